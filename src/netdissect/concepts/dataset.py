@@ -1,0 +1,337 @@
+"""Read a concept data set in the published Broden layout.
+
+    index.csv, label.csv, category.csv, c_<category>.csv, images/ -> ConceptData -> labels(row)
+
+The files are read as they were published, with their quirks: a cell of ``index.csv`` holds label
+numbers (labels of the whole image), paths of label maps, or both; several maps are several channels;
+a literal 0 is no label; label = R + 256 * G.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from netdissect.concepts.types import Concept, Labels, Size
+from netdissect.config import Split
+from netdissect.errors import ConceptsError
+
+INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
+LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage", "syns")
+CATEGORY_COLUMNS = ("name", "first", "last", "count", "frequency")
+CODE_COLUMNS = ("code", "number", "name", "frequency", "coverage")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image that takes part.
+
+    Attributes
+    ----------
+    image
+        Path below ``images/``.
+    split
+        ``train`` or ``val``.
+    size
+        Pixels of the label maps.
+    maps
+        Paths of the label maps below ``images/``, one a channel, in column order.
+    whole
+        Label numbers of the whole image.
+    """
+
+    image: str
+    split: str
+    size: Size
+    maps: tuple[str, ...]
+    whole: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConceptData:
+    """Images and their concepts, opened for reading.
+
+    Attributes
+    ----------
+    root
+        The folder that holds ``index.csv``.
+    categories
+        The chosen categories, in the order of ``category.csv``.
+    concepts
+        The concepts of the chosen categories, by rising number.
+    rows
+        The images that carry a label in a chosen category, in index order.
+    """
+
+    root: Path
+    categories: tuple[str, ...]
+    concepts: tuple[Concept, ...]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        *,
+        categories: Sequence[str] | None = None,
+        split: Split | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Open the data set below `root`.
+
+        Parameters
+        ----------
+        root
+            Folder in Broden's layout.
+        categories
+            Read only these columns; primary categories are taken among them. None: all.
+        split
+            Take only this split. None: both, as the paper does.
+        limit
+            Draw this many of the images, in index order.
+        seed
+            Of the draw.
+
+        Raises
+        ------
+        ConceptsError
+            If a table is missing or contradicts itself, a category is unknown, or no image is left.
+        """
+        root = Path(root)
+        if not (root / "index.csv").is_file():
+            raise ConceptsError(
+                f"{root} is no concept data set: it holds no index.csv. Expected a folder in Broden's layout "
+                "(index.csv, label.csv, category.csv, c_*.csv, images/); 'netdissect concepts build' writes one."
+            )
+        known = [row["name"] for row in read_table(root / "category.csv", CATEGORY_COLUMNS)]
+        chosen = _choose(known, categories, root)
+        concepts = _read_concepts(root, chosen)
+        rows = [row for row in _read_index(root, chosen) if split is None or row.split == split]
+        if not rows:
+            raise ConceptsError(
+                f"{root / 'index.csv'} has no image with a label in {', '.join(chosen)}"
+                + (f" in the split {split!r}" if split else "")
+                + ". Choose other categories or splits, or run 'netdissect concepts inspect' on the folder."
+            )
+        if limit is not None and limit < len(rows):
+            drawn = np.random.default_rng(seed).choice(len(rows), size=limit, replace=False)
+            rows = [rows[i] for i in np.sort(drawn)]
+        return cls(root, tuple(chosen), tuple(concepts), tuple(rows))
+
+    def __len__(self) -> int:
+        """Count the images that take part."""
+        return len(self.rows)
+
+    @cached_property
+    def by_number(self) -> dict[int, Concept]:
+        """Concepts by label number."""
+        return {concept.number: concept for concept in self.concepts}
+
+    @cached_property
+    def category_of(self) -> npt.NDArray[np.int64]:
+        """Index of each label number's primary category, int64 (largest number + 1,); -1 where no concept is."""
+        numbers = np.full(self.concepts[-1].number + 1, -1, dtype=np.int64)
+        for concept in self.concepts:
+            numbers[concept.number] = self.categories.index(concept.category)
+        return numbers
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the tables and the choice of rows: what this data set asks and of which images."""
+        digest = hashlib.sha256(repr(self.categories).encode())
+        for name in ("category.csv", "label.csv", *(f"c_{category}.csv" for category in self.categories)):
+            digest.update((self.root / name).read_bytes())
+        for row in self.rows:
+            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole)).encode())
+        return digest.hexdigest()
+
+    def image_path(self, row: int) -> Path:
+        """Return the file of one image."""
+        return self.root / "images" / self.rows[row].image
+
+    def labels(self, row: int) -> Labels:
+        """Read the labels of one image.
+
+        Returns
+        -------
+        Labels
+            Occurrences as they stand on disk; `Labels.once` makes sets of them.
+
+        Raises
+        ------
+        ConceptsError
+            If a label map is missing, unreadable, of another size than the index says, or holds a number
+            that no table of a chosen category names.
+        """
+        entry = self.rows[row]
+        planes = np.zeros((len(entry.maps), *entry.size), dtype=np.int32)
+        for plane, name in zip(planes, entry.maps, strict=True):
+            path = self.root / "images" / name
+            plane[:] = read_label_map(path, entry.size)
+            self._check_numbers(np.unique(plane).tolist(), path)
+        self._check_numbers(entry.whole, self.root / "index.csv")
+        return Labels(planes, np.array(entry.whole, dtype=np.int32))
+
+    def _check_numbers(self, numbers: Iterable[int], path: Path) -> None:
+        unknown = [number for number in numbers if number and number not in self.by_number]
+        if unknown:
+            raise ConceptsError(
+                f"{path} holds label number {unknown[0]}, which no c_*.csv of the chosen categories "
+                f"({', '.join(self.categories)}) names. Expected 0 (unlabeled) or a number from those tables; "
+                "run 'netdissect concepts inspect' to list every such file."
+            )
+
+
+def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
+    """Read one label map: label = R + 256 * G, int32 (sh, sw); an indexed or gray PNG holds R alone.
+
+    Raises
+    ------
+    ConceptsError
+        If the file is missing, unreadable or not of `size`.
+    """
+    try:
+        with Image.open(path) as image:
+            if (image.height, image.width) != size:
+                raise ConceptsError(
+                    f"{path} is {image.height} x {image.width} pixels (height x width) but index.csv says "
+                    f"{size.height} x {size.width}. Rebuild the data set or correct sh and sw in index.csv."
+                )
+            pixels = np.asarray(image)
+    except ConceptsError:
+        raise
+    except FileNotFoundError:
+        raise ConceptsError(
+            f"{path} is named in index.csv but does not exist. Restore the file or rebuild the data set."
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConceptsError(
+            f"{path} cannot be read as a label map ({error}). Expected a whole PNG whose pixels are label "
+            "numbers (R + 256 * G); restore the file or rebuild the data set."
+        ) from error
+    wide = pixels.astype(np.int32)  # before multiplying: uint8 would wrap
+    return wide if wide.ndim == 2 else wide[:, :, 0] + 256 * wide[:, :, 1]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV table with a header that holds at least `columns`.
+
+    Raises
+    ------
+    ConceptsError
+        If the file is missing, is not UTF-8 text, or lacks a column or a value.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or []
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise ConceptsError(
+                    f"{path} lacks the column {missing[0]!r}; its header is {','.join(header)!r}. Expected at least "
+                    f"{','.join(columns)!r}, as in the published Broden."
+                )
+            rows = []
+            for row in reader:
+                if any(row[column] is None for column in columns):
+                    raise ConceptsError(
+                        f"{path}, line {reader.line_num}: the row is shorter than the header. Expected "
+                        f"{len(header)} fields; the file may be truncated, restore it or rebuild the data set."
+                    )
+                rows.append(row)
+            return rows
+    except FileNotFoundError:
+        raise ConceptsError(
+            f"{path} does not exist. A data set in Broden's layout needs it; rebuild the data set with "
+            "'netdissect concepts build' or restore the file."
+        ) from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise ConceptsError(
+            f"{path} cannot be read as a CSV table ({error}). Expected UTF-8 text with the columns "
+            f"{','.join(columns)!r}."
+        ) from error
+
+
+def _choose(known: Sequence[str], wanted: Sequence[str] | None, root: Path) -> list[str]:
+    if wanted is None:
+        return list(known)
+    for name in wanted:
+        if name not in known:
+            raise ConceptsError(
+                f"{root} has no category {name!r}; it has {', '.join(known)}. Name one or more of these."
+            )
+    return [name for name in known if name in wanted]
+
+
+def _read_concepts(root: Path, categories: Sequence[str]) -> list[Concept]:
+    synonyms = {
+        _number(row["number"], root / "label.csv"): tuple(s.strip() for s in row["syns"].split(";") if s.strip())
+        for row in read_table(root / "label.csv", LABEL_COLUMNS)
+    }
+    best: dict[int, Concept] = {}
+    for category in categories:
+        path = root / f"c_{category}.csv"
+        for row in read_table(path, CODE_COLUMNS):
+            number, coverage = _number(row["number"], path), _real(row["coverage"], path)
+            if number == 0:
+                continue
+            if number in best and best[number].coverage > coverage:
+                continue
+            frequency = _number(row["frequency"], path)
+            names = synonyms.get(number, ())
+            best[number] = Concept(number, row["name"], category, frequency, coverage, names)
+    if not best:
+        raise ConceptsError(
+            f"{root} names no concept in {', '.join(categories) or 'any category'}: every c_*.csv is empty. "
+            "Expected at least one labeled concept; rebuild the data set."
+        )
+    return [best[number] for number in sorted(best)]
+
+
+def _read_index(root: Path, categories: Sequence[str]) -> Iterable[Row]:
+    path = root / "index.csv"
+    for row in read_table(path, (*INDEX_COLUMNS, *categories)):
+        maps: list[str] = []
+        whole: list[int] = []
+        for category in categories:
+            for item in filter(None, (part.strip() for part in row[category].split(";"))):
+                if item.isdecimal():
+                    whole.append(int(item))
+                else:
+                    maps.append(_inside(item, path))
+        labels = tuple(number for number in whole if number)
+        if maps or labels:
+            size = Size(_number(row["sh"], path), _number(row["sw"], path))
+            yield Row(_inside(row["image"], path), row["split"], size, tuple(maps), labels)
+
+
+def _inside(name: str, table: Path) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConceptsError(
+            f"{table} names the file {name!r}, which lies outside images/. Expected a path below it; "
+            "do not trust this data set."
+        )
+    return name
+
+
+def _number(text: str, path: Path) -> int:
+    if not text.strip().isdecimal():
+        raise ConceptsError(f"{path} holds {text!r} where a whole number was expected. Restore or rebuild the table.")
+    return int(text)
+
+
+def _real(text: str, path: Path) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConceptsError(
+            f"{path} holds {text!r} where a number was expected. Restore or rebuild the table."
+        ) from None

@@ -1,0 +1,113 @@
+"""What one dissection measures, as data.
+
+A `Protocol` pins every choice in which the published programs differ; `PROTOCOLS` names the four
+known combinations, and any single choice can be overridden. `DissectConfig` adds which layers and images.
+
+Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al. 2020
+:cite:p:`bau2020understanding`.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
+Threshold = Literal["exact", "interpolated"]
+Restriction = Literal["annotated", "overlap", "none"]
+Duplicates = Literal["once", "each"]
+ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
+Rule = Literal["top-label", "per-category"]
+Split = Literal["train", "val"]
+
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Protocol(BaseModel):
+    """The choices in which published definitions of the same IoU differ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("paper", description="Which named set of options this started from.")
+    quantiles: tuple[Fraction, ...] = Field(
+        (0.005,),
+        min_length=1,
+        max_length=6,
+        description="Fractions of a unit's activations above its threshold; the first is the run's own.",
+    )
+    threshold: Threshold = Field(
+        "exact",
+        description="exact: the (floor(qN) + 1)-th largest value. interpolated: linear between order statistics.",
+    )
+    threshold_grid: int | None = Field(
+        None, gt=0, description="Take thresholds over maps upsampled to this size; None: at the layer's own."
+    )
+    anchor: Anchor = Field(
+        "receptive-field",
+        description=(
+            "Where a cell of the map lies on the segmentation: at the center of its receptive field (exact, or in "
+            "integers as the first program did), or as if the map covered the image evenly (exact, or as Pillow does)."
+        ),
+    )
+    restriction: Restriction = Field(
+        "annotated",
+        description=(
+            "Images whose mask counts in the union: those annotated in the concept's category, those in which "
+            "the mask overlaps a label of that category, or all."
+        ),
+    )
+    duplicates: Duplicates = Field(
+        "once", description="Whether a pixel that bears a label in two channels counts once or each time."
+    )
+    segmentation_size: int | None = Field(
+        None, gt=0, description="Bring label maps to this square size (nearest); None: as they are on disk."
+    )
+
+
+# 5 / 999 above is the quantile 994 / 999 that the first program read out as its 0.995.
+PROTOCOLS: dict[ProtocolName, Protocol] = {
+    "paper": Protocol(name="paper"),
+    "original": Protocol(
+        name="original",
+        quantiles=(5 / 999,),
+        threshold="interpolated",
+        anchor="receptive-field-integer",
+        duplicates="each",
+    ),
+    "lite": Protocol(
+        name="lite",
+        quantiles=(5 / 999,),
+        threshold="interpolated",
+        anchor="half-pixel-pillow",
+        restriction="overlap",
+        duplicates="each",
+    ),
+    "pnas2020": Protocol(
+        name="pnas2020",
+        quantiles=(0.01,),
+        threshold="interpolated",
+        threshold_grid=56,
+        anchor="half-pixel",
+        restriction="none",
+        segmentation_size=56,
+    ),
+}
+
+
+class DissectConfig(BaseModel):
+    """What one dissection reads and measures, apart from the network and the data themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...] = Field(min_length=1, description="Dotted module names or globs, e.g. 'layer4'.")
+    protocol: Protocol = Field(default_factory=Protocol, description="The definition of the numbers.")
+    min_iou: float = Field(0.04, ge=0, lt=1, description="A unit whose IoU is above this is a detector.")
+    categories: tuple[str, ...] | None = Field(None, description="Concept categories to read; None: all.")
+    split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
+    limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`.")
+    seed: int = Field(0, ge=0, description="Draws the images of `limit`.")
+    batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
+    device: str = Field("cpu", description="Torch device of the forward pass.")
+    top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")

@@ -1,0 +1,1 @@
+"""One run: from a network and a data set to a result, in pieces that can be resumed."""

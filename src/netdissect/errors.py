@@ -1,0 +1,56 @@
+"""Every error that netdissect raises on purpose.
+
+    NetdissectError
+    ├── ConceptsError     a data set is missing, unreadable or contradicts itself
+    │   └── SourceError   labeled pictures that `concepts build` cannot turn into a data set
+    ├── NetworkError      a network or its preprocessing cannot be made
+    │   ├── CheckpointError   a weights file is missing, foreign, damaged or unsafe
+    │   └── LayerError        a layer does not exist or cannot be dissected
+    ├── ActivationError   a layer's output holds NaN or infinity, or changes its shape
+    ├── ShapeError        arrays that belong together do not agree
+    ├── ConfigError       options that contradict each other
+    └── ResultError       a run or result file is missing, foreign, damaged or in the way
+
+A message says what was seen, what was expected and what to do, in one paragraph. The command line
+prints it without a traceback and exits with code 2.
+"""
+
+
+class NetdissectError(Exception):
+    """Base class: something the caller can mend."""
+
+
+class ConceptsError(NetdissectError):
+    """A concept data set is missing, unreadable or contradicts itself."""
+
+
+class SourceError(ConceptsError):
+    """Labeled pictures that cannot be turned into a data set."""
+
+
+class NetworkError(NetdissectError):
+    """A network or its preprocessing cannot be made."""
+
+
+class CheckpointError(NetworkError):
+    """A weights file is missing, foreign, damaged or unsafe to load."""
+
+
+class LayerError(NetworkError):
+    """A layer does not exist or cannot be dissected."""
+
+
+class ActivationError(NetdissectError):
+    """A layer's output holds NaN or infinity, or changes its shape between images."""
+
+
+class ShapeError(NetdissectError):
+    """Arrays that belong together do not agree."""
+
+
+class ConfigError(NetdissectError):
+    """Options that contradict each other or lie outside their range."""
+
+
+class ResultError(NetdissectError):
+    """A run or result file is missing, foreign, damaged or in the way."""

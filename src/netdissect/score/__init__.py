@@ -1,0 +1,1 @@
+"""Numbers: integer tallies that add up, IoU, labels and detectors."""

@@ -1,0 +1,1 @@
+"""Where people look: tables, figures and the report. Reads results only, never a network."""
