@@ -1,1 +1,24 @@
 """Numbers: integer tallies that add up, IoU, labels and detectors."""
+
+from netdissect.score.grid import Field, Grid, Span, grid
+from netdissect.score.labels import Count, UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
+from netdissect.score.tally import ImageLabels, Tally, Tallier, Truth, columns_of
+
+__all__ = [
+    "Count",
+    "Field",
+    "Grid",
+    "ImageLabels",
+    "Span",
+    "Tallier",
+    "Tally",
+    "Truth",
+    "UnitLabels",
+    "attainable_iou",
+    "best_concepts",
+    "columns_of",
+    "count_detectors",
+    "f1",
+    "grid",
+    "iou",
+]

@@ -1,0 +1,231 @@
+"""Where a cell of an activation map lies on the segmentation, and how pixels between cells are weighted.
+
+    receptive field, map size, input size, segmentation size -> Grid(rows, columns) -> kernel, upsample()
+
+Upsampling is separable: every pixel of the segmentation is a weighted sum of two neighboring cells per
+axis. A pixel beyond the outermost anchors takes the edge value.
+
+Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (bilinear, anchored at the centers of the
+receptive fields); Pillow's BILINEAR filter for the 2018 rewrite.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts import Size
+from netdissect.config import Anchor
+from netdissect.errors import ShapeError
+
+Floats = npt.NDArray[np.float64]
+Maps = npt.NDArray[np.float32]
+
+
+class Span(NamedTuple):
+    """A receptive field along one axis, in input pixels: cell i covers offset + i * step onwards, size pixels."""
+
+    offset: float
+    size: float
+    step: float
+
+
+class Field(NamedTuple):
+    """The receptive field of a layer's cells along both axes."""
+
+    vertical: Span
+    horizontal: Span
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of the upsampling.
+
+    Attributes
+    ----------
+    start
+        int64 (cells + 1,): pixels ``start[i]`` to ``start[i + 1]`` lie between cell i and cell i + 1
+        (the last cell is its own neighbor).
+    near, far
+        float64 (pixels,): weights of cell i and of cell i + 1.
+    resample
+        float64 (pixels, cells) if a pixel needs more than two cells (Pillow when it shrinks): maps are
+        brought to the segmentation's size with it first, and the other attributes are then the identity.
+    """
+
+    start: npt.NDArray[np.int64]
+    near: Floats
+    far: Floats
+    resample: Floats | None = None
+
+    @property
+    def cells(self) -> int:
+        """Cells of the map along this axis."""
+        return len(self.start) - 1 if self.resample is None else self.resample.shape[1]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the segmentation along this axis."""
+        return len(self.near)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """How maps of one layer are brought to the segmentation's grid.
+
+    Attributes
+    ----------
+    rows, columns
+        The two axes.
+    round_rows
+        Whether a row is rounded to float32 before the columns are interpolated, as Pillow does.
+    """
+
+    rows: Axis
+    columns: Axis
+    round_rows: bool
+
+    def prepare(self, maps: Maps) -> Maps:
+        """Bring maps to the size that the axes expect: the identity unless Pillow shrinks.
+
+        Parameters
+        ----------
+        maps
+            float32 (..., h, w).
+
+        Returns
+        -------
+        float32 (..., h', w')
+        """
+        if maps.shape[-2:] != (self.rows.cells, self.columns.cells):
+            raise ShapeError(
+                f"activation maps are {maps.shape[-2]} x {maps.shape[-1]} (height x width) but the grid was made for "
+                f"{self.rows.cells} x {self.columns.cells}. Make a grid of the maps' own size with grid()."
+            )
+        if self.columns.resample is not None:
+            maps = (maps.astype(np.float64) @ self.columns.resample.T).astype(np.float32)
+        if self.rows.resample is not None:
+            maps = (self.rows.resample @ maps.astype(np.float64)).astype(np.float32)
+        return maps
+
+    def upsample(self, maps: Maps) -> Maps:
+        """Interpolate whole maps: what the scoring kernel computes pixel by pixel where it matters.
+
+        Parameters
+        ----------
+        maps
+            float32 (..., h, w), finite.
+
+        Returns
+        -------
+        float32 (..., sh, sw)
+            Interpolated in float64 and rounded once (twice under `round_rows`).
+        """
+        wide = self.prepare(maps).astype(np.float64)
+        across = _interpolate(wide, self.columns)
+        if self.round_rows:
+            across = across.astype(np.float32).astype(np.float64)
+        return np.swapaxes(_interpolate(np.swapaxes(across, -1, -2), self.rows), -1, -2).astype(np.float32)
+
+
+def grid(cells: Size, segmentation: Size, source: Size, field: Field | None, anchor: Anchor) -> Grid:
+    """Make the grid that brings maps of one layer to a segmentation.
+
+    Parameters
+    ----------
+    cells
+        Size of the layer's maps.
+    segmentation
+        Size of the label maps.
+    source
+        Size of the network's input in pixels.
+    field
+        The layer's receptive field; None: the map covers the image evenly (half-pixel centers).
+    anchor
+        How cells are anchored; see `netdissect.config.Protocol`.
+    """
+    if field is None and anchor.startswith("receptive-field"):
+        anchor = "half-pixel"
+    vertical, horizontal = field if field is not None else (None, None)
+    return Grid(
+        _axis(cells.height, segmentation.height, source.height, vertical, anchor),
+        _axis(cells.width, segmentation.width, source.width, horizontal, anchor),
+        round_rows=anchor == "half-pixel-pillow",
+    )
+
+
+@lru_cache(maxsize=256)
+def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> Axis:
+    if anchor == "half-pixel-pillow":
+        weights = _pillow_weights(cells, pixels)
+        if cells > pixels:
+            identity = _two_taps(np.arange(pixels, dtype=np.float64), pixels)
+            return Axis(identity.start, identity.near, identity.far, weights)
+        return _pillow_taps(weights)
+    return _two_taps(
+        (np.arange(pixels) - _first(cells, pixels, source, span, anchor)) / _step(cells, pixels, source, span, anchor),
+        cells,
+    )
+
+
+def _first(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> float:
+    """Return the position of cell 0 on the segmentation's grid."""
+    if anchor == "half-pixel" or span is None:
+        return 0.5 * pixels / cells - 0.5
+    ratio = source / pixels
+    if _in_integers(source, pixels, span, anchor):
+        return float((span.size // 2 + span.offset) // ratio)
+    return (span.offset + (span.size - 1) / 2 + 0.5) / ratio - 0.5
+
+
+def _step(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> float:
+    """Return the distance of neighboring cells on the segmentation's grid."""
+    if anchor == "half-pixel" or span is None:
+        return pixels / cells
+    ratio = source / pixels
+    return float(span.step // ratio) if _in_integers(source, pixels, span, anchor) else span.step / ratio
+
+
+def _in_integers(source: int, pixels: int, span: Span, anchor: Anchor) -> bool:
+    # The first program's integer step becomes 0 where cells are denser than pixels: the exact rule serves there.
+    return anchor == "receptive-field-integer" and span.step // (source / pixels) >= 1
+
+
+def _two_taps(positions: Floats, cells: int) -> Axis:
+    """Split positions in cells into a lower cell and the weights of it and of its neighbor."""
+    clamped = np.clip(positions, 0, cells - 1)
+    lower = np.floor(clamped).astype(np.int64)
+    far = clamped - lower
+    start = np.searchsorted(lower, np.arange(cells + 1)).astype(np.int64)
+    return Axis(start, 1 - far, far)
+
+
+def _pillow_weights(cells: int, pixels: int) -> Floats:
+    """Return Pillow's BILINEAR weights, (pixels, cells): a triangle, widened when shrinking, normalized."""
+    if cells == pixels:
+        return np.eye(pixels)
+    scale = cells / pixels
+    width = max(scale, 1.0)
+    centers = (np.arange(pixels) + 0.5) * scale
+    distance = (np.arange(cells)[None, :] - centers[:, None] + 0.5) / width
+    weights = np.clip(1 - np.abs(distance), 0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _pillow_taps(weights: Floats) -> Axis:
+    pixels, cells = weights.shape
+    lower = np.argmax(weights > 0, axis=1)
+    near = weights[np.arange(pixels), lower]
+    upper = np.minimum(lower + 1, cells - 1)
+    far = np.where(upper > lower, weights[np.arange(pixels), upper], 0.0)
+    start = np.searchsorted(lower, np.arange(cells + 1)).astype(np.int64)
+    return Axis(start, near, far)
+
+
+def _interpolate(values: Floats, axis: Axis) -> Floats:
+    """Interpolate the last axis of `values` (..., cells) to (..., pixels)."""
+    lower = np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
+    upper = np.minimum(lower + 1, len(axis.start) - 2)
+    return np.asarray(values[..., lower] * axis.near + values[..., upper] * axis.far)

@@ -1,0 +1,150 @@
+"""From counts to labels: IoU, the best concept of each category, and how many units detect something.
+
+Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (IoU, labels) and its figures (counts
+per category); the published tables of its first program (counts by top label).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.config import Rule
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def iou(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
+    """Return intersection over union, float64, of integer counts; an empty union gives 0.
+
+    >>> iou(np.array([2171174]), np.array([3044167]), np.array([13092677]))
+    array([0.15546508])
+    """
+    union = activation + truth - intersection
+    # int64 / int64 in float64: counts below 2**53 are exact, and so is the rounding of their ratio.
+    return np.divide(intersection, union, out=np.zeros(np.shape(union)), where=union > 0)
+
+
+def f1(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
+    """Return the Dice coefficient 2 I / (A + T), which ranks as IoU does; nothing at all gives 0."""
+    total = activation + truth
+    return np.divide(2 * intersection, total, out=np.zeros(np.shape(total)), where=total > 0)
+
+
+def attainable_iou(activation: Floats, truth: Floats) -> Floats:
+    """Return the largest IoU that sets of these sizes can reach: min(a, t) / max(a, t).
+
+    A mask holds about a fraction q of all locations, whatever the concept: at q = 0.005 a concept that
+    covers an eighth of the pixels cannot pass 0.04.
+
+    >>> attainable_iou(np.array([0.005]), np.array([0.125]))
+    array([0.04])
+    """
+    larger = np.maximum(activation, truth)
+    return np.divide(np.minimum(activation, truth), larger, out=np.zeros(np.shape(larger)), where=larger > 0)
+
+
+def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
+    """Find the best concept of each unit in each category.
+
+    Parameters
+    ----------
+    scores
+        float64 (U, C), concepts by rising label number.
+    categories
+        int64 (C,): primary category of each concept, 0 to `count` - 1.
+    count
+        How many categories there are.
+
+    Returns
+    -------
+    int64 (U, count)
+        Index of the concept with the largest score (tie: the lowest label number), or -1 where no concept
+        of the category intersects the unit.
+    """
+    best = np.full((len(scores), count), -1, np.int64)
+    for category in range(count):
+        members = np.flatnonzero(categories == category)
+        if len(members):
+            winner = members[np.argmax(scores[:, members], axis=1)]
+            best[:, category] = np.where(np.take_along_axis(scores, winner[:, None], 1)[:, 0] > 0, winner, -1)
+    return best
+
+
+def top_category(scores: Floats) -> Ints:
+    """Return the category of each unit's best concept, int64 (U,): the later on a tie, -1 where all are 0.
+
+    Parameters
+    ----------
+    scores
+        float64 (U, K): score of the best concept in each category, 0 where there is none.
+    """
+    if scores.shape[1] == 0:
+        return np.full(len(scores), -1, np.int64)
+    last = scores.shape[1] - 1 - np.argmax(scores[:, ::-1], axis=1)
+    return np.where(scores.max(axis=1) > 0, last, -1)
+
+
+@dataclass(frozen=True)
+class UnitLabels:
+    """The best concept of each unit in each category: all that counting needs.
+
+    Attributes
+    ----------
+    categories
+        Names, K of them, in the order of ``category.csv``.
+    names
+        object (U, K): the concept's name; empty where there is none.
+    scores
+        float64 (U, K): its IoU; 0 where there is none.
+    """
+
+    categories: tuple[str, ...]
+    names: npt.NDArray[np.object_]
+    scores: Floats
+
+    @property
+    def top(self) -> Ints:
+        """Category index of each unit's label, int64 (U,); -1 for none."""
+        return top_category(self.scores)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many units detect something, and how many different concepts they detect.
+
+    Attributes
+    ----------
+    rule
+        ``top-label``: a unit counts once, under its best concept, from `min_iou` on. ``per-category``: it
+        counts in every category in which its best concept is above `min_iou`.
+    detectors, unique
+        By category, and ``total``: units that pass under any category, and the sum over categories.
+    """
+
+    rule: Rule
+    min_iou: float
+    units: int
+    detectors: dict[str, int]
+    unique: dict[str, int]
+
+
+def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> Count:
+    """Count detectors and unique detectors by one of the two published rules."""
+    passing = labels.scores > min_iou
+    if rule == "top-label":
+        top = labels.top[:, None] == np.arange(len(labels.categories))
+        passing = top & (labels.scores >= min_iou) & (labels.scores > 0)
+    detectors = {"total": int(passing.any(axis=1).sum())}
+    unique = {"total": 0}
+    for index, category in enumerate(labels.categories):
+        detectors[category] = int(passing[:, index].sum())
+        unique[category] = len(_distinct(labels.names[passing[:, index], index]))
+        unique["total"] += unique[category]
+    return Count(rule, min_iou, len(labels.scores), detectors, unique)
+
+
+def _distinct(names: Sequence[str] | npt.NDArray[np.object_]) -> set[str]:
+    return {name for name in names if name}

@@ -1,0 +1,208 @@
+"""Count how often each unit and each concept light up the same pixel.
+
+Counts are plain integers, so tallies of two halves of the data add up (`left + right`) to, bit for
+bit, the tally of the whole.
+
+    maps, thresholds, labels -> Tally -> counts() -> labels.py
+
+Nothing here knows about networks, files or plots.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts import ConceptData, Labels
+from netdissect.config import Duplicates, Restriction
+from netdissect.errors import ShapeError
+from netdissect.score import kernel
+from netdissect.score.grid import Axis, Grid, Maps
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How many pixels, and in how many images, each label number was seen; adds up over images.
+
+    Attributes
+    ----------
+    pixels
+        int64 (C,), C = largest label number + 1.
+    images
+        int64 (C,).
+    annotated
+        int64 (K,): pixels of the images that carry some label of each category.
+    """
+
+    pixels: Ints
+    images: Ints
+    annotated: Ints
+
+    @classmethod
+    def zeros(cls, data: ConceptData) -> Self:
+        """Return the truth of no images."""
+        numbers = len(data.category_of)
+        return cls(np.zeros(numbers, np.int64), np.zeros(numbers, np.int64), np.zeros(len(data.categories), np.int64))
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.pixels + other.pixels, self.images + other.images, self.annotated + other.annotated)
+
+    def update(self, image: "ImageLabels") -> None:
+        """Count one image in place."""
+        self.pixels[image.numbers] += image.pixels
+        self.images[image.numbers] += 1
+        self.annotated[image.categories] += image.planes.shape[1] * image.planes.shape[2]
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """The labels of one image, made ready for counting.
+
+    Attributes
+    ----------
+    planes
+        int32 (P, sh, sw): label numbers, 0 where unlabeled.
+    whole
+        int32 (W,): labels of the whole image.
+    numbers, pixels
+        int64 (n,): which labels occur, and on how many pixels each.
+    categories
+        int64 (k,): the primary categories of those labels.
+    """
+
+    planes: npt.NDArray[np.int32]
+    whole: npt.NDArray[np.int32]
+    numbers: Ints
+    pixels: Ints
+    categories: Ints
+
+    @classmethod
+    def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
+        """Count the labels of one image; under ``once`` a pixel bears each label once."""
+        if duplicates == "once":
+            labels = labels.once()
+        counts = np.bincount(labels.planes.ravel(), minlength=len(data.category_of))
+        np.add.at(counts, labels.whole, labels.size.height * labels.size.width)
+        counts[0] = 0
+        numbers = np.flatnonzero(counts)
+        categories = np.unique(data.category_of[numbers])
+        return cls(labels.planes, labels.whole, numbers, counts[numbers], categories)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of one layer, in pixels of the segmentation; adds up over images.
+
+    Attributes
+    ----------
+    intersection
+        int64 (Q, U, C): pixels on which a unit is on and the label lies, for each quantile.
+    activation
+        int64 (Q, U, K): mask pixels summed over the images in which each category counts.
+    """
+
+    intersection: Ints
+    activation: Ints
+
+    @classmethod
+    def zeros(cls, quantiles: int, units: int, data: ConceptData) -> Self:
+        """Return the tally of no images."""
+        return cls(
+            np.zeros((quantiles, units, len(data.category_of)), np.int64),
+            np.zeros((quantiles, units, len(data.categories)), np.int64),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.intersection + other.intersection, self.activation + other.activation)
+
+
+class Tallier:
+    """Adds images of one layer to a tally.
+
+    Parameters
+    ----------
+    data
+        The data set, for its categories.
+    thresholds
+        float32 (Q, U).
+    restriction
+        In which images a mask counts towards the union; see `netdissect.config.Protocol`.
+    """
+
+    def __init__(self, data: ConceptData, thresholds: Maps, restriction: Restriction) -> None:
+        self.tally = Tally.zeros(*thresholds.shape, data)
+        self._category_of = data.category_of
+        self._thresholds = thresholds
+        self._restriction = restriction
+
+    def update(self, maps: Maps, image: ImageLabels, grid: Grid) -> None:
+        """Count one image.
+
+        Parameters
+        ----------
+        maps
+            float32 (U, h, w). Cells more than one away from any cell above the threshold may hold anything below it.
+        image
+            Its labels.
+        grid
+            From the maps' size to the label maps'.
+        """
+        if (grid.rows.pixels, grid.columns.pixels) != image.planes.shape[1:]:
+            raise ShapeError(
+                f"the grid leads to {grid.rows.pixels} x {grid.columns.pixels} pixels (height x width) but the label "
+                f"maps are {image.planes.shape[1]} x {image.planes.shape[2]}. Make a grid for this segmentation size."
+            )
+        cells = np.ascontiguousarray(grid.prepare(maps))
+        for quantile, thresholds in enumerate(self._thresholds):
+            self._update(quantile, cells, thresholds, image, grid)
+
+    def _update(self, quantile: int, cells: Maps, thresholds: Maps, image: ImageLabels, grid: Grid) -> None:
+        intersection = self.tally.intersection[quantile]
+        activation = self.tally.activation[quantile]
+        on = np.zeros(len(cells), np.int64)
+        overlaps = np.zeros(activation.shape, np.bool_)
+        kernel.tally_image(
+            cells,
+            thresholds,
+            _arrays(grid.rows),
+            _arrays(grid.columns),
+            grid.round_rows,
+            image.planes,
+            self._category_of,
+            intersection,
+            on,
+            overlaps,
+        )
+        for number in image.whole:
+            intersection[:, number] += on
+            overlaps[:, self._category_of[number]] = True  # an empty mask adds nothing below
+        match self._restriction:
+            case "annotated":
+                activation[:, image.categories] += on[:, None]
+            case "overlap":
+                activation += overlaps * on[:, None]
+            case "none":
+                activation += on[:, None]
+
+
+def _arrays(axis: Axis) -> kernel.AxisArrays:
+    return axis.start, axis.near, axis.far
+
+
+def columns_of(numbers: Sequence[int], tally: Tally, category_of: Ints) -> tuple[Ints, Ints]:
+    """Pick concepts out of a tally.
+
+    Returns
+    -------
+    intersection, activation
+        int64 (Q, U, concepts): the counts of each unit and concept, the activation being that of the
+        concept's primary category.
+    """
+    chosen = np.asarray(numbers)
+    return tally.intersection[:, :, chosen], tally.activation[:, :, category_of[chosen]]

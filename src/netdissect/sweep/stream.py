@@ -1,0 +1,102 @@
+"""Decode pictures and label maps ahead of the computation.
+
+Batches are cut at fixed multiples of the batch size by index row, whatever the resume point, so that a
+network sees the same batches in every session. Pillow releases the interpreter lock while it decodes:
+threads suffice, and there are no processes to lose.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from netdissect.concepts import ConceptData, Size
+from netdissect.errors import ConceptsError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Pixels = npt.NDArray[np.uint8]
+
+
+class Batch(NamedTuple):
+    """Images `start` to `start + len(pixels)` of a data set, uint8 (B, C, H, W)."""
+
+    start: int
+    pixels: Pixels
+
+
+def batch_starts(images: int, batch_size: int, done: int = 0) -> range:
+    """Return the first row of every batch that is still to be done."""
+    return range(done * batch_size, images, batch_size)
+
+
+def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *, workers: int = 2) -> Iterator[Batch]:
+    """Yield decoded batches in order, the next ones being decoded meanwhile.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    size
+        Input size of the network; the whole picture is squashed to it, never cropped.
+    channels
+        3 (RGB) or 1 (gray).
+    starts
+        First rows, from `batch_starts`; its step is the batch size.
+    workers
+        Decoding threads.
+
+    Raises
+    ------
+    ConceptsError
+        If a picture is missing or cannot be decoded whole.
+    """
+
+    def rows_of(start: int) -> range:
+        return range(start, min(start + starts.step, len(data)))
+
+    rows = (row for start in starts for row in rows_of(start))
+    decoded = ahead(lambda row: read_image(data.image_path(row), size, channels), rows, workers, 2 * starts.step)
+    for start in starts:
+        yield Batch(start, np.stack([next(decoded) for _ in rows_of(start)]))
+
+
+def read_image(path: Path, size: Size, channels: int) -> Pixels:
+    """Decode one picture as uint8 (C, H, W), squashed (bilinear) to `size` if it has another."""
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB" if channels == 3 else "L")
+    except FileNotFoundError:
+        raise ConceptsError(
+            f"{path} is named in index.csv but does not exist. Restore the file or rebuild the data set."
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConceptsError(
+            f"{path} cannot be decoded as a picture ({error}). Expected a whole JPEG or PNG; restore the file or "
+            "rebuild the data set."
+        ) from error
+    if (picture.height, picture.width) != size:
+        picture = picture.resize((size.width, size.height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], workers: int, depth: int) -> Iterator[R]:
+    """Apply `function` in threads, at most `depth` items ahead, and yield the results in order."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="netdissect-decode") as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,166 @@
+"""Exact top-quantile thresholds in one pass and bounded memory.
+
+Of N activations only the largest floor(q N) + 1 can decide the threshold, and N is known before the
+pass begins. So each unit keeps that many values and forgets the rest; the smallest that it must keep is
+a lower bound on its final threshold, and it only rises.
+
+    maps -> TopValues.update -> TopValues.thresholds(rule)
+
+Keeping the largest is a monoid: `left + right` is, value for value, what one pass over both would keep.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (P(a_k > T_k) = 0.005).
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from math import ceil, floor
+from typing import Any, Self
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.config import Threshold
+from netdissect.errors import ShapeError
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+compiled: Any = numba.njit(nogil=True, cache=True)
+
+
+def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
+    """Say which of the sorted values make a threshold.
+
+    Parameters
+    ----------
+    quantile
+        Fraction of the values that should lie above it.
+    total
+        How many values there are, N.
+    rule
+        ``exact``: the (floor(qN) + 1)-th largest. ``interpolated``: at position (1 - q)(N - 1) of the
+        rising order, linearly between neighbors, as `numpy.quantile` does.
+
+    Returns
+    -------
+    upper, lower, weight
+        The threshold is value[upper] * weight + value[lower] * (1 - weight), where value[1] is the largest.
+
+    >>> ranks(0.005, 36064, "exact")
+    (181, 181, 0.0)
+    """
+    if rule == "exact":
+        # In decimal: 0.29 * 100 is 28.999999999999996 in binary floating point.
+        rank = floor(Decimal(repr(quantile)) * total) + 1
+        return rank, rank, 0.0
+    position = (1 - quantile) * (total - 1)
+    return total - ceil(position), total - floor(position), position - floor(position)
+
+
+class TopValues:
+    """The largest values of each unit so far.
+
+    Parameters
+    ----------
+    units
+        How many units, U.
+    keep
+        How many of the largest values must be kept: the highest rank that a threshold needs.
+    total
+        How many values each unit will have seen at the end.
+
+    Attributes
+    ----------
+    bound
+        float32 (U,): no final threshold is below this; -inf until `keep` values were seen.
+    """
+
+    def __init__(self, units: int, keep: int, total: int) -> None:
+        capacity = min(total, keep + max(keep // 2, 1024))
+        self.keep = keep
+        self.total = total
+        self.seen = 0
+        self.bound: Floats = np.full(units, -np.inf, np.float32)
+        self._values: Floats = np.empty((units, capacity), np.float32)
+        self._filled: Ints = np.zeros(units, np.int64)
+
+    def update(self, values: Floats) -> None:
+        """Take in values, float32 (B, U, n) and finite; `bound` may rise."""
+        self.seen += values.shape[0] * values.shape[2]
+        if self.seen > self.total:
+            raise ShapeError(
+                f"{self.seen} values a unit were taken in but {self.total} were announced; the number decides which "
+                "values matter. Announce all images before the pass."
+            )
+        _keep_largest(values, self._values, self._filled, self.bound, self.keep)
+
+    def __add__(self, other: Self) -> Self:
+        """Combine two parts of the same data; both must announce the same total."""
+        if (self.keep, self.total, len(self.bound)) != (other.keep, other.total, len(other.bound)):
+            raise ShapeError(
+                f"top values of {len(self.bound)} units (keeping {self.keep} of {self.total}) cannot be merged with "
+                f"those of {len(other.bound)} (keeping {other.keep} of {other.total}). Merge parts of one run."
+            )
+        merged = type(self)(len(self.bound), self.keep, self.total)
+        merged.seen = self.seen + other.seen
+        for part in (self, other):
+            for unit, filled in enumerate(part._filled):
+                _keep_largest(
+                    part._values[None, unit : unit + 1, :filled], merged._values[unit : unit + 1],
+                    merged._filled[unit : unit + 1], merged.bound[unit : unit + 1], self.keep,
+                )  # fmt: skip
+        return merged
+
+    def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> Floats:
+        """Return T, float32 (quantiles, U), once all values were seen."""
+        if self.seen != self.total:
+            raise ShapeError(
+                f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
+            )
+        ordered = np.stack(
+            [np.sort(row[:n])[::-1][: self.keep] for row, n in zip(self._values, self._filled, strict=True)]
+        )
+        result = np.empty((len(quantiles), len(ordered)), np.float32)
+        for row, quantile in zip(result, quantiles, strict=True):
+            upper, lower, weight = ranks(quantile, self.total, rule)
+            high, low = (ordered[:, rank - 1].astype(np.float64) for rank in (upper, lower))
+            row[:] = low + (high - low) * weight
+        return result
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything needed to go on later."""
+        used = int(self._filled.max(initial=0))
+        return {
+            "values": self._values[:, :used],
+            "filled": self._filled,
+            "bound": self.bound,
+            "seen": np.array(self.seen),
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from a `state`."""
+        self._values[:, : state["values"].shape[1]] = state["values"]
+        self._filled[:] = state["filled"]
+        self.bound[:] = state["bound"]
+        self.seen = int(state["seen"])
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int) -> None:
+    capacity = kept.shape[1]
+    for image in range(values.shape[0]):
+        for unit in range(values.shape[1]):
+            low, n = bound[unit], filled[unit]
+            for value in values[image, unit]:
+                if value > low:
+                    if n == capacity:
+                        kept[unit] = np.partition(kept[unit], capacity - keep)
+                        low = kept[unit, capacity - keep]
+                        kept[unit, :keep] = kept[unit, capacity - keep :].copy()
+                        n = keep
+                        if not value > low:
+                            continue
+                    kept[unit, n] = value
+                    n += 1
+            bound[unit], filled[unit] = low, n
