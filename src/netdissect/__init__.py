@@ -1,1 +1,80 @@
-"""Network Dissection: say what the single units of a vision network have learned."""
+"""Network Dissection: say what the single units of a vision network have learned.
+
+    concepts -> models -> sweep -> score -> result -> dissect -> experiments -> show -> cli
+
+Names are loaded when they are first used, so that reading a result never waits for torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netdissect.concepts import ConceptData as ConceptData
+    from netdissect.concepts.build import build_dataset as build_dataset
+    from netdissect.concepts.inspect import contact_sheet as contact_sheet
+    from netdissect.concepts.inspect import inspect_dataset as inspect_dataset
+    from netdissect.concepts.sources import parse_source as parse_source
+    from netdissect.config import PROTOCOLS as PROTOCOLS
+    from netdissect.config import DissectConfig as DissectConfig
+    from netdissect.config import Execution as Execution
+    from netdissect.config import Protocol as Protocol
+    from netdissect.dissect import dissect as dissect
+    from netdissect.errors import NetdissectError as NetdissectError
+    from netdissect.models import Network as Network
+    from netdissect.models import Preprocessing as Preprocessing
+    from netdissect.models import list_layers as list_layers
+    from netdissect.models import load_network as load_network
+    from netdissect.result import Result as Result
+    from netdissect.result import load_result as load
+    from netdissect.result import read_published as read_published
+    from netdissect.result import save_result as save
+    from netdissect.result import write_published as write_published
+    from netdissect.score import count_detectors as count_detectors
+    from netdissect.show import plot as plot
+    from netdissect.show import report as report
+    from netdissect.show import tables as tables
+
+__version__ = version("netdissect")
+
+_HOME = {
+    "ConceptData": "netdissect.concepts",
+    "DissectConfig": "netdissect.config",
+    "Execution": "netdissect.config",
+    "NetdissectError": "netdissect.errors",
+    "Network": "netdissect.models",
+    "PROTOCOLS": "netdissect.config",
+    "Preprocessing": "netdissect.models",
+    "Protocol": "netdissect.config",
+    "Result": "netdissect.result",
+    "build_dataset": "netdissect.concepts.build",
+    "contact_sheet": "netdissect.concepts.inspect",
+    "count_detectors": "netdissect.score",
+    "dissect": "netdissect.dissect",
+    "inspect_dataset": "netdissect.concepts.inspect",
+    "list_layers": "netdissect.models",
+    "load": "netdissect.result:load_result",
+    "load_network": "netdissect.models",
+    "parse_source": "netdissect.concepts.sources",
+    "plot": "netdissect.show",
+    "read_published": "netdissect.result",
+    "report": "netdissect.show",
+    "save": "netdissect.result:save_result",
+    "tables": "netdissect.show",
+    "write_published": "netdissect.result",
+}
+
+__all__ = list(_HOME)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'netdissect' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOME, "__version__"])

@@ -7,6 +7,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 :cite:p:`bau2020understanding`.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -110,4 +111,25 @@ class DissectConfig(BaseModel):
     seed: int = Field(0, ge=0, description="Draws the images of `limit`.")
     batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
     device: str = Field("cpu", description="Torch device of the forward pass.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
+
+
+class Execution(BaseModel):
+    """How a dissection is carried out: nothing here changes a single count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Literal["auto", "dense", "sparse", "none"] = Field(
+        "auto",
+        description=(
+            "What is kept of the activations between thresholds and tallies: every cell, those that can matter, or "
+            "nothing (a second forward pass instead). auto: sparse, or none where the disk lacks room."
+        ),
+    )
+    workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="How much work an interruption may cost.")
+
+
+Progress = Callable[[str, int, int | None], None]
+"""Called as ``progress(stage, done, total)``; `total` is None where the number is not known."""

@@ -1,0 +1,57 @@
+"""The commands, and how errors end: one paragraph on standard error, exit code 2, no traceback."""
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import netdissect
+from netdissect.cli import concepts, networks, results, run
+from netdissect.errors import NetdissectError
+
+app = typer.Typer(
+    name="netdissect",
+    help="Say what the single units of a vision network have learned.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
+app.command("layers")(networks.layers)
+app.command("run")(run.run)
+app.command("show")(results.show)
+app.command("count")(results.count)
+app.command("export")(results.export)
+app.command("report")(results.report)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Console().print(netdissect.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    errors = Console(stderr=True, soft_wrap=True)
+    warnings.showwarning = lambda message, *_args, **_kwargs: errors.print(f"[yellow]note:[/] {escape(str(message))}")
+    try:
+        app()
+    except NetdissectError as error:
+        errors.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted: what is done is kept, the same command goes on from there")
+        sys.exit(130)

@@ -1,0 +1,60 @@
+"""Options that name a network, and `netdissect layers`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import netdissect
+
+NetworkArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, or python:package.module:factory.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="A checkpoint (.pth, .pt, .safetensors), or 'none': random under --seed. Default: its own."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
+SizeOption = Annotated[int | None, typer.Option("--input-size", min=1, help="Input size in pixels.")]
+MeanOption = Annotated[str | None, typer.Option("--mean", help="One number a channel on the 0..1 scale: 0.5,0.5,0.5.")]
+StdOption = Annotated[str | None, typer.Option("--std", help="One number a channel on the 0..1 scale.")]
+
+
+def layers(
+    network: NetworkArgument,
+    weights: WeightsOption = "none",
+    seed: SeedOption = 0,
+    size: SizeOption = None,
+) -> None:
+    """List the layers that can be dissected: units, map size and receptive field (size, step, offset)."""
+    loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size)
+    height, width = loaded.preprocessing.size
+    table = Table(title=f"{network}, input {height} x {width}")
+    for name in ("layer", "type"):
+        table.add_column(name, overflow="fold")
+    for name in ("units", "map", "field", "step", "offset"):
+        table.add_column(name, justify="right")
+    for layer in netdissect.list_layers(loaded):
+        cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
+        table.add_row(layer.name, layer.kind, str(layer.units), cells, *_field(layer))
+    Console().print(table)
+
+
+def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:
+    if layer.field is None:
+        return ("", "", "") if layer.grid is None else ("unknown", "", "")
+    vertical, horizontal = layer.field.vertical, layer.field.horizontal
+    pairs = zip(
+        (vertical.size, vertical.step, vertical.offset), (horizontal.size, horizontal.step, horizontal.offset), strict=True
+    )
+    size, step, offset = (f"{v:g}" if v == h else f"{v:g} x {h:g}" for v, h in pairs)
+    return size, step, offset
+
+

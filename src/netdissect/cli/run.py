@@ -1,0 +1,126 @@
+"""`netdissect run`: the main job."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+import netdissect
+from netdissect.cli.networks import (
+    MeanOption,
+    NetworkArgument,
+    SeedOption,
+    SizeOption,
+    StdOption,
+    WeightsOption,
+)
+from netdissect.cli.progress import progress_bars
+from netdissect.config import PROTOCOL_NAMES, PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName
+from netdissect.errors import ConfigError
+
+ProtocolChoice = StrEnum("ProtocolChoice", [(name, name) for name in PROTOCOL_NAMES])  # type: ignore[misc]
+
+Model = TypeVar("Model", Protocol, DissectConfig, Execution)
+
+PROTOCOL_PANEL = "Single choices of the protocol"
+
+
+def run(
+    network: NetworkArgument,
+    concepts: Annotated[Path, typer.Option("--concepts", help="Data set in Broden's layout.")],
+    layer: Annotated[list[str], typer.Option("--layer", help="Layer name or glob; repeats.")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    protocol: Annotated[ProtocolChoice, typer.Option(help="Whose definition of the numbers.")] = ProtocolChoice.paper,
+    quantile: Annotated[
+        list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
+    ] = None,
+    min_iou: Annotated[float, typer.Option("--min-iou", help="A unit above this is a detector.")] = 0.04,
+    categories: Annotated[list[str] | None, typer.Option("--categories", help="Read only these; repeats.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="train or val; default: both.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Draw this many images by --seed.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size")] = 32,
+    device: Annotated[str, typer.Option("--device")] = "cpu",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
+    top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
+    store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
+    workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
+    threshold: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+    threshold_grid: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+    anchor: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+    restriction: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+    duplicates: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+    segmentation_size: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
+) -> None:
+    """Dissect layers of a network on a data set: label their units and count the detectors."""
+    changes = {
+        "quantiles": tuple(quantile) if quantile else None,
+        "threshold": threshold,
+        "threshold_grid": threshold_grid,
+        "anchor": anchor,
+        "restriction": restriction,
+        "duplicates": duplicates,
+        "segmentation_size": segmentation_size,
+    }
+    config = _checked(
+        DissectConfig,
+        layers=tuple(layer),
+        protocol=_protocol(cast("ProtocolName", protocol.value), changes),
+        min_iou=min_iou,
+        categories=_split(categories),
+        split=split,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        top_images=top_images,
+    )
+    execution = _checked(Execution, store=store, workers=workers)
+    loaded = netdissect.load_network(
+        network, weights=weights, seed=seed, size=size, mean=_numbers("--mean", mean), std=_numbers("--std", std)
+    )
+    with progress_bars() as progress:
+        result = netdissect.dissect(loaded, concepts, config, out=out, execution=execution, progress=progress)
+    console = Console()
+    console.print(netdissect.tables.summary(result))
+    console.print(f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True)
+
+
+def _protocol(name: ProtocolName, changes: dict[str, Any]) -> Protocol:
+    """Return a named protocol, its name marked with every choice that was set alone."""
+    changed = {key: value for key, value in changes.items() if value is not None and value != getattr(PROTOCOLS[name], key)}
+    label = "+".join([name, *changed])
+    return _checked(Protocol, **(PROTOCOLS[name].model_dump() | changed | {"name": label}))
+
+
+def _checked(model: type[Model], **values: Any) -> Model:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise ConfigError(
+            f"{option} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}. "
+            "See 'netdissect run --help' for what it takes."
+        ) from error
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} cannot be {text!r}: expected one number a channel, such as 0.5,0.5,0.5.") from None
+
+
+def _split(names: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(name for item in names for name in item.split(",") if name) if names else None

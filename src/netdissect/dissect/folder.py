@@ -1,0 +1,128 @@
+"""The run folder while a run is under way.
+
+    RUN/work/identity.json   what is being dissected: another run may not go on from here
+    RUN/work/collect.npz     the first look, up to some batch (absent: begin anew)
+    RUN/work/count.npz       the second look
+    RUN/work/<layer>.bin     activations that can matter
+
+`work/` is removed when the result is written.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.errors import ResultError
+from netdissect.result.files import RUN_FILE, write_whole
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class WorkFolder:
+    """The folder `work/` of a run, and its checkpoints.
+
+    Parameters
+    ----------
+    run
+        The run folder; None: a temporary one.
+    identity
+        Everything that decides the result, as JSON values.
+    every
+        Seconds between checkpoints.
+
+    Raises
+    ------
+    ResultError
+        If the folder holds an unfinished run of something else, or cannot be written.
+    """
+
+    def __init__(self, run: Path | None, identity: Mapping[str, Any], every: float) -> None:
+        self._every = every
+        self._last = time.monotonic()
+        self.path = Path(tempfile.mkdtemp(prefix="netdissect-")) if run is None else run / "work"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._claim(identity)
+        except OSError as error:
+            raise ResultError(
+                f"{self.path} cannot be written ({error}). Choose a run folder on a disk with space and write access."
+            ) from error
+
+    def _claim(self, identity: Mapping[str, Any]) -> None:
+        path = self.path / "identity.json"
+        wanted = json.loads(json.dumps(identity))
+        if path.exists():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ResultError(
+                    f"{path} is damaged ({error}). Remove the folder {self.path} to begin this run anew."
+                ) from error
+            refuse_other(self.path.parent, found, wanted)
+        else:
+            write_whole(path, lambda file: file.write(json.dumps(wanted, indent=2).encode()))
+
+    def file(self, layer: str) -> Path:
+        """Return where a layer's activations are kept."""
+        return self.path / f"{quote(layer, safe='')}.bin"
+
+    def load(self, stage: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the last checkpoint of a stage; empty: none yet."""
+        path = self.path / f"{stage}.npz"
+        if not path.exists():
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ResultError(
+                f"{path} is damaged ({error}). Remove the folder {self.path} to begin this run anew."
+            ) from error
+
+    def save(self, stage: str, state: Callable[[], Arrays], *, now: bool = False) -> None:
+        """Write a checkpoint if it is due, or `now`."""
+        if now or time.monotonic() - self._last >= self._every:
+            arrays: Any = dict(state())
+            write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays))
+            self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the folder: the run is finished."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to touch a run folder made by other inputs.
+
+    Raises
+    ------
+    ResultError
+        That names the first difference.
+    """
+    different = _difference(found, wanted)
+    if different is not None:
+        name, old, new = different
+        state = "a finished run" if (run / RUN_FILE).exists() else "an unfinished run"
+        raise ResultError(
+            f"{run} holds {state} of something else: its {name} is {old}, now {new} is asked for. "
+            "Name another folder, or remove this one."
+        )
+
+
+def _difference(found: Any, wanted: Any, name: str = "") -> tuple[str, str, str] | None:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            below = _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            if below is not None:
+                return below
+        return None
+    return None if found == wanted else (name, json.dumps(found), json.dumps(wanted))

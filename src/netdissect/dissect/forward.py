@@ -1,0 +1,97 @@
+"""Activations of all layers, batch by batch: from the network, or from what an earlier look kept."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Execution
+from netdissect.errors import ActivationError, ConfigError
+from netdissect.models import Layer, Network, Recorder
+from netdissect.sweep import ActivationStore, batch_starts, image_batches
+
+Maps = npt.NDArray[np.float32]
+
+
+class Activations(NamedTuple):
+    """One batch: float32 (B, U, h, w) of each layer for the images from index row `start` on."""
+
+    start: int
+    maps: Mapping[str, Maps]
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Index rows of the images."""
+        count = len(next(iter(self.maps.values())))
+        return np.arange(self.start, self.start + count)
+
+
+class Source(NamedTuple):
+    """Everything a forward pass needs."""
+
+    network: Network
+    data: ConceptData
+    layers: Sequence[Layer]
+    config: DissectConfig
+    execution: Execution
+
+
+def forward(source: Source, done: int = 0) -> Iterator[Activations]:
+    """Run the network over the data set, from batch number `done` on.
+
+    Raises
+    ------
+    ActivationError
+        If a layer gives NaN or infinity.
+    ConfigError
+        If the device does not exist here.
+    """
+    network, data, config = source.network, source.data, source.config
+    device = _device(config.device)
+    preprocessing = network.preprocessing
+    network.module.to(device)
+    starts = batch_starts(len(data), config.batch_size, done)
+    batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
+    with Recorder(network, source.layers) as recorder:
+        for start, pixels in batches:
+            images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                recorded = recorder(images)
+            maps = {name: values.float().cpu().numpy() for name, values in recorded.items()}
+            for name, values in maps.items():
+                _check_finite(name, values, start, data)
+            yield Activations(start, maps)
+
+
+def stored(source: Source, stores: Mapping[str, ActivationStore], done: int = 0) -> Iterator[Activations]:
+    """Read back what the first look kept, from batch number `done` on."""
+    size, images = source.config.batch_size, len(source.data)
+    for start in batch_starts(images, size, done):
+        count = min(size, images - start)
+        yield Activations(start, {name: store.read(start // size, count) for name, store in stores.items()})
+
+
+def _check_finite(layer: str, maps: Maps, start: int, data: ConceptData) -> None:
+    if np.isfinite(maps).all():
+        return
+    image, unit = np.argwhere(~np.isfinite(maps))[0][:2]
+    raise ActivationError(
+        f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {data.rows[start + image].image}. A threshold "
+        "needs finite activations: check the weights and the preprocessing (mean, std), or use --dtype float32."
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used here ({reason}). Name one that this installation of torch supports, "
+            "such as 'cpu' or 'cuda'."
+        ) from error
+    return device

@@ -1,0 +1,133 @@
+"""A run on disk: written whole or not at all, read back as it was.
+
+RUN/run.json                    what made it; written last: a folder without it is not finished
+RUN/concepts.parquet
+RUN/layers/<name>/thresholds.parquet, scores.parquet, units.parquet, units.csv, top.parquet, top_maps.npy
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from netdissect.errors import ResultError
+from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
+
+RUN_FILE = "run.json"
+FRAMES = ("thresholds", "units", "top")
+
+
+def save_result(result: Result, folder: str | Path) -> Path:
+    """Write a run into a folder that holds no finished run.
+
+    Raises
+    ------
+    ResultError
+        If the folder holds a run already, or cannot be written.
+    """
+    folder = Path(folder)
+    if (folder / RUN_FILE).exists():
+        raise ResultError(
+            f"{folder} already holds a finished run, which would be overwritten. Name another folder, or remove it."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "concepts.parquet", result.concepts.write_parquet)
+        for layer in result.layers.values():
+            _save_layer(layer, layer_folder(folder, layer.info.name))
+        text = result.info.model_dump_json(indent=2)
+        write_whole(folder / RUN_FILE, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise ResultError(
+            f"{folder} cannot be written ({error}). Nothing was finished there; free space or choose another folder."
+        ) from error
+    return folder
+
+
+def load_result(folder: str | Path) -> Result:
+    """Read a finished run.
+
+    Raises
+    ------
+    ResultError
+        If there is no finished run, or a file of it is missing, foreign or damaged.
+    """
+    folder = Path(folder)
+    path = folder / RUN_FILE
+    if not path.is_file():
+        state = "holds a run that is not finished" if (folder / "work").is_dir() else "is no run folder"
+        raise ResultError(
+            f"{folder} {state}: it has no {RUN_FILE}. Expected a folder written by 'netdissect run'; "
+            "run the same command again to finish an interrupted run."
+        )
+    try:
+        info = RunInfo.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+        raise ResultError(
+            f"{path} is not a run description of this version of netdissect ({first['msg']} at "
+            f"{'.'.join(map(str, first['loc'])) or 'the top'}). Restore the file or repeat the run."
+        ) from error
+    concepts = _read(folder / "concepts.parquet")
+    layers = {layer.name: _load_layer(layer, layer_folder(folder, layer.name)) for layer in info.layers}
+    return Result(info, concepts, layers)
+
+
+def layer_folder(run: Path, name: str) -> Path:
+    """Return where a layer's tables lie: its name, with what a file system could misread escaped."""
+    return run / "layers" / quote(name, safe="")
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file aside, bring it to the disk and rename it: it appears whole or not at all."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with aside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _save_layer(layer: LayerResult, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FRAMES:
+        frame: pl.DataFrame = getattr(layer, name)
+        write_whole(folder / f"{name}.parquet", frame.write_parquet)
+    write_whole(folder / "units.csv", layer.units.write_csv)
+    write_whole(folder / "scores.parquet", layer.scores.write_parquet)
+    write_whole(folder / "top_maps.npy", lambda file: np.save(file, layer.top_maps))
+
+
+def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
+    frames = {name: _read(folder / f"{name}.parquet") for name in FRAMES}
+    path = folder / "top_maps.npy"
+    try:
+        maps = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    scores = folder / "scores.parquet"
+    _read(scores, rows=0)
+    return LayerResult(info=info, lazy_scores=pl.scan_parquet(scores), top_maps=maps, **frames)
+
+
+def _read(path: Path, rows: int | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, n_rows=rows)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ResultError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ResultError(
+        f"{path} is missing or damaged ({reason}). Expected the file as 'netdissect run' wrote it; restore it or "
+        "repeat the run."
+    )

@@ -1,0 +1,208 @@
+"""What one run found, with everything needed to repeat it.
+
+    RunInfo             what was dissected, how and by which versions
+    LayerResult         tables of one layer: thresholds, scores, units, top images
+    Result              a run: its layers, and how many detectors they hold
+
+Tables are Polars frames. Units are numbered from 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.config import DissectConfig, Rule
+from netdissect.errors import ResultError
+from netdissect.score import Count, UnitLabels, count_detectors
+from netdissect.score import Field as ReceptiveField
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkInfo(_Info):
+    """Which network was dissected."""
+
+    name: str
+    digest: str = Field(description="SHA-256 of its structure and weights.")
+    size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class DataInfo(_Info):
+    """Which data set it was shown."""
+
+    root: str
+    digest: str = Field(description="SHA-256 of its tables and of the choice of images.")
+    categories: tuple[str, ...]
+    images: int
+
+
+class LayerInfo(_Info):
+    """One layer."""
+
+    name: str
+    kind: str
+    units: int
+    height: int
+    width: int
+    field: ReceptiveField | None = Field(description="None: half-pixel centers were used.")
+
+
+class Environment(_Info):
+    """What the activations depend on beside network and data."""
+
+    netdissect: str
+    python: str
+    torch: str
+    numpy: str
+    pillow: str
+    device: str
+    threads: int
+
+
+class RunInfo(_Info):
+    """Everything that made a result."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str = Field(description="UTC, ISO 8601.")
+    config: DissectConfig
+    network: NetworkInfo
+    data: DataInfo
+    layers: tuple[LayerInfo, ...]
+    environment: Environment
+    seconds: dict[str, float] = Field(description="Wall time of each stage.")
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """The tables of one layer.
+
+    Attributes
+    ----------
+    info
+        The layer.
+    thresholds
+        quantile, unit, threshold, maximum (over the data set), silent (no activation above the threshold:
+        a constant, dead or saturated unit, which is no detector).
+    units
+        One row for each quantile and unit: quantile, unit, label, category, iou, f1, threshold, silent, then for
+        each category its best concept as ``<category>-label``, ``-truth``, ``-activation``, ``-intersect``, ``-iou``.
+    lazy_scores
+        One row for each quantile, unit and concept: quantile, unit, number, concept, category, intersection,
+        activation, truth (pixels), iou, f1, attainable (the largest IoU that masks of these sizes can reach).
+    top
+        unit, rank (0 is best), row, image, maximum.
+    top_maps
+        float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
+    """
+
+    info: LayerInfo
+    thresholds: pl.DataFrame
+    units: pl.DataFrame
+    lazy_scores: pl.LazyFrame
+    top: pl.DataFrame
+    top_maps: npt.NDArray[np.float32]
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """The whole unit x concept table, read when asked for."""
+        return self.lazy_scores.collect()
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """Detectors of one layer at one quantile."""
+
+    layer: str
+    quantile: float
+    count: Count
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes
+    ----------
+    info
+        What made it.
+    concepts
+        number, concept, category, images, truth (pixels), coverage (share of the pixels of images annotated
+        in its category), attainable (the largest IoU at the run's first quantile).
+    layers
+        By name, in order of execution.
+    """
+
+    info: RunInfo
+    concepts: pl.DataFrame
+    layers: dict[str, LayerResult] = field(default_factory=dict)
+
+    @property
+    def units(self) -> pl.DataFrame:
+        """All units of all layers, with a column ``layer``."""
+        return _stack({name: layer.units for name, layer in self.layers.items()})
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """All scores of all layers, with a column ``layer``."""
+        return _stack({name: layer.scores for name, layer in self.layers.items()})
+
+    def detectors(self, rule: Rule = "top-label", min_iou: float | None = None) -> tuple[LayerCount, ...]:
+        """Count detectors of each layer at each quantile.
+
+        Parameters
+        ----------
+        rule
+            ``top-label`` or ``per-category``; see `netdissect.score.Count`.
+        min_iou
+            None: the run's own.
+        """
+        level = self.info.config.min_iou if min_iou is None else min_iou
+        return tuple(
+            LayerCount(name, quantile, count_detectors(self.unit_labels(name, quantile), rule, level))
+            for name in self.layers
+            for quantile in self.info.config.protocol.quantiles
+        )
+
+    def layer(self, name: str) -> LayerResult:
+        """Return one layer.
+
+        Raises
+        ------
+        ResultError
+            If the run has no such layer.
+        """
+        if name not in self.layers:
+            raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of these.")
+        return self.layers[name]
+
+    def unit_labels(self, layer: str, quantile: float) -> UnitLabels:
+        """Return the best concepts of one layer's units at one of the run's quantiles."""
+        units = self.layer(layer).units.filter(pl.col("quantile") == quantile)
+        return unit_labels(units, self.info.data.categories)
+
+
+def unit_labels(units: pl.DataFrame, categories: Sequence[str]) -> UnitLabels:
+    """Read the best concepts of each category out of a table of units."""
+    shape = (len(units), 0)
+    names = [units[f"{category}-label"].fill_null("").to_numpy() for category in categories]
+    scores = [units[f"{category}-iou"].fill_null(0.0).to_numpy() for category in categories]
+    return UnitLabels(
+        tuple(categories),
+        np.stack(names, axis=1).astype(object) if names else np.empty(shape, object),
+        np.stack(scores, axis=1).astype(np.float64) if scores else np.empty(shape),
+    )
+
+
+def _stack(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frame.select(pl.lit(name).alias("layer"), pl.all()) for name, frame in frames.items())

@@ -1,0 +1,138 @@
+"""Turn the counts of a layer into its tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from netdissect.concepts import ConceptData
+from netdissect.score import Tally, Truth, attainable_iou, best_concepts, columns_of, f1, iou
+from netdissect.score.labels import top_category
+
+Ints = npt.NDArray[np.int64]
+Floats32 = npt.NDArray[np.float32]
+
+
+def concept_table(data: ConceptData, truth: Truth, quantile: float) -> pl.DataFrame:
+    """List the concepts as the dissected images carry them; see `netdissect.result.Result.concepts`."""
+    numbers = np.array([concept.number for concept in data.concepts])
+    annotated = truth.annotated[data.category_of[numbers]]
+    coverage = np.divide(truth.pixels[numbers], annotated, out=np.zeros(len(numbers)), where=annotated > 0)
+    return pl.DataFrame(
+        {
+            "number": numbers,
+            "concept": [concept.name for concept in data.concepts],
+            "category": [concept.category for concept in data.concepts],
+            "images": truth.images[numbers],
+            "truth": truth.pixels[numbers],
+            "coverage": coverage,
+            "attainable": attainable_iou(np.full(len(numbers), quantile), coverage),
+        }
+    )
+
+
+def score_table(data: ConceptData, truth: Truth, tally: Tally, quantiles: Sequence[float]) -> pl.DataFrame:
+    """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
+    numbers = np.array([concept.number for concept in data.concepts])
+    intersection, activation = columns_of(numbers, tally, data.category_of)
+    count, units, concepts = intersection.shape
+    pixels = np.broadcast_to(truth.pixels[numbers], intersection.shape)
+    names = pl.Series([concept.name for concept in data.concepts], dtype=pl.Categorical)
+    categories = pl.Series([concept.category for concept in data.concepts], dtype=pl.Categorical)
+    each = np.tile(np.arange(concepts), count * units)
+    return pl.DataFrame(
+        {
+            "quantile": np.repeat(np.asarray(quantiles, np.float64), units * concepts),
+            "unit": np.tile(np.repeat(np.arange(units, dtype=np.int32), concepts), count),
+            "number": numbers[each].astype(np.int32),
+            "concept": names.gather(each),
+            "category": categories.gather(each),
+            "intersection": intersection.ravel(),
+            "activation": activation.ravel(),
+            "truth": pixels.ravel(),
+            "iou": iou(intersection, activation, pixels).ravel(),
+            "f1": f1(intersection, activation, pixels).ravel(),
+            "attainable": attainable_iou(activation.astype(np.float64), pixels.astype(np.float64)).ravel(),
+        }
+    )
+
+
+def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[float]) -> pl.DataFrame:
+    """List thresholds (Q, U) beside the units' maxima (U,); see `netdissect.result.LayerResult.thresholds`."""
+    count, units = thresholds.shape
+    return pl.DataFrame(
+        {
+            "quantile": np.repeat(np.asarray(quantiles, np.float64), units),
+            "unit": np.tile(np.arange(units, dtype=np.int32), count),
+            "threshold": thresholds.ravel(),
+            "maximum": np.tile(maxima, count),
+            "silent": np.tile(maxima, count) <= thresholds.ravel(),
+        }
+    )
+
+
+def unit_table(data: ConceptData, truth: Truth, tally: Tally, thresholds: pl.DataFrame) -> pl.DataFrame:
+    """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
+    numbers = np.array([concept.number for concept in data.concepts])
+    intersection, activation = columns_of(numbers, tally, data.category_of)
+    parts = [
+        _best_of(data, counts, masks, truth.pixels[numbers])
+        for counts, masks in zip(intersection, activation, strict=True)
+    ]
+    return pl.concat([thresholds.drop("maximum"), pl.concat(parts)], how="horizontal").select(
+        "quantile", "unit", "label", "category", "iou", "f1", "threshold", "silent", pl.selectors.contains("-")
+    )
+
+
+def _best_of(data: ConceptData, intersection: Ints, activation: Ints, truth: Ints) -> pl.DataFrame:
+    scores = iou(intersection, activation, truth)
+    names = [concept.name for concept in data.concepts]
+    categories = np.array([data.categories.index(concept.category) for concept in data.concepts])
+    best = best_concepts(scores, categories, len(data.categories))
+    columns: dict[str, pl.Series] = {}
+    best_scores = np.zeros(best.shape)
+    best_f1 = np.zeros(best.shape)
+    every = np.arange(len(scores))
+    for index, category in enumerate(data.categories):
+        found, concept = best[:, index] >= 0, best[:, index]
+        hits, masks, pixels = intersection[every, concept], activation[every, concept], truth[concept]
+        best_scores[:, index] = np.where(found, scores[every, concept], 0)
+        best_f1[:, index] = np.where(found, f1(hits, masks, pixels), 0)
+        for name, values in (("truth", pixels), ("activation", masks), ("intersect", hits)):
+            columns[f"{category}-{name}"] = pl.Series(np.where(found, values, 0))
+        columns[f"{category}-label"] = _names(names, np.where(found, concept, -1))
+        columns[f"{category}-iou"] = pl.Series(best_scores[:, index])
+    top = top_category(best_scores)
+    chosen = np.where(top >= 0, best[every, top], -1)
+    frame = {
+        "label": _names(names, chosen),
+        "category": _names(data.categories, top),
+        "iou": pl.Series(best_scores.max(axis=1, initial=0)),
+        "f1": pl.Series(np.where(top >= 0, best_f1[every, top], 0)),
+    }
+    parts = ("label", "truth", "activation", "intersect", "iou")
+    ordered = {f"{category}-{part}": columns[f"{category}-{part}"] for category in data.categories for part in parts}
+    return pl.DataFrame(frame | ordered)
+
+
+def _names(names: Sequence[str], indices: Ints) -> pl.Series:
+    """Look names up; index -1 is no name."""
+    return pl.Series([names[index] if index >= 0 else None for index in indices], dtype=pl.String)
+
+
+def top_table(rows: Ints, maxima: Floats32, data: ConceptData) -> pl.DataFrame:
+    """List the top images of each unit, rows and maxima (U, K); see `netdissect.result.LayerResult.top`."""
+    units, keep = rows.shape
+    frame = pl.DataFrame(
+        {
+            "unit": np.repeat(np.arange(units, dtype=np.int32), keep),
+            "rank": np.tile(np.arange(keep, dtype=np.int32), units),
+            "row": rows.ravel(),
+            "maximum": maxima.ravel(),
+        }
+    ).filter(pl.col("row") >= 0)
+    images = [data.rows[row].image for row in frame["row"]]
+    return frame.with_columns(pl.Series("image", images, dtype=pl.String)).select(
+        "unit", "rank", "row", "image", "maximum"
+    )
