@@ -1,1 +1,24 @@
 """What a unit is: loading a network, its layers, their geometry, and recording their activations."""
+
+from netdissect.models.checkpoints import load_checkpoint
+from netdissect.models.geometry import Axis, ReceptiveField
+from netdissect.models.layers import Layer, list_layers, resolve_layers
+from netdissect.models.load import load_network
+from netdissect.models.network import Network, Preprocessing
+from netdissect.models.record import Recorder
+from netdissect.models.tracing import Traced, trace
+
+__all__ = [
+    "Axis",
+    "Layer",
+    "Network",
+    "Preprocessing",
+    "ReceptiveField",
+    "Recorder",
+    "Traced",
+    "list_layers",
+    "load_checkpoint",
+    "load_network",
+    "resolve_layers",
+    "trace",
+]

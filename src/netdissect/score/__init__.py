@@ -2,7 +2,7 @@
 
 from netdissect.score.grid import Field, Grid, Span, grid
 from netdissect.score.labels import Count, UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
-from netdissect.score.tally import ImageLabels, Tally, Tallier, Truth, columns_of
+from netdissect.score.tally import ImageLabels, Tallier, Tally, Truth, columns_of
 
 __all__ = [
     "Count",

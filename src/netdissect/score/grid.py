@@ -164,33 +164,19 @@ def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Ancho
             identity = _two_taps(np.arange(pixels, dtype=np.float64), pixels)
             return Axis(identity.start, identity.near, identity.far, weights)
         return _pillow_taps(weights)
-    return _two_taps(
-        (np.arange(pixels) - _first(cells, pixels, source, span, anchor)) / _step(cells, pixels, source, span, anchor),
-        cells,
-    )
+    first, step = _anchors(cells, pixels, source, span, anchor)
+    return _two_taps((np.arange(pixels, dtype=np.float64) - first) / step, cells)
 
 
-def _first(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> float:
-    """Return the position of cell 0 on the segmentation's grid."""
+def _anchors(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> tuple[float, float]:
+    """Return where cell 0 lies on the segmentation's grid, and the distance from cell to cell."""
     if anchor == "half-pixel" or span is None:
-        return 0.5 * pixels / cells - 0.5
+        return 0.5 * pixels / cells - 0.5, pixels / cells
     ratio = source / pixels
-    if _in_integers(source, pixels, span, anchor):
-        return float((span.size // 2 + span.offset) // ratio)
-    return (span.offset + (span.size - 1) / 2 + 0.5) / ratio - 0.5
-
-
-def _step(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> float:
-    """Return the distance of neighboring cells on the segmentation's grid."""
-    if anchor == "half-pixel" or span is None:
-        return pixels / cells
-    ratio = source / pixels
-    return float(span.step // ratio) if _in_integers(source, pixels, span, anchor) else span.step / ratio
-
-
-def _in_integers(source: int, pixels: int, span: Span, anchor: Anchor) -> bool:
     # The first program's integer step becomes 0 where cells are denser than pixels: the exact rule serves there.
-    return anchor == "receptive-field-integer" and span.step // (source / pixels) >= 1
+    if anchor == "receptive-field-integer" and span.step // ratio >= 1:
+        return (span.size // 2 + span.offset) // ratio, span.step // ratio
+    return (span.offset + (span.size - 1) / 2 + 0.5) / ratio - 0.5, span.step / ratio
 
 
 def _two_taps(positions: Floats, cells: int) -> Axis:

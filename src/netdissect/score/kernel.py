@@ -35,10 +35,10 @@ def _pixel(
 
 @compiled  # type: ignore[untyped-decorator]
 def _any_above(cells: Maps, threshold: np.float32) -> bool:
-    above = 0
+    above = np.int64(0)
     for value in cells.flat:
         above += value > threshold  # an integer sum: the compiler makes vector code of it
-    return above > 0
+    return bool(above > 0)
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -24,13 +24,13 @@ def iou(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
     """
     union = activation + truth - intersection
     # int64 / int64 in float64: counts below 2**53 are exact, and so is the rounding of their ratio.
-    return np.divide(intersection, union, out=np.zeros(np.shape(union)), where=union > 0)
+    return _ratio(intersection, union)
 
 
 def f1(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
     """Return the Dice coefficient 2 I / (A + T), which ranks as IoU does; nothing at all gives 0."""
     total = activation + truth
-    return np.divide(2 * intersection, total, out=np.zeros(np.shape(total)), where=total > 0)
+    return _ratio(2 * intersection, total)
 
 
 def attainable_iou(activation: Floats, truth: Floats) -> Floats:
@@ -43,7 +43,7 @@ def attainable_iou(activation: Floats, truth: Floats) -> Floats:
     array([0.04])
     """
     larger = np.maximum(activation, truth)
-    return np.divide(np.minimum(activation, truth), larger, out=np.zeros(np.shape(larger)), where=larger > 0)
+    return _ratio(np.minimum(activation, truth), larger)
 
 
 def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
@@ -144,6 +144,10 @@ def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> Count:
         unique[category] = len(_distinct(labels.names[passing[:, index], index]))
         unique["total"] += unique[category]
     return Count(rule, min_iou, len(labels.scores), detectors, unique)
+
+
+def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0), np.float64)
 
 
 def _distinct(names: Sequence[str] | npt.NDArray[np.object_]) -> set[str]:

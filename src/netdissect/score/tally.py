@@ -10,7 +10,6 @@ Nothing here knows about networks, files or plots.
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -136,7 +135,8 @@ class Tallier:
     """
 
     def __init__(self, data: ConceptData, thresholds: Maps, restriction: Restriction) -> None:
-        self.tally = Tally.zeros(*thresholds.shape, data)
+        quantiles, units = thresholds.shape
+        self.tally = Tally.zeros(quantiles, units, data)
         self._category_of = data.category_of
         self._thresholds = thresholds
         self._restriction = restriction
@@ -195,7 +195,7 @@ def _arrays(axis: Axis) -> kernel.AxisArrays:
     return axis.start, axis.near, axis.far
 
 
-def columns_of(numbers: Sequence[int], tally: Tally, category_of: Ints) -> tuple[Ints, Ints]:
+def columns_of(numbers: Ints, tally: Tally, category_of: Ints) -> tuple[Ints, Ints]:
     """Pick concepts out of a tally.
 
     Returns
@@ -204,5 +204,4 @@ def columns_of(numbers: Sequence[int], tally: Tally, category_of: Ints) -> tuple
         int64 (Q, U, concepts): the counts of each unit and concept, the activation being that of the
         concept's primary category.
     """
-    chosen = np.asarray(numbers)
-    return tally.intersection[:, :, chosen], tally.activation[:, :, category_of[chosen]]
+    return tally.intersection[:, :, numbers], tally.activation[:, :, category_of[numbers]]

@@ -35,20 +35,34 @@ class ActivationStore:
     Parameters
     ----------
     path
-        The file; made if absent, cut back to `offsets` if it is longer (an interrupted batch).
+        The file; made if absent. Empty until `append` or `cut`.
     units, cells
         Units of the layer, U, and size of their maps.
     dense
         Keep every cell.
+
+    Attributes
+    ----------
     offsets
-        Where each batch ends, of an earlier session; None: begin anew.
+        Where each batch begins, and where the last ends, in bytes.
     """
 
-    def __init__(self, path: Path, units: int, cells: Size, *, dense: bool, offsets: list[int] | None = None) -> None:
+    def __init__(self, path: Path, units: int, cells: Size, *, dense: bool) -> None:
         self.path = path
-        self.offsets = list(offsets or [0])
+        self.offsets = [0]
         self._shape = (units, *cells)
         self._dense = dense
+
+    def cut(self, offsets: list[int]) -> None:
+        """Go on after the batches of an earlier session; what an interruption left behind them is cut off.
+
+        Raises
+        ------
+        ResultError
+            If the file is shorter than it was.
+        """
+        self.offsets = list(offsets)
+        path = self.path
         if self.offsets[-1] > 0 and (not path.is_file() or path.stat().st_size < self.offsets[-1]):
             raise ResultError(
                 f"{path} should hold {self.offsets[-1]} bytes of activations but was cut short or removed. "
@@ -60,12 +74,12 @@ class ActivationStore:
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
         content = maps.tobytes() if self._dense else _pack(np.ascontiguousarray(maps), bound)
-        with self.path.open("ab") as file:
+        with self.path.open("ab" if self.offsets[-1] else "wb") as file:
             file.write(content)
         self.offsets.append(self.offsets[-1] + len(content))
 
     def read(self, batch: int, images: int) -> Floats:
-        """Return one batch of `images` maps, float32 (images, U, h, w); cells that were not kept hold the lowest float."""
+        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float."""
         start, stop = self.offsets[batch : batch + 2]
         with self.path.open("rb") as file:
             file.seek(start)

@@ -47,7 +47,7 @@ class TopImages:
         merged = type(self)(units, Size(height, width), keep)
         for unit in range(units):
             for part in (self, other):
-                rows, maxima, maps = (array[unit] for array in part.ranked())
+                rows, _maxima, maps = (array[unit] for array in part.ranked())
                 present = rows >= 0
                 _insert(maps[present][:, None], rows[present], *(array[unit : unit + 1] for array in merged._arrays()))
         return merged
@@ -66,8 +66,8 @@ class TopImages:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from a `state`."""
-        for array, name in zip(self._arrays(), ("rows", "maxima", "slots", "maps"), strict=True):
-            array[:] = state[name]
+        self._rows[:], self._maxima[:] = state["rows"], state["maxima"]
+        self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -95,4 +95,4 @@ def _insert(maps: Floats, rows: Ints, kept_rows: Ints, maxima: Floats, slots: In
 
 @compiled  # type: ignore[untyped-decorator]
 def _before(value: np.float32, row: int, other_value: np.float32, other_row: int) -> bool:
-    return value > other_value or (value == other_value and row < other_row)
+    return bool(value > other_value or (value == other_value and row < other_row))

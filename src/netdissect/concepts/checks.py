@@ -1,0 +1,241 @@
+"""Check the tables and the pictures of a data set, and say everything that is wrong.
+
+`ConceptData` stops at the first thing it cannot use; the functions here go on. `inspect.py` adds up what they find.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts.dataset import (
+    CATEGORY_COLUMNS,
+    CODE_COLUMNS,
+    LABEL_COLUMNS,
+    read_label_map,
+    read_table,
+)
+from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.types import Labels, Size
+from netdissect.config import Split
+from netdissect.errors import ConceptsError, SourceError
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+TableRow = Mapping[str, str]
+
+
+class Problem(BaseModel):
+    """Something that is wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(description="The file it stands in, below the data set's folder.")
+    message: str = Field(description="What was seen and what was expected.")
+
+
+@dataclass(slots=True)
+class Tables:
+    """The tables as far as they can be read.
+
+    Attributes
+    ----------
+    categories
+        In the order of ``category.csv``, those with a column in ``index.csv``.
+    names
+        Name of each label number.
+    codes
+        By category, the frequency and coverage that ``c_<category>.csv`` states of each number.
+    problems
+        Everything that is wrong with them.
+    """
+
+    categories: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    codes: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(self, file: str, message: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(file=file, message=message))
+
+
+@dataclass(slots=True)
+class RowFacts:
+    """What one picture carries.
+
+    Attributes
+    ----------
+    shares
+        By category, the share of the picture's pixels that bears each number; a pixel counts once.
+    labeled
+        By category, the share of pixels that bears any number.
+    problems
+        Everything that is wrong with its files and its row.
+    """
+
+    shares: dict[str, dict[int, float]] = field(default_factory=dict)
+    labeled: dict[str, float] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(self, file: str, message: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(file=file, message=message))
+
+
+def check_tables(root: Path, header: Sequence[str]) -> Tables:
+    """Read category.csv, label.csv and c_*.csv; `header` are the columns of ``index.csv``."""
+    tables = Tables()
+    stated: dict[str, TableRow] = {}
+    for row in _rows_of(root, "category.csv", CATEGORY_COLUMNS, tables):
+        if row["name"] in header:
+            tables.categories.append(row["name"])
+            stated[row["name"]] = row
+        else:
+            tables.report("category.csv", f"names the category {row['name']!r}, but index.csv has no such column.")
+    frequencies: dict[int, int | None] = {}
+    for row in _rows_of(root, "label.csv", LABEL_COLUMNS, tables):
+        if (number := _whole(row, "number", "label.csv", tables)) is not None:
+            if number in tables.names:
+                tables.report("label.csv", f"names the number {number} twice. Expected one row a number.")
+            tables.names[number] = row["name"]
+            frequencies[number] = _whole(row, "frequency", "label.csv", tables)
+    for category in tables.categories:
+        _check_codes(root, category, tables)
+        _compare_category(category, stated[category], tables)
+    _compare_labels(frequencies, tables)
+    return tables
+
+
+def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) -> RowFacts:
+    """Read the files of one row of ``index.csv``; `known` are the label numbers of each category."""
+    facts = RowFacts()
+    if row["split"] not in SPLITS:
+        facts.report("index.csv", f"puts {row['image']} in the split {row['split']!r}. Expected {' or '.join(SPLITS)}.")
+    texts = {column: row[column].strip() for column in ("ih", "iw", "sh", "sw")}
+    odd = [column for column, text in texts.items() if not text.isdecimal() or int(text) == 0]
+    if odd:
+        facts.report("index.csv", f"gives {row['image']} the {odd[0]} {texts[odd[0]]!r}. Expected a number of pixels.")
+        return facts
+    height, width = int(texts["ih"]), int(texts["iw"])
+    _check_picture(row["image"], root, Size(height, width), facts)
+    for category, numbers in known.items():
+        labels = _read_cell(row[category] or "", root, Size(int(texts["sh"]), int(texts["sw"])), facts)
+        _count_labels(labels.once(), category, facts)
+        unnamed = sorted(facts.shares[category].keys() - numbers)
+        if unnamed:
+            told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
+            facts.report(_first_file(row[category]), f"{told} that c_{category}.csv does not name ({row['image']}).")
+    return facts
+
+
+def _rows_of(root: Path, file: str, columns: Sequence[str], tables: Tables) -> list[dict[str, str]]:
+    try:
+        return read_table(root / file, columns)
+    except ConceptsError as error:
+        tables.report(file, str(error))
+        return []
+
+
+def _check_codes(root: Path, category: str, tables: Tables) -> None:
+    file = f"c_{category}.csv"
+    codes = tables.codes.setdefault(category, {})
+    for row in _rows_of(root, file, CODE_COLUMNS, tables):
+        number = _whole(row, "number", file, tables)
+        frequency = _whole(row, "frequency", file, tables)
+        coverage = _real(row, "coverage", file, tables)
+        if number is None or number == 0:
+            continue
+        if number in codes:
+            tables.report(file, f"names the number {number} twice. Expected one row a number.")
+        if tables.names.get(number) != row["name"]:
+            seen = repr(tables.names[number]) if number in tables.names else "nothing"
+            tables.report(file, f"calls {number} {row['name']!r}, but label.csv calls it {seen}.")
+            tables.names.setdefault(number, row["name"])
+        codes[number] = (frequency or 0, coverage or 0.0)
+
+
+def _compare_category(category: str, stated: TableRow, tables: Tables) -> None:
+    codes = tables.codes[category]
+    if not codes:
+        tables.report(f"c_{category}.csv", "names no label. Expected at least one.")
+        return
+    frequency = sum(frequency for frequency, _ in codes.values())
+    counted = {"first": min(codes), "last": max(codes), "count": len(codes), "frequency": frequency}
+    for column, expected in counted.items():
+        seen = _whole(stated, column, "category.csv", tables)
+        if seen is not None and seen != expected:
+            told = f"says {column} {seen} of {category}, but c_{category}.csv makes it {expected}."
+            tables.report("category.csv", told)
+
+
+def _compare_labels(frequencies: Mapping[int, int | None], tables: Tables) -> None:
+    if any(not codes for codes in tables.codes.values()):
+        return  # a table that could not be read is told already
+    for number, seen in frequencies.items():
+        expected = sum(codes[number][0] for codes in tables.codes.values() if number in codes)
+        if seen is not None and seen != expected:
+            told = f"says frequency {seen} of {number} ({tables.names[number]}), but the c_*.csv make it {expected}."
+            tables.report("label.csv", told)
+
+
+def _whole(row: TableRow, column: str, file: str, tables: Tables) -> int | None:
+    if row[column].strip().isdecimal():
+        return int(row[column])
+    tables.report(file, f"holds {row[column]!r} in the column {column}. Expected a whole number.")
+    return None
+
+
+def _real(row: TableRow, column: str, file: str, tables: Tables) -> float | None:
+    try:
+        return float(row[column])
+    except ValueError:
+        tables.report(file, f"holds {row[column]!r} in the column {column}. Expected a number.")
+        return None
+
+
+def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
+    try:
+        picture = read_picture(_below_images(root, image))
+    except ConceptsError as error:
+        facts.report(f"images/{image}", str(error))
+        return
+    if picture.size != (size.width, size.height):
+        seen = f"{picture.height} x {picture.width} pixels (height x width)"
+        facts.report(f"images/{image}", f"is {seen}, but index.csv says {size.height} x {size.width}.")
+
+
+def _read_cell(cell: str, root: Path, size: Size, facts: RowFacts) -> Labels:
+    planes, whole = [], []
+    for item in filter(None, (part.strip() for part in cell.split(";"))):
+        if item.isdecimal():
+            whole.append(int(item))
+            continue
+        try:
+            planes.append(read_label_map(_below_images(root, item), size))
+        except ConceptsError as error:
+            facts.report(f"images/{item}", str(error))
+    stack = np.array(planes, dtype=np.int32).reshape(len(planes), *size)
+    return Labels(stack, np.array([number for number in whole if number], dtype=np.int32))
+
+
+def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
+    area = labels.size.height * labels.size.width
+    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    shares = {int(n): int(p) / area for n, p in zip(numbers, pixels, strict=True) if n}
+    facts.shares[category] = shares | {int(number): 1.0 for number in labels.whole}
+    facts.labeled[category] = 1.0 if labels.whole.size else float((labels.planes > 0).any(axis=0).mean())
+
+
+def _first_file(cell: str) -> str:
+    maps = [item.strip() for item in cell.split(";") if not item.strip().isdecimal()]
+    return f"images/{maps[0]}" if maps else "index.csv"
+
+
+def _below_images(root: Path, name: str) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise SourceError(f"index.csv names the file {name!r}, which lies outside images/. Do not trust this data set.")
+    return root / "images" / name

@@ -1,0 +1,184 @@
+"""Look a data set over: what it holds, and everything that is wrong with it.
+
+    root -> inspect_dataset -> Inspection (facts, problems)
+
+Frequency and coverage are counted anew from the label maps and held against the tables.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts.checks import SPLITS, Problem, RowFacts, TableRow, Tables, check_row, check_tables
+from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
+from netdissect.concepts.workers import Progress, map_in_order
+
+QUANTILE = 0.005
+COVERAGE_TOLERANCE = 1e-4  # tables are rounded to six decimals; one pixel of 112 x 112 is 8e-5
+
+
+class CategoryFacts(BaseModel):
+    """What one category holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    concepts: int = Field(description="Labels that some picture carries in this category.")
+    images: int = Field(description="Pictures with any label of this category.")
+    splits: dict[str, int] = Field(description="Of these, how many in each split.")
+    coverage: float = Field(description="Share of pixels with a label of this category, summed over pictures.")
+
+
+class ConceptFacts(BaseModel):
+    """How much there is of one label in one category."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    name: str
+    category: str
+    frequency: int = Field(description="Pictures that carry it.")
+    coverage: float = Field(description="Share of pixels that bear it, summed over pictures.")
+    share: float = Field(description="Coverage divided by all labeled pictures: the share of pixels that bear it.")
+    attainable_iou: float = Field(description="The largest IoU with it of a mask of 0.005 of all pixels.")
+
+
+class Inspection(BaseModel):
+    """What a data set holds and what is wrong with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: str
+    images: int = Field(description="Rows of index.csv.")
+    labeled: int = Field(description="Pictures that carry any label; only these take part in a dissection.")
+    splits: dict[str, int] = Field(description="Pictures in each split.")
+    sizes: dict[str, int] = Field(description="How many pictures have each size, 'HxW, label maps HxW'.")
+    categories: tuple[CategoryFacts, ...] = Field(description="In the order of category.csv.")
+    concepts: tuple[ConceptFacts, ...] = Field(description="By category, then falling frequency and coverage.")
+    problems: tuple[Problem, ...]
+
+
+def attainable_iou(share: float, quantile: float = QUANTILE) -> float:
+    """Return the largest IoU that a mask of `quantile` of all pixels can have with a concept of `share` of them.
+
+    Examples
+    --------
+    >>> round(attainable_iou(0.125), 6)
+    0.04
+    """
+    return min(share, quantile) / max(share, quantile)
+
+
+def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> Inspection:
+    """Read every table, picture and label map below `root`.
+
+    Parameters
+    ----------
+    root
+        Folder in Broden's layout.
+    workers
+        Processes that read pictures. None or 1: this process.
+    progress
+        Told of every picture.
+
+    Raises
+    ------
+    ConceptsError
+        If ``index.csv`` cannot be read. Whatever else is wrong stands in `Inspection.problems`.
+    """
+    root = Path(root)
+    rows = read_table(root / "index.csv", INDEX_COLUMNS)
+    tables = check_tables(root, tuple(rows[0]) if rows else ())
+    known = {category: frozenset(codes) for category, codes in tables.codes.items()}
+    facts: list[RowFacts] = []
+    for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):
+        facts.append(one)
+        if progress:
+            progress("pictures", done, len(rows))
+    concepts = _concept_facts(tables, facts)
+    problems = [*tables.problems, *_check_index(rows), *(problem for one in facts for problem in one.problems)]
+    if not any(one.problems for one in facts):  # otherwise counts would be off for a reason that is told already
+        problems.extend(_disagreements(tables, concepts))
+    return Inspection(
+        root=str(root),
+        images=len(rows),
+        labeled=_labeled(facts),
+        splits=_splits(rows),
+        sizes=dict(Counter(f"{r['ih']}x{r['iw']}, label maps {r['sh']}x{r['sw']}" for r in rows)),
+        categories=tuple(_category_facts(category, rows, facts) for category in tables.categories),
+        concepts=tuple(concepts),
+        problems=tuple(problems),
+    )
+
+
+def _check_index(rows: Sequence[TableRow]) -> Iterable[Problem]:
+    if not rows:
+        yield Problem(file="index.csv", message="has no row. Expected at least one picture.")
+    for image, times in Counter(row["image"] for row in rows).items():
+        if times > 1:
+            yield Problem(file="index.csv", message=f"names the picture {image} {times} times. Expected one row.")
+
+
+def _labeled(facts: Iterable[RowFacts]) -> int:
+    return sum(any(one.labeled.values()) for one in facts)
+
+
+def _splits(rows: Iterable[TableRow]) -> dict[str, int]:
+    counts = Counter(row["split"] for row in rows)
+    return {split: counts[split] for split in SPLITS}
+
+
+def _category_facts(category: str, rows: Sequence[TableRow], facts: Sequence[RowFacts]) -> CategoryFacts:
+    carrying = [row for row, one in zip(rows, facts, strict=True) if one.labeled.get(category)]
+    return CategoryFacts(
+        name=category,
+        concepts=len({number for one in facts for number in one.shares.get(category, ())}),
+        images=len(carrying),
+        splits=_splits(carrying),
+        coverage=sum(one.labeled.get(category, 0.0) for one in facts),
+    )
+
+
+def _concept_facts(tables: Tables, facts: Sequence[RowFacts]) -> list[ConceptFacts]:
+    labeled = max(_labeled(facts), 1)
+    found: list[ConceptFacts] = []
+    for category in tables.categories:
+        frequency: Counter[int] = Counter()
+        coverage: dict[int, float] = dict.fromkeys(tables.codes[category], 0.0)
+        for one in facts:
+            for number, share in one.shares.get(category, {}).items():
+                frequency[number] += 1
+                coverage[number] = coverage.get(number, 0.0) + share
+        for number in sorted(coverage, key=lambda n: (-frequency[n], -coverage[n], n)):
+            share = coverage[number] / labeled
+            found.append(
+                ConceptFacts(
+                    number=number,
+                    name=tables.names.get(number, ""),
+                    category=category,
+                    frequency=frequency[number],
+                    coverage=coverage[number],
+                    share=share,
+                    attainable_iou=attainable_iou(share),
+                )
+            )
+    return found
+
+
+def _disagreements(tables: Tables, concepts: Iterable[ConceptFacts]) -> Iterable[Problem]:
+    for concept in concepts:
+        frequency, coverage = tables.codes[concept.category].get(concept.number, (0, 0.0))
+        told: Mapping[str, tuple[float, float, float]] = {
+            "frequency": (frequency, concept.frequency, 0.0),
+            "coverage": (coverage, concept.coverage, COVERAGE_TOLERANCE),
+        }
+        for what, (stated, counted, tolerance) in told.items():
+            if abs(stated - counted) > tolerance:
+                yield Problem(
+                    file=f"c_{concept.category}.csv",
+                    message=f"says {what} {stated:.9g} of {concept.number} ({concept.name}), "
+                    f"but by the index and the label maps it is {counted:.9g}.",
+                )

@@ -1,0 +1,89 @@
+"""One labeled picture as a source yields it, before concepts are numbered.
+
+    source -> Sample (raw names, any size) -> write_dataset -> Broden's layout
+
+A source only says what it read. Squashing, merging of names, numbering, splits and colors are common code.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from netdissect.config import Split
+
+TRAIN_SHARE = 0.7
+
+PixelValues = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+"""Raw values of one channel, any integer type (H, W)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Channel:
+    """One raw value for each pixel, and what the values mean.
+
+    Attributes
+    ----------
+    values
+        Integers (H, W), of the picture's height and width.
+    names
+        Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it is named here;
+        any other value that is not here is an error.
+    origin
+        The file that the values were read from, for messages.
+    """
+
+    values: PixelValues
+    names: Mapping[int, str]
+    origin: str = ""
+
+
+LabelsByCategory = Mapping[str, Sequence[Channel | str]]
+"""For each category its channels; a plain string is a concept of the whole picture."""
+
+Picture = Path | Image.Image | npt.NDArray[np.uint8]
+"""A file that is opened when its turn comes, a Pillow image, or uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One labeled picture.
+
+    Attributes
+    ----------
+    name
+        Identity and path without extension: forward slashes, source first, e.g. ``msrc/9_6_s``.
+    image
+        The picture; a path is opened by the worker that writes the sample.
+    labels
+        For each category its channels and whole-picture concepts, dominant ones first; or a function of no
+        arguments that reads them, called by the worker (with several workers it must be picklable, e.g. a
+        `functools.partial` of a module's function). It raises `SourceError` for a file that cannot be used.
+    split
+        ``train``, ``val``, or None: by a hash of the name, 70 to 30.
+    """
+
+    name: str
+    image: Picture
+    labels: LabelsByCategory | Callable[[], LabelsByCategory] = field(default_factory=dict)
+    split: Split | None = None
+
+    def read_labels(self) -> LabelsByCategory:
+        """Return the labels, reading them if they are still on disk."""
+        return self.labels() if callable(self.labels) else self.labels
+
+
+def split_by_hash(name: str) -> Split:
+    """Draw the split from the name alone: ``train`` with a chance of 0.7.
+
+    Examples
+    --------
+    >>> split_by_hash("msrc/9_6_s")
+    'train'
+    """
+    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return "train" if drawn < TRAIN_SHARE else "val"

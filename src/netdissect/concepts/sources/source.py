@@ -1,0 +1,68 @@
+"""What every source has: a name, a description that repeats it, and samples with raw concept names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from netdissect.concepts.sample import Sample
+from netdissect.errors import SourceError
+
+NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
+"""Extensions that are passed over; any other file must be a picture."""
+
+
+class Source(Protocol):
+    """Labeled pictures in somebody's layout.
+
+    Samples carry raw names, at any size and in any number of channels; merging, numbering, squashing and colors
+    are common code. Reading of pictures and label maps is left to the worker (see `Sample`).
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, the first part of its samples' names."""
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line, e.g. ``masks:DIR=part``."""
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield its samples, named ``prefix/...``, in an order that depends on nothing but the files.
+
+        Raises
+        ------
+        SourceError
+            If the layout is not there at all. What is wrong with a single picture is raised when it is read.
+        """
+
+
+def find_folder(folder: Path, what: str) -> Path:
+    """Return `folder`.
+
+    Raises
+    ------
+    SourceError
+        If it is no folder; `what` says what should be in it.
+    """
+    if not folder.is_dir():
+        seen = "is not a folder" if folder.exists() else "does not exist"
+        raise SourceError(f"{folder} {seen}. Expected {what}; correct the path.")
+    return folder
+
+
+def find_files(folder: Path) -> list[Path]:
+    """List the pictures at any depth below `folder`, sorted by their path.
+
+    Notes
+    -----
+    Passed over: hidden files and folders (a leading dot), and files of `NO_PICTURES`.
+    Everything else counts as a picture, so that a file that cannot be read is reported instead of missed.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in parts) or path.suffix.lower() in NO_PICTURES:
+            continue
+        if path.is_file() or path.is_symlink() and not path.is_dir():
+            found.append(path)
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

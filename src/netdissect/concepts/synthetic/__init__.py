@@ -1,0 +1,1 @@
+"""A world with known answers: small scenes drawn by the package itself, labeled exactly."""

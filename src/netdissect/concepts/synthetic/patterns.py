@@ -1,0 +1,178 @@
+"""What surfaces look like close up: textures that have a name, and the grain of materials.
+
+Each pattern is drawn once, as a square tile of levels between a surface's two colors; a surface
+then looks at the tile through a window of its own scale, angle and offset. Only sums, products and
+comparisons are used, never a sine: their last bit differs between processors.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Array = npt.NDArray[np.float32]
+Draw = Callable[[Array, Array], npt.NDArray[np.generic]]
+
+TILE = 1024
+LEVELS = 16
+PERIOD = 40.0  # tile pixels; at scale 1 a tile pixel is 1/288 of the picture, a period one seventh
+
+
+def _wave(t: Array, period: float) -> Array:
+    """Return a triangular wave from 0 to 1 and back in one period."""
+    return np.abs(2 * ((t / period) % 1) - 1)
+
+
+def _near(t: Array, period: float) -> Array:
+    """Return the signed distance to the nearest multiple of the period."""
+    return (t + period / 2) % period - period / 2
+
+
+def _striped(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return u % PERIOD < PERIOD / 2
+
+
+def _dotted(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    shifted = u + PERIOD / 2 * (np.floor(v / PERIOD) % 2)
+    x, y = shifted % PERIOD - PERIOD / 2, v % PERIOD - PERIOD / 2
+    return x * x + y * y < (0.31 * PERIOD) ** 2
+
+
+def _checkered(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return (np.floor(u / (PERIOD / 2)) + np.floor(v / (PERIOD / 2))) % 2
+
+
+def _zigzagged(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return (v + PERIOD / 2 * _wave(u, PERIOD)) % (0.75 * PERIOD) < 0.375 * PERIOD
+
+
+def _gridded(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    line = 0.09 * PERIOD
+    return (np.abs(_near(u, 0.75 * PERIOD)) < line) | (np.abs(_near(v, 0.75 * PERIOD)) < line)
+
+
+def _honeycombed(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    # Two lattices of hexagon centers; the wall lies where both are equally far.
+    height, width = 1.6 * PERIOD, 1.6 * PERIOD / 1.7320508
+    x0, y0 = _near(u, width), _near(v, height)
+    x1, y1 = _near(u + width / 2, width), _near(v + height / 2, height)
+
+    def far(x: Array, y: Array) -> Array:
+        return np.maximum(np.abs(x), 0.5 * np.abs(x) + 0.8660254 * np.abs(y))
+
+    return np.minimum(far(x0, y0), far(x1, y1)) > 0.42 * width
+
+
+def _scaly(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    level: npt.NDArray[np.generic] = np.zeros_like(u)
+    step = PERIOD / 2
+    row = np.floor(v / step)
+    for behind in (2, 1, 0):  # the row in front hides those behind
+        x = _near(u + step * ((row - behind) % 2), PERIOD)
+        y = v - (row - behind) * step
+        distance = (x * x + y * y) / (0.55 * PERIOD) ** 2
+        level = np.where(distance < 1, np.where(distance > 0.66, 1.0, 0.35 * distance), level)
+    return level
+
+
+def _woven(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    cell = 0.6 * PERIOD
+    across = (np.floor(u / cell) + np.floor(v / cell)) % 2 < 1
+    return np.where(across, u, v) % (cell / 2) < cell / 4
+
+
+def _wavy(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    t = _wave(u, 1.6 * PERIOD)
+    smooth = t * t * (3 - 2 * t)
+    return (v + 0.55 * PERIOD * smooth) % (0.6 * PERIOD) < 0.24 * PERIOD
+
+
+def _crossed(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    x = np.abs(_near(u + PERIOD / 2 * (np.floor(v / PERIOD + 0.5) % 2), PERIOD))
+    y = np.abs(_near(v, PERIOD))
+    return (np.maximum(x, y) < 0.32 * PERIOD) & (np.minimum(x, y) < 0.1 * PERIOD)
+
+
+def _brick(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    row = np.floor(v / 14)
+    along = u + 15 * (row % 2)
+    tint = (row * 7 + np.floor(along / 30) * 3) % 4 / 8
+    return np.where((v % 14 < 2.2) | (along % 30 < 2.2), 1.0, tint)
+
+
+def _wood(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    plank = np.abs(_near(v, 46)) < 1.5
+    return np.where(plank, 1.0, 0.75 * _noise("wood", 150, 5))
+
+
+def _noise(name: str, *cells: int) -> Array:
+    """Return smooth noise from 0 to 1 whose grains are `cells` (wide, high) tile pixels large."""
+    wide, high = cells
+    seed = np.frombuffer(name.encode(), np.uint8).tolist()
+    grains = np.random.default_rng(seed).integers(0, 256, (TILE // high + 2, TILE // wide + 2), dtype=np.uint8)
+    smooth = Image.fromarray(grains).resize((TILE, TILE), Image.Resampling.BICUBIC)
+    return np.asarray(smooth, dtype=np.float32) / 255
+
+
+def _blotchy(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return _noise("blotchy", 26, 26) > 0.52
+
+
+def _stone(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return np.floor(4 * (0.6 * _noise("stone", 24, 18) + 0.4 * _noise("pebble", 8, 7))) / 3
+
+
+def _glass(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    t = (u + 0.7 * v) % 120
+    return np.where(t < 24, 1.0, np.where((t > 32) & (t < 40), 0.8, 0.0))
+
+
+def _foliage(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return np.floor(3.2 * _noise("foliage", 11, 9)) / 2.2
+
+
+def _water(u: Array, v: Array) -> npt.NDArray[np.generic]:
+    return _noise("water", 44, 6) > 0.6
+
+
+TEXTURES: dict[str, Draw] = {
+    "striped": _striped,
+    "dotted": _dotted,
+    "checkered": _checkered,
+    "zigzagged": _zigzagged,
+    "gridded": _gridded,
+    "honeycombed": _honeycombed,
+    "scaly": _scaly,
+    "woven": _woven,
+    "wavy": _wavy,
+    "crossed": _crossed,
+    "blotchy": _blotchy,
+}
+
+MATERIALS: dict[str, Draw] = {
+    "wood": _wood,
+    "brick": _brick,
+    "stone": _stone,
+    "glass": _glass,
+    "foliage": _foliage,
+    "water": _water,
+    "metal": lambda u, v: _noise("metal", 120, 16),
+    "fabric": lambda u, v: _noise("fabric", 9, 60),
+    "sand": lambda u, v: _noise("sand", 5, 4) > 0.68,
+    "asphalt": lambda u, v: _noise("asphalt", 4, 4) > 0.6,
+    "ceramic": lambda u, v: _noise("ceramic", 90, 60),
+    "plaster": lambda u, v: _noise("plaster", 30, 30),
+    "soil": lambda u, v: _noise("soil", 40, 9),
+    "turf": lambda u, v: _noise("turf", 5, 14) > 0.55,
+}
+
+
+@cache
+def tile(name: str) -> Image.Image:
+    """Draw the tile of a texture or material: levels from 0 to `LEVELS` - 1, ``L``, `TILE` pixels square."""
+    axis = np.arange(TILE, dtype=np.float32)
+    u, v = np.meshgrid(axis, axis)
+    level = (TEXTURES | MATERIALS)[name](u, v)
+    return Image.fromarray(np.clip(level * (LEVELS - 1) + np.float32(0.5), 0, LEVELS - 1).astype(np.uint8))

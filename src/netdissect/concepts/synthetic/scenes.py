@@ -1,0 +1,143 @@
+"""The scenes: which things belong where, how often, on what ground and before what backdrop.
+
+Every thing stands in several scenes, and most scenes of one layout differ only in the things that
+stand in them: a network that wants to tell them apart has to see the things.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["land", "shore", "road", "room"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A recipe for pictures of one kind of place.
+
+    Attributes
+    ----------
+    layout
+        How the picture is divided: sky and ground, sky and water, sky and road, or wall and floor.
+    grounds
+        Kinds of ground and their weights.
+    backdrops
+        Kinds of backdrop on the horizon and their weights; rooms have none.
+    cast
+        Expected number of each thing.
+    """
+
+    layout: Layout
+    grounds: Mapping[str, float]
+    backdrops: Mapping[str, float]
+    cast: Mapping[str, float]
+
+
+def _table(text: str) -> dict[str, float]:
+    """Read ``name 1.5, other name 0.3``."""
+    pairs = (entry.rsplit(maxsplit=1) for entry in text.split(",") if entry.strip())
+    return {name.strip(): float(weight) for name, weight in pairs}
+
+
+def _scene(layout: Layout, grounds: str, backdrops: str, cast: str) -> Scene:
+    return Scene(layout, _table(grounds), _table(backdrops), _table(cast))
+
+
+SCENES: dict[str, Scene] = {
+    "park": _scene(
+        "land", "lawn 5, path 1, earth 1", "woods 2, hills 1, skyline 2, none 1",
+        "bench 1.3, tree 1.6, street lamp 0.7, dog 0.8, bush 0.8, flower 0.6, person 1, ball 0.3, bicycle 0.5, bird 0.4, bin 0.4",
+    ),
+    "playground": _scene(
+        "land", "lawn 3, sand 2, path 1", "woods 2, hills 1, skyline 2, none 1",
+        "swing 0.9, slide 0.9, ball 0.9, person 1.3, tree 0.6, bench 0.4, fence 0.4, balloon 0.15, bicycle 0.3",
+    ),
+    "farm": _scene(
+        "land", "field 3, lawn 2, earth 1", "hills 2, woods 2, mountains 1, none 1",
+        "barn 0.8, cow 1.1, sheep 0.6, horse 0.4, tractor 0.7, fence 0.7, windmill 0.25, tree 0.5, dog 0.2",
+    ),
+    "pasture": _scene(
+        "land", "lawn 5, field 1", "hills 3, mountains 2, woods 1, none 1",
+        "sheep 1.4, horse 0.9, cow 0.9, fence 0.9, tree 0.4, rock 0.5, bush 0.4, windmill 0.35",
+    ),
+    "village": _scene(
+        "land", "lawn 2, path 2, earth 1, field 1", "hills 2, mountains 1, woods 1, none 1",
+        "house 1.7, tree 0.8, fence 0.6, car 0.4, flower 0.4, dog 0.3, windmill 0.3, barn 0.2, person 0.4",
+    ),
+    "garden": _scene(
+        "land", "lawn 4, earth 2, path 1", "woods 3, hills 1, none 1",
+        "flower 3, bush 1.3, fence 0.9, parasol 0.4, house 0.4, bird 0.4, tree 0.4, bench 0.3",
+    ),
+    "forest": _scene(
+        "land", "earth 3, lawn 2, path 1", "woods 6, none 1",
+        "tree 2.6, fir 2.2, bush 0.8, rock 0.5, bird 0.4, flower 0.2",
+    ),
+    "campsite": _scene(
+        "land", "lawn 3, earth 2, sand 1", "woods 3, mountains 2, hills 1",
+        "tent 1.4, campfire 0.9, fir 0.8, tree 0.5, person 0.5, rock 0.3, bicycle 0.3, car 0.2",
+    ),
+    "mountain": _scene(
+        "land", "lawn 2, snow 2, earth 1, stones 2", "mountains 7",
+        "fir 1.3, rock 1.4, house 0.3, sheep 0.3, bird 0.5, cloud 0.7, tent 0.15, balloon 0.2",
+    ),
+    "desert": _scene(
+        "land", "sand 5, earth 2, stones 1", "hills 2, mountains 1, none 3",
+        "cactus 1.9, rock 1, palm 0.4, sun 0.7, bird 0.3, tent 0.2, horse 0.15, truck 0.15",
+    ),
+    "airfield": _scene(
+        "land", "lawn 2, pavement 4", "none 2, hills 1, skyline 1, woods 1",
+        "airplane 1.8, balloon 0.5, tower block 0.3, truck 0.5, cloud 0.6, bus 0.2, sign 0.2",
+    ),
+    "beach": _scene(
+        "shore", "sand 6, stones 1", "none 3, hills 1, mountains 1",
+        "parasol 1.4, palm 0.8, person 1.1, ball 0.7, sailboat 0.8, sun 0.4, bird 0.4, towel 0, dog 0.2",
+    ),
+    "harbor": _scene(
+        "shore", "pavement 4, stones 2, lawn 1", "none 2, skyline 1, hills 1",
+        "ship 1.2, sailboat 1, lighthouse 0.8, house 0.4, person 0.4, bird 0.6, truck 0.3, street lamp 0.2",
+    ),
+    "street": _scene(
+        "road", "pavement 4, lawn 1", "skyline 2, none 2",
+        "tower block 1.7, car 1.1, bus 0.6, traffic light 0.7, street lamp 0.6, person 0.7, bicycle 0.4, tree 0.3, sign 0.2",
+    ),
+    "highway": _scene(
+        "road", "lawn 3, field 2, earth 1, sand 1", "hills 2, mountains 1, woods 1, none 1",
+        "truck 1.2, car 1.2, bus 0.3, sign 1.1, fence 0.2, bush 0.4, street lamp 0.2",
+    ),
+    "station": _scene(
+        "road", "pavement 4, earth 1, stones 1", "skyline 2, none 1, hills 1",
+        "train 1.2, clock 0, sign 0.5, bench 0.6, traffic light 0.5, person 0.8, street lamp 0.5, bin 0.3",
+    ),
+    "bedroom": _scene(
+        "room", "boards 3, carpet 3", "",
+        "bed 1, chest of drawers 0.6, curtain 0.6, desk lamp 0, floor lamp 0.4, rug 0.6, picture frame 0.6, window 0.5, cabinet 0.4, mirror 0.2, armchair 0.2",
+    ),
+    "living room": _scene(
+        "room", "boards 3, carpet 3", "",
+        "sofa 1, television 0.4, armchair 0.6, floor lamp 0.6, rug 0.7, picture frame 0.8, curtain 0.5, potted plant 0.5, bookcase 0.2, table 0.2, window 0.3",
+    ),
+    "kitchen": _scene(
+        "room", "tiles 4, boards 1", "",
+        "stove 0.8, refrigerator 0.7, sink 0.5, cabinet 0.5, table 0.5, wall shelf 0.8, chair 0.4, window 0.4, clock 0.4, bin 0.3, towel 0.2",
+    ),
+    "dining room": _scene(
+        "room", "boards 3, carpet 1, tiles 1", "",
+        "table 1, chair 1.8, ceiling lamp 0.9, picture frame 0.5, curtain 0.4, potted plant 0.3, cabinet 0.3, rug 0.3, window 0.3, clock 0.2",
+    ),
+    "bathroom": _scene(
+        "room", "tiles 5, boards 1", "",
+        "bathtub 0.8, toilet 0.7, sink 0.7, mirror 0.8, towel 0.9, window 0.2, wall shelf 0.2, potted plant 0.2, rug 0.2",
+    ),
+    "office": _scene(
+        "room", "carpet 3, boards 2", "",
+        "desk 1.1, chair 0.7, bookcase 0.5, ceiling lamp 0.4, window 0.5, potted plant 0.5, clock 0.4, bin 0.5, picture frame 0.2, cabinet 0.2",
+    ),
+    "classroom": _scene(
+        "room", "boards 3, tiles 1, carpet 1", "",
+        "blackboard 1, desk 0.7, table 0.5, chair 1.4, clock 0.6, person 0.5, window 0.4, ceiling lamp 0.4, bookcase 0.2, wall shelf 0.2",
+    ),
+    "library": _scene(
+        "room", "boards 2, carpet 3", "",
+        "bookcase 2, armchair 0.6, table 0.4, desk 0.2, floor lamp 0.4, ceiling lamp 0.3, rug 0.3, person 0.3, window 0.2, potted plant 0.2",
+    ),
+}  # fmt: skip

