@@ -31,7 +31,9 @@ def count_cells(folder: Path) -> npt.NDArray[np.int64]:
     return counts
 
 
-def fit(phi: npt.NDArray[np.float64], names: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def fit(
+    phi: npt.NDArray[np.float64], names: npt.NDArray[np.uint8], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     """Fit one row of coefficients for each name, rounded to two decimals."""
     weights = 1e5 * ((1 - UNIFORM) * counts / counts.sum() + UNIFORM / CELLS)
     model = LogisticRegression(C=30.0, max_iter=20000, tol=1e-7, fit_intercept=False)
@@ -40,14 +42,16 @@ def fit(phi: npt.NDArray[np.float64], names: npt.NDArray[np.uint8], counts: npt.
     return rounded
 
 
-def report(title: str, counts: npt.NDArray[np.int64], truth: npt.NDArray[np.uint8], ours: npt.NDArray[np.int64]) -> None:
+def report(
+    title: str, counts: npt.NDArray[np.int64], truth: npt.NDArray[np.uint8], ours: npt.NDArray[np.int64]
+) -> None:
     """Print the agreement over pixels, in all and per color (of the table's, of ours)."""
     print(f"\n{title}: {counts.sum():,} pixels, {counts[truth == ours].sum() / counts.sum():.4f} agree")
     for code, name in enumerate(COLOR_NAMES):
         table, model = counts[truth == code].sum(), counts[ours == code].sum()
         both = counts[(truth == code) & (ours == code)].sum()
         print(
-            f"  {name:7} {table / counts.sum():7.4f} of the pixels; {both / max(table, 1):.3f} of the table's are ours, "
+            f"  {name:7} {table / counts.sum():7.4f} of all; {both / max(table, 1):.3f} of the table's are ours, "
             f"{both / max(model, 1):.3f} of ours are the table's"
         )
 

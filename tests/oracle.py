@@ -8,11 +8,10 @@ the library: thresholds by sorting everything, maps brought to the label map's g
 """
 
 import csv
-import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +87,7 @@ class Counts:
 
     units: int
     category_of: Mapping[int, int]
-    thresholds: list[Floats]
+    thresholds: Floats
     intersection: Counter[tuple[int, int]] = field(default_factory=Counter)
     activation: Counter[tuple[int, int]] = field(default_factory=Counter)
     truth: Counter[int] = field(default_factory=Counter)
@@ -120,7 +119,8 @@ def threshold(values: Floats, rules: Rules) -> np.float32:
     if rules.interpolated:
         return np.float32(np.quantile(values.astype(np.float64).ravel(), 1 - rules.fraction))
     falling = sorted(values.ravel().tolist(), reverse=True)
-    return np.float32(falling[math.floor(Fraction(rules.fraction) * len(falling))])
+    # The quantile as a person writes it: 0.29 of 100 values is 29, though the binary 0.29 is a little less.
+    return np.float32(falling[math.floor(Fraction(repr(rules.fraction)) * len(falling))])
 
 
 def anchors(cells: int, pixels: int, image: int, receptive: Field, kind: str) -> list[float]:
@@ -179,13 +179,15 @@ def count(
     rules: Rules,
     image: tuple[int, int] = (1, 1),
     fields: tuple[Field, Field] = (Field(0, 1, 1), Field(0, 1, 1)),
+    limits: Floats | None = None,
 ) -> Counts:
     """Dissect float32 (N, U, h, w): every unit against every concept.
 
-    `image` is the network's input (height, width) and `fields` the layer's receptive field along both axes.
+    `image` is the network's input (height, width), `fields` the layer's receptive field along both axes, and
+    `limits` the thresholds, if other than the protocol's.
     """
-    limits = thresholds(maps, rules)
-    counts = Counts(maps.shape[1], category_of, [limits])
+    limits = thresholds(maps, rules) if limits is None else limits
+    counts = Counts(maps.shape[1], category_of, limits)
     for cells, given in zip(maps, pictures, strict=True):
         picture = given if rules.segmentation is None else given.resized(rules.segmentation)
         areas = {number: _pixels(picture, number, rules) for number in picture.numbers()}
@@ -301,14 +303,3 @@ def _picture(root: Path, items: Sequence[str], size: tuple[int, int]) -> Picture
 def _table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def with_fraction(rules: Rules, fraction: float) -> Rules:
-    """The same protocol at another quantile."""
-    return replace(rules, fraction=fraction)
-
-
-@functools.cache
-def rules_of(protocol: str) -> Rules:
-    """The named protocol."""
-    return RULES[protocol]

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from netdissect.models import list_layers as list_layers
     from netdissect.models import load_network as load_network
     from netdissect.result import Result as Result
-    from netdissect.result import load_result as load
+    from netdissect.result import load_result, save_result
     from netdissect.result import read_published as read_published
-    from netdissect.result import save_result as save
     from netdissect.result import write_published as write_published
     from netdissect.score import count_detectors as count_detectors
     from netdissect.show import plot as plot
     from netdissect.show import report as report
     from netdissect.show import tables as tables
+
+if TYPE_CHECKING:
+    load, save = load_result, save_result
 
 __version__ = version("netdissect")
 
@@ -64,7 +66,7 @@ _HOME = {
     "write_published": "netdissect.result",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -127,6 +127,14 @@ class Execution(BaseModel):
             "nothing (a second forward pass instead). auto: sparse, or none where the disk lacks room."
         ),
     )
+    engine: Literal["auto", "compiled", "tensor"] = Field(
+        "auto",
+        description=(
+            "compiled: loops on the host. tensor: plain tensor code on the device of the forward pass, which keeps "
+            "nothing and runs it twice. auto: compiled for the CPU, tensor for any other device."
+        ),
+    )
+    memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")
     workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")
     checkpoint_seconds: float = Field(30.0, ge=0, description="How much work an interruption may cost.")
 

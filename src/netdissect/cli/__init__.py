@@ -1,11 +1,11 @@
 """The command line: parse, call, print.
 
-    app.py        the commands, and how errors end
-    concepts.py   netdissect concepts ...
-    networks.py   options that name a network; netdissect layers
-    run.py        netdissect run
-    results.py    netdissect show, count, export, report
-    progress.py   progress bars
+app.py        the commands, and how errors end
+concepts.py   netdissect concepts ...
+networks.py   options that name a network; netdissect layers
+run.py        netdissect run
+results.py    netdissect show, count, export, report
+progress.py   progress bars
 """
 
 from netdissect.cli.app import main

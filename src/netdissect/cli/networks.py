@@ -52,9 +52,9 @@ def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:
         return ("", "", "") if layer.grid is None else ("unknown", "", "")
     vertical, horizontal = layer.field.vertical, layer.field.horizontal
     pairs = zip(
-        (vertical.size, vertical.step, vertical.offset), (horizontal.size, horizontal.step, horizontal.offset), strict=True
+        (vertical.size, vertical.step, vertical.offset),
+        (horizontal.size, horizontal.step, horizontal.offset),
+        strict=True,
     )
     size, step, offset = (f"{v:g}" if v == h else f"{v:g} x {h:g}" for v, h in pairs)
     return size, step, offset
-
-

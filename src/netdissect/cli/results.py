@@ -1,17 +1,13 @@
 """`netdissect show`, `count`, `export` and `report`: what can be done with a finished run."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 import netdissect
-from netdissect.config import RULES, Rule
-
-RuleChoice = StrEnum("RuleChoice", [(rule, rule) for rule in RULES])  # type: ignore[misc]
-FormatChoice = StrEnum("FormatChoice", [("netdissect-csv", "netdissect-csv")])  # type: ignore[misc]
+from netdissect.config import Rule
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 LayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: all (export: the only one).")]
@@ -32,19 +28,18 @@ def show(
 
 def count(
     path: Annotated[Path, typer.Argument(metavar="FILE_OR_RUN", help="A run folder or a published *-result.csv.")],
-    rule: Annotated[RuleChoice, typer.Option("--rule", help="Which published rule counts.")] = RuleChoice("top-label"),
+    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
     min_iou: Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own, else 0.04.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count detectors and unique detectors, in all and by category."""
-    chosen = cast("Rule", rule.value)
     if path.is_dir():
-        counts = netdissect.load(path).detectors(chosen, min_iou)
+        counts = netdissect.load(path).detectors(rule, min_iou)
         printed = netdissect.tables.counts_json(counts)
         table = netdissect.tables.counts(counts)
     else:
         published = netdissect.read_published(path)
-        single = netdissect.count_detectors(published.labels, chosen, 0.04 if min_iou is None else min_iou)
+        single = netdissect.count_detectors(published.labels, rule, 0.04 if min_iou is None else min_iou)
         printed = netdissect.tables.counts_json(single)
         table = netdissect.tables.counts(single)
     if as_json:
@@ -58,15 +53,15 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     layer: LayerOption = None,
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
-    form: Annotated[FormatChoice, typer.Option("--format", help="Columns of the first program's result CSV.")] = (
-        FormatChoice("netdissect-csv")
-    ),
+    form: Annotated[
+        Literal["netdissect-csv"], typer.Option("--format", help="Columns of the first program's result CSV.")
+    ] = "netdissect-csv",
 ) -> None:
     """Write one layer's units as a table that other programs read."""
     result = netdissect.load(run)
     if layer is None and len(result.layers) > 1:
         raise netdissect.errors.ConfigError(
-            f"{run} holds {len(result.layers)} layers and {form.value} takes one. Name it with --layer: "
+            f"{run} holds {len(result.layers)} layers and {form} takes one. Name it with --layer: "
             f"{', '.join(result.layers)}."
         )
     netdissect.write_published(result, layer or next(iter(result.layers)), out, quantile)

@@ -1,8 +1,7 @@
 """`netdissect run`: the main job."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -18,10 +17,8 @@ from netdissect.cli.networks import (
     WeightsOption,
 )
 from netdissect.cli.progress import progress_bars
-from netdissect.config import PROTOCOL_NAMES, PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName
+from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName
 from netdissect.errors import ConfigError
-
-ProtocolChoice = StrEnum("ProtocolChoice", [(name, name) for name in PROTOCOL_NAMES])  # type: ignore[misc]
 
 Model = TypeVar("Model", Protocol, DissectConfig, Execution)
 
@@ -38,7 +35,7 @@ def run(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
-    protocol: Annotated[ProtocolChoice, typer.Option(help="Whose definition of the numbers.")] = ProtocolChoice.paper,
+    protocol: Annotated[ProtocolName, typer.Option(help="Whose definition of the numbers.")] = "paper",
     quantile: Annotated[
         list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
     ] = None,
@@ -72,7 +69,7 @@ def run(
     config = _checked(
         DissectConfig,
         layers=tuple(layer),
-        protocol=_protocol(cast("ProtocolName", protocol.value), changes),
+        protocol=_protocol(protocol, changes),
         min_iou=min_iou,
         categories=_split(categories),
         split=split,
@@ -91,12 +88,16 @@ def run(
         result = netdissect.dissect(loaded, concepts, config, out=out, execution=execution, progress=progress)
     console = Console()
     console.print(netdissect.tables.summary(result))
-    console.print(f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True)
+    console.print(
+        f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True
+    )
 
 
 def _protocol(name: ProtocolName, changes: dict[str, Any]) -> Protocol:
     """Return a named protocol, its name marked with every choice that was set alone."""
-    changed = {key: value for key, value in changes.items() if value is not None and value != getattr(PROTOCOLS[name], key)}
+    changed = {
+        key: value for key, value in changes.items() if value is not None and value != getattr(PROTOCOLS[name], key)
+    }
     label = "+".join([name, *changed])
     return _checked(Protocol, **(PROTOCOLS[name].model_dump() | changed | {"name": label}))
 

@@ -6,26 +6,32 @@ from pathlib import Path
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.sources import Source
-from netdissect.concepts.workers import Progress
 from netdissect.concepts.writer import check_target, write_dataset
+from netdissect.config import Progress
 from netdissect.errors import SourceError
 
 
 def build_dataset(
     out: str | Path,
     sources: Sequence[Source],
-    options: WriteOptions | None = None,
     *,
+    size: int = 224,
+    colors: bool = False,
+    color_table: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the pictures of all `sources` as one data set; see `write_dataset` for the other parameters.
+    """Write the pictures of all `sources` as one data set.
 
     Parameters
     ----------
     sources
         In the order in which their pictures stand in ``index.csv``; `parse_source` makes them of words.
+    size, colors, color_table
+        See `WriteOptions`.
+    overwrite, workers, progress
+        See `write_dataset`.
 
     Returns
     -------
@@ -44,9 +50,12 @@ def build_dataset(
     Concepts of the same normalized name (`normalize_name`) are one, whatever their source; a name in two
     categories keeps both. A source's pictures lie in a folder of its name; a second source of that name gets ``-2``.
     """
+    options = WriteOptions(size=size, colors=colors, color_table=color_table)
     check_target(Path(out), overwrite=overwrite)
     if not sources:
-        raise SourceError("there is no source to build from. Expected at least one, e.g. masks:DIR or folders:DIR=scene.")
+        raise SourceError(
+            "there is no source to build from. Expected at least one, e.g. masks:DIR or folders:DIR=scene."
+        )
     samples: list[Sample] = []
     counts: dict[str, int] = {}
     for prefix, source in zip(_prefixes(sources), sources, strict=True):

@@ -86,12 +86,12 @@ class RowFacts:
         self.problems.append(Problem(file=file, message=message))
 
 
-def check_tables(root: Path, header: Sequence[str]) -> Tables:
-    """Read category.csv, label.csv and c_*.csv; `header` are the columns of ``index.csv``."""
+def check_tables(root: Path, header: Sequence[str] | None) -> Tables:
+    """Read category.csv, label.csv and c_*.csv; `header` are the columns of ``index.csv``, None if it has no row."""
     tables = Tables()
     stated: dict[str, TableRow] = {}
     for row in _rows_of(root, "category.csv", CATEGORY_COLUMNS, tables):
-        if row["name"] in header:
+        if header is None or row["name"] in header:
             tables.categories.append(row["name"])
             stated[row["name"]] = row
         else:

@@ -72,7 +72,7 @@ def name_colors(rgb: npt.NDArray[np.uint8], table: ColorTable | None = None) -> 
     """
     table = model_table() if table is None else table
     r, g, b = np.moveaxis(rgb >> 3, -1, 0)
-    named: npt.NDArray[np.uint8] = table[r, g, b] + np.uint8(1)
+    named: npt.NDArray[np.uint8] = np.add(table[r, g, b], 1, dtype=np.uint8)
     return named
 
 
@@ -80,7 +80,7 @@ def name_colors(rgb: npt.NDArray[np.uint8], table: ColorTable | None = None) -> 
 def model_table() -> ColorTable:
     """Tabulate the model at the center of every cell of the RGB cube."""
     scores = features(cell_centers()) @ np.array(COEFFICIENTS).T
-    table = scores.argmax(axis=1).astype(np.uint8).reshape(TABLE_SHAPE)
+    table: ColorTable = scores.argmax(axis=1).astype(np.uint8).reshape(TABLE_SHAPE)
     table.setflags(write=False)
     return table
 

@@ -14,7 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.checks import SPLITS, Problem, RowFacts, TableRow, Tables, check_row, check_tables
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
-from netdissect.concepts.workers import Progress, map_in_order
+from netdissect.concepts.sheet import contact_sheet
+from netdissect.concepts.workers import map_in_order
+from netdissect.config import Progress
+
+__all__ = [
+    "CategoryFacts",
+    "ConceptFacts",
+    "Inspection",
+    "Problem",
+    "attainable_iou",
+    "contact_sheet",
+    "inspect_dataset",
+]
 
 QUANTILE = 0.005
 COVERAGE_TOLERANCE = 1e-4  # tables are rounded to six decimals; one pixel of 112 x 112 is 8e-5
@@ -91,7 +103,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     """
     root = Path(root)
     rows = read_table(root / "index.csv", INDEX_COLUMNS)
-    tables = check_tables(root, tuple(rows[0]) if rows else ())
+    tables = check_tables(root, tuple(rows[0]) if rows else None)
     known = {category: frozenset(codes) for category, codes in tables.codes.items()}
     facts: list[RowFacts] = []
     for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, read_color_table
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
 from netdissect.concepts.pictures import nearest, read_picture, squash
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample, split_by_hash
+from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.types import Labels, Size
 from netdissect.concepts.unify import normalize_name
 from netdissect.config import Split
@@ -149,13 +149,13 @@ def renumber(maps: Renumbering, images: Path, map_size: int) -> None:
         path.write_bytes(encode_label_map(final[read_label_map(path, Size(map_size, map_size))]))
 
 
-def encode_label_map(labels: npt.NDArray[np.integer]) -> bytes:
-    """Encode label numbers (H, W) below 65,536 as an RGB PNG: R + 256 * G."""
+def encode_label_map(labels: npt.NDArray[np.integer], compression: int = 6) -> bytes:
+    """Encode label numbers (H, W) below 65,536 as an RGB PNG: R + 256 * G; `compression` is zlib's, 0 to 9."""
     pixels = np.zeros((*labels.shape, 3), dtype=np.uint8)
     pixels[..., 0] = labels % 256
     pixels[..., 1] = labels // 256
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=compression)
     return buffer.getvalue()
 
 
@@ -199,9 +199,9 @@ def _check_channel(channel: Channel, picture: Image.Image, sample: Sample) -> No
         )
 
 
-def distinct(values: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> list[int]:
+def distinct(values: PixelValues) -> list[int]:
     """Return the distinct values, rising."""
-    if values.size and 0 <= values.min() and values.max() < 1 << 16:
+    if values.size and values.min() >= 0 and values.max() < 1 << 16:
         # Counting 70,000 pixels takes a tenth of sorting them.
         return [int(value) for value in np.flatnonzero(np.bincount(values.ravel().astype(np.int64)))]
     return [int(value) for value in np.unique(values)]
@@ -233,7 +233,7 @@ def _write(
             continue
         files = _map_paths(f"{sample.name}_{category}", len(local.planes))
         for path, plane in zip(files, local.planes, strict=True):
-            (images / path).write_bytes(encode_label_map(plane))
+            (images / path).write_bytes(encode_label_map(plane, compression=1))  # soon written again
         pixels[category] = dict(zip(names, _count(local, len(names)), strict=True))
         items[category] = [*(names[n - 1] for n in local.whole), *(MapFile(path, names) for path in files)]
     image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
@@ -242,9 +242,13 @@ def _write(
 
 
 def _localize(category: str, items: Sequence[Channel | str], size: int) -> tuple[tuple[str, ...], Labels]:
-    """Number the names that this picture carries in one category, and its labels with these numbers."""
-    whole = list(dict.fromkeys(name for item in items if isinstance(item, str) if (name := normalize_name(item, category))))
-    small = [(nearest(item.values, size), item.names) for item in items if isinstance(item, Channel)]
+    """Give the names that this picture carries in one category numbers, and its labels in these numbers."""
+    whole = list(
+        dict.fromkeys(name for item in items if isinstance(item, str) if (name := normalize_name(item, category)))
+    )
+    small: list[tuple[PixelValues, Mapping[int, str]]] = [
+        (nearest(item.values, size), item.names) for item in items if isinstance(item, Channel)
+    ]
     spelled = [
         {value: name for value in distinct(values) if (name := normalize_name(raw.get(value, ""), category))}
         for values, raw in small

@@ -18,7 +18,7 @@ from netdissect.config import Split
 
 TRAIN_SHARE = 0.7
 
-PixelValues = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+PixelValues = npt.NDArray[np.integer | np.bool_]
 """Raw values of one channel, any integer type (H, W)."""
 
 

@@ -93,7 +93,7 @@ class Vocabulary:
 
     @classmethod
     def number(cls, census: Census) -> "Vocabulary":
-        """Number the names of `census`.
+        """Give each name of `census` its number.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Do the same to many items, in this process or in several, and tell of the progress."""
+"""Do the same to many items, in this process or in several."""
 
 import os
 import signal
@@ -12,9 +12,6 @@ from threading import Thread
 from typing import TypeVar
 
 from netdissect.errors import ConceptsError
-
-Progress = Callable[[str, int, int | None], None]
-"""Called as `progress(stage, done, total)`; `total` is None where the number of samples is not known."""
 
 AHEAD = 8  # tasks queued for each worker: enough to keep it busy, few enough to hold in memory
 
@@ -52,8 +49,8 @@ def map_in_order(work: Callable[[In], Out], items: Iterable[In], workers: int | 
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise ConceptsError(
-            "a worker process died, most likely killed for lack of memory. Expected all workers to live; run again "
-            "with fewer workers."
+            "a worker process died: killed for lack of memory, or started by a script that does not call from under "
+            "if __name__ == '__main__'. Expected all workers to live; run again with fewer workers."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

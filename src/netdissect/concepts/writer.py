@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -21,9 +21,12 @@ from netdissect.concepts.colors import read_color_table
 from netdissect.concepts.render import Rendered, WriteOptions, render, renumber
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.tables import write_tables
-from netdissect.concepts.workers import Progress, map_in_order
 from netdissect.concepts.unify import Census, Vocabulary
+from netdissect.concepts.workers import map_in_order
+from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError
+
+__all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 
 PROBLEMS_TOLD = 10
 

@@ -1,6 +1,10 @@
-"""The first look at the data: thresholds, top images, and the activations that can matter.
+"""What one layer keeps of the two looks at the data.
 
-forward() -> Collector.update -> thresholds(), top images, stores
+    first look    maps -> Collector.update -> thresholds(), top_images, store
+    second look   maps -> tallier()
+
+Two collectors give the same integers: `Collector` with compiled loops on the host, and `DeviceCollector`
+with plain tensor code on the device of the forward pass.
 """
 
 from collections.abc import Mapping
@@ -9,83 +13,48 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from netdissect.concepts import Size
-from netdissect.config import DissectConfig, Protocol
-from netdissect.errors import LayerError
-from netdissect.models import Layer
-from netdissect.score import Field, Grid, Span, grid
-from netdissect.sweep import ActivationStore, TopImages, TopValues, ranks
+from netdissect.concepts import ConceptData
+from netdissect.dissect.plan import LayerPlan, cells_of
+from netdissect.score import Tallier
+from netdissect.score.device import DeviceTallier, upsample
+from netdissect.sweep import ActivationStore, TopImages, TopValues
+from netdissect.sweep.device import DeviceTopImages, DeviceTopValues
 
 Maps = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-class LayerGrids:
-    """The grids of one layer, made once for each size of label maps."""
-
-    def __init__(self, layer: Layer, source: Size, protocol: Protocol) -> None:
-        self.cells = layer.grid or Size(1, 1)
-        self.field = field_of(layer)
-        self._source = source
-        self._anchor = protocol.anchor
-        self._grids: dict[Size, Grid] = {}
-
-    def to(self, segmentation: Size) -> Grid:
-        """Return the grid from the layer's maps to label maps of this size."""
-        if segmentation not in self._grids:
-            self._grids[segmentation] = grid(self.cells, segmentation, self._source, self.field, self._anchor)
-        return self._grids[segmentation]
-
-
-def field_of(layer: Layer) -> Field | None:
-    """Return a layer's receptive field as plain numbers; None: half-pixel centers."""
-    if layer.field is None:
-        return None
-    spans = (layer.field.vertical, layer.field.horizontal)
-    return Field(*(Span(axis.offset, axis.size, axis.step) for axis in spans))
-
-
 class Collector:
-    """What the first look keeps of one layer.
+    """What one layer keeps, with compiled loops on the host.
 
     Parameters
     ----------
-    layer
+    plan
         The layer.
-    grids
-        Its grids.
-    images
-        How many images the pass will see.
-    config
-        Protocol and number of top images.
     store
-        Where activations are kept; None: they are computed again.
+        Where activations are kept between the looks; None: the forward pass is repeated.
+    file
+        Where the largest values are kept if not in memory.
     """
 
-    def __init__(
-        self, layer: Layer, grids: LayerGrids, images: int, config: DissectConfig, store: ActivationStore | None
-    ) -> None:
-        protocol = config.protocol
-        side = protocol.threshold_grid
+    def __init__(self, plan: LayerPlan, store: ActivationStore | None, file: Path | None) -> None:
+        self.plan = plan
         self.store = store
-        self._upsampled = None if side is None else grids.to(Size(side, side))
-        total = images * (grids.cells.height * grids.cells.width if side is None else side * side)
-        keep = max(ranks(quantile, total, protocol.threshold)[1] for quantile in protocol.quantiles)
-        if keep > total:
-            raise LayerError(
-                f"layer {layer.name!r} has {total} activations a unit on these images, too few for a threshold. "
-                "Use more images."
-            )
-        self.top_values = TopValues(layer.units, keep, total)
-        self.top_images = TopImages(layer.units, grids.cells, config.top_images)
+        self.top_values = TopValues(plan.layer.units, plan.keep, plan.total, file)
+        self.top_images = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
+        self._upsampled = plan.threshold_grid
 
-    def update(self, maps: Maps, rows: npt.NDArray[np.int64]) -> None:
+    def update(self, maps: Tensor, rows: Rows) -> None:
         """Take in one batch of maps, float32 (B, U, h, w), of the images `rows`."""
-        self.top_values.update(self._values(maps))
-        self.top_images.update(maps, rows)
+        cells = maps.cpu().numpy()
+        self.top_values.update(self._values(cells))
+        self.top_images.update(cells, rows)
         if self.store is not None:
-            self.store.append(maps, self.top_values.bound)
+            self.store.append(cells, self.top_values.bound)
 
     def _values(self, maps: Maps) -> Maps:
         if self._upsampled is None:
@@ -97,32 +66,77 @@ class Collector:
         values[hot] = self._upsampled.upsample(maps[hot]).reshape(int(hot.sum()), -1)
         return values
 
+    def thresholds(self) -> Maps:
+        """Return T, float32 (quantiles, U), after the first look."""
+        protocol = self.plan.config.protocol
+        return self.top_values.thresholds(protocol.quantiles, protocol.threshold)
+
+    def tallier(self, data: ConceptData) -> Tallier:
+        """Return what counts the second look."""
+        return Tallier(data, self.thresholds(), self.plan.config.protocol.restriction)
+
     def state(self) -> Arrays:
         """Return everything needed to go on later; the store is brought to the disk first."""
-        arrays = {f"values.{name}": array for name, array in self.top_values.state().items()}
-        arrays |= {f"images.{name}": array for name, array in self.top_images.state().items()}
+        arrays = above("values", self.top_values.state()) | above("images", self.top_images.state())
         if self.store is not None:
             self.store.sync()
             arrays["store.offsets"] = np.array(self.store.offsets)
         return arrays
 
-    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
-        self.top_values.restore(_below("values", arrays))
-        self.top_images.restore(_below("images", arrays))
+        self.top_values.restore(below("values", arrays))
+        self.top_images.restore(below("images", arrays))
         if self.store is not None:
             self.store.cut(arrays["store.offsets"].tolist())
 
 
-def open_store(path: Path, layer: Layer, protocol: Protocol, kind: str) -> ActivationStore | None:
-    """Open a layer's store of the wanted kind: ``dense``, ``sparse`` or ``none``."""
-    if kind == "none":
-        return None
-    # Pillow interpolates over more than two cells when it shrinks a map: neighbors alone would not do.
-    dense = kind == "dense" or protocol.anchor == "half-pixel-pillow"
-    return ActivationStore(path, layer.units, layer.grid or Size(1, 1), dense=dense)
+class DeviceCollector:
+    """What one layer keeps, with plain tensor code on the device; the forward pass is repeated."""
+
+    store = None
+
+    def __init__(self, plan: LayerPlan, device: torch.device) -> None:
+        self.plan = plan
+        self._device = device
+        self.top_values = DeviceTopValues(plan.layer.units, plan.keep, plan.total, device)
+        self.top_images = DeviceTopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images, device)
+        self._upsampled = plan.threshold_grid
+
+    def update(self, maps: Tensor, rows: Rows) -> None:
+        """Take in one batch of maps, float32 (B, U, h, w) on the device, of the images `rows`."""
+        values = maps if self._upsampled is None else upsample(maps, self._upsampled)
+        self.top_values.update(values.flatten(2))
+        self.top_images.update(maps, rows)
+
+    def thresholds(self) -> Maps:
+        """Return T, float32 (quantiles, U), after the first look."""
+        protocol = self.plan.config.protocol
+        return self.top_values.thresholds(protocol.quantiles, protocol.threshold)
+
+    def tallier(self, data: ConceptData) -> DeviceTallier:
+        """Return what counts the second look."""
+        return DeviceTallier(data, self.thresholds(), self.plan.config.protocol.restriction, self._device)
+
+    def state(self) -> Arrays:
+        """Return everything needed to go on later."""
+        return above("values", self.top_values.state()) | above("images", self.top_images.state())
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from a `state`."""
+        self.top_values.restore(below("values", arrays))
+        self.top_images.restore(below("images", arrays))
 
 
-def _below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+AnyCollector = Collector | DeviceCollector
+
+
+def below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return the arrays whose names begin with a prefix, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def above(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return the arrays with a prefix before their names: the inverse of `below`."""
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}

@@ -1,9 +1,10 @@
 """The run folder while a run is under way.
 
     RUN/work/identity.json   what is being dissected: another run may not go on from here
-    RUN/work/collect.npz     the first look, up to some batch (absent: begin anew)
-    RUN/work/count.npz       the second look
+    RUN/work/first.npz       the first look, up to some batch (absent: begin anew)
+    RUN/work/second.npz      the second look
     RUN/work/<layer>.bin     activations that can matter
+    RUN/work/<layer>.top     a layer's largest values, where they do not fit into memory
 
 `work/` is removed when the result is written.
 """
@@ -53,9 +54,7 @@ class WorkFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._claim(identity)
         except OSError as error:
-            raise ResultError(
-                f"{self.path} cannot be written ({error}). Choose a run folder on a disk with space and write access."
-            ) from error
+            raise _unwritable(self.path, error) from error
 
     def _claim(self, identity: Mapping[str, Any]) -> None:
         path = self.path / "identity.json"
@@ -71,9 +70,9 @@ class WorkFolder:
         else:
             write_whole(path, lambda file: file.write(json.dumps(wanted, indent=2).encode()))
 
-    def file(self, layer: str) -> Path:
-        """Return where a layer's activations are kept."""
-        return self.path / f"{quote(layer, safe='')}.bin"
+    def file(self, layer: str, suffix: str) -> Path:
+        """Return a file of one layer."""
+        return self.path / f"{quote(layer, safe='')}.{suffix}"
 
     def load(self, stage: str) -> dict[str, npt.NDArray[Any]]:
         """Return the last checkpoint of a stage; empty: none yet."""
@@ -91,13 +90,26 @@ class WorkFolder:
     def save(self, stage: str, state: Callable[[], Arrays], *, now: bool = False) -> None:
         """Write a checkpoint if it is due, or `now`."""
         if now or time.monotonic() - self._last >= self._every:
+            begin = time.monotonic()
             arrays: Any = dict(state())
-            write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays))
+            try:
+                write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays))
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
             self._last = time.monotonic()
+            # A large checkpoint is written less often, so that it costs no more than a twentieth of the time.
+            self._every = max(self._every, 20 * (self._last - begin))
 
     def remove(self) -> None:
         """Remove the folder: the run is finished."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> ResultError:
+    return ResultError(
+        f"{path} cannot be written ({error}). What was finished is kept: free space, or choose a run folder on a disk "
+        "with space and write access, and run the same command again."
+    )
 
 
 def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
@@ -17,10 +18,10 @@ Maps = npt.NDArray[np.float32]
 
 
 class Activations(NamedTuple):
-    """One batch: float32 (B, U, h, w) of each layer for the images from index row `start` on."""
+    """One batch: float32 (B, U, h, w) of each layer, on its device, for the images from index row `start` on."""
 
     start: int
-    maps: Mapping[str, Maps]
+    maps: Mapping[str, Tensor]
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -60,7 +61,7 @@ def forward(source: Source, done: int = 0) -> Iterator[Activations]:
             images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 recorded = recorder(images)
-            maps = {name: values.float().cpu().numpy() for name, values in recorded.items()}
+            maps = {name: values.float() for name, values in recorded.items()}
             for name, values in maps.items():
                 _check_finite(name, values, start, data)
             yield Activations(start, maps)
@@ -71,13 +72,15 @@ def stored(source: Source, stores: Mapping[str, ActivationStore], done: int = 0)
     size, images = source.config.batch_size, len(source.data)
     for start in batch_starts(images, size, done):
         count = min(size, images - start)
-        yield Activations(start, {name: store.read(start // size, count) for name, store in stores.items()})
+        yield Activations(
+            start, {name: torch.from_numpy(store.read(start // size, count)) for name, store in stores.items()}
+        )
 
 
-def _check_finite(layer: str, maps: Maps, start: int, data: ConceptData) -> None:
-    if np.isfinite(maps).all():
+def _check_finite(layer: str, maps: Tensor, start: int, data: ConceptData) -> None:
+    if torch.isfinite(maps).all():
         return
-    image, unit = np.argwhere(~np.isfinite(maps))[0][:2]
+    image, unit = (~torch.isfinite(maps)).nonzero()[0, :2].tolist()
     raise ActivationError(
         f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {data.rows[start + image].image}. A threshold "
         "needs finite activations: check the weights and the preprocessing (mean, std), or use --dtype float32."

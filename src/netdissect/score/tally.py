@@ -10,6 +10,7 @@ Nothing here knows about networks, files or plots.
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -71,8 +72,8 @@ class ImageLabels:
         int32 (W,): labels of the whole image.
     numbers, pixels
         int64 (n,): which labels occur, and on how many pixels each.
-    categories
-        int64 (k,): the primary categories of those labels.
+    categories, whole_categories
+        int64 (k,): the primary categories of those labels, and of the whole-image ones among them.
     """
 
     planes: npt.NDArray[np.int32]
@@ -80,6 +81,7 @@ class ImageLabels:
     numbers: Ints
     pixels: Ints
     categories: Ints
+    whole_categories: Ints
 
     @classmethod
     def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
@@ -91,7 +93,8 @@ class ImageLabels:
         counts[0] = 0
         numbers = np.flatnonzero(counts)
         categories = np.unique(data.category_of[numbers])
-        return cls(labels.planes, labels.whole, numbers, counts[numbers], categories)
+        whole_categories = np.unique(data.category_of[labels.whole])
+        return cls(labels.planes, labels.whole, numbers, counts[numbers], categories, whole_categories)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,15 @@ class Tallier:
         self._thresholds = thresholds
         self._restriction = restriction
 
+    def restore(self, tally: Tally) -> None:
+        """Go on from an earlier tally."""
+        self.tally = tally
+
+    def update_batch(self, maps: npt.ArrayLike, images: Sequence[ImageLabels], grid: Grid) -> None:
+        """Count a batch, float32 (B, U, h, w) on the host, of images whose label maps are of one size."""
+        for cells, image in zip(np.asarray(maps), images, strict=True):
+            self.update(cells, image, grid)
+
     def update(self, maps: Maps, image: ImageLabels, grid: Grid) -> None:
         """Count one image.
 
@@ -181,7 +193,7 @@ class Tallier:
         )
         for number in image.whole:
             intersection[:, number] += on
-            overlaps[:, self._category_of[number]] = True  # an empty mask adds nothing below
+        overlaps[:, image.whole_categories] = True  # an empty mask adds nothing below
         match self._restriction:
             case "annotated":
                 activation[:, image.categories] += on[:, None]

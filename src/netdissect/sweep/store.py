@@ -74,8 +74,14 @@ class ActivationStore:
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
         content = maps.tobytes() if self._dense else _pack(np.ascontiguousarray(maps), bound)
-        with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-            file.write(content)
+        try:
+            with self.path.open("ab" if self.offsets[-1] else "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise ResultError(
+                f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
+                "command again, or keep nothing with --store none."
+            ) from error
         self.offsets.append(self.offsets[-1] + len(content))
 
     def read(self, batch: int, images: int) -> Floats:
@@ -86,7 +92,7 @@ class ActivationStore:
             content = file.read(stop - start)
         shape = (images, *self._shape)
         if self._dense:
-            return np.frombuffer(content, np.float32).reshape(shape)
+            return np.frombuffer(bytearray(content), np.float32).reshape(shape)
         return _unpack(content, shape)
 
     @property
@@ -101,11 +107,11 @@ class ActivationStore:
 
 
 def _pack(maps: Floats, bound: Floats) -> bytes:
-    hot = np.empty(maps.shape, np.bool_)
-    near = np.empty(maps.shape, np.bool_)
-    active = np.empty(maps.shape[:2], np.bool_)
-    _mark(maps, bound, hot, near, active)
-    return b"".join((np.packbits(active).tobytes(), np.packbits(near[active]).tobytes(), maps[near].tobytes()))
+    active = np.zeros(maps.shape[:2], np.bool_)
+    near = np.empty(maps.shape[0] * maps.shape[1] * maps.shape[2] * maps.shape[3], np.bool_)
+    values = np.empty(near.shape, np.float32)
+    cells, kept = _select(maps, bound, active, near, values)
+    return b"".join((np.packbits(active).tobytes(), np.packbits(near[:cells]).tobytes(), values[:kept].tobytes()))
 
 
 def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
@@ -127,28 +133,34 @@ def _bits(raw: Bytes, count: int) -> tuple[npt.NDArray[np.bool_], int]:
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _mark(
-    maps: Floats,
-    bound: Floats,
-    hot: npt.NDArray[np.bool_],
-    near: npt.NDArray[np.bool_],
-    active: npt.NDArray[np.bool_],
-) -> None:
-    """Mark cells above the bound, and every cell that shares an interpolated pixel with one."""
+def _select(
+    maps: Floats, bound: Floats, active: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], values: Floats
+) -> tuple[int, int]:
+    """Mark and gather cells above the bound, and every cell that shares an interpolated pixel with one.
+
+    Fills the flags of the cells of active maps and the marked values, and returns how many there are of each.
+    """
     images, units, height, width = maps.shape
+    size, cells, kept = height * width, 0, 0
     for image in range(images):
         for unit in range(units):
-            count = 0
-            for i in range(height):
-                for j in range(width):
-                    above = maps[image, unit, i, j] > bound[unit]
-                    hot[image, unit, i, j] = above
-                    count += above
-            active[image, unit] = count > 0
-            near[image, unit] = False
-            if count == 0:
+            cell = maps[image, unit]
+            above = np.int64(0)
+            for value in cell.flat:
+                above += value > bound[unit]  # an integer sum: the compiler makes vector code of it
+            if above == 0:
                 continue
+            active[image, unit] = True
+            flags = near[cells : cells + size].reshape(height, width)
+            flags[:] = False
             for i in range(height):
                 for j in range(width):
-                    if hot[image, unit, i, j]:
-                        near[image, unit, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] = True
+                    if cell[i, j] > bound[unit]:
+                        flags[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] = True
+            for i in range(height):
+                for j in range(width):
+                    if flags[i, j]:
+                        values[kept] = cell[i, j]
+                        kept += 1
+            cells += size
+    return cells, kept

@@ -11,9 +11,11 @@ Keeping the largest is a monoid: `left + right` is, value for value, what one pa
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (P(a_k > T_k) = 0.005).
 """
 
+import mmap
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil, floor
+from pathlib import Path
 from typing import Any, Self
 
 import numba
@@ -58,6 +60,18 @@ def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float
     return total - ceil(position), total - floor(position), position - floor(position)
 
 
+def positions_of(quantiles: Sequence[float], total: int, rule: Threshold) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Return `ranks` for many quantiles as positions in falling order, int64 (Q, 2), and weights, float64 (Q,)."""
+    found = [ranks(quantile, total, rule) for quantile in quantiles]
+    return np.array([(upper - 1, lower - 1) for upper, lower, _ in found]), np.array([weight for *_, weight in found])
+
+
+def between(neighbors: Floats, weights: npt.NDArray[np.float64]) -> Floats:
+    """Interpolate neighboring order statistics, float32 (U, Q, 2): thresholds, float32 (Q, U)."""
+    high, low = neighbors[:, :, 0].astype(np.float64), neighbors[:, :, 1].astype(np.float64)
+    return (low + (high - low) * weights).T.astype(np.float32, order="C")
+
+
 class TopValues:
     """The largest values of each unit so far.
 
@@ -69,6 +83,8 @@ class TopValues:
         How many of the largest values must be kept: the highest rank that a threshold needs.
     total
         How many values each unit will have seen at the end.
+    file
+        Keep the values in this file instead of in memory.
 
     Attributes
     ----------
@@ -76,13 +92,14 @@ class TopValues:
         float32 (U,): no final threshold is below this; -inf until `keep` values were seen.
     """
 
-    def __init__(self, units: int, keep: int, total: int) -> None:
-        capacity = min(total, keep + max(keep // 2, 1024))
+    def __init__(self, units: int, keep: int, total: int, file: Path | None = None) -> None:
+        capacity = capacity_of(keep, total)
         self.keep = keep
         self.total = total
         self.seen = 0
         self.bound: Floats = np.full(units, -np.inf, np.float32)
-        self._values: Floats = np.empty((units, capacity), np.float32)
+        self._mapped = None if file is None else np.memmap(file, np.float32, "w+", shape=(units, capacity))
+        self._values: Floats = np.empty((units, capacity), np.float32) if self._mapped is None else self._mapped
         self._filled: Ints = np.zeros(units, np.int64)
 
     def update(self, values: Floats) -> None:
@@ -94,6 +111,9 @@ class TopValues:
                 "values matter. Announce all images before the pass."
             )
         _keep_largest(values, self._values, self._filled, self.bound, self.keep)
+        if self._mapped is not None:
+            # What was written stays in the file; only this process' memory is given back.
+            self._mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def __add__(self, other: Self) -> Self:
         """Combine two parts of the same data; both must announce the same total."""
@@ -118,15 +138,9 @@ class TopValues:
             raise ShapeError(
                 f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
             )
-        ordered = np.stack(
-            [np.sort(row[:n])[::-1][: self.keep] for row, n in zip(self._values, self._filled, strict=True)]
-        )
-        result = np.empty((len(quantiles), len(ordered)), np.float32)
-        for row, quantile in zip(result, quantiles, strict=True):
-            upper, lower, weight = ranks(quantile, self.total, rule)
-            high, low = (ordered[:, rank - 1].astype(np.float64) for rank in (upper, lower))
-            row[:] = low + (high - low) * weight
-        return result
+        positions, weights = positions_of(quantiles, self.total, rule)
+        rows = zip(self._values, self._filled, strict=True)
+        return between(np.stack([np.sort(row[:n])[::-1][positions] for row, n in rows]), weights)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything needed to go on later."""
@@ -144,6 +158,11 @@ class TopValues:
         self._filled[:] = state["filled"]
         self.bound[:] = state["bound"]
         self.seen = int(state["seen"])
+
+
+def capacity_of(keep: int, total: int) -> int:
+    """Return how many values a unit has room for: half as much again as it must keep, so that few are sorted twice."""
+    return min(total, keep + max(keep // 2, 1024))
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -7,7 +7,6 @@
 A pixel of value 0 is unlabeled unless ``classes.csv`` names it.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -114,10 +113,8 @@ def read_mask(path: Path) -> PixelValues:
         with Image.open(path) as image:
             if image.format == "JPEG":
                 raise SourceError(f"{path} is a JPEG, which changes pixel values. Expected a lossless mask, e.g. PNG.")
-            if image.mode in ("LA", "PA"):
-                image = image.getchannel(0)  # noqa: PLW2901
-            pixels = np.asarray(image)
             mode = image.mode
+            pixels = np.asarray(image.getchannel(0) if mode in ("LA", "PA") else image)
     except SourceError:
         raise
     except FileNotFoundError:

@@ -63,6 +63,6 @@ def find_files(folder: Path) -> list[Path]:
         parts = path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or path.suffix.lower() in NO_PICTURES:
             continue
-        if path.is_file() or path.is_symlink() and not path.is_dir():
+        if path.is_file() or (path.is_symlink() and not path.is_dir()):
             found.append(path)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -1,5 +1,7 @@
 """Things that are built to stay."""
 
+from dataclasses import replace
+
 from netdissect.concepts.synthetic.palette import Paint
 from netdissect.concepts.synthetic.sketch import Sketch, thing
 
@@ -198,3 +200,41 @@ def campfire(s: Sketch) -> None:
     s.shape([(-0.2, 0.1), (-0.12, 0.4), (0, 0.65), (0.16, 0.35), (0.2, 0.1)], s.paints.plain("yellow"), "flame")
     for side in (-1, 1):
         s.bar((side * 0.6, 0.02), (-side * 0.5, 0.24), 0.16, s.paints.wood(), "log")
+
+
+@thing("market stall", 0.4)
+def market_stall(s: Sketch) -> None:
+    wood = s.paints.wood(upright=True)
+    for x in (-0.55, 0.55):
+        s.box(x - 0.03, 0, x + 0.03, 0.75, wood, "pole")
+    s.box(-0.6, 0, 0.6, 0.36, s.paints.wood(), "counter")
+    for i in range(6):
+        s.oval(-0.45 + 0.18 * i, 0.4, 0.08, 0.08, s.paints.plain("red", "orange", "green", "yellow", "purple"), "fruit")
+    texture = "striped" if s.dice.chance(0.7) else None
+    s.shape([(-0.6, 1), (0.6, 1), (0.75, 0.68), (-0.75, 0.68)], s.paints.patterned(s.paints.fabric(0), 0.6, texture), "awning")
+
+
+@thing("flag", 0.44)
+def flag(s: Sketch) -> None:
+    s.bar((0, 0), (0, 1), 0.04, s.paints.metal("grey", "white", "yellow"), "pole")
+    texture = s.dice.pick(("checkered", "checkered", "crossed", "striped"))
+    cloth = s.paints.patterned(s.paints.fabric(0), 0.5, texture)
+    s.shape([(0.02, 0.98), (0.24, 0.93), (0.5, 0.98), (0.5, 0.62), (0.24, 0.57), (0.02, 0.62)], cloth, "cloth")
+
+
+@thing("goal", 0.34)
+def goal(s: Sketch) -> None:
+    post = s.paints.metal("white", "white", "red", "yellow")
+    ground = s.paints.plain("white", "grey")
+    net = replace(s.paints.patterned(ground, 0.45, "gridded"), color=s.paints.any("green", "grey", "black", "blue", "brown"), second=ground.color)
+    s.shape([(-0.9, 0), (-0.85, 0.95), (0.85, 0.95), (0.9, 0)], net, "net")
+    for x in (-0.9, 0.9):
+        s.bar((x, 0), (x, 1), 0.08, post, "goal post")
+    s.bar((-0.94, 0.97), (0.94, 0.97), 0.08, post, "goal post")
+
+
+@thing("picnic blanket", 0.09, "flat")
+def picnic_blanket(s: Sketch) -> None:
+    cloth, half = s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.chance(0.7) else None), s.dice.between(1.6, 2.4)
+    s.shape([(-half, 0), (-half + 0.5, 1), (half - 0.2, 1), (half, 0)], replace(cloth, lying=True))
+    s.put("bowl", s.dice.between(-0.6, 0.6), 0.4)

@@ -185,7 +185,7 @@ def toilet(s: Sketch) -> None:
     ceramic = s.paints.ceramic()
     s.box(-0.42, 0.48, -0.16, 1, ceramic, "tank")
     s.shape([(-0.22, 0), (0.18, 0), (0.14, 0.3), (-0.2, 0.4)], ceramic.times(0.9))
-    s.dome(0.08, 0.46, 0.36, -0.28, ceramic, "bowl part")
+    s.dome(0.08, 0.46, 0.36, -0.28, ceramic, "toilet bowl")
     s.box(-0.3, 0.44, 0.46, 0.52, s.paints.plain("white", "brown", "black", "pink"), "seat")
 
 
@@ -382,3 +382,12 @@ def bin_(s: Sketch) -> None:
     metal = s.paints.metal()
     s.shape([(-0.34, 0.82), (0.34, 0.82), (0.27, 0), (-0.27, 0)], s.paints.patterned(metal, 0.4, "striped") if s.dice.chance(0.4) else metal)
     s.box(-0.4, 0.8, 0.4, 0.95, metal.times(0.8), "lid")
+
+
+@thing("aquarium", 0.28)
+def aquarium(s: Sketch) -> None:
+    wood = s.paints.wood()
+    _legs(s, -0.5, 0.5, 0.4, wood)
+    s.box(-0.62, 0.34, 0.62, 0.42, wood, "board")
+    s.box(-0.6, 0.42, 0.6, 1, s.paints.of("water", s.paints.any("blue", "green"), 1.3, 0.5), "tank")
+    s.put("fish", s.dice.between(-0.1, 0.1), 0.46)

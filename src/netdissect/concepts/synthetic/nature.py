@@ -1,5 +1,7 @@
 """Plants, animals, people, and what lies about outdoors."""
 
+from dataclasses import replace
+
 from netdissect.concepts.synthetic.palette import Paint
 from netdissect.concepts.synthetic.sketch import Sketch, thing
 
@@ -136,6 +138,69 @@ def horse(s: Sketch) -> None:
     s.shape([(0.25, 0.5), (0.42, 0.88), (0.6, 0.86), (0.5, 0.45)], coat, "neck")
     s.shape([(0.24, 0.58), (0.36, 0.95), (0.5, 0.95), (0.38, 0.6)], mane, "mane")
     s.shape([(0.42, 0.82), (0.46, 1.02), (0.56, 0.98), (0.82, 0.72), (0.74, 0.64)], coat, "head")
+
+
+@thing("zebra", 0.28)
+def zebra(s: Sketch) -> None:
+    coat = replace(s.paints.plain("white", "white", "yellow", "grey"), texture="striped", scale=s.dice.between(0.45, 0.65), angle=90.0)
+    coat = replace(coat, second=s.paints.any("black", "black", "brown", "purple"))
+    _legs(s, (-0.4, -0.28, 0.26, 0.38), 0.42, 0.1, replace(coat, angle=0.0))
+    s.bar((-0.5, 0.58), (-0.64, 0.22), 0.05, s.paints.plain("black", "brown"), "tail")
+    s.oval(-0.02, 0.5, 0.54, 0.21, coat, "torso")
+    s.shape([(0.22, 0.5), (0.4, 0.9), (0.58, 0.86), (0.5, 0.45)], replace(coat, angle=20.0), "neck")
+    s.shape([(0.42, 0.82), (0.46, 1.02), (0.56, 0.98), (0.82, 0.74), (0.74, 0.66)], coat, "head")
+
+
+@thing("giraffe", 0.5)
+def giraffe(s: Sketch) -> None:
+    coat = replace(s.paints.plain("orange", "yellow", "brown"), texture="honeycombed", scale=s.dice.between(0.4, 0.6))
+    coat = replace(coat, second=s.paints.any("white", "yellow"))
+    _legs(s, (-0.22, -0.15, 0.14, 0.21), 0.36, 0.05, coat)
+    s.bar((-0.25, 0.44), (-0.32, 0.24), 0.03, s.paints.plain("brown", "black"), "tail")
+    s.oval(0, 0.4, 0.27, 0.12, coat, "torso")
+    s.shape([(0.1, 0.42), (0.3, 0.9), (0.4, 0.9), (0.28, 0.4)], coat, "neck")
+    for x in (0.31, 0.37):
+        s.bar((x, 0.92), (x, 1.02), 0.025, s.paints.plain("brown", "black"), "horn")
+    s.shape([(0.28, 0.95), (0.4, 0.95), (0.54, 0.84), (0.5, 0.8), (0.3, 0.86)], coat, "head")
+
+
+@thing("elephant", 0.36)
+def elephant(s: Sketch) -> None:
+    hide = s.paints.of("stone", s.paints.any("grey", "grey", "brown", "blue", "pink"), 1.1)
+    _legs(s, (-0.4, -0.2, 0.18, 0.36), 0.4, 0.15, hide)
+    s.bar((-0.55, 0.6), (-0.66, 0.3), 0.04, hide, "tail")
+    s.oval(-0.05, 0.58, 0.54, 0.32, hide, "torso")
+    s.shape([(0.7, 0.72), (0.86, 0.6), (0.86, 0.2), (0.98, 0.12), (0.78, 0.08), (0.74, 0.5)], hide, "elephant trunk")
+    s.oval(0.56, 0.72, 0.25, 0.24, hide, "head")
+    s.shape([(0.72, 0.55), (0.95, 0.5), (0.74, 0.48)], s.paints.plain("white", "yellow"), "tusk")
+    s.oval(0.42, 0.72, 0.16, 0.24, hide.times(0.8), "ear")
+
+
+@thing("fish", 0.13, "sky")
+def fish(s: Sketch) -> None:
+    skin = s.paints.patterned(s.paints.plain(), 0.4, s.dice.pick(("scaly", "scaly", "striped")))
+    fin = s.paints.plain()
+    s.shape([(-0.6, 0.5), (-1.1, 0.95), (-1.0, 0.5), (-1.1, 0.05)], fin, "fin")
+    s.shape([(-0.2, 0.85), (0.0, 1.15), (0.3, 0.85)], fin, "fin")
+    s.oval(0, 0.5, 0.75, 0.42, skin)
+    s.oval(0.46, 0.58, 0.09, 0.09, s.paints.plain("white", "black", "yellow"), "eye")
+
+
+@thing("seaweed", 0.3)
+def seaweed(s: Sketch) -> None:
+    leaf = s.paints.leaves()
+    for x in (-0.2, 0.0, 0.2):
+        sway, top = s.dice.between(0.05, 0.12), s.dice.between(0.7, 1.0)
+        left = [(x - 0.05 + sway * side, top * y) for side, y in ((0, 0), (1, 0.25), (-1, 0.5), (1, 0.75))]
+        right = [(u + 0.11, v) for u, v in reversed(left)]
+        s.shape([*left, (x, top), *right], leaf, "leaf")
+
+
+@thing("coral", 0.2)
+def coral(s: Sketch) -> None:
+    skin = s.paints.of("stone", s.paints.any("red", "pink", "orange", "purple", "yellow", "white"), 1.3)
+    for start, end in (((0, 0), (0, 1)), ((0, 0.3), (-0.4, 0.75)), ((0, 0.4), (0.4, 0.9)), ((-0.25, 0.55), (-0.5, 0.5)), ((0.2, 0.62), (0.5, 0.55))):
+        s.bar(start, end, 0.17, skin, "branch")
 
 
 @thing("dog", 0.17)

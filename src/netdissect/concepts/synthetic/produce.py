@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts.synthetic.stage import SCENE_NAMES
+from netdissect.concepts.synthetic.scenes import SCENE_NAMES
 from netdissect.concepts.synthetic.world import draw
 
 BLOCK = 64  # pictures in one task of a worker

@@ -3,11 +3,12 @@
 from netdissect.concepts.synthetic.sketch import Sketch, thing
 
 
-def wheel(s: Sketch, x: float, radius: float, y: float | None = None) -> None:
-    """Paint a wheel with its hub, standing on the ground or around `y`."""
-    y = radius if y is None else y
-    s.oval(x, y, radius, radius, s.paints.plain("black", "black", "grey", "brown"), "wheel")
-    s.oval(x, y, 0.5 * radius, 0.5 * radius, s.paints.metal("grey", "white", "yellow"), "wheel")
+def wheels(s: Sketch, *spots: tuple[float, float]) -> None:
+    """Paint wheels of one make, each with its hub; a spot is (x, radius)."""
+    tire, hub = s.paints.plain("black", "black", "grey", "brown"), s.paints.metal("grey", "white", "yellow", "red")
+    for x, radius in spots:
+        s.oval(x, radius, radius, radius, tire, "wheel")
+        s.oval(x, radius, 0.5 * radius, 0.5 * radius, hub, "wheel")
 
 
 @thing("car", 0.2)
@@ -23,8 +24,7 @@ def car(s: Sketch) -> None:
     s.shape([(tail, 0.2), (tail, 0.55), (-0.75, 0.6), (0.65, 0.6), (nose, 0.48), (nose, 0.2)], body)
     s.box(-0.1, 0.24, 0.46, 0.54, body.times(0.88), "door")
     s.oval(nose - 0.06, 0.42, 0.08, 0.08, s.paints.plain("yellow", "white"), "headlight")
-    for x in (-0.65, 0.65):
-        wheel(s, x, 0.24)
+    wheels(s, (-0.65, 0.24), (0.65, 0.24))
 
 
 def _car_from_ahead(s: Sketch) -> None:
@@ -50,8 +50,7 @@ def bus(s: Sketch) -> None:
         s.box(-half + 0.08 + i * step, 0.52, -half + 0.02 + (i + 1) * step, 0.86, glass, "pane")
     s.box(half - 0.26, 0.18, half - 0.06, 0.84, glass.times(0.8), "door")
     s.oval(half - 0.03, 0.24, 0.05, 0.05, s.paints.plain("yellow", "white"), "headlight")
-    for x in (-0.6 * half, 0.5 * half):
-        wheel(s, x, 0.16)
+    wheels(s, (-0.6 * half, 0.18), (0.5 * half, 0.18))
 
 
 @thing("truck", 0.3)
@@ -65,8 +64,7 @@ def truck(s: Sketch) -> None:
     s.shape([(0.42, 0.14), (0.42, 0.84), (0.75, 0.84), (0.95, 0.5), (0.98, 0.14)], cab)
     s.shape([(0.52, 0.5), (0.52, 0.76), (0.72, 0.76), (0.85, 0.5)], s.paints.glass(), "pane")
     s.oval(0.93, 0.3, 0.05, 0.05, s.paints.plain("yellow", "white"), "headlight")
-    for x in (0.6 * back, back * 0.25, 0.68):
-        wheel(s, x, 0.15)
+    wheels(s, (0.65 * back, 0.17), (0.3 * back, 0.17), (0.68, 0.17))
 
 
 @thing("tractor", 0.27)
@@ -76,8 +74,7 @@ def tractor(s: Sketch) -> None:
     s.box(-0.1, 0.3, 0.8, 0.7, body)
     s.box(-0.6, 0.4, 0.05, 1.05, s.paints.glass(), "pane")
     s.box(-0.68, 1.0, 0.13, 1.1, body, "roof")
-    wheel(s, -0.4, 0.4)
-    wheel(s, 0.6, 0.23)
+    wheels(s, (-0.4, 0.4), (0.6, 0.23))
 
 
 @thing("bicycle", 0.19)
@@ -136,8 +133,7 @@ def train(s: Sketch) -> None:
         s.box(car_x, 0.3, car_x + 1.7, 0.4, band)
         for i in range(4):
             s.box(car_x + 0.1 + i * 0.38, 0.54, car_x + 0.38 + i * 0.38, 0.84, glass, "pane")
-        for x in (0.25, 0.65, 1.1, 1.5):
-            wheel(s, car_x + x, 0.11)
+        wheels(s, *((car_x + x, 0.13) for x in (0.3, 0.65, 1.1, 1.45)))
 
 
 @thing("balloon", 0.34, "sky")

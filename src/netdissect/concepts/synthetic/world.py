@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from netdissect.concepts.synthetic.canvas import Canvas, Drawing
 from netdissect.concepts.synthetic.dice import Dice
-from netdissect.concepts.synthetic.scenes import SCENES
-from netdissect.concepts.synthetic.stage import SCENE_NAMES, Stage, swatches
+from netdissect.concepts.synthetic.scenes import SCENE_NAMES, SCENES
+from netdissect.concepts.synthetic.stage import Stage, swatches
 
 Bytes = npt.NDArray[np.uint8]
 SWATCHES = 0.08  # share of pictures that are nothing but texture
@@ -45,7 +45,7 @@ def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWA
     if scene is None:
         swatches(canvas, dice)
     else:
-        Stage(canvas, dice).draw(SCENES[scene])
+        Stage(canvas, dice, SCENES[scene])
     drawing = canvas.finish()
     return Scenery(_light(drawing.picture, dice), scene, drawing)
 
@@ -54,10 +54,10 @@ def _light(picture: Bytes, dice: Dice) -> Bytes:
     """Shine a light from somewhere, tint it, and add the noise of a camera."""
     size = len(picture)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
-    gain = dice.between(0.72, 1.12) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
+    gain = dice.between(0.8, 1.15) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
     tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
     lit = picture * (gain[:, :, None] * tint)
-    lift, noise = dice.between(-4, 14), dice.between(2, 16)
+    lift, noise = dice.between(-4, 14), dice.between(1, 8)
     y, x = dice.whole(0, 127), dice.whole(0, 127)
     grain = _grain()[y : y + size, x : x + size]
     return np.clip(lit + (lift + 0.5) + noise * grain, 0, 255).astype(np.uint8)

@@ -1,0 +1,75 @@
+"""Who took part in a run: network, data, layers, and the versions that its bits depend on."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig
+from netdissect.dissect.plan import cells_of, field_of
+from netdissect.models import Layer, Network
+from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
+
+
+def layer_info(layer: Layer) -> LayerInfo:
+    """Describe a layer."""
+    height, width = cells_of(layer)
+    return LayerInfo(
+        name=layer.name, kind=layer.kind, units=layer.units, height=height, width=width, field=field_of(layer)
+    )
+
+
+def network_info(network: Network) -> NetworkInfo:
+    """Describe a network: its digest says which weights."""
+    preprocessing = network.preprocessing
+    return NetworkInfo(
+        name=network.name,
+        digest=network.digest,
+        size=tuple(preprocessing.size),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+
+
+def data_info(data: ConceptData) -> DataInfo:
+    """Describe a data set: its digest says which images and labels."""
+    return DataInfo(
+        root=str(data.root.resolve()), digest=data.digest, categories=data.categories, images=len(data.rows)
+    )
+
+
+def environment(device: str) -> Environment:
+    """Describe what activations depend on beside network and data."""
+    return Environment(
+        netdissect=version("netdissect"),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        pillow=version("pillow"),
+        device=device,
+        threads=torch.get_num_threads(),
+    )
+
+
+def identity(network: Network, data: ConceptData, layers: Sequence[Layer], config: DissectConfig) -> dict[str, Any]:
+    """Return what decides a result, as JSON values: where the data lie does not."""
+    return {
+        "network": network_info(network).model_dump(mode="json"),
+        "data": data_info(data).model_dump(mode="json", exclude={"root"}),
+        "layers": [layer_info(layer).model_dump(mode="json") for layer in layers],
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def identity_of_run(info: RunInfo) -> dict[str, Any]:
+    """Return the `identity` of a finished run."""
+    return {
+        "network": info.network.model_dump(mode="json"),
+        "data": info.data.model_dump(mode="json", exclude={"root"}),
+        "layers": [layer.model_dump(mode="json") for layer in info.layers],
+        "config": info.config.model_dump(mode="json"),
+    }

@@ -1,0 +1,148 @@
+"""The two looks at the data.
+
+Both write checkpoints, and go on from the last one. What a batch holds depends on its number alone, so an
+interrupted run gives the same integers as an unbroken one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netdissect.concepts import Labels, Size
+from netdissect.config import Progress
+from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, above, below
+from netdissect.dissect.folder import WorkFolder
+from netdissect.dissect.forward import Activations, Source, forward, stored
+from netdissect.dissect.plan import LayerPlan, Plan, cells_of
+from netdissect.score import ImageLabels, Tallier, Tally, Truth
+from netdissect.score.device import DeviceTallier
+from netdissect.sweep import ActivationStore, ahead
+
+Arrays = dict[str, npt.NDArray[Any]]
+AnyTallier = Tallier | DeviceTallier
+
+
+@dataclass(frozen=True)
+class Looks:
+    """One dissection under way.
+
+    Attributes
+    ----------
+    source
+        Network, data, and what to measure.
+    plan
+        How.
+    work
+        Where activations and checkpoints lie.
+    progress
+        Told of the stage, and of images done and in all.
+    """
+
+    source: Source
+    plan: Plan
+    work: WorkFolder
+    progress: Progress | None
+
+    def first(self) -> dict[str, AnyCollector]:
+        """Find thresholds and top images of every layer, and keep the activations that can matter."""
+        collectors = {layer.layer.name: self._collector(layer) for layer in self.plan.layers}
+        saved = self.work.load("first")
+        done = int(saved["batches"]) if saved else 0
+        if saved:
+            for name, collector in collectors.items():
+                collector.restore(below(name, saved))
+
+        def state() -> Arrays:
+            arrays: Arrays = {"batches": np.array(done)}
+            for name, collector in collectors.items():
+                arrays |= above(name, collector.state())
+            return arrays
+
+        if done * self.source.config.batch_size < len(self.source.data):
+            for batch in self._reported("first look", forward(self.source, done)):
+                for name, collector in collectors.items():
+                    collector.update(batch.maps[name], batch.rows)
+                done += 1
+                self.work.save("first", state)
+            self.work.save("first", state, now=True)
+        return collectors
+
+    def second(self, collectors: Mapping[str, AnyCollector]) -> tuple[Truth, dict[str, Tally]]:
+        """Count the pixels of every layer against the labels."""
+        data = self.source.data
+        talliers = {name: collector.tallier(data) for name, collector in collectors.items()}
+        truth = Truth.zeros(data)
+        saved = self.work.load("second")
+        done = int(saved["batches"]) if saved else 0
+        if saved:
+            truth = Truth(**below("truth", saved))
+            for name, tallier in talliers.items():
+                tallier.restore(Tally(**below(name, saved)))
+
+        def state() -> Arrays:
+            arrays: Arrays = {"batches": np.array(done)} | above("truth", vars(truth))
+            for name, tallier in talliers.items():
+                arrays |= above(name, vars(tallier.tally))
+            return arrays
+
+        labels = self._labels(done)
+        for batch in self._reported("second look", self._again(collectors, done)):
+            self._count(batch, [next(labels) for _ in batch.rows], talliers, truth)
+            done += 1
+            self.work.save("second", state)
+        return truth, {name: tallier.tally for name, tallier in talliers.items()}
+
+    def _collector(self, plan: LayerPlan) -> AnyCollector:
+        name = plan.layer.name
+        if self.plan.tensor:
+            return DeviceCollector(plan, torch.device(self.source.config.device))
+        store = None
+        if self.plan.store != "none":
+            dense = self.plan.store == "dense" or plan.needs_dense
+            store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
+        spilled = self.work.file(name, "top") if name in self.plan.spilled else None
+        return Collector(plan, store, spilled)
+
+    def _again(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
+        stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
+        return stored(self.source, stores, done) if stores else forward(self.source, done)
+
+    def _count(
+        self, batch: Activations, labels: list[ImageLabels], talliers: Mapping[str, AnyTallier], truth: Truth
+    ) -> None:
+        plans = {plan.layer.name: plan for plan in self.plan.layers}
+        start = 0
+        for size, group in groupby(labels, key=lambda image: Size(*image.planes.shape[1:])):
+            images = list(group)
+            stop = start + len(images)
+            for image in images:
+                truth.update(image)
+            for name, tallier in talliers.items():
+                tallier.update_batch(batch.maps[name][start:stop], images, plans[name].grid_to(size))
+            start = stop
+
+    def _labels(self, done: int) -> Iterator[ImageLabels]:
+        data, protocol = self.source.data, self.source.config.protocol
+        side = protocol.segmentation_size
+
+        def read(row: int) -> ImageLabels:
+            labels: Labels = data.labels(row)
+            if side is not None:
+                labels = labels.resized(Size(side, side))
+            return ImageLabels.of(labels, data, protocol.duplicates)
+
+        batch_size = self.source.config.batch_size
+        rows = range(done * batch_size, len(data))
+        return ahead(read, rows, self.source.execution.workers, 2 * batch_size)
+
+    def _reported(self, stage: str, batches: Iterator[Activations]) -> Iterator[Activations]:
+        total = len(self.source.data)
+        for batch in batches:
+            yield batch
+            if self.progress:
+                self.progress(stage, batch.start + len(batch.rows), total)

@@ -1,0 +1,101 @@
+"""What a run found, picked out of its tables: detectors, the concepts they detect, runner-up concepts.
+
+A detector is meant here as under the rule ``top-label``, so that lists agree with `Result.detectors`.
+"""
+
+import polars as pl
+
+from netdissect.errors import ResultError
+from netdissect.result import Result
+
+
+def run_quantile(result: Result, quantile: float | None = None) -> float:
+    """Return `quantile` if the run has it; None: the run's first.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such quantile.
+    """
+    known = result.info.config.protocol.quantiles
+    if quantile is None:
+        return known[0]
+    if quantile not in known:
+        raise ResultError(
+            f"the run has no quantile {quantile}; it has {', '.join(map(str, known))}. Name one of these, or repeat "
+            "the run with this one among its quantiles."
+        )
+    return quantile
+
+
+def run_min_iou(result: Result, min_iou: float | None = None) -> float:
+    """Return `min_iou`; None: the run's own."""
+    return result.info.config.min_iou if min_iou is None else min_iou
+
+
+def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
+    """Return the units of one layer at one quantile, by number, with a column ``detector``."""
+    passing = (pl.col("iou") >= min_iou) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
+    units = result.layer(layer).units.filter(pl.col("quantile") == quantile)
+    return units.sort("unit").with_columns(passing.alias("detector"))
+
+
+def detected_concepts(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
+    """List the concepts that have a detector in one layer.
+
+    Returns
+    -------
+    DataFrame
+        concept, category, units (list, best first), best (IoU); by category in the data set's order, then by
+        falling number of units, then by name.
+    """
+    units = layer_units(result, layer, quantile, min_iou).filter("detector").sort("iou", descending=True)
+    order = {name: index for index, name in enumerate(result.info.data.categories)}
+    found = units.group_by("category", "label", maintain_order=True).agg("unit", pl.col("iou").max().alias("best"))
+    return (
+        found.with_columns(
+            pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
+            pl.col("unit").list.len().alias("count"),
+        )
+        .sort("order", "count", "label", descending=[False, True, False])
+        .select(pl.col("label").alias("concept"), "category", pl.col("unit").alias("units"), "best")
+    )
+
+
+def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:
+    """Return the `limit` best concepts of each unit of one layer, best first.
+
+    Returns
+    -------
+    DataFrame
+        unit, concept, category, iou, attainable, intersection, activation, truth: concepts that intersect the
+        unit at all.
+    """
+    scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
+    return (
+        scores.select(
+            "unit",
+            pl.col("concept").cast(pl.String),
+            pl.col("category").cast(pl.String),
+            "iou",
+            "attainable",
+            "intersection",
+            "activation",
+            "truth",
+        )
+        .sort("unit", "iou", descending=[False, True], maintain_order=True)
+        .group_by("unit", maintain_order=True)
+        .head(limit)
+        .collect()
+    )
+
+
+def best_units(result: Result, layer: str, quantile: float) -> pl.DataFrame:
+    """Return the best unit of one layer for each concept: concept, unit, iou (tie: the lowest unit)."""
+    scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
+    return (
+        scores.select(pl.col("concept").cast(pl.String), "unit", "iou")
+        .sort("iou", "unit", descending=[True, False])
+        .unique("concept", keep="first", maintain_order=True)
+        .collect()
+    )

@@ -1,0 +1,25 @@
+"""One color for each category, the same in every chart, chip and card."""
+
+from collections.abc import Sequence
+
+# Okabe and Ito's set, which stays apart under the common color vision deficiencies.
+CATEGORY_COLORS = {
+    "object": "#0072B2",
+    "part": "#D55E00",
+    "scene": "#009E73",
+    "material": "#CC79A7",
+    "texture": "#E69F00",
+    "color": "#56B4E9",
+}
+OTHER_COLORS = ("#882255", "#999933", "#6A5ACD", "#8C564B", "#17A398", "#7A7A7A")
+
+
+def category_colors(categories: Sequence[str]) -> dict[str, str]:
+    """Return a color, as ``#RRGGBB``, for each category; those beyond the paper's six take further ones in turn.
+
+    >>> category_colors(["object", "garment"])
+    {'object': '#0072B2', 'garment': '#882255'}
+    """
+    others = [name for name in categories if name not in CATEGORY_COLORS]
+    further = {name: OTHER_COLORS[index % len(OTHER_COLORS)] for index, name in enumerate(others)}
+    return {name: CATEGORY_COLORS.get(name) or further[name] for name in categories}

@@ -1,0 +1,195 @@
+"""Results as tables for the terminal, and as JSON.
+
+Names come from data sets and are put in as plain text: square brackets in them are no markup.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from netdissect.config import RULES
+from netdissect.result import LayerCount, Result
+from netdissect.score import Count
+from netdissect.show.findings import (
+    best_scores,
+    detected_concepts,
+    layer_units,
+    run_min_iou,
+    run_quantile,
+)
+from netdissect.show.palette import category_colors
+
+RUNNERS_UP = 3
+
+RULE_NOTE = (
+    "8 / 3: 8 units are detectors, of 3 different concepts. top-label: a unit counts once, under its best concept. "
+    "per-category: it counts in every category in which its best concept passes."
+)
+
+
+def summary(result: Result, min_iou: float | None = None) -> Table:
+    """Return detectors and unique detectors of each layer and category under both rules.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    min_iou
+        None: the run's own.
+    """
+    level = run_min_iou(result, min_iou)
+    table = counts([entry for rule in RULES for entry in result.detectors(rule, level)])
+    table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
+    return table
+
+
+def counts(entries: Sequence[LayerCount]) -> Table:
+    """Return counted layers, a row for each layer, quantile and rule, those of a layer together."""
+    level = entries[0].count.min_iou if entries else 0.0
+    categories = _categories([entry.count for entry in entries])
+    table = _table(Text(f"IoU of at least {level:g}. {RULE_NOTE}"))
+    table.add_column("layer", overflow="fold")
+    table.add_column("quantile", justify="right")
+    table.add_column("rule", no_wrap=True)
+    table.add_column("units", justify="right")
+    for name in ("total", *categories):
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    layers = list(dict.fromkeys(entry.layer for entry in entries))
+    quantiles = list(dict.fromkeys(entry.quantile for entry in entries))
+    ordered = sorted(entries, key=lambda entry: (layers.index(entry.layer), quantiles.index(entry.quantile)))
+    for index, entry in enumerate(ordered):
+        first = index == 0 or ordered[index - 1].layer != entry.layer
+        last = index + 1 == len(ordered) or ordered[index + 1].layer != entry.layer
+        count = entry.count
+        table.add_row(
+            Text(entry.layer if first else ""),
+            f"{entry.quantile:g}",
+            count.rule,
+            str(count.units),
+            *(_pair(count, name) for name in ("total", *categories)),
+            end_section=last,
+        )
+    return table
+
+
+def units(result: Result, layer: str, limit: int | None = 20, quantile: float | None = None) -> Table:
+    """Return the best units of a layer: label, IoU, the next best concepts.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    layer
+        One of its layers.
+    limit
+        How many; None: all.
+    quantile
+        None: the run's first.
+    """
+    quantile, level = run_quantile(result, quantile), run_min_iou(result)
+    rows = layer_units(result, layer, quantile, level).sort("iou", "unit", descending=[True, False])
+    shown = rows if limit is None else rows.head(limit)
+    runners: dict[int, list[tuple[str, float]]] = {}
+    best = best_scores(result, layer, quantile, RUNNERS_UP + 1)
+    for unit, concept, iou in best.select("unit", "concept", "iou").rows():
+        runners.setdefault(unit, []).append((concept, iou))
+    colors = category_colors(result.info.data.categories)
+    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU of at least {level:g}"))
+    for name, justify in (("unit", "right"), ("", "left"), ("label", "left"), ("category", "left"), ("IoU", "right")):
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    table.add_column("next best", overflow="fold")
+    for row in shown.iter_rows(named=True):
+        others = [f"{name} {iou:.3f}" for name, iou in runners.get(row["unit"], []) if name != row["label"]]
+        table.add_row(
+            str(row["unit"]),
+            "●" if row["detector"] else "",
+            Text(row["label"] or ("silent" if row["silent"] else "none")),
+            Text(row["category"] or "", style=colors.get(row["category"] or "", "")),
+            f"{row['iou']:.3f}",
+            Text(", ".join(others[:RUNNERS_UP])),
+        )
+    return table
+
+
+def concepts(result: Result, quantile: float | None = None) -> Table:
+    """Return the concepts of a run: how much of the pictures each covers, and the units that detect it.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    quantile
+        None: the run's first.
+    """
+    quantile, level = run_quantile(result, quantile), run_min_iou(result)
+    found = {
+        name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, level).to_dicts()}
+        for name in result.layers
+    }
+    note = "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach"
+    table = _table(Text(note))
+    table.add_column("concept", overflow="fold")
+    table.add_column("category")
+    for name in ("images", "coverage", "attainable", *result.layers):
+        table.add_column(Text(name), justify="right", overflow="fold")
+    colors = category_colors(result.info.data.categories)
+    for row in result.concepts.sort("coverage", descending=True).iter_rows(named=True):
+        table.add_row(
+            Text(row["concept"]),
+            Text(row["category"], style=colors.get(row["category"], "")),
+            f"{row['images']:,}",
+            f"{row['coverage']:.2%}",
+            f"{row['attainable']:.3f}",
+            *(str(len(found[name].get(row["concept"], ())) or "") for name in result.layers),
+        )
+    return table
+
+
+@overload
+def counts_json(counted: Count) -> dict[str, Any]: ...
+
+
+@overload
+def counts_json(counted: Sequence[LayerCount]) -> list[dict[str, Any]]: ...
+
+
+def counts_json(counted: Count | Sequence[LayerCount]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return counts as JSON values.
+
+    Parameters
+    ----------
+    counted
+        Of one published table, or of the layers of a run.
+
+    Returns
+    -------
+    dict or list of dict
+        ``rule``, ``min_iou``, ``units``, and ``detectors`` and ``unique``, both by category and with ``total``;
+        in a list each has ``layer`` and ``quantile``, too.
+    """
+    if isinstance(counted, Count):
+        return {
+            "rule": counted.rule,
+            "min_iou": counted.min_iou,
+            "units": counted.units,
+            "detectors": dict(counted.detectors),
+            "unique": dict(counted.unique),
+        }
+    return [{"layer": entry.layer, "quantile": entry.quantile, **counts_json(entry.count)} for entry in counted]
+
+
+def _table(caption: Text) -> Table:
+    return Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", title_justify="left", pad_edge=False)
+
+
+def _categories(each: Sequence[Count]) -> list[str]:
+    names: Mapping[str, None] = dict.fromkeys(name for count in each for name in count.detectors if name != "total")
+    return list(names)
+
+
+def _pair(count: Count, name: str) -> str:
+    detectors, unique = count.detectors.get(name, 0), count.unique.get(name, 0)
+    return f"{detectors} / {unique}" if detectors else "–"

@@ -1,0 +1,140 @@
+"""Which layers a network has and which are meant."""
+
+import pytest
+import torch
+from torch import nn
+
+from netdissect.concepts import Size
+from netdissect.errors import LayerError, NetworkError
+from netdissect.models import Network, Preprocessing, list_layers, resolve_layers
+
+
+class _Branchy(nn.Module):
+    """Runs its modules in another order than it lists them, one of them twice, one never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.block2 = nn.Conv2d(4, 4, 3)
+        self.block1 = nn.Conv2d(3, 4, 3)
+        self.act = nn.ReLU()
+        self.never = nn.Conv2d(3, 3, 1)
+        self.parts = nn.ModuleList([nn.Identity()])
+        self.sequence = nn.Linear(3, 3)
+
+    def forward(self, x):
+        self.sequence(x.flatten(2).mT[:, :7])
+        x = self.act(self.block1(x))
+        x = self.act(self.block2(self.parts[0](x)))
+        return {"logits": self.head(x.mean((2, 3))), "features": x}
+
+
+class _Tokens(nn.Module):
+    """Tokens that the trace cannot follow."""
+
+    def __init__(self, tokens: int, prefix: int | None = None) -> None:
+        super().__init__()
+        self.tokens, self.out = tokens, nn.Identity()
+        if prefix is not None:
+            self.num_prefix_tokens = prefix
+
+    def forward(self, x):
+        return self.out(x.sum() + torch.zeros(len(x), self.tokens, 5)).sum((1, 2))
+
+
+def network_of(module, size=12):
+    return Network("net", module, Preprocessing(Size(size, size), (0.5,) * 3, (0.5,) * 3))
+
+
+def test_layers_come_in_the_order_of_execution_a_shared_one_where_it_runs_last():
+    layers = list_layers(network_of(_Branchy()))
+    assert [layer.name for layer in layers] == ["block1", "parts.0", "block2", "act", "head"]
+    assert [layer.kind for layer in layers] == ["Conv2d", "Identity", "Conv2d", "ReLU", "Linear"]
+    assert [layer.grid for layer in layers] == [(10, 10), (10, 10), (8, 8), (8, 8), None]
+    assert [layer.units for layer in layers] == [4, 4, 4, 4, 2]
+    assert layers[3].field.vertical.size == 5
+
+
+def test_exact_names_and_globs_give_each_layer_once_in_the_order_of_execution():
+    network = network_of(_Branchy())
+    chosen = resolve_layers(network, ["head", "block*", "block1", "*1"])
+    assert [layer.name for layer in chosen] == ["block1", "block2", "head"]
+
+
+def test_an_exact_name_is_not_read_as_a_glob():
+    module = nn.Sequential()
+    module.add_module("a[b]", nn.Conv2d(3, 2, 1))
+    module.add_module("ab", nn.ReLU())
+    assert [layer.name for layer in resolve_layers(network_of(module), ["a[b]"])] == ["a[b]"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("blok1", "near it are 'block1'"),
+        ("layer*", "matches 'layer"),
+        ("never", "did not run"),
+        ("parts", "did not run"),
+        ("sequence", r"output has shape \(1, 7, 3\).*feature map"),
+    ],
+)
+def test_a_pattern_that_means_no_layer_says_why(pattern, message):
+    with pytest.raises(LayerError, match=message):
+        resolve_layers(network_of(_Branchy()), ["block1", pattern])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prefix", "side"), [(16, None, 4), (17, None, 4), (20, 4, 4), (21, 5, 4), (16, 0, 4), (1, None, 1)]
+)
+def test_tokens_that_cannot_be_followed_lie_on_a_square_behind_the_class_token(tokens, prefix, side):
+    (layer,) = list_layers(network_of(_Tokens(tokens, prefix)))
+    assert (layer.units, layer.grid, layer.field) == (5, (side, side), None)
+
+
+def test_tokens_on_no_square_are_not_listed_and_asking_for_them_tells_the_remedy():
+    assert list_layers(network_of(_Tokens(15))) == ()
+    with pytest.raises(LayerError, match=r"no square grid.*python:module:factory"):
+        resolve_layers(network_of(_Tokens(15)), ["out"])
+
+
+def test_tokens_that_are_followed_need_no_square():
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out, self.later = nn.Conv2d(3, 5, 4, 4), nn.Identity(), nn.Identity()
+            self.extra = nn.Parameter(torch.zeros(1, 3, 5))
+
+        def forward(self, x):
+            tokens = torch.cat([self.extra.expand(len(x), -1, -1), self.conv(x).flatten(2).mT], 1)
+            return self.later(self.out(tokens)[:, 1:])
+
+    network = Network("net", Patches(), Preprocessing(Size(16, 24), (0.5,) * 3, (0.5,) * 3))
+    _, out, later = list_layers(network)
+    assert out.grid == later.grid == (4, 6)
+    assert out.field.horizontal.step == 4
+
+
+def test_channels_last_maps_are_recognized_even_if_units_and_cells_are_alike():
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 6, 2, 2), nn.LayerNorm(6)
+
+        def forward(self, x):
+            return self.norm(self.conv(x).permute(0, 2, 3, 1))
+
+    layers = list_layers(network_of(Last(), size=24))
+    assert [(layer.units, layer.grid) for layer in layers] == [(6, (12, 12))] * 2
+
+
+def test_a_network_that_fails_on_its_input_says_so():
+    with pytest.raises(NetworkError, match=r"fails on an input of shape \(1, 3, 12, 12\) with RuntimeError"):
+        list_layers(network_of(nn.Conv2d(1, 2, 3)))
+
+
+def test_listing_leaves_no_hooks_and_no_changes_behind():
+    network = network_of(_Branchy())
+    before = network.digest
+    list_layers(network)
+    assert not any(module._forward_hooks for module in network.module.modules())
+    assert before == Network("net", network.module, network.preprocessing).digest

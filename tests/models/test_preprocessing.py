@@ -1,0 +1,111 @@
+"""Networks and their input."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from netdissect.concepts import Size
+from netdissect.errors import NetworkError, ShapeError
+from netdissect.models import Network, Preprocessing
+
+GRAY = Preprocessing(Size(4, 5), (0.5,), (0.25,))
+
+
+def test_mean_127_and_deviation_128_give_exactly_pixel_minus_127_over_128():
+    preprocessing = Preprocessing(Size(16, 16), (127 / 255,) * 3, (128 / 255,) * 3)
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    assert torch.equal(preprocessing(pixels), (pixels.float() - 127) / 128)
+
+
+def test_normalization_agrees_with_float64_and_keeps_the_images():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
+    before = pixels.clone()
+    exact = (pixels.double() / 255 - torch.tensor(mean).double().view(3, 1, 1)) / torch.tensor(std).double().view(
+        3, 1, 1
+    )
+    out = Preprocessing(Size(4, 5), mean, std).normalize(pixels)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.double(), exact, atol=1e-6, rtol=1e-6)
+    assert torch.equal(pixels, before)
+
+
+def test_gray_networks_have_one_channel():
+    assert GRAY.channels == 1
+    assert GRAY(torch.zeros(2, 1, 4, 5, dtype=torch.uint8)).unique().tolist() == [-2.0]
+
+
+@pytest.mark.parametrize(
+    ("size", "mean", "std", "message"),
+    [
+        ((0, 4), (0.5,), (0.5,), "0 x 4 pixels"),
+        ((4, 4), (0.5,), (0.0,), "deviations above 0"),
+        ((4, 4), (0.5,), (-1.0,), "deviations above 0"),
+        ((4, 4), (float("nan"),), (1.0,), "finite"),
+        ((4, 4), (0.5,), (float("inf"),), "finite"),
+        ((4, 4), (0.5,) * 3, (0.5,), "3 means and 1"),
+        ((4, 4), (), (), "0 means"),
+    ],
+)
+def test_preprocessing_that_makes_no_sense_is_refused(size, mean, std, message):
+    with pytest.raises(NetworkError, match=message):
+        Preprocessing(Size(*size), mean, std)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 1, 4, 5),
+        torch.zeros(1, 3, 4, 5, dtype=torch.uint8),
+        torch.zeros(1, 1, 5, 4, dtype=torch.uint8),
+        torch.zeros(1, 4, 5, dtype=torch.uint8),
+    ],
+)
+def test_images_of_another_type_or_shape_are_refused(images):
+    with pytest.raises(ShapeError, match=r"takes torch.uint8 \(batch, 1, 4, 5\)"):
+        GRAY(images)
+
+
+def test_a_network_is_frozen_and_in_evaluation_mode():
+    network = Network("net", nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout()), GRAY)
+    assert not any(module.training for module in network.module.modules())
+    assert not any(parameter.requires_grad for parameter in network.module.parameters())
+
+
+def test_what_is_no_module_or_no_preprocessing_is_refused():
+    with pytest.raises(NetworkError, match="given a function as its module"):
+        Network("net", lambda x: x, GRAY)
+    with pytest.raises(NetworkError, match="given a tuple as its preprocessing"):
+        Network("net", nn.Identity(), ((4, 5), 0.5, 0.5))
+
+
+def test_the_digest_tells_weights_names_dtypes_and_settings_apart():
+    def make(stride: int = 1, cls: type[nn.Module] = nn.ReLU, name: str = "a") -> Network:
+        module = nn.Sequential()
+        module.add_module(name, nn.Conv2d(1, 2, 3, stride))
+        module.add_module("act", cls())
+        for parameter in module.parameters():
+            nn.init.constant_(parameter, 0.5)
+        return Network("net", module, GRAY)
+
+    changed = make()
+    changed.module[0].weight[0, 0, 0, 0] = 0.25
+    half = Network("net", make().module.half(), GRAY)
+    networks = [make(), make(stride=2), make(cls=nn.Sigmoid), make(name="b"), changed, half]
+    assert len({network.digest for network in networks}) == len(networks)
+    assert make().digest == make().digest
+
+
+def test_the_digest_is_the_same_in_another_process():
+    code = (
+        "import torch; from netdissect.models import *; from netdissect.concepts import Size\n"
+        "class M(torch.nn.Module):\n    def extra_repr(self): return repr(lambda x: x)\n"
+        "m = torch.nn.Sequential(M(), torch.nn.BatchNorm2d(3))\n"
+        "print(Network('n', m, Preprocessing(Size(4, 4), (0,), (1,))).digest)"
+    )
+    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)]
+    assert run[0] == run[1]
+    assert len(run[0].strip()) == 64

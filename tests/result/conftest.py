@@ -1,0 +1,74 @@
+"""A result with two layers, made from random counts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from netdissect.concepts import Concept, ConceptData, Size
+from netdissect.concepts.dataset import Row
+from netdissect.config import DissectConfig, Protocol
+from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
+from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
+from netdissect.score import Field, Span, Tally, Truth
+
+QUANTILES = (0.005, 0.02)
+CATEGORIES = ("object", "part", "color", "glow")  # the last has concepts, but no unit meets one
+NAMES = ("car", "tree, tall", 'the "big" one', "wheel", "red-c", "dusk")
+
+
+def _data() -> ConceptData:
+    places = (0, 0, 1, 1, 2, 3)
+    concepts = tuple(
+        Concept(3 * i + 1, name, CATEGORIES[place], 5, 2.5)
+        for i, (name, place) in enumerate(zip(NAMES, places, strict=True))
+    )
+    rows = tuple(Row(f"sub/image {i}.jpg", "train", Size(4, 4), (), (1,)) for i in range(6))
+    return ConceptData(Path("nowhere"), CATEGORIES, concepts, rows)
+
+
+def _layer(data: ConceptData, name: str, units: int, seed: int, truth: Truth) -> LayerResult:
+    rng = np.random.default_rng(seed)
+    tally = Tally.zeros(len(QUANTILES), units, data)
+    tally.intersection[:] = rng.integers(0, 40, tally.intersection.shape)
+    tally.activation[:] = rng.integers(40, 400, tally.activation.shape)
+    tally.intersection[:, :, data.concepts[-1].number] = 0
+    tally.intersection[:, 0] = 0  # unit 0 meets nothing
+    maps = tiny.activations(rng, "normal", (units, 3, 2, 5))
+    maxima = np.sort(maps.max(axis=(2, 3)))[:, ::-1].astype(np.float32)
+    rows = np.tile(np.array([2, 0, -1]), (units, 1))
+    limits = rng.normal(size=(len(QUANTILES), units)).astype(np.float32)
+    thresholds = threshold_table(limits, maxima[:, 0], QUANTILES)
+    field = Field(Span(-3, 7.5, 2), Span(0.5, 1, 1)) if seed else None
+    return LayerResult(
+        info=LayerInfo(name=name, kind="Conv2d", units=units, height=2, width=5, field=field),
+        thresholds=thresholds,
+        units=unit_table(data, truth, tally, thresholds),
+        lazy_scores=score_table(data, truth, tally, QUANTILES).lazy(),
+        top=top_table(rows, maxima, data),
+        top_maps=maps,
+    )
+
+
+@pytest.fixture(scope="session")
+def result() -> Result:
+    data = _data()
+    rng = np.random.default_rng(9)
+    numbers = len(data.category_of)
+    truth = Truth(rng.integers(0, 900, numbers), rng.integers(0, 9, numbers), np.full(4, 1000))
+    layers = [_layer(data, "features.0/odd name", 7, 0, truth), _layer(data, "layer4", 3, 1, truth)]
+    info = RunInfo(
+        created="2030-01-02T03:04:05+00:00",
+        config=DissectConfig(layers=("features.*", "layer4"), protocol=Protocol(quantiles=QUANTILES)),
+        network=NetworkInfo(name="tiny", digest="ab", size=(8, 8), mean=(0.5,), std=(0.25,)),
+        data=DataInfo(root="nowhere", digest="cd", categories=CATEGORIES, images=6),
+        layers=tuple(layer.info for layer in layers),
+        environment=Environment(
+            netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1
+        ),
+        seconds={"first look": 1.5},
+    )
+    return Result(info, concept_table(data, truth, QUANTILES[0]), {layer.info.name: layer for layer in layers})
+
+

@@ -1,0 +1,124 @@
+"""From counts to labels and detectors: ties, empty sets, and both counting rules."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netdissect.config import RULES, Rule
+from netdissect.score import UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
+from netdissect.score.labels import top_category
+
+counts_strategy = st.lists(
+    st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=4, max_size=4), min_size=1, max_size=5
+)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+def labeled(rows: list[list[tuple[int, int, int]]], categories: list[int]) -> tuple[oracle.Counts, np.ndarray]:
+    """Make counts of the oracle, and the same IoU (U, C) by the library."""
+    truth = [max(row[c][0] for row in rows) + rows[0][c][2] for c in range(len(categories))]
+    expected = oracle.Counts(len(rows), dict(enumerate(categories, 1)), np.empty(0, np.float32))
+    scores = np.zeros((len(rows), len(categories)))
+    for c, place in enumerate(categories):
+        expected.truth[c + 1] = truth[c]
+    for unit, row in enumerate(rows):
+        for place in set(categories):
+            expected.activation[unit, place] = max(row[c][0] + row[c][1] for c, p in enumerate(categories) if p == place)
+        for c, place in enumerate(categories):
+            expected.intersection[unit, c + 1] = row[c][0]
+            scores[unit, c] = iou(ints(row[c][0]), ints(expected.activation[unit, place]), ints(truth[c]))[0]
+    return expected, scores
+
+
+@given(counts_strategy, st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_labels_and_ties_are_those_of_exact_fractions(rows: list[list[tuple[int, int, int]]], places: list[int]) -> None:
+    expected, scores = labeled(rows, places)
+    best = best_concepts(scores, np.array(places), 3)
+    best_scores = np.where(best >= 0, np.take_along_axis(scores, np.maximum(best, 0), 1), 0)
+    top = top_category(best_scores)
+    for unit in range(len(rows)):
+        for place in range(3):
+            wanted = expected.best(unit, place)
+            assert best[unit, place] == (-1 if wanted is None else wanted - 1)
+        label = expected.label(unit)
+        assert top[unit] == (-1 if label is None else expected.category_of[label])
+
+
+@given(counts_strategy, st.lists(st.integers(0, 2), min_size=4, max_size=4), st.sampled_from(RULES))
+def test_detectors_are_counted_as_both_rules_say(
+    rows: list[list[tuple[int, int, int]]], places: list[int], rule: Rule
+) -> None:
+    expected, scores = labeled(rows, places)
+    best = best_concepts(scores, np.array(places), 3)
+    names = np.array([["" if c < 0 else f"c{c}" for c in row] for row in best], dtype=object)
+    best_scores = np.where(best >= 0, np.take_along_axis(scores, np.maximum(best, 0), 1), 0)
+    labels = UnitLabels(("a", "b", "c"), names, best_scores)
+    for level in (0.0, 0.04, 0.25, 0.5):  # 1/4 and 1/2 are met exactly by some
+        found = count_detectors(labels, rule, level)
+        wanted = oracle.detectors(expected, rule, Fraction(level) if level != 0.04 else Fraction(4, 100))
+        assert (found.units, found.detectors["total"], found.unique["total"]) == (
+            len(rows), wanted.units, wanted.unique
+        )  # fmt: skip
+        for place, category in enumerate("abc"):
+            assert found.detectors[category] == wanted.detectors_by.get(place, 0)
+            assert found.unique[category] == wanted.unique_by.get(place, 0)
+
+
+def test_top_label_includes_the_level_and_per_category_does_not() -> None:
+    labels = UnitLabels(("a", "b"), np.array([["x", "y"], ["x", "z"]], object), np.array([[0.04, 0.04], [0.05, 0.02]]))
+    top, each = (count_detectors(labels, rule, 0.04) for rule in RULES)
+    assert top.detectors == {"total": 2, "a": 1, "b": 1}  # equal IoU: the later category
+    assert top.unique == {"total": 2, "a": 1, "b": 1}
+    assert each.detectors == {"total": 1, "a": 1, "b": 0}
+    assert each.unique == {"total": 1, "a": 1, "b": 0}
+
+
+def test_a_unit_counts_once_by_top_label_and_in_every_category_otherwise() -> None:
+    labels = UnitLabels(("a", "b"), np.array([["x", "y"], ["x", "z"]], object), np.array([[0.5, 0.4], [0.3, 0.2]]))
+    top, each = (count_detectors(labels, rule, 0.04) for rule in RULES)
+    assert (top.detectors, top.unique) == ({"total": 2, "a": 2, "b": 0}, {"total": 1, "a": 1, "b": 0})
+    assert (each.detectors, each.unique) == ({"total": 2, "a": 2, "b": 2}, {"total": 3, "a": 1, "b": 2})
+
+
+def test_a_unit_without_label_is_no_detector_even_at_level_zero() -> None:
+    labels = UnitLabels(("a",), np.array([[""]], object), np.array([[0.0]]))
+    for rule in RULES:
+        assert count_detectors(labels, rule, 0.0).detectors == {"total": 0, "a": 0}
+
+
+def test_no_category_and_no_unit_count_as_nothing() -> None:
+    for shape in ((3, 0), (0, 2)):
+        labels = UnitLabels(("a", "b")[: shape[1]], np.empty(shape, object), np.empty(shape))
+        for rule in RULES:
+            found = count_detectors(labels, rule, 0.04)
+            assert (found.units, found.detectors["total"], found.unique["total"]) == (shape[0], 0, 0)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_iou_is_the_nearest_float_to_the_fraction(both: int, more: int, rest: int) -> None:
+    found = iou(ints(both), ints(both + more), ints(both + rest))[0]
+    assert found == (both / (both + more + rest) if both + more + rest else 0)
+    if both:
+        assert f1(ints(both), ints(both + more), ints(both + rest))[0] == 2 * both / (2 * both + more + rest)
+
+
+def test_empty_sets_give_zero_never_nan() -> None:
+    assert iou(ints(0), ints(0), ints(0)).tolist() == [0.0]
+    assert f1(ints(0), ints(0), ints(0)).tolist() == [0.0]
+    assert attainable_iou(np.zeros(1), np.zeros(1)).tolist() == [0.0]
+    assert not math.isnan(iou(ints(0), ints(0), ints(5))[0])
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_no_iou_is_above_the_attainable_one(both: int, more: int, rest: int) -> None:
+    activation, truth = ints(both + more), ints(both + rest)
+    bound = attainable_iou(activation.astype(np.float64), truth.astype(np.float64))[0]
+    assert iou(ints(both), activation, truth)[0] <= bound

@@ -1,0 +1,185 @@
+"""Counts of the compiled kernel against sets of pixels."""
+
+import functools
+import itertools
+import operator
+
+import numpy as np
+import oracle
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netdissect.concepts import Labels, Size
+from netdissect.config import PROTOCOLS, Protocol, ProtocolName
+from netdissect.errors import ShapeError
+from netdissect.score import ImageLabels, Tallier, Tally, Truth, columns_of, grid, iou
+
+
+def tallied(
+    world: tiny.World, protocol: Protocol, thresholds: tiny.Floats, rows: list[int] | None = None
+) -> tuple[Tally, Truth]:
+    """Count the images `rows` at thresholds (Q, U) the library's way."""
+    data = world.data()
+    tallier, truth = Tallier(data, thresholds, protocol.restriction), Truth.zeros(data)
+    for row in range(len(world.maps)) if rows is None else rows:
+        labels = world.labels(row)
+        if protocol.segmentation_size is not None:
+            labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
+        image = ImageLabels.of(labels, data, protocol.duplicates)
+        truth.update(image)
+        made = grid(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        tallier.update(world.maps[row], image, made)
+    return tallier.tally, truth
+
+
+def assert_counts(world: tiny.World, found: tuple[Tally, Truth], expected: oracle.Counts, quantile: int = 0) -> None:
+    """Compare every unit with every concept: counts to the integer, IoU to 1e-12."""
+    tally, truth = found
+    for number, place in world.category_of.items():
+        assert truth.pixels[number] == expected.truth[number]
+        for unit in range(expected.units):
+            pair = tally.intersection[quantile, unit, number], tally.activation[quantile, unit, place]
+            assert pair == (expected.intersection[unit, number], expected.activation[unit, place])
+            score = iou(*(np.array([n]) for n in (*pair, truth.pixels[number])))[0]
+            assert score == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+
+
+@given(tiny.worlds(), tiny.definitions())
+def test_counts_are_those_of_sets_of_pixels(world: tiny.World, definition: tiny.Definition) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)
+    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+
+
+@given(tiny.worlds(), tiny.definitions(), st.integers(0, 2**32 - 1))
+def test_counts_at_thresholds_equal_to_activations_are_strict(
+    world: tiny.World, definition: tiny.Definition, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = world.maps.transpose(1, 0, 2, 3).reshape(world.maps.shape[1], -1)
+    limits = np.array([rng.choice(row) for row in values], dtype=np.float32)
+    expected = oracle.count(
+        world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields, limits
+    )
+    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+
+
+@given(tiny.worlds(), tiny.definitions())
+def test_several_quantiles_are_counted_as_each_alone(world: tiny.World, definition: tiny.Definition) -> None:
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.99, 0.5, 0.8)])
+    together, _ = tallied(world, definition.protocol, limits)
+    for index, row in enumerate(limits):
+        alone, _ = tallied(world, definition.protocol, row[None])
+        np.testing.assert_array_equal(together.intersection[index], alone.intersection[0])
+        np.testing.assert_array_equal(together.activation[index], alone.activation[0])
+
+
+@given(tiny.worlds(), tiny.definitions(), st.randoms(use_true_random=False), st.integers(1, 4))
+@settings(max_examples=20)
+def test_any_split_of_the_data_in_any_order_adds_up_to_the_whole(
+    world: tiny.World, definition: tiny.Definition, random: object, parts: int
+) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)[None]
+    order = list(range(len(world.maps)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shards = [tallied(world, definition.protocol, limits, order[part::parts]) for part in range(parts)]
+    data = world.data()
+    tally = functools.reduce(operator.add, (t for t, _ in shards), Tally.zeros(1, world.maps.shape[1], data))
+    truth = functools.reduce(operator.add, (t for _, t in shards), Truth.zeros(data))
+    whole_tally, whole_truth = tallied(world, definition.protocol, limits)
+    for left, right in ((tally, whole_tally), (truth, whole_truth)):
+        for name, array in vars(left).items():
+            assert array.dtype == np.int64
+            np.testing.assert_array_equal(array, getattr(right, name))
+
+
+def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[int, int]) -> tiny.World:
+    """One image of one cell and one pixel, under one unit that is on."""
+    return tiny.World(
+        np.ones((1, 1, 1, 1), np.float32),
+        (oracle.Picture(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
+        categories,
+        tuple(f"category{i}" for i in range(1 + max(categories.values()))),
+        (1, 1),
+        (oracle.Field(0, 1, 1),) * 2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("planes", "whole", "times"), [([1, 1], (), 2), ([1], (1,), 2), ([], (1, 1), 2), ([1, 1, 1], (1,), 4), ([1], (), 1)]
+)
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_a_label_in_two_channels_counts_once_or_twice_as_the_protocol_says(
+    name: ProtocolName, planes: list[int], whole: tuple[int, ...], times: int
+) -> None:
+    world = one_pixel_world(planes, whole, {1: 0})
+    protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
+    tally, truth = tallied(world, protocol, np.zeros((1, 1), np.float32))
+    wanted = 1 if name in ("paper", "pnas2020") else times
+    assert (tally.intersection[0, 0, 1], truth.pixels[1], tally.activation[0, 0, 0]) == (wanted, wanted, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("paper", [1, 1, 0]), ("original", [1, 1, 0]), ("lite", [0, 1, 0]), ("pnas2020", [1, 1, 1])],
+)
+def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expected: list[int]) -> None:
+    # One pixel of two is on. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
+    world = tiny.World(
+        np.array([[[[0, 1]]]], np.float32),
+        (oracle.Picture((np.array([[1, 0]]),), (2,), (1, 2)),),
+        {1: 0, 2: 1, 3: 2},
+        ("a", "b", "c"),
+        (1, 2),
+        (oracle.Field(0, 1, 1),) * 2,
+    )
+    protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
+    tally, _ = tallied(world, protocol, np.full((1, 1), 0.5, np.float32))
+    assert tally.activation[0, 0].tolist() == expected
+
+
+def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> None:
+    world = one_pixel_world([2], (), {1: 0, 2: 1})
+    tally, truth = tallied(world, PROTOCOLS["paper"], np.zeros((1, 1), np.float32))
+    intersection, activation = columns_of(np.array([1, 2]), tally, world.data().category_of)
+    assert intersection.tolist() == [[[0, 1]]]
+    assert activation.tolist() == [[[0, 1]]]
+    assert truth.annotated.tolist() == [0, 1]
+    assert truth.images.tolist() == [0, 0, 1]
+
+
+@given(tiny.worlds())
+def test_sets_of_labels_are_resized_as_their_occurrences_are(world: tiny.World) -> None:
+    for row, picture in enumerate(world.pictures):
+        once, twice = world.labels(row).once(), world.labels(row)
+        assert once.once().planes.tolist() == once.planes.tolist()
+        resized = twice.resized(Size(5, 5))
+        for plane, expected in zip(resized.planes, picture.resized(5).planes, strict=True):
+            np.testing.assert_array_equal(plane, expected)
+        for number in range(1, 8):
+            held = (twice.planes == number).any(axis=0) | (number in twice.whole)
+            kept = (once.planes == number).sum(axis=0) + (once.whole == number).sum()
+            np.testing.assert_array_equal(kept, held)
+
+
+def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
+    world = one_pixel_world([1], (), {1: 0})
+    data = world.data()
+    labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
+    made = grid(Size(1, 1), Size(3, 2), Size(6, 4), None, "half-pixel")
+    with pytest.raises(ShapeError, match=r"leads to 3 x 2 .* maps are 2 x 3"):
+        Tallier(data, np.zeros((1, 1), np.float32), "none").update(world.maps[0], labels, made)
+
+
+def test_the_kernel_and_whole_upsampled_maps_agree_bit_for_bit() -> None:
+    rng = np.random.default_rng(5)
+    maps = rng.normal(size=(3, 9, 5)).astype(np.float32)
+    data = one_pixel_world([1], (), {1: 0}).data()
+    labels = Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32))
+    for anchor, limit in itertools.product(("half-pixel", "half-pixel-pillow"), (0.0, 0.5, 1.25)):
+        made = grid(Size(9, 5), Size(31, 17), Size(62, 34), None, anchor)  # type: ignore[arg-type]
+        tallier = Tallier(data, np.full((1, 3), limit, np.float32), "none")
+        tallier.update(maps, ImageLabels.of(labels, data, "once"), made)
+        assert tallier.tally.activation[0, :, 0].tolist() == (made.upsample(maps) > limit).sum(axis=(1, 2)).tolist()

@@ -1,0 +1,188 @@
+"""Exact thresholds in one pass, against sorting everything."""
+
+import functools
+import operator
+import re
+
+import numpy as np
+import oracle
+import pytest
+import tiny
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from netdissect.config import Threshold
+from netdissect.errors import ShapeError
+from netdissect.sweep import TopValues, ranks
+
+FRACTIONS = st.sampled_from(tiny.FRACTIONS) | st.floats(1e-4, 0.999)
+THRESHOLDS: tuple[Threshold, ...] = ("exact", "interpolated")
+ORDERS = ("random", "rising", "falling", "ties", "flat")
+
+
+def values_of(seed: int, units: int, total: int, order: str) -> tiny.Floats:
+    """Draw float32 (U, N) in an order that is hard on a buffer: beyond 1,024 spare values it must be emptied."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(units, total))
+    match order:
+        case "rising":
+            values.sort(axis=1)
+        case "falling":
+            values = -np.sort(values, axis=1)
+        case "ties":
+            values = rng.integers(0, 3, (units, total)).astype(np.float64)
+        case "flat":
+            values[:] = 0.25
+    return values.astype(np.float32)
+
+
+def top_values(values: tiny.Floats, keep: int, total: int, cuts: list[int]) -> TopValues:
+    """Feed float32 (U, N) in pieces."""
+    kept = TopValues(len(values), keep, total)
+    for piece in np.split(values, sorted(cuts), axis=1):
+        kept.update(np.ascontiguousarray(piece)[None])
+    return kept
+
+
+def needed(fractions: list[float], total: int, rule: Threshold) -> int:
+    return max(ranks(fraction, total, rule)[1] for fraction in fractions)
+
+
+def expected(values: tiny.Floats, fraction: float, rule: Threshold) -> list[np.float32]:
+    rules = oracle.Rules(fraction=fraction, interpolated=rule == "interpolated")
+    return [oracle.threshold(row, rules) for row in values]
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6000),
+    st.lists(FRACTIONS, min_size=1, max_size=4),
+    st.sampled_from(THRESHOLDS),
+    st.sampled_from(ORDERS),
+    st.lists(st.integers(0, 6000), max_size=6),
+)
+@example(0, 6000, [0.005], "exact", "rising", [])
+@example(0, 1, [0.005], "interpolated", "random", [])
+@example(0, 100, [0.29], "exact", "rising", [50])
+def test_thresholds_are_those_of_sorting_everything_whatever_the_batches(
+    seed: int, total: int, fractions: list[float], rule: Threshold, order: str, cuts: list[int]
+) -> None:
+    values = values_of(seed, 2, total, order)
+    kept = top_values(values, needed(fractions, total, rule), total, cuts)
+    found = kept.thresholds(fractions, rule)
+    assert found.dtype == np.float32
+    for row, fraction in zip(found, fractions, strict=True):
+        assert row.tolist() == expected(values, fraction, rule)
+        assert (kept.bound <= row).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), FRACTIONS)
+def test_at_most_the_wanted_share_lies_above_an_exact_threshold(seed: int, total: int, fraction: float) -> None:
+    values = values_of(seed, 1, total, "ties")
+    found = top_values(values, needed([fraction], total, "exact"), total, []).thresholds([fraction], "exact")
+    assert (values > found[0, 0]).sum() <= fraction * total + 1e-9
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4000), FRACTIONS, st.sampled_from(ORDERS))
+def test_interpolated_thresholds_are_those_of_numpy_quantile(
+    seed: int, total: int, fraction: float, order: str
+) -> None:
+    values = values_of(seed, 2, total, order)
+    kept = top_values(values, needed([fraction], total, "interpolated"), total, [])
+    wanted = np.quantile(values.astype(np.float64), 1 - fraction, axis=1).astype(np.float32)
+    np.testing.assert_array_equal(kept.thresholds([fraction], "interpolated")[0], wanted)
+
+
+def test_the_readout_of_the_first_program_is_the_quantile_994_of_999() -> None:
+    values = values_of(3, 4, 36064, "random")
+    kept = top_values(values, needed([5 / 999], 36064, "interpolated"), 36064, list(range(0, 36064, 5000)))
+    wanted = np.quantile(values.astype(np.float64), 994 / 999, axis=1).astype(np.float32)
+    np.testing.assert_array_equal(kept.thresholds([5 / 999], "interpolated")[0], wanted)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 5000),
+    FRACTIONS,
+    st.sampled_from(THRESHOLDS),
+    st.sampled_from(ORDERS),
+    st.integers(1, 4),
+)
+def test_any_split_of_the_values_in_any_order_adds_up_to_the_whole(
+    seed: int, total: int, fraction: float, rule: Threshold, order: str, parts: int
+) -> None:
+    values = values_of(seed, 2, total, order)
+    keep = needed([fraction], total, rule)
+    shards = [top_values(values[:, part::parts], keep, total, [700]) for part in reversed(range(parts))]
+    merged = functools.reduce(operator.add, shards, TopValues(2, keep, total))
+    assert merged.seen == total
+    assert merged.thresholds([fraction], rule)[0].tolist() == expected(values, fraction, rule)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5000), FRACTIONS, st.sampled_from(ORDERS), st.data())
+@settings(max_examples=25)
+def test_a_bound_only_rises_and_never_passes_the_threshold(
+    seed: int, total: int, fraction: float, order: str, data: st.DataObject
+) -> None:
+    values = values_of(seed, 2, total, order)
+    keep = needed([fraction], total, "exact")
+    kept = TopValues(2, keep, total)
+    bounds = [kept.bound.copy()]
+    for piece in np.array_split(values, data.draw(st.integers(1, 9)), axis=1):
+        kept.update(np.ascontiguousarray(piece)[None])
+        bounds.append(kept.bound.copy())
+    assert (np.diff(np.array(bounds)[np.isfinite(bounds).all(axis=1)], axis=0) >= 0).all()
+    assert (bounds[-1] <= kept.thresholds([fraction], "exact")[0]).all()
+    if order == "rising" and total > 2 * keep + 2048:
+        assert np.isfinite(bounds[-1]).all(), "a full buffer must tell a bound"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5000), st.integers(0, 5000), st.sampled_from(ORDERS))
+@settings(max_examples=25)
+def test_a_restored_state_goes_on_as_if_never_interrupted(seed: int, total: int, cut: int, order: str) -> None:
+    values = values_of(seed, 2, total, order)
+    keep = needed([0.02], total, "exact")
+    first = top_values(values[:, :cut], keep, total, [])
+    again = TopValues(2, keep, total)
+    again.restore({name: array.copy() for name, array in first.state().items()})
+    again.update(np.ascontiguousarray(values[:, cut:])[None])
+    assert again.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
+    first.update(np.ascontiguousarray(values[:, cut:])[None])
+    np.testing.assert_array_equal(again.bound, first.bound)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("zero", 0.0), ("relu6", 6.0), ("constant", None), ("rare", 0.0)]
+)
+def test_units_that_hold_still_have_their_value_as_threshold(kind: str, wanted: float | None) -> None:
+    values = tiny.activations(np.random.default_rng(0), kind, (1, 2000))
+    found = top_values(values, needed([0.05], 2000, "exact"), 2000, [])
+    level = found.thresholds([0.05], "exact")[0, 0]
+    assert level == (values[0, 0] if wanted is None else np.float32(wanted))
+    if kind != "rare":
+        assert not (values > level).any()
+
+
+def test_ranks_are_whole_numbers_as_a_person_computes_them() -> None:
+    assert ranks(0.005, 36064, "exact") == (181, 181, 0.0)
+    assert ranks(0.29, 100, "exact")[0] == 30  # 0.29 * 100 is 28.999... in binary
+    assert ranks(0.005, 1, "exact")[0] == 1
+    assert ranks(0.5, 3, "interpolated") == (2, 2, 0.0)
+
+
+def test_a_quantile_may_be_a_number_of_numpy() -> None:
+    assert ranks(np.float64(0.005), 1000, "exact")[0] == 6
+
+
+def test_too_many_and_too_few_values_are_refused() -> None:
+    kept = TopValues(1, 1, 3)
+    kept.update(np.zeros((1, 1, 2), np.float32))
+    with pytest.raises(ShapeError, match=re.escape("2 of 3 values a unit were seen")):
+        kept.thresholds([0.005], "exact")
+    with pytest.raises(ShapeError, match=re.escape("4 values a unit were taken in but 3 were announced")):
+        kept.update(np.zeros((1, 1, 2), np.float32))
+
+
+def test_parts_of_different_runs_are_not_merged() -> None:
+    with pytest.raises(ShapeError, match=r"cannot be merged"):
+        TopValues(1, 1, 3) + TopValues(1, 1, 4)
