@@ -183,12 +183,21 @@ def write_broden(
     return root
 
 
+def write_label_map(path: Path, plane: npt.NDArray[Any]) -> None:
+    """Write label numbers as Broden does: number = R + 256 * G."""
+    write_picture(path, np.stack([plane % 256, plane // 256, np.zeros_like(plane)], axis=-1))
+
+
+def write_picture(path: Path, pixels: npt.NDArray[Any]) -> None:
+    """Write pixels, (H, W, 3), as they are."""
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
 def _cells(root: Path, index: int, labels: oracle.Picture, categories: int) -> list[str]:
     items: list[list[str]] = [[] for _ in range(categories)]
     for channel, plane in enumerate(labels.planes):
         name = f"{index}_{channel}.png"
-        packed = np.stack([plane % 256, plane // 256, np.zeros_like(plane)], axis=-1).astype(np.uint8)
-        Image.fromarray(packed).save(root / "images" / name)
+        write_label_map(root / "images" / name, plane)
         items[channel % categories].append(name)
     items[-1].extend(map(str, labels.whole))
     return [";".join(cell) for cell in items]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netdissect.concepts import ConceptData as ConceptData
     from netdissect.concepts.build import build_dataset as build_dataset
-    from netdissect.concepts.inspect import contact_sheet as contact_sheet
     from netdissect.concepts.inspect import inspect_dataset as inspect_dataset
+    from netdissect.concepts.render import WriteOptions as WriteOptions
+    from netdissect.concepts.sheet import contact_sheet as contact_sheet
     from netdissect.concepts.sources import parse_source as parse_source
     from netdissect.config import PROTOCOLS as PROTOCOLS
     from netdissect.config import DissectConfig as DissectConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from netdissect.models import Preprocessing as Preprocessing
     from netdissect.models import list_layers as list_layers
     from netdissect.models import load_network as load_network
+    from netdissect.result import LayerCount as LayerCount
     from netdissect.result import Result as Result
     from netdissect.result import load_result, save_result
     from netdissect.result import read_published as read_published
@@ -48,9 +50,11 @@ _HOME = {
     "PROTOCOLS": "netdissect.config",
     "Preprocessing": "netdissect.models",
     "Protocol": "netdissect.config",
+    "LayerCount": "netdissect.result",
     "Result": "netdissect.result",
+    "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
-    "contact_sheet": "netdissect.concepts.inspect",
+    "contact_sheet": "netdissect.concepts.sheet",
     "count_detectors": "netdissect.score",
     "dissect": "netdissect.dissect",
     "inspect_dataset": "netdissect.concepts.inspect",

@@ -21,6 +21,7 @@ Maps = npt.NDArray[np.float32]
 MakeResult = Callable[..., Result]
 
 INPUT, SEGMENTATION, CELLS = 64, 32, 8
+INPUT_SIZE = Size(INPUT, INPUT)
 FIELD = Field(Span(-4, 16, 8), Span(-4, 16, 8))
 NAMES = {"object": ("square", "disk <script>alert(1)</script>", "a$b_$ [bold]"), "color": ("red-c", "blue-c")}
 
@@ -89,7 +90,7 @@ def make(
     data: ConceptData,
     layers: dict[str, Maps],
     config: DissectConfig,
-    size: Size = Size(INPUT, INPUT),
+    size: Size = INPUT_SIZE,
     field: Field | None = FIELD,
 ) -> Result:
     quantiles = config.protocol.quantiles
@@ -152,7 +153,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ConceptData:
 def result(world: ConceptData) -> Result:
     """Two layers of 8 units at two quantiles; the second layer has one cell a picture."""
     maps = planted_maps(world)
-    protocol = Protocol(quantiles=(0.005, 0.02))
+    protocol = Protocol(quantiles=(0.02, 0.1))
     config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
     return make(world, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
 
@@ -177,5 +178,5 @@ def camvid(shared: Path) -> Result:
 
 @pytest.fixture(scope="session")
 def reference(shared: Path) -> pl.DataFrame:
-    """Counts of those units that nobody here computed."""
+    """Load counts of those units that nobody here computed."""
     return pl.read_csv(shared / "reference" / "camvid-efficientnet_lite0_blocks.10-paper.csv")

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 import netdissect
 from netdissect.cli import concepts, networks, results, run
+from netdissect.cli.console import console
 from netdissect.errors import NetdissectError
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app.command("report")(results.report)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        Console().print(netdissect.__version__)
+        console().print(netdissect.__version__)
         raise typer.Exit
 
 

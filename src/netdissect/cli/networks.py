@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import netdissect
+from netdissect.cli.console import console
 
 NetworkArgument = Annotated[
     str,
@@ -44,7 +44,7 @@ def layers(
     for layer in netdissect.list_layers(loaded):
         cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
         table.add_row(layer.name, layer.kind, str(layer.units), cells, *_field(layer))
-    Console().print(table)
+    console().print(table)
 
 
 def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:

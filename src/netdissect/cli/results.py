@@ -1,12 +1,13 @@
 """`netdissect show`, `count`, `export` and `report`: what can be done with a finished run."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 import netdissect
+from netdissect.cli.console import console
 from netdissect.config import Rule
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
@@ -20,10 +21,10 @@ def show(
 ) -> None:
     """Print a run: detectors by category, and the best units of each layer."""
     result = netdissect.load(run)
-    console = Console()
-    console.print(netdissect.tables.summary(result))
+    screen = console()
+    screen.print(netdissect.tables.summary(result))
     for name in [layer] if layer else result.layers:
-        console.print(netdissect.tables.units(result, name, limit))
+        screen.print(netdissect.tables.units(result, name, limit))
 
 
 def count(
@@ -35,17 +36,16 @@ def count(
     """Count detectors and unique detectors, in all and by category."""
     if path.is_dir():
         counts = netdissect.load(path).detectors(rule, min_iou)
-        printed = netdissect.tables.counts_json(counts)
-        table = netdissect.tables.counts(counts)
+        printed = json.dumps(netdissect.tables.counts_json(counts), indent=2)
     else:
-        published = netdissect.read_published(path)
-        single = netdissect.count_detectors(published.labels, rule, 0.04 if min_iou is None else min_iou)
-        printed = netdissect.tables.counts_json(single)
-        table = netdissect.tables.counts(single)
+        labels = netdissect.read_published(path).labels
+        single = netdissect.count_detectors(labels, rule, 0.04 if min_iou is None else min_iou)
+        counts = (netdissect.LayerCount(path.name, None, single),)
+        printed = json.dumps(netdissect.tables.counts_json(single), indent=2)
     if as_json:
         typer.echo(printed)
     else:
-        Console().print(table)
+        console().print(netdissect.tables.counts(counts))
 
 
 def export(
@@ -65,7 +65,7 @@ def export(
             f"{', '.join(result.layers)}."
         )
     netdissect.write_published(result, layer or next(iter(result.layers)), out, quantile)
-    Console().print(f"Wrote {out}", soft_wrap=True)
+    console().print(f"Wrote {out}", soft_wrap=True)
 
 
 def report(
@@ -75,4 +75,4 @@ def report(
 ) -> None:
     """Write an offline page: what the layers detect, and each unit with its top images."""
     page = netdissect.report(netdissect.load(run), out or run / "report", images=images)
-    Console().print(f"The report is {page}", soft_wrap=True)
+    console().print(f"The report is {page}", soft_wrap=True)

@@ -5,9 +5,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 import netdissect
+from netdissect.cli.console import console
 from netdissect.cli.networks import (
     MeanOption,
     NetworkArgument,
@@ -86,9 +86,9 @@ def run(
     )
     with progress_bars() as progress:
         result = netdissect.dissect(loaded, concepts, config, out=out, execution=execution, progress=progress)
-    console = Console()
-    console.print(netdissect.tables.summary(result))
-    console.print(
+    screen = console()
+    screen.print(netdissect.tables.summary(result))
+    screen.print(
         f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True
     )
 

@@ -230,7 +230,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         If the file is missing, is not UTF-8 text, or lacks a column or a value.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             missing = [column for column in columns if column not in header]

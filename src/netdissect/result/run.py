@@ -121,10 +121,10 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Detectors of one layer at one quantile."""
+    """Detectors of one layer at one quantile; None: a published table does not say which."""
 
     layer: str
-    quantile: float
+    quantile: float | None
     count: Count
 
 

@@ -1,8 +1,7 @@
 """Where people look: tables, figures and the report. Reads results only, never a network.
 
-    report(result, out)            a page that opens from disk
-    plot.bars(result)              matplotlib figures
-    tables.summary(result)         tables for the terminal, counts as JSON
+`report` writes a page that opens from disk, `plot` draws matplotlib figures, `tables` makes tables for the terminal
+and counts as JSON.
 """
 
 from netdissect.show import plot, tables

@@ -1,6 +1,6 @@
 """Pictures of units: their top images, dimmed where the unit is off and outlined where it is on.
 
-    image files -> Tiles (small, remembered) -> draw_masks -> sheet: one file a unit
+Image files become tiles, small and remembered; masks are drawn on them; a sheet holds the tiles of one unit.
 """
 
 from collections import OrderedDict

@@ -11,13 +11,13 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detec
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import cast
 
 import matplotlib as mpl
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Rule
 from netdissect.result import Result
@@ -57,9 +57,7 @@ def bars(
     """
     quantile, level = run_quantile(result, quantile), run_min_iou(result, min_iou)
     names = list(result.layers) if layers is None else [result.layer(name).info.name for name in layers]
-    counts = {
-        entry.layer: entry.count for entry in result.detectors(rule, level) if entry.quantile == quantile
-    }  # fmt: skip
+    counts = {entry.layer: entry.count for entry in result.detectors(rule, level) if entry.quantile == quantile}
     if len(names) == 1:
         return _category_rows(counts[names[0]], result.info.data.categories)
     return _layer_rows({name: counts[name] for name in names}, result.info.data.categories)
@@ -100,7 +98,7 @@ def concepts(
     # Few concepts keep bars of the usual width.
     axes.set_xlim(-0.8, max(slots, 22) - 0.2)
     axes.set_ylabel("units", color=INK)
-    axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 
 
@@ -151,7 +149,7 @@ def _layer_rows(counts: dict[str, Count], categories: Sequence[str]) -> Figure:
         values = [count.unique[name] for name in categories]
         starts = accumulate(values[:-1], initial=0)
         for name, start, value in zip(categories, starts, values, strict=True):
-            axes.barh(row, value, left=start, color=colors[name], height=0.68, edgecolor="white", linewidth=0.6)
+            axes.barh(row, value, left=start, color=colors[name], height=0.68)
         total = count.unique["total"]
         axes.annotate(str(total), (total, row), (5, 0), textcoords="offset points", va="center", color=INK, fontsize=10)
     _name_rows(axes, list(counts))
@@ -172,7 +170,7 @@ def _concept_bars(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: di
     names: list[str] = []
     places: list[int] = []
     first = 0
-    highest = max(int(part["units"].list.len().max() or 0) for _, part in groups)  # type: ignore[call-overload]
+    highest = max(len(units) for _, part in groups for units in part["units"])
     for category, part in groups:
         here = range(first, first + len(part))
         values = part["units"].list.len().to_list()
@@ -191,7 +189,7 @@ def _concept_bars(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: di
 
 
 def _plain_axes(figure: Figure) -> Axes:
-    axes = cast("Axes", figure.add_subplot())
+    axes = figure.add_subplot()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -206,13 +204,13 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
     axes.invert_yaxis()
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
 
 
 def _nothing(figure: Figure, axes: Axes, level: float) -> Figure:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, f"No unit is a detector at an IoU of {level:g}.", ha="center", va="center", color=INK)
+    axes.text(0, 0.5, f"No unit is a detector at an IoU of {level:g}.", va="center", color=INK)
     figure.set_size_inches(5.0, 1.0)
     return figure
 

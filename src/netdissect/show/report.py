@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from netdissect.config import Progress
 from netdissect.errors import ResultError
@@ -88,7 +89,8 @@ def _refuse_foreign(out: Path) -> None:
     if not page.exists():
         return
     try:
-        ours = GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]
+        with page.open(encoding="utf-8", errors="replace") as file:
+            ours = GENERATOR in file.read(2000)
     except OSError:
         ours = False
     if not ours:
@@ -103,9 +105,7 @@ def _image_folder(result: Result, images: str | Path | None) -> Path:
     return inner if images is None or inner.is_dir() else root
 
 
-def _draw_units(
-    result: Result, layers: list[LayerView], tiles: Tiles, out: Path, progress: Progress | None
-) -> None:
+def _draw_units(result: Result, layers: list[LayerView], tiles: Tiles, out: Path, progress: Progress | None) -> None:
     total = sum(len(layer.units) for layer in layers)
     done = 0
     for layer in layers:
@@ -143,7 +143,7 @@ def _draw_charts(result: Result, layers: list[LayerView], out: Path) -> dict[str
     return {"bars": _write_chart(plot.bars(result), out, "layers")}
 
 
-def _write_chart(figure: plot.Figure, out: Path, name: str) -> str:
+def _write_chart(figure: Figure, out: Path, name: str) -> str:
     plot.save_svg(figure, out / "charts" / f"{name}.svg")
     plot.save_svg(figure, out / "charts" / f"{name}-dark.svg", ink=DARK_INK)
     return f"charts/{name}"

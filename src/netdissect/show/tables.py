@@ -66,7 +66,7 @@ def counts(entries: Sequence[LayerCount]) -> Table:
         count = entry.count
         table.add_row(
             Text(entry.layer if first else ""),
-            f"{entry.quantile:g}",
+            "" if entry.quantile is None else f"{entry.quantile:g}",
             count.rule,
             str(count.units),
             *(_pair(count, name) for name in ("total", *categories)),

@@ -89,7 +89,7 @@ class LayerView:
     index: int
     info: LayerInfo
     units: list[UnitView]
-    columns: list[tuple[float, str]]
+    columns: list[tuple[float | None, str]]
     rows: list[CountRow]
     unique: int
     charts: dict[str, str] = field(default_factory=dict)
@@ -248,7 +248,7 @@ def _others(result: Result, layer: str, quantiles: Sequence[float]) -> dict[int,
 
 def _count_rows(
     counts: dict[Rule, list[LayerCount]], categories: Sequence[str]
-) -> tuple[list[tuple[float, str]], list[CountRow]]:
+) -> tuple[list[tuple[float | None, str]], list[CountRow]]:
     """Return the columns (quantile and rule) and the rows of a layer's table of counts."""
     quantiles = [entry.quantile for entry in counts["top-label"]]
     entries = [

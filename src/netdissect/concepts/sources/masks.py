@@ -7,6 +7,7 @@
 A pixel of value 0 is unlabeled unless ``classes.csv`` names it.
 """
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from netdissect.concepts.dataset import read_table
 from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample
 from netdissect.concepts.sources.source import find_files, find_folder
-from netdissect.errors import ConceptsError, SourceError
+from netdissect.errors import SourceError
 
 CLASS_COLUMNS = ("value", "name")
 DEFAULT_CATEGORY = "object"
@@ -83,11 +83,7 @@ def read_classes(path: Path) -> dict[int, str]:
         If the file is missing, has other columns, or a value is no whole number or stands twice.
     """
     names: dict[int, str] = {}
-    try:
-        rows = read_table(path, CLASS_COLUMNS)
-    except ConceptsError as error:
-        raise SourceError(str(error)) from error
-    for row in rows:
+    for row in _read_rows(path):
         text = row["value"].strip()
         if not text.isdecimal() or int(text) > 65535:
             raise SourceError(
@@ -138,6 +134,28 @@ def read_mask(path: Path) -> PixelValues:
 
 def _read_labels(mask: Path, names: Mapping[int, str], category: str) -> LabelsByCategory:
     return {category: (Channel(read_mask(mask), names, str(mask)),)}
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            rows = list(reader)
+            header = reader.fieldnames or []
+    except FileNotFoundError:
+        raise SourceError(
+            f"{path} does not exist. Expected a table with the columns value,name that names the values of the masks, "
+            "e.g. '1,building'; add it."
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(
+            f"{path} cannot be read ({error}). Expected UTF-8 text with the columns value,name."
+        ) from error
+    if missing := [column for column in CLASS_COLUMNS if column not in header]:
+        raise SourceError(
+            f"{path} lacks the column {missing[0]!r}; its header is {','.join(header)!r}. Expected value,name."
+        )
+    return rows
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

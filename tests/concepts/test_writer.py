@@ -1,0 +1,398 @@
+"""What is written is what was given: labels, numbers, frequencies, coverages; and nothing is left half done."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from netdissect.concepts import ConceptData
+from netdissect.concepts import writer as writer_module
+from netdissect.concepts.sample import Channel, Sample
+from netdissect.concepts.unify import normalize_name
+from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.errors import ConceptsError, SourceError
+
+NAMES = ["Sky", "sky ", "traffic_light", "Dog", "", "wall"]
+CATEGORIES = ["object", "part", "scene", "mood"]
+
+
+def picture(seed: int, height: int = 9, width: int = 12) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def one_sample(name: str = "src/one", concept: str = "sky") -> Sample:
+    return Sample(name, picture(0), {"object": [Channel(np.ones((9, 12), np.uint8), {1: concept})]})
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Sample]:
+    """Draw a few samples with channels, whole labels, missing categories and names that are spelled variously."""
+    samples = []
+    for number in range(draw(st.integers(1, 5))):
+        rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+        height, width = draw(st.integers(2, 20)), draw(st.integers(2, 20))
+        labels: dict[str, list[Channel | str]] = {}
+        for category in draw(st.lists(st.sampled_from(CATEGORIES), unique=True)):
+            items: list[Channel | str] = list(draw(st.lists(st.sampled_from(NAMES), max_size=2)))
+            for _ in range(draw(st.integers(0, 3))):
+                values = rng.integers(0, len(NAMES) + 1, (height, width)).astype(
+                    draw(st.sampled_from(["u1", "i8", "u2"]))
+                )
+                items.append(Channel(values, dict(enumerate(rng.permutation(NAMES).tolist(), start=1))))
+            labels[category] = items
+        samples.append(Sample(f"drawn/{number}", picture(number, height, width), labels))
+    return samples
+
+
+def named_pixels(sample: Sample, category: str, size: int) -> dict[str, np.ndarray]:
+    """Say by plain loops on which pixels of the label map each name stands."""
+    found: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((size, size), bool))
+    for item in sample.read_labels().get(category, ()):
+        if isinstance(item, str):
+            found[normalize_name(item, category)][:] = True
+            continue
+        height, width = item.values.shape
+        for y in range(size):
+            for x in range(size):
+                value = item.values[int((y + 0.5) * height / size), int((x + 0.5) * width / size)]
+                found[normalize_name(item.names.get(int(value), ""), category)][y, x] = True
+    return {name: mask for name, mask in found.items() if name and mask.any()}
+
+
+@given(samples=worlds())
+def test_the_reader_gives_back_the_labels_that_were_written(samples, tmp_path_factory):
+    size = 7
+    truth = {s.name: {c: named_pixels(s, c, size) for c in CATEGORIES} for s in samples}
+    out = tmp_path_factory.mktemp("round") / "trip"
+    if not any(names for one in truth.values() for names in one.values()):
+        with pytest.raises(ConceptsError, match="no pixel and no picture carries any label"):
+            write_dataset(out, samples, WriteOptions(size=2 * size))
+        return
+    write_dataset(out, samples, WriteOptions(size=2 * size))
+    for category in [row["name"] for row in read_rows(out / "category.csv")]:
+        data = ConceptData.open(out, categories=[category])
+        seen = {}
+        for number, row in enumerate(data.rows):
+            labels = data.labels(number)
+            masks = {data.by_number[n].name: np.ones((size, size), bool) for n in labels.whole.tolist()}
+            for plane in labels.planes:
+                for n in np.unique(plane[plane > 0]).tolist():
+                    name = data.by_number[n].name
+                    masks[name] = masks.get(name, np.zeros((size, size), bool)) | (plane == n)
+            seen[row.image.removesuffix(".jpg")] = masks
+        expected = {name: one[category] for name, one in truth.items() if one[category]}
+        assert seen.keys() == expected.keys()
+        for name, masks in expected.items():
+            assert masks.keys() == seen[name].keys()
+            assert all(np.array_equal(mask, seen[name][concept]) for concept, mask in masks.items())
+
+
+@given(samples=worlds())
+def test_frequency_coverage_and_numbers_are_those_of_the_files(samples, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tables") / "set"
+    try:
+        write_dataset(out, samples, WriteOptions(size=14))
+    except ConceptsError:
+        return
+    names = {int(row["number"]): row["name"] for row in read_rows(out / "label.csv")}
+    categories = [row["name"] for row in read_rows(out / "category.csv")]
+    counted = {category: defaultdict(list) for category in categories}
+    for row in read_rows(out / "index.csv"):
+        for category in categories:
+            masks = defaultdict(lambda: np.zeros((7, 7), bool))
+            for item in filter(None, row[category].split(";")):
+                if item.isdecimal():
+                    masks[int(item)][:] = True
+                else:
+                    pixels = np.asarray(Image.open(out / "images" / item)).astype(int)
+                    plane = pixels[..., 0] + 256 * pixels[..., 1]
+                    for number in set(plane.ravel().tolist()) - {0}:
+                        masks[number] |= plane == number
+            for number, mask in masks.items():
+                counted[category][number].append(mask.mean())
+    total = defaultdict(lambda: [0, 0.0])
+    for category in categories:
+        rows = read_rows(out / f"c_{category}.csv")
+        assert {int(row["number"]) for row in rows} == counted[category].keys()
+        assert [row["code"] for row in rows] == [str(code) for code in range(1, len(rows) + 1)]
+        for row in rows:
+            shares = counted[category][int(row["number"])]
+            assert names[int(row["number"])] == row["name"]
+            assert int(row["frequency"]) == len(shares)
+            assert float(row["coverage"]) == pytest.approx(sum(shares), abs=1e-8)
+            total[int(row["number"])][0] += len(shares)
+            total[int(row["number"])][1] += sum(shares)
+    labels = read_rows(out / "label.csv")
+    assert [int(row["number"]) for row in labels] == list(range(1, len(labels) + 1))
+    ranks = [(-int(row["frequency"]), -float(row["coverage"])) for row in labels]
+    assert ranks == sorted(ranks)
+    assert all(int(row["frequency"]) == total[int(row["number"])][0] for row in labels)
+    for row in read_rows(out / "category.csv"):
+        numbers = counted[row["name"]]
+        stated = [int(row[column]) for column in ("first", "last", "count", "frequency")]
+        assert stated == [min(numbers), max(numbers), len(numbers), sum(map(len, numbers.values()))]
+
+
+@pytest.mark.real
+def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(shared):
+    root = shared / "data" / "broden-camvid"
+    for category in ("color", "object", "scene"):
+        frequency, coverage = defaultdict(int), defaultdict(float)
+        for row in read_rows(root / "index.csv"):
+            for item in filter(None, row[category].split(";")):
+                if item.isdecimal():
+                    shares = {int(item): 1.0}
+                else:
+                    pixels = np.asarray(Image.open(root / "images" / item)).astype(int)
+                    plane = pixels[..., 0] + 256 * pixels[..., 1]
+                    shares = {n: float((plane == n).mean()) for n in np.unique(plane[plane > 0]).tolist()}
+                for number, share in shares.items():
+                    frequency[number] += 1
+                    coverage[number] += share
+        for row in read_rows(root / f"c_{category}.csv"):
+            assert int(row["frequency"]) == frequency[int(row["number"])]
+            assert float(row["coverage"]) == pytest.approx(coverage[int(row["number"])], abs=1e-6)
+
+
+def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path):
+    whole = np.ones((9, 12), np.uint8)
+    samples = [
+        Sample("a/1", picture(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
+        Sample("a/2", picture(2), {"part": [Channel(whole, {1: "wheel"})]}),
+    ]
+    out = write_dataset(tmp_path / "set", samples, WriteOptions(size=8))
+    (label,) = read_rows(out / "label.csv")
+    assert (label["name"], label["category"], label["frequency"]) == ("wheel", "part(2);object(1)", "3")
+    assert float(label["coverage"]) == 3.0
+
+
+def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path):
+    values = np.arange(20 * 20).reshape(20, 20)
+    names = {n: f"thing {n}" for n in range(1, 400)}
+    out = write_dataset(
+        tmp_path / "set",
+        [Sample("a/1", picture(0, 20, 20), {"object": [Channel(values, names)]})],
+        WriteOptions(size=40),
+    )
+    data = ConceptData.open(out)
+    seen = [[data.by_number[n].name if n else "" for n in row] for row in data.labels(0).planes[0].tolist()]
+    assert seen == [[names.get(n, "") for n in row] for row in values.tolist()]
+    assert np.asarray(Image.open(out / "images/a/1_object.png"))[..., 1].max() == 1
+
+
+def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path):
+    pixels = np.zeros((40, 120, 3), np.uint8)
+    values = np.zeros((40, 120), np.uint8)
+    corners = {1: (slice(0, 10), slice(0, 30)), 2: (slice(30, 40), slice(90, 120))}
+    for value, place in corners.items():
+        values[place] = value
+        pixels[place] = (255, 0, 0) if value == 1 else (0, 0, 255)
+    sample = Sample("a/1", pixels, {"object": [Channel(values, {1: "first", 2: "last"})]})
+    out = write_dataset(tmp_path / "set", [sample], WriteOptions(size=16, image_format="png"))
+    small = np.asarray(Image.open(out / "images/a/1.png"))
+    assert small.shape == (16, 16, 3)
+    assert small[1, 1].tolist() == [255, 0, 0]
+    assert small[14, 14].tolist() == [0, 0, 255]
+    data = ConceptData.open(out)
+    plane = data.labels(0).planes[0]
+    assert data.by_number[int(plane[0, 0])].name == "first"
+    assert data.by_number[int(plane[7, 7])].name == "last"
+    assert (plane > 0).sum() == 8
+
+
+def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path):
+    samples = [Sample(f"a/{n}", picture(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
+    samples.append(Sample("b/given", picture(1, 4, 4), {"object": ["sky"]}, split="val"))
+    forward = read_rows(write_dataset(tmp_path / "one", samples, WriteOptions(size=4)) / "index.csv")
+    backward = read_rows(write_dataset(tmp_path / "two", samples[::-1], WriteOptions(size=4)) / "index.csv")
+    assert sorted(map(str, forward)) == sorted(map(str, backward))
+    assert next(row["split"] for row in forward if row["image"] == "b/given.jpg") == "val"
+    assert 0.6 < sum(row["split"] == "train" for row in forward) / len(forward) < 0.8
+
+
+def test_several_workers_write_the_same_bytes_and_tell_of_progress(tmp_path):
+    samples = [one_sample(f"a/{n}", f"thing {n % 3}") for n in range(6)]
+    told: list[tuple[str, int, int | None]] = []
+    options = WriteOptions(size=8, colors=True)
+    alone = write_dataset(tmp_path / "alone", samples, options)
+    many = write_dataset(tmp_path / "many", iter(samples), options, workers=2, progress=lambda *p: told.append(p))
+    files = sorted(path.relative_to(alone) for path in alone.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(many) for path in many.rglob("*") if path.is_file())
+    assert all((alone / name).read_bytes() == (many / name).read_bytes() for name in files)
+    assert told == [*(("pictures", n, None) for n in range(1, 7)), *(("label maps", n, 6) for n in range(1, 7))]
+
+
+def test_the_notes_say_what_was_built(tmp_path):
+    out = write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8), about={"why": "a test"})
+    facts = json.loads((out / "build.json").read_text())
+    assert (facts["images"], facts["concepts"], facts["categories"]) == (1, 1, ["object"])
+    assert facts["about"] == {"why": "a test"}
+    assert "red + 256 * green" in (out / "README.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (Sample("../up", picture(0), {}), "cannot be a path"),
+        (Sample("a;b", picture(0), {}), "cannot be a path"),
+        (Sample("a/1", picture(0), {"Bad Name": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", picture(0), {"split": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", picture(0)[..., 0], {}), "uint8 \\(height, width, 3\\)"),
+        (Sample("a/1", picture(0), {"object": [Channel(np.ones((3, 4), int), {1: "x"})]}), "is 3 x 4 pixels"),
+        (
+            Sample("a/1", picture(0), {"object": [Channel(np.full((9, 12), 7), {1: "x"}, "m.png")]}),
+            "m.png holds the value 7",
+        ),
+        (Sample("a/1", picture(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_sample_that_contradicts_itself_is_refused(sample, message, tmp_path):
+    with pytest.raises(SourceError, match=message):
+        write_dataset(tmp_path / "set", [sample], WriteOptions(size=8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_samples_whose_names_differ_in_case_alone_are_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"a/One.jpg and a/one.jpg would both be written"):
+        write_dataset(tmp_path / "set", [one_sample("a/one"), one_sample("a/One")], WriteOptions(size=8))
+    with pytest.raises(SourceError, match=r"would both be written"):
+        write_dataset(tmp_path / "set", [one_sample("a/one"), one_sample("a/one")], WriteOptions(size=8))
+
+
+def test_no_sample_and_no_label_are_errors(tmp_path):
+    with pytest.raises(SourceError, match="hold no picture"):
+        write_dataset(tmp_path / "set", [])
+    with pytest.raises(ConceptsError, match="carries any label"):
+        write_dataset(tmp_path / "set", [Sample("a/1", picture(0))])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_data_set_is_replaced_only_when_told(tmp_path):
+    out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
+    with pytest.raises(ConceptsError, match="already holds a finished data set"):
+        write_dataset(out, [one_sample(concept="new")], WriteOptions(size=8))
+    assert ConceptData.open(out).concepts[0].name == "old"
+    write_dataset(out, [one_sample(concept="new")], WriteOptions(size=8), overwrite=True)
+    assert ConceptData.open(out).concepts[0].name == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_foreign_files_are_never_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "diary.txt").write_text("dear diary")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConceptsError, match="is never replaced"):
+        write_dataset(tmp_path / "home", [one_sample()], overwrite=True)
+    with pytest.raises(ConceptsError, match="is no folder"):
+        write_dataset(tmp_path / "file", [one_sample()], overwrite=True)
+    assert ConceptData.open(write_dataset(tmp_path / "empty", [one_sample()], WriteOptions(size=8)))
+
+
+def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path):
+    out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
+    with pytest.raises(SourceError, match="cannot be a path"):
+        write_dataset(out, [Sample("../up", picture(0), {"object": ["x"]})], overwrite=True)
+    assert ConceptData.open(out).concepts[0].name == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+def test_a_full_disk_is_told_and_leaves_nothing(nth, tmp_path, monkeypatch):
+    calls = 0
+    write = Path.write_bytes
+
+    def fail_sometime(path: Path, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fail_sometime)
+    with pytest.raises(ConceptsError, match="No space left on device.*Nothing was left behind"):
+        write_dataset(tmp_path / "set", [one_sample("a/1"), one_sample("a/2")], WriteOptions(size=8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_in_the_tables_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer_module, "write_tables", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    assert not list(tmp_path.iterdir())
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from netdissect.concepts.sample import Sample
+from netdissect.concepts.writer import write_dataset
+from netdissect.errors import ConceptsError
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+try:
+    write_dataset(sys.argv[1], [Sample("a/1", noise, {"object": ["sky"]})], workers=int(sys.argv[2]))
+except ConceptsError as error:
+    print(error)
+"""
+
+ENDLESS = """
+import itertools, sys
+import numpy as np
+from netdissect.concepts.sample import Sample
+from netdissect.concepts.writer import WriteOptions, write_dataset
+gray = np.full((8, 8, 3), 128, np.uint8)
+samples = (Sample(f"a/{n}", gray, {"object": ["sky"]}) for n in itertools.count())
+write_dataset(sys.argv[1], samples, WriteOptions(size=8))
+"""
+
+
+def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "set"), "1"], capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_build_looks_like_nothing_and_the_next_one_clears_it(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path / "set")])
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".set.building-*/images/a/*.jpg")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (left,) = tmp_path.iterdir()
+    assert left.name == f".set.building-{process.pid}"
+    with pytest.raises(ConceptsError, match="is no concept data set"):
+        ConceptData.open(tmp_path / "set")
+    write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_folder_of_a_build_that_still_runs_is_left_alone(tmp_path):
+    alive = tmp_path / f".set.building-{os.getppid()}"
+    alive.mkdir()
+    write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    assert alive.is_dir()

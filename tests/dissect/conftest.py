@@ -1,0 +1,15 @@
+"""A data set that the tests of a whole run share."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+from networks import COVERAGE, SIDE, pictures
+
+
+@pytest.fixture(scope="session")
+def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven images with label maps of three sizes."""
+    root = tmp_path_factory.mktemp("data") / "broden"
+    drawn = pictures(sizes=((12, 12), (6, 8), (24, 24)))
+    return tiny.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))

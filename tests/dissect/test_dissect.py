@@ -1,0 +1,204 @@
+"""Whole runs against the oracle, fed by plain forward hooks."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+import runs
+import tiny
+from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, pictures
+from torch import nn
+
+from netdissect.concepts import ConceptData
+from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName
+from netdissect.dissect import dissect
+from netdissect.models import Network
+
+LAYERS = ("wide_relu", "deep_relu", "fc")
+
+
+def config(definition: tiny.Definition, **changes: object) -> DissectConfig:
+    return DissectConfig(layers=LAYERS, protocol=definition.protocol, batch_size=3, top_images=4, **changes)  # type: ignore[arg-type]
+
+
+def assert_run_is_the_oracle_s(
+    network: Network, root: Path, settings: DissectConfig, definition: tiny.Definition, execution: Execution
+) -> None:
+    result = dissect(network, root, settings, execution=execution)
+    broden = oracle.read_broden(root, settings.categories)
+    maps = runs.hooked(network, root, broden.images, list(settings.layers), settings.batch_size)
+    for name in settings.layers:
+        rules = definition.rules
+        if name not in FIELDS and rules.anchor.startswith("field"):
+            rules = oracle.Rules(**{**vars(rules), "anchor": "half-pixel"})  # one cell: the anchor is of no account
+        fields = FIELDS.get(name, (oracle.Field(0, 1, 1),) * 2)
+        for fraction in settings.protocol.quantiles:
+            level = oracle.Rules(**{**vars(rules), "fraction": fraction})
+            expected = oracle.count(maps[name], broden.pictures, broden.category_of, level, (SIDE, SIDE), fields)
+            runs.assert_layer_is_the_oracle_s(result.layers[name], expected, broden, maps[name], fraction)
+
+
+@pytest.mark.parametrize("store", ["dense", "sparse", "none"])
+@pytest.mark.parametrize("name", PROTOCOL_NAMES)
+def test_a_run_gives_the_counts_of_the_oracle(broden: Path, name: ProtocolName, store: str) -> None:
+    definition = tiny.definition(name, 0.05)
+    execution = Execution(store=store, workers=2)  # type: ignore[arg-type]
+    assert_run_is_the_oracle_s(build(), broden, config(definition), definition, execution)
+
+
+@pytest.mark.parametrize("name", PROTOCOL_NAMES)
+def test_the_protocols_own_quantiles_give_the_counts_of_the_oracle(broden: Path, name: ProtocolName) -> None:
+    definition = tiny.definition(name)
+    assert_run_is_the_oracle_s(build(seed=5), broden, config(definition), definition, Execution())
+
+
+def test_several_quantiles_in_one_run_are_those_of_the_oracle(broden: Path) -> None:
+    definition = tiny.definition("paper")
+    protocol = definition.protocol.model_copy(update={"quantiles": (0.02, 0.2, 0.005)})
+    assert_run_is_the_oracle_s(
+        build(), broden, config(tiny.Definition(protocol, definition.rules)), definition, Execution()
+    )
+
+
+@pytest.mark.parametrize("categories", [("object",), ("color", "object"), ("part", "color")])
+def test_chosen_categories_are_all_that_is_read(broden: Path, categories: tuple[str, ...]) -> None:
+    definition = tiny.definition("paper", 0.05)
+    settings = config(definition, categories=categories)
+    assert_run_is_the_oracle_s(build(), broden, settings, definition, Execution())
+
+
+def test_a_gray_network_is_shown_gray_pictures(broden: Path) -> None:
+    definition = tiny.definition("paper", 0.05)
+    assert_run_is_the_oracle_s(build(channels=1), broden, config(definition), definition, Execution())
+
+
+def test_pictures_of_another_size_are_squashed_whole(tmp_path: Path) -> None:
+    root = tiny.write_broden(tmp_path / "data", pictures(4), COVERAGE, image=(40, 31))
+    definition = tiny.definition("paper", 0.05)
+    assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_one_image_and_whole_batches_are_enough(tmp_path: Path, count: int) -> None:
+    root = tiny.write_broden(tmp_path / "data", pictures(count), COVERAGE, image=(SIDE, SIDE))
+    for name in PROTOCOL_NAMES:
+        definition = tiny.definition(name)
+        assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
+
+
+@pytest.mark.parametrize(("store", "workers"), [("dense", 1), ("sparse", 5), ("none", 3), ("auto", 2)])
+def test_stores_and_workers_change_no_bit(broden: Path, store: str, workers: int) -> None:
+    settings = config(tiny.definition("paper", 0.05))
+    wanted = dissect(build(), broden, settings, execution=Execution(store="dense", workers=2))
+    found = dissect(build(), broden, settings, execution=Execution(store=store, workers=workers))  # type: ignore[arg-type]
+    runs.assert_same_run(found, wanted)
+
+
+def test_a_dead_unit_is_silent_and_no_detector(broden: Path) -> None:
+    network = build(head=Spoiled(0.0, unit=2))
+    for name in PROTOCOL_NAMES:
+        definition = tiny.definition(name, 0.05)
+        settings = config(definition, min_iou=0.0)
+        assert_run_is_the_oracle_s(network, broden, settings, definition, Execution())
+        layer = dissect(network, broden, settings).layer("deep_relu")
+        unit = layer.units.row(2, named=True)
+        assert (unit["unit"], unit["silent"], unit["label"], unit["iou"]) == (2, True, None, 0.0)
+        assert layer.scores.filter(unit=2)["intersection"].sum() == 0
+        assert unit["category"] is None
+
+
+@pytest.mark.parametrize("value", [6.0, -1.5, 0.1])
+def test_a_unit_that_never_moves_has_an_empty_mask(broden: Path, value: float) -> None:
+    layer = dissect(build(head=Spoiled(value, unit=0)), broden, layers=["deep_relu"]).layer("deep_relu")
+    row = layer.units.row(0, named=True)
+    assert (row["silent"], row["label"], row["threshold"]) == (True, None, np.float32(value))
+    assert layer.scores.filter(unit=0)["activation"].sum() == 0
+
+
+def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
+    drawn = [oracle.Picture((np.full((12, 12), 1),), (2,), (12, 12)) for _ in range(3)]
+    coverage = {"object": {1: 1.0}, "material": {9: 1.0}, "scene": {2: 1.0}, "empty": {}}
+    cells = [["{}_0.png", "", "2", ""], ["{}_0.png", "", "", ""], ["", "", "2;0", "0"]]
+    columns = [[cell.format(index) for cell in row] for index, row in enumerate(cells)]
+    root = tiny.write_broden(tmp_path / "data", drawn, coverage, image=(SIDE, SIDE))
+    shutil.rmtree(root)
+    tiny.write_broden(root, drawn, coverage, image=(SIDE, SIDE), columns=columns)
+    for index in range(3):
+        tiny.write_label_map(root / "images" / f"{index}_0.png", drawn[index].planes[0])
+    for name in PROTOCOL_NAMES:
+        definition = tiny.definition(name, 0.1)
+        assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
+    result = dissect(build(), root, config(tiny.definition("paper", 0.1)))
+    assert result.concepts.filter(concept="concept 9")["truth"].to_list() == [0]
+    units = result.layer("deep_relu").units
+    for category in ("material", "empty"):
+        assert units[f"{category}-label"].null_count() == units.height
+        assert units[f"{category}-iou"].sum() == 0
+    for count in result.detectors("per-category"):
+        assert count.count.detectors["material"] == count.count.unique["empty"] == 0
+
+
+def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
+    data = oracle.read_broden(broden)
+    result = dissect(build(), broden, layers=["fc"])
+    for row in result.concepts.to_dicts():
+        number, place = row["number"], data.category_of[row["number"]]
+        held = [one for one in data.pictures if number in one.numbers()]
+        speaking = [one for one in data.pictures if any(data.category_of[n] == place for n in one.numbers())]
+        area = sum(one.size[0] * one.size[1] for one in speaking)
+        pixels = sum(int(np.any([c == number for c in one.channels()], axis=0).sum()) for one in held)
+        assert (row["images"], row["truth"], row["category"]) == (len(held), pixels, data.categories[place])
+        assert row["coverage"] == pytest.approx(pixels / area if area else 0)
+
+
+def test_progress_counts_the_images_of_both_looks(broden: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    dissect(build(), broden, config(tiny.definition("paper")), progress=lambda *report: seen.append(report))
+    for stage in ("first look", "second look"):
+        assert [report[1:] for report in seen if report[0] == stage] == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
+    settings = config(tiny.definition("paper", 0.05), limit=4, seed=2)
+    first, again = (dissect(build(), broden, settings) for _ in range(2))
+    runs.assert_same_run(again, first)
+    data = ConceptData.open(broden, limit=4, seed=2)
+    assert set(first.layer("fc").top["image"]) <= {row.image for row in data.rows}
+    assert first.info.data.images == 4
+
+
+def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
+    together = dissect(build(), broden, config(tiny.definition("paper", 0.05)))
+    for name in LAYERS:
+        alone = dissect(
+            build(), broden, config(tiny.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
+        )
+        runs.assert_same_run(
+            type(alone)(
+                together.info.model_copy(update={"config": alone.info.config, "layers": alone.info.layers}),
+                together.concepts,
+                {name: together.layers[name]},
+            ),
+            alone,
+        )
+
+
+def test_a_planted_object_in_the_corner_is_found_there(tmp_path: Path) -> None:
+    # Nothing of the picture is cropped away, and cells lie where they look: the unit's mask is the object.
+    plane = np.zeros((12, 12), np.int64)
+    plane[:3, :3] = 1
+    rng = np.random.default_rng(0)
+    drawn = [oracle.Picture((np.roll(plane, (0, 9)[index % 2], axis=1),), (), (12, 12)) for index in range(6)]
+    root = tiny.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, image=(SIDE, SIDE))
+    for index, one in enumerate(drawn):
+        pixels = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels[np.kron(one.planes[0], np.ones((2, 2))) == 1] = 255
+        tiny.write_picture(root / "images" / f"{index}.png", pixels)
+    module = nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
+    network = Network("bright", module, build().preprocessing)
+    settings = DissectConfig(layers=("0",), protocol=tiny.definition("paper", 0.06).protocol)
+    unit = dissect(network, root, settings).layer("0").units.row(0, named=True)
+    assert unit["label"] == "concept 1"
+    assert unit["iou"] > 0.9
