@@ -18,12 +18,12 @@ from netdissect.errors import ConceptsError
         (" _ ", "scene", ""),
     ],
 )
-def test_names_are_spelled_as_published(raw, category, name):
+def test_names_are_spelled_as_published(raw: str, category: str, name: str) -> None:
     assert normalize_name(raw, category) == name
     assert normalize_name(name, category) == name
 
 
-def test_numbers_fall_with_images_then_pixels_then_follow_the_name():
+def test_numbers_fall_with_images_then_pixels_then_follow_the_name() -> None:
     census = Census()
     census.add({"object": {"wall": 5, "dog": 9}, "part": {"leg": 9}})
     census.add({"object": {"wall": 1, "cat": 9}})
@@ -32,13 +32,13 @@ def test_numbers_fall_with_images_then_pixels_then_follow_the_name():
     assert vocabulary.categories == ("object", "part")
 
 
-def test_published_categories_come_first():
+def test_published_categories_come_first() -> None:
     census = Census()
     census.add({category: {category: 1} for category in ("mood", "texture", "color", "age")})
     assert Vocabulary.number(census).categories == ("color", "texture", "age", "mood")
 
 
-def test_more_names_than_a_label_map_can_hold_are_refused():
+def test_more_names_than_a_label_map_can_hold_are_refused() -> None:
     census = Census()
     census.add({"object": {f"thing {n}": 1 for n in range(65536)}})
     with pytest.raises(ConceptsError, match="at most 65535"):

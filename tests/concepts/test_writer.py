@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,11 +24,13 @@ from netdissect.concepts.unify import normalize_name
 from netdissect.concepts.writer import WriteOptions, write_dataset
 from netdissect.errors import ConceptsError, SourceError
 
+Mask = npt.NDArray[np.bool_]
+
 NAMES = ["Sky", "sky ", "traffic_light", "Dog", "", "wall"]
 CATEGORIES = ["object", "part", "scene", "mood"]
 
 
-def picture(seed: int, height: int = 9, width: int = 12) -> np.ndarray:
+def picture(seed: int, height: int = 9, width: int = 12) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -60,9 +63,9 @@ def worlds(draw: st.DrawFn) -> list[Sample]:
     return samples
 
 
-def named_pixels(sample: Sample, category: str, size: int) -> dict[str, np.ndarray]:
+def named_pixels(sample: Sample, category: str, size: int) -> dict[str, Mask]:
     """Say by plain loops on which pixels of the label map each name stands."""
-    found: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((size, size), bool))
+    found: dict[str, Mask] = defaultdict(lambda: np.zeros((size, size), bool))
     for item in sample.read_labels().get(category, ()):
         if isinstance(item, str):
             found[normalize_name(item, category)][:] = True
@@ -76,7 +79,9 @@ def named_pixels(sample: Sample, category: str, size: int) -> dict[str, np.ndarr
 
 
 @given(samples=worlds())
-def test_the_reader_gives_back_the_labels_that_were_written(samples, tmp_path_factory):
+def test_the_reader_gives_back_the_labels_that_were_written(
+    samples: list[Sample], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     size = 7
     truth = {s.name: {c: named_pixels(s, c, size) for c in CATEGORIES} for s in samples}
     out = tmp_path_factory.mktemp("round") / "trip"
@@ -104,7 +109,9 @@ def test_the_reader_gives_back_the_labels_that_were_written(samples, tmp_path_fa
 
 
 @given(samples=worlds())
-def test_frequency_coverage_and_numbers_are_those_of_the_files(samples, tmp_path_factory):
+def test_frequency_coverage_and_numbers_are_those_of_the_files(
+    samples: list[Sample], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     out = tmp_path_factory.mktemp("tables") / "set"
     try:
         write_dataset(out, samples, WriteOptions(size=14))
@@ -112,10 +119,10 @@ def test_frequency_coverage_and_numbers_are_those_of_the_files(samples, tmp_path
         return
     names = {int(row["number"]): row["name"] for row in read_rows(out / "label.csv")}
     categories = [row["name"] for row in read_rows(out / "category.csv")]
-    counted = {category: defaultdict(list) for category in categories}
+    counted: dict[str, dict[int, list[float]]] = {category: defaultdict(list) for category in categories}
     for row in read_rows(out / "index.csv"):
         for category in categories:
-            masks = defaultdict(lambda: np.zeros((7, 7), bool))
+            masks: dict[int, Mask] = defaultdict(lambda: np.zeros((7, 7), bool))
             for item in filter(None, row[category].split(";")):
                 if item.isdecimal():
                     masks[int(item)][:] = True
@@ -126,7 +133,7 @@ def test_frequency_coverage_and_numbers_are_those_of_the_files(samples, tmp_path
                         masks[number] |= plane == number
             for number, mask in masks.items():
                 counted[category][number].append(mask.mean())
-    total = defaultdict(lambda: [0, 0.0])
+    total: dict[int, list[float]] = defaultdict(lambda: [0, 0.0])
     for category in categories:
         rows = read_rows(out / f"c_{category}.csv")
         assert {int(row["number"]) for row in rows} == counted[category].keys()
@@ -150,10 +157,11 @@ def test_frequency_coverage_and_numbers_are_those_of_the_files(samples, tmp_path
 
 
 @pytest.mark.real
-def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(shared):
+def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(shared: Path) -> None:
     root = shared / "data" / "broden-camvid"
     for category in ("color", "object", "scene"):
-        frequency, coverage = defaultdict(int), defaultdict(float)
+        frequency: dict[int, int] = defaultdict(int)
+        coverage: dict[int, float] = defaultdict(float)
         for row in read_rows(root / "index.csv"):
             for item in filter(None, row[category].split(";")):
                 if item.isdecimal():
@@ -170,7 +178,7 @@ def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(
             assert float(row["coverage"]) == pytest.approx(coverage[int(row["number"])], abs=1e-6)
 
 
-def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path):
+def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path: Path) -> None:
     whole = np.ones((9, 12), np.uint8)
     samples = [
         Sample("a/1", picture(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
@@ -182,7 +190,7 @@ def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path):
     assert float(label["coverage"]) == 3.0
 
 
-def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path):
+def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: Path) -> None:
     values = np.arange(20 * 20).reshape(20, 20)
     names = {n: f"thing {n}" for n in range(1, 400)}
     out = write_dataset(
@@ -196,7 +204,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path):
     assert np.asarray(Image.open(out / "images/a/1_object.png"))[..., 1].max() == 1
 
 
-def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path):
+def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> None:
     pixels = np.zeros((40, 120, 3), np.uint8)
     values = np.zeros((40, 120), np.uint8)
     corners = {1: (slice(0, 10), slice(0, 30)), 2: (slice(30, 40), slice(90, 120))}
@@ -216,7 +224,7 @@ def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path):
     assert (plane > 0).sum() == 8
 
 
-def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path):
+def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path: Path) -> None:
     samples = [Sample(f"a/{n}", picture(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
     samples.append(Sample("b/given", picture(1, 4, 4), {"object": ["sky"]}, split="val"))
     forward = read_rows(write_dataset(tmp_path / "one", samples, WriteOptions(size=4)) / "index.csv")
@@ -226,7 +234,7 @@ def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path):
     assert 0.6 < sum(row["split"] == "train" for row in forward) / len(forward) < 0.8
 
 
-def test_several_workers_write_the_same_bytes_and_tell_of_progress(tmp_path):
+def test_several_workers_write_the_same_bytes_and_tell_of_progress(tmp_path: Path) -> None:
     samples = [one_sample(f"a/{n}", f"thing {n % 3}") for n in range(6)]
     told: list[tuple[str, int, int | None]] = []
     options = WriteOptions(size=8, colors=True)
@@ -238,7 +246,7 @@ def test_several_workers_write_the_same_bytes_and_tell_of_progress(tmp_path):
     assert told == [*(("pictures", n, None) for n in range(1, 7)), *(("label maps", n, 6) for n in range(1, 7))]
 
 
-def test_the_notes_say_what_was_built(tmp_path):
+def test_the_notes_say_what_was_built(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8), about={"why": "a test"})
     facts = json.loads((out / "build.json").read_text())
     assert (facts["images"], facts["concepts"], facts["categories"]) == (1, 1, ["object"])
@@ -262,20 +270,20 @@ def test_the_notes_say_what_was_built(tmp_path):
         (Sample("a/1", picture(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
     ],
 )
-def test_a_sample_that_contradicts_itself_is_refused(sample, message, tmp_path):
+def test_a_sample_that_contradicts_itself_is_refused(sample: Sample, message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=message):
         write_dataset(tmp_path / "set", [sample], WriteOptions(size=8))
     assert not list(tmp_path.iterdir())
 
 
-def test_two_samples_whose_names_differ_in_case_alone_are_refused(tmp_path):
+def test_two_samples_whose_names_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"a/One.jpg and a/one.jpg would both be written"):
         write_dataset(tmp_path / "set", [one_sample("a/one"), one_sample("a/One")], WriteOptions(size=8))
     with pytest.raises(SourceError, match=r"would both be written"):
         write_dataset(tmp_path / "set", [one_sample("a/one"), one_sample("a/one")], WriteOptions(size=8))
 
 
-def test_no_sample_and_no_label_are_errors(tmp_path):
+def test_no_sample_and_no_label_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="hold no picture"):
         write_dataset(tmp_path / "set", [])
     with pytest.raises(ConceptsError, match="carries any label"):
@@ -283,7 +291,7 @@ def test_no_sample_and_no_label_are_errors(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_finished_data_set_is_replaced_only_when_told(tmp_path):
+def test_a_finished_data_set_is_replaced_only_when_told(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
     with pytest.raises(ConceptsError, match="already holds a finished data set"):
         write_dataset(out, [one_sample(concept="new")], WriteOptions(size=8))
@@ -293,7 +301,7 @@ def test_a_finished_data_set_is_replaced_only_when_told(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_foreign_files_are_never_replaced(tmp_path):
+def test_foreign_files_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "diary.txt").write_text("dear diary")
     (tmp_path / "file").write_text("x")
@@ -305,7 +313,7 @@ def test_foreign_files_are_never_replaced(tmp_path):
     assert ConceptData.open(write_dataset(tmp_path / "empty", [one_sample()], WriteOptions(size=8)))
 
 
-def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path):
+def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
     with pytest.raises(SourceError, match="cannot be a path"):
         write_dataset(out, [Sample("../up", picture(0), {"object": ["x"]})], overwrite=True)
@@ -314,7 +322,7 @@ def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path):
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
-def test_a_full_disk_is_told_and_leaves_nothing(nth, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_and_leaves_nothing(nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     write = Path.write_bytes
 
@@ -326,12 +334,12 @@ def test_a_full_disk_is_told_and_leaves_nothing(nth, tmp_path, monkeypatch):
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", fail_sometime)
-    with pytest.raises(ConceptsError, match="No space left on device.*Nothing was left behind"):
+    with pytest.raises(ConceptsError, match=r"No space left on device.*Nothing was left behind"):
         write_dataset(tmp_path / "set", [one_sample("a/1"), one_sample("a/2")], WriteOptions(size=8))
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_in_the_tables_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupt_in_the_tables_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -344,6 +352,7 @@ def test_an_interrupt_in_the_tables_leaves_nothing(tmp_path, monkeypatch):
 LIMITED = """
 import resource, sys
 import numpy as np
+import numpy.typing as npt
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.writer import write_dataset
 from netdissect.errors import ConceptsError
@@ -358,6 +367,7 @@ except ConceptsError as error:
 ENDLESS = """
 import itertools, sys
 import numpy as np
+import numpy.typing as npt
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.writer import WriteOptions, write_dataset
 gray = np.full((8, 8, 3), 128, np.uint8)
@@ -366,7 +376,7 @@ write_dataset(sys.argv[1], samples, WriteOptions(size=8))
 """
 
 
-def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path):
+def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path / "set"), "1"], capture_output=True, text=True, check=True
     )
@@ -374,7 +384,7 @@ def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_build_looks_like_nothing_and_the_next_one_clears_it(tmp_path):
+def test_a_killed_build_looks_like_nothing_and_the_next_one_clears_it(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path / "set")])
     try:
         deadline = time.monotonic() + 60
@@ -391,7 +401,7 @@ def test_a_killed_build_looks_like_nothing_and_the_next_one_clears_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_folder_of_a_build_that_still_runs_is_left_alone(tmp_path):
+def test_the_folder_of_a_build_that_still_runs_is_left_alone(tmp_path: Path) -> None:
     alive = tmp_path / f".set.building-{os.getppid()}"
     alive.mkdir()
     write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))

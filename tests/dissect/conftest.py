@@ -6,6 +6,8 @@ import pytest
 import tiny
 from networks import COVERAGE, SIDE, pictures
 
+from netdissect.sweep import thresholds
+
 
 @pytest.fixture(scope="session")
 def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -13,3 +15,9 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "broden"
     drawn = pictures(sizes=((12, 12), (6, 8), (24, 24)))
     return tiny.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too."""
+    monkeypatch.setattr(thresholds, "capacity_of", lambda keep, total: min(total, keep + 3))

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracle
@@ -15,6 +16,9 @@ from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName
 from netdissect.dissect import dissect
 from netdissect.models import Network
+from netdissect.result import Result
+
+pytestmark = pytest.mark.usefixtures("tight")
 
 LAYERS = ("wide_relu", "deep_relu", "fc")
 
@@ -40,11 +44,11 @@ def assert_run_is_the_oracle_s(
             runs.assert_layer_is_the_oracle_s(result.layers[name], expected, broden, maps[name], fraction)
 
 
-@pytest.mark.parametrize("store", ["dense", "sparse", "none"])
+@pytest.mark.parametrize("how", [{"store": "sparse"}, {"store": "none"}, {"engine": "tensor"}])
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
-def test_a_run_gives_the_counts_of_the_oracle(broden: Path, name: ProtocolName, store: str) -> None:
+def test_a_run_gives_the_counts_of_the_oracle(broden: Path, name: ProtocolName, how: dict[str, Any]) -> None:
     definition = tiny.definition(name, 0.05)
-    execution = Execution(store=store, workers=2)  # type: ignore[arg-type]
+    execution = Execution(**how)
     assert_run_is_the_oracle_s(build(), broden, config(definition), definition, execution)
 
 
@@ -83,22 +87,36 @@ def test_pictures_of_another_size_are_squashed_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_one_image_and_whole_batches_are_enough(tmp_path: Path, count: int) -> None:
     root = tiny.write_broden(tmp_path / "data", pictures(count), COVERAGE, image=(SIDE, SIDE))
-    for name in PROTOCOL_NAMES:
+    for name in ("paper", "lite"):
         definition = tiny.definition(name)
         assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
 
 
-@pytest.mark.parametrize(("store", "workers"), [("dense", 1), ("sparse", 5), ("none", 3), ("auto", 2)])
-def test_stores_and_workers_change_no_bit(broden: Path, store: str, workers: int) -> None:
-    settings = config(tiny.definition("paper", 0.05))
-    wanted = dissect(build(), broden, settings, execution=Execution(store="dense", workers=2))
-    found = dissect(build(), broden, settings, execution=Execution(store=store, workers=workers))  # type: ignore[arg-type]
-    runs.assert_same_run(found, wanted)
+@pytest.fixture(scope="module")
+def references(broden: Path) -> dict[str, Result]:
+    """A run of each protocol that keeps everything, decoded by one worker."""
+    execution = Execution(store="dense", workers=1)
+    return {
+        name: dissect(build(), broden, config(tiny.definition(name, 0.05)), execution=execution)
+        for name in PROTOCOL_NAMES
+    }
+
+
+@pytest.mark.parametrize("name", PROTOCOL_NAMES)
+@pytest.mark.parametrize(
+    "how",
+    [{"store": "sparse", "workers": 5}, {"store": "none", "workers": 3}, {"store": "auto"}, {"engine": "tensor"}],
+)
+def test_stores_workers_and_engines_change_no_bit(
+    broden: Path, references: dict[str, Result], name: ProtocolName, how: dict[str, Any]
+) -> None:
+    found = dissect(build(), broden, config(tiny.definition(name, 0.05)), execution=Execution(**how))
+    runs.assert_same_run(found, references[name])
 
 
 def test_a_dead_unit_is_silent_and_no_detector(broden: Path) -> None:
     network = build(head=Spoiled(0.0, unit=2))
-    for name in PROTOCOL_NAMES:
+    for name in ("paper", "pnas2020"):
         definition = tiny.definition(name, 0.05)
         settings = config(definition, min_iou=0.0)
         assert_run_is_the_oracle_s(network, broden, settings, definition, Execution())
@@ -127,7 +145,7 @@ def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
     tiny.write_broden(root, drawn, coverage, image=(SIDE, SIDE), columns=columns)
     for index in range(3):
         tiny.write_label_map(root / "images" / f"{index}_0.png", drawn[index].planes[0])
-    for name in PROTOCOL_NAMES:
+    for name in ("paper", "lite"):
         definition = tiny.definition(name, 0.1)
         assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
     result = dissect(build(), root, config(tiny.definition("paper", 0.1)))
@@ -171,7 +189,7 @@ def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
 
 def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
     together = dissect(build(), broden, config(tiny.definition("paper", 0.05)))
-    for name in LAYERS:
+    for name in ("wide_relu", "fc"):
         alone = dissect(
             build(), broden, config(tiny.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
         )

@@ -18,9 +18,10 @@ from netdissect.models import list_layers, load_network
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """No connection, and empty caches."""
+    """No connection, and empty caches; the file ``asked`` there tells that someone tried to connect."""
 
     def refuse(*_args: object, **_kwargs: object) -> None:
+        (tmp_path / "asked").touch()
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -150,6 +151,7 @@ def test_timm_weights_in_the_cache_need_no_connection(offline, monkeypatch):
     source = timm.create_model("resnet10t")
     save_file(source.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
     assert torch.equal(load_network("timm:resnet10t.c3_in1k").module.fc.weight, source.fc.weight)
+    assert not (offline / "asked").exists()
 
 
 FACTORIES = """

@@ -153,7 +153,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ConceptData:
 def result(world: ConceptData) -> Result:
     """Two layers of 8 units at two quantiles; the second layer has one cell a picture."""
     maps = planted_maps(world)
-    protocol = Protocol(quantiles=(0.02, 0.1))
+    protocol = Protocol(quantiles=(0.05, 0.1))
     config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
     return make(world, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
 

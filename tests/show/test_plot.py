@@ -44,7 +44,7 @@ def test_several_layers_have_a_stacked_bar_each(result: Result) -> None:
 
 
 def test_concept_bars_are_as_high_as_the_number_of_their_units(result: Result) -> None:
-    found = detected_concepts(result, "block.1", 0.02, 0.04)
+    found = detected_concepts(result, "block.1", 0.05, 0.04)
     (axes,) = plot.concepts(result, "block.1").axes
     assert [bar.get_height() for bar in axes.patches] == found["units"].list.len().to_list()  # type: ignore[attr-defined]
     assert [text.get_text() for text in axes.get_xticklabels()] == found["concept"].to_list()

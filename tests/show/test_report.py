@@ -1,14 +1,17 @@
 """The report: a folder of plain files, complete and right whatever the run holds."""
 
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
-from netdissect.config import RULES
+from netdissect.concepts import ConceptData
+from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
 from netdissect.result import Result, load_result, save_result
 from netdissect.show import report
@@ -25,13 +28,17 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        self._silent = tag in {"style", "script"}
+        self._silent = self._silent or tag in {"style", "script"}
 
     def handle_endtag(self, tag: str) -> None:
-        self._silent = False
+        """Listen again after style and script."""
+        if tag in {"style", "script"}:
+            self._silent = False
 
     def handle_data(self, data: str) -> None:
+        """Note what is read."""
         if not self._silent:
             self.text += data
 
@@ -49,7 +56,7 @@ def page(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_unit_has_a_card_with_its_label_and_iou(page: Path, result: Result) -> None:
     cards = Page(page).all("article", "unit")
-    units = result.units.filter(quantile=0.02)
+    units = result.units.filter(quantile=0.05)
     assert len(cards) == len(units)
     for index, layer in enumerate(result.layers):
         for row in units.filter(layer=layer).iter_rows(named=True):
@@ -72,7 +79,7 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(page: Path, result: R
     for rule in RULES:
         for entry in result.detectors(rule):
             assert f"{entry.count.detectors['total']} / {entry.count.unique['total']}" in text
-    assert "quantiles 0.02, 0.1 (labels and pictures are of the first)" in text
+    assert "0.05, 0.1 (labels and pictures are of the first)" in text
 
 
 def test_every_file_that_the_page_names_is_there_and_nothing_comes_from_the_web(page: Path) -> None:
@@ -125,6 +132,16 @@ def test_without_detectors_the_report_is_whole_and_says_why_units_are_silent(not
     assert parsed.text.count("a dead unit is no detector") == 2
     assert parsed.text.count("constant or saturated") == 1
     assert "no pictures" not in parsed.text
+
+
+def test_too_few_activations_are_a_reason_for_silence(
+    world: ConceptData, make_result: Callable[..., Result], tmp_path: Path
+) -> None:
+    maps = np.random.default_rng(0).random((len(world), 1, 1, 1)).astype(np.float32)
+    run = make_result(world, {"head": maps}, DissectConfig(layers=("head",)))  # 0.005 of 24 values is none
+    parsed = Page(report(run, tmp_path / "report"))
+    assert parsed.all("article", "silent")
+    assert "There are too few activations" in parsed.text
 
 
 def test_a_run_without_layers_has_a_page_too(result: Result, tmp_path: Path) -> None:

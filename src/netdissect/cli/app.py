@@ -1,5 +1,6 @@
 """The commands, and how errors end: one paragraph on standard error, exit code 2, no traceback."""
 
+import logging
 import sys
 import warnings
 from typing import Annotated
@@ -44,9 +45,25 @@ def _options(
     pass
 
 
+class _Notes(logging.Handler):
+    """Print what the library tells, below the progress bars."""
+
+    def __init__(self, errors: Console) -> None:
+        super().__init__(logging.INFO)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one note."""
+        if record.name.startswith("netdissect"):
+            self._errors.print(f"[dim]{escape(record.getMessage())}[/]")
+
+
 def main() -> None:
     """Run the command line."""
     errors = Console(stderr=True, soft_wrap=True)
+    notes = logging.getLogger("netdissect")
+    notes.setLevel(logging.INFO)
+    notes.addHandler(_Notes(errors))
     warnings.showwarning = lambda message, *_args, **_kwargs: errors.print(f"[yellow]note:[/] {escape(str(message))}")
     try:
         app()

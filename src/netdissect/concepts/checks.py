@@ -122,6 +122,8 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
         return facts
     height, width = int(texts["ih"]), int(texts["iw"])
     _check_picture(row["image"], root, Size(height, width), facts)
+    if any(row[category] is None for category in known):
+        facts.report("index.csv", f"has a row for {row['image']} that is shorter than the header. It may be truncated.")
     for category, numbers in known.items():
         labels = _read_cell(row[category] or "", root, Size(int(texts["sh"]), int(texts["sw"])), facts)
         _count_labels(labels.once(), category, facts)

@@ -53,15 +53,17 @@ def forward(source: Source, done: int = 0) -> Iterator[Activations]:
     network, data, config = source.network, source.data, source.config
     device = _device(config.device)
     preprocessing = network.preprocessing
-    network.module.to(device)
+    # Pixels of all channels side by side: convolutions run up to twice as fast that way on a CPU.
+    network.module.to(device).to(memory_format=torch.channels_last)
     starts = batch_starts(len(data), config.batch_size, done)
     batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
     with Recorder(network, source.layers) as recorder:
         for start, pixels in batches:
             images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
+            images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 recorded = recorder(images)
-            maps = {name: values.float() for name, values in recorded.items()}
+            maps = {name: values.float().contiguous() for name, values in recorded.items()}
             for name, values in maps.items():
                 _check_finite(name, values, start, data)
             yield Activations(start, maps)

@@ -119,6 +119,15 @@ class Plan:
     tensor: bool
     spilled: frozenset[str]
 
+    def __str__(self) -> str:
+        images = self.layers[0].images if self.layers else 0
+        units = sum(layer.layer.units for layer in self.layers)
+        passes = "one pass" if self.passes == 1 else f"{self.passes} passes"
+        return (
+            f"{passes} over {images:,} images for {units:,} units of {len(self.layers)} layers; about "
+            f"{_size(self.memory_bytes)} in memory and {_size(self.disk_bytes)} on disk ({self.store} store) meanwhile"
+        )
+
     @property
     def passes(self) -> int:
         """How often the network sees every picture."""
@@ -137,6 +146,14 @@ class Plan:
         """What thresholds and top images hold in memory."""
         top = sum(layer.top_bytes for layer in self.layers if layer.layer.name not in self.spilled)
         return top + sum(layer.top_image_bytes for layer in self.layers)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def make_plan(

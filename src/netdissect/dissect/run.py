@@ -7,12 +7,15 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
@@ -24,10 +27,12 @@ from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import make_plan
 from netdissect.errors import ConfigError
 from netdissect.models import Layer, Network, resolve_layers
-from netdissect.result import LayerResult, Result, RunInfo, load_result, save_result
-from netdissect.result.files import RUN_FILE
+from netdissect.result import LayerResult, Result, RunInfo, load_result
+from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
 from netdissect.score import Tally, Truth
+
+logger = logging.getLogger(__name__)
 
 
 def dissect(
@@ -80,9 +85,12 @@ def dissect(
     _warn_of_missing_fields(resolved, config.protocol.anchor)
     execution = execution or Execution()
     work = WorkFolder(run, wanted, execution.checkpoint_seconds)
-    result = _carry_out(Source(network, concepts, resolved, config, execution), work, progress)
-    if run is not None:
-        save_result(result, run)
+    info, table, parts = _carry_out(Source(network, concepts, resolved, config, execution), work, progress)
+    if run is None:
+        result = Result(info, table, {layer.info.name: layer for layer in parts})
+    else:
+        # Layer by layer: the tables of ten wide layers would not fit into memory together.
+        result = load_result(write_result(run, info, table, parts))
     work.remove()
     return result
 
@@ -99,9 +107,12 @@ def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> 
     return DissectConfig(layers=tuple(layers or ()), **values)
 
 
-def _carry_out(source: Source, work: WorkFolder, progress: Progress | None) -> Result:
+def _carry_out(
+    source: Source, work: WorkFolder, progress: Progress | None
+) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
+    logger.info("%s", plan)
     looks = Looks(source, plan, work, progress)
     seconds: dict[str, float] = {}
     with _timed("first look", seconds):
@@ -117,23 +128,23 @@ def _carry_out(source: Source, work: WorkFolder, progress: Progress | None) -> R
         environment=environment(config.device),
         seconds=seconds,
     )
-    return _tables(info, source, collectors, tallies, truth)
+    concepts = concept_table(data, truth, config.protocol.quantiles[0])
+    return info, concepts, _layer_results(info, data, collectors, tallies, truth)
 
 
-def _tables(
+def _layer_results(
     info: RunInfo,
-    source: Source,
+    data: ConceptData,
     collectors: Mapping[str, AnyCollector],
     tallies: Mapping[str, Tally],
     truth: Truth,
-) -> Result:
-    data, quantiles = source.data, source.config.protocol.quantiles
-    results = {}
+) -> Iterator[LayerResult]:
+    quantiles = info.config.protocol.quantiles
     for layer in info.layers:
         collector, tally = collectors[layer.name], tallies[layer.name]
         rows, maxima, maps = collector.top_images.ranked()
         thresholds = threshold_table(collector.thresholds(), maxima[:, 0], quantiles)
-        results[layer.name] = LayerResult(
+        yield LayerResult(
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, truth, tally, thresholds),
@@ -141,7 +152,6 @@ def _tables(
             top=top_table(rows, maxima, data),
             top_maps=maps,
         )
-    return Result(info, concept_table(data, truth, quantiles[0]), results)
 
 
 @contextmanager

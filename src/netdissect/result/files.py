@@ -6,7 +6,7 @@ RUN/layers/<name>/thresholds.parquet, scores.parquet, units.parquet, units.csv, 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -23,7 +23,12 @@ FRAMES = ("thresholds", "units", "top")
 
 
 def save_result(result: Result, folder: str | Path) -> Path:
-    """Write a run into a folder that holds no finished run.
+    """Write a run into a folder that holds no finished run; see `write_result`."""
+    return write_result(folder, result.info, result.concepts, result.layers.values())
+
+
+def write_result(folder: str | Path, info: RunInfo, concepts: pl.DataFrame, layers: Iterable[LayerResult]) -> Path:
+    """Write the parts of a run, one layer after the other, into a folder that holds no finished run.
 
     Raises
     ------
@@ -37,10 +42,10 @@ def save_result(result: Result, folder: str | Path) -> Path:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "concepts.parquet", result.concepts.write_parquet)
-        for layer in result.layers.values():
+        write_whole(folder / "concepts.parquet", concepts.write_parquet)
+        for layer in layers:
             _save_layer(layer, layer_folder(folder, layer.info.name))
-        text = result.info.model_dump_json(indent=2)
+        text = info.model_dump_json(indent=2)
         write_whole(folder / RUN_FILE, lambda file: file.write(text.encode()))
     except OSError as error:
         raise ResultError(

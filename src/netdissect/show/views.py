@@ -145,9 +145,11 @@ def layer_view(result: Result, index: int, shown_images: int) -> LayerView:
     scores = _by_unit(best_scores(result, name, quantile, RUNNERS_UP + 1))
     images = _by_unit(result.layers[name].top.filter(pl.col("rank") < shown_images).sort("unit", "rank"))
     others = _others(result, name, later)
+    info = result.layers[name].info
+    allowed = quantile * result.info.data.images * info.height * info.width
     units = [
         _unit_view(
-            row | {"maximum": maxima[row["unit"]], "anchor": anchor(index, row["unit"])},
+            row | {"maximum": maxima[row["unit"]], "anchor": anchor(index, row["unit"]), "allowed": allowed},
             scores.get(row["unit"], []),
             tuple(entry["image"] for entry in images.get(row["unit"], [])),
             others.get(row["unit"], ()),
@@ -159,7 +161,7 @@ def layer_view(result: Result, index: int, shown_images: int) -> LayerView:
     }
     columns, rows = _count_rows(counts, result.info.data.categories)
     unique = counts["top-label"][0].count.unique["total"]
-    return LayerView(index, result.layers[name].info, units, columns, rows, unique)
+    return LayerView(index, info, units, columns, rows, unique)
 
 
 def concept_views(result: Result) -> list[ConceptView]:
@@ -207,7 +209,7 @@ def _unit_view(
     return UnitView(
         **{key: row[key] for key in ("anchor", "unit", "label", "category", "iou", "threshold", "maximum")},
         state=state,
-        reason=_why_silent(row["maximum"]) if row["silent"] else "",
+        reason=_why_silent(row["maximum"], row["allowed"]) if row["silent"] else "",
         numbers=own,
         runners=tuple(Runner(entry["concept"], entry["category"], entry["iou"]) for entry in runners),
         others=others,
@@ -215,9 +217,12 @@ def _unit_view(
     )
 
 
-def _why_silent(maximum: float) -> str:
+def _why_silent(maximum: float, allowed: float) -> str:
+    """Explain a unit without activations above its threshold, of which it may have `allowed`."""
     if maximum <= 0:
         return "It never rises above zero on these pictures, so it is never on: a dead unit is no detector."
+    if allowed < 1:
+        return "There are too few activations for any to lie above a threshold at this quantile: it is no detector."
     return (
         "Too many of its activations equal its maximum (it is constant or saturated), so none lies above its "
         "threshold and it is never on: no detector."

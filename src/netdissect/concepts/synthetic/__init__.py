@@ -1,1 +1,27 @@
-"""A world with known answers: small scenes drawn by the package itself, labeled exactly."""
+"""A world with known answers: small scenes that the package draws itself, labeled exactly.
+
+    Dice -> Scenery, Stage (things) -> Canvas -> draw -> render, write_synthetic, training_set
+
+Every pixel remembers which surface it shows, and a surface knows its object, part, material and
+texture, so labels are exact by construction. Colors are named from the finished picture.
+"""
+
+from netdissect.concepts.synthetic.patterns import MATERIALS, TEXTURES
+from netdissect.concepts.synthetic.produce import render, training_set, write_synthetic
+from netdissect.concepts.synthetic.scenery import STUFF_NAMES
+from netdissect.concepts.synthetic.scenes import SCENE_NAMES
+from netdissect.concepts.synthetic.stage import THING_NAMES
+
+MATERIAL_NAMES = tuple(MATERIALS)
+TEXTURE_NAMES = tuple(TEXTURES)
+
+__all__ = [
+    "MATERIAL_NAMES",
+    "SCENE_NAMES",
+    "STUFF_NAMES",
+    "TEXTURE_NAMES",
+    "THING_NAMES",
+    "render",
+    "training_set",
+    "write_synthetic",
+]

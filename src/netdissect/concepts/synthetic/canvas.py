@@ -4,7 +4,7 @@ Shapes are painted back to front into one map of surface numbers, three times as
 picture. Picture and label maps are both read off that map in the end, so they cannot disagree: the
 picture averages 3 x 3 samples, a label is that of the middle sample.
 
-    polygon, surface -> Canvas -> Drawing (picture, object, part, material, texture maps)
+    polygon, surface -> Canvas -> Drawing (picture, the surface that each pixel shows)
 """
 
 import math
@@ -55,32 +55,15 @@ class Drawing:
     ----------
     picture
         uint8 (size, size, 3), evenly lit.
-    ids
-        int64 (size, size): twice the index into `surfaces`, plus 1 on outlines.
+    surface_of
+        int64 (size, size): the index into `surfaces` of what each pixel shows.
     surfaces
         Every surface that was painted, hidden ones too.
     """
 
     picture: Bytes
-    ids: npt.NDArray[np.int64]
+    surface_of: npt.NDArray[np.int64]
     surfaces: tuple[Surface, ...]
-
-    def labels(self, codes: dict[str, int], which: str) -> npt.NDArray[np.int32]:
-        """Return the label map of one category, int32 (size, size); 0 where unlabeled.
-
-        Parameters
-        ----------
-        codes
-            Label number of each name.
-        which
-            ``thing``, ``part``, ``material`` or ``texture``.
-        """
-        names = (
-            getattr(surface, which) if which in Surface._fields else getattr(surface.paint, which)
-            for surface in self.surfaces
-        )
-        numbers = np.array([0 if name is None else codes[name] for name in names], dtype=np.int32)
-        return np.asarray(numbers[self.ids // 2])
 
 
 @dataclass
@@ -128,7 +111,7 @@ class Canvas:
         fine = Image.frombuffer("RGBX", (self._fine, self._fine), colors.tobytes(), "raw", "RGBX", 0, 1)
         picture = np.asarray(fine.reduce(FINE))[:, :, :3]
         middle = slice(FINE // 2, None, FINE)
-        return Drawing(picture, ids[middle, middle], tuple(self._numbers))
+        return Drawing(picture, ids[middle, middle] // 2, tuple(self._numbers))
 
     def _fill_levels(
         self, levels: npt.NDArray[np.int64], ids: npt.NDArray[np.int64], paint: Paint, number: int

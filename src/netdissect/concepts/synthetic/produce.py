@@ -1,30 +1,132 @@
 """Hand out the world: one labeled sample, a data set on disk, or training pictures in memory.
 
-Training pictures carry scene labels and nothing else; objects, parts, materials, textures and colors
+Training pictures carry scene labels and nothing else. Objects, parts, materials, textures and colors
 are known only to the data set that units are compared with.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.synthetic.scenes import SCENE_NAMES
-from netdissect.concepts.synthetic.world import draw
+from netdissect.concepts.synthetic.world import Scenery, draw
+from netdissect.concepts.workers import map_in_order
+from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.config import Progress
+from netdissect.errors import ConfigError
 
-BLOCK = 64  # pictures in one task of a worker
+SMALLEST, LARGEST = 64, 128
+BLOCK = 64  # pictures in one task of a worker that draws training pictures
 
-Count = Callable[[int, int], None]
-"""Called as `progress(done, total)`."""
+Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def render(index: int, seed: int = 0, size: int = 96) -> Sample:
+    """Draw one labeled picture.
+
+    Parameters
+    ----------
+    index
+        Which of the pictures; each can be drawn alone.
+    seed
+        Of the world.
+    size
+        Pixels of the square picture, 64 to 128.
+
+    Returns
+    -------
+    Sample
+        With exact label maps of the picture's size; colors are named by the writer.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
+    """
+    _check_size(size)
+    drawn = draw(index, seed, size)
+    drawing = drawn.drawing
+    object_labels = _channel([surface.thing for surface in drawing.surfaces], drawn)
+    part_labels = _channel([surface.part for surface in drawing.surfaces], drawn)
+    material_labels = _channel([surface.paint.material for surface in drawing.surfaces], drawn)
+    texture_labels = _channel([surface.paint.texture for surface in drawing.surfaces], drawn)
+    return Sample(
+        name=f"synthetic/{seed}/{index // 1000:03d}/{index:06d}",
+        image=drawn.picture,
+        labels={
+            "scene": [drawn.scene] if drawn.scene else [],
+            "object": [object_labels],
+            "part": [part_labels],
+            "material": [material_labels],
+            "texture": [texture_labels],
+        },
+    )
+
+
+def write_synthetic(
+    out: str | Path,
+    *,
+    images: int = 4000,
+    size: int = 96,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the world as a data set in Broden's layout.
+
+    Parameters
+    ----------
+    out
+        The new folder.
+    images
+        How many pictures, at least 1.
+    size
+        Of the square pictures in pixels, 64 to 128; label maps are half as large.
+    seed
+        The same seed draws the same pictures and labels.
+    workers
+        Processes; None or 1: this process. The files are the same, byte for byte, for any number.
+    overwrite
+        Replace a finished data set at `out`.
+    progress
+        Told of every picture and every set of label maps.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ConfigError
+        If `images` or `size` is out of range.
+    ConceptsError
+        If `out` is in the way or cannot be written.
+    """
+    _check_size(size)
+    if images < 1:
+        raise ConfigError(f"the synthetic world was asked for {images} pictures. Expected at least 1.")
+
+    def told(stage: str, done: int, _: int | None) -> None:
+        if progress:
+            progress(stage, done, images)
+
+    # Pictures are drawn by processes of their own: the writer's open files or arrays, but do not draw.
+    samples = map_in_order(partial(render, seed=seed, size=size), range(images), workers)
+    options = WriteOptions(size=size, colors=True, image_format="png")
+    about = {"source": "synthetic", "images": images, "seed": seed}
+    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=told)
 
 
 def training_set(
-    images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Count | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
+) -> Block:
     """Draw scenes in memory.
 
     Parameters
@@ -32,43 +134,61 @@ def training_set(
     images
         How many.
     size
-        Pixels of the square pictures.
+        Pixels of the square pictures, 64 to 128.
     seed
-        Take another one than the data set's that units are compared with.
+        Take another one than that of the data set which units are compared with.
     workers
         Processes; None: one for each processor. The pictures are the same for any number.
     progress
-        Told of every block.
+        Told of the pictures drawn so far.
 
     Returns
     -------
     uint8 (N, size, size, 3), int64 (N,)
         Pictures, and the index of each one's scene in `SCENE_NAMES`.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
     """
+    _check_size(size)
     pictures = np.empty((images, size, size, 3), dtype=np.uint8)
     scenes = np.empty(images, dtype=np.int64)
-    starts = range(0, images, BLOCK)
-    work = partial(_scenes, stop=images, size=size, seed=seed)
-    for start, (block, names) in zip(starts, _each(work, starts, workers), strict=True):
-        pictures[start : start + BLOCK] = block
-        scenes[start : start + BLOCK] = names
+    done = 0
+    for block, names in _blocks(partial(_draw_block, size=size, seed=seed), images, workers):
+        pictures[done : done + len(block)] = block
+        scenes[done : done + len(block)] = names
+        done += len(block)
         if progress:
-            progress(min(start + BLOCK, images), images)
+            progress("training set", done, images)
     return pictures, scenes
 
 
-def _scenes(start: int, stop: int, size: int, seed: int) -> tuple[npt.NDArray[np.uint8], list[int]]:
-    drawn = [draw(index, seed, size, swatch_share=0.0) for index in range(start, min(start + BLOCK, stop))]
-    return np.stack([one.picture for one in drawn]), [SCENE_NAMES.index(one.scene or "") for one in drawn]
+def _blocks(work: Callable[[range], Block], images: int, workers: int | None) -> Iterator[Block]:
+    ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
+    return map_in_order(work, ranges, workers or os.cpu_count())
 
 
-def _each(
-    work: Callable[[int], tuple[npt.NDArray[np.uint8], list[int]]], items: Sequence[int], workers: int | None
-) -> Iterator[tuple[npt.NDArray[np.uint8], list[int]]]:
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(items) == 1:
-        yield from map(work, items)
-        return
-    # Fresh interpreters: forking a process whose threads hold locks (torch, BLAS) can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, items)
+def _draw_block(indices: range, size: int, seed: int) -> Block:
+    drawn = [draw(index, seed, size, swatch_share=0.0) for index in indices]
+    scenes = [SCENE_NAMES.index(one.scene) for one in drawn if one.scene]
+    return np.stack([one.picture for one in drawn]), np.array(scenes, dtype=np.int64)
+
+
+def _channel(names: list[str | None], drawn: Scenery) -> Channel:
+    """Return a label map from the name that each surface bears."""
+    known = sorted({name for name in names if name})
+    number = {name: i for i, name in enumerate(known, start=1)}
+    table = np.array([number[name] if name else 0 for name in names], dtype=np.int32)
+    return Channel(table[drawn.drawing.surface_of], {i: name for name, i in number.items()})
+
+
+def _check_size(size: int) -> None:
+    if not SMALLEST <= size <= LARGEST or size % 2:
+        raise ConfigError(
+            f"the synthetic world was asked for pictures of {size} pixels. Expected an even size from {SMALLEST} to "
+            f"{LARGEST}, so that label maps are exactly half as large."
+        )
+
+

@@ -224,3 +224,8 @@ class Scenery:
 
 
 _DOME = ((-1, 0), (-0.92, 0.38), (-0.7, 0.7), (-0.38, 0.92), (0, 1), (0.38, 0.92), (0.7, 0.7), (0.92, 0.38), (1, 0))
+
+STUFF_NAMES = (
+    *dict.fromkeys(ground.name for ground in GROUNDS.values()),
+    "ceiling", "hill", "mountain range", "road", "skirting board", "sky", "skyline", "wall", "water body", "woods",
+)  # fmt: skip

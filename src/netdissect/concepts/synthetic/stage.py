@@ -12,6 +12,8 @@ from netdissect.concepts.synthetic.scenery import Scenery
 from netdissect.concepts.synthetic.scenes import Scene
 from netdissect.concepts.synthetic.sketch import THINGS, Frame, Sketch, Thing
 
+THING_NAMES = tuple(THINGS)
+
 FEWEST = 3  # things in a scene
 TRIES = 6  # places that are looked at for each thing; the freest is taken
 _OVAL = tuple((math.cos(math.pi * i / 8), math.sin(math.pi * i / 8)) for i in range(16))

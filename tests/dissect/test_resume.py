@@ -1,0 +1,292 @@
+"""Interrupted runs go on, and give what an unbroken run gives."""
+
+import itertools
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import runs
+import tiny
+import torch
+from networks import COVERAGE, SIDE, build, pictures
+from torch import nn
+
+from netdissect.concepts import ConceptData, Size
+from netdissect.config import PROTOCOLS, DissectConfig, Execution
+from netdissect.dissect import dissect
+from netdissect.dissect.folder import WorkFolder
+from netdissect.errors import ResultError
+from netdissect.models import Network, Preprocessing
+from netdissect.result import Result, load_result
+
+pytestmark = pytest.mark.usefixtures("tight")
+
+SETTINGS = DissectConfig(
+    layers=("wide_relu", "deep_relu", "fc"), batch_size=3, top_images=3, protocol=tiny.definition("paper", 0.05).protocol
+)
+CALLS = 6  # seven images are three batches, seen twice
+
+
+@pytest.fixture(scope="module")
+def unbroken(broden: Path) -> Result:
+    return dissect(build(), broden, SETTINGS)
+
+
+def saving(monkeypatch: pytest.MonkeyPatch, due: Callable[[int], bool]) -> None:
+    """Write just those checkpoints, counted from 1, whatever the clock says."""
+    save, count = WorkFolder.save, itertools.count(1)
+
+    def decided(self: WorkFolder, stage: str, state: Callable[[], Any], *, now: bool = False) -> None:
+        if due(next(count)) or now:
+            save(self, stage, state, now=True)
+
+    monkeypatch.setattr(WorkFolder, "save", decided)
+
+
+def interrupt(root: Path, out: Path, call: int, execution: Execution | None = None, **changes: Any) -> None:
+    """Begin a run, and press Ctrl-C at the `call`-th report."""
+    calls = itertools.count(1)
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        dissect(build(), root, SETTINGS.model_copy(update=changes), out=out, execution=execution, progress=progress)
+    assert not (out / "run.json").exists()
+
+
+SAVED: dict[str, Callable[[int], bool]] = {
+    "every batch": lambda count: True,
+    "every other batch": lambda count: count % 2 == 1,
+    "no batch": lambda count: False,
+}
+
+
+@pytest.mark.parametrize(
+    ("store", "saved"),
+    [("sparse", "every batch"), ("none", "every other batch"), ("dense", "every other batch"), ("sparse", "no batch")],
+)
+@pytest.mark.parametrize("call", range(1, CALLS + 1))
+def test_a_run_interrupted_at_any_batch_goes_on_to_the_same_bits(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int, store: str, saved: str
+) -> None:
+    saving(monkeypatch, SAVED[saved])
+    execution = Execution(store=store)  # type: ignore[arg-type]
+    interrupt(broden, tmp_path / "run", call, execution)
+    reports: list[tuple[str, int]] = []
+    found = dissect(
+        build(), broden, SETTINGS, out=tmp_path / "run", execution=execution,
+        progress=lambda stage, done, total: reports.append((stage, done)),
+    )  # fmt: skip
+    runs.assert_same_run(found, unbroken)
+    runs.assert_same_run(load_result(tmp_path / "run"), unbroken)
+    assert not (tmp_path / "run" / "work").exists()
+    if saved == "every batch":
+        assert len(reports) == CALLS - call, "what was done must not be done again"
+
+
+@pytest.mark.parametrize("engine", ["compiled", "tensor"])
+def test_a_run_interrupted_again_and_again_ends_the_same(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    execution = Execution(engine=engine)  # type: ignore[arg-type]
+    for _ in range(CALLS - 1):
+        interrupt(broden, tmp_path / "run", 1, execution)
+    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution), unbroken)
+
+
+@pytest.mark.parametrize("call", [2, 4])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"store": "none"}, {"store": "sparse"}),
+        ({"store": "sparse"}, {"store": "dense"}),
+        ({"store": "dense"}, {"store": "sparse"}),
+        ({"store": "sparse"}, {"store": "none"}),
+        ({"engine": "compiled"}, {"engine": "tensor"}),
+        ({"engine": "tensor"}, {"engine": "compiled"}),
+        ({"workers": 1}, {"workers": 3}),
+    ],
+)
+def test_a_run_may_go_on_in_another_way(
+    broden: Path,
+    tmp_path: Path,
+    unbroken: Result,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    # "Nothing of it changes a count", and what `auto` chooses hangs on the disk of the day.
+    saving(monkeypatch, SAVED["every batch"])
+    interrupt(broden, tmp_path / "run", call, Execution(**before))
+    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken)
+
+
+def nested(*names: str) -> tuple[Network, DissectConfig]:
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    module = nn.Sequential()
+    module.add_module(names[0], block)
+    network = Network("nested", module, Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3))
+    return network, SETTINGS.model_copy(update={"layers": names})
+
+
+@pytest.mark.parametrize("names", [("block", "block.0"), ("truth",), ("batches",), ("values", "values.1")])
+def test_layers_with_awkward_names_go_on_too(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    network, settings = nested(*names)
+    wanted = dissect(network, broden, settings)
+    for call in (1, 4):
+        out, calls = tmp_path / str(call), itertools.count(1)
+
+        def progress(stage: str, done: int, total: int | None, call: int = call, calls: Any = calls) -> None:
+            if next(calls) == call:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            dissect(network, broden, settings, out=out, progress=progress)
+        runs.assert_same_run(dissect(network, broden, settings, out=out), wanted)
+
+
+def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbroken: Result) -> None:
+    first = dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    before = runs.contents(tmp_path / "run")
+    reports: list[str] = []
+    again = dissect(
+        build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"),
+        progress=lambda stage, done, total: reports.append(stage),
+    )  # fmt: skip
+    assert reports == []
+    assert runs.contents(tmp_path / "run") == before
+    assert again.info == first.info
+    runs.assert_same_run(again, unbroken)
+
+
+def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: Path) -> None:
+    dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    shutil.copytree(broden, tmp_path / "copy")
+    reports: list[str] = []
+    dissect(
+        build(), tmp_path / "copy", SETTINGS, out=tmp_path / "run",
+        progress=lambda stage, done, total: reports.append(stage),
+    )  # fmt: skip
+    assert reports == []
+
+
+def other_data(root: Path, name: str) -> Path:
+    return tiny.write_broden(root / name, pictures(6), COVERAGE, image=(SIDE, SIDE))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 4}, "config.batch_size is 3, now 4"),
+        ({"min_iou": 0.1}, "config.min_iou is 0.04, now 0.1"),
+        ({"layers": ("fc",)}, "config.layers"),
+        ({"protocol": PROTOCOLS["lite"]}, "config.protocol.anchor"),
+        ({"categories": ("object",)}, "config.categories is null"),
+        ({"top_images": 9}, "config.top_images"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused(
+    broden: Path, tmp_path: Path, changes: dict[str, Any], named: str, finished: bool
+) -> None:
+    out = tmp_path / "run"
+    if finished:
+        dissect(build(), broden, SETTINGS, out=out)
+    else:
+        interrupt(broden, out, 2)
+    before = runs.contents(out)
+    state = "a finished run" if finished else "an unfinished run"
+    with pytest.raises(ResultError, match=re.escape(f"{out} holds {state}") + ".*its " + re.escape(named)):
+        dissect(build(), broden, SETTINGS.model_copy(update=changes), out=out)
+    assert runs.contents(out) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_network_or_other_data_is_refused(broden: Path, tmp_path: Path, finished: bool) -> None:
+    out = tmp_path / "run"
+    if finished:
+        dissect(build(), broden, SETTINGS, out=out)
+    else:
+        interrupt(broden, out, 5)
+    with pytest.raises(ResultError, match=r"its network\.digest is"):
+        dissect(build(seed=1), broden, SETTINGS, out=out)
+    with pytest.raises(ResultError, match=r"its data\.digest is"):
+        dissect(build(), other_data(tmp_path, "other"), SETTINGS, out=out)
+
+
+def test_a_folder_of_the_same_pictures_with_other_labels_is_refused(broden: Path, tmp_path: Path) -> None:
+    interrupt(broden, tmp_path / "run", 5)
+    shutil.copytree(broden, tmp_path / "relabeled")
+    row = ConceptData.open(broden).rows[0]
+    tiny.write_label_map(tmp_path / "relabeled" / "images" / row.maps[0], np.ones(row.size, np.int64))
+    with pytest.raises(ResultError, match=r"its data\.digest is"):
+        dissect(build(), tmp_path / "relabeled", SETTINGS, out=tmp_path / "run")
+
+
+def test_an_unfinished_run_of_another_version_is_refused(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Everything on disk is named by what made it, and the version is part of that.
+    interrupt(broden, tmp_path / "run", 2)
+    monkeypatch.setattr(torch, "__version__", "0.0.1")
+    with pytest.raises(ResultError, match="torch"):
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+
+
+def _halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "call"),
+    [
+        (damage, name, call)
+        for call, names in ((2, ("identity.json", "first.npz", "deep_relu.bin")), (5, ("second.npz",)))
+        for name in names
+        for damage in ("halved", "flipped", "text", "emptied")
+        if (damage, name) != ("flipped", "deep_relu.bin")  # activations bear no checksum
+    ],
+)
+def test_damage_in_the_work_folder_is_refused_by_name(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str, call: int
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    interrupt(broden, tmp_path / "run", call, Execution(store="dense"))
+    path = tmp_path / "run" / "work" / name
+    {
+        "halved": _halve,
+        "flipped": _flip,
+        "text": lambda path: path.write_text("text\n"),
+        "emptied": lambda path: path.write_bytes(b""),
+    }[damage](path)
+    with pytest.raises(ResultError, match=re.escape(str(path))):
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"))
+
+
+def test_a_lost_store_is_refused_when_the_second_look_goes_on(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    interrupt(broden, tmp_path / "run", 5, Execution(store="sparse"))
+    path = tmp_path / "run" / "work" / "wide_relu.bin"
+    path.unlink()
+    with pytest.raises(ResultError, match=re.escape(str(path))):
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="sparse"))
