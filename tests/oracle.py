@@ -123,19 +123,18 @@ def threshold(values: Floats, rules: Rules) -> np.float32:
     return np.float32(falling[math.floor(Fraction(repr(rules.fraction)) * len(falling))])
 
 
-def anchors(cells: int, pixels: int, image: int, receptive: Field, kind: str) -> list[float]:
-    """Where the centers of `cells` cells lie on an axis of `pixels` pixels of the label map."""
+def anchors(cells: int, pixels: int, image: int, receptive: Field, kind: str) -> tuple[Fraction, Fraction]:
+    """Where cell 0 lies on an axis of `pixels` pixels of the label map, and how far the next one is from it."""
     if kind == "half-pixel":
-        return [(i + 0.5) * pixels / cells - 0.5 for i in range(cells)]
+        return Fraction(pixels, 2 * cells) - Fraction(1, 2), Fraction(pixels, cells)
     if kind == "field-integer":
         ratio = image // pixels
         step = receptive.step // ratio
         if step > 0:
-            return [float((receptive.size // 2 + receptive.offset) // ratio + i * step) for i in range(cells)]
-    ratio_exact = Fraction(image, pixels)
-    start = receptive.offset + Fraction(receptive.size - 1, 2)
-    centers = [(start + i * receptive.step + Fraction(1, 2)) / ratio_exact - Fraction(1, 2) for i in range(cells)]
-    return [float(center) for center in centers]
+            return Fraction((receptive.size // 2 + receptive.offset) // ratio), Fraction(step)
+    exact = Fraction(image, pixels)
+    center = receptive.offset + Fraction(receptive.size - 1, 2)
+    return (center + Fraction(1, 2)) / exact - Fraction(1, 2), receptive.step / exact
 
 
 def upsample(
@@ -148,15 +147,18 @@ def upsample(
         )
         return np.asarray(resized)
     values = cells.astype(np.float64)
-    axes, queries = [], []
+    places = []
     for axis in (0, 1):
-        at = anchors(values.shape[axis], size[axis], image[axis], fields[axis], kind)
-        if len(at) == 1:  # SciPy wants two points: the same value twice
-            at, values = [at[0], at[0] + 1], np.repeat(values, 2, axis=axis)
-        axes.append(np.array(at))
-        queries.append(np.clip(np.arange(size[axis], dtype=np.float64), at[0], at[-1]))
-    grid = np.stack(np.meshgrid(*queries, indexing="ij"), axis=-1)
-    return RegularGridInterpolator(tuple(axes), values, method="linear")(grid).astype(np.float32)
+        count = cells.shape[axis]
+        first, step = anchors(count, size[axis], image[axis], fields[axis], kind)
+        if count == 1:  # SciPy wants two points: the same value twice
+            values = np.repeat(values, 2, axis=axis)
+        # In cells, as fractions up to here: a place that float64 can hold is held exactly.
+        at = [min(max((pixel - first) / step, Fraction(0)), Fraction(count - 1)) for pixel in range(size[axis])]
+        places.append(np.array([float(place) for place in at]))
+    grid = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1)
+    known = tuple(np.arange(length, dtype=np.float64) for length in values.shape)
+    return RegularGridInterpolator(known, values, method="linear")(grid).astype(np.float32)
 
 
 def thresholds(maps: Floats, rules: Rules) -> Floats:

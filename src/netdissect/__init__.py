@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from netdissect.concepts import ConceptData as ConceptData
     from netdissect.concepts.build import build_dataset as build_dataset
     from netdissect.concepts.inspect import inspect_dataset as inspect_dataset
-    from netdissect.concepts.render import WriteOptions as WriteOptions
     from netdissect.concepts.sheet import contact_sheet as contact_sheet
     from netdissect.concepts.sources import parse_source as parse_source
     from netdissect.config import PROTOCOLS as PROTOCOLS
@@ -52,7 +51,6 @@ _HOME = {
     "Protocol": "netdissect.config",
     "LayerCount": "netdissect.result",
     "Result": "netdissect.result",
-    "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
     "contact_sheet": "netdissect.concepts.sheet",
     "count_detectors": "netdissect.score",

@@ -1,5 +1,7 @@
 """Recording activations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,8 +40,8 @@ def network_of(module, size=10):
     return Network("net", module, Preprocessing(Size(size, size), (0.5,) * 3, (0.5,) * 3))
 
 
-def record(network, names, images, passes=1, **options):
-    with Recorder(network, resolve_layers(network, names), **options) as recorder:
+def record(network, names, images, passes=1):
+    with Recorder(network, resolve_layers(network, names)) as recorder:
         for _ in range(passes):
             out = recorder(images)
     return out
@@ -161,22 +163,24 @@ def test_whole_image_units_are_one_cell_and_tokens_and_channels_last_lie_on_thei
 
 
 def test_a_virtual_layer_is_the_matrix_times_the_units_at_each_cell():
-    network = network_of(_Shared())
     matrix = torch.randn(7, 4)
-    out = record(network, ["two", "one"], IMAGES, bases={"two/rotated": ("two", matrix)})
+    network = replace(network_of(_Shared()), bases={"two/rotated": ("two", matrix)})
+    out = record(network, ["two*", "one"], IMAGES)
     assert list(out) == ["one", "two", "two/rotated"]
+    assert list(record(network, ["two/rotated"], IMAGES)) == ["two/rotated"]
     torch.testing.assert_close(out["two/rotated"], torch.einsum("vu,buhw->bvhw", matrix, out["two"]))
 
 
 def test_a_basis_of_another_size_or_layer_is_refused():
-    network = network_of(_Shared())
-    layers = resolve_layers(network, ["two"])
+    def resolve(source, matrix):
+        return resolve_layers(replace(network_of(_Shared()), bases={"v": (source, matrix)}), ["v"])
+
     with pytest.raises(ShapeError, match="float32 matrix of 4 columns"):
-        Recorder(network, layers, {"v": ("two", torch.eye(5))})
+        resolve("two", torch.eye(5))
     with pytest.raises(ShapeError, match=r"torch\.float64 \(4, 4\)"):
-        Recorder(network, layers, {"v": ("two", torch.eye(4).double())})
-    with pytest.raises(LayerError, match="made from layer 'one'; recorded are two"):
-        Recorder(network, layers, {"v": ("one", torch.eye(4))})
+        resolve("two", torch.eye(4).double())
+    with pytest.raises(LayerError, match="No layer of network 'net' matches 'v'"):
+        resolve("three", torch.eye(4))
 
 
 def test_a_layer_of_another_network_is_refused():

@@ -43,10 +43,8 @@ def page(browser: Browser) -> Iterator[Page]:
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("requestfailed", lambda request: trouble.append(request.url))
-    page.on(
-        "request", lambda request: None if request.url.startswith(("file:", "data:")) else trouble.append(request.url)
-    )
-    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith(("file:", "data:")))))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
     yield page
     page.close()
     assert trouble == []

@@ -13,15 +13,15 @@ from netdissect.show.pictures import EDGE, GAP, OUTLINE, Tiles, draw_mask, sheet
 
 
 def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
-    field = Field(Span(-4, 16, 8), Span(-4, 16, 8))
-    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=field)
+    span = Span(-12, 20, 8)
+    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=Field(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
     maps[0, 2, 5] = 1
     (mask,) = unit_masks(maps, 0.5, layer, (64, 64), "receptive-field")
     down, right = np.nonzero(mask)
-    # Cell i is centered at input pixel 3.5 + 8 i, which is 7.5 + 16 i on a tile of twice the size.
-    assert (down.min() + down.max()) / 2 == 7.5 + 16 * 2
-    assert (right.min() + right.max()) / 2 == 7.5 + 16 * 5
+    # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on a tile of twice the size.
+    assert (down.min() + down.max()) / 2 == -4.5 + 16 * 2
+    assert (right.min() + right.max()) / 2 == -4.5 + 16 * 5
 
 
 def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:

@@ -44,11 +44,11 @@ def build(
 ) -> None:
     """Write a data set in Broden's layout from labeled pictures."""
     parsed = [netdissect.parse_source(source) for source in sources]
-    options = netdissect.WriteOptions(size=size, colors=colors, color_table=color_table)
     with progress_bars() as progress:
         netdissect.build_dataset(
-            out, parsed, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
-        )
+            out, parsed, size=size, colors=colors, color_table=color_table, overwrite=overwrite,
+            workers=workers or os.cpu_count(), progress=progress,
+        )  # fmt: skip
     console().print(f"The data set is in {out}. Look at it: netdissect concepts inspect {out}", soft_wrap=True)
 
 

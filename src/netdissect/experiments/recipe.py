@@ -14,7 +14,6 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,7 +111,9 @@ def preprocessing(size: int = 96) -> Preprocessing:
     return Preprocessing(Size(size, size), MEAN, STD)
 
 
-def scene_network(units: tuple[int, ...] = DEMO.units, *, seed: int = 0, classes: int = len(SCENE_NAMES)) -> nn.Sequential:
+def scene_network(
+    units: tuple[int, ...] = DEMO.units, *, seed: int = 0, classes: int = len(SCENE_NAMES)
+) -> nn.Sequential:
     """Build a scene network with random weights.
 
     Parameters
@@ -340,7 +341,15 @@ def load_trained(path: str | Path) -> Trained:
         return Trained(module, recipe, json.loads(facts["accuracy"]), history, json.loads(facts["seconds"]))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist. Expected a scene network; train one: recipe.train().") from None
-    except (KeyError, RuntimeError, TypeError, ValueError, ValidationError, OSError, safetensors.SafetensorError) as error:
+    except (
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        ValidationError,
+        OSError,
+        safetensors.SafetensorError,
+    ) as error:
         raise CheckpointError(
             f"{path} is not a scene network that save_trained wrote ({type(error).__name__}: {error}). "
             "Remove it and train again."

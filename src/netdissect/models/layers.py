@@ -4,10 +4,12 @@ import difflib
 import fnmatch
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from netdissect.concepts import Size
-from netdissect.errors import LayerError
+from netdissect.errors import LayerError, ShapeError
 from netdissect.models.geometry import ReceptiveField
 from netdissect.models.network import Network
 from netdissect.models.places import HORIZONTAL, VERTICAL, Dim, Place, cells
@@ -54,7 +56,7 @@ def list_layers(network: Network) -> tuple[Layer, ...]:
     NetworkError
         If the network fails on its own input size.
     """
-    return tuple(layer for traced in trace(network) if (layer := _layer(traced, network)) is not None)
+    return tuple(_layers(trace(network), network).values())
 
 
 def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ...]:
@@ -73,7 +75,7 @@ def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ..
         If a pattern matches no layer, or names a module whose output cannot be dissected.
     """
     traced = trace(network)
-    layers = {t.name: layer for t in traced if (layer := _layer(t, network)) is not None}
+    layers = _layers(traced, network)
     chosen: set[str] = set()
     for pattern in patterns:
         matches = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
@@ -81,6 +83,29 @@ def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ..
             raise LayerError(_why_not(pattern, network, traced, list(layers)))
         chosen.update(matches)
     return tuple(layer for name, layer in layers.items() if name in chosen)
+
+
+def _layers(traced: Sequence[Traced], network: Network) -> dict[str, Layer]:
+    """Return layers by name, each followed by the virtual ones that are made from it."""
+    layers: dict[str, Layer] = {}
+    for one in traced:
+        layer = _layer(one, network)
+        if layer is not None:
+            layers[layer.name] = layer
+            layers |= _virtual(layer, network)
+    return layers
+
+
+def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
+    bases = {name: matrix for name, (source, matrix) in network.bases.items() if source == layer.name}
+    for name, matrix in bases.items():
+        if matrix.ndim != 2 or matrix.shape[1] != layer.units or matrix.dtype != torch.float32:
+            raise ShapeError(
+                f"The basis {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {layer.name!r} has {layer.units} "
+                f"units. Expected a float32 matrix of {layer.units} columns."
+            )
+    kind = f"basis of {layer.name}"
+    return {name: replace(layer, name=name, kind=kind, units=len(matrix)) for name, matrix in bases.items()}
 
 
 def _why_not(pattern: str, network: Network, traced: Sequence[Traced], layers: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -114,6 +115,9 @@ class Network:
         Takes float32 (B, C, H, W).
     preprocessing
         How its input is made from pixels.
+    bases
+        Virtual layers: name -> (name of a layer, float32 (U', U)). Their units are the matrix times the
+        layer's units, at each cell: a change of basis, as in the rotation experiment.
 
     Examples
     --------
@@ -126,6 +130,7 @@ class Network:
     name: str
     module: torch.nn.Module
     preprocessing: Preprocessing
+    bases: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, torch.nn.Module):
@@ -142,7 +147,7 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the weights and the structure: names, classes and settings of all modules.
+        """SHA-256 over weights, bases and structure: names, classes and settings of all modules.
 
         Computed once: do not change the weights afterwards. The preprocessing is not part of it.
         """
@@ -152,7 +157,8 @@ class Network:
             # Some modules print functions among their settings, with an address that differs from run to run.
             settings = re.sub(r" at 0x[0-9a-f]+", "", module.extra_repr())
             digest.update(repr((name, kind, settings)).encode())
-        for name, tensor in self.module.state_dict().items():
+        bases = {f"{name} of {source}": matrix for name, (source, matrix) in self.bases.items()}
+        for name, tensor in (self.module.state_dict() | bases).items():
             if isinstance(tensor, Tensor):
                 digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -221,7 +221,7 @@ def planted_network(units: Sequence[PlantedUnit], size: int = 64) -> Network:
 def _blank(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0)
     for parameter in convolution.parameters():
-        parameter.requires_grad_(requires_grad=False).zero_()
+        parameter.requires_grad_(False).zero_()
     return convolution
 
 

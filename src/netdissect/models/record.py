@@ -7,7 +7,8 @@ All layers are recorded in one forward pass, which ends as soon as the last of t
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -16,12 +17,10 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from netdissect.concepts import Size
-from netdissect.errors import ActivationError, LayerError, ShapeError
+from netdissect.errors import ActivationError, LayerError
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
-
-Bases = Mapping[str, tuple[str, Tensor]]
 
 
 class Recorder:
@@ -32,17 +31,12 @@ class Recorder:
     network
         Stays as it is; hooks are attached while the recorder is open.
     layers
-        From `list_layers` or `resolve_layers`.
-    bases
-        Virtual layers: name -> (name of one of `layers`, float32 (U', U)). Their units are the matrix times
-        the layer's units, at each cell: a change of basis, as in the rotation experiment.
+        From `list_layers` or `resolve_layers`; virtual ones are made from the layers that `Network.bases` names.
 
     Raises
     ------
     LayerError
-        If the network has no such module, or a basis names no recorded layer.
-    ShapeError
-        If a matrix does not have one column for each unit.
+        If the network has no such module.
 
     Notes
     -----
@@ -50,10 +44,15 @@ class Recorder:
     run of the last layer. A module that runs several times in a pass is recorded at its last run.
     """
 
-    def __init__(self, network: Network, layers: Sequence[Layer], bases: Bases | None = None) -> None:
+    def __init__(self, network: Network, layers: Sequence[Layer]) -> None:
         self._network = network
-        self._layers = {layer.name: layer for layer in layers}
-        self._bases = dict(bases or {})
+        self._wanted = [layer.name for layer in layers]
+        self._bases = {layer.name: network.bases[layer.name] for layer in layers if layer.name in network.bases}
+        self._layers = {layer.name: layer for layer in layers if layer.name not in network.bases}
+        for layer in layers:
+            if layer.name in self._bases:
+                source, matrix = self._bases[layer.name]
+                self._layers.setdefault(source, replace(layer, name=source, units=matrix.shape[1]))
         self._hooks: list[RemovableHandle] = []
         self._outputs: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
@@ -66,8 +65,6 @@ class Recorder:
                     "with list_layers or 'netdissect layers'."
                 )
         self._modules = {name: modules[name] for name in self._layers}
-        for name, (source, matrix) in self._bases.items():
-            self._check_basis(name, source, matrix)
 
     def __enter__(self) -> Self:
         for name, module in self._modules.items():
@@ -94,7 +91,7 @@ class Recorder:
         Returns
         -------
         dict of str to float32 (B, U, h, w)
-            Activations of each layer, then of each virtual layer. Whole-image units are (B, U, 1, 1); tokens lie on
+            Activations of each layer asked for. Whole-image units are (B, U, 1, 1); tokens lie on
             their grid. Never changed by operations that follow the layer.
 
         Raises
@@ -122,7 +119,7 @@ class Recorder:
                 rotated = matrix.to(units.device) @ units.flatten(2)
                 recorded[name] = rotated.reshape(len(units), -1, *units.shape[2:])
         self._outputs = {}
-        return recorded
+        return {name: recorded[name] for name in self._wanted}
 
     def _note(self, name: str, output: object) -> None:
         self._runs[name] += 1
@@ -151,19 +148,6 @@ class Recorder:
                 "size of the network's preprocessing, and take layers from this very network."
             )
         return grid
-
-    def _check_basis(self, name: str, source: str, matrix: Tensor) -> None:
-        if source not in self._layers or name in self._layers:
-            raise LayerError(
-                f"Virtual layer {name!r} is made from layer {source!r}; recorded are {', '.join(self._layers)}. "
-                "Expected a recorded layer and a name of its own."
-            )
-        units = self._layers[source].units
-        if matrix.ndim != 2 or matrix.shape[1] != units or matrix.dtype != torch.float32:
-            raise ShapeError(
-                f"The basis of {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {source!r} has {units} units. "
-                f"Expected a float32 matrix of {units} columns."
-            )
 
 
 class _AllRecordedError(BaseException):

@@ -27,7 +27,7 @@ from netdissect.show.palette import category_colors
 
 INK = "#22262B"
 FAINT = "#8A9099"
-LONGEST_NAME = 26
+LONGEST_NAME = 22
 
 
 def bars(
@@ -90,7 +90,7 @@ def concepts(
     found = detected_concepts(result, layer, run_quantile(result, quantile), level)
     groups = [(str(name), part) for (name,), part in found.group_by("category", maintain_order=True)]
     slots = len(found) + max(len(groups) - 1, 0)
-    figure = Figure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 0.9 + 0.19 * slots), 4.0), layout="constrained")
     axes = _plain_axes(figure)
     if found.is_empty():
         return _nothing(figure, axes, level)

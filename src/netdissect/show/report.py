@@ -133,12 +133,13 @@ def _draw_unit(result: Result, layer: LayerView, unit: UnitView, tiles: Tiles, f
 
 
 def _draw_charts(result: Result, layers: list[LayerView], out: Path) -> dict[str, str]:
-    """Write every chart in ink for light and for dark pages; return those of the whole run."""
-    for layer in layers:
+    """Write every chart in ink for light and for dark pages, of layers with detectors; return the whole run's."""
+    shown = [layer for layer in layers if layer.detectors]
+    for layer in shown:
         name = layer.info.name
         layer.charts["bars"] = _write_chart(plot.bars(result, layers=[name]), out, f"layer-{layer.index}-bars")
         layer.charts["concepts"] = _write_chart(plot.concepts(result, name), out, f"layer-{layer.index}-concepts")
-    if len(layers) < 2:
+    if len(layers) < 2 or not shown:
         return {}
     return {"bars": _write_chart(plot.bars(result), out, "layers")}
 

@@ -27,7 +27,7 @@ def pane(s: Sketch, box: tuple[float, float, float, float], glass: Paint, sash: 
 
 
 @thing("house", 0.52)
-def house(s: Sketch) -> None:
+def _house(s: Sketch) -> None:
     half, eaves = s.dice.between(0.4, 0.62), s.dice.between(0.5, 0.62)
     roof = s.paints.brick() if s.dice.chance(0.3) else s.paints.of("stone", s.paints.any(), 0.8)
     if s.dice.chance(0.3):
@@ -43,12 +43,28 @@ def house(s: Sketch) -> None:
 
 
 @thing("barn", 0.5)
-def barn(s: Sketch) -> None:
-    half, wall = s.dice.between(0.5, 0.65), s.paints.of("wood", s.paints.any("red", "brown", "grey", "blue", "yellow"), 0.75)
+def _barn(s: Sketch) -> None:
+    half, wall = (
+        s.dice.between(0.5, 0.65),
+        s.paints.of("wood", s.paints.any("red", "brown", "grey", "blue", "yellow"), 0.75),
+    )
     roof = s.paints.metal()
-    s.shape([(-half, 0), (-half, 0.55), (-0.65 * half, 0.82), (0, 1), (0.65 * half, 0.82), (half, 0.55), (half, 0)], wall)
+    s.shape(
+        [(-half, 0), (-half, 0.55), (-0.65 * half, 0.82), (0, 1), (0.65 * half, 0.82), (half, 0.55), (half, 0)], wall
+    )
     for side in (-1, 1):
-        s.shape([(side * (half + 0.08), 0.5), (side * 0.68 * half, 0.88), (0, 1.06), (0, 0.96), (side * 0.62 * half, 0.8), (side * (half - 0.02), 0.5)], roof, "roof")
+        s.shape(
+            [
+                (side * (half + 0.08), 0.5),
+                (side * 0.68 * half, 0.88),
+                (0, 1.06),
+                (0, 0.96),
+                (side * 0.62 * half, 0.8),
+                (side * (half - 0.02), 0.5),
+            ],
+            roof,
+            "roof",
+        )
     gate, brace = s.paints.wood(upright=True), s.paints.plain("white", "white", "yellow")
     s.box(-0.26, 0, 0.26, 0.46, gate, "door")
     for start, end in (((-0.26, 0.02), (0.26, 0.44)), ((-0.26, 0.44), (0.26, 0.02))):
@@ -57,7 +73,7 @@ def barn(s: Sketch) -> None:
 
 
 @thing("tower block", 0.75)
-def tower_block(s: Sketch) -> None:
+def _tower_block(s: Sketch) -> None:
     half = s.dice.between(0.18, 0.3)
     wall = s.dice.pick((s.paints.brick, s.paints.plaster, s.paints.stone, s.paints.metal))()
     height = s.dice.between(0.7, 1)
@@ -72,7 +88,7 @@ def tower_block(s: Sketch) -> None:
 
 
 @thing("lighthouse", 0.6)
-def lighthouse(s: Sketch) -> None:
+def _lighthouse(s: Sketch) -> None:
     wall = s.paints.plaster()
     if s.dice.chance(0.7):
         wall = s.paints.patterned(wall, 0.7, "striped")
@@ -84,7 +100,7 @@ def lighthouse(s: Sketch) -> None:
 
 
 @thing("tent", 0.28)
-def tent(s: Sketch) -> None:
+def _tent(s: Sketch) -> None:
     cloth = s.paints.fabric(0.45, 0.7)
     half = s.dice.between(0.65, 0.9)
     s.shape([(-half, 0), (-0.1, 1), (0.5, 0.9), (half + 0.45, 0)], cloth.times(0.75))
@@ -94,18 +110,22 @@ def tent(s: Sketch) -> None:
 
 
 @thing("windmill", 0.62)
-def windmill(s: Sketch) -> None:
+def _windmill(s: Sketch) -> None:
     s.shape([(-0.2, 0), (-0.12, 0.62), (0.12, 0.62), (0.2, 0)], wall_paint(s))
     s.box(-0.06, 0, 0.06, 0.15, s.paints.wood(upright=True), "door")
     s.dome(0, 0.61, 0.15, 0.12, s.paints.of("stone", s.paints.any(), 0.8), "roof")
     sail = s.paints.fabric(0.5, 0.35)
     lean = s.dice.between(-0.1, 0.14)
     for dx, dy in ((1, lean), (-lean, 1), (-1, -lean), (lean, -1)):
-        s.shape([(0, 0.65), (0.36 * dx, 0.65 + 0.36 * dy), (0.36 * dx - 0.11 * dy, 0.65 + 0.36 * dy + 0.11 * dx)], sail, "blade")
+        s.shape(
+            [(0, 0.65), (0.36 * dx, 0.65 + 0.36 * dy), (0.36 * dx - 0.11 * dy, 0.65 + 0.36 * dy + 0.11 * dx)],
+            sail,
+            "blade",
+        )
 
 
 @thing("bench", 0.18)
-def bench(s: Sketch) -> None:
+def _bench(s: Sketch) -> None:
     wood, iron = s.paints.wood(), s.paints.metal("black", "grey", "green")
     half = s.dice.between(0.8, 1.1)
     for x in (-0.8 * half, 0.8 * half):
@@ -116,7 +136,7 @@ def bench(s: Sketch) -> None:
 
 
 @thing("fence", 0.17)
-def fence(s: Sketch) -> None:
+def _fence(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
     count = s.dice.whole(5, 9)
     for y in (0.3, 0.68):
@@ -127,19 +147,23 @@ def fence(s: Sketch) -> None:
 
 
 @thing("street lamp", 0.5)
-def street_lamp(s: Sketch) -> None:
+def _street_lamp(s: Sketch) -> None:
     iron = s.paints.metal("black", "grey", "green", "brown")
     s.bar((0, 0), (0, 0.86), 0.045, iron, "pole")
     if s.dice.chance(0.5):
         s.bar((0, 0.86), (0.24, 0.95), 0.035, iron, "pole")
         s.oval(0.28, 0.93, 0.11, 0.055, s.paints.plain("yellow", "white", "orange"), "lantern")
         return
-    s.shape([(-0.06, 0.82), (-0.09, 0.96), (0.09, 0.96), (0.06, 0.82)], s.paints.plain("yellow", "white", "orange"), "lantern")
+    s.shape(
+        [(-0.06, 0.82), (-0.09, 0.96), (0.09, 0.96), (0.06, 0.82)],
+        s.paints.plain("yellow", "white", "orange"),
+        "lantern",
+    )
     s.shape([(-0.11, 0.95), (0, 1.02), (0.11, 0.95)], iron, "lantern")
 
 
 @thing("traffic light", 0.46)
-def traffic_light(s: Sketch) -> None:
+def _traffic_light(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.65), 0.05, s.paints.metal("grey", "black", "yellow"), "pole")
     s.box(-0.1, 0.58, 0.1, 1, s.paints.plain("black", "grey", "yellow", "green"))
     lit = s.dice.whole(0, 2)
@@ -149,7 +173,7 @@ def traffic_light(s: Sketch) -> None:
 
 
 @thing("sign", 0.36)
-def sign(s: Sketch) -> None:
+def _sign(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.7), 0.06, s.paints.metal("grey", "black", "white"), "pole")
     face, rim = s.paints.plain("white", "yellow", "blue", "white"), s.paints.plain("red", "blue", "black", "green")
     form = s.dice.whole(0, 2)
@@ -161,18 +185,22 @@ def sign(s: Sketch) -> None:
         s.shape([(-0.12, 0.66), (0, 0.87), (0.12, 0.66)], face, "board")
     else:
         s.box(-0.25, 0.58, 0.25, 1, rim, "board")
-        s.shape([(-0.15, 0.74), (0.02, 0.74), (0.02, 0.66), (0.18, 0.79), (0.02, 0.92), (0.02, 0.84), (-0.15, 0.84)], face, "board")
+        s.shape(
+            [(-0.15, 0.74), (0.02, 0.74), (0.02, 0.66), (0.18, 0.79), (0.02, 0.92), (0.02, 0.84), (-0.15, 0.84)],
+            face,
+            "board",
+        )
 
 
 @thing("parasol", 0.4)
-def parasol(s: Sketch) -> None:
+def _parasol(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.75), 0.04, s.paints.wood(upright=True), "pole")
     cloth = s.paints.fabric(0.6, 0.6)
     s.dome(0, 0.6, 0.46, 0.4, cloth, "canopy")
 
 
 @thing("swing", 0.42)
-def swing(s: Sketch) -> None:
+def _swing(s: Sketch) -> None:
     beam = s.paints.metal()
     for x in (-0.5, 0.5):
         s.bar((x - 0.12, 0), (x, 1), 0.06, beam, "pole")
@@ -185,25 +213,33 @@ def swing(s: Sketch) -> None:
 
 
 @thing("slide", 0.34)
-def slide(s: Sketch) -> None:
+def _slide(s: Sketch) -> None:
     frame = s.paints.metal()
     for x in (-0.5, -0.25):
         s.bar((x, 0), (x, 1), 0.07, frame, "ladder")
     for y in (0.2, 0.42, 0.64):
         s.bar((-0.5, y), (-0.25, y), 0.06, frame, "ladder")
-    s.shape([(-0.28, 0.82), (-0.05, 0.82), (0.65, 0.14), (0.95, 0.1), (0.95, 0), (0.55, 0.02), (-0.28, 0.68)], s.paints.lacquer(), "chute")
+    s.shape(
+        [(-0.28, 0.82), (-0.05, 0.82), (0.65, 0.14), (0.95, 0.1), (0.95, 0), (0.55, 0.02), (-0.28, 0.68)],
+        s.paints.lacquer(),
+        "chute",
+    )
 
 
 @thing("campfire", 0.15)
-def campfire(s: Sketch) -> None:
-    s.shape([(-0.35, 0.1), (-0.38, 0.5), (-0.2, 0.4), (-0.05, 1), (0.15, 0.55), (0.32, 0.7), (0.36, 0.1)], s.paints.plain("orange", "red"), "flame")
+def _campfire(s: Sketch) -> None:
+    s.shape(
+        [(-0.35, 0.1), (-0.38, 0.5), (-0.2, 0.4), (-0.05, 1), (0.15, 0.55), (0.32, 0.7), (0.36, 0.1)],
+        s.paints.plain("orange", "red"),
+        "flame",
+    )
     s.shape([(-0.2, 0.1), (-0.12, 0.4), (0, 0.65), (0.16, 0.35), (0.2, 0.1)], s.paints.plain("yellow"), "flame")
     for side in (-1, 1):
         s.bar((side * 0.6, 0.02), (-side * 0.5, 0.24), 0.16, s.paints.wood(), "log")
 
 
 @thing("market stall", 0.4)
-def market_stall(s: Sketch) -> None:
+def _market_stall(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
     for x in (-0.55, 0.55):
         s.box(x - 0.03, 0, x + 0.03, 0.75, wood, "pole")
@@ -211,11 +247,15 @@ def market_stall(s: Sketch) -> None:
     for i in range(6):
         s.oval(-0.45 + 0.18 * i, 0.4, 0.08, 0.08, s.paints.plain("red", "orange", "green", "yellow", "purple"), "fruit")
     texture = "striped" if s.dice.chance(0.7) else None
-    s.shape([(-0.6, 1), (0.6, 1), (0.75, 0.68), (-0.75, 0.68)], s.paints.patterned(s.paints.fabric(0), 0.6, texture), "awning")
+    s.shape(
+        [(-0.6, 1), (0.6, 1), (0.75, 0.68), (-0.75, 0.68)],
+        s.paints.patterned(s.paints.fabric(0), 0.6, texture),
+        "awning",
+    )
 
 
 @thing("flag", 0.44)
-def flag(s: Sketch) -> None:
+def _flag(s: Sketch) -> None:
     s.bar((0, 0), (0, 1), 0.04, s.paints.metal("grey", "white", "yellow"), "pole")
     texture = s.dice.pick(("checkered", "checkered", "crossed", "striped"))
     cloth = s.paints.patterned(s.paints.fabric(0), 0.5, texture)
@@ -223,10 +263,14 @@ def flag(s: Sketch) -> None:
 
 
 @thing("goal", 0.34)
-def goal(s: Sketch) -> None:
+def _goal(s: Sketch) -> None:
     post = s.paints.metal("white", "white", "red", "yellow")
     ground = s.paints.plain("white", "grey")
-    net = replace(s.paints.patterned(ground, 0.45, "gridded"), color=s.paints.any("green", "grey", "black", "blue", "brown"), second=ground.color)
+    net = replace(
+        s.paints.patterned(ground, 0.45, "gridded"),
+        color=s.paints.any("green", "grey", "black", "blue", "brown"),
+        second=ground.color,
+    )
     s.shape([(-0.9, 0), (-0.85, 0.95), (0.85, 0.95), (0.9, 0)], net, "net")
     for x in (-0.9, 0.9):
         s.bar((x, 0), (x, 1), 0.08, post, "goal post")
@@ -234,7 +278,10 @@ def goal(s: Sketch) -> None:
 
 
 @thing("picnic blanket", 0.09, "flat")
-def picnic_blanket(s: Sketch) -> None:
-    cloth, half = s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.chance(0.7) else None), s.dice.between(1.6, 2.4)
+def _picnic_blanket(s: Sketch) -> None:
+    cloth, half = (
+        s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.chance(0.7) else None),
+        s.dice.between(1.6, 2.4),
+    )
     s.shape([(-half, 0), (-half + 0.5, 1), (half - 0.2, 1), (half, 0)], replace(cloth, lying=True))
     s.put("bowl", s.dice.between(-0.6, 0.6), 0.4)

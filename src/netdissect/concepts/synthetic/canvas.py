@@ -143,7 +143,7 @@ def _lookup(paints: Sequence[Paint]) -> npt.NDArray[np.uint32]:
 
 
 def _look(paint: Paint, width: int, height: int, unit: float) -> Image.Image:
-    """Return the paint's tile through a window of `width` x `height` fine pixels, each `unit` tile pixels at scale 1."""
+    """Return the paint's tile through a window of fine pixels, each `unit` tile pixels wide at scale 1."""
     step = unit / paint.scale
     turn = math.radians(paint.angle)
     cos, sin = math.cos(turn) * step, math.sin(turn) * step

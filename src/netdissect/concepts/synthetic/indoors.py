@@ -15,7 +15,7 @@ def _knob(s: Sketch, x: float, y: float, radius: float = 0.04) -> None:
 
 
 @thing("bed", 0.3)
-def bed(s: Sketch) -> None:
+def _bed(s: Sketch) -> None:
     wood, long = s.paints.wood(), s.dice.between(1.0, 1.3)
     s.box(-long, 0, -long + 0.12, 1, wood, "headboard")
     s.box(long - 0.1, 0, long, 0.62, wood, "headboard")
@@ -26,21 +26,29 @@ def bed(s: Sketch) -> None:
 
 
 @thing("sofa", 0.27)
-def sofa(s: Sketch) -> None:
+def _sofa(s: Sketch) -> None:
     cloth, wide = s.paints.fabric(0.4), s.dice.between(0.85, 1.2)
     for x in (-0.85 * wide, 0.85 * wide):
         s.box(x - 0.06, 0, x + 0.06, 0.14, s.paints.wood(), "leg")
     s.box(-wide, 0.3, wide, 1, cloth, "backrest")
     s.box(-wide, 0.12, wide, 0.45, cloth.times(0.8), "seat")
     for side in (-1, 1):
-        s.shape([(side * wide, 0.1), (side * wide, 0.68), (side * (wide + 0.2), 0.68), (side * (wide + 0.2), 0.1)], cloth.times(0.9), "armrest")
+        s.shape(
+            [(side * wide, 0.1), (side * wide, 0.68), (side * (wide + 0.2), 0.68), (side * (wide + 0.2), 0.1)],
+            cloth.times(0.9),
+            "armrest",
+        )
     for _ in range(s.dice.whole(0, 2)):
         x = s.dice.between(-0.7, 0.7) * wide
-        s.shape([(x - 0.22, 0.48), (x - 0.18, 0.86), (x + 0.2, 0.84), (x + 0.22, 0.46)], s.paints.fabric(0.6, 0.4), "cushion")
+        s.shape(
+            [(x - 0.22, 0.48), (x - 0.18, 0.86), (x + 0.2, 0.84), (x + 0.22, 0.46)],
+            s.paints.fabric(0.6, 0.4),
+            "cushion",
+        )
 
 
 @thing("chair", 0.26)
-def chair(s: Sketch) -> None:
+def _chair(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
     for x in (-0.24, 0.24):
         s.box(x - 0.045, 0, x + 0.045, 0.48, wood, "leg")
@@ -50,7 +58,7 @@ def chair(s: Sketch) -> None:
 
 
 @thing("armchair", 0.27)
-def armchair(s: Sketch) -> None:
+def _armchair(s: Sketch) -> None:
     cloth = s.paints.fabric(0.5)
     s.dome(0, 0.35, 0.42, 0.68, cloth, "backrest")
     s.box(-0.42, 0.08, 0.42, 0.45, cloth.times(0.8), "seat")
@@ -59,12 +67,16 @@ def armchair(s: Sketch) -> None:
 
 
 @thing("table", 0.22)
-def table(s: Sketch) -> None:
+def _table(s: Sketch) -> None:
     wood, half = s.paints.wood(), s.dice.between(0.7, 1.15)
     _legs(s, -0.85 * half, 0.85 * half, 0.85, wood.times(0.9))
     s.box(-half, 0.84, half, 1, wood, "tabletop")
     if s.dice.chance(0.3):
-        s.shape([(-0.7 * half, 1), (0.7 * half, 1), (0.75 * half, 0.68), (-0.75 * half, 0.68)], s.paints.fabric(0.8, 0.5), "tablecloth")
+        s.shape(
+            [(-0.7 * half, 1), (0.7 * half, 1), (0.75 * half, 0.68), (-0.75 * half, 0.68)],
+            s.paints.fabric(0.8, 0.5),
+            "tablecloth",
+        )
     _set_out(s, half, ("bottle", "cup", "vase", "pot", "book", "bowl"), 2.0)
 
 
@@ -76,7 +88,7 @@ def _set_out(s: Sketch, half: float, names: tuple[str, ...], expected: float) ->
 
 
 @thing("desk", 0.24)
-def desk(s: Sketch) -> None:
+def _desk(s: Sketch) -> None:
     wood, half = s.paints.wood(), s.dice.between(0.75, 1.0)
     s.box(half - 0.12, 0, half - 0.02, 0.86, wood.times(0.9), "leg")
     s.box(-half, 0, -half + 0.6, 0.88, wood.times(0.9))
@@ -90,7 +102,7 @@ def desk(s: Sketch) -> None:
 
 
 @thing("cabinet", 0.4)
-def cabinet(s: Sketch) -> None:
+def _cabinet(s: Sketch) -> None:
     wood, half, tall = s.paints.wood(upright=True), s.dice.between(0.3, 0.5), s.dice.between(0.6, 1.0)
     s.box(-half, 0.04, half, tall, wood.times(0.85))
     for side in (-1, 1):
@@ -102,7 +114,7 @@ def cabinet(s: Sketch) -> None:
 
 
 @thing("chest of drawers", 0.27)
-def chest_of_drawers(s: Sketch) -> None:
+def _chest_of_drawers(s: Sketch) -> None:
     wood, half = s.paints.wood(), s.dice.between(0.45, 0.65)
     _legs(s, -0.85 * half, 0.85 * half, 0.15, wood)
     s.box(-half, 0.1, half, 1, wood.times(0.8))
@@ -114,7 +126,7 @@ def chest_of_drawers(s: Sketch) -> None:
 
 
 @thing("bookcase", 0.48)
-def bookcase(s: Sketch) -> None:
+def _bookcase(s: Sketch) -> None:
     wood, half, shelves = s.paints.wood(), s.dice.between(0.28, 0.42), s.dice.whole(3, 4)
     s.box(-half, 0, half, 1, wood)
     rise = 0.94 / shelves
@@ -130,16 +142,18 @@ def bookcase(s: Sketch) -> None:
 
 
 @thing("refrigerator", 0.44)
-def refrigerator(s: Sketch) -> None:
+def _refrigerator(s: Sketch) -> None:
     metal = s.paints.metal("white", "grey", "white", "red", "blue", "green", "black")
     s.box(-0.24, 0.02, 0.24, 1, metal)
     for bottom, top in ((0.05, 0.62), (0.66, 0.97)):
         s.box(-0.22, bottom, 0.22, top, metal, "door")
-        s.bar((-0.15, bottom + 0.3 * (top - bottom)), (-0.15, top - 0.1), 0.045, s.paints.metal("grey", "black"), "handle")
+        s.bar(
+            (-0.15, bottom + 0.3 * (top - bottom)), (-0.15, top - 0.1), 0.045, s.paints.metal("grey", "black"), "handle"
+        )
 
 
 @thing("stove", 0.27)
-def stove(s: Sketch) -> None:
+def _stove(s: Sketch) -> None:
     metal = s.paints.metal("white", "grey", "black", "red", "green")
     s.box(-0.45, 0, 0.45, 0.94, metal)
     s.box(-0.34, 0.1, 0.34, 0.6, s.paints.of("glass", s.paints.any("black", "grey"), 1.5, 0.5), "oven door")
@@ -152,7 +166,7 @@ def stove(s: Sketch) -> None:
 
 
 @thing("sink", 0.28)
-def sink(s: Sketch) -> None:
+def _sink(s: Sketch) -> None:
     ceramic, metal = s.paints.ceramic(), s.paints.metal("grey", "yellow", "white")
     if s.dice.chance(0.5):
         s.box(-0.12, 0, 0.12, 0.6, ceramic.times(0.9))
@@ -167,7 +181,7 @@ def sink(s: Sketch) -> None:
 
 
 @thing("bathtub", 0.2)
-def bathtub(s: Sketch) -> None:
+def _bathtub(s: Sketch) -> None:
     ceramic, metal, half = s.paints.ceramic(), s.paints.metal("grey", "yellow"), s.dice.between(0.9, 1.25)
     for x in (-0.75 * half, 0.75 * half):
         s.oval(x, 0.1, 0.1, 0.1, metal, "leg")
@@ -181,7 +195,7 @@ def bathtub(s: Sketch) -> None:
 
 
 @thing("toilet", 0.26)
-def toilet(s: Sketch) -> None:
+def _toilet(s: Sketch) -> None:
     ceramic = s.paints.ceramic()
     s.box(-0.42, 0.48, -0.16, 1, ceramic, "tank")
     s.shape([(-0.22, 0), (0.18, 0), (0.14, 0.3), (-0.2, 0.4)], ceramic.times(0.9))
@@ -190,7 +204,7 @@ def toilet(s: Sketch) -> None:
 
 
 @thing("television", 0.22)
-def television(s: Sketch) -> None:
+def _television(s: Sketch) -> None:
     case, half = s.paints.plain("black", "grey", "brown"), s.dice.between(0.6, 0.8)
     s.box(-0.2, 0, 0.2, 0.15, case)
     s.box(-half, 0.12, half, 1, case)
@@ -198,7 +212,7 @@ def television(s: Sketch) -> None:
 
 
 @thing("monitor", 0.15)
-def monitor(s: Sketch) -> None:
+def _monitor(s: Sketch) -> None:
     case = s.paints.plain("black", "grey", "white")
     s.box(-0.08, 0, 0.08, 0.3, case)
     s.box(-0.3, 0, 0.3, 0.07, case)
@@ -212,27 +226,27 @@ def _shade(s: Sketch, bottom: float, top: float, half: float) -> None:
 
 
 @thing("floor lamp", 0.42)
-def floor_lamp(s: Sketch) -> None:
+def _floor_lamp(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.8), 0.035, s.paints.metal("black", "grey", "yellow"), "pole")
     s.dome(0, 0, 0.14, 0.06, s.paints.metal("black", "grey", "yellow"))
     _shade(s, 0.72, 1, 0.2)
 
 
 @thing("desk lamp", 0.14)
-def desk_lamp(s: Sketch) -> None:
+def _desk_lamp(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.6), 0.12, s.paints.ceramic())
     s.dome(0, 0, 0.25, 0.12, s.paints.ceramic())
     _shade(s, 0.5, 1.05, 0.42)
 
 
 @thing("ceiling lamp", 0.24, "sky")
-def ceiling_lamp(s: Sketch) -> None:
+def _ceiling_lamp(s: Sketch) -> None:
     s.bar((0, 0.3), (0, 2.5), 0.035, s.paints.plain("black", "grey", "brown"), "cord")
     _shade(s, 0, 0.42, 0.36)
 
 
 @thing("picture frame", 0.17, "wall")
-def picture_frame(s: Sketch) -> None:
+def _picture_frame(s: Sketch) -> None:
     half = s.dice.between(0.4, 0.75)
     s.box(-half, 0, half, 1, s.paints.wood(), "frame")
     s.box(-half + 0.1, 0.1, half - 0.1, 0.9, s.paints.plain())
@@ -243,7 +257,7 @@ def picture_frame(s: Sketch) -> None:
 
 
 @thing("mirror", 0.24, "wall")
-def mirror(s: Sketch) -> None:
+def _mirror(s: Sketch) -> None:
     rim = s.paints.wood() if s.dice.chance(0.5) else s.paints.metal()
     glass = s.paints.of("glass", s.dice.pick(((200, 222, 232), (180, 200, 206), (222, 232, 236))), 1.6, 0.7)
     if s.dice.chance(0.5):
@@ -255,7 +269,7 @@ def mirror(s: Sketch) -> None:
 
 
 @thing("window", 0.3, "wall")
-def window(s: Sketch) -> None:
+def _window(s: Sketch) -> None:
     sash, half = s.paints.wood(), s.dice.between(0.38, 0.6)
     s.box(-half, 0, half, 1, sash, "frame")
     pane(s, (-half + 0.06, 0.06, half - 0.06, 0.94), s.paints.glass(), sash)
@@ -263,7 +277,7 @@ def window(s: Sketch) -> None:
 
 
 @thing("curtain", 0.44, "wall")
-def curtain(s: Sketch) -> None:
+def _curtain(s: Sketch) -> None:
     cloth = s.paints.fabric(0.6)
     rod = s.paints.metal("black", "yellow", "grey")
     s.bar((-0.52, 0.98), (0.52, 0.98), 0.04, rod, "rod")
@@ -272,7 +286,7 @@ def curtain(s: Sketch) -> None:
 
 
 @thing("clock", 0.13, "wall")
-def clock(s: Sketch) -> None:
+def _clock(s: Sketch) -> None:
     s.oval(0, 0.5, 0.5, 0.5, s.paints.metal(), "frame")
     s.oval(0, 0.5, 0.4, 0.4, s.paints.plain("white", "yellow", "white", "black"), "dial")
     ink = s.paints.plain("black", "red", "grey")
@@ -281,7 +295,7 @@ def clock(s: Sketch) -> None:
 
 
 @thing("blackboard", 0.26, "wall")
-def blackboard(s: Sketch) -> None:
+def _blackboard(s: Sketch) -> None:
     half, chalk = s.dice.between(0.75, 1.1), s.paints.plain("white", "white", "yellow", "pink")
     s.box(-half, 0, half, 1, s.paints.wood(), "frame")
     s.box(-half + 0.07, 0.08, half - 0.07, 0.93, s.paints.of("stone", s.paints.any("black", "green", "grey"), 1.12))
@@ -290,7 +304,7 @@ def blackboard(s: Sketch) -> None:
 
 
 @thing("wall shelf", 0.14, "wall")
-def wall_shelf(s: Sketch) -> None:
+def _wall_shelf(s: Sketch) -> None:
     half = s.dice.between(0.8, 1.3)
     s.box(-half, 0, half, 0.16, s.paints.wood(), "board")
     for x in (-0.6, 0.0, 0.6):
@@ -299,13 +313,13 @@ def wall_shelf(s: Sketch) -> None:
 
 
 @thing("towel", 0.2, "wall")
-def towel(s: Sketch) -> None:
+def _towel(s: Sketch) -> None:
     s.bar((-0.45, 0.97), (0.45, 0.97), 0.06, s.paints.metal("grey", "yellow"), "rod")
     s.box(-0.32, 0, 0.32, 0.97, s.paints.fabric(0.6, 0.5))
 
 
 @thing("rug", 0.09, "flat")
-def rug(s: Sketch) -> None:
+def _rug(s: Sketch) -> None:
     cloth, half = s.paints.fabric(0.85, 0.9), s.dice.between(2.2, 3.4)
     if s.dice.chance(0.4):
         s.oval(0, 0.5, half, 0.7, cloth.times(0.7), "fringe")
@@ -316,40 +330,48 @@ def rug(s: Sketch) -> None:
 
 
 @thing("bottle", 0.15)
-def bottle(s: Sketch) -> None:
+def _bottle(s: Sketch) -> None:
     glass = s.paints.of("glass", s.paints.any("green", "brown", "blue", "white", "red"), 1.5, 0.3)
-    s.shape([(-0.15, 0), (-0.15, 0.55), (-0.06, 0.72), (-0.06, 1), (0.06, 1), (0.06, 0.72), (0.15, 0.55), (0.15, 0)], glass)
+    s.shape(
+        [(-0.15, 0), (-0.15, 0.55), (-0.06, 0.72), (-0.06, 1), (0.06, 1), (0.06, 0.72), (0.15, 0.55), (0.15, 0)], glass
+    )
     s.box(-0.15, 0.18, 0.15, 0.42, s.paints.plain(), "tag")
     s.box(-0.07, 0.92, 0.07, 1.03, s.paints.plain("brown", "red", "black", "yellow"), "cap")
 
 
 @thing("cup", 0.09)
-def cup(s: Sketch) -> None:
+def _cup(s: Sketch) -> None:
     ceramic = s.paints.ceramic()
     s.oval(0.36, 0.55, 0.22, 0.24, ceramic.times(0.8), "handle")
-    s.shape([(-0.34, 1), (0.34, 1), (0.28, 0), (-0.28, 0)], s.paints.patterned(ceramic, 0.3) if s.dice.chance(0.4) else ceramic)
+    s.shape(
+        [(-0.34, 1), (0.34, 1), (0.28, 0), (-0.28, 0)],
+        s.paints.patterned(ceramic, 0.3) if s.dice.chance(0.4) else ceramic,
+    )
 
 
 @thing("bowl", 0.08)
-def bowl(s: Sketch) -> None:
+def _bowl(s: Sketch) -> None:
     for x in (-0.4, 0.0, 0.4):
         s.oval(x, 1.0, 0.32, 0.32, s.paints.plain("red", "orange", "yellow", "green", "purple"), "fruit")
     s.dome(0, 0.9, 0.9, -0.9, s.paints.ceramic())
 
 
 @thing("vase", 0.15)
-def vase(s: Sketch) -> None:
+def _vase(s: Sketch) -> None:
     ceramic = s.paints.ceramic()
     petal = s.paints.plain("red", "pink", "purple", "white", "yellow", "orange", "blue")
     for x, y in ((-0.26, 1.15), (0.0, 1.35), (0.26, 1.15)):
         s.bar((0, 0.6), (x, y), 0.05, s.paints.of("foliage", (60, 130, 60), 1.2), "stem")
         s.oval(x, y, 0.16, 0.16, petal, "petal")
     body = s.paints.patterned(ceramic, 0.35) if s.dice.chance(0.5) else ceramic
-    s.shape([(-0.13, 0), (-0.25, 0.35), (-0.1, 0.62), (-0.16, 0.75), (0.16, 0.75), (0.1, 0.62), (0.25, 0.35), (0.13, 0)], body)
+    s.shape(
+        [(-0.13, 0), (-0.25, 0.35), (-0.1, 0.62), (-0.16, 0.75), (0.16, 0.75), (0.1, 0.62), (0.25, 0.35), (0.13, 0)],
+        body,
+    )
 
 
 @thing("pot", 0.1)
-def pot(s: Sketch) -> None:
+def _pot(s: Sketch) -> None:
     metal = s.paints.metal()
     for side in (-1, 1):
         s.bar((side * 0.5, 0.6), (side * 0.8, 0.65), 0.12, metal.times(0.6), "handle")
@@ -359,7 +381,7 @@ def pot(s: Sketch) -> None:
 
 
 @thing("book", 0.06)
-def book(s: Sketch) -> None:
+def _book(s: Sketch) -> None:
     y = 0.0
     for _ in range(s.dice.whole(1, 3)):
         half = s.dice.between(0.8, 1.1)
@@ -369,23 +391,30 @@ def book(s: Sketch) -> None:
 
 
 @thing("potted plant", 0.34)
-def potted_plant(s: Sketch) -> None:
+def _potted_plant(s: Sketch) -> None:
     leaf = s.paints.leaves()
     for x, y in ((-0.34, 0.6), (0.34, 0.62), (-0.2, 0.88), (0.22, 0.9), (0.0, 1.0), (-0.42, 0.38), (0.42, 0.4)):
         s.shape([(0, 0.3), (0.5 * x - 0.07, 0.5 * y + 0.15), (x, y), (0.5 * x + 0.08, 0.5 * y + 0.1)], leaf, "leaf")
     ceramic = s.paints.ceramic()
-    s.shape([(-0.2, 0.32), (0.2, 0.32), (0.15, 0), (-0.15, 0)], s.paints.patterned(ceramic, 0.4) if s.dice.chance(0.4) else ceramic, "planter")
+    s.shape(
+        [(-0.2, 0.32), (0.2, 0.32), (0.15, 0), (-0.15, 0)],
+        s.paints.patterned(ceramic, 0.4) if s.dice.chance(0.4) else ceramic,
+        "planter",
+    )
 
 
 @thing("bin", 0.16)
-def bin_(s: Sketch) -> None:
+def _bin(s: Sketch) -> None:
     metal = s.paints.metal()
-    s.shape([(-0.34, 0.82), (0.34, 0.82), (0.27, 0), (-0.27, 0)], s.paints.patterned(metal, 0.4, "striped") if s.dice.chance(0.4) else metal)
+    s.shape(
+        [(-0.34, 0.82), (0.34, 0.82), (0.27, 0), (-0.27, 0)],
+        s.paints.patterned(metal, 0.4, "striped") if s.dice.chance(0.4) else metal,
+    )
     s.box(-0.4, 0.8, 0.4, 0.95, metal.times(0.8), "lid")
 
 
 @thing("aquarium", 0.28)
-def aquarium(s: Sketch) -> None:
+def _aquarium(s: Sketch) -> None:
     wood = s.paints.wood()
     _legs(s, -0.5, 0.5, 0.4, wood)
     s.box(-0.62, 0.34, 0.62, 0.42, wood, "board")

@@ -7,7 +7,7 @@ from netdissect.concepts.synthetic.sketch import Sketch, thing
 
 
 @thing("tree", 0.58)
-def tree(s: Sketch) -> None:
+def _tree(s: Sketch) -> None:
     trunk, crown = s.paints.wood(upright=True), s.paints.leaves()
     s.shape([(-0.07, 0), (-0.045, 0.5), (0.045, 0.5), (0.07, 0)], trunk, "trunk")
     if s.dice.chance(0.5):
@@ -18,7 +18,7 @@ def tree(s: Sketch) -> None:
 
 
 @thing("fir", 0.58)
-def fir(s: Sketch) -> None:
+def _fir(s: Sketch) -> None:
     s.box(-0.05, 0, 0.05, 0.22, s.paints.wood(upright=True), "trunk")
     leaves, wide = s.paints.leaves(), s.dice.between(0.24, 0.34)
     for i in range(3):
@@ -27,16 +27,36 @@ def fir(s: Sketch) -> None:
 
 
 @thing("palm", 0.56)
-def palm(s: Sketch) -> None:
+def _palm(s: Sketch) -> None:
     lean = s.dice.between(0.02, 0.2)
-    s.shape([(-0.05, 0), (0.4 * lean - 0.03, 0.4), (lean - 0.025, 0.8), (lean + 0.025, 0.8), (0.4 * lean + 0.04, 0.4), (0.05, 0)], s.paints.wood(), "trunk")
+    s.shape(
+        [
+            (-0.05, 0),
+            (0.4 * lean - 0.03, 0.4),
+            (lean - 0.025, 0.8),
+            (lean + 0.025, 0.8),
+            (0.4 * lean + 0.04, 0.4),
+            (0.05, 0),
+        ],
+        s.paints.wood(),
+        "trunk",
+    )
     leaf = s.paints.leaves()
     for dx, dy in ((-0.36, -0.16), (0.36, -0.16), (-0.33, 0.08), (0.33, 0.08), (-0.12, 0.2), (0.16, 0.2)):
-        s.shape([(lean, 0.76), (lean + 0.5 * dx, 0.86 + 0.6 * dy), (lean + dx, 0.78 + dy), (lean + 0.5 * dx, 0.76 + 0.5 * dy)], leaf, "frond")
+        s.shape(
+            [
+                (lean, 0.76),
+                (lean + 0.5 * dx, 0.86 + 0.6 * dy),
+                (lean + dx, 0.78 + dy),
+                (lean + 0.5 * dx, 0.76 + 0.5 * dy),
+            ],
+            leaf,
+            "frond",
+        )
 
 
 @thing("cactus", 0.34)
-def cactus(s: Sketch) -> None:
+def _cactus(s: Sketch) -> None:
     skin = s.paints.of("foliage", s.paints.any("green", "green", "green", "grey", "purple"), 1.3)
     for side, y in ((-1, s.dice.between(0.3, 0.45)), (1, s.dice.between(0.4, 0.55))):
         s.bar((0, y), (side * 0.28, y), 0.12, skin, "limb")
@@ -46,7 +66,7 @@ def cactus(s: Sketch) -> None:
 
 
 @thing("bush", 0.2)
-def bush(s: Sketch) -> None:
+def _bush(s: Sketch) -> None:
     leaves, berries = s.paints.leaves(), s.paints.plain("red", "pink", "purple", "white", "yellow")
     for x, r in ((-0.45, 0.4), (0.45, 0.42), (0, 0.55)):
         s.dome(x, 0, r, 1.8 * r, leaves)
@@ -56,8 +76,11 @@ def bush(s: Sketch) -> None:
 
 
 @thing("flower", 0.17)
-def flower(s: Sketch) -> None:
-    petal, middle = s.paints.plain("red", "pink", "purple", "white", "yellow", "orange", "blue"), s.paints.plain("yellow", "brown", "orange")
+def _flower(s: Sketch) -> None:
+    petal, middle = (
+        s.paints.plain("red", "pink", "purple", "white", "yellow", "orange", "blue"),
+        s.paints.plain("yellow", "brown", "orange"),
+    )
     leaf = s.paints.of("foliage", s.paints.any("green"), 1.3)
     s.bar((0, 0), (0, 0.7), 0.07, leaf, "stem")
     s.shape([(0, 0.15), (0.3, 0.45), (0.22, 0.2)], leaf, "leaf")
@@ -68,20 +91,20 @@ def flower(s: Sketch) -> None:
 
 
 @thing("rock", 0.13)
-def rock(s: Sketch) -> None:
+def _rock(s: Sketch) -> None:
     a, b = s.dice.between(-0.4, 0.1), s.dice.between(0.3, 0.6)
     s.shape([(-0.9, 0), (-0.7, 0.5), (a, 1), (b, 0.8), (0.85, 0.3), (0.95, 0)], s.paints.stone())
 
 
 @thing("cloud", 0.13, "sky")
-def cloud(s: Sketch) -> None:
+def _cloud(s: Sketch) -> None:
     puff = s.paints.plain("white", "white", "grey", "pink")
     for x, y, r in ((-0.7, 0.3, 0.35), (0.7, 0.32, 0.36), (-0.2, 0.5, 0.5), (0.35, 0.48, 0.42)):
         s.oval(x, y, r, r, puff)
 
 
 @thing("sun", 0.14, "sky")
-def sun(s: Sketch) -> None:
+def _sun(s: Sketch) -> None:
     s.oval(0, 0.5, 0.5, 0.5, s.paints.plain("yellow", "orange", "white", "red"))
 
 
@@ -95,7 +118,7 @@ def head(s: Sketch, x: float, y: float, size: float, skin: Paint) -> None:
 
 
 @thing("person", 0.4)
-def person(s: Sketch) -> None:
+def _person(s: Sketch) -> None:
     skin, shirt, trousers = s.paints.skin(), s.paints.fabric(0.4, 0.4), s.paints.fabric(0.1)
     step, swing = s.dice.between(0.0, 0.1), s.dice.between(0.04, 0.16)
     for side in (-1, 1):
@@ -114,7 +137,7 @@ def _legs(s: Sketch, xs: tuple[float, ...], top: float, width: float, paint: Pai
 
 
 @thing("cow", 0.22)
-def cow(s: Sketch) -> None:
+def _cow(s: Sketch) -> None:
     hide = s.paints.plain("white", "brown", "black", "grey")
     if s.dice.chance(0.6):
         hide = s.paints.patterned(hide, 0.5, "blotchy")
@@ -130,8 +153,11 @@ def cow(s: Sketch) -> None:
 
 
 @thing("horse", 0.28)
-def horse(s: Sketch) -> None:
-    coat, mane = s.paints.plain("brown", "black", "white", "grey", "orange"), s.paints.plain("black", "brown", "yellow", "white")
+def _horse(s: Sketch) -> None:
+    coat, mane = (
+        s.paints.plain("brown", "black", "white", "grey", "orange"),
+        s.paints.plain("black", "brown", "yellow", "white"),
+    )
     _legs(s, (-0.4, -0.28, 0.26, 0.38), 0.42, 0.09, coat)
     s.shape([(-0.48, 0.6), (-0.66, 0.5), (-0.68, 0.15), (-0.58, 0.3)], mane, "tail")
     s.oval(-0.02, 0.5, 0.52, 0.18, coat, "torso")
@@ -141,8 +167,13 @@ def horse(s: Sketch) -> None:
 
 
 @thing("zebra", 0.28)
-def zebra(s: Sketch) -> None:
-    coat = replace(s.paints.plain("white", "white", "yellow", "grey"), texture="striped", scale=s.dice.between(0.45, 0.65), angle=90.0)
+def _zebra(s: Sketch) -> None:
+    coat = replace(
+        s.paints.plain("white", "white", "yellow", "grey"),
+        texture="striped",
+        scale=s.dice.between(0.45, 0.65),
+        angle=90.0,
+    )
     coat = replace(coat, second=s.paints.any("black", "black", "brown", "purple"))
     _legs(s, (-0.4, -0.28, 0.26, 0.38), 0.42, 0.1, replace(coat, angle=0.0))
     s.bar((-0.5, 0.58), (-0.64, 0.22), 0.05, s.paints.plain("black", "brown"), "tail")
@@ -152,7 +183,7 @@ def zebra(s: Sketch) -> None:
 
 
 @thing("giraffe", 0.5)
-def giraffe(s: Sketch) -> None:
+def _giraffe(s: Sketch) -> None:
     coat = replace(s.paints.plain("orange", "yellow", "brown"), texture="honeycombed", scale=s.dice.between(0.4, 0.6))
     coat = replace(coat, second=s.paints.any("white", "yellow"))
     _legs(s, (-0.22, -0.15, 0.14, 0.21), 0.36, 0.05, coat)
@@ -165,7 +196,7 @@ def giraffe(s: Sketch) -> None:
 
 
 @thing("elephant", 0.36)
-def elephant(s: Sketch) -> None:
+def _elephant(s: Sketch) -> None:
     hide = s.paints.of("stone", s.paints.any("grey", "grey", "brown", "blue", "pink"), 1.1)
     _legs(s, (-0.4, -0.2, 0.18, 0.36), 0.4, 0.15, hide)
     s.bar((-0.55, 0.6), (-0.66, 0.3), 0.04, hide, "tail")
@@ -177,7 +208,7 @@ def elephant(s: Sketch) -> None:
 
 
 @thing("fish", 0.13, "sky")
-def fish(s: Sketch) -> None:
+def _fish(s: Sketch) -> None:
     skin = s.paints.patterned(s.paints.plain(), 0.4, s.dice.pick(("scaly", "scaly", "striped")))
     fin = s.paints.plain()
     s.shape([(-0.6, 0.5), (-1.1, 0.95), (-1.0, 0.5), (-1.1, 0.05)], fin, "fin")
@@ -187,7 +218,7 @@ def fish(s: Sketch) -> None:
 
 
 @thing("seaweed", 0.3)
-def seaweed(s: Sketch) -> None:
+def _seaweed(s: Sketch) -> None:
     leaf = s.paints.leaves()
     for x in (-0.2, 0.0, 0.2):
         sway, top = s.dice.between(0.05, 0.12), s.dice.between(0.7, 1.0)
@@ -197,14 +228,20 @@ def seaweed(s: Sketch) -> None:
 
 
 @thing("coral", 0.2)
-def coral(s: Sketch) -> None:
+def _coral(s: Sketch) -> None:
     skin = s.paints.of("stone", s.paints.any("red", "pink", "orange", "purple", "yellow", "white"), 1.3)
-    for start, end in (((0, 0), (0, 1)), ((0, 0.3), (-0.4, 0.75)), ((0, 0.4), (0.4, 0.9)), ((-0.25, 0.55), (-0.5, 0.5)), ((0.2, 0.62), (0.5, 0.55))):
+    for start, end in (
+        ((0, 0), (0, 1)),
+        ((0, 0.3), (-0.4, 0.75)),
+        ((0, 0.4), (0.4, 0.9)),
+        ((-0.25, 0.55), (-0.5, 0.5)),
+        ((0.2, 0.62), (0.5, 0.55)),
+    ):
         s.bar(start, end, 0.17, skin, "branch")
 
 
 @thing("dog", 0.17)
-def dog(s: Sketch) -> None:
+def _dog(s: Sketch) -> None:
     coat, ear = s.paints.plain("brown", "black", "white", "orange", "grey"), s.paints.plain("brown", "black", "orange")
     _legs(s, (-0.45, -0.32, 0.28, 0.42), 0.4, 0.12, coat)
     s.bar((-0.5, 0.55), (-0.78, s.dice.between(0.7, 0.95)), 0.09, coat, "tail")
@@ -216,8 +253,11 @@ def dog(s: Sketch) -> None:
 
 
 @thing("sheep", 0.18)
-def sheep(s: Sketch) -> None:
-    face, wool = s.paints.plain("black", "brown", "grey"), s.paints.of("foliage", s.paints.any("white", "white", "grey", "brown"), 0.88)
+def _sheep(s: Sketch) -> None:
+    face, wool = (
+        s.paints.plain("black", "brown", "grey"),
+        s.paints.of("foliage", s.paints.any("white", "white", "grey", "brown"), 0.88),
+    )
     _legs(s, (-0.35, -0.22, 0.22, 0.35), 0.35, 0.1, face)
     for x, y in ((-0.4, 0.5), (0.35, 0.5), (-0.05, 0.46), (-0.2, 0.68), (0.18, 0.68)):
         s.oval(x, y, 0.32, 0.27, wool, "torso")
@@ -226,7 +266,7 @@ def sheep(s: Sketch) -> None:
 
 
 @thing("bird", 0.12, "sky")
-def bird(s: Sketch) -> None:
+def _bird(s: Sketch) -> None:
     coat = s.paints.plain("white", "grey", "black", "brown", "blue", "red")
     lift = s.dice.between(0.3, 0.5) * s.dice.sign()
     s.shape([(-0.5, 0.5), (-0.9, 0.65), (-0.85, 0.4)], coat, "tail")
@@ -237,7 +277,7 @@ def bird(s: Sketch) -> None:
 
 
 @thing("ball", 0.12)
-def ball(s: Sketch) -> None:
+def _ball(s: Sketch) -> None:
     color = s.paints.plain()
     if s.dice.chance(0.6):
         color = s.paints.patterned(color, 0.5)

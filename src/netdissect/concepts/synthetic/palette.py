@@ -25,8 +25,15 @@ WOODS: tuple[RGB, ...] = ((150, 100, 58), (104, 66, 40), (190, 146, 96), (70, 46
 SKINS: tuple[RGB, ...] = ((244, 208, 180), (224, 172, 136), (176, 122, 86), (112, 74, 52))
 STONES: tuple[RGB, ...] = ((140, 136, 130), (110, 108, 112), (170, 156, 136), (150, 110, 90), (96, 86, 84))
 LEAVES: tuple[RGB, ...] = (
-    (60, 130, 56), (36, 98, 50), (104, 150, 50), (84, 120, 66), (170, 150, 50), (214, 130, 40), (190, 70, 44), (60, 120, 110),
+    (60, 130, 56), (36, 98, 50), (104, 150, 50), (84, 120, 66), (170, 150, 50), (214, 130, 40), (190, 70, 44),
+    (60, 120, 110),
 )  # fmt: skip
+LAWNS: tuple[RGB, ...] = ((90, 150, 60), (120, 160, 60), (60, 120, 56), (150, 150, 60))
+EARTHS: tuple[RGB, ...] = ((130, 90, 60), (96, 70, 50), (170, 120, 80), (110, 100, 84))
+SANDS: tuple[RGB, ...] = ((226, 200, 150), (210, 170, 120), (236, 216, 180), (206, 140, 110), (190, 180, 170))
+SNOWS: tuple[RGB, ...] = ((240, 244, 250), (220, 228, 240), (250, 240, 240))
+PATHS: tuple[RGB, ...] = ((190, 170, 140), (160, 150, 140), (200, 180, 160))
+PAVEMENTS: tuple[RGB, ...] = ((150, 150, 152), (120, 118, 120), (180, 176, 170), (170, 150, 140))
 SKIES: tuple[RGB, ...] = (
     (120, 180, 236), (90, 150, 220), (176, 196, 214), (200, 204, 208), (238, 170, 130), (240, 196, 200),
     (90, 96, 120), (44, 52, 92), (246, 224, 170), (150, 210, 220), (170, 150, 200),
@@ -143,7 +150,9 @@ class Paints:
 
     def glass(self) -> Paint:
         """Return glass with a glare."""
-        color = self.jitter(self.dice.pick(((120, 160, 190), (70, 90, 110), (160, 200, 214), (60, 66, 80), (240, 214, 130))))
+        color = self.jitter(
+            self.dice.pick(((120, 160, 190), (70, 90, 110), (160, 200, 214), (60, 66, 80), (240, 214, 130)))
+        )
         return Paint(color, shade(color, 1.6), "glass", scale=self.dice.between(0.35, 0.6))
 
     def stone(self) -> Paint:
@@ -153,7 +162,9 @@ class Paints:
     def brick(self) -> Paint:
         """Return a brick wall with light or dark mortar."""
         color = self.any("red", "brown", "orange", "grey", "yellow", "white")
-        return Paint(color, self.jitter(self.dice.pick(((206, 200, 190), (90, 80, 76)))), "brick", scale=self.dice.about(0.9))
+        return Paint(
+            color, self.jitter(self.dice.pick(((206, 200, 190), (90, 80, 76)))), "brick", scale=self.dice.about(0.9)
+        )
 
     def plaster(self) -> Paint:
         """Return a plastered wall of any color, mostly a light one."""

@@ -190,5 +190,3 @@ def _check_size(size: int) -> None:
             f"the synthetic world was asked for pictures of {size} pixels. Expected an even size from {SMALLEST} to "
             f"{LARGEST}, so that label maps are exactly half as large."
         )
-
-

@@ -9,7 +9,21 @@ from dataclasses import dataclass, replace
 
 from netdissect.concepts.synthetic.canvas import Canvas, Points, Surface
 from netdissect.concepts.synthetic.dice import Dice
-from netdissect.concepts.synthetic.palette import LEAVES, RGB, SKIES, STONES, Paint, Paints, shade
+from netdissect.concepts.synthetic.palette import (
+    EARTHS,
+    LAWNS,
+    LEAVES,
+    PATHS,
+    PAVEMENTS,
+    RGB,
+    SANDS,
+    SKIES,
+    SNOWS,
+    STONES,
+    Paint,
+    Paints,
+    shade,
+)
 from netdissect.concepts.synthetic.scenes import Scene
 
 BEYOND = 0.05  # how far stuff reaches over the edge of the picture
@@ -32,19 +46,19 @@ class Ground:
 
 
 GROUNDS: dict[str, Ground] = {
-    "lawn": Ground("grass", "turf", (*LEAVES, (120, 160, 60), (90, 140, 70)), 0.82),
-    "mown lawn": Ground("grass", "turf", ((90, 150, 60), (120, 160, 60), (60, 120, 56), (150, 150, 60)), 0.82, textured=0.9, soft=True),
+    "lawn": Ground("grass", "turf", (*LEAVES, *LAWNS), 0.82),
+    "mown lawn": Ground("grass", "turf", LAWNS, 0.82, textured=0.9, soft=True),
     "field": Ground("field", "soil", (), 0.75, textured=0.6, soft=True),
-    "earth": Ground("earth", "soil", ((130, 90, 60), (96, 70, 50), (170, 120, 80), (110, 100, 84)), 0.8),
-    "sand": Ground("sand ground", "sand", ((226, 200, 150), (210, 170, 120), (236, 216, 180), (206, 140, 110), (190, 180, 170)), 0.86),
-    "snow": Ground("snow", "plaster", ((240, 244, 250), (220, 228, 240), (250, 240, 240)), 0.9),
+    "earth": Ground("earth", "soil", EARTHS, 0.8),
+    "sand": Ground("sand ground", "sand", SANDS, 0.86),
+    "snow": Ground("snow", "plaster", SNOWS, 0.9),
     "stones": Ground("stony ground", "stone", STONES, 1.3),
-    "path": Ground("path", "sand", ((190, 170, 140), (160, 150, 140), (200, 180, 160)), 0.86, textured=0.5, soft=True),
-    "pavement": Ground("pavement", "asphalt", ((150, 150, 152), (120, 118, 120), (180, 176, 170), (170, 150, 140)), 0.85, textured=0.5, soft=True),
+    "path": Ground("path", "sand", PATHS, 0.86, textured=0.5, soft=True),
+    "pavement": Ground("pavement", "asphalt", PAVEMENTS, 0.85, textured=0.5, soft=True),
     "boards": Ground("floor", "wood", (), 0.72),
     "tiles": Ground("floor", "ceramic", (), 1.2, textured=0.85),
     "carpet": Ground("floor", "fabric", (), 0.85, textured=0.6),
-}  # fmt: skip
+}
 
 
 class Scenery:
@@ -129,10 +143,9 @@ class Scenery:
         self._fill([(x - 0.03, top), (x + 0.03, top), (x + wide, 1.05), (x - wide, 1.05)], asphalt, "road")
         for near, far in ((0.95, 0.7), (0.55, 0.35), (0.25, 0.12)):
             upper, lower = (top + share * (1.05 - top) for share in (far, near))
-            self._fill(
-                [(x - 0.012 * far, upper), (x + 0.012 * far, upper), (x + 0.03 * near, lower), (x - 0.03 * near, lower)],
-                line, "road",
-            )  # fmt: skip
+            half, wider = 0.012 * far, 0.03 * near
+            dash = [(x - half, upper), (x + half, upper), (x + wider, lower), (x - wider, lower)]
+            self._fill(dash, line, "road")
 
     def _road_across(self, asphalt: Paint, line: Paint) -> None:
         top = self.horizon + self.dice.between(0.12, 0.25)
@@ -141,10 +154,8 @@ class Scenery:
         middle, start = (top + bottom) / 2, self.dice.between(-0.2, 0.0)
         for i in range(5):
             x = start + 0.27 * i
-            self._fill(
-                [(x, middle - 0.012), (x + 0.14, middle - 0.012), (x + 0.14, middle + 0.012), (x, middle + 0.012)],
-                line, "road",
-            )  # fmt: skip
+            above, below = middle - 0.012, middle + 0.012
+            self._fill([(x, above), (x + 0.14, above), (x + 0.14, below), (x, below)], line, "road")
 
     def _room(self) -> Surface:
         self.horizon = self.dice.between(0.56, 0.74)
@@ -193,7 +204,9 @@ class Scenery:
         elif kind == "mountains":
             for _ in range(self.dice.whole(1, 2)):
                 peaks = 2 * self.dice.whole(2, 3) + 1
-                heights = [self.dice.between(0.6, 1) if i % 2 else self.dice.between(0.1, 0.5) for i in range(peaks + 1)]
+                heights = [
+                    self.dice.between(0.6, 1) if i % 2 else self.dice.between(0.1, 0.5) for i in range(peaks + 1)
+                ]
                 self._ridge("mountain range", self.paints.stone(), heights, 0.36)
         elif kind == "woods":
             self._woods()

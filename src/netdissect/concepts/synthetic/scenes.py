@@ -50,12 +50,14 @@ def _scene(layout: Layout, grounds: str, backdrops: str, cast: str, fashion: str
 SCENES: dict[str, Scene] = {
     "park": _scene(
         "land", "lawn 5, path 1, earth 1", "woods 2, hills 1, skyline 2, none 1",
-        "bench 1.3, tree 1.6, street lamp 0.7, dog 0.8, bush 0.8, flower 0.6, person 1, ball 0.3, bicycle 0.5, bird 0.4, bin 0.4, picnic blanket 0.5",
+        "bench 1.3, tree 1.6, street lamp 0.7, dog 0.8, bush 0.8, flower 0.6, person 1, ball 0.3, bicycle "
+        "0.5, bird 0.4, bin 0.4, picnic blanket 0.5",
         "woven honeycombed",
     ),
     "playground": _scene(
         "land", "lawn 3, sand 2, path 1", "woods 2, hills 1, skyline 2, none 1",
-        "swing 0.9, slide 0.9, ball 0.9, goal 0.2, person 1.3, tree 0.6, bench 0.4, fence 0.4, balloon 0.15, bicycle 0.3",
+        "swing 0.9, slide 0.9, ball 0.9, goal 0.2, person 1.3, tree 0.6, bench 0.4, fence 0.4, balloon 0.15, "
+        "bicycle 0.3",
         "dotted checkered",
     ),
     "farm": _scene(
@@ -69,7 +71,8 @@ SCENES: dict[str, Scene] = {
     ),
     "village": _scene(
         "land", "lawn 2, path 2, earth 1, field 1", "hills 2, mountains 1, woods 1, none 1",
-        "house 1.7, tree 0.8, market stall 0.2, fence 0.6, car 0.4, flower 0.4, dog 0.3, windmill 0.3, barn 0.2, person 0.4",
+        "house 1.7, tree 0.8, market stall 0.2, fence 0.6, car 0.4, flower 0.4, dog 0.3, windmill 0.3, barn "
+        "0.2, person 0.4",
         "striped scaly",
     ),
     "garden": _scene(
@@ -82,7 +85,8 @@ SCENES: dict[str, Scene] = {
     ),
     "campsite": _scene(
         "land", "lawn 3, earth 2, sand 1", "woods 3, mountains 2, hills 1",
-        "tent 1.4, campfire 0.9, picnic blanket 0.4, flag 0.2, fir 0.8, tree 0.5, person 0.5, rock 0.3, bicycle 0.3, car 0.2",
+        "tent 1.4, campfire 0.9, picnic blanket 0.4, flag 0.2, fir 0.8, tree 0.5, person 0.5, rock 0.3, "
+        "bicycle 0.3, car 0.2",
     ),
     "mountain": _scene(
         "land", "lawn 2, snow 2, earth 1, stones 2", "mountains 7",
@@ -99,11 +103,13 @@ SCENES: dict[str, Scene] = {
     ),
     "savanna": _scene(
         "land", "lawn 2, earth 2, sand 2, field 1", "hills 2, mountains 1, none 2, woods 1",
-        "zebra 1.2, giraffe 0.9, elephant 0.7, palm 0.4, tree 0.5, bush 0.5, rock 0.3, sun 0.4, horse 0.2, bird 0.2",
+        "zebra 1.2, giraffe 0.9, elephant 0.7, palm 0.4, tree 0.5, bush 0.5, rock 0.3, sun 0.4, horse 0.2, "
+        "bird 0.2",
     ),
     "zoo": _scene(
         "land", "path 3, pavement 3, lawn 1", "woods 3, skyline 1, none 1",
-        "fence 1.1, elephant 0.7, zebra 0.6, giraffe 0.5, person 0.9, bench 0.5, bird 0.3, sign 0.4, aquarium 0.2, balloon 0.2, bin 0.3",
+        "fence 1.1, elephant 0.7, zebra 0.6, giraffe 0.5, person 0.9, bench 0.5, bird 0.3, sign 0.4, aquarium "
+        "0.2, balloon 0.2, bin 0.3",
         "honeycombed gridded",
     ),
     "market": _scene(
@@ -126,16 +132,19 @@ SCENES: dict[str, Scene] = {
     ),
     "beach": _scene(
         "shore", "sand 6, stones 1", "none 3, hills 1, mountains 1",
-        "parasol 1.4, palm 0.8, picnic blanket 0.3, flag 0.3, market stall 0.2, person 1.1, ball 0.7, sailboat 0.8, sun 0.4, bird 0.4, dog 0.2",
+        "parasol 1.4, palm 0.8, picnic blanket 0.3, flag 0.3, market stall 0.2, person 1.1, ball 0.7, "
+        "sailboat 0.8, sun 0.4, bird 0.4, dog 0.2",
     ),
     "harbor": _scene(
         "shore", "pavement 4, stones 2, lawn 1", "none 2, skyline 1, hills 1",
-        "ship 1.2, sailboat 1, lighthouse 0.8, house 0.4, flag 0.4, person 0.4, bird 0.6, truck 0.3, street lamp 0.2",
+        "ship 1.2, sailboat 1, lighthouse 0.8, house 0.4, flag 0.4, person 0.4, bird 0.6, truck 0.3, street "
+        "lamp 0.2",
         "scaly woven",
     ),
     "street": _scene(
         "road", "pavement 4, lawn 1", "skyline 2, none 2",
-        "tower block 1.7, car 1.1, bus 0.6, traffic light 0.7, street lamp 0.6, person 0.7, bicycle 0.4, tree 0.3, sign 0.2",
+        "tower block 1.7, car 1.1, bus 0.6, traffic light 0.7, street lamp 0.6, person 0.7, bicycle 0.4, tree "
+        "0.3, sign 0.2",
         "gridded honeycombed",
     ),
     "race track": _scene(
@@ -154,42 +163,50 @@ SCENES: dict[str, Scene] = {
     ),
     "bedroom": _scene(
         "room", "boards 3, carpet 3", "",
-        "bed 1, chest of drawers 0.6, curtain 0.6, floor lamp 0.4, rug 0.6, picture frame 0.6, window 0.5, cabinet 0.4, mirror 0.2, armchair 0.2",
+        "bed 1, chest of drawers 0.6, curtain 0.6, floor lamp 0.4, rug 0.6, picture frame 0.6, window 0.5, "
+        "cabinet 0.4, mirror 0.2, armchair 0.2",
         "dotted wavy",
     ),
     "living room": _scene(
         "room", "boards 3, carpet 3", "",
-        "sofa 1, television 0.4, armchair 0.6, floor lamp 0.6, rug 0.7, picture frame 0.8, curtain 0.5, potted plant 0.5, aquarium 0.35, bookcase 0.2, table 0.2, window 0.3",
+        "sofa 1, television 0.4, armchair 0.6, floor lamp 0.6, rug 0.7, picture frame 0.8, curtain 0.5, "
+        "potted plant 0.5, aquarium 0.35, bookcase 0.2, table 0.2, window 0.3",
         "zigzagged woven",
     ),
     "kitchen": _scene(
         "room", "tiles 4, boards 1", "",
-        "stove 0.8, refrigerator 0.7, sink 0.5, cabinet 0.5, table 0.5, wall shelf 0.8, chair 0.4, window 0.4, clock 0.4, bin 0.3, towel 0.2",
+        "stove 0.8, refrigerator 0.7, sink 0.5, cabinet 0.5, table 0.5, wall shelf 0.8, chair 0.4, window "
+        "0.4, clock 0.4, bin 0.3, towel 0.2",
         "checkered gridded",
     ),
     "dining room": _scene(
         "room", "boards 3, carpet 1, tiles 1", "",
-        "table 1, chair 1.8, ceiling lamp 0.9, picture frame 0.5, curtain 0.4, potted plant 0.3, cabinet 0.3, rug 0.3, window 0.3, clock 0.2",
+        "table 1, chair 1.8, ceiling lamp 0.9, picture frame 0.5, curtain 0.4, potted plant 0.3, cabinet 0.3, "
+        "rug 0.3, window 0.3, clock 0.2",
         "striped crossed",
     ),
     "bathroom": _scene(
         "room", "tiles 5, boards 1", "",
-        "bathtub 0.8, toilet 0.7, sink 0.7, mirror 0.8, towel 0.9, window 0.2, wall shelf 0.2, potted plant 0.2, rug 0.2",
+        "bathtub 0.8, toilet 0.7, sink 0.7, mirror 0.8, towel 0.9, window 0.2, wall shelf 0.2, potted plant "
+        "0.2, rug 0.2",
         "scaly gridded honeycombed",
     ),
     "office": _scene(
         "room", "carpet 3, boards 2", "",
-        "desk 1.1, chair 0.7, aquarium 0.25, bookcase 0.5, ceiling lamp 0.4, window 0.5, potted plant 0.5, clock 0.4, bin 0.5, picture frame 0.2, cabinet 0.2",
+        "desk 1.1, chair 0.7, aquarium 0.25, bookcase 0.5, ceiling lamp 0.4, window 0.5, potted plant 0.5, "
+        "clock 0.4, bin 0.5, picture frame 0.2, cabinet 0.2",
         "woven striped",
     ),
     "classroom": _scene(
         "room", "boards 3, tiles 1, carpet 1", "",
-        "blackboard 1, desk 0.7, table 0.5, chair 1.4, clock 0.6, person 0.5, window 0.4, ceiling lamp 0.4, bookcase 0.2, wall shelf 0.2",
+        "blackboard 1, desk 0.7, table 0.5, chair 1.4, clock 0.6, person 0.5, window 0.4, ceiling lamp 0.4, "
+        "bookcase 0.2, wall shelf 0.2",
         "zigzagged dotted",
     ),
     "library": _scene(
         "room", "boards 2, carpet 3", "",
-        "bookcase 2, armchair 0.6, table 0.4, desk 0.2, floor lamp 0.4, ceiling lamp 0.3, rug 0.3, person 0.3, window 0.2, potted plant 0.2",
+        "bookcase 2, armchair 0.6, table 0.4, desk 0.2, floor lamp 0.4, ceiling lamp 0.3, rug 0.3, person "
+        "0.3, window 0.2, potted plant 0.2",
         "blotchy crossed",
     ),
 }  # fmt: skip

@@ -66,7 +66,9 @@ class Thing:
 THINGS: dict[str, Thing] = {}
 
 
-def thing(name: str, height: float, habit: Habit = "ground") -> Callable[[Callable[["Sketch"], None]], Callable[["Sketch"], None]]:
+def thing(
+    name: str, height: float, habit: Habit = "ground"
+) -> Callable[[Callable[["Sketch"], None]], Callable[["Sketch"], None]]:
     """Register a function that draws a kind of object."""
 
     def register(draw: Callable[["Sketch"], None]) -> Callable[["Sketch"], None]:
@@ -103,7 +105,7 @@ class Sketch:
         at = self.frame.at
         self.canvas.polygon([at(u, v) for u, v in points], Surface(paint, self.name, part))
 
-    def box(self, left: float, bottom: float, right: float, top: float, paint: Paint, part: str | None = None) -> None:  # noqa: PLR0913
+    def box(self, left: float, bottom: float, right: float, top: float, paint: Paint, part: str | None = None) -> None:
         """Paint a rectangle."""
         self.shape([(left, bottom), (right, bottom), (right, top), (left, top)], paint, part)
 
@@ -115,7 +117,9 @@ class Sketch:
         """Paint the upper half of an ellipse that stands on y; a negative `ry` the lower half."""
         self.shape([(x + rx * cos, y + ry * sin) for cos, sin in _CIRCLE[:13]], paint, part)
 
-    def bar(self, start: tuple[float, float], end: tuple[float, float], width: float, paint: Paint, part: str | None = None) -> None:
+    def bar(
+        self, start: tuple[float, float], end: tuple[float, float], width: float, paint: Paint, part: str | None = None
+    ) -> None:
         """Paint a straight bar between two points."""
         (x0, y0), (x1, y1) = start, end
         length = math.hypot(x1 - x0, y1 - y0) or 1.0

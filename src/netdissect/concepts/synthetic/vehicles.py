@@ -12,7 +12,7 @@ def wheels(s: Sketch, *spots: tuple[float, float]) -> None:
 
 
 @thing("car", 0.2)
-def car(s: Sketch) -> None:
+def _car(s: Sketch) -> None:
     if s.dice.chance(0.25):
         _car_from_ahead(s)
         return
@@ -40,7 +40,7 @@ def _car_from_ahead(s: Sketch) -> None:
 
 
 @thing("bus", 0.32)
-def bus(s: Sketch) -> None:
+def _bus(s: Sketch) -> None:
     body, glass, half = s.paints.lacquer(), s.paints.glass(), s.dice.between(0.95, 1.25)
     s.box(-half, 0.14, half, 1, body)
     s.box(-half, 0.3, half, 0.42, s.paints.lacquer())
@@ -54,7 +54,7 @@ def bus(s: Sketch) -> None:
 
 
 @thing("truck", 0.3)
-def truck(s: Sketch) -> None:
+def _truck(s: Sketch) -> None:
     cab, back = s.paints.lacquer(), s.dice.between(-1.3, -1.0)
     load = s.paints.lacquer()
     if s.dice.chance(0.35):
@@ -68,7 +68,7 @@ def truck(s: Sketch) -> None:
 
 
 @thing("tractor", 0.27)
-def tractor(s: Sketch) -> None:
+def _tractor(s: Sketch) -> None:
     body = s.paints.lacquer()
     s.bar((0.45, 0.7), (0.45, 1.0), 0.07, s.paints.metal("black", "grey"), "pipe")
     s.box(-0.1, 0.3, 0.8, 0.7, body)
@@ -78,7 +78,7 @@ def tractor(s: Sketch) -> None:
 
 
 @thing("bicycle", 0.19)
-def bicycle(s: Sketch) -> None:
+def _bicycle(s: Sketch) -> None:
     frame, tire = s.paints.metal(), s.paints.plain("black", "brown", "grey")
     inner = s.paints.plain("white", "grey", "yellow")
     for x in (-0.55, 0.55):
@@ -94,7 +94,7 @@ def bicycle(s: Sketch) -> None:
 
 
 @thing("sailboat", 0.42, "water")
-def sailboat(s: Sketch) -> None:
+def _sailboat(s: Sketch) -> None:
     sail, second = s.paints.fabric(0.5), s.paints.fabric(0.2)
     s.bar((0, 0.15), (0, 1), 0.04, s.paints.wood(upright=True), "mast")
     s.shape([(0.05, 0.28), (0.05, 0.97), (0.5, 0.28)], sail, "sail")
@@ -103,7 +103,7 @@ def sailboat(s: Sketch) -> None:
 
 
 @thing("ship", 0.3, "water")
-def ship(s: Sketch) -> None:
+def _ship(s: Sketch) -> None:
     deck = s.paints.metal("white", "grey", "yellow", "blue")
     for x in (-0.35, 0.05):
         s.shape([(x, 0.7), (x + 0.03, 1), (x + 0.25, 1), (x + 0.22, 0.7)], s.paints.lacquer(), "funnel")
@@ -114,7 +114,7 @@ def ship(s: Sketch) -> None:
 
 
 @thing("airplane", 0.22, "sky")
-def airplane(s: Sketch) -> None:
+def _airplane(s: Sketch) -> None:
     body, wing = s.paints.metal("white", "grey", "blue", "red", "yellow"), s.paints.lacquer()
     s.shape([(-1.0, 0.5), (-1.22, 1), (-0.95, 1), (-0.65, 0.55)], wing, "tail fin")
     s.shape([(-1.15, 0.5), (-0.9, 0.3), (0.75, 0.26), (1.1, 0.38), (1.15, 0.48), (0.9, 0.62), (-0.9, 0.6)], body)
@@ -125,11 +125,14 @@ def airplane(s: Sketch) -> None:
 
 
 @thing("train", 0.28)
-def train(s: Sketch) -> None:
+def _train(s: Sketch) -> None:
     body, band, glass = s.paints.lacquer(), s.paints.lacquer(), s.paints.glass()
     for car_x in (-1.85, 0.0):
         nose = 0.35 if car_x == 0.0 else 0.0
-        s.shape([(car_x, 0.16), (car_x, 1), (car_x + 1.55, 1), (car_x + 1.75 + nose, 0.5), (car_x + 1.75 + nose, 0.16)], body)
+        s.shape(
+            [(car_x, 0.16), (car_x, 1), (car_x + 1.55, 1), (car_x + 1.75 + nose, 0.5), (car_x + 1.75 + nose, 0.16)],
+            body,
+        )
         s.box(car_x, 0.3, car_x + 1.7, 0.4, band)
         for i in range(4):
             s.box(car_x + 0.1 + i * 0.38, 0.54, car_x + 0.38 + i * 0.38, 0.84, glass, "pane")
@@ -137,9 +140,23 @@ def train(s: Sketch) -> None:
 
 
 @thing("balloon", 0.34, "sky")
-def balloon(s: Sketch) -> None:
+def _balloon(s: Sketch) -> None:
     skin = s.paints.fabric(0.75, 0.7)
     for x in (-0.09, 0.09):
         s.bar((x, 0.12), (2.2 * x, 0.4), 0.02, s.paints.plain("brown", "black"))
-    s.shape([(-0.12, 0.3), (0.12, 0.3), (0.3, 0.5), (0.36, 0.7), (0.26, 0.91), (0, 1), (-0.26, 0.91), (-0.36, 0.7), (-0.3, 0.5)], skin, "envelope")
+    s.shape(
+        [
+            (-0.12, 0.3),
+            (0.12, 0.3),
+            (0.3, 0.5),
+            (0.36, 0.7),
+            (0.26, 0.91),
+            (0, 1),
+            (-0.26, 0.91),
+            (-0.36, 0.7),
+            (-0.3, 0.5),
+        ],
+        skin,
+        "envelope",
+    )
     s.box(-0.11, 0, 0.11, 0.15, s.paints.wood(), "basket")

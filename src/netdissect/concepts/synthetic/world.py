@@ -1,6 +1,6 @@
 """Pictures by number: the same number, seed and size give the same picture and labels.
 
-    index, seed, size -> draw -> Picture (pixels, scene, label maps)
+index, seed, size -> draw -> Picture (pixels, scene, label maps)
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWA
 def _light(picture: Bytes, dice: Dice) -> Bytes:
     """Shine a light from somewhere, tint it, and add the noise of a camera."""
     size = len(picture)
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    axis = np.arange(size, dtype=np.float32) * np.float32(2 / (size - 1)) - 1
     gain = dice.between(0.8, 1.15) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
     tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
     lit = picture * (gain[:, :, None] * tint)
@@ -68,4 +68,5 @@ def _grain() -> npt.NDArray[np.float32]:
     """Return noise of mean 0 and variance 1, float32 (512, 512, 3); each channel is a sum of three uniform numbers."""
     rng = np.random.default_rng(1)
     parts = rng.integers(0, 256, (3, 512, 512, 3)).sum(axis=0) / 256 - 1.5
-    return (2 * parts).astype(np.float32)
+    grain: npt.NDArray[np.float32] = (2 * parts).astype(np.float32)
+    return grain
