@@ -10,11 +10,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netdissect import experiments as experiments
     from netdissect.concepts import ConceptData as ConceptData
     from netdissect.concepts.build import build_dataset as build_dataset
     from netdissect.concepts.inspect import inspect_dataset as inspect_dataset
     from netdissect.concepts.sheet import contact_sheet as contact_sheet
     from netdissect.concepts.sources import parse_source as parse_source
+    from netdissect.concepts.synthetic import write_synthetic as write_synthetic
     from netdissect.config import PROTOCOLS as PROTOCOLS
     from netdissect.config import DissectConfig as DissectConfig
     from netdissect.config import Execution as Execution
@@ -66,6 +68,7 @@ _HOME = {
     "save": "netdissect.result:save_result",
     "tables": "netdissect.show",
     "write_published": "netdissect.result",
+    "write_synthetic": "netdissect.concepts.synthetic",
 }
 
 __all__ = list(_HOME)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli import concepts, networks, results, run
+from netdissect.cli import concepts, demo, networks, results, run
 from netdissect.cli.console import console
 from netdissect.errors import NetdissectError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
+app.command("demo")(demo.demo)
 app.command("layers")(networks.layers)
 app.command("run")(run.run)
 app.command("show")(results.show)

@@ -1,0 +1,77 @@
+"""`netdissect demo`: the whole method in a few minutes, and a table that a newcomer understands."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import netdissect
+from netdissect.cli.console import console
+from netdissect.cli.progress import progress_bars
+
+if TYPE_CHECKING:
+    from netdissect.experiments import Demo
+    from netdissect.score import Count
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that the demo makes.")] = Path("demo"),
+    fast: Annotated[bool, typer.Option("--fast", help="A smaller world and network: half a minute.")] = False,
+) -> None:
+    """Draw a world, train a network on it, dissect it, and compare with random weights and a random rotation."""
+    config = netdissect.experiments.FAST_DEMO if fast else netdissect.experiments.FULL_DEMO
+    with progress_bars() as progress:
+        made = netdissect.experiments.demo(out, config, progress=progress)
+        page = netdissect.report(made.units, out / "report", progress=progress)
+    _tell(made, page)
+
+
+def _tell(made: "Demo", page: Path) -> None:
+    screen = console()
+    trained, data = made.trained, made.units.info.data
+    screen.print(
+        f"\nA small network learned to tell {len(netdissect.concepts.synthetic.SCENE_NAMES)} scenes apart "
+        f"({trained.accuracy:.0%} of new pictures right). Nobody told it about objects, parts, textures or colors. "
+        f"Its units were compared with every concept that is drawn in {data.images:,} other pictures."
+    )
+    for quantile in made.units.info.config.protocol.quantiles:
+        screen.print(_table(made, quantile))
+    screen.print(_best_units(made))
+    screen.print(
+        "A rotation keeps all that the layer can tell, and mixes its units: what it costs is what single units had of "
+        "their own. Random weights show what chance gives."
+    )
+    stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in made.seconds.items())
+    screen.print(f"Time: {stages}.")
+    screen.print(f"The report is {escape(str(page))}", soft_wrap=True)
+
+
+def _table(made: "Demo", quantile: float) -> Table:
+    categories = made.units.info.data.categories
+    table = Table(
+        title=f"Concepts that units detect (unique detectors), masks of the highest {quantile:.1%} of activations",
+        title_justify="left",
+    )
+    table.add_column("layer")
+    for name in ("units", "that detect", "concepts", *categories):
+        table.add_column(name, justify="right")
+    runs = [("trained", made.units), ("random weights", made.random)]
+    for label, result in runs:
+        for entry in result.detectors():
+            if entry.quantile == quantile:
+                name = "conv5, units rotated" if entry.layer == made.rotated else f"{entry.layer}, {label}"
+                table.add_row(name, *_cells(entry.count, categories))
+        table.add_section()
+    return table
+
+
+def _cells(count: "Count", categories: tuple[str, ...]) -> list[str]:
+    numbers = (count.units, count.detectors["total"], count.unique["total"])
+    return [str(number) for number in (*numbers, *(count.unique[category] for category in categories))]
+
+
+def _best_units(made: "Demo") -> Table:
+    last = list(made.units.layers)[-2]
+    return netdissect.tables.units(made.units, last, 8)
