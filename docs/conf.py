@@ -1,6 +1,9 @@
 """How the documentation is built."""
 
+import subprocess
+import sys
 from importlib.metadata import version as installed
+from pathlib import Path
 
 project = "netdissect"
 author = "The netdissect developers"
@@ -32,3 +35,8 @@ napoleon_use_ivar = True
 suppress_warnings = ["ref.python"]
 doctest_test_doctest_blocks = "default"
 doctest_global_setup = "import numpy as np"
+
+# The reference of the command line is what the commands themselves say.
+_reference = Path(__file__).with_name("cli.md")
+_options = ["netdissect.cli.app", "utils", "docs", "--name", "netdissect", "--title", "Command line"]
+subprocess.run([sys.executable, "-m", "typer", *_options, "--output", str(_reference)], check=True, capture_output=True)

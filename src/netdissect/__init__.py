@@ -56,7 +56,6 @@ _HOME = {
     "build_dataset": "netdissect.concepts.build",
     "contact_sheet": "netdissect.concepts.sheet",
     "count_detectors": "netdissect.score",
-    "dissect": "netdissect.dissect",
     "inspect_dataset": "netdissect.concepts.inspect",
     "list_layers": "netdissect.models",
     "load": "netdissect.result:load_result",
@@ -71,10 +70,14 @@ _HOME = {
     "write_synthetic": "netdissect.concepts.synthetic",
 }
 
-__all__ = list(_HOME)
+_ROOMS = ("concepts", "models", "sweep", "score", "result", "dissect", "experiments", "show")
+
+__all__ = [*_HOME, "dissect"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"netdissect.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'netdissect' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")
@@ -84,4 +87,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*_HOME, *_ROOMS, "__version__"])

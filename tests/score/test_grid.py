@@ -1,5 +1,7 @@
 """Where cells lie on the label map, and what stands between them."""
 
+from fractions import Fraction
+
 import numpy as np
 import oracle
 import pytest
@@ -107,6 +109,36 @@ def test_lite_is_pillow_to_the_last_bit_where_it_shrinks(cells: tuple[int, int])
     expected = np.asarray(Image.fromarray(maps).resize((20, 17), Image.Resampling.BILINEAR))
     found = grid(Size(*cells), Size(17, 20), Size(34, 40), None, "half-pixel-pillow").upsample(maps)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["half-pixel", "field"])
+@pytest.mark.parametrize("pixels", [6, 7, 12, 56])
+def test_places_that_float64_can_hold_are_held_exactly(kind: str, pixels: int) -> None:
+    # Else a value midway between two float32 is rounded by noise, and a count hangs on it.
+    anchor: Anchor = "half-pixel" if kind == "half-pixel" else "receptive-field"
+    for cells in range(2, 24):
+        source, field = 3 * pixels, oracle.Field(-7, 12, 5)
+        columns = grid(
+            Size(1, cells), Size(1, pixels), Size(1, source), Field(Span(0, 1, 1), Span(*field)), anchor
+        ).columns
+        first, step = oracle.anchors(cells, pixels, source, field, kind)
+        lower = np.repeat(np.arange(cells), np.diff(columns.start))
+        for pixel in range(pixels):
+            place = min(max((pixel - first) / step, Fraction(0)), Fraction(cells - 1))
+            if float(place) == place:
+                assert Fraction(columns.far[pixel]) + int(lower[pixel]) == place, (cells, pixel)
+            assert columns.near[pixel] + columns.far[pixel] == 1
+
+
+@pytest.mark.parametrize("pixels", [5, 7, 12])
+def test_lite_gives_no_weight_where_pillow_gives_none(pixels: int) -> None:
+    # Above a threshold of 0, a weight of 1e-17 is as good as any other.
+    for cells in range(2, 30):
+        ones = np.eye(cells, dtype=np.float32)[:, None, :]
+        found = grid(Size(1, cells), Size(1, pixels), Size(2, 2 * pixels), None, "half-pixel-pillow").upsample(ones)
+        for one, row in zip(ones, found, strict=True):
+            expected = np.asarray(Image.fromarray(one).resize((pixels, 1), Image.Resampling.BILINEAR))
+            np.testing.assert_array_equal(row > 0, expected > 0, err_msg=str(cells))
 
 
 @pytest.mark.parametrize("anchor", sorted(ORACLE_KIND))

@@ -3,6 +3,7 @@
 import functools
 import operator
 import re
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -42,6 +43,19 @@ def top_values(values: tiny.Floats, keep: int, total: int, cuts: list[int]) -> T
     for piece in np.split(values, sorted(cuts), axis=1):
         kept.update(np.ascontiguousarray(piece)[None])
     return kept
+
+
+def test_values_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
+    values = values_of(4, 3, 5000, "rising")
+    keep = needed([0.02], 5000, "exact")
+    spilled = TopValues(3, keep, 5000, tmp_path / "top")
+    for piece in np.split(values, [1700, 3000], axis=1):
+        spilled.update(np.ascontiguousarray(piece)[None])
+    assert (tmp_path / "top").stat().st_size >= 4 * 3 * keep
+    assert spilled.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
+    again = TopValues(3, keep, 5000, tmp_path / "again")
+    again.restore({name: array.copy() for name, array in spilled.state().items()})
+    assert again.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
 
 
 def needed(fractions: list[float], total: int, rule: Threshold) -> int:

@@ -64,7 +64,7 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True)
     notes = logging.getLogger("netdissect")
     notes.setLevel(logging.INFO)
-    notes.addHandler(_Notes(errors))
+    notes.handlers[:] = [_Notes(errors)]
     warnings.showwarning = lambda message, *_args, **_kwargs: errors.print(f"[yellow]note:[/] {escape(str(message))}")
     try:
         app()

@@ -51,7 +51,7 @@ def forward(source: Source, done: int = 0) -> Iterator[Activations]:
         If the device does not exist here.
     """
     network, data, config = source.network, source.data, source.config
-    device = _device(config.device)
+    device = torch_device(config.device)
     preprocessing = network.preprocessing
     # Pixels of all channels side by side: convolutions run up to twice as fast that way on a CPU.
     network.module.to(device).to(memory_format=torch.channels_last)
@@ -89,7 +89,14 @@ def _check_finite(layer: str, maps: Tensor, start: int, data: ConceptData) -> No
     )
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """Return a device that works here.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

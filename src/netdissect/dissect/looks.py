@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from netdissect.concepts import Labels, Size
 from netdissect.config import Progress
 from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, above, below
 from netdissect.dissect.folder import WorkFolder
-from netdissect.dissect.forward import Activations, Source, forward, stored
+from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
 from netdissect.score import ImageLabels, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
@@ -100,7 +99,7 @@ class Looks:
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name
         if self.plan.tensor:
-            return DeviceCollector(plan, torch.device(self.source.config.device))
+            return DeviceCollector(plan, torch_device(self.source.config.device))
         store = None
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense

@@ -122,10 +122,11 @@ class Plan:
     def __str__(self) -> str:
         images = self.layers[0].images if self.layers else 0
         units = sum(layer.layer.units for layer in self.layers)
-        passes = "one pass" if self.passes == 1 else f"{self.passes} passes"
+        passes = "one forward pass" if self.passes == 1 else f"{self.passes} forward passes"
+        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         return (
-            f"{passes} over {images:,} images for {units:,} units of {len(self.layers)} layers; about "
-            f"{_size(self.memory_bytes)} in memory and {_size(self.disk_bytes)} on disk ({self.store} store) meanwhile"
+            f"{passes} over {images:,} images for {units:,} units of {layers}; meanwhile about "
+            f"{_size(self.memory_bytes)} in memory, and on disk {_size(self.disk_bytes)} (store: {self.store})"
         )
 
     @property

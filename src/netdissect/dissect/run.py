@@ -21,7 +21,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.collect import AnyCollector
 from netdissect.dissect.folder import WorkFolder, refuse_other
-from netdissect.dissect.forward import Source
+from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import data_info, environment, identity, identity_of_run, layer_info, network_info
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import make_plan
@@ -71,6 +71,7 @@ def dissect(
         Of the kind that `netdissect.errors` names.
     """
     config = _with_layers(config, layers)
+    torch_device(config.device)
     if not isinstance(concepts, ConceptData):
         concepts = ConceptData.open(
             concepts, categories=config.categories, split=config.split, limit=config.limit, seed=config.seed

@@ -420,3 +420,11 @@ def _aquarium(s: Sketch) -> None:
     s.box(-0.62, 0.34, 0.62, 0.42, wood, "board")
     s.box(-0.6, 0.42, 0.6, 1, s.paints.of("water", s.paints.any("blue", "green"), 1.3, 0.5), "tank")
     s.put("fish", s.dice.between(-0.1, 0.1), 0.46)
+
+
+@thing("sample board", 0.34, "wall")
+def _sample_board(s: Sketch) -> None:
+    half = s.dice.between(0.38, 0.55)
+    s.bar((-half, 1), (half, 1), 0.06, s.paints.metal("black", "grey", "yellow"), "rod")
+    base = s.dice.pick((s.paints.ceramic, s.paints.plaster))() if s.dice.chance(0.5) else s.paints.fabric(0)
+    s.box(-half, 0, half, 0.98, s.paints.patterned(base, 0.8))

@@ -207,7 +207,7 @@ def _elephant(s: Sketch) -> None:
     s.oval(0.42, 0.72, 0.16, 0.24, hide.times(0.8), "ear")
 
 
-@thing("fish", 0.13, "sky")
+@thing("fish", 0.13, "water")
 def _fish(s: Sketch) -> None:
     skin = s.paints.patterned(s.paints.plain(), 0.4, s.dice.pick(("scaly", "scaly", "striped")))
     fin = s.paints.plain()

@@ -1,5 +1,6 @@
 """Colors by family, and the paints that surfaces are made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from netdissect.concepts.synthetic.dice import Dice
@@ -98,10 +99,13 @@ class Paints:
     ----------
     dice
         Where chance comes from.
+    fashion
+        Textures that are in fashion here: three patterns in four are one of these.
     """
 
-    def __init__(self, dice: Dice) -> None:
+    def __init__(self, dice: Dice, fashion: Sequence[str] = ()) -> None:
         self.dice = dice
+        self.fashion = fashion
 
     def jitter(self, color: RGB, spread: int = 14) -> RGB:
         """Return a color near this one."""
@@ -187,10 +191,11 @@ class Paints:
 
     def patterned(self, base: Paint, scale: float = 1.0, texture: str | None = None) -> Paint:
         """Return the paint with a texture in a second, contrasting color."""
+        worn = self.fashion if self.fashion and self.dice.chance(0.75) else tuple(TEXTURES)
         return replace(
             base,
             second=self.contrast(base.color),
-            texture=texture or self.dice.pick(tuple(TEXTURES)),
+            texture=texture or self.dice.pick(worn),
             scale=self.dice.about(scale, 0.3),
             angle=self.dice.between(-20, 20) + (90 if self.dice.chance(0.5) else 0),
         )

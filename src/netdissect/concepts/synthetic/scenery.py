@@ -87,7 +87,7 @@ class Scenery:
         self.canvas = canvas
         self.dice = dice
         self.scene = scene
-        self.paints = Paints(dice)
+        self.paints = Paints(dice, scene.fashion)
         layout: dict[str, Callable[[], Surface]] = {
             "land": self._land, "shore": self._shore, "deep": self._deep, "road": self._road, "room": self._room
         }  # fmt: skip
@@ -124,6 +124,7 @@ class Scenery:
         self.horizon = self.dice.between(0.55, 0.8)
         water = self.paints.of("water", self.paints.any("blue", "blue", "green", "purple", "grey"), 1.15, 1.6)
         self._band(-BEYOND, self.horizon + 0.02, water, "water body")
+        self.water = (0.1, self.horizon)
         self._backdrop()
         return self._floor(self.horizon)
 
@@ -175,10 +176,8 @@ class Scenery:
         return wall
 
     def _dress(self, paint: Paint, *, soft: bool) -> Paint:
-        """Put on a texture, mostly one that is in fashion here; a soft one is a shade of the same color."""
-        fashion = self.scene.fashion
-        texture = self.dice.pick(fashion) if fashion and self.dice.chance(0.75) else None
-        dressed = self.paints.patterned(paint, 1.0, texture)
+        """Put on a texture; a soft one is only a shade of the same color."""
+        dressed = self.paints.patterned(paint, 1.0)
         return replace(dressed, second=shade(dressed.color, 0.68)) if soft else dressed
 
     def _sky(self) -> None:

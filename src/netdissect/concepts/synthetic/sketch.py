@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 from netdissect.concepts.synthetic.canvas import Canvas, Points, Surface
-from netdissect.concepts.synthetic.dice import Dice
 from netdissect.concepts.synthetic.palette import Paint, Paints
 
 Habit = Literal["ground", "wall", "sky", "water", "flat"]
@@ -85,18 +84,18 @@ class Sketch:
     ----------
     canvas
         Where they go.
-    dice
-        Where chance comes from.
+    paints
+        Where colors, patterns and chance come from.
     frame
         The thing's own coordinates.
     name
         The object that the shapes belong to.
     """
 
-    def __init__(self, canvas: Canvas, dice: Dice, frame: Frame, name: str | None) -> None:
+    def __init__(self, canvas: Canvas, paints: Paints, frame: Frame, name: str) -> None:
         self.canvas = canvas
-        self.dice = dice
-        self.paints = Paints(dice)
+        self.paints = paints
+        self.dice = paints.dice
         self.frame = frame
         self.name = name
 
@@ -129,9 +128,5 @@ class Sketch:
     def put(self, name: str, x: float, y: float) -> None:
         """Draw another thing with its base at (x, y), as tall beside this one as it is by nature."""
         other = THINGS[name]
-        frame = self.frame.inner(x, y, other.height / THINGS[self.name].height if self.name else other.height)
-        other.draw(Sketch(self.canvas, self.dice, frame, name))
-
-    def within(self, x: float, y: float, scale: float) -> "Sketch":
-        """Return a sketch of the same thing in a smaller frame with its base at (x, y)."""
-        return Sketch(self.canvas, self.dice, self.frame.inner(x, y, scale), self.name)
+        frame = self.frame.inner(x, y, other.height / THINGS[self.name].height)
+        other.draw(Sketch(self.canvas, self.paints, frame, name))

@@ -60,7 +60,7 @@ class Stage:
         self.indoors = scene.layout == "room"
         self.airy = scene.layout in ("land", "shore", "road")
         self.scenery = Scenery(canvas, dice, scene)
-        self.zoom = dice.between(0.9, 1.4)
+        self.zoom = dice.between(1.0, 1.6)
         self.placed: list[Placed] = []
         for name in self._cast(scene):
             self._place(THINGS[name])
@@ -111,7 +111,7 @@ class Stage:
         aloft = thing.habit == "sky" and not self.indoors
         tilt = dice.between(-14, 14) if aloft else dice.between(-2.5, 2.5)
         frame = Frame.standing(placed.x, placed.base, height, flip=dice.chance(0.5), tilt=tilt)
-        thing.draw(Sketch(self.canvas, dice, frame, thing.name))
+        thing.draw(Sketch(self.canvas, self.scenery.paints, frame, thing.name))
 
     def _shadow(self, placed: Placed, height: float) -> None:
         """Darken the ground under a thing; the shadow is ground, and labeled so."""
