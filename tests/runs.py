@@ -14,7 +14,9 @@ from netdissect.models import Network
 from netdissect.result import LayerResult, Result
 
 
-def hooked(network: Network, root: Path, images: tuple[str, ...], names: list[str], size: int) -> dict[str, tiny.Floats]:
+def hooked(
+    network: Network, root: Path, images: tuple[str, ...], names: list[str], size: int
+) -> dict[str, tiny.Floats]:
     """Run the network in batches of `size` with plain forward hooks: float32 (N, U, h, w) of each layer."""
     side = network.preprocessing.size
     mode = "L" if network.preprocessing.channels == 1 else "RGB"

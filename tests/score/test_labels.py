@@ -31,7 +31,9 @@ def labeled(rows: list[list[tuple[int, int, int]]], categories: list[int]) -> tu
         expected.truth[c + 1] = truth[c]
     for unit, row in enumerate(rows):
         for place in set(categories):
-            expected.activation[unit, place] = max(row[c][0] + row[c][1] for c, p in enumerate(categories) if p == place)
+            expected.activation[unit, place] = max(
+                row[c][0] + row[c][1] for c, p in enumerate(categories) if p == place
+            )
         for c, place in enumerate(categories):
             expected.intersection[unit, c + 1] = row[c][0]
             scores[unit, c] = iou(ints(row[c][0]), ints(expected.activation[unit, place]), ints(truth[c]))[0]
@@ -39,7 +41,9 @@ def labeled(rows: list[list[tuple[int, int, int]]], categories: list[int]) -> tu
 
 
 @given(counts_strategy, st.lists(st.integers(0, 2), min_size=4, max_size=4))
-def test_labels_and_ties_are_those_of_exact_fractions(rows: list[list[tuple[int, int, int]]], places: list[int]) -> None:
+def test_labels_and_ties_are_those_of_exact_fractions(
+    rows: list[list[tuple[int, int, int]]], places: list[int]
+) -> None:
     expected, scores = labeled(rows, places)
     best = best_concepts(scores, np.array(places), 3)
     best_scores = np.where(best >= 0, np.take_along_axis(scores, np.maximum(best, 0), 1), 0)

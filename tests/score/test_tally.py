@@ -1,20 +1,22 @@
 """Counts of the compiled kernel against sets of pixels."""
 
 import functools
-import itertools
 import operator
+from typing import get_args
 
 import numpy as np
 import oracle
 import pytest
 import tiny
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdissect.concepts import Labels, Size
-from netdissect.config import PROTOCOLS, Protocol, ProtocolName
+from netdissect.config import PROTOCOLS, Anchor, Protocol, ProtocolName
 from netdissect.errors import ShapeError
-from netdissect.score import ImageLabels, Tallier, Tally, Truth, columns_of, grid, iou
+from netdissect.score import Field, ImageLabels, Span, Tallier, Tally, Truth, columns_of, grid, iou
+from netdissect.score.device import DeviceTallier
 
 
 def tallied(
@@ -173,13 +175,29 @@ def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
         Tallier(data, np.zeros((1, 1), np.float32), "none").update(world.maps[0], labels, made)
 
 
-def test_the_kernel_and_whole_upsampled_maps_agree_bit_for_bit() -> None:
+@pytest.mark.parametrize("tensor", [False, True])
+@pytest.mark.parametrize("anchor", get_args(Anchor))
+@pytest.mark.parametrize("cells", [(9, 5), (5, 14), (40, 21)])
+def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
+    anchor: Anchor, cells: tuple[int, int], tensor: bool
+) -> None:
+    # One map under many thresholds, each of them the value of some pixel: a pixel off by one bit is counted wrong.
     rng = np.random.default_rng(5)
-    maps = rng.normal(size=(3, 9, 5)).astype(np.float32)
     data = one_pixel_world([1], (), {1: 0}).data()
-    labels = Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32))
-    for anchor, limit in itertools.product(("half-pixel", "half-pixel-pillow"), (0.0, 0.5, 1.25)):
-        made = grid(Size(9, 5), Size(31, 17), Size(62, 34), None, anchor)  # type: ignore[arg-type]
-        tallier = Tallier(data, np.full((1, 3), limit, np.float32), "none")
-        tallier.update(maps, ImageLabels.of(labels, data, "once"), made)
-        assert tallier.tally.activation[0, :, 0].tolist() == (made.upsample(maps) > limit).sum(axis=(1, 2)).tolist()
+    labels = ImageLabels.of(Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32)), data, "once")
+    made = grid(Size(*cells), Size(31, 17), Size(62, 34), Field(Span(-3, 7, 7), Span(1, 4, 5)), anchor)
+    maps = rng.normal(size=cells).astype(np.float32)
+    pixels = made.upsample(maps)
+    limits = pixels.ravel()
+    repeated = np.repeat(maps[None, None], len(limits), axis=1)
+    if tensor:
+        on_device = DeviceTallier(data, limits[None], "none", torch.device("cpu"))
+        on_device.update_batch(torch.from_numpy(repeated), [labels], made)
+        tally = on_device.tally
+    else:
+        tallier = Tallier(data, limits[None], "none")
+        tallier.update_batch(repeated, [labels], made)
+        tally = tallier.tally
+    expected = (pixels.ravel() > limits[:, None]).sum(axis=1)
+    np.testing.assert_array_equal(tally.activation[0, :, 0], expected)
+    np.testing.assert_array_equal(tally.intersection[0, :, 1], expected)

@@ -165,9 +165,7 @@ def test_a_restored_state_goes_on_as_if_never_interrupted(seed: int, total: int,
     np.testing.assert_array_equal(again.bound, first.bound)
 
 
-@pytest.mark.parametrize(
-    ("kind", "wanted"), [("zero", 0.0), ("relu6", 6.0), ("constant", None), ("rare", 0.0)]
-)
+@pytest.mark.parametrize(("kind", "wanted"), [("zero", 0.0), ("relu6", 6.0), ("constant", None), ("rare", 0.0)])
 def test_units_that_hold_still_have_their_value_as_threshold(kind: str, wanted: float | None) -> None:
     values = tiny.activations(np.random.default_rng(0), kind, (1, 2000))
     found = top_values(values, needed([0.05], 2000, "exact"), 2000, [])

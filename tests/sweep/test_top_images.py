@@ -61,9 +61,7 @@ def test_any_split_of_the_images_adds_up_to_the_whole(
 
 
 @given(st.integers(0, 2**32 - 1), kinds, st.integers(1, 20), st.integers(0, 20), st.integers(1, 8))
-def test_a_restored_state_keeps_the_same_images(
-    seed: int, kinds: list[str], images: int, cut: int, keep: int
-) -> None:
+def test_a_restored_state_keeps_the_same_images(seed: int, kinds: list[str], images: int, cut: int, keep: int) -> None:
     maps = maps_of(seed, images, kinds)
     state = top_images(maps, keep, list(range(min(cut, images))), 3).state()
     again = TopImages(len(kinds), Size(3, 2), keep)

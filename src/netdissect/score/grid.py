@@ -9,8 +9,11 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (bilinear, anchor
 receptive fields); Pillow's BILINEAR filter for the 2018 rewrite.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from math import floor
 from typing import NamedTuple
 
 import numpy as np
@@ -161,29 +164,35 @@ def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Ancho
     if anchor == "half-pixel-pillow":
         weights = _pillow_weights(cells, pixels)
         if cells > pixels:
-            identity = _two_taps(np.arange(pixels, dtype=np.float64), pixels)
+            identity = _two_taps([Fraction(pixel) for pixel in range(pixels)], pixels)
             return Axis(identity.start, identity.near, identity.far, weights)
         return _pillow_taps(weights)
     first, step = _anchors(cells, pixels, source, span, anchor)
-    return _two_taps((np.arange(pixels, dtype=np.float64) - first) / step, cells)
+    return _two_taps([(pixel - first) / step for pixel in range(pixels)], cells)
 
 
-def _anchors(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> tuple[float, float]:
-    """Return where cell 0 lies on the segmentation's grid, and the distance from cell to cell."""
+def _anchors(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> tuple[Fraction, Fraction]:
+    """Return where cell 0 lies on the segmentation's grid, and the distance from cell to cell.
+
+    In fractions: a place midway between two cells is to be exactly that, and a weight is rounded once.
+    """
+    half = Fraction(1, 2)
     if anchor == "half-pixel" or span is None:
-        return 0.5 * pixels / cells - 0.5, pixels / cells
-    ratio = source / pixels
-    # The first program's integer step becomes 0 where cells are denser than pixels: the exact rule serves there.
-    if anchor == "receptive-field-integer" and span.step // ratio >= 1:
-        return (span.size // 2 + span.offset) // ratio, span.step // ratio
-    return (span.offset + (span.size - 1) / 2 + 0.5) / ratio - 0.5, span.step / ratio
+        return half * pixels / cells - half, Fraction(pixels, cells)
+    offset, size, step = (Fraction(number) for number in span)
+    whole = max(1, round(source / pixels))  # 227 pixels over 113 are 2 to the first program
+    # Its integer step becomes 0 where cells are denser than pixels: the exact rule serves there.
+    if anchor == "receptive-field-integer" and step // whole >= 1:
+        return Fraction((size // 2 + offset) // whole), Fraction(step // whole)
+    ratio = Fraction(source, pixels)
+    return (offset + (size - 1) / 2 + half) / ratio - half, step / ratio
 
 
-def _two_taps(positions: Floats, cells: int) -> Axis:
-    """Split positions in cells into a lower cell and the weights of it and of its neighbor."""
-    clamped = np.clip(positions, 0, cells - 1)
-    lower = np.floor(clamped).astype(np.int64)
-    far = clamped - lower
+def _two_taps(places: Sequence[Fraction], cells: int) -> Axis:
+    """Split places, in cells, into a lower cell and the weights of it and of its neighbor."""
+    clamped = [min(max(place, Fraction(0)), Fraction(cells - 1)) for place in places]
+    lower = np.array([floor(place) for place in clamped])
+    far = np.array([float(place - floor(place)) for place in clamped])
     start = np.searchsorted(lower, np.arange(cells + 1)).astype(np.int64)
     return Axis(start, 1 - far, far)
 
@@ -194,9 +203,11 @@ def _pillow_weights(cells: int, pixels: int) -> Floats:
         return np.eye(pixels)
     scale = cells / pixels
     width = max(scale, 1.0)
-    centers = (np.arange(pixels) + 0.5) * scale
-    distance = (np.arange(cells)[None, :] - centers[:, None] + 0.5) / width
-    weights = np.clip(1 - np.abs(distance), 0, None)
+    centers = ((np.arange(pixels) + 0.5) * scale)[:, None]
+    cell = np.arange(cells)[None, :]
+    weights = np.clip(1 - np.abs((cell - centers + 0.5) * (1 / width)), 0, None)
+    # Pillow looks at whole cells within this reach; beyond it, rounding must not leave a weight of 1e-17.
+    weights[(cell < np.trunc(centers - width + 0.5)) | (cell >= np.trunc(centers + width + 0.5))] = 0
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 

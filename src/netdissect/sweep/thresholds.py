@@ -54,7 +54,7 @@ def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float
     """
     if rule == "exact":
         # In decimal: 0.29 * 100 is 28.999999999999996 in binary floating point.
-        rank = floor(Decimal(repr(quantile)) * total) + 1
+        rank = floor(Decimal(repr(float(quantile))) * total) + 1
         return rank, rank, 0.0
     position = (1 - quantile) * (total - 1)
     return total - ceil(position), total - floor(position), position - floor(position)
