@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-import oracle
-import tiny
 import torch
 from torch import Tensor, nn
 
+import oracle
+import tiny
 from netdissect.concepts import Size
 from netdissect.models import Network, Preprocessing
 

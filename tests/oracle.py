@@ -158,7 +158,7 @@ def upsample(
         places.append(np.array([float(place) for place in at]))
     grid = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1)
     known = tuple(np.arange(length, dtype=np.float64) for length in values.shape)
-    return RegularGridInterpolator(known, values, method="linear")(grid).astype(np.float32)
+    return np.asarray(RegularGridInterpolator(known, values, method="linear")(grid), dtype=np.float32)
 
 
 def thresholds(maps: Floats, rules: Rules) -> Floats:
@@ -227,7 +227,7 @@ def _count_mask(
 def top_images(maps: Floats, many: int) -> list[list[int]]:
     """Index rows of each unit's images of highest maximum, the earlier row among equals."""
     return [
-        sorted(range(len(maps)), key=lambda row: (-float(maps[row, unit].max()), row))[:many]  # noqa: B023
+        sorted(range(len(maps)), key=lambda row: (-float(maps[row, unit].max()), row))[:many]
         for unit in range(maps.shape[1])
     ]
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 import torch
 from PIL import Image
 
+import oracle
+import tiny
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result
 
@@ -61,13 +61,13 @@ def assert_layer_is_the_oracle_s(
         assert row["iou"] == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
     for row in layer.units.filter(quantile=quantile).to_dicts():
         label = expected.label(row["unit"])
-        place = None if label is None else expected.category_of[label]
+        category_of_label = None if label is None else broden.categories[expected.category_of[label]]
         assert row["label"] == (None if label is None else broden.names[label])
-        assert row["category"] == (None if place is None else broden.categories[place])
+        assert row["category"] == category_of_label
         for index, category in enumerate(broden.categories):
             best = expected.best(row["unit"], index)
             assert row[f"{category}-label"] == (None if best is None else broden.names[best])
-    keep = layer.top["rank"].max() + 1  # type: ignore[operator]
+    keep = layer.top_maps.shape[1]
     for unit, wanted in enumerate(oracle.top_images(maps, keep)):
         top = layer.top.filter(unit=unit).sort("rank")
         assert top["row"].to_list() == wanted

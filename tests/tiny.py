@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import oracle
 from hypothesis import strategies as st
 from PIL import Image
 
+import oracle
 from netdissect.concepts import Concept, ConceptData, Labels, Size
 from netdissect.config import PROTOCOLS, Protocol, ProtocolName
 from netdissect.score import Field, Span
@@ -69,7 +69,7 @@ def activations(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> 
         "negative": -np.abs(normal) - 1,
         "rare": np.where(rng.random(shape) < 0.02, np.abs(normal), 0),
     }[kind]
-    return drawn.astype(np.float32)
+    return np.asarray(drawn, dtype=np.float32)
 
 
 def picture(rng: np.random.Generator, concepts: int, size: tuple[int, int]) -> oracle.Picture:

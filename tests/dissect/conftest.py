@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-import tiny
-from networks import COVERAGE, SIDE, pictures
 
+import tiny
 from netdissect.sweep import thresholds
+from networks import COVERAGE, SIDE, pictures
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-import runs
-import tiny
-from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, pictures
 from torch import nn
 
+import oracle
+import runs
+import tiny
 from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName
 from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import Result
+from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, pictures
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -24,7 +24,7 @@ LAYERS = ("wide_relu", "deep_relu", "fc")
 
 
 def config(definition: tiny.Definition, **changes: object) -> DissectConfig:
-    return DissectConfig(layers=LAYERS, protocol=definition.protocol, batch_size=3, top_images=4, **changes)  # type: ignore[arg-type]
+    return DissectConfig(layers=LAYERS, protocol=definition.protocol, batch_size=3, top_images=4, **changes)
 
 
 def assert_run_is_the_oracle_s(
@@ -190,9 +190,7 @@ def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
 def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
     together = dissect(build(), broden, config(tiny.definition("paper", 0.05)))
     for name in ("wide_relu", "fc"):
-        alone = dissect(
-            build(), broden, config(tiny.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
-        )
+        alone = dissect(build(), broden, config(tiny.definition("paper", 0.05)).model_copy(update={"layers": (name,)}))
         runs.assert_same_run(
             type(alone)(
                 together.info.model_copy(update={"config": alone.info.config, "layers": alone.info.layers}),

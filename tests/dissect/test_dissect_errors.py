@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 import torch
-from networks import COVERAGE, SIDE, Spoiled, build, pictures
 from torch import Tensor
 
+import oracle
+import tiny
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.errors import ActivationError, ConceptsError, ConfigError, LayerError, ResultError
+from networks import COVERAGE, SIDE, Spoiled, build, pictures
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_activations_that_are_no_numbers_are_refused_with_layer_unit_and_image(
     network = build(head=Spoiled(value, unit=3, when=third_image(data)))
     settings = DissectConfig(layers=("wide_relu", "deep_relu"), batch_size=2)
     with pytest.raises(ActivationError, match=r"layer 'deep_relu' gives NaN or infinity, first in unit 3 on 2\.png"):
-        dissect(network, data, settings, out=tmp_path / "run", execution=Execution(engine=engine))  # type: ignore[arg-type]
+        dissect(network, data, settings, out=tmp_path / "run", execution=Execution(engine=engine))
     assert not (tmp_path / "run" / "run.json").exists()
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import runs
-import tiny
 import torch
-from networks import COVERAGE, SIDE, build, pictures
 from torch import nn
 
+import runs
+import tiny
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
 from netdissect.dissect import dissect
@@ -22,11 +21,15 @@ from netdissect.dissect.folder import WorkFolder
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
+from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = pytest.mark.usefixtures("tight")
 
 SETTINGS = DissectConfig(
-    layers=("wide_relu", "deep_relu", "fc"), batch_size=3, top_images=3, protocol=tiny.definition("paper", 0.05).protocol
+    layers=("wide_relu", "deep_relu", "fc"),
+    batch_size=3,
+    top_images=3,
+    protocol=tiny.definition("paper", 0.05).protocol,
 )
 CALLS = 6  # seven images are three batches, seen twice
 
@@ -61,9 +64,9 @@ def interrupt(root: Path, out: Path, call: int, execution: Execution | None = No
 
 
 SAVED: dict[str, Callable[[int], bool]] = {
-    "every batch": lambda count: True,
+    "every batch": lambda _: True,
     "every other batch": lambda count: count % 2 == 1,
-    "no batch": lambda count: False,
+    "no batch": lambda _: False,
 }
 
 
@@ -76,12 +79,12 @@ def test_a_run_interrupted_at_any_batch_goes_on_to_the_same_bits(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int, store: str, saved: str
 ) -> None:
     saving(monkeypatch, SAVED[saved])
-    execution = Execution(store=store)  # type: ignore[arg-type]
+    execution = Execution(store=store)
     interrupt(broden, tmp_path / "run", call, execution)
     reports: list[tuple[str, int]] = []
     found = dissect(
         build(), broden, SETTINGS, out=tmp_path / "run", execution=execution,
-        progress=lambda stage, done, total: reports.append((stage, done)),
+        progress=lambda stage, done, _: reports.append((stage, done)),
     )  # fmt: skip
     runs.assert_same_run(found, unbroken)
     runs.assert_same_run(load_result(tmp_path / "run"), unbroken)
@@ -95,7 +98,7 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
-    execution = Execution(engine=engine)  # type: ignore[arg-type]
+    execution = Execution(engine=engine)
     for _ in range(CALLS - 1):
         interrupt(broden, tmp_path / "run", 1, execution)
     runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution), unbroken)
@@ -126,7 +129,9 @@ def test_a_run_may_go_on_in_another_way(
     # "Nothing of it changes a count", and what `auto` chooses hangs on the disk of the day.
     saving(monkeypatch, SAVED["every batch"])
     interrupt(broden, tmp_path / "run", call, Execution(**before))
-    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken)
+    runs.assert_same_run(
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken
+    )
 
 
 def nested(*names: str) -> tuple[Network, DissectConfig]:
@@ -163,7 +168,7 @@ def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbro
     reports: list[str] = []
     again = dissect(
         build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"),
-        progress=lambda stage, done, total: reports.append(stage),
+        progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
     assert runs.contents(tmp_path / "run") == before
@@ -177,7 +182,7 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: P
     reports: list[str] = []
     dissect(
         build(), tmp_path / "copy", SETTINGS, out=tmp_path / "run",
-        progress=lambda stage, done, total: reports.append(stage),
+        progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
 
@@ -255,13 +260,21 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "halved": _halve,
+    "flipped": _flip,
+    "text": lambda path: path.write_text("text\n"),
+    "emptied": lambda path: path.write_bytes(b""),
+}
+
+
 @pytest.mark.parametrize(
     ("damage", "name", "call"),
     [
         (damage, name, call)
         for call, names in ((2, ("identity.json", "first.npz", "deep_relu.bin")), (5, ("second.npz",)))
         for name in names
-        for damage in ("halved", "flipped", "text", "emptied")
+        for damage in DAMAGES
         if (damage, name) != ("flipped", "deep_relu.bin")  # activations bear no checksum
     ],
 )
@@ -271,12 +284,7 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     saving(monkeypatch, SAVED["every batch"])
     interrupt(broden, tmp_path / "run", call, Execution(store="dense"))
     path = tmp_path / "run" / "work" / name
-    {
-        "halved": _halve,
-        "flipped": _flip,
-        "text": lambda path: path.write_text("text\n"),
-        "emptied": lambda path: path.write_bytes(b""),
-    }[damage](path)
+    DAMAGES[damage](path)
     with pytest.raises(ResultError, match=re.escape(str(path))):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"))
 

@@ -31,7 +31,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @cache
 def maps_of(shared: Path) -> np.ndarray:
-    return np.load(shared / f"{STEM}-activations.npy")
+    return np.asarray(np.load(shared / f"{STEM}-activations.npy"), dtype=np.float32)
 
 
 @cache

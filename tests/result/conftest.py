@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from netdissect.concepts import Concept, ConceptData, Size
 from netdissect.concepts.dataset import Row
 from netdissect.config import DissectConfig, Protocol
@@ -64,11 +64,7 @@ def result() -> Result:
         network=NetworkInfo(name="tiny", digest="ab", size=(8, 8), mean=(0.5,), std=(0.25,)),
         data=DataInfo(root="nowhere", digest="cd", categories=CATEGORIES, images=6),
         layers=tuple(layer.info for layer in layers),
-        environment=Environment(
-            netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1
-        ),
+        environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1),
         seconds={"first look": 1.5},
     )
     return Result(info, concept_table(data, truth, QUANTILES[0]), {layer.info.name: layer for layer in layers})
-
-

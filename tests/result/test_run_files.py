@@ -151,7 +151,7 @@ def test_a_run_of_another_version_is_refused(run: Path) -> None:
     path = run / "run.json"
     content = json.loads(path.read_text())
     for change in ({"schema_version": 2}, {"surprise": 1}):
-        path.write_text(json.dumps(content | change))
+        path.write_text(json.dumps(content | {"run": content["run"] | change}))
         with pytest.raises(ResultError, match=r"run\.json is not a run description of this version"):
             load_result(run)
 
@@ -159,7 +159,7 @@ def test_a_run_of_another_version_is_refused(run: Path) -> None:
 def test_a_layer_name_cannot_lead_out_of_the_run(run: Path) -> None:
     path = run / "run.json"
     content = json.loads(path.read_text())
-    content["layers"][1]["name"] = ".."
+    content["run"]["layers"][1]["name"] = ".."
     path.write_text(json.dumps(content))
     with pytest.raises(ResultError, match=r"missing or damaged"):
         load_result(run)
@@ -236,6 +236,6 @@ def test_unit_tables_hold_the_best_concepts_of_the_score_table(result: Result) -
                 parts = ("label", "truth", "activation", "intersect", "iou")
                 assert tuple(row[f"{category}-{part}"] for part in parts) == wanted
             top = max((row[f"{c}-iou"], i) for i, c in enumerate(result.info.data.categories))
-            category = result.info.data.categories[top[1]] if top[0] > 0 else None
-            assert (row["category"], row["iou"]) == (category, top[0])
-            assert row["label"] == (None if category is None else row[f"{category}-label"])
+            winner = result.info.data.categories[top[1]] if top[0] > 0 else None
+            assert (row["category"], row["iou"]) == (winner, top[0])
+            assert row["label"] == (None if winner is None else row[f"{winner}-label"])

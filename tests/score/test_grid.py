@@ -3,12 +3,12 @@
 from fractions import Fraction
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+import oracle
 from netdissect.concepts import Size
 from netdissect.config import Anchor
 from netdissect.errors import ShapeError

@@ -4,11 +4,10 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import oracle
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oracle
 from netdissect.config import RULES, Rule
 from netdissect.score import UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
 from netdissect.score.labels import top_category
@@ -27,8 +26,8 @@ def labeled(rows: list[list[tuple[int, int, int]]], categories: list[int]) -> tu
     truth = [max(row[c][0] for row in rows) + rows[0][c][2] for c in range(len(categories))]
     expected = oracle.Counts(len(rows), dict(enumerate(categories, 1)), np.empty(0, np.float32))
     scores = np.zeros((len(rows), len(categories)))
-    for c, place in enumerate(categories):
-        expected.truth[c + 1] = truth[c]
+    for c, pixels in enumerate(truth):
+        expected.truth[c + 1] = pixels
     for unit, row in enumerate(rows):
         for place in set(categories):
             expected.activation[unit, place] = max(

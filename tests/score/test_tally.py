@@ -5,13 +5,13 @@ import operator
 from typing import get_args
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracle
+import tiny
 from netdissect.concepts import Labels, Size
 from netdissect.config import PROTOCOLS, Anchor, Protocol, ProtocolName
 from netdissect.errors import ShapeError

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oracle
+import tiny
 from netdissect.concepts import Size
 from netdissect.config import PROTOCOLS, ProtocolName
 from netdissect.errors import ResultError

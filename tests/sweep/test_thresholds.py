@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import oracle
+import tiny
 from netdissect.config import Threshold
 from netdissect.errors import ShapeError
 from netdissect.sweep import TopValues, ranks

@@ -4,12 +4,12 @@ import functools
 import operator
 
 import numpy as np
-import oracle
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oracle
+import tiny
 from netdissect.concepts import Size
 from netdissect.sweep import TopImages
 

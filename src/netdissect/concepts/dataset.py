@@ -145,12 +145,13 @@ class ConceptData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the tables and the choice of rows: what this data set asks and of which images."""
+        """SHA-256 over the tables, the choice of rows, and the sizes of their files; pixels are not read."""
         digest = hashlib.sha256(repr(self.categories).encode())
         for name in ("category.csv", "label.csv", *(f"c_{category}.csv" for category in self.categories)):
             digest.update((self.root / name).read_bytes())
         for row in self.rows:
-            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole)).encode())
+            sizes = [_bytes_of(self.root / "images" / name) for name in (row.image, *row.maps)]
+            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole, sizes)).encode())
         return digest.hexdigest()
 
     def image_path(self, row: int) -> Path:
@@ -258,6 +259,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             f"{path} cannot be read as a CSV table ({error}). Expected UTF-8 text with the columns "
             f"{','.join(columns)!r}."
         ) from error
+
+
+def _bytes_of(path: Path) -> int:
+    """Return a file's size; -1 if there is no such file, which reading it will tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _choose(known: Sequence[str], wanted: Sequence[str] | None, root: Path) -> list[str]:

@@ -62,8 +62,9 @@ class Collector:
         # A pixel exceeds the bound only if a cell of its map does; the values of other maps do not matter.
         hot = maps.max(axis=(2, 3)) > self.top_values.bound
         lowest = np.finfo(np.float32).min
-        values = np.full((*maps.shape[:2], self._upsampled.rows.pixels * self._upsampled.columns.pixels), lowest)
-        values[hot] = self._upsampled.upsample(maps[hot]).reshape(int(hot.sum()), -1)
+        pixels = self._upsampled.rows.pixels * self._upsampled.columns.pixels
+        values = np.full((*maps.shape[:2], pixels), lowest)
+        values[hot] = self._upsampled.upsample(maps[hot]).reshape(-1, pixels)
         return values
 
     def thresholds(self) -> Maps:

@@ -1,6 +1,7 @@
 """The run folder while a run is under way.
 
     RUN/work/identity.json   what is being dissected: another run may not go on from here
+    RUN/work/plan.json       how it is carried out
     RUN/work/first.npz       the first look, up to some batch (absent: begin anew)
     RUN/work/second.npz      the second look
     RUN/work/<layer>.bin     activations that can matter
@@ -14,7 +15,9 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +25,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.dissect.plan import Plan
 from netdissect.errors import ResultError
 from netdissect.result.files import RUN_FILE, write_whole
 
@@ -60,15 +64,18 @@ class WorkFolder:
         path = self.path / "identity.json"
         wanted = json.loads(json.dumps(identity))
         if path.exists():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ResultError(
-                    f"{path} is damaged ({error}). Remove the folder {self.path} to begin this run anew."
-                ) from error
-            refuse_other(self.path.parent, found, wanted)
+            refuse_other(self.path.parent, _read_json(path), wanted)
         else:
             write_whole(path, lambda file: file.write(json.dumps(wanted, indent=2).encode()))
+
+    def settled(self, plan: Plan) -> Plan:
+        """Return the plan with the choices with which this work began, which its checkpoints and files follow."""
+        path = self.path / "plan.json"
+        if path.exists():
+            return replace(plan, **_read_json(path))
+        choices = {"store": plan.store, "tensor": plan.tensor}
+        write_whole(path, lambda file: file.write(json.dumps(choices).encode()))
+        return plan
 
     def file(self, layer: str, suffix: str) -> Path:
         """Return a file of one layer."""
@@ -80,7 +87,7 @@ class WorkFolder:
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
@@ -100,9 +107,26 @@ class WorkFolder:
             # A large checkpoint is written less often, so that it costs no more than a twentieth of the time.
             self._every = max(self._every, 20 * (self._last - begin))
 
-    def remove(self) -> None:
-        """Remove the folder: the run is finished."""
+    @contextmanager
+    def cleared(self, *, always: bool) -> Iterator[None]:
+        """Remove the folder at the end of the run; where it fails, keep it to go on from, or not (`always`)."""
+        try:
+            yield
+        except BaseException:
+            if always:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultError(
+            f"{path} is damaged ({error}). Remove the folder {path.parent} to begin this run anew."
+        ) from error
+    return dict(content)
 
 
 def _unwritable(path: Path, error: OSError) -> ResultError:

@@ -53,13 +53,13 @@ class Looks:
         saved = self.work.load("first")
         done = int(saved["batches"]) if saved else 0
         if saved:
-            for name, collector in collectors.items():
-                collector.restore(below(name, saved))
+            for index, collector in enumerate(collectors.values()):
+                collector.restore(below(f"layer{index}", saved))
 
         def state() -> Arrays:
             arrays: Arrays = {"batches": np.array(done)}
-            for name, collector in collectors.items():
-                arrays |= above(name, collector.state())
+            for index, collector in enumerate(collectors.values()):
+                arrays |= above(f"layer{index}", collector.state())
             return arrays
 
         if done * self.source.config.batch_size < len(self.source.data):
@@ -80,13 +80,13 @@ class Looks:
         done = int(saved["batches"]) if saved else 0
         if saved:
             truth = Truth(**below("truth", saved))
-            for name, tallier in talliers.items():
-                tallier.restore(Tally(**below(name, saved)))
+            for index, tallier in enumerate(talliers.values()):
+                tallier.restore(Tally(**below(f"layer{index}", saved)))
 
         def state() -> Arrays:
             arrays: Arrays = {"batches": np.array(done)} | above("truth", vars(truth))
-            for name, tallier in talliers.items():
-                arrays |= above(name, vars(tallier.tally))
+            for index, tallier in enumerate(talliers.values()):
+                arrays |= above(f"layer{index}", vars(tallier.tally))
             return arrays
 
         labels = self._labels(done)

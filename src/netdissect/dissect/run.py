@@ -85,27 +85,25 @@ def dissect(
         return finished
     _warn_of_missing_fields(resolved, config.protocol.anchor)
     execution = execution or Execution()
-    work = WorkFolder(run, wanted, execution.checkpoint_seconds)
-    info, table, parts = _carry_out(Source(network, concepts, resolved, config, execution), work, progress)
-    if run is None:
-        result = Result(info, table, {layer.info.name: layer for layer in parts})
-    else:
+    versions = environment(config.device).model_dump(mode="json")
+    work = WorkFolder(run, wanted | {"environment": versions}, execution.checkpoint_seconds)
+    with work.cleared(always=run is None):
+        info, table, parts = _carry_out(Source(network, concepts, resolved, config, execution), work, progress)
+        if run is None:
+            return Result(info, table, {layer.info.name: layer for layer in parts})
         # Layer by layer: the tables of ten wide layers would not fit into memory together.
-        result = load_result(write_result(run, info, table, parts))
-    work.remove()
-    return result
+        return load_result(write_result(run, info, table, parts))
 
 
 def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> DissectConfig:
-    if layers is None and config is None:
+    if not layers and config is None:
         raise ConfigError(
             "no layer was named. Pass layers=['layer4'] (names or globs), or a DissectConfig; "
             "netdissect.list_layers(network) lists them."
         )
-    if layers is None and config is not None:
-        return config
-    values = {} if config is None else config.model_dump(exclude={"layers"})
-    return DissectConfig(layers=tuple(layers or ()), **values)
+    if config is None:
+        return DissectConfig(layers=tuple(layers or ()))
+    return config.model_copy(update={"layers": tuple(layers)}) if layers else config
 
 
 def _carry_out(
@@ -113,6 +111,7 @@ def _carry_out(
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
+    plan = work.settled(plan)
     logger.info("%s", plan)
     looks = Looks(source, plan, work, progress)
     seconds: dict[str, float] = {}

@@ -53,9 +53,9 @@ class Recipe(BaseModel):
     held_out: int = Field(1_000, ge=1, description="Pictures kept back to measure the accuracy.")
     world: int = Field(1, ge=0, description="Seed of the training pictures; not that of the dissected data set.")
     units: tuple[int, int, int, int, int] = Field((32, 64, 96, 128, 128), description="Of conv1 to conv5.")
-    steps: int = Field(1_200, ge=1, description="Optimizer steps.")
-    batch_size: int = Field(64, ge=1, description="Pictures in a step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
+    steps: int = Field(2_400, ge=1, description="Optimizer steps.")
+    batch_size: int = Field(32, ge=1, description="Pictures in a step.")
+    learning_rate: float = Field(1.5e-3, gt=0, description="Peak of the one-cycle schedule.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     seed: int = Field(0, ge=0, description="Of the initial weights, the order of pictures and their shifts.")
     precision: Precision = Field(

@@ -5,21 +5,42 @@ RUN/concepts.parquet
 RUN/layers/<name>/thresholds.parquet, scores.parquet, units.parquet, units.csv, top.parquet, top_maps.npy
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 from urllib.parse import quote
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.errors import ResultError
 from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
 
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
+
+
+class _RunFile(BaseModel):
+    """What ``run.json`` holds: the run, and digests by which damage is found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: RunInfo
+    files: dict[str, str] = Field(description="SHA-256 of every other file of the run.")
+    digest: str = Field(description="SHA-256 of all of this but this line.")
+
+    @classmethod
+    def seal(cls, run: RunInfo, files: dict[str, str]) -> Self:
+        """Put a run, its files and its own digest together."""
+        named = cls(run=run, files=files, digest="")
+        return named.model_copy(update={"digest": named.own_digest()})
+
+    def own_digest(self) -> str:
+        """Return what `digest` should be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
 
 
 def save_result(result: Result, folder: str | Path) -> Path:
@@ -42,12 +63,14 @@ def write_result(folder: str | Path, info: RunInfo, concepts: pl.DataFrame, laye
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "concepts.parquet", concepts.write_parquet)
+        written = [folder / "concepts.parquet"]
+        write_whole(written[0], concepts.write_parquet)
         for layer in layers:
-            _save_layer(layer, layer_folder(folder, layer.info.name))
-        text = info.model_dump_json(indent=2)
+            written += _save_layer(layer, layer_folder(folder, layer.info.name))
+        digests = {path.relative_to(folder).as_posix(): _digest(path) for path in written}
+        text = _RunFile.seal(info, digests).model_dump_json(indent=2)
         write_whole(folder / RUN_FILE, lambda file: file.write(text.encode()))
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise ResultError(
             f"{folder} cannot be written ({error}). Nothing was finished there; free space or choose another folder."
         ) from error
@@ -71,13 +94,18 @@ def load_result(folder: str | Path) -> Result:
             "run the same command again to finish an interrupted run."
         )
     try:
-        info = RunInfo.model_validate_json(path.read_bytes())
+        sealed = _RunFile.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
         raise ResultError(
             f"{path} is not a run description of this version of netdissect ({first['msg']} at "
             f"{'.'.join(map(str, first['loc'])) or 'the top'}). Restore the file or repeat the run."
         ) from error
+    if sealed.digest != sealed.own_digest():
+        raise _damaged(path, "it is not what was written")
+    for name, digest in sealed.files.items():
+        _check(folder / name, digest)
+    info = sealed.run
     concepts = _read(folder / "concepts.parquet")
     layers = {layer.name: _load_layer(layer, layer_folder(folder, layer.name)) for layer in info.layers}
     return Result(info, concepts, layers)
@@ -101,14 +129,33 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _save_layer(layer: LayerResult, folder: Path) -> None:
+def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FRAMES:
-        frame: pl.DataFrame = getattr(layer, name)
-        write_whole(folder / f"{name}.parquet", frame.write_parquet)
-    write_whole(folder / "units.csv", layer.units.write_csv)
-    write_whole(folder / "scores.parquet", layer.scores.write_parquet)
-    write_whole(folder / "top_maps.npy", lambda file: np.save(file, layer.top_maps))
+    writers: dict[str, Callable[[IO[bytes]], object]] = {
+        "thresholds.parquet": layer.thresholds.write_parquet,
+        "units.parquet": layer.units.write_parquet,
+        "units.csv": layer.units.write_csv,
+        "scores.parquet": layer.scores.write_parquet,
+        "top.parquet": layer.top.write_parquet,
+        "top_maps.npy": lambda file: np.save(file, layer.top_maps),
+    }
+    for name, write in writers.items():
+        write_whole(folder / name, write)
+    return [folder / name for name in writers]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, digest: str) -> None:
+    try:
+        found = _digest(path)
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+    if found != digest:
+        raise _damaged(path, "it is not what was written")
 
 
 def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
@@ -117,7 +164,7 @@ def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
     try:
         maps = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, str(error)) from error
     scores = folder / "scores.parquet"
     _read(scores, rows=0)
     return LayerResult(info=info, lazy_scores=pl.scan_parquet(scores), top_maps=maps, **frames)
@@ -127,11 +174,11 @@ def _read(path: Path, rows: int | None = None) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, n_rows=rows)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, error: Exception) -> ResultError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _damaged(path: Path, reason: str) -> ResultError:
+    reason = reason.partition("\n")[0]
     return ResultError(
         f"{path} is missing or damaged ({reason}). Expected the file as 'netdissect run' wrote it; restore it or "
         "repeat the run."

@@ -5,6 +5,7 @@ One row a unit, numbered from 1, best first: unit, category, label, score, then 
 """
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def read_published(path: str | Path) -> PublishedTable:
             f"{path} is no result table: {what}. Expected a row a unit with the columns {', '.join(LEADING)} and, for "
             f"each category, {', '.join(PARTS)}."
         )
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ResultError(
+                f"{path}, line {line} has another number of fields than the header. Expected {len(header)}; the file "
+                "may be cut short, restore it."
+            )
     return _parse(path, rows, categories)
 
 
@@ -76,9 +83,9 @@ def _parse(path: Path, rows: list[dict[str, str]], categories: tuple[str, ...]) 
     names = np.array([[row[f"{category}-label"] for category in categories] for row in rows], dtype=object)
     try:
         units = np.array([int(row["unit"]) for row in rows])
-        scores = np.array([[float(row[f"{category}-iou"] or 0) for category in categories] for row in rows])
+        scores = np.array([[_number(row, category, "iou") for category in categories] for row in rows])
         counts = {
-            f"{category}-{part}": np.array([float(row[f"{category}-{part}"] or 0) for row in rows])
+            f"{category}-{part}": np.array([_number(row, category, part) for row in rows])
             for category in categories
             for part in ("truth", "activation", "intersect")
         }
@@ -90,6 +97,17 @@ def _parse(path: Path, rows: list[dict[str, str]], categories: tuple[str, ...]) 
     # A blank label means that label 0 won in the first program: no concept at all.
     scores[names == ""] = 0
     return PublishedTable(units, UnitLabels(categories, names, scores), counts)
+
+
+def _number(row: dict[str, str], category: str, part: str) -> float:
+    """Read one number; where there is no concept, there may be none."""
+    text = row[f"{category}-{part}"]
+    if not text and not row[f"{category}-label"]:
+        return 0.0
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{category}-{part} is {text}")
+    return number
 
 
 def write_published(result: Result, layer: str, path: str | Path, quantile: float | None = None) -> Path:
