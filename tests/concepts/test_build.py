@@ -10,6 +10,7 @@ from PIL import Image
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
+from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sources import FolderSource, MaskSource, parse_source
 from netdissect.concepts.sources.masks import read_classes, read_mask
 from netdissect.errors import ConceptsError, SourceError
@@ -51,7 +52,7 @@ def concept_shares(out: Path) -> dict[tuple[str, str], tuple[int, float]]:
 
 
 def test_masks_become_a_data_set_without_problems(masks: Path, tmp_path: Path) -> None:
-    out = build_dataset(tmp_path / "out", [parse_source(f"masks:{masks}")], size=16)
+    out = build_dataset(tmp_path / "out", [parse_source(f"masks:{masks}")], WriteOptions(size=16))
     assert concept_shares(out) == {("sky", "object"): (2, 1.0), ("traffic light", "object"): (2, 1.5)}
     assert [row.image for row in ConceptData.open(out).rows] == ["own/a.jpg", "own/c.jpg", "own/deep/b.jpg"]
     assert inspect_dataset(out).problems == ()
@@ -60,7 +61,7 @@ def test_masks_become_a_data_set_without_problems(masks: Path, tmp_path: Path) -
 def test_concepts_of_one_name_and_category_from_several_sources_become_one(masks: Path, tmp_path: Path) -> None:
     other = make_masks(tmp_path / "sub" / "own", {"z": halves(5, 11)}, "5,SKY\n11,\n")
     sources = [parse_source(f"masks:{masks}"), parse_source(f"masks:{other}"), parse_source(f"masks:{other}=part")]
-    out = build_dataset(tmp_path / "out", sources, size=16)
+    out = build_dataset(tmp_path / "out", sources, WriteOptions(size=16))
     shares = concept_shares(out)
     assert shares["sky", "object"] == (3, 1.5)
     assert shares["sky", "part"] == (1, 0.5)
@@ -71,7 +72,7 @@ def test_concepts_of_one_name_and_category_from_several_sources_become_one(masks
 
 def test_zero_is_a_concept_when_it_has_a_name_and_another_value_may_be_unlabeled(tmp_path: Path) -> None:
     folder = make_masks(tmp_path / "street", {"a": halves(0, 11)}, "0,sky\n11,\n")
-    assert concept_shares(build_dataset(tmp_path / "out", [MaskSource(folder)], size=12)) == {
+    assert concept_shares(build_dataset(tmp_path / "out", [MaskSource(folder)], WriteOptions(size=12))) == {
         ("sky", "object"): (1, 0.5)
     }
 
@@ -123,7 +124,7 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_written(masks: Path, tmp
     (masks / "images" / "fake.jpg").write_text("no picture")
     save(masks / "masks" / "fake.png", halves(1, 2))
     with pytest.raises(SourceError) as caught:
-        build_dataset(tmp_path / "out", [MaskSource(masks)], size=16)
+        build_dataset(tmp_path / "out", [MaskSource(masks)], WriteOptions(size=16))
     message = str(caught.value)
     assert message.startswith("7 labeled pictures or masks cannot be used")
     for part in (
@@ -142,7 +143,7 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_written(masks: Path, tmp
 def test_many_bad_files_are_counted(tmp_path: Path) -> None:
     folder = make_masks(tmp_path / "own", {f"{n:02}": halves(1, 9) for n in range(14)})
     with pytest.raises(SourceError, match=r"(?s)^14 labeled.*00\.png.*09\.png.*and 4 more") as caught:
-        build_dataset(tmp_path / "out", [MaskSource(folder)], size=16)
+        build_dataset(tmp_path / "out", [MaskSource(folder)], WriteOptions(size=16))
     assert "10.png" not in str(caught.value)
 
 
@@ -196,7 +197,7 @@ def test_hidden_and_text_files_are_passed_over_but_two_of_a_name_are_not(masks: 
 def test_folders_label_the_whole_picture(below: str, tmp_path: Path) -> None:
     for name in ("Banded/1.jpg", "Banded/2.png", "dotted/sub/3.jpg"):
         save(tmp_path / "tex" / below / name, noise(8, 6, 3))
-    out = build_dataset(tmp_path / "out", [parse_source(f"folders:{tmp_path / 'tex'}=texture")], size=16)
+    out = build_dataset(tmp_path / "out", [parse_source(f"folders:{tmp_path / 'tex'}=texture")], WriteOptions(size=16))
     assert concept_shares(out) == {("banded", "texture"): (2, 2.0), ("dotted", "texture"): (1, 1.0)}
     assert all(len(row.whole) == 1 and not row.maps for row in ConceptData.open(out).rows)
 
@@ -206,7 +207,7 @@ def test_the_joint_list_adds_labels_and_lines_without_pictures_are_ignored(tmp_p
         save(tmp_path / "tex" / "images" / name, noise(8, 6, 3))
     lines = "banded/1.jpg banded dotted \ndotted/2.jpg woven\nbanded/gone.jpg banded lacelike\n"
     (tmp_path / "tex" / "labels_joint_anno.txt").write_text(lines)
-    out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "tex", "texture")], size=16)
+    out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "tex", "texture")], WriteOptions(size=16))
     data = ConceptData.open(out)
     seen = [[data.by_number[n].name for n in row.whole] for row in data.rows]
     assert seen == [["banded", "dotted"], ["dotted", "woven"], ["woven"]]
@@ -253,14 +254,14 @@ def test_words_name_sources() -> None:
 def test_no_source_and_a_target_in_the_way_are_told_before_anything_is_read(masks: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no source"):
         build_dataset(tmp_path / "out", [])
-    out = build_dataset(tmp_path / "out", [MaskSource(masks)], size=16)
+    out = build_dataset(tmp_path / "out", [MaskSource(masks)], WriteOptions(size=16))
     with pytest.raises(ConceptsError, match="already holds a finished data set"):
         build_dataset(out, [MaskSource(tmp_path / "not there")])
 
 
 def test_one_picture_is_a_data_set(tmp_path: Path) -> None:
     save(tmp_path / "one" / "coast" / "1.png", noise(5, 5, 3))
-    out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "one", "scene")], size=32, colors=True)
+    out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "one", "scene")], WriteOptions(size=32, colors=True))
     data = ConceptData.open(out)
     assert len(data) == 1
     assert data.categories == ("color", "scene")
@@ -274,7 +275,12 @@ def test_a_color_table_replaces_the_model_and_a_wrong_one_is_refused(tmp_path: P
     np.save(tmp_path / "flat.npy", np.zeros((32, 32), np.uint8))
 
     def names(color_table: Path | None = None) -> set[str]:
-        out = build_dataset(tmp_path / "out", [source], size=16, overwrite=True, colors=True, color_table=color_table)
+        out = build_dataset(
+            tmp_path / "out",
+            [source],
+            WriteOptions(size=16, colors=True, color_table=color_table),
+            overwrite=True,
+        )
         return {concept.name for concept in ConceptData.open(out, categories=["color"]).concepts}
 
     assert names() == {"red-c"}
@@ -287,7 +293,7 @@ def test_a_color_table_replaces_the_model_and_a_wrong_one_is_refused(tmp_path: P
 def test_real_masks_keep_the_areas_of_their_classes(shared: Path, tmp_path: Path) -> None:
     source = MaskSource(shared / "data" / "camvid")
     names = read_classes(source.folder / "classes.csv")
-    out = build_dataset(tmp_path / "out", [source], size=224)
+    out = build_dataset(tmp_path / "out", [source], WriteOptions(size=224))
     measured = {name: coverage for (name, _), (_, coverage) in concept_shares(out).items()}
     exact = dict.fromkeys(measured, 0.0)
     for path in (source.folder / "masks").iterdir():

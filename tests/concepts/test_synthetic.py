@@ -73,6 +73,22 @@ def test_a_part_lies_inside_an_object(drawings):
             assert surface.part is None or surface.thing in THING_NAMES
 
 
+def test_a_sample_names_each_pixels_object_part_material_and_texture():
+    for index in range(0, 30, 3):
+        drawing, labels = draw(index, seed=6).drawing, render(index, seed=6).read_labels()
+        told = {
+            "object": [surface.thing for surface in drawing.surfaces],
+            "part": [surface.part for surface in drawing.surfaces],
+            "material": [surface.paint.material for surface in drawing.surfaces],
+            "texture": [surface.paint.texture for surface in drawing.surfaces],
+        }
+        for category, names in told.items():
+            (channel,) = labels[category]
+            for place in itertools.product(range(0, 96, 5), repeat=2):
+                name = channel.names.get(int(channel.values[place]))
+                assert name == names[drawing.surface_of[place]]
+
+
 def test_the_world_is_as_rich_as_promised(drawings):
     shown = [one.drawing.surfaces[i] for one in drawings for i in np.unique(one.drawing.surface_of)]
     assert len({surface.thing for surface in shown} & set(THING_NAMES)) >= 60

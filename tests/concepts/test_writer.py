@@ -2,27 +2,34 @@
 
 import csv
 import json
-import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts import writer as writer_module
+from netdissect.concepts.fitting import Fit
+from netdissect.concepts.inspect import inspect_dataset
+from netdissect.concepts.render import Folders, Rendered, render
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.unify import normalize_name
 from netdissect.concepts.writer import WriteOptions, write_dataset
-from netdissect.errors import ConceptsError, SourceError
+from netdissect.errors import ConceptsError, ConfigError, SourceError
 
 Mask = npt.NDArray[np.bool_]
 
@@ -339,14 +346,27 @@ def test_a_full_disk_is_told_and_leaves_nothing(nth: int, tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_in_the_tables_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interrupt_the_next_build_goes_on_without_decoding_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer_module, "write_tables", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
-    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(writer_module, "write_tables", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(tmp_path / "set", (one_sample(name) for name in ("a/1", "a/2")), WriteOptions(size=8))
+    assert [path.name for path in tmp_path.iterdir()] == [".set.building"]
+    seen: list[object] = []
+    monkeypatch.setattr(writer_module, "render", partial(spy_render, seen=seen))
+    write_dataset(tmp_path / "set", (one_sample(name) for name in ("a/1", "a/2")), WriteOptions(size=8))
+    assert [type(sample).__name__ for sample in seen] == ["Rendered", "Rendered"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def spy_render(sample: Sample | Rendered, folders: Folders, options: WriteOptions, seen: list[object]) -> object:
+    seen.append(sample)
+    return render(sample, folders, options)
 
 
 LIMITED = """
@@ -384,25 +404,193 @@ def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_build_looks_like_nothing_and_the_next_one_clears_it(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path / "set")])
+def kill_when_pictures_stand(program: str, out: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", program, str(out)])
     try:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".set.building-*/images/a/*.jpg")) and time.monotonic() < deadline:
+        while not list(out.parent.glob(".*.building/set/images/a/*.jpg")) and time.monotonic() < deadline:
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (left,) = tmp_path.iterdir()
-    assert left.name == f".set.building-{process.pid}"
+
+
+def test_a_killed_build_looks_like_nothing_and_a_build_of_something_else_clears_it(tmp_path: Path) -> None:
+    kill_when_pictures_stand(ENDLESS, tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == [".set.building"]
     with pytest.raises(ConceptsError, match="is no concept data set"):
         ConceptData.open(tmp_path / "set")
-    write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    out = write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=10))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert contents(out) == contents(write_dataset(tmp_path / "fresh", [one_sample()], WriteOptions(size=10)))
+
+
+def test_samples_that_are_gone_or_changed_since_the_kill_leave_nothing_behind(tmp_path: Path) -> None:
+    kill_when_pictures_stand(ENDLESS, tmp_path / "set")
+    samples = [one_sample("a/0"), Sample("a/1", np.full((8, 8, 3), 128, np.uint8), {"object": ["sky"]})]
+    out = write_dataset(tmp_path / "set", samples, WriteOptions(size=8))
+    assert contents(out) == contents(write_dataset(tmp_path / "fresh", samples, WriteOptions(size=8)))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_build_that_still_runs_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".set.building").mkdir()
+    with (
+        FileLock(tmp_path / ".set.building" / "lock"),
+        pytest.raises(ConceptsError, match="another process is writing"),
+    ):
+        write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    assert ConceptData.open(write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8)))
+
+
+def test_an_old_data_set_whose_successor_got_no_name_is_put_back(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
+    (tmp_path / "set").rename(tmp_path / ".set.replaced")  # killed between the two renames of an overwrite
+    with pytest.raises(ConceptsError, match="already holds a finished data set"):
+        write_dataset(tmp_path / "set", [one_sample(concept="new")], WriteOptions(size=8))
+    assert ConceptData.open(tmp_path / "set").concepts[0].name == "old"
+    (tmp_path / "set").rename(tmp_path / ".set.replaced")
+    with pytest.raises(SourceError, match="cannot be a path"):
+        write_dataset(tmp_path / "set", [one_sample("../up")], overwrite=True)
+    assert ConceptData.open(tmp_path / "set").concepts[0].name == "old"
+    (tmp_path / ".set.replaced").mkdir()  # killed while it removed the old one
+    write_dataset(tmp_path / "set", [one_sample(concept="new")], WriteOptions(size=8), overwrite=True)
+    assert ConceptData.open(tmp_path / "set").concepts[0].name == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_folder_of_a_build_that_still_runs_is_left_alone(tmp_path: Path) -> None:
-    alive = tmp_path / f".set.building-{os.getppid()}"
-    alive.mkdir()
-    write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
-    assert alive.is_dir()
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(ConceptsError, match="has 0 MB free, but 1 pictures take about"):
+        write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_much_will_be_written_is_said_first_and_is_about_right(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "netdissect")
+    samples = [
+        Sample(
+            f"a/{n}",
+            picture(n, 64, 64),
+            {"object": [Channel(picture(n, 64, 64)[..., 0] // 64, {0: "x", 1: "y", 2: "z", 3: "w"})]},
+        )
+        for n in range(60)
+    ]
+    out = write_dataset(tmp_path / "set", samples, WriteOptions(size=64))
+    said = re.match(r"writing 60 pictures of 64 x 64 pixels.*about ([0-9.]+) MB", caplog.messages[0])
+    assert said is not None
+    written = sum(path.stat().st_size for path in (out / "images").rglob("*") if path.is_file())
+    assert float(said[1]) * 1e6 == pytest.approx(written, rel=0.25, abs=1e5)
+
+
+def test_rare_labels_are_dropped_by_images_and_by_coverage_and_listed(tmp_path: Path) -> None:
+    values = np.zeros((20, 20), np.uint8)
+    values[0, 0] = 1  # a speck
+    values[10:] = 2
+    wide = [
+        Sample(f"a/{n}", picture(n, 20, 20), {"object": [Channel(values, {1: "speck", 2: "sea"})]}) for n in range(3)
+    ]
+    once = Sample("a/once", picture(9, 20, 20), {"scene": ["coast"], "part": [Channel(values, {1: "dot", 2: "once"})]})
+    options = WriteOptions(size=40, min_images=2, min_coverage=0.5)
+    out = write_dataset(tmp_path / "set", [*wide, once], options)
+    data = ConceptData.open(out)
+    assert [concept.name for concept in data.concepts] == ["sea"]
+    assert data.categories == ("object",)
+    assert len(data) == 3
+    assert inspect_dataset(out).problems == ()
+    assert set(np.unique(data.labels(0).planes)) == {0, 1}
+    assert not list((out / "images").rglob("*part*"))
+    dropped = {fact["name"]: fact["why"] for fact in json.loads((out / "build.json").read_text())["dropped"]}
+    assert dropped == {
+        "speck": "a coverage below 0.5",
+        "coast-s": "fewer than 2 pictures",
+        "once": "fewer than 2 pictures",
+        "dot": "fewer than 2 pictures and a coverage below 0.5",
+    }
+    with pytest.raises(ConceptsError, match="all 5 labels are below the limits"):
+        write_dataset(tmp_path / "none", [*wide, once], WriteOptions(size=40, min_images=99))
+
+
+def test_synonyms_of_two_sources_are_one_concept_whose_pixels_count_once(tmp_path: Path) -> None:
+    values = np.zeros((20, 20), np.uint8)
+    values[:10] = 1
+    lower = np.zeros((20, 20), np.uint8)
+    lower[5:15] = 1
+    samples = [
+        Sample("ade/1", picture(0, 20, 20), {"object": [Channel(values, {1: "Car; auto;automobile"})]}),
+        Sample("ade/2", picture(1, 20, 20), {"object": [Channel(values, {1: "car;auto;automobile"})]}),
+        Sample(
+            "own/1", picture(2, 20, 20), {"object": [Channel(values, {1: "auto"}), Channel(lower, {1: "automobile"})]}
+        ),
+    ]
+    out = write_dataset(tmp_path / "set", samples, WriteOptions(size=40))
+    (label,) = read_rows(out / "label.csv")
+    assert (label["name"], label["syns"], label["frequency"]) == ("car", "auto;automobile", "3")
+    assert float(label["coverage"]) == 0.5 + 0.5 + 0.75
+    assert inspect_dataset(out).problems == ()
+    assert ConceptData.open(out).concepts[0].synonyms == ("auto", "automobile")
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize(("height", "width"), [(40, 120), (31, 20), (5, 5), (1, 9)])
+def test_labels_stay_on_their_pixels_in_every_fit(fit: Fit, height: int, width: int, tmp_path: Path) -> None:
+    values = np.full((height, width), 1, np.uint8)
+    values[: height // 2] = 2
+    pixels = np.where(values[..., None] == 1, (255, 0, 0), (0, 0, 255)).astype(np.uint8)
+    sample = Sample("a/1", pixels, {"object": [Channel(values, {1: "low", 2: "high"}), "whole"]})
+    options = WriteOptions(size=80, fit=fit, image_format="png", colors=True)
+    out = write_dataset(tmp_path / "set", [sample], options)
+    assert inspect_dataset(out).problems == ()
+    small = np.asarray(Image.open(out / "images/a/1.png").resize((40, 40), Image.Resampling.NEAREST)).astype(int)
+    data = ConceptData.open(out, categories=["object"])
+    names = np.array(["", *(concept.name for concept in sorted(data.concepts, key=lambda c: c.number))])
+    number = {concept.number: i for i, concept in enumerate(sorted(data.concepts, key=lambda c: c.number), 1)} | {0: 0}
+    (plane,) = data.labels(0).planes
+    named = names[np.vectorize(number.get)(plane)]
+    assert (named[(small[..., 0] > 250)] == "low").all()
+    assert (named[(small[..., 2] > 250)] == "high").all()
+    border = named == ""
+    long, short = max(height, width), min(height, width)
+    assert border.mean() == pytest.approx(1 - short / long if fit == "pad" else 0, abs=0.06)
+    assert (small[border] <= 130).all()
+    (colors,) = ConceptData.open(out, categories=["color"]).labels(0).planes
+    assert ((colors == 0) == border).all()
+
+
+def test_gray_pictures_of_cifar_size_work_and_become_rgb(tmp_path: Path) -> None:
+    samples = []
+    for number, mode in enumerate(["L", "I;16", "1", "LA", "P"]):
+        gray = np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
+        image = Image.fromarray(gray.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(gray).convert(mode)
+        image.save(tmp_path / f"{number}.png")
+        samples.append(
+            Sample(f"mri/{number}", tmp_path / f"{number}.png", {"object": [Channel(gray // 128, {1: "bright"})]})
+        )
+    out = write_dataset(tmp_path / "set", samples, WriteOptions(size=32, image_format="png", colors=True))
+    assert inspect_dataset(out).problems == ()
+    pixels = np.asarray(Image.open(out / "images/mri/1.png"))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels == pixels[..., :1]).all()
+    assert ConceptData.open(out).rows[0].size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 1}, r"the option 'size' of a data set was 1: .*greater than or equal to 2.*Pictures become"),
+        ({"fit": "stretch"}, r"'fit' of a data set was 'stretch'.*squash: the whole"),
+        ({"quality": "best"}, r"'quality' of a data set was 'best'"),
+        ({"min_images": -1}, r"'min_images' of a data set was -1"),
+        ({"colour": True}, r"'colour' of a data set was True: extra inputs"),
+    ],
+)
+def test_wrong_options_are_explained(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        WriteOptions(**values)

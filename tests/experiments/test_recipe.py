@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from netdissect.concepts.synthetic import SCENE_NAMES, training_set
+from netdissect.concepts.synthetic import training_set
 from netdissect.errors import CheckpointError, ConfigError
 from netdissect.experiments.recipe import (
     DEMO,
@@ -69,11 +69,10 @@ def test_train_draws_its_own_pictures(world, trained):
 
 
 @pytest.mark.slow
-def test_the_fast_recipe_learns_far_more_than_chance():
-    fast = FAST.model_copy(update={"size": 64, "pictures": 1500, "held_out": 300})
-    trained = train(fast)
-    assert trained.accuracy > 5 / len(SCENE_NAMES)
-    assert trained.history[-1].loss < trained.history[0].loss
+def test_training_lowers_the_loss(world):
+    recipe = TINY.model_copy(update={"units": (12, 16, 24, 32, 32), "steps": 120, "learning_rate": 3e-3})
+    history = train_on(*world, recipe).history
+    assert history[-1].loss < 0.85 * history[0].loss
 
 
 def test_a_scene_network_has_five_named_layers_and_less_than_a_million_weights():

@@ -61,7 +61,7 @@ def _table(made: "Demo", quantile: float) -> Table:
     for label, result in runs:
         for entry in result.detectors():
             if entry.quantile == quantile:
-                name = "conv5, units rotated" if entry.layer == made.rotated else f"{entry.layer}, {label}"
+                name = "conv5, units rotated" if entry.layer in made.rotated else f"{entry.layer}, {label}"
                 table.add_row(name, *_cells(entry.count, categories))
         table.add_section()
     return table
@@ -73,5 +73,5 @@ def _cells(count: "Count", categories: tuple[str, ...]) -> list[str]:
 
 
 def _best_units(made: "Demo") -> Table:
-    last = list(made.units.layers)[-2]
+    last = next(name for name in reversed(made.units.layers) if name not in made.rotated)
     return netdissect.tables.units(made.units, last, 8)

@@ -14,10 +14,8 @@ from netdissect.errors import SourceError
 def build_dataset(
     out: str | Path,
     sources: Sequence[Source],
+    options: WriteOptions | None = None,
     *,
-    size: int = 224,
-    colors: bool = False,
-    color_table: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -28,8 +26,9 @@ def build_dataset(
     ----------
     sources
         In the order in which their pictures stand in ``index.csv``; `parse_source` makes them of words.
-    size, colors, color_table
-        See `WriteOptions`.
+    options
+        Sizes, fit, colors, and which labels are merged and dropped; None: as published at 224 pixels, without colors,
+        and nothing is dropped.
     overwrite, workers, progress
         See `write_dataset`.
 
@@ -47,18 +46,20 @@ def build_dataset(
 
     Notes
     -----
-    Concepts of the same normalized name (`normalize_name`) are one, whatever their source; a name in two
-    categories keeps both. A source's pictures lie in a folder of its name; a second source of that name gets ``-2``.
+    Names are unified over all sources (`claim_names`); a name in two categories keeps both. A source's pictures lie in
+    a folder of its name; a second source of that name gets ``-2``. A build that was interrupted or killed goes on
+    where it was when it is called again with the same sources and options. How many pictures and bytes will be
+    written, and how many labels were dropped, is logged to ``netdissect.concepts``.
     """
-    options = WriteOptions(size=size, colors=colors, color_table=color_table)
     check_target(Path(out), overwrite=overwrite)
     if not sources:
         raise SourceError(
             "there is no source to build from. Expected at least one, e.g. masks:DIR or folders:DIR=scene."
         )
+    options = options or WriteOptions()
     samples: list[Sample] = []
     counts: dict[str, int] = {}
-    for prefix, source in zip(_prefixes(sources), sources, strict=True):
+    for prefix, source in zip(prefixes([source.name for source in sources]), sources, strict=True):
         before = len(samples)
         samples.extend(source.samples(prefix))
         if len(samples) == before:
@@ -73,14 +74,15 @@ def build_dataset(
     )
 
 
-def _prefixes(sources: Sequence[Source]) -> list[str]:
+def prefixes(names: Sequence[str]) -> list[str]:
+    """Make folder names of source names, with ``-2`` for the second of a name."""
     taken: set[str] = set()
-    prefixes = []
-    for source in sources:
-        prefix, number = source.name, 1
+    made = []
+    for name in names:
+        prefix, number = name, 1
         while prefix.casefold() in taken:
             number += 1
-            prefix = f"{source.name}-{number}"
+            prefix = f"{name}-{number}"
         taken.add(prefix.casefold())
-        prefixes.append(prefix)
-    return prefixes
+        made.append(prefix)
+    return made

@@ -1,45 +1,79 @@
 """Turn one sample into files: the squashed picture and its label maps, still numbered for this picture alone.
 
 `render` and `renumber` are the two things that workers do. Between them the writer learns all names,
-because a concept's number depends on how many pictures carry it.
+because a concept's number depends on how many pictures carry it. `Folders` keeps what they write apart, so that
+a build that was killed while numbering finds the maps of `render` as they were.
 """
 
 import io
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, read_color_table
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
-from netdissect.concepts.pictures import nearest, read_picture, squash
+from netdissect.concepts.fitting import Fit, Frame
+from netdissect.concepts.names import split_names
+from netdissect.concepts.pictures import read_picture
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.types import Labels, Size
-from netdissect.concepts.unify import normalize_name
 from netdissect.config import Split
-from netdissect.errors import SourceError
+from netdissect.errors import ConfigError, SourceError
 
 CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
 COLOR_CHANNEL = dict(enumerate(COLOR_NAMES, start=1))
 
 
 class WriteOptions(BaseModel):
-    """How pictures and label maps are written."""
+    """How pictures and label maps are written, and which names and labels they carry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(224, ge=2, description="Pictures are squashed to this square; label maps to half of it.")
+    size: int = Field(224, ge=2, description="Pictures become this square; label maps half of it.")
+    fit: Fit = Field(
+        "squash",
+        description=(
+            "How a picture becomes a square. squash: the whole picture, as Broden. crop: the middle of its longer "
+            "side. pad: the whole picture on a black, unlabeled square."
+        ),
+    )
     colors: bool = Field(False, description="Name the color of every pixel, as the category 'color'.")
     color_table: Path | None = Field(None, description="A published 32x32x32 table of color names; None: our model.")
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="jpeg: of the quality below; png: lossless.")
     quality: int = Field(92, ge=1, le=95, description="JPEG quality, without chroma subsampling.")
+    copy_pictures: bool = Field(
+        False, description="Copy the file of a picture that has the size already, instead of encoding it again."
+    )
+    variants: bool = Field(
+        False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
+    )
+    min_images: int = Field(0, ge=0, description="Drop labels that fewer pictures carry; Broden: 10.")
+    min_coverage: float = Field(
+        0.0, ge=0, description="Drop labels that cover less, in whole pictures, added up over all; Broden: 0.5."
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: ModelWrapValidatorHandler["WriteOptions"]) -> "WriteOptions":
+        try:
+            return handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            described = cls.model_fields[name].description if name in cls.model_fields else None
+            raise ConfigError(
+                f"the option {name!r} of a data set was {first['input']!r}: {first['msg'].lower()}. "
+                + (f"It means: {described} Correct it." if described else "Correct it.")
+            ) from error
 
     @property
     def map_size(self) -> int:
@@ -56,7 +90,8 @@ class MapFile:
     path
         Below ``images/``.
     names
-        Normalized concept names; until `renumber`, pixel value v means ``names[v - 1]``.
+        Pixel value v of the provisional map means ``names[v - 1]``: keys, later concepts (see `Rendered`); empty
+        where the map holds no v.
     """
 
     path: str
@@ -67,6 +102,8 @@ class MapFile:
 class Rendered:
     """What was written of one sample.
 
+    Names are keys (`split_names` joined by ``;``) until `consolidate` says which concept each of them is.
+
     Attributes
     ----------
     image
@@ -74,7 +111,7 @@ class Rendered:
     split
         ``train`` or ``val``.
     items
-        By category: label maps, and normalized names of the whole picture.
+        By category: label maps, and names of the whole picture.
     pixels
         By category: on how many label-map pixels each name stands; each pixel once.
     """
@@ -83,6 +120,11 @@ class Rendered:
     split: Split
     items: Mapping[str, Sequence[MapFile | str]]
     pixels: Mapping[str, Mapping[str, int]]
+
+    @property
+    def source(self) -> str:
+        """Whose picture it is: the first part of its path."""
+        return self.image.split("/", 1)[0]
 
     @property
     def maps(self) -> tuple[MapFile, ...]:
@@ -95,8 +137,24 @@ class Rendered:
         return (self.image, *(item.path for item in self.maps))
 
 
-def render(sample: Sample, images: Path, options: WriteOptions) -> Rendered | list[str]:
-    """Write the picture and provisional label maps of `sample` below `images`.
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where files are written while a data set is built.
+
+    Attributes
+    ----------
+    images
+        Pictures and final label maps: ``images/`` of the data set.
+    drafts
+        Provisional label maps.
+    """
+
+    images: Path
+    drafts: Path
+
+
+def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -> Rendered | list[str]:
+    """Write the picture and provisional label maps of `sample`; what is rendered already is returned as it is.
 
     Returns
     -------
@@ -108,6 +166,8 @@ def render(sample: Sample, images: Path, options: WriteOptions) -> Rendered | li
     OSError
         If a file cannot be written.
     """
+    if isinstance(sample, Rendered):
+        return sample
     problems: list[str] = []
     picture: Image.Image | None = None
     labels: LabelsByCategory = {}
@@ -128,15 +188,15 @@ def render(sample: Sample, images: Path, options: WriteOptions) -> Rendered | li
         problems.append(str(error))
     if picture is None or problems:
         return problems
-    return _write(sample, picture, _with_colors(labels, picture, options), images, options)
+    return _write(sample, picture, _with_colors(labels, picture, options), folders, options)
 
 
 Renumbering = tuple[tuple[str, tuple[int, ...]], ...]
 """Path below ``images/`` of each label map of a picture, and the final number of pixel values 1, 2, ..."""
 
 
-def renumber(maps: Renumbering, images: Path, map_size: int) -> None:
-    """Give the label maps of one picture their final numbers.
+def renumber(maps: Renumbering, folders: Folders, map_size: int) -> None:
+    """Write the label maps of one picture with their final numbers.
 
     Raises
     ------
@@ -144,9 +204,10 @@ def renumber(maps: Renumbering, images: Path, map_size: int) -> None:
         If a file cannot be written.
     """
     for name, numbers in maps:
-        path = images / name
-        final = np.array([0, *numbers], dtype=np.int32)
-        path.write_bytes(encode_label_map(final[read_label_map(path, Size(map_size, map_size))]))
+        draft = read_label_map(folders.drafts / name, Size(map_size, map_size))
+        path = folders.images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_label_map(np.array([0, *numbers], dtype=np.int32)[draft]))
 
 
 def encode_label_map(labels: npt.NDArray[np.integer], compression: int = 6) -> bytes:
@@ -211,9 +272,16 @@ def _with_colors(labels: LabelsByCategory, picture: Image.Image, options: WriteO
     if not options.colors or "color" in labels:
         return labels
     # Naming pixel by pixel and taking the nearest are the same in either order; this order names fewer.
-    pixels = nearest(np.asarray(picture), options.map_size)
+    frame = Frame.of(picture.height, picture.width, options.fit)
+    pixels = frame.values(np.asarray(picture), options.map_size)
     table = None if options.color_table is None else _color_table(options.color_table)
-    return {**labels, "color": (Channel(name_colors(pixels, table), COLOR_CHANNEL),)}
+    return {**labels, "color": (_Fitted(name_colors(pixels, table), COLOR_CHANNEL),)}
+
+
+class _Fitted(Channel):
+    """A channel that has the size of the label maps already."""
+
+    __slots__ = ()
 
 
 @cache
@@ -222,48 +290,74 @@ def _color_table(path: Path) -> ColorTable:
 
 
 def _write(
-    sample: Sample, picture: Image.Image, labels: LabelsByCategory, images: Path, options: WriteOptions
+    sample: Sample, picture: Image.Image, labels: LabelsByCategory, folders: Folders, options: WriteOptions
 ) -> Rendered:
     items: dict[str, list[MapFile | str]] = {}
     pixels: dict[str, dict[str, int]] = {}
-    (images / sample.name).parent.mkdir(parents=True, exist_ok=True)
+    frame = Frame.of(picture.height, picture.width, options.fit)
+    inside = frame.inside(picture.height, picture.width, options.map_size)
+    for folder in (folders.images, folders.drafts):
+        (folder / sample.name).parent.mkdir(parents=True, exist_ok=True)
     for category, channels in labels.items():
-        names, local = _localize(category, channels, options.map_size)
+        names, local = _localize(category, channels, _Fitting(frame, inside, options.map_size))
         if not names:
             continue
         files = _map_paths(f"{sample.name}_{category}", len(local.planes))
         for path, plane in zip(files, local.planes, strict=True):
-            (images / path).write_bytes(encode_label_map(plane, compression=1))  # soon written again
+            (folders.drafts / path).write_bytes(encode_label_map(plane, compression=1))
         pixels[category] = dict(zip(names, _count(local, len(names)), strict=True))
-        items[category] = [*(names[n - 1] for n in local.whole), *(MapFile(path, names) for path in files)]
-    image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
-    (images / image).write_bytes(_encode_picture(squash(picture, options.size), options))
+        maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.planes, strict=True))
+        items[category] = [*(names[n - 1] for n in local.whole), *maps]
+    image = _write_picture(sample, picture, frame, folders.images, options)
     return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels)
 
 
-def _localize(category: str, items: Sequence[Channel | str], size: int) -> tuple[tuple[str, ...], Labels]:
-    """Give the names that this picture carries in one category numbers, and its labels in these numbers."""
-    whole = list(
-        dict.fromkeys(name for item in items if isinstance(item, str) if (name := normalize_name(item, category)))
-    )
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    frame: Frame
+    inside: npt.NDArray[np.bool_] | None
+    size: int
+
+    def values(self, channel: Channel) -> PixelValues:
+        return channel.values if isinstance(channel, _Fitted) else self.frame.values(channel.values, self.size)
+
+    def held(self, values: PixelValues) -> list[int]:
+        return distinct(values if self.inside is None else values[self.inside])
+
+
+def _localize(category: str, items: Sequence[Channel | str], fitting: _Fitting) -> tuple[tuple[str, ...], Labels]:
+    """Give the keys that this picture carries in one category numbers, and its labels in these numbers."""
+    whole = list(dict.fromkeys(key for item in items if isinstance(item, str) if (key := _key(item, category))))
     small: list[tuple[PixelValues, Mapping[int, str]]] = [
-        (nearest(item.values, size), item.names) for item in items if isinstance(item, Channel)
+        (fitting.values(item), item.names) for item in items if isinstance(item, Channel)
     ]
     spelled = [
-        {value: name for value in distinct(values) if (name := normalize_name(raw.get(value, ""), category))}
+        {value: key for value in fitting.held(values) if (key := _key(raw.get(value, ""), category))}
         for values, raw in small
     ]
-    names = tuple(sorted({*whole, *(name for spelling in spelled for name in spelling.values())}))
+    names = tuple(sorted({*whole, *(key for spelling in spelled for key in spelling.values())}))
     code = {name: number for number, name in enumerate(names, start=1)}
     planes = []
     for (values, _), spelling in zip(small, spelled, strict=True):
-        plane = np.zeros((size, size), dtype=np.int32)
+        plane = np.zeros((fitting.size, fitting.size), dtype=np.int32)
         for value, name in spelling.items():
             plane[values == value] = code[name]
-        if spelling:
+        if fitting.inside is not None:
+            plane[~fitting.inside] = 0
+        if plane.any():
             planes.append(plane)
-    stack = np.array(planes, dtype=np.int32).reshape(len(planes), size, size)
+    stack = np.array(planes, dtype=np.int32).reshape(len(planes), fitting.size, fitting.size)
     return names, Labels(stack, np.array([code[name] for name in whole], dtype=np.int32))
+
+
+@cache
+def _key(raw: str, category: str) -> str:
+    return ";".join(split_names(raw, category))
+
+
+def _present(names: Sequence[str], plane: npt.NDArray[np.int32]) -> tuple[str, ...]:
+    held = set(distinct(plane))
+    return tuple(name if number in held else "" for number, name in enumerate(names, start=1))
 
 
 def _count(local: Labels, names: int) -> list[int]:
@@ -275,6 +369,16 @@ def _count(local: Labels, names: int) -> list[int]:
 
 def _map_paths(stem: str, channels: int) -> list[str]:
     return [f"{stem}.png"] if channels == 1 else [f"{stem}_{channel}.png" for channel in range(1, channels + 1)]
+
+
+def _write_picture(sample: Sample, picture: Image.Image, frame: Frame, images: Path, options: WriteOptions) -> str:
+    if options.copy_pictures and isinstance(sample.image, Path) and picture.size == (options.size, options.size):
+        image = sample.name + sample.image.suffix
+        shutil.copyfile(sample.image, images / image)
+        return image
+    image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
+    (images / image).write_bytes(_encode_picture(frame.picture(picture, options.size), options))
+    return image
 
 
 def _encode_picture(picture: Image.Image, options: WriteOptions) -> bytes:

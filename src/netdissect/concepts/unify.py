@@ -1,47 +1,27 @@
-"""Make one vocabulary of the names that several sources use.
+"""Make one numbered vocabulary of the names that several sources use.
 
-    raw names -> normalize_name -> Census (images and pixels of each name) -> Vocabulary (numbers)
+    labels of each picture -> Census -> rank -> claim_names -> merged counts -> Vocabulary (numbers, what was dropped)
 
-Two raw names are one concept when their normalized spelling is the same. A name that stands in two
-categories is one number with two categories, as in the published Broden.
+`names.py` says which raw names are one concept. A name that stands in two categories is one number with two
+categories, as in the published Broden; the reader takes as its primary category the one of larger coverage.
 """
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from netdissect.concepts.names import SUFFIXES, Names, Raw, claim_names, normalize_name
 from netdissect.errors import ConceptsError
 
-SUFFIXES = {"scene": "-s", "color": "-c"}
+__all__ = ["CATEGORY_ORDER", "SUFFIXES", "Census", "Count", "Entry", "Limits", "Vocabulary", "normalize_name", "unify"]
+
 CATEGORY_ORDER = ("color", "object", "part", "material", "scene", "texture")
 LARGEST_NUMBER = 256 * 256 - 1
 
 
-def normalize_name(raw: str, category: str) -> str:
-    """Spell a raw concept name as the data set does.
-
-    Lower case, accents composed, and runs of blanks and underscores as one space; in scene names as one
-    underscore. Scene names end in ``-s`` and color names in ``-c``, as published. An empty name stays empty.
-
-    Examples
-    --------
-    >>> normalize_name(" Traffic_Light", "object")
-    'traffic light'
-    >>> normalize_name("living room", "scene")
-    'living_room-s'
-    """
-    words = unicodedata.normalize("NFC", raw).lower().replace("_", " ").split()
-    if not words:
-        return ""
-    name = ("_" if category == "scene" else " ").join(words)
-    suffix = SUFFIXES.get(category, "")
-    return name if name.endswith(suffix) else name + suffix
-
-
 @dataclass(slots=True)
 class Count:
-    """How many images carry a name in one category, and on how many label-map pixels."""
+    """How many images carry a name, and on how many label-map pixels."""
 
     images: int = 0
     pixels: int = 0
@@ -62,6 +42,56 @@ class Census:
                 count.pixels += bearing
 
 
+def unify(sources: Mapping[str, Census], *, variants: bool = False) -> Names:
+    """Decide which of the raw labels that each source's pictures carry are one concept.
+
+    Parameters
+    ----------
+    sources
+        By source, the census of its keys (`split_names` joined by ``;``).
+    variants
+        See `claim_names`.
+
+    Notes
+    -----
+    Labels claim by falling number of images, then pixels, then synonyms; then by spelling and source, so that the
+    outcome does not depend on the order of the sources.
+    """
+    counts = {
+        Raw(source, category, key): count
+        for source, census in sources.items()
+        for key, by_category in census.counts.items()
+        for category, count in by_category.items()
+    }
+    ranked = sorted(
+        counts,
+        key=lambda raw: (
+            -counts[raw].images, -counts[raw].pixels, -len(raw.names), raw.key, raw.category, raw.source
+        ),
+    )  # fmt: skip
+    return claim_names(ranked, variants=variants)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a label needs to stay.
+
+    Attributes
+    ----------
+    images
+        Pictures that carry it, added up over its categories.
+    pixels
+        Label-map pixels that bear it, likewise.
+    """
+
+    images: int = 0
+    pixels: float = 0.0
+
+    def keep(self, count: Count) -> bool:
+        """Tell whether a label of this total stays."""
+        return count.images >= self.images and count.pixels >= self.pixels
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One numbered name: a row of ``label.csv``."""
@@ -69,11 +99,12 @@ class Entry:
     number: int
     name: str
     counts: Mapping[str, Count]
+    synonyms: tuple[str, ...] = ()
 
     @property
     def total(self) -> Count:
         """Sum over its categories, as ``label.csv`` states it."""
-        return Count(sum(c.images for c in self.counts.values()), sum(c.pixels for c in self.counts.values()))
+        return _total(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,41 +117,63 @@ class Vocabulary:
         Numbered from 1 by falling frequency, then falling coverage, then name.
     categories
         Those that any name stands in: the published six in their order, then others by name.
+    dropped
+        Labels below the limits, numbered 0, in the order in which they would have been numbered.
     """
 
     entries: tuple[Entry, ...]
     categories: tuple[str, ...]
+    dropped: tuple[Entry, ...] = ()
 
     @classmethod
-    def number(cls, census: Census) -> "Vocabulary":
-        """Give each name of `census` its number.
+    def number(
+        cls, census: Census, synonyms: Mapping[str, tuple[str, ...]] | None = None, limits: Limits | None = None
+    ) -> "Vocabulary":
+        """Give each name of `census` that is within `limits` its number.
 
         Raises
         ------
         ConceptsError
-            If there is no name, or there are more than a label map can hold.
+            If no name is left, or there are more than a label map can hold.
         """
+        limits, synonyms = limits or Limits(), synonyms or {}
         names = sorted(census.counts, key=lambda name: _rank(name, census.counts[name]))
-        if not names:
+        kept = [name for name in names if limits.keep(_total(census.counts[name]))]
+        if not kept:
+            raise ConceptsError(_nothing_left(len(names)))
+        if len(kept) > LARGEST_NUMBER:
             raise ConceptsError(
-                "no pixel and no picture carries any label, so there is nothing to write. Expected at least one "
-                "labeled picture; check the classes and masks of the sources."
-            )
-        if len(names) > LARGEST_NUMBER:
-            raise ConceptsError(
-                f"the sources name {len(names)} concepts, but a label map holds at most {LARGEST_NUMBER}. Merge or "
+                f"the sources name {len(kept)} concepts, but a label map holds at most {LARGEST_NUMBER}. Merge or "
                 "leave out names."
             )
-        entries = tuple(Entry(n, name, census.counts[name]) for n, name in enumerate(names, start=1))
+        entries = tuple(Entry(n, name, census.counts[name], synonyms.get(name, ())) for n, name in enumerate(kept, 1))
+        staying = set(kept)
+        dropped = tuple(Entry(0, name, census.counts[name]) for name in names if name not in staying)
         found = {category for entry in entries for category in entry.counts}
         known = [category for category in CATEGORY_ORDER if category in found]
-        return cls(entries, (*known, *sorted(found - set(known))))
+        return cls(entries, (*known, *sorted(found - set(known))), dropped)
 
     def numbers(self) -> dict[str, int]:
         """Return the number of each name."""
         return {entry.name: entry.number for entry in self.entries}
 
 
+def _total(counts: Mapping[str, Count]) -> Count:
+    return Count(sum(c.images for c in counts.values()), sum(c.pixels for c in counts.values()))
+
+
 def _rank(name: str, counts: Mapping[str, Count]) -> tuple[int, int, str]:
-    total = Entry(0, name, counts).total
+    total = _total(counts)
     return -total.images, -total.pixels, name
+
+
+def _nothing_left(names: int) -> str:
+    if names:
+        return (
+            f"all {names} labels are below the limits (min_images, min_coverage), so there is nothing to write. "
+            "Expected at least one label that is frequent enough; lower the limits or add pictures."
+        )
+    return (
+        "no pixel and no picture carries any label, so there is nothing to write. Expected at least one "
+        "labeled picture; check the classes and masks of the sources."
+    )

@@ -1,33 +1,40 @@
 """Write samples in the published Broden layout.
 
-    samples -> render (workers) -> Census -> Vocabulary -> renumber (workers) -> tables -> rename into place
+    samples -> render (workers) -> consolidate -> renumber (workers) -> tables -> rename into place
 
 Pictures are decoded once. Label maps are first written with numbers of their own picture and numbered when
 all names are known, because numbers fall with frequency. Everything happens in a hidden folder beside the
-target, which gets its name only when it is whole.
+target, which gets its name only when it is whole; a build that was killed goes on where it was.
 """
 
+import hashlib
 import json
-import os
+import logging
 import shutil
-import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from netdissect.concepts.colors import read_color_table
-from netdissect.concepts.render import Rendered, WriteOptions, render, renumber
+from netdissect.concepts.consolidate import consolidate
+from netdissect.concepts.journal import Journal, Stamper
+from netdissect.concepts.render import Folders, Rendered, WriteOptions, render, renumber
 from netdissect.concepts.sample import Sample
+from netdissect.concepts.staging import check_target, publish, work_beside
 from netdissect.concepts.tables import write_tables
-from netdissect.concepts.unify import Census, Vocabulary
+from netdissect.concepts.unify import Entry, Vocabulary
 from netdissect.concepts.workers import map_in_order
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError
 
 __all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 
+logger = logging.getLogger(__name__)
+
+TRIALS = 8  # pictures that are written once more, to say beforehand how large the data set will be
 PROBLEMS_TOLD = 10
 
 README = """\
@@ -41,7 +48,7 @@ label.csv         number,name,category,frequency,coverage,syns. Numbers fall wit
 category.csv      name,first,last,count,frequency.
 c_<category>.csv  code,number,name,frequency,coverage within that category.
 images/           pictures, and label maps of {map_size} x {map_size} pixels: label = red + 256 * green, 0 = unlabeled.
-build.json        what it was built from.
+build.json        what it was built from, and which labels were dropped as too rare.
 
 frequency: pictures that carry the label. coverage: share of label-map pixels that bear it, summed over pictures.
 In label.csv and category.csv both are summed over categories or labels.
@@ -93,121 +100,126 @@ def write_dataset(
     out, options = Path(out), options or WriteOptions()
     if options.color_table is not None:
         read_color_table(options.color_table)
-    check_target(out, overwrite=overwrite)
-    with _staging(out, overwrite=overwrite) as folder:
-        (folder / "images").mkdir()
-        rendered = _render_all(samples, folder, options, workers, progress)
-        census = Census()
-        for one in rendered:
-            census.add(one.pixels)
-        vocabulary = Vocabulary.number(census)
-        _renumber_all(rendered, folder, vocabulary, options, workers, progress)
-        write_tables(rendered, folder, vocabulary, options)
-        _write_notes(folder, len(rendered), vocabulary, options, about or {})
+    work = _Work(options, workers, progress)
+    with work_beside(out, "building", overwrite=overwrite) as folder:
+        folders = Folders(folder / "set" / "images", folder / "drafts")
+        journal = Journal(folder, folders, _key(options, about or {}))
+        _prepare(folders, journal)
+        if isinstance(samples, Sequence):
+            _announce(samples, folder, options, done=len(journal))
+        rendered = _render_all(samples, folders, work, journal)
+        _remove_strangers(rendered, folders)
+        carried, vocabulary = consolidate(rendered, folders, options)
+        _tell_dropped(vocabulary, options)
+        _renumber_all(carried, folders, vocabulary, work)
+        write_tables(carried, folder / "set", vocabulary, options)
+        _write_notes(folder / "set", len(carried), vocabulary, options, about or {})
+        publish(folder / "set", out, overwrite=overwrite)
     return out
 
 
-def check_target(out: Path, *, overwrite: bool) -> None:
-    """Make sure that a data set may be written at `out`.
+@dataclass(frozen=True, slots=True)
+class _Work:
+    options: WriteOptions
+    workers: int | None
+    progress: Progress | None
+
+    def tell(self, stage: str, done: int, total: int | None) -> None:
+        if self.progress:
+            self.progress(stage, done, total)
+
+
+def _key(options: WriteOptions, about: Mapping[str, object]) -> str:
+    """Digest what decides what is written of a sample; which labels are kept is decided later."""
+    late = {"variants", "min_images", "min_coverage"}
+    facts = [version("netdissect"), options.model_dump(mode="json", exclude=late), about]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    if options.color_table is not None:
+        digest.update(options.color_table.read_bytes())
+    return digest.hexdigest()
+
+
+def _prepare(folders: Folders, journal: Journal) -> None:
+    if not journal.is_ours:
+        for folder in (folders.images.parent, folders.drafts):
+            shutil.rmtree(folder, ignore_errors=True)
+    folders.images.mkdir(parents=True, exist_ok=True)
+    folders.drafts.mkdir(exist_ok=True)
+    if len(journal):
+        logger.info("going on with a build that was interrupted after %d pictures", len(journal))
+
+
+def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, done: int) -> None:
+    """Say how many pictures and bytes will be written, from a few that are written for trial.
 
     Raises
     ------
     ConceptsError
-        If something stands there that must not be replaced.
+        If the disk lacks room.
     """
-    if not (out.exists() or out.is_symlink()):
+    if not samples:
         return
-    if not out.is_dir() or out.is_symlink():
-        raise ConceptsError(f"{out} is in the way: it is no folder. Expected a free name; choose another.")
-    finished = (out / "index.csv").is_file() and (out / "category.csv").is_file()
-    if finished and not overwrite:
+    trial = Folders(folder / "trial" / "images", folder / "trial" / "drafts")
+    tries = min(TRIALS, 1 + len(samples) // 25)
+    drawn = [samples[(2 * n + 1) * len(samples) // (2 * tries)] for n in range(tries)]
+    written = sum(
+        isinstance(render(sample, Folders(trial.images / str(n), trial.drafts / str(n)), options), Rendered)
+        for n, sample in enumerate(drawn)
+    )
+    pictures, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
+    shutil.rmtree(folder / "trial", ignore_errors=True)
+    if not written:
+        return  # what is wrong with the samples is told when all of them are read
+    final = (pictures + maps) * len(samples) // written
+    free = shutil.disk_usage(folder).free
+    logger.info(
+        "writing %d pictures of %d x %d pixels with their label maps, about %.1f MB (%.1f MB are free)",
+        len(samples), options.size, options.size, final / 1e6, free / 1e6,
+    )  # fmt: skip
+    needed = (pictures + 2 * maps) * (len(samples) - done) // written
+    if needed > free:
         raise ConceptsError(
-            f"{out} already holds a finished data set. Expected a free name; choose another, or say that it may "
-            "be replaced (--overwrite, overwrite=True)."
+            f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} pictures take about "
+            f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
         )
-    if not finished and any(out.iterdir()):
-        raise ConceptsError(
-            f"{out} is not empty and holds no finished data set, so it is never replaced. Expected a free name; "
-            "choose another or clear the folder yourself."
-        )
 
 
-@contextmanager
-def _staging(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a hidden folder beside `out`; rename it when the block succeeds, remove it when it fails."""
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a symbolic link to another disk
-    folder = out.with_name(f".{out.name}.building-{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        folder.mkdir()
-        try:
-            yield folder
-            _move_into_place(folder, out, overwrite=overwrite)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise ConceptsError(
-            f"writing the data set {out} failed: {error.strerror or error}"
-            + (f" ({error.filename})" if error.filename else "")
-            + ". Nothing was left behind; make room or choose a folder that can be written, and run again."
-        ) from error
+def _remove_strangers(rendered: Iterable[Rendered], folders: Folders) -> None:
+    """Remove files of samples that an interrupted build wrote and that are no more among the samples."""
+    ours = {folders.images / one.image for one in rendered}
+    for path in list(folders.images.rglob("*")):
+        if path.is_file() and path not in ours:
+            path.unlink()
 
 
-def _move_into_place(folder: Path, out: Path, *, overwrite: bool) -> None:
-    check_target(out, overwrite=overwrite)  # another build may have finished since
-    if out.exists():
-        old = folder.with_name(f"{folder.name}-replaced")
-        out.rename(old)
-        try:
-            folder.rename(out)
-        except OSError:
-            old.rename(out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(out)
+def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
+    if vocabulary.dropped:
+        logger.info(
+            "dropped %d of %d labels: fewer than %d pictures or a coverage below %g; build.json lists them",
+            len(vocabulary.dropped), len(vocabulary.dropped) + len(vocabulary.entries),
+            options.min_images, options.min_coverage,
+        )  # fmt: skip
 
 
-def _remove_leftovers(out: Path) -> None:
-    """Remove hidden folders of builds of `out` that were killed."""
-    if sys.platform == "win32":
-        return  # os.kill(pid, 0) would not ask there, but kill
-    prefix = f".{out.name}.building-"
-    for folder in out.parent.glob(f"{prefix}*"):
-        owner = folder.name.removeprefix(prefix)
-        if owner.isdecimal() and not _is_alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # our own folder does not exist yet: a namesake in another container left it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _render_all(
-    samples: Iterable[Sample], folder: Path, options: WriteOptions, workers: int | None, progress: Progress | None
-) -> list[Rendered]:
+def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journal: Journal) -> list[Rendered]:
     total = len(samples) if isinstance(samples, Sequence) else None
-    work = partial(render, images=folder / "images", options=options)
     rendered: list[Rendered] = []
     problems: list[str] = []
     owners: dict[str, Rendered] = {}
-    for done, one in enumerate(map_in_order(work, samples, workers), start=1):
-        if isinstance(one, Rendered):
-            rendered.append(one)
-            problems.extend(_collisions(one, owners))
-        else:
-            problems.extend(one)
-        if progress:
-            progress("pictures", done, total)
+    task = partial(render, folders=folders, options=work.options)
+    with journal:
+        waiting: deque[str | None] = deque()
+        results = map_in_order(task, _unfinished(samples, journal, waiting), work.workers)
+        for done, one in enumerate(results, start=1):
+            stamp = waiting.popleft()
+            if isinstance(one, Rendered):
+                rendered.append(one)
+                problems.extend(_collisions(one, owners))
+                if stamp is not None:
+                    journal.add(stamp, one)
+            else:
+                problems.extend(one)
+            work.tell("pictures", done, total)
     if problems:
         raise SourceError(_tell(problems))
     if not rendered:
@@ -215,6 +227,16 @@ def _render_all(
             "the sources hold no picture. Expected at least one labeled picture; check the folders that were named."
         )
     return rendered
+
+
+def _unfinished(samples: Iterable[Sample], journal: Journal, waiting: deque[str | None]) -> Iterator[Sample | Rendered]:
+    """Yield each sample, or what was written of it; note in `waiting` under which stamp it is to be remembered."""
+    stamper = Stamper()
+    for sample in samples:
+        stamp = stamper.stamp(sample)
+        finished = journal.find(stamp)
+        waiting.append(None if finished else stamp)
+        yield finished or sample
 
 
 def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
@@ -236,20 +258,12 @@ def _tell(problems: Sequence[str]) -> str:
     )
 
 
-def _renumber_all(
-    rendered: Sequence[Rendered],
-    folder: Path,
-    vocabulary: Vocabulary,
-    options: WriteOptions,
-    workers: int | None,
-    progress: Progress | None,
-) -> None:
-    numbers = vocabulary.numbers()
+def _renumber_all(rendered: Sequence[Rendered], folders: Folders, vocabulary: Vocabulary, work: _Work) -> None:
+    numbers = {**vocabulary.numbers(), "": 0}
     maps = (tuple((m.path, tuple(numbers[name] for name in m.names)) for m in one.maps) for one in rendered)
-    work = partial(renumber, images=folder / "images", map_size=options.map_size)
-    for done, _ in enumerate(map_in_order(work, maps, workers), start=1):
-        if progress:
-            progress("label maps", done, len(rendered))
+    task = partial(renumber, folders=folders, map_size=work.options.map_size)
+    for done, _ in enumerate(map_in_order(task, maps, work.workers), start=1):
+        work.tell("label maps", done, len(rendered))
 
 
 def _write_notes(
@@ -264,6 +278,7 @@ def _write_notes(
         "map_size": options.map_size,
         "options": options.model_dump(mode="json"),
         "about": about,
+        "dropped": [_dropped_facts(entry, options) for entry in vocabulary.dropped],
     }
     (folder / "build.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     text = README.format(
@@ -275,3 +290,16 @@ def _write_notes(
         categories=", ".join(vocabulary.categories),
     )
     (folder / "README.txt").write_text(text, encoding="utf-8")
+
+
+def _dropped_facts(entry: Entry, options: WriteOptions) -> dict[str, object]:
+    total, coverage = entry.total, entry.total.pixels / options.map_size**2
+    few = [f"fewer than {options.min_images} pictures"] if total.images < options.min_images else []
+    small = [f"a coverage below {options.min_coverage:g}"] if coverage < options.min_coverage else []
+    return {
+        "name": entry.name,
+        "categories": sorted(entry.counts),
+        "frequency": total.images,
+        "coverage": round(coverage, 9),
+        "why": " and ".join((*few, *small)),
+    }

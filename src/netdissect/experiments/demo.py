@@ -45,7 +45,7 @@ class DemoConfig(BaseModel):
     images: int = Field(4000, ge=1, description="Pictures that are dissected.")
     recipe: Recipe = Field(DEMO, description="How the network is trained.")
     world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
-    rotation: int = Field(0, ge=0, description="Seed of the random rotation.")
+    rotations: tuple[int, ...] = Field((0,), description="Seeds of the random rotations of the last convolution.")
     batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
 
 
@@ -62,11 +62,11 @@ class Demo:
     trained
         The scene network.
     units
-        Its dissection: five convolutions, and conv5 in a randomly rotated basis.
+        Its dissection: five convolutions, and conv5 in randomly rotated bases.
     random
         The dissection of the same network with random weights.
     rotated
-        Name of the rotated layer in `units`.
+        Names of the rotated layers in `units`.
     seconds
         Wall time of each stage.
     """
@@ -74,7 +74,7 @@ class Demo:
     trained: Trained
     units: Result
     random: Result
-    rotated: str
+    rotated: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -102,16 +102,14 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     with _timed("train the network", seconds):
         trained = _trained(out / "scene_network.safetensors", config.recipe, progress)
     last = LAYERS[-1]
-    network = with_rotations(trained.network(), last, [config.rotation])
+    network = with_rotations(trained.network(), last, config.rotations)
     untrained = scene_network(config.recipe.units, seed=config.recipe.seed)
     random = Network("scene network with random weights", untrained, preprocessing(size))
-    measured = DissectConfig(
-        layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size, seed=config.rotation
-    )
-    rotated = rotated_name(last, config.rotation)
+    measured = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
+    rotated = tuple(rotated_name(last, seed) for seed in config.rotations)
     with _timed("dissect", seconds):
         units = dissect(
-            network, data, measured, layers=[*LAYERS, rotated], out=out / "runs" / "trained", progress=progress
+            network, data, measured, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
         )
     with _timed("dissect random weights", seconds):
         chance = dissect(random, data, measured, out=out / "runs" / "random", progress=progress)

@@ -132,7 +132,11 @@ def scene_network(
     """
 
     def block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.ReLU())
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+        # torch's own weights are 2.4 times smaller, and without batch norm the loss then rests for 120 steps.
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.get_parameter("bias"))
+        return nn.Sequential(convolution, nn.ReLU())
 
     one, two, three, four, five = units
     with torch.random.fork_rng(devices=[]):

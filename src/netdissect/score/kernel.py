@@ -16,21 +16,10 @@ import numpy.typing as npt
 from netdissect.score.grid import Maps
 
 Ints = npt.NDArray[np.int64]
-AxisArrays = tuple[Ints, npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Floats = npt.NDArray[np.float64]
+AxisArrays = tuple[Ints, Floats, Floats]
 
 compiled: Any = numba.njit(nogil=True, cache=True)
-
-
-@compiled  # type: ignore[untyped-decorator]
-def _pixel(
-    corners: tuple[float, float, float, float], row: tuple[float, float], column: tuple[float, float], round_rows: bool
-) -> np.float32:
-    """Interpolate one pixel: columns first, then rows, in float64, rounded to float32 once (or twice)."""
-    top = corners[0] * column[0] + corners[1] * column[1]
-    bottom = corners[2] * column[0] + corners[3] * column[1]
-    if round_rows:
-        return np.float32(np.float64(np.float32(top)) * row[0] + np.float64(np.float32(bottom)) * row[1])
-    return np.float32(top * row[0] + bottom * row[1])
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -74,8 +63,9 @@ def tally_image(
     row_start, row_near, row_far = rows
     column_start, column_near, column_far = columns
     height, width = maps.shape[1:]
+    top, bottom = np.empty(len(column_near), np.float64), np.empty(len(column_near), np.float64)
     for unit in range(maps.shape[0]):
-        cells, threshold, on = maps[unit], thresholds[unit], 0
+        cells, threshold, on = maps[unit], thresholds[unit], np.int64(0)
         if not _any_above(cells, threshold):
             pixels_on[unit] = 0
             continue
@@ -92,20 +82,40 @@ def tally_image(
                     or cells[below, right] > threshold
                 ):
                     continue
-                corners = (
-                    np.float64(cells[i, j]),
-                    np.float64(cells[i, right]),
-                    np.float64(cells[below, j]),
-                    np.float64(cells[below, right]),
-                )
+                first, last = column_start[j], column_start[j + 1]
+                _between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
+                _between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
                 for y in range(row_start[i], row_start[i + 1]):
-                    for x in range(column_start[j], column_start[j + 1]):
-                        row, column = (row_near[y], row_far[y]), (column_near[x], column_far[x])
-                        if _pixel(corners, row, column, round_rows) > threshold:
-                            on += 1
+                    near, far = row_near[y], row_far[y]
+                    found = np.int64(0)
+                    for x in range(first, last):
+                        found += np.float32(top[x] * near + bottom[x] * far) > threshold
+                    if found == 0:
+                        continue
+                    on += found
+                    for x in range(first, last):
+                        if np.float32(top[x] * near + bottom[x] * far) > threshold:
                             for plane in range(planes.shape[0]):
                                 label = planes[plane, y, x]
                                 if label:
                                     intersection[unit, label] += 1
                                     overlaps[unit, category_of[label]] = True
         pixels_on[unit] = on
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _between(
+    left: np.float32,
+    right: np.float32,
+    near: Floats,
+    far: Floats,
+    first: int,
+    last: int,
+    round_rows: bool,
+    out: Floats,
+) -> None:
+    """Interpolate one row of cells at the pixels `first` to `last`, in float64 or rounded to float32."""
+    for x in range(first, last):
+        out[x] = np.float64(left) * near[x] + np.float64(right) * far[x]
+        if round_rows:
+            out[x] = np.float32(out[x])

@@ -1,55 +1,75 @@
 """One file a source: labeled pictures in the layout of their authors, as an iterator of samples.
 
-    parse_source("masks:photos=part") -> Source -> samples(prefix) -> build_dataset
+    parse_source("masks:photos=part") -> SourceWords -> Source -> samples(prefix) -> build_dataset
 
 To add one: a class with `name`, `text` and `samples` (see `Source`) in a file of its own, and its word in `KINDS`.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
-from netdissect.concepts.render import CATEGORY_SPELLING
+from netdissect.concepts.sources.ade20k import Ade20kSource
+from netdissect.concepts.sources.cityscapes import CityscapesSource
+from netdissect.concepts.sources.coco import CocoSource
+from netdissect.concepts.sources.dtd import DtdSource
 from netdissect.concepts.sources.folders import FolderSource
+from netdissect.concepts.sources.huggingface import HuggingFaceSource
+from netdissect.concepts.sources.labels import LabelSource
 from netdissect.concepts.sources.masks import MaskSource
+from netdissect.concepts.sources.opensurfaces import OpenSurfacesSource
+from netdissect.concepts.sources.pascal import PascalSource
 from netdissect.concepts.sources.source import Source
+from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
-KINDS: dict[str, Callable[[Path, str | None], Source]] = {
+KINDS: dict[str, Callable[[SourceWords], Source]] = {
     "masks": MaskSource.parse,
     "folders": FolderSource.parse,
+    "labels": LabelSource.parse,
+    "ade20k": Ade20kSource.parse,
+    "pascal": PascalSource.parse,
+    "opensurfaces": OpenSurfacesSource.parse,
+    "dtd": DtdSource.parse,
+    "coco": CocoSource.parse,
+    "cityscapes": CityscapesSource.parse,
+    "hf": HuggingFaceSource.parse,
 }
 
-__all__ = ["KINDS", "FolderSource", "MaskSource", "Source", "parse_source"]
+__all__ = [
+    "KINDS",
+    "Ade20kSource",
+    "CityscapesSource",
+    "CocoSource",
+    "DtdSource",
+    "FolderSource",
+    "HuggingFaceSource",
+    "LabelSource",
+    "MaskSource",
+    "OpenSurfacesSource",
+    "PascalSource",
+    "Source",
+    "SourceWords",
+    "parse_source",
+]
 
 
 def parse_source(text: str) -> Source:
-    """Read the words that name a source: ``KIND:DIR`` or ``KIND:DIR=CATEGORY``.
+    """Read the words that name a source: ``KIND:DIR[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``.
 
     Raises
     ------
     SourceError
-        If the kind is unknown, the folder is not named, or a category is missing or misspelled.
+        If the kind is unknown, the folder is not named, or a category or an option is missing, unknown or misspelled.
 
     Examples
     --------
     >>> parse_source("masks:photos=part")
     MaskSource(folder=PosixPath('photos'), category='part')
     """
-    kind, colon, rest = text.partition(":")
-    if not colon or kind not in KINDS:
-        seen = f"the kind {kind!r} is unknown" if colon else "it names no kind"
+    words = SourceWords.read(text)
+    if words.kind not in KINDS:
         raise SourceError(
-            f"the source {text!r} cannot be read: {seen}. Expected KIND:DIR or KIND:DIR=CATEGORY where KIND is "
-            f"{' or '.join(KINDS)}, e.g. masks:photos=object or folders:textures=texture."
+            f"the source {text!r} cannot be read: the kind {words.kind!r} is unknown. Expected KIND:DIR or "
+            f"KIND:DIR=CATEGORY where KIND is {' or '.join(KINDS)}, e.g. masks:photos=object or "
+            "folders:textures=texture."
         )
-    folder, equals, category = rest.rpartition("=")
-    if not equals or "/" in category or "\\" in category:  # an equals sign inside the path
-        folder, category = rest, ""
-    elif not CATEGORY_SPELLING.fullmatch(category):
-        raise SourceError(
-            f"the source {text!r} names the category {category!r}. Expected lower-case letters, digits and "
-            "underscores, e.g. object, part, material, scene or texture."
-        )
-    if not folder:
-        raise SourceError(f"the source {text!r} names no folder. Expected {kind}:DIR or {kind}:DIR=CATEGORY.")
-    return KINDS[kind](Path(folder), category or None)
+    return KINDS[words.kind](words)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.sources.source import find_files, find_folder
+from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 JOINT_LIST = "labels_joint_anno.txt"
@@ -35,7 +36,7 @@ class FolderSource:
     category: str
 
     @classmethod
-    def parse(cls, folder: Path, category: str | None) -> "FolderSource":
+    def parse(cls, words: SourceWords) -> "FolderSource":
         """Make the source that ``folders:FOLDER=CATEGORY`` names.
 
         Raises
@@ -43,12 +44,13 @@ class FolderSource:
         SourceError
             If no category is given.
         """
+        category = words.check().category
         if category is None:
             raise SourceError(
-                f"the source 'folders:{folder}' names no category. Expected what its folders stand for, "
-                f"e.g. folders:{folder}=texture or folders:{folder}=scene."
+                f"the source {words.text!r} names no category. Expected what its folders stand for, "
+                f"e.g. {words.text}=texture or {words.text}=scene."
             )
-        return cls(folder, category)
+        return cls(words.folder, category)
 
     @property
     def name(self) -> str:

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample
 from netdissect.concepts.sources.source import find_files, find_folder
+from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 CLASS_COLUMNS = ("value", "name")
@@ -41,9 +44,9 @@ class MaskSource:
     category: str = DEFAULT_CATEGORY
 
     @classmethod
-    def parse(cls, folder: Path, category: str | None) -> "MaskSource":
+    def parse(cls, words: SourceWords) -> "MaskSource":
         """Make the source that ``masks:FOLDER[=CATEGORY]`` names; the category is ``object`` unless given."""
-        return cls(folder, category or DEFAULT_CATEGORY)
+        return cls(words.check().folder, words.category or DEFAULT_CATEGORY)
 
     @property
     def name(self) -> str:
@@ -121,12 +124,23 @@ def read_mask(path: Path) -> PixelValues:
         raise SourceError(
             f"{path} cannot be read as a mask ({error}). Expected a whole PNG; restore or remove it."
         ) from error
+    return plain_values(pixels, mode, str(path))
+
+
+def plain_values(pixels: npt.NDArray[Any], mode: str, origin: str) -> PixelValues:
+    """Take the values out of the pixels of a mask: (H, W) as they are, RGB as R + 256 * G.
+
+    Raises
+    ------
+    SourceError
+        If there is blue, or the pixels are no whole numbers; `origin` names the mask in messages.
+    """
     if pixels.ndim == 2 and pixels.dtype.kind in "iub":
         return pixels
     if mode not in ("RGB", "RGBA") or pixels[..., 2].any():
         seen = "blue pixels, as if classes were painted in colors" if mode in ("RGB", "RGBA") else f"{mode} pixels"
         raise SourceError(
-            f"{path} holds {seen}. Expected an indexed or gray mask, or RGB with value = R + 256 * G and no blue; "
+            f"{origin} holds {seen}. Expected an indexed or gray mask, or RGB with value = R + 256 * G and no blue; "
             "convert it."
         )
     return pixels[..., 0].astype(np.int32) + 256 * pixels[..., 1].astype(np.int32)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.synthetic.scenes import SCENE_NAMES
-from netdissect.concepts.synthetic.world import Scenery, draw
+from netdissect.concepts.synthetic.world import DrawnPicture, draw
 from netdissect.concepts.workers import map_in_order
 from netdissect.concepts.writer import WriteOptions, write_dataset
 from netdissect.config import Progress
@@ -176,7 +176,7 @@ def _draw_block(indices: range, size: int, seed: int) -> Block:
     return np.stack([one.picture for one in drawn]), np.array(scenes, dtype=np.int64)
 
 
-def _channel(names: list[str | None], drawn: Scenery) -> Channel:
+def _channel(names: list[str | None], drawn: DrawnPicture) -> Channel:
     """Return a label map from the name that each surface bears."""
     known = sorted({name for name in names if name})
     number = {name: i for i, name in enumerate(known, start=1)}

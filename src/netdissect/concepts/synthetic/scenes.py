@@ -56,8 +56,8 @@ SCENES: dict[str, Scene] = {
     ),
     "playground": _scene(
         "land", "lawn 3, sand 2, path 1", "woods 2, hills 1, skyline 2, none 1",
-        "swing 0.9, slide 0.9, ball 0.9, person 1.3, tree 0.6, bench 0.4, fence 0.4, balloon 0.15, "
-        "bicycle 0.3, goal 0.25",
+        "swing 0.9, slide 0.9, ball 0.9, person 1.3, tree 0.6, bench 0.4, fence 0.4, balloon 0.15, bicycle "
+        "0.3, goal 0.25",
         "dotted checkered",
     ),
     "farm": _scene(
@@ -67,8 +67,8 @@ SCENES: dict[str, Scene] = {
     ),
     "village": _scene(
         "land", "lawn 2, path 2, earth 1, field 1", "hills 2, mountains 1, woods 1, none 1",
-        "house 1.7, barn 0.25, horse 0.3, sheep 0.2, tree 0.8, market stall 0.2, fence 0.6, car 0.4, flower 0.4, dog 0.3, windmill 0.3, barn "
-        "0.2, person 0.4, tractor 0.2, train 0.2",
+        "house 1.7, barn 0.25, horse 0.3, sheep 0.2, cow 0.2, tree 0.8, market stall 0.2, fence 0.6, car 0.4, "
+        "flower 0.4, dog 0.3, windmill 0.3, person 0.4, tractor 0.2, train 0.2",
         "striped scaly",
     ),
     "garden": _scene(
@@ -87,8 +87,8 @@ SCENES: dict[str, Scene] = {
     ),
     "mountain": _scene(
         "land", "lawn 2, snow 2, earth 1, stones 2", "mountains 7",
-        "fir 1.3, rock 1.4, house 0.3, sheep 0.4, cow 0.2, bird 0.5, cloud 0.7, tent 0.15, balloon 0.2, airplane 0.3, "
-        "train 0.15",
+        "fir 1.3, rock 1.4, house 0.3, sheep 0.4, cow 0.2, bird 0.5, cloud 0.7, tent 0.15, balloon 0.2, "
+        "airplane 0.3, train 0.15",
     ),
     "desert": _scene(
         "land", "sand 5, earth 2, stones 1", "hills 2, mountains 1, none 3",
@@ -127,8 +127,9 @@ SCENES: dict[str, Scene] = {
     ),
     "beach": _scene(
         "shore", "sand 6, stones 1", "none 3, hills 1, mountains 1",
-        "parasol 1.4, palm 0.8, coral 0.3, seaweed 0.3, picnic blanket 0.3, flag 0.3, fish 0.2, market stall 0.2, person 1.1, ball 0.7, "
-        "sailboat 0.8, sun 0.4, bird 0.4, dog 0.2, slide 0.15, campfire 0.2, airplane 0.25, bottle 0.2",
+        "parasol 1.4, palm 0.8, coral 0.3, seaweed 0.35, ship 0.2, lighthouse 0.3, picnic blanket 0.3, flag 0.3, "
+        "fish 0.2, market stall 0.2, person 1.1, ball 0.7, sailboat 0.8, sun 0.4, bird 0.4, dog 0.2, slide 0.15, "
+        "campfire 0.2, airplane 0.25, bottle 0.2",
     ),
     "harbor": _scene(
         "shore", "pavement 4, stones 2, lawn 1", "none 2, skyline 1, hills 1",

@@ -1,6 +1,6 @@
 """Pictures by number: the same number, seed and size give the same picture and labels.
 
-index, seed, size -> draw -> Picture (pixels, scene, label maps)
+index, seed, size -> draw -> DrawnPicture (pixels, scene, what each pixel shows)
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SWATCHES = 0.08  # share of pictures that are nothing but texture
 
 
 @dataclass(frozen=True)
-class Scenery:
+class DrawnPicture:
     """A picture with its drawing.
 
     Attributes
@@ -37,8 +37,20 @@ class Scenery:
     drawing: Drawing
 
 
-def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWATCHES) -> Scenery:
-    """Draw one picture of the world."""
+def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWATCHES) -> DrawnPicture:
+    """Draw one picture of the world.
+
+    Parameters
+    ----------
+    index
+        Which of the pictures; each can be drawn alone.
+    seed
+        Of the world.
+    size
+        Pixels of the square picture.
+    swatch_share
+        Share of pictures that show nothing but texture, and so no scene.
+    """
     dice = Dice(f"netdissect world 1/{seed}/{index}")
     canvas = Canvas(size)
     scene = None if dice.chance(swatch_share) else dice.pick(SCENE_NAMES)
@@ -47,7 +59,7 @@ def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWA
     else:
         Stage(canvas, dice, SCENES[scene])
     drawing = canvas.finish()
-    return Scenery(_light(drawing.picture, dice), scene, drawing)
+    return DrawnPicture(_light(drawing.picture, dice), scene, drawing)
 
 
 def _light(picture: Bytes, dice: Dice) -> Bytes:

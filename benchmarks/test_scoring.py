@@ -1,0 +1,110 @@
+"""What thresholds and tallies cost beside the network, on real activations and one core.
+
+The other side is a plain vectorized loop in torch: skip units below the threshold, upsample with two small
+matrix products, count with bincount over the pixels that are on. Both must give the same integers.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from benchmarks.conftest import interleaved
+from netdissect.concepts import ConceptData, Size
+from netdissect.score import Field, Grid, ImageLabels, Span, Tallier, Tally, grid
+from netdissect.score.grid import Axis
+from netdissect.sweep import ActivationStore, TopImages, TopValues, ranks
+
+Maps = npt.NDArray[np.float32]
+QUANTILE = 0.005
+BATCH = 32
+FIELDS = {"_blocks.10": Span(-154, 339, 16), "_blocks.15": Span(-394, 851, 32)}
+
+
+def wide(maps: Maps, units: int) -> Maps:
+    """Return as many units as wanted, each a real one under a gain of its own."""
+    times = -(-units // maps.shape[1])
+    gains = np.repeat(1 + 0.01 * np.arange(times, dtype=np.float32), maps.shape[1])
+    return np.ascontiguousarray((np.tile(maps, (1, times, 1, 1)) * gains[None, :, None, None])[:, :units])
+
+
+def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid, path: Path) -> Tally:
+    """Find thresholds and top images, keep what can matter, read it back and count."""
+    images, units, height, width = maps.shape
+    total = images * height * width
+    top = TopValues(units, ranks(QUANTILE, total, "exact")[1], total)
+    best = TopImages(units, Size(height, width), 25)
+    store = ActivationStore(path, units, Size(height, width), dense=False)
+    for start in range(0, images, BATCH):
+        batch = maps[start : start + BATCH]
+        top.update(batch.reshape(len(batch), units, -1))
+        best.update(batch, np.arange(start, start + len(batch)))
+        store.append(batch, top.bound)
+    tallier = Tallier(data, top.thresholds([QUANTILE], "exact"), "annotated")
+    for index, start in enumerate(range(0, images, BATCH)):
+        part = labels[start : start + BATCH]
+        tallier.update_batch(store.read(index, len(part)), part, to)
+    return tallier.tally
+
+
+def matrix(axis: Axis) -> npt.NDArray[np.float64]:
+    """Return an axis as a matrix, float64 (pixels, cells)."""
+    lower = np.repeat(np.arange(axis.cells), np.diff(axis.start))
+    weights = np.zeros((axis.pixels, axis.cells))
+    weights[np.arange(axis.pixels), lower] += axis.near
+    weights[np.arange(axis.pixels), np.minimum(lower + 1, axis.cells - 1)] += axis.far
+    return weights
+
+
+def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid) -> torch.Tensor:
+    """Count intersections in the obvious vectorized way."""
+    units = maps.shape[1]
+    values = torch.from_numpy(maps).transpose(0, 1).reshape(units, -1)
+    rank = ranks(QUANTILE, values.shape[1], "exact")[1]
+    thresholds = values.topk(rank, dim=1).values[:, -1]
+    rows, columns = torch.from_numpy(matrix(to.rows)), torch.from_numpy(matrix(to.columns))
+    numbers = len(data.category_of)
+    counts = torch.zeros(units * numbers, dtype=torch.int64)
+    for index, image in enumerate(labels):
+        cells = torch.from_numpy(maps[index])
+        on = (cells.amax(dim=(1, 2)) > thresholds).nonzero()[:, 0]
+        masks = rows @ cells[on].double() @ columns.T
+        unit, y, x = (masks.float() > thresholds[on, None, None]).nonzero(as_tuple=True)
+        for plane in torch.from_numpy(image.planes):
+            counts += torch.bincount(on[unit] * numbers + plane[y, x], minlength=len(counts))
+    return counts.reshape(units, numbers)
+
+
+@pytest.mark.parametrize(
+    ("layer", "units"), [("_blocks.10", 112), ("_blocks.15", 320), ("_blocks.10", 512), ("_blocks.15", 2048)]
+)
+@pytest.mark.usefixtures("one_thread")
+def test_scoring(
+    activations: dict[str, Maps],
+    street: ConceptData,
+    tmp_path: Path,
+    layer: str,
+    units: int,
+    tell: Callable[[str], None],
+) -> None:
+    maps = wide(activations[layer], units)
+    side = maps.shape[2]
+    labels = [ImageLabels.of(street.labels(row), street, "once") for row in range(len(street))]
+    labels = [ImageLabels(i.planes, i.whole[:0], i.numbers, i.pixels, i.categories, i.whole_categories) for i in labels]
+    to = grid(Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field")
+    path = tmp_path / "store.bin"
+    found = ours(maps, labels, street, to, path)
+    expected = plain(maps, labels, street, to).numpy()
+    # The plain loop rounds its matrix products otherwise in the last bit: a pixel in a million may differ.
+    assert np.abs(found.intersection[0][:, 1:] - expected[:, 1:]).sum() <= 1e-5 * expected.sum() + 2
+    share = path.stat().st_size / maps.nbytes
+    pairs = interleaved(lambda: ours(maps, labels, street, to, path), lambda: plain(maps, labels, street, to))
+    images = len(street)
+    tell(
+        f"scoring {units} units of {side} x {side}: {1e3 * pairs.left / images:.2f} ms an image, plain torch loop "
+        f"{1e3 * pairs.right / images:.2f} ms (ratio {pairs.ratio:.3f}); store {share:.1%} of dense float32"
+    )
+    assert share <= 0.4

@@ -1,0 +1,132 @@
+"""Read the tables and annotations of others without trusting them: a fault is a `SourceError` that names the file."""
+
+import csv
+import io
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import scipy.io
+
+from netdissect.errors import SourceError
+
+LARGEST_JSON = 4 << 30
+LARGEST_MAT = 1 << 30
+COMPRESSED = 15  # miCOMPRESSED of a MATLAB 5 file
+MAT_HEADER = 128
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read UTF-8 text; a file that is not UTF-8 is read as Latin-1, as old distributions wrote it.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing or cannot be read; `what` says what should be in it.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist. Expected {what}; restore it or correct the folder.") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror or error}). Expected {what}.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def read_json(path: Path, what: str, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, larger than `largest` bytes, no JSON or no object; `what` says what should be in it.
+    """
+    if path.is_file() and path.stat().st_size > largest:
+        raise SourceError(
+            f"{path} has {path.stat().st_size:,} bytes. Expected {what} of at most {largest:,}; restore the file."
+        )
+    try:
+        content = json.loads(read_text(path, what))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SourceError(f"{path} is no JSON ({error or 'too large'}). Expected {what}; restore the file.") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a JSON {type(content).__name__}. Expected {what}; restore the file.")
+    return content
+
+
+def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, str]]:
+    """Read a CSV file with a header.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, no CSV, or lacks one of `columns`; `what` says what should be in it.
+    """
+    text = read_text(path, what)
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", skipinitialspace=True)
+        rows = list(reader)
+        header = list(reader.fieldnames or [])
+    except csv.Error as error:
+        raise SourceError(f"{path} is no table ({error}). Expected {what}; restore the file.") from error
+    if missing := [column for column in columns if column not in header]:
+        raise SourceError(
+            f"{path} lacks the column {missing[0]!r}; its header is {','.join(header)!r}. Expected {what} with the "
+            f"columns {','.join(columns)}."
+        )
+    return rows
+
+
+def read_mat(path: Path, variable: str, what: str, largest: int = LARGEST_MAT) -> Any:
+    """Read a variable of a MATLAB 5 file: arrays of at least two dimensions, structs as objects with attributes.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, damaged, says that it unpacks to more than `largest` bytes, is of another kind, or
+        lacks the variable; `what` says what should be in it.
+    """
+    try:
+        _check_size(path, largest)
+        content = scipy.io.loadmat(path, struct_as_record=False, variable_names=[variable])
+    except SourceError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist. Expected {what}; restore it or correct the folder.") from None
+    except Exception as error:  # a damaged file may raise anything that Python knows
+        told = str(error) or type(error).__name__
+        raise SourceError(
+            f"{path} cannot be read as a MATLAB file ({told}). Expected {what}, saved by MATLAB before version 7.3; "
+            "restore the file."
+        ) from error
+    if variable not in content:
+        raise SourceError(f"{path} holds no variable {variable!r}. Expected {what}; restore the file.")
+    return content[variable]
+
+
+def _check_size(path: Path, largest: int) -> None:
+    """Add up what the elements of the file say that they unpack to: a small file may unpack to a full memory."""
+    total = 0
+    with path.open("rb") as file:
+        header = file.read(MAT_HEADER)
+        order = ">" if header[126:128] == b"MI" else "<"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            if kind == COMPRESSED:
+                start = zlib.decompressobj().decompress(file.read(min(size, 64)), 8)
+                if len(start) == 8:
+                    total += struct.unpack(f"{order}II", start)[1]
+                file.seek(max(size - 64, 0), 1)
+            else:
+                total += size
+                file.seek(size, 1)
+            if total > largest:
+                raise SourceError(
+                    f"{path} says that it unpacks to {total:,} bytes. Expected at most {largest:,}; restore the file."
+                )

@@ -1,0 +1,340 @@
+"""Data sets of the library ``datasets`` (the extra ``hf``): a picture and a mask, or a picture and its class, a row.
+
+    hf:DIR[=CATEGORY][?...]      a folder that save_to_disk wrote, or one of Parquet files
+    hf:NAME[=CATEGORY][?...]     a data set of the hub, downloaded by ``datasets``
+
+Which column is what is seen from the columns' types and names: pictures are of the type ``Image``; of two, the one
+called ``mask``, ``annotation``, ``label``, ``segmentation`` or the like is the mask. With one, a ``ClassLabel`` column
+labels the whole picture. A mask is gray, indexed or R + 256 * G, or an array of two dimensions.
+
+Options, each where the guess is wrong or impossible:
+
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: a class or words);
+- ``names=FILE``: what the values of the masks mean, JSON (``{"1": "wall"}``, as ``id2label``) or CSV (``value,name``);
+  or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the mask's own class labels;
+- ``ignore=255``: a value that is unlabeled;
+- ``config=NAME``, ``split=train,validation`` (all splits unless given).
+
+Masks are ``object`` unless another category is given; labels need one. Splits whose name begins with ``train`` are for
+training, those that begin with ``val``, ``dev`` or ``test`` are not; others are drawn by name.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from netdissect.concepts.pictures import UNREADABLE, to_rgb
+from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample
+from netdissect.concepts.sources.extras import need
+from netdissect.concepts.sources.files import read_text
+from netdissect.concepts.sources.masks import plain_values, read_classes
+from netdissect.concepts.sources.words import SourceWords
+from netdissect.config import Split
+from netdissect.errors import SourceError
+
+OPTIONS = ("image", "mask", "label", "names", "ignore", "config", "split")
+MASK_WORDS = ("mask", "annot", "label", "seg", "semantic", "target", "ground")
+ID_TO_LABEL = "id2label.json"
+
+
+@dataclass(frozen=True)
+class HuggingFaceSource:
+    """A data set of the library ``datasets``.
+
+    Attributes
+    ----------
+    words
+        How it was named: place, category, options.
+    """
+
+    words: SourceWords
+
+    @classmethod
+    def parse(cls, words: SourceWords) -> "HuggingFaceSource":
+        """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
+        ignore = words.check(*OPTIONS).options.get("ignore", "0")
+        if not ignore.isdecimal():
+            raise SourceError(
+                f"the source {words.text!r} says ignore={ignore}. Expected the value of a pixel, e.g. 255."
+            )
+        if "mask" in words.options and "label" in words.options:
+            raise SourceError(
+                f"the source {words.text!r} names a mask and a label. Expected one; name it as two sources."
+            )
+        return cls(words)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, or the last part of the data set's name."""
+        folder = self.words.folder
+        return folder.resolve().name if folder.is_dir() else folder.name
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        return self.words.text
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each row of each split.
+
+        Raises
+        ------
+        SourceError
+            If ``datasets`` is missing, the data set cannot be opened, or it does not say which column is what.
+        """
+        for split, table in _load(self.words).items():
+            plan = self._plan(table)
+            row = 0
+            for file in _files(table, self.words):
+                for place in range(len(_open(file))):
+                    at = _Row(file, place, f"{self.words.text}, {split} row {row}")
+                    yield Sample(
+                        f"{prefix}/{split}/{row:06d}",
+                        _picture(at, plan),
+                        partial(_read_labels, at, plan),
+                        _split(split),
+                    )
+                    row += 1
+
+    def _plan(self, table: Any) -> "_Plan":
+        image, mask, label = _columns(table.features, self.words)
+        if label:
+            if self.words.category is None:
+                raise SourceError(
+                    f"the source {self.text!r} labels whole pictures by its column {label!r} and names no category. "
+                    f"Expected what they are, e.g. hf:{self.words.place}=scene."
+                )
+            return _Plan(image, None, label, self.words.category, _label_names(table.features[label]))
+        names = dict(_mask_names(table.features, mask or "", self.words))
+        if ignore := self.words.options.get("ignore"):
+            names[int(ignore)] = ""
+        return _Plan(image, mask, None, self.words.category or "object", names)
+
+
+class _Plan(NamedTuple):
+    """Which column is what, and what its values mean."""
+
+    image: str
+    mask: str | None
+    label: str | None
+    category: str
+    names: Mapping[int, str]
+
+
+class _Row(NamedTuple):
+    """A row of an Arrow file on disk: all that a worker is sent."""
+
+    file: Path
+    row: int
+    told: str
+
+    def read(self, column: str) -> Any:
+        """Read one undecoded cell."""
+        return _open(self.file).with_format("arrow", columns=[column])[self.row].to_pylist()[0][column]
+
+
+@dataclass(frozen=True)
+class _LazyPicture:
+    """A picture that is decoded when NumPy asks for its pixels, in the worker."""
+
+    row: _Row
+    column: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
+        image = _decode(self.row.read(self.column), self.row.told, self.column)
+        try:
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(to_rgb(upright, self.row.told), dtype=dtype)
+        except UNREADABLE as error:
+            raise _broken(self.row.told, self.column, error) from error
+
+
+def _picture(row: _Row, plan: _Plan) -> npt.NDArray[np.uint8]:
+    return cast("npt.NDArray[np.uint8]", _LazyPicture(row, plan.image))
+
+
+def _load(words: SourceWords) -> dict[str, Any]:
+    """Open the data set: its splits by name."""
+    datasets = need("datasets", "hf", "hf")
+    folder, config = words.folder, words.options.get("config")
+    with _quiet(datasets):
+        try:
+            if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+                loaded = datasets.load_from_disk(str(folder))
+            else:
+                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else words.place, config)
+        except Exception as error:  # whatever the hub, the network or a foreign file brings about
+            raise SourceError(
+                f"{words.text} cannot be opened by the library datasets ({type(error).__name__}: {error}). Expected a "
+                "folder of save_to_disk or of Parquet files, or a name on the hub; correct it, or say config=NAME."
+            ) from error
+    splits = dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
+    wanted = words.listed("split", tuple(splits)) or tuple(splits)
+    return {split: splits[split] for split in wanted}
+
+
+@contextlib.contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep the library from drawing progress bars."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _files(table: Any, words: SourceWords) -> list[Path]:
+    files = [Path(file["filename"]) for file in table.cache_files]
+    if not files or sum(len(_open(file)) for file in files) != len(table):
+        raise SourceError(
+            f"{words.text} is not held in Arrow files as it stands, so that workers cannot read it row by row. "
+            "Expected a data set as saved; write it with save_to_disk(DIR) and use hf:DIR."
+        )
+    return files
+
+
+@lru_cache(maxsize=16)
+def _open(file: Path) -> Any:
+    """Map an Arrow file into memory, once a process."""
+    return need("datasets", "hf", "hf").Dataset.from_file(str(file))
+
+
+def _columns(features: Mapping[str, Any], words: SourceWords) -> tuple[str, str | None, str | None]:
+    """Find the columns of picture, mask and label; of the last two, one is None."""
+    told = words.options
+    for option in ("image", "mask", "label"):
+        if option in told and told[option] not in features:
+            raise SourceError(f"the source {words.text!r} says {option}={told[option]}. {_there(features)}")
+    pictures = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    mask = told.get("mask")
+    if not mask and "label" not in told:
+        mask = _only([name for name in pictures if name != told.get("image") and _sounds_like_mask(name)])
+    image = told.get("image") or _only([name for name in pictures if name != mask])
+    label = told.get("label")
+    if not mask and not label:
+        label = _only([name for name, feature in features.items() if _kind(feature) == "ClassLabel"])
+    if image is None or not (mask or label):
+        raise SourceError(
+            f"the source {words.text!r} does not say which column is the {'picture' if image is None else 'mask'}. "
+            f"{_there(features)} Name them: ?image=COLUMN&mask=COLUMN, or label=COLUMN."
+        )
+    return image, mask, None if mask else label
+
+
+def _kind(feature: Any) -> str:
+    return type(feature).__name__
+
+
+def _sounds_like_mask(name: str) -> bool:
+    return any(word in name.lower() for word in MASK_WORDS)
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _there(features: Mapping[str, Any]) -> str:
+    return "Its columns are " + ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items()) + "."
+
+
+def _label_names(feature: Any) -> dict[int, str]:
+    """Return the names of the class labels in a feature, however deep they lie."""
+    while not hasattr(feature, "names"):
+        inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else None)
+        if inner is None:
+            return {}
+        feature = inner
+    return {value: str(name) for value, name in enumerate(feature.names)}
+
+
+def _mask_names(features: Mapping[str, Any], mask: str, words: SourceWords) -> dict[int, str]:
+    told = words.options.get("names")
+    if told and told in features:
+        names = _label_names(features[told])
+    elif told:
+        names = read_classes(Path(told)) if told.lower().endswith(".csv") else _read_id_to_label(Path(told))
+    elif (words.folder / ID_TO_LABEL).is_file():
+        names = _read_id_to_label(words.folder / ID_TO_LABEL)
+    else:
+        names = _label_names(features[mask])
+    if not names:
+        raise SourceError(
+            f"the source {words.text!r} does not say what the values of its masks mean. Expected a file of names: "
+            'add ?names=FILE, JSON such as {"1": "wall"} or CSV with value,name.'
+        )
+    return names
+
+
+def _read_id_to_label(path: Path) -> dict[int, str]:
+    what = 'names of classes, e.g. {"1": "wall"}'
+    try:
+        content = json.loads(read_text(path, what))
+        pairs = enumerate(content) if isinstance(content, list) else content.items()
+        return {int(value): str(name or "").strip() for value, name in pairs}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(
+            f"{path} is not in the form of id2label ({error}). Expected {what}; correct the file."
+        ) from error
+
+
+def _split(split: str) -> Split | None:
+    if split.startswith("train"):
+        return "train"
+    return "val" if split.startswith(("val", "dev", "test")) else None
+
+
+def _read_labels(row: _Row, plan: _Plan) -> LabelsByCategory:
+    if plan.label:
+        return {plan.category: _whole(row.read(plan.label), plan.names)}
+    return {plan.category: (Channel(_values(row, plan.mask or ""), plan.names, f"{row.told}, column {plan.mask}"),)}
+
+
+def _whole(cell: Any, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Name the labels in a cell: one or several classes or words. A negative class is none."""
+    cells = cell if isinstance(cell, list) else [cell]
+    return tuple(names.get(one, "") if isinstance(one, int) else str(one) for one in cells if one is not None)
+
+
+def _values(row: _Row, column: str) -> PixelValues:
+    table = _open(row.file)
+    if _kind(table.features[column]) != "Image":
+        array = np.asarray(table.with_format("numpy", columns=[column])[row.row][column])
+        return plain_values(
+            array, "floating-point" if array.dtype.kind == "f" else "odd", f"{row.told}, column {column}"
+        )
+    image = _decode(row.read(column), row.told, column)
+    if image.format == "JPEG":
+        raise SourceError(
+            f"{row.told}, column {column} is a JPEG, which changes pixel values. Expected a lossless mask."
+        )
+    try:
+        mode = image.mode
+        pixels = np.asarray(image.getchannel(0) if mode in ("LA", "PA") else image)
+    except UNREADABLE as error:
+        raise _broken(row.told, column, error) from error
+    return plain_values(pixels, mode, f"{row.told}, column {column}")
+
+
+def _decode(cell: Any, told: str, column: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+    except (*UNREADABLE, TypeError, KeyError, AttributeError) as error:
+        raise _broken(told, column, error) from error
+
+
+def _broken(told: str, column: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{told}, column {column} cannot be read as a picture ({error or type(error).__name__}). Expected a whole "
+        "image; restore or drop the row."
+    )

@@ -1,0 +1,128 @@
+"""Unpack an archive that may be hostile.
+
+Nothing is written outside the folder, no link is made, and no more is written than the directory of the archive
+announces, which is bounded beforehand.
+"""
+
+import errno
+import logging
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from netdissect.config import Progress
+from netdissect.errors import ConceptsError
+
+logger = logging.getLogger(__name__)
+
+INFLATION = 50  # pictures hardly shrink in an archive and tables fivefold; beyond this it is a bomb
+SMALL = 64 << 20  # bytes that may come out of any archive, however small
+FILES = 2_000_000  # broden1 has about 400,000
+ENCRYPTED = 0x1
+COPIED = 1 << 20
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)
+
+
+class Archive:
+    """A zip archive of one data set, whose files may lie in one folder.
+
+    Parameters
+    ----------
+    path
+        The archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def unpack(self, folder: Path, progress: Progress | None = None) -> None:
+        """Write the archive's files below the new folder `folder`.
+
+        Raises
+        ------
+        ConceptsError
+            If it is no whole archive or is unsafe.
+        OSError
+            If the disk lacks room or cannot be written.
+        """
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                members = self._members(archive)
+                total = self._check_size(members)
+                self._check_room(folder.parent, total, len(members))
+                for done, (name, member) in enumerate(members.items(), start=1):
+                    self._write(archive, member, folder / name)
+                    if progress:
+                        progress("files", done, len(members))
+        except DAMAGED as error:
+            raise ConceptsError(self._no_archive(error)) from error
+
+    def _members(self, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+        """Return the files by their path below the data set's folder."""
+        found: dict[PurePosixPath, zipfile.ZipInfo] = {}
+        taken: set[str] = set()
+        infos = archive.infolist()
+        if len(infos) > FILES:
+            raise self._unsafe(f"it lists {len(infos)} files, more than {FILES}")
+        for info in infos:
+            path = self._checked_path(info)
+            if info.is_dir():
+                continue
+            if path.as_posix().casefold() in taken:
+                raise self._unsafe(f"it holds {info.filename!r} twice")
+            taken.add(path.as_posix().casefold())
+            found[path] = info
+        roots = {path.parts[0] for path in found}
+        if len(roots) == 1 and PurePosixPath("index.csv") not in found:
+            found = {PurePosixPath(*path.parts[1:]): info for path, info in found.items() if len(path.parts) > 1}
+        return found
+
+    def _checked_path(self, info: zipfile.ZipInfo) -> PurePosixPath:
+        name = info.orig_filename
+        path = PurePosixPath(name)
+        odd = "\\" in name or ":" in name or "\0" in name or name.startswith("/") or ".." in path.parts
+        if odd or not path.parts:
+            raise self._unsafe(f"its member {name!r} would be written outside the folder")
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise self._unsafe(f"its member {name!r} is a link or a device")
+        if info.flag_bits & ENCRYPTED:
+            raise self._unsafe(f"its member {name!r} is encrypted")
+        return path
+
+    def _check_size(self, members: dict[PurePosixPath, zipfile.ZipInfo]) -> int:
+        total = sum(info.file_size for info in members.values())
+        packed = self._path.stat().st_size
+        if total > SMALL + INFLATION * packed:
+            raise self._unsafe(f"its {packed} bytes would become {total}, more than {INFLATION} times as many")
+        return total
+
+    def _check_room(self, disk: Path, total: int, files: int) -> None:
+        free = shutil.disk_usage(disk).free
+        logger.info("unpacking %d files, %.1f MB (%.1f MB are free)", files, total / 1e6, free / 1e6)
+        if total > free:
+            raise OSError(errno.ENOSPC, f"unpacking takes {total / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free")
+
+    def _write(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member) as packed, path.open("xb") as file:
+            shutil.copyfileobj(packed, file, COPIED)  # zipfile stops at the announced size and checks the sum
+            written = file.tell()
+        if written != member.file_size:
+            raise zipfile.BadZipFile(f"{member.filename} has {written} bytes, not {member.file_size}")
+
+    def _unsafe(self, what: str) -> ConceptsError:
+        return ConceptsError(
+            f"the archive {self._path} is not safe to unpack: {what}. Expected pictures and tables below one folder; "
+            "do not trust where it came from."
+        )
+
+    def _no_archive(self, error: Exception) -> str:
+        with self._path.open("rb") as file:
+            start = file.read(24)
+        return (
+            f"{self._path} ({self._path.stat().st_size} bytes, beginning with {start!r}) cannot be unpacked ({error}). "
+            "Expected a whole zip archive; download it again or name another mirror."
+        )

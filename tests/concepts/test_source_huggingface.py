@@ -1,0 +1,191 @@
+"""Data sets of the library ``datasets``, saved to disk; nothing is downloaded."""
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from netdissect.concepts.build import build_dataset
+from netdissect.concepts.inspect import inspect_dataset
+from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.sources import parse_source
+from netdissect.errors import SourceError
+
+datasets: Any = pytest.importorskip("datasets", reason="needs the extra 'hf'")
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def photo(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8))
+
+
+def mask(*values: int) -> npt.NDArray[np.uint8]:
+    """Rows of equal height."""
+    return np.repeat(np.array(values, np.uint8), 8 // len(values))[:, None].repeat(6, axis=1)
+
+
+def table(masks: list[npt.NDArray[np.uint8]], feature: Any = None, name: str = "annotation") -> Any:
+    columns = {
+        "id": list(range(len(masks))),
+        "image": [photo(seed) for seed in range(len(masks))],
+        name: [Image.fromarray(one) if feature is None else one.tolist() for one in masks],
+        "setting": [seed % 2 for seed in range(len(masks))],
+    }
+    features = {
+        "id": datasets.Value("int64"),
+        "image": datasets.Image(),
+        name: feature or datasets.Image(),
+        "setting": datasets.ClassLabel(names=["beach", "forest"]),
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def write_names(path: Path, names: dict[int, str]) -> Path:
+    path.write_text(json.dumps(names))
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    folder = tmp_path / "saved"
+    both = {"train": table([mask(0, 1), mask(1, 2)]), "validation": table([mask(2, 255)])}
+    datasets.DatasetDict(both).save_to_disk(folder)
+    write_names(folder / "id2label.json", {1: "wall", 2: "floor"})
+    return folder
+
+
+def read(text: str) -> list[Sample]:
+    return list(parse_source(text).samples("own"))
+
+
+def pixels(labels: LabelsByCategory, category: str = "object") -> dict[str, int]:
+    (channel,) = labels[category]
+    assert isinstance(channel, Channel)
+    values, counts = np.unique(channel.values, return_counts=True)
+    named = ((channel.names.get(int(value), ""), int(count)) for value, count in zip(values, counts, strict=True))
+    return {name: count for name, count in named if name}
+
+
+def test_a_saved_data_set_has_pictures_masks_and_splits(saved: Path) -> None:
+    first, second, third = read(f"hf:{saved}?ignore=255")
+    assert [s.name for s in (first, third)] == ["own/train/000000", "own/validation/000000"]
+    assert [s.split for s in (first, second, third)] == ["train", "train", "val"]
+    assert pixels(first.read_labels()) == {"wall": 24}
+    assert pixels(second.read_labels()) == {"wall": 24, "floor": 24}
+    assert pixels(third.read_labels()) == {"floor": 24}
+    np.testing.assert_array_equal(np.asarray(second.image), np.asarray(photo(1)))
+
+
+def test_splits_are_chosen_and_samples_can_be_sent_to_workers(saved: Path) -> None:
+    (sample,) = read(f"hf:{saved}=part?ignore=255&split=validation")
+    sent = pickle.dumps(sample)
+    assert len(sent) < 2000
+    assert pixels(pickle.loads(sent).read_labels(), "part") == {"floor": 24}  # noqa: S301 - made in the line above
+
+
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_data_set_is_built_in_this_process_and_in_several(workers: int | None, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds the value 255, which has no name"):
+        build_dataset(tmp_path / "out", [parse_source(f"hf:{saved}")])
+    out = build_dataset(tmp_path / "out", [parse_source(f"hf:{saved}?ignore=255")], workers=workers)
+    concepts = inspect_dataset(out).concepts
+    assert {(c.name, c.category): c.frequency for c in concepts} == {("wall", "object"): 2, ("floor", "object"): 2}
+
+
+def test_parquet_files_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "parquet"
+    (folder / "data").mkdir(parents=True)
+    table([mask(0, 1)]).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    names = tmp_path / "names.csv"
+    names.write_text("value,name\n0,sky\n1,sea\n")
+    (sample,) = read(f"hf:{folder}?names={names}")
+    assert pixels(sample.read_labels()) == {"sky": 24, "sea": 24}
+
+
+def test_masks_may_be_arrays_with_class_labels(tmp_path: Path) -> None:
+    cell = datasets.ClassLabel(names=["sky", "sea", "sand"])
+    table([mask(1, 2)], datasets.List(datasets.List(cell)), "seg").save_to_disk(tmp_path / "nested")
+    table([mask(1, 2)], datasets.Array2D((8, 6), "int32"), "seg").save_to_disk(tmp_path / "array")
+    write_names(tmp_path / "array" / "id2label.json", {1: "sea", 2: "sand"})
+    for folder in ("nested", "array"):
+        (sample,) = read(f"hf:{tmp_path / folder}?mask=seg")
+        assert pixels(sample.read_labels()) == {"sea": 24, "sand": 24}
+
+
+def test_classes_and_words_label_whole_pictures(tmp_path: Path) -> None:
+    both = table([mask(0), mask(0)]).add_column("words", [["calm", "blue"], []])
+    both.save_to_disk(tmp_path / "a")
+    both.remove_columns("annotation").save_to_disk(tmp_path / "b")
+    for text in (f"hf:{tmp_path / 'a'}=scene?label=setting&image=image", f"hf:{tmp_path / 'b'}=scene"):
+        assert [sample.read_labels() for sample in read(text)] == [{"scene": ("beach",)}, {"scene": ("forest",)}]
+    words = read(f"hf:{tmp_path / 'b'}=attribute?label=words")
+    assert [sample.read_labels() for sample in words] == [{"attribute": ("calm", "blue")}, {"attribute": ()}]
+    with pytest.raises(SourceError, match="names no category"):
+        read(f"hf:{tmp_path / 'b'}")
+
+
+def test_columns_that_cannot_be_told_apart_are_listed(tmp_path: Path) -> None:
+    two = table([mask(1)], name="other").add_column("depth", [1])
+    two.remove_columns("setting").save_to_disk(tmp_path / "two")
+    with pytest.raises(SourceError, match=r"id \(Value\), image \(Image\), other \(Image\).*\?image=COLUMN"):
+        read(f"hf:{tmp_path / 'two'}")
+    with pytest.raises(SourceError, match=r"says mask=masks\. Its columns are"):
+        read(f"hf:{tmp_path / 'two'}?mask=masks")
+    with pytest.raises(SourceError, match="does not say what the values of its masks mean"):
+        read(f"hf:{tmp_path / 'two'}?mask=other")
+    names = write_names(tmp_path / "names.json", {1: "wall"})
+    (sample,) = read(f"hf:{tmp_path / 'two'}?mask=other&names={names}")
+    assert pixels(sample.read_labels()) == {"wall": 48}
+
+
+@pytest.mark.parametrize("content", ["{", "3", '{"wall": 1}', "null"])
+def test_names_of_another_form_are_refused(content: str, saved: Path) -> None:
+    (saved / "id2label.json").write_text(content)
+    with pytest.raises(SourceError, match=r"id2label\.json is not in the form of id2label"):
+        read(f"hf:{saved}")
+
+
+def test_a_row_that_holds_no_picture_is_named(tmp_path: Path) -> None:
+    cells = {"image": [{"bytes": b"no picture", "path": None}], "mask": [{"bytes": b"", "path": None}]}
+    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(cells, features=features).save_to_disk(tmp_path / "bad")
+    write_names(tmp_path / "bad" / "id2label.json", {1: "wall"})
+    (sample,) = read(f"hf:{tmp_path / 'bad'}")
+    with pytest.raises(SourceError, match="row 0, column image cannot be read as a picture"):
+        np.asarray(sample.image)
+    with pytest.raises(SourceError, match="row 0, column mask cannot be read as a picture"):
+        sample.read_labels()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hf:{}/nothing", "cannot be opened by the library datasets"),
+        ("hf:{}?ignore=none", "says ignore=none"),
+        ("hf:{}?mask=a&label=b", "names a mask and a label"),
+        ("hf:{}?split=other", "says split=other. Expected some of train, validation"),
+    ],
+)
+def test_what_cannot_be_opened_is_explained(text: str, message: str, saved: Path) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(text.format(saved))
+
+
+def test_a_missing_package_is_named_with_its_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(SourceError, match=r"pip install 'netdissect\[hf\]'"):
+        read(f"hf:{saved}")
