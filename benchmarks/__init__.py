@@ -1,0 +1,1 @@
+"""Ratios measured side by side in one run, each with a check of its answer."""

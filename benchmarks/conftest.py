@@ -37,13 +37,9 @@ class Pairs:
 def interleaved(left: Callable[[], object], right: Callable[[], object], pairs: int = PAIRS) -> Pairs:
     """Time two functions in turn, after one round to warm up."""
     left(), right()
-    times: list[tuple[float, float]] = []
-    for _ in range(pairs):
-        times.append((_seconds(left), _seconds(right)))
+    times = [(_seconds(left), _seconds(right)) for _ in range(pairs)]
     lefts, rights = zip(*times, strict=True)
-    return Pairs(
-        statistics.median(lefts), statistics.median(rights), statistics.median(a / b for a, b in times)
-    )
+    return Pairs(statistics.median(lefts), statistics.median(rights), statistics.median(a / b for a, b in times))
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from netdissect import experiments as experiments
     from netdissect.concepts import ConceptData as ConceptData
     from netdissect.concepts.build import build_dataset as build_dataset
+    from netdissect.concepts.combine import Selection as Selection
+    from netdissect.concepts.combine import merge as merge
+    from netdissect.concepts.combine import subset as subset
+    from netdissect.concepts.download import download as download
     from netdissect.concepts.inspect import inspect_dataset as inspect_dataset
+    from netdissect.concepts.render import WriteOptions as WriteOptions
     from netdissect.concepts.sheet import contact_sheet as contact_sheet
     from netdissect.concepts.sources import parse_source as parse_source
     from netdissect.concepts.synthetic import write_synthetic as write_synthetic
@@ -53,18 +58,23 @@ _HOME = {
     "Protocol": "netdissect.config",
     "LayerCount": "netdissect.result",
     "Result": "netdissect.result",
+    "Selection": "netdissect.concepts.combine",
+    "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
     "contact_sheet": "netdissect.concepts.sheet",
     "count_detectors": "netdissect.score",
+    "download": "netdissect.concepts.download",
     "inspect_dataset": "netdissect.concepts.inspect",
     "list_layers": "netdissect.models",
     "load": "netdissect.result:load_result",
     "load_network": "netdissect.models",
+    "merge": "netdissect.concepts.combine",
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",
     "read_published": "netdissect.result",
     "report": "netdissect.show",
     "save": "netdissect.result:save_result",
+    "subset": "netdissect.concepts.combine",
     "tables": "netdissect.show",
     "write_published": "netdissect.result",
     "write_synthetic": "netdissect.concepts.synthetic",

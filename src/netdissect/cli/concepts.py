@@ -10,7 +10,10 @@ from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.parse import split_names
 from netdissect.cli.progress import progress_bars
+from netdissect.concepts.fitting import Fit
+from netdissect.config import Split
 
 if TYPE_CHECKING:
     from netdissect.concepts.inspect import CategoryFacts, Inspection
@@ -21,6 +24,14 @@ app = typer.Typer(no_args_is_help=True)
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the new data set.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished data set.")]
+RootArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Data set in Broden's layout.")]
+VariantsOption = Annotated[bool, typer.Option("--variants", help="Merge plurals, 'left arm' and 'arm', and such.")]
+MinImagesOption = Annotated[
+    int, typer.Option("--min-images", help="Drop labels that fewer pictures carry; Broden: 10.")
+]
+MinCoverageOption = Annotated[
+    float, typer.Option("--min-coverage", help="Drop labels that cover less, in whole pictures; Broden: 0.5.")
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: all cores.")]
 
 
@@ -30,31 +41,105 @@ def build(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="masks:DIR[=category] (images/, masks/, classes.csv) or folders:DIR=category (a folder a class).",
+            help=(
+                "masks:DIR[=category] (images/, masks/, classes.csv), folders:DIR=category (a folder a class), "
+                "labels:FILE.csv, or a published data set: ade20k, pascal, opensurfaces, dtd, coco, cityscapes, hf."
+            ),
         ),
     ],
     out: OutOption,
-    size: Annotated[int, typer.Option("--size", min=2, help="Pictures are squashed to this square.")] = 224,
+    size: Annotated[int, typer.Option("--size", help="Pictures become this square; label maps half of it.")] = 224,
+    fit: Annotated[Fit, typer.Option("--fit", help="How a picture becomes a square; squash: as Broden.")] = "squash",
     colors: Annotated[bool, typer.Option("--colors", help="Name the color of every pixel.")] = False,
     color_table: Annotated[
         Path | None, typer.Option("--color-table", help="A published 32 x 32 x 32 table in place of our color model.")
     ] = None,
+    variants: VariantsOption = False,
+    min_images: MinImagesOption = 0,
+    min_coverage: MinCoverageOption = 0.0,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:
-    """Write a data set in Broden's layout from labeled pictures."""
+    """Write a data set in Broden's layout from labeled pictures; a killed build goes on where it was."""
     parsed = [netdissect.parse_source(source) for source in sources]
+    options = netdissect.WriteOptions(
+        size=size, fit=fit, colors=colors, color_table=color_table, variants=variants, min_images=min_images,
+        min_coverage=min_coverage,
+    )  # fmt: skip
     with progress_bars() as progress:
         netdissect.build_dataset(
-            out, parsed, size=size, colors=colors, color_table=color_table, overwrite=overwrite,
-            workers=workers or os.cpu_count(), progress=progress,
-        )  # fmt: skip
+            out, parsed, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+        )
+    _written(out)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="broden1_224, broden1_227 or broden1_384.")],
+    out: OutOption,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Address of a folder or archive; may end in #sha256=...")
+    ] = None,
+    checksum: Annotated[str | None, typer.Option("--checksum", help="sha256:HEX or md5:HEX of the archive.")] = None,
+) -> None:
+    """Fetch and check a published data set; a broken download goes on where it stopped."""
+    with progress_bars() as progress:
+        netdissect.download(name, out, mirror=mirror, checksum=checksum, progress=progress)
+    _written(out)
+
+
+@app.command()
+def subset(
+    root: RootArgument,
+    out: OutOption,
+    categories: Annotated[
+        list[str] | None, typer.Option("--categories", help="Only these categories; repeats, or a,b.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only these concepts; repeats, or a,b.")] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="Only this split.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Draw this many pictures.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw.")] = 0,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Write a part of a data set as a data set of its own."""
+    selection = netdissect.Selection(
+        categories=split_names(categories), concepts=split_names(only), split=split, images=limit, seed=seed
+    )
+    with progress_bars() as progress:
+        netdissect.subset(
+            root, out, selection, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+        )
+    _written(out)
+
+
+@app.command()
+def merge(
+    roots: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets in Broden's layout.")],
+    out: OutOption,
+    size: Annotated[int, typer.Option("--size", help="Of the merged pictures.")] = 224,
+    variants: VariantsOption = False,
+    min_images: MinImagesOption = 0,
+    min_coverage: MinCoverageOption = 0.0,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Join data sets into one, with one vocabulary."""
+    options = netdissect.WriteOptions(
+        size=size, variants=variants, min_images=min_images, min_coverage=min_coverage, copy_pictures=True
+    )
+    with progress_bars() as progress:
+        netdissect.merge(out, roots, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress)
+    _written(out)
+
+
+def _written(out: Path) -> None:
     console().print(f"The data set is in {out}. Look at it: netdissect concepts inspect {out}", soft_wrap=True)
 
 
 @app.command()
 def inspect(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="Data set in Broden's layout.")],
+    root: RootArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", help="Write a contact sheet PNG: pictures beside their label maps.")
@@ -136,4 +221,4 @@ def synthetic(
             out, images=images, size=size, seed=seed, overwrite=overwrite, workers=workers or os.cpu_count(),
             progress=progress,
         )  # fmt: skip
-    console().print(f"The data set is in {out}. Look at it: netdissect concepts inspect {out}", soft_wrap=True)
+    _written(out)

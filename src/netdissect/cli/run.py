@@ -16,6 +16,7 @@ from netdissect.cli.networks import (
     StdOption,
     WeightsOption,
 )
+from netdissect.cli.parse import split_names, split_numbers
 from netdissect.cli.progress import progress_bars
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName
 from netdissect.errors import ConfigError
@@ -71,7 +72,7 @@ def run(
         layers=tuple(layer),
         protocol=_protocol(protocol, changes),
         min_iou=min_iou,
-        categories=_split(categories),
+        categories=split_names(categories),
         split=split,
         limit=limit,
         seed=seed,
@@ -82,7 +83,12 @@ def run(
     )
     execution = _checked(Execution, store=store, workers=workers)
     loaded = netdissect.load_network(
-        network, weights=weights, seed=seed, size=size, mean=_numbers("--mean", mean), std=_numbers("--std", std)
+        network,
+        weights=weights,
+        seed=seed,
+        size=size,
+        mean=split_numbers("--mean", mean),
+        std=split_numbers("--std", std),
     )
     with progress_bars() as progress:
         result = netdissect.dissect(loaded, concepts, config, out=out, execution=execution, progress=progress)
@@ -112,16 +118,3 @@ def _checked(model: type[Model], **values: Any) -> Model:
             f"{option} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}. "
             "See 'netdissect run --help' for what it takes."
         ) from error
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"{option} cannot be {text!r}: expected one number a channel, such as 0.5,0.5,0.5.") from None
-
-
-def _split(names: list[str] | None) -> tuple[str, ...] | None:
-    return tuple(name for item in names for name in item.split(",") if name) if names else None

@@ -36,7 +36,8 @@ def random_rotation(units: int, seed: int) -> Tensor:
     Notes
     -----
     The orthogonal factor of a Gaussian matrix, with the signs of the triangular factor's diagonal moved into it, is
-    uniform over the orthogonal group :cite:p:`mezzadri2007generate`; negating a row where the determinant is -1 leaves SO(U).
+    uniform over the orthogonal group :cite:p:`mezzadri2007generate`; negating a row where the determinant is -1
+    leaves SO(U).
 
     Examples
     --------
