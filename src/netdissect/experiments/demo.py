@@ -50,7 +50,7 @@ class DemoConfig(BaseModel):
 
 
 FULL_DEMO = DemoConfig()
-FAST_DEMO = DemoConfig(images=1000, recipe=FAST)
+FAST_DEMO = DemoConfig(images=400, recipe=FAST)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     held_out: int = Field(1_000, ge=1, description="Pictures kept back to measure the accuracy.")
     world: int = Field(1, ge=0, description="Seed of the training pictures; not that of the dissected data set.")
     units: tuple[int, int, int, int, int] = Field((32, 64, 96, 128, 128), description="Of conv1 to conv5.")
-    steps: int = Field(2_400, ge=1, description="Optimizer steps.")
+    steps: int = Field(1_800, ge=1, description="Optimizer steps.")
     batch_size: int = Field(32, ge=1, description="Pictures in a step.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak of the one-cycle schedule.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
@@ -65,7 +65,7 @@ class Recipe(BaseModel):
 
 
 DEMO = Recipe()
-FAST = Recipe(pictures=3_000, held_out=500, steps=300, units=(24, 32, 48, 64, 64), batch_size=48, learning_rate=3e-3)
+FAST = Recipe(pictures=1_600, held_out=400, steps=160, units=(24, 32, 48, 64, 64), batch_size=48, learning_rate=3e-3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Image files become tiles, small and remembered; masks are drawn on them; a sheet
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -51,18 +52,21 @@ class Tiles:
         self._folder = folder
         self._remembered = remembered
         self._kept: OrderedDict[str, Pixels | None] = OrderedDict()
+        self._lock = Lock()  # units are drawn in several threads
 
     def tile(self, name: str) -> Pixels | None:
         """Return one picture squashed to a square, uint8 (EDGE, EDGE, 3), or None if it cannot be read."""
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
         pixels = self._read(name)
-        if pixels is None:
-            self.missing.add(name)
-        self._kept[name] = pixels
-        if len(self._kept) > self._remembered:
-            self._kept.popitem(last=False)
+        with self._lock:
+            if pixels is None:
+                self.missing.add(name)
+            self._kept[name] = pixels
+            if len(self._kept) > self._remembered:
+                self._kept.popitem(last=False)
         return pixels
 
     def _read(self, name: str) -> Pixels | None:

@@ -9,6 +9,7 @@ are escaped text.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from netdissect.result.files import write_whole
 from netdissect.show import plot
 from netdissect.show.pictures import Tiles, sheet, unit_masks
 from netdissect.show.views import LayerView, UnitView, concept_views, layer_view, legend
+from netdissect.sweep import ahead
 
 PAGE = "index.html"
 GENERATOR = "netdissect report"
 TEMPLATES = Path(__file__).parent / "templates"
 
 SHOWN_IMAGES = 6
+# Pillow decodes and encodes without the interpreter lock.
+DRAWING_THREADS = 2
 COLUMNS = 3
 # At this quality a sheet of six takes about 20 kB, and the masks' outlines stay clean.
 QUALITY = 72
@@ -111,8 +115,9 @@ def _draw_units(result: Result, layers: list[LayerView], tiles: Tiles, out: Path
     for layer in layers:
         folder = out / "units" / str(layer.index)
         folder.mkdir(parents=True, exist_ok=True)
-        for place, unit in enumerate(layer.units):
-            layer.units[place] = _draw_unit(result, layer, unit, tiles, folder)
+        draw = partial(_draw_unit, result, layer, tiles=tiles, folder=folder)
+        for place, unit in enumerate(ahead(draw, list(layer.units), DRAWING_THREADS, 4 * DRAWING_THREADS)):
+            layer.units[place] = unit
             done += 1
             if progress:
                 progress("report", done, total)
