@@ -22,7 +22,6 @@ check: $(VENV)/installed-dev docs
 
 docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
-	$(BIN)/sphinx-build -q -W --keep-going -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only

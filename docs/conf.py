@@ -13,7 +13,6 @@ version = release = installed("netdissect")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -33,8 +32,6 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 suppress_warnings = ["ref.python"]
-doctest_test_doctest_blocks = "default"
-doctest_global_setup = "import numpy as np"
 
 # The reference of the command line is what the commands themselves say.
 _reference = Path(__file__).with_name("cli.md")

@@ -6,6 +6,7 @@ per category); the published tables of its first program (counts by top label).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +103,7 @@ class UnitLabels:
     """
 
     categories: tuple[str, ...]
-    names: npt.NDArray[np.object_]
+    names: npt.NDArray[Any]
     scores: Floats
 
     @property
@@ -150,5 +151,5 @@ def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0), np.float64)
 
 
-def _distinct(names: Sequence[str] | npt.NDArray[np.object_]) -> set[str]:
+def _distinct(names: Sequence[str] | npt.NDArray[Any]) -> set[str]:
     return {name for name in names if name}
