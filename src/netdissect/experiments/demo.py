@@ -17,6 +17,7 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.config import DissectConfig, Progress, Protocol
 from netdissect.dissect import dissect
+from netdissect.errors import ResultError
 from netdissect.experiments.recipe import (
     DEMO,
     FAST,
@@ -32,6 +33,7 @@ from netdissect.experiments.recipe import (
 from netdissect.experiments.rotate import rotated_name, with_rotations
 from netdissect.models import Network
 from netdissect.result import Result
+from netdissect.result.files import write_whole
 
 # Beside the paper's 0.005: in a world of small pictures many concepts are too large to be agreed with at 0.005.
 QUANTILES = (0.005, 0.02)
@@ -96,6 +98,7 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
         If the folder holds something else, or cannot be written.
     """
     out, seconds = Path(out), dict[str, float]()
+    _claim(out, config)
     size = config.recipe.size
     with _timed("draw the world", seconds):
         data = _world(out / "world", config, progress)
@@ -114,6 +117,21 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     with _timed("dissect random weights", seconds):
         chance = dissect(random, data, measured, out=out / "runs" / "random", progress=progress)
     return Demo(trained, units, chance, rotated, seconds)
+
+
+def _claim(out: Path, config: DemoConfig) -> None:
+    """Write down what the folder holds, or refuse one that holds another demo."""
+    path, wanted = out / "demo.json", config.model_dump_json(indent=2)
+    if path.exists() and path.read_text(encoding="utf-8") != wanted:
+        raise ResultError(
+            f"{out} holds a demo of another size or seed, as {path.name} there says. Name another folder with --out, "
+            "or remove this one."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(wanted.encode()))
+    except OSError as error:
+        raise ResultError(f"{out} cannot be written ({error}). Choose a folder on a disk with space.") from error
 
 
 def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> ConceptData:
