@@ -101,7 +101,14 @@ def load_network(
         preprocessing.mean if mean is None else tuple(mean),
         preprocessing.std if std is None else tuple(std),
     )
-    return Network(spec, module, preprocessing)
+    return Network(_title(spec, weights, seed), module, preprocessing)
+
+
+def _title(spec: str, weights: str | None, seed: int) -> str:
+    """Say which network this is, so that two results of one architecture can be told apart."""
+    if weights is None:
+        return spec
+    return f"{spec}, random weights of seed {seed}" if weights == RANDOM else f"{spec}, weights of {Path(weights).name}"
 
 
 def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, weights: str | None) -> Built:

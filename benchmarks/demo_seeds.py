@@ -1,0 +1,63 @@
+"""Is the demo's effect real: detectors over three seeds and five rotations, beside random weights.
+
+python -m benchmarks.demo_seeds FOLDER
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from netdissect import dissect
+from netdissect.concepts import ConceptData
+from netdissect.concepts.synthetic import training_set, write_synthetic
+from netdissect.config import DissectConfig, Protocol
+from netdissect.experiments import with_rotations
+from netdissect.experiments.demo import QUANTILES
+from netdissect.experiments.recipe import DEMO, LAYERS, preprocessing, scene_network, train_on
+from netdissect.experiments.rotate import rotated_name
+from netdissect.models import Network
+from netdissect.result import Result
+
+SEEDS = range(3)
+ROTATIONS = range(5)
+
+
+def main(folder: Path) -> None:
+    """Draw one world, and train and dissect a network for each seed."""
+    if not (folder / "index.csv").exists():
+        write_synthetic(folder, images=4000, size=DEMO.size, workers=2)
+    data = ConceptData.open(folder)
+    pictures, scenes = training_set(DEMO.held_out + DEMO.pictures, size=DEMO.size, seed=DEMO.world)
+    for seed in SEEDS:
+        recipe = DEMO.model_copy(update={"seed": seed})
+        trained = train_on(pictures, scenes, recipe)
+        print(
+            f"seed {seed}: accuracy {trained.accuracy:.3f}, training {trained.seconds:.0f} s, {trained.recipe.precision}"
+        )
+        network = with_rotations(trained.network(), LAYERS[-1], ROTATIONS)
+        rotated = [rotated_name(LAYERS[-1], rotation) for rotation in ROTATIONS]
+        start = time.perf_counter()
+        tell("trained", measure(network, data, [*LAYERS, *rotated]))
+        print(f"  dissecting ten layers: {time.perf_counter() - start:.0f} s")
+        untrained = scene_network(recipe.units, seed=seed)
+        tell("random", measure(Network("random", untrained, preprocessing(recipe.size)), data, LAYERS))
+
+
+def measure(network: Network, data: ConceptData, layers: list[str] | tuple[str, ...]) -> Result:
+    """Dissect at the demo's quantiles."""
+    config = DissectConfig(layers=tuple(layers), protocol=Protocol(quantiles=QUANTILES), batch_size=64)
+    return dissect(network, data, config)
+
+
+def tell(name: str, result: Result) -> None:
+    """Print unique detectors of each layer and quantile, by category."""
+    for entry in result.detectors():
+        unique = {category: count for category, count in entry.count.unique.items() if count and category != "total"}
+        print(
+            f"  {name:8} {entry.layer:18} {entry.quantile:5}: {entry.count.detectors['total']:3} units, "
+            f"{entry.count.unique['total']:3} concepts {unique}"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
