@@ -24,7 +24,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks -q
 
 # Chromium for the tests that open pages: Debian's package where it can be installed, otherwise those tests skip.
 browser:

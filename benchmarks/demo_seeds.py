@@ -31,9 +31,8 @@ def main(folder: Path) -> None:
     for seed in SEEDS:
         recipe = DEMO.model_copy(update={"seed": seed})
         trained = train_on(pictures, scenes, recipe)
-        print(
-            f"seed {seed}: accuracy {trained.accuracy:.3f}, training {trained.seconds:.0f} s, {trained.recipe.precision}"
-        )
+        how = f"{trained.seconds:.0f} s of training in {trained.recipe.precision}"
+        print(f"seed {seed}: accuracy {trained.accuracy:.3f}, {how}")
         network = with_rotations(trained.network(), LAYERS[-1], ROTATIONS)
         rotated = [rotated_name(LAYERS[-1], rotation) for rotation in ROTATIONS]
         start = time.perf_counter()
