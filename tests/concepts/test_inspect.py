@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdissect.concepts.inspect import Inspection, attainable_iou, contact_sheet, inspect_dataset
+from netdissect.concepts.attainable import attainable_iou
+from netdissect.concepts.inspect import Inspection, contact_sheet, inspect_dataset
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.sheet import concept_color
 from netdissect.concepts.writer import WriteOptions, write_dataset
@@ -58,9 +59,9 @@ def test_several_workers_see_the_same(root: Path) -> None:
 
 
 def test_a_concept_of_an_eighth_of_the_pixels_can_just_pass() -> None:
-    assert attainable_iou(0.125) == pytest.approx(0.04)
-    assert attainable_iou(0.0) == 0.0
-    assert attainable_iou(0.005) == 1.0
+    assert attainable_iou(0.005, 0.125) == pytest.approx(0.04)
+    assert attainable_iou(0.005, 0.0) == 0.0
+    assert attainable_iou(0.005, 0.005) == 1.0
 
 
 @pytest.mark.parametrize(

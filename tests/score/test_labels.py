@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
+from netdissect.concepts.attainable import attainable_iou
 from netdissect.config import RULES, Rule
-from netdissect.score import UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
+from netdissect.score import UnitLabels, best_concepts, count_detectors, f1, iou
 from netdissect.score.labels import top_category
 
 counts_strategy = st.lists(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.concepts.attainable import attainable_iou
 from netdissect.concepts.checks import SPLITS, Problem, RowFacts, TableRow, Tables, check_row, check_tables
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
 from netdissect.concepts.sheet import contact_sheet
@@ -23,7 +24,6 @@ __all__ = [
     "ConceptFacts",
     "Inspection",
     "Problem",
-    "attainable_iou",
     "contact_sheet",
     "inspect_dataset",
 ]
@@ -71,17 +71,6 @@ class Inspection(BaseModel):
     categories: tuple[CategoryFacts, ...] = Field(description="In the order of category.csv.")
     concepts: tuple[ConceptFacts, ...] = Field(description="By category, then falling frequency and coverage.")
     problems: tuple[Problem, ...]
-
-
-def attainable_iou(share: float, quantile: float = QUANTILE) -> float:
-    """Return the largest IoU that a mask of `quantile` of all pixels can have with a concept of `share` of them.
-
-    Examples
-    --------
-    >>> round(attainable_iou(0.125), 6)
-    0.04
-    """
-    return min(share, quantile) / max(share, quantile)
 
 
 def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> Inspection:
@@ -174,7 +163,7 @@ def _concept_facts(tables: Tables, facts: Sequence[RowFacts]) -> list[ConceptFac
                     frequency=frequency[number],
                     coverage=coverage[number],
                     share=share,
-                    attainable_iou=attainable_iou(share),
+                    attainable_iou=attainable_iou(QUANTILE, share),
                 )
             )
     return found

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.score import Tally, Truth, attainable_iou, best_concepts, columns_of, f1, iou
+from netdissect.concepts.attainable import attainable_iou
+from netdissect.score import Tally, Truth, best_concepts, columns_of, f1, iou
 from netdissect.score.labels import top_category
 
 Ints = npt.NDArray[np.int64]
@@ -27,7 +28,7 @@ def concept_table(data: ConceptData, truth: Truth, quantile: float) -> pl.DataFr
             "images": truth.images[numbers],
             "truth": truth.pixels[numbers],
             "coverage": coverage,
-            "attainable": attainable_iou(np.full(len(numbers), quantile), coverage),
+            "attainable": attainable_iou(quantile, coverage),
         }
     )
 

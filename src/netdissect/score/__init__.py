@@ -1,7 +1,7 @@
 """Numbers: integer tallies that add up, IoU, labels and detectors."""
 
 from netdissect.score.grid import Field, Grid, Span, grid
-from netdissect.score.labels import Count, UnitLabels, attainable_iou, best_concepts, count_detectors, f1, iou
+from netdissect.score.labels import Count, UnitLabels, best_concepts, count_detectors, f1, iou
 from netdissect.score.tally import ImageLabels, Tallier, Tally, Truth, columns_of
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Tally",
     "Truth",
     "UnitLabels",
-    "attainable_iou",
     "best_concepts",
     "columns_of",
     "count_detectors",

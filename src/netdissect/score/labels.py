@@ -34,19 +34,6 @@ def f1(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
     return _ratio(2 * intersection, total)
 
 
-def attainable_iou(activation: Floats, truth: Floats) -> Floats:
-    """Return the largest IoU that sets of these sizes can reach: min(a, t) / max(a, t).
-
-    A mask holds about a fraction q of all locations, whatever the concept: at q = 0.005 a concept that
-    covers an eighth of the pixels cannot pass 0.04.
-
-    >>> attainable_iou(np.array([0.005]), np.array([0.125]))
-    array([0.04])
-    """
-    larger = np.maximum(activation, truth)
-    return _ratio(np.minimum(activation, truth), larger)
-
-
 def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
     """Find the best concept of each unit in each category.
 
