@@ -44,7 +44,7 @@ class DemoConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    images: int = Field(4000, ge=1, description="Pictures that are dissected.")
+    images: int = Field(3000, ge=1, description="Pictures that are dissected.")
     recipe: Recipe = Field(DEMO, description="How the network is trained.")
     world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
     rotations: tuple[int, ...] = Field((0,), description="Seeds of the random rotations of the last convolution.")
