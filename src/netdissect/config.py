@@ -115,6 +115,19 @@ class DissectConfig(BaseModel):
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
 
 
+class NetworkSource(BaseModel):
+    """What `netdissect.load_network` was asked for, so that a run can be repeated from its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str = Field(description="Such as ``torchvision:resnet18``.")
+    weights: str | None = Field(None, description="None: its own. none: random. Otherwise a checkpoint file.")
+    seed: int = Field(0, ge=0, description="Of random weights.")
+    size: int | None = Field(None, gt=0, description="Input size in pixels; None: its own.")
+    mean: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
+    std: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
+
+
 class Execution(BaseModel):
     """How a dissection is carried out: nothing here changes a single count."""
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from netdissect.concepts import Size
+from netdissect.errors import NetworkError
 from netdissect.models import Axis, Network, Preprocessing, list_layers
 
 SIZE = Size(84, 70)
@@ -82,7 +83,11 @@ def inner(axis: Axis, cell: int, length: int, margin: int) -> bool:
 @given(layers=stacks)
 def test_an_inner_cell_sees_exactly_the_pixels_of_its_traced_field(layers):
     module = nn.Sequential(*layers)
-    last = list_layers(Network("net", module, Preprocessing(SIZE, (0.5,), (0.5,))))[-1]
+    try:
+        last = list_layers(Network("net", module, Preprocessing(SIZE, (0.5,), (0.5,))))[-1]
+    except NetworkError as error:
+        assume("Kernel size can't be greater" not in str(error))  # strides left fewer cells than the last kernel takes
+        raise
     assert last.field is not None
     axes = (last.field.vertical, last.field.horizontal)
     cell = (last.grid.height // 2, last.grid.width // 2)

@@ -32,6 +32,7 @@ def network_info(network: Network) -> NetworkInfo:
         size=tuple(preprocessing.size),
         mean=preprocessing.mean,
         std=preprocessing.std,
+        source=network.source,
     )
 
 
@@ -56,9 +57,9 @@ def environment(device: str) -> Environment:
 
 
 def identity(network: Network, data: ConceptData, layers: Sequence[Layer], config: DissectConfig) -> dict[str, Any]:
-    """Return what decides a result, as JSON values: where the data lie does not."""
+    """Return what decides a result, as JSON values: where data and weights lie does not."""
     return {
-        "network": network_info(network).model_dump(mode="json"),
+        "network": network_info(network).model_dump(mode="json", exclude={"source"}),
         "data": data_info(data).model_dump(mode="json", exclude={"root"}),
         "layers": [layer_info(layer).model_dump(mode="json") for layer in layers],
         "config": config.model_dump(mode="json"),
@@ -68,7 +69,7 @@ def identity(network: Network, data: ConceptData, layers: Sequence[Layer], confi
 def identity_of_run(info: RunInfo) -> dict[str, Any]:
     """Return the `identity` of a finished run."""
     return {
-        "network": info.network.model_dump(mode="json"),
+        "network": info.network.model_dump(mode="json", exclude={"source"}),
         "data": info.data.model_dump(mode="json", exclude={"root"}),
         "layers": [layer.model_dump(mode="json") for layer in info.layers],
         "config": info.config.model_dump(mode="json"),

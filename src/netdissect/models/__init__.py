@@ -3,7 +3,7 @@
 from netdissect.models.checkpoints import load_checkpoint
 from netdissect.models.geometry import Axis, ReceptiveField
 from netdissect.models.layers import Layer, list_layers, resolve_layers
-from netdissect.models.load import load_network
+from netdissect.models.load import load_network, reload_network
 from netdissect.models.network import Network, Preprocessing
 from netdissect.models.record import Recorder
 from netdissect.models.tracing import Traced, trace
@@ -19,6 +19,7 @@ __all__ = [
     "list_layers",
     "load_checkpoint",
     "load_network",
+    "reload_network",
     "resolve_layers",
     "trace",
 ]

@@ -22,6 +22,7 @@ import torch
 import torchvision
 
 from netdissect.concepts import Size
+from netdissect.config import NetworkSource
 from netdissect.errors import NetworkError
 from netdissect.models.checkpoints import load_checkpoint, other_classes, read_states
 from netdissect.models.network import Network, Preprocessing
@@ -101,7 +102,20 @@ def load_network(
         preprocessing.mean if mean is None else tuple(mean),
         preprocessing.std if std is None else tuple(std),
     )
-    return Network(_title(spec, weights, seed), module, preprocessing)
+    asked = NetworkSource(
+        spec=spec,
+        weights=weights if weights is None or weights == RANDOM else str(Path(weights).resolve()),
+        seed=seed,
+        size=size,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+    )
+    return Network(_title(spec, weights, seed), module, preprocessing, source=asked)
+
+
+def reload_network(source: NetworkSource) -> Network:
+    """Load a network once more, as a run's ``info.network.source`` recorded it; see `load_network`."""
+    return load_network(**source.model_dump())
 
 
 def _title(spec: str, weights: str | None, seed: int) -> str:

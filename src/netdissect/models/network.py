@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from netdissect.concepts import Size
+from netdissect.config import NetworkSource
 from netdissect.errors import NetdissectError, NetworkError, ShapeError
 
 
@@ -118,6 +119,8 @@ class Network:
     bases
         Virtual layers: name -> (name of a layer, float32 (U', U)). Their units are the matrix times the
         layer's units, at each cell: a change of basis, as in the rotation experiment.
+    source
+        What it was loaded from by name; None: it was made in Python, and a run of it cannot load it again.
 
     Examples
     --------
@@ -131,6 +134,7 @@ class Network:
     module: torch.nn.Module
     preprocessing: Preprocessing
     bases: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+    source: NetworkSource | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, torch.nn.Module):

@@ -3,6 +3,7 @@
 RUN/run.json                    what made it; written last: a folder without it is not finished
 RUN/concepts.parquet
 RUN/layers/<name>/thresholds.parquet, scores.parquet, units.parquet, units.csv, top.parquet, top_maps.npy
+RUN/layers/<name>/evidence/*.parquet   what was measured beside IoU
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
 
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
+EVIDENCE = "evidence"
 
 
 class _RunFile(BaseModel):
@@ -139,6 +141,9 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
         "top.parquet": layer.top.write_parquet,
         "top_maps.npy": lambda file: np.save(file, layer.top_maps),
     }
+    for name, table in layer.evidence.items():
+        writers[f"{EVIDENCE}/{name}.parquet"] = table.collect().write_parquet
+        (folder / EVIDENCE).mkdir(exist_ok=True)
     for name, write in writers.items():
         write_whole(folder / name, write)
     return [folder / name for name in writers]
@@ -167,7 +172,8 @@ def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
         raise _damaged(path, str(error)) from error
     scores = folder / "scores.parquet"
     _read(scores, rows=0)
-    return LayerResult(info=info, lazy_scores=pl.scan_parquet(scores), top_maps=maps, **frames)
+    evidence = {path.stem: pl.scan_parquet(path) for path in sorted((folder / EVIDENCE).glob("*.parquet"))}
+    return LayerResult(info=info, lazy_scores=pl.scan_parquet(scores), top_maps=maps, evidence=evidence, **frames)
 
 
 def _read(path: Path, rows: int | None = None) -> pl.DataFrame:

@@ -7,7 +7,7 @@
 Tables are Polars frames. Units are numbered from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.config import DissectConfig, Rule
+from netdissect.config import DissectConfig, NetworkSource, Rule
 from netdissect.errors import ResultError
 from netdissect.score import Count, UnitLabels, count_detectors
 from netdissect.score import Field as ReceptiveField
@@ -36,6 +36,7 @@ class NetworkInfo(_Info):
     size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
 
 
 class DataInfo(_Info):
@@ -104,6 +105,8 @@ class LayerResult:
         unit, rank (0 is best), row, image, maximum.
     top_maps
         float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
+    evidence
+        Further tables by name, such as intervals: whatever the run was asked to measure beside IoU. Empty: nothing.
     """
 
     info: LayerInfo
@@ -112,6 +115,7 @@ class LayerResult:
     lazy_scores: pl.LazyFrame
     top: pl.DataFrame
     top_maps: npt.NDArray[np.float32]
+    evidence: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
 
     @property
     def scores(self) -> pl.DataFrame:
