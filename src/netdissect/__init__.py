@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from netdissect.models import load_network as load_network
     from netdissect.result import LayerCount as LayerCount
     from netdissect.result import Result as Result
+    from netdissect.result import check_result as check_result
+    from netdissect.result import compare_results as compare_results
     from netdissect.result import load_result, save_result
+    from netdissect.result import parse_requirement as parse_requirement
     from netdissect.result import read_published as read_published
     from netdissect.result import write_published as write_published
     from netdissect.score import count_detectors as count_detectors
@@ -61,6 +64,8 @@ _HOME = {
     "Selection": "netdissect.concepts.combine",
     "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
+    "check_result": "netdissect.result",
+    "compare_results": "netdissect.result",
     "contact_sheet": "netdissect.concepts.sheet",
     "count_detectors": "netdissect.score",
     "download": "netdissect.concepts.download",
@@ -69,6 +74,7 @@ _HOME = {
     "load": "netdissect.result:load_result",
     "load_network": "netdissect.models",
     "merge": "netdissect.concepts.combine",
+    "parse_requirement": "netdissect.result",
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",
     "read_published": "netdissect.result",

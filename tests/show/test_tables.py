@@ -1,14 +1,16 @@
 """Tables for the terminal, and counts as JSON."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from netdissect.errors import ResultError
-from netdissect.result import LayerCount, Result, read_published
+from netdissect.result import LayerCount, Result, compare_results, read_published
 from netdissect.score import count_detectors
 from netdissect.show import tables
 
@@ -85,3 +87,17 @@ def test_the_published_table_counts_as_it_was_published(shared: Path) -> None:
     assert by_category["unique"] == {
         "total": 91, "object": 40, "part": 9, "scene": 13, "material": 2, "texture": 25, "color": 2
     }  # fmt: skip
+
+
+def test_a_difference_names_what_was_gained_and_says_how_many_more(result: Result) -> None:
+    weaker = {
+        name: replace(layer, units=layer.units.with_columns(iou=pl.lit(0.0))) for name, layer in result.layers.items()
+    }
+    compared = compare_results(replace(result, layers=weaker), result)[0]
+    gained = compared.changed("gained")["concept"].to_list()
+    assert len(gained) > 1
+    text = printed(tables.difference(compared, limit=1))
+    assert gained[0] in text
+    assert f"… and {len(gained) - 1} more" in text
+    assert f"unique detectors 0 → {compared.right.count.unique['total']}" in text
+    assert len(tables.difference_json(compared)["concepts"]) == compared.concepts.height

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli import concepts, demo, networks, results, run
+from netdissect.cli import concepts, demo, networks, results, run, verdicts
 from netdissect.cli.console import console
 from netdissect.errors import NetdissectError
 
@@ -29,6 +29,8 @@ app.command("show")(results.show)
 app.command("count")(results.count)
 app.command("export")(results.export)
 app.command("report")(results.report)
+app.command("diff")(verdicts.diff)
+app.command("check")(verdicts.check)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,9 @@
 """The typed result of one run, and the tables that earlier programs wrote."""
 
+from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
 from netdissect.result.published import PublishedTable, read_published, write_published
+from netdissect.result.requirements import Requirement, Terms, check_result, parse_requirement
 from netdissect.result.run import (
     DataInfo,
     Environment,
@@ -14,6 +16,7 @@ from netdissect.result.run import (
 )
 
 __all__ = [
+    "Comparison",
     "DataInfo",
     "Environment",
     "LayerCount",
@@ -21,9 +24,14 @@ __all__ = [
     "LayerResult",
     "NetworkInfo",
     "PublishedTable",
+    "Requirement",
     "Result",
     "RunInfo",
+    "Terms",
+    "check_result",
+    "compare_results",
     "load_result",
+    "parse_requirement",
     "read_published",
     "save_result",
     "write_published",

@@ -7,15 +7,17 @@ RUN/layers/<name>/evidence/*.parquet   what was measured beside IoU
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from netdissect.errors import ResultError
 from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
@@ -38,11 +40,12 @@ class _RunFile(BaseModel):
     def seal(cls, run: RunInfo, files: dict[str, str]) -> Self:
         """Put a run, its files and its own digest together."""
         named = cls(run=run, files=files, digest="")
-        return named.model_copy(update={"digest": named.own_digest()})
+        return named.model_copy(update={"digest": _own_digest(named.model_dump(mode="json"))})
 
-    def own_digest(self) -> str:
-        """Return what `digest` should be."""
-        return hashlib.sha256(self.model_dump_json(exclude={"digest"}).encode()).hexdigest()
+
+def _own_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of what a run file says: of its text, which an older version may have written with less."""
+    return hashlib.sha256(to_json({key: value for key, value in content.items() if key != "digest"})).hexdigest()
 
 
 def save_result(result: Result, folder: str | Path) -> Path:
@@ -96,14 +99,15 @@ def load_result(folder: str | Path) -> Result:
             "run the same command again to finish an interrupted run."
         )
     try:
-        sealed = _RunFile.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        sealed = _RunFile.model_validate_json(content)
     except (ValidationError, OSError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
         raise ResultError(
             f"{path} is not a run description of this version of netdissect ({first['msg']} at "
             f"{'.'.join(map(str, first['loc'])) or 'the top'}). Restore the file or repeat the run."
         ) from error
-    if sealed.digest != sealed.own_digest():
+    if sealed.digest != _own_digest(json.loads(content)):
         raise _damaged(path, "it is not what was written")
     for name, digest in sealed.files.items():
         _check(folder / name, digest)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from netdissect.config import RULES
-from netdissect.result import LayerCount, Result
+from netdissect.result import Comparison, LayerCount, Result
 from netdissect.score import Count
 from netdissect.show.findings import (
     best_scores,
@@ -28,6 +28,8 @@ RULE_NOTE = (
     "8 / 3: 8 units are detectors, of 3 different concepts. top-label: a unit counts once, under its best concept. "
     "per-category: it counts in every category in which its best concept passes."
 )
+
+SIDES = "left, right: units that detect the concept; IoU: of the best unit, a detector or not."
 
 
 def summary(result: Result, min_iou: float | None = None) -> Table:
@@ -146,6 +148,64 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
             *(str(len(found[name].get(row["concept"], ())) or "") for name in result.layers),
         )
     return table
+
+
+def difference(compared: Comparison, limit: int | None = 20) -> Table:
+    """Return the concepts that gained or lost their detectors between two layers.
+
+    Parameters
+    ----------
+    compared
+        From `netdissect.result.compare_results`.
+    limit
+        How many of each kind, the highest IoU first; None: all.
+    """
+    left, right = compared.left, compared.right
+    pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
+    title = Text(f"{pair} at {compared.quantile:g}: {_steps(left.count, right.count)}")
+    table = _table(Text(f"Detectors under {compared.rule}, from an IoU of {compared.min_iou:g} on. {SIDES}"))
+    table.title = title
+    for name in ("", "concept", "category"):
+        table.add_column(name, overflow="fold")
+    for name in ("left", "right", "left IoU", "right IoU"):
+        table.add_column(name, justify="right")
+    for change, sign in (("gained", "+"), ("lost", "-")):
+        rows = compared.changed(change)
+        for row in rows.head(limit if limit is not None else len(rows)).iter_rows(named=True):
+            table.add_row(
+                sign,
+                Text(row["concept"]),
+                Text(row["category"]),
+                *(
+                    "–" if row[f"{side}_detectors"] is None else f"{row[f'{side}_detectors']}"
+                    for side in ("left", "right")
+                ),
+                *("–" if row[f"{side}_iou"] is None else f"{row[f'{side}_iou']:.3f}" for side in ("left", "right")),
+            )
+        if limit is not None and len(rows) > limit:
+            table.add_row(sign, Text(f"… and {len(rows) - limit} more"), "", "", "", "", "")
+    return table
+
+
+def difference_json(compared: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON values: both sides' counts, and every concept."""
+    return {
+        "quantile": compared.quantile,
+        "left": {"layer": compared.left.layer, **counts_json(compared.left.count)},
+        "right": {"layer": compared.right.layer, **counts_json(compared.right.count)},
+        "same_data": compared.same_data,
+        "concepts": compared.concepts.to_dicts(),
+    }
+
+
+def _steps(left: Count, right: Count) -> str:
+    """Say how the counts changed, in all and by category."""
+    steps = [
+        f"{name} {left.unique.get(name, 0)} → {right.unique.get(name, 0)}"
+        for name in dict.fromkeys((*left.unique, *right.unique))
+    ]
+    steps[0] = f"unique detectors {steps[0].removeprefix('total ')}"
+    return ", ".join(steps)
 
 
 @overload

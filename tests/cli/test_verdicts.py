@@ -1,0 +1,51 @@
+"""`netdissect diff` and `check`, as a training pipeline calls them."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def runs(netdissect, labeled, module, tmp_path):
+    """Runs of the same network at two limits of what a detector is."""
+    data = tmp_path / "data"
+    built = netdissect("concepts", "build", f"masks:{labeled}", "--size", 32, "--workers", 1, "--out", data)
+    assert built.code == 0, built.err
+    folders = [tmp_path / "loose", tmp_path / "strict"]
+    for folder, limit in zip(folders, (0.01, 0.6), strict=True):
+        done = netdissect(
+            "run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--quantile", 0.05, "--min-iou", limit,
+            "--out", folder,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+    return folders
+
+
+def test_check_ends_with_0_or_1_and_says_why(netdissect, runs):
+    met = netdissect("check", runs[0], "--require", "unique_detectors >= 1", "--require", "concept:square")
+    assert met.code == 0, met.err
+    assert met.out.splitlines() == ["met      unique_detectors >= 1: 1 in 1", "met      concept:square: 2 in 1"]
+    failed = netdissect("check", runs[0], "--require", "detectors > 2", "--require", "concept:square")
+    assert failed.code == 1
+    assert failed.out.splitlines()[0] == "NOT MET  detectors > 2: 2 in 1"
+
+
+def test_check_ends_with_2_when_it_cannot_say(netdissect, runs):
+    wrong = netdissect("check", runs[0], "--require", "concept:sqare")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "ResultError" in wrong.err
+    assert netdissect("check", runs[0], "--require", "many detectors").code == 2
+    assert netdissect("check", runs[0] / "nothing", "--require", "detectors >= 1").code == 2
+
+
+def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
+    refused = netdissect("diff", runs[1], runs[0])
+    assert refused.code == 2
+    assert "--min-iou" in refused.err
+    shown = netdissect("diff", runs[0], runs[0], "--min-iou", 0.01)
+    assert shown.code == 0
+    assert "unique detectors 1 → 1" in shown.out
+    (compared,) = json.loads(netdissect("diff", runs[0], runs[1], "--min-iou", 0.01, "--json").out)
+    assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
+    assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]
+    assert netdissect("diff", runs[0], runs[0], "--layer", "1=").code == 2

@@ -1,0 +1,68 @@
+"""Requirements on a run: what is written, what is measured, and what is refused."""
+
+import polars as pl
+import pytest
+
+from netdissect.errors import ConfigError, ResultError
+from netdissect.result import Terms, check_result, parse_requirement
+
+
+def values(result, *texts, **terms):
+    verdicts = check_result(result, [parse_requirement(text) for text in texts], Terms(**terms))
+    return [(verdict.value, verdict.met) for verdict in verdicts]
+
+
+def test_counts_are_those_of_the_layer_that_holds_most(result):
+    counted = [entry.count for entry in result.detectors() if entry.quantile == 0.005]
+    most, unique = max(c.detectors["total"] for c in counted), max(c.unique["object"] for c in counted)
+    assert most > 0
+    assert values(result, f"detectors >= {most}", f"detectors > {most}", f"unique_detectors:object == {unique}") == [
+        (most, True),
+        (most, False),
+        (unique, True),
+    ]
+
+
+def test_a_named_layer_and_quantile_are_looked_at_alone(result):
+    counted = {(c.layer, c.quantile): c.count for c in result.detectors("per-category", 0.1)}
+    wanted = counted["layer4", 0.02].unique["total"]
+    assert values(result, "unique_detectors>=0", layer="layer4", quantile=0.02, rule="per-category", min_iou=0.1) == [
+        (wanted, True)
+    ]
+
+
+def test_a_concept_is_required_by_name_whatever_stands_in_it(result):
+    units = pl.concat(layer.units for layer in result.layers.values()).filter(quantile=0.005)
+    for name in ("car", "tree, tall", 'the "big" one'):
+        found = units.filter(pl.col("label") == name, pl.col("iou") >= 0.04).height > 0
+        assert values(result, f"concept:{name}")[0][1] == found
+
+
+def test_the_iou_of_a_concept_is_that_of_its_best_unit(result):
+    best = result.scores.filter(quantile=0.005).filter(pl.col("concept").cast(pl.String) == "car")["iou"].max()
+    assert values(result, f"iou:car >= {best}", f"iou:car > {best}", "iou:dusk <= 0") == [
+        (best, True),
+        (best, False),
+        (0.0, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "detectors", "detectors >=", "iou:car", "concept:", "units >= 3", "detectors: >= 3", "detectors => 3",
+     "detectors >= 1.2.3", "import os"],
+)  # fmt: skip
+def test_what_is_no_requirement_is_refused_with_what_would_be_one(text):
+    with pytest.raises(ConfigError, match=r"is no (complete )?requirement. Expected 'detectors >= N'"):
+        parse_requirement(text)
+
+
+def test_names_that_the_data_do_not_have_are_refused(result):
+    with pytest.raises(ResultError, match="concept 'cat', which this run's data do not have; they have"):
+        values(result, "concept:cat")
+    with pytest.raises(ResultError, match="category 'scene', which this run's data do not have"):
+        values(result, "detectors:scene >= 1")
+    with pytest.raises(ResultError, match="no layer 'conv9'"):
+        values(result, "detectors >= 1", layer="conv9")
+    with pytest.raises(ResultError, match=r"no quantile 0.3"):
+        values(result, "detectors >= 1", quantile=0.3)
