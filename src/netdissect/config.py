@@ -97,6 +97,29 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 }
 
 
+SENSITIVITY_QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+
+
+class Evidence(BaseModel):
+    """What is measured beside IoU, from the same pass: how sure a label is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="Replicates of the bootstrap over images, for intervals and stability; 0: none.",
+    )
+    holdout: Fraction | None = Field(
+        None, description="Choose labels on the other images and score them on this share of them; None: not."
+    )
+    sensitivity: tuple[Fraction, ...] = Field(
+        (), max_length=6, description="Further quantiles at which labels are chosen and detectors counted."
+    )
+    seed: int = Field(0, ge=0, description="Of replicates and halves: runs of one seed on the same images are paired.")
+
+
 class DissectConfig(BaseModel):
     """What one dissection reads and measures, apart from the network and the data themselves."""
 
@@ -113,6 +136,13 @@ class DissectConfig(BaseModel):
     device: str = Field("cpu", description="Torch device of the forward pass.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
+    evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """All quantiles at which units are thresholded: the protocol's, then those of the sensitivity alone."""
+        own = self.protocol.quantiles
+        return own + tuple(quantile for quantile in self.evidence.sensitivity if quantile not in own)
 
 
 class NetworkSource(BaseModel):

@@ -18,14 +18,23 @@ from netdissect.cli.networks import (
 )
 from netdissect.cli.parse import split_names, split_numbers
 from netdissect.cli.progress import progress_bars
-from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName
+from netdissect.config import (
+    PROTOCOLS,
+    SENSITIVITY_QUANTILES,
+    DissectConfig,
+    Evidence,
+    Execution,
+    Protocol,
+    ProtocolName,
+)
 from netdissect.errors import ConfigError
 
-Model = TypeVar("Model", Protocol, DissectConfig, Execution)
+Model = TypeVar("Model", Protocol, Evidence, DissectConfig, Execution)
 
 SMALL = 10_000  # images; the published data set has 63,305
 PAPER_QUANTILE = 0.005
 PROTOCOL_PANEL = "Single choices of the protocol"
+EVIDENCE_PANEL = "How sure the numbers are"
 
 
 def run(
@@ -52,6 +61,34 @@ def run(
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
     store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
+    bootstrap: Annotated[
+        int,
+        typer.Option("--bootstrap", help="Replicates for 95 % intervals; 0: none.", rich_help_panel=EVIDENCE_PANEL),
+    ] = Evidence().bootstrap,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            "--holdout",
+            help="Score on this share of the images, such as 0.5, the labels chosen on the others.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Count detectors at the quantiles " + ", ".join(map(str, SENSITIVITY_QUANTILES)) + ", too.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = False,
+    evidence_seed: Annotated[
+        int,
+        typer.Option(
+            "--evidence-seed",
+            help="Of replicates and halves: runs of one seed on the same images are paired.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = 0,
     threshold: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     threshold_grid: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     anchor: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
@@ -69,6 +106,13 @@ def run(
         "duplicates": duplicates,
         "segmentation_size": segmentation_size,
     }
+    evidence = _checked(
+        Evidence,
+        bootstrap=bootstrap,
+        holdout=holdout,
+        sensitivity=SENSITIVITY_QUANTILES if sensitivity else (),
+        seed=evidence_seed,
+    )
     config = _checked(
         DissectConfig,
         layers=tuple(layer),
@@ -82,6 +126,7 @@ def run(
         device=device,
         dtype=dtype,
         top_images=top_images,
+        evidence=evidence,
     )
     execution = _checked(Execution, store=store, workers=workers)
     loaded = netdissect.load_network(

@@ -69,8 +69,8 @@ class Collector:
 
     def thresholds(self) -> Maps:
         """Return T, float32 (quantiles, U), after the first look."""
-        protocol = self.plan.config.protocol
-        return self.top_values.thresholds(protocol.quantiles, protocol.threshold)
+        config = self.plan.config
+        return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
     def tallier(self, data: ConceptData) -> Tallier:
         """Return what counts the second look."""
@@ -112,8 +112,8 @@ class DeviceCollector:
 
     def thresholds(self) -> Maps:
         """Return T, float32 (quantiles, U), after the first look."""
-        protocol = self.plan.config.protocol
-        return self.top_values.thresholds(protocol.quantiles, protocol.threshold)
+        config = self.plan.config
+        return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
     def tallier(self, data: ConceptData) -> DeviceTallier:
         """Return what counts the second look."""

@@ -74,7 +74,7 @@ class LayerPlan:
     def keep(self) -> int:
         """How many of a unit's largest values can decide a threshold."""
         protocol = self.config.protocol
-        return max(ranks(quantile, self.total, protocol.threshold)[1] for quantile in protocol.quantiles)
+        return max(ranks(quantile, self.total, protocol.threshold)[1] for quantile in self.config.quantiles)
 
     @property
     def top_bytes(self) -> int:

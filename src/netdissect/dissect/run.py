@@ -10,7 +10,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
-from netdissect.dissect.collect import AnyCollector
+from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import data_info, environment, identity, identity_of_run, layer_info, network_info
@@ -30,7 +30,6 @@ from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
-from netdissect.score import Tally, Truth
 
 logger = logging.getLogger(__name__)
 
@@ -129,21 +128,16 @@ def _carry_out(
         seconds=seconds,
     )
     concepts = concept_table(data, truth, config.protocol.quantiles[0])
-    return info, concepts, _layer_results(info, data, collectors, tallies, truth)
+    looked = (Looked(source, collectors[layer.name], tallies[layer.name], truth) for layer in info.layers)
+    return info, concepts, _layer_results(info, looked)
 
 
-def _layer_results(
-    info: RunInfo,
-    data: ConceptData,
-    collectors: Mapping[str, AnyCollector],
-    tallies: Mapping[str, Tally],
-    truth: Truth,
-) -> Iterator[LayerResult]:
+def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerResult]:
     quantiles = info.config.protocol.quantiles
-    for layer in info.layers:
-        collector, tally = collectors[layer.name], tallies[layer.name]
-        rows, maxima, maps = collector.top_images.ranked()
-        thresholds = threshold_table(collector.thresholds(), maxima[:, 0], quantiles)
+    for layer, looked in zip(info.layers, layers, strict=True):
+        data, truth, tally = looked.source.data, looked.truth, looked.tally.first(len(quantiles))
+        rows, maxima, maps = looked.collector.top_images.ranked()
+        thresholds = threshold_table(looked.collector.thresholds()[: len(quantiles)], maxima[:, 0], quantiles)
         yield LayerResult(
             info=layer,
             thresholds=thresholds,
@@ -151,6 +145,7 @@ def _layer_results(
             lazy_scores=score_table(data, truth, tally, quantiles).lazy(),
             top=top_table(rows, maxima, data),
             top_maps=maps,
+            evidence=evidence_of(looked),
         )
 
 

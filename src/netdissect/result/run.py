@@ -107,6 +107,7 @@ class LayerResult:
         float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
     evidence
         Further tables by name, such as intervals: whatever the run was asked to measure beside IoU. Empty: nothing.
+        See `netdissect.result.evidence` for their columns.
     """
 
     info: LayerInfo

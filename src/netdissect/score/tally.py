@@ -123,6 +123,10 @@ class Tally:
     def __add__(self, other: Self) -> Self:
         return type(self)(self.intersection + other.intersection, self.activation + other.activation)
 
+    def first(self, quantiles: int) -> Self:
+        """Return the counts of the first quantiles alone."""
+        return type(self)(self.intersection[:quantiles], self.activation[:quantiles])
+
 
 class Tallier:
     """Adds images of one layer to a tally.

@@ -1,0 +1,42 @@
+"""What follows the two looks: how sure the labels are.
+
+    Looked (what both looks left of one layer) -> a frame of each measurement -> tables of `netdissect.result.evidence`
+
+Each measurement is a function of `Looked` that returns a frame with a table's key columns; `evidence_of` joins them.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from netdissect.dissect.collect import AnyCollector
+from netdissect.dissect.forward import Source
+from netdissect.score import Tally, Truth
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What both looks left of one layer.
+
+    Attributes
+    ----------
+    source
+        Network, data, and what to measure.
+    collector
+        Thresholds, and the store of activations that can matter (until the run ends).
+    tally
+        Counts at `DissectConfig.quantiles`: the protocol's first.
+    truth
+        Pixels and images of each label.
+    """
+
+    source: Source
+    collector: AnyCollector
+    tally: Tally
+    truth: Truth
+
+
+def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:
+    """Make the tables of evidence of one layer: none unless something was asked for."""
+    del looked
+    return {}
