@@ -25,6 +25,7 @@ from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
 EVIDENCE = "evidence"
+CHANGED = "it is not what was written"
 
 
 class _RunFile(BaseModel):
@@ -91,6 +92,53 @@ def load_result(folder: str | Path) -> Result:
         If there is no finished run, or a file of it is missing, foreign or damaged.
     """
     folder = Path(folder)
+    sealed = _read_run_file(folder)
+    for name, reason in _damages(folder, sealed).items():
+        raise _damaged(folder / name, reason)
+    info = sealed.run
+    concepts = _read(folder / "concepts.parquet")
+    layers = {layer.name: _load_layer(layer, layer_folder(folder, layer.name)) for layer in info.layers}
+    return Result(info, concepts, layers)
+
+
+def damages(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
+    """Say what made a run, and which of its files are missing or damaged: name within the folder -> reason.
+
+    Raises
+    ------
+    ResultError
+        If there is no finished run, or ``run.json`` itself, which holds the digests, is damaged.
+    """
+    sealed = _read_run_file(Path(folder))
+    return sealed.run, _damages(Path(folder), sealed)
+
+
+def restore(folder: str | Path, source: str | Path, name: str) -> None:
+    """Put a damaged file of a run back from another folder of the same run.
+
+    Raises
+    ------
+    ResultError
+        If the file there is not what was written either, or cannot be copied.
+    """
+    folder, source = Path(folder), Path(source)
+    sealed = _read_run_file(folder)
+    reason = _reason(source / name, sealed.files[name])
+    if reason:
+        raise ResultError(
+            f"{folder / name} cannot be restored: computed once more it is not what was written ({reason}). Expected "
+            f"the environment that the run recorded (torch {sealed.run.environment.torch}, "
+            f"{sealed.run.environment.threads} threads); repeat the run in a new folder instead."
+        )
+    content = (source / name).read_bytes()
+    try:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / name, lambda file: file.write(content))
+    except OSError as error:
+        raise ResultError(f"{folder / name} cannot be written ({error}). Free space or give write access.") from error
+
+
+def _read_run_file(folder: Path) -> _RunFile:
     path = folder / RUN_FILE
     if not path.is_file():
         state = "holds a run that is not finished" if (folder / "work").is_dir() else "is no run folder"
@@ -108,13 +156,13 @@ def load_result(folder: str | Path) -> Result:
             f"{'.'.join(map(str, first['loc'])) or 'the top'}). Restore the file or repeat the run."
         ) from error
     if sealed.digest != _own_digest(json.loads(content)):
-        raise _damaged(path, "it is not what was written")
-    for name, digest in sealed.files.items():
-        _check(folder / name, digest)
-    info = sealed.run
-    concepts = _read(folder / "concepts.parquet")
-    layers = {layer.name: _load_layer(layer, layer_folder(folder, layer.name)) for layer in info.layers}
-    return Result(info, concepts, layers)
+        raise _damaged(path, CHANGED)
+    return sealed
+
+
+def _damages(folder: Path, sealed: _RunFile) -> dict[str, str]:
+    reasons = {name: _reason(folder / name, digest) for name, digest in sealed.files.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def layer_folder(run: Path, name: str) -> Path:
@@ -158,13 +206,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check(path: Path, digest: str) -> None:
+def _reason(path: Path, digest: str) -> str:
+    """Say what is wrong with a file; nothing if it is what was written."""
     try:
-        found = _digest(path)
+        return "" if _digest(path) == digest else CHANGED
     except OSError as error:
-        raise _damaged(path, str(error)) from error
-    if found != digest:
-        raise _damaged(path, "it is not what was written")
+        return str(error)
 
 
 def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
@@ -190,6 +237,6 @@ def _read(path: Path, rows: int | None = None) -> pl.DataFrame:
 def _damaged(path: Path, reason: str) -> ResultError:
     reason = reason.partition("\n")[0]
     return ResultError(
-        f"{path} is missing or damaged ({reason}). Expected the file as 'netdissect run' wrote it; restore it or "
-        "repeat the run."
+        f"{path} is missing or damaged ({reason}). Expected the file as 'netdissect run' wrote it; recompute what "
+        "is damaged with 'netdissect verify RUN --repair', restore it, or repeat the run."
     )

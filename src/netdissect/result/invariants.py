@@ -1,0 +1,150 @@
+"""What must hold in any run, whatever the network and the data: a check that needs neither.
+
+    check_invariants(result) -> Finding of each law and layer
+
+Counts are recomputed from nothing here; but a table that was changed, mixed up between runs or written by a faulty
+program breaks one of these laws.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from netdissect.result.run import LayerResult, Result
+from netdissect.score import best_concepts, f1, iou
+from netdissect.score.labels import top_category
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether one law holds in one layer; `detail` says what was seen where it does not."""
+
+    law: str
+    layer: str
+    holds: bool
+    detail: str = ""
+
+
+Law = Callable[[Result, LayerResult, pl.DataFrame], str]
+"""Takes a run, a layer and its scores; returns what is wrong, or nothing."""
+
+
+def check_invariants(run: Result) -> Iterator[Finding]:
+    """Check every law on every layer of a run, one layer's scores being read at a time; of incomplete ones no more."""
+    for name, layer in run.layers.items():
+        scores = layer.scores
+        missing = _missing(run, layer, scores)
+        yield Finding(COMPLETE, name, not missing, missing)
+        if not missing:
+            for law, check in LAWS.items():
+                wrong = check(run, layer, scores)
+                yield Finding(law, name, not wrong, wrong)
+
+
+def _missing(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
+    quantiles, units, concepts = len(run.info.config.protocol.quantiles), layer.info.units, run.concepts.height
+    keys = scores.select("quantile", "unit", "number")
+    if scores.height != quantiles * units * concepts or keys.n_unique() != scores.height:
+        return f"{scores.height} rows of scores for {quantiles} quantiles, {units} units and {concepts} concepts"
+    for table in (layer.units, layer.thresholds):
+        if table.height != quantiles * units:
+            return f"{table.height} rows for {quantiles} quantiles and {units} units"
+    return ""
+
+
+def _bounded(run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
+    within = (pl.col("intersection") >= 0) & (pl.col("intersection") <= pl.col("truth")) & (pl.col("activation") >= 0)
+    # A pixel that counts each time it bears a label may do so more often than the mask has pixels.
+    if run.info.config.protocol.duplicates == "once":
+        within &= pl.col("intersection") <= pl.col("activation")
+    return _first(scores.filter(~within), "intersection", "activation", "truth")
+
+
+def _truths(run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
+    known = run.concepts.select(pl.col("number").cast(pl.Int32), pl.col("truth").alias("counted"))
+    joined = scores.join(known, on="number", how="left")
+    return _first(joined.filter(pl.col("truth").ne_missing(pl.col("counted"))), "truth", "counted")
+
+
+def _one_activation(_run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
+    groups = scores.group_by("quantile", "unit", "category").agg(
+        pl.col("activation").n_unique().alias("values"), pl.col("concept").first()
+    )
+    return _first(groups.filter(pl.col("values") > 1), "values")
+
+
+def _ratios(_run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
+    counts = [scores[name].to_numpy() for name in ("intersection", "activation", "truth")]
+    wrong = (iou(*counts) != scores["iou"].to_numpy()) | (f1(*counts) != scores["f1"].to_numpy())
+    return _first(scores.filter(pl.Series(wrong)), "intersection", "activation", "truth", "iou", "f1")
+
+
+def _labels(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
+    categories = run.info.data.categories
+    place = {name: index for index, name in enumerate(categories)}
+    concepts = run.concepts.sort("number")
+    of = np.array([place[name] for name in concepts["category"]], np.int64)
+    names = concepts["concept"].to_list()
+    for quantile in run.info.config.protocol.quantiles:
+        rows = scores.filter(pl.col("quantile") == quantile).sort("unit", "number")
+        matrix = rows["iou"].to_numpy().reshape(layer.info.units, len(names))
+        best = best_concepts(matrix, of, len(categories))
+        found = layer.units.filter(pl.col("quantile") == quantile).sort("unit")
+        highest = np.where(best >= 0, np.take_along_axis(matrix, np.maximum(best, 0), 1), 0.0)
+        top = top_category(highest)
+        for unit, row in enumerate(found.iter_rows(named=True)):
+            wanted = [names[index] if index >= 0 else None for index in best[unit]]
+            label = wanted[top[unit]] if top[unit] >= 0 else None
+            if row["label"] != label or [row[f"{name}-label"] for name in categories] != wanted:
+                return f"unit {unit} at {quantile:g} is labeled {row['label']!r}; its scores say {label!r}"
+    return ""
+
+
+def _thresholds(_run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
+    ordered = layer.thresholds.sort("unit", "quantile")
+    rising = ordered.filter(pl.col("threshold").diff().over("unit") > 0)
+    if rising.height:
+        return f"unit {rising['unit'][0]} has a higher threshold at a larger quantile"
+    if ordered.filter(pl.col("silent") != (pl.col("maximum") <= pl.col("threshold"))).height:
+        return "a unit is called silent that has activations above its threshold, or the other way round"
+    smaller = scores.sort("unit", "number", "quantile").filter(
+        pl.col("activation").diff().over("unit", "number", mapping_strategy="group_to_rows") < 0
+    )
+    return _first(smaller, "activation")
+
+
+def _top_images(_run: Result, layer: LayerResult, _scores: pl.DataFrame) -> str:
+    top = layer.top.sort("unit", "rank")
+    if top.filter(pl.col("maximum").diff().over("unit") > 0).height:
+        return "a unit's top images do not fall in their maximum"
+    units, ranks = top["unit"].to_numpy(), top["rank"].to_numpy()
+    peaks = layer.top_maps.max(axis=(2, 3))[units, ranks]
+    if not np.array_equal(peaks, top["maximum"].to_numpy()):
+        return "an activation map of a top image has another maximum than the table says"
+    first = top.filter(pl.col("rank") == 0).join(layer.thresholds.unique("unit"), on="unit", suffix="_over_all")
+    if first.filter(pl.col("maximum") != pl.col("maximum_over_all")).height:
+        return "a unit's first top image is not where its maximum is"
+    return ""
+
+
+COMPLETE = "every unit and concept is there once"
+LAWS: dict[str, Law] = {
+    "intersections lie within mask and concept": _bounded,
+    "concepts are as large as the table of concepts says": _truths,
+    "a unit's mask has one size in each category": _one_activation,
+    "IoU and F1 follow from the counts": _ratios,
+    "labels are the concepts of highest IoU": _labels,
+    "thresholds fall and masks grow with the quantile": _thresholds,
+    "top images agree with their activation maps": _top_images,
+}
+
+
+def _first(wrong: pl.DataFrame, *columns: str) -> str:
+    """Describe the first of the rows that break a law."""
+    if wrong.is_empty():
+        return ""
+    row = wrong.row(0, named=True)
+    values = ", ".join(f"{column} {row[column]}" for column in columns)
+    return f"{wrong.height} rows, first unit {row['unit']} and {row['concept']!r} at {row['quantile']:g}: {values}"
