@@ -52,7 +52,7 @@ def dissected(
     for start in starts:
         batch = world.maps[start : start + size]
         made.update(torch.from_numpy(batch.copy()), np.arange(start, start + len(batch)))
-    tallier, truth = made.tallier(data), Truth.zeros(data)
+    tallier, truth = made.tallier(data, made.thresholds()), Truth.zeros(data)
     for start in starts:
         count = len(world.maps[start : start + size])
         kept = torch.from_numpy(world.maps[start : start + size].copy())

@@ -8,6 +8,7 @@ with plain tensor code on the device of the forward pass.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ from netdissect.sweep.device import DeviceTopImages, DeviceTopValues
 Maps = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the first look found out about one layer.
+
+    Attributes
+    ----------
+    thresholds
+        float32 (Q, U).
+    rows, maxima, maps
+        Top images, best first: int64 (U, K), -1 where there are fewer; float32 (U, K); float32 (U, K, h, w).
+    """
+
+    thresholds: Maps
+    rows: Rows
+    maxima: Maps
+    maps: Maps
 
 
 class Collector:
@@ -72,9 +91,13 @@ class Collector:
         config = self.plan.config
         return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
-    def tallier(self, data: ConceptData) -> Tallier:
-        """Return what counts the second look."""
-        return Tallier(data, self.thresholds(), self.plan.config.protocol.restriction)
+    def found(self) -> Found:
+        """Return thresholds and top images, after the first look."""
+        return Found(self.thresholds(), *self.top_images.ranked())
+
+    def tallier(self, data: ConceptData, thresholds: Maps) -> Tallier:
+        """Return what counts the second look, with thresholds of the whole data."""
+        return Tallier(data, thresholds, self.plan.config.protocol.restriction)
 
     def state(self) -> Arrays:
         """Return everything needed to go on later; the store is brought to the disk first."""
@@ -115,9 +138,13 @@ class DeviceCollector:
         config = self.plan.config
         return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
-    def tallier(self, data: ConceptData) -> DeviceTallier:
-        """Return what counts the second look."""
-        return DeviceTallier(data, self.thresholds(), self.plan.config.protocol.restriction, self._device)
+    def found(self) -> Found:
+        """Return thresholds and top images, after the first look."""
+        return Found(self.thresholds(), *self.top_images.ranked())
+
+    def tallier(self, data: ConceptData, thresholds: Maps) -> DeviceTallier:
+        """Return what counts the second look, with thresholds of the whole data."""
+        return DeviceTallier(data, thresholds, self.plan.config.protocol.restriction, self._device)
 
     def state(self) -> Arrays:
         """Return everything needed to go on later."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from netdissect.dissect.collect import AnyCollector
+from netdissect.dissect.collect import AnyCollector, Found
 from netdissect.dissect.forward import Source
 from netdissect.score import Tally, Truth
 
@@ -23,7 +23,9 @@ class Looked:
     source
         Network, data, and what to measure.
     collector
-        Thresholds, and the store of activations that can matter (until the run ends).
+        The store of activations that can matter (until the run ends).
+    found
+        Thresholds and top images.
     tally
         Counts at `DissectConfig.quantiles`: the protocol's first.
     truth
@@ -32,6 +34,7 @@ class Looked:
 
     source: Source
     collector: AnyCollector
+    found: Found
     tally: Tally
     truth: Truth
 

@@ -12,7 +12,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import Layer, Network, Recorder
-from netdissect.sweep import ActivationStore, batch_starts, image_batches
+from netdissect.sweep import ActivationStore, image_batches
 
 Maps = npt.NDArray[np.float32]
 
@@ -40,8 +40,8 @@ class Source(NamedTuple):
     execution: Execution
 
 
-def forward(source: Source, done: int = 0) -> Iterator[Activations]:
-    """Run the network over the data set, from batch number `done` on.
+def forward(source: Source, starts: range) -> Iterator[Activations]:
+    """Run the network over the batches that begin at the index rows `starts`; see `batch_starts`.
 
     Raises
     ------
@@ -55,7 +55,6 @@ def forward(source: Source, done: int = 0) -> Iterator[Activations]:
     preprocessing = network.preprocessing
     # Pixels of all channels side by side: convolutions run up to twice as fast that way on a CPU.
     network.module.to(device).to(memory_format=torch.channels_last)
-    starts = batch_starts(len(data), config.batch_size, done)
     batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
     with Recorder(network, source.layers) as recorder:
         for start, pixels in batches:
@@ -69,14 +68,13 @@ def forward(source: Source, done: int = 0) -> Iterator[Activations]:
             yield Activations(start, maps)
 
 
-def stored(source: Source, stores: Mapping[str, ActivationStore], done: int = 0) -> Iterator[Activations]:
-    """Read back what the first look kept, from batch number `done` on."""
-    size, images = source.config.batch_size, len(source.data)
-    for start in batch_starts(images, size, done):
-        count = min(size, images - start)
-        yield Activations(
-            start, {name: torch.from_numpy(store.read(start // size, count)) for name, store in stores.items()}
-        )
+def stored(
+    source: Source, stores: Mapping[str, ActivationStore], starts: range, done: int = 0
+) -> Iterator[Activations]:
+    """Read back what the first look kept of the batches at `starts`, from the `done`-th of them on."""
+    for number, start in enumerate(starts[done:], done):
+        count = min(starts.step, len(source.data) - start)
+        yield Activations(start, {name: torch.from_numpy(store.read(number, count)) for name, store in stores.items()})
 
 
 def _check_finite(layer: str, maps: Tensor, start: int, data: ConceptData) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from netdissect.concepts import Labels, Size
 from netdissect.config import Progress
-from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, above, below
+from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, Found, above, below
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
@@ -40,12 +40,15 @@ class Looks:
         Where activations and checkpoints lie.
     progress
         Told of the stage, and of images done and in all.
+    starts
+        First rows of the batches to look at: all of them, or those of one shard.
     """
 
     source: Source
     plan: Plan
     work: WorkFolder
     progress: Progress | None
+    starts: range
 
     def first(self) -> dict[str, AnyCollector]:
         """Find thresholds and top images of every layer, and keep the activations that can matter."""
@@ -62,8 +65,8 @@ class Looks:
                 arrays |= above(f"layer{index}", collector.state())
             return arrays
 
-        if done * self.source.config.batch_size < len(self.source.data):
-            for batch in self._reported("first look", forward(self.source, done)):
+        if done < len(self.starts):
+            for batch in self._reported("first look", forward(self.source, self.starts[done:])):
                 for name, collector in collectors.items():
                     collector.update(batch.maps[name], batch.rows)
                 done += 1
@@ -71,10 +74,12 @@ class Looks:
             self.work.save("first", state, now=True)
         return collectors
 
-    def second(self, collectors: Mapping[str, AnyCollector]) -> tuple[Truth, dict[str, Tally]]:
-        """Count the pixels of every layer against the labels."""
+    def second(
+        self, collectors: Mapping[str, AnyCollector], found: Mapping[str, Found]
+    ) -> tuple[Truth, dict[str, Tally]]:
+        """Count the pixels of every layer against the labels, with the thresholds of the whole data."""
         data = self.source.data
-        talliers = {name: collector.tallier(data) for name, collector in collectors.items()}
+        talliers = {name: collector.tallier(data, found[name].thresholds) for name, collector in collectors.items()}
         truth = Truth.zeros(data)
         saved = self.work.load("second")
         done = int(saved["batches"]) if saved else 0
@@ -109,7 +114,9 @@ class Looks:
 
     def _again(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
         stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
-        return stored(self.source, stores, done) if stores else forward(self.source, done)
+        if stores:
+            return stored(self.source, stores, self.starts, done)
+        return forward(self.source, self.starts[done:])
 
     def _count(
         self, batch: Activations, labels: list[ImageLabels], talliers: Mapping[str, AnyTallier], truth: Truth
@@ -135,13 +142,17 @@ class Looks:
                 labels = labels.resized(Size(side, side))
             return ImageLabels.of(labels, data, protocol.duplicates)
 
-        batch_size = self.source.config.batch_size
-        rows = range(done * batch_size, len(data))
-        return ahead(read, rows, self.source.execution.workers, 2 * batch_size)
+        rows = self._rows[done * self.starts.step :]
+        return ahead(read, rows, self.source.execution.workers, 2 * self.starts.step)
+
+    @property
+    def _rows(self) -> range:
+        """Index rows of all images to look at."""
+        return range(self.starts.start, min(self.starts.stop, len(self.source.data)))
 
     def _reported(self, stage: str, batches: Iterator[Activations]) -> Iterator[Activations]:
-        total = len(self.source.data)
+        rows = self._rows
         for batch in batches:
             yield batch
             if self.progress:
-                self.progress(stage, batch.start + len(batch.rows), total)
+                self.progress(stage, batch.start + len(batch.rows) - rows.start, len(rows))

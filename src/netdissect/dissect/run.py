@@ -30,6 +30,7 @@ from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
+from netdissect.sweep import batch_starts
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +113,13 @@ def _carry_out(
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.settled(plan)
     logger.info("%s", plan)
-    looks = Looks(source, plan, work, progress)
+    looks = Looks(source, plan, work, progress, batch_starts(len(data), config.batch_size))
     seconds: dict[str, float] = {}
     with _timed("first look", seconds):
         collectors = looks.first()
+    found = {name: collector.found() for name, collector in collectors.items()}
     with _timed("second look", seconds):
-        truth, tallies = looks.second(collectors)
+        truth, tallies = looks.second(collectors, found)
     info = RunInfo(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
@@ -128,7 +130,7 @@ def _carry_out(
         seconds=seconds,
     )
     concepts = concept_table(data, truth, config.protocol.quantiles[0])
-    looked = (Looked(source, collectors[layer.name], tallies[layer.name], truth) for layer in info.layers)
+    looked = (Looked(source, collectors[name], found[name], tallies[name], truth) for name in found)
     return info, concepts, _layer_results(info, looked)
 
 
@@ -136,15 +138,15 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
     quantiles = info.config.protocol.quantiles
     for layer, looked in zip(info.layers, layers, strict=True):
         data, truth, tally = looked.source.data, looked.truth, looked.tally.first(len(quantiles))
-        rows, maxima, maps = looked.collector.top_images.ranked()
-        thresholds = threshold_table(looked.collector.thresholds()[: len(quantiles)], maxima[:, 0], quantiles)
+        found = looked.found
+        thresholds = threshold_table(found.thresholds[: len(quantiles)], found.maxima[:, 0], quantiles)
         yield LayerResult(
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, truth, tally, thresholds),
             lazy_scores=score_table(data, truth, tally, quantiles).lazy(),
-            top=top_table(rows, maxima, data),
-            top_maps=maps,
+            top=top_table(found.rows, found.maxima, data),
+            top_maps=found.maps,
             evidence=evidence_of(looked),
         )
 

@@ -30,9 +30,9 @@ class Batch(NamedTuple):
     pixels: Pixels
 
 
-def batch_starts(images: int, batch_size: int, done: int = 0) -> range:
-    """Return the first row of every batch that is still to be done."""
-    return range(done * batch_size, images, batch_size)
+def batch_starts(images: int, batch_size: int) -> range:
+    """Return the first row of every batch."""
+    return range(0, images, batch_size)
 
 
 def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *, workers: int = 2) -> Iterator[Batch]:
