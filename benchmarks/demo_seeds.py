@@ -12,9 +12,9 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_set, write_synthetic
 from netdissect.config import DissectConfig, Protocol
 from netdissect.experiments import with_rotations
-from netdissect.experiments.demo import QUANTILES
+from netdissect.experiments.demonstration import QUANTILES
 from netdissect.experiments.recipe import DEMO, LAYERS, preprocessing, scene_network, train_on
-from netdissect.experiments.rotate import rotated_name
+from netdissect.experiments.rotations import rotated_name
 from netdissect.models import Network
 from netdissect.result import Result
 

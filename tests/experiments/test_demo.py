@@ -37,7 +37,7 @@ def test_five_convolutions_and_the_rotated_last_are_dissected_beside_random_weig
 
 
 def test_a_second_run_takes_up_what_is_there(made, folder, monkeypatch):
-    room = sys.modules["netdissect.experiments.demo"]
+    room = sys.modules["netdissect.experiments.demonstration"]
     for work in ("train", "write_synthetic"):
         monkeypatch.setattr(room, work, None)  # not to be called again
     again = demo(folder, TINY)

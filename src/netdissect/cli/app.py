@@ -12,6 +12,7 @@ from rich.markup import escape
 import netdissect
 from netdissect.cli import concepts, demo, networks, results, run, verdicts
 from netdissect.cli.console import console
+from netdissect.cli.experiments import app as experiments
 from netdissect.errors import NetdissectError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
+app.add_typer(experiments, name="experiment", help="The experiments of the paper, one command each.")
 app.command("demo")(demo.demo)
 app.command("layers")(networks.layers)
 app.command("run")(run.run)

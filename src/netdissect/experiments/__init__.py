@@ -1,6 +1,69 @@
-"""The experiments of the paper: a config in, a table out."""
+"""The experiments of the paper: a config in, a table and a verdict out.
 
-from netdissect.experiments.demo import FAST_DEMO, FULL_DEMO, Demo, DemoConfig, demo
-from netdissect.experiments.rotate import random_rotation, with_rotations
+    rotate(network, concepts, config, out=..., progress=...) -> Outcome -> netdissect.show.outcomes.save_outcome
 
-__all__ = ["FAST_DEMO", "FULL_DEMO", "Demo", "DemoConfig", "demo", "random_rotation", "with_rotations"]
+outcome.py     what every experiment returns
+counts.py      detectors of runs as tidy rows
+intervals.py   means, differences and their intervals; what an interval decides
+bench.py       a drawn world, and scene networks trained on it, kept in one folder
+miniature.py   all experiments on a bench
+
+Each experiment keeps its runs below its folder, and a second call takes up what is there. A module has another
+name than its function. Names are loaded when they are first used, so that reading an outcome never waits for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netdissect.experiments.bench import SCALES as SCALES
+    from netdissect.experiments.bench import Bench as Bench
+    from netdissect.experiments.bench import Scale as Scale
+    from netdissect.experiments.demonstration import FAST_DEMO as FAST_DEMO
+    from netdissect.experiments.demonstration import FULL_DEMO as FULL_DEMO
+    from netdissect.experiments.demonstration import Demo as Demo
+    from netdissect.experiments.demonstration import DemoConfig as DemoConfig
+    from netdissect.experiments.demonstration import demo as demo
+    from netdissect.experiments.layerwise import LayersConfig as LayersConfig
+    from netdissect.experiments.layerwise import convolutions as convolutions
+    from netdissect.experiments.layerwise import layers as layers
+    from netdissect.experiments.miniature import paper as paper
+    from netdissect.experiments.outcome import Outcome as Outcome
+    from netdissect.experiments.outcome import Verdict as Verdict
+    from netdissect.experiments.recipe import Recipe as Recipe
+    from netdissect.experiments.recipe import load_trained as load_trained
+    from netdissect.experiments.rotations import random_rotation as random_rotation
+    from netdissect.experiments.rotations import with_rotations as with_rotations
+
+_HOME = {
+    "Bench": "bench",
+    "Demo": "demonstration",
+    "DemoConfig": "demonstration",
+    "FAST_DEMO": "demonstration",
+    "FULL_DEMO": "demonstration",
+    "LayersConfig": "layerwise",
+    "Outcome": "outcome",
+    "Recipe": "recipe",
+    "SCALES": "bench",
+    "Scale": "bench",
+    "Verdict": "outcome",
+    "convolutions": "layerwise",
+    "demo": "demonstration",
+    "layers": "layerwise",
+    "load_trained": "recipe",
+    "paper": "miniature",
+    "random_rotation": "rotations",
+    "with_rotations": "rotations",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'netdissect.experiments' has no attribute {name!r}")
+    return getattr(import_module(f"netdissect.experiments.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,6 +1,6 @@
 """What an experiment returns: a table, and what it says about the paper's finding.
 
-    experiment(...) -> Outcome -> netdissect.show.outcomes (figure) -> OUT/<name>/
+    experiment(...) -> Outcome -> netdissect.show.outcomes.save_outcome (tables, figure, verdict)
 
 Nothing here knows about networks.
 """
@@ -41,6 +41,8 @@ class Outcome:
         What was asked for, as JSON values: enough to repeat it.
     seconds
         Wall time of each stage.
+    further
+        Tables beside the first, by name, such as the units behind the counts.
     """
 
     name: str
@@ -48,3 +50,4 @@ class Outcome:
     verdict: Verdict
     config: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    further: dict[str, pl.DataFrame] = field(default_factory=dict)

@@ -91,7 +91,7 @@ def concepts(
     groups = [(str(name), part) for (name,), part in found.group_by("category", maintain_order=True)]
     slots = len(found) + max(len(groups) - 1, 0)
     figure = Figure(figsize=(max(5.0, 0.9 + 0.19 * slots), 4.0), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     if found.is_empty():
         return _nothing(figure, axes, level)
     _concept_bars(axes, groups, category_colors(result.info.data.categories))
@@ -123,7 +123,7 @@ def save_svg(figure: Figure, path: Path, ink: str = INK) -> None:
 
 def _category_rows(count: Count, categories: Sequence[str]) -> Figure:
     figure = Figure(figsize=(5.6, 0.7 + 0.36 * max(len(categories), 1)), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     if not count.unique["total"]:
         return _nothing(figure, axes, count.min_iou)
     colors = category_colors(categories)
@@ -140,7 +140,7 @@ def _category_rows(count: Count, categories: Sequence[str]) -> Figure:
 
 def _layer_rows(counts: dict[str, Count], categories: Sequence[str]) -> Figure:
     figure = Figure(figsize=(7.2, 1.2 + 0.42 * max(len(counts), 1)), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     largest = max((count.unique["total"] for count in counts.values()), default=0)
     if not largest:
         return _nothing(figure, axes, next((count.min_iou for count in counts.values()), 0.0))
@@ -188,8 +188,13 @@ def _concept_bars(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: di
         text.set_parse_math(False)
 
 
-def _plain_axes(figure: Figure) -> Axes:
-    axes = figure.add_subplot()
+def plain_axes(figure: Figure) -> Axes:
+    """Add axes that are bare of everything but what is read: two thin lines and the numbers along them."""
+    return plain(figure.add_subplot())
+
+
+def plain(axes: Axes) -> Axes:
+    """Strip axes of everything but what is read, and return them."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -5,11 +5,8 @@
 Every stage is kept in the demo's folder, and a second run takes up what is there.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,7 +27,8 @@ from netdissect.experiments.recipe import (
     scene_network,
     train,
 )
-from netdissect.experiments.rotate import rotated_name, with_rotations
+from netdissect.experiments.rotations import rotated_name, with_rotations
+from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.result import Result
 from netdissect.result.files import write_whole
@@ -100,9 +98,9 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     out, seconds = Path(out), dict[str, float]()
     _claim(out, config)
     size = config.recipe.size
-    with _timed("draw the world", seconds):
+    with timed("draw the world", seconds):
         data = _world(out / "world", config, progress)
-    with _timed("train the network", seconds):
+    with timed("train the network", seconds):
         trained = _trained(out / "scene_network.safetensors", config.recipe, progress)
     last = LAYERS[-1]
     network = with_rotations(trained.network(), last, config.rotations)
@@ -110,11 +108,11 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     random = Network("scene network with random weights", untrained, preprocessing(size))
     measured = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
     rotated = tuple(rotated_name(last, seed) for seed in config.rotations)
-    with _timed("dissect", seconds):
+    with timed("dissect", seconds):
         units = dissect(
             network, data, measured, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
         )
-    with _timed("dissect random weights", seconds):
+    with timed("dissect random weights", seconds):
         chance = dissect(random, data, measured, out=out / "runs" / "random", progress=progress)
     return Demo(trained, units, chance, rotated, seconds)
 
@@ -146,10 +144,3 @@ def _trained(path: Path, recipe: Recipe, progress: Progress | None) -> Trained:
     trained = train(recipe, progress=progress)
     save_trained(trained, path)
     return trained
-
-
-@contextmanager
-def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    start = monotonic()
-    yield
-    seconds[stage] = round(monotonic() - start, 1)

@@ -12,7 +12,7 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.errors import LayerError
 from netdissect.experiments import random_rotation, with_rotations
-from netdissect.experiments.rotate import rotated_name
+from netdissect.experiments.rotations import rotated_name
 
 
 @given(units=st.integers(1, 48), seed=st.integers(0, 10**6))

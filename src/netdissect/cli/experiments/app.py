@@ -1,0 +1,8 @@
+"""The commands of `netdissect experiment`; each group of them has its own module."""
+
+import typer
+
+from netdissect.cli.experiments import layers
+
+app = typer.Typer(no_args_is_help=True)
+app.command("layers")(layers.layers)

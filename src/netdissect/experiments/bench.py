@@ -1,0 +1,184 @@
+"""A place for experiments in miniature: a drawn world, and scene networks trained on it, kept in one folder.
+
+    Bench(root, scale) -> .data, .pictures, .trained(recipe), .dissected(network, folder)
+
+    ROOT/bench.json                   the scale; another one is refused
+    ROOT/world/                       the data set that is dissected
+    ROOT/pictures.npz                 training pictures and their scenes
+    ROOT/trained/DIGEST.safetensors   networks, named by the digest of their recipe
+    ROOT/NAME/                        what one experiment makes
+
+Every piece is made when it is first asked for, and taken up when it is there.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts import ConceptData
+from netdissect.concepts.synthetic import training_set, write_synthetic
+from netdissect.config import DissectConfig, Fraction, Progress, Protocol
+from netdissect.dissect import dissect
+from netdissect.errors import ResultError
+from netdissect.experiments.recipe import (
+    Pictures,
+    Recipe,
+    Scenes,
+    Trained,
+    Watch,
+    load_trained,
+    save_trained,
+    train_on,
+)
+from netdissect.models import Network
+from netdissect.result import Result
+from netdissect.result.files import write_whole
+
+ScaleName = Literal["tiny", "small"]
+SCALE_NAMES: tuple[ScaleName, ...] = get_args(ScaleName)
+
+
+class Scale(BaseModel):
+    """How large a miniature is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    images: int = Field(ge=1, description="Pictures that are dissected.")
+    recipe: Recipe = Field(description="Of the network that all variants are compared with.")
+    seeds: int = Field(ge=1, description="Trained networks of each variant.")
+    rotations: int = Field(ge=1, description="Random rotations.")
+    steps: int = Field(ge=1, description="Steps from alpha 0 to 1.")
+    snapshots: int = Field(ge=2, description="Moments of the training that are dissected.")
+    world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
+    quantiles: tuple[Fraction, ...] = Field((0.005, 0.02), description="Of the thresholds; the first decides.")
+    batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
+
+
+SCALES: dict[ScaleName, Scale] = {
+    "tiny": Scale(
+        name="tiny",
+        images=60,
+        recipe=Recipe(
+            size=64, pictures=160, held_out=40, units=(6, 8, 12, 16, 16), steps=12, batch_size=16, precision="float32"
+        ),
+        seeds=2,
+        rotations=2,
+        steps=2,
+        snapshots=2,
+    ),
+    "small": Scale(
+        name="small",
+        images=1500,
+        recipe=Recipe(pictures=6_000, held_out=600, steps=600, batch_size=32, learning_rate=2e-3),
+        seeds=3,
+        rotations=5,
+        steps=5,
+        snapshots=6,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder in which a miniature is made, piece by piece.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    scale
+        How large.
+    progress
+        Told of every stage.
+
+    Raises
+    ------
+    ResultError
+        If the folder holds a bench of another scale, or cannot be written.
+    """
+
+    root: Path
+    scale: Scale
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        path, wanted = self.root / "bench.json", self.scale.model_dump_json(indent=2)
+        if path.exists() and path.read_text(encoding="utf-8") != wanted:
+            raise ResultError(
+                f"{self.root} holds experiments of another scale or seed, as {path.name} there says. Name another "
+                "folder with --out, or remove this one."
+            )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lambda file: file.write(wanted.encode()))
+        except OSError as error:
+            raise ResultError(
+                f"{self.root} cannot be written ({error}). Choose a folder on a disk with space."
+            ) from error
+
+    @cached_property
+    def data(self) -> ConceptData:
+        """The world that is dissected."""
+        folder = self.root / "world"
+        if not (folder / "index.csv").exists():
+            scale = self.scale
+            write_synthetic(
+                folder, images=scale.images, size=scale.recipe.size, seed=scale.world, progress=self.progress
+            )
+        return ConceptData.open(folder)
+
+    @cached_property
+    def pictures(self) -> tuple[Pictures, Scenes]:
+        """Training pictures uint8 (N, size, size, 3) and scenes int64 (N,); the first `held_out` are kept back."""
+        path, recipe = self.root / "pictures.npz", self.scale.recipe
+        if not path.exists():
+            drawn, named = training_set(
+                recipe.held_out + recipe.pictures, size=recipe.size, seed=recipe.world, progress=self.progress
+            )
+            write_whole(path, lambda file: np.savez(file, pictures=drawn, scenes=named))
+        with np.load(path) as arrays:
+            return arrays["pictures"], arrays["scenes"]
+
+    def recipe(self, **changes: object) -> Recipe:
+        """Return the scale's recipe with some fields changed."""
+        return Recipe.model_validate(self.scale.recipe.model_dump() | changes)
+
+    def trained(self, recipe: Recipe | None = None, watch: Watch | None = None) -> Trained:
+        """Train a scene network, or load the one that was trained by this recipe.
+
+        Parameters
+        ----------
+        recipe
+            None: the scale's own. Its pictures are those of the bench.
+        watch
+            See `netdissect.experiments.recipe.train_on`; not called for a network that is there.
+        """
+        recipe = recipe or self.scale.recipe
+        digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+        path = self.root / "trained" / f"{digest}.safetensors"
+        if path.exists():
+            return load_trained(path)
+        path.parent.mkdir(exist_ok=True)
+        trained = train_on(*self.pictures, recipe, progress=self.progress, watch=watch)
+        save_trained(trained, path)
+        return trained
+
+    def measured(self, layers: Sequence[str]) -> DissectConfig:
+        """Return what a dissection on this bench measures."""
+        protocol = Protocol(quantiles=self.scale.quantiles)
+        return DissectConfig(layers=tuple(layers), protocol=protocol, batch_size=self.scale.batch_size)
+
+    def dissected(self, network: Network, layers: Sequence[str], run: Path) -> Result:
+        """Dissect layers of a network on the bench's world; a finished run is taken up."""
+        return dissect(network, self.data, self.measured(layers), out=run, progress=self.progress)
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of one experiment; the runs of all belong below its ``runs``."""
+        return self.root / name

@@ -1,0 +1,136 @@
+"""Detectors by category over the depth of one network.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.3: color and texture at low layers, objects and
+parts at higher ones.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.dissect import dissect
+from netdissect.errors import LayerError
+from netdissect.experiments.bench import Bench
+from netdissect.experiments.counts import TOTAL, count_rows
+from netdissect.experiments.intervals import Interval, decide, difference_of_means
+from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.experiments.timing import timed
+from netdissect.models import Network, list_layers
+from netdissect.result import Result
+
+LOW = ("color", "texture")
+HIGH = ("object", "part")
+QUESTION = "Do the concepts that units detect change over the depth of the network?"
+PAPER = "Color and texture concepts dominate at the lower layers, object and part concepts at the higher ones."
+
+
+class LayersConfig(BaseModel):
+    """What is measured over the layers of one network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dissect: DissectConfig = Field(description="The dissection; its layers in the order of execution are the depth.")
+    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+
+
+def convolutions(network: Network) -> tuple[str, ...]:
+    """Return the names of all convolutions, in the order of execution.
+
+    Raises
+    ------
+    LayerError
+        If the network has none.
+    """
+    names = tuple(layer.name for layer in list_layers(network) if layer.kind.startswith("Conv"))
+    if not names:
+        raise LayerError(
+            f"Network {network.name!r} has no module whose class is called Conv..., so its depth cannot be told. "
+            "Name its layers, in order; 'netdissect layers' lists them."
+        )
+    return names
+
+
+def layers(
+    network: Network,
+    concepts: ConceptData | str | Path,
+    config: LayersConfig,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Dissect the layers of a network and say how their concepts change with depth.
+
+    Parameters
+    ----------
+    network
+        Any.
+    concepts
+        A data set in Broden's layout, or its folder.
+    config
+        Layers and protocol; `convolutions` names all convolutions.
+    out
+        The run is kept in ``OUT/runs/layers``.
+    progress
+        Told of every stage.
+
+    Returns
+    -------
+    Outcome
+        Its table: layer, quantile, rule, category, units, detectors, unique.
+    """
+    seconds: dict[str, float] = {}
+    with timed("dissect", seconds):
+        result = dissect(network, concepts, config.dissect, out=Path(out) / "runs" / "layers", progress=progress)
+    asked = config.model_dump(mode="json") | {
+        "network": result.info.network.model_dump(mode="json"),
+        "concepts": result.info.data.root,
+        "quantile": config.dissect.protocol.quantiles[0],
+    }
+    return Outcome("layers", count_rows(result), _verdict(result, config), asked, seconds)
+
+
+def layers_in_miniature(bench: Bench) -> Outcome:
+    """Run the experiment on the bench's network."""
+    trained = bench.trained()
+    config = LayersConfig(dissect=bench.measured(trained.recipe.layers))
+    return layers(trained.network(), bench.data, config, out=bench.folder("layers"), progress=bench.progress)
+
+
+def depths(result: Result, categories: Sequence[str], rule: Rule = "per-category") -> list[float]:
+    """Return, for each unit that detects one of these categories, how deep its layer is: 0 the first, 1 the last."""
+    quantile = result.info.config.protocol.quantiles[0]
+    last = max(len(result.layers) - 1, 1)
+    found: list[float] = []
+    rows = count_rows(result).filter(quantile=quantile, rule=rule)
+    for index, layer in enumerate(result.layers):
+        here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(list(categories)))
+        found += [index / last] * int(here["detectors"].sum())
+    return found
+
+
+def _verdict(result: Result, config: LayersConfig) -> Verdict:
+    low, high = depths(result, LOW, config.rule), depths(result, HIGH, config.rule)
+    rows = count_rows(result).filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule, category=TOTAL)
+    totals = ", ".join(f"{row['layer']} {row['unique']}" for row in rows.iter_rows(named=True))
+    found = f"Unique detectors: {totals}."
+    if len(low) < 2 or len(high) < 2:
+        few = f" {len(low)} units detect colors or textures and {len(high)} objects or parts: too few to compare."
+        return Verdict(question=QUESTION, paper=PAPER, finding=found + few, agreement="not established")
+    interval = difference_of_means(low, high)
+    return Verdict(
+        question=QUESTION,
+        paper=PAPER,
+        finding=f"{found} On a scale from 0 (first layer) to 1 (last), {_mean_depths(low, high, interval)}",
+        agreement=decide(interval, "more"),
+    )
+
+
+def _mean_depths(low: Sequence[float], high: Sequence[float], interval: Interval) -> str:
+    return (
+        f"detectors of colors and textures lie at {sum(low) / len(low):.2f} on average ({len(low)}), those of objects "
+        f"and parts at {sum(high) / len(high):.2f} ({len(high)}): a difference of {interval}, bootstrap over units."
+    )

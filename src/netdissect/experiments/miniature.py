@@ -1,0 +1,40 @@
+"""The whole paper in miniature: every experiment on one bench.
+
+`EXPERIMENTS` names them in the order of the paper; each takes a `Bench` and returns its `Outcome`.
+"""
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from netdissect.experiments.bench import Bench
+from netdissect.experiments.layerwise import layers_in_miniature
+from netdissect.experiments.outcome import Outcome
+
+EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
+    "layers": layers_in_miniature,
+}
+"""Name -> experiment; it keeps its runs below ``bench.folder(name)``."""
+
+
+def paper(bench: Bench) -> Iterator[Outcome]:
+    """Run every experiment, one after the other; what is done is taken up.
+
+    Parameters
+    ----------
+    bench
+        The folder, and how large.
+
+    Yields
+    ------
+    Outcome
+        With the wall time of the whole experiment as ``seconds["all"]``.
+    """
+    for done, (_, experiment) in enumerate(EXPERIMENTS.items()):
+        if bench.progress:
+            bench.progress("experiments", done, len(EXPERIMENTS))
+        started = monotonic()
+        outcome = experiment(bench)
+        outcome.seconds["all"] = round(monotonic() - started, 1)
+        yield outcome
+    if bench.progress:
+        bench.progress("experiments", len(EXPERIMENTS), len(EXPERIMENTS))

@@ -1,0 +1,95 @@
+"""What figures of experiments share: which rows of a table of counts they draw, legends, bands."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from netdissect.experiments.counts import TOTAL, categories_of
+from netdissect.experiments.intervals import mean_interval
+from netdissect.experiments.outcome import Outcome
+from netdissect.show.palette import category_colors
+from netdissect.show.plot import FAINT, INK
+
+CHARACTERS = 34
+
+
+def drawn_rows(outcome: Outcome) -> pl.DataFrame:
+    """Return the rows of a table of counts at the quantile and rule that the outcome's config decides by."""
+    table, config = outcome.table, outcome.config
+    quantiles = table["quantile"].drop_nulls().unique(maintain_order=True)
+    if len(quantiles):
+        table = table.filter(pl.col("quantile") == config.get("quantile", quantiles[0]))
+    return table.filter(pl.col("rule") == config.get("rule", "per-category"))
+
+
+def category_legend(figure: Figure, categories: Sequence[str], total: bool = False) -> None:
+    """Name the colors of categories above the figure, and the line of the total if there is one."""
+    colors = category_colors(categories)
+    handles: list[Patch | Line2D] = [Patch(color=colors[name]) for name in categories]
+    names = list(categories)
+    if total:
+        handles.insert(0, Line2D([], [], color=INK, linewidth=2))
+        names.insert(0, TOTAL)
+    legend = figure.legend(
+        handles, names, loc="outside upper center", ncols=min(7, len(names)), frameon=False, fontsize=9,
+        labelcolor=INK, handlelength=1.2, columnspacing=1.4,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def bands(axes: Axes, rows: pl.DataFrame, along: str, value: str = "unique") -> list[str]:
+    """Draw each category's mean against a column, with a band of its 95 % interval over the other rows.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    rows
+        A table of counts: for each value of `along` and each category one row a seed.
+    along
+        Column of the abscissa.
+    value
+        Column of the ordinate.
+
+    Returns
+    -------
+    list of str
+        The categories that are drawn: those with a count above 0 anywhere.
+    """
+    present = [name for name in categories_of(rows) if rows.filter(pl.col("category") == name)[value].sum()]
+    colors = category_colors(categories_of(rows)) | {TOTAL: INK}
+    for name in (*present, TOTAL):
+        places, middle, low, high = _summary(rows.filter(pl.col("category") == name), along, value)
+        axes.fill_between(places, low, high, color=colors[name], alpha=0.15, linewidth=0)
+        axes.plot(places, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
+    return present
+
+
+def _summary(rows: pl.DataFrame, along: str, value: str) -> tuple[list[float], ...]:
+    """Return places, means and the ends of intervals, cut off at 0; a single row has no width."""
+    columns: tuple[list[float], ...] = ([], [], [], [])
+    for (place,), part in rows.sort(along).group_by(along, maintain_order=True):
+        interval = mean_interval(part[value].to_list())
+        low, high = (interval.low, interval.high) if np.isfinite(interval.low) else (interval.mean, interval.mean)
+        for column, number in zip(columns, (place, interval.mean, max(low, 0.0), high), strict=True):
+            column.append(float(number))
+    return columns
+
+
+def short(name: str) -> str:
+    """Cut a long name."""
+    return name if len(name) <= CHARACTERS else name[: CHARACTERS - 1] + "…"
+
+
+def plain_text(axes: Axes) -> None:
+    """Keep dollar signs in the names of rows and columns from becoming formulas."""
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)

@@ -1,0 +1,135 @@
+"""Write an experiment's outcome as files, and read it back.
+
+    OUT/table.parquet, table.csv       the table; tables beside it by their names
+    OUT/verdict.json, verdict.txt      what it says, and what was asked for
+    OUT/figure.svg, .pdf, .png         the figure of the experiment
+
+The figures are in `netdissect.show.figures`, one for each experiment by name.
+"""
+
+import json
+import textwrap
+from pathlib import Path
+
+import matplotlib as mpl
+import polars as pl
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netdissect.errors import ResultError
+from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.result.files import write_whole
+from netdissect.show.figures import FIGURES
+from netdissect.show.plot import save_svg
+
+TABLE = "table"
+PNG_DPI = 160
+
+
+class _Saved(BaseModel):
+    """What ``verdict.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    verdict: Verdict
+    config: dict[str, object]
+    seconds: dict[str, float]
+    further: list[str]
+
+
+def save_outcome(outcome: Outcome, out: str | Path) -> Path:
+    """Write tables, verdict and figure; files of an earlier outcome there are replaced.
+
+    Parameters
+    ----------
+    outcome
+        Of an experiment.
+    out
+        Folder; made if absent.
+
+    Returns
+    -------
+    Path
+        Of the folder.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be written.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, table in {TABLE: outcome.table, **outcome.further}.items():
+            write_whole(out / f"{name}.parquet", table.write_parquet)
+            write_whole(out / f"{name}.csv", table.write_csv)
+        save_figure(figure(outcome), out / "figure")
+        (out / "verdict.txt").write_text(verdict_text(outcome), encoding="utf-8")
+        saved = _Saved(
+            name=outcome.name,
+            verdict=outcome.verdict,
+            config=outcome.config,
+            seconds=outcome.seconds,
+            further=list(outcome.further),
+        )
+        # The last file: where it is, the others are whole.
+        write_whole(out / "verdict.json", lambda file: file.write(saved.model_dump_json(indent=2).encode()))
+    except OSError as error:
+        raise ResultError(f"{out} cannot be written ({error}). Choose a folder on a disk with space.") from error
+    return out
+
+
+def load_outcome(out: str | Path) -> Outcome:
+    """Read what `save_outcome` wrote.
+
+    Raises
+    ------
+    ResultError
+        If the folder holds no outcome, or a damaged one.
+    """
+    out = Path(out)
+    try:
+        saved = _Saved.model_validate(json.loads((out / "verdict.json").read_text(encoding="utf-8")))
+        table = pl.read_parquet(out / f"{TABLE}.parquet")
+        further = {name: pl.read_parquet(out / f"{name}.parquet") for name in saved.further}
+    except (OSError, ValueError, ValidationError, pl.exceptions.PolarsError) as error:
+        raise ResultError(
+            f"{out} holds no outcome of an experiment ({type(error).__name__}: {error}). Expected the folder that "
+            "'netdissect experiment' wrote with --out; run it again."
+        ) from error
+    return Outcome(saved.name, table, saved.verdict, saved.config, saved.seconds, further)
+
+
+def figure(outcome: Outcome) -> Figure:
+    """Draw the figure of an experiment.
+
+    Raises
+    ------
+    ResultError
+        If there is no experiment of this name.
+    """
+    if outcome.name not in FIGURES:
+        raise ResultError(f"there is no figure for an experiment {outcome.name!r}; there are {', '.join(FIGURES)}.")
+    return FIGURES[outcome.name](outcome)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as ``PATH.svg``, ``.pdf`` and ``.png``; the same figure gives the same bytes."""
+    save_svg(figure, path.with_suffix(".svg"))
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    figure.savefig(path.with_suffix(".png"), dpi=PNG_DPI, facecolor="white")
+
+
+def verdict_text(outcome: Outcome) -> str:
+    """Return the verdict as plain text of 100 columns."""
+    verdict = outcome.verdict
+    parts = [
+        ("Question", verdict.question),
+        ("The paper", verdict.paper or "does not ask this."),
+        ("Found", verdict.finding),
+        ("Agreement", verdict.agreement),
+    ]
+    lines = [textwrap.fill(f"{name}: {text}", 100, subsequent_indent="  ") for name, text in parts]
+    return "\n".join([outcome.name, *lines]) + "\n"
