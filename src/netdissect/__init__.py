@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from netdissect.config import Execution as Execution
     from netdissect.config import Protocol as Protocol
     from netdissect.dissect import dissect as dissect
+    from netdissect.dissect.verify import repair as repair
+    from netdissect.dissect.verify import verify_sample as verify_sample
     from netdissect.errors import NetdissectError as NetdissectError
     from netdissect.models import Network as Network
     from netdissect.models import Preprocessing as Preprocessing
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from netdissect.result import parse_requirement as parse_requirement
     from netdissect.result import read_published as read_published
     from netdissect.result import write_published as write_published
+    from netdissect.result.invariants import check_invariants as check_invariants
     from netdissect.score import count_detectors as count_detectors
     from netdissect.show import plot as plot
     from netdissect.show import report as report
@@ -64,6 +67,7 @@ _HOME = {
     "Selection": "netdissect.concepts.combine",
     "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
+    "check_invariants": "netdissect.result.invariants",
     "check_result": "netdissect.result",
     "compare_results": "netdissect.result",
     "contact_sheet": "netdissect.concepts.sheet",
@@ -78,10 +82,12 @@ _HOME = {
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",
     "read_published": "netdissect.result",
+    "repair": "netdissect.dissect.verify",
     "report": "netdissect.show",
     "save": "netdissect.result:save_result",
     "subset": "netdissect.concepts.combine",
     "tables": "netdissect.show",
+    "verify_sample": "netdissect.dissect.verify",
     "write_published": "netdissect.result",
     "write_synthetic": "netdissect.concepts.synthetic",
 }

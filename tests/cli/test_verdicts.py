@@ -49,3 +49,22 @@ def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
     assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
     assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]
     assert netdissect("diff", runs[0], runs[0], "--layer", "1=").code == 2
+
+
+def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
+    whole = netdissect("verify", runs[0], "--sample", 5)
+    assert whole.code == 0, whole.err
+    assert "8 of 8 laws hold" in whole.out
+    assert "5 masks recomputed: 5 equal to the last bit" in whole.out
+    table = runs[0] / "layers" / "1" / "units.csv"
+    written = table.read_bytes()
+    table.write_bytes(written[:-3])
+    damaged = netdissect("verify", runs[0])
+    assert damaged.code == 1
+    assert "WRONG  layers/1/units.csv" in damaged.out
+    repaired = netdissect("verify", runs[0], "--repair")
+    assert repaired.code == 0, repaired.err
+    assert "repaired  layers/1/units.csv" in repaired.out
+    assert table.read_bytes() == written
+    (runs[0] / "run.json").write_text("{}")
+    assert netdissect("verify", runs[0], "--repair").code == 2

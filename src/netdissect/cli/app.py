@@ -33,6 +33,7 @@ app.command("export")(results.export)
 app.command("report")(results.report)
 app.command("diff")(verdicts.diff)
 app.command("check")(verdicts.check)
+app.command("verify")(verdicts.verify)
 
 
 def _print_version(wanted: bool) -> None:

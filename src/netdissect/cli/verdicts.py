@@ -1,19 +1,27 @@
-"""`netdissect diff` and `check`: what changed between two runs, and whether a run is good enough."""
+"""`netdissect diff`, `check` and `verify`: what changed between two runs, and whether a run is good and whole."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 from netdissect.errors import ConfigError
 from netdissect.result import Terms
+from netdissect.result.files import damages
+
+if TYPE_CHECKING:
+    from netdissect.dissect.verify import Recomputed
 
 RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")]
 LimitOption = Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own.")]
+
+ROUNDING = 1e-4
+"""Of a unit's maximum: other versions of torch sum in another order, and differ by about 1e-6."""
 
 
 def diff(
@@ -67,3 +75,59 @@ def _pair(name: str) -> tuple[str, str]:
     if separator and not (left and right):
         raise ConfigError(f"--layer {name!r} names one side only. Expected a layer's name, or LEFT=RIGHT.")
     return left, right if separator else left
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, help="Recompute the masks of this many units and images.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
+) -> None:
+    """Check a run: digests, laws that its counts obey, and masks recomputed; exit code 1 if anything is wrong."""
+    info, damaged = damages(run)
+    for name, reason in damaged.items():
+        typer.echo(f"WRONG  {name}: {reason}")
+    if damaged and repair:
+        with progress_bars() as progress:
+            for name in netdissect.repair(run, root=concepts, progress=progress):
+                typer.echo(f"repaired  {name}")
+    elif damaged:
+        typer.echo("Recompute what is damaged with --repair.")
+        raise typer.Exit(1)
+    result = netdissect.load(run)
+    typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
+    wrong = _check_laws(result)
+    if sample:
+        with progress_bars() as progress:
+            found = netdissect.verify_sample(result, sample, root=concepts, seed=seed, progress=progress)
+        wrong |= _tell_sample(found)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _check_laws(result: netdissect.Result) -> bool:
+    findings = list(netdissect.check_invariants(result))
+    wrong = [finding for finding in findings if not finding.holds]
+    for finding in wrong:
+        typer.echo(f"WRONG  {finding.layer}: not so that {finding.law}: {finding.detail}")
+    typer.echo(f"{'ok    ' if not wrong else 'WRONG '} {len(findings) - len(wrong)} of {len(findings)} laws hold")
+    return bool(wrong)
+
+
+def _tell_sample(found: "list[Recomputed]") -> bool:
+    """Print how a sample came out; masks may differ by rounding where the environment is another."""
+    pixels, changed = sum(one.pixels for one in found), sum(one.changed for one in found)
+    equal = sum(one.largest_difference == 0 for one in found)
+    worst = max((one.largest_difference for one in found), default=0.0)
+    wrong = worst > ROUNDING
+    typer.echo(
+        f"{'WRONG ' if wrong else 'ok    '} {len(found)} masks recomputed: {equal} equal to the last bit, largest "
+        f"difference {worst:.1e} of a unit's maximum; {changed} of {pixels} mask pixels differ"
+    )
+    for one in found:
+        if one.largest_difference > ROUNDING:
+            typer.echo(f"       {one.layer} unit {one.unit} on {one.image}: {one.largest_difference:.1e}")
+    return wrong

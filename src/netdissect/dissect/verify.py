@@ -1,0 +1,167 @@
+"""Hold a finished run against its network: recompute a sample of masks, or what was damaged.
+
+verify_sample(result, ...) -> Recomputed masks, cell by cell beside the run's
+repair(folder, ...)        -> names of the files that were put back, each with the digest that it had
+"""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from netdissect.concepts import ConceptData, Size
+from netdissect.config import Execution, Progress
+from netdissect.dissect.again import data_of, network_of
+from netdissect.dissect.forward import Source, forward
+from netdissect.dissect.plan import LayerPlan
+from netdissect.dissect.run import dissect
+from netdissect.models import Network, resolve_layers
+from netdissect.result import LayerInfo, LayerResult, Result
+from netdissect.result.files import damages, layer_folder, restore
+from netdissect.sweep import batch_starts
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """One unit's mask on one of its top images, computed once more.
+
+    Attributes
+    ----------
+    layer, unit, image
+        Which.
+    largest_difference
+        Of the activations, as a share of the unit's maximum; 0: equal to the last bit.
+    pixels, changed
+        Mask pixels at the first quantile in the run, and how many differ now.
+    """
+
+    layer: str
+    unit: int
+    image: str
+    largest_difference: float
+    pixels: int
+    changed: int
+
+
+def verify_sample(
+    run: Result,
+    count: int,
+    *,
+    network: Network | None = None,
+    root: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Recomputed]:
+    """Recompute the masks of units on some of their top images.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    count
+        How many pairs of a unit and one of its top images are drawn.
+    network
+        Of the run; None: loaded as the run recorded it.
+    root
+        Where the data set is, if it was moved.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    list of Recomputed
+        In the batches in which the run saw them, so that in its environment every bit is the same.
+
+    Raises
+    ------
+    NetworkError, ConceptsError
+        If the network or the data are not those of the run, or cannot be had.
+    """
+    network, data = network_of(run.info, network), data_of(run.info, root)
+    config = run.info.config
+    source = Source(network, data, resolve_layers(network, list(run.layers)), config, Execution())
+    drawn = _draw(run, count, seed)
+    starts = batch_starts(len(data), config.batch_size)
+    numbers = sorted({row // config.batch_size for _, _, row in drawn})
+    found = []
+    for done, number in enumerate(numbers):
+        (batch,) = forward(source, starts[number : number + 1])
+        for layer, place, row in drawn:
+            if row // config.batch_size == number:
+                plan = LayerPlan(next(one for one in source.layers if one.name == layer), network.preprocessing.size,
+                                 len(data), config)  # fmt: skip
+                unit = run.layers[layer].top["unit"][place]
+                found.append(_compare(run.layers[layer], plan, place, batch.maps[layer][row - batch.start, unit], data))
+        if progress:
+            progress("verify", done + 1, len(numbers))
+    return found
+
+
+def _draw(run: Result, count: int, seed: int) -> list[tuple[str, int, int]]:
+    """Draw rows of the tables of top images: layer, place in the table, index row."""
+    places = [(name, place) for name, layer in run.layers.items() for place in range(layer.top.height)]
+    chosen = np.random.default_rng(seed).choice(len(places), size=min(count, len(places)), replace=False)
+    return [(name, place, run.layers[name].top["row"][place]) for name, place in (places[i] for i in sorted(chosen))]
+
+
+def _compare(layer: LayerResult, plan: LayerPlan, place: int, again: torch.Tensor, data: ConceptData) -> Recomputed:
+    unit, rank, row, image, maximum = layer.top.select("unit", "rank", "row", "image", "maximum").row(place)
+    stored, again_map = np.asarray(layer.top_maps[unit, rank]), again.cpu().numpy()
+    threshold = np.float32(layer.thresholds.filter(unit=unit)["threshold"][0])
+    side = plan.config.protocol.segmentation_size
+    grid = plan.grid_to(data.rows[row].size if side is None else Size(side, side))
+    masks = [grid.upsample(cells[None])[0] > threshold for cells in (stored, again_map)]
+    difference = float(np.abs(stored - again_map).max()) / max(abs(maximum), np.finfo(np.float32).tiny)
+    return Recomputed(layer.info.name, unit, image, difference, int(masks[0].sum()), int((masks[0] != masks[1]).sum()))
+
+
+def repair(
+    folder: str | Path,
+    *,
+    network: Network | None = None,
+    root: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Recompute the damaged files of a run: only the layers that they belong to are dissected once more.
+
+    Parameters
+    ----------
+    folder
+        Of a finished run.
+    network
+        Of the run; None: loaded as the run recorded it.
+    root
+        Where the data set is, if it was moved.
+
+    Returns
+    -------
+    list of str
+        The files that were damaged and are now, by their digests, what they were; empty: none was damaged.
+
+    Raises
+    ------
+    ResultError
+        If ``run.json`` itself is damaged, or a file does not come out as it was written.
+    """
+    folder = Path(folder)
+    info, damaged = damages(folder)
+    if not damaged:
+        return []
+    network, data = network_of(info, network), data_of(info, root)
+    with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as again:
+        target = Path(again) / "run"
+        dissect(network, data, info.config, layers=_layers_of(folder, info.layers, damaged), out=target,
+                progress=progress)  # fmt: skip
+        for name in damaged:
+            restore(folder, target, name)
+    return list(damaged)
+
+
+def _layers_of(folder: Path, layers: Sequence[LayerInfo], damaged: Iterable[str]) -> list[str]:
+    """Name the layers that must be dissected; the table of concepts comes with any, so with the smallest."""
+    within = {layer.name: layer_folder(folder, layer.name).relative_to(folder) for layer in layers}
+    hit = [name for name, path in within.items() if any(Path(file).is_relative_to(path) for file in damaged)]
+    return hit or [min(layers, key=lambda layer: layer.units * layer.height * layer.width).name]

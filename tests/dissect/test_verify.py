@@ -1,0 +1,109 @@
+"""A finished run held against its network: masks recomputed, damaged files put back."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from netdissect.config import DissectConfig
+from netdissect.dissect import dissect
+from netdissect.dissect.verify import repair, verify_sample
+from netdissect.errors import ConceptsError, NetworkError, ResultError
+from netdissect.result import Result, load_result
+from netdissect.result.files import damages
+from networks import build
+
+LAYERS = ("wide_relu", "deep_relu")
+
+
+@pytest.fixture(scope="module")
+def pristine(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = DissectConfig(
+        layers=LAYERS, protocol=tiny.definition("paper", 0.05).protocol, batch_size=3, top_images=4, limit=6, seed=1
+    )
+    folder = tmp_path_factory.mktemp("verify") / "run"
+    dissect(build(), broden, config, out=folder)
+    return folder
+
+
+@pytest.fixture
+def run(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_masks_computed_again_are_the_same_to_the_last_bit(pristine: Path) -> None:
+    found = verify_sample(load_result(pristine), 30, network=build())
+    assert len(found) == 30
+    assert {one.layer for one in found} == set(LAYERS)
+    assert any(one.pixels for one in found)
+    assert all(one.largest_difference == 0 and one.changed == 0 for one in found)
+
+
+def test_an_activation_that_is_not_the_network_s_is_found(pristine: Path) -> None:
+    result = load_result(pristine)
+    layer = result.layers["wide_relu"]
+    maps = np.array(layer.top_maps)
+    maps[2, 1] *= 1.5
+    faulty = replace(result, layers=result.layers | {"wide_relu": replace(layer, top_maps=maps)})
+    wrong = [one for one in verify_sample(faulty, 100, network=build()) if one.largest_difference]
+    assert [(one.layer, one.unit) for one in wrong] == [("wide_relu", 2)]
+    assert wrong[0].largest_difference > 0.01
+
+
+def test_other_weights_or_data_are_refused(pristine: Path, broden: Path, tmp_path: Path) -> None:
+    result = load_result(pristine)
+    with pytest.raises(NetworkError, match="structure or weights have changed"):
+        verify_sample(result, 1, network=build(seed=1))
+    with pytest.raises(NetworkError, match="was made in Python: nothing says where to load it from"):
+        verify_sample(result, 1)
+    moved = Path(shutil.copytree(broden, tmp_path / "moved"))
+    assert verify_sample(result, 1, network=build(), root=moved)
+    (moved / "index.csv").write_text((moved / "index.csv").read_text().replace("train", "val", 1))
+    with pytest.raises(ConceptsError, match="tables or files have changed"):
+        verify_sample(result, 1, network=build(), root=moved)
+
+
+def names_of(result: Result) -> list[str]:
+    per_layer = ("thresholds.parquet", "scores.parquet", "units.parquet", "units.csv", "top.parquet", "top_maps.npy")
+    return ["concepts.parquet", *(f"layers/{layer}/{name}" for layer in result.layers for name in per_layer)]
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "removed"])
+def test_every_damaged_file_is_named_and_put_back_bit_for_bit(run: Path, pristine: Path, how: str) -> None:
+    for name in names_of(load_result(pristine)):
+        content = bytearray((run / name).read_bytes())
+        if how == "flipped":
+            content[len(content) // 2] ^= 1
+            (run / name).write_bytes(content)
+        elif how == "truncated":
+            (run / name).write_bytes(content[:-1])
+        else:
+            (run / name).unlink()
+        assert list(damages(run)[1]) == [name]
+        with pytest.raises(ResultError, match=f"{Path(name).name} is missing or damaged .*verify RUN --repair"):
+            load_result(run)
+        assert repair(run, network=build()) == [name]
+        assert contents(run) == contents(pristine)
+
+
+def test_several_damaged_files_are_put_back_at_once_and_a_whole_run_is_left_alone(run: Path, pristine: Path) -> None:
+    assert repair(run, network=build()) == []
+    for name in ("concepts.parquet", "layers/wide_relu/top.parquet", "layers/deep_relu/scores.parquet"):
+        (run / name).write_bytes(b"")
+    assert len(repair(run, network=build())) == 3
+    assert contents(run) == contents(pristine)
+
+
+def test_what_does_not_come_out_as_it_was_written_is_refused_and_nothing_changed(run: Path) -> None:
+    (run / "concepts.parquet").unlink()
+    before = contents(run)
+    with pytest.raises(NetworkError, match="structure or weights have changed"):
+        repair(run, network=build(seed=3))
+    assert contents(run) == before
