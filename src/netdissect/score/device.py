@@ -4,7 +4,7 @@ Same integers as `netdissect.score.tally`, which a test holds it to. A batch is 
 loop over images or units; counts stay on the device until they are asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor
 from netdissect.concepts import ConceptData
 from netdissect.config import Restriction
 from netdissect.score.grid import Axis, Grid
+from netdissect.score.overlaps import Overlaps
 from netdissect.score.tally import ImageLabels, Tally
 
 CHUNK_BYTES = 256 * 2**20  # of upsampled float64 maps at a time
@@ -48,23 +49,21 @@ class DeviceTallier:
         zeros = Tally.zeros(quantiles, units, data)
         self._restriction = restriction
         self._thresholds = torch.from_numpy(thresholds).to(device)
-        self._category_of = torch.from_numpy(np.maximum(data.category_of, 0)).to(device)
+        self._data = data
         self._intersection = torch.from_numpy(zeros.intersection).to(device)
         self._activation = torch.from_numpy(zeros.activation).to(device)
 
     @property
     def tally(self) -> Tally:
         """The counts so far, brought to the host."""
-        intersection = self._intersection.cpu().numpy().copy()
-        intersection[:, :, 0] = 0  # unlabeled pixels were counted along, which costs less than leaving them out
-        return Tally(intersection, self._activation.cpu().numpy().copy())
+        return Tally(self._intersection.cpu().numpy().copy(), self._activation.cpu().numpy().copy())
 
     def restore(self, tally: Tally) -> None:
         """Go on from an earlier tally."""
         self._intersection = torch.from_numpy(tally.intersection).to(self._intersection.device)
         self._activation = torch.from_numpy(tally.activation).to(self._activation.device)
 
-    def update_batch(self, maps: Tensor, images: Sequence[ImageLabels], grid: Grid) -> None:
+    def update_batch(self, maps: Tensor, images: Sequence[ImageLabels], grid: Grid) -> Overlaps:
         """Count one batch.
 
         Parameters
@@ -75,54 +74,80 @@ class DeviceTallier:
             Their labels, with label maps of one size.
         grid
             From the maps' size to the label maps'.
+
+        Returns
+        -------
+        Overlaps
+            The masks of the batch, the first image being row 0.
         """
-        labels = _BatchLabels(images, self._intersection.shape[2], self._activation.shape[2], maps.device)
+        labels = _BatchLabels(images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * grid.rows.pixels * grid.columns.pixels))
+        found = []
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)
             for quantile, thresholds in enumerate(self._thresholds[:, units]):
-                self._count(quantile, units, pixels > thresholds[:, None, None], labels)
+                on, counts = _count(pixels > thresholds[:, None, None], labels)
+                self._add(quantile, units, on, counts, labels)
+                found += _overlaps(quantile, start, on, counts, images)
+        return Overlaps.join(found)
 
-    def _count(self, quantile: int, units: slice, masks: Tensor, labels: "_BatchLabels") -> None:
+    def _add(self, quantile: int, units: slice, on: Tensor, counts: Tensor, labels: "_BatchLabels") -> None:
         intersection, activation = self._intersection[quantile, units], self._activation[quantile, units]
-        on = masks.sum(dim=(2, 3))
-        image, unit, y, x = masks.nonzero(as_tuple=True)
-        overlaps = labels.whole_categories[:, None, :].expand(-1, len(intersection), -1).clone()
-        for plane in labels.planes.unbind(1):
-            numbers = plane[image, y, x].long()
-            cells = unit * intersection.shape[1] + numbers
-            intersection.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
-            labeled = numbers > 0
-            overlaps[image[labeled], unit[labeled], self._category_of[numbers[labeled]]] = 1.0
-        # Integers below 2**53 multiply exactly in float64; devices have no matrix product of integers.
-        intersection += (on.double().T @ labels.whole).long()
+        for image, numbers in zip(counts, labels.numbers, strict=True):
+            intersection.index_add_(1, numbers, image)
         match self._restriction:
             case "annotated":
-                activation += (on.double().T @ labels.annotated).long()
+                # Integers below 2**53 multiply exactly in float64; devices have no matrix product of integers.
+                activation += (on.double().T @ labels.categories.amax(dim=1)).long()
             case "overlap":
-                activation += (overlaps * on[:, :, None]).sum(dim=0).long()
+                overlaps = (counts > 0).double() @ labels.categories > 0
+                activation += (overlaps * on[:, :, None]).sum(dim=0)
             case "none":
                 activation += on.sum(dim=0)[:, None]
+
+
+def _count(masks: Tensor, labels: "_BatchLabels") -> tuple[Tensor, Tensor]:
+    """Return the pixels on, int64 (B, U), and those on each of an image's labels, int64 (B, U, n)."""
+    on = masks.sum(dim=(2, 3))
+    counts = torch.zeros((*on.shape, labels.numbers.shape[1] + 1), dtype=torch.int64, device=on.device)
+    image, unit, y, x = masks.nonzero(as_tuple=True)
+    for plane in labels.places.unbind(1):
+        # Unlabeled pixels are counted along, in the last column, which costs less than leaving them out.
+        cells = (image * on.shape[1] + unit) * counts.shape[2] + plane[image, y, x]
+        counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
+    return on, counts[:, :, :-1] + on[:, :, None] * labels.whole[:, None, :]
+
+
+def _overlaps(
+    quantile: int, first: int, on: Tensor, counts: Tensor, images: Sequence[ImageLabels]
+) -> Iterator[Overlaps]:
+    masks, labels = on.cpu().numpy(), counts.cpu().numpy()
+    for row, image in enumerate(images):
+        found = Overlaps.of(row, quantile, masks[row], labels[row, :, : len(image.numbers)], image.numbers)
+        yield found._replace(units=found.units + first)
 
 
 class _BatchLabels:
     """Labels of a batch as tensors on the device: one transfer a batch.
 
-    planes int32 (B, P, sh, sw); whole float64 (B, C), how often each label stands for the whole image;
-    whole_categories and annotated float64 (B, K), 1 where an image has a whole-image label, or any, of a category.
+    With n the most labels of any image: numbers int64 (B, n), 0 beyond an image's own; places int64 (B, P, sh, sw),
+    the label of each pixel as a place in them, n where unlabeled; whole int64 (B, n), how often each label stands for
+    the whole image; categories float64 (B, n, K), 1 at each label's category.
     """
 
-    def __init__(self, images: Sequence[ImageLabels], numbers: int, categories: int, device: torch.device) -> None:
+    def __init__(self, images: Sequence[ImageLabels], data: ConceptData, device: torch.device) -> None:
+        most = max(len(image.numbers) for image in images)
         channels = max(len(image.planes) for image in images)
-        planes = np.zeros((len(images), channels, *images[0].planes.shape[1:]), np.int32)
-        whole = np.zeros((len(images), numbers))
-        whole_categories, annotated = np.zeros((2, len(images), categories))
+        places = np.full((len(images), channels, *images[0].planes.shape[1:]), most)
+        numbers, whole = np.zeros((2, len(images), most), np.int64)
+        categories = np.zeros((len(images), most, len(data.categories)))
         for index, image in enumerate(images):
-            planes[index, : len(image.planes)] = image.planes
-            np.add.at(whole[index], image.whole, 1)
-            whole_categories[index, image.whole_categories] = 1
-            annotated[index, image.categories] = 1
-        self.planes, self.whole, self.whole_categories, self.annotated = (
-            torch.from_numpy(array).to(device) for array in (planes, whole, whole_categories, annotated)
+            own = len(image.numbers)
+            places[index, : len(image.planes)] = np.where(image.places == own, most, image.places)
+            numbers[index, :own] = image.numbers
+            np.add.at(whole[index], np.searchsorted(image.numbers, image.whole), 1)
+            categories[index, np.arange(own), data.category_of[image.numbers]] = 1
+        self.places, self.numbers, self.whole, self.categories = (
+            torch.from_numpy(array).to(device) for array in (places, numbers, whole, categories)
         )

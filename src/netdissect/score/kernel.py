@@ -37,13 +37,11 @@ def tally_image(
     rows: AxisArrays,
     columns: AxisArrays,
     round_rows: bool,
-    planes: npt.NDArray[np.int32],
-    category_of: Ints,
-    intersection: Ints,
+    places: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int32],
     pixels_on: Ints,
-    overlaps: npt.NDArray[np.bool_],
 ) -> None:
-    """Count one image: add to `intersection` (U, C), set `pixels_on` (U,) and `overlaps` (U, K).
+    """Count one image: add to `counts` (U, n), all 0 before, and set `pixels_on` (U,).
 
     Parameters
     ----------
@@ -55,10 +53,8 @@ def tally_image(
         Arrays of the two axes of a `Grid`.
     round_rows
         See `Grid`.
-    planes
-        int32 (P, sh, sw) label numbers; 0 is unlabeled.
-    category_of
-        int64 (C,): category of each label number.
+    places
+        int32 (P, sh, sw): the column of `counts` that each pixel adds to.
     """
     row_start, row_near, row_far = rows
     column_start, column_near, column_far = columns
@@ -95,12 +91,18 @@ def tally_image(
                     on += found
                     for x in range(first, last):
                         if np.float32(top[x] * near + bottom[x] * far) > threshold:
-                            for plane in range(planes.shape[0]):
-                                label = planes[plane, y, x]
-                                if label:
-                                    intersection[unit, label] += 1
-                                    overlaps[unit, category_of[label]] = True
+                            for plane in range(places.shape[0]):
+                                counts[unit, places[plane, y, x]] += 1
         pixels_on[unit] = on
+
+
+@compiled  # type: ignore[untyped-decorator]
+def add_image(counts: npt.NDArray[np.int32], pixels_on: Ints, numbers: Ints, intersection: Ints) -> None:
+    """Add one image's counts, (U, n), of the labels `numbers` (n,) to an `intersection` (U, C)."""
+    for unit in range(len(pixels_on)):
+        if pixels_on[unit]:
+            for place in range(len(numbers)):
+                intersection[unit, numbers[place]] += counts[unit, place]
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -12,6 +12,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from netdissect.config import Duplicates, Restriction
 from netdissect.errors import ShapeError
 from netdissect.score import kernel
 from netdissect.score.grid import Axis, Grid, Maps
+from netdissect.score.overlaps import Overlaps
 
 Ints = npt.NDArray[np.int64]
 
@@ -96,6 +98,13 @@ class ImageLabels:
         whole_categories = np.unique(data.category_of[labels.whole])
         return cls(labels.planes, labels.whole, numbers, counts[numbers], categories, whole_categories)
 
+    @cached_property
+    def places(self) -> npt.NDArray[np.int32]:
+        """Where in `numbers` the label of each pixel stands, int32 (P, sh, sw); n where there is none."""
+        lookup = np.full(self.numbers.max(initial=0) + 1, len(self.numbers), np.int32)
+        lookup[self.numbers] = np.arange(len(self.numbers))
+        return lookup[self.planes]
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -152,12 +161,18 @@ class Tallier:
         """Go on from an earlier tally."""
         self.tally = tally
 
-    def update_batch(self, maps: npt.ArrayLike, images: Sequence[ImageLabels], grid: Grid) -> None:
-        """Count a batch, float32 (B, U, h, w) on the host, of images whose label maps are of one size."""
-        for cells, image in zip(np.asarray(maps), images, strict=True):
-            self.update(cells, image, grid)
+    def update_batch(self, maps: npt.ArrayLike, images: Sequence[ImageLabels], grid: Grid) -> Overlaps:
+        """Count a batch, float32 (B, U, h, w) on the host, of images whose label maps are of one size.
 
-    def update(self, maps: Maps, image: ImageLabels, grid: Grid) -> None:
+        Returns
+        -------
+        Overlaps
+            The masks of the batch, the first image being row 0.
+        """
+        batch = enumerate(zip(np.asarray(maps), images, strict=True))
+        return Overlaps.join([mask for row, (cells, image) in batch for mask in self.update(cells, image, grid, row)])
+
+    def update(self, maps: Maps, image: ImageLabels, grid: Grid, row: int = 0) -> list[Overlaps]:
         """Count one image.
 
         Parameters
@@ -168,6 +183,13 @@ class Tallier:
             Its labels.
         grid
             From the maps' size to the label maps'.
+        row
+            What the image is called in what is returned.
+
+        Returns
+        -------
+        list of Overlaps
+            Its masks at each quantile.
         """
         if (grid.rows.pixels, grid.columns.pixels) != image.planes.shape[1:]:
             raise ShapeError(
@@ -175,36 +197,37 @@ class Tallier:
                 f"maps are {image.planes.shape[1]} x {image.planes.shape[2]}. Make a grid for this segmentation size."
             )
         cells = np.ascontiguousarray(grid.prepare(maps))
+        found = []
         for quantile, thresholds in enumerate(self._thresholds):
-            self._update(quantile, cells, thresholds, image, grid)
+            on, counts = _count(cells, thresholds, image, grid)
+            self._add(quantile, on, counts, image)
+            found.append(Overlaps.of(row, quantile, on, counts, image.numbers))
+        return found
 
-    def _update(self, quantile: int, cells: Maps, thresholds: Maps, image: ImageLabels, grid: Grid) -> None:
-        intersection = self.tally.intersection[quantile]
+    def _add(self, quantile: int, on: Ints, counts: npt.NDArray[np.int32], image: ImageLabels) -> None:
+        kernel.add_image(counts, on, image.numbers, self.tally.intersection[quantile])
         activation = self.tally.activation[quantile]
-        on = np.zeros(len(cells), np.int64)
-        overlaps = np.zeros(activation.shape, np.bool_)
-        kernel.tally_image(
-            cells,
-            thresholds,
-            _arrays(grid.rows),
-            _arrays(grid.columns),
-            grid.round_rows,
-            image.planes,
-            self._category_of,
-            intersection,
-            on,
-            overlaps,
-        )
-        for number in image.whole:
-            intersection[:, number] += on
-        overlaps[:, image.whole_categories] = True  # an empty mask adds nothing below
         match self._restriction:
             case "annotated":
                 activation[:, image.categories] += on[:, None]
             case "overlap":
-                activation += overlaps * on[:, None]
+                labels = self._category_of[image.numbers]
+                for category in image.categories:
+                    activation[:, category] += on * counts[:, labels == category].any(axis=1)
             case "none":
                 activation += on[:, None]
+
+
+def _count(cells: Maps, thresholds: Maps, image: ImageLabels, grid: Grid) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """Return the pixels on (U,) and those on each label of one image (U, n)."""
+    on = np.zeros(len(cells), np.int64)
+    counts = np.zeros((len(cells), len(image.numbers) + 1), np.int32)
+    kernel.tally_image(
+        cells, thresholds, _arrays(grid.rows), _arrays(grid.columns), grid.round_rows, image.places, counts, on
+    )
+    for number in image.whole:
+        counts[:, np.searchsorted(image.numbers, number)] += on.astype(np.int32)
+    return on, counts[:, :-1]
 
 
 def _arrays(axis: Axis) -> kernel.AxisArrays:
