@@ -119,6 +119,11 @@ class Evidence(BaseModel):
     )
     seed: int = Field(0, ge=0, description="Of replicates and halves: runs of one seed on the same images are paired.")
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether counts are kept image by image until the run ends."""
+        return self.bootstrap > 0 or self.holdout is not None
+
 
 class DissectConfig(BaseModel):
     """What one dissection reads and measures, apart from the network and the data themselves."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from netdissect.dissect.collect import AnyCollector, Found
 from netdissect.dissect.forward import Source
+from netdissect.dissect.image_files import LayerImages
 from netdissect.score import Tally, Truth
 
 
@@ -30,6 +31,8 @@ class Looked:
         Counts at `DissectConfig.quantiles`: the protocol's first.
     truth
         Pixels and images of each label.
+    images
+        Labels and masks image by image, at the protocol's quantiles; no files unless `Evidence.needs_images`.
     """
 
     source: Source
@@ -37,6 +40,7 @@ class Looked:
     found: Found
     tally: Tally
     truth: Truth
+    images: LayerImages
 
 
 def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:

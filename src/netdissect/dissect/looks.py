@@ -7,7 +7,7 @@ interrupted run gives the same integers as an unbroken one.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,22 @@ from netdissect.config import Progress
 from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, Found, above, below
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
+from netdissect.dissect.image_files import ImageFiles
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
-from netdissect.score import ImageLabels, Tallier, Tally, Truth
+from netdissect.score import ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
 from netdissect.sweep import ActivationStore, ahead
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyTallier = Tallier | DeviceTallier
+
+
+class Counted(NamedTuple):
+    """What the second look gives: the truth, the tally of each layer, and both image by image."""
+
+    truth: Truth
+    tallies: dict[str, Tally]
+    images: ImageFiles
 
 
 @dataclass(frozen=True)
@@ -74,32 +83,34 @@ class Looks:
             self.work.save("first", state, now=True)
         return collectors
 
-    def second(
-        self, collectors: Mapping[str, AnyCollector], found: Mapping[str, Found]
-    ) -> tuple[Truth, dict[str, Tally]]:
+    def second(self, collectors: Mapping[str, AnyCollector], found: Mapping[str, Found]) -> Counted:
         """Count the pixels of every layer against the labels, with the thresholds of the whole data."""
         data = self.source.data
         talliers = {name: collector.tallier(data, found[name].thresholds) for name, collector in collectors.items()}
-        truth = Truth.zeros(data)
+        truth, images = Truth.zeros(data), ImageFiles.at(self.work, tuple(talliers), self.source.config)
         saved = self.work.load("second")
         done = int(saved["batches"]) if saved else 0
         if saved:
             truth = Truth(**below("truth", saved))
             for index, tallier in enumerate(talliers.values()):
                 tallier.restore(Tally(**below(f"layer{index}", saved)))
+            images.restore(below("images", saved))
 
         def state() -> Arrays:
-            arrays: Arrays = {"batches": np.array(done)} | above("truth", vars(truth))
+            arrays: Arrays = {"batches": np.array(done)} | above("truth", vars(truth)) | above("images", images.state())
             for index, tallier in enumerate(talliers.values()):
                 arrays |= above(f"layer{index}", vars(tallier.tally))
             return arrays
 
         labels = self._labels(done)
         for batch in self._reported("second look", self._again(collectors, done)):
-            self._count(batch, [next(labels) for _ in batch.rows], talliers, truth)
+            of_batch = [next(labels) for _ in batch.rows]
+            for image in of_batch:
+                truth.update(image)
+            images.append(batch.start, of_batch, self._count(batch, of_batch, talliers))
             done += 1
             self.work.save("second", state)
-        return truth, {name: tallier.tally for name, tallier in talliers.items()}
+        return Counted(truth, {name: tallier.tally for name, tallier in talliers.items()}, images)
 
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name
@@ -119,18 +130,19 @@ class Looks:
         return forward(self.source, self.starts[done:])
 
     def _count(
-        self, batch: Activations, labels: list[ImageLabels], talliers: Mapping[str, AnyTallier], truth: Truth
-    ) -> None:
+        self, batch: Activations, labels: list[ImageLabels], talliers: Mapping[str, AnyTallier]
+    ) -> dict[str, list[Overlaps]]:
         plans = {plan.layer.name: plan for plan in self.plan.layers}
+        found: dict[str, list[Overlaps]] = {name: [] for name in talliers}
         start = 0
         for size, group in groupby(labels, key=lambda image: Size(*image.planes.shape[1:])):
             images = list(group)
             stop = start + len(images)
-            for image in images:
-                truth.update(image)
             for name, tallier in talliers.items():
-                tallier.update_batch(batch.maps[name][start:stop], images, plans[name].grid_to(size))
+                masks = tallier.update_batch(batch.maps[name][start:stop], images, plans[name].grid_to(size))
+                found[name].append(masks._replace(rows=masks.rows + batch.start + start))
             start = stop
+        return found
 
     def _labels(self, done: int) -> Iterator[ImageLabels]:
         data, protocol = self.source.data, self.source.config.protocol

@@ -119,7 +119,7 @@ def _carry_out(
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}
     with _timed("second look", seconds):
-        truth, tallies = looks.second(collectors, found)
+        counted = looks.second(collectors, found)
     info = RunInfo(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
@@ -129,8 +129,11 @@ def _carry_out(
         environment=environment(config.device),
         seconds=seconds,
     )
-    concepts = concept_table(data, truth, config.protocol.quantiles[0])
-    looked = (Looked(source, collectors[name], found[name], tallies[name], truth) for name in found)
+    concepts = concept_table(data, counted.truth, config.protocol.quantiles[0])
+    looked = (
+        Looked(source, collectors[name], found[name], counted.tallies[name], counted.truth, counted.images.of(name))
+        for name in found
+    )
     return info, concepts, _layer_results(info, looked)
 
 

@@ -2,6 +2,7 @@
 
 from netdissect.score.grid import Field, Grid, Span, grid
 from netdissect.score.labels import Count, UnitLabels, best_concepts, count_detectors, f1, iou
+from netdissect.score.overlaps import Overlaps, Presence
 from netdissect.score.tally import ImageLabels, Tallier, Tally, Truth, columns_of
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "Field",
     "Grid",
     "ImageLabels",
+    "Overlaps",
+    "Presence",
     "Span",
     "Tallier",
     "Tally",

@@ -82,7 +82,7 @@ class DeviceTallier:
         """
         labels = _BatchLabels(images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * grid.rows.pixels * grid.columns.pixels))
-        found = []
+        found: list[Overlaps] = []
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)
@@ -99,7 +99,7 @@ class DeviceTallier:
         match self._restriction:
             case "annotated":
                 # Integers below 2**53 multiply exactly in float64; devices have no matrix product of integers.
-                activation += (on.double().T @ labels.categories.amax(dim=1)).long()
+                activation += (on.double().T @ (labels.categories.sum(dim=1) > 0).double()).long()
             case "overlap":
                 overlaps = (counts > 0).double() @ labels.categories > 0
                 activation += (overlaps * on[:, :, None]).sum(dim=0)

@@ -68,7 +68,13 @@ class Overlaps(NamedTuple):
 
     def at(self, quantile: int) -> "Overlaps":
         """Return the masks of one quantile."""
-        chosen = self.quantiles == quantile
+        return self._of(self.quantiles == quantile)
+
+    def first(self, quantiles: int) -> "Overlaps":
+        """Return the masks of the first quantiles."""
+        return self._of(self.quantiles < quantiles)
+
+    def _of(self, chosen: npt.NDArray[np.bool_]) -> "Overlaps":
         entries = np.repeat(chosen, self.labels)
         return Overlaps(*(array[chosen] for array in self[:5]), *(array[entries] for array in self[5:]))
 
@@ -85,6 +91,11 @@ class Presence(NamedTuple):
     rows: Ints
     numbers: Ints
     pixels: Ints
+
+    @classmethod
+    def join(cls, parts: Sequence["Presence"]) -> Self:
+        """Put the labels of several batches together."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def read_overlaps(file: BatchFile) -> Iterator[Overlaps]:

@@ -1,0 +1,109 @@
+"""Counts image by image: the parts of which a tally is the sum."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracle
+import tiny
+from netdissect.concepts import Size
+from netdissect.errors import ResultError
+from netdissect.score import ImageLabels, Overlaps, Tallier, grid
+from netdissect.score.device import DeviceTallier
+from netdissect.score.overlaps import read_overlaps
+from netdissect.sweep.batches import BatchFile
+
+
+def overlaps_of(world: tiny.World, definition: tiny.Definition, limits: tiny.Floats, *, tensor: bool) -> Overlaps:
+    """Count every image of a world, one after the other, at thresholds (Q, U)."""
+    data, protocol = world.data(), definition.protocol
+    tallier: Tallier | DeviceTallier
+    if tensor:
+        tallier = DeviceTallier(data, limits, protocol.restriction, torch.device("cpu"))
+    else:
+        tallier = Tallier(data, limits, protocol.restriction)
+    parts = []
+    for row in range(len(world.maps)):
+        labels = world.labels(row)
+        if protocol.segmentation_size is not None:
+            labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
+        made = grid(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        image = ImageLabels.of(labels, data, protocol.duplicates)
+        maps = world.maps[row][None]
+        found = tallier.update_batch(torch.from_numpy(maps) if tensor else maps, [image], made)
+        parts.append(found._replace(rows=found.rows + row))
+    return Overlaps.join(parts)
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+@given(world=tiny.worlds(), definition=tiny.definitions())
+def test_each_image_has_the_counts_of_a_data_set_of_that_image_alone(
+    world: tiny.World, definition: tiny.Definition, tensor: bool
+) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)
+    found = overlaps_of(world, definition, limits[None], tensor=tensor)
+    for row in range(len(world.maps)):
+        expected = oracle.count(
+            world.maps[row : row + 1], world.pictures[row : row + 1], world.category_of, definition.rules,
+            world.source, world.fields, limits,
+        )  # fmt: skip
+        for unit in range(world.maps.shape[1]):
+            here = (found.rows == row) & (found.units == unit)
+            assert here.sum() <= 1
+            entries = here[found.masks]
+            counts = dict(zip(found.numbers[entries].tolist(), found.intersections[entries].tolist(), strict=True))
+            wanted = {number: expected.intersection[unit, number] for number in world.category_of}
+            assert counts == {number: count for number, count in wanted.items() if count}
+            if definition.protocol.restriction == "none":
+                assert found.on[here].sum() == expected.activation[unit, next(iter(world.category_of.values()))]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, batches: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp("file") / "masks.images"
+    file, written = BatchFile(path), []
+    for _ in range(batches):
+        labels = rng.integers(0, 4, rng.integers(0, 6))
+        most = int(rng.choice([200, 60_000, 2**33]))
+        masks = rng.integers(0, most, (4, len(labels)))
+        written.append(Overlaps(*masks, labels, *rng.integers(0, most, (2, labels.sum()))))
+        file.append(written[-1])
+    offsets = list(file.offsets)
+    path.write_bytes(path.read_bytes() + b"torn")
+    again = BatchFile(path)
+    again.cut(offsets)
+    assert path.stat().st_size == offsets[-1]
+    again.append(written[0])
+    for found, expected in zip(read_overlaps(again), [*written, written[0]], strict=True):
+        for left, right in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_a_file_of_counts_that_was_cut_short_or_changed_is_refused_by_name(tmp_path: Path) -> None:
+    file = BatchFile(tmp_path / "masks.images")
+    file.append([np.arange(5)])
+    with pytest.raises(ResultError, match=r"masks\.images should hold 999 bytes but was cut short or removed"):
+        BatchFile(file.path).cut([0, 999])
+    file.path.write_bytes(b"x" * file.offsets[-1])
+    with pytest.raises(ResultError, match=r"masks\.images is damaged"):
+        list(file)
+    with pytest.raises(ResultError, match="cannot be written"):
+        BatchFile(tmp_path / "nowhere" / "masks.images").append([np.arange(5)])
+
+
+@given(tiny.worlds(), tiny.definitions())
+def test_both_talliers_find_the_same_masks(world: tiny.World, definition: tiny.Definition) -> None:
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.99, 0.5)])
+    left, right = (overlaps_of(world, definition, limits, tensor=tensor) for tensor in (False, True))
+    for quantile in range(2):
+        for one, other in zip(left.at(quantile), right.at(quantile), strict=True):
+            np.testing.assert_array_equal(one, other)
+    for one, other in zip(left.first(1), left.at(0), strict=True):
+        np.testing.assert_array_equal(one, other)
