@@ -10,7 +10,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 from collections.abc import Callable
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
 Threshold = Literal["exact", "interpolated"]
@@ -26,13 +26,19 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("no value may stand there twice")
+    return values
+
+
 class Protocol(BaseModel):
     """The choices in which published definitions of the same IoU differ."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("paper", description="Which named set of options this started from.")
-    quantiles: tuple[Fraction, ...] = Field(
+    quantiles: Annotated[tuple[Fraction, ...], AfterValidator(_all_different)] = Field(
         (0.005,),
         min_length=1,
         max_length=6,

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 import netdissect
 from netdissect.cli import concepts, demo, networks, results, run, verdicts
+from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
 from netdissect.errors import NetdissectError
@@ -66,6 +67,7 @@ class _Notes(logging.Handler):
 
 def main() -> None:
     """Run the command line."""
+    keep_freed_memory()
     errors = Console(stderr=True, soft_wrap=True)
     notes = logging.getLogger("netdissect")
     notes.setLevel(logging.INFO)

@@ -1,5 +1,6 @@
-"""`netdissect run`: the main job."""
+"""`netdissect run`, the main job, and `netdissect plan`, which says beforehand what it will take."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from netdissect.cli.networks import (
     StdOption,
     WeightsOption,
 )
+from netdissect.cli.options import with_options_of
 from netdissect.cli.parse import split_names, split_numbers
 from netdissect.cli.progress import progress_bars
 from netdissect.config import (
@@ -37,11 +39,20 @@ PROTOCOL_PANEL = "Single choices of the protocol"
 EVIDENCE_PANEL = "How sure the numbers are"
 
 
-def run(
+@dataclass(frozen=True)
+class Job:
+    """What `run` and `plan` were asked for."""
+
+    network: "netdissect.Network"
+    concepts: Path
+    config: DissectConfig
+    execution: Execution
+
+
+def job(
     network: NetworkArgument,
     concepts: Annotated[Path, typer.Option("--concepts", help="Data set in Broden's layout.")],
     layer: Annotated[list[str], typer.Option("--layer", help="Layer name or glob; repeats.")],
-    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     size: SizeOption = None,
@@ -95,8 +106,8 @@ def run(
     restriction: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     duplicates: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     segmentation_size: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
-) -> None:
-    """Dissect layers of a network on a data set: label their units and count the detectors."""
+) -> Job:
+    """Check the options, and load the network."""
     changes = {
         "quantiles": tuple(quantile) if quantile else None,
         "threshold": threshold,
@@ -137,11 +148,22 @@ def run(
         mean=split_numbers("--mean", mean),
         std=split_numbers("--std", std),
     )
+    return Job(loaded, concepts, config, execution)
+
+
+@with_options_of(job)
+def run(
+    asked: Job,
+    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
+) -> None:
+    """Dissect layers of a network on a data set: label their units and count the detectors."""
     with progress_bars() as progress:
-        result = netdissect.dissect(loaded, concepts, config, out=out, execution=execution, progress=progress)
+        result = netdissect.dissect(
+            asked.network, asked.concepts, asked.config, out=out, execution=asked.execution, progress=progress
+        )
     screen = console()
     screen.print(netdissect.tables.summary(result))
-    if result.info.data.images < SMALL and max(config.protocol.quantiles) <= PAPER_QUANTILE:
+    if result.info.data.images < SMALL and max(asked.config.protocol.quantiles) <= PAPER_QUANTILE:
         screen.print(
             f"With {result.info.data.images:,} images, larger concepts may stay below the limit whatever the unit (see "
             "'attainable' in the tables): measure 2 % beside 0.5 % with --quantile 0.005 --quantile 0.02."

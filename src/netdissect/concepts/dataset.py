@@ -9,7 +9,8 @@ a literal 0 is no label; label = R + 256 * G.
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
 from netdissect.config import Split
 from netdissect.errors import ConceptsError
@@ -177,18 +179,50 @@ class ConceptData:
         for plane, name in zip(planes, entry.maps, strict=True):
             path = self.root / "images" / name
             plane[:] = read_label_map(path, entry.size)
-            self._check_numbers(np.unique(plane).tolist(), path)
-        self._check_numbers(entry.whole, self.root / "index.csv")
-        return Labels(planes, np.array(entry.whole, dtype=np.int32))
+            self._check_numbers(plane, path)
+        whole = np.array(entry.whole, dtype=np.int32)
+        self._check_numbers(whole, self.root / "index.csv")
+        return Labels(planes, whole)
 
-    def _check_numbers(self, numbers: Iterable[int], path: Path) -> None:
-        unknown = [number for number in numbers if number and number not in self.by_number]
-        if unknown:
+    def _check_numbers(self, numbers: npt.NDArray[np.int32], path: Path) -> None:
+        # A look into a table for each pixel: sorting a label map takes as long as decoding it.
+        known = numbers < len(self.category_of)
+        known &= self.category_of[np.where(known, numbers, 0)] >= 0
+        known |= numbers == 0
+        if not known.all():
             raise ConceptsError(
-                f"{path} holds label number {unknown[0]}, which no c_*.csv of the chosen categories "
+                f"{path} holds label number {numbers[~known].min()}, which no c_*.csv of the chosen categories "
                 f"({', '.join(self.categories)}) names. Expected 0 (unlabeled) or a number from those tables; "
                 "run 'netdissect concepts inspect' to list every such file."
             )
+
+
+@contextmanager
+def named_in_index(path: Path, kind: str, expected: str) -> Iterator[None]:
+    """Say what to do about a file that ``index.csv`` names and Pillow cannot read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind, expected
+        What it was read as, and what such a file looks like.
+
+    Raises
+    ------
+    ConceptsError
+        In place of what Pillow raises.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConceptsError(
+            f"{path} is named in index.csv but does not exist. Restore the file or rebuild the data set."
+        ) from None
+    except UNREADABLE as error:
+        raise ConceptsError(
+            f"{path} cannot be read as {kind} ({error}). Expected {expected}; restore the file or rebuild the data set."
+        ) from error
 
 
 def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
@@ -199,25 +233,14 @@ def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
     ConceptsError
         If the file is missing, unreadable or not of `size`.
     """
-    try:
-        with Image.open(path) as image:
-            if (image.height, image.width) != size:
-                raise ConceptsError(
-                    f"{path} is {image.height} x {image.width} pixels (height x width) but index.csv says "
-                    f"{size.height} x {size.width}. Rebuild the data set or correct sh and sw in index.csv."
-                )
-            pixels = np.asarray(image)
-    except ConceptsError:
-        raise
-    except FileNotFoundError:
-        raise ConceptsError(
-            f"{path} is named in index.csv but does not exist. Restore the file or rebuild the data set."
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConceptsError(
-            f"{path} cannot be read as a label map ({error}). Expected a whole PNG whose pixels are label "
-            "numbers (R + 256 * G); restore the file or rebuild the data set."
-        ) from error
+    expected = "a whole PNG whose pixels are label numbers (R + 256 * G)"
+    with named_in_index(path, "a label map", expected), Image.open(path) as image:
+        if (image.height, image.width) != size:
+            raise ConceptsError(
+                f"{path} is {image.height} x {image.width} pixels (height x width) but index.csv says "
+                f"{size.height} x {size.width}. Rebuild the data set or correct sh and sw in index.csv."
+            )
+        pixels = np.asarray(image)
     wide = pixels.astype(np.int32)  # before multiplying: uint8 would wrap
     return wide if wide.ndim == 2 else wide[:, :, 0] + 256 * wide[:, :, 1]
 

@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torchvision
 
 from netdissect.concepts import Size
 from netdissect.config import NetworkSource
@@ -143,8 +142,13 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def _torchvision_models() -> Any:
+    """Import torchvision when a network of it is wanted: it takes as long as torch itself."""
+    return importlib.import_module("torchvision.models")
+
+
 def _torchvision(wanted: _Wanted) -> Built:
-    models = torchvision.models
+    models = _torchvision_models()
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if wanted.name not in known:
         raise NetworkError(_unknown("torchvision", wanted.name, known))
@@ -171,7 +175,7 @@ def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
     if file.is_file():
         read_states(file)  # torchvision unpickles it: make sure first that it is weights and nothing else
     try:
-        module: torch.nn.Module = torchvision.models.get_model(name, weights=own, progress=False)
+        module: torch.nn.Module = _torchvision_models().get_model(name, weights=own, progress=False)
     except (OSError, RuntimeError) as error:
         raise NetworkError(
             f"The weights of torchvision:{name} cannot be downloaded ({error}). Expected to reach {own.url}, or to "
@@ -332,7 +336,8 @@ def _reset(module: torch.nn.Module, spec: str) -> None:
 
 
 def _unknown_spec(spec: str) -> str:
-    models = torchvision.models.list_models(module=torchvision.models)
+    zoo = _torchvision_models()
+    models = zoo.list_models(module=zoo)
     known = {name: name for name in LITE_SIZES} | {name: f"torchvision:{name}" for name in models}
     near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
     return (

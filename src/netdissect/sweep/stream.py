@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from netdissect.concepts import ConceptData, Size
-from netdissect.errors import ConceptsError
+from netdissect.concepts.dataset import named_in_index
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,18 +68,8 @@ def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *
 
 def read_image(path: Path, size: Size, channels: int) -> Pixels:
     """Decode one picture as uint8 (C, H, W), squashed (bilinear) to `size` if it has another."""
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB" if channels == 3 else "L")
-    except FileNotFoundError:
-        raise ConceptsError(
-            f"{path} is named in index.csv but does not exist. Restore the file or rebuild the data set."
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConceptsError(
-            f"{path} cannot be decoded as a picture ({error}). Expected a whole JPEG or PNG; restore the file or "
-            "rebuild the data set."
-        ) from error
+    with named_in_index(path, "a picture", "a whole JPEG or PNG"), Image.open(path) as image:
+        picture = image.convert("RGB" if channels == 3 else "L")
     if (picture.height, picture.width) != size:
         picture = picture.resize((size.width, size.height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)
