@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from netdissect.experiments.outcome import Verdict as Verdict
     from netdissect.experiments.recipe import Recipe as Recipe
     from netdissect.experiments.recipe import load_trained as load_trained
+    from netdissect.experiments.rotations import RotateConfig as RotateConfig
     from netdissect.experiments.rotations import random_rotation as random_rotation
+    from netdissect.experiments.rotations import rotate as rotate
+    from netdissect.experiments.rotations import rotation_powers as rotation_powers
     from netdissect.experiments.rotations import with_rotations as with_rotations
 
 _HOME = {
@@ -44,6 +47,7 @@ _HOME = {
     "LayersConfig": "layerwise",
     "Outcome": "outcome",
     "Recipe": "recipe",
+    "RotateConfig": "rotations",
     "SCALES": "bench",
     "Scale": "bench",
     "Verdict": "outcome",
@@ -53,6 +57,8 @@ _HOME = {
     "load_trained": "recipe",
     "paper": "miniature",
     "random_rotation": "rotations",
+    "rotate": "rotations",
+    "rotation_powers": "rotations",
     "with_rotations": "rotations",
 }
 

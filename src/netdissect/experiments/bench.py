@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_set, write_synthetic
-from netdissect.config import DissectConfig, Fraction, Progress, Protocol
+from netdissect.config import DissectConfig, Evidence, Fraction, Progress, Protocol
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.experiments.recipe import (
@@ -58,6 +58,7 @@ class Scale(BaseModel):
     snapshots: int = Field(ge=2, description="Moments of the training that are dissected.")
     world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
     quantiles: tuple[Fraction, ...] = Field((0.005, 0.02), description="Of the thresholds; the first decides.")
+    replicates: int = Field(200, ge=0, description="Of the bootstrap over images.")
     batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
 
 
@@ -72,6 +73,7 @@ SCALES: dict[ScaleName, Scale] = {
         rotations=2,
         steps=2,
         snapshots=2,
+        replicates=20,
     ),
     "small": Scale(
         name="small",
@@ -173,7 +175,12 @@ class Bench:
     def measured(self, layers: Sequence[str]) -> DissectConfig:
         """Return what a dissection on this bench measures."""
         protocol = Protocol(quantiles=self.scale.quantiles)
-        return DissectConfig(layers=tuple(layers), protocol=protocol, batch_size=self.scale.batch_size)
+        return DissectConfig(
+            layers=tuple(layers),
+            protocol=protocol,
+            batch_size=self.scale.batch_size,
+            evidence=Evidence(bootstrap=self.scale.replicates),
+        )
 
     def dissected(self, network: Network, layers: Sequence[str], run: Path) -> Result:
         """Dissect layers of a network on the bench's world; a finished run is taken up."""

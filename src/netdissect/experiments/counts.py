@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from netdissect.config import Rule
 from netdissect.result import Result
 
 TOTAL = "total"
@@ -46,6 +49,25 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
     schema = {"layer": pl.String, "quantile": pl.Float64, "rule": pl.String, "category": pl.String}
     frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(("units", "detectors", "unique"), pl.Int64))
     return frame.select(*(pl.lit(value).alias(name) for name, value in keys.items()), pl.all())
+
+
+def replicates(
+    result: Result, layer: str, quantile: float, rule: Rule, category: str = TOTAL
+) -> npt.NDArray[np.int64] | None:
+    """Return the unique detectors of a layer in each replicate of the bootstrap over images.
+
+    Runs of one data set and one seed of evidence have the same images in a replicate: their differences are paired.
+
+    Returns
+    -------
+    int64 (replicates,) or None
+        None: the run was made without a bootstrap.
+    """
+    evidence = result.layer(layer).evidence.get("replicates")
+    if evidence is None:
+        return None
+    rows = evidence.filter(quantile=quantile, rule=rule, category=category).sort("replicate").collect()
+    return rows["unique"].to_numpy().astype(np.int64) if len(rows) else None
 
 
 def unique_of(table: pl.DataFrame, category: str = TOTAL, **keys: object) -> list[int]:

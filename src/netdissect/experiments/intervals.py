@@ -93,6 +93,12 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
     return Interval(middle, float(found.low), float(found.high), len(left) + len(right))
 
 
+def quantile_interval(replicates: Sequence[float]) -> Interval:
+    """Return the mean of bootstrap replicates, and the interval that holds the middle 95 % of them."""
+    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(np.mean(replicates)), float(low), float(high), len(replicates))
+
+
 def decide(interval: Interval, expected: Literal["more", "fewer"]) -> Agreement:
     """Say whether a difference goes the way the paper found.
 

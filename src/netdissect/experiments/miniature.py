@@ -9,8 +9,10 @@ from time import monotonic
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.layerwise import layers_in_miniature
 from netdissect.experiments.outcome import Outcome
+from netdissect.experiments.rotations import rotate_in_miniature
 
 EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
+    "rotate": rotate_in_miniature,
     "layers": layers_in_miniature,
 }
 """Name -> experiment; it keeps its runs below ``bench.folder(name)``."""

@@ -2,7 +2,8 @@
 
 import typer
 
-from netdissect.cli.experiments import layers
+from netdissect.cli.experiments import layers, rotate
 
 app = typer.Typer(no_args_is_help=True)
+app.command("rotate")(rotate.rotate)
 app.command("layers")(layers.layers)

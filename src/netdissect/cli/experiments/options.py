@@ -6,10 +6,10 @@ A network is named as for `netdissect run`; with ``@`` and a checkpoint, or ``@n
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import netdissect
 from netdissect.config import DissectConfig, Protocol, Rule
@@ -17,6 +17,8 @@ from netdissect.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
     from netdissect.models import Network
+
+Model = TypeVar("Model", bound=BaseModel)
 
 NETWORK_HELP = (
     "torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, python:package.module:factory, or a network that an "
@@ -63,12 +65,23 @@ def measured(layers: Sequence[str], quantiles: Sequence[float] | None, **choices
     ConfigError
         If an option is out of its range.
     """
+    protocol = checked(Protocol, quantiles=tuple(quantiles)) if quantiles else Protocol()
+    return checked(DissectConfig, layers=tuple(layers), protocol=protocol, **choices)
+
+
+def checked(model: type[Model], **values: Any) -> Model:
+    """Make a config of what was typed.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of its range.
+    """
     try:
-        protocol = Protocol(quantiles=tuple(quantiles)) if quantiles else Protocol()
-        return DissectConfig(layers=tuple(layers), protocol=protocol, **choices)
+        return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-").removesuffix("s")
         raise ConfigError(
-            f"{option} cannot be {first['input']!r}: {first['msg']}. See --help for what it takes."
+            f"{first['loc'][0]} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}. "
+            "See --help for what the option takes."
         ) from error
