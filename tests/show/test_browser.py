@@ -1,10 +1,12 @@
 """The report in a real browser, opened from disk."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from netdissect.result import Result
@@ -16,7 +18,9 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-SHOWN = ".layer:not([hidden]) .unit:not([hidden])"
+SHOWN = ".unit:not([hidden])"
+# Where screenshots are kept for a look; nowhere unless it is set.
+ARTIFACTS = os.environ.get("NETDISSECT_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +35,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(result: Result, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return report(result, tmp_path_factory.mktemp("browser") / "report").as_uri()
+def site(result: Result, nothing: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a report of two runs, the second without any detector; return its folder."""
+    return report([result, nothing], tmp_path_factory.mktemp("browser") / "report").parent
+
+
+@pytest.fixture(scope="module")
+def layer(site: Path) -> str:
+    return (site / "r0/l0/index.html").as_uri()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """Open an empty page that fails the test on any console message, error, dialog or request to the web."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(5000)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
@@ -58,10 +69,10 @@ def numbers(page: Page, key: str) -> list[float]:
     return page.locator(SHOWN).evaluate_all(f"cards => cards.map(card => Number(card.dataset.{key}))")  # type: ignore[no-any-return]
 
 
-def test_cards_are_sorted_by_iou_label_or_unit(page: Page, address: str) -> None:
-    page.goto(address)
+def test_cards_are_sorted_by_iou_label_or_unit(page: Page, layer: str) -> None:
+    page.goto(layer)
     assert numbers(page, "iou") == sorted(numbers(page, "iou"), reverse=True)
-    sort = page.locator(".layer:not([hidden]) select[name=sort]")
+    sort = page.locator("select[name=sort]")
     sort.select_option("unit")
     assert numbers(page, "unit") == list(range(8))
     sort.select_option("label")
@@ -70,84 +81,145 @@ def test_cards_are_sorted_by_iou_label_or_unit(page: Page, address: str) -> None
     assert labels(page)[: len(named)] == named
 
 
-def test_search_finds_labels_and_unit_numbers(page: Page, address: str) -> None:
-    page.goto(address)
+def test_search_finds_labels_and_unit_numbers(page: Page, layer: str) -> None:
+    page.goto(layer)
     page.keyboard.press("/")
     page.keyboard.type("RED")
     expect(page.locator(SHOWN)).not_to_have_count(8)
     assert labels(page)
     assert all("red" in label for label in labels(page))
-    search = page.locator(".layer:not([hidden]) input[type=search]")
-    search.fill("#6")
+    page.locator("input[type=search]").fill("#6")
     assert numbers(page, "unit") == [6]
-    search.fill("no such thing")
-    expect(page.get_by_text("No unit matches.").first).to_be_visible()
+    page.locator("input[type=search]").fill("no such thing")
+    expect(page.get_by_text("No unit matches.")).to_be_visible()
 
 
-def test_categories_and_states_filter_and_stay_in_the_address(page: Page, address: str) -> None:
-    page.goto(address)
-    page.locator(".layer:not([hidden]) .toggle[data-category=color]").click()
+def test_filters_stay_in_the_address_and_come_back_from_a_unit(page: Page, layer: str) -> None:
+    page.goto(layer)
+    page.locator(".toggle[data-category=color]").click()
     kept = labels(page)
     assert kept
     assert all(label.endswith("-c") for label in kept)
-    assert "category=color" in page.url
-    page.goto("about:blank")
+    assert page.url.endswith("#category=color")
+    page.locator(f"{SHOWN} h3 a").first.click()
+    expect(page.locator("h1")).to_have_text(kept[0])
     page.go_back()
     assert labels(page) == kept
+    page.locator(f"{SHOWN} h3 a").first.click()
+    page.locator("[rel=up]").click()  # the way back by the page's own link keeps it, too
+    assert page.url.endswith("index.html#category=color")
+    assert labels(page) == kept
     page.get_by_role("button", name="Show all").click()
-    page.locator(".layer:not([hidden]) select[name=show]").select_option("silent")
+    page.locator("select[name=show]").select_option("silent")
     assert sorted(numbers(page, "unit")) == [6, 7]
 
 
-def test_layers_are_tabs_and_links_lead_to_units(page: Page, address: str) -> None:
-    page.goto(address)
-    page.get_by_role("navigation").get_by_role("link", name="head/<b>").click()
-    expect(page.locator("#layer-1")).to_be_visible()
-    expect(page.locator("#layer-0")).to_be_hidden()
-    page.locator("#concepts a[href^='#u0-']").first.click()
-    expect(page.locator("#layer-0")).to_be_visible()
-    expect(page.locator(".found-here")).to_be_focused()
-    page.go_back()
-    expect(page.locator("#layer-1")).to_be_visible()
+def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
+    page.goto(layer)
+    order = [str(int(number)) for number in numbers(page, "unit")]
+    page.locator(f"{SHOWN} h3 a").first.focus()
+    focused = "document.activeElement.closest('.unit').dataset.unit"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == order[1]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == order[1 + 4]  # four columns at this width
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("[aria-current=page]")).to_have_text(f"unit {order[0]}")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("[aria-current=page]")).to_have_text(f"unit {int(order[0]) + 1}")
+    page.keyboard.press("u")
+    expect(page).to_have_url(layer)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("u")
+    expect(page.locator("[aria-current=page]")).to_have_text("Overview")
 
 
-def test_a_script_as_label_stays_text(page: Page, address: str) -> None:
-    page.goto(f"{address}#layer-0?q=%3Cscript%3E")
-    page.locator(".sortable").scroll_into_view_if_needed()
-    expect(page.locator("#concepts").get_by_text("disk <script>alert(1)</script>")).to_be_visible()
+def test_masks_are_switched_and_remembered(page: Page, layer: str) -> None:
+    page.goto(layer)
+    mask = page.locator(".tile svg").first
+    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "multiply"
+    page.get_by_text("outline", exact=True).click()
+    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "normal"
+    page.keyboard.press("Tab")  # away from the switch
+    page.keyboard.press("m")
+    expect(mask).to_be_hidden()
+    page.reload()
+    expect(page.locator(".tile svg").first).to_be_hidden()
 
 
-def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, address: str) -> None:
-    page.goto(address)
-    page.locator(".sortable").get_by_role("button", name="concept").press("Enter")
+def test_links_lead_from_the_overview_to_concepts_and_their_units(page: Page, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    found = page.locator(".found a").first
+    name = found.inner_text()
+    found.click()
+    expect(page.locator("h1")).to_have_text(name)
+    page.locator(".ranked a").first.click()
+    expect(page.locator("h1")).to_have_text(name)
+    page.get_by_role("link", name="block.1").click()
+    expect(page.locator("h1")).to_have_text("block.1")
+    page.get_by_role("link", name="Concepts").click()
+    page.locator("input[type=search]").fill("script")
+    expect(page.locator(".entry:not([hidden])")).to_have_count(1)
+
+
+def test_a_script_as_label_stays_text(page: Page, site: Path) -> None:
+    page.goto((site / "concepts/index.html").as_uri())
+    page.get_by_role("link", name="disk <script>alert(1)</script>").click()
+    expect(page.locator("h1")).to_have_text("disk <script>alert(1)</script>")
+
+
+def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) -> None:
+    page.goto((site / "concepts/index.html").as_uri())
+    page.get_by_role("button", name="concept", exact=True).press("Enter")
     names = page.locator(".sortable tbody th").all_inner_texts()
     assert names == sorted(names)
-    page.locator(".sortable").get_by_role("button", name="coverage").click()
+    page.get_by_role("button", name="coverage").click()
     shares = page.locator(".sortable tbody td:nth-child(4)").evaluate_all("c => c.map(x => Number(x.dataset.value))")
     assert shares == sorted(shares, reverse=True)
 
 
+PAGES = {
+    "overview": "index.html", "layer": "r0/l0/index.html", "unit": "r0/l0/u0.html", "silent": "r0/l0/u6.html",
+    "nothing": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_have_no_barrier_that_axe_finds(browser: Browser, site: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    for name, path in PAGES.items():
+        page.goto((site / path).as_uri())
+        found = Axe().run(page)
+        assert found.violations_count == 0, (name, found.generate_report())
+    page.close()
+
+
 @pytest.mark.parametrize("width", [1440, 768, 390])
-def test_pages_fit_the_screen_and_pictures_load(page: Page, address: str, width: int) -> None:
+def test_pages_fit_the_screen_and_pictures_load(page: Page, site: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(address)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    picture = page.locator(f"{SHOWN} .sheet img").first
-    picture.scroll_into_view_if_needed()
-    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
+    for name, path in PAGES.items():
+        page.goto((site / path).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        picture = page.locator(".tile img")
+        if picture.count():
+            picture.first.scroll_into_view_if_needed()
+            loaded = "image => image.complete && image.naturalWidth > 0"
+            page.wait_for_function(loaded, arg=picture.first.element_handle())
+        if ARTIFACTS:
+            page.screenshot(path=Path(ARTIFACTS) / f"{name}-{width}.png", full_page=True)
 
 
-def test_a_report_without_detectors_opens(page: Page, nothing: Result, tmp_path: Path) -> None:
-    page.goto(report(nothing, tmp_path / "report").as_uri())
-    expect(page.locator(SHOWN)).to_have_count(3)
-    expect(page.get_by_text("0 of 3 units are detectors")).to_be_visible()
-
-
-def test_without_script_every_unit_is_shown(browser: Browser, address: str) -> None:
+def test_without_script_every_unit_is_shown(browser: Browser, layer: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(address)
-    assert page.locator(".unit:not([hidden])").count() == 16
-    expect(page.locator("#layer-1")).to_be_visible()
-    expect(page.locator(".controls").first).to_be_hidden()
+    page.goto(layer)
+    assert page.locator(".unit:visible").count() == 8
+    expect(page.locator(".controls")).to_be_hidden()
+    page.locator(".unit h3 a").first.click()
+    expect(page.locator("[aria-current=page]")).to_contain_text("unit")
     context.close()

@@ -1,15 +1,53 @@
-"""Pictures of units: the right pixels are bright, and files that cannot be read are named."""
+"""Pictures of units: outlines stand where a unit is on, and files that cannot be read are left out."""
 
+import re
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.path import Path as Polygon
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from netdissect.concepts import ConceptData
 from netdissect.result import LayerInfo, Result
 from netdissect.score import Field, Span
-from netdissect.show.pictures import EDGE, GAP, OUTLINE, Tiles, draw_mask, sheet, unit_masks
+from netdissect.show.masks import SIDE, outline, unit_outlines, unit_values
+from netdissect.show.pictures import read_picture, webp
+
+
+def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
+    """Fill an SVG path by the rule evenodd: bool (side, side) at the centers of pixels."""
+    centers = (np.arange(side) + 0.5) * SIDE / side
+    places = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(-1, 2)
+    inside = np.zeros(len(places), bool)
+    for part in re.findall(r"M([\d ]+)Z", path):
+        points = np.array(part.split(), float).reshape(-1, 2)
+        inside ^= Polygon(points).contains_points(places)
+    return inside.reshape(side, side)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_an_outline_holds_the_places_above_the_level(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((6, 6))
+    values = np.kron(coarse, np.ones((4, 4)))
+    inside = filled(outline(values, 0.6), 24)
+    # Borders run midway between pixels and are straightened: the pixels away from them decide.
+    assert (inside[1::4, 1::4] == (coarse > 0.6)).mean() > 0.97
+
+
+def test_outlines_have_holes_and_are_empty_where_nothing_is_inside() -> None:
+    ring = np.zeros((8, 8))
+    ring[1:7, 1:7] = 1
+    ring[3:5, 3:5] = 0
+    inside = filled(outline(ring, 0.5), 8)
+    np.testing.assert_array_equal(inside, ring > 0.5)
+    assert outline(np.zeros((4, 4)), 0.0) == ""
+    assert filled(outline(np.ones((4, 4)), 0.5)).all()
 
 
 def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
@@ -17,72 +55,51 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
     layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=Field(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
     maps[0, 2, 5] = 1
-    (mask,) = unit_masks(maps, 0.5, layer, (64, 64), "receptive-field")
-    down, right = np.nonzero(mask)
-    # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on a tile of twice the size.
-    assert (down.min() + down.max()) / 2 == -4.5 + 16 * 2
-    assert (right.min() + right.max()) / 2 == -4.5 + 16 * 5
+    (path,) = unit_outlines(unit_values(maps, layer, (64, 64), "receptive-field"), 0.5)
+    down, right = np.nonzero(filled(path))
+    # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on a picture of twice the size.
+    assert (down.min() + down.max()) / 2 == pytest.approx(-4.5 + 16 * 2, abs=1)
+    assert (right.min() + right.max()) / 2 == pytest.approx(-4.5 + 16 * 5, abs=1)
 
 
 def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:
     layer = LayerInfo(name="x", kind="Linear", units=1, height=1, width=1, field=None)
-    masks = unit_masks(np.array([[[2.0]], [[1.0]]], np.float32), 1.0, layer, (64, 64), "receptive-field")
-    assert masks[0].all()
-    assert not masks[1].any()
+    values = unit_values(np.array([[[2.0]], [[1.0]]], np.float32), layer, (64, 64), "receptive-field")
+    everywhere, nowhere = unit_outlines(values, 1.0)
+    assert filled(everywhere).all()
+    assert nowhere == ""
 
 
-def test_inside_the_mask_pixels_are_untouched_and_outside_they_are_darker() -> None:
-    pixels = np.random.default_rng(0).integers(40, 255, (EDGE, EDGE, 3)).astype(np.uint8)
-    mask = np.zeros((EDGE, EDGE), bool)
-    mask[20:60, 30:80] = True
-    drawn = draw_mask(pixels, mask)
-    np.testing.assert_array_equal(drawn[mask], pixels[mask])
-    outline = (drawn == OUTLINE.astype(np.uint8)).all(axis=2)
-    assert outline[18:20, 30:80].all()
-    assert not outline[:17].any()
-    rest = ~mask & ~outline
-    assert (drawn[rest].sum(axis=1) < pixels[rest].sum(axis=1)).all()
-
-
-def test_a_sheet_has_transparent_gaps_and_gray_where_a_picture_is_missing() -> None:
-    tile = np.full((EDGE, EDGE, 3), 200, np.uint8)
-    page = np.asarray(sheet([tile, None, tile, tile], np.ones((4, EDGE, EDGE), bool), columns=3))
-    assert page.shape == (2 * EDGE + GAP, 3 * EDGE + 2 * GAP, 4)
-    assert page[0, EDGE, 3] == 0
-    assert page[0, EDGE + GAP].tolist() == [128, 128, 128, 255]
-    assert page[-1, 0].tolist() == [200, 200, 200, 255]
-    assert page[-1, -1, 3] == 0
-
-
-def test_pictures_that_cannot_be_read_are_named(tmp_path: Path, world: ConceptData) -> None:
+def test_pictures_that_cannot_be_read_are_none(tmp_path: Path, world: ConceptData) -> None:
     whole = world.image_path(0).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "foreign.png").write_text("hello")
-    tiles = Tiles(tmp_path)
-    names = ["cut.png", "foreign.png", "gone.png", "../cut.png", str(world.image_path(0))]
-    assert [tiles.tile(name) for name in names] == [None] * 5
-    assert tiles.missing == set(names)
+    (tmp_path / "inner").mkdir()
+    for name in ("cut.png", "foreign.png", "gone.png", "inner/../cut.png", str(world.image_path(0))):
+        assert read_picture(tmp_path, name) is None
 
 
-def test_tiles_are_the_whole_picture_squashed_and_forgotten_in_turn(tmp_path: Path) -> None:
+def test_a_picture_is_whole_and_squashed(tmp_path: Path) -> None:
     wide = np.zeros((50, 200, 3), np.uint8)
     wide[:, 100:] = (250, 0, 0)
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    tiles = Tiles(tmp_path, remembered=1)
-    tile = tiles.tile("wide.png")
-    assert tile is not None
-    assert tile.shape == (EDGE, EDGE, 3)
-    assert tile[:, 3 * EDGE // 4].tolist() == [[250, 0, 0]] * EDGE
-    (tmp_path / "wide.png").unlink()
-    assert tiles.tile("wide.png") is tile
-    tiles.tile("other.png")
-    assert tiles.tile("wide.png") is None
+    pixels = read_picture(tmp_path, "wide.png")
+    assert pixels is not None
+    assert pixels.shape == (SIDE, SIDE, 3)
+    assert pixels[:, 3 * SIDE // 4].tolist() == [[250, 0, 0]] * SIDE
+    assert webp(pixels)[8:12] == b"WEBP"
 
 
 @pytest.mark.real
-def test_masks_of_a_real_unit_hold_about_the_quantile_of_its_top_pictures(camvid: Result) -> None:
+def test_masks_of_a_real_unit_are_its_pixels_above_the_threshold(camvid: Result) -> None:
     layer = camvid.layers["_blocks.10"]
     info, limit = layer.info, layer.thresholds.filter(quantile=0.005, unit=4)["threshold"].item()
-    masks = unit_masks(layer.top_maps[4], limit, info, (224, 224), "receptive-field")
-    assert masks.any(axis=(1, 2)).all()
-    assert 0.005 < masks.mean() < 0.2
+    maps = layer.top_maps[4]
+    paths = unit_outlines(unit_values(maps, info, (224, 224), "receptive-field"), limit)
+    exact = unit_values(maps, info, (224, 224), "receptive-field", 112) > limit
+    drawn = np.stack([filled(path, 112) for path in paths])
+    assert exact.any(axis=(1, 2)).all()
+    near = np.ones((1, 3, 3), bool)
+    assert not (drawn & ~binary_dilation(exact, near)).any()
+    assert not (binary_erosion(exact, near) & ~drawn).any()
+    assert drawn.sum() == pytest.approx(exact.sum(), rel=0.08)

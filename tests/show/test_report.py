@@ -1,9 +1,11 @@
-"""The report: a folder of plain files, complete and right whatever the run holds."""
+"""The report: a folder of plain files, complete and right whatever the runs hold."""
 
+import posixpath
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import polars as pl
@@ -26,6 +28,7 @@ class Page(HTMLParser):
         self.text = ""
         self._silent = False
         self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(self.text.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a tag."""
@@ -47,91 +50,151 @@ class Page(HTMLParser):
         return [each for name, each in self.tags if name == tag and kind in ["", *each.get("class", "").split()]]
 
 
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="module")
-def page(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pages")
-    save_result(result, folder / "run")
-    return report(load_result(folder / "run"), folder / "report")
+def folder(result: Result, nothing: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a report of two runs, the first of them from its files."""
+    root = tmp_path_factory.mktemp("pages")
+    save_result(result, root / "run")
+    return report([load_result(root / "run"), nothing], root / "report").parent
 
 
-def test_every_unit_has_a_card_with_its_label_and_iou(page: Path, result: Result) -> None:
-    cards = Page(page).all("article", "unit")
+def test_every_unit_has_a_card_with_its_label_and_iou(folder: Path, result: Result) -> None:
     units = result.units.filter(quantile=0.05)
-    assert len(cards) == len(units)
     for index, layer in enumerate(result.layers):
-        for row in units.filter(layer=layer).iter_rows(named=True):
-            (card,) = [each for each in cards if each["id"] == f"u{index}-{row['unit']}"]
+        cards = Page(folder / f"r0/l{index}/index.html").all("article", "unit")
+        rows = {row["unit"]: row for row in units.filter(layer=layer).iter_rows(named=True)}
+        assert sorted(int(card["data-unit"]) for card in cards) == sorted(rows)
+        for card in cards:
+            row = rows[int(card["data-unit"])]
             assert float(card["data-iou"]) == row["iou"]
             assert card["data-label"] == (row["label"] or "")
-            assert (card["data-state"] == "silent") == row["silent"]
+            assert ("silent" in card["class"]) == row["silent"]
 
 
-def test_cards_marked_as_detectors_are_those_counted(page: Path, result: Result) -> None:
-    cards = Page(page).all("article", "unit")
+def test_cards_marked_as_detectors_are_those_counted(folder: Path, result: Result) -> None:
     for index, layer in enumerate(result.layers):
         count = next(entry.count for entry in result.detectors() if entry.layer == layer)
-        marked = [card for card in cards if card["id"].startswith(f"u{index}-") and card["data-state"] == "detector"]
-        assert len(marked) == count.detectors["total"]
+        cards = Page(folder / f"r0/l{index}/index.html").all("article", "detector")
+        assert len(cards) == count.detectors["total"]
 
 
-def test_the_table_of_counts_shows_every_rule_and_quantile(page: Path, result: Result) -> None:
-    text = " ".join(Page(page).text.split())
+def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result: Result) -> None:
+    text = Page(folder / "r0/l0/index.html").text
     for rule in RULES:
         for entry in result.detectors(rule):
-            assert f"{entry.count.detectors['total']} / {entry.count.unique['total']}" in text
-    assert "0.05, 0.1 (labels and pictures are of the first)" in text
+            if entry.layer == "block.1":
+                count = entry.count
+                share = 100 * count.detectors["total"] / count.units
+                assert f"{count.detectors['total']} {share:.0f} % {count.unique['total']}" in text
+    assert "0.05, 0.1 (labels and pictures are of the first)" in Page(folder / "index.html").text
 
 
-def test_every_file_that_the_page_names_is_there_and_nothing_comes_from_the_web(page: Path) -> None:
-    parsed = Page(page)
-    named = [each[key] for _, each in parsed.tags for key in ("src", "srcset", "href") if key in each]
-    named = [name for name in named if not name.startswith(("#", "data:"))]
-    assert len(named) > 10
-    for name in named:
-        assert (page.parent / name).is_file(), name
-    places = {f"#{each['id']}" for _, each in parsed.tags if "id" in each}
-    links = {each["href"] for each in parsed.all("a") if each["href"].startswith("#")}
-    assert links <= places
-    assert len(places) == sum("id" in each for _, each in parsed.tags)
-    for path in page.parent.rglob("*"):
+def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
+    names = files_of(folder)
+    for index, layer in enumerate(result.layers.values()):
+        assert {f"r0/l{index}/u{unit}.html" for unit in range(layer.info.units)} <= set(names)
+    assert sum(name.startswith("concepts/c") for name in names) == len(result.concepts)
+    best = result.layer("block.1").units.filter(quantile=0.05).sort("iou", descending=True).row(0, named=True)
+    page = Page(folder / f"r0/l0/u{best['unit']}.html")
+    assert f"IoU {best['iou']:.4f}" in page.text
+    scores = result.layer("block.1").scores.filter(quantile=0.05, unit=best["unit"]).filter(pl.col("iou") >= 0.01)
+    for row in scores.iter_rows(named=True):
+        counts = f"{row['intersection']:,}{row['activation']:,}{row['truth']:,}"
+        assert counts in page.text.replace(" ", "")
+    assert len(page.all("span", "tile")) == 7  # as many top images as the run kept
+
+
+def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folder: Path, result: Result) -> None:
+    page = Page(folder / "concepts/c0.html")
+    concept = result.concepts["concept"][0]
+    scores = result.scores.filter(quantile=0.05, concept=concept).filter(pl.col("iou") > 0).sort("iou", descending=True)
+    shown = [f"{row['iou']:.4f}" for row in scores.head(24).iter_rows(named=True)]
+    places = [page.text.index(iou) for iou in dict.fromkeys(shown)]
+    assert places == sorted(places)
+    gallery = [each for each in page.all("img") if each.get("alt", "").endswith(".png")]
+    assert len(gallery) == 8
+    for image in gallery:  # every third picture shows a square
+        assert int(image["alt"][:2]) % 3 == 0
+
+
+def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path) -> None:
+    checked = 0
+    for path in folder.rglob("*"):
         if path.suffix in {".html", ".css", ".js"}:
-            assert "http" not in path.read_text(encoding="utf-8")
+            assert "http" not in path.read_text(encoding="utf-8"), path
+        if path.suffix != ".html":
+            continue
+        parsed = Page(path)
+        here = path.relative_to(folder).parent.as_posix()
+        identifiers = [each["id"] for _, each in parsed.tags if "id" in each]
+        assert len(set(identifiers)) == len(identifiers), path
+        for _, each in parsed.tags:
+            for key in ("src", "href"):
+                if key in each and not each[key].startswith(("#", "data:")):
+                    target = posixpath.normpath(posixpath.join(here, urlsplit(each[key]).path))
+                    assert (folder / target).is_file(), (path, each[key])
+                    checked += 1
+    assert checked > 200
 
 
-def test_pictures_are_lazy_described_and_of_the_stated_size(page: Path) -> None:
-    images = [each for each in Page(page).all("img") if each["src"].startswith("units/")]
-    assert len(images) == 12  # of 8 units in 2 layers, 2 are silent in each
-    for image in images:
+def test_pictures_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
+    shown = set(pl.concat(layer.top for layer in result.layers.values())["row"])
+    pictures = [name for name in files_of(folder) if name.startswith("pictures/")]
+    assert len(pictures) <= 24  # of two layers and eight units each, and examples: each picture once
+    assert {f"pictures/0/{row}.webp" for row in shown} & set(pictures)
+    for image in Page(folder / "r0/l0/u0.html").all("img"):
         assert image["loading"] == "lazy"
-        assert "most active" in image["alt"]
-        with Image.open(page.parent / image["src"]) as sheet:
-            assert sheet.size == (int(image["width"]), int(image["height"]))
+        assert image["alt"].endswith(".png")
+    with Image.open(folder / pictures[0]) as picture:
+        assert picture.size == (128, 128)
 
 
-def test_markup_in_names_is_text(page: Path) -> None:
-    parsed = Page(page)
-    assert len(parsed.all("script")) == 1
-    assert not parsed.all("b", "x")
-    assert "disk <script>alert(1)</script>" in parsed.text
-    assert "layer head/<b>" in parsed.text
-    assert all(path.name.isascii() for path in page.parent.rglob("*"))
+def test_markup_in_names_is_text(folder: Path) -> None:
+    for path in folder.rglob("*.html"):
+        assert len(Page(path).all("script")) == 1, path
+        assert "<script>alert" not in path.read_text(encoding="utf-8")
+    assert "disk <script>alert(1)</script>" in Page(folder / "concepts/index.html").text
+    assert "head/<b>" in Page(folder / "r0/l1/index.html").text
+    assert all(name.isascii() for name in files_of(folder))
 
 
-def test_the_same_run_gives_the_same_files(result: Result, page: Path, tmp_path: Path) -> None:
-    again = report(result, tmp_path / "again").parent
-    files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(page.parent) for path in page.parent.rglob("*") if path.is_file())
-    for name in files:
-        assert (again / name).read_bytes() == (page.parent / name).read_bytes()
+def test_the_same_runs_give_the_same_files(result: Result, nothing: Result, folder: Path, tmp_path: Path) -> None:
+    again = report([result, nothing], tmp_path / "again").parent
+    assert files_of(again) == files_of(folder)
+    for name in files_of(again):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_first_page_states_how_large_the_report_is(folder: Path) -> None:
+    text = Page(folder / "index.html").text
+    names = files_of(folder)
+    size = sum((folder / name).stat().st_size for name in names)
+    assert f"{len(names)} files" in text
+    stated = float(text.partition(f"{len(names)} files, ")[2].split()[0])
+    assert stated == pytest.approx(size / (1e6 if " MB" in text else 1e3), rel=0.1)
+
+
+def test_runs_of_the_same_network_are_told_apart(folder: Path, result: Result, tmp_path: Path) -> None:
+    text = Page(folder / "index.html").text
+    assert "planted (1)" in text
+    assert "planted (2)" in text
+    named = Page(report([result, result], tmp_path / "named", names=["first", "second"])).text
+    assert "first, second" in named
 
 
 def test_without_detectors_the_report_is_whole_and_says_why_units_are_silent(nothing: Result, tmp_path: Path) -> None:
-    parsed = Page(report(nothing, tmp_path / "report"))
-    assert [card["data-state"] for card in parsed.all("article", "unit")] == ["silent"] * 3
-    assert "0 of 3 units are detectors (0 %)" in parsed.text
-    assert parsed.text.count("a dead unit is no detector") == 2
-    assert parsed.text.count("constant or saturated") == 1
-    assert "no pictures" not in parsed.text
+    page = report(nothing, tmp_path / "report")
+    layer = Page(page.parent / "r0/l0/index.html")
+    assert len(layer.all("article", "silent")) == 3
+    assert "None of the 3 units detects a concept: no IoU reaches 0.04." in layer.text
+    assert layer.text.count("a dead unit is no detector") == 2
+    assert layer.text.count("constant or saturated") == 1
+    assert "no pictures" not in Page(page).text
+    assert "No unit detects it." in Page(page.parent / "concepts/c0.html").text
 
 
 def test_too_few_activations_are_a_reason_for_silence(
@@ -139,9 +202,8 @@ def test_too_few_activations_are_a_reason_for_silence(
 ) -> None:
     maps = np.random.default_rng(0).random((len(world), 1, 1, 1)).astype(np.float32)
     run = make_result(world, {"head": maps}, DissectConfig(layers=("head",)))  # 0.005 of 24 values is none
-    parsed = Page(report(run, tmp_path / "report"))
-    assert parsed.all("article", "silent")
-    assert "There are too few activations" in parsed.text
+    folder = report(run, tmp_path / "report").parent
+    assert "There are too few activations" in Page(folder / "r0/l0/u0.html").text
 
 
 def test_a_run_without_layers_has_a_page_too(result: Result, tmp_path: Path) -> None:
@@ -155,10 +217,12 @@ def moved(result: Result, root: Path) -> Result:
 
 
 def test_without_the_pictures_the_report_says_so(result: Result, tmp_path: Path) -> None:
-    parsed = Page(report(moved(result, tmp_path / "gone"), tmp_path / "report"))
-    assert "This report has no pictures." in parsed.text
-    assert len(parsed.all("article", "unit")) == 16
-    assert not [each for each in parsed.all("img") if each["src"].startswith("units/")]
+    page = report(moved(result, tmp_path / "gone"), tmp_path / "report")
+    assert "This report has no pictures." in Page(page).text
+    layer = Page(page.parent / "r0/l0/index.html")
+    assert len(layer.all("article", "unit")) == 8
+    assert not layer.all("img")
+    assert layer.all("span", "gone")
 
 
 @pytest.mark.parametrize("inner", ["", "images"])
@@ -166,28 +230,56 @@ def test_pictures_are_found_where_they_have_moved(result: Result, tmp_path: Path
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "new" / "images")
     page = report(moved(result, tmp_path / "gone"), tmp_path / "report", images=tmp_path / "new" / inner)
     assert "no pictures" not in Page(page).text
-    assert (tmp_path / "report" / "units" / "0" / "0.webp").is_file()
+    assert list((tmp_path / "report" / "pictures" / "0").glob("*.webp"))
 
 
 def test_single_pictures_that_are_damaged_are_named(result: Result, tmp_path: Path) -> None:
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "images")
     broken = result.layers["block.1"].top["image"][0]
     (tmp_path / "images" / broken).write_bytes(b"\x89PNG")
-    text = " ".join(Page(report(result, tmp_path / "report", images=tmp_path)).text.split())
-    assert f"1 picture could not be read and is gray below: {broken}." in text
+    text = Page(report(result, tmp_path / "report", images=tmp_path)).text
+    assert f"1 picture could not be read and is left blank: {broken}." in text
 
 
-def test_a_report_is_replaced_but_a_foreign_page_is_refused(result: Result, nothing: Result, tmp_path: Path) -> None:
+def test_a_smaller_report_leaves_nothing_of_a_larger_one_and_nothing_else_is_touched(
+    result: Result, nothing: Result, tmp_path: Path
+) -> None:
     report(result, tmp_path / "report")
+    (tmp_path / "report" / "r0" / "notes.txt").write_text("mine")
+    listed = tmp_path / "report" / "files.txt"
+    listed.write_text(listed.read_text() + "../outside.html\nr0/notes.txt\n")
+    (tmp_path / "outside.html").write_text("mine")
+    report(nothing, tmp_path / "report")
+    report(nothing, tmp_path / "fresh")
+    assert files_of(tmp_path / "report") == sorted([*files_of(tmp_path / "fresh"), "r0/notes.txt"])
+    assert (tmp_path / "outside.html").is_file()
+    assert not (tmp_path / "report" / "r0" / "l1").exists()
+
+
+def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, nothing: Result, tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report(result, tmp_path / "report", progress=stop)
+    assert (tmp_path / "report" / "r0" / "l1" / "u2.html").is_file()
+    report(nothing, tmp_path / "report")
+    report(nothing, tmp_path / "fresh")
+    assert files_of(tmp_path / "report") == files_of(tmp_path / "fresh")
+
+
+def test_a_foreign_page_is_refused(nothing: Result, tmp_path: Path) -> None:
     page = report(nothing, tmp_path / "report")
-    assert len(Page(page).all("article", "unit")) == 3
     page.write_text("<title>my page</title>")
     with pytest.raises(ResultError, match=r"index\.html exists and is no report of netdissect"):
         report(nothing, tmp_path / "report")
     assert page.read_text() == "<title>my page</title>"
 
 
-def test_a_place_that_cannot_be_written_is_an_error(result: Result, tmp_path: Path) -> None:
+def test_a_report_of_nothing_or_at_a_place_that_cannot_be_written_is_an_error(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="without a run"):
+        report([], tmp_path / "report")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError, match="cannot be written"):
         report(result, tmp_path / "file" / "report")
@@ -203,7 +295,7 @@ def test_progress_counts_the_units(result: Result, tmp_path: Path) -> None:
 def test_labels_of_a_real_layer_are_those_of_the_worked_result(
     camvid: Result, reference: pl.DataFrame, tmp_path: Path
 ) -> None:
-    cards = Page(report(camvid, tmp_path / "report")).all("article", "unit")
+    cards = Page(report(camvid, tmp_path / "report").parent / "r0/l0/index.html").all("article", "unit")
     assert len(cards) == 32
     best = reference.sort("iou", descending=True, maintain_order=True).unique("unit", keep="first")
     expected = {unit: (concept, iou) for unit, concept, iou in best.select("unit", "concept", "iou").rows()}

@@ -1,6 +1,7 @@
 """`netdissect show`, `count`, `export` and `report`: what can be done with a finished run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ import typer
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
@@ -69,10 +71,28 @@ def export(
 
 
 def report(
-    run: RunArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the page; default: RUN/report.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, written by 'netdissect run'.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the pages; default for a single run: RUN/report.")
+    ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Data set folder, if it was moved.")] = None,
 ) -> None:
-    """Write an offline page: what the layers detect, and each unit with its top images."""
-    page = netdissect.report(netdissect.load(run), out or run / "report", images=images)
+    """Write pages to open from disk: what the layers of one or more runs detect, each unit, each concept."""
+    if out is None and len(runs) > 1:
+        raise netdissect.errors.ConfigError(
+            f"{len(runs)} runs are to be in one report, and it is not said where. Name its folder with --out."
+        )
+    results = [netdissect.load(run) for run in runs]
+    with progress_bars() as progress:
+        page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results), images=images,
+                                 progress=progress)  # fmt: skip
     console().print(f"The report is {page}", soft_wrap=True)
+
+
+def run_names(runs: Sequence[Path], results: Sequence[netdissect.Result]) -> list[str]:
+    """Call runs as their networks, with the folder where two networks have the same name."""
+    networks = [result.info.network.name for result in results]
+    return [
+        name if networks.count(name) == 1 else f"{name} ({run.resolve().name})"
+        for name, run in zip(networks, runs, strict=True)
+    ]

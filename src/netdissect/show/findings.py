@@ -33,6 +33,23 @@ def run_min_iou(result: Result, min_iou: float | None = None) -> float:
     return result.info.config.min_iou if min_iou is None else min_iou
 
 
+def only_layer(result: Result, layer: str | None) -> str:
+    """Return the name of a layer; None: the only one of the run.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or several and none is named.
+    """
+    if layer is not None:
+        return result.layer(layer).info.name
+    if len(result.layers) != 1:
+        raise ResultError(
+            f"the run has {len(result.layers)} layers and one is drawn. Name it: {', '.join(result.layers)}."
+        )
+    return next(iter(result.layers))
+
+
 def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
     """Return the units of one layer at one quantile, by number, with a column ``detector``."""
     passing = (pl.col("iou") >= min_iou) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
@@ -90,12 +107,13 @@ def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.D
     )
 
 
-def best_units(result: Result, layer: str, quantile: float) -> pl.DataFrame:
-    """Return the best unit of one layer for each concept: concept, unit, iou (tie: the lowest unit)."""
+def best_units(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:
+    """Return the `limit` best units of one layer for each concept: concept, unit, iou (tie: the lowest unit)."""
     scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
     return (
         scores.select(pl.col("concept").cast(pl.String), "unit", "iou")
         .sort("iou", "unit", descending=[True, False])
-        .unique("concept", keep="first", maintain_order=True)
+        .group_by("concept", maintain_order=True)
+        .head(limit)
         .collect()
     )

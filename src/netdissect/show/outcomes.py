@@ -11,7 +11,6 @@ import json
 import textwrap
 from pathlib import Path
 
-import matplotlib as mpl
 import polars as pl
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,10 +19,9 @@ from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.result.files import write_whole
 from netdissect.show.figures import FIGURES
-from netdissect.show.plot import save_svg
+from netdissect.show.plot import save
 
 TABLE = "table"
-PNG_DPI = 160
 
 
 class _Saved(BaseModel):
@@ -116,10 +114,8 @@ def figure(outcome: Outcome) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as ``PATH.svg``, ``.pdf`` and ``.png``; the same figure gives the same bytes."""
-    save_svg(figure, path.with_suffix(".svg"))
-    with mpl.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-    figure.savefig(path.with_suffix(".png"), dpi=PNG_DPI, facecolor="white")
+    for form in (".svg", ".pdf", ".png"):
+        save(figure, path.with_suffix(form))
 
 
 def verdict_text(outcome: Outcome) -> str:

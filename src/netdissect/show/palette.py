@@ -1,6 +1,9 @@
 """One color for each category, the same in every chart, chip and card."""
 
 from collections.abc import Sequence
+from typing import Literal
+
+Palette = Literal["safe", "paper"]
 
 # Okabe and Ito's set, which stays apart under the common color vision deficiencies.
 CATEGORY_COLORS = {
@@ -11,15 +14,32 @@ CATEGORY_COLORS = {
     "texture": "#E69F00",
     "color": "#56B4E9",
 }
+# As in the graphs that the first program drew.
+PAPER_COLORS = {
+    "object": "#4B4CBF",
+    "part": "#50BDAC",
+    "scene": "#55B05B",
+    "material": "#D4CF24",
+    "texture": "#F0883B",
+    "color": "#D92E2B",
+}
 OTHER_COLORS = ("#882255", "#999933", "#6A5ACD", "#8C564B", "#17A398", "#7A7A7A")
 
 
-def category_colors(categories: Sequence[str]) -> dict[str, str]:
+def category_colors(categories: Sequence[str], palette: Palette = "safe") -> dict[str, str]:
     """Return a color, as ``#RRGGBB``, for each category; those beyond the paper's six take further ones in turn.
+
+    Parameters
+    ----------
+    categories
+        Names.
+    palette
+        ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
 
     >>> category_colors(["object", "garment"])
     {'object': '#0072B2', 'garment': '#882255'}
     """
-    others = [name for name in categories if name not in CATEGORY_COLORS]
+    own = CATEGORY_COLORS if palette == "safe" else PAPER_COLORS
+    others = [name for name in categories if name not in own]
     further = {name: OTHER_COLORS[index % len(OTHER_COLORS)] for index, name in enumerate(others)}
-    return {name: CATEGORY_COLORS.get(name) or further[name] for name in categories}
+    return {name: own.get(name) or further[name] for name in categories}

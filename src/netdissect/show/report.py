@@ -1,59 +1,63 @@
-"""Write a run as a page that opens from disk: no server, no network, no script from elsewhere.
+"""Write runs as a folder of pages that open from disk: no server, no network, no script from elsewhere.
 
-    OUT/index.html        everything to read, with its style and script
-    OUT/charts/*.svg      charts, light and dark
-    OUT/units/L/N.webp    top images of unit N of layer L, loaded when they are looked at
-
-File names are numbers: names of layers, concepts and images never become paths, and in the page they
-are escaped text.
+What the files are called is said in `netdissect.show.addresses`. A picture is written once, however many units fire on
+it: masks are drawn over it by the page. A list of what was written lies beside the pages, so that a later, smaller
+report in the same folder leaves nothing behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
+from types import TracebackType
+from typing import Self, TextIO
 
 from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.result.files import write_whole
-from netdissect.show import plot
-from netdissect.show.pictures import Tiles, sheet, unit_masks
-from netdissect.show.views import LayerView, UnitView, concept_views, layer_view, legend
+from netdissect.show import addresses
+from netdissect.show.examples import find_examples, open_data
+from netdissect.show.gather import LayerTables, Run, number_runs
+from netdissect.show.pages import GENERATOR, Notes, Pages, script, style
+from netdissect.show.pictures import image_folder, read_picture, webp
+from netdissect.show.views import (
+    CARD_IMAGES,
+    ConceptView,
+    RunView,
+    Tile,
+    UnitView,
+    concept_views,
+    run_views,
+    unit_view,
+)
 from netdissect.sweep import ahead
 
-PAGE = "index.html"
-GENERATOR = "netdissect report"
-TEMPLATES = Path(__file__).parent / "templates"
-
-SHOWN_IMAGES = 6
+LIST = "files.txt"
+PAGE_IMAGES = 25
+CONCEPT_IMAGES = 4
 # Pillow decodes and encodes without the interpreter lock.
 DRAWING_THREADS = 2
-COLUMNS = 3
-# At this quality a sheet of six takes about 20 kB, and the masks' outlines stay clean.
-QUALITY = 72
-DARK_INK = "#E4E6E9"
 
 
 def report(
-    result: Result,
+    results: Result | Sequence[Result],
     out: str | Path,
     *,
+    names: Sequence[str] | None = None,
     images: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a run as a folder of plain files to look at.
+    """Write one or more runs as a folder of plain files to look at.
 
     Parameters
     ----------
-    result
-        A finished run, for example from `netdissect.result.load_result`.
+    results
+        Finished runs, for example from `netdissect.result.load_result`.
     out
         Folder to write; an earlier report there is replaced.
+    names
+        What the runs are called; None: as their networks.
     images
         The data set's folder, or its ``images/``, if it has moved since the run. Without the pictures the
         report is written all the same, and says so.
@@ -68,28 +72,173 @@ def report(
     Raises
     ------
     ResultError
-        If `out` holds a page that is no report, or cannot be written.
+        If there is no run, if `out` holds a page that is no report, or if it cannot be written.
     """
+    each = [results] if isinstance(results, Result) else list(results)
+    if not each:
+        raise ResultError("a report was asked for without a run. Name at least one finished run.")
     out = Path(out)
     _refuse_foreign(out)
     try:
-        (out / "charts").mkdir(parents=True, exist_ok=True)
-        layers = [layer_view(result, index, SHOWN_IMAGES) for index in range(len(result.layers))]
-        tiles = Tiles(_image_folder(result, images))
-        _draw_units(result, layers, tiles, out, progress)
-        overview = _draw_charts(result, layers, out)
-        text = _page(result, layers, tiles, overview)
-        write_whole(out / PAGE, lambda file: file.write(text.encode()))
+        with _Folder(out) as folder:
+            _Writer(number_runs(each, names), folder, images, progress).write()
     except OSError as error:
         raise ResultError(
             f"the report cannot be written to {out} ({error}). Nothing there is complete; free space or choose "
             "another folder."
         ) from error
-    return out / PAGE
+    return out / addresses.INDEX
+
+
+class _Folder:
+    """The folder of a report, and the list of its files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sizes: dict[str, int] = {}
+        self._list: TextIO | None = None
+        self._before: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self.path.mkdir(parents=True, exist_ok=True)
+        listed = self.path / LIST
+        if listed.exists():
+            self._before = set(listed.read_text(encoding="utf-8").splitlines())
+        # Appended to until all is written: what a killed report left is known to the next one.
+        self._list = listed.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._list is not None:
+            self._list.close()
+        if kind is None:
+            self._remove(self._before - set(self.sizes))
+            write_whole(self.path / LIST, lambda file: file.write("".join(f"{name}\n" for name in self.sizes).encode()))
+
+    def write(self, address: str, content: bytes | str) -> None:
+        """Write one file."""
+        data = content.encode() if isinstance(content, str) else content
+        path = self.path / address
+        if path.parent != self.path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if self._list is not None and address not in self._before:
+            self._list.write(f"{address}\n")
+            self._list.flush()
+        path.write_bytes(data)
+        self.sizes[address] = len(data)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files of an earlier report, and the folders that are empty without them."""
+        for name in names:
+            path = self.path / name
+            if addresses.is_address(name) and path.is_file():
+                path.unlink()
+                for parent in path.parents:
+                    if parent == self.path or any(parent.iterdir()):
+                        break
+                    parent.rmdir()
+
+
+class _Writer:
+    """Write the pages of some runs into a folder, layer by layer."""
+
+    def __init__(
+        self, runs: Sequence[Run], folder: _Folder, images: str | Path | None, progress: Progress | None
+    ) -> None:
+        self.runs = runs
+        self.folder = folder
+        self.progress = progress
+        self.roots = {run.data: image_folder(run.result.info.data.root, images) for run in runs}
+        self.missing: dict[str, str] = {}
+        self.pages = Pages(runs, self.missing)
+        self.views = run_views(runs)
+        self.done = 0
+
+    def write(self) -> None:
+        """Write all pages, the first one last."""
+        for address, text in ((addresses.STYLE, style()), (addresses.SCRIPT, script())):
+            self.folder.write(address, text)
+        for run, view in zip(self.runs, self.views, strict=True):
+            for index in range(len(view.layers)):
+                self._layer(LayerTables(run, index), view)
+        concepts = concept_views(self.runs)
+        self.folder.write(addresses.CONCEPTS, self.pages.concepts(self.views, concepts))
+        self._concepts(concepts)
+        text = self.pages.index(self.views, concepts, self._notes())
+        write_whole(self.folder.path / addresses.INDEX, lambda file: file.write(text.encode()))
+        self.folder.sizes[addresses.INDEX] = len(text.encode())
+
+    def _layer(self, tables: LayerTables, run: RunView) -> None:
+        total = sum(layer.info.units for view in self.views for layer in view.layers)
+        cards = []
+        for batch in _batches(list(tables.units), 64):
+            units = [unit_view(tables, unit, PAGE_IMAGES) for unit in batch]
+            self._draw(tables.run, [tile for unit in units for tile in unit.tiles])
+            for unit in units:
+                self.folder.write(unit.address, self.pages.unit(tables, run, unit))
+                cards.append(_card(unit))
+                self.done += 1
+                if self.progress:
+                    self.progress("report", self.done, total)
+        self.folder.write(run.layers[tables.index].address, self.pages.layer(tables, run, cards))
+
+    def _concepts(self, concepts: Sequence[ConceptView]) -> None:
+        places = [(run, index) for run in self.runs for index in range(len(run.result.layers))]
+        tables = {(run.index, index): LayerTables(run, index) for run, index in places}
+        examples: dict[str, list[Tile]] = {}
+        for run in {run.data: run for run in reversed(self.runs)}.values():
+            data = open_data(run.result)
+            for name, tiles in (find_examples(run, data) if data is not None else {}).items():
+                examples.setdefault(name, tiles)
+                self._draw(run, tiles)
+        for concept in concepts:
+            found = [
+                (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
+                for each in concept.best
+            ]
+            shown = [tile for tile in examples.get(concept.concept, []) if tile.picture not in self.missing]
+            self.folder.write(concept.address, self.pages.concept(concept, found, shown))
+
+    def _draw(self, run: Run, tiles: Iterable[Tile]) -> None:
+        """Write the pictures that are not there yet."""
+        wanted = {tile.picture: tile.image for tile in tiles}
+        wanted = {address: name for address, name in wanted.items() if address not in self.folder.sizes | self.missing}
+        encode = partial(_encoded, self.roots[run.data])
+        drawn = ahead(encode, list(wanted.values()), DRAWING_THREADS, 8 * DRAWING_THREADS)
+        for (address, name), data in zip(wanted.items(), drawn, strict=True):
+            if data is None:
+                self.missing[address] = name
+            else:
+                self.folder.write(address, data)
+
+    def _notes(self) -> Notes:
+        pictured = any(name.startswith("pictures/") for name in self.folder.sizes)
+        size = sum(self.folder.sizes.values())
+        return Notes(
+            pictureless=bool(self.missing) and not pictured,
+            missing=tuple(sorted(set(self.missing.values()))),
+            files=len(self.folder.sizes) + 2,  # the first page and the list of files
+            size=f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB",
+        )
+
+
+def _card(unit: UnitView) -> UnitView:
+    return replace(unit, tiles=unit.tiles[:CARD_IMAGES])
+
+
+def _encoded(root: Path, name: str) -> bytes | None:
+    pixels = read_picture(root, name)
+    return None if pixels is None else webp(pixels)
+
+
+def _batches(units: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (units[start : start + size] for start in range(0, len(units), size))
 
 
 def _refuse_foreign(out: Path) -> None:
-    page = out / PAGE
+    page = out / addresses.INDEX
     if not page.exists():
         return
     try:
@@ -101,86 +250,3 @@ def _refuse_foreign(out: Path) -> None:
         raise ResultError(
             f"{page} exists and is no report of netdissect; it would be overwritten. Name another folder."
         )
-
-
-def _image_folder(result: Result, images: str | Path | None) -> Path:
-    root = Path(result.info.data.root if images is None else images)
-    inner = root / "images"
-    return inner if images is None or inner.is_dir() else root
-
-
-def _draw_units(result: Result, layers: list[LayerView], tiles: Tiles, out: Path, progress: Progress | None) -> None:
-    total = sum(len(layer.units) for layer in layers)
-    done = 0
-    for layer in layers:
-        folder = out / "units" / str(layer.index)
-        folder.mkdir(parents=True, exist_ok=True)
-        draw = partial(_draw_unit, result, layer, tiles=tiles, folder=folder)
-        for place, unit in enumerate(ahead(draw, list(layer.units), DRAWING_THREADS, 4 * DRAWING_THREADS)):
-            layer.units[place] = unit
-            done += 1
-            if progress:
-                progress("report", done, total)
-
-
-def _draw_unit(result: Result, layer: LayerView, unit: UnitView, tiles: Tiles, folder: Path) -> UnitView:
-    """Write the sheet of one unit's top images; a unit none of whose pictures can be read has none."""
-    small = [tiles.tile(name) for name in unit.images]
-    if all(tile is None for tile in small):
-        return unit
-    maps = result.layers[layer.info.name].top_maps[unit.unit, : len(small)]
-    info = result.info
-    masks = unit_masks(maps, unit.threshold, layer.info, info.network.size, info.config.protocol.anchor)
-    page = sheet(small, masks, COLUMNS)
-    name = f"{unit.unit}.webp"
-    page.save(folder / name, quality=QUALITY, method=4)
-    return unit.with_picture(f"units/{layer.index}/{name}", page.size)
-
-
-def _draw_charts(result: Result, layers: list[LayerView], out: Path) -> dict[str, str]:
-    """Write every chart in ink for light and for dark pages, of layers with detectors; return the whole run's."""
-    shown = [layer for layer in layers if layer.detectors]
-    for layer in shown:
-        name = layer.info.name
-        layer.charts["bars"] = _write_chart(plot.bars(result, layers=[name]), out, f"layer-{layer.index}-bars")
-        layer.charts["concepts"] = _write_chart(plot.concepts(result, name), out, f"layer-{layer.index}-concepts")
-    if len(layers) < 2 or not shown:
-        return {}
-    return {"bars": _write_chart(plot.bars(result), out, "layers")}
-
-
-def _write_chart(figure: Figure, out: Path, name: str) -> str:
-    plot.save_svg(figure, out / "charts" / f"{name}.svg")
-    plot.save_svg(figure, out / "charts" / f"{name}-dark.svg", ink=DARK_INK)
-    return f"charts/{name}"
-
-
-def _page(result: Result, layers: list[LayerView], tiles: Tiles, overview: dict[str, str]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["iou"] = lambda value: f"{value:.3f}"
-    environment.filters["percent"] = lambda value: f"{100 * value:.3g} %"
-    values: dict[str, Any] = {
-        "generator": GENERATOR,
-        "info": result.info,
-        "data_name": Path(result.info.data.root).name,
-        "layers": layers,
-        "concepts": concept_views(result),
-        "colors": legend(result),
-        "overview": overview,
-        "missing": sorted(tiles.missing),
-        "pictured": any(unit.picture for unit in _units(layers)),
-        "expected": any(unit.images for unit in _units(layers)),
-        "shown_images": SHOWN_IMAGES,
-        "version": version("netdissect"),
-        "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
-    }
-    return environment.get_template("report.html.j2").render(values)
-
-
-def _units(layers: list[LayerView]) -> Iterator[UnitView]:
-    return (unit for layer in layers for unit in layer.units)

@@ -1,18 +1,49 @@
-"""What the report's page shows, worked out from a result: plain values that a template only has to print."""
+"""What pages show, worked out from results: plain values that a template only has to print.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+    LayerTables -> layer_view(), unit_view(), unit_detail()
+    runs        -> run_views(), concept_views()
+
+Nothing here writes a file, so that a report on disk and a server show the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from netdissect.config import RULES, Rule
-from netdissect.result import LayerCount, LayerInfo, Result
-from netdissect.show.findings import best_scores, best_units, detected_concepts, layer_units, run_min_iou
+from netdissect.result import LayerCount, LayerInfo, RunInfo
+from netdissect.show import addresses
+from netdissect.show.findings import best_units
+from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers, known
+from netdissect.show.masks import unit_outlines, unit_values
 from netdissect.show.palette import category_colors
 
+CARD_IMAGES = 6
 RUNNERS_UP = 4
-LISTED_UNITS = 8
+WORST = 8
+"""Images of each kind of disagreement."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with a mask over it.
+
+    Attributes
+    ----------
+    picture
+        Its address.
+    image
+        Its name in the data set.
+    mask
+        SVG path, in a square of `netdissect.show.masks.SIDE`.
+    value
+        What to say of it: the largest activation, or nothing.
+    """
+
+    picture: str
+    image: str
+    mask: str
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -25,35 +56,26 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class OtherLevel:
-    """A unit's label at another of the run's quantiles."""
-
-    quantile: float
-    label: str | None
-    iou: float
-
-
-@dataclass(frozen=True)
 class UnitView:
     """One unit, at the run's first quantile.
 
     Attributes
     ----------
-    anchor
-        Its place on the page.
+    address
+        Its page.
     state
         ``detector``, ``below`` (the IoU does not reach the limit) or ``silent``.
     reason
         Why a silent unit is silent.
-    numbers
-        Its best concept's row of scores: iou, attainable, intersection, activation, truth; None without a label.
-    images
-        Names of its top images that are shown, best first.
-    picture
-        Address of their sheet, relative to the page; None without one.
+    attainable
+        Largest IoU that masks of these sizes can reach; 0 without a label.
+    sure
+        What the run measured of its label: low, high, stability, p_value, ...; may be empty.
+    tiles
+        Its top images, best first.
     """
 
-    anchor: str
+    address: str
     unit: int
     label: str | None
     category: str | None
@@ -62,163 +84,303 @@ class UnitView:
     reason: str
     threshold: float
     maximum: float
-    numbers: dict[str, Any] | None
+    attainable: float
+    sure: Mapping[str, Any]
     runners: tuple[Runner, ...]
-    others: tuple[OtherLevel, ...]
-    images: tuple[str, ...]
-    picture: str | None = None
-    size: tuple[int, int] = (0, 0)
+    tiles: tuple[Tile, ...]
 
-    def with_picture(self, picture: str, size: tuple[int, int]) -> "UnitView":
-        """Return the same unit with a sheet of its top images, `size` being its width and height."""
-        return replace(self, picture=picture, size=size)
+
+@dataclass(frozen=True)
+class Cell:
+    """Detectors and unique detectors of one category by one rule at one quantile, with intervals where known."""
+
+    detectors: int
+    unique: int
+    sure: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class CountRow:
-    """Detectors and unique detectors of one category, for each quantile and rule in turn."""
+    """One category of a layer's table of counts, for each quantile and rule in turn."""
 
     category: str
-    pairs: tuple[tuple[int, int], ...]
+    cells: tuple[Cell, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class LayerView:
-    """One layer."""
+    """One layer.
 
+    Attributes
+    ----------
+    columns
+        Quantile and rule of each column of `rows`.
+    rows
+        A row for each category, then the total.
+    """
+
+    address: str
+    run: int
     index: int
     info: LayerInfo
-    units: list[UnitView]
-    columns: list[tuple[float | None, str]]
-    rows: list[CountRow]
+    detectors: int
+    silent: int
     unique: int
-    charts: dict[str, str] = field(default_factory=dict)
+    scale: float
+    columns: tuple[tuple[float | None, Rule], ...]
+    rows: tuple[CountRow, ...]
 
     @property
-    def detectors(self) -> int:
-        """Units that detect a concept at the first quantile."""
-        return sum(unit.state == "detector" for unit in self.units)
+    def shares(self) -> list[tuple[str, int]]:
+        """Unique detectors of each category under the rule top-label at the first quantile."""
+        return [(row.category, row.cells[0].unique) for row in self.rows[:-1]]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run and its layers."""
+
+    index: int
+    name: str
+    info: RunInfo
+    layers: tuple[LayerView, ...]
+
+
+@dataclass(frozen=True)
+class UnitDetail:
+    """What a unit's own page shows beside its `UnitView`.
+
+    Attributes
+    ----------
+    concepts
+        Concepts above `netdissect.show.gather.FLOOR`, best first: the columns of a score, and what is known beside.
+    others
+        Its labels at the run's other quantiles: quantile, label, iou.
+    histogram
+        low, high and count of its activations; empty: not measured.
+    places
+        How often it is on at each cell, by row; empty: not measured, or a layer of one cell.
+    alarms, misses
+        Images where it is on without its concept, and where its concept is without it: most pixels first.
+    before, after
+        Pages of the units next to it.
+    """
+
+    concepts: tuple[Mapping[str, Any], ...]
+    others: tuple[Mapping[str, Any], ...]
+    histogram: tuple[Mapping[str, Any], ...]
+    places: tuple[tuple[int, ...], ...]
+    alarms: tuple[Mapping[str, Any], ...]
+    misses: tuple[Mapping[str, Any], ...]
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class FoundUnit:
+    """A unit that matches a concept.
+
+    Attributes
+    ----------
+    labeled
+        Whether the concept is the unit's label.
+    """
+
+    run: Run
+    index: int
+    layer: str
+    unit: int
+    iou: float
+    labeled: bool
+    detector: bool
 
     @property
-    def silent(self) -> int:
-        """Units that are never on at the first quantile."""
-        return sum(unit.state == "silent" for unit in self.units)
-
-    @property
-    def scale(self) -> float:
-        """IoU at the right end of the units' meters."""
-        return max(0.1, *(unit.iou for unit in self.units), 0.1)
+    def address(self) -> str:
+        """The unit's page."""
+        return addresses.unit(self.run.index, self.index, self.unit)
 
 
 @dataclass(frozen=True)
 class ConceptView:
-    """One concept over all layers.
+    """One concept over all layers and runs.
 
     Attributes
     ----------
-    found
-        For each layer, its detectors: pairs of anchor and unit, best first.
+    number
+        Its number among the concepts of all runs.
+    data
+        For each run that has it: number, images, coverage and attainable IoU there, and ``run``.
+    detectors
+        For each layer of each run in turn, how many units detect it.
     best
-        The best unit anywhere, whether a detector or not: anchor, layer, unit, IoU; None if no unit meets the concept.
+        Its best units anywhere, detectors or not, best first.
     """
 
+    number: int
     concept: str
     category: str
-    images: int
-    coverage: float
-    attainable: float
-    found: tuple[tuple[tuple[str, int], ...], ...]
-    best: tuple[str, str, int, float] | None
+    data: tuple[Mapping[str, Any], ...]
+    detectors: tuple[int, ...]
+    best: tuple[FoundUnit, ...]
 
     @property
-    def detectors(self) -> int:
-        """Units over all layers that detect it."""
-        return sum(map(len, self.found))
+    def address(self) -> str:
+        """Its page."""
+        return addresses.concept(self.number)
+
+    @property
+    def total(self) -> int:
+        """Units over all layers and runs that detect it."""
+        return sum(self.detectors)
 
 
-def layer_view(result: Result, index: int, shown_images: int) -> LayerView:
-    """Work out one layer, `shown_images` top images of each unit."""
-    name = list(result.layers)[index]
-    quantile, *later = result.info.config.protocol.quantiles
-    level = run_min_iou(result)
-    maxima = _maxima(result, name, quantile)
-    scores = _by_unit(best_scores(result, name, quantile, RUNNERS_UP + 1))
-    images = _by_unit(result.layers[name].top.filter(pl.col("rank") < shown_images).sort("unit", "rank"))
-    others = _others(result, name, later)
-    info = result.layers[name].info
-    allowed = quantile * result.info.data.images * info.height * info.width
-    units = [
-        _unit_view(
-            row | {"maximum": maxima[row["unit"]], "anchor": anchor(index, row["unit"]), "allowed": allowed},
-            scores.get(row["unit"], []),
-            tuple(entry["image"] for entry in images.get(row["unit"], [])),
-            others.get(row["unit"], ()),
+def run_views(runs: Sequence[Run]) -> list[RunView]:
+    """Work out all runs and the counts of their layers."""
+    return [
+        RunView(
+            run.index,
+            run.name,
+            run.result.info,
+            tuple(layer_view(LayerTables(run, index)) for index in range(len(run.result.layers))),
         )
-        for row in layer_units(result, name, quantile, level).iter_rows(named=True)
+        for run in runs
     ]
+
+
+def layer_view(tables: LayerTables) -> LayerView:
+    """Work out one layer without its units."""
+    run, rows = tables.run, tables.units.values()
     counts: dict[Rule, list[LayerCount]] = {
-        rule: [entry for entry in result.detectors(rule) if entry.layer == name] for rule in RULES
+        rule: [entry for entry in run.result.detectors(rule) if entry.layer == tables.name] for rule in RULES
     }
-    columns, rows = _count_rows(counts, result.info.data.categories)
-    unique = counts["top-label"][0].count.unique["total"]
-    return LayerView(index, info, units, columns, rows, unique)
-
-
-def concept_views(result: Result) -> list[ConceptView]:
-    """Work out the concepts: those with most detectors first, then by best IoU."""
-    quantile, level = result.info.config.protocol.quantiles[0], run_min_iou(result)
-    found = [
-        {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, level).to_dicts()}
-        for name in result.layers
-    ]
-    best: dict[str, tuple[str, str, int, float]] = {}
-    for index, name in enumerate(result.layers):
-        for concept, unit, iou in best_units(result, name, quantile).rows():
-            if concept not in best or iou > best[concept][3]:
-                best[concept] = (anchor(index, unit), name, unit, iou)
-    views = [
-        ConceptView(
-            **{key: row[key] for key in ("concept", "category", "images", "coverage", "attainable")},
-            found=tuple(
-                tuple((anchor(index, unit), unit) for unit in units.get(row["concept"], ()))
-                for index, units in enumerate(found)
-            ),
-            best=best.get(row["concept"]),
-        )
-        for row in result.concepts.iter_rows(named=True)
-    ]
-    return sorted(views, key=lambda view: (-view.detectors, -(view.best[3] if view.best else 0), view.concept))
-
-
-def anchor(layer: int, unit: int) -> str:
-    """Return a unit's place on the page."""
-    return f"u{layer}-{unit}"
-
-
-def legend(result: Result) -> dict[str, str]:
-    """Return the color of each category."""
-    return category_colors(result.info.data.categories)
-
-
-def _unit_view(
-    row: dict[str, Any], scores: list[dict[str, Any]], images: tuple[str, ...], others: tuple[OtherLevel, ...]
-) -> UnitView:
-    own = next((entry for entry in scores if entry["concept"] == row["label"]), None)
-    runners = [entry for entry in scores if entry["concept"] != row["label"]][:RUNNERS_UP]
-    state = "silent" if row["silent"] else "detector" if row["detector"] else "below"
-    return UnitView(
-        **{key: row[key] for key in ("anchor", "unit", "label", "category", "iou", "threshold", "maximum")},
-        state=state,
-        reason=_why_silent(row["maximum"], row["allowed"]) if row["silent"] else "",
-        numbers=own,
-        runners=tuple(Runner(entry["concept"], entry["category"], entry["iou"]) for entry in runners),
-        others=others,
-        images=() if row["silent"] else images,
+    entries = [entry for pair in zip(*counts.values(), strict=True) for entry in pair]
+    categories = (*run.result.info.data.categories, "total")
+    return LayerView(
+        address=addresses.layer(run.index, tables.index),
+        run=run.index,
+        index=tables.index,
+        info=tables.info,
+        detectors=sum(row["detector"] for row in rows),
+        silent=sum(row["silent"] for row in rows),
+        unique=entries[0].count.unique["total"],
+        scale=max(0.1, *(row["iou"] for row in rows), 0.1),
+        columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
+        rows=tuple(CountRow(name, tuple(_cell(entry, name, tables) for entry in entries)) for name in categories),
     )
 
 
-def _why_silent(maximum: float, allowed: float) -> str:
-    """Explain a unit without activations above its threshold, of which it may have `allowed`."""
+def _cell(entry: LayerCount, category: str, tables: LayerTables) -> Cell:
+    measured = tables.counts.get((entry.count.rule, category)) if entry.quantile == tables.run.quantile else None
+    return Cell(entry.count.detectors[category], entry.count.unique[category], known(measured))
+
+
+def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> UnitView:
+    """Work out one unit with so many of its top images."""
+    row, run = tables.units[unit], tables.run
+    scores = tables.scores.get(unit, [])
+    own = next((score for score in scores if score["concept"] == row["label"]), None)
+    runners = [score for score in scores if score["concept"] != row["label"]][:RUNNERS_UP]
+    state = "silent" if row["silent"] else "detector" if row["detector"] else "below"
+    return UnitView(
+        **{name: row[name] for name in ("unit", "label", "category", "iou", "threshold", "maximum")},
+        address=addresses.unit(run.index, tables.index, unit),
+        state=state,
+        reason=_why_silent(tables, row["maximum"]) if row["silent"] else "",
+        attainable=own["attainable"] if own else 0.0,
+        sure=known(tables.sure.get(unit)),
+        runners=tuple(Runner(score["concept"], score["category"], score["iou"]) for score in runners),
+        tiles=() if row["silent"] else _tiles(tables, unit, images),
+    )
+
+
+def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
+    """Work out what a unit's own page shows beside `unit_view`."""
+    run, index = tables.run.index, tables.index
+    return UnitDetail(
+        concepts=tuple(_scores(tables, unit)),
+        others=tuple(tables.others.get(unit, ())),
+        histogram=tuple(tables.histograms.get(unit, ())),
+        places=_places(tables, unit),
+        alarms=(),
+        misses=(),
+        before=addresses.unit(run, index, unit - 1) if unit - 1 in tables.units else None,
+        after=addresses.unit(run, index, unit + 1) if unit + 1 in tables.units else None,
+    )
+
+
+def concept_views(runs: Sequence[Run], listed: int = 24) -> list[ConceptView]:
+    """Work out the concepts of all runs, each with its best units: those with most detectors first, then by IoU.
+
+    Parameters
+    ----------
+    runs
+        All runs.
+    listed
+        How many of a concept's units are listed; detectors all are.
+    """
+    numbers = concept_numbers(runs)
+    places = [LayerTables(run, index) for run in runs for index in range(len(run.result.layers))]
+    detectors: dict[str, list[int]] = {name: [0] * len(places) for name in numbers}
+    found: dict[str, list[FoundUnit]] = {name: [] for name in numbers}
+    for place, tables in enumerate(places):
+        for concept, unit, iou in best_units(tables.run.result, tables.name, tables.run.quantile, listed).rows():
+            row = tables.units[unit]
+            labeled = row["label"] == concept
+            hit = labeled and row["detector"]
+            found[concept].append(FoundUnit(tables.run, tables.index, tables.name, unit, iou, labeled, hit))
+        for row in tables.units.values():
+            if row["detector"]:
+                detectors[row["label"]][place] += 1
+    data: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for row in run.result.concepts.iter_rows(named=True):
+            data.setdefault(row["concept"], []).append(row | {"run": run})
+    views = [
+        ConceptView(
+            number, name, data[name][0]["category"], tuple(data[name]), tuple(detectors[name]),
+            tuple(sorted(found[name], key=lambda each: -each.iou)[:listed]),
+        )
+        for name, number in numbers.items()
+    ]  # fmt: skip
+    return sorted(views, key=lambda view: (-view.total, -(view.best[0].iou if view.best else 0), view.concept))
+
+
+def legend(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the color of each category of all runs."""
+    return category_colors(list(dict.fromkeys(name for run in runs for name in run.result.info.data.categories)))
+
+
+def _tiles(tables: LayerTables, unit: int, count: int) -> tuple[Tile, ...]:
+    rows, info = tables.top.get(unit, [])[:count], tables.run.result.info
+    maps = tables.layer.top_maps[unit, : len(rows)]
+    values = unit_values(maps, tables.info, info.network.size, info.config.protocol.anchor)
+    masks = unit_outlines(values, tables.units[unit]["threshold"])
+    return tuple(
+        Tile(addresses.picture(tables.run.data, row["row"]), row["image"], mask, row["maximum"])
+        for row, mask in zip(rows, masks, strict=True)
+    )
+
+
+def _scores(tables: LayerTables, unit: int) -> list[dict[str, Any]]:
+    label = tables.units[unit]["label"]
+    scores = [score for score in tables.scores.get(unit, []) if score["iou"] >= FLOOR or score["concept"] == label]
+    return [score | known(tables.sure_scores.get((unit, score["concept"]))) for score in scores]
+
+
+def _places(tables: LayerTables, unit: int) -> tuple[tuple[int, ...], ...]:
+    height, width = tables.info.height, tables.info.width
+    cells = tables.places.get(unit)
+    if not cells or height * width == 1:
+        return ()
+    counts = [[0] * width for _ in range(height)]
+    for cell in cells:
+        counts[cell["row"]][cell["column"]] = cell["count"]
+    return tuple(map(tuple, counts))
+
+
+def _why_silent(tables: LayerTables, maximum: float) -> str:
+    """Explain a unit without activations above its threshold."""
+    allowed = tables.run.quantile * tables.run.result.info.data.images * tables.info.height * tables.info.width
     if maximum <= 0:
         return "It never rises above zero on these pictures, so it is never on: a dead unit is no detector."
     if allowed < 1:
@@ -227,40 +389,3 @@ def _why_silent(maximum: float, allowed: float) -> str:
         "Too many of its activations equal its maximum (it is constant or saturated), so none lies above its "
         "threshold and it is never on: no detector."
     )
-
-
-def _maxima(result: Result, layer: str, quantile: float) -> dict[int, float]:
-    thresholds = result.layers[layer].thresholds.filter(pl.col("quantile") == quantile)
-    return dict(thresholds.select("unit", "maximum").rows())
-
-
-def _by_unit(frame: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
-    parts: dict[int, list[dict[str, Any]]] = {}
-    for row in frame.iter_rows(named=True):
-        parts.setdefault(row["unit"], []).append(row)
-    return parts
-
-
-def _others(result: Result, layer: str, quantiles: Sequence[float]) -> dict[int, tuple[OtherLevel, ...]]:
-    rows = result.layers[layer].units.select("quantile", "unit", "label", "iou").rows()
-    levels: dict[int, tuple[OtherLevel, ...]] = {}
-    for level in quantiles:
-        for quantile, unit, label, iou in rows:
-            if quantile == level:
-                levels[unit] = (*levels.get(unit, ()), OtherLevel(quantile, label, iou))
-    return levels
-
-
-def _count_rows(
-    counts: dict[Rule, list[LayerCount]], categories: Sequence[str]
-) -> tuple[list[tuple[float | None, str]], list[CountRow]]:
-    """Return the columns (quantile and rule) and the rows of a layer's table of counts."""
-    quantiles = [entry.quantile for entry in counts["top-label"]]
-    entries = [
-        entry for quantile in quantiles for rule in RULES for entry in counts[rule] if entry.quantile == quantile
-    ]
-    rows = [
-        CountRow(name, tuple((entry.count.detectors[name], entry.count.unique[name]) for entry in entries))
-        for name in (*categories, "total")
-    ]
-    return [(entry.quantile, entry.count.rule) for entry in entries], rows

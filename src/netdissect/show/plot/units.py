@@ -1,0 +1,103 @@
+"""A contact sheet of chosen units: their top images with the masks outlined."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from netdissect.errors import ResultError
+from netdissect.result import Result
+from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_quantile
+from netdissect.show.masks import unit_values
+from netdissect.show.palette import Palette, category_colors
+from netdissect.show.pictures import image_folder, read_picture
+from netdissect.show.plot.paper import INK
+
+IMAGES = 6
+EDGE = 160
+LINE = "#FFDD33"
+DIMMED = 0.45
+CHOSEN = 8
+
+
+def units(
+    result: Result,
+    layer: str | None = None,
+    chosen: Sequence[int] | None = None,
+    *,
+    images: str | Path | None = None,
+    count: int = IMAGES,
+    colors: Palette = "safe",
+) -> Figure:
+    """Draw a row for each unit: its label and IoU, and its top images, dimmed where the unit is off.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    layer
+        One of its layers; None: the only one.
+    chosen
+        Numbers of units; None: the best unit of each of the eight best-known concepts.
+    images
+        The data set's folder, if it has moved since the run.
+    count
+        Images of each unit.
+    colors
+        ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ResultError
+        If the layer has no such unit.
+    """
+    name = only_layer(result, layer)
+    table = layer_units(result, name, run_quantile(result), run_min_iou(result))
+    best = table.sort("iou", "unit", descending=[True, False]).unique("label", keep="first", maintain_order=True)
+    numbers = best["unit"].head(CHOSEN).to_list() if chosen is None else list(chosen)
+    for number in numbers:
+        if not 0 <= number < len(table):
+            raise ResultError(f"layer {name} has no unit {number}; its units are 0 to {len(table) - 1}.")
+    figure = Figure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(numbers), 1)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
+    grid = figure.subplots(max(len(numbers), 1), count + 1, squeeze=False, width_ratios=[1.4, *[1] * count])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    inks = category_colors(result.info.data.categories, colors)
+    folder = image_folder(result.info.data.root, images)
+    for row, number in zip(grid, numbers, strict=True):
+        _name(row[0], table.row(number, named=True), inks)
+        if not table["silent"][number]:
+            _row(row[1:], result, name, number, folder)
+    return figure
+
+
+def _name(axes: Axes, unit: dict[str, object], inks: dict[str, str]) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.plot([0.02, 0.02], [0.2, 0.8], color=inks.get(str(unit["category"]), INK), linewidth=3)
+    label = "silent" if unit["silent"] else str(unit["label"] or "no concept")
+    axes.text(0.08, 0.48, textwrap.fill(label, 18), fontsize=9, weight="bold", color=INK, parse_math=False, va="bottom")
+    axes.text(0.08, 0.4, f"unit {unit['unit']}, IoU {unit['iou']:.3f}", fontsize=7.5, color=INK, va="top")
+
+
+def _row(places: Sequence[Axes], result: Result, layer: str, unit: int, folder: Path) -> None:
+    tables, info = result.layers[layer], result.info
+    top = tables.top.filter(unit=unit).sort("rank").head(len(places))
+    threshold = tables.units.filter(unit=unit, quantile=run_quantile(result))["threshold"].item()
+    maps = unit_values(tables.top_maps[unit, : len(top)], tables.info, info.network.size, info.config.protocol.anchor,
+                       EDGE)  # fmt: skip
+    for axes, image, values in zip(places, top["image"], maps, strict=False):
+        picture = read_picture(folder, image, EDGE)
+        pixels = np.full((EDGE, EDGE, 3), 128, np.uint8) if picture is None else picture
+        on = values > threshold
+        axes.imshow(np.where(on[..., None], pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
+        if on.any() and not on.all():
+            axes.contour(values, levels=[threshold], colors=LINE, linewidths=1.1)
