@@ -3,6 +3,9 @@
 import itertools
 import re
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ import runs
 import tiny
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
-from netdissect.dissect import dissect
+from netdissect.dissect import dissect, folder
 from netdissect.dissect.folder import WorkFolder
+from netdissect.dissect.lock import hold
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
@@ -272,10 +276,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     ("damage", "name", "call"),
     [
         (damage, name, call)
-        for call, names in ((2, ("identity.json", "first.npz", "deep_relu.bin")), (5, ("second.npz",)))
+        for call, names in ((2, ("identity.json", "first.npz")), (3, ("deep_relu.bin",)), (5, ("second.npz",)))
         for name in names
         for damage in DAMAGES
-        if (damage, name) != ("flipped", "deep_relu.bin")  # activations bear no checksum
     ],
 )
 def test_damage_in_the_work_folder_is_refused_by_name(
@@ -285,16 +288,85 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     interrupt(broden, tmp_path / "run", call, Execution(store="dense"))
     path = tmp_path / "run" / "work" / name
     DAMAGES[damage](path)
-    with pytest.raises(ResultError, match=re.escape(str(path))):
+    with pytest.raises(ResultError, match=re.escape(str(path)) + ".*Remove"):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"))
 
 
-def test_a_lost_store_is_refused_when_the_second_look_goes_on(
-    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("names", [("first.npz",), ("second.npz",), ("wide_relu.bin",), ("wide_relu.bin", "fc.bin")])
+def test_what_is_removed_of_the_work_folder_is_computed_again(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
+    # That is the remedy which the message about a damaged file names.
     saving(monkeypatch, SAVED["every batch"])
     interrupt(broden, tmp_path / "run", 5, Execution(store="sparse"))
-    path = tmp_path / "run" / "work" / "wide_relu.bin"
-    path.unlink()
-    with pytest.raises(ResultError, match=re.escape(str(path))):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="sparse"))
+    for name in names:
+        (tmp_path / "run" / "work" / name).unlink()
+    calls = itertools.count(1)
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt  # in the middle of that, too
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run", progress=progress)
+    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from netdissect.dissect.lock import hold
+lock = hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_who_works_in_the_folder_until_that_one_is_killed(
+    broden: Path, tmp_path: Path, unbroken: Result
+) -> None:
+    work = tmp_path / "run" / "work"
+    work.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(work)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        expected = rf"is being written by process {holder.pid} of \S+ on {socket.gethostname()} since 20"
+        with pytest.raises(ResultError, match=expected):
+            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+        holder.kill()
+        holder.wait()
+        runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+
+
+def test_a_finished_run_is_read_while_its_folder_is_held(broden: Path, tmp_path: Path, unbroken: Result) -> None:
+    dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    (tmp_path / "run" / "work").mkdir()
+    lock = hold(tmp_path / "run" / "work")
+    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    lock.release()
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.0, 30.0), (2.0, 40.0), (5.0, 55.0), (50.0, 30.0)])
+def test_large_checkpoints_are_rarer_but_never_cost_more_than_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, pause: float
+) -> None:
+    clock = itertools.count()
+    now = 0.0
+    monkeypatch.setattr(folder.time, "monotonic", lambda: now)
+
+    def state() -> dict[str, Any]:
+        nonlocal now
+        now += seconds  # as if writing took so long
+        next(clock)
+        return {}
+
+    with WorkFolder(tmp_path / "run", {}, every=30.0) as work:
+        now = 30.0
+        work.save("first", state)
+        assert next(clock) == 1
+        now = 30.0 + seconds + pause - 0.01
+        work.save("first", state)
+        assert next(clock) == 2, "not yet due"
+        now = 30.0 + seconds + pause
+        work.save("first", state)
+        assert next(clock) == 4

@@ -93,7 +93,7 @@ def test_a_sparse_store_of_quiet_units_is_small(folder: Path) -> None:
     kept(folder / "small", maps, bound, 8, dense=False)
     assert (folder / "small").stat().st_size < maps.nbytes / 4
     silent = kept(folder / "none", maps, np.full(16, np.inf, np.float32), 8, dense=False)
-    assert (folder / "none").stat().st_size == 8 * 16 // 8
+    assert (folder / "none").stat().st_size == 8 * 16 // 8 + 4, "a bit each, and a checksum"
     assert (silent == np.finfo(np.float32).min).all()
 
 
@@ -115,17 +115,26 @@ def test_what_an_interruption_left_behind_is_cut_off(tmp_path: Path, dense: bool
     np.testing.assert_array_equal(found[known], expected[known])
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut"])
-def test_a_store_that_lost_bytes_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["removed", "cut", "flipped"])
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_store_that_lost_bytes_is_refused_by_name(tmp_path: Path, damage: str, dense: bool) -> None:
     path = tmp_path / "maps"
-    store = ActivationStore(path, 1, Size(2, 2), dense=True)
-    store.append(np.zeros((1, 1, 2, 2), np.float32), np.zeros(1, np.float32))
+    store = ActivationStore(path, 1, Size(2, 2), dense=dense)
+    store.append(np.ones((1, 1, 2, 2), np.float32), np.zeros(1, np.float32))
+    content, again = path.read_bytes(), ActivationStore(path, 1, Size(2, 2), dense=dense)
     if damage == "removed":
         path.unlink()
+        again.cut(store.offsets)
+        assert again.batches == 0, "what was removed is made again"
+    elif damage == "cut":
+        path.write_bytes(content[:-1])
+        with pytest.raises(ResultError, match=re.escape(f"{path} should hold {len(content)} bytes")):
+            again.cut(store.offsets)
     else:
-        path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ResultError, match=re.escape(f"{path} should hold 16 bytes")):
-        ActivationStore(path, 1, Size(2, 2), dense=True).cut(store.offsets)
+        for place in range(len(content)):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(ResultError, match=re.escape(f"{path} is damaged: its batch 0")):
+                store.read(0, 1)
 
 
 def test_the_lowest_float_itself_can_be_kept(tmp_path: Path) -> None:

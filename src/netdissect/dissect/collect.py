@@ -72,8 +72,12 @@ class Collector:
         cells = maps.cpu().numpy()
         self.top_values.update(self._values(cells))
         self.top_images.update(cells, rows)
+        self.keep(maps)
+
+    def keep(self, maps: Tensor) -> None:
+        """Keep the activations of one batch that can matter."""
         if self.store is not None:
-            self.store.append(cells, self.top_values.bound)
+            self.store.append(maps.cpu().numpy(), self.top_values.bound)
 
     def _values(self, maps: Maps) -> Maps:
         if self._upsampled is None:
@@ -98,6 +102,10 @@ class Collector:
     def tallier(self, data: ConceptData, thresholds: Maps) -> Tallier:
         """Return what counts the second look, with thresholds of the whole data."""
         return Tallier(data, thresholds, self.plan.config.protocol.restriction)
+
+    def part(self) -> Arrays:
+        """Return what another machine needs of this one's first look."""
+        return part_of(self.top_values, self.top_images)
 
     def state(self) -> Arrays:
         """Return everything needed to go on later; the store is brought to the disk first."""
@@ -146,6 +154,10 @@ class DeviceCollector:
         """Return what counts the second look, with thresholds of the whole data."""
         return DeviceTallier(data, thresholds, self.plan.config.protocol.restriction, self._device)
 
+    def part(self) -> Arrays:
+        """Return what another machine needs of this one's first look."""
+        return part_of(self.top_values, self.top_images)
+
     def state(self) -> Arrays:
         """Return everything needed to go on later."""
         return above("values", self.top_values.state()) | above("images", self.top_images.state())
@@ -157,6 +169,20 @@ class DeviceCollector:
 
 
 AnyCollector = Collector | DeviceCollector
+
+
+def part_of(values: TopValues | DeviceTopValues, images: TopImages | DeviceTopImages) -> Arrays:
+    """Return largest values and top images in a form that parts of any engine share."""
+    state = values.state()
+    kept = state["values"]
+    rows, _maxima, maps = images.ranked()
+    return {
+        "counts": np.array([values.keep, values.total, state["seen"]]),
+        "values": kept,
+        "filled": state["filled"],
+        "rows": rows,
+        "maps": maps,
+    }
 
 
 def below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from netdissect.dissect.collect import AnyCollector, Found
-from netdissect.dissect.forward import Source
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig
+from netdissect.dissect.collect import Found
 from netdissect.dissect.image_files import LayerImages
 from netdissect.score import Tally, Truth
 
@@ -21,10 +22,10 @@ class Looked:
 
     Attributes
     ----------
-    source
-        Network, data, and what to measure.
-    collector
-        The store of activations that can matter (until the run ends).
+    config
+        What to measure.
+    data
+        The data set.
     found
         Thresholds and top images.
     tally
@@ -35,8 +36,8 @@ class Looked:
         Labels and masks image by image, at the protocol's quantiles; no files unless `Evidence.needs_images`.
     """
 
-    source: Source
-    collector: AnyCollector
+    config: DissectConfig
+    data: ConceptData
     found: Found
     tally: Tally
     truth: Truth

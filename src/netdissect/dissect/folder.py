@@ -6,8 +6,9 @@
     RUN/work/second.npz      the second look
     RUN/work/<layer>.bin     activations that can matter
     RUN/work/<layer>.top     a layer's largest values, where they do not fit into memory
+    RUN/work/lock            held by the process that works here; holder.json says who that is
 
-`work/` is removed when the result is written.
+`work/` is removed when the result is written. What is removed or lost of it is computed again.
 """
 
 import json
@@ -15,21 +16,24 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.dissect.lock import hold
 from netdissect.dissect.plan import Plan
 from netdissect.errors import ResultError
 from netdissect.result.files import RUN_FILE, write_whole
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+IDENTITY = "identity.json"
+MINUTE = 60.0  # never more work than this is lost
 
 
 class WorkFolder:
@@ -43,30 +47,57 @@ class WorkFolder:
         Everything that decides the result, as JSON values.
     every
         Seconds between checkpoints.
+    wait
+        Seconds to wait for another process that works here.
 
     Raises
     ------
     ResultError
-        If the folder holds an unfinished run of something else, or cannot be written.
+        If another process works here, or the folder holds an unfinished run of something else, or cannot be written.
     """
 
-    def __init__(self, run: Path | None, identity: Mapping[str, Any], every: float) -> None:
-        self._every = every
+    def __init__(self, run: Path | None, identity: Mapping[str, Any], every: float, wait: float = 0) -> None:
+        self._every = self._pause = every
         self._last = time.monotonic()
+        self._temporary = run is None
         self.path = Path(tempfile.mkdtemp(prefix="netdissect-")) if run is None else run / "work"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._claim(identity)
+            self._refuse_other(identity)  # before the lock: a folder of something else is left as it is
+            self._lock = hold(self.path, wait)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        try:
+            self._claim(identity)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary:
+            self.remove()
+        self._lock.release()
+
+    def remove(self) -> None:
+        """Remove the folder: nothing is left to go on from."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _refuse_other(self, identity: Mapping[str, Any]) -> None:
+        path = self.path / IDENTITY
+        if path.exists():
+            refuse_other(self.path.parent, _read_json(path), json.loads(json.dumps(identity)))
 
     def _claim(self, identity: Mapping[str, Any]) -> None:
-        path = self.path / "identity.json"
-        wanted = json.loads(json.dumps(identity))
-        if path.exists():
-            refuse_other(self.path.parent, _read_json(path), wanted)
-        else:
-            write_whole(path, lambda file: file.write(json.dumps(wanted, indent=2).encode()))
+        path = self.path / IDENTITY
+        self._refuse_other(identity)
+        try:
+            if not path.exists():
+                write_whole(path, lambda file: file.write(json.dumps(identity, indent=2).encode()))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     def settled(self, plan: Plan) -> Plan:
         """Return the plan with the choices with which this work began, which its checkpoints and files follow."""
@@ -91,12 +122,13 @@ class WorkFolder:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
-                f"{path} is damaged ({error}). Remove the folder {self.path} to begin this run anew."
+                f"{path} is damaged ({error}). Remove this file and run the same command again: the {stage} look "
+                "begins anew, everything else is kept."
             ) from error
 
     def save(self, stage: str, state: Callable[[], Arrays], *, now: bool = False) -> None:
         """Write a checkpoint if it is due, or `now`."""
-        if now or time.monotonic() - self._last >= self._every:
+        if now or time.monotonic() - self._last >= self._pause:
             begin = time.monotonic()
             arrays: Any = dict(state())
             try:
@@ -104,19 +136,10 @@ class WorkFolder:
             except OSError as error:
                 raise _unwritable(self.path, error) from error
             self._last = time.monotonic()
-            # A large checkpoint is written less often, so that it costs no more than a twentieth of the time.
-            self._every = max(self._every, 20 * (self._last - begin))
-
-    @contextmanager
-    def cleared(self, *, always: bool) -> Iterator[None]:
-        """Remove the folder at the end of the run; where it fails, keep it to go on from, or not (`always`)."""
-        try:
-            yield
-        except BaseException:
-            if always:
-                shutil.rmtree(self.path, ignore_errors=True)
-            raise
-        shutil.rmtree(self.path, ignore_errors=True)
+            taken = self._last - begin
+            # A large checkpoint is written less often, so that it costs no more than a twentieth of the time; but what
+            # is lost, with the time of writing it once more, stays below a minute.
+            self._pause = max(self._every, min(20 * taken, MINUTE - taken))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -144,7 +167,7 @@ def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
     ResultError
         That names the first difference.
     """
-    different = _difference(found, wanted)
+    different = difference(found, wanted)
     if different is not None:
         name, old, new = different
         state = "a finished run" if (run / RUN_FILE).exists() else "an unfinished run"
@@ -154,10 +177,11 @@ def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
         )
 
 
-def _difference(found: Any, wanted: Any, name: str = "") -> tuple[str, str, str] | None:
+def difference(found: Any, wanted: Any, name: str = "") -> tuple[str, str, str] | None:
+    """Return the first difference of JSON values: its name, and both sides; None: there is none."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted(found.keys() | wanted.keys()):
-            below = _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            below = difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
             if below is not None:
                 return below
         return None

@@ -1,7 +1,7 @@
 """Who took part in a run: network, data, layers, and the versions that its bits depend on."""
 
 import platform
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig
+from netdissect.dissect.forward import Source
 from netdissect.dissect.plan import cells_of, field_of
 from netdissect.models import Layer, Network
 from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
@@ -56,21 +56,30 @@ def environment(device: str) -> Environment:
     )
 
 
-def identity(network: Network, data: ConceptData, layers: Sequence[Layer], config: DissectConfig) -> dict[str, Any]:
-    """Return what decides a result, as JSON values: where data and weights lie does not."""
-    return {
-        "network": network_info(network).model_dump(mode="json", exclude={"source"}),
-        "data": data_info(data).model_dump(mode="json", exclude={"root"}),
-        "layers": [layer_info(layer).model_dump(mode="json") for layer in layers],
-        "config": config.model_dump(mode="json"),
-    }
+def describe(source: Source) -> RunInfo:
+    """Describe a run that begins now."""
+    network, data, layers, config, _ = source
+    return RunInfo(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config,
+        network=network_info(network),
+        data=data_info(data),
+        layers=tuple(layer_info(layer) for layer in layers),
+        environment=environment(config.device),
+        seconds={},
+    )
 
 
 def identity_of_run(info: RunInfo) -> dict[str, Any]:
-    """Return the `identity` of a finished run."""
+    """Return what decides a result, as JSON values: where data and weights lie does not."""
     return {
         "network": info.network.model_dump(mode="json", exclude={"source"}),
         "data": info.data.model_dump(mode="json", exclude={"root"}),
         "layers": [layer.model_dump(mode="json") for layer in info.layers],
         "config": info.config.model_dump(mode="json"),
     }
+
+
+def pinned(info: RunInfo) -> dict[str, Any]:
+    """Return `identity_of_run` with the versions and threads that activations depend on, bit for bit."""
+    return identity_of_run(info) | {"environment": info.environment.model_dump(mode="json")}

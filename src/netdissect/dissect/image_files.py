@@ -66,17 +66,18 @@ class ImageFiles:
     def state(self) -> Arrays:
         """Return everything needed to go on later; the files are brought to the disk first."""
         offsets = {}
-        for name, file in self._files():
+        for name, file in self.files():
             file.sync()
             offsets[name] = np.array(file.offsets)
         return offsets
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
-        for name, file in self._files():
+        for name, file in self.files():
             file.cut(arrays[name].tolist())
 
-    def _files(self) -> Iterator[tuple[str, BatchFile]]:
+    def files(self) -> Iterator[tuple[str, BatchFile]]:
+        """Yield all files, with the names that `state` gives their offsets."""
         if self.labels is not None:
             yield "labels", self.labels
         for index, file in enumerate(self.masks.values()):

@@ -4,7 +4,7 @@ Both write checkpoints, and go on from the last one. What a batch holds depends 
 interrupted run gives the same integers as an unbroken one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -74,6 +74,7 @@ class Looks:
                 arrays |= above(f"layer{index}", collector.state())
             return arrays
 
+        self._refill(collectors, done, state)
         if done < len(self.starts):
             for batch in self._reported("first look", forward(self.source, self.starts[done:])):
                 for name, collector in collectors.items():
@@ -110,7 +111,26 @@ class Looks:
             images.append(batch.start, of_batch, self._count(batch, of_batch, talliers))
             done += 1
             self.work.save("second", state)
+        self.work.save("second", state, now=True)
         return Counted(truth, {name: tallier.tally for name, tallier in talliers.items()}, images)
+
+    def _refill(self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]) -> None:
+        """Make activations once more that were kept of the first `done` batches, and are lost."""
+        short = {
+            name: collector
+            for name, collector in collectors.items()
+            if isinstance(collector, Collector) and collector.store is not None and collector.store.batches < done
+        }
+        if not short:
+            return
+        begin = min(collector.store.batches for collector in short.values() if collector.store is not None)
+        lost = self._reported("first look", forward(self.source, self.starts[begin:done]))
+        for number, batch in enumerate(lost, begin):
+            for name, collector in short.items():
+                if collector.store is not None and collector.store.batches == number:
+                    collector.keep(batch.maps[name])
+            self.work.save("first", state)
+        self.work.save("first", state, now=True)
 
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name

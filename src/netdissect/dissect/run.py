@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -22,9 +21,9 @@ from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
-from netdissect.dissect.identity import data_info, environment, identity, identity_of_run, layer_info, network_info
+from netdissect.dissect.identity import describe, identity_of_run, pinned
 from netdissect.dissect.looks import Looks
-from netdissect.dissect.plan import make_plan
+from netdissect.dissect.plan import Plan, make_plan
 from netdissect.errors import ConfigError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
@@ -70,29 +69,53 @@ def dissect(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    config = _with_layers(config, layers)
+    source = opened(network, concepts, _with_layers(config, layers), execution)
+    run = Path(out) if out is not None else None
+    info = describe(source)
+    done = None if run is None else finished_run(run, info)
+    if done is not None:
+        return done
+    with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds) as work:
+        info, table, parts = _carry_out(source, info, work, progress)
+        if run is None:
+            return Result(info, table, {layer.info.name: layer for layer in parts})
+        # Layer by layer: the tables of ten wide layers would not fit into memory together.
+        write_result(run, info, table, parts)
+        work.remove()
+    return load_result(run)
+
+
+def opened(
+    network: Network, concepts: ConceptData | str | Path, config: DissectConfig, execution: Execution | None
+) -> Source:
+    """Open the data set and resolve the layers: everything a forward pass needs.
+
+    Raises
+    ------
+    NetdissectError
+        Of the kind that `netdissect.errors` names.
+    """
     torch_device(config.device)
     if not isinstance(concepts, ConceptData):
         concepts = ConceptData.open(
             concepts, categories=config.categories, split=config.split, limit=config.limit, seed=config.seed
         )
-    resolved = resolve_layers(network, config.layers)
-    run = Path(out) if out is not None else None
-    wanted = identity(network, concepts, resolved, config)
-    if run is not None and (run / RUN_FILE).exists():
-        finished = load_result(run)
-        refuse_other(run, identity_of_run(finished.info), wanted)
-        return finished
-    _warn_of_missing_fields(resolved, config.protocol.anchor)
-    execution = execution or Execution()
-    versions = environment(config.device).model_dump(mode="json")
-    work = WorkFolder(run, wanted | {"environment": versions}, execution.checkpoint_seconds)
-    with work.cleared(always=run is None):
-        info, table, parts = _carry_out(Source(network, concepts, resolved, config, execution), work, progress)
-        if run is None:
-            return Result(info, table, {layer.info.name: layer for layer in parts})
-        # Layer by layer: the tables of ten wide layers would not fit into memory together.
-        return load_result(write_result(run, info, table, parts))
+    return Source(network, concepts, resolve_layers(network, config.layers), config, execution or Execution())
+
+
+def finished_run(run: Path, info: RunInfo) -> Result | None:
+    """Return the finished run of a folder; None: there is none.
+
+    Raises
+    ------
+    ResultError
+        If it is a run of something else, or damaged.
+    """
+    if not (run / RUN_FILE).exists():
+        return None
+    finished = load_result(run)
+    refuse_other(run, identity_of_run(finished.info), identity_of_run(info))
+    return finished
 
 
 def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> DissectConfig:
@@ -107,40 +130,44 @@ def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> 
 
 
 def _carry_out(
-    source: Source, work: WorkFolder, progress: Progress | None
+    source: Source, info: RunInfo, work: WorkFolder, progress: Progress | None
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
+    starts = batch_starts(len(source.data), source.config.batch_size)
+    looks = Looks(source, planned(source, work), work, progress, starts)
+    seconds: dict[str, float] = {}
+    with timed("first look", seconds):
+        collectors = looks.first()
+    found = {name: collector.found() for name, collector in collectors.items()}
+    with timed("second look", seconds):
+        counted = looks.second(collectors, found)
+    info = info.model_copy(update={"seconds": seconds})
+    looked = [
+        Looked(source.config, source.data, found[name], tally, counted.truth, counted.images.of(name))
+        for name, tally in counted.tallies.items()
+    ]
+    return info, *tables(info, looked)
+
+
+def planned(source: Source, work: WorkFolder) -> Plan:
+    """Decide how a dissection is carried out, or go on as it began."""
     network, data, layers, config, execution = source
+    _warn_of_missing_fields(layers, config.protocol.anchor)
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.settled(plan)
     logger.info("%s", plan)
-    looks = Looks(source, plan, work, progress, batch_starts(len(data), config.batch_size))
-    seconds: dict[str, float] = {}
-    with _timed("first look", seconds):
-        collectors = looks.first()
-    found = {name: collector.found() for name, collector in collectors.items()}
-    with _timed("second look", seconds):
-        counted = looks.second(collectors, found)
-    info = RunInfo(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=config,
-        network=network_info(network),
-        data=data_info(data),
-        layers=tuple(layer_info(layer) for layer in layers),
-        environment=environment(config.device),
-        seconds=seconds,
-    )
-    concepts = concept_table(data, counted.truth, config.protocol.quantiles[0])
-    looked = (
-        Looked(source, collectors[name], found[name], counted.tallies[name], counted.truth, counted.images.of(name))
-        for name in found
-    )
-    return info, concepts, _layer_results(info, looked)
+    return plan
+
+
+def tables(info: RunInfo, layers: Sequence[Looked]) -> tuple[pl.DataFrame, Iterator[LayerResult]]:
+    """Make the table of concepts, and the tables of one layer after the other."""
+    data, truth = layers[0].data, layers[0].truth
+    return concept_table(data, truth, info.config.protocol.quantiles[0]), _layer_results(info, layers)
 
 
 def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerResult]:
     quantiles = info.config.protocol.quantiles
     for layer, looked in zip(info.layers, layers, strict=True):
-        data, truth, tally = looked.source.data, looked.truth, looked.tally.first(len(quantiles))
+        data, truth, tally = looked.data, looked.truth, looked.tally.first(len(quantiles))
         found = looked.found
         thresholds = threshold_table(found.thresholds[: len(quantiles)], found.maxima[:, 0], quantiles)
         yield LayerResult(
@@ -155,7 +182,8 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
 
 
 @contextmanager
-def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Note how long a stage took."""
     start = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - start, 3)
@@ -167,5 +195,5 @@ def _warn_of_missing_fields(layers: Sequence[Layer], anchor: str) -> None:
         warnings.warn(
             f"no receptive field could be traced for {', '.join(missing)}: half-pixel centers are used there, as if "
             "the map covered the image evenly.",
-            stacklevel=3,
+            stacklevel=4,
         )

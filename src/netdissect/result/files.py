@@ -179,6 +179,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        # The new name too must be on the disk before anything is built on it.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     finally:
         aside.unlink(missing_ok=True)
 

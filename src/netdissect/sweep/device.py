@@ -22,11 +22,13 @@ class DeviceTopValues:
     def __init__(self, units: int, keep: int, total: int, device: torch.device) -> None:
         self.keep = keep
         self.total = total
+        self.seen = 0
         self._kept = torch.empty((units, 0), dtype=torch.float32, device=device)
         self._pending: list[Tensor] = []
 
     def update(self, values: Tensor) -> None:
         """Take in values, float32 (B, U, n)."""
+        self.seen += values.shape[0] * values.shape[2]
         self._pending.append(values.transpose(0, 1).reshape(len(self._kept), -1))
         if sum(part.shape[1] for part in self._pending) >= max(self.keep, 4096):
             self._settle()
@@ -46,11 +48,13 @@ class DeviceTopValues:
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything needed to go on later."""
         self._settle()
-        return {"kept": self._kept.cpu().numpy()}
+        kept = self._kept.cpu().numpy()
+        return {"values": kept, "filled": np.full(len(kept), kept.shape[1]), "seen": np.array(self.seen)}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from a `state`."""
-        self._kept = torch.from_numpy(state["kept"]).to(self._kept.device)
+        self._kept = torch.from_numpy(state["values"]).to(self._kept.device)
+        self.seen = int(state["seen"])
 
 
 class DeviceTopImages:

@@ -4,13 +4,14 @@ A cell can only matter if it, or a neighbor with which it is interpolated, excee
 The threshold is not known yet, but a lower bound on it is (`TopValues.bound`), and it only rises. So a
 sparse store keeps, per batch,
 
-    one bit a unit and image (any cell kept?), one bit a cell of those, the kept values as float32
+    one bit a unit and image (any cell kept?), one bit a cell of those, the kept values as float32, a CRC-32
 
 and reads back full maps in which every other cell holds the lowest float. On real layers that is 15 to
 30 % of the dense size; a dense store is kept for maps that are interpolated over more than two cells.
 """
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 LOWEST = np.finfo(np.float32).min
+CHECK = 4  # bytes of the CRC-32 behind each batch
+
+REMEDY = (
+    "Remove this file and run the same command again: its activations are computed once more, everything else is kept."
+)
 
 compiled: Any = numba.njit(nogil=True, cache=True)
 
@@ -56,24 +62,24 @@ class ActivationStore:
     def cut(self, offsets: list[int]) -> None:
         """Go on after the batches of an earlier session; what an interruption left behind them is cut off.
 
+        A file that was removed holds none of them.
+
         Raises
         ------
         ResultError
             If the file is shorter than it was.
         """
-        self.offsets = list(offsets)
         path = self.path
+        self.offsets = list(offsets) if path.exists() else [0]
         if self.offsets[-1] > 0 and (not path.is_file() or path.stat().st_size < self.offsets[-1]):
-            raise ResultError(
-                f"{path} should hold {self.offsets[-1]} bytes of activations but was cut short or removed. "
-                "Remove the run folder's 'work' folder, and run again: the pass begins anew."
-            )
+            raise ResultError(f"{path} should hold {self.offsets[-1]} bytes of activations but was cut short. {REMEDY}")
         with path.open("ab") as file:
             file.truncate(self.offsets[-1])
 
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
         content = maps.tobytes() if self._dense else _pack(np.ascontiguousarray(maps), bound)
+        content += zlib.crc32(content).to_bytes(CHECK, "little")
         try:
             with self.path.open("ab" if self.offsets[-1] else "wb") as file:
                 file.write(content)
@@ -85,15 +91,29 @@ class ActivationStore:
         self.offsets.append(self.offsets[-1] + len(content))
 
     def read(self, batch: int, images: int) -> Floats:
-        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float."""
+        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float.
+
+        Raises
+        ------
+        ResultError
+            If it is not what was written.
+        """
         start, stop = self.offsets[batch : batch + 2]
         with self.path.open("rb") as file:
             file.seek(start)
             content = file.read(stop - start)
+        content, check = content[:-CHECK], content[-CHECK:]
+        if zlib.crc32(content).to_bytes(CHECK, "little") != check:
+            raise ResultError(f"{self.path} is damaged: its batch {batch} is not what was written. {REMEDY}")
         shape = (images, *self._shape)
         if self._dense:
             return np.frombuffer(bytearray(content), np.float32).reshape(shape)
         return _unpack(content, shape)
+
+    @property
+    def batches(self) -> int:
+        """How many batches are kept."""
+        return len(self.offsets) - 1
 
     @property
     def size(self) -> int:

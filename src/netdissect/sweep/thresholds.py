@@ -123,14 +123,18 @@ class TopValues:
                 f"those of {len(other.bound)} (keeping {other.keep} of {other.total}). Merge parts of one run."
             )
         merged = type(self)(len(self.bound), self.keep, self.total)
-        merged.seen = self.seen + other.seen
         for part in (self, other):
-            for unit, filled in enumerate(part._filled):
-                _keep_largest(
-                    part._values[None, unit : unit + 1, :filled], merged._values[unit : unit + 1],
-                    merged._filled[unit : unit + 1], merged.bound[unit : unit + 1], self.keep,
-                )  # fmt: skip
+            merged.absorb(part._values, part._filled, part.seen)
         return merged
+
+    def absorb(self, values: Floats, filled: Ints, seen: int) -> None:
+        """Take in what another part of the data kept: the first `filled` (U,) of values (U, n), out of `seen`."""
+        self.seen += seen
+        for unit, count in enumerate(filled):
+            _keep_largest(
+                np.array(values[None, unit : unit + 1, :count]), self._values[unit : unit + 1],
+                self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep,
+            )  # fmt: skip
 
     def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> Floats:
         """Return T, float32 (quantiles, U), once all values were seen."""

@@ -45,12 +45,17 @@ class TopImages:
         """Combine two parts of the same data."""
         units, keep, height, width = self._maps.shape
         merged = type(self)(units, Size(height, width), keep)
-        for unit in range(units):
-            for part in (self, other):
-                rows, _maxima, maps = (array[unit] for array in part.ranked())
-                present = rows >= 0
-                _insert(maps[present][:, None], rows[present], *(array[unit : unit + 1] for array in merged._arrays()))
+        for part in (self, other):
+            rows, _maxima, maps = part.ranked()
+            merged.absorb(rows, maps)
         return merged
+
+    def absorb(self, rows: Ints, maps: Floats) -> None:
+        """Take in what another part of the data kept: rows (U, K), -1 for none, and maps (U, K, h, w)."""
+        for unit, kept in enumerate(rows):
+            present = kept >= 0
+            arrays = (array[unit : unit + 1] for array in self._arrays())
+            _insert(np.array(maps[unit][: len(kept)][present])[:, None], np.array(kept[present]), *arrays)
 
     def ranked(self) -> tuple[Ints, Floats, Floats]:
         """Return rows (U, K), maxima (U, K) and maps (U, K, h, w), best first; row -1 where there are fewer images."""

@@ -1,0 +1,218 @@
+"""A run in shards: each looks at some of the batches, wherever and whenever it likes.
+
+    RUN/shards/3-of-8/first     the largest values and top images of the shard's images
+    RUN/thresholds              those of all shards, merged: the thresholds
+    RUN/shards/3-of-8/second    the shard's counts, with these thresholds
+    RUN/run.json ...            all counts, merged: the finished run
+
+Shards begin where batches begin, batches are cut by index row, and statistics add up: the run is, bit for
+bit, the one that a single process would have made. A shard's own largest values bound the thresholds of the whole from
+below, so it keeps only activations that can matter.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+
+from netdissect.config import Progress
+from netdissect.dissect.collect import AnyCollector, Found, above
+from netdissect.dissect.folder import WorkFolder, refuse_other
+from netdissect.dissect.forward import Source
+from netdissect.dissect.identity import describe, pinned
+from netdissect.dissect.looks import Counted, Looks
+from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
+from netdissect.dissect.run import finished_run, planned, timed
+from netdissect.errors import ConfigError
+from netdissect.result import RunInfo
+from netdissect.sweep import batch_starts
+
+SHARDS, THRESHOLDS, IMAGES = "shards", "thresholds", "images"
+STAGES: tuple[Literal["second"], Literal["first"]] = ("second", "first")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` shards of about the same number of batches, counted from 1.
+
+    >>> Shard.parse("3/8").batches(20)
+    range(5, 7)
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ConfigError(f"shard {self} does not exist. Expected I/N with I from 1 to N, such as 3/8.")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``I/N``.
+
+        Raises
+        ------
+        ConfigError
+            If it is something else.
+        """
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if found is None:
+            raise ConfigError(f"{text!r} is no shard. Expected I/N with I from 1 to N, such as 3/8.")
+        return cls(*map(int, found.groups()))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def batches(self, total: int) -> range:
+        """Return the shard's batches of `total`.
+
+        Raises
+        ------
+        ConfigError
+            If there are fewer batches than shards.
+        """
+        if self.count > total:
+            raise ConfigError(
+                f"{total} batches cannot be cut into {self.count} shards. Name at most {total} shards, or a smaller "
+                "--batch-size."
+            )
+        return range(total * (self.number - 1) // self.count, total * self.number // self.count)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which batches a process looks at, and where it writes.
+
+    Attributes
+    ----------
+    run
+        The run folder, in which thresholds appear.
+    name
+        What it is called: that of the shard.
+    batches
+        Numbers of the batches.
+    """
+
+    run: Path
+    name: str
+    batches: range
+
+    @property
+    def folder(self) -> Path:
+        """Where its pieces lie."""
+        return self.run / SHARDS / self.name.replace("/", "-of-")
+
+
+def look_at(source: Source, part: Part, progress: Progress | None = None, wait: float = 0) -> Stage:
+    """Do what can be done of one part: its first look, and its second if the thresholds of all parts are there.
+
+    Parameters
+    ----------
+    source
+        Network, data, and what to measure.
+    part
+        Which batches.
+    progress
+        Called with the stage and the number of images done and in all.
+    wait
+        Seconds to wait for another process that works on this part.
+
+    Returns
+    -------
+    Stage
+        The last stage that is finished.
+
+    Raises
+    ------
+    ResultError
+        If the folder holds something else, or another process works on it.
+    """
+    run = describe(source)
+    if finished_run(part.run, run) is not None:
+        return "second"
+    stage = finished_stage(part)
+    if stage == "second" or (stage == "first" and not exists(part.run / THRESHOLDS)):
+        _refuse_other(Piece.open(part.folder / stage), run)
+        return stage
+    starts = batch_starts(len(source.data), source.config.batch_size)
+    info = PieceInfo(
+        stage="first",
+        run=run,
+        shards=(part.name,),
+        batches=((part.batches.start, part.batches.stop),),
+        total=len(starts),
+        files={},
+    )
+    wanted = pinned(run) | {"batches": [part.batches.start, part.batches.stop]}
+    with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait) as work:
+        looks = Looks(source, planned(source, work), work, progress, starts[part.batches.start : part.batches.stop])
+        return _carry_out(looks, part, info)
+
+
+def finished_stage(part: Part) -> Literal["first", "second"] | None:
+    """Return the last look of a part that is finished; None: not even the first."""
+    return next((stage for stage in STAGES if exists(part.folder / stage)), None)
+
+
+def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
+    seconds: dict[str, float] = {}
+    with timed("first look", seconds):
+        collectors = looks.first()
+    if not exists(part.folder / "first"):
+        write_piece(part.folder / "first", _at(info, "first", seconds), _first(collectors))
+    if not exists(part.run / THRESHOLDS):
+        return "first"
+    thresholds = Piece.open(part.run / THRESHOLDS)
+    _refuse_other(thresholds, info.run)
+    with timed("second look", seconds):
+        counted = looks.second(collectors, read_found(thresholds))
+    info = _at(info, "second", seconds).model_copy(update={"thresholds": digest_of(thresholds)})
+    own = f"{IMAGES}.{part.batches.start:09}"  # image by image: stays apart when shards are merged
+    files = {f"{own}.{name}.bin": file.path for name, file in counted.images.files()}
+    write_piece(part.folder / "second", info, _second(counted) | above(own, counted.images.state()), files)
+    looks.work.remove()
+    return "second"
+
+
+def _at(info: PieceInfo, stage: Stage, seconds: Mapping[str, float]) -> PieceInfo:
+    return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
+
+
+def _first(collectors: Mapping[str, AnyCollector]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for index, collector in enumerate(collectors.values()):
+        arrays |= above(f"layer{index}", collector.part())
+    return arrays
+
+
+def _second(counted: Counted) -> dict[str, Array]:
+    arrays = above("truth", vars(counted.truth))
+    for index, tally in enumerate(counted.tallies.values()):
+        arrays |= above(f"layer{index}", vars(tally))
+    return arrays
+
+
+def read_found(piece: Piece) -> dict[str, Found]:
+    """Read thresholds and top images of each layer."""
+    names = ("thresholds", "rows", "maxima", "maps")
+    return {
+        layer.name: Found(*(np.array(piece[f"layer{index}.{name}"]) for name in names))
+        for index, layer in enumerate(piece.info.run.layers)
+    }
+
+
+def digest_of(thresholds: Piece) -> str:
+    """Return the SHA-256 of all thresholds, whoever merged them."""
+    digest = hashlib.sha256()
+    for name, file in sorted(thresholds.info.files.items()):
+        if name.endswith(".thresholds.npy"):
+            digest.update(file.encode())
+    return digest.hexdigest()
+
+
+def _refuse_other(piece: Piece, info: RunInfo) -> None:
+    refuse_other(piece.folder, pinned(piece.info.run), pinned(info))
