@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from netdissect.experiments.bench import SCALES as SCALES
     from netdissect.experiments.bench import Bench as Bench
     from netdissect.experiments.bench import Scale as Scale
+    from netdissect.experiments.comparison import CompareConfig as CompareConfig
+    from netdissect.experiments.comparison import compare as compare
     from netdissect.experiments.demonstration import FAST_DEMO as FAST_DEMO
     from netdissect.experiments.demonstration import FULL_DEMO as FULL_DEMO
     from netdissect.experiments.demonstration import Demo as Demo
@@ -37,9 +39,16 @@ if TYPE_CHECKING:
     from netdissect.experiments.rotations import rotate as rotate
     from netdissect.experiments.rotations import rotation_powers as rotation_powers
     from netdissect.experiments.rotations import with_rotations as with_rotations
+    from netdissect.experiments.timeline import Snapshot as Snapshot
+    from netdissect.experiments.timeline import SnapshotsConfig as SnapshotsConfig
+    from netdissect.experiments.timeline import dissected_checkpoints as dissected_checkpoints
+    from netdissect.experiments.timeline import dissected_runs as dissected_runs
+    from netdissect.experiments.timeline import snapshots as snapshots
+    from netdissect.experiments.variants import variants as variants
 
 _HOME = {
     "Bench": "bench",
+    "CompareConfig": "comparison",
     "Demo": "demonstration",
     "DemoConfig": "demonstration",
     "FAST_DEMO": "demonstration",
@@ -50,15 +59,22 @@ _HOME = {
     "RotateConfig": "rotations",
     "SCALES": "bench",
     "Scale": "bench",
+    "Snapshot": "timeline",
+    "SnapshotsConfig": "timeline",
     "Verdict": "outcome",
+    "compare": "comparison",
     "convolutions": "layerwise",
     "demo": "demonstration",
+    "dissected_checkpoints": "timeline",
+    "dissected_runs": "timeline",
     "layers": "layerwise",
     "load_trained": "recipe",
     "paper": "miniature",
     "random_rotation": "rotations",
     "rotate": "rotations",
     "rotation_powers": "rotations",
+    "snapshots": "timeline",
+    "variants": "variants",
     "with_rotations": "rotations",
 }
 

@@ -1,11 +1,12 @@
 """A place for experiments in miniature: a drawn world, and scene networks trained on it, kept in one folder.
 
-    Bench(root, scale) -> .data, .pictures, .trained(recipe), .dissected(network, folder)
+    Bench(root, scale) -> .data, .pictures, .trained(recipe), .dissected(trained)
 
     ROOT/bench.json                   the scale; another one is refused
     ROOT/world/                       the data set that is dissected
     ROOT/pictures.npz                 training pictures and their scenes
     ROOT/trained/DIGEST.safetensors   networks, named by the digest of their recipe
+    ROOT/runs/DIGEST/                 dissections that several experiments share
     ROOT/NAME/                        what one experiment makes
 
 Every piece is made when it is first asked for, and taken up when it is there.
@@ -16,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from netdissect.concepts.synthetic import training_set, write_synthetic
 from netdissect.config import DissectConfig, Evidence, Fraction, Progress, Protocol
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
+from netdissect.experiments.names import ScaleName
 from netdissect.experiments.recipe import (
     Pictures,
     Recipe,
@@ -36,12 +37,8 @@ from netdissect.experiments.recipe import (
     save_trained,
     train_on,
 )
-from netdissect.models import Network
 from netdissect.result import Result
 from netdissect.result.files import write_whole
-
-ScaleName = Literal["tiny", "small"]
-SCALE_NAMES: tuple[ScaleName, ...] = get_args(ScaleName)
 
 
 class Scale(BaseModel):
@@ -152,39 +149,45 @@ class Bench:
         """Return the scale's recipe with some fields changed."""
         return Recipe.model_validate(self.scale.recipe.model_dump() | changes)
 
-    def trained(self, recipe: Recipe | None = None, watch: Watch | None = None) -> Trained:
+    def trained(self, recipe: Recipe | None = None) -> Trained:
         """Train a scene network, or load the one that was trained by this recipe.
 
         Parameters
         ----------
         recipe
             None: the scale's own. Its pictures are those of the bench.
-        watch
-            See `netdissect.experiments.recipe.train_on`; not called for a network that is there.
         """
         recipe = recipe or self.scale.recipe
-        digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
-        path = self.root / "trained" / f"{digest}.safetensors"
-        if path.exists():
-            return load_trained(path)
-        path.parent.mkdir(exist_ok=True)
+        path = self._network_file(recipe)
+        return load_trained(path) if path.exists() else self.train(recipe)
+
+    def train(self, recipe: Recipe, watch: Watch | None = None) -> Trained:
+        """Train a scene network and keep it, even if it is there; see `netdissect.experiments.recipe.train_on`."""
         trained = train_on(*self.pictures, recipe, progress=self.progress, watch=watch)
+        path = self._network_file(recipe)
+        path.parent.mkdir(exist_ok=True)
         save_trained(trained, path)
         return trained
 
-    def measured(self, layers: Sequence[str]) -> DissectConfig:
-        """Return what a dissection on this bench measures."""
+    def _network_file(self, recipe: Recipe) -> Path:
+        digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+        return self.root / "trained" / f"{digest}.safetensors"
+
+    def measured(self, layers: Sequence[str], replicates: int | None = None) -> DissectConfig:
+        """Return what a dissection on this bench measures; None: as many replicates of the bootstrap as its scale."""
         protocol = Protocol(quantiles=self.scale.quantiles)
         return DissectConfig(
             layers=tuple(layers),
             protocol=protocol,
             batch_size=self.scale.batch_size,
-            evidence=Evidence(bootstrap=self.scale.replicates),
+            evidence=Evidence(bootstrap=self.scale.replicates if replicates is None else replicates),
         )
 
-    def dissected(self, network: Network, layers: Sequence[str], run: Path) -> Result:
-        """Dissect layers of a network on the bench's world; a finished run is taken up."""
-        return dissect(network, self.data, self.measured(layers), out=run, progress=self.progress)
+    def dissected(self, trained: Trained) -> Result:
+        """Dissect the last convolution of a scene network; experiments share its run, ``ROOT/runs/DIGEST``."""
+        network = trained.network()
+        config = self.measured(trained.recipe.layers[-1:])
+        return dissect(network, self.data, config, out=self.root / "runs" / network.digest[:16], progress=self.progress)
 
     def folder(self, name: str) -> Path:
         """Return the folder of one experiment; the runs of all belong below its ``runs``."""

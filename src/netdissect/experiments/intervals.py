@@ -15,6 +15,8 @@ from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import Agreement
 
 LEVEL = 0.95
+# Two counts that happen to be equal have an interval without width.
+FEWEST = 3
 
 
 class Interval(NamedTuple):
@@ -112,8 +114,10 @@ def decide(interval: Interval, expected: Literal["more", "fewer"]) -> Agreement:
     Returns
     -------
     Agreement
-        ``not established`` where the interval holds 0.
+        ``not established`` where the interval holds 0, and for fewer than three numbers.
     """
+    if interval.number < FEWEST:
+        return "not established"
     if interval.low > 0:
         return "agrees" if expected == "more" else "disagrees"
     if interval.high < 0:
@@ -126,8 +130,11 @@ def decide_equal(interval: Interval, margin: float) -> Agreement:
 
     Notes
     -----
-    An interval outside the margin disagrees; one that crosses it decides nothing.
+    An interval outside the margin disagrees; one that crosses it, or comes from fewer than three numbers, decides
+    nothing.
     """
+    if interval.number < FEWEST:
+        return "not established"
     if -margin < interval.low and interval.high < margin:
         return "agrees"
     return "disagrees" if interval.low > margin or interval.high < -margin else "not established"

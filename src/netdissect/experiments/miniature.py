@@ -4,16 +4,24 @@
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 
 from netdissect.experiments.bench import Bench
+from netdissect.experiments.comparison import compare_in_miniature
 from netdissect.experiments.layerwise import layers_in_miniature
+from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Outcome
 from netdissect.experiments.rotations import rotate_in_miniature
+from netdissect.experiments.timeline import snapshots_in_miniature
+from netdissect.experiments.variants import variants
 
 EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
     "rotate": rotate_in_miniature,
     "layers": layers_in_miniature,
+    "compare": compare_in_miniature,
+    "snapshots": snapshots_in_miniature,
+    **{name: partial(variants, name) for name in VARIANTS},
 }
 """Name -> experiment; it keeps its runs below ``bench.folder(name)``."""
 

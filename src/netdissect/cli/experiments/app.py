@@ -2,8 +2,13 @@
 
 import typer
 
-from netdissect.cli.experiments import layers, rotate
+from netdissect.cli.experiments import compare, layers, rotate, snapshots, variants
+from netdissect.experiments.names import VARIANTS
 
 app = typer.Typer(no_args_is_help=True)
 app.command("rotate")(rotate.rotate)
 app.command("layers")(layers.layers)
+app.command("compare")(compare.compare)
+app.command("snapshots")(snapshots.snapshots)
+for name in VARIANTS:
+    app.command(name)(variants.command(name))

@@ -4,13 +4,19 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.figures.rotation import rotate
-from netdissect.show.figures.stacks import layers
+from netdissect.show.figures.stacks import compare, layers
+from netdissect.show.figures.timeline import snapshots
+from netdissect.show.figures.variants import variants
 
 FIGURES: dict[str, Callable[[Outcome], Figure]] = {
     "rotate": rotate,
     "layers": layers,
+    "compare": compare,
+    "snapshots": snapshots,
+    **dict.fromkeys(VARIANTS, variants),
 }
 
 __all__ = ["FIGURES"]

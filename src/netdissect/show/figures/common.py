@@ -20,11 +20,10 @@ CHARACTERS = 34
 
 def drawn_rows(outcome: Outcome) -> pl.DataFrame:
     """Return the rows of a table of counts at the quantile and rule that the outcome's config decides by."""
-    table, config = outcome.table, outcome.config
-    quantiles = table["quantile"].drop_nulls().unique(maintain_order=True)
-    if len(quantiles):
-        table = table.filter(pl.col("quantile") == config.get("quantile", quantiles[0]))
-    return table.filter(pl.col("rule") == config.get("rule", "per-category"))
+    at = outcome.config["quantile"]
+    # Published tables do not say at which quantile they were counted.
+    quantile = pl.col("quantile").is_null() | (pl.col("quantile") == at)
+    return outcome.table.filter(quantile, pl.col("rule") == outcome.config["rule"])
 
 
 def category_legend(figure: Figure, categories: Sequence[str], total: bool = False) -> None:

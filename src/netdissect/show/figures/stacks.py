@@ -19,6 +19,17 @@ def layers(outcome: Outcome) -> Figure:
     return stacks(drawn_rows(outcome), "layer")
 
 
+def compare(outcome: Outcome) -> Figure:
+    """Draw a pair of stacked bars for each network, most unique detectors on top, published ones marked."""
+    rows = drawn_rows(outcome)
+    marked = pl.when(pl.col("source") == "published").then(pl.col("network") + " (published)").otherwise("network")
+    totals = rows.filter(category=TOTAL).select("network", "source", pl.col("unique").alias("order"))
+    ordered = rows.join(totals, on=["network", "source"], maintain_order="left").sort(
+        "order", descending=True, maintain_order=True
+    )
+    return stacks(ordered.with_columns(marked.alias("network")), "network")
+
+
 def stacks(rows: pl.DataFrame, column: str) -> Figure:
     """Draw two stacked bars for each value of a column: unique detectors, and detectors.
 

@@ -1,0 +1,220 @@
+"""Compare networks or finished runs by what they detect: architectures, training sets, tasks.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 and 3.5.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.dissect import dissect
+from netdissect.errors import ConfigError
+from netdissect.experiments.bench import Bench
+from netdissect.experiments.counts import TOTAL, count_rows, replicates
+from netdissect.experiments.intervals import decide, quantile_interval
+from netdissect.experiments.outcome import Agreement, Outcome, Verdict
+from netdissect.experiments.recipe import preprocessing, random_network
+from netdissect.experiments.timing import timed
+from netdissect.models import Network
+from netdissect.result import Result, load_result
+from netdissect.result.counts import read_counts
+
+QUESTION = "Which networks detect more concepts, and of which kinds?"
+PAPER = (
+    "ResNet has more unique detectors than VGG, GoogLeNet and AlexNet, in this order; training on Places gives more "
+    "than on ImageNet, supervision more than self-supervision, and random weights next to none."
+)
+
+
+class CompareConfig(BaseModel):
+    """What of several runs is compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dissect: DissectConfig | None = Field(None, description="For networks that are still to be dissected.")
+    layers: tuple[str, ...] = Field((), description="One for all, or one for each; empty: the last of each.")
+    quantile: float | None = Field(None, gt=0, lt=1, description="None: the first of the first run.")
+    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+    published: Path | None = Field(None, description="A table of published counts; see `read_counts`.")
+    expected: tuple[str, ...] = Field(
+        (), description="Names in the order in which the paper found them, most detectors first; empty: not compared."
+    )
+
+
+def compare(
+    sources: Sequence[Network | Result | str | Path],
+    config: CompareConfig,
+    *,
+    out: str | Path,
+    concepts: ConceptData | str | Path | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Put the detectors of several networks or runs beside each other.
+
+    Parameters
+    ----------
+    sources
+        Networks, which are dissected first; finished runs or their folders.
+    config
+        What is compared.
+    out
+        Runs of networks are kept in ``OUT/runs``.
+    concepts
+        Data set for networks.
+    progress
+        Told of every stage.
+
+    Returns
+    -------
+    Outcome
+        Its table: network, source (``run`` or ``published``), layer, quantile (null where it is not known), rule,
+        category, units, detectors, unique; in the order of `sources`, published networks last.
+
+    Raises
+    ------
+    ConfigError
+        If networks come without a data set, there are too many layers, or runs lack the quantile.
+    ResultError
+        If a run or the published table cannot be read.
+    """
+    if not sources and config.published is None:
+        raise ConfigError("There is nothing to compare. Expected networks, run folders or a table of published counts.")
+    if len(config.layers) > 1 and len(config.layers) != len(sources):
+        raise ConfigError(
+            f"{len(config.layers)} layers were named for {len(sources)} networks. Expected one for all, or one for "
+            "each."
+        )
+    seconds: dict[str, float] = {}
+    with timed("dissect", seconds):
+        results = [
+            _result(source, config, index, Path(out), concepts, progress) for index, source in enumerate(sources)
+        ]
+    quantile = config.quantile or (results[0].info.config.protocol.quantiles[0] if results else None)
+    chosen = _chosen(results, config, quantile)
+    parts = [
+        count_rows(result, [layer], network=name, source="run").filter(quantile=quantile)
+        for name, (result, layer) in chosen.items()
+    ]
+    if config.published:
+        own = [name for part in parts[:1] for name in part["category"].unique(maintain_order=True)]
+        parts.append(_aligned(read_counts(config.published), own))
+    table = pl.concat(parts, how="diagonal_relaxed")
+    asked = config.model_dump(mode="json") | {
+        "quantile": quantile,
+        "runs": {name: result.info.network.model_dump(mode="json") for name, (result, _) in chosen.items()},
+    }
+    return Outcome("compare", table, _verdict(table, chosen, config, quantile), asked, seconds)
+
+
+def compare_in_miniature(bench: Bench) -> Outcome:
+    """Compare the bench's network with random weights, and with half and a sixth of the training."""
+    recipe = bench.scale.recipe
+    steps = {"trained": recipe.steps, "half the steps": recipe.steps // 2, "a sixth of the steps": recipe.steps // 6}
+    networks = [bench.trained(bench.recipe(steps=max(1, count))).network(name) for name, count in steps.items()]
+    networks.append(Network("random weights", random_network(recipe), preprocessing(recipe.size)))
+    config = CompareConfig(dissect=bench.measured(recipe.layers[-1:]), expected=("trained", "random weights"))
+    return compare(networks, config, out=bench.folder("compare"), concepts=bench.data, progress=bench.progress)
+
+
+def _result(
+    source: Network | Result | str | Path,
+    config: CompareConfig,
+    index: int,
+    out: Path,
+    concepts: ConceptData | str | Path | None,
+    progress: Progress | None,
+) -> Result:
+    """Dissect a network, or open a run."""
+    if isinstance(source, Result):
+        return source
+    if not isinstance(source, Network):
+        return load_result(source)
+    if config.dissect is None or concepts is None:
+        raise ConfigError(
+            f"Network {source.name!r} is to be dissected, but there is no data set or no protocol. Expected concepts "
+            "and config.dissect beside networks; finished runs need neither."
+        )
+    layers = config.layers or config.dissect.layers
+    layer = layers[index] if len(layers) > 1 else layers[0]
+    run = out / "runs" / f"{index}-{re.sub(r'[^A-Za-z0-9]+', '-', source.name).strip('-')}"
+    return dissect(source, concepts, config.dissect, layers=[layer], out=run, progress=progress)
+
+
+def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | None) -> dict[str, tuple[Result, str]]:
+    """Name the runs, each by its network or by network and layer, and choose the layer of each."""
+    picked: list[tuple[Result, str]] = []
+    for index, result in enumerate(results):
+        if quantile not in result.info.config.protocol.quantiles:
+            known = ", ".join(map(str, result.info.config.protocol.quantiles))
+            raise ConfigError(
+                f"The run of {result.info.network.name} has no quantile {quantile}; it has {known}. Name one that all "
+                "runs have, or repeat the run."
+            )
+        named = config.layers[index if len(config.layers) > 1 else 0] if config.layers else list(result.layers)[-1]
+        layer = named if named in result.layers or config.dissect is None else list(result.layers)[-1]
+        picked.append((result, result.layer(layer).info.name))
+    names = [result.info.network.name for result, _ in picked]
+    found: dict[str, tuple[Result, str]] = {}
+    for name, (result, layer) in zip(names, picked, strict=True):
+        unique = name if names.count(name) == 1 else f"{name}, {layer}"
+        while unique in found:
+            unique += "'"
+        found[unique] = (result, layer)
+    return found
+
+
+def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
+    """Put the categories of a published table in one's own order, so that colors follow each other equally."""
+    order = {name: index for index, name in enumerate([*own, *published["category"].unique(maintain_order=True)])}
+    places = {name: place for place, name in enumerate(published["network"].unique(maintain_order=True))}
+    ranked = published.with_columns(
+        pl.lit("published").alias("source"),
+        pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
+        pl.col("network").replace_strict(places, return_dtype=pl.Int64).alias("place"),
+    )
+    return ranked.sort("place", "order").drop("place", "order")
+
+
+def _verdict(
+    table: pl.DataFrame, chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None
+) -> Verdict:
+    totals = table.filter(category=TOTAL, rule=config.rule)
+    ranked = totals.sort("unique", descending=True, maintain_order=True)
+    order = "; ".join(f"{row['network']} {row['unique']}" for row in ranked.iter_rows(named=True))
+    finding = f"Unique detectors, most first: {order}."
+    if not config.expected:
+        return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement="not compared")
+    told, agreements = [], set[Agreement]()
+    for more, fewer in pairwise(config.expected):
+        text, agreement = _difference(chosen, more, fewer, config.rule, quantile)
+        told.append(text)
+        agreements.add(agreement)
+    worst: Agreement = next(
+        (kind for kind in ("disagrees", "not established") if kind in agreements),
+        "agrees",
+    )
+    return Verdict(question=QUESTION, paper=PAPER, finding=" ".join([finding, *told]), agreement=worst)
+
+
+def _difference(
+    chosen: dict[str, tuple[Result, str]], more: str, fewer: str, rule: Rule, quantile: float | None
+) -> tuple[str, Agreement]:
+    """Compare two networks over the replicates of their images; without these nothing is established."""
+    for name in (more, fewer):
+        if name not in chosen:
+            raise ConfigError(f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called.")
+    counts = [replicates(*chosen[name], quantile or 0.0, rule) for name in (more, fewer)]
+    if counts[0] is None or counts[1] is None:
+        return f"{more} against {fewer}: the runs have no bootstrap over images.", "not established"
+    interval = quantile_interval((counts[0] - counts[1]).tolist())
+    return (
+        f"{more} against {fewer}: {interval.low:.3g} to {interval.high:.3g} more, in 95 % of the replicates of the "
+        "images.",
+        decide(interval, "more"),
+    )
