@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench browser clean
+.PHONY: demo test check docs bench fuzz browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
@@ -22,6 +22,9 @@ check: $(VENV)/installed-dev docs
 
 docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/hostile -q --hypothesis-profile=long
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest benchmarks -q

@@ -16,6 +16,8 @@ sys.path.insert(0, str(TESTS))
 slow_is_fine = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("dev", deadline=None, max_examples=40, suppress_health_check=slow_is_fine)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
+# For `make fuzz`: as many cases as an hour or so allows, and new ones each time.
+settings.register_profile("long", settings.get_profile("dev"), max_examples=2000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 

@@ -137,9 +137,9 @@ class Journal:
 def _file(path: Path) -> bytes:
     try:
         facts = path.stat()
-    except OSError:
-        return f"{path} missing".encode()
-    return f"{path} {facts.st_size} {facts.st_mtime_ns}".encode()
+    except (OSError, ValueError):  # a null character in a name is a ValueError
+        return f"{path} missing".encode(errors="surrogateescape")
+    return f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Self
 from urllib.parse import quote
 
@@ -21,10 +22,13 @@ from pydantic_core import to_json
 
 from netdissect.errors import ResultError
 from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
+from netdissect.result.schema import check_concepts, check_layer
 
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
 EVIDENCE = "evidence"
+# NumPy evaluates the header of an array as Python text.
+NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 CHANGED = "it is not what was written"
 
 
@@ -97,7 +101,10 @@ def load_result(folder: str | Path) -> Result:
         raise _damaged(folder / name, reason)
     info = sealed.run
     concepts = _read(folder / "concepts.parquet")
-    layers = {layer.name: _load_layer(layer, layer_folder(folder, layer.name)) for layer in info.layers}
+    reason = check_concepts(concepts, info)
+    if reason:
+        raise _damaged(folder / "concepts.parquet", reason)
+    layers = {layer.name: _load_layer(layer, folder, info) for layer in info.layers}
     return Result(info, concepts, layers)
 
 
@@ -220,17 +227,21 @@ def _reason(path: Path, digest: str) -> str:
         return str(error)
 
 
-def _load_layer(info: LayerInfo, folder: Path) -> LayerResult:
+def _load_layer(layer: LayerInfo, run: Path, info: RunInfo) -> LayerResult:
+    folder = layer_folder(run, layer.name)
     frames = {name: _read(folder / f"{name}.parquet") for name in FRAMES}
     path = folder / "top_maps.npy"
     try:
         maps = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except NO_ARRAY as error:
         raise _damaged(path, str(error)) from error
     scores = folder / "scores.parquet"
     _read(scores, rows=0)
     evidence = {path.stem: pl.scan_parquet(path) for path in sorted((folder / EVIDENCE).glob("*.parquet"))}
-    return LayerResult(info=info, lazy_scores=pl.scan_parquet(scores), top_maps=maps, evidence=evidence, **frames)
+    read = LayerResult(info=layer, lazy_scores=pl.scan_parquet(scores), top_maps=maps, evidence=evidence, **frames)
+    for name, reason in check_layer(read, info).items():
+        raise _damaged(folder / name, reason)
+    return read
 
 
 def _read(path: Path, rows: int | None = None) -> pl.DataFrame:
