@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli import concepts, demo, networks, results, run, verdicts
+from netdissect.cli import concepts, demo, networks, paper, results, run, verdicts
 from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
 app.add_typer(experiments, name="experiment", help="The experiments of the paper, one command each.")
 app.command("demo")(demo.demo)
+app.command("paper")(paper.paper)
 app.command("layers")(networks.layers)
 app.command("run")(run.run)
 app.command("show")(results.show)

@@ -7,6 +7,7 @@ counts.py      detectors of runs as tidy rows
 intervals.py   means, differences and their intervals; what an interval decides
 bench.py       a drawn world, and scene networks trained on it, kept in one folder
 miniature.py   all experiments on a bench
+full.py        those that need only networks and data, on one's own
 
 Each experiment keeps its runs below its folder, and a second call takes up what is there. A module has another
 name than its function. Names are loaded when they are first used, so that reading an outcome never waits for torch.
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from netdissect.experiments.demonstration import Demo as Demo
     from netdissect.experiments.demonstration import DemoConfig as DemoConfig
     from netdissect.experiments.demonstration import demo as demo
+    from netdissect.experiments.full import FullConfig as FullConfig
+    from netdissect.experiments.full import full_paper as full_paper
+    from netdissect.experiments.full import full_plan as full_plan
     from netdissect.experiments.layerwise import LayersConfig as LayersConfig
     from netdissect.experiments.layerwise import convolutions as convolutions
     from netdissect.experiments.layerwise import layers as layers
+    from netdissect.experiments.miniature import miniature_plan as miniature_plan
     from netdissect.experiments.miniature import paper as paper
     from netdissect.experiments.outcome import Outcome as Outcome
     from netdissect.experiments.outcome import Verdict as Verdict
@@ -53,6 +58,7 @@ _HOME = {
     "DemoConfig": "demonstration",
     "FAST_DEMO": "demonstration",
     "FULL_DEMO": "demonstration",
+    "FullConfig": "full",
     "LayersConfig": "layerwise",
     "Outcome": "outcome",
     "Recipe": "recipe",
@@ -67,8 +73,11 @@ _HOME = {
     "demo": "demonstration",
     "dissected_checkpoints": "timeline",
     "dissected_runs": "timeline",
+    "full_paper": "full",
+    "full_plan": "full",
     "layers": "layerwise",
     "load_trained": "recipe",
+    "miniature_plan": "miniature",
     "paper": "miniature",
     "random_rotation": "rotations",
     "rotate": "rotations",

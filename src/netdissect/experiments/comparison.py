@@ -175,6 +175,7 @@ def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
     places = {name: place for place, name in enumerate(published["network"].unique(maintain_order=True))}
     ranked = published.with_columns(
         pl.lit("published").alias("source"),
+        pl.lit(None, pl.Float64).alias("quantile"),
         pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
         pl.col("network").replace_strict(places, return_dtype=pl.Int64).alias("place"),
     )

@@ -58,6 +58,14 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
+def drawn_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return what a band shows: the interval of the mean, or from the least to the largest of fewer than three."""
+    if len(values) < FEWEST:
+        return min(values), max(values)
+    interval = mean_interval(values)
+    return interval.low, interval.high
+
+
 def paired_difference(left: Sequence[float], right: Sequence[float]) -> Interval:
     """Return the mean of ``right - left``, number by number: both of one seed.
 

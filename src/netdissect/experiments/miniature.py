@@ -3,11 +3,13 @@
 `EXPERIMENTS` names them in the order of the paper; each takes a `Bench` and returns its `Outcome`.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from time import monotonic
 
-from netdissect.experiments.bench import Bench
+from netdissect.experiments.bench import Bench, Scale
 from netdissect.experiments.comparison import compare_in_miniature
 from netdissect.experiments.layerwise import layers_in_miniature
 from netdissect.experiments.names import VARIANTS
@@ -15,6 +17,7 @@ from netdissect.experiments.outcome import Outcome
 from netdissect.experiments.rotations import rotate_in_miniature
 from netdissect.experiments.timeline import snapshots_in_miniature
 from netdissect.experiments.variants import variants
+from netdissect.result.files import write_whole
 
 EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
     "rotate": rotate_in_miniature,
@@ -24,6 +27,15 @@ EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
     **{name: partial(variants, name) for name in VARIANTS},
 }
 """Name -> experiment; it keeps its runs below ``bench.folder(name)``."""
+
+
+def miniature_plan(scale: Scale) -> Iterator[str]:
+    """Say what a miniature will do, in lines to read before it starts."""
+    recipe = scale.recipe
+    training = recipe.pictures + recipe.held_out
+    yield f"Draw {scale.images:,} pictures of {recipe.size} pixels to dissect, and {training:,} to train on."
+    yield f"Train scene networks for {recipe.steps} steps, {scale.seeds} of each variant."
+    yield f"Experiments: {', '.join(EXPERIMENTS)}. What is done is taken up when the same command runs again."
 
 
 def paper(bench: Bench) -> Iterator[Outcome]:
@@ -37,14 +49,24 @@ def paper(bench: Bench) -> Iterator[Outcome]:
     Yields
     ------
     Outcome
-        With the wall time of the whole experiment as ``seconds["all"]``.
+        With the wall time of the whole experiment, over all sessions, as ``seconds["all"]``.
     """
-    for done, (_, experiment) in enumerate(EXPERIMENTS.items()):
+    for done, (name, experiment) in enumerate(EXPERIMENTS.items()):
         if bench.progress:
             bench.progress("experiments", done, len(EXPERIMENTS))
         started = monotonic()
         outcome = experiment(bench)
-        outcome.seconds["all"] = round(monotonic() - started, 1)
+        outcome.seconds["all"] = _all_sessions(bench.folder(name), monotonic() - started)
         yield outcome
     if bench.progress:
         bench.progress("experiments", len(EXPERIMENTS), len(EXPERIMENTS))
+
+
+def _all_sessions(folder: Path, seconds: float) -> float:
+    """Add this session's seconds to those of earlier ones: what is taken up was not free."""
+    path = folder / "seconds.json"
+    earlier = float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+    whole = round(earlier + seconds, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(json.dumps(whole).encode()))
+    return whole

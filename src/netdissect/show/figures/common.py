@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.intervals import mean_interval
+from netdissect.experiments.intervals import drawn_range
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.palette import category_colors
 from netdissect.show.plot import FAINT, INK
@@ -76,9 +75,9 @@ def _summary(rows: pl.DataFrame, along: str, value: str) -> tuple[list[float], .
     """Return places, means and the ends of intervals, cut off at 0; a single row has no width."""
     columns: tuple[list[float], ...] = ([], [], [], [])
     for (place,), part in rows.sort(along).group_by(along, maintain_order=True):
-        interval = mean_interval(part[value].to_list())
-        low, high = (interval.low, interval.high) if np.isfinite(interval.low) else (interval.mean, interval.mean)
-        for column, number in zip(columns, (place, interval.mean, max(low, 0.0), high), strict=True):
+        values = part[value].to_list()
+        low, high = drawn_range(values)
+        for column, number in zip(columns, (place, sum(values) / len(values), max(low, 0.0), high), strict=True):
             column.append(float(number))
     return columns
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.intervals import mean_interval
+from netdissect.experiments.intervals import drawn_range
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.figures.common import category_legend, drawn_rows, plain_text, short
 from netdissect.show.palette import category_colors
@@ -43,8 +43,8 @@ def _dots(axes: Axes, rows: pl.DataFrame, names: list[str], shift: float, color:
     """Draw a dot for each seed, and the mean with its interval as a line beside them."""
     for place, name in enumerate(names):
         values = rows.filter(variant=name)["unique"].to_list()
-        interval = mean_interval(values)
+        low, high = drawn_range(values)
         axes.plot([place + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
         if len(values) > 1:
-            axes.plot([place + shift + 0.03] * 2, [max(interval.low, 0), interval.high], color=color, linewidth=1.4)
-        axes.plot([place + shift + 0.03], [interval.mean], "D", color=color, markersize=5, mew=0)
+            axes.plot([place + shift + 0.03] * 2, [max(low, 0), high], color=color, linewidth=1.4)
+        axes.plot([place + shift + 0.03], [sum(values) / len(values)], "D", color=color, markersize=5, mew=0)
