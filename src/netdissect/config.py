@@ -19,6 +19,7 @@ Duplicates = Literal["once", "each"]
 ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
 Rule = Literal["top-label", "per-category"]
 Split = Literal["train", "val"]
+ChanceOf = Literal["images", "places"]
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -123,7 +124,18 @@ class Evidence(BaseModel):
     sensitivity: tuple[Fraction, ...] = Field(
         (), max_length=6, description="Further quantiles at which labels are chosen and detectors counted."
     )
-    seed: int = Field(0, ge=0, description="Of replicates and halves: runs of one seed on the same images are paired.")
+    chance: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0,
+        description=(
+            "Repetitions in which masks meet labels by chance; auto: as many as take no longer than a small network "
+            "does; 0: none."
+        ),
+    )
+    chance_of: ChanceOf = Field(
+        "images",
+        description="What chance decides: whose labels a mask meets, or (on its own image) where they lie.",
+    )
+    seed: int = Field(0, ge=0, description="Of all draws: runs of one seed on the same images are paired.")
 
     @property
     def needs_images(self) -> bool:
@@ -138,7 +150,13 @@ class DissectConfig(BaseModel):
 
     layers: tuple[str, ...] = Field(min_length=1, description="Dotted module names or globs, e.g. 'layer4'.")
     protocol: Protocol = Field(default_factory=Protocol, description="The definition of the numbers.")
-    min_iou: float = Field(0.04, ge=0, lt=1, description="A unit whose IoU is above this is a detector.")
+    min_iou: Literal["chance"] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.04,
+        description=(
+            "A unit whose IoU is above this is a detector. chance: the smallest IoU from which on at most one in "
+            "twenty detectors of the run is expected by chance."
+        ),
+    )
     categories: tuple[str, ...] | None = Field(None, description="Concept categories to read; None: all.")
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`.")
@@ -148,6 +166,11 @@ class DissectConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
+
+    @property
+    def chance(self) -> Literal["auto"] | int:
+        """Repetitions of chance: those asked for, and ``auto`` if only a limit was."""
+        return "auto" if self.min_iou == "chance" and self.evidence.chance == 0 else self.evidence.chance
 
     @property
     def quantiles(self) -> tuple[float, ...]:

@@ -62,7 +62,9 @@ def job(
     quantile: Annotated[
         list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
     ] = None,
-    min_iou: Annotated[float, typer.Option("--min-iou", help="A unit above this is a detector.")] = 0.04,
+    min_iou: Annotated[
+        str, typer.Option("--min-iou", help="A unit above this is a detector; chance: what few exceed by chance.")
+    ] = "0.04",
     categories: Annotated[list[str] | None, typer.Option("--categories", help="Read only these; repeats.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="train or val; default: both.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Draw this many images by --seed.")] = None,
@@ -92,6 +94,22 @@ def job(
             rich_help_panel=EVIDENCE_PANEL,
         ),
     ] = False,
+    chance: Annotated[
+        str,
+        typer.Option(
+            "--chance",
+            help="Repetitions in which masks meet labels by chance, or auto: as many as fit into 20 ms an image.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = "0",
+    chance_of: Annotated[
+        str,
+        typer.Option(
+            "--chance-of",
+            help="images: masks meet labels of other images. places: labels are shifted on their own image.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = Evidence().chance_of,
     evidence_seed: Annotated[
         int,
         typer.Option(
@@ -122,13 +140,15 @@ def job(
         bootstrap=bootstrap,
         holdout=holdout,
         sensitivity=SENSITIVITY_QUANTILES if sensitivity else (),
+        chance=_number_or_word(chance),
+        chance_of=chance_of,
         seed=evidence_seed,
     )
     config = _checked(
         DissectConfig,
         layers=tuple(layer),
         protocol=_protocol(protocol, changes),
-        min_iou=min_iou,
+        min_iou=_number_or_word(min_iou),
         categories=split_names(categories),
         split=split,
         limit=limit,
@@ -171,6 +191,13 @@ def run(
     screen.print(
         f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True
     )
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _protocol(name: ProtocolName, changes: dict[str, Any]) -> Protocol:

@@ -5,15 +5,26 @@
 Each measurement is a function of `Looked` that returns a frame with a table's key columns; `evidence_of` joins them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
+from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
 from netdissect.dissect.image_files import LayerImages
+from netdissect.result.evidence import COUNTS, SCORES, UNITS, complete
 from netdissect.score import Tally, Truth
+
+SCHEMAS = {"units": UNITS, "scores": SCORES, "counts": COUNTS}
+KEYS = {
+    "units": ["quantile", "unit"],
+    "scores": ["quantile", "unit", "number"],
+    "counts": ["quantile", "rule", "category"],
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,10 @@ class Looked:
         Pixels and images of each label.
     images
         Labels and masks image by image, at the protocol's quantiles; no files unless `Evidence.needs_images`.
+    min_iou
+        From which IoU on a unit is a detector.
+    chance
+        What chance gives in this layer; None: not asked for.
     """
 
     config: DissectConfig
@@ -42,9 +57,19 @@ class Looked:
     tally: Tally
     truth: Truth
     images: LayerImages
+    min_iou: float
+    chance: Chance | None
 
 
 def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:
     """Make the tables of evidence of one layer: none unless something was asked for."""
-    del looked
-    return {}
+    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in KEYS}
+    if looked.chance is not None:
+        parts["units"].append(units_by_chance(looked.chance))
+        parts["counts"].append(counts_by_chance(looked.chance, looked.min_iou))
+    return {name: _joined(name, frames).lazy() for name, frames in parts.items() if frames}
+
+
+def _joined(name: str, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    whole = reduce(lambda left, right: left.join(right, on=KEYS[name], how="full", coalesce=True), frames)
+    return complete(whole, SCHEMAS[name]).sort(KEYS[name], maintain_order=True)

@@ -4,7 +4,7 @@ Both write checkpoints, and go on from the last one. What a batch holds depends 
 interrupted run gives the same integers as an unbroken one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -103,7 +103,7 @@ class Looks:
                 arrays |= above(f"layer{index}", vars(tallier.tally))
             return arrays
 
-        labels = self._labels(done)
+        labels = self.labels(self._rows[done * self.starts.step :])
         for batch in self._reported("second look", self._again(collectors, done)):
             of_batch = [next(labels) for _ in batch.rows]
             for image in of_batch:
@@ -164,7 +164,12 @@ class Looks:
             start = stop
         return found
 
-    def _labels(self, done: int) -> Iterator[ImageLabels]:
+    def again(self, stage: str, collectors: Mapping[str, AnyCollector]) -> Iterator[Activations]:
+        """Go through the activations that can matter once more, whatever follows the second look."""
+        return self._reported(stage, self._again(collectors, 0))
+
+    def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
+        """Read the labels of the images `rows`, some of them ahead."""
         data, protocol = self.source.data, self.source.config.protocol
         side = protocol.segmentation_size
 
@@ -174,7 +179,6 @@ class Looks:
                 labels = labels.resized(Size(side, side))
             return ImageLabels.of(labels, data, protocol.duplicates)
 
-        rows = self._rows[done * self.starts.step :]
         return ahead(read, rows, self.source.execution.workers, 2 * self.starts.step)
 
     @property

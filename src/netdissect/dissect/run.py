@@ -18,6 +18,7 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.dissect.chance import Chance, chances_of, keep_masks, limit_of
 from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
@@ -140,11 +141,18 @@ def _carry_out(
     found = {name: collector.found() for name, collector in collectors.items()}
     with timed("second look", seconds):
         counted = looks.second(collectors, found)
-    info = info.model_copy(update={"seconds": seconds})
+    chances: dict[str, Chance] = {}
+    if source.config.chance:
+        with timed("chance", seconds):
+            chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
+    info = info.model_copy(update={"seconds": seconds, "chance_limit": limit_of(chances) if chances else None})
     looked = [
-        Looked(source.config, source.data, found[name], tally, counted.truth, counted.images.of(name))
+        Looked(
+            source.config, source.data, found[name], tally, counted.truth, counted.images.of(name),
+            info.min_iou, chances.get(name),
+        )
         for name, tally in counted.tallies.items()
-    ]
+    ]  # fmt: skip
     return info, *tables(info, looked)
 
 

@@ -130,7 +130,14 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     ------
     ResultError
         If the folder holds something else, or another process works on it.
+    ConfigError
+        If what chance gives is asked for.
     """
+    if source.config.chance:
+        raise ConfigError(
+            "a shard cannot say what chance gives: masks meet the labels of other images, which other shards hold. "
+            "Leave --chance and --min-iou chance out, or dissect in one process."
+        )
     run = describe(source)
     if finished_run(part.run, run) is not None:
         return "second"

@@ -95,7 +95,7 @@ def compare_results(
 
 
 def _level(left: Result, right: Result, min_iou: float | None) -> float:
-    ours, theirs = left.info.config.min_iou, right.info.config.min_iou
+    ours, theirs = left.info.min_iou, right.info.min_iou
     if min_iou is None and ours != theirs:
         raise ResultError(
             f"a detector has an IoU of {ours:g} on the left and of {theirs:g} on the right. Say which limit holds for "

@@ -148,7 +148,7 @@ def check_result(run: Result, requirements: Sequence[Requirement], terms: Terms 
     if quantile not in quantiles:
         raise ResultError(f"the run has no quantile {quantile}; it has {', '.join(map(str, quantiles))}. Name one.")
     layers = list(run.layers) if terms.layer is None else [run.layer(terms.layer).info.name]
-    level = run.info.config.min_iou if terms.min_iou is None else terms.min_iou
+    level = run.info.min_iou if terms.min_iou is None else terms.min_iou
     verdicts = []
     for requirement in requirements:
         _refuse_unknown(run, requirement)

@@ -81,7 +81,17 @@ class RunInfo(_Info):
     data: DataInfo
     layers: tuple[LayerInfo, ...]
     environment: Environment
+    chance_limit: float | None = Field(
+        None, description="IoU from which on at most one in twenty detectors is expected by chance; None: not measured."
+    )
     seconds: dict[str, float] = Field(description="Wall time of each stage.")
+
+    @property
+    def min_iou(self) -> float:
+        """The IoU from which on this run calls a unit a detector: what was set, or what chance demands."""
+        if self.config.min_iou == "chance":
+            return 1.0 if self.chance_limit is None else self.chance_limit
+        return self.config.min_iou
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,7 @@ class Result:
         min_iou
             None: the run's own.
         """
-        level = self.info.config.min_iou if min_iou is None else min_iou
+        level = self.info.min_iou if min_iou is None else min_iou
         return tuple(
             LayerCount(name, quantile, count_detectors(self.unit_labels(name, quantile), rule, level))
             for name in self.layers

@@ -23,7 +23,8 @@ compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _any_above(cells: Maps, threshold: np.float32) -> bool:
+def any_above(cells: Maps, threshold: np.float32) -> bool:
+    """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
     above = np.int64(0)
     for value in cells.flat:
         above += value > threshold  # an integer sum: the compiler makes vector code of it
@@ -62,7 +63,7 @@ def tally_image(
     top, bottom = np.empty(len(column_near), np.float64), np.empty(len(column_near), np.float64)
     for unit in range(maps.shape[0]):
         cells, threshold, on = maps[unit], thresholds[unit], np.int64(0)
-        if not _any_above(cells, threshold):
+        if not any_above(cells, threshold):
             pixels_on[unit] = 0
             continue
         for i in range(height):
@@ -79,8 +80,8 @@ def tally_image(
                 ):
                     continue
                 first, last = column_start[j], column_start[j + 1]
-                _between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
-                _between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
+                between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
+                between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
                 for y in range(row_start[i], row_start[i + 1]):
                     near, far = row_near[y], row_far[y]
                     found = np.int64(0)
@@ -106,7 +107,7 @@ def add_image(counts: npt.NDArray[np.int32], pixels_on: Ints, numbers: Ints, int
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _between(
+def between(
     left: np.float32,
     right: np.float32,
     near: Floats,

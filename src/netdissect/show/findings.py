@@ -30,7 +30,7 @@ def run_quantile(result: Result, quantile: float | None = None) -> float:
 
 def run_min_iou(result: Result, min_iou: float | None = None) -> float:
     """Return `min_iou`; None: the run's own."""
-    return result.info.config.min_iou if min_iou is None else min_iou
+    return result.info.min_iou if min_iou is None else min_iou
 
 
 def only_layer(result: Result, layer: str | None) -> str:

@@ -1,0 +1,80 @@
+"""What a run says of chance: the same whatever the engine, and what its own counts imply."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import tiny
+from netdissect.config import PROTOCOL_NAMES, ChanceOf, DissectConfig, Evidence, Execution, ProtocolName
+from netdissect.dissect import dissect
+from netdissect.result import Result
+from networks import COVERAGE, SIDE, build, pictures
+
+pytestmark = pytest.mark.usefixtures("tight")
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images, of which many are annotated alike."""
+    root = tmp_path_factory.mktemp("data") / "broden"
+    drawn = pictures(sizes=((12, 12), (6, 8)))
+    return tiny.write_broden(root, [*drawn, *drawn[::-1]], COVERAGE, image=(SIDE, SIDE))
+
+
+def config(name: ProtocolName = "paper", of: ChanceOf = "images", **changes: object) -> DissectConfig:
+    protocol = tiny.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
+    evidence = Evidence(bootstrap=0, chance=30, chance_of=of, seed=3)
+    settings: dict[str, Any] = {"layers": ("wide_relu", "fc"), "protocol": protocol, "batch_size": 3}
+    return DissectConfig(**settings | {"evidence": evidence} | changes)
+
+
+def assert_same_chance(found: Result, wanted: Result) -> None:
+    assert found.info.chance_limit == wanted.info.chance_limit
+    for name, layer in found.layers.items():
+        for table, frame in wanted.layers[name].evidence.items():
+            assert layer.evidence[table].collect().equals(frame.collect()), table
+
+
+@pytest.mark.parametrize("name", PROTOCOL_NAMES)
+@pytest.mark.parametrize("how", [{"store": "none", "workers": 4}, {"engine": "tensor"}])
+def test_engines_and_threads_change_nothing_about_chance(alike: Path, name: ProtocolName, how: dict[str, Any]) -> None:
+    wanted = dissect(build(), alike, config(name), execution=Execution(store="sparse", workers=1))
+    assert_same_chance(dissect(build(), alike, config(name), execution=Execution(**how)), wanted)
+
+
+@pytest.mark.parametrize("of", ["images", "places"])
+def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
+    alike: Path, of: ChanceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = dissect(build(), alike, config(of=of))
+    monkeypatch.setattr("netdissect.dissect.chance.MEGABYTE", 1)
+    assert_same_chance(dissect(build(), alike, config(of=of), execution=Execution(memory_mb=4)), wanted)
+
+
+def test_chance_s_tables_are_about_the_run_s_units_and_counts(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou=0.0))
+    layer = result.layer("wide_relu")
+    units = layer.evidence["units"].collect()
+    assert units.select("quantile", "unit").equals(layer.units.select("quantile", "unit").sort("quantile", "unit"))
+    assert units["p_value"].is_between(0, 1, closed="right").all()
+    assert (units["q_value_bh"] >= units["p_value"]).all()
+    assert (units["q_value_by"] >= units["q_value_bh"]).all()
+    silent = layer.units.filter("silent").join(units, on=["quantile", "unit"], suffix="_by_chance")
+    assert (silent["p_value"] == 1).all()
+    counts = layer.evidence["counts"].collect()
+    total = counts.filter(pl.col("category") == "total", pl.col("rule") == "per-category", pl.col("quantile") == 0.2)
+    assert 0 < total["detectors_by_chance"].item() <= layer.info.units
+
+
+def test_a_limit_by_chance_is_the_run_s_own_and_needs_no_number_of_repetitions(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou="chance", evidence=Evidence(bootstrap=0)))
+    limit = result.info.chance_limit
+    assert limit is not None
+    assert result.info.min_iou == limit
+    assert result.detectors() == result.detectors(min_iou=limit)
+    plain = dissect(build(), alike, config(evidence=Evidence(bootstrap=0)))
+    assert plain.info.chance_limit is None
+    assert plain.info.min_iou == 0.04
+    assert not any(layer.evidence for layer in plain.layers.values())
