@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from netdissect.config import Execution as Execution
     from netdissect.config import Protocol as Protocol
     from netdissect.dissect import dissect as dissect
+    from netdissect.dissect.merge import merge_parts as merge_parts
+    from netdissect.dissect.shards import Shard as Shard
+    from netdissect.dissect.shards import dissect_shard as dissect_shard
     from netdissect.dissect.verify import repair as repair
     from netdissect.dissect.verify import verify_sample as verify_sample
     from netdissect.errors import NetdissectError as NetdissectError
@@ -64,6 +67,7 @@ _HOME = {
     "Protocol": "netdissect.config",
     "LayerCount": "netdissect.result",
     "Result": "netdissect.result",
+    "Shard": "netdissect.dissect.shards",
     "Selection": "netdissect.concepts.combine",
     "WriteOptions": "netdissect.concepts.render",
     "build_dataset": "netdissect.concepts.build",
@@ -71,6 +75,7 @@ _HOME = {
     "check_result": "netdissect.result",
     "compare_results": "netdissect.result",
     "contact_sheet": "netdissect.concepts.sheet",
+    "dissect_shard": "netdissect.dissect.shards",
     "count_detectors": "netdissect.score",
     "download": "netdissect.concepts.download",
     "inspect_dataset": "netdissect.concepts.inspect",
@@ -78,6 +83,7 @@ _HOME = {
     "load": "netdissect.result:load_result",
     "load_network": "netdissect.models",
     "merge": "netdissect.concepts.combine",
+    "merge_parts": "netdissect.dissect.merge",
     "parse_requirement": "netdissect.result",
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",

@@ -20,6 +20,7 @@ from netdissect.cli.networks import (
 from netdissect.cli.options import with_options_of
 from netdissect.cli.parse import split_names, split_numbers
 from netdissect.cli.progress import progress_bars
+from netdissect.cli.repeat import ConfigOption
 from netdissect.config import (
     PROTOCOLS,
     SENSITIVITY_QUANTILES,
@@ -175,12 +176,46 @@ def job(
 def run(
     asked: Job,
     out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
+    config: ConfigOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Look at one of N shards only; see 'netdissect merge'."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of torch; default: as it is.")
+    ] = None,
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
+    del config  # its callback has made defaults of it
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    if shard is not None:
+        _look_at_shard(asked, shard, out)
+        return
     with progress_bars() as progress:
         result = netdissect.dissect(
             asked.network, asked.concepts, asked.config, out=out, execution=asked.execution, progress=progress
         )
+    _show_result(asked, result, out)
+
+
+def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
+    one = netdissect.Shard.parse(shard)
+    with progress_bars() as progress:
+        stage = netdissect.dissect_shard(
+            asked.network, asked.concepts, asked.config, one, out=out, execution=asked.execution, progress=progress
+        )
+    said = {
+        "first": f"Shard {one} has looked once. When all {one.count} have: netdissect merge {out}; then give this "
+        "command once more.",
+        "second": f"Shard {one} is finished. When all {one.count} are: netdissect merge {out}",
+    }
+    console().print(said[stage], soft_wrap=True)
+
+
+def _show_result(asked: Job, result: "netdissect.Result", out: Path) -> None:
     screen = console()
     screen.print(netdissect.tables.summary(result))
     if result.info.data.images < SMALL and max(asked.config.protocol.quantiles) <= PAPER_QUANTILE:

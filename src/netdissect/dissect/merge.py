@@ -139,7 +139,8 @@ def _checked(pieces: Sequence[Piece]) -> _Whole:
             kind = "the same images" if span == following else "some of the same images"
             raise ResultError(
                 f"{piece.folder.parent} and {other.folder.parent} hold {kind} (shards "
-                f"{', '.join(piece.info.shards)} and {', '.join(other.info.shards)}), which would count twice. Name only one of them."
+                f"{', '.join(piece.info.shards)} and {', '.join(other.info.shards)}), which would count twice. "
+                "Name only one of them."
             )
     spans = joined([span for span, _ in placed])
     edges = [0, *(edge for span in spans for edge in span), first.info.total]
@@ -162,7 +163,8 @@ def _refuse_foreign(piece: Piece, first: Piece) -> None:
         name, here, there = different
         raise ResultError(
             f"{piece.folder.parent} and {first.folder.parent} are parts of different runs: {name} is {here} in "
-            f"the first and {there} in the second. Merge pieces that one command made, on machines of the same versions and threads."
+            f"the first and {there} in the second. Merge parts that one command made, on machines of the same "
+            "versions and threads."
         )
 
 

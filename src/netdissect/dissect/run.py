@@ -25,6 +25,7 @@ from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, identity_of_run, pinned
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
+from netdissect.dissect.repeat import write_config
 from netdissect.errors import ConfigError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
@@ -77,6 +78,8 @@ def dissect(
     if done is not None:
         return done
     with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds) as work:
+        if run is not None:
+            write_config(run, source)
         info, table, parts = _carry_out(source, info, work, progress)
         if run is None:
             return Result(info, table, {layer.info.name: layer for layer in parts})

@@ -19,15 +19,18 @@ from typing import Literal, Self
 
 import numpy as np
 
-from netdissect.config import Progress
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.collect import AnyCollector, Found, above
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source
 from netdissect.dissect.identity import describe, pinned
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
-from netdissect.dissect.run import finished_run, planned, timed
+from netdissect.dissect.repeat import write_config
+from netdissect.dissect.run import finished_run, opened, planned, timed
 from netdissect.errors import ConfigError
+from netdissect.models import Network
 from netdissect.result import RunInfo
 from netdissect.sweep import batch_starts
 
@@ -107,6 +110,42 @@ class Part:
         return self.run / SHARDS / self.name.replace("/", "-of-")
 
 
+def dissect_shard(
+    network: Network,
+    concepts: ConceptData | str | Path,
+    config: DissectConfig,
+    shard: Shard,
+    *,
+    out: str | Path,
+    execution: Execution | None = None,
+    progress: Progress | None = None,
+) -> Stage:
+    """Look at one shard: at first for thresholds, and once those of all shards are merged, for counts.
+
+    Parameters
+    ----------
+    network, concepts, config, execution, progress
+        As for `netdissect.dissect`.
+    shard
+        Which images.
+    out
+        Run folder, which several shards may share: see `netdissect.merge_parts`.
+
+    Returns
+    -------
+    Stage
+        ``first`` or ``second``: the look that is finished.
+
+    Raises
+    ------
+    NetdissectError
+        Of the kind that `netdissect.errors` names.
+    """
+    source = opened(network, concepts, config, execution)
+    total = len(batch_starts(len(source.data), config.batch_size))
+    return look_at(source, Part(Path(out), str(shard), shard.batches(total)), progress)
+
+
 def look_at(source: Source, part: Part, progress: Progress | None = None, wait: float = 0) -> Stage:
     """Do what can be done of one part: its first look, and its second if the thresholds of all parts are there.
 
@@ -156,6 +195,7 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     )
     wanted = pinned(run) | {"batches": [part.batches.start, part.batches.stop]}
     with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait) as work:
+        write_config(part.run, source)
         looks = Looks(source, planned(source, work), work, progress, starts[part.batches.start : part.batches.stop])
         return _carry_out(looks, part, info)
 

@@ -1,0 +1,92 @@
+"""`--config`: a run's own configuration as defaults of every option, which options given beside it override."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, Evidence, Protocol
+from netdissect.errors import ConfigError
+
+
+def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None:
+        from netdissect.dissect.repeat import read_config
+
+        asked = read_config(path)
+        if asked.network is None:
+            raise ConfigError(
+                f"the network of {path} was made in Python: nothing says where to load it from. Expected one that "
+                "'netdissect run' loaded; repeat this run from Python."
+            )
+        config, source = asked.config, asked.network
+        context.default_map = {
+            "network": source.spec,
+            "concepts": asked.concepts,
+            "layer": list(config.layers),
+            "weights": source.weights,
+            "seed": config.seed,
+            "size": source.size,
+            "mean": _numbers(source.mean),
+            "std": _numbers(source.std),
+            "min_iou": config.min_iou,
+            "categories": None if config.categories is None else list(config.categories),
+            "split": config.split,
+            "limit": config.limit,
+            "batch_size": config.batch_size,
+            "device": config.device,
+            "dtype": config.dtype,
+            "top_images": config.top_images,
+            "store": asked.execution.store,
+            "workers": asked.execution.workers,
+            "threads": asked.threads,
+            **_evidence(config.evidence),
+            **_protocol(config.protocol),
+        }
+    return path
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=_as_defaults,
+        metavar="FILE_OR_RUN",
+        help="Repeat the run of this config.json or run folder; options given beside it override.",
+    ),
+]
+
+
+def _numbers(numbers: tuple[float, ...] | None) -> str | None:
+    return None if numbers is None else ",".join(map(repr, numbers))
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    if evidence.sensitivity not in ((), SENSITIVITY_QUANTILES):
+        raise ConfigError(
+            f"the run was asked for the quantiles {', '.join(map(str, evidence.sensitivity))} beside its own, which "
+            "the command line cannot. Repeat it from Python."
+        )
+    return {
+        "bootstrap": evidence.bootstrap,
+        "holdout": evidence.holdout,
+        "sensitivity": bool(evidence.sensitivity),
+        "evidence_seed": evidence.seed,
+    }
+
+
+def _protocol(protocol: Protocol) -> dict[str, Any]:
+    """Say a protocol as its name and single choices; all are given, because those of the name change nothing."""
+    name = protocol.name.partition("+")[0]
+    if name not in PROTOCOLS:
+        raise ConfigError(
+            f"the run followed the protocol {protocol.name!r}, which has no name here. Expected one of "
+            f"{', '.join(PROTOCOLS)} with single choices changed; repeat it from Python."
+        )
+    choices = protocol.model_dump()
+    return {
+        "protocol": name,
+        "quantile": list(choices["quantiles"]),
+        **{key: choices[key] for key in choices if key not in ("name", "quantiles")},
+    }

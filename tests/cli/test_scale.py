@@ -1,0 +1,103 @@
+"""Shards as plain processes, merging them, and repeating a run from its folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runs
+import tiny
+from netdissect.dissect.repeat import read_config
+from netdissect.result import load_result
+from networks import COVERAGE, SIDE, pictures
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(8), COVERAGE, image=(SIDE, SIDE))
+
+
+@pytest.mark.slow
+def test_an_array_of_plain_processes_gives_the_run_of_one(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
+    options = [f"python:{module}:red", "--concepts", data, "--layer", "1", "--batch-size", 2, "--threads", 1]
+    assert netdissect("run", *options, "--out", tmp_path / "whole").code == 0
+    run = tmp_path / "run"
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+
+    def array() -> list[str]:
+        """Start all shards at once, as `sbatch --array` does."""
+        start = "from netdissect.cli import main; main()"
+        arguments = [sys.executable, "-c", start, "run", *map(str, options), "--out", str(run), "--shard"]
+        shards = [
+            subprocess.Popen([*arguments, f"{number}/2"], env=os.environ | {"PYTHONPATH": paths},
+                             stdout=subprocess.PIPE, text=True)
+            for number in (1, 2)
+        ]  # fmt: skip
+        printed = [shard.communicate()[0] for shard in shards]
+        assert [shard.returncode for shard in shards] == [0, 0]
+        return printed
+
+    assert "Shard 1/2 has looked once. When all 2 have: netdissect merge" in array()[0]
+    merged = netdissect("merge", run)
+    assert "Give the command of each shard once more" in merged.out
+    for number in (1, 2):
+        outcome = netdissect("run", *options, "--out", run, "--shard", f"{number}/2")
+        assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge" in outcome.out
+    assert "The run is in" in netdissect("merge", run).out
+    runs.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
+
+
+def test_a_merge_without_parts_says_what_is_missing(netdissect: Command, tmp_path: Path) -> None:
+    outcome = netdissect("merge", tmp_path)
+    assert outcome.code == 2
+    assert "holds no finished part of a run" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+MANY = [
+    "--seed", 3, "--input-size", 48, "--mean", "0.4,0.5,0.6", "--std", "0.25,0.25,0.5", "--protocol", "lite",
+    "--quantile", 0.02, "--quantile", 0.1, "--min-iou", 0.1, "--categories", "object", "--split", "train",
+    "--limit", 4, "--batch-size", 3, "--dtype", "bfloat16", "--top-images", 2, "--store", "none", "--workers", 1,
+    "--bootstrap", 7, "--holdout", 0.5, "--sensitivity", "--evidence-seed", 5, "--threshold", "exact",
+    "--duplicates", "once", "--threads", 1,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("many", [[], MANY])
+def test_a_run_folder_repeats_its_run(
+    netdissect: Command, module: str, data: Path, tmp_path: Path, many: list[Any]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    outcome = netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, *many)
+    assert outcome.code == 0, outcome.err
+    outcome = netdissect("run", "--config", first, "--out", second)
+    assert outcome.code == 0, outcome.err
+    runs.assert_same_run(load_result(second), load_result(first))
+    assert read_config(second) == read_config(first / "config.json")
+
+
+def test_options_beside_a_configuration_override_it(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
+    beside = ["--min-iou", 0.2, "--layer", "0", "--config", first / "config.json"]
+    assert netdissect("run", *beside, "--out", second).code == 0
+    config = load_result(second).info.config
+    assert (config.min_iou, config.layers, config.top_images) == (0.2, ("0",), 2)
+
+
+def test_what_is_no_configuration_is_refused(netdissect: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"threads": 1}')
+    for path in (tmp_path, tmp_path / "config.json", tmp_path / "absent.json"):
+        outcome = netdissect("run", "--config", path, "--out", tmp_path / "run")
+        assert outcome.code == 2
+        assert "is not the configuration of a run" in outcome.err
