@@ -8,7 +8,7 @@ with plain tensor code on the device of the forward pass.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from netdissect.concepts import ConceptData
 from netdissect.dissect.plan import LayerPlan, cells_of
-from netdissect.score import Tallier
+from netdissect.score import Tallier, Tally
 from netdissect.score.device import DeviceTallier, upsample
 from netdissect.sweep import ActivationStore, TopImages, TopValues
-from netdissect.sweep.device import DeviceTopImages, DeviceTopValues
+from netdissect.sweep.device import DeviceHistogram, DeviceTopImages, DeviceTopValues
+from netdissect.sweep.histograms import Histogram
 
 Maps = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -65,11 +66,13 @@ class Collector:
         self.store = store
         self.top_values = TopValues(plan.layer.units, plan.keep, plan.total, file)
         self.top_images = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
+        self.histogram = Histogram(plan.layer.units)
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
         """Take in one batch of maps, float32 (B, U, h, w), of the images `rows`."""
         cells = maps.cpu().numpy()
+        self.histogram.update(cells)
         self.top_values.update(self._values(cells))
         self.top_images.update(cells, rows)
         self.keep(maps)
@@ -101,7 +104,9 @@ class Collector:
 
     def tallier(self, data: ConceptData, thresholds: Maps) -> Tallier:
         """Return what counts the second look, with thresholds of the whole data."""
-        return Tallier(data, thresholds, self.plan.config.protocol.restriction)
+        tallier = Tallier(data, thresholds, self.plan.config.protocol.restriction)
+        tallier.restore(_begun(tallier.tally, self))
+        return tallier
 
     def part(self) -> Arrays:
         """Return what another machine needs of this one's first look."""
@@ -109,7 +114,7 @@ class Collector:
 
     def state(self) -> Arrays:
         """Return everything needed to go on later; the store is brought to the disk first."""
-        arrays = above("values", self.top_values.state()) | above("images", self.top_images.state())
+        arrays = _state(self)
         if self.store is not None:
             self.store.sync()
             arrays["store.offsets"] = np.array(self.store.offsets)
@@ -119,6 +124,7 @@ class Collector:
         """Go on from a `state`."""
         self.top_values.restore(below("values", arrays))
         self.top_images.restore(below("images", arrays))
+        self.histogram.restore(below("histogram", arrays))
         if self.store is not None:
             self.store.cut(arrays["store.offsets"].tolist())
 
@@ -133,10 +139,12 @@ class DeviceCollector:
         self._device = device
         self.top_values = DeviceTopValues(plan.layer.units, plan.keep, plan.total, device)
         self.top_images = DeviceTopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images, device)
+        self.histogram = DeviceHistogram(plan.layer.units, device)
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
         """Take in one batch of maps, float32 (B, U, h, w) on the device, of the images `rows`."""
+        self.histogram.update(maps)
         values = maps if self._upsampled is None else upsample(maps, self._upsampled)
         self.top_values.update(values.flatten(2))
         self.top_images.update(maps, rows)
@@ -152,7 +160,9 @@ class DeviceCollector:
 
     def tallier(self, data: ConceptData, thresholds: Maps) -> DeviceTallier:
         """Return what counts the second look, with thresholds of the whole data."""
-        return DeviceTallier(data, thresholds, self.plan.config.protocol.restriction, self._device)
+        tallier = DeviceTallier(data, thresholds, self.plan.config.protocol.restriction, self._device)
+        tallier.restore(_begun(tallier.tally, self))
+        return tallier
 
     def part(self) -> Arrays:
         """Return what another machine needs of this one's first look."""
@@ -160,12 +170,13 @@ class DeviceCollector:
 
     def state(self) -> Arrays:
         """Return everything needed to go on later."""
-        return above("values", self.top_values.state()) | above("images", self.top_images.state())
+        return _state(self)
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
         self.top_values.restore(below("values", arrays))
         self.top_images.restore(below("images", arrays))
+        self.histogram.restore(below("histogram", arrays))
 
 
 AnyCollector = Collector | DeviceCollector
@@ -183,6 +194,19 @@ def part_of(values: TopValues | DeviceTopValues, images: TopImages | DeviceTopIm
         "rows": rows,
         "maps": maps,
     }
+
+
+def _begun(tally: Tally, collector: AnyCollector) -> Tally:
+    """Return the tally of no images, with the histogram of the first look and room for where units fire."""
+    layer = collector.plan.layer
+    places = np.zeros((layer.units, *cells_of(layer)), np.int64)
+    return replace(tally, places=places, histogram=collector.histogram.counts)
+
+
+def _state(collector: AnyCollector) -> Arrays:
+    """Return what both kinds of collector need to go on later."""
+    parts = {"values": collector.top_values, "images": collector.top_images, "histogram": collector.histogram}
+    return {key: array for name, part in parts.items() for key, array in above(name, part.state()).items()}
 
 
 def below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:

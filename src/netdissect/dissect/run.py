@@ -30,7 +30,7 @@ from netdissect.errors import ConfigError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
-from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
+from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
 from netdissect.sweep import batch_starts
 
 logger = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
             lazy_scores=score_table(data, truth, tally, quantiles).lazy(),
             top=top_table(found.rows, found.maxima, data),
             top_maps=found.maps,
-            evidence=evidence_of(looked),
+            evidence=evidence_of(looked) | activity_tables(tally),
         )
 
 

@@ -9,6 +9,8 @@ them, reads `LayerResult.evidence`; whoever measures, makes frames with the key 
     replicates   the same counts in each replicate of the bootstrap: two runs are paired by their difference
     sensitivity  detectors as a function of quantile and IoU
     images       pixels of masks and intersections, image by image, for leading concepts
+    histogram    how the activations of each unit are distributed over all places, bin by bin (every run has it)
+    places       in how many images each cell of a unit's map is above its first threshold (every run has it)
 """
 
 from collections.abc import Mapping
@@ -87,6 +89,18 @@ IMAGES: Schema = {
     "number": pl.UInt32,
     "intersection": pl.UInt32,
     "on": pl.UInt32,  # pixels of the whole mask on this image
+}
+HISTOGRAM: Schema = {
+    "unit": pl.Int32,
+    "low": pl.Float64,  # the bin holds magnitudes from the end nearer to zero on; both 0: the bin of zeros
+    "high": pl.Float64,
+    "count": pl.Int64,
+}
+PLACES: Schema = {
+    "unit": pl.Int32,
+    "row": pl.Int32,
+    "column": pl.Int32,
+    "count": pl.Int64,
 }
 
 

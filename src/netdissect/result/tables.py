@@ -8,8 +8,10 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.attainable import attainable_iou
+from netdissect.result.evidence import HISTOGRAM, PLACES, complete
 from netdissect.score import Tally, Truth, best_concepts, columns_of, f1, iou
 from netdissect.score.labels import top_category
+from netdissect.sweep.histograms import bin_edges
 
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
@@ -57,6 +59,21 @@ def score_table(data: ConceptData, truth: Truth, tally: Tally, quantiles: Sequen
             "attainable": attainable_iou(activation.astype(np.float64), pixels.astype(np.float64)).ravel(),
         }
     )
+
+
+def activity_tables(tally: Tally) -> dict[str, pl.LazyFrame]:
+    """List how activations are distributed and where units fire; see `netdissect.result.evidence`."""
+    tables = {}
+    if tally.histogram.size:
+        low, high = bin_edges()
+        unit, place = np.nonzero(tally.histogram)
+        counted = {"low": low[place], "high": high[place], "count": tally.histogram[unit, place]}
+        tables["histogram"] = complete(pl.DataFrame({"unit": unit} | counted), HISTOGRAM).lazy()
+    if tally.places.size:
+        unit, row, column = np.nonzero(tally.places)
+        counted = {"row": row, "column": column, "count": tally.places[unit, row, column]}
+        tables["places"] = complete(pl.DataFrame({"unit": unit} | counted), PLACES).lazy()
+    return tables
 
 
 def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[float]) -> pl.DataFrame:

@@ -52,16 +52,22 @@ class DeviceTallier:
         self._data = data
         self._intersection = torch.from_numpy(zeros.intersection).to(device)
         self._activation = torch.from_numpy(zeros.activation).to(device)
+        self._places = torch.from_numpy(zeros.places).to(device)
+        self._histogram = zeros.histogram
 
     @property
     def tally(self) -> Tally:
         """The counts so far, brought to the host."""
-        return Tally(self._intersection.cpu().numpy().copy(), self._activation.cpu().numpy().copy())
+        counts = (self._intersection, self._activation, self._places)
+        intersection, activation, places = (count.cpu().numpy().copy() for count in counts)
+        return Tally(intersection, activation, places, self._histogram)
 
     def restore(self, tally: Tally) -> None:
         """Go on from an earlier tally."""
         self._intersection = torch.from_numpy(tally.intersection).to(self._intersection.device)
         self._activation = torch.from_numpy(tally.activation).to(self._activation.device)
+        self._places = torch.from_numpy(tally.places).to(self._activation.device)
+        self._histogram = tally.histogram
 
     def update_batch(self, maps: Tensor, images: Sequence[ImageLabels], grid: Grid) -> Overlaps:
         """Count one batch.
@@ -83,6 +89,8 @@ class DeviceTallier:
         labels = _BatchLabels(images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * grid.rows.pixels * grid.columns.pixels))
         found: list[Overlaps] = []
+        if self._places.numel():
+            self._places += (maps > self._thresholds[0][:, None, None]).sum(dim=0)
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)

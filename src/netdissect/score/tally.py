@@ -11,7 +11,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
@@ -116,10 +116,16 @@ class Tally:
         int64 (Q, U, C): pixels on which a unit is on and the label lies, for each quantile.
     activation
         int64 (Q, U, K): mask pixels summed over the images in which each category counts.
+    places
+        int64 (U, h, w): images in which each cell of a map lies above the first threshold; empty: not counted.
+    histogram
+        int64 (U, bins): how all activations are distributed; empty: not counted. See `netdissect.sweep.histograms`.
     """
 
     intersection: Ints
     activation: Ints
+    places: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    histogram: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def zeros(cls, quantiles: int, units: int, data: ConceptData) -> Self:
@@ -130,11 +136,11 @@ class Tally:
         )
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.intersection + other.intersection, self.activation + other.activation)
+        return type(self)(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def first(self, quantiles: int) -> Self:
         """Return the counts of the first quantiles alone."""
-        return type(self)(self.intersection[:quantiles], self.activation[:quantiles])
+        return replace(self, intersection=self.intersection[:quantiles], activation=self.activation[:quantiles])
 
 
 class Tallier:
@@ -196,6 +202,8 @@ class Tallier:
                 f"the grid leads to {grid.rows.pixels} x {grid.columns.pixels} pixels (height x width) but the label "
                 f"maps are {image.planes.shape[1]} x {image.planes.shape[2]}. Make a grid for this segmentation size."
             )
+        if self.tally.places.size:
+            np.add(self.tally.places, maps > self._thresholds[0][:, None, None], out=self.tally.places)
         cells = np.ascontiguousarray(grid.prepare(maps))
         found = []
         for quantile, thresholds in enumerate(self._thresholds):

@@ -1,6 +1,6 @@
 """The first look in plain tensor code, for devices on which the compiled loops do not run.
 
-Same results as `TopValues` and `TopImages`, value for value. Nothing leaves the device during the pass.
+Same results as `TopValues`, `TopImages` and `Histogram`, value for value. Nothing leaves the device during the pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netdissect.concepts import Size
 from netdissect.config import Threshold
+from netdissect.sweep.histograms import BINS, FIRST, MAGNITUDE, SHIFT, SIDE
 from netdissect.sweep.thresholds import between, positions_of
 
 
@@ -91,3 +92,30 @@ class DeviceTopImages:
         maps = self._maps.cpu().numpy()
         maxima = np.pad(maps.max(axis=(2, 3)), ((0, 0), (0, missing)), constant_values=-np.inf)
         return rows, maxima, np.pad(maps, ((0, 0), (0, missing), (0, 0), (0, 0)))
+
+
+class DeviceHistogram:
+    """The same in plain tensor code on a device; see `Histogram`."""
+
+    def __init__(self, units: int, device: torch.device) -> None:
+        self._counts = torch.zeros((units, BINS), dtype=torch.int64, device=device)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Counts so far, brought to the host."""
+        return self._counts.cpu().numpy().copy()
+
+    def update(self, maps: Tensor) -> None:
+        """Take in maps, float32 (B, U, h, w) on the device, finite."""
+        bits = maps.transpose(0, 1).flatten(1).contiguous().view(torch.int32)
+        place = (((bits & MAGNITUDE) >> SHIFT) - FIRST).clamp(0, SIDE)
+        bins = torch.where(bits < 0, SIDE - place, SIDE + place).long()
+        self._counts.scatter_add_(1, bins, torch.ones_like(bins))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything needed to go on later."""
+        return {"counts": self.counts}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from a `state`."""
+        self._counts = torch.from_numpy(state["counts"]).to(self._counts.device)

@@ -1,0 +1,89 @@
+"""How the activations of each unit are distributed: counts in bins that need no range beforehand.
+
+Bins follow the bits of float32: eight to an octave from 2**-24 to 2**16 on either side of zero, so that the counts of
+two parts of the data add up to those of the whole, whatever the values are.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+FINE = 3
+"""An octave holds two to this power bins."""
+LOWEST, HIGHEST = -24, 16
+"""Magnitudes below two to the first power count as zero; those beyond two to the second fall into the last bin."""
+SIDE = (HIGHEST - LOWEST) << FINE
+BINS = 2 * SIDE + 1
+
+SHIFT = 23 - FINE
+FIRST = ((127 + LOWEST) << FINE) - 1
+MAGNITUDE = 0x7FFFFFFF
+
+compiled: Any = numba.njit(nogil=True, cache=True)
+
+
+class Histogram:
+    """How often each unit's activations fall into each bin.
+
+    Parameters
+    ----------
+    units
+        How many units, U.
+
+    Attributes
+    ----------
+    counts
+        int64 (U, BINS), rising: negative values, then zero, then positive values.
+    """
+
+    def __init__(self, units: int) -> None:
+        self.counts: Ints = np.zeros((units, BINS), np.int64)
+
+    def update(self, maps: Floats) -> None:
+        """Take in maps, float32 (B, U, h, w), finite."""
+        _count(np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32), self.counts)
+
+    def __add__(self, other: Self) -> Self:
+        """Combine two parts of the data."""
+        whole = type(self)(len(self.counts))
+        whole.counts = self.counts + other.counts
+        return whole
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything needed to go on later."""
+        return {"counts": self.counts}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from a `state`."""
+        self.counts[:] = state["counts"]
+
+
+def bin_edges() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the low and the high end of every bin, float64 (BINS,): both 0 for the bin of zeros.
+
+    >>> low, high = bin_edges()
+    >>> one = SIDE + 1 + ((0 - LOWEST) << FINE)
+    >>> float(low[one]), float(high[one])
+    (1.0, 1.125)
+    """
+    octaves = 2.0 ** np.arange(LOWEST, HIGHEST + 1)
+    starts = (octaves[:-1, None] * (1 + np.arange(1 << FINE) / (1 << FINE))).ravel()
+    ends = np.append(starts[1:], octaves[-1])
+    zero = np.zeros(1)
+    return np.concatenate([-ends[::-1], zero, starts]), np.concatenate([-starts[::-1], zero, ends])
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _count(bits: npt.NDArray[np.int32], counts: Ints) -> None:
+    for image in range(bits.shape[0]):
+        for unit in range(bits.shape[1]):
+            for cell in range(bits.shape[2]):
+                value = bits[image, unit, cell]
+                place = min(max(((value & MAGNITUDE) >> SHIFT) - FIRST, 0), SIDE)
+                counts[unit, SIDE - place if value < 0 else SIDE + place] += 1
