@@ -18,6 +18,7 @@ Restriction = Literal["annotated", "overlap", "none"]
 Duplicates = Literal["once", "each"]
 ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
 Rule = Literal["top-label", "per-category"]
+Palette = Literal["safe", "paper"]
 Split = Literal["train", "val"]
 ChanceOf = Literal["images", "places"]
 

@@ -112,7 +112,7 @@ def test_layers_are_listed_with_their_receptive_fields(netdissect):
 
 
 def test_every_command_has_help(netdissect):
-    for command in ("demo", "layers", "run", "show", "count", "export", "report", "concepts"):
+    for command in ("demo", "layers", "run", "show", "count", "export", "report", "figure", "concepts"):
         done = netdissect(command, "--help")
         assert done.code == 0
         assert "Usage" in done.out

@@ -13,6 +13,7 @@ from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
 LayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: all (export: the only one).")]
 
 
@@ -71,7 +72,7 @@ def export(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, written by 'netdissect run'.")],
+    runs: RunsArgument,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the pages; default for a single run: RUN/report.")
     ] = None,

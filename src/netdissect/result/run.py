@@ -9,6 +9,7 @@ Tables are Polars frames. Units are numbered from 0.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -200,6 +201,23 @@ class Result:
         if name not in self.layers:
             raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of these.")
         return self.layers[name]
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: how many detectors each layer has."""
+        info = self.info
+        rows = "".join(
+            f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"
+            f"<td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
+            + "".join(f"<td>{entry.count.unique[name]:,}</td>" for name in ("total", *info.data.categories))
+            + "</tr>"
+            for entry in self.detectors()
+        )
+        heads = ("layer", "quantile", "units", "detectors", "unique detectors", *info.data.categories)
+        return (
+            f"<table><caption>{escape(info.network.name)} on {info.data.images:,} images, detectors from an IoU of "
+            f"{info.config.min_iou:g}</caption><thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>"
+            f"</thead><tbody>{rows}</tbody></table>"
+        )
 
     def unit_labels(self, layer: str, quantile: float) -> UnitLabels:
         """Return the best concepts of one layer's units at one of the run's quantiles."""

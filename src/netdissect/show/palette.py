@@ -1,9 +1,8 @@
 """One color for each category, the same in every chart, chip and card."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-Palette = Literal["safe", "paper"]
+from netdissect.config import Palette
 
 # Okabe and Ito's set, which stays apart under the common color vision deficiencies.
 CATEGORY_COLORS = {

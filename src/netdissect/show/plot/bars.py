@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import detected_concepts, only_layer, run_min_iou, run_quantile
-from netdissect.show.palette import Palette, category_colors
+from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import INK, as_written, nothing, plain_axes, short
 
 

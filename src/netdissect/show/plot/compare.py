@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import best_units, run_min_iou, run_quantile
-from netdissect.show.palette import Palette, category_colors
+from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, as_written, plain_axes, short
 
 NAMED = 14

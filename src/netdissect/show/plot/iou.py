@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_quantile
-from netdissect.show.palette import Palette, category_colors
+from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, as_written, plain_axes
 
 # Fine enough that the limit of 0.04 lies between two bars.

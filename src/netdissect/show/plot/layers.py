@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.config import Rule
+from netdissect.config import Palette, Rule
 from netdissect.result import LayerCount, Result
 from netdissect.show.findings import run_min_iou, run_quantile
-from netdissect.show.palette import Palette, category_colors
+from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, as_written, nothing, plain_axes, short
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from netdissect.config import Palette
 from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_quantile
 from netdissect.show.masks import unit_values
-from netdissect.show.palette import Palette, category_colors
+from netdissect.show.palette import category_colors
 from netdissect.show.pictures import image_folder, read_picture
 from netdissect.show.plot.paper import INK
 

@@ -1,0 +1,110 @@
+"""`netdissect figure`: figures that can go straight into a paper."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import netdissect
+from netdissect.cli.console import console
+from netdissect.cli.results import RunArgument, RunsArgument, run_names
+from netdissect.config import Palette, Rule
+from netdissect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+app = typer.Typer(no_args_is_help=True)
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .svg or .png.")]
+OneLayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: the only one.")]
+QuantileOption = Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")]
+MinIouOption = Annotated[float | None, typer.Option("--min-iou", help="IoU of a detector; default: the run's own.")]
+ColorsOption = Annotated[
+    Palette, typer.Option("--colors", help="safe: told apart with any color vision; paper: the first program's.")
+]
+
+
+@app.command()
+def bars(
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw the paper's bar graph: how many units of a layer detect each concept."""
+    result = netdissect.load(run)
+    _save(netdissect.plot.bars(result, layer, quantile=quantile, min_iou=min_iou, colors=colors), out)
+
+
+@app.command()
+def layers(
+    runs: RunsArgument,
+    out: OutOption,
+    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw unique detectors by category, a row for each layer of each run."""
+    results = [netdissect.load(run) for run in runs]
+    figure = netdissect.plot.layers(
+        results, rule=rule, quantile=quantile, min_iou=min_iou, colors=colors, names=run_names(runs, results)
+    )
+    _save(figure, out)
+
+
+@app.command()
+def iou(
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
+    result = netdissect.load(run)
+    _save(netdissect.plot.iou(result, layer, quantile=quantile, min_iou=min_iou, colors=colors), out)
+
+
+@app.command()
+def units(
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+    unit: Annotated[
+        list[int] | None, typer.Option("--unit", help="Number of a unit; repeats. Default: of the best-known concepts.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit.")] = 6,
+    images: Annotated[Path | None, typer.Option("--images", help="Data set folder, if it was moved.")] = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is off."""
+    result = netdissect.load(run)
+    _save(netdissect.plot.units(result, layer, unit, images=images, count=count, colors=colors), out)
+
+
+@app.command()
+def compare(
+    runs: RunsArgument,
+    out: OutOption,
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw the best IoU of every concept in one run against that in another."""
+    if len(runs) != 2:
+        raise ConfigError(f"{len(runs)} runs are to be compared. Name two.")
+    results = [netdissect.load(run) for run in runs]
+    names = run_names(runs, results)
+    _save(
+        netdissect.plot.compare(*results, quantile=quantile, min_iou=min_iou, colors=colors, names=names),
+        out,
+    )
+
+
+def _save(figure: "Figure", out: Path) -> None:
+    console().print(f"Wrote {netdissect.plot.save(figure, out)}", soft_wrap=True)

@@ -1,0 +1,61 @@
+"""Figures and reports of several runs, from the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+Netdissect = Callable[..., Any]
+
+
+@pytest.fixture
+def run(netdissect: Netdissect, labeled: Path, module: str, tmp_path: Path) -> Path:
+    """A finished run of one layer with three units."""
+    netdissect("concepts", "build", f"masks:{labeled}", "--out", tmp_path / "data", "--size", 32, "--min-images", 1)
+    network = f"python:{module}:red"
+    made = netdissect(
+        "run", network, "--concepts", tmp_path / "data", "--layer", "0", "--quantile", 0.1, "--out", tmp_path / "run"
+    )
+    assert made.code == 0, made.err
+    return tmp_path / "run"
+
+
+def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
+    for arguments, out in (
+        (("bars", run, "--colors", "paper"), "bars.pdf"),
+        (("layers", run, run, "--rule", "per-category"), "layers.svg"),
+        (("iou", run, "--layer", "0"), "iou.png"),
+        (("units", run, "--unit", 1, "--unit", 0, "--count", 3), "units.png"),
+        (("compare", run, run), "compare.pdf"),
+    ):
+        drawn = netdissect("figure", *arguments, "-o", tmp_path / out)
+        assert drawn.code == 0, drawn.err
+        assert drawn.out.strip() == f"Wrote {tmp_path / out}"
+    assert (tmp_path / "bars.pdf").read_bytes().startswith(b"%PDF")
+    assert "<svg" in (tmp_path / "layers.svg").read_text()
+    with Image.open(tmp_path / "units.png") as image:
+        assert image.width > 800
+
+
+def test_what_cannot_be_drawn_is_said(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
+        (("compare", run, "-o", tmp_path / "a.pdf"), "1 runs are to be compared. Name two."),
+        (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
+        (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),
+    ):
+        drawn = netdissect("figure", *arguments)
+        assert drawn.code == 2
+        assert message in " ".join(drawn.err.split())
+
+
+def test_several_runs_make_one_report_in_a_named_folder(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
+    refused = netdissect("report", run, run)
+    assert refused.code == 2
+    assert "Name its folder with --out" in " ".join(refused.err.split())
+    made = netdissect("report", run, run, "--out", tmp_path / "report")
+    assert made.code == 0, made.err
+    assert f"The report is {tmp_path / 'report' / 'index.html'}" in made.out
+    assert (tmp_path / "report" / "r1" / "l0" / "u2.html").is_file()
