@@ -5,10 +5,7 @@
 Real pictures are used where the folder of labeled pictures lies beside the checkout; otherwise benchmarks skip.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,32 +19,6 @@ from netdissect.models import Network, Recorder, resolve_layers
 from netdissect.sweep import batch_starts, image_batches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-PAIRS = 5
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Median seconds of two ways of doing something, measured in turn."""
-
-    left: float
-    right: float
-    ratio: float
-
-
-def interleaved(left: Callable[[], object], right: Callable[[], object], pairs: int = PAIRS) -> Pairs:
-    """Time two functions in turn, after one round to warm up."""
-    left(), right()
-    times = [(_seconds(left), _seconds(right)) for _ in range(pairs)]
-    lefts, rights = zip(*times, strict=True)
-    return Pairs(statistics.median(lefts), statistics.median(rights), statistics.median(a / b for a, b in times))
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 _REPORTED: list[str] = []
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from benchmarks.conftest import interleaved
+from benchmarks.process import interleaved
 from netdissect.concepts import ConceptData, Size
 from netdissect.score import Field, Grid, ImageLabels, Span, Tallier, Tally, grid
 from netdissect.score.grid import Axis
@@ -21,6 +21,7 @@ from netdissect.sweep import ActivationStore, TopImages, TopValues, ranks
 Maps = npt.NDArray[np.float32]
 QUANTILE = 0.005
 BATCH = 32
+PAIRS = 5
 FIELDS = {"_blocks.10": Span(-154, 339, 16), "_blocks.15": Span(-394, 851, 32)}
 
 
@@ -101,7 +102,7 @@ def test_scoring(
     # The plain loop rounds its matrix products otherwise in the last bit: a pixel in a million may differ.
     assert np.abs(found.intersection[0][:, 1:] - expected[:, 1:]).sum() <= 1e-5 * expected.sum() + 2
     share = path.stat().st_size / maps.nbytes
-    pairs = interleaved(lambda: ours(maps, labels, street, to, path), lambda: plain(maps, labels, street, to))
+    pairs = interleaved(lambda: ours(maps, labels, street, to, path), lambda: plain(maps, labels, street, to), PAIRS)
     images = len(street)
     tell(
         f"scoring {units} units of {side} x {side}: {1e3 * pairs.left / images:.2f} ms an image, plain torch loop "

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from netdissect.config import Protocol as Protocol
     from netdissect.dissect import dissect as dissect
     from netdissect.dissect.merge import merge_parts as merge_parts
+    from netdissect.dissect.prediction import Prediction as Prediction
+    from netdissect.dissect.prediction import predict as predict
     from netdissect.dissect.shards import Shard as Shard
     from netdissect.dissect.shards import dissect_shard as dissect_shard
     from netdissect.dissect.verify import repair as repair
@@ -63,6 +65,7 @@ _HOME = {
     "NetdissectError": "netdissect.errors",
     "Network": "netdissect.models",
     "PROTOCOLS": "netdissect.config",
+    "Prediction": "netdissect.dissect.prediction",
     "Preprocessing": "netdissect.models",
     "Protocol": "netdissect.config",
     "LayerCount": "netdissect.result",
@@ -87,6 +90,7 @@ _HOME = {
     "parse_requirement": "netdissect.result",
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",
+    "predict": "netdissect.dissect.prediction",
     "read_published": "netdissect.result",
     "repair": "netdissect.dissect.verify",
     "report": "netdissect.show",

@@ -19,7 +19,7 @@ import runs
 import tiny
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
-from netdissect.dissect import dissect, folder
+from netdissect.dissect import dissect, folder, plan
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.lock import hold
 from netdissect.errors import ResultError
@@ -136,6 +136,19 @@ def test_a_run_may_go_on_in_another_way(
     runs.assert_same_run(
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken
     )
+
+
+@pytest.mark.parametrize("call", [2, 4])
+def test_a_run_with_values_on_disk_goes_on_to_the_same_bits(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    with monkeypatch.context() as small:
+        small.setattr(plan, "_spilled", lambda plans, _: frozenset(one.layer.name for one in plans[:2]))
+        interrupt(broden, tmp_path / "run", call)
+    assert list((tmp_path / "run" / "work").glob("*.top.*"))
+    # More memory now: the values stay where this run began to keep them.
+    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 def nested(*names: str) -> tuple[Network, DissectConfig]:

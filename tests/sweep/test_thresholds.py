@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import oracle
 import tiny
 from netdissect.config import Threshold
-from netdissect.errors import ShapeError
-from netdissect.sweep import TopValues, ranks
+from netdissect.errors import ResultError, ShapeError
+from netdissect.sweep import TopValues, ranks, thresholds
 
 FRACTIONS = st.sampled_from(tiny.FRACTIONS) | st.floats(1e-4, 0.999)
 THRESHOLDS: tuple[Threshold, ...] = ("exact", "interpolated")
@@ -53,9 +53,33 @@ def test_values_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
         spilled.update(np.ascontiguousarray(piece)[None])
     assert (tmp_path / "top").stat().st_size >= 4 * 3 * keep
     assert spilled.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
-    again = TopValues(3, keep, 5000, tmp_path / "again")
-    again.restore({name: array.copy() for name, array in spilled.state().items()})
-    assert again.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
+
+
+def test_values_in_a_file_go_on_from_any_of_the_last_two_checkpoints(tmp_path: Path) -> None:
+    values = values_of(4, 3, 5000, "rising")
+    keep = needed([0.02], 5000, "exact")
+    pieces = [np.ascontiguousarray(piece)[None] for piece in np.split(values, [900, 1700, 3000], axis=1)]
+    kept, states = TopValues(3, keep, 5000, tmp_path / "top"), []
+    for piece in pieces:
+        kept.update(piece)
+        states.append({name: array.copy() for name, array in kept.state().items()})
+    for done in (3, 4):
+        again = TopValues(3, keep, 5000, tmp_path / "top")
+        again.restore(states[done - 1])
+        for piece in pieces[done:]:
+            again.update(piece)
+        assert again.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
+    with pytest.raises(ResultError, match=re.escape(str(tmp_path / "top"))):
+        TopValues(3, keep, 5000, tmp_path / "top").restore(states[0])
+
+
+def test_units_in_a_file_are_worked_on_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thresholds, "MAPPED_BYTES", 1)
+    values = values_of(4, 5, 5000, "rising")
+    kept = TopValues(5, needed([0.02], 5000, "exact"), 5000, tmp_path / "top")
+    for piece in np.split(values, [1700, 3000], axis=1):
+        kept.update(np.ascontiguousarray(piece)[None])
+    assert kept.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
 
 
 def needed(fractions: list[float], total: int, rule: Threshold) -> int:

@@ -16,6 +16,8 @@ from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
 from netdissect.errors import NetdissectError
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 app = typer.Typer(
     name="netdissect",
     help="Say what the single units of a vision network have learned.",
@@ -29,6 +31,7 @@ app.command("demo")(demo.demo)
 app.command("paper")(paper.paper)
 app.command("layers")(networks.layers)
 app.command("run")(run.run)
+app.command("plan")(run.plan)
 app.command("show")(results.show)
 app.command("count")(results.count)
 app.command("export")(results.export)
@@ -81,6 +84,7 @@ def main() -> None:
     except NetdissectError as error:
         errors.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted: what is done is kept, the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            errors.print("interrupted: what is done is kept, the same command goes on from there")
+        raise

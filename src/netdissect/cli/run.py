@@ -1,11 +1,14 @@
 """`netdissect run`, the main job, and `netdissect plan`, which says beforehand what it will take."""
 
+import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
+from rich import filesize
 
 import netdissect
 from netdissect.cli.console import console
@@ -233,6 +236,31 @@ def _number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+@with_options_of(job)
+def plan(
+    asked: Job,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
+) -> None:
+    """Predict passes, time, memory and disk of a run with the same options, from a few of its images."""
+    logging.getLogger("netdissect").setLevel(logging.WARNING)  # the plans of the small dissections would confuse
+    found = netdissect.predict(asked.network, asked.concepts, asked.config, execution=asked.execution, sample=sample)
+    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in found.seconds.items())
+    screen = console()
+    for line in (
+        f"Measured on {found.sample} dissected images, expected of all {found.images:,}:",
+        f"  passes  {found.plan.passes} (store: {found.plan.store})",
+        f"  time    {_duration(found.total_seconds)} ({stages})",
+        f"  memory  {filesize.decimal(found.memory_bytes)}, network and libraries included",
+        f"  disk    {filesize.decimal(found.disk_bytes)} at most, in the run folder",
+    ):
+        screen.print(line, highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as a person reads it."""
+    return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
 def _protocol(name: ProtocolName, changes: dict[str, Any]) -> Protocol:

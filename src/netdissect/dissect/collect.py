@@ -184,13 +184,12 @@ AnyCollector = Collector | DeviceCollector
 
 def part_of(values: TopValues | DeviceTopValues, images: TopImages | DeviceTopImages) -> Arrays:
     """Return largest values and top images in a form that parts of any engine share."""
-    state = values.state()
-    kept = state["values"]
+    kept, filled, seen = values.kept
     rows, _maxima, maps = images.ranked()
     return {
-        "counts": np.array([values.keep, values.total, state["seen"]]),
+        "counts": np.array([values.keep, values.total, seen]),
         "values": kept,
-        "filled": state["filled"],
+        "filled": filled,
         "rows": rows,
         "maps": maps,
     }

@@ -103,8 +103,9 @@ class WorkFolder:
         """Return the plan with the choices with which this work began, which its checkpoints and files follow."""
         path = self.path / "plan.json"
         if path.exists():
-            return replace(plan, **_read_json(path))
-        choices = {"store": plan.store, "tensor": plan.tensor}
+            choices = _read_json(path)
+            return replace(plan, **choices | {"spilled": frozenset(choices["spilled"])})
+        choices = {"store": plan.store, "tensor": plan.tensor, "spilled": sorted(plan.spilled)}
         write_whole(path, lambda file: file.write(json.dumps(choices).encode()))
         return plan
 

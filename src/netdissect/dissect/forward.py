@@ -63,8 +63,7 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
             with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 recorded = recorder(images)
             maps = {name: values.float().contiguous() for name, values in recorded.items()}
-            for name, values in maps.items():
-                _check_finite(name, values, start, data)
+            _check_finite(maps, start, data)
             yield Activations(start, maps)
 
 
@@ -77,12 +76,20 @@ def stored(
         yield Activations(start, {name: torch.from_numpy(store.read(number, count)) for name, store in stores.items()})
 
 
-def _check_finite(layer: str, maps: Tensor, start: int, data: ConceptData) -> None:
-    if torch.isfinite(maps).all():
+def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> None:
+    # A sum is finite only if all its values are: one look at the values and one answer for all layers.
+    if torch.stack([values.sum() for values in maps.values()]).isfinite().all():
         return
-    image, unit = (~torch.isfinite(maps)).nonzero()[0, :2].tolist()
-    raise ActivationError(
-        f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {data.rows[start + image].image}. A threshold "
+    for name, values in maps.items():
+        spoiled = (~torch.isfinite(values)).nonzero()  # none where only the sum was too large
+        if len(spoiled):
+            image, unit = spoiled[0, :2].tolist()
+            raise _not_finite(name, unit, data.rows[start + image].image)
+
+
+def _not_finite(layer: str, unit: int, image: str) -> ActivationError:
+    return ActivationError(
+        f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {image}. A threshold "
         "needs finite activations: check the weights and the preprocessing (mean, std), or use --dtype float32."
     )
 

@@ -138,7 +138,8 @@ class Plan:
     def disk_bytes(self) -> int:
         """What is expected to lie on disk at most while the run goes on."""
         share = {"dense": 1.0, "sparse": SPARSE_SHARE, "none": 0.0}[self.store]
-        spilled = sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
+        # The values in use, and copies of them in the last checkpoint and the one being written.
+        spilled = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
         kept = sum(layer.dense_bytes * (1.0 if layer.needs_dense and share else share) for layer in self.layers)
         return spilled + int(kept)
 

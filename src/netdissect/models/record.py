@@ -127,7 +127,7 @@ class Recorder:
         tensor = first_tensor(output)
         if tensor is not None:
             # The next operation may work in place (torchvision's AlexNet), unless there is none.
-            self._outputs[name] = tensor.to(torch.float32, copy=not last)
+            self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=not last)
         if last:
             raise _AllRecordedError
 

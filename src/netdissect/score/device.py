@@ -102,8 +102,8 @@ class DeviceTallier:
 
     def _add(self, quantile: int, units: slice, on: Tensor, counts: Tensor, labels: "_BatchLabels") -> None:
         intersection, activation = self._intersection[quantile, units], self._activation[quantile, units]
-        for image, numbers in zip(counts, labels.numbers, strict=True):
-            intersection.index_add_(1, numbers, image)
+        numbers = labels.numbers.reshape(1, -1).expand(len(intersection), -1)
+        intersection.scatter_add_(1, numbers, counts.transpose(0, 1).reshape(numbers.shape))
         match self._restriction:
             case "annotated":
                 # Integers below 2**53 multiply exactly in float64; devices have no matrix product of integers.

@@ -46,11 +46,17 @@ class DeviceTopValues:
         neighbors = self._kept[:, torch.from_numpy(positions).to(self._kept.device)]
         return between(neighbors.cpu().numpy(), weights)
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything needed to go on later."""
+    @property
+    def kept(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
+        """What is kept, as `TopValues.absorb` takes it in."""
         self._settle()
         kept = self._kept.cpu().numpy()
-        return {"values": kept, "filled": np.full(len(kept), kept.shape[1]), "seen": np.array(self.seen)}
+        return kept, np.full(len(kept), kept.shape[1]), self.seen
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything needed to go on later."""
+        values, filled, seen = self.kept
+        return {"values": values, "filled": filled, "seen": np.array(seen)}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from a `state`."""

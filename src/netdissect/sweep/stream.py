@@ -24,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Batch(NamedTuple):
-    """Images `start` to `start + len(pixels)` of a data set, uint8 (B, C, H, W)."""
+    """Images `start` to `start + len(pixels)` of a data set, uint8 (B, C, H, W), a pixel's channels side by side."""
 
     start: int
     pixels: Pixels
@@ -63,17 +63,17 @@ def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *
     rows = (row for start in starts for row in rows_of(start))
     decoded = ahead(lambda row: read_image(data.image_path(row), size, channels), rows, workers, 2 * starts.step)
     for start in starts:
-        yield Batch(start, np.stack([next(decoded) for _ in rows_of(start)]))
+        pixels = np.stack([next(decoded) for _ in rows_of(start)])
+        yield Batch(start, pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2))
 
 
 def read_image(path: Path, size: Size, channels: int) -> Pixels:
-    """Decode one picture as uint8 (C, H, W), squashed (bilinear) to `size` if it has another."""
+    """Decode one picture as uint8 (H, W, 3), or (H, W) if gray, squashed (bilinear) to `size` if it has another."""
     with named_in_index(path, "a picture", "a whole JPEG or PNG"), Image.open(path) as image:
         picture = image.convert("RGB" if channels == 3 else "L")
     if (picture.height, picture.width) != size:
         picture = picture.resize((size.width, size.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.asarray(picture)
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], workers: int, depth: int) -> Iterator[R]:

@@ -11,7 +11,10 @@ Keeping the largest is a monoid: `left + right` is, value for value, what one pa
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (P(a_k > T_k) = 0.005).
 """
 
+import glob
 import mmap
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil, floor
@@ -23,10 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.config import Threshold
-from netdissect.errors import ShapeError
+from netdissect.errors import ResultError, ShapeError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
 
 compiled: Any = numba.njit(nogil=True, cache=True)
 
@@ -98,8 +103,8 @@ class TopValues:
         self.total = total
         self.seen = 0
         self.bound: Floats = np.full(units, -np.inf, np.float32)
-        self._mapped = None if file is None else np.memmap(file, np.float32, "w+", shape=(units, capacity))
-        self._values: Floats = np.empty((units, capacity), np.float32) if self._mapped is None else self._mapped
+        self._file = None if file is None else SpilledValues(file, (units, capacity))
+        self._values: Floats = np.empty((units, capacity), np.float32) if self._file is None else self._file.values
         self._filled: Ints = np.zeros(units, np.int64)
 
     def update(self, values: Floats) -> None:
@@ -110,10 +115,13 @@ class TopValues:
                 f"{self.seen} values a unit were taken in but {self.total} were announced; the number decides which "
                 "values matter. Announce all images before the pass."
             )
-        _keep_largest(values, self._values, self._filled, self.bound, self.keep)
-        if self._mapped is not None:
-            # What was written stays in the file; only this process' memory is given back.
-            self._mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        units = len(self.bound)
+        step = units if self._file is None else self._file.rows_at_once
+        for first in range(0, units, step):
+            last = min(first + step, units)
+            _keep_largest(values, self._values, self._filled, self.bound, self.keep, (first, last))
+            if self._file is not None:
+                self._file.release()
 
     def __add__(self, other: Self) -> Self:
         """Combine two parts of the same data; both must announce the same total."""
@@ -127,13 +135,18 @@ class TopValues:
             merged.absorb(part._values, part._filled, part.seen)
         return merged
 
+    @property
+    def kept(self) -> tuple[Floats, Ints, int]:
+        """What is kept, as `absorb` takes it in: values (U, n), how many of each unit, and out of how many."""
+        return self._values[:, : int(self._filled.max(initial=0))], self._filled, self.seen
+
     def absorb(self, values: Floats, filled: Ints, seen: int) -> None:
         """Take in what another part of the data kept: the first `filled` (U,) of values (U, n), out of `seen`."""
         self.seen += seen
         for unit, count in enumerate(filled):
             _keep_largest(
                 np.array(values[None, unit : unit + 1, :count]), self._values[unit : unit + 1],
-                self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep,
+                self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep, (0, 1),
             )  # fmt: skip
 
     def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> Floats:
@@ -143,25 +156,94 @@ class TopValues:
                 f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
             )
         positions, weights = positions_of(quantiles, self.total, rule)
-        rows = zip(self._values, self._filled, strict=True)
-        return between(np.stack([np.sort(row[:n])[::-1][positions] for row, n in rows]), weights)
+        neighbors = []
+        for row, filled in zip(self._values, self._filled, strict=True):
+            neighbors.append(np.sort(row[:filled])[::-1][positions])
+            if self._file is not None:
+                self._file.release()
+        return between(np.stack(neighbors), weights)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything needed to go on later."""
-        used = int(self._filled.max(initial=0))
-        return {
-            "values": self._values[:, :used],
-            "filled": self._filled,
-            "bound": self.bound,
-            "seen": np.array(self.seen),
-        }
+        """Return everything needed to go on later; values in a file are copied to another one beside it."""
+        state: dict[str, npt.NDArray[Any]] = {"filled": self._filled, "bound": self.bound, "seen": np.array(self.seen)}
+        if self._file is not None:
+            self._file.save(self.seen)
+            return state
+        return state | {"values": self.kept[0]}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on from a `state`."""
-        self._values[:, : state["values"].shape[1]] = state["values"]
+        """Go on from a `state`.
+
+        Raises
+        ------
+        ResultError
+            If the values lay in a file that is not what it was.
+        """
+        if self._file is None:
+            self._values[:, : state["values"].shape[1]] = state["values"]
+        else:
+            self._values = self._file.restored(int(state["seen"]))
         self._filled[:] = state["filled"]
         self.bound[:] = state["bound"]
         self.seen = int(state["seen"])
+
+
+class SpilledValues:
+    """Values of all units in a file, of which little is in memory at a time.
+
+    Parameters
+    ----------
+    file
+        Made anew.
+    shape
+        Units, and values of each.
+
+    Attributes
+    ----------
+    values
+        float32, mapped from the file.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, int]) -> None:
+        self._path = file
+        self.values = np.memmap(file, np.float32, "w+", shape=shape)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many units may be touched before `release`."""
+        return max(1, MAPPED_BYTES // (4 * int(self.values.shape[1])))
+
+    def release(self) -> None:
+        """Give this process' memory back; what was written stays in the file."""
+        self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def save(self, seen: int) -> None:
+        """Copy the file, under the number of values seen; the copy before it is kept until the next one."""
+        copy = self._copy(seen)
+        shutil.copyfile(self._path, copy)
+        with copy.open("rb") as written:
+            os.fsync(written.fileno())
+        copies = sorted(
+            self._path.parent.glob(f"{glob.escape(self._path.name)}.*"), key=lambda path: int(path.suffix[1:])
+        )
+        for old in copies[:-2]:
+            old.unlink()
+
+    def restored(self, seen: int) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Go on from a copy."""
+        copy = self._copy(seen)
+        if not copy.is_file() or copy.stat().st_size != self.values.nbytes:
+            raise ResultError(
+                f"{copy} should hold {self.values.nbytes} bytes of largest values but was cut short or removed. "
+                "Remove the run folder's 'work' folder, and run again: the pass begins anew."
+            )
+        shape = self.values.shape
+        shutil.copyfile(copy, self._path)
+        self.values = np.memmap(self._path, np.float32, "r+", shape=shape)
+        return self.values
+
+    def _copy(self, seen: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{seen}")
 
 
 def capacity_of(keep: int, total: int) -> int:
@@ -170,10 +252,10 @@ def capacity_of(keep: int, total: int) -> int:
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int) -> None:
+def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
     capacity = kept.shape[1]
     for image in range(values.shape[0]):
-        for unit in range(values.shape[1]):
+        for unit in range(units[0], units[1]):
             low, n = bound[unit], filled[unit]
             for value in values[image, unit]:
                 if value > low:

@@ -1,0 +1,115 @@
+"""Whole runs as a user types them, against a tuned bare loop over the same pictures; processes, in turn.
+
+    python -m benchmarks.whole_run DATA [--pairs 5] [--limit N]
+
+DATA is a data set in Broden's layout. EfficientNet-Lite0 on 2 cores, 1,906 pictures, 5 pairs: about 25 minutes.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.bare_loop import WORKERS, decode, forward_all, pictures
+from benchmarks.process import interleaved, prepared
+from netdissect.models import Network, load_network
+
+LAST = "_blocks.15"
+FIVE = ("_blocks.2", "_blocks.4", "_blocks.10", "_blocks.14", LAST)
+TEN = ("_blocks.2", "_blocks.4", "_blocks.5", "_blocks.7", "_blocks.8", "_blocks.10", "_blocks.11", "_blocks.13",
+       "_blocks.14", LAST)  # fmt: skip
+NETWORK = "efficientnet_lite0"
+BATCHES = (8, 16, 32, 64)
+
+
+def seconds(function: Callable[[], object], times: int = 3) -> float:
+    """Return the shortest of some times: what the machine can do."""
+    function()
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def physical_limit(network: Network, paths: list[Path]) -> tuple[float, float]:
+    """Return seconds a picture at the peak of the processor's matrix product, and of decoding, on all cores."""
+    image = torch.zeros(1, 3, *network.preprocessing.size)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network.module(image)
+    square = torch.rand(2048, 2048)
+    peak = 2 * 2048**3 / seconds(lambda: square @ square, 10)
+    some = paths[:128]
+    decoding = seconds(lambda: decode(some, network.preprocessing.size.height)) / len(some) / WORKERS
+    flops = counter.get_total_flops()
+    print(
+        f"{flops / 1e9:.2f} GFLOP a picture, matrix product {peak / 1e9:.0f} GFLOP/s, decoding {1e3 * decoding:.2f} ms"
+    )
+    return flops / peak, decoding
+
+
+def tuned(network: Network, paths: list[Path]) -> int:
+    """Return the batch size at which the bare loop is fastest."""
+    some = paths[:256]
+    paces = {size: seconds(lambda size=size: forward_all(network, some, LAST, size), 2) for size in BATCHES}
+    print("bare loop, ms a picture: " + ", ".join(f"{1e3 * s / len(some):.2f} at {n}" for n, s in paces.items()))
+    return min(paces, key=paces.__getitem__)
+
+
+def process(*arguments: object) -> str:
+    """Run a module of Python in a process of its own."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def main(
+    data: Path,
+    pairs: Annotated[int, typer.Option()] = 5,
+    limit: Annotated[int | None, typer.Option()] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Passed on to netdissect run, as --bootstrap=0.")] = None,
+) -> None:
+    """Print ratios: medians of interleaved pairs."""
+    prepared()
+    network, paths = load_network(NETWORK), pictures(data, limit)
+    computing, decoding = physical_limit(network, paths)
+    size = tuned(network, paths)
+    few = ["--limit", limit] if limit else []
+    bare = ["-m", "benchmarks.bare_loop", data, LAST, "--batch-size", size, *few]
+
+    def dissected(layers: tuple[str, ...]) -> None:
+        with TemporaryDirectory() as folder:
+            named = [part for layer in layers for part in ("--layer", layer)]
+            out = Path(folder) / "run"
+            program = "from netdissect.cli import main; main()"
+            process("-c", program, "run", NETWORK, "--concepts", data, *named, "--out", out, *few, *(option or ()))
+            info = json.loads((out / "run.json").read_text())["run"]
+            assert [layer["name"] for layer in info["layers"]] == list(layers)
+            assert info["data"]["images"] == len(paths)
+
+    cases: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "one layer / bare loop": (lambda: dissected((LAST,)), lambda: process(*bare)),
+        "five layers / bare loop": (lambda: dissected(FIVE), lambda: process(*bare)),
+        "ten layers / one layer": (lambda: dissected(TEN), lambda: dissected((LAST,))),
+        "one layer / bare loop that gives memory back": (
+            lambda: dissected((LAST,)), lambda: process(*bare, "--give-back"),
+        ),
+    }  # fmt: skip
+    for name, (left, right) in cases.items():
+        found = interleaved(left, right, pairs)
+        print(f"{name}: {found.left:.1f} s / {found.right:.1f} s, ratio {found.ratio:.3f}", flush=True)
+        if name == "one layer / bare loop":
+            physical = len(paths) * max(computing, decoding)
+            print(f"physical limit {physical:.1f} s: the bare loop takes {found.right / physical:.1f} times as long")
+
+
+if __name__ == "__main__":
+    typer.run(main)
