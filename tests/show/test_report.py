@@ -3,6 +3,7 @@
 import posixpath
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -119,6 +120,58 @@ def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folde
     assert len(gallery) == 8
     for image in gallery:  # every third picture shows a square
         assert int(image["alt"][:2]) % 3 == 0
+
+
+def measured(result: Result, world: ConceptData) -> Result:
+    """Give unit 0 of the first layer evidence: it is on in rows 0 to 5, and on its label, a square, in row 0 alone."""
+    layer = result.layers["block.1"]
+    number = result.concepts.filter(concept=layer.units["label"][0])["number"].item()
+    rows = [(row, 0.05, 0, number if row == 0 else 0, 5 if row == 0 else 0, 10 + row) for row in range(6)]
+    labels = [(row, int(n), int((world.labels(row).planes == n).sum())) for row in range(len(world))
+              for n in np.unique(world.labels(row).planes) if n]  # fmt: skip
+    sure = {"quantile": 0.05, "unit": 0, "low": 0.2111, "high": 0.4222, "stability": 0.875, "held_out": 0.3333,
+            "chosen_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "chance_iou": None}  # fmt: skip
+    counts = {"quantile": 0.05, "rule": "top-label", "category": "total", "detectors_low": 2.0, "detectors_high": 7.0,
+              "unique_low": 1.0, "unique_high": 4.0, "detectors_by_chance": 0.25}  # fmt: skip
+    columns = ("row", "quantile", "unit", "number", "intersection", "on")
+    evidence = {
+        "images": pl.DataFrame(rows, schema=columns, orient="row").lazy(),
+        "labels": pl.DataFrame(labels, schema=("row", "number", "pixels"), orient="row").lazy(),
+        "units": pl.DataFrame([sure]).lazy(),
+        "counts": pl.DataFrame([counts]).lazy(),
+        "histogram": pl.DataFrame({"unit": [0, 0, 0], "low": [0.0, 0.5, 1.0], "high": [0.0, 1.0, 1.25],
+                                   "count": [50, 40, 10]}).lazy(),
+        "places": pl.DataFrame({"unit": [0], "row": [0], "column": [7], "count": [3]}).lazy(),
+    }  # fmt: skip
+    return Result(result.info, result.concepts, {"block.1": replace(layer, evidence=evidence)})
+
+
+def test_a_unit_shows_where_it_and_its_concept_disagree_and_how_sure_it_is(
+    result: Result, world: ConceptData, tmp_path: Path
+) -> None:
+    page = Page(report(measured(result, world), tmp_path / "report").parent / "r0/l0/u0.html")
+    names = [each["alt"] for each in page.all("img")][7:]
+    number = result.concepts.filter(concept=result.layers["block.1"].units["label"][0])["number"].item()
+    bears = {row: bool((world.labels(row).planes == number).any()) for row in range(24)}
+    # Where nothing of the category is labeled, a mask is no false alarm.
+    category = result.concepts.filter(number=number)["category"].item()
+    numbers = result.concepts.filter(category=category)["number"]
+    annotated = [row for row in range(24) if np.isin(world.labels(row).planes, numbers).any()]
+    alarms = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
+    assert names[: len(alarms)] == alarms
+    sizes = {row: int((world.labels(row).planes == number).sum()) for row in range(1, 24) if bears[row]}
+    misses = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
+    assert names[len(alarms) : len(alarms) + len(misses)] == [world.rows[row].image for row in misses]
+    assert "(0.211 to 0.422)" in page.text
+    assert "88 %" in page.text
+    assert "0.3333, on those that did 0.3444" in page.text
+    assert "by chance" not in page.text
+    assert "100 places, counts on a logarithmic scale; 50 % are exactly 0" in page.text
+    assert "most often at the top, right" in page.text
+    layer = Page(tmp_path / "report" / "r0/l0/index.html").text
+    assert "2–7, 1–4" in layer
+    assert "by chance 0.25" in layer
+    assert "0.211–0.422" in layer
 
 
 def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path) -> None:

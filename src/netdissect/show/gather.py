@@ -6,15 +6,22 @@ number_runs(results) -> Run; LayerTables(run, index) -> rows of each unit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from netdissect.concepts import ConceptData
+from netdissect.errors import ConceptsError
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.show.findings import best_scores, layer_units, run_min_iou
 
 FLOOR = 0.01
 """Concepts of a lower IoU are not listed on a unit's page."""
+WORST = 8
+"""Images of each kind of disagreement."""
+MOST = 200
+"""Images of a concept among which misses are looked for: those with most of it."""
 LISTED = 30
 """Concepts of a unit that are listed at most."""
 
@@ -35,12 +42,32 @@ class Run:
         Its result.
     data
         Number of its data set among those of all runs: runs on the same pictures share them.
+    moved
+        The data set's folder, if it has moved since the run.
     """
 
     index: int
     name: str
     result: Result
     data: int
+    moved: str | Path | None = None
+
+    @cached_property
+    def dataset(self) -> ConceptData | None:
+        """The data set; None where it is not, or no longer, what the run saw."""
+        info = self.result.info
+        chosen = info.config
+        try:
+            data = ConceptData.open(
+                info.data.root if self.moved is None else self.moved,
+                categories=chosen.categories,
+                split=chosen.split,
+                limit=chosen.limit,
+                seed=chosen.seed,
+            )
+        except (ConceptsError, OSError):
+            return None
+        return data if len(data) == info.data.images else None
 
     @property
     def quantile(self) -> float:
@@ -53,7 +80,9 @@ class Run:
         return run_min_iou(self.result)
 
 
-def number_runs(results: Sequence[Result], names: Sequence[str] | None = None) -> tuple[Run, ...]:
+def number_runs(
+    results: Sequence[Result], names: Sequence[str] | None = None, moved: str | Path | None = None
+) -> tuple[Run, ...]:
     """Put results side by side.
 
     Parameters
@@ -62,6 +91,8 @@ def number_runs(results: Sequence[Result], names: Sequence[str] | None = None) -
         At least one.
     names
         What they are called; None: as their networks, numbered where two have the same name.
+    moved
+        The data set's folder, if it has moved since the runs.
     """
     called = [result.info.network.name for result in results] if names is None else list(names)
     twice = {name for name in called if called.count(name) > 1}
@@ -69,7 +100,7 @@ def number_runs(results: Sequence[Result], names: Sequence[str] | None = None) -
               for place, name in enumerate(called)]  # fmt: skip
     known = list(dict.fromkeys((result.info.data.root, result.info.data.digest) for result in results))
     return tuple(
-        Run(index, name, result, known.index((result.info.data.root, result.info.data.digest)))
+        Run(index, name, result, known.index((result.info.data.root, result.info.data.digest)), moved)
         for index, (name, result) in enumerate(zip(called, results, strict=True))
     )
 
@@ -150,9 +181,51 @@ class LayerTables:
         return by_unit(self._whole("places"))
 
     @cached_property
-    def images(self) -> Rows:
-        """Counts of single images: row, number, intersection, on, truth."""
-        return self._evidence("images")
+    def alarms(self) -> Rows:
+        """Images where each unit is on and its label, though its category is annotated, is not: row, pixels."""
+        if not self._by_image:
+            return {}
+        hits, on = self._hits
+        annotated = self._labels.join(self._concepts, on="number").select("row", "category").unique()
+        bare = on.join(hits, on=["unit", "row"], how="anti").join(self._labeled, on="unit")
+        return _worst(bare.join(annotated, on=["row", "category"]))
+
+    @cached_property
+    def misses(self) -> Rows:
+        """Images where each unit's label is and the unit is not on it: row, pixels."""
+        if not self._by_image:
+            return {}
+        largest = self._labels.sort("pixels", "row", descending=[True, False]).group_by("number", maintain_order=True)
+        shown = self._labeled.join(largest.head(MOST), on="number")
+        return _worst(shown.join(self._hits[0], on=["unit", "row"], how="anti"))
+
+    @property
+    def _by_image(self) -> bool:
+        return {"images", "labels"} <= self.layer.evidence.keys()
+
+    @cached_property
+    def _labels(self) -> pl.DataFrame:
+        return self.layer.evidence["labels"].select(pl.col("row", "number", "pixels").cast(pl.Int64)).collect()
+
+    @cached_property
+    def _concepts(self) -> pl.DataFrame:
+        return self.run.result.concepts.select(pl.col("number").cast(pl.Int64), "concept", "category")
+
+    @cached_property
+    def _labeled(self) -> pl.DataFrame:
+        """Number and category of each unit's label: unit, number, category."""
+        labels = [(unit, row["label"]) for unit, row in self.units.items() if row["label"] is not None]
+        frame = pl.DataFrame(labels, schema={"unit": pl.Int64, "concept": pl.String}, orient="row")
+        return frame.join(self._concepts, on="concept").select("unit", "number", "category")
+
+    @cached_property
+    def _hits(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Images where each unit is on its label (unit, row), and where it is on at all (unit, row, pixels)."""
+        counted = self._now(self.layer.evidence["images"]).filter(pl.col("on") > 0)
+        masks = counted.select(pl.col("unit", "row", "number", "intersection", "on").cast(pl.Int64)).collect()
+        hits = masks.filter(pl.col("intersection") > 0).join(self._labeled, on=["unit", "number"], how="semi")
+        on = masks.group_by("unit", "row").agg(pl.col("on").max().alias("pixels"))
+        return hits.select("unit", "row").unique(), on
 
     @cached_property
     def counts(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -168,6 +241,12 @@ class LayerTables:
 
     def _whole(self, name: str) -> pl.DataFrame:
         return self.layer.evidence[name].collect() if name in self.layer.evidence else pl.DataFrame({"unit": []})
+
+
+def _worst(frame: pl.DataFrame) -> Rows:
+    """Return the images of most pixels for each unit."""
+    ordered = frame.sort("unit", "pixels", "row", descending=[False, True, False])
+    return by_unit(ordered.group_by("unit", maintain_order=True).head(WORST))
 
 
 def by_unit(frame: pl.DataFrame) -> Rows:

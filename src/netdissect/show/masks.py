@@ -61,7 +61,7 @@ def unit_outlines(values: Iterable[npt.NDArray[np.float32]], threshold: float) -
     return [outline(plane, threshold) for plane in values]
 
 
-def outline(values: npt.NDArray[np.generic], level: float) -> str:
+def outline(values: npt.NDArray[np.generic], level: float, smallest: float = 0) -> str:
     """Follow the border of where values lie above a level.
 
     Parameters
@@ -70,6 +70,8 @@ def outline(values: npt.NDArray[np.generic], level: float) -> str:
         (H, W): values at the centers of the pixels of a picture.
     level
         Values above it are inside.
+    smallest
+        Lines around a smaller area are left out.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def outline(values: npt.NDArray[np.generic], level: float) -> str:
     padded = np.pad(np.pad(plane, 1, mode="edge"), 1, constant_values=outside)
     down, right = (_centers(count) for count in plane.shape)
     lines = contour_generator(x=right, y=down, z=padded, line_type=LineType.Separate).lines(level)
-    return "".join(_closed(np.asarray(line)) for line in lines)
+    return "".join(_closed(np.asarray(line), smallest) for line in lines)
 
 
 def _centers(count: int) -> npt.NDArray[np.float64]:
@@ -95,7 +97,7 @@ def _centers(count: int) -> npt.NDArray[np.float64]:
     return SIDE * np.concatenate([[-BEYOND, 0], inner, [1, 1 + BEYOND]])
 
 
-def _closed(line: npt.NDArray[np.float64]) -> str:
+def _closed(line: npt.NDArray[np.float64], smallest: float) -> str:
     path = Path(line)
     path.simplify_threshold = TOLERANCE
     points = np.rint(np.asarray(path.cleaned(simplify=True).vertices)[:-1]).astype(int).clip(0, SIDE)
@@ -103,4 +105,6 @@ def _closed(line: npt.NDArray[np.float64]) -> str:
     kept = points[moved]
     if len(kept) > 1 and (kept[0] == kept[-1]).all():
         kept = kept[:-1]
-    return f"M{' '.join(map(str, kept.ravel()))}Z" if len(kept) > 2 else ""
+    right, down = kept.T
+    area = abs(int(right @ np.roll(down, -1) - down @ np.roll(right, -1))) / 2
+    return f"M{' '.join(map(str, kept.ravel()))}Z" if len(kept) > 2 and area >= smallest else ""

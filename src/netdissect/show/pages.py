@@ -26,9 +26,9 @@ from netdissect.show.views import (
     LayerView,
     RunView,
     Tile,
+    UnitDetail,
     UnitView,
     legend,
-    unit_detail,
 )
 
 GENERATOR = "netdissect report"
@@ -89,9 +89,8 @@ class Pages:
             "layer.html.j2", view.address, run=run, layer=view, units=ordered, charts=self._charts(tables, view)
         )
 
-    def unit(self, tables: LayerTables, run: RunView, unit: UnitView) -> str:
+    def unit(self, tables: LayerTables, run: RunView, unit: UnitView, detail: UnitDetail) -> str:
         """Return the page of a unit."""
-        detail = unit_detail(tables, unit.unit)
         color = self.colors.get(unit.category or "", "#7a7a7a")
         return self._render(
             "unit.html.j2",

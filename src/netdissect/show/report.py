@@ -17,7 +17,7 @@ from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.show import addresses
-from netdissect.show.examples import find_examples, open_data
+from netdissect.show.examples import find_examples
 from netdissect.show.gather import LayerTables, Run, number_runs
 from netdissect.show.pages import GENERATOR, Notes, Pages, script, style
 from netdissect.show.pictures import image_folder, read_picture, webp
@@ -26,9 +26,11 @@ from netdissect.show.views import (
     ConceptView,
     RunView,
     Tile,
+    UnitDetail,
     UnitView,
     concept_views,
     run_views,
+    unit_detail,
     unit_view,
 )
 from netdissect.sweep import ahead
@@ -81,7 +83,7 @@ def report(
     _refuse_foreign(out)
     try:
         with _Folder(out) as folder:
-            _Writer(number_runs(each, names), folder, images, progress).write()
+            _Writer(number_runs(each, names, images), folder, images, progress).write()
     except OSError as error:
         raise ResultError(
             f"the report cannot be written to {out} ({error}). Nothing there is complete; free space or choose "
@@ -174,10 +176,10 @@ class _Writer:
         total = sum(layer.info.units for view in self.views for layer in view.layers)
         cards = []
         for batch in _batches(list(tables.units), 64):
-            units = [unit_view(tables, unit, PAGE_IMAGES) for unit in batch]
-            self._draw(tables.run, [tile for unit in units for tile in unit.tiles])
-            for unit in units:
-                self.folder.write(unit.address, self.pages.unit(tables, run, unit))
+            units = [(unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit)) for unit in batch]
+            self._draw(tables.run, [tile for pair in units for tile in _tiles_of(*pair)])
+            for unit, detail in units:
+                self.folder.write(unit.address, self.pages.unit(tables, run, unit, detail))
                 cards.append(_card(unit))
                 self.done += 1
                 if self.progress:
@@ -189,17 +191,17 @@ class _Writer:
         tables = {(run.index, index): LayerTables(run, index) for run, index in places}
         examples: dict[str, list[Tile]] = {}
         for run in {run.data: run for run in reversed(self.runs)}.values():
-            data = open_data(run.result)
-            for name, tiles in (find_examples(run, data) if data is not None else {}).items():
+            found = {} if run.dataset is None else find_examples(run, run.dataset)
+            for name, tiles in found.items():
                 examples.setdefault(name, tiles)
                 self._draw(run, tiles)
         for concept in concepts:
-            found = [
+            units = [
                 (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
                 for each in concept.best
             ]
             shown = [tile for tile in examples.get(concept.concept, []) if tile.picture not in self.missing]
-            self.folder.write(concept.address, self.pages.concept(concept, found, shown))
+            self.folder.write(concept.address, self.pages.concept(concept, units, shown))
 
     def _draw(self, run: Run, tiles: Iterable[Tile]) -> None:
         """Write the pictures that are not there yet."""
@@ -222,6 +224,10 @@ class _Writer:
             files=len(self.folder.sizes) + 2,  # the first page and the list of files
             size=f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB",
         )
+
+
+def _tiles_of(unit: UnitView, detail: UnitDetail) -> tuple[Tile, ...]:
+    return (*unit.tiles, *detail.alarms, *detail.misses)
 
 
 def _card(unit: UnitView) -> UnitView:

@@ -15,13 +15,12 @@ from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.show import addresses
 from netdissect.show.findings import best_units
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers, known
+from netdissect.show.labels import concept_outline, read_labels
 from netdissect.show.masks import unit_outlines, unit_values
 from netdissect.show.palette import category_colors
 
 CARD_IMAGES = 6
 RUNNERS_UP = 4
-WORST = 8
-"""Images of each kind of disagreement."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class Tile:
     image
         Its name in the data set.
     mask
-        SVG path, in a square of `netdissect.show.masks.SIDE`.
+        SVG path, in a square of `netdissect.show.masks.SIDE`; None: not known.
     value
-        What to say of it: the largest activation, or nothing.
+        What to say of it: the largest activation, or how many pixels.
     """
 
     picture: str
     image: str
-    mask: str
+    mask: str | None
     value: float | None = None
 
 
@@ -170,8 +169,8 @@ class UnitDetail:
     others: tuple[Mapping[str, Any], ...]
     histogram: tuple[Mapping[str, Any], ...]
     places: tuple[tuple[int, ...], ...]
-    alarms: tuple[Mapping[str, Any], ...]
-    misses: tuple[Mapping[str, Any], ...]
+    alarms: tuple[Tile, ...]
+    misses: tuple[Tile, ...]
     before: str | None
     after: str | None
 
@@ -301,8 +300,8 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         others=tuple(tables.others.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         places=_places(tables, unit),
-        alarms=(),
-        misses=(),
+        alarms=_alarms(tables, unit),
+        misses=_misses(tables, unit),
         before=addresses.unit(run, index, unit - 1) if unit - 1 in tables.units else None,
         after=addresses.unit(run, index, unit + 1) if unit + 1 in tables.units else None,
     )
@@ -351,10 +350,8 @@ def legend(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _tiles(tables: LayerTables, unit: int, count: int) -> tuple[Tile, ...]:
-    rows, info = tables.top.get(unit, [])[:count], tables.run.result.info
-    maps = tables.layer.top_maps[unit, : len(rows)]
-    values = unit_values(maps, tables.info, info.network.size, info.config.protocol.anchor)
-    masks = unit_outlines(values, tables.units[unit]["threshold"])
+    rows = tables.top.get(unit, [])[:count]
+    masks = _outlines(tables, unit, slice(len(rows)))
     return tuple(
         Tile(addresses.picture(tables.run.data, row["row"]), row["image"], mask, row["maximum"])
         for row, mask in zip(rows, masks, strict=True)
@@ -376,6 +373,43 @@ def _places(tables: LayerTables, unit: int) -> tuple[tuple[int, ...], ...]:
     for cell in cells:
         counts[cell["row"]][cell["column"]] = cell["count"]
     return tuple(map(tuple, counts))
+
+
+def _alarms(tables: LayerTables, unit: int) -> tuple[Tile, ...]:
+    """Show false alarms; the mask is known where the image is among the unit's top images."""
+    data = tables.run.dataset
+    rows = tables.alarms.get(unit, ()) if data is not None else ()
+    ranks = {row["row"]: row["rank"] for row in tables.top.get(unit, ())}
+    tiles = []
+    for row in rows:
+        rank, mask = ranks.get(row["row"]), None
+        if rank is not None:
+            mask = _outlines(tables, unit, slice(rank, rank + 1))[0]
+        tiles.append(_tile_of(tables.run, row, mask))
+    return tuple(tiles)
+
+
+def _misses(tables: LayerTables, unit: int) -> tuple[Tile, ...]:
+    """Show misses, the concept outlined."""
+    data, tiles = tables.run.dataset, []
+    if data is not None:
+        for row in tables.misses.get(unit, ()):
+            labels = read_labels(data, row["row"])
+            mask = None if labels is None else concept_outline(labels, row["number"])
+            tiles.append(_tile_of(tables.run, row, mask))
+    return tuple(tiles)
+
+
+def _tile_of(run: Run, row: Mapping[str, Any], mask: str | None) -> Tile:
+    name = run.dataset.rows[row["row"]].image if run.dataset is not None else ""
+    return Tile(addresses.picture(run.data, row["row"]), name, mask, row["pixels"])
+
+
+def _outlines(tables: LayerTables, unit: int, ranks: slice) -> list[str]:
+    info = tables.run.result.info
+    maps = tables.layer.top_maps[unit, ranks]
+    values = unit_values(maps, tables.info, info.network.size, info.config.protocol.anchor)
+    return unit_outlines(values, tables.units[unit]["threshold"])
 
 
 def _why_silent(tables: LayerTables, maximum: float) -> str:
