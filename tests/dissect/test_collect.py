@@ -1,6 +1,8 @@
 """Both looks at random worlds, without a network: what each collector counts is what the oracle counts."""
 
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -119,3 +121,19 @@ def test_several_quantiles_share_one_store(
             for number, place in world.category_of.items():
                 assert tally.intersection[index, unit, number] == expected.intersection[unit, number]
                 assert tally.activation[index, unit, place] == expected.activation[unit, place]
+
+
+@given(tiny.worlds(), tiny.definitions(), st.sampled_from(HOW), st.randoms(use_true_random=False))
+@settings(suppress_health_check=list(HealthCheck), max_examples=25)
+def test_the_order_of_the_images_changes_no_count(
+    tmp_path_factory: pytest.TempPathFactory, world: tiny.World, definition: tiny.Definition, how: str, random: Random
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    order = random.sample(range(len(world.maps)), len(world.maps))
+    other = replace(world, maps=world.maps[order], pictures=tuple(world.pictures[row] for row in order))
+    limits, tally, truth, _ = dissected(world, definition.protocol, how, 2, folder)
+    other_limits, other_tally, other_truth, _ = dissected(other, definition.protocol, how, 2, folder)
+    assert limits.tolist() == other_limits.tolist()
+    for one, two in ((tally, other_tally), (truth, other_truth)):
+        for name, array in vars(one).items():
+            np.testing.assert_array_equal(array, vars(two)[name])

@@ -1,0 +1,54 @@
+"""What a run is predicted to take."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from netdissect.concepts import Size
+from netdissect.config import DissectConfig, Execution
+from netdissect.dissect import prediction
+from netdissect.dissect.plan import LayerPlan
+from netdissect.models import Layer
+from netdissect.sweep import ActivationStore, TopValues
+from networks import COVERAGE, SIDE, build, pictures
+
+SETTINGS = DissectConfig(layers=("wide_relu", "deep_relu"), batch_size=3, top_images=3)
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "rare"])
+def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    maps = tiny.activations(rng, kind, (3000, 7, 7))[:, None] + np.zeros((1, 2, 1, 1), np.float32)
+    plan = LayerPlan(Layer("layer", "Random", 2, Size(7, 7), None), Size(14, 14), 3000, SETTINGS)
+    top, store = TopValues(2, plan.keep, plan.total), ActivationStore(tmp_path / "maps", 2, Size(7, 7), dense=False)
+    for start in range(0, 3000, 30):
+        batch = np.ascontiguousarray(maps[start : start + 30])
+        top.update(batch.reshape(30, 2, -1))
+        store.append(batch, top.bound)
+    expected = prediction._expected_share(np.ascontiguousarray(maps[:300]), plan, tmp_path)
+    assert expected == pytest.approx(store.size / maps.nbytes, rel=0.1)
+
+
+def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
+    found = prediction.predict(build(), broden, SETTINGS, sample=6)
+    assert (found.images, found.plan.passes) == (7, 1)
+    assert set(found.seconds) == {"first look", "second look", "tables"}
+    assert found.total_seconds == sum(found.seconds.values()) > 0
+    assert found.memory_bytes > 50e6
+    assert found.disk_bytes > 1000
+    twice = prediction.predict(build(), broden, SETTINGS, execution=Execution(store="none"), sample=6)
+    assert twice.plan.passes == 2
+
+
+def test_the_pace_is_that_of_the_batches_in_the_middle() -> None:
+    run = prediction._Run(18, reports={"first look": [(3, 10.0), (6, 11.0), (9, 12.0), (12, 12.1), (15, 12.2)]})
+    assert run.pace("first look", 2) == pytest.approx(1 / 3)
+
+
+def test_more_images_are_expected_to_take_more_never_less(tmp_path: Path) -> None:
+    assert prediction._line((10, 1.0), (20, 2.0), 100) == pytest.approx(10)
+    assert prediction._line((10, 2.0), (20, 1.0), 100) == pytest.approx(1)
+    root = tiny.write_broden(tmp_path / "data", pictures(2), COVERAGE, image=(SIDE, SIDE))
+    assert prediction.predict(build(), root, SETTINGS).images == 2, "fewer images than the sample"
