@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench fuzz browser clean
+.PHONY: demo test check docs bench fuzz faults browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
@@ -25,6 +25,9 @@ docs: $(VENV)/installed-dev
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/hostile -q --hypothesis-profile=long
+
+faults: $(VENV)/installed-dev
+	$(BIN)/python tests/faults/campaign.py --minutes 60
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest benchmarks -q

@@ -84,6 +84,12 @@ def main() -> None:
     except NetdissectError as error:
         errors.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}")
         sys.exit(2)
+    except MemoryError as error:
+        errors.print(
+            f"[bold red]MemoryError:[/] this machine has too little memory ({escape(str(error)) or 'for this run'}). "
+            "What is done is kept: close other programs or name a smaller --batch-size, and run the same command again."
+        )
+        sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
             errors.print("interrupted: what is done is kept, the same command goes on from there")

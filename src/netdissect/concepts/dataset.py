@@ -156,6 +156,14 @@ class ConceptData:
             digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole, sizes)).encode())
         return digest.hexdigest()
 
+    def stamp(self) -> str:
+        """Return a digest of the sizes and times of all files as they are now: another one, and something changed."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            for name in (row.image, *row.maps):
+                digest.update(_facts_of(self.root / "images" / name).encode())
+        return digest.hexdigest()
+
     def image_path(self, row: int) -> Path:
         """Return the file of one image."""
         return self.root / "images" / self.rows[row].image
@@ -282,6 +290,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             f"{path} cannot be read as a CSV table ({error}). Expected UTF-8 text with the columns "
             f"{','.join(columns)!r}."
         ) from error
+
+
+def _facts_of(path: Path) -> str:
+    try:
+        facts = path.stat()
+    except OSError:
+        return "missing"
+    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 def _bytes_of(path: Path) -> int:

@@ -26,7 +26,7 @@ from netdissect.dissect.identity import describe, identity_of_run, pinned
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
-from netdissect.errors import ConfigError
+from netdissect.errors import ConceptsError, ConfigError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
@@ -139,11 +139,18 @@ def _carry_out(
     starts = batch_starts(len(source.data), source.config.batch_size)
     looks = Looks(source, planned(source, work), work, progress, starts)
     seconds: dict[str, float] = {}
+    stamp = source.data.stamp()
     with timed("first look", seconds):
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}
     with timed("second look", seconds):
         counted = looks.second(collectors, found)
+    if source.data.stamp() != stamp:
+        work.remove()
+        raise ConceptsError(
+            f"files below {source.data.root} were changed while the run was under way: it saw some before and some "
+            "after. Nothing of it was kept; run the same command again when the data set is at rest."
+        )
     chances: dict[str, Chance] = {}
     if source.config.chance:
         with timed("chance", seconds):
