@@ -153,8 +153,13 @@ class Field:
 def kill(field: Field) -> int:
     """Kill a run at any moment, again and again, until it is through."""
     struck = 0
-    while field.killed(field.random.uniform(0, field.seconds)) and struck < 30:
-        struck += 1
+    for _ in range(12):
+        if field.killed(field.random.uniform(0.1, 0.7) * field.seconds):
+            struck += 1
+        elif struck:
+            break
+        else:
+            field.clear()
     field.expect_equal()
     return struck
 
@@ -318,13 +323,16 @@ def limit_memory(field: Field) -> int:
 def change_data(field: Field) -> int:
     """Rewrite a picture while the run is under way."""
     picture = field.random.choice(sorted(path for path in (field.data / "images").rglob("*") if path.is_file()))
-    content = picture.read_bytes()
-    child = field.start()
-    time.sleep(field.random.uniform(0.5, 1.0) * field.seconds)
-    picture.write_bytes(content)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        field.expect_refused(code, "were changed while the run was under way")
+    content, code = picture.read_bytes(), 0
+    for _ in range(6):
+        field.clear()
+        child = field.start()
+        time.sleep(field.random.uniform(0.3, 0.9) * field.seconds)
+        picture.write_bytes(content)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            field.expect_refused(code, "were changed while the run was under way")
+            break
     field.expect_equal()
     return int(code != 0)
 
