@@ -1,6 +1,6 @@
 """Network Dissection: say what the single units of a vision network have learned.
 
-    concepts -> models -> sweep -> score -> result -> dissect -> experiments -> show -> cli
+    concepts -> models -> sweep -> score -> result -> dissect -> experiments -> show -> serve -> cli
 
 Names are loaded when they are first used, so that reading a result never waits for torch.
 """
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from netdissect.result import write_published as write_published
     from netdissect.result.invariants import check_invariants as check_invariants
     from netdissect.score import count_detectors as count_detectors
+    from netdissect.serve import serve as serve
     from netdissect.show import plot as plot
     from netdissect.show import report as report
     from netdissect.show import tables as tables
@@ -102,9 +103,9 @@ _HOME = {
     "write_synthetic": "netdissect.concepts.synthetic",
 }
 
-_ROOMS = ("concepts", "models", "sweep", "score", "result", "dissect", "experiments", "show")
+_ROOMS = ("concepts", "models", "sweep", "score", "result", "dissect", "experiments", "show", "serve")
 
-__all__ = [*_HOME, "dissect"]
+__all__ = [*_HOME, "dissect", "serve"]
 
 
 def __getattr__(name: str) -> Any:

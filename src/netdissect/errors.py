@@ -9,7 +9,8 @@
     ├── ActivationError   a layer's output holds NaN or infinity, or changes its shape
     ├── ShapeError        arrays that belong together do not agree
     ├── ConfigError       options that contradict each other
-    └── ResultError       a run or result file is missing, foreign, damaged or in the way
+    ├── ResultError       a run or result file is missing, foreign, damaged or in the way
+    └── RequestError      what the explorer was asked for cannot be given
 
 A message says what was seen, what was expected and what to do, in one paragraph. The command line
 prints it without a traceback and exits with code 2.
@@ -54,3 +55,19 @@ class ConfigError(NetdissectError):
 
 class ResultError(NetdissectError):
     """A run or result file is missing, foreign, damaged or in the way."""
+
+
+class RequestError(NetdissectError):
+    """What the explorer was asked for cannot be given.
+
+    Parameters
+    ----------
+    message
+        What was seen, what was expected, what to do.
+    status
+        Of the HTTP answer.
+    """
+
+    def __init__(self, message: str, status: int = 404) -> None:
+        super().__init__(message)
+        self.status = status

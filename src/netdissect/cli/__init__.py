@@ -5,6 +5,7 @@ concepts.py   netdissect concepts ...
 networks.py   options that name a network; netdissect layers
 run.py        netdissect run
 results.py    netdissect show, count, export, report
+serve.py      netdissect serve
 progress.py   progress bars
 """
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli import concepts, demo, figure, merge, networks, paper, results, run, verdicts
+from netdissect.cli import concepts, demo, figure, merge, networks, paper, results, run, serve, verdicts
 from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
@@ -36,6 +36,7 @@ app.command("show")(results.show)
 app.command("count")(results.count)
 app.command("export")(results.export)
 app.command("report")(results.report)
+app.command("serve")(serve.serve)
 app.command("merge")(merge.merge)
 app.add_typer(figure.app, name="figure", help="Draw figures for a paper: PDF, SVG or PNG.")
 app.command("diff")(verdicts.diff)

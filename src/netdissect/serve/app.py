@@ -1,0 +1,103 @@
+"""The explorer as an ASGI application: its parts put together, and every failure answered in one form."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from netdissect.errors import NetdissectError, RequestError
+from netdissect.models import Network
+from netdissect.result import Result
+from netdissect.serve import pages
+from netdissect.serve.guard import LOOPBACK_NAMES, Guard
+from netdissect.serve.live_report import LiveReport
+from netdissect.serve.matching import Matcher
+from netdissect.serve.ratings import Ratings
+from netdissect.serve.routes import comparing, looking, rating
+from netdissect.serve.routes import runs as runs_routes
+from netdissect.serve.routes.common import Explorer
+from netdissect.serve.runs import Shelf
+from netdissect.serve.sight import Sight
+from netdissect.serve.tiles import Pictures
+from netdissect.serve.uploads import MAX_BYTES
+
+DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, pictures of your own, ratings."
+
+
+def create_app(
+    runs: Sequence[str | Path | Result],
+    *,
+    images: str | Path | None = None,
+    networks: Mapping[str, Network] | None = None,
+    ratings: str | Path | None = None,
+) -> FastAPI:
+    """Make the explorer as an application that any ASGI server can run; see `netdissect.serve.serve`.
+
+    Parameters
+    ----------
+    runs
+        Folders of finished runs, or results in memory.
+    images
+        The data set's folder, if it has moved since the runs.
+    networks
+        Networks made in Python, by the run's name: those that the runs cannot load again.
+    ratings
+        SQLite file in which ratings are kept; None: the rating page is off.
+
+    Returns
+    -------
+    fastapi.FastAPI
+        Not guarded against foreign hosts and origins: see `netdissect.serve.guard.Guard`.
+    """
+    shelf, sight = Shelf.open(runs, images, networks), Sight()
+    kept = None if ratings is None else Ratings(ratings)
+    explorer = Explorer(shelf, sight, Matcher(shelf, sight), Pictures(), LiveReport(shelf), kept)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await explorer.matcher.close()
+        explorer.sight.close()
+        if explorer.ratings is not None:
+            explorer.ratings.close()
+
+    app = FastAPI(
+        title="netdissect explorer", description=DESCRIPTION, version=version("netdissect"), lifespan=lifespan,
+        # Its own documentation pages would load scripts from the web; the page /about lists the addresses instead.
+        docs_url=None, redoc_url=None, max_body_size=2 * MAX_BYTES,
+    )  # fmt: skip
+    app.state.explorer = explorer
+    for part in (runs_routes.router, looking.router, comparing.router, rating.router):
+        app.include_router(part)
+    pages.install(app)
+    app.add_exception_handler(NetdissectError, _failed)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+def guarded(app: ASGIApp, hosts: Sequence[str] = (), *, any_address: bool = False) -> Guard:
+    """Put the guard before an application: only loopback names, and `hosts`."""
+    return Guard(app, LOOPBACK_NAMES | set(hosts), any_address=any_address)
+
+
+async def _failed(_request: Request, error: Exception) -> JSONResponse:
+    status = error.status if isinstance(error, RequestError) else 409
+    return _problem(type(error).__name__, str(error), status)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    message = f"{request.method} {request.url.path}: {error.detail}. The page /about lists what can be asked."
+    return JSONResponse({"error": "RequestError", "message": message}, error.status_code, headers=headers)
+
+
+def _problem(kind: str, message: str, status: int) -> JSONResponse:
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return JSONResponse({"error": kind, "message": message}, status_code=status, headers=headers)

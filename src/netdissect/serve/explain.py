@@ -1,0 +1,77 @@
+"""Answers about single pictures: which units are on in them, and where."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from netdissect.serve.answers import Explanation, FiringConcept, FiringUnit, Looked
+from netdissect.serve.firing import Geometry, Maps, firing
+from netdissect.serve.questions import PictureQuestion
+from netdissect.serve.runs import OpenRun
+from netdissect.serve.sight import SeenPicture
+from netdissect.serve.units import labeled_units, mask_level
+
+
+def looked(run: OpenRun, seen: SeenPicture) -> Looked:
+    """Describe a picture that was looked at."""
+    height, width = seen.pixels.shape[:2]
+    address = f"/api/runs/{run.id}/pictures/{seen.id}.webp"
+    return Looked(run=run.id, picture=seen.id, address=address, width=width, height=height)
+
+
+def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Explanation:
+    """Say which units of a layer are on in a picture, or at a point of it.
+
+    Units are ordered by how rare their activation is on the data set: the scales of two units have nothing in
+    common, their ranks have.
+    """
+    layer = run.layer(asked.layer)
+    level, thresholds = mask_level(run, layer, asked.quantile)
+    geometry = Geometry.of(run.result.info, layer.info)
+    maps = seen.maps[layer.info.name]
+    point = None if asked.x is None or asked.y is None else (asked.x, asked.y)
+    found = firing(maps, thresholds.values, geometry, point)
+    curves = run.curves(layer)
+    numbers = found.units.tolist()
+    shares = [curves.share_above(unit, float(value)) for unit, value in zip(numbers, found.values, strict=True)]
+    order = sorted(range(len(numbers)), key=lambda place: (shares[place], -found.areas[place], numbers[place]))
+    labels = labeled_units(run, layer, level.measured, None)
+    units = tuple(
+        FiringUnit(
+            **labels.select("unit", "label", "category", "state").row(numbers[place], named=True),
+            value=float(found.values[place]),
+            share_above=shares[place],
+            area=float(found.areas[place]),
+            outline=geometry.outline(maps[numbers[place]], float(thresholds.values[numbers[place]])),
+        )
+        for place in order[: asked.limit]
+    )
+    return Explanation(
+        picture=looked(run, seen),
+        layer=asked.layer,
+        masks=level,
+        point=point,
+        firing=len(numbers),
+        units=units,
+        concepts=_concepts(labels, numbers, maps, thresholds.values, geometry),
+    )
+
+
+def _concepts(
+    labels: pl.DataFrame,
+    units: Sequence[int],
+    maps: Maps,
+    thresholds: Maps,
+    geometry: Geometry,
+) -> tuple[FiringConcept, ...]:
+    """Group the detectors that are on by their label."""
+    named = labels.filter(pl.col("unit").is_in(list(units)), pl.col("state") == "detector")
+    found = []
+    for (concept, category), part in named.group_by("label", "category", maintain_order=True):
+        numbers = part["unit"].to_list()
+        size = geometry.segmentation
+        masks = [geometry.upsample(maps[unit], size) > thresholds[unit] for unit in numbers]
+        area = float(np.logical_or.reduce(masks).mean())
+        found.append(FiringConcept(concept=str(concept), category=str(category), units=tuple(numbers), area=area))
+    return tuple(sorted(found, key=lambda each: (-each.area, each.concept)))

@@ -1,0 +1,61 @@
+"""What can be asked of the explorer, as data: the query of each address that takes several values."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.config import Rule
+from netdissect.serve.answers import State
+
+LARGEST = 2**31 - 1
+MOST_IMAGES = 25
+
+RunId = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
+LayerIndex = Annotated[int, Field(ge=0, le=10_000, description="A layer's place in the run, from 0.")]
+QuantileOrOwn = Annotated[
+    float | None, Field(gt=0, lt=1, description="Share of activations above the threshold; default: the run's first.")
+]
+LimitOrOwn = Annotated[float | None, Field(ge=0, lt=1, description="IoU of a detector; default: the run's.")]
+Coordinate = Annotated[float | None, Field(ge=0, le=1)]
+
+
+class Question(BaseModel):
+    """Base of all queries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UnitsQuestion(Question):
+    """Which units of a layer, in which order, under which masks."""
+
+    quantile: QuantileOrOwn = None
+    min_iou: LimitOrOwn = None
+    q: str = Field("", max_length=100, description="Part of a label in any case, or a unit's number.")
+    category: list[str] = Field([], max_length=20, description="Only labels of these categories.")
+    state: State | None = Field(None, description="Only these; default: all.")
+    sort: Literal["iou", "unit", "label"] = "iou"
+    offset: int = Field(0, ge=0, le=LARGEST)
+    limit: int = Field(24, ge=1, le=200)
+    images: int = Field(6, ge=0, le=MOST_IMAGES, description="Top images of each unit.")
+
+
+class PictureQuestion(Question):
+    """Which units that fire in a picture, or at a point of it."""
+
+    layer: LayerIndex = 0
+    quantile: QuantileOrOwn = None
+    x: Coordinate = Field(None, description="From the left, 0 to 1.")
+    y: Coordinate = Field(None, description="From the top, 0 to 1.")
+    limit: int = Field(24, ge=1, le=200)
+
+
+class ComparisonQuestion(Question):
+    """Which two layers, and what makes a detector."""
+
+    left: RunId
+    left_layer: LayerIndex = 0
+    right: RunId
+    right_layer: LayerIndex = 0
+    quantile: QuantileOrOwn = None
+    min_iou: LimitOrOwn = None
+    rule: Rule = "top-label"

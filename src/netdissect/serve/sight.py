@@ -1,0 +1,184 @@
+"""Networks that look at single pictures: loaded when first needed, one forward pass at a time, off the event loop.
+
+Pictures that were looked at are kept in memory, a few of them, and never written.
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netdissect.dissect.again import network_of
+from netdissect.errors import NetworkError, RequestError
+from netdissect.models import Layer, Network, Recorder, resolve_layers
+from netdissect.serve.runs import OpenRun
+
+T = TypeVar("T")
+Maps = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
+KEPT_PICTURES = 16
+KEPT_NETWORKS = 4
+WAITING = 8
+"""Forward passes that may wait for the one under way; a further one is refused."""
+
+
+@dataclass(frozen=True)
+class SeenPicture:
+    """A picture and what every layer of one run's network made of it.
+
+    Attributes
+    ----------
+    id
+        Cannot be guessed.
+    pixels
+        uint8 (H, W, 3), as it is shown.
+    maps
+        float32 (U, h, w) of each layer.
+    """
+
+    id: str
+    pixels: Pixels
+    maps: Mapping[str, Maps]
+
+
+class Sight:
+    """Looks at pictures for all runs of an explorer."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="netdissect-sight")
+        self._under_way = 0
+        self._networks: OrderedDict[str, tuple[Network, tuple[Layer, ...]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], SeenPicture] = OrderedDict()
+
+    def close(self) -> None:
+        """Let the pass under way end and take no more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
+        """Do some work in the one thread that networks run in.
+
+        Parameters
+        ----------
+        work
+            Called there.
+        patient
+            Wait however many wait already.
+
+        Raises
+        ------
+        RequestError
+            If too many wait already.
+        """
+        if self._under_way > WAITING and not patient:
+            raise RequestError(f"{self._under_way} pictures are waiting already. Try again in a few seconds.", 503)
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._under_way -= 1
+
+    async def look(self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]]) -> SeenPicture:
+        """Look at one picture and keep it.
+
+        Parameters
+        ----------
+        run
+            Whose network looks.
+        prepare
+            Gives the picture as it is shown, uint8 (H, W, 3), and as the network takes it, uint8 (C, H, W).
+        """
+
+        def work() -> SeenPicture:
+            pixels, taken = prepare()
+            maps = self.maps(run, taken[None])
+            return SeenPicture(secrets.token_urlsafe(12), pixels, {name: each[0] for name, each in maps.items()})
+
+        seen = await self.run(work)
+        self._seen[run.id, seen.id] = seen
+        while len(self._seen) > KEPT_PICTURES:
+            self._seen.popitem(last=False)
+        return seen
+
+    def seen(self, run: OpenRun, picture: str) -> SeenPicture:
+        """Return a picture that was looked at.
+
+        Raises
+        ------
+        RequestError
+            If it is not kept (any more).
+        """
+        if (run.id, picture) not in self._seen:
+            raise RequestError(
+                f"the picture {picture!r} is not kept (any more): the last {KEPT_PICTURES} are. Send it again."
+            )
+        self._seen.move_to_end((run.id, picture))
+        return self._seen[run.id, picture]
+
+    def maps(self, run: OpenRun, pixels: Pixels) -> dict[str, Maps]:
+        """Return activations, float32 (B, U, h, w) of each layer, of pictures, uint8 (B, C, H, W); in the thread."""
+        network, layers = self._network(run)
+        images = network.preprocessing.normalize(torch.from_numpy(pixels).to(network.device))
+        low = run.result.info.config.dtype == "bfloat16"
+        with (
+            Recorder(network, layers) as recorder,
+            torch.autocast(network.device.type, torch.bfloat16, enabled=low),
+        ):
+            recorded = recorder(images.contiguous(memory_format=torch.channels_last))
+        return {name: values.float().cpu().contiguous().numpy() for name, values in recorded.items()}
+
+    def _network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
+        if run.id not in self._networks:
+            network = _load(run)
+            network.module.to(memory_format=torch.channels_last)
+            self._networks[run.id] = network, _layers(network, run)
+            while len(self._networks) > KEPT_NETWORKS:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(run.id)
+        return self._networks[run.id]
+
+
+def why_not(run: OpenRun) -> str | None:
+    """Say why a run's network cannot be loaded again; None: it can be tried."""
+    if run.network is not None:
+        return None
+    source = run.result.info.network.source
+    if source is None:
+        return (
+            "The network was made in Python, and the run does not say how to load it again. Give it: "
+            "netdissect.serve([run], networks={'" + run.name + "': network})."
+        )
+    if source.spec.startswith("python:"):
+        return (
+            f"The network comes from {source.spec}. A run folder may not name code to be run here; give the network: "
+            "netdissect.serve([run], networks={'" + run.name + "': network})."
+        )
+    return None
+
+
+def _load(run: OpenRun) -> Network:
+    reason = why_not(run)
+    if reason is not None:
+        raise NetworkError(reason)
+    info = run.result.info
+    network = network_of(info, run.network)
+    taken = network.preprocessing
+    if (taken.size, taken.mean, taken.std) != (info.network.size, info.network.mean, info.network.std):
+        raise NetworkError(
+            f"The network of the run {run.name!r} takes pictures of {taken.size.height} x {taken.size.width} pixels, "
+            f"mean {taken.mean} and deviation {taken.std}; the run used {info.network.size[0]} x "
+            f"{info.network.size[1]}, {info.network.mean} and {info.network.std}. Give it the same preprocessing."
+        )
+    return network
+
+
+def _layers(network: Network, run: OpenRun) -> tuple[Layer, ...]:
+    found: Sequence[Layer] = resolve_layers(network, tuple(run.result.layers))
+    return tuple(found)

@@ -1,0 +1,84 @@
+// The rating page: one unit, one phrase, yes or no. An IoU never comes here.
+import { $, $$, ask, el, keep, latest, maskChoice, number, options, post, query, stateOf, tile } from "./lib.js";
+
+const state = stateOf({ run: "", layer: "", rater: "" });
+const runs = await ask("/api/runs");
+const form = $("form.controls");
+let session = null;
+let busy = false;
+maskChoice();
+options(form.run, runs.map((run) => [run.id, run.name]), state.run);
+form.rater.value = state.rater;
+
+function layers() {
+  const run = runs.find((each) => each.id === form.run.value);
+  options(form.layer, run.layers.map((layer) => [layer.index, layer.name]), state.layer || run.layers.length - 1);
+}
+layers();
+form.run.addEventListener("change", () => { state.layer = ""; layers(); });
+
+const summary = latest(async (current) => {
+  const found = await ask("/api/rating/summary");
+  if (!current()) return;
+  $(".export").hidden = found.raters.length === 0;
+  $(".raters").replaceChildren(...(found.raters.length === 0 ? [el("tbody", {}, el("tr", {}, el("td", { className: "faint" }, "Nobody has rated yet.")))] : [
+    el("thead", {}, el("tr", {}, ["rater", "run", "layer", "yes", "no", "skipped", "wrong phrases refused"].map((text, place) =>
+      el("th", { scope: "col", className: place > 2 ? "n" : "" }, text)))),
+    el("tbody", {}, found.raters.map((each) => el("tr", {}, el("th", { scope: "row" }, each.rater), el("td", {}, each.run), el("td", {}, el("code", {}, each.layer)),
+      ["yes", "no", "skipped"].map((name) => el("td", { className: "n" }, number(each[name]))),
+      el("td", { className: "n" }, `${number(each.controls_rejected)} of ${number(each.controls)}`)))),
+  ]));
+});
+
+function show(found) {
+  session = found;
+  const { next } = found;
+  $(".begin").hidden = true;
+  $(".rating").hidden = false;
+  const bar = $(".rating progress");
+  bar.max = Math.max(found.total, 1);
+  bar.value = found.done;
+  $(".rating output").textContent = `${number(found.done)} of ${number(found.total)}`;
+  $(".phrase").textContent = next ? next.phrase : "Thank you: that was all of them.";
+  $(".question").hidden = !next;
+  $(".gallery").replaceChildren(...(next ? next.images.map((image) => el("li", {}, tile(image, `Picture ${image.rank + 1}`))) : []));
+  for (const button of $$("[data-rating]")) button.disabled = !next;
+  $(".undo").disabled = !found.can_undo;
+}
+
+const step = latest(async (current, job) => {
+  if (busy) return;
+  busy = true;
+  try {
+    const found = await job();
+    if (current()) show(found);
+  } finally {
+    busy = false;
+  }
+});
+const who = () => ({ run: session.run, layer: session.layer, rater: session.rater });
+const rate = (rating) => session?.next && step(() => post("/api/rating/answers", { ...who(), item: session.next.item, rating }));
+const undo = () => session?.can_undo && step(() => post("/api/rating/undo", who()));
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const asked = { run: form.run.value, layer: form.layer.value, rater: form.rater.value.trim() };
+  keep(asked);
+  await step(() => ask(`/api/rating/session${query(asked)}`));
+  if (session) $(".phrase").focus();
+});
+for (const button of $$("[data-rating]")) button.addEventListener("click", () => rate(button.dataset.rating));
+$(".undo").addEventListener("click", undo);
+$(".end").addEventListener("click", () => {
+  session = null;
+  $(".rating").hidden = true;
+  $(".begin").hidden = false;
+  summary();
+});
+document.addEventListener("keydown", (event) => {
+  if (!session || event.ctrlKey || event.metaKey || event.altKey || event.repeat || /^(INPUT|SELECT)$/.test(document.activeElement.tagName)) return;
+  if (event.key === "u") undo();
+  else if (event.key in { y: 1, n: 1, s: 1 }) rate({ y: "yes", n: "no", s: "skip" }[event.key]);
+});
+
+summary();

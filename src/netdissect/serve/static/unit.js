@@ -1,0 +1,41 @@
+// One unit: its pictures under a threshold that moves, and all its concepts.
+import { $, QuantileSlider, ask, chip, colorOf, el, iou, keep, later, latest, maskChoice, nameOf, number, query, stateOf, tile } from "./lib.js";
+
+const { run: id, layer, unit } = $(".opening").dataset;
+const state = stateOf({ quantile: "" });
+const run = await ask(`/api/runs/${id}`);
+const slider = new QuantileSlider(later((value) => { state.quantile = value; show(); }));
+slider.set(run, layer, state.quantile);
+maskChoice();
+document.addEventListener("keydown", (event) => {
+  if (/^(INPUT|SELECT)$/.test(document.activeElement.tagName)) return;
+  const link = { ArrowLeft: "[rel=prev]", ArrowRight: "[rel=next]" }[event.key];
+  if (link) $(link)?.click();
+});
+
+const show = latest(async (current) => {
+  keep(state);
+  const found = await ask(`/api/runs/${id}/layers/${layer}/units/${unit}${query({ quantile: slider.value })}`);
+  if (!current()) return;
+  const { brief, threshold } = found;
+  const concept = brief.label && brief.state !== "silent" ? el("a", { href: `/concepts${query({ name: brief.label, category: brief.category })}` }, brief.label) : nameOf(brief);
+  $("h1.name").replaceChildren(concept);
+  $(".lead").replaceChildren("IoU ", el("b", {}, brief.iou.toFixed(4)), " ", brief.category ? chip(run.colors, brief.category) : "",
+    brief.state === "below" ? el("span", { className: "mark" }, "no detector") : "");
+  slider.explain(found.masks);
+  const digits = (value) => value.toPrecision(4);
+  slider.note.append(` Threshold ${digits(threshold.value)}` + (threshold.exact ? ", exact" : `, between ${digits(threshold.low)} and ${digits(threshold.high)}`)
+    + `; largest activation ${digits(found.maximum)}.`);
+  $(".gallery").replaceChildren(...brief.images.map((image) => el("li", {},
+    el("a", { href: `/picture${query({ run: id, layer, row: image.row })}` }, tile(image, image.image)), el("small", {}, image.maximum.toPrecision(4)))));
+  $(".matches").replaceChildren(
+    el("thead", {}, el("tr", {}, ["concept", "IoU", "attainable", "both", "mask", "concept"].map((text, place) =>
+      el("th", { scope: "col", className: place ? "n" : "" }, text)))),
+    el("tbody", {}, found.scores.slice(0, 40).map((score) => el("tr", {},
+      el("th", { scope: "row" }, el("span", { className: "dot", title: score.category, vars: { c: colorOf(run.colors, score.category) } }),
+        el("a", { href: `/concepts${query({ name: score.concept, category: score.category })}` }, score.concept)),
+      el("td", { className: "n" }, score.iou.toFixed(4)), el("td", { className: "n" }, iou(score.attainable)),
+      ["intersection", "activation", "truth"].map((name) => el("td", { className: "n" }, number(score[name])))))));
+});
+
+show();

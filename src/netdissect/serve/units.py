@@ -1,0 +1,199 @@
+"""Answers about runs, counts and units, worked out of results."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from netdissect.config import RULES
+from netdissect.errors import RequestError
+from netdissect.result import LayerInfo, LayerResult, Result
+from netdissect.score import count_detectors
+from netdissect.serve.answers import (
+    ConceptScore,
+    Counts,
+    LayerCounts,
+    LayerSummary,
+    MaskLevel,
+    RunSummary,
+    Threshold,
+    TopImage,
+    UnitBrief,
+    UnitDetail,
+    UnitPage,
+)
+from netdissect.serve.curves import Thresholds, nearest
+from netdissect.serve.questions import MOST_IMAGES, UnitsQuestion
+from netdissect.serve.runs import OpenRun
+from netdissect.serve.sight import why_not
+from netdissect.show.findings import run_min_iou
+from netdissect.show.masks import unit_outlines, unit_values
+from netdissect.show.palette import category_colors
+
+SORTS = {"iou": ("iou", True), "unit": ("unit", False), "label": ("label", False)}
+
+
+def run_summary(run: OpenRun) -> RunSummary:
+    """Describe a run."""
+    info = run.result.info
+    return RunSummary(
+        id=run.id,
+        name=run.name,
+        network=info.network.name,
+        data=Path(info.data.root).name,
+        images=info.data.images,
+        concepts=len(run.result.concepts),
+        categories=info.data.categories,
+        colors=category_colors(info.data.categories),
+        quantiles=info.config.protocol.quantiles,
+        min_iou=info.min_iou,
+        created=info.created,
+        layers=tuple(
+            LayerSummary(
+                index=index,
+                name=layer.info.name,
+                kind=layer.info.kind,
+                units=layer.info.units,
+                height=layer.info.height,
+                width=layer.info.width,
+                quantile_range=run.curves(layer).range,
+            )
+            for index, layer in enumerate(run.result.layers.values())
+        ),
+        why_no_network=why_not(run),
+    )
+
+
+def layer_counts(run: OpenRun, index: int, quantile: float | None, min_iou: float | None) -> LayerCounts:
+    """Count the detectors of a layer at one of the run's quantiles and any IoU threshold."""
+    layer = run.layer(index)
+    level, limit = own_quantile(run.result, quantile), run_min_iou(run.result, min_iou)
+    labels = run.result.unit_labels(layer.info.name, level)
+    counted: list[Counts] = []
+    for rule in RULES:
+        count = count_detectors(labels, rule, limit)
+        counted.append(Counts(rule=rule, detectors=dict(count.detectors), unique=dict(count.unique)))
+    silent = layer.units.filter(pl.col("quantile") == level)["silent"].sum()
+    return LayerCounts(
+        layer=index, quantile=level, min_iou=limit, units=layer.info.units, silent=int(silent), counts=tuple(counted)
+    )
+
+
+def own_quantile(result: Result, quantile: float | None) -> float:
+    """Return the run's quantile that is nearest; None: its first."""
+    known = result.info.config.protocol.quantiles
+    return known[0] if quantile is None else nearest(quantile, known)
+
+
+def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tuple[MaskLevel, Thresholds]:
+    """Return the thresholds of masks at any quantile, and what labels they go with."""
+    measured = own_quantile(run.result, quantile)
+    shown = measured if quantile is None else quantile
+    thresholds = run.curves(layer).at(shown)
+    exact = int(np.count_nonzero(thresholds.exact))
+    return MaskLevel(quantile=shown, measured=measured, exact=exact, units=layer.info.units), thresholds
+
+
+def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
+    """Return unit, label, category, iou and state of every unit at one of the run's quantiles."""
+    limit = run_min_iou(run.result, min_iou)
+    passing = (pl.col("iou") >= limit) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
+    state = pl.when("silent").then(pl.lit("silent")).when(passing).then(pl.lit("detector")).otherwise(pl.lit("below"))
+    units = layer.units.filter(pl.col("quantile") == measured).sort("unit")
+    return units.select("unit", "label", "category", "iou", state.alias("state"))
+
+
+def unit_page(run: OpenRun, index: int, asked: UnitsQuestion) -> UnitPage:
+    """Return units of a layer that match, with the masks of their top images."""
+    layer = run.layer(index)
+    level, thresholds = mask_level(run, layer, asked.quantile)
+    units = _matching(labeled_units(run, layer, level.measured, asked.min_iou), asked)
+    by, falling = SORTS[asked.sort]
+    ordered = units.sort([by, "iou", "unit"], descending=[falling, True, False], nulls_last=True)
+    shown = ordered.slice(asked.offset, asked.limit)
+    return UnitPage(
+        masks=level,
+        total=len(units),
+        offset=asked.offset,
+        units=tuple(
+            unit_brief(run, layer, row, float(thresholds.values[row["unit"]]), asked.images)
+            for row in shown.iter_rows(named=True)
+        ),
+    )
+
+
+def _matching(units: pl.DataFrame, asked: UnitsQuestion) -> pl.DataFrame:
+    if asked.q:
+        text = asked.q.lower()
+        number = int(text.lstrip("#")) if re.fullmatch(r"#?[0-9]{1,9}", text) else -1
+        found = pl.col("label").str.to_lowercase().str.contains(text, literal=True).fill_null(value=False)
+        units = units.filter(found | (pl.col("unit") == number))
+    if asked.category:
+        units = units.filter(pl.col("category").is_in(asked.category))
+    return units.filter(pl.col("state") == asked.state) if asked.state else units
+
+
+def unit_brief(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold: float, images: int) -> UnitBrief:
+    """Describe a unit by its row of `labeled_units`, with its top images masked at a threshold."""
+    return UnitBrief(**row, images=top_images(run, layer, row["unit"], threshold, images))
+
+
+def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
+    """Return the top images of a unit, with outlines of where it is above a threshold."""
+    rows = layer.top.filter(pl.col("unit") == unit, pl.col("rank") < images).sort("rank").to_dicts()
+    maps = np.asarray(layer.top_maps[unit, : len(rows)])
+    info = run.result.info
+    values = unit_values(maps, layer.info, info.network.size, info.config.protocol.anchor)
+    outlines = unit_outlines(values, threshold)
+    return tuple(
+        TopImage(
+            rank=row["rank"],
+            row=row["row"],
+            image=row["image"],
+            maximum=row["maximum"],
+            picture=f"/pictures/{run.id}/{row['row']}.webp",
+            outline=path,
+        )
+        for row, path in zip(rows, outlines, strict=True)
+    )
+
+
+def unit_detail(run: OpenRun, index: int, unit: int, quantile: float | None, min_iou: float | None) -> UnitDetail:
+    """Return one unit in full.
+
+    Raises
+    ------
+    RequestError
+        If the layer has no such unit.
+    """
+    layer = run.layer(index)
+    check_unit(layer.info, unit)
+    level, thresholds = mask_level(run, layer, quantile)
+    row = labeled_units(run, layer, level.measured, min_iou).row(unit, named=True)
+    scores = layer.lazy_scores.filter(
+        pl.col("quantile") == level.measured, pl.col("unit") == unit, pl.col("iou") > 0
+    ).select(
+        pl.col("concept").cast(pl.String), pl.col("category").cast(pl.String), "iou", "attainable", "intersection",
+        "activation", "truth",
+    )  # fmt: skip
+    ranked = scores.sort("iou", descending=True, maintain_order=True).collect().to_dicts()
+    own = layer.thresholds.filter(pl.col("unit") == unit)["maximum"][0]
+    value, low, high = (float(each[unit]) for each in (thresholds.values, thresholds.low, thresholds.high))
+    return UnitDetail(
+        run=run.id,
+        layer=index,
+        layer_name=layer.info.name,
+        brief=unit_brief(run, layer, row, value, MOST_IMAGES),
+        masks=level,
+        threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
+        maximum=own,
+        scores=tuple(ConceptScore(**row) for row in ranked),
+    )
+
+
+def check_unit(layer: LayerInfo, unit: int) -> None:
+    """Refuse a unit that a layer does not have."""
+    if not 0 <= unit < layer.units:
+        raise RequestError(f"the layer {layer.name!r} has no unit {unit}: it has {layer.units}, counted from 0.")

@@ -1,0 +1,96 @@
+"""Pictures from strangers: bounded in bytes and pixels, of three formats, decoded in memory, never written."""
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from netdissect.concepts.pictures import UNREADABLE, to_rgb
+from netdissect.errors import NetdissectError, RequestError
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 20_000
+FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+SHOWN_SIDE = 768
+"""Longest side, in pixels, in which a picture is kept and shown."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode_upload(data: bytes) -> Image.Image:
+    """Decode one picture from memory.
+
+    Parameters
+    ----------
+    data
+        A JPEG, PNG or WebP file; of an animation the first frame is taken.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, upright, whole.
+
+    Raises
+    ------
+    RequestError
+        If it is larger than `MAX_BYTES` or `MAX_PIXELS`, of another format, or damaged.
+
+    Notes
+    -----
+    The format is what the bytes say, whatever the sender says; the size is read from the header, before a single
+    pixel is decoded.
+    """
+    check_bytes(len(data))
+    try:
+        with Image.open(BytesIO(data), formats=list(FORMATS.values())) as image:
+            _check_size(*image.size)
+            image.verify()
+        with Image.open(BytesIO(data), formats=list(FORMATS.values())) as image:
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image), "the picture")
+    except RequestError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("far too large") from error
+    except (*UNREADABLE, NetdissectError) as error:
+        raise RequestError(
+            f"the picture cannot be decoded ({type(error).__name__}). Expected a whole JPEG, PNG or WebP file.", 415
+        ) from error
+
+
+def check_bytes(size: int) -> None:
+    """Refuse a file of more than `MAX_BYTES`."""
+    if size > MAX_BYTES:
+        raise RequestError(f"the picture has more than {MAX_BYTES:,} bytes; send a smaller copy.", 413)
+
+
+def shown(image: Image.Image) -> Pixels:
+    """Return a picture as it is kept: uint8 (H, W, 3), its longest side at most `SHOWN_SIDE`."""
+    copy = image.convert("RGB")
+    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(copy)
+
+
+def network_input(image: Image.Image, size: tuple[int, int], channels: int) -> Pixels:
+    """Return a picture as the dissection gives it to a network, uint8 (C, H, W): whole, squashed (bilinear)."""
+    picture = image.convert("RGB" if channels == 3 else "L")
+    height, width = size
+    if (picture.height, picture.width) != (height, width):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise _too_many_pixels(f"{width:,} x {height:,} pixels")
+
+
+def _too_many_pixels(seen: str) -> RequestError:
+    return RequestError(
+        f"the picture is {seen}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
+        "copy.",
+        413,
+    )
