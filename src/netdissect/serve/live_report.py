@@ -96,8 +96,7 @@ class LiveReport:
         if unit >= tables.info.units:
             raise _nothing(addresses.unit(run, index, unit))
         detail = unit_detail(tables, unit)
-        for entry in (*detail.alarms, *detail.misses):
-            self._named[entry.tile.picture] = entry.tile.image
+        self._named |= {tile.picture: tile.image for tile in (*detail.alarms, *detail.misses)}
         return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
 
     def _layer(self, run: int, index: int) -> bytes:
