@@ -125,6 +125,13 @@ class Evidence(BaseModel):
     sensitivity: tuple[Fraction, ...] = Field(
         (), max_length=6, description="Further quantiles at which labels are chosen and detectors counted."
     )
+    beside: bool = Field(
+        False,
+        description=(
+            "Whether precision, recall, AUROC, average precision, correlation and selectivity of each unit's ten "
+            "leading concepts are measured, which takes every activation once more."
+        ),
+    )
     chance: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
         0,
         description=(

@@ -98,6 +98,14 @@ def job(
             rich_help_panel=EVIDENCE_PANEL,
         ),
     ] = False,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside",
+            help="Measure AUROC, average precision and more of leading concepts: as costly as the run, or half of it.",
+            rich_help_panel=EVIDENCE_PANEL,
+        ),
+    ] = False,
     chance: Annotated[
         str,
         typer.Option(
@@ -144,6 +152,7 @@ def job(
         bootstrap=bootstrap,
         holdout=holdout,
         sensitivity=SENSITIVITY_QUANTILES if sensitivity else (),
+        beside=beside,
         chance=_number_or_word(chance),
         chance_of=chance_of,
         seed=evidence_seed,

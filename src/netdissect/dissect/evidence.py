@@ -13,6 +13,7 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
+from netdissect.dissect.beside import Beside, counts_beside, scores_beside
 from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
 from netdissect.dissect.image_files import LayerImages
@@ -49,6 +50,8 @@ class Looked:
         From which IoU on a unit is a detector.
     chance
         What chance gives in this layer; None: not asked for.
+    beside
+        What its activations say beside IoU; None: not asked for.
     """
 
     config: DissectConfig
@@ -59,6 +62,7 @@ class Looked:
     images: LayerImages
     min_iou: float
     chance: Chance | None
+    beside: Beside | None
 
 
 def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:
@@ -67,7 +71,15 @@ def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:
     if looked.chance is not None:
         parts["units"].append(units_by_chance(looked.chance))
         parts["counts"].append(counts_by_chance(looked.chance, looked.min_iou))
+    if looked.beside is not None:
+        parts["scores"].append(_beside(looked, looked.beside))
     return {name: _joined(name, frames).lazy() for name, frames in parts.items() if frames}
+
+
+def _beside(looked: Looked, beside: Beside) -> pl.DataFrame:
+    quantiles = looked.config.protocol.quantiles
+    counted = counts_beside(looked.data, looked.tally.first(len(quantiles)), looked.truth, quantiles)
+    return counted.join(scores_beside(looked.data, beside), on=["unit", "number"], how="left")
 
 
 def _joined(name: str, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -168,6 +168,16 @@ class Looks:
         """Go through the activations that can matter once more, whatever follows the second look."""
         return self._reported(stage, self._again(collectors, 0))
 
+    def everything(self, stage: str, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
+        """Go through all activations, from batch number `done` on: those that were kept, or of one more pass."""
+        if self.keeps_everything(collectors):
+            return self._reported(stage, self._again(collectors, done))
+        return self._reported(stage, forward(self.source, self.starts[done:]))
+
+    def keeps_everything(self, collectors: Mapping[str, AnyCollector]) -> bool:
+        """Tell whether every cell of every layer was kept."""
+        return all(collector.store is not None and collector.store.dense for collector in collectors.values())
+
     def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
         """Read the labels of the images `rows`, some of them ahead."""
         data, protocol = self.source.data, self.source.config.protocol

@@ -18,6 +18,7 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.dissect.beside import Beside, besides_of
 from netdissect.dissect.chance import Chance, chances_of, keep_masks, limit_of
 from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
@@ -155,11 +156,15 @@ def _carry_out(
     if source.config.chance:
         with timed("chance", seconds):
             chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
+    besides: dict[str, Beside] = {}
+    if source.config.evidence.beside:
+        with timed("beside", seconds):
+            besides = besides_of(looks, collectors, found, counted)
     info = info.model_copy(update={"seconds": seconds, "chance_limit": limit_of(chances) if chances else None})
     looked = [
         Looked(
             source.config, source.data, found[name], tally, counted.truth, counted.images.of(name),
-            info.min_iou, chances.get(name),
+            info.min_iou, chances.get(name), besides.get(name),
         )
         for name, tally in counted.tallies.items()
     ]  # fmt: skip

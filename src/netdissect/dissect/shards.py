@@ -170,8 +170,13 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     ResultError
         If the folder holds something else, or another process works on it.
     ConfigError
-        If what chance gives is asked for.
+        If what chance gives, or scores beside IoU, are asked for.
     """
+    if source.config.evidence.beside:
+        raise ConfigError(
+            "a shard does not measure scores beside IoU: the leading concepts are known once all shards are merged. "
+            "Leave --beside out, or dissect in one process."
+        )
     if source.config.chance:
         raise ConfigError(
             "a shard cannot say what chance gives: masks meet the labels of other images, which other shards hold. "

@@ -49,6 +49,8 @@ class ActivationStore:
 
     Attributes
     ----------
+    dense
+        Whether every cell is kept.
     offsets
         Where each batch begins, and where the last ends, in bytes.
     """
@@ -57,7 +59,7 @@ class ActivationStore:
         self.path = path
         self.offsets = [0]
         self._shape = (units, *cells)
-        self._dense = dense
+        self.dense = dense
 
     def cut(self, offsets: list[int]) -> None:
         """Go on after the batches of an earlier session; what an interruption left behind them is cut off.
@@ -78,7 +80,7 @@ class ActivationStore:
 
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
-        content = maps.tobytes() if self._dense else _pack(np.ascontiguousarray(maps), bound)
+        content = maps.tobytes() if self.dense else _pack(np.ascontiguousarray(maps), bound)
         content += zlib.crc32(content).to_bytes(CHECK, "little")
         try:
             with self.path.open("ab" if self.offsets[-1] else "wb") as file:
@@ -106,7 +108,7 @@ class ActivationStore:
         if zlib.crc32(content).to_bytes(CHECK, "little") != check:
             raise ResultError(f"{self.path} is damaged: its batch {batch} is not what was written. {REMEDY}")
         shape = (images, *self._shape)
-        if self._dense:
+        if self.dense:
             return np.frombuffer(bytearray(content), np.float32).reshape(shape)
         return _unpack(content, shape)
 
