@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from netdissect.config import Execution as Execution
     from netdissect.config import Protocol as Protocol
     from netdissect.dissect import dissect as dissect
+    from netdissect.dissect.cluster import dissect_on_ray as dissect_on_ray
     from netdissect.dissect.merge import merge_parts as merge_parts
     from netdissect.dissect.prediction import Prediction as Prediction
     from netdissect.dissect.prediction import predict as predict
@@ -79,6 +80,7 @@ _HOME = {
     "check_result": "netdissect.result",
     "compare_results": "netdissect.result",
     "contact_sheet": "netdissect.concepts.sheet",
+    "dissect_on_ray": "netdissect.dissect.cluster",
     "dissect_shard": "netdissect.dissect.shards",
     "count_detectors": "netdissect.score",
     "download": "netdissect.concepts.download",

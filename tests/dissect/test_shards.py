@@ -70,7 +70,13 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
     assert merge_parts(run) == "finished"
     found = load_result(run)
     runs.assert_same_run(found, whole)
-    assert sorted(path.name for path in run.iterdir()) == ["concepts.parquet", "config.json", "layers", "run.json"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "concepts.parquet",
+        "config.json",
+        "layers",
+        "log.jsonl",
+        "run.json",
+    ]
     assert merge_parts(run) == "finished"
     assert [shard(data, run, text) for text in texts] == ["second"] * count
 

@@ -193,6 +193,10 @@ def run(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Look at one of N shards only; see 'netdissect merge'."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="local|ADDRESS", help="Run on a Ray cluster, or one on this machine."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of torch; default: as it is.")
     ] = None,
@@ -204,12 +208,16 @@ def run(
 
         torch.set_num_threads(threads)
     if shard is not None:
+        if ray is not None:
+            raise ConfigError("--ray makes shards of its own, and --shard names one. Leave one of them out.")
         _look_at_shard(asked, shard, out)
         return
     with progress_bars() as progress:
-        result = netdissect.dissect(
-            asked.network, asked.concepts, asked.config, out=out, execution=asked.execution, progress=progress
-        )
+        options: dict[str, Any] = {"out": out, "execution": asked.execution, "progress": progress}
+        if ray is None:
+            result = netdissect.dissect(asked.network, asked.concepts, asked.config, **options)
+        else:
+            result = netdissect.dissect_on_ray(asked.network, asked.concepts, asked.config, address=ray, **options)
     _show_result(asked, result, out)
 
 

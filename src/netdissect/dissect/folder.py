@@ -18,6 +18,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.dissect.lock import hold
+from netdissect.dissect.log import RunLog
 from netdissect.dissect.plan import Plan
 from netdissect.errors import ResultError
 from netdissect.result.files import RUN_FILE, write_whole
@@ -49,6 +51,13 @@ class WorkFolder:
         Seconds between checkpoints.
     wait
         Seconds to wait for another process that works here.
+    log
+        Told of what happens. None: nobody is.
+
+    Attributes
+    ----------
+    log
+        Where events go.
 
     Raises
     ------
@@ -56,7 +65,15 @@ class WorkFolder:
         If another process works here, or the folder holds an unfinished run of something else, or cannot be written.
     """
 
-    def __init__(self, run: Path | None, identity: Mapping[str, Any], every: float, wait: float = 0) -> None:
+    def __init__(
+        self,
+        run: Path | None,
+        identity: Mapping[str, Any],
+        every: float,
+        wait: float = 0,
+        log: RunLog | None = None,
+    ) -> None:
+        self.log = log or RunLog(None)
         self._every = self._pause = every
         self._last = time.monotonic()
         self._temporary = run is None
@@ -74,9 +91,16 @@ class WorkFolder:
             raise
 
     def __enter__(self) -> Self:
+        self.log.event("began", netdissect=version("netdissect"))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if kind is None:
+            self.log.event("ended")
+        elif issubclass(kind, Exception):
+            self.log.event("failed", level="error", error=kind.__name__, message=str(error))
+        else:
+            self.log.event("interrupted", level="warning", by=kind.__name__)
         if self._temporary:
             self.remove()
         self._lock.release()
@@ -120,6 +144,7 @@ class WorkFolder:
             return {}
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                self.log.event("resumed", look=stage, batches=int(arrays["batches"]))
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
@@ -137,6 +162,8 @@ class WorkFolder:
             except OSError as error:
                 raise _unwritable(self.path, error) from error
             self._last = time.monotonic()
+            size = sum(array.nbytes for array in arrays.values())
+            self.log.event("checkpoint", look=stage, seconds=round(self._last - begin, 3), bytes=size)
             taken = self._last - begin
             # A large checkpoint is written less often, so that it costs no more than a twentieth of the time; but what
             # is lost, with the time of writing it once more, stays below a minute.

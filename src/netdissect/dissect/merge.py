@@ -25,6 +25,7 @@ from netdissect.dissect.evidence import Looked
 from netdissect.dissect.folder import WorkFolder, difference
 from netdissect.dissect.identity import pinned
 from netdissect.dissect.image_files import LayerImages
+from netdissect.dissect.log import RunLog
 from netdissect.dissect.pieces import Piece, PieceInfo, exists, joined, write_piece
 from netdissect.dissect.run import finished_run, tables
 from netdissect.dissect.shards import IMAGES, SHARDS, THRESHOLDS, digest_of, read_found
@@ -91,7 +92,8 @@ def merge_parts(
         )
     if finished_run(run, whole.info.run) is not None:
         return "finished"
-    with WorkFolder(run, pinned(whole.info.run), every=0) as work:
+    log = RunLog(run, merges=whole.info.shards)
+    with WorkFolder(run, pinned(whole.info.run), every=0, log=log) as work:
         if stage == "first":
             return _merge_first(run, whole, work, folders)
         return _merge_second(run, whole, work, concepts)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+from torch import get_num_threads
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
@@ -24,6 +25,7 @@ from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, identity_of_run, pinned
+from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
@@ -78,7 +80,7 @@ def dissect(
     done = None if run is None else finished_run(run, info)
     if done is not None:
         return done
-    with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds) as work:
+    with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
         if run is not None:
             write_config(run, source)
         info, table, parts = _carry_out(source, info, work, progress)
@@ -141,10 +143,10 @@ def _carry_out(
     looks = Looks(source, planned(source, work), work, progress, starts)
     seconds: dict[str, float] = {}
     stamp = source.data.stamp()
-    with timed("first look", seconds):
+    with timed("first look", seconds, work.log):
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}
-    with timed("second look", seconds):
+    with timed("second look", seconds, work.log):
         counted = looks.second(collectors, found)
     if source.data.stamp() != stamp:
         work.remove()
@@ -154,7 +156,7 @@ def _carry_out(
         )
     chances: dict[str, Chance] = {}
     if source.config.chance:
-        with timed("chance", seconds):
+        with timed("chance", seconds, work.log):
             chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
     besides: dict[str, Beside] = {}
     if source.config.evidence.beside:
@@ -178,6 +180,7 @@ def planned(source: Source, work: WorkFolder) -> Plan:
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.settled(plan)
     logger.info("%s", plan)
+    work.log.event("planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=get_num_threads())
     return plan
 
 
@@ -205,11 +208,12 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
 
 
 @contextmanager
-def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+def timed(stage: str, seconds: dict[str, float], log: RunLog) -> Iterator[None]:
     """Note how long a stage took."""
     start = time.monotonic()
     yield
     seconds[stage] = round(time.monotonic() - start, 3)
+    log.event("finished stage", stage=stage, seconds=seconds[stage])
 
 
 def _warn_of_missing_fields(layers: Sequence[Layer], anchor: str) -> None:

@@ -25,6 +25,7 @@ from netdissect.dissect.collect import AnyCollector, Found, above
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source
 from netdissect.dissect.identity import describe, pinned
+from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
 from netdissect.dissect.repeat import write_config
@@ -199,7 +200,8 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
         files={},
     )
     wanted = pinned(run) | {"batches": [part.batches.start, part.batches.stop]}
-    with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait) as work:
+    log = RunLog(part.run, shard=part.name)
+    with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
         write_config(part.run, source)
         looks = Looks(source, planned(source, work), work, progress, starts[part.batches.start : part.batches.stop])
         return _carry_out(looks, part, info)
@@ -212,7 +214,7 @@ def finished_stage(part: Part) -> Literal["first", "second"] | None:
 
 def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
     seconds: dict[str, float] = {}
-    with timed("first look", seconds):
+    with timed("first look", seconds, looks.work.log):
         collectors = looks.first()
     if not exists(part.folder / "first"):
         write_piece(part.folder / "first", _at(info, "first", seconds), _first(collectors))
@@ -220,7 +222,7 @@ def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
         return "first"
     thresholds = Piece.open(part.run / THRESHOLDS)
     _refuse_other(thresholds, info.run)
-    with timed("second look", seconds):
+    with timed("second look", seconds, looks.work.log):
         counted = looks.second(collectors, read_found(thresholds))
     info = _at(info, "second", seconds).model_copy(update={"thresholds": digest_of(thresholds)})
     own = f"{IMAGES}.{part.batches.start:09}"  # image by image: stays apart when shards are merged
