@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from netdissect.experiments.timeline import dissected_checkpoints as dissected_checkpoints
     from netdissect.experiments.timeline import dissected_runs as dissected_runs
     from netdissect.experiments.timeline import snapshots as snapshots
-    from netdissect.experiments.variants import variants as variants
+    from netdissect.experiments.trainings import variants as variants
 
 _HOME = {
     "Bench": "bench",
@@ -83,7 +83,7 @@ _HOME = {
     "rotate": "rotations",
     "rotation_powers": "rotations",
     "snapshots": "timeline",
-    "variants": "variants",
+    "variants": "trainings",
     "with_rotations": "rotations",
 }
 

@@ -16,7 +16,7 @@ from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Outcome
 from netdissect.experiments.rotations import rotate_in_miniature
 from netdissect.experiments.timeline import snapshots_in_miniature
-from netdissect.experiments.variants import variants
+from netdissect.experiments.trainings import variants
 from netdissect.result.files import write_whole
 
 EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {

@@ -14,7 +14,7 @@ from netdissect.experiments.outcome import Outcome
 from netdissect.show.palette import category_colors
 from netdissect.show.plot import FAINT, INK
 
-CHARACTERS = 34
+CHARACTERS = 46
 
 
 def drawn_rows(outcome: Outcome) -> pl.DataFrame:

@@ -22,7 +22,9 @@ def layers(outcome: Outcome) -> Figure:
 def compare(outcome: Outcome) -> Figure:
     """Draw a pair of stacked bars for each network, most unique detectors on top, published ones marked."""
     rows = drawn_rows(outcome)
-    marked = pl.when(pl.col("source") == "published").then(pl.col("network") + " (published)").otherwise("network")
+    mixed = rows["source"].n_unique() > 1
+    published = pl.lit(mixed) & (pl.col("source") == "published")
+    marked = pl.when(published).then(pl.col("network") + " (published)").otherwise("network")
     totals = rows.filter(category=TOTAL).select("network", "source", pl.col("unique").alias("order"))
     ordered = rows.join(totals, on=["network", "source"], maintain_order="left").sort(
         "order", descending=True, maintain_order=True
@@ -76,6 +78,6 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
         axes.annotate(
             text, (starts[place], place), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=8
         )
-    axes.set_xlim(0, max([*starts, 1]) * 1.16)
+    axes.set_xlim(0, max([*starts, 1]) * 1.22)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
