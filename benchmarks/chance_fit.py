@@ -1,0 +1,71 @@
+"""How well a few hundred repetitions of chance and a fitted tail stand for many thousands.
+
+python -m benchmarks.chance_fit efficientnet_lite0 --concepts broden --layer _blocks.10 --many 4000 --few 200
+"""
+
+import argparse
+import time
+
+import numpy as np
+from scipy.stats import gumbel_r
+
+import netdissect
+from netdissect.config import DissectConfig, Evidence
+from netdissect.dissect.chance import Chance, chances_of, keep_masks
+from netdissect.dissect.folder import WorkFolder
+from netdissect.dissect.looks import Looks
+from netdissect.dissect.run import opened, planned
+from netdissect.score.significance import chance_level, corrected, gumbel_of, p_values
+from netdissect.sweep import batch_starts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("--concepts", required=True)
+    parser.add_argument("--layer", action="append", required=True)
+    parser.add_argument("--weights")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--many", type=int, default=4000)
+    parser.add_argument("--few", type=int, default=200)
+    asked = parser.parse_args()
+    evidence = Evidence(bootstrap=0, chance=asked.many)
+    config = DissectConfig(layers=tuple(asked.layer), limit=asked.limit, evidence=evidence)
+    source = opened(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
+    with WorkFolder(None, {}, every=3600) as work:
+        starts = batch_starts(len(source.data), config.batch_size)
+        looks = Looks(source, planned(source, work), work, None, starts)
+        began = time.process_time()
+        collectors = looks.first()
+        found = {name: collector.found() for name, collector in collectors.items()}
+        counted = looks.second(collectors, found)
+        between = time.process_time()
+        chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
+        ended = time.process_time()
+    print(f"CPU: run {between - began:.0f} s, {asked.many} repetitions {ended - between:.0f} s")
+    for layer, chance in chances.items():
+        print(layer)
+        compare(chance, asked.few)
+
+
+def compare(chance: Chance, few: int) -> None:
+    observed, many = chance.observed[0], chance.maxima[:, 0]
+    fitted, ranked = p_values(observed, many[:few]), (1 + (many >= observed).sum(axis=0)) / (1 + len(many))
+    known = (ranked > 2 / (1 + len(many))) & (ranked < 0.05)
+    ratios = np.log10(fitted[known] / ranked[known])
+    middle, spread = np.median(ratios), np.std(ratios)
+    print(f"  p-values below 0.05, fitted over ranked, in decades: median {middle:.2f}, sd {spread:.2f}")
+    location, scale = gumbel_of(np.log(many[:few]))
+    for level in (0.05, 0.01, 0.001):
+        share = (many[few:] >= np.exp(gumbel_r.isf(level, location, scale))).mean()
+        print(f"  other repetitions above the fitted {level:g} level: {share:.5f}")
+    for name, count in (("few", few), ("many", len(many))):
+        part = many[:count]
+        hochberg, yekutieli = corrected(p_values(observed, part))
+        print(f"  {name}: {(part >= 0.04).sum(axis=1).mean():.2f} units at 0.04 by chance")
+        print(f"    limit {chance_level(observed, part):.4f}")
+        print(f"    q < 0.05: {(hochberg < 0.05).sum()} (BH), {(yekutieli < 0.05).sum()} (BY)")
+
+
+if __name__ == "__main__":
+    main()
