@@ -6,6 +6,7 @@ The log of a run belongs to its folder. Nothing is configured for the process: a
 import contextlib
 import os
 import socket
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -45,6 +46,11 @@ def _lines(file: TextIO) -> Any:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _first_things_first,
             structlog.processors.JSONRenderer(default=str),
         ],
     )
+
+
+def _first_things_first(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: fields.pop(name) for name in ("time", "level", "event")} | dict(fields)

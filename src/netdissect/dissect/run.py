@@ -160,7 +160,7 @@ def _carry_out(
             chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
     besides: dict[str, Beside] = {}
     if source.config.evidence.beside:
-        with timed("beside", seconds):
+        with timed("beside", seconds, work.log):
             besides = besides_of(looks, collectors, found, counted)
     info = info.model_copy(update={"seconds": seconds, "chance_limit": limit_of(chances) if chances else None})
     looked = [

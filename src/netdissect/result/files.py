@@ -7,6 +7,7 @@ RUN/layers/<name>/evidence/*.parquet   what was measured beside IoU
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from netdissect.errors import ResultError
-from netdissect.result.run import LayerInfo, LayerResult, Result, RunInfo
+from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.schema import check_concepts, check_layer
 
 RUN_FILE = "run.json"
@@ -155,6 +156,7 @@ def _read_run_file(folder: Path) -> _RunFile:
         )
     try:
         content = path.read_bytes()
+        _check_version(path, content)
         sealed = _RunFile.model_validate_json(content)
     except (ValidationError, OSError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
@@ -165,6 +167,23 @@ def _read_run_file(folder: Path) -> _RunFile:
     if sealed.digest != _own_digest(json.loads(content)):
         raise _damaged(path, CHANGED)
     return sealed
+
+
+def _check_version(path: Path, content: bytes) -> None:
+    """Refuse a later version before anything of it is read: a reader of every earlier one stays forever."""
+    try:
+        run = json.loads(content)["run"]
+        version = run["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return  # not a run description at all: what reads it says so
+    if version not in SCHEMA_VERSIONS:
+        known = " and ".join(map(str, SCHEMA_VERSIONS))
+        writer = run.get("environment", {}).get("netdissect", "another version")
+        raise ResultError(
+            f"{path} has version {version} of the run format, written by netdissect {writer}; this is netdissect "
+            f"{importlib.metadata.version('netdissect')}, which reads version {known}. Install that version or a later "
+            "one to read it."
+        )
 
 
 def _damages(folder: Path, sealed: _RunFile) -> dict[str, str]:

@@ -23,6 +23,8 @@ from netdissect.score import Count, UnitLabels, count_detectors
 from netdissect.score import Field as ReceptiveField
 
 SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSIONS = (SCHEMA_VERSION,)
+"""Versions of the run format that can be read: all there ever were. docs/scale.md says what may change within one."""
 
 
 class _Info(BaseModel):
