@@ -25,8 +25,7 @@ def comparison(left: OpenRun, right: OpenRun, asked: ComparisonQuestion) -> Comp
     if not chosen:
         raise RequestError(
             f"the runs do not have the quantile {asked.quantile:g} in common. Expected one of "
-            f"{', '.join(f'{pair.quantile:g}' for pair in pairs)}.",
-            400,
+            f"{', '.join(f'{pair.quantile:g}' for pair in pairs)}."
         )
     found = chosen[0]
     return ComparisonAnswer(

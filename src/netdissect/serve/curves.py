@@ -132,8 +132,7 @@ class LayerCurves:
         if not least <= quantile <= most:
             raise RequestError(
                 f"nothing is known about thresholds at the quantile {quantile:g}: the run knows those from {least:.3g} "
-                f"to {most:g}. Choose one of these, or repeat the run with {quantile:g} among its quantiles.",
-                400,
+                f"to {most:g}. Choose one of these, or repeat the run with {quantile:g} among its quantiles."
             )
         if quantile in self._quantiles:
             own = self._known[self._quantiles.index(quantile)]

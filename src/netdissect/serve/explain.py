@@ -30,8 +30,7 @@ def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Expl
     level, thresholds = mask_level(run, layer, asked.quantile)
     geometry = Geometry.of(run.result.info, layer.info)
     maps = seen.maps[layer.info.name]
-    point = None if asked.x is None or asked.y is None else (asked.x, asked.y)
-    found = firing(maps, thresholds.values, geometry, point)
+    found = firing(maps, thresholds.values, geometry, asked.point)
     curves = run.curves(layer)
     numbers = found.units.tolist()
     shares = [curves.share_above(unit, float(value)) for unit, value in zip(numbers, found.values, strict=True)]
@@ -51,7 +50,7 @@ def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Expl
         picture=looked(run, seen),
         layer=asked.layer,
         masks=level,
-        point=point,
+        point=asked.point,
         firing=len(numbers),
         units=units,
         concepts=_concepts(labels, numbers, maps, thresholds.values, geometry),

@@ -16,7 +16,7 @@ QuantileOrOwn = Annotated[
     float | None, Field(gt=0, lt=1, description="Share of activations above the threshold; default: the run's first.")
 ]
 LimitOrOwn = Annotated[float | None, Field(ge=0, lt=1, description="IoU of a detector; default: the run's.")]
-Coordinate = Annotated[float | None, Field(ge=0, le=1)]
+COORDINATE = r"(0|1|0\.[0-9]{1,9})"
 
 
 class Question(BaseModel):
@@ -44,9 +44,18 @@ class PictureQuestion(Question):
 
     layer: LayerIndex = 0
     quantile: QuantileOrOwn = None
-    x: Coordinate = Field(None, description="From the left, 0 to 1.")
-    y: Coordinate = Field(None, description="From the top, 0 to 1.")
+    at: str | None = Field(
+        None, pattern=f"^{COORDINATE},{COORDINATE}$", description="A point: shares from the left and from the top."
+    )
     limit: int = Field(24, ge=1, le=200)
+
+    @property
+    def point(self) -> tuple[float, float] | None:
+        """The point, or None: anywhere."""
+        if self.at is None:
+            return None
+        left, _, top = self.at.partition(",")
+        return float(left), float(top)
 
 
 class ComparisonQuestion(Question):

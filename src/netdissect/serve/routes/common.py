@@ -53,9 +53,9 @@ WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}, "d
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe how an address may fail."""
     texts = {
-        400: "A value that nothing is known for.",
+        400: "The body is no JSON.",
         403: "The rating page is off, or the request comes from another site.",
-        404: "There is no such thing here.",
+        404: "There is no such thing here, or nothing is known of it.",
         409: "What is on disk does not allow it.",
         413: "Too large.",
         415: "No picture of a known format.",

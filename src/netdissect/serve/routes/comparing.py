@@ -13,13 +13,13 @@ from netdissect.serve.routes.common import ExplorerPart, problems
 router = APIRouter(tags=["comparison"])
 
 
-@router.get("/api/compare", responses=problems(400, 404, 409))
+@router.get("/api/compare", responses=problems(404, 409))
 def compare(explorer: ExplorerPart, asked: Annotated[ComparisonQuestion, Query()]) -> ComparisonAnswer:
     """Compare two layers concept by concept: gained, lost and kept, and the best IoU on each side."""
     return comparison(explorer.shelf[asked.left], explorer.shelf[asked.right], asked)
 
 
-@router.post("/api/matches", status_code=202, responses=problems(403, 404, 409))
+@router.post("/api/matches", status_code=202, responses=problems(400, 403, 404, 409))
 async def start_matching(request: MatchRequest, explorer: ExplorerPart) -> Matching:
     """Begin to match units of two layers by their activations on common pictures."""
     return explorer.matcher.start(request)

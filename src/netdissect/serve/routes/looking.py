@@ -64,13 +64,11 @@ async def look_at_row(run: Run, row: RowNumber, explorer: ExplorerPart) -> Looke
     return looked(run, await explorer.sight.look(run, prepare))
 
 
-@router.get("/api/runs/{run}/pictures/{picture}/units", responses=problems(400, 404))
+@router.get("/api/runs/{run}/pictures/{picture}/units", responses=problems(404))
 def explain_picture(
     run: Run, picture: str, explorer: ExplorerPart, asked: Annotated[PictureQuestion, Query()]
 ) -> Explanation:
     """Say which units are on in a picture, or at a point of it; the rarest activations first."""
-    if (asked.x is None) != (asked.y is None):
-        raise RequestError("a point has both x and y; only one of them was given. Give both, or neither.", 400)
     return explanation(run, explorer.sight.seen(run, picture), asked)
 
 

@@ -22,7 +22,7 @@ def rating_session(run: RunQuery, rater: RaterQuery, explorer: ExplorerPart, lay
     return _session(explorer, explorer.shelf[run], layer, rater)
 
 
-@router.post("/api/rating/answers", responses=problems(403, 404, 409))
+@router.post("/api/rating/answers", responses=problems(400, 403, 404, 409))
 def rate(answer: RatingAnswer, explorer: ExplorerPart) -> RatingSession:
     """Keep one rating, and return what comes next."""
     run = explorer.shelf[answer.run]
@@ -35,7 +35,7 @@ def rate(answer: RatingAnswer, explorer: ExplorerPart) -> RatingSession:
     return _session(explorer, run, answer.layer, answer.rater)
 
 
-@router.post("/api/rating/undo", responses=problems(403, 404, 409))
+@router.post("/api/rating/undo", responses=problems(400, 403, 404, 409))
 def undo(request: UndoRequest, explorer: ExplorerPart) -> RatingSession:
     """Take a rater's last rating back; it is shown again."""
     run = explorer.shelf[request.run]

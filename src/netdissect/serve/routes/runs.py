@@ -57,13 +57,13 @@ def count_layer(run: Run, layer: LayerNumber, quantile: Quantile = None, min_iou
     return layer_counts(run, layer, quantile, min_iou)
 
 
-@router.get("/api/runs/{run}/layers/{layer}/units", responses=problems(400, 404))
+@router.get("/api/runs/{run}/layers/{layer}/units", responses=problems(404))
 def list_units(run: Run, layer: LayerNumber, asked: Annotated[UnitsQuestion, Query()]) -> UnitPage:
     """List units: labels at the run's nearest quantile, masks at exactly `quantile`."""
     return unit_page(run, layer, asked)
 
 
-@router.get("/api/runs/{run}/layers/{layer}/units/{unit}", responses=problems(400, 404))
+@router.get("/api/runs/{run}/layers/{layer}/units/{unit}", responses=problems(404))
 def show_unit(
     run: Run, layer: LayerNumber, unit: UnitNumber, quantile: Quantile = None, min_iou: MinIou = None
 ) -> UnitDetail:

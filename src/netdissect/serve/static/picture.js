@@ -30,7 +30,7 @@ const explain = latest(async (current) => {
   keep({ ...state, run: run.id, layer: form.layer.value });
   if (!picture) return;
   const found = await ask(`/api/runs/${run.id}/pictures/${picture.picture}/units${query({
-    layer: form.layer.value, quantile: slider.value, x: point?.[0], y: point?.[1], limit: 24 })}`);
+    layer: form.layer.value, quantile: slider.value, at: point?.join(","), limit: 24 })}`);
   if (!current()) return;
   $(".answer").hidden = false;
   $(".hint").hidden = false;
