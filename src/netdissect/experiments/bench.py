@@ -13,6 +13,7 @@ Every piece is made when it is first asked for, and taken up when it is there.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,11 +30,14 @@ from netdissect.errors import ResultError
 from netdissect.experiments.names import ScaleName
 from netdissect.experiments.recipe import (
     Pictures,
+    Precision,
     Recipe,
     Scenes,
     Trained,
     Watch,
+    choose_precision,
     load_trained,
+    random_network,
     save_trained,
     train_on,
 )
@@ -145,6 +149,16 @@ class Bench:
         with np.load(path) as arrays:
             return arrays["pictures"], arrays["scenes"]
 
+    @cached_property
+    def precision(self) -> Precision:
+        """Number format of all trainings: measured once, so that no variant is trained in another than its twin."""
+        path, recipe = self.root / "precision.json", self.scale.recipe
+        if not path.exists():
+            chosen = choose_precision(random_network(recipe), recipe)
+            write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
+        found: Precision = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
     def recipe(self, **changes: object) -> Recipe:
         """Return the scale's recipe with some fields changed."""
         return Recipe.model_validate(self.scale.recipe.model_dump() | changes)
@@ -163,7 +177,8 @@ class Bench:
 
     def train(self, recipe: Recipe, watch: Watch | None = None) -> Trained:
         """Train a scene network and keep it, even if it is there; see `netdissect.experiments.recipe.train_on`."""
-        trained = train_on(*self.pictures, recipe, progress=self.progress, watch=watch)
+        settled = recipe.model_copy(update={"precision": self.precision}) if recipe.precision == "auto" else recipe
+        trained = train_on(*self.pictures, settled, progress=self.progress, watch=watch)
         path = self._network_file(recipe)
         path.parent.mkdir(exist_ok=True)
         save_trained(trained, path)
