@@ -2,9 +2,12 @@
 
     python benchmarks/shards_and_ray.py --concepts DATA --limit 800 --rounds 5
 
-Prints medians of wall time of each way, ratios of pairs, and whether all runs are equal, bit for bit, to the run of
-one process with as many threads. `1x1`: one process of one thread; `1x2`: one of two threads; `shards`: two processes of
-one thread, thresholds, merge, counts, merge; `ray`: two workers of one thread; `ray1`: one worker, which is Ray's overhead.
+Prints medians of wall time of each way, ratios of pairs, and whether all runs are equal, bit for bit, to the run of one
+process of one thread.
+
+    1x1, 1x2   one process of one thread, or of two
+    shards     two processes of one thread: thresholds, merge, counts, merge
+    ray, ray1  two workers of one thread, or one: Ray's overhead
 """
 
 import argparse
