@@ -21,6 +21,8 @@ from netdissect.show.palette import category_colors
 
 CARD_IMAGES = 6
 RUNNERS_UP = 4
+SOUGHT = 200
+"""Units of each layer among which those of a concept are looked for."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +324,7 @@ def concept_views(runs: Sequence[Run], listed: int = 24) -> list[ConceptView]:
     detectors: dict[str, list[int]] = {name: [0] * len(places) for name in numbers}
     found: dict[str, list[FoundUnit]] = {name: [] for name in numbers}
     for place, tables in enumerate(places):
-        for concept, unit, iou in best_units(tables.run.result, tables.name, tables.run.quantile, listed).rows():
+        for concept, unit, iou in best_units(tables.run.result, tables.name, tables.run.quantile, SOUGHT).rows():
             row = tables.units[unit]
             labeled = row["label"] == concept
             hit = labeled and row["detector"]
@@ -337,11 +339,17 @@ def concept_views(runs: Sequence[Run], listed: int = 24) -> list[ConceptView]:
     views = [
         ConceptView(
             number, name, data[name][0]["category"], tuple(data[name]), tuple(detectors[name]),
-            tuple(sorted(found[name], key=lambda each: -each.iou)[:listed]),
+            tuple(_listed(found[name], listed)),
         )
         for name, number in numbers.items()
     ]  # fmt: skip
     return sorted(views, key=lambda view: (-view.total, -(view.best[0].iou if view.best else 0), view.concept))
+
+
+def _listed(found: list[FoundUnit], count: int) -> list[FoundUnit]:
+    """Order the units of a concept, best first, and keep the first ones and every detector."""
+    ordered = sorted(found, key=lambda each: -each.iou)
+    return [each for place, each in enumerate(ordered) if place < count or each.detector]
 
 
 def legend(runs: Sequence[Run]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import detected_concepts, only_layer, run_min_iou, run_quantile
 from netdissect.show.palette import category_colors
-from netdissect.show.plot.paper import INK, as_written, nothing, plain_axes, short
+from netdissect.show.plot.paper import INK, PaperFigure, as_written, nothing, plain_axes, short
 
 
 def bars(
@@ -47,7 +47,7 @@ def bars(
     found = detected_concepts(result, only_layer(result, layer), run_quantile(result, quantile), level)
     groups = [(str(name), part) for (name,), part in found.group_by("category", maintain_order=True)]
     slots = len(found) + max(len(groups) - 1, 0)
-    figure = Figure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
+    figure = PaperFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
     axes = plain_axes(figure)
     if found.is_empty():
         return nothing(figure, axes, level)

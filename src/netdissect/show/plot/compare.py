@@ -9,7 +9,7 @@ from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import best_units, run_min_iou, run_quantile
 from netdissect.show.palette import category_colors
-from netdissect.show.plot.paper import FAINT, INK, as_written, plain_axes, short
+from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, plain_axes, short
 
 NAMED = 14
 
@@ -46,7 +46,7 @@ def compare(
     level = run_min_iou(first, min_iou)
     both = _best(first, quantile).join(_best(second, quantile), on=("concept", "category"), how="full", coalesce=True,
                                        suffix="-second").fill_null(0.0)  # fmt: skip
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = PaperFigure(figsize=(5.2, 5.2), layout="constrained")
     axes = plain_axes(figure)
     largest = max([0.1, level, *both["iou"], *both["iou-second"]]) * 1.08
     axes.plot([0, largest], [0, largest], color=FAINT, linewidth=0.8)

@@ -8,7 +8,7 @@ from netdissect.config import Palette
 from netdissect.result import Result
 from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_quantile
 from netdissect.show.palette import category_colors
-from netdissect.show.plot.paper import FAINT, INK, as_written, plain_axes
+from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, plain_axes
 
 # Fine enough that the limit of 0.04 lies between two bars.
 STEP = 0.01
@@ -45,7 +45,7 @@ def iou(
     largest = max([*units["iou"], level, 0.1])
     step = STEP * max(1, int(np.ceil(largest / STEP / MOST_BARS)))
     edges = step * np.arange(int(largest / step) + 2)
-    figure = Figure(figsize=(5.6, 2.6), layout="constrained")
+    figure = PaperFigure(figsize=(5.6, 2.6), layout="constrained")
     axes = plain_axes(figure)
     inks = category_colors(result.info.data.categories, colors)
     present = [name for name in inks if (units["category"] == name).any()]
@@ -57,6 +57,7 @@ def iou(
     axes.annotate(f"{level:g}", (level, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                   va="top", color=INK, fontsize=9)  # fmt: skip
     axes.set_xlim(0, edges[-1])
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)  # room for the limit's number
     axes.set_xlabel("IoU of the label", color=INK)
     axes.set_ylabel("units", color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

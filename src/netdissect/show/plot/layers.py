@@ -12,7 +12,7 @@ from netdissect.config import Palette, Rule
 from netdissect.result import LayerCount, Result
 from netdissect.show.findings import run_min_iou, run_quantile
 from netdissect.show.palette import category_colors
-from netdissect.show.plot.paper import FAINT, INK, as_written, nothing, plain_axes, short
+from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, nothing, plain_axes, short
 
 
 def layers(
@@ -50,7 +50,7 @@ def layers(
         for name, result in zip(called, each, strict=True)
         for place, entry in enumerate(_counts(result, rule, quantile, min_iou))
     ]
-    figure = Figure(figsize=(7.2, 1.0 + 0.36 * max(len(rows) + len(each), 2)), layout="constrained")
+    figure = PaperFigure(figsize=(7.2, 1.0 + 0.36 * max(len(rows) + len(each), 2)), layout="constrained")
     axes = plain_axes(figure)
     largest = max((entry.count.unique["total"] for _, entry in rows), default=0)
     if not largest:

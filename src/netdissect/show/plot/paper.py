@@ -21,6 +21,13 @@ SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.font
 DOTS = 300
 
 
+class PaperFigure(Figure):
+    """A figure that shows itself in a notebook, as SVG on white."""
+
+    def _repr_svg_(self) -> str:
+        return _rendered(self, "svg").decode()
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure in the format that its name ends with: ``.pdf``, ``.svg`` or ``.png`` (300 dots an inch).
 

@@ -15,7 +15,7 @@ from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_q
 from netdissect.show.masks import unit_values
 from netdissect.show.palette import category_colors
 from netdissect.show.pictures import image_folder, read_picture
-from netdissect.show.plot.paper import INK
+from netdissect.show.plot.paper import INK, PaperFigure
 
 IMAGES = 6
 EDGE = 160
@@ -66,7 +66,7 @@ def units(
     for number in numbers:
         if not 0 <= number < len(table):
             raise ResultError(f"layer {name} has no unit {number}; its units are 0 to {len(table) - 1}.")
-    figure = Figure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(numbers), 1)), layout="constrained")
+    figure = PaperFigure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(numbers), 1)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(max(len(numbers), 1), count + 1, squeeze=False, width_ratios=[1.4, *[1] * count])
     for axes in grid.flat:
