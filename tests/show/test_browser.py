@@ -53,7 +53,8 @@ def page(browser: Browser) -> Iterator[Page]:
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("requestfailed", lambda request: trouble.append(request.url))
+    # Pictures that are still on their way when the page is left are no failure.
+    page.on("requestfailed", lambda each: trouble.extend([each.url] * (each.failure != "net::ERR_ABORTED")))
     page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith(("file:", "data:")))))
     page.on("dialog", lambda dialog: trouble.append(dialog.message))
     yield page

@@ -222,7 +222,7 @@ class _Writer:
             pictureless=bool(self.missing) and not pictured,
             missing=tuple(sorted(set(self.missing.values()))),
             files=len(self.folder.sizes) + 2,  # the first page and the list of files
-            size=f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB",
+            size=f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
         )
 
 
