@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from netdissect.result import check_result as check_result
     from netdissect.result import compare_results as compare_results
     from netdissect.result import load_result, save_result
+    from netdissect.result import paired_differences as paired_differences
     from netdissect.result import parse_requirement as parse_requirement
     from netdissect.result import read_published as read_published
     from netdissect.result import write_published as write_published
@@ -91,6 +92,7 @@ _HOME = {
     "merge": "netdissect.concepts.combine",
     "merge_parts": "netdissect.dissect.merge",
     "parse_requirement": "netdissect.result",
+    "paired_differences": "netdissect.result",
     "parse_source": "netdissect.concepts.sources",
     "plot": "netdissect.show",
     "predict": "netdissect.dissect.prediction",

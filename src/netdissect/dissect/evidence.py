@@ -5,27 +5,53 @@
 Each measurement is a function of `Looked` that returns a frame with a table's key columns; `evidence_of` joins them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig
+from netdissect.config import RULES, DissectConfig, Evidence
 from netdissect.dissect.beside import Beside, counts_beside, scores_beside
 from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
 from netdissect.dissect.image_files import LayerImages
-from netdissect.result.evidence import COUNTS, SCORES, UNITS, complete
-from netdissect.score import Tally, Truth
+from netdissect.result import evidence as tables
+from netdissect.result.tables import counts_at
+from netdissect.score import Overlaps, Presence, Tally, Truth
+from netdissect.score.bootstrap import (
+    Bools,
+    CountReplicates,
+    Ints,
+    Leading,
+    Replicates,
+    count_replicates,
+    counted_masks,
+    interval_of_counts,
+    stability,
+)
+from netdissect.score.halves import Half, held_out, label_numbers
+from netdissect.score.intervals import Moments, iou_interval
+from netdissect.score.labels import Floats
 
-SCHEMAS = {"units": UNITS, "scores": SCORES, "counts": COUNTS}
+BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
+SCHEMAS = {
+    "units": tables.UNITS,
+    "scores": tables.SCORES,
+    "counts": tables.COUNTS,
+    "replicates": tables.REPLICATES,
+}
 KEYS = {
     "units": ["quantile", "unit"],
     "scores": ["quantile", "unit", "number"],
     "counts": ["quantile", "rule", "category"],
+    "replicates": ["quantile", "rule", "category", "replicate"],
 }
+LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,8 @@ class Looked:
         What chance gives in this layer; None: not asked for.
     beside
         What its activations say beside IoU; None: not asked for.
+    scratch
+        A folder for large tables on their way into the run.
     """
 
     config: DissectConfig
@@ -63,25 +91,276 @@ class Looked:
     min_iou: float
     chance: Chance | None
     beside: Beside | None
+    scratch: Path
+
+    @property
+    def asked(self) -> Evidence:
+        """What is to be measured beside IoU."""
+        return self.config.evidence
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The protocol's."""
+        return self.config.protocol.quantiles
+
+
+@dataclass(frozen=True)
+class Level:
+    """One quantile of one layer."""
+
+    looked: Looked
+    index: int
+
+    @property
+    def quantile(self) -> float:
+        """Which it is."""
+        return self.looked.quantiles[self.index]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories, and ``total``."""
+        return (*self.data.categories, "total")
+
+    @property
+    def data(self) -> ConceptData:
+        """The data set."""
+        return self.looked.data
+
+    @cached_property
+    def counts(self) -> Half:
+        """Counts of all images."""
+        tally = self.looked.tally
+        return Half(tally.intersection[self.index], tally.activation[self.index], self.looked.truth.pixels)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """IoU by label number, float64 (U, C)."""
+        return self.counts.iou(self.data.category_of)
+
+    @cached_property
+    def leading(self) -> Leading:
+        """The concepts among which labels are chosen anew."""
+        return Leading.of(self.scores, self.data.category_of, len(self.data.categories))
+
+    @cached_property
+    def labels(self) -> Ints:
+        """Label number of each unit, 0 for none."""
+        return label_numbers(self.scores, self.data.category_of, len(self.data.categories))
+
+    def blocks(self) -> Iterator[tuple[Presence, Overlaps, Bools]]:
+        """Yield labels, masks, and in which categories these count, some images at a time."""
+        restriction = self.looked.config.protocol.restriction
+        data = self.data
+        for presence, masks in self.looked.images.blocks(BLOCK):
+            here = masks.at(self.index)
+            yield presence, here, counted_masks(presence, here, data.category_of, len(data.categories), restriction)
 
 
 def evidence_of(looked: Looked) -> dict[str, pl.LazyFrame]:
     """Make the tables of evidence of one layer: none unless something was asked for."""
+    levels = [Level(looked, index) for index in range(len(looked.quantiles))]
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in KEYS}
+    if looked.asked.needs_images or looked.chance is not None:
+        measured = [_measured(level) for level in levels]
+        for name in measured[0]:
+            parts[name].append(pl.concat([frames[name] for frames in measured]))
     if looked.chance is not None:
         parts["units"].append(units_by_chance(looked.chance))
         parts["counts"].append(counts_by_chance(looked.chance, looked.min_iou))
     if looked.beside is not None:
         parts["scores"].append(_beside(looked, looked.beside))
-    return {name: _joined(name, frames).lazy() for name, frames in parts.items() if frames}
+    frames = {name: _joined(name, found).lazy() for name, found in parts.items() if found}
+    if looked.asked.needs_images:
+        frames |= images_of(levels)
+    if looked.asked.sensitivity:
+        frames["sensitivity"] = sensitivity_of(looked).lazy()
+    return frames
 
 
 def _beside(looked: Looked, beside: Beside) -> pl.DataFrame:
-    quantiles = looked.config.protocol.quantiles
-    counted = counts_beside(looked.data, looked.tally.first(len(quantiles)), looked.truth, quantiles)
+    counted = counts_beside(looked.data, looked.tally.first(len(looked.quantiles)), looked.truth, looked.quantiles)
     return counted.join(scores_beside(looked.data, beside), on=["unit", "number"], how="left")
 
 
 def _joined(name: str, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    whole = reduce(lambda left, right: left.join(right, on=KEYS[name], how="full", coalesce=True), frames)
-    return complete(whole, SCHEMAS[name]).sort(KEYS[name], maintain_order=True)
+    keys, order = KEYS[name], ["quantile", "unit", "rank"] if name == "scores" else KEYS[name]
+    whole = frames[0]
+    for frame in frames[1:]:
+        known = [column for column in frame.columns if column in whole.columns and column not in keys]
+        whole = whole.join(frame.drop(known), on=keys, how="full", coalesce=True)
+    return tables.complete(whole, SCHEMAS[name]).sort(order, maintain_order=True)
+
+
+def _measured(level: Level) -> dict[str, pl.DataFrame]:
+    frames: dict[str, pl.DataFrame] = {}
+    units, counted = _label_frame(level), None
+    if level.looked.asked.bootstrap:
+        frames["scores"] = intervals_of(level)
+        of_label = frames["scores"].select("unit", pl.col("number").alias("label_number"), "low", "high")
+        units = units.join(of_label, on=["unit", "label_number"], how="left", maintain_order="left")
+        counted = count_replicates(replicates_of(level), level.leading, level.looked.min_iou)
+        kept = pl.Series(stability(level.labels, counted.labels)).fill_nan(None)
+        units = units.with_columns(kept.alias("stability"))
+        frames["replicates"] = replicates_frame(level, counted)
+    if level.looked.asked.holdout is not None:
+        units = units.join(holdout_of(level), on="unit", how="left", maintain_order="left")
+    return frames | {"units": units.drop("label_number"), "counts": counts_of(level, counted)}
+
+
+def _label_frame(level: Level) -> pl.DataFrame:
+    labels, by_number = level.labels, level.data.by_number
+    named = [by_number.get(int(number)) for number in labels]
+    return pl.DataFrame(
+        {
+            "quantile": np.full(len(labels), level.quantile),
+            "unit": np.arange(len(labels), dtype=np.int32),
+            "label_number": labels.astype(np.int32),
+            "label": pl.Series([concept and concept.name for concept in named], dtype=pl.String),
+            "category": pl.Series([concept and concept.category for concept in named], dtype=pl.String),
+            "iou": np.where(labels > 0, level.scores[np.arange(len(labels)), labels], 0.0),
+        }
+    )
+
+
+def intervals_of(level: Level) -> pl.DataFrame:
+    """Return the leading concepts of each unit, best first, with the intervals of their IoUs."""
+    leading, counts, by_number = level.leading, level.counts, level.data.by_number
+    scores = level.scores[leading.units, leading.numbers]
+    moments = Moments.zeros(leading)
+    for presence, masks, counted in level.blocks():
+        moments.update(presence, masks, counted, leading, scores)
+    masks_on = counts.activation[leading.units, leading.categories]
+    union = masks_on + counts.truth[leading.numbers] - counts.intersection[leading.units, leading.numbers]
+    low, high = iou_interval(scores, union, moments)
+    concepts = [by_number[int(number)] for number in leading.numbers]
+    frame = pl.DataFrame(
+        {
+            "quantile": np.full(len(scores), level.quantile),
+            "unit": leading.units.astype(np.int32),
+            "number": leading.numbers.astype(np.int32),
+            "concept": pl.Series([concept.name for concept in concepts], dtype=pl.String),
+            "category": pl.Series([concept.category for concept in concepts], dtype=pl.String),
+            "iou": scores,
+            "low": low,
+            "high": high,
+        }
+    )
+    ordered = frame.sort("unit", "iou", descending=[False, True], maintain_order=True)
+    return ordered.with_columns(pl.int_range(pl.len()).over("unit").alias("rank"))
+
+
+def replicates_of(level: Level) -> Replicates:
+    """Sum pixels in each replicate."""
+    asked = level.looked.asked
+    sums = Replicates.zeros(level.leading, asked.bootstrap)
+    for presence, masks, counted in level.blocks():
+        sums.update(presence, masks, counted, level.leading, asked.seed)
+    return sums
+
+
+def counts_of(level: Level, counted: CountReplicates | None) -> pl.DataFrame:
+    """Return detectors and unique detectors, with intervals if there are replicates."""
+    rows = [{"quantile": level.quantile} | row for row in counts_at(level.data, level.scores, level.looked.min_iou)]
+    frame = pl.DataFrame(rows)
+    if counted is None:
+        return frame
+    columns = []
+    for name, drawn in (("detectors", counted.detectors), ("unique", counted.unique)):
+        replicates = {
+            (rule, category): drawn[rule][index] for rule in RULES for index, category in enumerate(level.categories)
+        }
+        each = np.stack([replicates[row["rule"], row["category"]] for row in rows])
+        low, high = interval_of_counts([row[name] for row in rows], each)
+        columns += [pl.Series(f"{name}_low", np.maximum(low, 0)), pl.Series(f"{name}_high", np.maximum(high, 0))]
+    return frame.with_columns(columns)
+
+
+def replicates_frame(level: Level, counted: CountReplicates) -> pl.DataFrame:
+    """Return detectors and unique detectors in each replicate."""
+    drawn = counted.labels.shape[1]
+    each = len(level.categories) * drawn
+    return pl.DataFrame(
+        {
+            "quantile": np.full(len(RULES) * each, level.quantile),
+            "rule": np.repeat(np.array(RULES, object), each),
+            "category": np.tile(np.repeat(np.array(level.categories, object), drawn), len(RULES)),
+            "replicate": np.tile(np.arange(drawn), len(RULES) * len(level.categories)),
+            "detectors": np.concatenate([counted.detectors[rule].ravel() for rule in RULES]),
+            "unique": np.concatenate([counted.unique[rule].ravel() for rule in RULES]),
+        }
+    )
+
+
+def holdout_of(level: Level) -> pl.DataFrame:
+    """Return, for the label chosen on the other images, its IoU there and on those held out."""
+    asked, counts, category_of = level.looked.asked, level.counts, level.data.category_of
+    share = asked.holdout or 0.0
+    units, numbers = counts.intersection.shape
+    out = Half.zeros(units, numbers, counts.activation.shape[1])
+    for presence, masks, counted in level.blocks():
+        rows = np.unique(presence.rows)
+        out.update(presence, masks, counted, rows[held_out(asked.seed, rows, share)])
+    chosen, scored = (counts - out).iou(category_of), out.iou(category_of)
+    labels = label_numbers(chosen, category_of, len(level.data.categories))
+    each = np.arange(units)
+    frame = pl.DataFrame(
+        {"unit": each.astype(np.int32), "chosen_iou": chosen[each, labels], "held_out": scored[each, labels]}
+    )
+    some = pl.Series(labels > 0)
+    return frame.with_columns(pl.when(some).then(pl.col("chosen_iou", "held_out")))
+
+
+def sensitivity_of(looked: Looked) -> pl.DataFrame:
+    """Count detectors at every quantile and at twenty IoUs, from 0.01 to 0.2."""
+    rows: list[dict[str, Any]] = []
+    for index, quantile in enumerate(looked.config.quantiles):
+        scores = Level(looked, index).scores
+        for level in LEVELS:
+            counted = counts_at(looked.data, scores, level)
+            rows += [{"quantile": quantile, "min_iou": level} | row for row in counted]
+    return tables.complete(pl.DataFrame(rows), tables.SENSITIVITY).sort("quantile", "min_iou", maintain_order=True)
+
+
+def images_of(levels: list[Level]) -> dict[str, pl.LazyFrame]:
+    """Reduce the counts of single images to leading concepts, part by part on the disk.
+
+    Returns
+    -------
+    dict of LazyFrame
+        ``images``, and ``labels``: which labels each image bears, and on how many pixels.
+    """
+    folder = levels[0].looked.scratch
+    folder.mkdir(exist_ok=True)
+    parts: dict[str, list[Path]] = {"images": [], "labels": []}
+    for level in levels:
+        for block, (presence, masks, _) in enumerate(level.blocks()):
+            path = folder / f"images-{level.index}-{block}.parquet"
+            _image_frame(level, masks).write_parquet(path)
+            parts["images"].append(path)
+            if level.index == 0:
+                path = folder / f"labels-{block}.parquet"
+                frame = pl.DataFrame(dict(zip(tables.LABELS, presence, strict=True)))
+                tables.complete(frame, tables.LABELS).write_parquet(path)
+                parts["labels"].append(path)
+    return {name: pl.scan_parquet(paths) for name, paths in parts.items()}
+
+
+def _image_frame(level: Level, masks: Overlaps) -> pl.DataFrame:
+    """Keep the entries of leading concepts, and of each mask without any one entry of number 0."""
+    of, pair_of = masks.masks, level.leading.pair_of
+    led = pair_of[masks.units[of], masks.numbers] >= 0
+    bare = np.setdiff1d(np.arange(len(masks.rows)), of[led])
+    mask = np.concatenate([of[led], bare])
+    order = np.argsort(mask, kind="stable")
+    mask, zeros = mask[order], np.zeros(len(bare), np.int64)
+    frame = pl.DataFrame(
+        {
+            "row": masks.rows[mask],
+            "quantile": np.full(len(mask), level.quantile),
+            "unit": masks.units[mask],
+            "number": np.concatenate([masks.numbers[led], zeros])[order],
+            "intersection": np.concatenate([masks.intersections[led], zeros])[order],
+            "on": masks.on[mask],
+        }
+    )
+    return tables.complete(frame, tables.IMAGES)

@@ -233,7 +233,18 @@ def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: str | Pa
     tallies = {layer.name: Tally(**below(f"layer{index}", arrays)) for index, layer in enumerate(info.layers)}
     images = _images(apart, files, [layer.name for layer in info.layers])
     looked = [
-        Looked(info.config, data, found[name], tallies[name], truth, images[name], info.min_iou, None, None)
+        Looked(
+            info.config,
+            data,
+            found[name],
+            tallies[name],
+            truth,
+            images[name],
+            info.min_iou,
+            None,
+            None,
+            work.file(name, "tables"),
+        )
         for name in found
     ]
     write_result(run, info, *tables(info, looked))

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -85,7 +86,7 @@ def dissect(
             write_config(run, source)
         info, table, parts = _carry_out(source, info, work, progress)
         if run is None:
-            return Result(info, table, {layer.info.name: layer for layer in parts})
+            return Result(info, table, {layer.info.name: _in_memory(layer) for layer in parts})
         # Layer by layer: the tables of ten wide layers would not fit into memory together.
         write_result(run, info, table, parts)
         work.remove()
@@ -166,7 +167,7 @@ def _carry_out(
     looked = [
         Looked(
             source.config, source.data, found[name], tally, counted.truth, counted.images.of(name),
-            info.min_iou, chances.get(name), besides.get(name),
+            info.min_iou, chances.get(name), besides.get(name), work.file(name, "tables"),
         )
         for name, tally in counted.tallies.items()
     ]  # fmt: skip
@@ -205,6 +206,11 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
             top_maps=found.maps,
             evidence=evidence_of(looked) | activity_tables(tally),
         )
+
+
+def _in_memory(layer: LayerResult) -> LayerResult:
+    """Read evidence whose files will be gone."""
+    return replace(layer, evidence={name: table.collect().lazy() for name, table in layer.evidence.items()})
 
 
 @contextmanager

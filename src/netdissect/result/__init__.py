@@ -2,6 +2,7 @@
 
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
+from netdissect.result.paired import paired_differences
 from netdissect.result.published import PublishedTable, read_published, write_published
 from netdissect.result.requirements import Requirement, Terms, check_result, parse_requirement
 from netdissect.result.run import (
@@ -31,6 +32,7 @@ __all__ = [
     "check_result",
     "compare_results",
     "load_result",
+    "paired_differences",
     "parse_requirement",
     "read_published",
     "save_result",

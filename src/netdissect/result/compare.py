@@ -90,7 +90,7 @@ def compare_results(
             f"the runs have no quantile in common: {_listed(left.info.config.protocol.quantiles)} on the left, "
             f"{_listed(right.info.config.protocol.quantiles)} on the right. Repeat one of them with --quantile."
         )
-    pairs = _pairs(left, right) if layers is None else layers
+    pairs = layer_pairs(left, right) if layers is None else layers
     return tuple(_compare(left, right, pair, quantile, (rule, level)) for pair in pairs for quantile in quantiles)
 
 
@@ -104,7 +104,14 @@ def _level(left: Result, right: Result, min_iou: float | None) -> float:
     return ours if min_iou is None else min_iou
 
 
-def _pairs(left: Result, right: Result) -> list[tuple[str, str]]:
+def layer_pairs(left: Result, right: Result) -> list[tuple[str, str]]:
+    """Return the layers of one name, or the only ones.
+
+    Raises
+    ------
+    ResultError
+        If no layers correspond.
+    """
     same = [(name, name) for name in left.layers if name in right.layers]
     if same:
         return same

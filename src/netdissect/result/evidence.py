@@ -8,7 +8,8 @@ them, reads `LayerResult.evidence`; whoever measures, makes frames with the key 
     counts       of each quantile, rule and category: detectors with intervals
     replicates   the same counts in each replicate of the bootstrap: two runs are paired by their difference
     sensitivity  detectors as a function of quantile and IoU
-    images       pixels of masks and intersections, image by image, for leading concepts
+    images       pixels of masks and intersections, image by image, for leading concepts; number 0: a mask without any
+    labels       pixels of labels, image by image
     histogram    how the activations of each unit are distributed over all places, bin by bin (every run has it)
     places       in how many images each cell of a unit's map is above its first threshold (every run has it)
 """
@@ -102,9 +103,17 @@ PLACES: Schema = {
     "column": pl.Int32,
     "count": pl.Int64,
 }
+LABELS: Schema = {
+    "row": pl.UInt32,
+    "number": pl.UInt32,
+    "pixels": pl.UInt32,
+}
 
 
 def complete(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Bring a frame to a table's columns: their order and types, null where nothing was measured."""
-    missing = [pl.lit(None).alias(name) for name in schema if name not in frame.columns]
-    return frame.with_columns(missing).select(pl.col(name).cast(kind) for name, kind in schema.items())
+    present = set(frame.columns)
+    return frame.select(
+        pl.col(name).cast(kind) if name in present else pl.lit(None, dtype=kind).alias(name)
+        for name, kind in schema.items()
+    )

@@ -226,7 +226,8 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
         "top_maps.npy": lambda file: np.save(file, layer.top_maps),
     }
     for name, table in layer.evidence.items():
-        writers[f"{EVIDENCE}/{name}.parquet"] = table.collect().write_parquet
+        # Counts of single images would not fit into memory: part by part.
+        writers[f"{EVIDENCE}/{name}.parquet"] = table.sink_parquet
         (folder / EVIDENCE).mkdir(exist_ok=True)
     for name, write in writers.items():
         write_whole(folder / name, write)

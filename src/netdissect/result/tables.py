@@ -1,6 +1,7 @@
 """Turn the counts of a layer into its tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +9,9 @@ import polars as pl
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.attainable import attainable_iou
+from netdissect.config import RULES
 from netdissect.result.evidence import HISTOGRAM, PLACES, complete
-from netdissect.score import Tally, Truth, best_concepts, columns_of, f1, iou
+from netdissect.score import Tally, Truth, UnitLabels, best_concepts, columns_of, count_detectors, f1, iou
 from netdissect.score.labels import top_category
 from netdissect.sweep.histograms import bin_edges
 
@@ -101,6 +103,36 @@ def unit_table(data: ConceptData, truth: Truth, tally: Tally, thresholds: pl.Dat
     return pl.concat([thresholds.drop("maximum"), pl.concat(parts)], how="horizontal").select(
         "quantile", "unit", "label", "category", "iou", "f1", "threshold", "silent", pl.selectors.contains("-")
     )
+
+
+def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float) -> list[dict[str, Any]]:
+    """Count detectors at one IoU under both rules.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    scores
+        IoU by label number, float64 (U, C).
+    min_iou
+        What makes a detector.
+
+    Returns
+    -------
+    list of dict
+        rule, category (or ``total``), detectors, unique.
+    """
+    numbers = np.array([concept.number for concept in data.concepts])
+    best = best_concepts(scores[:, numbers], data.category_of[numbers], len(data.categories))
+    names = np.array([concept.name for concept in data.concepts] + [""], object)[best]
+    reached = np.where(best >= 0, np.take_along_axis(scores[:, numbers], np.maximum(best, 0), 1), 0)
+    labels = UnitLabels(data.categories, names, reached)
+    counted = [count_detectors(labels, rule, min_iou) for rule in RULES]
+    return [
+        {"rule": count.rule, "category": name, "detectors": detectors, "unique": count.unique[name]}
+        for count in counted
+        for name, detectors in count.detectors.items()
+    ]
 
 
 def _best_of(data: ConceptData, intersection: Ints, activation: Ints, truth: Ints) -> pl.DataFrame:

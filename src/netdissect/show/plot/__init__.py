@@ -5,6 +5,7 @@
     iou(result)          how IoU is distributed over the units, with the limit as a line
     units(result, ...)   contact sheet of chosen units
     compare(a, b)        the best IoU of every concept in two runs
+    sensitivity(result)  detectors as a function of quantile and IoU
 
     save(figure, "figure.pdf")    PDF, SVG (text stays text) or PNG
 
@@ -20,6 +21,7 @@ from netdissect.show.plot.compare import compare
 from netdissect.show.plot.iou import iou
 from netdissect.show.plot.layers import layers
 from netdissect.show.plot.paper import FAINT, INK, plain, save, svg
+from netdissect.show.plot.sensitivity import sensitivity
 from netdissect.show.plot.units import units
 
-__all__ = ["FAINT", "INK", "bars", "compare", "iou", "layers", "plain", "save", "svg", "units"]
+__all__ = ["FAINT", "INK", "bars", "compare", "iou", "layers", "plain", "save", "sensitivity", "svg", "units"]

@@ -1,0 +1,291 @@
+"""Bootstrap over images: how the labels and the number of detectors would vary with other pictures.
+
+Every image gets a Poisson weight in each replicate, which depends on nothing but the seed and the image's row. Sums
+over images therefore add up over shards, and two runs on the same images share their replicates: they are paired.
+
+    blocks of Presence and Overlaps, poisson_weights -> Replicates -> count_replicates -> interval_of_counts
+
+Labels are chosen anew in each replicate, among the leading concepts of a unit: its best in each category and its ten
+best overall.
+
+Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights: Hanley and MacGibbon 2006
+:cite:p:`hanley2006bootstrap`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from netdissect.config import RULES, Rule
+from netdissect.score.labels import Floats, best_concepts, iou, top_category
+from netdissect.score.overlaps import Overlaps, Presence
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.uint8]
+
+LEADING = 10
+LEVEL = 0.95
+WORD = 2.0**32
+# Upper ends of Poisson(1) in units of 2**-32: P(k <= 0), P(k <= 1), ...; beyond 12 lies less than one of them.
+POISSON = np.floor(WORD * np.exp(-1.0) * np.cumsum(1.0 / np.cumprod([1.0, *range(1, 12)]))).astype(np.uint32)
+
+compiled: Any = numba.njit(nogil=True, cache=True)
+
+
+def poisson_weights(seed: int, rows: npt.ArrayLike, replicates: int) -> Weights:
+    """Draw how often each image counts in each replicate.
+
+    Parameters
+    ----------
+    seed
+        Of the bootstrap.
+    rows
+        Images, int (n,).
+    replicates
+        R.
+
+    Returns
+    -------
+    uint8 (n, R)
+        Poisson of mean 1, the same for an image whatever the others are, and for a replicate however many there are.
+    """
+    words = (replicates + 1) // 2
+    drawn = [np.random.Philox(key=np.array([seed, row], np.uint64)).random_raw(words) for row in np.asarray(rows)]
+    uniform = np.array(drawn, np.uint64).reshape(-1, words).view(np.uint32)[:, :replicates]
+    return np.searchsorted(POISSON, uniform, side="right").astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The concepts among which each unit's label is chosen anew: P pairs, by unit, then by label number.
+
+    Attributes
+    ----------
+    units, numbers, categories
+        int64 (P,).
+    pair_of
+        int64 (U, C): index of a pair, -1 where the concept does not lead.
+    count
+        How many categories there are.
+    """
+
+    units: Ints
+    numbers: Ints
+    categories: Ints
+    pair_of: Ints
+    count: int
+
+    @classmethod
+    def of(cls, scores: Floats, category_of: Ints, categories: int) -> "Leading":
+        """Take each unit's best concept in each category, and its ten best; scores by label number, (U, C)."""
+        units = len(scores)
+        numbers = np.flatnonzero(category_of >= 0)
+        best = best_concepts(scores[:, numbers], category_of[numbers], categories)
+        chosen = np.zeros(scores.shape, np.bool_)
+        unit, category = (best >= 0).nonzero()
+        chosen[unit, numbers[best[unit, category]]] = True
+        top = np.argsort(-scores, axis=1, kind="stable")[:, :LEADING]
+        chosen[np.arange(units)[:, None], top] = True
+        chosen &= scores > 0
+        of_unit, number = chosen.nonzero()
+        pair_of = np.full(scores.shape, -1)
+        pair_of[of_unit, number] = np.arange(len(number))
+        return cls(of_unit, number, category_of[number], pair_of, categories)
+
+    def pairs(self, unit: int) -> slice:
+        """Return the pairs of a unit."""
+        start, stop = np.searchsorted(self.units, [unit, unit + 1])
+        return slice(int(start), int(stop))
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Pixels in each replicate; adds up over images.
+
+    Attributes
+    ----------
+    intersection
+        int64 (P, R), for each pair of `Leading`.
+    activation
+        int64 (U, K, R).
+    truth
+        int64 (C, R).
+    """
+
+    intersection: Ints
+    activation: Ints
+    truth: Ints
+
+    @classmethod
+    def zeros(cls, leading: Leading, replicates: int) -> "Replicates":
+        """Return the replicates of no images."""
+        units, numbers = leading.pair_of.shape
+        return cls(
+            np.zeros((len(leading.units), replicates), np.int64),
+            np.zeros((units, leading.count, replicates), np.int64),
+            np.zeros((numbers, replicates), np.int64),
+        )
+
+    def __add__(self, other: "Replicates") -> "Replicates":
+        return Replicates(
+            self.intersection + other.intersection, self.activation + other.activation, self.truth + other.truth
+        )
+
+    def update(self, presence: Presence, masks: Overlaps, counted: Bools, leading: Leading, seed: int) -> None:
+        """Add some images.
+
+        Parameters
+        ----------
+        presence, masks
+            Their labels and their masks at one quantile.
+        counted
+            bool (M, K): whether a mask counts in each category; see `counted_masks`.
+        leading
+            The pairs.
+        seed
+            Of the weights.
+        """
+        rows = np.unique(presence.rows)
+        weights = poisson_weights(seed, rows, self.truth.shape[1])
+        # Every mask lies on an image that bears a label: others take no part in a dissection.
+        places, here = np.searchsorted(rows, masks.rows), np.searchsorted(rows, presence.rows)
+        _add(presence.numbers, here, presence.pixels, weights, self.truth)
+        mask, category = counted.nonzero()
+        cells = masks.units[mask] * leading.count + category
+        activation = self.activation.reshape(-1, self.activation.shape[2])
+        _add(cells, places[mask], masks.on[mask], weights, activation)
+        of = masks.masks
+        pairs = leading.pair_of[masks.units[of], masks.numbers]
+        led = pairs >= 0
+        _add(pairs[led], places[of[led]], masks.intersections[led], weights, self.intersection)
+
+    def iou(self, leading: Leading, unit: int) -> Floats:
+        """Return the IoU of a unit's leading concepts, float64 (pairs, R)."""
+        pairs = leading.pairs(unit)
+        activation = self.activation[unit, leading.categories[pairs]]
+        return iou(self.intersection[pairs], activation, self.truth[leading.numbers[pairs]])
+
+
+def counted_masks(presence: Presence, masks: Overlaps, category_of: Ints, categories: int, restriction: str) -> Bools:
+    """Say in which categories each mask counts, bool (M, K); see `netdissect.config.Protocol`."""
+    if restriction == "none":
+        return np.ones((len(masks.rows), categories), np.bool_)
+    counted: Bools = np.zeros((len(masks.rows), categories), np.bool_)
+    if restriction == "overlap":
+        counted[masks.masks, category_of[masks.numbers]] = True
+        return counted
+    first = presence.rows.min(initial=0)
+    annotated = np.zeros((presence.rows.max(initial=0) - first + 1, categories), np.bool_)
+    annotated[presence.rows - first, category_of[presence.numbers]] = True
+    counted[:] = annotated[masks.rows - first]
+    return counted
+
+
+def _add(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+    # In order of the target, its row of sums stays in the fastest memory.
+    order = np.argsort(targets, kind="stable")
+    _add_weighted(targets[order], rows[order], values[order], weights, sums)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _add_weighted(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+    for entry in range(len(targets)):
+        value, drawn, into = values[entry], weights[rows[entry]], sums[targets[entry]]
+        for replicate in range(len(drawn)):
+            into[replicate] += value * drawn[replicate]
+
+
+class CountReplicates(NamedTuple):
+    """Detectors and labels in each replicate.
+
+    Attributes
+    ----------
+    detectors, unique
+        int64 (K + 1, R) by rule: by category, then in all.
+    labels
+        int64 (U, R): label number of each unit; 0 where it has none.
+    """
+
+    detectors: dict[Rule, Ints]
+    unique: dict[Rule, Ints]
+    labels: Ints
+
+
+def count_replicates(sums: Replicates, leading: Leading, min_iou: float) -> CountReplicates:
+    """Choose labels and count detectors in each replicate, as `netdissect.score.count_detectors` does in the data."""
+    units, numbers = leading.pair_of.shape
+    count, replicates = leading.count, sums.truth.shape[1]
+    labels = np.zeros((units, replicates), np.int64)
+    detectors = {rule: np.zeros((count + 1, replicates), np.int64) for rule in RULES}
+    seen = {rule: np.zeros((numbers, replicates), np.bool_) for rule in RULES}
+    each = np.arange(replicates)
+    for unit, (best, scores) in _best(sums, leading):
+        top = top_category(scores)
+        labels[unit] = np.where(top >= 0, best[each, top], 0)
+        top_only = (top[:, None] == np.arange(count)) & (scores >= min_iou) & (scores > 0)
+        for rule, passing in zip(RULES, (top_only, scores > min_iou), strict=True):
+            replicate, category = passing.nonzero()
+            np.add.at(detectors[rule], (category, replicate), 1)
+            detectors[rule][count] += passing.any(axis=1)
+            seen[rule][best[replicate, category], replicate] = True
+    return CountReplicates(detectors, {rule: _by_category(seen[rule], leading) for rule in RULES}, labels)
+
+
+def _best(sums: Replicates, leading: Leading) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
+    """Yield each unit's best concept and its IoU in each replicate and category, (R, K)."""
+    for unit in np.unique(leading.units):
+        pairs = leading.pairs(unit)
+        scores, numbers = sums.iou(leading, unit).T, leading.numbers[pairs]
+        best = best_concepts(scores, leading.categories[pairs], leading.count)
+        found = best >= 0
+        reached = np.where(found, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)
+        yield int(unit), (np.where(found, numbers[best], 0), reached)
+
+
+def _by_category(seen: Bools, leading: Leading) -> Ints:
+    category_of = np.full(len(seen), -1)
+    category_of[leading.numbers] = leading.categories
+    rows = [seen[category_of == category].sum(axis=0) for category in range(leading.count)]
+    return np.array([*rows, seen.sum(axis=0)], np.int64).reshape(leading.count + 1, -1)
+
+
+def interval_of_counts(value: npt.ArrayLike, replicates: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of counts, or of differences of counts, rounded outward, from their replicates.
+
+    Parameters
+    ----------
+    value
+        The counts in the data, (n,).
+    replicates
+        (n, R).
+
+    Returns
+    -------
+    low, high
+        float64 (n,), whole numbers.
+
+    Notes
+    -----
+    Noise lifts IoUs over a threshold more often than it pushes them below, since most lie below. A count is
+    therefore too large in a sample, and larger still in samples of the sample: percentiles of replicates would mostly
+    not hold the truth. The second step measures the first, ``bias = mean(replicates) - value`` (Efron and Tibshirani
+    1993, section 10.3). Setting it right adds noise of its own: on real pictures the corrected count varies 1.5 to 1.8
+    times as much as replicates do. The interval is ``value - bias +- 1.96 sqrt(2 variance + bias**2)``; it holds
+    `value`, too.
+    """
+    drawn, counts = np.asarray(replicates, np.float64), np.asarray(value, np.float64)
+    bias = drawn.mean(axis=1) - counts
+    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
+    return np.floor(counts - bias - reach), np.ceil(counts - bias + reach)
+
+
+def stability(labels: Ints, replicates: Ints) -> Floats:
+    """Return the share of replicates (U, R) in which each unit keeps its label (U,); NaN where it has none."""
+    kept = (replicates == labels[:, None]).mean(axis=1)
+    return np.where(labels > 0, kept, np.nan)

@@ -1,0 +1,182 @@
+"""What a run says about how sure it is."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from netdissect.config import SENSITIVITY_QUANTILES, DissectConfig, Evidence, Protocol
+from netdissect.dissect import dissect
+from netdissect.errors import ResultError
+from netdissect.result import LayerResult, Result, load_result, paired_differences
+from netdissect.result import evidence as tables
+from netdissect.show import plot
+from netdissect.show import tables as printed
+from networks import build
+
+SCHEMAS = {
+    "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
+    "images": tables.IMAGES, "labels": tables.LABELS, "sensitivity": tables.SENSITIVITY,
+}  # fmt: skip
+
+
+def settings(seed: int = 0, **asked: object) -> DissectConfig:
+    evidence = Evidence(**{"bootstrap": 60, "seed": seed} | asked)
+    return DissectConfig(
+        layers=("wide_relu", "fc"), batch_size=3, top_images=3, evidence=evidence,
+        protocol=Protocol(quantiles=(0.05, 0.2)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A small run that was asked for everything."""
+    asked = settings(holdout=0.5, sensitivity=SENSITIVITY_QUANTILES)
+    return dissect(build(), broden, asked, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+def frame(layer: LayerResult, name: str) -> pl.DataFrame:
+    return layer.evidence[name].collect()
+
+
+def test_a_run_holds_the_agreed_tables_with_the_agreed_columns(result: Result) -> None:
+    for layer in result.layers.values():
+        assert set(layer.evidence) == set(SCHEMAS)
+        for name, schema in SCHEMAS.items():
+            found = frame(layer, name)
+            assert dict(found.schema) == {column: kind() for column, kind in schema.items()}
+            assert found.height > 0
+
+
+def test_intervals_stand_beside_the_labels_of_the_result(result: Result) -> None:
+    for layer in result.layers.values():
+        units = frame(layer, "units")
+        plain = layer.units.select("quantile", "unit", "label", "category", "iou")
+        assert units.select(plain.columns).equals(plain)
+        sure = units.drop_nulls("label")
+        assert sure.select((pl.col("low") <= pl.col("iou")) & (pl.col("iou") <= pl.col("high"))).to_series().all()
+        assert sure["stability"].is_between(0, 1).all()
+        assert units.filter(pl.col("label").is_null())["stability"].null_count() == units["label"].null_count()
+        scores = frame(layer, "scores").join(layer.scores, on=["quantile", "unit", "number"], suffix="_all")
+        assert scores["iou"].equals(scores["iou_all"], check_names=False)
+        best = frame(layer, "scores").filter(rank=0).group_by("quantile", "unit").agg(pl.col("iou").max())
+        joined = best.join(sure, on=["quantile", "unit"])
+        assert joined["iou"].equals(joined["iou_right"], check_names=False)
+
+
+def test_counts_and_their_sensitivity_are_those_of_the_result(result: Result) -> None:
+    for rule in ("top-label", "per-category"):
+        for counted in result.detectors(rule):
+            layer = result.layers[counted.layer]
+            rows = frame(layer, "counts").filter(rule=rule, quantile=counted.quantile)
+            assert dict(rows.select("category", "detectors").rows()) == counted.count.detectors
+            assert dict(rows.select("category", "unique").rows()) == counted.count.unique
+            assert (rows["unique_low"] <= rows["unique"]).all()
+            assert (rows["unique_high"] >= rows["unique"]).all()
+        for counted in result.detectors(rule, 0.11):
+            rows = frame(result.layers[counted.layer], "sensitivity").filter(
+                rule=rule, quantile=counted.quantile, min_iou=0.11
+            )
+            assert dict(rows.select("category", "unique").rows()) == counted.count.unique
+
+
+def test_quantiles_of_the_sensitivity_are_counted_as_those_of_a_run_of_their_own(broden: Path, result: Result) -> None:
+    own = settings(bootstrap=0).model_copy(update={"protocol": Protocol(quantiles=(0.02,))})
+    for counted in dissect(build(), broden, own).detectors("per-category", 0.01):
+        assert counted.count.detectors["total"] > 0 or counted.layer == "fc"
+        rows = frame(result.layers[counted.layer], "sensitivity").filter(
+            rule="per-category", quantile=0.02, min_iou=0.01
+        )
+        assert dict(rows.select("category", "detectors").rows()) == counted.count.detectors
+        assert result.info.config.protocol.quantiles == (0.05, 0.2)
+        assert set(result.units["quantile"]) == {0.05, 0.2}
+
+
+def test_the_images_add_up_to_the_scores(result: Result) -> None:
+    truth = result.concepts.select("number", pl.col("truth").cast(pl.Int64))
+    for layer in result.layers.values():
+        images = frame(layer, "images").with_columns(pl.col("unit", "number").cast(pl.Int32))
+        summed = images.filter(pl.col("number") > 0).group_by("quantile", "unit", "number").agg(
+            pl.col("intersection").cast(pl.Int64).sum().alias("sum")
+        )  # fmt: skip
+        joined = frame(layer, "scores").join(summed, on=["quantile", "unit", "number"], how="left")
+        joined = joined.join(layer.scores, on=["quantile", "unit", "number"], suffix="_all")
+        assert joined["sum"].equals(joined["intersection"], check_names=False)
+        labels = frame(layer, "labels").group_by(pl.col("number").cast(truth["number"].dtype)).agg(
+            pl.col("pixels").cast(pl.Int64).sum()
+        )  # fmt: skip
+        both = truth.filter(pl.col("truth") > 0).join(labels, on="number", how="full")
+        assert both["truth"].equals(both["pixels"], check_names=False)
+
+
+def test_held_out_ious_are_those_of_the_images_that_had_no_part_in_the_choice(broden: Path, result: Result) -> None:
+    units = frame(result.layers["wide_relu"], "units").drop_nulls("label")
+    assert units["held_out"].is_not_null().any()
+    assert (units["chosen_iou"].drop_nulls() > 0).all()
+    # With all images held out there is nothing to choose from; with none, the choice is that of all images.
+    none = dissect(build(), broden, settings(holdout=1e-12))
+    units = frame(none.layers["wide_relu"], "units")
+    assert units["chosen_iou"].fill_null(0).equals(units["iou"], check_names=False)
+    assert (units["held_out"].fill_null(0) == 0).all()
+
+
+def test_a_run_that_was_asked_for_nothing_has_no_evidence(broden: Path, tmp_path: Path) -> None:
+    asked = settings(bootstrap=0)
+    result = dissect(build(), broden, asked, out=tmp_path / "run")
+    assert all(not layer.evidence for layer in result.layers.values())
+    assert not list((tmp_path / "run").rglob("evidence"))
+    assert printed.certainty(result) == []
+    with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
+        plot.sensitivity(result, "fc")
+    with pytest.raises(ResultError, match="has no replicates of layer 'wide_relu'"):
+        paired_differences(result, result)
+
+
+def test_evidence_is_the_same_in_memory_and_on_disk(broden: Path, tmp_path: Path) -> None:
+    kept = dissect(build(), broden, settings(), out=tmp_path / "run")
+    again, fleeting = load_result(tmp_path / "run"), dissect(build(), broden, settings())
+    for name, layer in kept.layers.items():
+        for other in (again, fleeting):
+            for table in layer.evidence:
+                assert frame(layer, table).equals(frame(other.layers[name], table)), table
+
+
+def test_a_run_does_not_differ_from_itself_and_surely_from_another_network(broden: Path) -> None:
+    one, other = (dissect(build(seed=seed), broden, settings()) for seed in (0, 1))
+    same = paired_differences(one, one)
+    assert same.select(pl.selectors.numeric().exclude("quantile")).to_numpy().any() == 0
+    found = paired_differences(one, other)
+    assert found["left"].unique(maintain_order=True).to_list() == ["wide_relu", "fc"]
+    row = found.row(
+        by_predicate=(pl.col("left") == "fc") & (pl.col("rule") == "top-label") & (pl.col("category") == "total")
+        & (pl.col("quantile") == 0.2), named=True,
+    )  # fmt: skip
+    counts = [run.detectors()[3].count.unique["total"] for run in (one, other)]
+    assert row["unique"] == counts[1] - counts[0]
+    assert row["unique_low"] <= row["unique"] <= row["unique_high"]
+    turned = paired_differences(other, one)
+    assert turned["unique_low"].equals(-found["unique_high"], check_names=False, null_equal=True)
+
+
+def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
+    one, other = (dissect(build(), broden, settings(seed)) for seed in (0, 1))
+    with pytest.raises(ResultError, match=re.escape("replicates and seed are (60, 0) on the left and (60, 1)")):
+        paired_differences(one, other)
+
+
+def test_a_summary_says_how_sure_its_counts_are(result: Result) -> None:
+    lines = printed.certainty(result)
+    assert len(lines) == 4
+    assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]", lines[0])
+    table = printed.summary(result)
+    assert str(table.caption).startswith(lines[0])
+    assert not str(printed.summary(result, 0.2).caption).startswith(lines[0])
+
+
+def test_the_sensitivity_is_drawn_with_a_line_for_each_quantile(result: Result) -> None:
+    figure = plot.sensitivity(result, "wide_relu", rule="per-category")
+    left, right = figure.axes
+    quantiles = len(SENSITIVITY_QUANTILES) + 1  # 0.05 is among them
+    assert len(left.get_lines()) == len(right.get_lines()) == quantiles + 1
+    assert "<text" in plot.svg(figure)
