@@ -271,8 +271,16 @@ def counts_of(level: Level, counted: CountReplicates | None) -> pl.DataFrame:
         }
         each = np.stack([replicates[row["rule"], row["category"]] for row in rows])
         low, high = interval_of_counts([row[name] for row in rows], each)
-        columns += [pl.Series(f"{name}_low", np.maximum(low, 0)), pl.Series(f"{name}_high", np.maximum(high, 0))]
+        most = [_most(level, name, str(row["category"])) for row in rows]
+        columns += [pl.Series(f"{name}_low", np.maximum(low, 0)), pl.Series(f"{name}_high", np.minimum(high, most))]
     return frame.with_columns(columns)
+
+
+def _most(level: Level, name: str, category: str) -> int:
+    """Return how many detectors or unique detectors there can be."""
+    if name == "detectors":
+        return len(level.labels)
+    return sum(category in ("total", concept.category) for concept in level.data.concepts)
 
 
 def replicates_frame(level: Level, counted: CountReplicates) -> pl.DataFrame:

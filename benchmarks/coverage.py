@@ -1,0 +1,174 @@
+"""How often 95 % intervals hold the truth: for single IoUs, for chosen labels, and for counts of detectors.
+
+    python -m benchmarks.coverage             images drawn from distributions whose IoU is known
+    python -m benchmarks.coverage RUN LAYER   a run's images, drawn anew with replacement: the run is the truth
+
+The first is what the tests run in a short form.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+import netdissect
+from netdissect.score.bootstrap import interval_of_counts
+from netdissect.score.intervals import Moments, iou_interval
+
+Floats = npt.NDArray[np.float64]
+LEAST_IMAGES = 50
+MANY = 500_000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a unit and a concept meet, image by image.
+
+    Attributes
+    ----------
+    frequency
+        Share of images that bear the concept.
+    spread
+        Of the concept's size, as the standard deviation of its logarithm.
+    reach
+        Share of those images on which the unit is on, too.
+    overlap
+        Share of the concept that it then covers, on average.
+    false
+        Share of the other images on which it is on.
+    """
+
+    frequency: float
+    spread: float
+    reach: float
+    overlap: float
+    false: float
+
+    def draw(self, rng: np.random.Generator, images: int) -> tuple[Floats, Floats]:
+        """Return intersection and union in pixels of each image."""
+        bears = rng.random(images) < self.frequency
+        truth = np.where(bears, np.rint(np.minimum(rng.lognormal(6.5, self.spread, images), 12544)), 0)
+        on = np.where(bears, rng.random(images) < self.reach, rng.random(images) < self.false)
+        hits = np.where(on, np.floor(truth * rng.beta(2 * self.overlap, 2 * (1 - self.overlap), images)), 0)
+        beside = np.where(on, np.rint(rng.lognormal(5, 1, images)), 0)
+        return hits, truth + beside
+
+    def iou(self) -> float:
+        """Return the IoU of very many images."""
+        hits, union = self.draw(np.random.default_rng(0), MANY)
+        return float(hits.sum() / union.sum())
+
+
+KINDS = (
+    Kind(0.05, 0.5, 0.9, 0.5, 0.01),
+    Kind(0.05, 1.2, 0.6, 0.3, 0.02),
+    Kind(0.10, 1.0, 0.5, 0.2, 0.05),
+    Kind(0.30, 0.8, 0.3, 0.2, 0.05),
+    Kind(0.80, 1.0, 0.2, 0.1, 0.05),
+    Kind(0.05, 0.8, 0.3, 0.3, 0.00),
+)
+
+
+def simulated(kinds: tuple[Kind, ...], simulations: int, images: int = 1200, seed: int = 0) -> Floats:
+    """Return the share of simulations in which the interval holds the known IoU, for each kind."""
+    rng, held = np.random.default_rng(seed), np.zeros(len(kinds))
+    for place, kind in enumerate(kinds):
+        truth = kind.iou()
+        drawn = [kind.draw(rng, images) for _ in range(simulations)]
+        low, high = intervals(np.array([hits for hits, _ in drawn]).T, np.array([union for _, union in drawn]).T)
+        held[place] = ((low <= truth) & (truth <= high)).mean()
+    return held
+
+
+def intervals(hits: Floats, union: Floats) -> tuple[Floats, Floats]:
+    """Return the intervals of ratios, each of one column of (N, P)."""
+    scores = hits.sum(axis=0) / union.sum(axis=0)
+    moved = hits - scores * union
+    moments = Moments((moved**2).sum(axis=0), (moved**4).sum(axis=0), np.array([len(hits)]))
+    return iou_interval(scores, union.sum(axis=0), moments)
+
+
+class Population:
+    """The images of a finished run, dense: intersection, activation and truth of every leading pair."""
+
+    def __init__(self, result: netdissect.Result, layer: str) -> None:
+        quantile, self.images = result.info.config.protocol.quantiles[0], result.info.data.images
+        evidence = result.layer(layer).evidence
+        scores = evidence["scores"].filter(quantile=quantile).collect()
+        self.units, self.numbers = scores["unit"].to_numpy(), scores["number"].to_numpy()
+        self.categories = scores["category"].to_numpy()
+        self.level, self.known = result.info.min_iou, scores["iou"].to_numpy()
+        labels = evidence["labels"].collect()
+        truth = np.zeros((self.images, max(labels["number"].max(), self.numbers.max()) + 1), np.float32)
+        truth[labels["row"].to_numpy(), labels["number"].to_numpy()] = labels["pixels"].to_numpy()
+        category_of = dict(result.concepts.select("number", "category").rows())
+        annotated = {
+            name: truth[:, [n for n, category in category_of.items() if category == name]].any(axis=1)
+            for name in set(category_of.values())
+        }
+        masks = evidence["images"].filter(quantile=quantile).collect()
+        pair_of = {pair: place for place, pair in enumerate(zip(self.units, self.numbers, strict=True))}
+        self.hits = np.zeros((self.images, len(self.units)), np.float32)
+        for row, unit, number, count in (
+            masks.filter(pl.col("number") > 0).select("row", "unit", "number", "intersection").iter_rows()
+        ):
+            self.hits[row, pair_of[unit, number]] = count
+        on = np.zeros((self.images, self.units.max() + 1), np.float32)
+        on[masks["row"].to_numpy(), masks["unit"].to_numpy()] = masks["on"].to_numpy()
+        counted = np.stack([annotated[name] for name in self.categories], axis=1)
+        self.bears = truth[:, self.numbers]
+        self.union = on[:, self.units] * counted + self.bears - self.hits
+        self.frequent = (self.bears > 0).sum(axis=0) >= LEAST_IMAGES
+        np.testing.assert_allclose(self.hits.sum(axis=0) / self.union.sum(axis=0), self.known, rtol=1e-5)
+
+    def counts(self, weights: npt.NDArray[np.float32]) -> Floats:
+        """Return detectors and unique detectors by top label under weights (R, N) of the images, float64 (2, R)."""
+        scores = (weights @ self.hits) / np.maximum(weights @ self.union, 1)
+        detectors, found = np.zeros(len(weights)), [set() for _ in weights]
+        for unit in np.unique(self.units):
+            pairs = np.flatnonzero(self.units == unit)
+            best = scores[:, pairs].argmax(axis=1)
+            passing = scores[np.arange(len(weights)), pairs[best]] >= self.level
+            detectors += passing
+            for replicate in np.flatnonzero(passing):
+                found[replicate].add(self.numbers[pairs[best[replicate]]])
+        return np.array([detectors, [len(each) for each in found]])
+
+
+def of_run(population: Population, simulations: int, replicates: int = 300) -> None:
+    """Print how often intervals hold what the run found, when its images are drawn anew."""
+    rng, images = np.random.default_rng(0), population.images
+    known = population.counts(np.ones((1, images), np.float32))[:, 0]
+    held, chosen, counts = np.zeros(len(population.units)), [], np.zeros(2)
+    starts = np.flatnonzero(np.diff(population.units, prepend=-1))
+    for _ in range(simulations):
+        drawn = rng.multinomial(images, np.full(images, 1 / images)).astype(np.float32)
+        rows = np.repeat(np.arange(images), drawn.astype(np.int64))
+        hits, union = population.hits[rows].astype(np.float64), population.union[rows].astype(np.float64)
+        low, high = intervals(hits, np.where(union.sum(axis=0) > 0, union, 1))
+        inside = (low <= population.known) & (population.known <= high)
+        held += inside
+        scores = hits.sum(axis=0) / np.maximum(union.sum(axis=0), 1)
+        best = [start + part.argmax() for start, part in zip(starts, np.split(scores, starts[1:]), strict=True)]
+        chosen.append(inside[best].mean())
+        weights = rng.poisson(drawn, (replicates, images)).astype(np.float32)
+        least, most = interval_of_counts(population.counts(drawn[None])[:, 0], population.counts(weights))
+        counts += (least <= known) & (known <= most)
+    often = held[population.frequent] / simulations
+    print(f"{population.frequent.sum()} pairs of a unit and a concept on at least {LEAST_IMAGES} images:")
+    print(
+        f"  interval of the IoU holds it in {often.mean():.1%}; pair by pair: 10 % below {np.quantile(often, 0.1):.1%}"
+    )
+    print(f"  that of the chosen label, whatever was chosen: {np.mean(chosen):.1%}")
+    for name, count, share in zip(("detectors", "unique detectors"), known, counts / simulations, strict=True):
+        print(f"  that of the {count:.0f} {name}: {share:.1%}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        of_run(Population(netdissect.load(sys.argv[1]), sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 100)
+    else:
+        for kind, share in zip(KINDS, simulated(KINDS, 4000), strict=True):
+            print(f"{share:.1%} of intervals hold the IoU of {kind.iou():.3f}: {kind}")
