@@ -2,18 +2,24 @@
 
     python -m benchmarks.coverage             images drawn from distributions whose IoU is known
     python -m benchmarks.coverage RUN LAYER   a run's images, drawn anew with replacement: the run is the truth
+    python -m benchmarks.coverage planted     whole runs of a network with planted units, each on pictures of its own
 
 The first is what the tests run in a short form.
 """
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 import netdissect
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Evidence, Protocol
+from netdissect.models.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.score.bootstrap import interval_of_counts
 from netdissect.score.intervals import Moments, iou_interval
 
@@ -166,8 +172,39 @@ def of_run(population: Population, simulations: int, replicates: int = 300) -> N
         print(f"  that of the {count:.0f} {name}: {share:.1%}")
 
 
+PLANTED = (
+    PlantedUnit("anvil", keep=0.5),
+    PlantedUnit("bell", shift=(1, 2)),
+    PlantedUnit("crate", blur=1, keep=0.9),
+    PlantedUnit("lid", keep=0.7),
+    PlantedUnit("drum", other="easel", share=0.4, keep=0.6),
+)
+
+
+def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floats:
+    """Return the share of whole runs whose interval holds a planted unit's IoU; thresholds vary, too."""
+    config = DissectConfig(layers=("units",), protocol=Protocol(quantiles=(quantile,)), evidence=Evidence(bootstrap=1))
+    network, held = planted_network(PLANTED, size=32), np.zeros(len(PLANTED))
+    with TemporaryDirectory() as folder:
+        data = ConceptData.open(planted_dataset(Path(folder) / "many", images=4000, size=32, seed=10**6))
+        known = [planted_counts(data, unit, unit.concept, quantile).iou for unit in PLANTED]
+        for seed in range(simulations):
+            root = planted_dataset(Path(folder) / "drawn", images=images, size=32, seed=seed, overwrite=True)
+            layer = netdissect.dissect(network, root, config).layers["units"]
+            scores = layer.evidence["scores"].collect()
+            for unit, (plan, iou) in enumerate(zip(PLANTED, known, strict=True)):
+                row = scores.row(
+                    by_predicate=(pl.col("unit") == unit) & (pl.col("concept") == plan.concept), named=True
+                )
+                held[unit] += row["low"] <= iou <= row["high"]
+    return held / simulations
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:2] == ["planted"]:
+        for plan, share in zip(PLANTED, planted(int(sys.argv[2]) if len(sys.argv) > 2 else 200), strict=True):
+            print(f"{share:.1%} of runs hold the IoU of {plan}")
+    elif len(sys.argv) > 1:
         of_run(Population(netdissect.load(sys.argv[1]), sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 100)
     else:
         for kind, share in zip(KINDS, simulated(KINDS, 4000), strict=True):
