@@ -49,7 +49,9 @@ def main() -> None:
 
 
 def compare(chance: Chance, few: int) -> None:
-    observed, many = chance.observed[0], chance.maxima[:, 0]
+    everything = chance.maxima[:, 0]
+    alive = (everything > 0).all(axis=0)  # of silent units there is nothing to fit
+    observed, many = chance.observed[0][alive], everything[:, alive]
     fitted, ranked = p_values(observed, many[:few]), (1 + (many >= observed).sum(axis=0)) / (1 + len(many))
     known = (ranked > 2 / (1 + len(many))) & (ranked < 0.05)
     ratios = np.log10(fitted[known] / ranked[known])
