@@ -17,11 +17,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netdissect.experiments.ablation import AblateConfig as AblateConfig
+    from netdissect.experiments.ablation import ablate as ablate
     from netdissect.experiments.bench import SCALES as SCALES
     from netdissect.experiments.bench import Bench as Bench
     from netdissect.experiments.bench import Scale as Scale
+    from netdissect.experiments.classes import class_names as class_names
     from netdissect.experiments.comparison import CompareConfig as CompareConfig
     from netdissect.experiments.comparison import compare as compare
+    from netdissect.experiments.contributions import ContributionConfig as ContributionConfig
+    from netdissect.experiments.contributions import contribution as contribution
     from netdissect.experiments.demonstration import FAST_DEMO as FAST_DEMO
     from netdissect.experiments.demonstration import FULL_DEMO as FULL_DEMO
     from netdissect.experiments.demonstration import Demo as Demo
@@ -30,6 +35,10 @@ if TYPE_CHECKING:
     from netdissect.experiments.full import FullConfig as FullConfig
     from netdissect.experiments.full import full_paper as full_paper
     from netdissect.experiments.full import full_plan as full_plan
+    from netdissect.experiments.labeled import LabeledPictures as LabeledPictures
+    from netdissect.experiments.labeled import labeled_by as labeled_by
+    from netdissect.experiments.labeled import labeled_folder as labeled_folder
+    from netdissect.experiments.labeled import picture_files as picture_files
     from netdissect.experiments.layerwise import LayersConfig as LayersConfig
     from netdissect.experiments.layerwise import convolutions as convolutions
     from netdissect.experiments.layerwise import layers as layers
@@ -37,6 +46,9 @@ if TYPE_CHECKING:
     from netdissect.experiments.miniature import paper as paper
     from netdissect.experiments.outcome import Outcome as Outcome
     from netdissect.experiments.outcome import Verdict as Verdict
+    from netdissect.experiments.ratings import AgreementConfig as AgreementConfig
+    from netdissect.experiments.ratings import agreement as agreement
+    from netdissect.experiments.ratings import read_ratings as read_ratings
     from netdissect.experiments.recipe import Recipe as Recipe
     from netdissect.experiments.recipe import load_trained as load_trained
     from netdissect.experiments.rotations import RotateConfig as RotateConfig
@@ -44,6 +56,14 @@ if TYPE_CHECKING:
     from netdissect.experiments.rotations import rotate as rotate
     from netdissect.experiments.rotations import rotation_powers as rotation_powers
     from netdissect.experiments.rotations import with_rotations as with_rotations
+    from netdissect.experiments.supervision import TaskPictures as TaskPictures
+    from netdissect.experiments.supervision import TasksConfig as TasksConfig
+    from netdissect.experiments.supervision import folder_pictures as folder_pictures
+    from netdissect.experiments.supervision import synthetic_pictures as synthetic_pictures
+    from netdissect.experiments.supervision import tasks as tasks
+    from netdissect.experiments.svm import Subject as Subject
+    from netdissect.experiments.svm import TransferConfig as TransferConfig
+    from netdissect.experiments.svm import transfer as transfer
     from netdissect.experiments.timeline import Snapshot as Snapshot
     from netdissect.experiments.timeline import SnapshotsConfig as SnapshotsConfig
     from netdissect.experiments.timeline import dissected_checkpoints as dissected_checkpoints
@@ -52,13 +72,17 @@ if TYPE_CHECKING:
     from netdissect.experiments.trainings import variants as variants
 
 _HOME = {
+    "AblateConfig": "ablation",
+    "AgreementConfig": "ratings",
     "Bench": "bench",
     "CompareConfig": "comparison",
+    "ContributionConfig": "contributions",
     "Demo": "demonstration",
     "DemoConfig": "demonstration",
     "FAST_DEMO": "demonstration",
     "FULL_DEMO": "demonstration",
     "FullConfig": "full",
+    "LabeledPictures": "labeled",
     "LayersConfig": "layerwise",
     "Outcome": "outcome",
     "Recipe": "recipe",
@@ -67,22 +91,38 @@ _HOME = {
     "Scale": "bench",
     "Snapshot": "timeline",
     "SnapshotsConfig": "timeline",
+    "Subject": "svm",
+    "TaskPictures": "supervision",
+    "TasksConfig": "supervision",
+    "TransferConfig": "svm",
     "Verdict": "outcome",
+    "ablate": "ablation",
+    "agreement": "ratings",
+    "class_names": "classes",
     "compare": "comparison",
+    "contribution": "contributions",
     "convolutions": "layerwise",
     "demo": "demonstration",
     "dissected_checkpoints": "timeline",
     "dissected_runs": "timeline",
+    "folder_pictures": "supervision",
     "full_paper": "full",
     "full_plan": "full",
+    "labeled_by": "labeled",
+    "labeled_folder": "labeled",
     "layers": "layerwise",
     "load_trained": "recipe",
     "miniature_plan": "miniature",
     "paper": "miniature",
+    "picture_files": "labeled",
     "random_rotation": "rotations",
+    "read_ratings": "ratings",
     "rotate": "rotations",
     "rotation_powers": "rotations",
     "snapshots": "timeline",
+    "synthetic_pictures": "supervision",
+    "tasks": "supervision",
+    "transfer": "svm",
     "variants": "trainings",
     "with_rotations": "rotations",
 }

@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from netdissect.experiments.ablation import ablate_in_miniature
 from netdissect.experiments.bench import Bench, Scale
 from netdissect.experiments.comparison import compare_in_miniature
+from netdissect.experiments.contributions import contribution_in_miniature
 from netdissect.experiments.layerwise import layers_in_miniature
 from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Outcome
 from netdissect.experiments.rotations import rotate_in_miniature
+from netdissect.experiments.supervision import tasks_in_miniature
+from netdissect.experiments.svm import transfer_in_miniature
 from netdissect.experiments.timeline import snapshots_in_miniature
 from netdissect.experiments.trainings import variants
 from netdissect.result.files import write_whole
@@ -25,6 +29,10 @@ EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
     "compare": compare_in_miniature,
     "snapshots": snapshots_in_miniature,
     **{name: partial(variants, name) for name in VARIANTS},
+    "tasks": tasks_in_miniature,
+    "transfer": transfer_in_miniature,
+    "contribution": contribution_in_miniature,
+    "ablate": ablate_in_miniature,
 }
 """Name -> experiment; it keeps its runs below ``bench.folder(name)``."""
 

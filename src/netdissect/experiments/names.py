@@ -3,7 +3,14 @@
 from typing import Literal, get_args
 
 ScaleName = Literal["tiny", "small"]
+SupervisedName = Literal["scene", "object"]
+SelfSupervisedName = Literal["rotation", "context", "jigsaw", "colorization", "crosschannel", "inpainting", "simclr"]
+TaskName = Literal[SupervisedName, SelfSupervisedName, "random"]
 VariantsName = Literal["seeds", "dropout", "batchnorm", "width", "depth"]
 
 SCALE_NAMES: tuple[ScaleName, ...] = get_args(ScaleName)
 VARIANTS: tuple[VariantsName, ...] = get_args(VariantsName)
+SUPERVISED: tuple[SupervisedName, ...] = get_args(SupervisedName)
+SELF_SUPERVISED: tuple[SelfSupervisedName, ...] = get_args(SelfSupervisedName)
+RANDOM: Literal["random"] = "random"
+TASKS: tuple[TaskName, ...] = (*SUPERVISED, *SELF_SUPERVISED, RANDOM)

@@ -44,6 +44,7 @@ MEAN = (0.47, 0.45, 0.43)
 STD = (0.25, 0.24, 0.25)
 POOLED = 2  # convolutions that a pooling follows
 SHIFT = 6  # pixels that a training picture moves at most
+TRIALS = 4  # steps by which it is measured
 BF16_GAIN = 1.2  # bfloat16 has to be so much faster to be chosen
 
 
@@ -253,6 +254,35 @@ def train_on(
     return Trained(module, recipe, history[-1].accuracy, history, seconds)
 
 
+class Descent:
+    """How every network here is optimized: AdamW under a one-cycle schedule, gradients clipped.
+
+    Parameters
+    ----------
+    module
+        Whose parameters are changed.
+    recipe
+        Steps, learning rate, weight decay.
+    """
+
+    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+        self._parameters = list(module.parameters())
+        rate = recipe.learning_rate
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, weight_decay=recipe.weight_decay)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, rate, total_steps=max(2, recipe.steps), pct_start=0.2
+        )
+
+    def step(self, loss: Tensor) -> float:
+        """Take a step down the slope of a loss; return the loss."""
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        return float(loss.item())
+
+
 def _fit(
     module: nn.Sequential,
     batches: Iterator[tuple[Tensor, Tensor]],
@@ -260,33 +290,22 @@ def _fit(
     recipe: Recipe,
     told: Callable[[int], None],
 ) -> Iterator[Moment]:
-    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=max(2, recipe.steps), pct_start=0.2
-    )
+    descent = Descent(module, recipe)
     loss_sum, since = 0.0, 0
     moments = {max(1, round(recipe.steps * tenth / 10)) for tenth in range(1, 11)}
     told(0)
     for step, (images, scenes) in zip(range(1, recipe.steps + 1), batches, strict=False):
-        loss_sum, since = loss_sum + _step(module, optimizer, images, scenes, recipe), since + 1
-        schedule.step()
+        loss_sum, since = loss_sum + _step(module, descent, images, scenes, recipe), since + 1
         told(step)
         if step in moments:
             yield Moment(step, loss_sum / since, measure_accuracy(module, *kept))
             loss_sum, since = 0.0, 0
 
 
-def _step(
-    module: nn.Sequential, optimizer: torch.optim.Optimizer, images: Tensor, scenes: Tensor, recipe: Recipe
-) -> float:
+def _step(module: nn.Sequential, descent: Descent, images: Tensor, scenes: Tensor, recipe: Recipe) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         scores = module(images)
-    loss = nn.functional.cross_entropy(scores.float(), scenes)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
-    return float(loss.item())
+    return descent.step(nn.functional.cross_entropy(scores.float(), scenes))
 
 
 def _batches(pictures: Pictures, scenes: Scenes, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
@@ -299,11 +318,11 @@ def _batches(pictures: Pictures, scenes: Scenes, recipe: Recipe) -> Iterator[tup
         while len(order) < recipe.batch_size:
             order = np.concatenate([order, rng.permutation(len(pictures))])
         chosen, order = np.split(order, [recipe.batch_size])
-        images = _move(torch.from_numpy(pictures[chosen]).permute(0, 3, 1, 2), rng)
+        images = moved(torch.from_numpy(pictures[chosen]).permute(0, 3, 1, 2), rng)
         yield normalize(images).contiguous(memory_format=torch.channels_last), targets[torch.from_numpy(chosen)]
 
 
-def _move(images: Tensor, rng: np.random.Generator) -> Tensor:
+def moved(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Mirror every second picture or so, and shift the batch, repeating its edge: uint8 (B, 3, H, W)."""
     mirrored = torch.from_numpy(rng.random(len(images)) < 0.5)
     images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
@@ -342,12 +361,11 @@ def choose_precision(module: nn.Sequential, recipe: Recipe) -> Literal["float32"
     scenes = torch.zeros(recipe.batch_size, dtype=torch.int64)
     for precision in ("float32", "bfloat16"):
         twin = copy.deepcopy(module)
-        optimizer = torch.optim.AdamW(twin.parameters(), lr=recipe.learning_rate)
-        trial = recipe.model_copy(update={"precision": precision})
-        times = []
-        for _ in range(4):
+        trial = recipe.model_copy(update={"precision": precision, "steps": TRIALS})
+        descent, times = Descent(twin, trial), []
+        for _ in range(TRIALS):
             started = time.perf_counter()
-            _step(twin, optimizer, images, scenes, trial)
+            _step(twin, descent, images, scenes, trial)
             times.append(time.perf_counter() - started)
         seconds[precision] = min(times)
     return "bfloat16" if seconds["float32"] > BF16_GAIN * seconds["bfloat16"] else "float32"

@@ -2,7 +2,18 @@
 
 import typer
 
-from netdissect.cli.experiments import compare, layers, rotate, snapshots, variants
+from netdissect.cli.experiments import (
+    ablate,
+    agreement,
+    compare,
+    contribution,
+    layers,
+    rotate,
+    snapshots,
+    tasks,
+    transfer,
+    variants,
+)
 from netdissect.experiments.names import VARIANTS
 
 app = typer.Typer(no_args_is_help=True)
@@ -12,3 +23,8 @@ app.command("compare")(compare.compare)
 app.command("snapshots")(snapshots.snapshots)
 for name in VARIANTS:
     app.command(name)(variants.command(name))
+app.command("tasks")(tasks.tasks)
+app.command("transfer")(transfer.transfer)
+app.command("agreement")(agreement.agreement)
+app.command("contribution")(contribution.contribution)
+app.command("ablate")(ablate.ablate)

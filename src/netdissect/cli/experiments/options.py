@@ -37,6 +37,15 @@ MinIouOption = Annotated[float, typer.Option("--min-iou", help="A unit above thi
 RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule the figure and the verdict count by.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Draw this many images by --seed.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes", help="Names of the outputs, one a line. Known: ImageNet's, the synthetic world's scenes."
+    ),
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option("--run", help="A finished run of this network: it labels the units.")
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1)]
 DeviceOption = Annotated[str, typer.Option("--device")]
 

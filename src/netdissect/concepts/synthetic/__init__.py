@@ -7,7 +7,7 @@ texture, so labels are exact by construction. Colors are named from the finished
 """
 
 from netdissect.concepts.synthetic.patterns import MATERIALS, TEXTURES
-from netdissect.concepts.synthetic.produce import render, training_set, write_synthetic
+from netdissect.concepts.synthetic.produce import render, training_objects, training_set, write_synthetic
 from netdissect.concepts.synthetic.scenery import STUFF_NAMES
 from netdissect.concepts.synthetic.scenes import SCENE_NAMES
 from netdissect.concepts.synthetic.stage import THING_NAMES
@@ -22,6 +22,7 @@ __all__ = [
     "TEXTURE_NAMES",
     "THING_NAMES",
     "render",
+    "training_objects",
     "training_set",
     "write_synthetic",
 ]

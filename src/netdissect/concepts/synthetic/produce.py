@@ -8,12 +8,14 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.synthetic.scenes import SCENE_NAMES
+from netdissect.concepts.synthetic.stage import THING_NAMES
 from netdissect.concepts.synthetic.world import DrawnPicture, draw
 from netdissect.concepts.workers import map_in_order
 from netdissect.concepts.writer import WriteOptions, write_dataset
@@ -23,6 +25,10 @@ from netdissect.errors import ConfigError
 SMALLEST, LARGEST = 64, 128
 BLOCK = 64  # pictures in one task of a worker that draws training pictures
 
+FEW = 8  # blocks that are drawn without further processes, unless these are asked for
+VISIBLE = 0.01  # share of the pixels from which on an object counts as shown
+
+T = TypeVar("T")
 Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
@@ -165,15 +171,63 @@ def training_set(
     return pictures, scenes
 
 
-def _blocks(work: Callable[[range], Block], images: int, workers: int | None) -> Iterator[Block]:
+def training_objects(
+    images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
+) -> npt.NDArray[np.bool_]:
+    """Say which objects the pictures of `training_set` show.
+
+    Parameters
+    ----------
+    images, size, seed, workers
+        Those of `training_set`.
+    progress
+        Told of the pictures looked at so far.
+
+    Returns
+    -------
+    bool (N, C)
+        In the order of `THING_NAMES`: whether the object fills at least 1 % of the picture.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
+    """
+    _check_size(size)
+    shown = np.empty((images, len(THING_NAMES)), dtype=np.bool_)
+    done = 0
+    for block in _blocks(partial(_objects_block, size=size, seed=seed), images, workers):
+        shown[done : done + len(block)] = block
+        done += len(block)
+        if progress:
+            progress("objects", done, images)
+    return shown
+
+
+def _blocks(work: Callable[[range], T], images: int, workers: int | None) -> Iterator[T]:
     ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
-    return map_in_order(work, ranges, workers or os.cpu_count())
+    # To start processes takes longer than to draw a few hundred pictures.
+    return map_in_order(work, ranges, workers or (os.cpu_count() if len(ranges) > FEW else 1))
 
 
 def _draw_block(indices: range, size: int, seed: int) -> Block:
     drawn = [draw(index, seed, size, swatch_share=0.0) for index in indices]
     scenes = [SCENE_NAMES.index(one.scene) for one in drawn if one.scene]
     return np.stack([one.picture for one in drawn]), np.array(scenes, dtype=np.int64)
+
+
+def _objects_block(indices: range, size: int, seed: int) -> npt.NDArray[np.bool_]:
+    shown = np.zeros((len(indices), len(THING_NAMES)), dtype=np.bool_)
+    place = {name: index for index, name in enumerate(THING_NAMES)}
+    for row, index in zip(shown, indices, strict=True):
+        drawing = draw(index, seed, size, swatch_share=0.0).drawing
+        pixels = np.bincount(drawing.surface_of.ravel(), minlength=len(drawing.surfaces))
+        filled = np.zeros(len(THING_NAMES), dtype=np.int64)
+        for surface, count in zip(drawing.surfaces, pixels.tolist(), strict=True):
+            if surface.thing in place:
+                filled[place[surface.thing]] += count
+        row[:] = filled >= VISIBLE * size * size
+    return shown
 
 
 def _channel(names: list[str | None], drawn: DrawnPicture) -> Channel:

@@ -7,8 +7,11 @@ from matplotlib.figure import Figure
 from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.figures.rotation import rotate
+from netdissect.show.figures.scatter import agreement, transfer
 from netdissect.show.figures.stacks import compare, layers
 from netdissect.show.figures.timeline import snapshots
+from netdissect.show.figures.training import tasks
+from netdissect.show.figures.units import ablate, contribution
 from netdissect.show.figures.variants import variants
 
 FIGURES: dict[str, Callable[[Outcome], Figure]] = {
@@ -17,6 +20,11 @@ FIGURES: dict[str, Callable[[Outcome], Figure]] = {
     "compare": compare,
     "snapshots": snapshots,
     **dict.fromkeys(VARIANTS, variants),
+    "tasks": tasks,
+    "transfer": transfer,
+    "agreement": agreement,
+    "contribution": contribution,
+    "ablate": ablate,
 }
 
 __all__ = ["FIGURES"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -97,8 +98,12 @@ def _row(places: Sequence[Axes], result: Result, layer: str, unit: int, folder: 
                        EDGE)  # fmt: skip
     for axes, image, values in zip(places, top["image"], maps, strict=False):
         picture = read_picture(folder, image, EDGE)
-        pixels = np.full((EDGE, EDGE, 3), 128, np.uint8) if picture is None else picture
-        on = values > threshold
-        axes.imshow(np.where(on[..., None], pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
-        if on.any() and not on.all():
-            axes.contour(values, levels=[threshold], colors=LINE, linewidths=1.1)
+        draw_on(axes, np.full((EDGE, EDGE, 3), 128, np.uint8) if picture is None else picture, values, threshold)
+
+
+def draw_on(axes: Axes, pixels: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], threshold: float) -> None:
+    """Draw a picture, dimmed where a unit is off, with the border of its mask: values (H, W) of uint8 (H, W, 3)."""
+    on = values > threshold
+    axes.imshow(np.where(on[..., None], pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
+    if on.any() and not on.all():
+        axes.contour(values, levels=[threshold], colors=LINE, linewidths=1.1)

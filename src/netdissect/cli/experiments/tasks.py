@@ -1,0 +1,70 @@
+"""`netdissect experiment tasks`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import netdissect
+from netdissect.cli.experiments.finish import carry_out
+from netdissect.cli.experiments.options import (
+    ConceptsOption,
+    DeviceOption,
+    LimitOption,
+    MinIouOption,
+    OutOption,
+    QuantileOption,
+    RuleOption,
+    checked,
+    measured,
+)
+from netdissect.config import Progress
+from netdissect.experiments.names import TASKS
+
+
+def tasks(
+    concepts: ConceptsOption,
+    out: OutOption,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="Train on pictures at any depth below this folder. Default: the synthetic world."
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help=f"{', '.join(TASKS)}; repeats. Default: all that can be.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Networks of each task, seeds 0, 1, ...")] = 3,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of training, the same for each task.")] = 1_800,
+    pictures: Annotated[int, typer.Option("--pictures", min=1, help="To train on, at most.")] = 12_000,
+    size: Annotated[int, typer.Option("--input-size", help="Pixels of the square pictures, 64 to 128.")] = 96,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="conv1 to conv5; repeats. Default: the last.")
+    ] = None,
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = 0.04,
+    rule: RuleOption = "per-category",
+    limit: LimitOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Train one network on supervised and self-supervised tasks, and compare what their units detect."""
+    experiments = netdissect.experiments
+    recipe = checked(experiments.Recipe, steps=steps, pictures=pictures, size=size)
+
+    def carried_out(progress: Progress) -> experiments.Outcome:
+        shown = (
+            experiments.synthetic_pictures(recipe, folder=out, progress=progress)
+            if images is None
+            else experiments.folder_pictures(images, size, limit=pictures)
+        )
+        config = checked(
+            experiments.TasksConfig,
+            tasks=tuple(task) if task else shown.tasks(),
+            recipe=recipe,
+            seeds=tuple(range(seeds)),
+            dissect=measured(layer or recipe.layers[-1:], quantile, min_iou=min_iou, limit=limit, device=device),
+            rule=rule,
+        )
+        return experiments.tasks(shown, concepts, config, out=out, progress=progress)
+
+    carry_out(carried_out, out)

@@ -1,0 +1,363 @@
+"""Switch units off and see what it costs a classifier.
+
+    single units -> which matter for a class -> the best n, the worst n, all but the best n, n at random
+
+Units are ranked on one half of the pictures and measured on the other, so that chance does not count twice.
+
+Source: Bau et al. 2020 :cite:p:`bau2020understanding`, on the role of units in a scene classifier.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from netdissect.concepts.synthetic import SCENE_NAMES
+from netdissect.config import Progress
+from netdissect.errors import ConfigError
+from netdissect.experiments.bench import Bench
+from netdissect.experiments.intervals import Interval, decide, quantile_interval
+from netdissect.experiments.labeled import LabeledPictures, balanced_halves, labeled_by
+from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.experiments.switch import Switchboard, switchboard
+from netdissect.experiments.timing import timed
+from netdissect.models import Network, resolve_layers
+from netdissect.result import Result
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Kind = Literal["best", "worst", "others", "random"]
+
+QUESTION = "Do the few units that matter most for a class carry its accuracy?"
+PAPER = (
+    "Switching off the units most important for a class costs most of its balanced accuracy (20 of 512 in VGG-16 on "
+    "Places), switching off all the least important ones costs little."
+)
+
+
+class AblateConfig(BaseModel):
+    """Which units are switched off, and how they are ranked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str = Field(description="Whose units are switched off.")
+    sizes: tuple[int, ...] = Field((1, 4, 20), min_length=1, description="How many units are off at a time.")
+    rank: Literal["effect", "score", "iou"] = Field(
+        "effect",
+        description=(
+            "What makes a unit matter for a class. effect: what switching it off alone costs the class's balanced "
+            "accuracy (ties: score). score: what it costs the mean log probability of the class on its pictures. "
+            "iou: how well it detects a concept, whatever the class; needs a dissection."
+        ),
+    )
+    random_sets: int = Field(10, ge=1, description="Random sets of each size.")
+    seed: int = Field(0, ge=0, description="Of the halves, the random sets and the bootstrap.")
+    batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")
+    resamples: int = Field(2000, ge=100, description="Of the bootstrap over pictures.")
+
+
+@dataclass(frozen=True)
+class _Half:
+    """A classifier and half of the pictures, with their true classes."""
+
+    board: Switchboard
+    labels: Ints
+    classes: tuple[str, ...]
+    known: dict[tuple[int, ...], Ints] = field(default_factory=dict)
+
+    @property
+    def present(self) -> list[int]:
+        """Classes that the pictures show."""
+        return sorted(set(self.labels.tolist()))
+
+    def named(self, units: Sequence[int]) -> Ints:
+        """Return the classes that are named with these units off; each set is asked for once."""
+        key = tuple(sorted(units))
+        if key not in self.known:
+            self.known[key] = self.board.scores(key).argmax(1).numpy()
+        return self.known[key]
+
+    def terms(self, units: Sequence[int], label: int) -> Floats:
+        """Return what each picture adds to the balanced accuracy of a class, above one half."""
+        return balanced_terms(self.named(units), self.labels, label)
+
+
+def ablate(
+    network: Network,
+    pictures: LabeledPictures,
+    config: AblateConfig,
+    *,
+    result: Result | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Switch units off, alone and in sets, and measure what it costs each class.
+
+    Parameters
+    ----------
+    network
+        A classifier.
+    pictures
+        With labels that count as its outputs do; see `LabeledPictures.named`.
+    config
+        Layer, sizes of sets, ranking.
+    result
+        A dissection that holds the layer; needed to rank by IoU, and it adds labels to the table of units.
+    progress
+        Told of pictures (``activations``), units (``single units``) and classes (``sets``).
+
+    Returns
+    -------
+    Outcome
+        `table`: class, kind (best, worst, others: all but the best, random), n (units of the ranking that the set is
+        about), off (units that are off), draw (of random sets), balanced (accuracy of the class against all others,
+        measured half), drop (of it), accuracy (of the whole network). `further["units"]`: class, unit, drop (of the
+        balanced accuracy, ranking half), score_drop (of the class's mean log probability on its pictures), rank,
+        label and iou if there is a dissection.
+
+    Raises
+    ------
+    ConfigError
+        If the sets are larger than the layer, a class has too few pictures, or IoU is asked for without a dissection.
+
+    Notes
+    -----
+    Balanced accuracy of a class is the mean of the share of its pictures that are named so and the share of
+    all other pictures that are not: one half by chance. The interval is a bootstrap over pictures, class by class.
+    """
+    seconds: dict[str, float] = {}
+    layer = resolve_layers(network, [config.layer])[0]
+    ious = _ious(result, config, layer.units)
+    _check(config, layer.units, pictures)
+    with timed("activations", seconds):
+        halves = balanced_halves(pictures.labels, config.seed)
+        ranking, measuring = (_half(network, pictures.taken(rows), config, progress) for rows in halves)
+    with timed("single units", seconds):
+        effects = _single_units(ranking, layer.units, progress)
+    order = _order(effects, config.rank, ious)
+    with timed("sets", seconds):
+        sets = _sets(measuring, order, config)
+        table = _measure(measuring, sets, progress)
+        verdict = _verdict(measuring, sets, config)
+    made = {"network": network.name, "pictures": len(pictures), "how": measuring.board.how, "units": layer.units}
+    units = _unit_table(measuring, effects, order, _labels(result, config))
+    return Outcome("ablate", table, verdict, config.model_dump(mode="json") | made, seconds, {"units": units})
+
+
+def ablate_in_miniature(bench: Bench) -> Outcome:
+    """Switch off units of the bench's scene network."""
+    trained, pictures = bench.trained(), labeled_by(bench.data)
+    layer, network = trained.recipe.layers[-1], trained.network()
+    result = bench.dissected(trained)
+    shown = pictures.frequent(2).named(SCENE_NAMES)
+    units = trained.recipe.units[-1]
+    sizes = tuple(size for size in (1, 4, 20) if size <= units // 2)
+    return ablate(network, shown, AblateConfig(layer=layer, sizes=sizes), result=result, progress=bench.progress)
+
+
+def balanced_terms(named: Ints, labels: Ints, label: int) -> Floats:
+    """Return what each picture adds to the balanced accuracy of a class, above one half.
+
+    Parameters
+    ----------
+    named, labels : int64 (N,)
+        Class that the network names, and the true one.
+    label
+        The class.
+
+    Returns
+    -------
+    float64 (N,)
+        ``0.5 + sum`` is the balanced accuracy: it is linear in the pictures, so that a bootstrap only weights them.
+
+    Examples
+    --------
+    >>> terms = balanced_terms(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 0)
+    >>> 0.5 + float(terms.sum())
+    0.5
+    """
+    own = labels == label
+    here = named == label
+    positive = np.where(own & here, 0.5 / max(int(own.sum()), 1), 0.0)
+    return positive - np.where(~own & here, 0.5 / max(int((~own).sum()), 1), 0.0)
+
+
+class _Set(NamedTuple):
+    """Units that are off, and which class they are chosen for."""
+
+    label: int
+    kind: Kind
+    size: int
+    draw: int
+    units: tuple[int, ...]
+
+
+class _Effects(NamedTuple):
+    """What each unit costs each class that the pictures show when it alone is off, on the ranking half."""
+
+    balanced: Floats  # (U, K)
+    score: Floats  # (U, K): of the mean log probability of the class on its pictures
+
+
+def _half(network: Network, pictures: LabeledPictures, config: AblateConfig, progress: Progress | None) -> _Half:
+    board = switchboard(network, config.layer, pictures, batch_size=config.batch_size, progress=progress)
+    return _Half(board, pictures.labels, pictures.classes)
+
+
+def _single_units(half: _Half, units: int, progress: Progress | None) -> _Effects:
+    whole = _class_values(half, half.board.scores(()))
+    balanced, score = np.zeros((units, len(half.present))), np.zeros((units, len(half.present)))
+    for unit in range(units):
+        found = _class_values(half, half.board.scores((unit,)))
+        balanced[unit], score[unit] = whole[0] - found[0], whole[1] - found[1]
+        if progress:
+            progress("single units", unit + 1, units)
+    return _Effects(balanced, score)
+
+
+def _class_values(half: _Half, scores: Tensor) -> tuple[Floats, Floats]:
+    """Return balanced accuracy and mean log probability of each class that is present."""
+    named, chances = scores.argmax(1).numpy(), scores.double().log_softmax(1).numpy()
+    balanced = [0.5 + balanced_terms(named, half.labels, label).sum() for label in half.present]
+    score = [chances[half.labels == label, label].mean() for label in half.present]
+    return np.array(balanced), np.array(score)
+
+
+def _order(effects: _Effects, rank: str, ious: Floats | None) -> Ints:
+    """Rank units for each class, the most important first: int64 (U, K). Ties: the lower number."""
+    if ious is not None:
+        order = np.argsort(-ious, kind="stable")
+        return np.repeat(order[:, None], effects.balanced.shape[1], axis=1)
+    first = effects.balanced if rank == "effect" else effects.score
+    return np.lexsort((-effects.score, -first), axis=0).astype(np.int64)
+
+
+def _sets(half: _Half, order: Ints, config: AblateConfig) -> list[_Set]:
+    rng = np.random.default_rng(config.seed)
+    units, sets = len(order), []
+    draws = {
+        size: [tuple(rng.choice(units, size, replace=False).tolist()) for _ in range(config.random_sets)]
+        for size in config.sizes
+    }
+    for place, label in enumerate(half.present):
+        ranked = order[:, place].tolist()
+        for size in config.sizes:
+            sets.append(_Set(label, "best", size, 0, tuple(ranked[:size])))
+            sets.append(_Set(label, "worst", size, 0, tuple(ranked[-size:])))
+            sets.append(_Set(label, "others", size, 0, tuple(ranked[size:])))
+            sets += [_Set(label, "random", size, draw, drawn) for draw, drawn in enumerate(draws[size])]
+    return sets
+
+
+def _measure(half: _Half, sets: Sequence[_Set], progress: Progress | None) -> pl.DataFrame:
+    rows = []
+    for done, one in enumerate(sets, start=1):
+        before, after = (0.5 + half.terms(units, one.label).sum() for units in ((), one.units))
+        rows.append(
+            {
+                "class": half.classes[one.label],
+                "kind": one.kind,
+                "n": one.size,
+                "off": len(one.units),
+                "draw": one.draw,
+                "balanced": after,
+                "drop": before - after,
+                "accuracy": float((half.named(one.units) == half.labels).mean()),
+            }
+        )
+        if progress:
+            progress("sets", done, len(sets))
+    return pl.DataFrame(rows)
+
+
+def _unit_table(half: _Half, effects: _Effects, order: Ints, labels: pl.DataFrame | None) -> pl.DataFrame:
+    units, classes = effects.balanced.shape
+    ranks = np.argsort(order, axis=0)
+    table = pl.DataFrame(
+        {
+            "class": [half.classes[label] for label in half.present for _ in range(units)],
+            "unit": np.tile(np.arange(units, dtype=np.int32), classes),
+            "drop": effects.balanced.T.ravel(),
+            "score_drop": effects.score.T.ravel(),
+            "rank": ranks.T.ravel().astype(np.int32),
+        }
+    )
+    return table if labels is None else table.join(labels, on="unit", how="left", maintain_order="left")
+
+
+def _labels(result: Result | None, config: AblateConfig) -> pl.DataFrame | None:
+    """Return unit, label, category and IoU at the run's first quantile."""
+    if result is None:
+        return None
+    units = result.layer(config.layer).units
+    return units.filter(quantile=result.info.config.protocol.quantiles[0]).select("unit", "label", "category", "iou")
+
+
+def _ious(result: Result | None, config: AblateConfig, units: int) -> Floats | None:
+    if config.rank != "iou":
+        return None
+    labels = _labels(result, config)
+    if labels is None or len(labels) != units:
+        found = "there is none" if labels is None else f"its layer has {len(labels)} units, the network's {units}"
+        raise ConfigError(
+            f"units of {config.layer!r} are to be ranked by IoU, which needs a dissection of that layer: {found}. "
+            "Give the run of this very network, or rank by 'effect'."
+        )
+    return labels.sort("unit")["iou"].fill_null(0.0).to_numpy()
+
+
+def _check(config: AblateConfig, units: int, pictures: LabeledPictures) -> None:
+    if not 1 <= min(config.sizes) <= max(config.sizes) <= units:
+        raise ConfigError(
+            f"sets of {', '.join(map(str, config.sizes))} units were asked for; layer {config.layer!r} has {units}. "
+            "Expected sizes from 1 to that many."
+        )
+    rarest = min(Counter(pictures.labels.tolist()).items(), key=itemgetter(1))
+    if rarest[1] < 2 or len(set(pictures.labels.tolist())) < 2:
+        raise ConfigError(
+            f"class {pictures.classes[rarest[0]]!r} has {rarest[1]} of {len(pictures)} pictures. Expected at least two "
+            "classes, and two pictures of each: units are ranked on one half and measured on the other."
+        )
+
+
+def _verdict(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> Verdict:
+    size = max(config.sizes)
+    best, worst, others, chance = (
+        _mean_drop(half, [one for one in sets if one.size == size and one.kind == kind], config)
+        for kind in ("best", "worst", "others", "random")
+    )
+    more = _told(best[0] - chance[0], best[1] - chance[1])
+    whole = 0.5 + float(np.mean([half.terms((), label).sum() for label in half.present]))
+    finding = (
+        f"Mean balanced accuracy of {len(half.present)} classes is {whole:.3f}. Switching off the {size} units that "
+        f"matter most for a class costs {_said(_told(*best))}, {size} at random {_said(_told(*chance))}, the {size} "
+        f"that matter least {_said(_told(*worst))}, all but the best {size} {_said(_told(*others))}. Best less random: "
+        f"{_said(more)}; intervals by bootstrap over {len(half.labels):,} pictures."
+    )
+    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=decide(more, "more"))
+
+
+def _mean_drop(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> tuple[float, Floats]:
+    """Average the drop over sets; return it, and its bootstrap over the pictures of each class, (R,)."""
+    terms = np.mean([half.terms((), one.label) - half.terms(one.units, one.label) for one in sets], axis=0)
+    # The same seed each time: differences of two means are then over the same pictures.
+    rng, sums = np.random.default_rng(config.seed), np.zeros(config.resamples)
+    for label in half.present:
+        own = np.flatnonzero(half.labels == label)
+        weights = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=config.resamples)
+        sums += weights @ terms[own]
+    return float(terms.sum()), sums
+
+
+def _told(value: float, resampled: Floats) -> Interval:
+    return quantile_interval(resampled.tolist())._replace(mean=value)
+
+
+def _said(interval: Interval) -> str:
+    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"

@@ -1,0 +1,199 @@
+"""Tasks: each answers to what it asks, one loop trains all, and runs are taken up."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import labeled_pictures
+from netdissect import DissectConfig, Protocol
+from netdissect.concepts.synthetic import write_synthetic
+from netdissect.errors import CheckpointError, ConfigError, SourceError
+from netdissect.experiments import Recipe, TaskPictures, TasksConfig, folder_pictures, supervision, tasks
+from netdissect.experiments.names import SELF_SUPERVISED, TASKS
+from netdissect.experiments.pretext import (
+    ORDERS,
+    TEMPERATURE,
+    color_steps,
+    even_light,
+    light_and_color,
+    light_steps,
+    make_task,
+)
+from netdissect.experiments.supervision import backbone_of, train_task
+from netdissect.show.outcomes import save_outcome
+
+SIZE = 64
+RECIPE = Recipe(size=SIZE, pictures=48, held_out=8, units=(4, 6, 8), steps=2, batch_size=8, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (56, 8, 8, 3)).repeat(8, 1).repeat(8, 2)
+    return TaskPictures(smooth.astype(np.uint8), rng.integers(0, 3, 56), rng.random((56, 5)) < 0.3)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_synthetic(tmp_path_factory.mktemp("world") / "world", images=12, size=SIZE)
+
+
+def config(*names, seeds=(0, 1)):
+    measured = DissectConfig(layers=("conv3",), protocol=Protocol(quantiles=(0.05,)))
+    return TasksConfig(tasks=names, recipe=RECIPE, seeds=seeds, dissect=measured)
+
+
+class Painter(nn.Module):
+    """A backbone that returns its input in cells of 8 x 8 pixels, to be looked at."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return means over cells."""
+        return nn.functional.avg_pool2d(images, 8)
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "random"])
+def test_every_task_trains_its_backbone(pictures, name):
+    made = train_task(name, pictures, RECIPE)
+    fresh = backbone_of(RECIPE).state_dict()
+    assert all(not torch.equal(fresh[key], value) for key, value in made.module.state_dict().items() if "weight" in key)
+    assert np.isfinite(made.loss)
+    assert made.right is None or 0 <= made.right <= 1
+
+
+def test_all_tasks_of_a_seed_begin_with_the_same_weights_and_repeat(pictures):
+    random = train_task("random", pictures, RECIPE).module.state_dict()
+    assert all(torch.equal(random[key], value) for key, value in backbone_of(RECIPE).state_dict().items())
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    for name in ("rotation", "simclr"):
+        one, other = (train_task(name, pictures, RECIPE) for _ in range(2))
+        assert one.loss == other.loss
+        assert all(torch.equal(a, b) for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True))
+    assert torch.equal(torch.rand(2), expected)  # the global generator is left alone
+
+
+@pytest.mark.parametrize("name", SELF_SUPERVISED)
+def test_no_self_supervised_task_sees_labels(pictures, name):
+    blind = TaskPictures(pictures.pixels)
+    assert train_task(name, blind, RECIPE).loss == train_task(name, pictures, RECIPE).loss
+
+
+def test_the_contrast_of_views_is_nt_xent():
+    """Chen et al. 2020, equation 1: cross-entropy over cosine similarities, the pair against all others."""
+    torch.manual_seed(0)
+    task = make_task("simclr", Painter(), SIZE)
+    found = nn.functional.normalize(torch.randn(12, 16), dim=1)
+    likeness = found @ found.T / TEMPERATURE
+    likeness.fill_diagonal_(-torch.inf)
+    expected = nn.functional.cross_entropy(likeness, (torch.arange(12) + 6) % 12)
+    torch.testing.assert_close(task.contrast(found, torch.arange(6).repeat(2)), expected)
+
+
+def test_light_and_color_are_those_of_jpeg():
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 9, 9, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(pixels[0]).convert("YCbCr"), dtype=float)
+    light, color = light_and_color(torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 255)
+    assert np.abs(255 * light[0, 0].numpy() - expected[..., 0]).max() <= 1
+    assert np.abs(255 * color[0].numpy() + 128 - expected[..., 1:].transpose(2, 0, 1)).max() <= 1
+    gray, kept = light_and_color(even_light(color / 8))
+    torch.testing.assert_close(gray, torch.full_like(gray, 0.5))
+    torch.testing.assert_close(kept, color / 8)
+
+
+def test_steps_number_colors_and_lights():
+    color = torch.tensor([[-0.4, 0.0, 0.4], [-0.4, 0.0, 0.4]])[None, :, None]
+    assert color_steps(color).tolist() == [[[0, 36, 63]]]
+    assert light_steps(torch.tensor([0.0, 0.5, 1.0])[None, None, None]).tolist() == [[[0, 8, 15]]]
+
+
+def test_the_orders_of_tiles_are_all_and_each_once():
+    assert len({tuple(order) for order in ORDERS.tolist()}) == 24
+
+
+def test_inpainting_hides_what_it_asks_for_and_nothing_else(pictures):
+    seen = []
+
+    class Watching(Painter):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return super().forward(images)
+
+    task = make_task("inpainting", Watching(), SIZE)
+    pixels = torch.from_numpy(pictures.pixels[:4]).permute(0, 3, 1, 2)
+    task(pixels, torch.arange(4))
+    from netdissect.experiments.recipe import preprocessing
+
+    changed = (seen[-1] != preprocessing(SIZE)(pixels)).any(1)
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, tmp_path, monkeypatch):
+    asked = config("scene", "rotation", "random")
+    outcome = tasks(pictures, world, asked, out=tmp_path)
+    assert outcome.table.select("task", "kind", "seed").unique(maintain_order=True).rows() == [
+        ("scene", "supervised", 0), ("scene", "supervised", 1),
+        ("rotation", "self-supervised", 0), ("rotation", "self-supervised", 1),
+        ("random", "random", 0), ("random", "random", 1),
+    ]  # fmt: skip
+    assert outcome.further["training"]["steps"].to_list() == [2, 2, 2, 2, 0, 0]
+    for name in ("train_task",):
+        monkeypatch.setattr(supervision, name, None)  # not to be called again
+    again = tasks(pictures, world, asked, out=tmp_path)
+    assert again.table.equals(outcome.table)
+    assert again.further["training"].equals(outcome.further["training"])
+    assert (save_outcome(outcome, tmp_path) / "figure.png").is_file()
+    next((tmp_path / "trained").glob("scene-*")).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="is not what was trained there"):
+        tasks(pictures, world, asked, out=tmp_path)
+
+
+def counts(values):
+    """Make a table of counts: unique detectors of textures and of all, by task and seed."""
+    return pl.DataFrame(
+        [
+            {"task": task, "kind": "", "seed": seed, "layer": "conv3", "quantile": 0.05, "rule": "per-category",
+             "category": category, "units": 8, "detectors": number, "unique": number}
+            for task, pairs in values.items()
+            for seed, pair in enumerate(pairs)
+            for category, number in zip(("texture", "total"), pair, strict=True)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("supervised", "other", "expected"),
+    [
+        ([(2, 20), (2, 21), (2, 20)], [(4, 5), (4, 6), (4, 5)], "agrees"),
+        ([(2, 20), (2, 21), (2, 20)], [(4, 35), (4, 36), (4, 35)], "disagrees"),
+        ([(2, 20), (2, 21), (2, 20)], [(2, 5), (2, 30), (2, 20)], "not established"),
+    ],
+)
+def test_the_verdict_follows_the_intervals(supervised, other, expected):
+    table = counts({"scene": supervised, "rotation": other})
+    assert supervision._verdict(table, config("scene", "rotation", seeds=(0, 1, 2))).agreement == expected
+
+
+def test_pictures_come_from_any_folder(tmp_path):
+    root = labeled_pictures.write_classes(tmp_path / "classes", count=4)
+    labeled = folder_pictures(root, SIZE)
+    assert labeled.pixels.shape == (12, SIZE, SIZE, 3)
+    assert sorted(labeled.classes.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
+    assert "object" not in labeled.tasks()
+    flat = folder_pictures(root / "red", SIZE, limit=3)
+    assert (flat.pixels.shape[0], flat.classes) == (3, None)
+    assert flat.tasks() == (*SELF_SUPERVISED, "random")
+    with pytest.raises(SourceError, match="does not exist"):
+        folder_pictures(tmp_path / "nowhere", SIZE)
+
+
+def test_what_cannot_be_is_refused(pictures, world, tmp_path):
+    blind = TaskPictures(pictures.pixels)
+    with pytest.raises(ConfigError, match="task 'object' needs labels that these 56 pictures do not have"):
+        tasks(blind, world, config("object"), out=tmp_path)
+    with pytest.raises(ConfigError, match="6 pictures leave 5 to train on, fewer than a batch of 8"):
+        tasks(TaskPictures(pictures.pixels[:6]), world, config("rotation"), out=tmp_path)
