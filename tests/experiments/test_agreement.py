@@ -2,15 +2,17 @@
 
 import itertools
 
+import krippendorff
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from netdissect.errors import ResultError
 from netdissect.experiments import AgreementConfig, agreement, read_ratings
-from netdissect.experiments.ratings import ALL, COLUMNS
+from netdissect.experiments.ratings import ALL, COLUMNS, weighted_alpha, weighted_auroc
 from netdissect.show.outcomes import save_outcome
 
 HEADER = ",".join(COLUMNS)
@@ -68,6 +70,22 @@ def test_alpha_is_that_of_its_definition(shares):
         assert found is None
     else:
         assert found == pytest.approx(1 - observed / expected, abs=1e-9)
+
+
+def test_weighted_values_are_the_libraries_on_repeated_labels():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, (9, 2)).astype(float)
+    yes, no = rng.integers(0, 6, 7) / 10, rng.integers(0, 6, 5) / 10
+    for _ in range(20):
+        weights = rng.integers(0, 3, 9)
+        repeated = counts.repeat(weights, axis=0)
+        expected = krippendorff.alpha(value_counts=repeated, level_of_measurement="nominal")
+        assert weighted_alpha(counts, weights[None].astype(float)) == pytest.approx(expected)
+        left, right = rng.integers(1, 4, 7), rng.integers(1, 4, 5)
+        values = np.concatenate([yes.repeat(left), no.repeat(right)])
+        expected = roc_auc_score(np.arange(len(values)) < left.sum(), values)
+        found = weighted_auroc(yes, no, left[None].astype(float), right[None].astype(float))
+        assert found == pytest.approx(expected)
 
 
 def test_a_rise_from_the_first_to_the_last_layer_agrees_with_the_paper(tmp_path):

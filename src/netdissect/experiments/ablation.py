@@ -37,8 +37,8 @@ Kind = Literal["best", "worst", "others", "random"]
 
 QUESTION = "Do the few units that matter most for a class carry its accuracy?"
 PAPER = (
-    "Switching off the units most important for a class costs most of its balanced accuracy (20 of 512 in VGG-16 on "
-    "Places), switching off all the least important ones costs little."
+    "A few units carry a class: without the 20 of 512 that matter most for it, VGG-16 on Places loses most of the "
+    "class's balanced accuracy."
 )
 
 

@@ -12,8 +12,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.1.
 """
 
 import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -241,48 +240,77 @@ def _consistency(labels: pl.DataFrame) -> float | None:
 
 
 def _alpha(labels: pl.DataFrame, config: AgreementConfig) -> Interval | None:
-    counts = np.stack([labels["yes"].to_numpy(), labels["raters"].to_numpy() - labels["yes"].to_numpy()], axis=1)
-    counts = counts[counts.sum(axis=1) >= 2]  # a single answer agrees with nobody
-
-    def alpha(chosen: npt.NDArray[np.int64]) -> float:
-        here = counts[chosen]
-        if len(here) == 0 or (here.sum(axis=0) == 0).any():
-            return math.nan  # where all answers are the same, chance agrees as well
-        return float(krippendorff.alpha(value_counts=here, level_of_measurement="nominal"))
-
-    return _bootstrap(alpha, [len(counts)], config)
+    yes, raters = labels["yes"].to_numpy().astype(np.float64), labels["raters"].to_numpy().astype(np.float64)
+    counts = np.stack([yes, raters - yes], axis=1)[raters >= 2]  # a single answer agrees with nobody
+    if len(counts) == 0 or (counts.sum(axis=0) == 0).any():
+        return None  # where all answers are the same, chance agrees as well
+    value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
+    return _interval(value, weighted_alpha(counts, _weights([len(counts)], config)), len(counts))
 
 
 def _auroc(labels: pl.DataFrame, config: AgreementConfig) -> Interval | None:
     accepted, iou = labels["accepted"].to_numpy(), labels["iou"].to_numpy()
-    order = np.argsort(~accepted, kind="stable")  # accepted labels first
-    accepted, iou = accepted[order], iou[order]
-    yes = int(accepted.sum())
-    if yes in (0, len(accepted)):
+    yes, no = iou[accepted], iou[~accepted]
+    if len(yes) == 0 or len(no) == 0:
         return None
     # Accepted and rejected labels are drawn each among themselves: every sample has both.
-    return _bootstrap(
-        lambda chosen: float(roc_auc_score(accepted[chosen], iou[chosen])), [yes, len(accepted) - yes], config
-    )
+    left, right = np.split(_weights([len(yes), len(no)], config), [len(yes)], axis=1)
+    return _interval(float(roc_auc_score(accepted, iou)), weighted_auroc(yes, no, left, right), len(iou))
 
 
-def _bootstrap(
-    statistic: Callable[[npt.NDArray[np.int64]], float], sizes: Sequence[int], config: AgreementConfig
-) -> Interval | None:
-    """Resample places in groups of these sizes; None where the statistic itself is not defined."""
-    total = sum(sizes)
-    middle = statistic(np.arange(total))
-    if not math.isfinite(middle):
-        return None
-    rng, starts = np.random.default_rng(config.seed), np.cumsum([0, *sizes])
-    drawn = [
-        statistic(
-            np.concatenate([start + rng.integers(0, size, size) for start, size in zip(starts, sizes, strict=False)])
-        )
-        for _ in range(config.resamples)
-    ]
-    defined = [value for value in drawn if math.isfinite(value)]
-    return quantile_interval(defined)._replace(mean=middle, number=total)
+def weighted_alpha(counts: Floats, weights: Floats) -> Floats:
+    """Return Krippendorff's alpha of yes and no for many weightings of labels at once.
+
+    Parameters
+    ----------
+    counts : float64 (N, 2)
+        How many raters said yes and no of each label, at least two.
+    weights : float64 (R, N)
+        How often each label is there.
+
+    Returns
+    -------
+    float64 (R,)
+        NaN where all answers are the same.
+
+    Notes
+    -----
+    With two values, ``1 - (n - 1) sum(yes no / (raters - 1)) / (sum(yes) sum(no))`` over labels, n answers in all.
+    """
+    raters = counts.sum(axis=1)
+    apart = weights @ (counts.prod(axis=1) / (raters - 1))
+    totals = weights @ counts
+    expected = totals.prod(axis=1)
+    ratio = np.divide((totals.sum(axis=1) - 1) * apart, expected, out=np.full(len(weights), np.nan), where=expected > 0)
+    return np.asarray(1 - ratio)
+
+
+def weighted_auroc(yes: Floats, no: Floats, left: Floats, right: Floats) -> Floats:
+    """Return the chance that a value of `yes` exceeds one of `no` (a tie: half), for many weightings at once.
+
+    Parameters
+    ----------
+    yes, no : float64 (Y,), (N,)
+        Values.
+    left, right : float64 (R, Y), (R, N)
+        Their weights.
+    """
+    order = np.sort(no)
+    below, upto = (np.searchsorted(order, yes, side=side) for side in ("left", "right"))
+    sums = np.concatenate([np.zeros((len(right), 1)), right[:, np.argsort(no)].cumsum(axis=1)], axis=1)
+    won = (left * (sums[:, below] + sums[:, upto])).sum(axis=1) / 2
+    return np.asarray(won / (left.sum(axis=1) * right.sum(axis=1)))
+
+
+def _weights(sizes: Sequence[int], config: AgreementConfig) -> Floats:
+    """Draw how often each place is taken when each group is resampled by itself: float64 (R, sum of sizes)."""
+    rng = np.random.default_rng(config.seed)
+    drawn = [rng.multinomial(size, np.full(size, 1 / size), size=config.resamples) for size in sizes]
+    return np.concatenate(drawn, axis=1).astype(np.float64)
+
+
+def _interval(value: float, replicates: Floats, number: int) -> Interval:
+    return quantile_interval(replicates[np.isfinite(replicates)].tolist())._replace(mean=value, number=number)
 
 
 def _verdict(table: pl.DataFrame, labels: pl.DataFrame, layers: Sequence[str], config: AgreementConfig) -> Verdict:
