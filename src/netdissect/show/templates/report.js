@@ -17,11 +17,22 @@
     masks.querySelector(`[value=${mode}]`).checked = true;
     memory.set(mode);
   }
-  if (document.querySelector(".tile")) {
+  if (document.querySelector(".tile, .tiles")) {
     masks.hidden = false;
     if (modes.includes(memory.get())) showMasks(memory.get());
     masks.addEventListener("change", (event) => showMasks(event.target.value));
   }
+
+  // Pictures of cards are text until they come near: a layer of 2,048 units has 12,288 of them.
+  const near = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+      if (isIntersecting) {
+        near.unobserve(target);
+        target.innerHTML = target.querySelector("noscript").textContent;
+      }
+    }
+  }, { rootMargin: "800px" });
+  for (const waiting of document.querySelectorAll(".tiles > noscript")) near.observe(waiting.parentNode);
 
   // Browse: cards of units, or rows of concepts.
   const browse = document.querySelector(".browse");
