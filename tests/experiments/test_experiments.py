@@ -21,6 +21,7 @@ from netdissect.experiments import (
     compare,
     convolutions,
     layers,
+    paper,
     random_rotation,
     rotate,
     snapshots,
@@ -28,6 +29,7 @@ from netdissect.experiments import (
 )
 from netdissect.experiments.bases import CellSample, read_basis, sample_cells
 from netdissect.experiments.counts import count_rows
+from netdissect.experiments.miniature import EXPERIMENTS
 from netdissect.experiments.timeline import checkpoint_steps, snapshots_in_miniature
 from netdissect.models import Preprocessing
 from netdissect.result import load_result
@@ -51,7 +53,7 @@ def config(bench):
 
 @pytest.fixture(scope="module")
 def rotated(bench, config):
-    return rotate(bench.trained().network(), bench.data, config, out=bench.folder("rotate"))
+    return rotate(bench.trained().network(), bench.data, config, out=bench.folder("turned"))
 
 
 def rows_of(table, **keys):
@@ -66,7 +68,7 @@ def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(bench, rotate
     for name, keys in (("conv5", {"alpha": 0.0}), ("turned", {"alpha": 1.0, "seed": 1})):
         expected = count_rows(direct, [name]).drop("layer")
         assert rows_of(rotated.table, **keys).equals(expected)
-    run = load_result(bench.folder("rotate") / "runs" / "rotate")
+    run = load_result(bench.folder("turned") / "runs" / "rotate")
     left, right = run.layer("conv5@rotation-1").scores, direct.layer("turned").scores
     assert left["intersection"].equals(right["intersection"])
 
@@ -85,7 +87,7 @@ def test_every_basis_is_counted_once(rotated):
 
 def test_principal_components_are_orthonormal_and_point_to_the_long_tail(bench, config):
     network = bench.trained().network()
-    run = load_result(bench.folder("rotate") / "runs" / "rotate")
+    run = load_result(bench.folder("turned") / "runs" / "rotate")
     assert run.layer("conv5@pca").info.units <= 8
     cells = sample_cells(network, bench.data, "conv5", config.sample, config.dissect)
     assert cells.shape == (400, 8)
@@ -127,11 +129,11 @@ def test_rotate_takes_one_layer(bench, config, tmp_path):
 
 def test_a_second_call_trains_and_dissects_nothing(bench, rotated, config, monkeypatch):
     monkeypatch.setattr(sys.modules["netdissect.experiments.bench"], "train_on", None)
-    files = sorted(bench.folder("rotate").rglob("*"))
+    files = sorted(bench.folder("turned").rglob("*"))
     times = [path.stat().st_mtime_ns for path in files]
-    again = rotate(Bench(bench.root, SCALE).trained().network(), bench.data, config, out=bench.folder("rotate"))
+    again = rotate(Bench(bench.root, SCALE).trained().network(), bench.data, config, out=bench.folder("turned"))
     assert again.table.equals(rotated.table)
-    assert [path.stat().st_mtime_ns for path in sorted(bench.folder("rotate").rglob("*"))] == times
+    assert [path.stat().st_mtime_ns for path in sorted(bench.folder("turned").rglob("*"))] == times
 
 
 def test_layers_are_all_convolutions_in_order(bench, tmp_path):
@@ -146,7 +148,7 @@ def test_layers_are_all_convolutions_in_order(bench, tmp_path):
 
 
 def test_runs_networks_and_published_counts_are_compared_in_one_table(bench, rotated, tmp_path):
-    run = bench.folder("rotate") / "runs" / "rotate"
+    run = bench.folder("turned") / "runs" / "rotate"
     published = tmp_path / "published.csv"
     published.write_text(
         "network,layer,unique_total,unique_object,unique_material,detector_units,detectors_object,detectors_material\n"
@@ -165,7 +167,7 @@ def test_runs_networks_and_published_counts_are_compared_in_one_table(bench, rot
 
 
 def test_what_cannot_be_compared_says_why(bench, rotated, tmp_path):
-    run = bench.folder("rotate") / "runs" / "rotate"
+    run = bench.folder("turned") / "runs" / "rotate"
     with pytest.raises(ConfigError, match="nothing to compare"):
         compare([], CompareConfig(), out=tmp_path)
     with pytest.raises(ConfigError, match="no data set"):
@@ -240,3 +242,16 @@ def test_protocols_beside_the_paper_s_can_be_rotated(bench, tmp_path):
         bench.trained().network(), bench.data, RotateConfig(dissect=measured, seeds=(0,), steps=1), out=tmp_path
     )
     assert outcome.table["quantile"].unique().to_list() == [0.05]
+
+
+@pytest.mark.slow
+def test_the_whole_paper_runs_and_is_taken_up(bench, monkeypatch):
+    found = list(paper(bench))
+    assert [outcome.name for outcome in found] == list(EXPERIMENTS)
+    for outcome in found:
+        assert outcome.verdict.question
+        assert outcome.verdict.finding
+        assert outcome.seconds["all"] >= 0
+    monkeypatch.setattr(sys.modules["netdissect.experiments.bench"], "train_on", None)
+    again = list(paper(Bench(bench.root, SCALE)))
+    assert [outcome.verdict for outcome in again] == [outcome.verdict for outcome in found]

@@ -201,7 +201,8 @@ class Bench:
     def dissected(self, trained: Trained) -> Result:
         """Dissect the last convolution of a scene network; experiments share its run, ``ROOT/runs/DIGEST``."""
         network = trained.network()
-        config = self.measured(trained.recipe.layers[-1:])
+        # These are compared over seeds, which the replicates of one run's images cannot stand for.
+        config = self.measured(trained.recipe.layers[-1:], replicates=0)
         return dissect(network, self.data, config, out=self.root / "runs" / network.digest[:16], progress=self.progress)
 
     def folder(self, name: str) -> Path:

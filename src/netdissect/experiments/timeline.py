@@ -193,7 +193,7 @@ def snapshots_in_miniature(bench: Bench) -> Outcome:
         with timed("dissect", seconds):
             for step, network in networks.items():
                 run = bench.folder("snapshots") / "runs" / f"seed-{seed}-step-{step:08}"
-                measured = bench.measured(recipe.layers[-1:])
+                measured = bench.measured(recipe.layers[-1:], replicates=0)
                 moments.append(Snapshot(step, dissect(network, bench.data, measured, out=run), seed))
         if bench.progress:
             bench.progress("snapshots: trainings", seed + 1, bench.scale.seeds)
