@@ -188,7 +188,8 @@ class ConceptData:
             path = self.root / "images" / name
             plane[:] = read_label_map(path, entry.size)
             self._check_numbers(plane, path)
-        whole = np.array(entry.whole, dtype=np.int32)
+        # A number too large for any table stays one when it is cut to the largest that fits.
+        whole = np.array([min(number, np.iinfo(np.int32).max) for number in entry.whole], dtype=np.int32)
         self._check_numbers(whole, self.root / "index.csv")
         return Labels(planes, whole)
 

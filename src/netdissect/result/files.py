@@ -23,11 +23,10 @@ from pydantic_core import to_json
 
 from netdissect.errors import ResultError
 from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo
-from netdissect.result.schema import check_concepts, check_layer
+from netdissect.result.schema import EVIDENCE, check_concepts, check_layer
 
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
-EVIDENCE = "evidence"
 # NumPy evaluates the header of an array as Python text.
 NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 CHANGED = "it is not what was written"
@@ -105,7 +104,7 @@ def load_result(folder: str | Path) -> Result:
     reason = check_concepts(concepts, info)
     if reason:
         raise _damaged(folder / "concepts.parquet", reason)
-    layers = {layer.name: _load_layer(layer, folder, info) for layer in info.layers}
+    layers = {layer.name: _load_layer(layer, folder, (info, concepts)) for layer in info.layers}
     return Result(info, concepts, layers)
 
 
@@ -247,7 +246,7 @@ def _reason(path: Path, digest: str) -> str:
         return str(error)
 
 
-def _load_layer(layer: LayerInfo, run: Path, info: RunInfo) -> LayerResult:
+def _load_layer(layer: LayerInfo, run: Path, known: tuple[RunInfo, pl.DataFrame]) -> LayerResult:
     folder = layer_folder(run, layer.name)
     frames = {name: _read(folder / f"{name}.parquet") for name in FRAMES}
     path = folder / "top_maps.npy"
@@ -259,7 +258,7 @@ def _load_layer(layer: LayerInfo, run: Path, info: RunInfo) -> LayerResult:
     _read(scores, rows=0)
     evidence = {path.stem: pl.scan_parquet(path) for path in sorted((folder / EVIDENCE).glob("*.parquet"))}
     read = LayerResult(info=layer, lazy_scores=pl.scan_parquet(scores), top_maps=maps, evidence=evidence, **frames)
-    for name, reason in check_layer(read, info).items():
+    for name, reason in check_layer(read, *known).items():
         raise _damaged(folder / name, reason)
     return read
 
@@ -267,7 +266,7 @@ def _load_layer(layer: LayerInfo, run: Path, info: RunInfo) -> LayerResult:
 def _read(path: Path, rows: int | None = None) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, n_rows=rows)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _damaged(path, str(error)) from error
 
 

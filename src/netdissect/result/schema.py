@@ -64,6 +64,8 @@ TOP: Schema = {
     "image": pl.String(),
     "maximum": pl.Float32(),
 }
+EVIDENCE = "evidence"
+"""Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = ("iou", "f1", "coverage", "attainable", "truth", "activation", "intersect", "images")
 
@@ -79,7 +81,7 @@ def check_concepts(concepts: pl.DataFrame, info: RunInfo) -> str:
     return "" if concepts["number"].is_unique().all() else "a label number stands twice in it"
 
 
-def check_layer(layer: LayerResult, info: RunInfo) -> dict[str, str]:
+def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> dict[str, str]:
     """Say what is wrong with the tables of one layer, by the name of the file; empty: they can be used."""
     keep = layer.top_maps.shape[1] if layer.top_maps.ndim == 4 else info.config.top_images
     categories = {
@@ -90,12 +92,32 @@ def check_layer(layer: LayerResult, info: RunInfo) -> dict[str, str]:
         "thresholds.parquet": _unlike(layer.thresholds, THRESHOLDS) or _misnumbered(layer.thresholds, info, rows),
         "units.parquet": _unlike(layer.units, {**UNITS, **categories}) or _misnumbered(layer.units, info, rows),
         "top.parquet": _unlike(layer.top, TOP) or _unknown_images(layer.top, units, keep, info.data.images),
-        "scores.parquet": _unlike_unread(layer.lazy_scores, SCORES),
+        "scores.parquet": _unlike_unread(layer.lazy_scores, SCORES, units),
     }
     shape = (units, keep, layer.info.height, layer.info.width)
     if layer.top_maps.shape != shape or layer.top_maps.dtype.str != "<f4":
         found["top_maps.npy"] = f"it holds {layer.top_maps.dtype} {layer.top_maps.shape}, not float32 {shape}"
+    names = set(concepts["concept"])
+    labels = [layer.units[name] for name in layer.units.columns if name.endswith("label")]
+    foreign = {label for column in labels for label in column.drop_nulls()} - names
+    if foreign and not found["units.parquet"]:
+        found["units.parquet"] = f"it names the concept {next(iter(foreign))!r}, which concepts.parquet does not"
+    if not found["scores.parquet"]:
+        scored = layer.lazy_scores.select(pl.col("concept").unique().cast(pl.String)).collect(engine="streaming")
+        if set(scored["concept"]) != names:
+            found["scores.parquet"] = "its concepts are not those of concepts.parquet"
+    for name, table in layer.evidence.items():
+        found[f"{EVIDENCE}/{name}.parquet"] = _unreadable(table)
     return {name: reason for name, reason in found.items() if reason}
+
+
+def _unreadable(table: pl.LazyFrame) -> str:
+    """Read a table in pieces, once, and say why that fails."""
+    try:
+        table.select(pl.all().null_count()).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def _other_columns(found: pl.Schema, expected: Schema) -> str:
@@ -123,7 +145,7 @@ def _unlike(frame: pl.DataFrame, expected: Schema) -> str:
     return ""
 
 
-def _unlike_unread(table: pl.LazyFrame, expected: Schema) -> str:
+def _unlike_unread(table: pl.LazyFrame, expected: Schema, units: int) -> str:
     """Do the same with a table that may not fit into memory: it is read in pieces, once, and forgotten."""
     try:
         wrong = _other_columns(table.collect_schema(), expected)
@@ -132,9 +154,12 @@ def _unlike_unread(table: pl.LazyFrame, expected: Schema) -> str:
         numbers = [name for name, kind in expected.items() if kind.is_numeric()]
         good = [(pl.col(name).is_finite() & (pl.col(name) >= 0)).all().alias(name) for name in numbers]
         empty = [pl.col(name).null_count().alias(f"empty {name}") for name in expected]
-        found = table.select(*good, *empty).collect(engine="streaming").row(0, named=True)
-    except pl.exceptions.PolarsError as error:
+        largest = pl.col("unit").max().alias("largest unit")
+        found = table.select(*good, *empty, largest).collect(engine="streaming").row(0, named=True)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return str(error).partition("\n")[0]
+    if (found["largest unit"] or 0) >= units:
+        return f"it names unit {found['largest unit']} of a layer of {units}"
     for name in expected:
         if found[f"empty {name}"]:
             return f"its column {name!r} has empty cells"
