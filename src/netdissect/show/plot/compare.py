@@ -46,7 +46,7 @@ def compare(
     level = run_min_iou(first, min_iou)
     both = _best(first, quantile).join(_best(second, quantile), on=("concept", "category"), how="full", coalesce=True,
                                        suffix="-second").fill_null(0.0)  # fmt: skip
-    figure = PaperFigure(figsize=(5.2, 5.2), layout="constrained")
+    figure = PaperFigure(figsize=(5.2, 5.6), layout="constrained")
     axes = plain_axes(figure)
     largest = max([0.1, level, *both["iou"], *both["iou-second"]]) * 1.08
     axes.plot([0, largest], [0, largest], color=FAINT, linewidth=0.8)
@@ -69,7 +69,7 @@ def compare(
     called = names or (first.info.network.name, second.info.network.name)
     axes.set_xlabel(f"best IoU, {called[0]}", color=INK, parse_math=False)
     axes.set_ylabel(f"best IoU, {called[1]}", color=INK, parse_math=False)
-    legend = axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
+    legend = figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
     as_written(legend.get_texts())
     return figure
 
