@@ -144,6 +144,12 @@ def test_what_cannot_be_is_refused(pictures, config, error, message):
         ablate(network(), pictures, config)
 
 
+def test_few_pictures_establish_nothing(pictures):
+    few = pictures.taken(np.array([0, 1, 12, 13, 24, 25]))
+    found = ablate(network(), few, AblateConfig(layer="2.0", sizes=(3,), resamples=100))
+    assert found.verdict.agreement == "not established"
+
+
 def test_a_class_with_one_picture_is_refused(pictures):
     lonely = pictures.taken(np.array([0, 12, 13]))
     with pytest.raises(ConfigError, match="class 'blue' has 1 of 3 pictures"):

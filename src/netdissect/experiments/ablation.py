@@ -25,7 +25,7 @@ from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.intervals import Interval, decide, quantile_interval
 from netdissect.experiments.labeled import LabeledPictures, balanced_halves, labeled_by
-from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.switch import Switchboard, switchboard
 from netdissect.experiments.timing import timed
 from netdissect.models import Network, resolve_layers
@@ -35,6 +35,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Kind = Literal["best", "worst", "others", "random"]
 
+FEWEST = 5  # pictures of a class below which a bootstrap over them is too narrow to decide
 QUESTION = "Do the few units that matter most for a class carry its accuracy?"
 PAPER = (
     "A few units carry a class: without the 20 of 512 that matter most for it, VGG-16 on Places loses most of the "
@@ -340,7 +341,9 @@ def _verdict(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> Verdict
         f"that matter least {_said(_told(*worst))}, all but the best {size} {_said(_told(*others))}. Best less random: "
         f"{_said(more)}; intervals by bootstrap over {len(half.labels):,} pictures."
     )
-    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=decide(more, "more"))
+    fewest = min(Counter(half.labels.tolist()).values())
+    judged: Agreement = decide(more, "more") if fewest >= FEWEST else "not established"
+    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=judged)
 
 
 def _mean_drop(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> tuple[float, Floats]:

@@ -46,6 +46,7 @@ Ints = npt.NDArray[np.int64]
 
 PENALTY = "svm__C"
 ENOUGH = 1000  # pictures of a world with 32 scenes
+SHOWN = 10  # pictures of each class below which accuracies are too coarse to decide anything
 FEWEST = 4  # networks for which a correlation has an interval
 
 QUESTION = "Do layers with more unique object detectors make better features for other classes?"
@@ -134,7 +135,7 @@ def transfer(
             progress("SVM", done + 1, len(subjects))
     table = pl.DataFrame(rows, infer_schema_length=None)
     made = {"pictures": len(pictures), "classes": len(pictures.classes)}
-    verdict = _verdict(table, len(pictures.classes), config)
+    verdict = _verdict(table, pictures, config)
     return Outcome("transfer", table, verdict, config.model_dump(mode="json") | made, seconds)
 
 
@@ -266,7 +267,9 @@ def _needed(config: TransferConfig) -> int:
     return 2 * config.folds if config.penalties else 2
 
 
-def _verdict(table: pl.DataFrame, classes: int, config: TransferConfig) -> Verdict:
+def _verdict(table: pl.DataFrame, pictures: LabeledPictures, config: TransferConfig) -> Verdict:
+    counts = np.bincount(pictures.labels)
+    classes, fewest = int((counts > 0).sum()), int(counts[counts > 0].min())
     found, judged = [], None
     for selection in table["selection"].unique(maintain_order=True):
         means = table.filter(selection=selection).group_by("network", "layer", maintain_order=True).agg(
@@ -276,7 +279,7 @@ def _verdict(table: pl.DataFrame, classes: int, config: TransferConfig) -> Verdi
         accuracy = mean_interval(means["accuracy"].to_list())
         said = "no correlation can be told" if interval is None else f"correlation {interval}"
         found.append(f"{selection} C: mean accuracy {accuracy.mean:.3f}, {said}")
-        if selection == "paper":
+        if selection == "paper" and fewest >= SHOWN:
             judged = interval
     finding = (
         f"{len(table.select('network', 'layer').unique())} layers, {classes} classes, accuracy against unique "
