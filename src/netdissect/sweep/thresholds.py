@@ -74,7 +74,10 @@ def positions_of(quantiles: Sequence[float], total: int, rule: Threshold) -> tup
 def between(neighbors: Floats, weights: npt.NDArray[np.float64]) -> Floats:
     """Interpolate neighboring order statistics, float32 (U, Q, 2): thresholds, float32 (Q, U)."""
     high, low = neighbors[:, :, 0].astype(np.float64), neighbors[:, :, 1].astype(np.float64)
-    return (low + (high - low) * weights).T.astype(np.float32, order="C")
+    step = high - low
+    # From the nearer neighbor, as numpy.quantile does: from the other one the last bit may differ.
+    values = np.where(weights >= 0.5, high - step * (1 - weights), low + step * weights)
+    return values.T.astype(np.float32, order="C")
 
 
 class TopValues:
