@@ -53,6 +53,7 @@ class Scale(BaseModel):
     name: str
     images: int = Field(ge=1, description="Pictures that are dissected.")
     recipe: Recipe = Field(description="Of the network that all variants are compared with.")
+    longer: int = Field(1, ge=1, description="Times the steps: for the network of rotate, layers and compare.")
     seeds: int = Field(ge=1, description="Trained networks of each variant.")
     rotations: int = Field(ge=1, description="Random rotations.")
     steps: int = Field(ge=1, description="Steps from alpha 0 to 1.")
@@ -80,6 +81,7 @@ SCALES: dict[ScaleName, Scale] = {
         name="small",
         images=1500,
         recipe=Recipe(pictures=6_000, held_out=600, steps=600, batch_size=32, learning_rate=2e-3),
+        longer=3,
         seeds=3,
         rotations=5,
         steps=5,
@@ -174,6 +176,10 @@ class Bench:
         recipe = recipe or self.scale.recipe
         path = self._network_file(recipe)
         return load_trained(path) if path.exists() else self.train(recipe)
+
+    def trained_longer(self) -> Trained:
+        """Train the network of the experiments that need only one: after a short training rotations cost nothing."""
+        return self.trained(self.recipe(steps=self.scale.longer * self.scale.recipe.steps))
 
     def train(self, recipe: Recipe, watch: Watch | None = None) -> Trained:
         """Train a scene network and keep it, even if it is there; see `netdissect.experiments.recipe.train_on`."""

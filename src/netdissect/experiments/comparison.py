@@ -113,10 +113,11 @@ def compare(
 
 
 def compare_in_miniature(bench: Bench) -> Outcome:
-    """Compare the bench's network with random weights, and with half and a sixth of the training."""
+    """Compare the bench's network with shorter trainings of its recipe, and with random weights."""
     recipe = bench.scale.recipe
-    steps = {"trained": recipe.steps, "half the steps": recipe.steps // 2, "a sixth of the steps": recipe.steps // 6}
-    networks = [bench.trained(bench.recipe(steps=max(1, count))).network(name) for name, count in steps.items()]
+    shorter = {f"{steps} steps": bench.recipe(steps=steps) for steps in (recipe.steps, max(1, recipe.steps // 6))}
+    networks = [bench.trained_longer().network("trained")]
+    networks += [bench.trained(short).network(name) for name, short in shorter.items()]
     networks.append(Network("random weights", random_network(recipe), preprocessing(recipe.size)))
     config = CompareConfig(dissect=bench.measured(recipe.layers[-1:]), expected=("trained", "random weights"))
     return compare(networks, config, out=bench.folder("compare"), concepts=bench.data, progress=bench.progress)

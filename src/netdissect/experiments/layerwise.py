@@ -95,7 +95,7 @@ def layers(
 
 def layers_in_miniature(bench: Bench) -> Outcome:
     """Run the experiment on the bench's network."""
-    trained = bench.trained()
+    trained = bench.trained_longer()
     config = LayersConfig(dissect=bench.measured(trained.recipe.layers))
     return layers(trained.network(), bench.data, config, out=bench.folder("layers"), progress=bench.progress)
 

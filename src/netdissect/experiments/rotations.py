@@ -287,7 +287,7 @@ def rotate(
 
 def rotate_in_miniature(bench: Bench) -> Outcome:
     """Run the experiment on the last convolution of the bench's network, with all other bases."""
-    trained = bench.trained()
+    trained = bench.trained_longer()
     config = RotateConfig(
         dissect=bench.measured(trained.recipe.layers[-1:]),
         seeds=tuple(range(bench.scale.rotations)),
