@@ -119,6 +119,7 @@ def test_a_summary_counts_refused_controls(client: TestClient, run: OpenRun) -> 
     (found,) = client.get("/api/rating/summary").json()["raters"]
     labeled = sum(not item.control for item in rating_items(run, 1, "Ann"))
     assert (found["yes"], found["no"], found["controls_rejected"], found["controls"]) == (labeled, 0, 1, 1)
+    assert (len(exported(client)), len(exported(client, controls=True))) == (labeled, 1)
 
 
 def test_hostile_names_are_kept_as_they_are(client: TestClient) -> None:
