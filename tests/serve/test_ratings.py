@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from explorers import HOME, HOSTILE, Pair, table
 from netdissect.errors import ResultError
+from netdissect.experiments import AgreementConfig, agreement, read_ratings
 from netdissect.serve import create_app, guarded
 from netdissect.serve.ratings import COLUMNS, Ratings, rating_items
 from netdissect.serve.runs import OpenRun, Shelf
@@ -120,6 +121,21 @@ def test_a_summary_counts_refused_controls(client: TestClient, run: OpenRun) -> 
     labeled = sum(not item.control for item in rating_items(run, 1, "Ann"))
     assert (found["yes"], found["no"], found["controls_rejected"], found["controls"]) == (labeled, 0, 1, 1)
     assert (len(exported(client)), len(exported(client, controls=True))) == (labeled, 1)
+
+
+def test_the_agreement_experiment_reads_what_is_exported(client: TestClient, run: OpenRun, tmp_path: Path) -> None:
+    for rater in ("Ann", "Ben"):
+        for place, _ in enumerate(rating_items(run, 1, rater)):
+            rate(client, "yes" if place % 3 else "no", rater=rater)
+    path = tmp_path / "ratings.csv"
+    path.write_text(client.get("/api/rating/export.csv").text, encoding="utf-8")
+    found = read_ratings(path)
+    wanted = exported(client)
+    assert found.height == len(wanted) > 4
+    assert set(found["rater"]) == {"Ann", "Ben"}
+    outcome = agreement(path, AgreementConfig(resamples=100))
+    (layer,) = [row for row in outcome.table.to_dicts() if row["layer"] == "deep_relu"]
+    assert layer["labels"] == len({row["unit"] for row in wanted})
 
 
 def test_hostile_names_are_kept_as_they_are(client: TestClient) -> None:
