@@ -15,7 +15,7 @@ import labeled_pictures
 from netdissect import ConceptData, DissectConfig, Network, Preprocessing, dissect
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.errors import ConfigError, ResultError
-from netdissect.experiments import Subject, TransferConfig, transfer
+from netdissect.experiments import LabeledPictures, Subject, TransferConfig, transfer
 from netdissect.experiments.svm import correlation, pooled_features
 from netdissect.show.outcomes import save_outcome
 
@@ -115,5 +115,8 @@ def test_what_cannot_be_is_refused(subjects, pictures):
     with pytest.raises(ConfigError, match="No layer of a network"):
         transfer([], pictures, FEW)
     few = pictures.taken(np.array([0, 1, 12, 13, 14, 15]))
+    nothing = LabeledPictures((), np.zeros(0, np.int64), ())
+    with pytest.raises(ConfigError, match="no pictures with a class"):
+        transfer(subjects[:1], nothing, FEW)
     with pytest.raises(ConfigError, match=r"'blue' the fewest: 2\. Expected at least 2 classes and 4 pictures"):
         transfer(subjects[:1], few, FEW)

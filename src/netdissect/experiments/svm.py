@@ -251,6 +251,8 @@ def _accuracies(features: Features, labels: Ints, config: TransferConfig) -> lis
 def _check(subjects: Sequence[Subject], pictures: LabeledPictures, config: TransferConfig) -> None:
     if not subjects:
         raise ConfigError("No layer of a network was given. Expected at least one; four for a correlation.")
+    if len(pictures.labels) == 0:
+        raise ConfigError("There are no pictures with a class. Expected at least two classes with pictures of each.")
     counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
     counts = np.where(counts == 0, counts.max(), counts)  # classes without any picture do not take part
     needed = _needed(config)
