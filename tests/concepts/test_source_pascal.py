@@ -15,6 +15,7 @@ from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.sample import Channel, LabelsByCategory
 from netdissect.concepts.sources import PascalSource, parse_source
+from netdissect.concepts.sources.files import read_mat
 from netdissect.concepts.sources.layers import stack
 from netdissect.concepts.sources.pascal import PART_NAMES, spell_part
 from netdissect.errors import SourceError
@@ -62,7 +63,7 @@ def write_parts(path: Path, part_masks: dict[str, Mask] | None = None) -> None:
 
 def write_context(folder: Path, stem: str, values: npt.NDArray[Any]) -> None:
     (folder / "trainval").mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(folder / "trainval" / f"{stem}.mat", {"LabelMap": values})
+    scipy.io.savemat(folder / "trainval" / f"{stem}.mat", {"LabelMap": values}, do_compression=True)
     (folder / "labels.txt").write_text("1: accordion\n113: diningtable\n431: unknown\n")
 
 
@@ -197,6 +198,26 @@ def test_damaged_annotations_are_named_whatever_byte_is_wrong(tmp_path: Path) ->
             told.append(str(error))
     assert len(told) > 150
     assert all(str(path) in message for message in told)
+
+
+def test_a_file_that_would_end_the_process_that_reads_it_is_named(tmp_path: Path) -> None:
+    cells = np.empty((1, 6), object)
+    cells[0] = "-"
+    index = {"filename": np.array([["a.jpg"]], object), "objectnames": cells, "objectcounts": np.zeros((6, 1))}
+    path = tmp_path / "index.mat"
+    scipy.io.savemat(path, {"index": index})
+    assert read_mat(path, "index", "an index").item().objectcounts.shape == (6, 1)
+    whole = path.read_bytes()
+    ended = 0
+    for place, value in ((560, 170), (668, 57), (728, 124)):  # each ended a process of SciPy 1.17
+        content = bytearray(whole)
+        content[place] = value
+        path.write_bytes(content)
+        try:
+            read_mat(path, "index", "an index")
+        except SourceError as error:
+            ended += "ends a process with SIG" in str(error)
+    assert ended
 
 
 def test_a_file_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
