@@ -90,7 +90,8 @@ def main(
             named = [part for layer in layers for part in ("--layer", layer)]
             out = Path(folder) / "run"
             program = "from netdissect.cli import main; main()"
-            process("-c", program, "run", NETWORK, "--concepts", data, *named, "--out", out, *few, *(option or ()))
+            options = ("--batch-size", size, *few, *(option or ()))  # the same forward pass on both sides
+            process("-c", program, "run", NETWORK, "--concepts", data, *named, "--out", out, *options)
             info = json.loads((out / "run.json").read_text())["run"]
             assert [layer["name"] for layer in info["layers"]] == list(layers)
             assert info["data"]["images"] == len(paths)

@@ -169,7 +169,9 @@ class DissectConfig(BaseModel):
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`.")
     seed: int = Field(0, ge=0, description="Draws the images of `limit`.")
-    batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
+    batch_size: int = Field(
+        16, gt=0, description="Images in one forward pass: few fit into the caches of a CPU, more suit a GPU."
+    )
     device: str = Field("cpu", description="Torch device of the forward pass.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")

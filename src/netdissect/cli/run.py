@@ -72,7 +72,7 @@ def job(
     categories: Annotated[list[str] | None, typer.Option("--categories", help="Read only these; repeats.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="train or val; default: both.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Draw this many images by --seed.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size")] = 32,
+    batch_size: Annotated[int, typer.Option("--batch-size")] = 16,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,

@@ -5,6 +5,7 @@ interrupted run gives the same integers as an unbroken one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -76,11 +77,16 @@ class Looks:
 
         self._refill(collectors, done, state)
         if done < len(self.starts):
-            for batch in self._reported("first look", forward(self.source, self.starts[done:])):
-                for name, collector in collectors.items():
-                    collector.update(batch.maps[name], batch.rows)
-                done += 1
-                self.work.save("first", state)
+            with self._threads() as threads:
+                for batch in self._reported("first look", forward(self.source, self.starts[done:])):
+                    updates = [
+                        threads.submit(collector.update, batch.maps[name], batch.rows)
+                        for name, collector in collectors.items()
+                    ]
+                    for update in updates:
+                        update.result()
+                    done += 1
+                    self.work.save("first", state)
             self.work.save("first", state, now=True)
         return collectors
 
@@ -104,13 +110,15 @@ class Looks:
             return arrays
 
         labels = self.labels(self._rows[done * self.starts.step :])
-        for batch in self._reported("second look", self._again(collectors, done)):
-            of_batch = [next(labels) for _ in batch.rows]
-            for image in of_batch:
-                truth.update(image)
-            images.append(batch.start, of_batch, self._count(batch, of_batch, talliers))
-            done += 1
-            self.work.save("second", state)
+        with self._threads() as threads:
+            for batch in self._reported("second look", self._again(collectors, done)):
+                of_batch = [next(labels) for _ in batch.rows]
+                for image in of_batch:
+                    truth.update(image)
+                counts = {name: threads.submit(self._count, batch, of_batch, name, talliers[name]) for name in talliers}
+                images.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
+                done += 1
+                self.work.save("second", state)
         self.work.save("second", state, now=True)
         return Counted(truth, {name: tallier.tally for name, tallier in talliers.items()}, images)
 
@@ -149,20 +157,22 @@ class Looks:
             return stored(self.source, stores, self.starts, done)
         return forward(self.source, self.starts[done:])
 
-    def _count(
-        self, batch: Activations, labels: list[ImageLabels], talliers: Mapping[str, AnyTallier]
-    ) -> dict[str, list[Overlaps]]:
-        plans = {plan.layer.name: plan for plan in self.plan.layers}
-        found: dict[str, list[Overlaps]] = {name: [] for name in talliers}
-        start = 0
+    def _count(self, batch: Activations, labels: list[ImageLabels], name: str, tallier: AnyTallier) -> list[Overlaps]:
+        """Count one layer of a batch, the images of each size of label maps together."""
+        plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
+        found, start = [], 0
         for size, group in groupby(labels, key=lambda image: Size(*image.planes.shape[1:])):
             images = list(group)
             stop = start + len(images)
-            for name, tallier in talliers.items():
-                masks = tallier.update_batch(batch.maps[name][start:stop], images, plans[name].grid_to(size))
-                found[name].append(masks._replace(rows=masks.rows + batch.start + start))
+            masks = tallier.update_batch(batch.maps[name][start:stop], images, plan.grid_to(size))
+            found.append(masks._replace(rows=masks.rows + batch.start + start))
             start = stop
         return found
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Return threads for the layers, which have nothing to do with each other; compiled loops run side by side."""
+        workers = 1 if self.plan.tensor else min(self.source.execution.workers, len(self.plan.layers))
+        return ThreadPoolExecutor(workers, thread_name_prefix="netdissect-layer")
 
     def again(self, stage: str, collectors: Mapping[str, AnyCollector]) -> Iterator[Activations]:
         """Go through the activations that can matter once more, whatever follows the second look."""
@@ -187,7 +197,9 @@ class Looks:
             labels: Labels = data.labels(row)
             if side is not None:
                 labels = labels.resized(Size(side, side))
-            return ImageLabels.of(labels, data, protocol.duplicates)
+            image = ImageLabels.of(labels, data, protocol.duplicates)
+            _ = image.places  # worked out here, beside the reading of other images
+            return image
 
         return ahead(read, rows, self.source.execution.workers, 2 * self.starts.step)
 

@@ -103,7 +103,7 @@ class ImageLabels:
         """Where in `numbers` the label of each pixel stands, int32 (P, sh, sw); n where there is none."""
         lookup = np.full(self.numbers.max(initial=0) + 1, len(self.numbers), np.int32)
         lookup[self.numbers] = np.arange(len(self.numbers))
-        return lookup[self.planes]
+        return np.take(lookup, self.planes, mode="clip")  # in range already: clipping skips the check
 
 
 @dataclass(frozen=True)
