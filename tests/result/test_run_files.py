@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from netdissect.errors import ResultError
 from netdissect.result import LayerResult, Result, load_result, save_result
+from netdissect.result.files import write_whole
 
 ODD = "layers/features.0%2Fodd%20name"
 PER_LAYER = ("thresholds.parquet", "scores.parquet", "units.parquet", "units.csv", "top.parquet", "top_maps.npy")
@@ -243,3 +245,12 @@ def test_unit_tables_hold_the_best_concepts_of_the_score_table(result: Result) -
             winner = result.info.data.categories[top[1]] if top[0] > 0 else None
             assert (row["category"], row["iou"]) == (winner, top[0])
             assert row["label"] == (None if winner is None else row[f"{winner}-label"])
+
+
+def test_many_writers_of_one_file_leave_it_whole_and_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: write_whole(path, lambda file: file.write(bytes([n]) * 10_000)), range(64)))
+    assert len(set(path.read_bytes())) == 1
+    assert path.stat().st_size == 10_000
+    assert list(tmp_path.iterdir()) == [path]

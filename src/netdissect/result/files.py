@@ -15,6 +15,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -196,8 +197,11 @@ def layer_folder(run: Path, name: str) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file aside, bring it to the disk and rename it: it appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.part")
+    """Write a file aside, bring it to the disk and rename it: it appears whole or not at all.
+
+    Shards of one run write some files at the same moment, on one machine or on several: each has an aside of its own.
+    """
+    aside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
         with aside.open("wb") as file:
             write(file)
