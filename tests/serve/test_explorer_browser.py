@@ -11,6 +11,7 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+import screenshots
 from explorers import HOSTILE, Pair, picture_bytes
 from netdissect.serve import create_app, guarded
 from netdissect.serve.server import _bind
@@ -75,12 +76,13 @@ def slide(page: Page, name: str, value: float) -> None:
 
 
 def test_every_page_is_accessible_fits_every_screen_and_holds_no_markup_from_data(page: Page) -> None:
-    for address in PAGES:
+    for number, address in enumerate(PAGES):
         for width in (1440, 768, 390):
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(address)
             page.wait_for_load_state("networkidle")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (address, width)
+            screenshots.keep(page, f"explorer-{number}-{width}")
         violations = Axe().run(page).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == [], address
     assert page.locator("script:not([src])").count() == 0

@@ -1,6 +1,5 @@
 """The report in a real browser, opened from disk."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+import screenshots
 from netdissect.result import Result
 from netdissect.show import report
 
@@ -19,8 +19,6 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SHOWN = ".unit:not([hidden])"
-# Where screenshots are kept for a look; nowhere unless it is set.
-ARTIFACTS = os.environ.get("NETDISSECT_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +209,7 @@ def test_pages_fit_the_screen_and_pictures_load(page: Page, site: Path, width: i
             picture.first.scroll_into_view_if_needed()
             loaded = "image => image.complete && image.naturalWidth > 0"
             page.wait_for_function(loaded, arg=picture.first.element_handle())
-        if ARTIFACTS:
-            page.screenshot(path=Path(ARTIFACTS) / f"{name}-{width}.png", full_page=True)
+        screenshots.keep(page, f"report-{name}-{width}")
 
 
 def test_without_script_every_unit_is_shown(browser: Browser, layer: str) -> None:
