@@ -102,10 +102,16 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
     foreign = {label for column in labels for label in column.drop_nulls()} - names
     if foreign and not found["units.parquet"]:
         found["units.parquet"] = f"it names the concept {next(iter(foreign))!r}, which concepts.parquet does not"
+    unknown = set() if found["units.parquet"] else set(layer.units["category"].drop_nulls()) - {*info.data.categories}
+    if unknown:
+        found["units.parquet"] = f"it names the category {next(iter(unknown))!r}, which the run did not read"
     if not found["scores.parquet"]:
         scored = layer.lazy_scores.select(pl.col("concept").unique().cast(pl.String)).collect(engine="streaming")
         if set(scored["concept"]) != names:
             found["scores.parquet"] = "its concepts are not those of concepts.parquet"
+        read = layer.lazy_scores.select(pl.col("category").unique().cast(pl.String)).collect(engine="streaming")
+        if not set(read["category"]) <= {*info.data.categories}:
+            found["scores.parquet"] = "it names categories that the run did not read"
     for name, table in layer.evidence.items():
         found[f"{EVIDENCE}/{name}.parquet"] = _unreadable(table)
     return {name: reason for name, reason in found.items() if reason}
