@@ -16,6 +16,7 @@ from netdissect.config import DissectConfig, Evidence, Execution
 from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result
+from netdissect.score.labels import LEADING
 from networks import FIELDS, SIDE, build
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -90,3 +91,14 @@ def test_engines_and_stores_change_no_score(broden: Path, how: dict[str, Any]) -
     wanted, found = run(build(), broden, store="sparse"), run(build(), broden, **how)
     for name in LAYERS:
         assert scores(found.layer(name)).equals(scores(wanted.layer(name)))
+
+
+def test_intervals_and_scores_are_of_the_same_leading_concepts(broden: Path) -> None:
+    protocol = tiny.definition("paper", 0.05).protocol
+    evidence = Evidence(bootstrap=20, beside=True)
+    config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, evidence=evidence)
+    for layer in dissect(build(), broden, config).layers.values():
+        rows = scores(layer)
+        assert rows.select(pl.col("low", "high", "iou", "rank").is_not_null().all()).row(0) == (True,) * 4
+        ten = rows.filter(pl.col("precision").is_not_null())
+        assert ten.equals(rows.filter(pl.col("rank") < LEADING))

@@ -11,7 +11,7 @@ import oracle
 from netdissect.concepts.attainable import attainable_iou
 from netdissect.config import RULES, Rule
 from netdissect.score import UnitLabels, best_concepts, count_detectors, f1, iou
-from netdissect.score.labels import top_category
+from netdissect.score.labels import LEADING, leading_concepts, top_category
 
 counts_strategy = st.lists(
     st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=4, max_size=4), min_size=1, max_size=5
@@ -126,3 +126,12 @@ def test_no_iou_is_above_the_attainable_one(both: int, more: int, rest: int) -> 
     activation, truth = ints(both + more), ints(both + rest)
     bound = attainable_iou(activation.astype(np.float64), truth.astype(np.float64))[0]
     assert iou(ints(both), activation, truth)[0] <= bound
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 16))
+def test_leading_concepts_are_the_ten_of_highest_iou_and_the_lowest_number_on_a_tie(seed: int, numbers: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, 4, (3, numbers)) / 7
+    scores[:, 0] = 0
+    for row, found in zip(scores.tolist(), leading_concepts(scores).tolist(), strict=True):
+        wanted = sorted((number for number in range(numbers) if row[number] > 0), key=lambda n: (-row[n], n))[:LEADING]
+        assert found == wanted + [0] * (LEADING - len(wanted))

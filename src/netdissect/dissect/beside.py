@@ -27,13 +27,14 @@ from netdissect.score.beside import (
     point_biserial,
     selectivity,
 )
+from netdissect.score.halves import Half
+from netdissect.score.labels import leading_concepts
 
 logger = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
-LEADING = 10
 NANOSECONDS_A_PIXEL = 4
 
 
@@ -95,14 +96,10 @@ class Beside:
             array[:] = state[name]
 
 
-def leading_concepts(data: ConceptData, tally: Tally, truth: Truth) -> Ints:
-    """Return the label numbers of each unit's ten best concepts at each quantile, int64 (Q, U, 10); 0 for none."""
-    numbers = np.array([concept.number for concept in data.concepts])
-    activation = tally.activation[:, :, data.category_of[numbers]]
-    hits = tally.intersection[:, :, numbers]
-    scores = iou(hits, activation, np.broadcast_to(truth.pixels[numbers], hits.shape))
-    best = np.argsort(-scores, axis=-1, kind="stable")[:, :, :LEADING]
-    return np.where(np.take_along_axis(scores, best, axis=-1) > 0, numbers[best], 0)
+def leading_at(data: ConceptData, tally: Tally, truth: Truth) -> Ints:
+    """Return the label numbers of each unit's ten leading concepts at each quantile, int64 (Q, U, 10); 0 for none."""
+    halves = (Half(hits, masks, truth.pixels) for hits, masks in zip(tally.intersection, tally.activation, strict=True))
+    return np.stack([leading_concepts(half.iou(data.category_of)) for half in halves])
 
 
 def besides_of(
@@ -156,7 +153,7 @@ def besides_of(
 
 def _begun(looks: Looks, batch: Activations, layer: str, found: Found, counted: Counted, images: Images) -> Beside:
     data, sizes = looks.source.data, [row.size for row in looks.source.data.rows]
-    numbers = leading_concepts(data, counted.tallies[layer].first(1), counted.truth)[0]
+    numbers = leading_at(data, counted.tallies[layer].first(1), counted.truth)[0]
     maps = batch.maps[layer].cpu().numpy()
     bins = ValueBins.of(maps, found.thresholds[0], found.maxima[:, 0])
     pixels = sum(size.height * size.width for size in sizes)
@@ -180,7 +177,7 @@ def _announce(looks: Looks, collectors: Mapping[str, AnyCollector]) -> None:
 
 def counts_beside(data: ConceptData, tally: Tally, truth: Truth, quantiles: tuple[float, ...]) -> pl.DataFrame:
     """Return precision, recall and F1 of the masks of each unit's leading concepts at each quantile."""
-    numbers = leading_concepts(data, tally, truth)
+    numbers = leading_at(data, tally, truth)
     quantile, unit, rank = numbers.nonzero()
     number = numbers[quantile, unit, rank]
     hits = tally.intersection[quantile, unit, number]

@@ -22,14 +22,13 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from netdissect.config import RULES, Rule
-from netdissect.score.labels import Floats, best_concepts, iou, top_category
+from netdissect.score.labels import Floats, best_concepts, iou, leading_concepts, top_category
 from netdissect.score.overlaps import Overlaps, Presence
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.uint8]
 
-LEADING = 10
 LEVEL = 0.95
 WORD = 2.0**32
 # Upper ends of Poisson(1) in units of 2**-32: P(k <= 0), P(k <= 1), ...; beyond 12 lies less than one of them.
@@ -84,14 +83,12 @@ class Leading:
     @classmethod
     def of(cls, scores: Floats, category_of: Ints, categories: int) -> "Leading":
         """Take each unit's best concept in each category, and its ten best; scores by label number, (U, C)."""
-        units = len(scores)
         numbers = np.flatnonzero(category_of >= 0)
         best = best_concepts(scores[:, numbers], category_of[numbers], categories)
         chosen = np.zeros(scores.shape, np.bool_)
         unit, category = (best >= 0).nonzero()
         chosen[unit, numbers[best[unit, category]]] = True
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :LEADING]
-        chosen[np.arange(units)[:, None], top] = True
+        chosen[np.arange(len(scores))[:, None], leading_concepts(scores)] = True
         chosen &= scores > 0
         of_unit, number = chosen.nonzero()
         pair_of = np.full(scores.shape, -1)

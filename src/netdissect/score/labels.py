@@ -16,6 +16,8 @@ from netdissect.config import Rule
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+LEADING = 10  # concepts of a unit
+
 
 def iou(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
     """Return intersection over union, float64, of integer counts; an empty union gives 0.
@@ -59,6 +61,25 @@ def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
             winner = members[np.argmax(scores[:, members], axis=1)]
             best[:, category] = np.where(np.take_along_axis(scores, winner[:, None], 1)[:, 0] > 0, winner, -1)
     return best
+
+
+def leading_concepts(scores: Floats) -> Ints:
+    """Return each unit's ten best concepts, those that evidence beside IoU is about.
+
+    Parameters
+    ----------
+    scores
+        float64 (U, C), by label number; 0 where no concept is.
+
+    Returns
+    -------
+    int64 (U, 10)
+        Label numbers, best first (tie: the lowest label number); 0 once no further concept intersects the unit.
+    """
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :LEADING]
+    reached = np.take_along_axis(scores, best, axis=1)
+    room = max(LEADING - scores.shape[1], 0)
+    return np.pad(np.where(reached > 0, best, 0), ((0, 0), (0, room)))
 
 
 def top_category(scores: Floats) -> Ints:
