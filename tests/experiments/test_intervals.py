@@ -1,5 +1,7 @@
 """Intervals are Student's and the bootstrap's, and few numbers decide nothing."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,6 +43,7 @@ def test_a_bootstrap_difference_covers_the_difference_of_normal_samples():
     welch = stats.ttest_ind(right, left, equal_var=False).confidence_interval()
     assert (found.low, found.high) == pytest.approx((welch.low, welch.high), abs=0.05)
     assert difference_of_means([1, 1], [3, 3]) == (2, 2, 2, 4)
+    assert difference_of_means([1, 0], [3]) == (2.5, -math.inf, math.inf, 3)  # one value has no spread
 
 
 def test_replicates_give_their_quantiles():

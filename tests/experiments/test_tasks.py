@@ -10,7 +10,15 @@ import labeled_pictures
 from netdissect import DissectConfig, Protocol
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.errors import CheckpointError, ConfigError, SourceError
-from netdissect.experiments import Recipe, TaskPictures, TasksConfig, folder_pictures, supervision, tasks
+from netdissect.experiments import (
+    Recipe,
+    TaskPictures,
+    TasksConfig,
+    folder_pictures,
+    supervision,
+    tasks,
+    trained_network,
+)
 from netdissect.experiments.names import SELF_SUPERVISED, TASKS
 from netdissect.experiments.pretext import (
     ORDERS,
@@ -21,7 +29,7 @@ from netdissect.experiments.pretext import (
     light_steps,
     make_task,
 )
-from netdissect.experiments.supervision import backbone_of, train_task
+from netdissect.experiments.supervision import backbone_of, train_task, trained_task
 from netdissect.show.outcomes import save_outcome
 
 SIZE = 64
@@ -150,6 +158,17 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
     next((tmp_path / "trained").glob("scene-*")).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not what was trained there"):
         tasks(pictures, world, asked, out=tmp_path)
+
+
+def test_a_kept_network_is_opened_by_its_file_and_says_what_it_is(pictures, tmp_path):
+    made = trained_task("rotation", pictures, RECIPE, tmp_path)
+    (path,) = tmp_path.iterdir()
+    opened = trained_network(path)
+    assert (opened.name, opened.preprocessing) == ("rotation, seed 0", made.network().preprocessing)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(opened.module(images), made.module(images))
+    with pytest.raises(CheckpointError, match=r"nowhere.safetensors cannot be opened as a network"):
+        trained_network(tmp_path / "nowhere.safetensors")
 
 
 def counts(values):

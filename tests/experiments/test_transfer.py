@@ -94,6 +94,12 @@ def test_layers_are_compared_by_their_unique_detectors(subjects, pictures, tmp_p
     assert (save_outcome(outcome, tmp_path) / "figure.pdf").is_file()
 
 
+def test_networks_of_one_name_are_told_apart(subjects, pictures):
+    twins = [Subject(Network("net", one.network.module, SMALL), one.layer, one.result) for one in subjects[:2]]
+    found = transfer(twins, pictures, FEW).table
+    assert found["network"].unique(maintain_order=True).to_list() == ["net", "net (2)"]
+
+
 def test_too_few_layers_establish_nothing(subjects, pictures):
     assert transfer(subjects[:2], pictures, FEW).verdict.agreement == "not established"
 

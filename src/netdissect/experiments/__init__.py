@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from netdissect.experiments.layerwise import layers as layers
     from netdissect.experiments.miniature import miniature_plan as miniature_plan
     from netdissect.experiments.miniature import paper as paper
+    from netdissect.experiments.opening import trained_network as trained_network
     from netdissect.experiments.outcome import Outcome as Outcome
     from netdissect.experiments.outcome import Verdict as Verdict
     from netdissect.experiments.ratings import AgreementConfig as AgreementConfig
@@ -122,6 +123,7 @@ _HOME = {
     "snapshots": "timeline",
     "synthetic_pictures": "supervision",
     "tasks": "supervision",
+    "trained_network": "opening",
     "transfer": "svm",
     "variants": "trainings",
     "with_rotations": "rotations",

@@ -88,9 +88,12 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
     Notes
     -----
     Percentile bootstrap of 9,999 resamples, each list resampled by itself. `number` is that of both lists together.
+    A list of one value has no spread to resample: the interval is then without ends.
     """
     samples = (np.asarray(left, float), np.asarray(right, float))
     middle = float(samples[1].mean() - samples[0].mean())
+    if min(len(left), len(right)) < 2:
+        return Interval(middle, -math.inf, math.inf, len(left) + len(right))
     if all(np.ptp(sample) == 0 for sample in samples):
         return Interval(middle, middle, middle, len(left) + len(right))
     found = stats.bootstrap(

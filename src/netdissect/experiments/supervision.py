@@ -302,13 +302,37 @@ def trained_task(
     made = json.dumps({"task": task, "recipe": recipe.model_dump(mode="json"), "pictures": pictures.digest})
     path = folder / f"{task}-{hashlib.sha256(made.encode()).hexdigest()[:16]}.safetensors"
     if path.exists():
-        return _load(path, task, recipe)
+        return load_task(path)
     trained = train_task(task, pictures, recipe, progress=progress)
     facts = {"made": made, "loss": json.dumps(trained.loss), "right": json.dumps(trained.right)}
     folder.mkdir(parents=True, exist_ok=True)
     weights = safetensors.torch.save(dict(trained.module.state_dict()), metadata=facts)
     write_whole(path, lambda file: file.write(weights))
     return trained
+
+
+def load_task(path: str | Path) -> TaskNetwork:
+    """Read a network that `tasks` trained and kept in ``OUT/trained``.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or no such network.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            facts: dict[str, Any] = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        made = json.loads(facts["made"])
+        recipe = Recipe.model_validate(made["recipe"])
+        module = backbone_of(recipe).eval()
+        module.load_state_dict(weights)
+        return TaskNetwork(made["task"], recipe, module, json.loads(facts["loss"]), json.loads(facts["right"]))
+    except (KeyError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is not what was trained there ({type(error).__name__}: {error}). Remove it; the same command "
+            "trains it again."
+        ) from error
 
 
 def train_task(
@@ -383,21 +407,6 @@ def _measure(module: Task, pixels: Pictures, recipe: Recipe) -> tuple[float | No
 
 def _channels_first(pixels: Pictures) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def _load(path: Path, task: TaskName, recipe: Recipe) -> TaskNetwork:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            facts: dict[str, Any] = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        module = backbone_of(recipe).eval()
-        module.load_state_dict(weights)
-        return TaskNetwork(task, recipe, module, json.loads(facts["loss"]), json.loads(facts["right"]))
-    except (KeyError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is not what was trained there ({type(error).__name__}: {error}). Remove it; the same command "
-            "trains it again."
-        ) from error
 
 
 def _check(pictures: TaskPictures, config: TasksConfig) -> None:

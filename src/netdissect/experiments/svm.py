@@ -125,11 +125,11 @@ def transfer(
     _check(subjects, pictures, config)
     seconds, rows = dict[str, float](), list[dict[str, object]]()
     folder = None if out is None else Path(out) / "features"
-    for done, subject in enumerate(subjects):
+    for done, (name, subject) in enumerate(zip(_names(subjects), subjects, strict=True)):
         with timed("features", seconds):
             features = kept_features(subject, pictures, config, folder, progress)
         with timed("SVM", seconds):
-            about = _about(subject, config)
+            about = {"network": name} | _about(subject, config)
             rows += [about | row for row in _accuracies(features, pictures.labels, config)]
         if progress:
             progress("SVM", done + 1, len(subjects))
@@ -217,11 +217,17 @@ def transfer_in_miniature(bench: Bench) -> Outcome:
     return transfer(subjects, frequent, config, out=bench.folder("transfer"), progress=bench.progress)
 
 
+def _names(subjects: Sequence[Subject]) -> list[str]:
+    """Return the names of the subjects' networks, numbered where the same layer of another one has the same name."""
+    keys = [(subject.network.name, subject.layer) for subject in subjects]
+    counts = [keys[: place + 1].count(key) for place, key in enumerate(keys)]
+    return [name if count == 1 else f"{name} ({count})" for (name, _), count in zip(keys, counts, strict=True)]
+
+
 def _about(subject: Subject, config: TransferConfig) -> dict[str, object]:
     quantile = subject.result.info.config.protocol.quantiles[0]
     rows = count_rows(subject.result, [subject.layer]).filter(quantile=quantile, rule=config.rule)
     return {
-        "network": subject.network.name,
         "layer": subject.layer,
         "units": rows["units"][0],
         "unique": (unique_of(rows, config.category) or [0])[0],

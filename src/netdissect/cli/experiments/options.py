@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 import netdissect
 from netdissect.config import DissectConfig, Protocol, Rule
-from netdissect.errors import ConfigError, NetworkError
+from netdissect.errors import ConfigError
 
 if TYPE_CHECKING:
     from netdissect.models import Network
@@ -56,12 +56,12 @@ def open_network(text: str, seed: int = 0) -> "Network":
     Raises
     ------
     NetworkError
-        If there is no such network or its weights cannot be used.
+        If there is no such network.
+    CheckpointError
+        If its weights cannot be used.
     """
-    if text.endswith(".safetensors") and "@" not in text:
-        if not Path(text).is_file():
-            raise NetworkError(f"{text} does not exist. Expected a network that an experiment trained, or NAME@FILE.")
-        return netdissect.experiments.load_trained(text).network(Path(text).stem)
+    if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
+        return netdissect.experiments.trained_network(text)
     spec, _, weights = text.partition("@")
     return netdissect.load_network(spec, weights=weights or None, seed=seed)
 

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from netdissect.experiments.outcome import Outcome
@@ -11,7 +12,7 @@ from netdissect.show.figures.common import plain_text, short
 from netdissect.show.palette import CATEGORY_COLORS, OTHER_COLORS
 from netdissect.show.plot import FAINT, INK, plain
 
-NAMED = 12  # points that get their names; more would cover one another
+NAMED = 30  # points that get a number; more names do not fit beside the figure
 SELECTIONS = {"paper": "o", "cross-validated": "D"}
 
 
@@ -19,7 +20,7 @@ def transfer(outcome: Outcome) -> Figure:
     """Draw a point for each layer: its unique detectors, and the mean accuracy with the range over splits."""
     category = str(outcome.config.get("category", "object"))
     color = CATEGORY_COLORS.get(category, OTHER_COLORS[0])
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.4), layout="constrained")
     axes = plain(figure.add_subplot())
     for selection, marker in SELECTIONS.items():
         points = outcome.table.filter(selection=selection).group_by("network", "layer", maintain_order=True).agg(
@@ -36,13 +37,15 @@ def transfer(outcome: Outcome) -> Figure:
             markerfacecolor=color if filled else "white", linestyle="none", label=name,
         )  # fmt: skip
         if filled and len(points) <= NAMED:
-            _name_points(axes, points)
-    axes.axhline(1 / max(int(outcome.config.get("classes", 1)), 1), color=FAINT, linewidth=0.8, linestyle=":")
+            _name_points(figure, axes, points)
+    axes.axhline(
+        1 / max(int(outcome.config.get("classes", 1)), 1), color=FAINT, linewidth=0.8, linestyle=":", label="chance"
+    )
     axes.set_xlabel(f"unique {category} detectors of the layer", color=INK)
     axes.set_ylabel("accuracy on the test half", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.margins(x=0.12, y=0.1)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
     return figure
 
 
@@ -77,11 +80,18 @@ def _acceptance(axes: Axes, labels: pl.DataFrame) -> None:
     axes.grid(color=FAINT, alpha=0.3, linewidth=0.6)
 
 
-def _name_points(axes: Axes, points: pl.DataFrame) -> None:
-    several = points["network"].n_unique() > 1
-    for row in points.iter_rows(named=True):
-        name = f"{row['network']} {row['layer']}" if several else row["layer"]
-        axes.annotate(
-            short(name), (row["unique"], row["accuracy"]), (6, -3), textcoords="offset points", fontsize=8, color=INK,
-            parse_math=False,
-        )  # fmt: skip
+def _name_points(figure: Figure, axes: Axes, points: pl.DataFrame) -> None:
+    """Give each point a number, and list their names beside the figure: on the points they would cover one another."""
+    one_network, one_layer = (points[column].n_unique() == 1 for column in ("network", "layer"))
+    names = []
+    for number, row in enumerate(points.iter_rows(named=True), start=1):
+        place = (row["unique"], row["accuracy"])
+        axes.annotate(str(number), place, (5, -3), textcoords="offset points", fontsize=8, color=INK)
+        whole = f"{row['network']} {row['layer']}"
+        names.append(f"{number}  {short(row['layer'] if one_network else row['network'] if one_layer else whole)}")
+    legend = figure.legend(
+        [Line2D([], [], linestyle="none")] * len(names), names, loc="outside right upper", frameon=False, fontsize=7.5,
+        labelcolor=INK, handlelength=0, handletextpad=0,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)

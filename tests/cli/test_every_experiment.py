@@ -1,0 +1,177 @@
+"""Every experiment as a user types it: files, figure, verdict, progress, taken up, and what a mistake is answered."""
+
+import json
+
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+import labeled_pictures
+from benches import SCALE
+from netdissect import experiments
+from netdissect.cli.experiments import app
+from netdissect.concepts.synthetic import write_synthetic
+from netdissect.experiments.names import VARIANTS
+from netdissect.experiments.outcome import Verdict
+from netdissect.experiments.recipe import Recipe
+from netdissect.experiments.supervision import folder_pictures, trained_task
+from netdissect.show import outcomes
+
+FACTORIES = '''
+import torch
+from netdissect import Preprocessing
+
+def classifier():
+    """Three units, pooled, decide between three classes."""
+    torch.manual_seed(0)
+    pooled = (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
+    body = (torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), *pooled)
+    return torch.nn.Sequential(*body), Preprocessing((64, 64), (0.5,) * 3, (0.25,) * 3)
+
+def flat():
+    module, preprocessing = classifier()
+    return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
+'''
+RECIPE = Recipe(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
+RATINGS = """run,layer,unit,label,iou,rater,rating,time
+r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
+r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
+r,conv5,0,car,0.2,ann,yes,2024-05-01T12:00:02Z
+r,conv5,0,car,0.2,bob,no,2024-05-01T12:00:03Z
+"""
+FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png", "verdict.txt", "verdict.json"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A data set, pictures with classes, ratings, checkpoints and networks of tasks, all tiny."""
+    root = tmp_path_factory.mktemp("place")
+    write_synthetic(root / "world", images=12, size=64)
+    labeled_pictures.write_classes(root / "classes", count=14, side=64)
+    (root / "names.txt").write_text("blue\ngreen\nred\n")
+    (root / "ratings.csv").write_text(RATINGS)
+    (root / "factories_of_experiments.py").write_text(FACTORIES)
+    shown = folder_pictures(root / "classes", 64)
+    for task in ("rotation", "random"):
+        trained_task(task, shown, RECIPE, root / "trained")
+    names: dict[str, object] = {}
+    exec(FACTORIES, names)  # noqa: S102 - our own text
+    (root / "checkpoints").mkdir()
+    for step in (1, 20):
+        torch.save(names["classifier"]()[0].state_dict(), root / "checkpoints" / f"step-{step}.pt")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, place):
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setitem(experiments.SCALES, "tiny", SCALE)
+
+
+NETWORK = "python:factories_of_experiments:classifier"
+DATA = ("--concepts", "{place}/world")
+MEASURED = (*DATA, "--quantile", "0.05")
+COMMANDS = {
+    "rotate": (NETWORK, "--layer", "2", *MEASURED, "--rotations", "1", "--steps", "1"),
+    "layers": (NETWORK, *MEASURED),
+    "compare": (
+        NETWORK, "{place}/trained/*.safetensors", "--layer", "0", "--layer", "conv3", "--layer", "conv3", *MEASURED,
+    ),
+    "snapshots": ("{place}/checkpoints", "--network", NETWORK, "--layer", "2", *MEASURED),
+    **dict.fromkeys(VARIANTS, ("--scale", "tiny", "--seeds", "1", "--steps", "1")),
+    "tasks": (
+        *MEASURED, "--images", "{place}/classes", "--task", "scene", "--task", "random", "--seeds", "1", "--steps", "1",
+        "--input-size", "64", "--pictures", "42",
+    ),
+    "transfer": ("{place}/trained/*.safetensors", "--layer", "conv3", "--images", "{place}/classes", *MEASURED),
+    "agreement": ("{place}/ratings.csv", "--layer", "conv1", "--layer", "conv5"),
+    "contribution": (NETWORK, "{place}/classes", "--classes", "{place}/names.txt", "--shown", "2"),
+    "ablate": (
+        NETWORK, "--layer", "0", "--images", "{place}/classes", "--classes", "{place}/names.txt", "--units", "1",
+        "--units", "2", "--random-sets", "2",
+    ),
+}  # fmt: skip
+"""Name -> arguments; the other one of two runs of a command has the same."""
+
+PROGRESS = {"agreement": None, "contribution": "pictures", "ablate": "single units", "snapshots": "snapshots"}
+"""What the bars of an experiment name, where it is not the looks of a dissection; a file of ratings takes no time."""
+
+
+def typed(place, name):
+    """Return the arguments of a command, with patterns expanded as a shell does."""
+    for argument in COMMANDS[name]:
+        written = argument.format(place=place)
+        yield from sorted(map(str, place.glob(written.removeprefix(f"{place}/")))) if "*" in written else [written]
+
+
+def test_every_experiment_is_tried_here():
+    assert {command.name for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_experiment_ends_with_its_files_and_is_taken_up(netdissect, place, tmp_path, monkeypatch, name):
+    # Variants share the networks of one folder, as a user's would.
+    out = place / "variants" if name in VARIANTS else tmp_path / "out"
+    done = netdissect("experiment", name, *typed(place, name), "--out", out)
+    assert done.code == 0, done.err
+    folder = out / name if name in VARIANTS else out
+    assert {path.name for path in folder.iterdir()} >= FILES
+    with Image.open(folder / "figure.png") as image:
+        assert len(image.convert("RGB").getcolors(2**24)) > 2  # something is drawn
+    verdict = Verdict.model_validate(json.loads((folder / "verdict.json").read_text())["verdict"])
+    flat = " ".join(done.out.split())
+    assert f"Found: {verdict.finding}" in flat
+    assert f"Agreement: {verdict.agreement}" in flat
+    stage = PROGRESS.get(name, "look")
+    assert stage is None or stage in done.err
+    table = (folder / "table.csv").read_bytes()
+    monkeypatch.setattr(outcomes, "save_figure", lambda *_: None)  # it takes longer than the experiment
+    again = netdissect("experiment", name, *typed(place, name), "--out", out)
+    assert again.code == 0, again.err
+    assert (folder / "table.csv").read_bytes() == table
+
+
+MISTAKES = {
+    "rotate": ((NETWORK, "--layer", "nowhere", *DATA), "LayerError", "nowhere"),
+    "layers": ((NETWORK, "--concepts", "{place}/classes"), "ConceptsError", "index.csv"),
+    "compare": ((NETWORK,), "ConfigError", "--concepts"),
+    "snapshots": (("{place}/classes", "--network", NETWORK, "--layer", "2", *DATA), "ResultError", "checkpoint"),
+    **dict.fromkeys(VARIANTS, (("--scale", "huge"), "Invalid value", "huge")),
+    "tasks": ((*DATA, "--images", "{place}/classes", "--task", "dreaming"), "ConfigError", "dreaming"),
+    "transfer": (
+        ("{place}/checkpoints/step-1.safetensors", "--images", "{place}/classes", *DATA), "CheckpointError", "step-1",
+    ),
+    "agreement": (("{place}/names.txt",), "ResultError", "names.txt"),
+    "contribution": (("python:factories_of_experiments:flat", "{place}/classes"), "NetworkError", "900 features"),
+    "ablate": ((NETWORK, "--layer", "0", "--images", "{place}/classes"), "ConfigError", "--classes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_mistake_ends_with_one_paragraph_and_code_2(netdissect, place, tmp_path, name):
+    arguments, *words = MISTAKES[name]
+    done = netdissect("experiment", name, *(one.format(place=place) for one in arguments), "--out", tmp_path / "out")
+    assert done.code == 2, done
+    assert "Traceback" not in done.out + done.err
+    assert all(word in done.err for word in words), done.err
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+def test_a_file_of_weights_alone_is_no_network(netdissect, place, tmp_path):
+    import safetensors.torch
+
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "bare.safetensors")
+    done = netdissect(
+        "experiment", "layers", tmp_path / "bare.safetensors", "--concepts", place / "world", "--out", tmp_path
+    )
+    assert done.code == 2
+    assert "NETWORK@bare.safetensors" in done.err
+
+
+def test_networks_of_tasks_are_opened_by_their_files_and_compared_with_their_accuracy(netdissect, place, tmp_path):
+    done = netdissect("experiment", "transfer", *typed(place, "transfer"), "--out", tmp_path)
+    assert done.code == 0, done.err
+    table = pl.read_csv(tmp_path / "table.csv")
+    assert table["network"].unique(maintain_order=True).to_list() == ["random, seed 0", "rotation, seed 0"]
+    assert table["units"].unique().to_list() == [8]
