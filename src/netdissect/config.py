@@ -161,8 +161,8 @@ class DissectConfig(BaseModel):
     min_iou: Literal["chance"] | Annotated[float, Field(ge=0, lt=1)] = Field(
         0.04,
         description=(
-            "A unit whose IoU is above this is a detector. chance: the smallest IoU from which on at most one in "
-            "twenty detectors of the run is expected by chance."
+            "A unit whose IoU is above this is a detector. chance: in each layer, the smallest IoU from which on at "
+            "most one in twenty of its detectors is expected by chance."
         ),
     )
     categories: tuple[str, ...] | None = Field(None, description="Concept categories to read; None: all.")

@@ -16,8 +16,9 @@ def run(netdissect: Netdissect, labeled: Path, module: str, tmp_path: Path) -> P
     netdissect("concepts", "build", f"masks:{labeled}", "--out", tmp_path / "data", "--size", 32, "--min-images", 1)
     network = f"python:{module}:red"
     made = netdissect(
-        "run", network, "--concepts", tmp_path / "data", "--layer", "0", "--quantile", 0.1, "--out", tmp_path / "run"
-    )
+        "run", network, "--concepts", tmp_path / "data", "--layer", "0", "--quantile", 0.1, "--out", tmp_path / "run",
+        "--sensitivity",
+    )  # fmt: skip
     assert made.code == 0, made.err
     return tmp_path / "run"
 
@@ -29,6 +30,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         (("iou", run, "--layer", "0"), "iou.png"),
         (("units", run, "--unit", 1, "--unit", 0, "--count", 3), "units.png"),
         (("compare", run, run), "compare.pdf"),
+        (("sensitivity", run, "--rule", "per-category"), "sensitivity.svg"),
     ):
         drawn = netdissect("figure", *arguments, "-o", tmp_path / out)
         assert drawn.code == 0, drawn.err

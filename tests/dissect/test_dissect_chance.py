@@ -1,15 +1,20 @@
 """What a run says of chance: the same whatever the engine, and what its own counts imply."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 import tiny
 from netdissect.config import PROTOCOL_NAMES, ChanceOf, DissectConfig, Evidence, Execution, ProtocolName
 from netdissect.dissect import dissect
+from netdissect.dissect.chance import Chance, limit_of
 from netdissect.result import Result
+from netdissect.score.significance import chance_level
 from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -68,13 +73,50 @@ def test_chance_s_tables_are_about_the_run_s_units_and_counts(alike: Path) -> No
     assert 0 < total["detectors_by_chance"].item() <= layer.info.units
 
 
-def test_a_limit_by_chance_is_the_run_s_own_and_needs_no_number_of_repetitions(alike: Path) -> None:
+def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions(alike: Path) -> None:
     result = dissect(build(), alike, config(min_iou="chance", evidence=Evidence(bootstrap=0)))
-    limit = result.info.chance_limit
-    assert limit is not None
-    assert result.info.min_iou == limit
-    assert result.detectors() == result.detectors(min_iou=limit)
+    limits = result.info.chance_limits
+    assert set(limits) == set(result.layers)
+    for name, limit in limits.items():
+        assert result.info.min_iou(name) == limit
+        alone = replace(result, layers={name: result.layers[name]})
+        assert alone.detectors() == alone.detectors(min_iou=limit)
     plain = dissect(build(), alike, config(evidence=Evidence(bootstrap=0)))
     assert plain.info.chance_limit is None
-    assert plain.info.min_iou == 0.04
+    assert plain.info.chance_limits == {}
+    assert plain.info.min_iou("wide_relu") == 0.04
     assert not any({"units", "counts"} & layer.evidence.keys() for layer in plain.layers.values())
+
+
+def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So few images leave nothing that one in twenty would let pass.
+    monkeypatch.setattr("netdissect.dissect.chance.chance_level", partial(chance_level, share=0.9))
+    both = dissect(build(), alike, config(min_iou="chance"))
+    for name, limit in both.info.chance_limits.items():
+        alone = dissect(build(), alike, config(min_iou="chance", layers=(name,)))
+        assert alone.info.chance_limits == {name: limit}
+        assert alone.info.chance_limit == limit
+        counts = both.layers[name].evidence["counts"].collect()
+        assert counts.equals(alone.layers[name].evidence["counts"].collect())
+    assert len(set(both.info.chance_limits.values())) == 2
+    assert min(both.info.chance_limits.values()) < 1
+
+
+def test_a_run_from_before_layers_had_limits_is_counted_with_the_one_it_had(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou="chance"))
+    before = replace(result, info=result.info.model_copy(update={"chance_limits": {}, "chance_limit": 0.07}))
+    assert before.detectors() == result.detectors(min_iou=0.07)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_limits_of_single_layers_keep_the_promise_for_the_run(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layers = []
+    for scale in (0.02, 0.08):
+        observed = scale * rng.gamma(2, size=(1, 40)) + 0.3 * rng.random((1, 40)) * (rng.random((1, 40)) < 0.5)
+        layers.append(Chance((0.005,), ("object",), observed, scale * rng.gamma(2, size=(30, 1, 40)).clip(max=9), []))
+    passing = by_chance = 0.0
+    for limit, layer in zip((limit_of([layer]) for layer in layers), layers, strict=True):
+        passing += (layer.observed >= limit).sum()
+        by_chance += (layer.maxima >= limit).sum() / 30
+    assert by_chance <= 0.05 * passing

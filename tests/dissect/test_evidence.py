@@ -167,7 +167,7 @@ def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
 
 def test_a_summary_says_how_sure_its_counts_are(result: Result) -> None:
     lines = printed.certainty(result)
-    assert len(lines) == 4
+    assert len([line for line in lines if not line.startswith(" ")]) == 4
     assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]", lines[0])
     table = printed.summary(result)
     assert str(table.caption).startswith(lines[0])

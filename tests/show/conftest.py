@@ -1,7 +1,9 @@
 """A small drawn world with planted units, and results made from it by hand: no network takes part."""
 
 import csv
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 from PIL import Image
 
 from netdissect.concepts import ConceptData, Size
-from netdissect.config import DissectConfig, Protocol
-from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
+from netdissect.config import RULES, DissectConfig, Protocol
+from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo, evidence
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
 from netdissect.score import Field, ImageLabels, Span, Tallier, Truth, grid
 from netdissect.sweep import TopImages
@@ -156,6 +158,54 @@ def result(world: ConceptData) -> Result:
     protocol = Protocol(quantiles=(0.05, 0.1))
     config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
     return make(world, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
+
+
+@pytest.fixture(scope="session")
+def sure(result: Result) -> Result:
+    """The same, with everything that can be measured beside IoU in the first layer, and sensitivity in both."""
+    info = result.info.model_copy(
+        update={
+            "config": result.info.config.model_copy(update={"min_iou": "chance"}),
+            "chance_limit": 0.3,
+            "chance_limits": {"block.1": 0.1234, "head/<b>": 1.0},
+        }
+    )
+    layers = {
+        name: replace(layer, evidence={"sensitivity": _sensitivity(result, seed).lazy()})
+        for seed, (name, layer) in enumerate(result.layers.items())
+    }
+    first = layers["block.1"]
+    layers["block.1"] = replace(first, evidence={**first.evidence, **_evidence(first)})
+    return Result(info, result.concepts, layers)
+
+
+def _sensitivity(result: Result, seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    keys = itertools.product((0.01, 0.05, 0.1), (0.01, 0.04, 0.1), RULES, (*result.info.data.categories, "total"))
+    rows = [(*key, *rng.integers(0, 6, 2).tolist()) for key in keys]
+    return pl.DataFrame(rows, schema=list(evidence.SENSITIVITY), orient="row")
+
+
+def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
+    rng = np.random.default_rng(2)
+    units = layer.units.select("quantile", "unit", "label", "category", "iou")
+    names = ("low", "high", "stability", "chosen_iou", "held_out", "p_value", "q_value_bh", "q_value_by", "chance_iou")
+    units = units.with_columns(pl.Series(name, rng.random(len(units)) / 10) for name in names)
+    top = layer.scores.filter(pl.col("iou") > 0).sort("iou", descending=True).group_by("quantile", "unit").head(10)
+    names = ("precision", "recall", "auroc", "average_precision", "point_biserial", "selectivity")
+    scores = top.with_columns(pl.Series(name, rng.random(len(top))) for name in names).with_columns(
+        pl.col("concept", "category").cast(pl.String), pl.lit(0).alias("rank")
+    )
+    keys = [(quantile, rule, "total") for quantile in units["quantile"].unique() for rule in RULES]
+    counts = pl.DataFrame(keys, schema=["quantile", "rule", "category"], orient="row").with_columns(
+        pl.lit(3).alias("unique"), pl.lit(1.0).alias("unique_low"), pl.lit(4.0).alias("unique_high"),
+        pl.lit(0.5).alias("unique_by_chance"),
+    )  # fmt: skip
+    return {
+        "units": evidence.complete(units, evidence.UNITS).lazy(),
+        "scores": evidence.complete(scores, evidence.SCORES).lazy(),
+        "counts": evidence.complete(counts, evidence.COUNTS).lazy(),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -33,9 +33,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def site(result: Result, nothing: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a report of two runs, the second without any detector; return its folder."""
-    return report([result, nothing], tmp_path_factory.mktemp("browser") / "report").parent
+def site(result: Result, nothing: Result, sure: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a report of two runs, the second without any detector, and one that measured all; return its folder."""
+    folder = report([result, nothing], tmp_path_factory.mktemp("browser") / "report").parent
+    report(sure, folder / "sure")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,7 @@ def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) 
 PAGES = {
     "overview": "index.html", "layer": "r0/l0/index.html", "unit": "r0/l0/u0.html", "silent": "r0/l0/u6.html",
     "nothing": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
+    "sure-layer": "sure/r0/l0/index.html", "sure-unit": "sure/r0/l0/u0.html",
 }  # fmt: skip
 
 

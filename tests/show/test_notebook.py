@@ -22,11 +22,11 @@ def parsed(html: str) -> ET.Element:
 def test_a_result_shows_the_detectors_of_every_layer_and_quantile(result: Result) -> None:
     table = parsed(result._repr_html_())
     rows = [[cell.text or "" for cell in row] for row in table.iter("tr")]
-    assert rows[0][:5] == ["layer", "quantile", "units", "detectors", "unique detectors"]
+    assert rows[0][:6] == ["layer", "quantile", "from IoU", "units", "detectors", "unique detectors"]
     for row, entry in zip(rows[1:], result.detectors(), strict=True):
         count = entry.count
-        assert row[:5] == [
-            entry.layer, f"{entry.quantile:g}", "8", str(count.detectors["total"]), str(count.unique["total"])
+        assert row[:6] == [
+            entry.layer, f"{entry.quantile:g}", "0.04", "8", str(count.detectors["total"]), str(count.unique["total"])
         ]  # fmt: skip
 
 

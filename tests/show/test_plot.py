@@ -84,6 +84,18 @@ def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) 
     assert axes.get_xlabel() == "best IoU, one"
 
 
+def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(sure: Result, result: Result) -> None:
+    axes = plot.sensitivity(sure, "block.1").axes
+    table = sure.layers["block.1"].evidence["sensitivity"].filter(rule="top-label", category="total").collect()
+    for part, column in zip(axes, ("detectors", "unique"), strict=True):
+        drawn = [list(zip(*line.get_data(), strict=True)) for line in part.get_lines()]
+        wanted = [table.filter(quantile=q).sort("min_iou").select("min_iou", column).rows() for q in (0.01, 0.05, 0.1)]
+        assert drawn[:-1] == wanted
+        assert part.get_lines()[-1].get_xdata()[0] == 0.1234
+    with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
+        plot.sensitivity(result, "block.1")
+
+
 def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path) -> None:
     layer = result.layers["block.1"]
     odd = layer.units.with_columns(label=pl.lit("$\\bad{$ <i>&"), category=pl.lit("object"), iou=pl.lit(0.5))

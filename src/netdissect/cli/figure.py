@@ -71,6 +71,17 @@ def iou(
 
 
 @app.command()
+def sensitivity(
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
+) -> None:
+    """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
+    _save(netdissect.plot.sensitivity(netdissect.load(run), layer, rule=rule), out)
+
+
+@app.command()
 def units(
     run: RunArgument,
     out: OutOption,

@@ -238,10 +238,6 @@ def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
 def _show_result(asked: Job, result: "netdissect.Result", out: Path) -> None:
     screen = console()
     screen.print(netdissect.tables.summary(result))
-    if result.info.chance_limit is not None:
-        screen.print(
-            f"At most one in twenty detectors is expected by chance from an IoU of {result.info.chance_limit:.2g} on."
-        )
     if result.info.data.images < SMALL and max(asked.config.protocol.quantiles) <= PAPER_QUANTILE:
         screen.print(
             f"With {result.info.data.images:,} images, larger concepts may stay below the limit whatever the unit (see "

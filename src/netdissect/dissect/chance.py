@@ -208,13 +208,11 @@ def _chance_of(looks: Looks, masks: Masks, layer: str, tally: Tally, truth: Trut
     )  # fmt: skip
 
 
-def limit_of(chances: Mapping[str, Chance]) -> float:
-    """Return the IoU from which on at most one in twenty detectors of the run is expected by chance.
+def limit_of(parts: Sequence[Chance]) -> float:
+    """Return the IoU from which on at most one in twenty detectors of some layers is expected by chance.
 
-    One limit for all layers and quantiles, so that their counts compare: over all units of the run at each quantile,
-    and the largest of the quantiles'.
+    Over all their units. One limit for all quantiles, so that their counts compare: the largest of theirs.
     """
-    parts = list(chances.values())
     limits = []
     for index in range(len(parts[0].quantiles)):
         observed = np.concatenate([part.observed[index] for part in parts])

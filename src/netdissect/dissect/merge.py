@@ -240,7 +240,7 @@ def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: str | Pa
             tallies[name],
             truth,
             images[name],
-            info.min_iou,
+            info.min_iou(name),
             None,
             None,
             work.file(name, "tables"),

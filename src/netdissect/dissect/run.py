@@ -10,10 +10,11 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from torch import get_num_threads
@@ -163,15 +164,23 @@ def _carry_out(
     if source.config.evidence.beside:
         with timed("beside", seconds, work.log):
             besides = besides_of(looks, collectors, found, counted)
-    info = info.model_copy(update={"seconds": seconds, "chance_limit": limit_of(chances) if chances else None})
+    info = info.model_copy(update={"seconds": seconds} | _limits(chances))
     looked = [
         Looked(
             source.config, source.data, found[name], tally, counted.truth, counted.images.of(name),
-            info.min_iou, chances.get(name), besides.get(name), work.file(name, "tables"),
+            info.min_iou(name), chances.get(name), besides.get(name), work.file(name, "tables"),
         )
         for name, tally in counted.tallies.items()
     ]  # fmt: skip
     return info, *tables(info, looked)
+
+
+def _limits(chances: Mapping[str, Chance]) -> dict[str, Any]:
+    """Return the limits by chance: units that differ in what chance gives them are judged layer by layer."""
+    if not chances:
+        return {}
+    of_layers = {name: limit_of([chance]) for name, chance in chances.items()}
+    return {"chance_limit": limit_of(list(chances.values())), "chance_limits": of_layers}
 
 
 def planned(source: Source, work: WorkFolder) -> Plan:

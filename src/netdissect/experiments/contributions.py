@@ -182,7 +182,7 @@ def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
     if result is None:
         return None
     units = result.layer(layer).units.filter(quantile=result.info.config.protocol.quantiles[0])
-    detects = (pl.col("iou").fill_null(0.0) >= result.info.config.min_iou).alias("detector")
+    detects = (pl.col("iou").fill_null(0.0) >= result.info.min_iou(layer)).alias("detector")
     return units.select("unit", "label", "category", "iou", "threshold", detects).with_columns(
         pl.col("unit").cast(pl.Int64)
     )

@@ -227,7 +227,7 @@ def _watched(bench: Bench, recipe: Recipe) -> dict[int, Network]:
 
 
 def _units(moment: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
-    level = moment.result.info.config.min_iou
+    level = moment.result.info.min_iou(layer)
     passing = (pl.col("iou") >= level) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
     units = moment.result.layer(layer).units.filter(pl.col("quantile") == quantile)
     return units.select(

@@ -151,7 +151,7 @@ def _labels(result: Result, quantile: float) -> dict[int, str]:
     (layer,) = result.layers
     units = result.layer(layer).units.filter(
         pl.col("quantile") == quantile,
-        pl.col("iou") >= result.info.config.min_iou,
+        pl.col("iou") >= result.info.min_iou(layer),
         pl.col("label").is_not_null(),
         pl.col("iou") > 0,
     )

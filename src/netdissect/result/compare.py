@@ -71,7 +71,7 @@ def compare_results(
     rule
         See `netdissect.score.Count`.
     min_iou
-        None: each run's own, if they agree.
+        None: each layer's own, if those of a pair agree.
 
     Returns
     -------
@@ -83,7 +83,6 @@ def compare_results(
     ResultError
         If no layers or no quantiles correspond, a named layer does not exist, or the runs' limits differ.
     """
-    level = _level(left, right, min_iou)
     quantiles = [q for q in left.info.config.protocol.quantiles if q in right.info.config.protocol.quantiles]
     if not quantiles:
         raise ResultError(
@@ -91,17 +90,22 @@ def compare_results(
             f"{_listed(right.info.config.protocol.quantiles)} on the right. Repeat one of them with --quantile."
         )
     pairs = layer_pairs(left, right) if layers is None else layers
-    return tuple(_compare(left, right, pair, quantile, (rule, level)) for pair in pairs for quantile in quantiles)
+    levels = [_level(left, right, pair) if min_iou is None else min_iou for pair in pairs]
+    return tuple(
+        _compare(left, right, pair, quantile, (rule, level))
+        for pair, level in zip(pairs, levels, strict=True)
+        for quantile in quantiles
+    )
 
 
-def _level(left: Result, right: Result, min_iou: float | None) -> float:
-    ours, theirs = left.info.min_iou, right.info.min_iou
-    if min_iou is None and ours != theirs:
+def _level(left: Result, right: Result, pair: tuple[str, str]) -> float:
+    ours, theirs = (run.info.min_iou(layer) for run, layer in zip((left, right), pair, strict=True))
+    if ours != theirs:
         raise ResultError(
             f"a detector has an IoU of {ours:g} on the left and of {theirs:g} on the right. Say which limit holds for "
             "both with --min-iou."
         )
-    return ours if min_iou is None else min_iou
+    return ours
 
 
 def layer_pairs(left: Result, right: Result) -> list[tuple[str, str]]:

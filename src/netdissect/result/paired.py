@@ -41,20 +41,22 @@ def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[st
     ResultError
         If the runs saw different images, have other replicates or none, or another limit for detectors.
     """
-    _refuse_unpaired(left, right)
+    pairs = layer_pairs(left, right) if layers is None else layers
+    for pair in pairs:
+        _refuse_unpaired(left, right, pair)
     frames = [
         _difference(left, right, pair).select(pl.lit(pair[0]).alias("left"), pl.lit(pair[1]).alias("right"), pl.all())
-        for pair in (layer_pairs(left, right) if layers is None else layers)
+        for pair in pairs
     ]
     return pl.concat(frames)
 
 
-def _refuse_unpaired(left: Result, right: Result) -> None:
+def _refuse_unpaired(left: Result, right: Result, pair: tuple[str, str]) -> None:
     asked = [(run.info.config.evidence.bootstrap, run.info.config.evidence.seed) for run in (left, right)]
     for name, ours, theirs in (
         ("images and labels (digest)", left.info.data.digest[:12], right.info.data.digest[:12]),
         ("replicates and seed", *asked),
-        ("IoU of a detector", left.info.min_iou, right.info.min_iou),
+        ("IoU of a detector", left.info.min_iou(pair[0]), right.info.min_iou(pair[1])),
     ):
         if ours != theirs:
             raise ResultError(

@@ -148,11 +148,13 @@ def check_result(run: Result, requirements: Sequence[Requirement], terms: Terms 
     if quantile not in quantiles:
         raise ResultError(f"the run has no quantile {quantile}; it has {', '.join(map(str, quantiles))}. Name one.")
     layers = list(run.layers) if terms.layer is None else [run.layer(terms.layer).info.name]
-    level = run.info.min_iou if terms.min_iou is None else terms.min_iou
+    levels = {name: run.info.min_iou(name) if terms.min_iou is None else terms.min_iou for name in layers}
     verdicts = []
     for requirement in requirements:
         _refuse_unknown(run, requirement)
-        values = {layer: _measure(run, layer, requirement, (quantile, terms.rule, level)) for layer in layers}
+        values = {
+            layer: _measure(run, layer, requirement, (quantile, terms.rule, level)) for layer, level in levels.items()
+        }
         best = max(values, key=lambda layer: values[layer])
         verdicts.append(Verdict(requirement, values[best], best, requirement.holds(values[best])))
     return tuple(verdicts)

@@ -85,16 +85,23 @@ class RunInfo(_Info):
     layers: tuple[LayerInfo, ...]
     environment: Environment
     chance_limit: float | None = Field(
-        None, description="IoU from which on at most one in twenty detectors is expected by chance; None: not measured."
+        None,
+        description=(
+            "IoU from which on at most one in twenty detectors of the run is expected by chance; None: not measured."
+        ),
+    )
+    chance_limits: dict[str, float] = Field(
+        default_factory=dict, description="The same of each layer by itself; empty: not measured."
     )
     seconds: dict[str, float] = Field(description="Wall time of each stage.")
 
-    @property
-    def min_iou(self) -> float:
-        """The IoU from which on this run calls a unit a detector: what was set, or what chance demands."""
-        if self.config.min_iou == "chance":
-            return 1.0 if self.chance_limit is None else self.chance_limit
-        return self.config.min_iou
+    def min_iou(self, layer: str) -> float:
+        """Return the IoU from which on a unit of a layer is a detector: what was set, or what chance there demands."""
+        if self.config.min_iou != "chance":
+            return self.config.min_iou
+        # Runs that have one limit for all layers were counted with it.
+        of_run = 1.0 if self.chance_limit is None else self.chance_limit
+        return self.chance_limits.get(layer, of_run)
 
 
 @dataclass(frozen=True)
@@ -183,12 +190,12 @@ class Result:
         rule
             ``top-label`` or ``per-category``; see `netdissect.score.Count`.
         min_iou
-            None: the run's own.
+            None: the run's own, for each layer.
         """
-        level = self.info.min_iou if min_iou is None else min_iou
+        levels = {name: self.info.min_iou(name) if min_iou is None else min_iou for name in self.layers}
         return tuple(
             LayerCount(name, quantile, count_detectors(self.unit_labels(name, quantile), rule, level))
-            for name in self.layers
+            for name, level in levels.items()
             for quantile in self.info.config.protocol.quantiles
         )
 
@@ -209,16 +216,16 @@ class Result:
         info = self.info
         rows = "".join(
             f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"
-            f"<td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
+            f"<td>{entry.count.min_iou:.3g}</td><td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
             + "".join(f"<td>{entry.count.unique[name]:,}</td>" for name in ("total", *info.data.categories))
             + "</tr>"
             for entry in self.detectors()
         )
-        heads = ("layer", "quantile", "units", "detectors", "unique detectors", *info.data.categories)
+        heads = ("layer", "quantile", "from IoU", "units", "detectors", "unique detectors", *info.data.categories)
         return (
-            f"<table><caption>{escape(info.network.name)} on {info.data.images:,} images, detectors from an IoU of "
-            f"{info.config.min_iou:g}</caption><thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>"
-            f"</thead><tbody>{rows}</tbody></table>"
+            f"<table><caption>{escape(info.network.name)} on {info.data.images:,} images</caption>"
+            f"<thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
         )
 
     def unit_labels(self, layer: str, quantile: float) -> UnitLabels:

@@ -40,6 +40,7 @@ class LayerSummary(Answer):
     units: int
     height: int = Field(description="Cells of a map.")
     width: int
+    min_iou: float = Field(description="From which IoU on the run calls a unit of this layer a detector.")
     quantile_range: tuple[float, float] = Field(description="Quantiles for which thresholds are known.")
 
 
@@ -55,7 +56,6 @@ class RunSummary(Answer):
     categories: tuple[str, ...]
     colors: dict[str, str] = Field(description="Color of each category, #RRGGBB.")
     quantiles: tuple[float, ...]
-    min_iou: float
     created: str
     layers: tuple[LayerSummary, ...]
     why_no_network: str | None = Field(description="Why pictures cannot be looked at; null: they can.")

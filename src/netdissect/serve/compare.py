@@ -19,7 +19,7 @@ def comparison(left: OpenRun, right: OpenRun, asked: ComparisonQuestion) -> Comp
     """
     sides = (left, asked.left_layer), (right, asked.right_layer)
     names = [run.layer(index).info.name for run, index in sides]
-    limit = run_min_iou(left.result, asked.min_iou)
+    limit = run_min_iou(left.result, names[0], asked.min_iou)
     pairs = compare_results(left.result, right.result, layers=[(names[0], names[1])], rule=asked.rule, min_iou=limit)
     chosen = [pair for pair in pairs if asked.quantile is None or pair.quantile == asked.quantile]
     if not chosen:

@@ -48,7 +48,6 @@ def run_summary(run: OpenRun) -> RunSummary:
         categories=info.data.categories,
         colors=category_colors(info.data.categories),
         quantiles=info.config.protocol.quantiles,
-        min_iou=info.min_iou,
         created=info.created,
         layers=tuple(
             LayerSummary(
@@ -58,6 +57,7 @@ def run_summary(run: OpenRun) -> RunSummary:
                 units=layer.info.units,
                 height=layer.info.height,
                 width=layer.info.width,
+                min_iou=info.min_iou(layer.info.name),
                 quantile_range=run.curves(layer).range,
             )
             for index, layer in enumerate(run.result.layers.values())
@@ -69,7 +69,7 @@ def run_summary(run: OpenRun) -> RunSummary:
 def layer_counts(run: OpenRun, index: int, quantile: float | None, min_iou: float | None) -> LayerCounts:
     """Count the detectors of a layer at one of the run's quantiles and any IoU threshold."""
     layer = run.layer(index)
-    level, limit = own_quantile(run.result, quantile), run_min_iou(run.result, min_iou)
+    level, limit = own_quantile(run.result, quantile), run_min_iou(run.result, layer.info.name, min_iou)
     labels = run.result.unit_labels(layer.info.name, level)
     counted: list[Counts] = []
     for rule in RULES:
@@ -98,7 +98,7 @@ def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tupl
 
 def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
     """Return unit, label, category, iou and state of every unit at one of the run's quantiles."""
-    limit = run_min_iou(run.result, min_iou)
+    limit = run_min_iou(run.result, layer.info.name, min_iou)
     passing = (pl.col("iou") >= limit) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
     state = pl.when("silent").then(pl.lit("silent")).when(passing).then(pl.lit("detector")).otherwise(pl.lit("below"))
     units = layer.units.filter(pl.col("quantile") == measured).sort("unit")

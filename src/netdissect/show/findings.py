@@ -3,6 +3,8 @@
 A detector is meant here as under the rule ``top-label``, so that lists agree with `Result.detectors`.
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from netdissect.errors import ResultError
@@ -28,9 +30,21 @@ def run_quantile(result: Result, quantile: float | None = None) -> float:
     return quantile
 
 
-def run_min_iou(result: Result, min_iou: float | None = None) -> float:
-    """Return `min_iou`; None: the run's own."""
-    return result.info.min_iou if min_iou is None else min_iou
+def run_min_iou(result: Result, layer: str, min_iou: float | None = None) -> float:
+    """Return `min_iou`; None: the run's own in that layer."""
+    return result.info.min_iou(layer) if min_iou is None else min_iou
+
+
+def limits(levels: Mapping[str, float]) -> str:
+    """Put the limits for detectors of some layers into words.
+
+    >>> limits({"conv4": 0.04, "conv5": 0.04}), limits({"conv4": 0.1015, "conv5": 0.2})
+    ('0.04', '0.102 in conv4, 0.2 in conv5')
+    """
+    values = set(levels.values())
+    if len(values) == 1:
+        return f"{values.pop():.3g}"
+    return ", ".join(f"{level:.3g} in {name}" for name, level in levels.items())
 
 
 def only_layer(result: Result, layer: str | None) -> str:

@@ -76,8 +76,8 @@ class Run:
 
     @property
     def min_iou(self) -> float:
-        """IoU from which on a unit is a detector."""
-        return run_min_iou(self.result)
+        """IoU below which no unit of any layer is a detector."""
+        return min((run_min_iou(self.result, layer) for layer in self.result.layers), default=0.0)
 
 
 def number_runs(
@@ -137,10 +137,15 @@ class LayerTables:
         """What the layer is."""
         return self.layer.info
 
+    @property
+    def min_iou(self) -> float:
+        """IoU from which on a unit is a detector."""
+        return run_min_iou(self.run.result, self.name)
+
     @cached_property
     def units(self) -> dict[int, dict[str, Any]]:
         """Each unit's row of the table of units, with ``detector`` and ``maximum``."""
-        frame = layer_units(self.run.result, self.name, self.run.quantile, self.run.min_iou)
+        frame = layer_units(self.run.result, self.name, self.run.quantile, self.min_iou)
         maxima = self._now(self.layer.thresholds.lazy()).select("unit", "maximum").collect()
         return {row["unit"]: row for row in frame.join(maxima, on="unit").sort("unit").iter_rows(named=True)}
 
@@ -228,10 +233,12 @@ class LayerTables:
         return hits.select("unit", "row").unique(), on
 
     @cached_property
-    def counts(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """How sure the counts of detectors are, by rule and category."""
-        rows = self._now(self.layer.evidence["counts"]).collect() if "counts" in self.layer.evidence else None
-        return {} if rows is None else {(row["rule"], row["category"]): row for row in rows.iter_rows(named=True)}
+    def counts(self) -> dict[tuple[float, str, str], dict[str, Any]]:
+        """How sure the counts of detectors are, by quantile, rule and category."""
+        if "counts" not in self.layer.evidence:
+            return {}
+        rows = self.layer.evidence["counts"].collect().iter_rows(named=True)
+        return {(row["quantile"], row["rule"], row["category"]): row for row in rows}
 
     def _now(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.filter(pl.col("quantile") == self.run.quantile)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from netdissect.result import RunInfo
 from netdissect.show import addresses, plot
+from netdissect.show.findings import limits
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers
 from netdissect.show.sketches import sketch_firing, sketch_histogram
 from netdissect.show.views import (
@@ -130,6 +131,9 @@ class Pages:
             for name, address in links.items():
                 drawn = Markup(drawn.replace(f'<a href="{address}">', Markup(_NAMED).format(address, name, name)))  # noqa: S704
             charts["bars"] = drawn
+        if "sensitivity" in tables.layer.evidence:
+            figure = plot.sensitivity(result, tables.name)
+            charts["sensitivity"] = chart(figure, "Detectors and unique detectors by the IoU that makes one.")
         return charts
 
     def _render(self, template: str, address: str, **values: Any) -> str:
@@ -147,6 +151,7 @@ def environment() -> Environment:
     made.filters["number"] = lambda value: f"{value:,}"
     made.globals |= {
         "at": addresses, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
+        "limits": limits,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip
     return made
@@ -197,7 +202,8 @@ def chart(figure: Figure, description: str) -> Markup:
 
 
 def _page_inks(text: str) -> str:
-    inks: Mapping[str, str] = {plot.INK: "currentColor", plot.FAINT: "var(--rule)"}
+    ramp = {ink: f"var(--ramp-{step})" for step, ink in enumerate(plot.RAMP)}
+    inks: Mapping[str, str] = {plot.INK: "currentColor", plot.FAINT: "var(--rule)", **ramp}
     for ink, name in inks.items():
         text = re.sub(re.escape(ink), name, text, flags=re.IGNORECASE)
     return text

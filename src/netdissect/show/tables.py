@@ -13,10 +13,12 @@ from rich.text import Text
 from netdissect.config import RULES
 from netdissect.result import Comparison, LayerCount, Result
 from netdissect.score import Count
+from netdissect.show.certainty import by_chance, facts_of
 from netdissect.show.findings import (
     best_scores,
     detected_concepts,
     layer_units,
+    limits,
     run_min_iou,
     run_quantile,
 )
@@ -42,19 +44,20 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
     min_iou
         None: the run's own.
     """
-    level = run_min_iou(result, min_iou)
-    table = counts([entry for rule in RULES for entry in result.detectors(rule, level)])
+    table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
     table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
-    if sure := certainty(result) if level == result.info.min_iou else []:
+    own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
+    if sure := certainty(result) if own else []:
         table.caption = Text("\n".join([*sure, str(table.caption)]))
     return table
 
 
 def certainty(result: Result) -> list[str]:
-    """Return a line for each layer and quantile that says how sure its unique detectors are, if the run measured it.
+    """Return lines that say how sure the unique detectors and labels of each layer are, as far as the run measured it.
 
     Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected by chance``. The interval is of 95 %, over
-    images, and set right for the detectors that noise adds: see `netdissect.score.bootstrap.interval_of_counts`.
+    images, and set right for the detectors that noise adds: see `netdissect.score.bootstrap.interval_of_counts`. What
+    follows it is of the layer's detectors: see `netdissect.show.certainty.facts_of`.
     """
     lines = []
     for name, layer in result.layers.items():
@@ -67,15 +70,18 @@ def certainty(result: Result) -> list[str]:
                 line += f" [{row['unique_low']:.0f}, {row['unique_high']:.0f}]"
             if row["unique_by_chance"] is not None:
                 line += f", {row['unique_by_chance']:.1f} expected by chance"
-            lines.append(line)
+            facts = facts_of(result, name, row["quantile"])
+            lines += [line, *(f"    {what}: {how}" for what, how in facts.items())]
+    if result.info.chance_limits:
+        lines.append(by_chance(result.info.chance_limits))
     return lines
 
 
 def counts(entries: Sequence[LayerCount]) -> Table:
     """Return counted layers, a row for each layer, quantile and rule, those of a layer together."""
-    level = entries[0].count.min_iou if entries else 0.0
+    levels = {entry.layer: entry.count.min_iou for entry in entries}
     categories = _categories([entry.count for entry in entries])
-    table = _table(Text(f"IoU of at least {level:g}. {RULE_NOTE}"))
+    table = _table(Text(f"IoU of at least {limits(levels)}. {RULE_NOTE}"))
     table.add_column("layer", overflow="fold")
     table.add_column("quantile", justify="right")
     table.add_column("rule", no_wrap=True)
@@ -114,7 +120,7 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
     quantile
         None: the run's first.
     """
-    quantile, level = run_quantile(result, quantile), run_min_iou(result)
+    quantile, level = run_quantile(result, quantile), run_min_iou(result, layer)
     rows = layer_units(result, layer, quantile, level).sort("iou", "unit", descending=[True, False])
     shown = rows if limit is None else rows.head(limit)
     runners: dict[int, list[tuple[str, float]]] = {}
@@ -122,7 +128,7 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners.setdefault(unit, []).append((concept, iou))
     colors = category_colors(result.info.data.categories)
-    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU of at least {level:g}"))
+    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU of at least {level:.3g}"))
     for name, justify in (("unit", "right"), ("", "left"), ("label", "left"), ("category", "left"), ("IoU", "right")):
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     table.add_column("next best", overflow="fold")
@@ -149,10 +155,10 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
     quantile
         None: the run's first.
     """
-    quantile, level = run_quantile(result, quantile), run_min_iou(result)
+    quantile = run_quantile(result, quantile)
     found = {
         name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, level).to_dicts()}
-        for name in result.layers
+        for name, level in ((name, run_min_iou(result, name)) for name in result.layers)
     }
     note = "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach"
     table = _table(Text(note))

@@ -13,6 +13,7 @@ from typing import Any
 from netdissect.config import RULES, Rule
 from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.show import addresses
+from netdissect.show.certainty import facts_of, robustness
 from netdissect.show.findings import best_units
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers, known
 from netdissect.show.labels import concept_outline, read_labels
@@ -21,6 +22,15 @@ from netdissect.show.palette import category_colors
 
 CARD_IMAGES = 6
 RUNNERS_UP = 4
+BESIDE = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "point_biserial": "correlation",
+    "selectivity": "selectivity",
+}
 SOUGHT = 200
 """Units of each layer among which those of a concept are looked for."""
 
@@ -118,6 +128,14 @@ class LayerView:
         Quantile and rule of each column of `rows`.
     rows
         A row for each category, then the total.
+    limit
+        IoU from which on a unit of it is a detector.
+    chance_limit
+        The limit by chance; None: not measured.
+    facts
+        How sure its labels are; see `netdissect.show.certainty.facts_of`.
+    robust
+        Whether its conclusions hold at other quantiles and limits; see `netdissect.show.certainty.robustness`.
     """
 
     address: str
@@ -130,6 +148,10 @@ class LayerView:
     scale: float
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[CountRow, ...]
+    limit: float
+    chance_limit: float | None
+    facts: Mapping[str, str]
+    robust: tuple[str, ...]
 
     @property
     def shares(self) -> list[tuple[str, int]]:
@@ -146,6 +168,11 @@ class RunView:
     info: RunInfo
     layers: tuple[LayerView, ...]
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """IoU from which on a unit of each layer is a detector."""
+        return {layer.info.name: layer.limit for layer in self.layers}
+
 
 @dataclass(frozen=True)
 class UnitDetail:
@@ -155,6 +182,8 @@ class UnitDetail:
     ----------
     concepts
         Concepts above `netdissect.show.gather.FLOOR`, best first: the columns of a score, and what is known beside.
+    beside
+        Scores beside IoU that the run measured of its leading concepts: what each column of `concepts` is called.
     others
         Its labels at the run's other quantiles: quantile, label, iou.
     histogram
@@ -168,6 +197,7 @@ class UnitDetail:
     """
 
     concepts: tuple[Mapping[str, Any], ...]
+    beside: Mapping[str, str]
     others: tuple[Mapping[str, Any], ...]
     histogram: tuple[Mapping[str, Any], ...]
     places: tuple[tuple[int, ...], ...]
@@ -267,11 +297,15 @@ def layer_view(tables: LayerTables) -> LayerView:
         scale=max(0.1, *(row["iou"] for row in rows), 0.1),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(CountRow(name, tuple(_cell(entry, name, tables) for entry in entries)) for name in categories),
+        limit=tables.min_iou,
+        chance_limit=run.result.info.chance_limits.get(tables.name),
+        facts=facts_of(run.result, tables.name, run.quantile),
+        robust=tuple(robustness(run.result, tables.name)),
     )
 
 
 def _cell(entry: LayerCount, category: str, tables: LayerTables) -> Cell:
-    measured = tables.counts.get((entry.count.rule, category)) if entry.quantile == tables.run.quantile else None
+    measured = tables.counts.get((entry.quantile or 0.0, entry.count.rule, category))
     return Cell(entry.count.detectors[category], entry.count.unique[category], known(measured))
 
 
@@ -297,8 +331,10 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
 def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
     """Work out what a unit's own page shows beside `unit_view`."""
     run, index = tables.run.index, tables.index
+    scores = _scores(tables, unit)
     return UnitDetail(
-        concepts=tuple(_scores(tables, unit)),
+        concepts=tuple(scores),
+        beside={key: name for key, name in BESIDE.items() if any(key in score for score in scores)},
         others=tuple(tables.others.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         places=_places(tables, unit),

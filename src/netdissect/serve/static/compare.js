@@ -10,7 +10,6 @@ options(form.left, names, state.left || runs[0].id);
 options(form.right, names, state.right || (runs[1] ?? runs[0]).id);
 form.rule.value = state.rule;
 const limit = new IouSlider(later((value) => { state.min_iou = value; show(); }));
-limit.set(state.min_iou || byId[form.left.value].min_iou);
 
 function fill() {
   for (const side of ["left", "right"]) {
@@ -119,4 +118,5 @@ const match = latest(async (current) => {
 $(".match").addEventListener("click", () => match());
 
 fill();
+limit.set(state.min_iou || byId[form.left.value].layers[form.left_layer.value].min_iou);
 show();

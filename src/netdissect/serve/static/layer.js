@@ -14,13 +14,14 @@ const grid = $(".units");
 const more = $(".more button");
 const run = await ask(`/api/runs/${id}`);
 const best = await ask(`${base}/units${query({ limit: 1, images: 0 })}`);
+const own = run.layers[layer].min_iou;
 const scale = Math.max(0.1, best.units[0]?.iou ?? 0); // of the bars
 let shown = 0;
 
 const quantile = new QuantileSlider(later((value) => { state.quantile = value; refresh(); }));
 const limit = new IouSlider(later((value) => { state.min_iou = value; refresh(); }));
 quantile.set(run, layer, state.quantile);
-limit.set(state.min_iou || run.min_iou);
+limit.set(state.min_iou || own);
 for (const name of ["q", "sort", "state"]) form[name].value = state[name];
 toggles($(".toggles"), run.colors, chosen, () => refresh());
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -74,7 +75,7 @@ const count = latest(async (current) => {
     el("b", {}, number(top.unique.total)), ` different ones.`);
   countsTable($("table.live"), counts.counts.map((each) => each.rule),
     [...run.categories, "total"].map((name) => [name, counts.counts.map((each) => [each.detectors[name], each.unique[name]])]), run.colors);
-  $("[data-slider=iou] .state").textContent = `Counted at ${percent(counts.quantile)}${limit.value === run.min_iou ? ", at the run's own limit" : `; the run's own limit is ${run.min_iou}`}.`;
+  $("[data-slider=iou] .state").textContent = `Counted at ${percent(counts.quantile)}${limit.value === own ? ", at the run's own limit" : `; the run's own limit is ${Number(own.toPrecision(3))}`}.`;
 });
 
 function refresh() {

@@ -196,11 +196,11 @@ export class IouSlider {
     this.root = $("[data-slider=iou]");
     this.input = $("input", this.root);
     this.output = $("output", this.root);
-    this.input.addEventListener("input", () => { this.show(); changed(this.value); });
+    this.input.addEventListener("input", () => { this.set(this.input.value); changed(this.value); });
   }
 
-  set(value) { this.input.value = value; this.show(); }
-  get value() { return Number(this.input.value); }
+  // A limit that is set lies where it lies, whatever the steps of the slider.
+  set(value) { this.value = Number(value); this.input.value = value; this.show(); }
   show() { this.output.textContent = this.value.toFixed(3); }
 }
 

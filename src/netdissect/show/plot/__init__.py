@@ -21,7 +21,7 @@ from netdissect.show.plot.compare import compare
 from netdissect.show.plot.iou import iou
 from netdissect.show.plot.layers import layers
 from netdissect.show.plot.paper import FAINT, INK, plain, save, svg
-from netdissect.show.plot.sensitivity import sensitivity
+from netdissect.show.plot.sensitivity import RAMP, sensitivity
 from netdissect.show.plot.units import units
 
-__all__ = ["FAINT", "INK", "bars", "compare", "iou", "layers", "plain", "save", "sensitivity", "svg", "units"]
+__all__ = ["FAINT", "INK", "RAMP", "bars", "compare", "iou", "layers", "plain", "save", "sensitivity", "svg", "units"]

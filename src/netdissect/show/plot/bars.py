@@ -43,8 +43,9 @@ def bars(
     matplotlib.figure.Figure
         Wider the more concepts there are.
     """
-    level = run_min_iou(result, min_iou)
-    found = detected_concepts(result, only_layer(result, layer), run_quantile(result, quantile), level)
+    name = only_layer(result, layer)
+    level = run_min_iou(result, name, min_iou)
+    found = detected_concepts(result, name, run_quantile(result, quantile), level)
     groups = [(str(name), part) for (name,), part in found.group_by("category", maintain_order=True)]
     slots = len(found) + max(len(groups) - 1, 0)
     figure = PaperFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")

@@ -33,7 +33,7 @@ def compare(
     first, second
         Two finished runs on the same concepts.
     quantile, min_iou
-        None: the first run's own.
+        None: the first run's own; the lowest of its layers'.
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
     names
@@ -43,7 +43,7 @@ def compare(
     -------
     matplotlib.figure.Figure
     """
-    level = run_min_iou(first, min_iou)
+    level = min(run_min_iou(first, layer, min_iou) for layer in first.layers)
     both = _best(first, quantile).join(_best(second, quantile), on=("concept", "category"), how="full", coalesce=True,
                                        suffix="-second").fill_null(0.0)  # fmt: skip
     figure = PaperFigure(figsize=(5.2, 5.6), layout="constrained")

@@ -40,8 +40,9 @@ def iou(
     -------
     matplotlib.figure.Figure
     """
-    level = run_min_iou(result, min_iou)
-    units = layer_units(result, only_layer(result, layer), run_quantile(result, quantile), level)
+    name = only_layer(result, layer)
+    level = run_min_iou(result, name, min_iou)
+    units = layer_units(result, name, run_quantile(result, quantile), level)
     largest = max([*units["iou"], level, 0.1])
     step = STEP * max(1, int(np.ceil(largest / STEP / MOST_BARS)))
     edges = step * np.arange(int(largest / step) + 2)

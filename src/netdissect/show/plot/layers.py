@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette, Rule
 from netdissect.result import LayerCount, Result
-from netdissect.show.findings import run_min_iou, run_quantile
+from netdissect.show.findings import run_quantile
 from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, nothing, plain_axes, short
 
@@ -69,7 +69,7 @@ def layers(
 
 def _counts(result: Result, rule: Rule, quantile: float | None, min_iou: float | None) -> list[LayerCount]:
     level = run_quantile(result, quantile)
-    return [entry for entry in result.detectors(rule, run_min_iou(result, min_iou)) if entry.quantile == level]
+    return [entry for entry in result.detectors(rule, min_iou) if entry.quantile == level]
 
 
 def _draw(axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, str], largest: int) -> None:

@@ -8,10 +8,10 @@ from netdissect.config import Rule
 from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.show.findings import only_layer, run_min_iou
-from netdissect.show.plot.paper import FAINT, INK, as_written, plain
+from netdissect.show.plot.paper import INK, PaperFigure, as_written, plain
 
 # From light to dark: few pixels to many.
-INKS = ("#BFD7EA", "#8DB8DB", "#5B96C8", "#2F74AE", "#1A5288", "#0B3158")
+RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
 
 
 def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label") -> Figure:
@@ -42,28 +42,29 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
             f"the run did not count the detectors of {name} at several quantiles. Repeat it with --sensitivity."
         )
     table = evidence["sensitivity"].filter(rule=rule, category="total").collect()
-    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    figure = PaperFigure(figsize=(7.2, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     quantiles = sorted(table["quantile"].unique())
     for axes, column, what in ((left, "detectors", "detectors"), (right, "unique", "unique detectors")):
         plain(axes)
         for index, quantile in enumerate(quantiles):
             line = table.filter(quantile=quantile).sort("min_iou")
-            ink = INKS[round(index * (len(INKS) - 1) / max(len(quantiles) - 1, 1))]
+            ink = RAMP[round(index * (len(RAMP) - 1) / max(len(quantiles) - 1, 1))]
             own = quantile == result.info.config.protocol.quantiles[0]
             axes.plot(line["min_iou"], line[column], color=ink, linewidth=2.4 if own else 1.3, label=f"{quantile:g}")
-        _finish(axes, run_min_iou(result), what)
+        _finish(axes, run_min_iou(result, name), what)
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(
         handles, labels, title="quantile", loc="outside right center", frameon=False, fontsize=9, labelcolor=INK
     )
+    legend.get_title().set_color(INK)
     as_written(legend.get_texts())
     return figure
 
 
 def _finish(axes: Axes, level: float, what: str) -> None:
-    axes.axvline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
-    axes.set_xlim(left=0)
+    axes.axvline(level, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.set_xlim(0, max(0.2, level) * 1.02)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("IoU of at least", color=INK)
     axes.set_ylabel(what, color=INK)

@@ -61,7 +61,7 @@ def units(
         If the layer has no such unit.
     """
     name = only_layer(result, layer)
-    table = layer_units(result, name, run_quantile(result), run_min_iou(result))
+    table = layer_units(result, name, run_quantile(result), run_min_iou(result, name))
     best = table.sort("iou", "unit", descending=[True, False]).unique("label", keep="first", maintain_order=True)
     numbers = best["unit"].head(CHOSEN).to_list() if chosen is None else list(chosen)
     for number in numbers:
