@@ -9,11 +9,12 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 import labeled_pictures
-from netdissect import Network, Preprocessing
-from netdissect.errors import ConfigError, LayerError
+from netdissect import Network, Preprocessing, list_layers, load_network
+from netdissect.errors import ConfigError, LayerError, ResultError
 from netdissect.experiments import AblateConfig, ablate
+from netdissect.experiments import answers as answering
 from netdissect.experiments.ablation import balanced_terms
-from netdissect.experiments.switch import modules_behind, switchboard
+from netdissect.experiments.switch import switchboard
 
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 
@@ -59,34 +60,138 @@ def zeroed(found: Network, name: str, units: list[int]) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize(
-    ("wrapped", "layer", "how"),
-    [(False, "2.0", "head"), (False, "0", "tail"), (True, "body.0", "hooks"), (True, "body.2.0", "head")],
-)
-def test_switching_units_off_is_zeroing_their_weights(pictures, wrapped, layer, how):
-    small = network(wrapped=wrapped)
-    board = switchboard(small, layer, pictures, batch_size=7)
+class Branching(nn.Module):
+    """Its code depends on the data: it cannot be followed."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run the body, unless there is nothing to see."""
+        return self.body(images) if images.sum() != 0 else self.body(images + 1)
+
+
+def residual(*, wrapped: bool = False) -> Network:
+    """A network whose early layer is needed again behind a later one, and changed in place there."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 6, 5, stride=4)
+            self.conv = nn.Conv2d(6, 6, 3, padding=1)
+            self.mix = nn.Conv2d(6, 6, 1)
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            stem = self.stem(images)
+            branch = self.conv(stem)
+            stem += branch
+            return self.fc(self.mix(stem.relu_()).mean((2, 3)))
+
+    torch.manual_seed(0)
+    module = Residual()
+    return Network("residual", Wrapped(module) if wrapped else module, SMALL)
+
+
+CASES = {
+    "pooled": (network, "2.0", "head"),
+    "sequence": (network, "0", "tail"),
+    "inside": (lambda: network(wrapped=True), "body.0", "tail"),
+    "inside, pooled": (lambda: network(wrapped=True), "body.2.0", "head"),
+    "shortcut": (residual, "conv", "tail"),
+    "before a shortcut": (lambda: residual(wrapped=True), "body.stem", "tail"),
+    "branching": (lambda: Network("branching", Branching(network().module), SMALL), "body.0", "whole"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_switching_units_off_is_zeroing_their_weights(pictures, case):
+    make, layer, how = CASES[case]
+    small = make()
+    board = switchboard(small, layer)
     assert board.how == how
     images = torch.cat([small.preprocessing(torch.from_numpy(one)) for one in pictures.batches(SMALL)])
-    for units in ([], [2], [0, 3, 5], list(range(6))):
-        expected = zeroed(small, layer, units)(images)
-        torch.testing.assert_close(board.scores(units), expected, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(board.scores([2]), board.scores([]))
-    torch.testing.assert_close(small.module(images), zeroed(small, layer, [])(images), rtol=0, atol=0)
+    sets = [[], [2], [0, 3, 5], list(range(6)), []]
+    whole = small.module(images.clone())
+    for units, scores in zip(sets, board.scores(images, sets), strict=True):
+        torch.testing.assert_close(scores, zeroed(small, layer, units)(images), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(scores, whole) == (units == [])
+    torch.testing.assert_close(small.module(images), whole, rtol=0, atol=0)
 
 
-def test_all_ways_to_switch_units_off_agree(pictures):
-    plain, wrapped = network(), network(wrapped=True)
-    boards = [switchboard(plain, "0", pictures), switchboard(wrapped, "body.0", pictures)]
-    for units in ([], [1, 4]):
-        torch.testing.assert_close(boards[0].scores(units), boards[1].scores(units))
+def test_what_lies_before_the_layer_runs_once_a_batch(pictures):
+    small, runs = network(wrapped=True), []
+    small.module.body[0].register_forward_hook(lambda *_: runs.append("layer"))
+    small.module.body[2].register_forward_hook(lambda *_: runs.append("behind"))
+    board = switchboard(small, "body.0")
+    runs.clear()
+    list(board.scores(torch.zeros(2, 3, 32, 32), [(unit,) for unit in range(6)]))
+    assert (runs.count("layer"), runs.count("behind")) == (1, 6)
 
 
-def test_what_runs_behind_a_layer_is_told_for_sequences_only():
-    assert [type(one).__name__ for one in modules_behind(network().module, "2.1")] == [
-        "ReLU", "AdaptiveAvgPool2d", "Flatten", "Linear",
-    ]  # fmt: skip
-    assert modules_behind(network(wrapped=True).module, "body.0") is None
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:densenet121", "torchvision:mobilenet_v2"])
+def test_published_architectures_are_cut(name):
+    found = load_network(name, weights="none")
+    layers = [layer.name for layer in list_layers(found) if layer.kind == "Conv2d"]
+    assert switchboard(found, layers[len(layers) // 2]).how == "tail"
+
+
+class InterruptedRunError(Exception):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize(("layer", "stage"), [("0", "single units"), ("0", "sets"), ("2.0", "single units")])
+def test_an_interrupted_ablation_goes_on_where_it_was(pictures, tmp_path, monkeypatch, layer, stage):
+    config = AblateConfig(layer=layer, sizes=(1, 2), random_sets=2, resamples=100, batch_size=5)
+    whole = ablate(network(), pictures, config)
+    told = []
+
+    def stop(name, done, _total):
+        told.append(name)
+        if (name, done) == (stage, 9):
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        ablate(network(), pictures, config, out=tmp_path, progress=stop)
+    asked_again = []
+    kept = answering._scores
+    monkeypatch.setattr(
+        answering,
+        "_scores",
+        lambda asked, shown, rows, sets: asked_again.extend(sets) or kept(asked, shown, rows, sets),
+    )
+    outcome = ablate(network(), pictures, config, out=tmp_path)
+    units = outcome.config["units"]
+    first, sets = 4 * (units + 1), 4 * len(read_kept(tmp_path, units))
+    assert len(asked_again) == first + sets - len(told)  # nothing twice, nothing left out
+    assert outcome.table.equals(whole.table)
+    assert outcome.further["units"].equals(whole.further["units"])
+    assert outcome.verdict == whole.verdict
+    asked_again.clear()
+    assert ablate(network(), pictures, config, out=tmp_path).table.equals(whole.table)
+    assert asked_again == []
+
+
+def read_kept(folder, units):
+    """Return the answers to sets of units: the file that does not have one for each unit, and one for none."""
+    files = [np.load(path) for path in (folder / "answers").iterdir()]
+    return next(one for one in files if len(one) != units + 1)
+
+
+def test_damaged_answers_are_named(pictures, tmp_path):
+    config = AblateConfig(layer="0", sizes=(1,), random_sets=1, resamples=100)
+    ablate(network(), pictures, config, out=tmp_path)
+    for path in (tmp_path / "answers").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ResultError, match=r"answers/.*npy cannot be used .* Remove it"):
+        ablate(network(), pictures, config, out=tmp_path)
+
+
+def test_names_for_another_number_of_outputs_are_refused(pictures):
+    named = pictures.named(("blue", "green", "red", "yellow"))
+    with pytest.raises(ConfigError, match="has 3 outputs, and there are names for 4"):
+        ablate(network(), named, AblateConfig(layer="0", sizes=(1,)))
 
 
 def test_balanced_accuracy_is_scikit_learn_s_and_linear_in_the_pictures():

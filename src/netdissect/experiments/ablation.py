@@ -8,25 +8,26 @@ Source: Bau et al. 2020 :cite:p:`bau2020understanding`, on the role of units in 
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from netdissect.concepts.synthetic import SCENE_NAMES
 from netdissect.config import Progress
 from netdissect.errors import ConfigError
+from netdissect.experiments.answers import Answers, Asked, Units, answers
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.intervals import Interval, decide, quantile_interval
 from netdissect.experiments.labeled import LabeledPictures, balanced_halves, labeled_by
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
-from netdissect.experiments.switch import Switchboard, switchboard
+from netdissect.experiments.switch import switchboard
 from netdissect.experiments.timing import timed
 from netdissect.models import Network, resolve_layers
 from netdissect.result import Result
@@ -66,12 +67,12 @@ class AblateConfig(BaseModel):
 
 @dataclass(frozen=True)
 class _Half:
-    """A classifier and half of the pictures, with their true classes."""
+    """What a classifier says of half of the pictures, with each set of units off."""
 
-    board: Switchboard
     labels: Ints
     classes: tuple[str, ...]
-    known: dict[tuple[int, ...], Ints] = field(default_factory=dict)
+    sets: Mapping[Units, int]
+    answers: Answers
 
     @property
     def present(self) -> list[int]:
@@ -79,15 +80,31 @@ class _Half:
         return sorted(set(self.labels.tolist()))
 
     def named(self, units: Sequence[int]) -> Ints:
-        """Return the classes that are named with these units off; each set is asked for once."""
-        key = tuple(sorted(units))
-        if key not in self.known:
-            self.known[key] = self.board.scores(key).argmax(1).numpy()
-        return self.known[key]
+        """Return the classes that are named with these units off."""
+        named: Ints = self.answers.named[self.sets[tuple(sorted(units))]]
+        return named
 
     def terms(self, units: Sequence[int], label: int) -> Floats:
         """Return what each picture adds to the balanced accuracy of a class, above one half."""
         return balanced_terms(self.named(units), self.labels, label)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """How answers are asked for, and where they are kept."""
+
+    asked: Asked
+    batch_size: int
+    folder: Path | None
+    progress: Progress | None
+
+    def half(self, stage: str, pictures: LabeledPictures, sets: Iterable[Units]) -> _Half:
+        """Ask what the network says of these pictures; each set is asked for once."""
+        different = list(dict.fromkeys(tuple(sorted(units)) for units in sets))
+        told = None if self.progress is None else (stage, self.progress)
+        found = answers(self.asked, pictures, different, self.batch_size, folder=self.folder, progress=told)
+        places = {units: place for place, units in enumerate(different)}
+        return _Half(pictures.labels, pictures.classes, places, found)
 
 
 def ablate(
@@ -96,6 +113,7 @@ def ablate(
     config: AblateConfig,
     *,
     result: Result | None = None,
+    out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Switch units off, alone and in sets, and measure what it costs each class.
@@ -110,8 +128,10 @@ def ablate(
         Layer, sizes of sets, ranking.
     result
         A dissection that holds the layer; needed to rank by IoU, and it adds labels to the table of units.
+    out
+        What the network says is kept in ``OUT/answers``, and taken up from there; None: nowhere.
     progress
-        Told of pictures (``activations``), units (``single units``) and classes (``sets``).
+        Told of batches with units off (``single units``, ``sets``).
 
     Returns
     -------
@@ -125,7 +145,12 @@ def ablate(
     Raises
     ------
     ConfigError
-        If the sets are larger than the layer, a class has too few pictures, or IoU is asked for without a dissection.
+        If the sets are larger than the layer, a class has too few pictures, the network has another number of
+        outputs, or IoU is asked for without a dissection.
+    NetworkError
+        If the network is no classifier.
+    ResultError
+        If what was kept is damaged.
 
     Notes
     -----
@@ -136,17 +161,19 @@ def ablate(
     layer = resolve_layers(network, [config.layer])[0]
     ious = _ious(result, config, layer.units)
     _check(config, layer.units, pictures)
-    with timed("activations", seconds):
-        halves = balanced_halves(pictures.labels, config.seed)
-        ranking, measuring = (_half(network, pictures.taken(rows), config, progress) for rows in halves)
+    folder = None if out is None else Path(out) / "answers"
+    asked = Asked(network, layer.name, switchboard(network, layer.name))
+    asking = _Asking(asked, config.batch_size, folder, progress)
+    ranked, measured = (pictures.taken(rows) for rows in balanced_halves(pictures.labels, config.seed))
     with timed("single units", seconds):
-        effects = _single_units(ranking, layer.units, progress)
+        ranking = asking.half("single units", ranked, [(), *((unit,) for unit in range(layer.units))])
+        effects = _single_units(ranking, layer.units)
     order = _order(effects, config.rank, ious)
     with timed("sets", seconds):
-        sets = _sets(measuring, order, config)
-        table = _measure(measuring, sets, progress)
-        verdict = _verdict(measuring, sets, config)
-    made = {"network": network.name, "pictures": len(pictures), "how": measuring.board.how, "units": layer.units}
+        sets = _sets(ranking.present, order, config)
+        measuring = asking.half("sets", measured, [(), *(one.units for one in sets)])
+    table, verdict = _measure(measuring, sets), _verdict(measuring, sets, config)
+    made = {"network": network.name, "pictures": len(pictures), "how": asked.board.how, "units": layer.units}
     units = _unit_table(measuring, effects, order, _labels(result, config))
     return Outcome("ablate", table, verdict, config.model_dump(mode="json") | made, seconds, {"units": units})
 
@@ -159,7 +186,14 @@ def ablate_in_miniature(bench: Bench) -> Outcome:
     shown = pictures.frequent(2).named(SCENE_NAMES)
     units = trained.recipe.units[-1]
     sizes = tuple(size for size in (1, 4, 20) if size <= units // 2)
-    return ablate(network, shown, AblateConfig(layer=layer, sizes=sizes), result=result, progress=bench.progress)
+    return ablate(
+        network,
+        shown,
+        AblateConfig(layer=layer, sizes=sizes),
+        result=result,
+        out=bench.folder("ablate"),
+        progress=bench.progress,
+    )
 
 
 def balanced_terms(named: Ints, labels: Ints, label: int) -> Floats:
@@ -206,27 +240,18 @@ class _Effects(NamedTuple):
     score: Floats  # (U, K): of the mean log probability of the class on its pictures
 
 
-def _half(network: Network, pictures: LabeledPictures, config: AblateConfig, progress: Progress | None) -> _Half:
-    board = switchboard(network, config.layer, pictures, batch_size=config.batch_size, progress=progress)
-    return _Half(board, pictures.labels, pictures.classes)
-
-
-def _single_units(half: _Half, units: int, progress: Progress | None) -> _Effects:
-    whole = _class_values(half, half.board.scores(()))
-    balanced, score = np.zeros((units, len(half.present))), np.zeros((units, len(half.present)))
-    for unit in range(units):
-        found = _class_values(half, half.board.scores((unit,)))
-        balanced[unit], score[unit] = whole[0] - found[0], whole[1] - found[1]
-        if progress:
-            progress("single units", unit + 1, units)
+def _single_units(half: _Half, units: int) -> _Effects:
+    whole = _class_values(half, ())
+    alone = [_class_values(half, (unit,)) for unit in range(units)]
+    balanced, score = (np.array([whole[kind] - one[kind] for one in alone]) for kind in (0, 1))
     return _Effects(balanced, score)
 
 
-def _class_values(half: _Half, scores: Tensor) -> tuple[Floats, Floats]:
+def _class_values(half: _Half, units: Units) -> tuple[Floats, Floats]:
     """Return balanced accuracy and mean log probability of each class that is present."""
-    named, chances = scores.argmax(1).numpy(), scores.double().log_softmax(1).numpy()
-    balanced = [0.5 + balanced_terms(named, half.labels, label).sum() for label in half.present]
-    score = [chances[half.labels == label, label].mean() for label in half.present]
+    chances = half.answers.chances[half.sets[units]]
+    balanced = [0.5 + half.terms(units, label).sum() for label in half.present]
+    score = [chances[half.labels == label].mean() for label in half.present]
     return np.array(balanced), np.array(score)
 
 
@@ -239,14 +264,14 @@ def _order(effects: _Effects, rank: str, ious: Floats | None) -> Ints:
     return np.lexsort((-effects.score, -first), axis=0).astype(np.int64)
 
 
-def _sets(half: _Half, order: Ints, config: AblateConfig) -> list[_Set]:
+def _sets(present: Sequence[int], order: Ints, config: AblateConfig) -> list[_Set]:
     rng = np.random.default_rng(config.seed)
     units, sets = len(order), []
     draws = {
         size: [tuple(rng.choice(units, size, replace=False).tolist()) for _ in range(config.random_sets)]
         for size in config.sizes
     }
-    for place, label in enumerate(half.present):
+    for place, label in enumerate(present):
         ranked = order[:, place].tolist()
         for size in config.sizes:
             sets.append(_Set(label, "best", size, 0, tuple(ranked[:size])))
@@ -256,9 +281,9 @@ def _sets(half: _Half, order: Ints, config: AblateConfig) -> list[_Set]:
     return sets
 
 
-def _measure(half: _Half, sets: Sequence[_Set], progress: Progress | None) -> pl.DataFrame:
+def _measure(half: _Half, sets: Sequence[_Set]) -> pl.DataFrame:
     rows = []
-    for done, one in enumerate(sets, start=1):
+    for one in sets:
         before, after = (0.5 + half.terms(units, one.label).sum() for units in ((), one.units))
         rows.append(
             {
@@ -272,8 +297,6 @@ def _measure(half: _Half, sets: Sequence[_Set], progress: Progress | None) -> pl
                 "accuracy": float((half.named(one.units) == half.labels).mean()),
             }
         )
-        if progress:
-            progress("sets", done, len(sets))
     return pl.DataFrame(rows)
 
 

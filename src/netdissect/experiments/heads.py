@@ -197,7 +197,10 @@ def _check_own_units(network: Network, head: LinearHead) -> None:
     for bit in range(max(1, int(units[-1]).bit_length())):
         for wanted in (0, 1):
             inside = (units >> bit) % 2 == wanted
-            (slope,) = torch.autograd.grad(pooled[:, inside].sum(), maps, retain_graph=True, allow_unused=True)
+            try:
+                (slope,) = torch.autograd.grad(pooled[:, inside].sum(), maps, retain_graph=True, allow_unused=True)
+            except RuntimeError as error:  # code that overwrites what a derivative needs
+                raise _mixed(network, head, f"what it sees has no derivative ({str(error)[:120]})") from error
             if slope is not None and bool((slope[:, ~inside] != 0).any()):
                 raise _mixed(network, head, "what it sees under one number depends on units of other numbers")
 

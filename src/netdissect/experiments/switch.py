@@ -1,194 +1,145 @@
 """Switch units of a layer off and see what a classifier then says.
 
-    switchboard(network, layer, pictures) -> Switchboard.scores(units)  # float32 (N, C)
+    board = switchboard(network, layer)
+    for scores in board.scores(images, sets):  # float32 (B, C), one for each set of units
+        ...
 
-A unit is off when its activations are 0 everywhere. What lies before the layer is computed once; what lies
-behind it is as little as the network allows:
+A unit is off when its activations are 0 everywhere. What lies before the layer runs once for each batch of pictures;
+what lies behind it is as little as the network allows:
 
-    the layer is pooled into a linear layer    weights times the difference of the pooled units
-    the network is a torch.nn.Sequential       the modules behind the layer, on activations in memory
-    any other                                  the whole network, with a hook
+    head    the layer is pooled into a linear layer: weights times the difference of the pooled units
+    tail    the network can be cut behind the layer: only what follows runs again
+    whole   any other: the whole network, with a hook
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from netdissect.config import Progress
 from netdissect.errors import NetworkError
 from netdissect.experiments.heads import HeadRecorder, LinearHead, find_head, noise
-from netdissect.experiments.labeled import LabeledPictures
-from netdissect.models import Layer, Network, Recorder, resolve_layers
+from netdissect.experiments.tails import Cut, cut
+from netdissect.models import Layer, Network, resolve_layers
 
-MEMORY = 2**30  # bytes of activations that are kept at most
+How = Literal["head", "tail", "whole"]
 
 
 class Switchboard(Protocol):
-    """A classifier and pictures, ready to be asked again and again."""
+    """A classifier that can be asked what it says with units off."""
 
     @property
-    def how(self) -> str:
-        """``head``, ``tail`` or ``hooks``."""
+    def how(self) -> How:
+        """How much of the network runs again for a set of units."""
 
-    def scores(self, units: Sequence[int]) -> Tensor:
-        """Return the scores of all pictures with these units off, float32 (N, C)."""
+    def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """Yield the scores of a batch with each set of units off, float32 (B, C).
+
+        Raises
+        ------
+        NetworkError
+            If the network is no classifier.
+        """
 
 
-def switchboard(
-    network: Network, layer: str, pictures: LabeledPictures, *, batch_size: int = 64, progress: Progress | None = None
-) -> Switchboard:
-    """Look at all pictures once and return the cheapest way to switch units off.
+def switchboard(network: Network, layer: str) -> Switchboard:
+    """Return the cheapest way to switch units of a layer off.
 
     Parameters
     ----------
     network
-        A classifier that returns (B, C).
+        A classifier that returns (B, C); runs a few times on pictures of noise.
     layer
         Name of the layer whose units are switched.
-    pictures
-        N of them.
-    batch_size
-        Pictures in a forward pass.
-    progress
-        Told of the pictures (``activations``).
 
     Raises
     ------
     LayerError
         If there is no such layer.
-    ConceptsError
-        If a picture cannot be decoded.
     """
     chosen = resolve_layers(network, [layer])[0]
     network.module.to(memory_format=torch.channels_last)
     try:
-        head = find_head(network, layer)
+        head = find_head(network, chosen.name)
     except NetworkError:
-        behind = modules_behind(network.module, layer)
-        cells = 1 if chosen.grid is None else chosen.grid.height * chosen.grid.width
-        if behind is not None and 4 * len(pictures) * chosen.units * cells <= MEMORY:
-            return _tail(network, chosen, behind, (pictures, batch_size), progress)
-        return _Hooked(network, chosen, pictures, batch_size)
-    return _head(network, head, (pictures, batch_size), progress)
-
-
-def modules_behind(module: nn.Module, name: str) -> nn.Sequential | None:
-    """Return what runs after a module, where everything around it is a `torch.nn.Sequential`; None otherwise."""
-    if not name:
-        return nn.Sequential()
-    first, _, rest = name.partition(".")
-    children = dict(module.named_children())
-    if not isinstance(module, nn.Sequential) or first not in children:
-        return None
-    inner = modules_behind(children[first], rest)
-    names = list(children)
-    later = [children[one] for one in names[names.index(first) + 1 :]]
-    return None if inner is None else nn.Sequential(*inner, *later)
+        parts = cut(network, chosen.name)
+        return _Whole(network, chosen) if parts is None else _Tail(network, chosen, parts)
+    with HeadRecorder(network, head, zeroed=True) as record:
+        off = record(noise(network)).pooled
+    return _Head(network, head, off)
 
 
 @dataclass(frozen=True)
 class _Head:
     """Scores are linear in the pooled units: only the terms of the units that are off change."""
 
-    base: Tensor
-    change: Tensor  # (N, U): pooled unit as it is, less what it is when the unit is off
-    weight: Tensor
-    how: str = "head"
+    network: Network
+    head: LinearHead
+    off: Tensor  # (1, U): pooled units when they are off
+    how: How = "head"
 
-    def scores(self, units: Sequence[int]) -> Tensor:
-        off = torch.as_tensor(list(units), dtype=torch.int64)
-        return self.base - self.change[:, off] @ self.weight[:, off].T
-
-
-def _head(
-    network: Network, head: LinearHead, shown: tuple[LabeledPictures, int], progress: Progress | None
-) -> Switchboard:
-    pictures, batch_size = shown
-    pooled, base = [], []
-    with HeadRecorder(network, head, zeroed=True) as record:
-        off = record(noise(network)).pooled
-    with HeadRecorder(network, head) as record:
-        for pixels in pictures.batches(network.preprocessing, batch_size):
-            decision = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))
-            pooled.append(decision.pooled.cpu())
-            base.append(decision.scores.cpu())
-            _tell(progress, len(pooled) * batch_size, len(pictures))
-    return _Head(torch.cat(base), torch.cat(pooled) - off.cpu(), head.weight.cpu())
+    def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        with HeadRecorder(self.network, self.head) as record:
+            seen = record(images)
+        change = seen.pooled - self.off
+        for units in sets:
+            places = _places(units, images)
+            yield (seen.scores - change[:, places] @ self.head.weight[:, places].T).cpu()
 
 
 @dataclass(frozen=True)
 class _Tail:
-    """What follows the layer runs on its activations, which are in memory."""
+    """What follows the layer runs on its output with the units at 0."""
 
-    maps: Tensor
-    behind: nn.Sequential
-    batch_size: int
-    how: str = "tail"
+    network: Network
+    layer: Layer
+    parts: Cut
+    how: How = "tail"
 
     @torch.no_grad()
-    def scores(self, units: Sequence[int]) -> Tensor:
-        found = []
-        for maps in torch.split(self.maps, self.batch_size):
-            changed = maps.clone()
-            changed[:, list(units)] = 0
-            found.append(self.behind(changed).float())
-        return torch.cat(found)
-
-
-def _tail(
-    network: Network,
-    layer: Layer,
-    behind: nn.Sequential,
-    shown: tuple[LabeledPictures, int],
-    progress: Progress | None,
-) -> Switchboard:
-    pictures, batch_size = shown
-    kept: list[Tensor] = []
-    with Recorder(network, [layer]) as record:
-        for pixels in pictures.batches(network.preprocessing, batch_size):
-            kept.append(record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))[layer.name].clone())
-            _tell(progress, len(kept) * batch_size, len(pictures))
-    # Whole-image units were recorded as maps of one cell.
-    maps = torch.cat(kept)
-    return _Tail(maps if layer.grid is not None else maps.flatten(1), behind, batch_size)
+    def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        values = self.parts.before(images)
+        for units in sets:
+            yield _checked(self.network, self.parts.scores(values, _off(values[0], self.layer, units)))
 
 
 @dataclass(frozen=True)
-class _Hooked:
+class _Whole:
     """The whole network runs, with a hook that switches the units off."""
 
     network: Network
     layer: Layer
-    pictures: LabeledPictures
-    batch_size: int
-    how: str = "hooks"
+    how: How = "whole"
 
     @torch.no_grad()
-    def scores(self, units: Sequence[int]) -> Tensor:
-        def off(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            changed = output.clone()
-            axis = 1 if output.shape[1] == self.layer.units else output.ndim - 1
-            return changed.index_fill_(axis, torch.as_tensor(list(units), dtype=torch.int64, device=output.device), 0)
+    def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        module = self.network.module.get_submodule(self.layer.name)
+        for units in sets:
 
-        hook = self.network.module.get_submodule(self.layer.name).register_forward_hook(off)
-        preprocessing, found = self.network.preprocessing, []
-        try:
-            for pixels in self.pictures.batches(preprocessing, self.batch_size):
-                images = preprocessing(torch.from_numpy(pixels)).to(self.network.device)
-                scores = self.network.forward(images.contiguous(memory_format=torch.channels_last))
-                if not isinstance(scores, Tensor) or scores.ndim != 2:
-                    raise NetworkError(
-                        f"Network {self.network.name!r} does not return scores (batch, classes). Expected a classifier."
-                    )
-                found.append(scores.float().cpu())
-        finally:
-            hook.remove()
-        return torch.cat(found)
+            def off(_module: nn.Module, _inputs: object, output: Tensor, units: Sequence[int] = units) -> Tensor:
+                return _off(output, self.layer, units)
+
+            hook = module.register_forward_hook(off)
+            try:
+                scores = self.network.forward(images)
+            finally:
+                hook.remove()
+            yield _checked(self.network, scores)
 
 
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress:
-        progress("activations", min(done, total), total)
+def _places(units: Sequence[int], like: Tensor) -> Tensor:
+    return torch.as_tensor(list(units), dtype=torch.int64, device=like.device)
+
+
+def _off(output: Tensor, layer: Layer, units: Sequence[int]) -> Tensor:
+    """Return a copy of a layer's output, maps or tokens, with units at 0."""
+    axis = 1 if output.shape[1] == layer.units else output.ndim - 1
+    return output.clone().index_fill_(axis, _places(units, output), 0)
+
+
+def _checked(network: Network, scores: object) -> Tensor:
+    if not isinstance(scores, Tensor) or scores.ndim != 2:
+        raise NetworkError(f"Network {network.name!r} does not return scores (batch, classes). Expected a classifier.")
+    return scores.float().cpu()

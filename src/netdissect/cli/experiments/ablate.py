@@ -65,4 +65,6 @@ def ablate(
         **({"sizes": tuple(sizes)} if sizes else {}),
     )  # fmt: skip
     result = None if run is None else netdissect.load(run)
-    carry_out(lambda progress: experiments.ablate(loaded, pictures, config, result=result, progress=progress), out)
+    carry_out(
+        lambda progress: experiments.ablate(loaded, pictures, config, result=result, out=out, progress=progress), out
+    )
