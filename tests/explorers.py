@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import tiny
-from netdissect.config import DissectConfig, Protocol
+from netdissect.config import DissectConfig, Evidence, Protocol
 from netdissect.models import Network
 from netdissect.result import Result
 
@@ -17,8 +17,9 @@ QUANTILES = (0.02, 0.2)
 HOSTILE = "<script>alert(1)</script>"
 HOME = "http://127.0.0.1:8461"
 CONFIG = DissectConfig(
-    layers=tuple(LAYERS), protocol=Protocol(quantiles=QUANTILES), top_images=6, batch_size=4, min_iou=0.01
-)
+    layers=tuple(LAYERS), protocol=Protocol(quantiles=QUANTILES), top_images=6, batch_size=4, min_iou=0.01,
+    evidence=Evidence(bootstrap=50, holdout=0.5, chance=20, beside=True, sensitivity=(0.1,)),
+)  # fmt: skip
 
 
 class Pair:

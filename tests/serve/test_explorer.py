@@ -118,6 +118,31 @@ def test_a_unit_is_shown_with_all_that_the_run_holds(client: TestClient, pair: P
     assert client.get(f"{RUN}/layers/1/units/5").status_code == 404
 
 
+@pytest.mark.parametrize("quantile", [0.02, 0.2])
+def test_a_unit_is_shown_with_how_sure_it_is_as_on_its_page_of_the_report(
+    client: TestClient, pair: Pair, quantile: float
+) -> None:
+    layer = pair.results[0].layers["deep_relu"]
+    unit = layer.units.filter(quantile=quantile).sort("iou")["unit"][-1]
+    found = get(client, f"{RUN}/layers/1/units/{unit}", quantile=quantile)
+    (own,) = layer.evidence["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+    assert found["sure"] == {name: own[name] for name in list(own)[5:] if own[name] is not None}
+    assert {"low", "stability", "held_out", "p_value", "q_value_bh", "q_value_by", "chance_iou"} <= found["sure"].keys()
+    rows = {
+        row["concept"]: row
+        for row in layer.evidence["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+    }
+    shown = {each["concept"]: each["beside"] for each in found["scores"]}
+    assert list(found["beside"].values())[:4] == ["precision", "recall", "F1", "AUROC"]
+    for concept, scores in shown.items():
+        wanted = rows.get(concept, {})
+        assert scores == {name: wanted[name] for name in found["beside"] if wanted.get(name) is not None}
+    if quantile == 0.02:
+        page = client.get(f"/report/r0/l1/u{unit}.html").text
+        assert f"{own['q_value_by']:.2g} (Benjamini-Yekutieli)" in page
+        assert "Detectors at other quantiles" in client.get("/report/r0/l1/index.html").text
+
+
 def test_a_hostile_name_is_a_name(client: TestClient) -> None:
     page = get(client, "/api/concepts", q="<SCRIPT>")
     assert [each["concept"] for each in page["concepts"]] == [HOSTILE]

@@ -122,6 +122,7 @@ class ConceptScore(Answer):
     intersection: int
     activation: int
     truth: int
+    beside: dict[str, float] = Field(description="Scores beside IoU, such as auroc, as far as the run measured them.")
 
 
 class Threshold(Answer):
@@ -143,6 +144,10 @@ class UnitDetail(Answer):
     masks: MaskLevel
     threshold: Threshold
     maximum: float
+    sure: dict[str, float] = Field(
+        description="How sure the label is, as far as the run measured it: low, high, stability, p_value and others."
+    )
+    beside: dict[str, str] = Field(description="Columns of scores beside IoU that are there, and what they are called.")
     scores: tuple[ConceptScore, ...] = Field(description="Best concepts first.")
 
 

@@ -29,9 +29,14 @@ from netdissect.serve.questions import MOST_IMAGES, UnitsQuestion
 from netdissect.serve.runs import OpenRun
 from netdissect.serve.sight import why_not
 from netdissect.show.findings import run_min_iou
+from netdissect.show.gather import known
 from netdissect.show.masks import unit_outlines, unit_values
 from netdissect.show.palette import category_colors
+from netdissect.show.views import BESIDE
 
+SURE = (
+    "low", "high", "stability", "chosen_iou", "held_out", "p_value", "q_value_bh", "q_value_by", "chance_iou",
+)  # fmt: skip
 SORTS = {"iou": ("iou", True), "unit": ("unit", False), "label": ("label", False)}
 
 
@@ -179,6 +184,7 @@ def unit_detail(run: OpenRun, index: int, unit: int, quantile: float | None, min
         "activation", "truth",
     )  # fmt: skip
     ranked = scores.sort("iou", descending=True, maintain_order=True).collect().to_dicts()
+    beside = _beside(layer, unit, level.measured)
     own = layer.thresholds.filter(pl.col("unit") == unit)["maximum"][0]
     value, low, high = (float(each[unit]) for each in (thresholds.values, thresholds.low, thresholds.high))
     return UnitDetail(
@@ -189,8 +195,28 @@ def unit_detail(run: OpenRun, index: int, unit: int, quantile: float | None, min
         masks=level,
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
         maximum=own,
-        scores=tuple(ConceptScore(**row) for row in ranked),
+        sure=_sure(layer, unit, level.measured),
+        beside={key: name for key, name in BESIDE.items() if any(key in row for row in beside.values())},
+        scores=tuple(ConceptScore(**row, beside=beside.get(row["concept"], {})) for row in ranked),
     )
+
+
+def _sure(layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
+    rows = _evidence(layer, "units", unit, quantile)
+    return {name: rows[0][name] for name in SURE if name in rows[0]} if rows else {}
+
+
+def _beside(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
+    """Return the scores beside IoU of a unit's leading concepts, by concept."""
+    rows = _evidence(layer, "scores", unit, quantile)
+    return {row["concept"]: {name: row[name] for name in BESIDE if name in row} for row in rows}
+
+
+def _evidence(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
+    if table not in layer.evidence:
+        return []
+    rows = layer.evidence[table].filter(pl.col("quantile") == quantile, pl.col("unit") == unit).collect()
+    return [known(row) for row in rows.iter_rows(named=True)]
 
 
 def check_unit(layer: LayerInfo, unit: int) -> None:

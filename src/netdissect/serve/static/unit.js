@@ -1,5 +1,5 @@
 // One unit: its pictures under a threshold that moves, and all its concepts.
-import { $, QuantileSlider, ask, chip, colorOf, el, iou, keep, later, latest, maskChoice, nameOf, number, query, stateOf, tile } from "./lib.js";
+import { $, QuantileSlider, ask, chip, colorOf, el, iou, keep, later, latest, maskChoice, nameOf, number, percent, query, stateOf, tile } from "./lib.js";
 
 const { run: id, layer, unit } = $(".opening").dataset;
 const state = stateOf({ quantile: "" });
@@ -22,6 +22,7 @@ const show = latest(async (current) => {
   $("h1.name").replaceChildren(concept);
   $(".lead").replaceChildren("IoU ", el("b", {}, brief.iou.toFixed(4)), " ", brief.category ? chip(run.colors, brief.category) : "",
     brief.state === "below" ? el("span", { className: "mark" }, "no detector") : "");
+  $(".sure").textContent = certainty(found.sure);
   slider.explain(found.masks);
   const digits = (value) => value.toPrecision(4);
   slider.note.append(` Threshold ${digits(threshold.value)}` + (threshold.exact ? ", exact" : `, between ${digits(threshold.low)} and ${digits(threshold.high)}`)
@@ -36,6 +37,31 @@ const show = latest(async (current) => {
         el("a", { href: `/concepts${query({ name: score.concept, category: score.category })}` }, score.concept)),
       el("td", { className: "n" }, score.iou.toFixed(4)), el("td", { className: "n" }, iou(score.attainable)),
       ["intersection", "activation", "truth"].map((name) => el("td", { className: "n" }, number(score[name])))))));
+  besideIou(found);
 });
+
+// In the words of the report's page of a unit; of what was not measured nothing is said.
+function certainty(sure) {
+  const said = [], brief = (value) => String(Number(value.toPrecision(2)));
+  if ("low" in sure) said.push(`The IoU lies between ${sure.low.toFixed(3)} and ${sure.high.toFixed(3)} (95 % interval).`);
+  if ("stability" in sure) said.push(`The label is kept in ${percent(sure.stability)} of replicates.`);
+  if ("held_out" in sure) said.push(`On images that did not choose the label its IoU is ${sure.held_out.toFixed(3)}.`);
+  if ("p_value" in sure) {
+    const corrected = [["q_value_bh", "Benjamini-Hochberg"], ["q_value_by", "Benjamini-Yekutieli"]].filter(([key]) => key in sure);
+    said.push(`Chance reaches this IoU with p = ${brief(sure.p_value)}`
+      + corrected.map(([key, name], place) => `${place ? ", " : "; corrected for all units, q = "}${brief(sure[key])} (${name})`).join("") + ".");
+  }
+  return said.join(" ");
+}
+
+function besideIou({ beside, scores }) {
+  const columns = Object.keys(beside), rows = scores.filter((score) => Object.keys(score.beside).length);
+  $(".more-scores").hidden = !rows.length;
+  $(".more-scores table").replaceChildren(
+    el("thead", {}, el("tr", {}, ["concept", ...Object.values(beside)].map((text, place) => el("th", { scope: "col", className: place ? "n" : "" }, text)))),
+    el("tbody", {}, rows.map((score) => el("tr", {},
+      el("th", { scope: "row" }, el("span", { className: "dot", title: score.category, vars: { c: colorOf(run.colors, score.category) } }), score.concept),
+      columns.map((name) => el("td", { className: "n" }, name in score.beside ? score.beside[name].toFixed(3) : ""))))));
+}
 
 show();
