@@ -8,7 +8,7 @@ from PIL import Image
 
 import labeled_pictures
 from benches import SCALE
-from netdissect import experiments
+from netdissect import experiments, load_network
 from netdissect.cli.experiments import app
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.experiments.names import VARIANTS
@@ -173,3 +173,58 @@ def test_a_file_of_weights_alone_is_no_network(netdissect, place, tmp_path):
     )
     assert done.code == 2
     assert "NETWORK@bare.safetensors" in done.err
+
+
+FULL = ("paper", "--scale", "full", "--network", NETWORK, "--layer", "2", "--concepts", "{place}/world")
+FILES_OF_FULL = (
+    "--checkpoints", "{place}/checkpoints", "--images", "{place}/classes", "--pictures", "{place}/classes", "--classes",
+    "{place}/names.txt", "--ratings", "{place}/ratings.csv", "--train", "tiny",
+)  # fmt: skip
+
+
+def test_the_full_paper_plans_every_experiment_or_says_what_it_needs(netdissect, place, tmp_path):
+    def planned(*more):
+        arguments = [one.format(place=place) for one in (*FULL, *more)]
+        done = netdissect(*arguments, "--dry-run", "--out", tmp_path / "paper")
+        assert done.code == 0, done.err
+        assert not (tmp_path / "paper").exists()
+        _data, *lines, _all = done.out.splitlines()
+        return dict(line.split(": ", 1) for line in lines)
+
+    bare, whole = planned(), planned(*FILES_OF_FULL)
+    assert set(bare) == set(whole) == set(COMMANDS)
+    needs = {name: words for name, words in bare.items() if "left out" in words}
+    assert set(needs) == set(COMMANDS) - {"rotate", "layers", "compare"}
+    assert all("needs --" in words for words in needs.values()), needs
+    assert not [words for words in whole.values() if "left out" in words]
+    assert "2 times one forward pass over 12 images" in whole["snapshots"]
+    assert "4 ratings" in whole["agreement"]
+    assert "the network runs once" in whole["ablate"]
+
+
+def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place, tmp_path):
+    common = [one.format(place=place) for one in FULL]
+    for option, words in (("--checkpoints", "no checkpoint files"), ("--ratings", "cannot be read as a table")):
+        done = netdissect(*common, option, place / "classes", "--dry-run", "--out", tmp_path / "paper")
+        assert done.code == 2
+        assert words in done.err
+    flat = [NETWORK.replace("classifier", "flat") if one == NETWORK else one for one in common]
+    done = netdissect(
+        *flat[:6], "0", *flat[7:], "--pictures", place / "classes", "--dry-run", "--out", tmp_path / "paper"
+    )
+    assert done.code == 0, done.err
+    assert "contribution: left out (Network" in done.out
+    assert "ablate: left out (needs --classes FILE" in done.out
+
+
+def test_the_full_paper_is_carried_out_as_planned(place, tmp_path):
+    network = load_network(NETWORK)
+    config = experiments.FullConfig(
+        names=(NETWORK,), layers=("2",), rotations=(0,), steps=1, checkpoints=place / "checkpoints",
+        images=place / "classes", pictures=place / "classes", classes=place / "names.txt",
+        ratings=place / "ratings.csv",
+    )  # fmt: skip
+    found = list(experiments.full_paper([network], place / "world", config, out=tmp_path))
+    assert {one.name for one in found} == set(COMMANDS) - {*VARIANTS, "tasks"}
+    contributed = next(one for one in found if one.name == "contribution")
+    assert "iou" in contributed.table.columns  # labels are those of compare's run

@@ -69,7 +69,7 @@ def test_the_full_paper_prints_its_plan_and_stops(netdissect, data, network, tmp
         "--out", tmp_path / "paper",
     )  # fmt: skip
     assert done.code == 0, done.err
-    for text in ("8 images", "rotate, ", "layers, ", "compare, ", "forward passes in all", "are free"):
+    for text in ("8 images", "rotate: ", "layers: ", "compare: ", "of forward passes and training", "are free"):
         assert text in done.out
     assert not (tmp_path / "paper").exists()
     refused = netdissect("paper", "--scale", "full", "--out", tmp_path / "paper")

@@ -10,33 +10,86 @@ from rich.table import Table
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.experiments.options import open_network
+from netdissect.cli.options import with_options_of
 from netdissect.cli.progress import progress_bars
 from netdissect.errors import ConfigError
+from netdissect.experiments.names import ScaleName
 from netdissect.show.outcomes import save_outcome
 from netdissect.show.paper import paper_page
 
 if TYPE_CHECKING:
-    from netdissect.experiments import Outcome
+    from netdissect.experiments import FullConfig, Outcome
+
+FULL = "With the scale full"
 
 
+def full_config(
+    network: Annotated[
+        list[str] | None, typer.Option("--network", help="As for 'run'; repeats.", rich_help_panel=FULL)
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="The last convolution, one for each network.", rich_help_panel=FULL),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Draw this many images.", rich_help_panel=FULL)
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Images in a forward pass.", rich_help_panel=FULL)
+    ] = 32,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option("--checkpoints", help="For snapshots: weights of the first network.", rich_help_panel=FULL),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="For transfer and tasks: a folder for each of some other classes.", rich_help_panel=FULL
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures", help="For contribution and ablate: a folder for each class of the first network.",
+            rich_help_panel=FULL,
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", help="Names of its outputs, one a line.", rich_help_panel=FULL)
+    ] = None,
+    ratings: Annotated[
+        Path | None, typer.Option("--ratings", help="For agreement: what raters said.", rich_help_panel=FULL)
+    ] = None,
+    train: Annotated[
+        ScaleName | None,
+        typer.Option("--train", help="Train variants and tasks at this scale.", rich_help_panel=FULL),
+    ] = None,
+) -> "FullConfig | None":  # fmt: skip
+    """Return what the scale full asks; None: no network and layer were named."""
+    if not network or not layer:
+        return None
+    return netdissect.experiments.FullConfig(
+        names=tuple(network), layers=tuple(layer), limit=limit, batch_size=batch_size, checkpoints=checkpoints,
+        images=images, pictures=pictures, classes=classes, ratings=ratings, train=train,
+    )  # fmt: skip
+
+
+@with_options_of(full_config)
 def paper(
+    full: "FullConfig | None",
     out: Annotated[Path, typer.Option("--out", help="Folder of everything; what is done there is taken up.")],
     scale: Annotated[
         Literal["tiny", "small", "full"],
         typer.Option("--scale", help="tiny: two minutes. small: under 45. full: your own data and networks."),
     ] = "small",
-    concepts: Annotated[Path | None, typer.Option("--concepts", help="full: data set in Broden's layout.")] = None,
-    network: Annotated[list[str] | None, typer.Option("--network", help="full: as for 'run'; repeats.")] = None,
-    layer: Annotated[
-        list[str] | None, typer.Option("--layer", help="full: the last convolution, one for each network.")
+    concepts: Annotated[
+        Path | None, typer.Option("--concepts", help="Data set in Broden's layout.", rich_help_panel=FULL)
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="full: draw this many images.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="full: images in a forward pass.")] = 32,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the inputs, print the plan and stop.")] = False,
 ) -> None:
     """Run all experiments of the paper, and write one page with every figure and verdict."""
     if scale == "full":
-        _full(out, concepts, network, layer, limit, batch_size, dry_run=dry_run)
+        _full(out, concepts, full, dry_run=dry_run)
         return
     wanted = netdissect.experiments.SCALES[scale]
     if dry_run:
@@ -58,25 +111,13 @@ def paper(
     _tell(outcomes, paper_page(outcomes, out, facts))
 
 
-def _full(
-    out: Path,
-    concepts: Path | None,
-    networks: list[str] | None,
-    layers: list[str] | None,
-    limit: int | None,
-    batch_size: int,
-    *,
-    dry_run: bool,
-) -> None:
-    if concepts is None or not networks or not layers:
+def _full(out: Path, concepts: Path | None, wanted: "FullConfig | None", *, dry_run: bool) -> None:
+    if concepts is None or wanted is None:
         raise ConfigError(
             "the scale full needs --concepts, at least one --network and the --layer of each. The scales tiny and "
             "small draw their own world."
         )
-    wanted = netdissect.experiments.FullConfig(
-        layers=tuple(layers), limit=limit, batch_size=batch_size, names=tuple(networks)
-    )
-    opened = [open_network(name) for name in networks]
+    opened = [open_network(name) for name in wanted.names]
     for line in netdissect.experiments.full_plan(opened, concepts, wanted, out):
         console().print(line, soft_wrap=True, markup=False, highlight=False)
     if dry_run:
@@ -86,7 +127,7 @@ def _full(
         for outcome in netdissect.experiments.full_paper(opened, concepts, wanted, out=out, progress=progress):
             save_outcome(outcome, out / outcome.name)
             outcomes.append(outcome)
-    _tell(outcomes, paper_page(outcomes, out, {"Data": str(concepts), "Networks": ", ".join(networks)}))
+    _tell(outcomes, paper_page(outcomes, out, {"Data": str(concepts), "Networks": ", ".join(wanted.names)}))
 
 
 def _tell(outcomes: "list[Outcome]", page: Path) -> None:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from netdissect.experiments.demonstration import Demo as Demo
     from netdissect.experiments.demonstration import DemoConfig as DemoConfig
     from netdissect.experiments.demonstration import demo as demo
-    from netdissect.experiments.full import FullConfig as FullConfig
     from netdissect.experiments.full import full_paper as full_paper
     from netdissect.experiments.full import full_plan as full_plan
+    from netdissect.experiments.full_job import FullConfig as FullConfig
     from netdissect.experiments.labeled import LabeledPictures as LabeledPictures
     from netdissect.experiments.labeled import labeled_by as labeled_by
     from netdissect.experiments.labeled import labeled_folder as labeled_folder
@@ -82,7 +82,7 @@ _HOME = {
     "DemoConfig": "demonstration",
     "FAST_DEMO": "demonstration",
     "FULL_DEMO": "demonstration",
-    "FullConfig": "full",
+    "FullConfig": "full_job",
     "LabeledPictures": "labeled",
     "LayersConfig": "layerwise",
     "Outcome": "outcome",

@@ -160,7 +160,7 @@ def ablate(
     seconds: dict[str, float] = {}
     layer = resolve_layers(network, [config.layer])[0]
     ious = _ious(result, config, layer.units)
-    _check(config, layer.units, pictures)
+    check_sets(config, layer.units, pictures)
     folder = None if out is None else Path(out) / "answers"
     asked = Asked(network, layer.name, switchboard(network, layer.name))
     asking = _Asking(asked, config.batch_size, folder, progress)
@@ -336,7 +336,14 @@ def _ious(result: Result | None, config: AblateConfig, units: int) -> Floats | N
     return labels.sort("unit")["iou"].fill_null(0.0).to_numpy()
 
 
-def _check(config: AblateConfig, units: int, pictures: LabeledPictures) -> None:
+def check_sets(config: AblateConfig, units: int, pictures: LabeledPictures) -> None:
+    """Make sure that a layer has enough units, and each class pictures for two halves.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
     if not 1 <= min(config.sizes) <= max(config.sizes) <= units:
         raise ConfigError(
             f"sets of {', '.join(map(str, config.sizes))} units were asked for; layer {config.layer!r} has {units}. "

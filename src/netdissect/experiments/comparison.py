@@ -123,6 +123,11 @@ def compare_in_miniature(bench: Bench) -> Outcome:
     return compare(networks, config, out=bench.folder("compare"), concepts=bench.data, progress=bench.progress)
 
 
+def run_folder(out: Path, index: int, network: Network) -> Path:
+    """Return where the run of a network lies, below the folder of the experiment."""
+    return out / "runs" / f"{index}-{re.sub(r'[^A-Za-z0-9]+', '-', network.name).strip('-')}"
+
+
 def _result(
     source: Network | Result | str | Path,
     config: CompareConfig,
@@ -143,8 +148,9 @@ def _result(
         )
     layers = config.layers or config.dissect.layers
     layer = layers[index] if len(layers) > 1 else layers[0]
-    run = out / "runs" / f"{index}-{re.sub(r'[^A-Za-z0-9]+', '-', source.name).strip('-')}"
-    return dissect(source, concepts, config.dissect, layers=[layer], out=run, progress=progress)
+    return dissect(
+        source, concepts, config.dissect, layers=[layer], out=run_folder(out, index, source), progress=progress
+    )
 
 
 def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | None) -> dict[str, tuple[Result, str]]:

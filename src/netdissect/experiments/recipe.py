@@ -356,19 +356,25 @@ def choose_precision(module: nn.Sequential, recipe: Recipe) -> Literal["float32"
     """
     if recipe.precision != "auto":
         return recipe.precision
-    seconds: dict[Literal["float32", "bfloat16"], float] = {}
+    seconds = {
+        precision: seconds_a_step(module, recipe.model_copy(update={"precision": precision}))
+        for precision in ("float32", "bfloat16")
+    }
+    return "bfloat16" if seconds["float32"] > BF16_GAIN * seconds["bfloat16"] else "float32"
+
+
+def seconds_a_step(module: nn.Sequential, recipe: Recipe) -> float:
+    """Return the least wall time of a few optimizer steps of a copy of the network, in the recipe's precision."""
     images = torch.zeros(recipe.batch_size, 3, recipe.size, recipe.size).contiguous(memory_format=torch.channels_last)
     scenes = torch.zeros(recipe.batch_size, dtype=torch.int64)
-    for precision in ("float32", "bfloat16"):
-        twin = copy.deepcopy(module)
-        trial = recipe.model_copy(update={"precision": precision, "steps": TRIALS})
-        descent, times = Descent(twin, trial), []
-        for _ in range(TRIALS):
-            started = time.perf_counter()
-            _step(twin, descent, images, scenes, trial)
-            times.append(time.perf_counter() - started)
-        seconds[precision] = min(times)
-    return "bfloat16" if seconds["float32"] > BF16_GAIN * seconds["bfloat16"] else "float32"
+    twin = copy.deepcopy(module)
+    trial = recipe.model_copy(update={"steps": TRIALS})
+    descent, times = Descent(twin, trial), []
+    for _ in range(TRIALS):
+        started = time.perf_counter()
+        _step(twin, descent, images, scenes, trial)
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def save_trained(trained: Trained, path: str | Path) -> Path:

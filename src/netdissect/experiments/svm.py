@@ -122,7 +122,9 @@ def transfer(
     Features are brought to mean 0 and variance 1 on the training half, so that C means the same for every layer.
     """
     config = config or TransferConfig()
-    _check(subjects, pictures, config)
+    if not subjects:
+        raise ConfigError("No layer of a network was given. Expected at least one; four for a correlation.")
+    check_classes(pictures, config)
     seconds, rows = dict[str, float](), list[dict[str, object]]()
     folder = None if out is None else Path(out) / "features"
     for done, (name, subject) in enumerate(zip(_names(subjects), subjects, strict=True)):
@@ -254,9 +256,14 @@ def _accuracies(features: Features, labels: Ints, config: TransferConfig) -> lis
     return rows
 
 
-def _check(subjects: Sequence[Subject], pictures: LabeledPictures, config: TransferConfig) -> None:
-    if not subjects:
-        raise ConfigError("No layer of a network was given. Expected at least one; four for a correlation.")
+def check_classes(pictures: LabeledPictures, config: TransferConfig) -> None:
+    """Make sure that there are enough pictures of each class to train on one half and test on the other.
+
+    Raises
+    ------
+    ConfigError
+        If a class has too few pictures for the splits and folds.
+    """
     if len(pictures.labels) == 0:
         raise ConfigError("There are no pictures with a class. Expected at least two classes with pictures of each.")
     counts = np.bincount(pictures.labels, minlength=len(pictures.classes))

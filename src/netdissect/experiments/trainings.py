@@ -128,6 +128,12 @@ def variants(name: VariantsName, bench: Bench) -> Outcome:
     return Outcome(name, table, verdict, asked, seconds, {"pairs": beside})
 
 
+def variant_recipes(name: VariantsName, recipe: Recipe) -> dict[str, Recipe]:
+    """Return the recipes of a set of variants, by name; each is trained from several seeds."""
+    changed = _QUESTIONS[name].recipes(recipe)
+    return {variant: Recipe.model_validate(recipe.model_dump() | dict(change)) for variant, change in changed.items()}
+
+
 _PAIRS = {"variant": pl.String, "left": pl.Int64, "right": pl.Int64, "concepts": pl.Float64, "units": pl.Float64}
 
 
