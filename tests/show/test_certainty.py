@@ -72,7 +72,7 @@ def test_robustness_counts_the_combinations_of_quantile_and_limit(sure: Result) 
     assert wins["object"] != wins["color"]
     assert robustness(sure, LAYER) == [
         "9 combinations were counted.",
-        f"The category {most} has most unique detectors in {wins[most]} of them.",
+        f"Most unique detectors are most often of the category {most}: in {wins[most]} of them.",
         f"There are more unique detectors than in {OTHER} in {more} of them, fewer in {fewer}.",
     ]
 

@@ -112,7 +112,7 @@ def _largest_category(counted: pl.DataFrame) -> Iterator[str]:
     often = alone["category"].value_counts().sort("count", "category", descending=[True, False])
     if len(often):
         name, count = often.row(0)
-        yield f"The category {name} has most unique detectors in {count} of them."
+        yield f"Most unique detectors are most often of the category {name}: in {count} of them."
 
 
 def _against_others(result: Result, layer: str, own: pl.DataFrame) -> Iterator[str]:
