@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,10 @@ import polars as pl
 
 import netdissect
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Evidence, Protocol
+from netdissect.config import DissectConfig, Evidence, Protocol, nearby_quantiles
 from netdissect.models.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
-from netdissect.score.bootstrap import interval_of_counts
+from netdissect.score import Overlaps, Presence
+from netdissect.score.bootstrap import Leading, Margin, Replicates, counted_masks, interval_of_counts
 from netdissect.score.intervals import Moments, iou_interval
 
 Floats = npt.NDArray[np.float64]
@@ -94,6 +96,95 @@ def intervals(hits: Floats, union: Floats) -> tuple[Floats, Floats]:
     moved = hits - scores * union
     moments = Moments((moved**2).sum(axis=0), (moved**4).sum(axis=0), np.array([len(hits)]))
     return iou_interval(scores, union.sum(axis=0), moments)
+
+
+@dataclass(frozen=True)
+class Firing:
+    """How a unit's activations are distributed, so that its threshold is an order statistic of the images drawn.
+
+    Attributes
+    ----------
+    spread
+        Of an image's strength, as the standard deviation of its logarithm: how unevenly the unit fires.
+    preference
+        How many times as strong it is on the concept, as a logarithm.
+    """
+
+    spread: float
+    preference: float
+
+    def draw(self, rng: np.random.Generator, images: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return activations and where the concept lies, (N, pixels) each; half of the images bear it."""
+        bears = rng.random(images) < 0.5
+        concept = np.arange(PIXELS) < (bears * rng.integers(5, 30, images))[:, None]
+        strength = rng.normal(0, self.spread, images)[:, None] + self.preference * concept
+        return np.exp(strength) * rng.exponential(size=(images, PIXELS)), concept
+
+
+PIXELS, FIRING_QUANTILE = 100, 0.05
+FIRINGS = (Firing(0.5, 1.0), Firing(0.2, 0.3), Firing(1.0, 1.5), Firing(0.1, 2.0))
+
+
+class Thresholded(NamedTuple):
+    """What intervals do if every data set has a threshold of its own.
+
+    Attributes
+    ----------
+    covered, covered_if_fixed
+        Share of intervals that hold the IoU, with the margin and without it.
+    replicated
+        Standard deviation of replicates, over that of the IoU from data set to data set.
+    """
+
+    covered: float
+    covered_if_fixed: float
+    replicated: float
+
+
+def thresholded(firing: Firing, simulations: int, images: int = 200, seed: int = 0) -> Thresholded:
+    """Draw data sets, threshold each at its own quantile, and say how often intervals hold the IoU of very many."""
+    rng = np.random.default_rng(seed)
+    values, concept = firing.draw(rng, 100 * images)
+    mask = values > _threshold(values, FIRING_QUANTILE)
+    known = (mask & concept).sum() / (mask | concept).sum()
+    found, held, spreads = [], np.zeros(2), []
+    nearby = nearby_quantiles(FIRING_QUANTILE)
+    apart = (nearby[1] - nearby[0]) / FIRING_QUANTILE
+    for _ in range(simulations):
+        values, concept = firing.draw(rng, images)
+        masks, less, more = (values > _threshold(values, quantile) for quantile in (FIRING_QUANTILE, *nearby))
+        leading, presence, overlaps = _sparse(masks, concept)
+        counted = counted_masks(presence, overlaps, np.array([-1, 0]), 1, "none")
+        gone = np.array([(more & concept).sum() - (less & concept).sum()]), np.array([more.sum() - less.sum()])
+        margin = Margin.between(gone, np.array([masks.sum()]), images, leading, apart)
+        union = np.array([(masks | concept).sum()])
+        score = (masks & concept).sum() / union
+        for place, lost in enumerate((margin, Margin(np.zeros(1), np.zeros(1), margin.on, images))):
+            moments = Moments.zeros(leading)
+            moments.update(presence, overlaps, counted, leading, score, lost)
+            low, high = iou_interval(score, union, moments)
+            held[place] += low[0] <= known <= high[0]
+        sums = Replicates.zeros(leading, 100)
+        sums.update(presence, overlaps, counted, leading, seed=0)
+        spreads.append(sums.iou(leading, margin, 0)[0].std())
+        found.append(score[0])
+    return Thresholded(*held / simulations, float(np.mean(spreads) / np.std(found)))
+
+
+def _threshold(values: Floats, quantile: float) -> float:
+    rank = int(quantile * values.size)
+    return float(np.partition(values, values.size - rank - 1, axis=None)[values.size - rank - 1])
+
+
+def _sparse(masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]) -> tuple[Leading, Presence, Overlaps]:
+    """Return one unit and one concept, label number 1, as the second look writes them."""
+    truth, hits, on = concept.sum(axis=1), (masks & concept).sum(axis=1), masks.sum(axis=1)
+    rows = np.arange(len(masks))
+    # Label 0 stands for pixels without any: every image takes part.
+    presence = Presence(np.repeat(rows, 2), np.tile([0, 1], len(rows)), np.stack([PIXELS - truth, truth], 1).ravel())
+    parts = [Overlaps.of(row, 0, on[row : row + 1], hits[row].reshape(1, 1), np.array([1])) for row in rows]
+    leading = Leading(np.array([0]), np.array([1]), np.array([0]), np.array([[-1, 0]]), 1)
+    return leading, presence, Overlaps.join(parts)
 
 
 class Population:
@@ -209,3 +300,5 @@ if __name__ == "__main__":
     else:
         for kind, share in zip(KINDS, simulated(KINDS, 4000), strict=True):
             print(f"{share:.1%} of intervals hold the IoU of {kind.iou():.3f}: {kind}")
+        for firing in FIRINGS:
+            print(f"{firing}, a threshold for each data set: {thresholded(firing, 2000)}")

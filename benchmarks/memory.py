@@ -25,7 +25,7 @@ from PIL import Image
 import netdissect
 from benchmarks.bare_loop import forward_all, pictures
 from benchmarks.process import peak_memory, prepared
-from netdissect.config import DissectConfig, Evidence, Execution
+from netdissect.config import DissectConfig, Execution
 from netdissect.models import Network, Preprocessing
 
 SIDE = 112
@@ -93,8 +93,7 @@ def child(do: str, case: Case, data: Path, out: Path) -> dict[str, float]:
     if do == "network":
         forward_all(network, pictures(data, 20 * 32), "2", 32)
     else:
-        # The bootstrap is measured apart: here is what the dissection itself takes.
-        config = DissectConfig(layers=("2",), evidence=Evidence(bootstrap=0))
+        config = DissectConfig(layers=("2",))
         result = netdissect.dissect(network, data, config, out=out, execution=Execution(store=case.store))
         assert len(result.layers["2"].units) == case.units
         assert result.info.data.images == case.images

@@ -184,9 +184,24 @@ class DissectConfig(BaseModel):
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """All quantiles at which units are thresholded: the protocol's, then those of the sensitivity alone."""
-        own = self.protocol.quantiles
-        return own + tuple(quantile for quantile in self.evidence.sensitivity if quantile not in own)
+        """All quantiles at which units are thresholded: the protocol's, then those that evidence alone needs."""
+        nearby = [either for quantile in self.protocol.quantiles for either in nearby_quantiles(quantile)]
+        return tuple(dict.fromkeys([*self.reported_quantiles, *(nearby if self.evidence.bootstrap else ())]))
+
+    @property
+    def reported_quantiles(self) -> tuple[float, ...]:
+        """Those of the protocol, then those at which detectors are counted for their sensitivity alone."""
+        return tuple(dict.fromkeys(self.protocol.quantiles + self.evidence.sensitivity))
+
+    @property
+    def listed(self) -> int:
+        """At how many quantiles, the first ones, the masks of single images are kept until the run ends."""
+        return len(self.protocol.quantiles) if self.evidence.needs_images else 0
+
+
+def nearby_quantiles(quantile: float) -> tuple[float, float]:
+    """Return a smaller and a larger quantile: between them intervals see what happens when a threshold moves."""
+    return 0.9 * quantile, min(1.1 * quantile, (1 + quantile) / 2)
 
 
 class NetworkSource(BaseModel):

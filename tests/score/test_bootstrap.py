@@ -15,6 +15,7 @@ from netdissect.config import RULES
 from netdissect.score import Overlaps, Presence, UnitLabels, count_detectors
 from netdissect.score.bootstrap import (
     Leading,
+    Margin,
     Replicates,
     count_replicates,
     counted_masks,
@@ -65,6 +66,12 @@ class Images:
         scores = np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
         scores[:, 0] = 0
         return scores
+
+    def margin(self, seed: int | None = None) -> Margin:
+        """Of thresholds that stay (None), or of any that move."""
+        pairs = len(self.leading.units)
+        lost = np.zeros((2, pairs)) if seed is None else np.random.default_rng(seed).random((2, pairs))
+        return Margin(lost[0], lost[0] + lost[1], self.on.sum(axis=0), len(self.on))
 
     @property
     def leading(self) -> Leading:
@@ -119,12 +126,12 @@ def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int,
     sums = Replicates.zeros(leading, replicates)
     sums.update(*images.counted(), leading, seed=seed)
     weights = poisson_weights(seed, np.arange(len(images.truth)), replicates)
-    counted = count_replicates(sums, leading, min_iou)
+    counted = count_replicates(sums, leading, images.margin(), min_iou)
     for replicate in range(replicates):
         scores = images.iou(weights[:, replicate])
         for unit in np.unique(leading.units):
             numbers = leading.numbers[leading.pairs(unit)]
-            np.testing.assert_array_equal(sums.iou(leading, unit)[:, replicate], scores[unit, numbers])
+            np.testing.assert_array_equal(sums.iou(leading, images.margin(), unit)[:, replicate], scores[unit, numbers])
         led = np.where(leading.pair_of >= 0, scores, 0)
         labels = labels_of(led)
         for rule in RULES:
@@ -155,19 +162,40 @@ def test_any_split_of_the_images_adds_up_to_the_replicates_of_the_whole(seed: in
 
 
 @given(st.integers(0, 2**32 - 1))
+def test_masks_of_a_replicate_shrink_by_what_the_margin_takes_for_each_pixel_in_excess(seed: int) -> None:
+    images, replicates = Images(seed), 5
+    leading, margin = images.leading, images.margin(seed)
+    sums = Replicates.zeros(leading, replicates)
+    sums.update(*images.counted(), leading, seed=seed)
+    weights = poisson_weights(seed, np.arange(len(images.truth)), replicates).T.astype(np.int64)
+    for unit in np.unique(leading.units):
+        found, excess = sums.iou(leading, margin, unit), weights @ (images.on[:, unit] - images.on[:, unit].mean())
+        for row, pair in enumerate(range(len(leading.units))[leading.pairs(unit)]):
+            number = leading.numbers[pair]
+            masks = weights @ (images.on[:, unit] * images.annotated[:, CATEGORY_OF[number]])
+            truth = weights @ images.truth[:, number]
+            hits = weights @ images.intersection[:, unit, number] - margin.intersection[pair] * excess
+            hits = np.minimum(np.maximum(hits, 0), truth)
+            union = np.maximum(masks - margin.activation[pair] * excess, np.minimum(hits, masks)) + truth - hits
+            expected = np.divide(hits, union, out=np.zeros(replicates), where=union > 0)
+            np.testing.assert_allclose(found[row], expected, rtol=1e-9, atol=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1))
 def test_intervals_are_those_of_the_images_influences_one_by_one(seed: int) -> None:
     images = Images(seed)
-    leading, scores = images.leading, images.iou(np.ones(12))
+    leading, scores, margin = images.leading, images.iou(np.ones(12)), images.margin(seed)
     moments, pairs = Moments.zeros(leading), scores[leading.units, leading.numbers]
-    moments.update(*images.counted([0, 1, 2, 3, 4]), leading, pairs)
-    moments.update(*images.counted([5, 6, 7, 8, 9, 10, 11]), leading, pairs)
+    moments.update(*images.counted([0, 1, 2, 3, 4]), leading, pairs, margin)
+    moments.update(*images.counted([5, 6, 7, 8, 9, 10, 11]), leading, pairs, margin)
     unions = np.zeros(len(pairs))
     for pair, (unit, number) in enumerate(zip(leading.units, leading.numbers, strict=True)):
         hits = images.intersection[:, unit, number]
         activation = images.on[:, unit] * images.annotated[:, CATEGORY_OF[number]]
         union = activation + images.truth[:, number] - hits
         unions[pair] = union.sum()
-        moved = hits - pairs[pair] * union
+        lost = margin.intersection[pair] - pairs[pair] * (margin.activation[pair] - margin.intersection[pair])
+        moved = hits - pairs[pair] * union - lost * (images.on[:, unit] - images.on[:, unit].mean())
         assert moments.second[pair] == pytest.approx((moved**2).sum(), rel=1e-9, abs=1e-6)
         assert moments.fourth[pair] == pytest.approx((moved**4).sum(), rel=1e-9, abs=1e-3)
     low, high = iou_interval(pairs, unions, moments)
@@ -181,7 +209,7 @@ def test_an_interval_is_that_of_scipy_s_bootstrap_where_images_are_many() -> Non
     leading, scores = images.leading, images.iou(np.ones(600))
     pairs = scores[leading.units, leading.numbers]
     moments = Moments.zeros(leading)
-    moments.update(*images.counted(), leading, pairs)
+    moments.update(*images.counted(), leading, pairs, images.margin())
     sums = Replicates.zeros(leading, 4000)
     sums.update(*images.counted(), leading, seed=0)
     for pair, number in enumerate(leading.numbers):
@@ -198,7 +226,7 @@ def test_an_interval_is_that_of_scipy_s_bootstrap_where_images_are_many() -> Non
         wide = known.confidence_interval.high - known.confidence_interval.low
         assert low[pair] == pytest.approx(known.confidence_interval.low, abs=0.08 * wide)
         assert high[pair] == pytest.approx(known.confidence_interval.high, abs=0.08 * wide)
-        drawn = sums.iou(leading, 0)[pair]
+        drawn = sums.iou(leading, images.margin(), 0)[pair]
         assert drawn.std() == pytest.approx(known.standard_error, rel=0.06)
         plain = np.quantile(known.bootstrap_distribution, [0.025, 0.975])
         np.testing.assert_allclose(np.quantile(drawn, [0.025, 0.975]), plain, atol=0.05 * wide)

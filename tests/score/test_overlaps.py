@@ -18,14 +18,16 @@ from netdissect.score.overlaps import read_overlaps
 from netdissect.sweep.batches import BatchFile
 
 
-def overlaps_of(world: tiny.World, definition: tiny.Definition, limits: tiny.Floats, *, tensor: bool) -> Overlaps:
+def overlaps_of(
+    world: tiny.World, definition: tiny.Definition, limits: tiny.Floats, *, tensor: bool, listed: int | None = None
+) -> Overlaps:
     """Count every image of a world, one after the other, at thresholds (Q, U)."""
     data, protocol = world.data(), definition.protocol
     tallier: Tallier | DeviceTallier
     if tensor:
-        tallier = DeviceTallier(data, limits, protocol.restriction, torch.device("cpu"))
+        tallier = DeviceTallier(data, limits, protocol.restriction, torch.device("cpu"), listed)
     else:
-        tallier = Tallier(data, limits, protocol.restriction)
+        tallier = Tallier(data, limits, protocol.restriction, listed)
     parts = []
     for row in range(len(world.maps)):
         labels = world.labels(row)
@@ -105,5 +107,15 @@ def test_both_talliers_find_the_same_masks(world: tiny.World, definition: tiny.D
     for quantile in range(2):
         for one, other in zip(left.at(quantile), right.at(quantile), strict=True):
             np.testing.assert_array_equal(one, other)
-    for one, other in zip(left.first(1), left.at(0), strict=True):
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+@given(world=tiny.worlds(), definition=tiny.definitions())
+def test_only_masks_of_the_listed_quantiles_are_returned(
+    world: tiny.World, definition: tiny.Definition, tensor: bool
+) -> None:
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.5, 0.99)])
+    every = overlaps_of(world, definition, limits, tensor=tensor)
+    for one, other in zip(overlaps_of(world, definition, limits, tensor=tensor, listed=1), every.at(0), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert not len(overlaps_of(world, definition, limits, tensor=tensor, listed=0).rows)

@@ -104,7 +104,7 @@ class Collector:
 
     def tallier(self, data: ConceptData, thresholds: Maps) -> Tallier:
         """Return what counts the second look, with thresholds of the whole data."""
-        tallier = Tallier(data, thresholds, self.plan.config.protocol.restriction)
+        tallier = Tallier(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
         tallier.restore(_begun(tallier.tally, self))
         return tallier
 
@@ -160,7 +160,8 @@ class DeviceCollector:
 
     def tallier(self, data: ConceptData, thresholds: Maps) -> DeviceTallier:
         """Return what counts the second look, with thresholds of the whole data."""
-        tallier = DeviceTallier(data, thresholds, self.plan.config.protocol.restriction, self._device)
+        config = self.plan.config
+        tallier = DeviceTallier(data, thresholds, config.protocol.restriction, self._device, config.listed)
         tallier.restore(_begun(tallier.tally, self))
         return tallier
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.config import RULES, DissectConfig, Evidence
+from netdissect.config import RULES, DissectConfig, Evidence, nearby_quantiles
 from netdissect.dissect.beside import Beside, counts_beside, scores_beside
 from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
@@ -28,6 +28,7 @@ from netdissect.score.bootstrap import (
     CountReplicates,
     Ints,
     Leading,
+    Margin,
     Replicates,
     count_replicates,
     counted_masks,
@@ -147,6 +148,23 @@ class Level:
         """Label number of each unit, 0 for none."""
         return label_numbers(self.scores, self.data.category_of, len(self.data.categories))
 
+    @cached_property
+    def margin(self) -> Margin:
+        """What lies between the quantiles nearby, of the leading concepts."""
+        leading, tally = self.leading, self.looked.tally
+        nearby = nearby_quantiles(self.quantile)
+        less, more = map(self.looked.config.quantiles.index, nearby)
+        pairs, of = (leading.units, leading.numbers), (leading.units, leading.categories)
+        gone = (
+            tally.intersection[more][pairs] - tally.intersection[less][pairs],
+            tally.activation[more][of] - tally.activation[less][of],
+        )
+        on, images = np.zeros(len(self.scores), np.int64), 0
+        for presence, masks, _ in self.blocks():
+            on += np.bincount(masks.units, masks.on, minlength=len(on)).astype(np.int64)
+            images += len(np.unique(presence.rows))
+        return Margin.between(gone, on, images, leading, (nearby[1] - nearby[0]) / self.quantile)
+
     def blocks(self) -> Iterator[tuple[Presence, Overlaps, Bools]]:
         """Yield labels, masks, and in which categories these count, some images at a time."""
         restriction = self.looked.config.protocol.restriction
@@ -198,7 +216,7 @@ def _measured(level: Level) -> dict[str, pl.DataFrame]:
         frames["scores"] = intervals_of(level)
         of_label = frames["scores"].select("unit", pl.col("number").alias("label_number"), "low", "high")
         units = units.join(of_label, on=["unit", "label_number"], how="left", maintain_order="left")
-        counted = count_replicates(replicates_of(level), level.leading, level.looked.min_iou)
+        counted = count_replicates(replicates_of(level), level.leading, level.margin, level.looked.min_iou)
         kept = pl.Series(stability(level.labels, counted.labels)).fill_nan(None)
         units = units.with_columns(kept.alias("stability"))
         frames["replicates"] = replicates_frame(level, counted)
@@ -228,7 +246,7 @@ def intervals_of(level: Level) -> pl.DataFrame:
     scores = level.scores[leading.units, leading.numbers]
     moments = Moments.zeros(leading)
     for presence, masks, counted in level.blocks():
-        moments.update(presence, masks, counted, leading, scores)
+        moments.update(presence, masks, counted, leading, scores, level.margin)
     masks_on = counts.activation[leading.units, leading.categories]
     union = masks_on + counts.truth[leading.numbers] - counts.intersection[leading.units, leading.numbers]
     low, high = iou_interval(scores, union, moments)
@@ -321,7 +339,7 @@ def holdout_of(level: Level) -> pl.DataFrame:
 def sensitivity_of(looked: Looked) -> pl.DataFrame:
     """Count detectors at every quantile and at twenty IoUs, from 0.01 to 0.2."""
     rows: list[dict[str, Any]] = []
-    for index, quantile in enumerate(looked.config.quantiles):
+    for index, quantile in enumerate(looked.config.reported_quantiles):
         scores = Level(looked, index).scores
         for level in LEVELS:
             counted = counts_at(looked.data, scores, level)

@@ -32,22 +32,18 @@ class ImageFiles:
         Labels of the images; None: nothing is kept.
     masks
         Masks of each layer by name, at the protocol's quantiles.
-    quantiles
-        How many those are.
     """
 
     labels: BatchFile | None
     masks: Mapping[str, BatchFile]
-    quantiles: int
 
     @classmethod
     def at(cls, work: WorkFolder, layers: Sequence[str], config: DissectConfig) -> Self:
         """Name the files of a run."""
-        quantiles = len(config.protocol.quantiles)
         if not config.evidence.needs_images:
-            return cls(None, {}, quantiles)
+            return cls(None, {})
         masks = {name: BatchFile(work.file(name, "images")) for name in layers}
-        return cls(BatchFile(work.path / "labels.images"), masks, quantiles)
+        return cls(BatchFile(work.path / "labels.images"), masks)
 
     def append(self, row: int, labels: Sequence[ImageLabels], masks: Mapping[str, Sequence[Overlaps]]) -> None:
         """Keep one batch that begins at the image `row`."""
@@ -57,7 +53,7 @@ class ImageFiles:
         numbers, pixels = (np.concatenate([getattr(image, name) for image in labels]) for name in ("numbers", "pixels"))
         self.labels.append(Presence(rows, numbers, pixels))
         for name, file in self.masks.items():
-            file.append(Overlaps.join([part.first(self.quantiles) for part in masks[name]]))
+            file.append(Overlaps.join(masks[name]))
 
     def of(self, layer: str) -> "LayerImages":
         """Return what was kept of one layer."""

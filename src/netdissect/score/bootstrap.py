@@ -6,7 +6,7 @@ over images therefore add up over shards, and two runs on the same images share 
     blocks of Presence and Overlaps, poisson_weights -> Replicates -> count_replicates -> interval_of_counts
 
 Labels are chosen anew in each replicate, among the leading concepts of a unit: its best in each category and its ten
-best overall.
+best overall. Thresholds move with the replicate's images, too, to first order: see `Margin`.
 
 Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights: Hanley and MacGibbon 2006
 :cite:p:`hanley2006bootstrap`.
@@ -102,6 +102,50 @@ class Leading:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """What a rising threshold takes from the masks, for each pixel that is to go; all of it at one quantile.
+
+    Attributes
+    ----------
+    intersection, activation
+        float64 (P,): pixels of each pair of `Leading`, the activation being that of its category.
+    on
+        int64 (U,): pixels on which each unit is on, in all images.
+    images
+        How many these are.
+
+    Notes
+    -----
+    A threshold leaves the same share of all activations above it, so a sample in which a unit is on more than on
+    average has a higher one. How much a pixel in excess costs is read off what lies between a smaller and a larger
+    quantile nearby: a central difference in place of the derivative.
+    """
+
+    intersection: Floats
+    activation: Floats
+    on: Ints
+    images: int
+
+    @classmethod
+    def between(cls, gone: tuple[Ints, Ints], on: Ints, images: int, leading: Leading, share: float) -> "Margin":
+        """Make the margin of pixels that lie between two quantiles.
+
+        Parameters
+        ----------
+        gone
+            int64 (P,) each: pixels of intersection and activation that only the larger quantile has.
+        on, images
+            See `Margin`.
+        leading
+            The pairs.
+        share
+            How far the two lie apart, as a share of the quantile between them.
+        """
+        fewer = np.maximum(share * on[leading.units], 1)
+        return cls(gone[0] / fewer, gone[1] / fewer, on, images)
+
+
+@dataclass(frozen=True)
 class Replicates:
     """Pixels in each replicate; adds up over images.
 
@@ -113,26 +157,28 @@ class Replicates:
         int64 (U, K, R).
     truth
         int64 (C, R).
+    on
+        int64 (U, R): pixels on, in whatever image.
+    images
+        int64 (R,).
     """
 
     intersection: Ints
     activation: Ints
     truth: Ints
+    on: Ints
+    images: Ints
 
     @classmethod
     def zeros(cls, leading: Leading, replicates: int) -> "Replicates":
         """Return the replicates of no images."""
         units, numbers = leading.pair_of.shape
-        return cls(
-            np.zeros((len(leading.units), replicates), np.int64),
-            np.zeros((units, leading.count, replicates), np.int64),
-            np.zeros((numbers, replicates), np.int64),
-        )
+        shapes = ((len(leading.units),), (units, leading.count), (numbers,), (units,), ())
+        return cls(*(np.zeros((*shape, replicates), np.int64) for shape in shapes))
 
     def __add__(self, other: "Replicates") -> "Replicates":
-        return Replicates(
-            self.intersection + other.intersection, self.activation + other.activation, self.truth + other.truth
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Replicates(*(mine + theirs for mine, theirs in pairs))
 
     def update(self, presence: Presence, masks: Overlaps, counted: Bools, leading: Leading, seed: int) -> None:
         """Add some images.
@@ -152,7 +198,9 @@ class Replicates:
         weights = poisson_weights(seed, rows, self.truth.shape[1])
         # Every mask lies on an image that bears a label: others take no part in a dissection.
         places, here = np.searchsorted(rows, masks.rows), np.searchsorted(rows, presence.rows)
+        self.images[:] += weights.sum(axis=0, dtype=np.int64)
         _add(presence.numbers, here, presence.pixels, weights, self.truth)
+        _add(masks.units, places, masks.on, weights, self.on)
         mask, category = counted.nonzero()
         cells = masks.units[mask] * leading.count + category
         activation = self.activation.reshape(-1, self.activation.shape[2])
@@ -162,11 +210,16 @@ class Replicates:
         led = pairs >= 0
         _add(pairs[led], places[of[led]], masks.intersections[led], weights, self.intersection)
 
-    def iou(self, leading: Leading, unit: int) -> Floats:
+    def iou(self, leading: Leading, margin: Margin, unit: int) -> Floats:
         """Return the IoU of a unit's leading concepts, float64 (pairs, R)."""
         pairs = leading.pairs(unit)
-        activation = self.activation[unit, leading.categories[pairs]]
-        return iou(self.intersection[pairs], activation, self.truth[leading.numbers[pairs]])
+        truth = self.truth[leading.numbers[pairs]]
+        excess = self.on[unit] - margin.on[unit] / margin.images * self.images
+        masks = self.activation[unit, leading.categories[pairs]]
+        intersection = np.clip(self.intersection[pairs] - margin.intersection[pairs, None] * excess, 0, truth)
+        # However large the excess, pixels on the concept are the last to go.
+        least = np.minimum(intersection, masks)
+        return iou(intersection, np.maximum(masks - margin.activation[pairs, None] * excess, least), truth)
 
 
 def counted_masks(presence: Presence, masks: Overlaps, category_of: Ints, categories: int, restriction: str) -> Bools:
@@ -214,7 +267,7 @@ class CountReplicates(NamedTuple):
     labels: Ints
 
 
-def count_replicates(sums: Replicates, leading: Leading, min_iou: float) -> CountReplicates:
+def count_replicates(sums: Replicates, leading: Leading, margin: Margin, min_iou: float) -> CountReplicates:
     """Choose labels and count detectors in each replicate, as `netdissect.score.count_detectors` does in the data."""
     units, numbers = leading.pair_of.shape
     count, replicates = leading.count, sums.truth.shape[1]
@@ -222,7 +275,7 @@ def count_replicates(sums: Replicates, leading: Leading, min_iou: float) -> Coun
     detectors = {rule: np.zeros((count + 1, replicates), np.int64) for rule in RULES}
     seen = {rule: np.zeros((numbers, replicates), np.bool_) for rule in RULES}
     each = np.arange(replicates)
-    for unit, (best, scores) in _best(sums, leading):
+    for unit, (best, scores) in _best(sums, leading, margin):
         top = top_category(scores)
         labels[unit] = np.where(top >= 0, best[each, top], 0)
         top_only = (top[:, None] == np.arange(count)) & (scores >= min_iou) & (scores > 0)
@@ -234,11 +287,11 @@ def count_replicates(sums: Replicates, leading: Leading, min_iou: float) -> Coun
     return CountReplicates(detectors, {rule: _by_category(seen[rule], leading) for rule in RULES}, labels)
 
 
-def _best(sums: Replicates, leading: Leading) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
+def _best(sums: Replicates, leading: Leading, margin: Margin) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
     """Yield each unit's best concept and its IoU in each replicate and category, (R, K)."""
     for unit in np.unique(leading.units):
         pairs = leading.pairs(unit)
-        scores, numbers = sums.iou(leading, unit).T, leading.numbers[pairs]
+        scores, numbers = sums.iou(leading, margin, unit).T, leading.numbers[pairs]
         best = best_concepts(scores, leading.categories[pairs], leading.count)
         found = best >= 0
         reached = np.where(found, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)

@@ -43,11 +43,17 @@ class DeviceTallier:
     """Adds batches of one layer to a tally on a device; see `netdissect.score.tally.Tallier`."""
 
     def __init__(
-        self, data: ConceptData, thresholds: npt.NDArray[np.float32], restriction: Restriction, device: torch.device
+        self,
+        data: ConceptData,
+        thresholds: npt.NDArray[np.float32],
+        restriction: Restriction,
+        device: torch.device,
+        listed: int | None = None,
     ) -> None:
         quantiles, units = thresholds.shape
         zeros = Tally.zeros(quantiles, units, data)
         self._restriction = restriction
+        self._listed = quantiles if listed is None else listed
         self._thresholds = torch.from_numpy(thresholds).to(device)
         self._data = data
         self._intersection = torch.from_numpy(zeros.intersection).to(device)
@@ -97,7 +103,8 @@ class DeviceTallier:
             for quantile, thresholds in enumerate(self._thresholds[:, units]):
                 on, counts = _count(pixels > thresholds[:, None, None], labels)
                 self._add(quantile, units, on, counts, labels)
-                found += _overlaps(quantile, start, on, counts, images)
+                if quantile < self._listed:
+                    found += _overlaps(quantile, start, on, counts, images)
         return Overlaps.join(found)
 
     def _add(self, quantile: int, units: slice, on: Tensor, counts: Tensor, labels: "_BatchLabels") -> None:

@@ -3,7 +3,11 @@ r"""Intervals of single IoUs over images.
 IoU is a ratio of sums over images, I / U. An image moves it by l = (I_i - IoU U_i) / U, so under Poisson weights its
 variance is, to first order and without drawing any, the sum of l squared: the infinitesimal jackknife.
 
-    blocks of Presence and Overlaps, IoU of each leading pair -> Moments -> iou_interval
+    blocks of Presence and Overlaps, IoU and Margin of each leading pair -> Moments -> iou_interval
+
+The threshold is an order statistic of the same images, and moves with them: an image on which a unit is on more than on
+average raises it, which takes pixels from the masks of all. `Margin` says how many of them lie on the concept; without
+it, intervals of planted units covered 85 to 97 %, with it 93 to 97 %.
 
 The interval is Student's on the scale log(IoU / (1 - IoU)). Its degrees of freedom say of how many images' worth the
 variance is known, which for a concept on few large pictures is few: 2 / (sum l^4 / (sum l^2)^2 - 1 / images).
@@ -16,6 +20,7 @@ Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapt
 """
 
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import numba
@@ -23,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from netdissect.score.bootstrap import LEVEL, Bools, Ints, Leading
+from netdissect.score.bootstrap import LEVEL, Bools, Ints, Leading, Margin
 from netdissect.score.labels import Floats
 from netdissect.score.overlaps import Overlaps, Presence
 
@@ -37,7 +42,8 @@ class Moments:
     Attributes
     ----------
     second, fourth
-        float64 (P,): sums of ``(I - IoU U)**2`` and ``**4`` in pixels, for each pair of `Leading`.
+        float64 (P,): sums of ``(I - IoU U - c (on - mean on))**2`` and ``**4`` in pixels, for each pair of `Leading`,
+        where c is what the margin takes from ``I - IoU U`` for each pixel in excess.
     images
         int64 (1,): how many images were seen.
     """
@@ -52,7 +58,9 @@ class Moments:
         pairs = len(leading.units)
         return cls(np.zeros(pairs), np.zeros(pairs), np.zeros(1, np.int64))
 
-    def update(self, presence: Presence, masks: Overlaps, counted: Bools, leading: Leading, scores: Floats) -> None:
+    def update(
+        self, presence: Presence, masks: Overlaps, counted: Bools, leading: Leading, scores: Floats, margin: Margin
+    ) -> None:
         """Add some images.
 
         Parameters
@@ -65,19 +73,25 @@ class Moments:
             The pairs.
         scores
             float64 (P,): their IoUs over all images.
+        margin
+            What a rising threshold takes from them.
         """
         rows = np.unique(presence.rows)
         here = np.searchsorted(rows, presence.rows)
         truth = np.zeros((len(rows), leading.pair_of.shape[1]))
         truth[here, presence.numbers] = presence.pixels
+        lost = margin.intersection - scores * (margin.activation - margin.intersection)
+        mean = margin.on[leading.units] / margin.images
+        powers = [(truth**power).sum(axis=0)[leading.numbers] for power in range(5)]
         for power, sums in ((2, self.second), (4, self.fourth)):
-            # As if no unit were on: the masks below put right the images where one is.
-            sums += scores**power * (truth**power).sum(axis=0)[leading.numbers]
+            # As if no unit were on, (c mean - IoU T)**power: the masks below put right the images where one is.
+            for taken in range(power + 1):
+                sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
         starts = np.searchsorted(leading.units, np.arange(len(leading.pair_of) + 1))
         places = np.searchsorted(rows, masks.rows)
         _add_masks(
             masks.units, masks.on, places, masks.labels, masks.numbers, masks.intersections, counted, truth,
-            leading.pair_of, starts, leading.numbers, leading.categories, scores, self.second, self.fourth,
+            leading.pair_of, starts, leading.numbers, leading.categories, scores, lost, mean, self.second, self.fourth,
         )  # fmt: skip
         self.images[0] += len(rows)
 
@@ -97,6 +111,8 @@ def _add_masks(
     leading: Ints,
     categories: Ints,
     scores: Floats,
+    lost: Floats,
+    mean: Floats,
     second: Floats,
     fourth: Floats,
 ) -> None:
@@ -112,8 +128,8 @@ def _add_masks(
         for pair in range(starts[unit], starts[unit + 1]):
             bears = truth[rows[mask], leading[pair]]
             covers = on[mask] if counted[mask, categories[pair]] else 0
-            without = scores[pair] * bears
-            moved = hits[pair] - scores[pair] * (covers + bears - hits[pair])
+            without = lost[pair] * mean[pair] - scores[pair] * bears
+            moved = hits[pair] - scores[pair] * (covers + bears - hits[pair]) - lost[pair] * (on[mask] - mean[pair])
             second[pair] += moved**2 - without**2
             fourth[pair] += moved**4 - without**4
             hits[pair] = 0

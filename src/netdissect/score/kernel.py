@@ -42,14 +42,14 @@ def tally_image(
     counts: npt.NDArray[np.int32],
     pixels_on: Ints,
 ) -> None:
-    """Count one image: add to `counts` (U, n), all 0 before, and set `pixels_on` (U,).
+    """Count one image at several quantiles: add to `counts` (Q, U, n) and `pixels_on` (Q, U), all 0 before.
 
     Parameters
     ----------
     maps
-        float32 (U, h, w). A cell that cannot matter may hold any value at or below the threshold.
+        float32 (U, h, w). A cell that cannot matter may hold any value at or below the lowest threshold.
     thresholds
-        float32 (U,); a pixel is on when its interpolated value is above, strictly.
+        float32 (Q, U), rising along Q; a pixel is on when its interpolated value is above, strictly.
     rows, columns
         Arrays of the two axes of a `Grid`.
     round_rows
@@ -62,9 +62,8 @@ def tally_image(
     height, width = maps.shape[1:]
     top, bottom = np.empty(len(column_near), np.float64), np.empty(len(column_near), np.float64)
     for unit in range(maps.shape[0]):
-        cells, threshold, on = maps[unit], thresholds[unit], np.int64(0)
+        cells, threshold, higher = maps[unit], thresholds[0, unit], thresholds[1:, unit]
         if not any_above(cells, threshold):
-            pixels_on[unit] = 0
             continue
         for i in range(height):
             if row_start[i] == row_start[i + 1]:
@@ -89,12 +88,19 @@ def tally_image(
                         found += np.float32(top[x] * near + bottom[x] * far) > threshold
                     if found == 0:
                         continue
-                    on += found
                     for x in range(first, last):
-                        if np.float32(top[x] * near + bottom[x] * far) > threshold:
+                        value = np.float32(top[x] * near + bottom[x] * far)
+                        if value > threshold:
+                            # Above the lowest threshold first; each further one is passed only with those before it.
+                            passed = 0
+                            while passed < len(higher) and value > higher[passed]:
+                                passed += 1
+                            pixels_on[passed, unit] += 1
                             for plane in range(places.shape[0]):
-                                counts[unit, places[plane, y, x]] += 1
-        pixels_on[unit] = on
+                                counts[passed, unit, places[plane, y, x]] += 1
+        for passed in range(len(higher), 0, -1):
+            pixels_on[passed - 1, unit] += pixels_on[passed, unit]
+            counts[passed - 1, unit] += counts[passed, unit]
 
 
 @compiled  # type: ignore[untyped-decorator]

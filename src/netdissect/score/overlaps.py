@@ -68,13 +68,7 @@ class Overlaps(NamedTuple):
 
     def at(self, quantile: int) -> "Overlaps":
         """Return the masks of one quantile."""
-        return self._of(self.quantiles == quantile)
-
-    def first(self, quantiles: int) -> "Overlaps":
-        """Return the masks of the first quantiles."""
-        return self._of(self.quantiles < quantiles)
-
-    def _of(self, chosen: npt.NDArray[np.bool_]) -> "Overlaps":
+        chosen = self.quantiles == quantile
         entries = np.repeat(chosen, self.labels)
         return Overlaps(*(array[chosen] for array in self[:5]), *(array[entries] for array in self[5:]))
 

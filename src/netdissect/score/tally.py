@@ -154,14 +154,22 @@ class Tallier:
         float32 (Q, U).
     restriction
         In which images a mask counts towards the union; see `netdissect.config.Protocol`.
+    listed
+        At how many quantiles, the first ones, the masks of single images are returned; None: at all.
     """
 
-    def __init__(self, data: ConceptData, thresholds: Maps, restriction: Restriction) -> None:
+    def __init__(
+        self, data: ConceptData, thresholds: Maps, restriction: Restriction, listed: int | None = None
+    ) -> None:
         quantiles, units = thresholds.shape
         self.tally = Tally.zeros(quantiles, units, data)
         self._category_of = data.category_of
         self._thresholds = thresholds
+        # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
+        self._rising = np.lexsort(thresholds.T)
+        self._given = np.argsort(self._rising)
         self._restriction = restriction
+        self._listed = quantiles if listed is None else listed
 
     def restore(self, tally: Tally) -> None:
         """Go on from an earlier tally."""
@@ -195,7 +203,7 @@ class Tallier:
         Returns
         -------
         list of Overlaps
-            Its masks at each quantile.
+            Its masks at each quantile that is listed.
         """
         if (grid.rows.pixels, grid.columns.pixels) != image.planes.shape[1:]:
             raise ShapeError(
@@ -205,12 +213,11 @@ class Tallier:
         if self.tally.places.size:
             np.add(self.tally.places, maps > self._thresholds[0][:, None, None], out=self.tally.places)
         cells = np.ascontiguousarray(grid.prepare(maps))
-        found = []
-        for quantile, thresholds in enumerate(self._thresholds):
-            on, counts = _count(cells, thresholds, image, grid)
-            self._add(quantile, on, counts, image)
-            found.append(Overlaps.of(row, quantile, on, counts, image.numbers))
-        return found
+        on, counts = _count(cells, self._thresholds[self._rising], image, grid)
+        on, counts = on[self._given], counts[self._given]
+        for quantile in range(len(on)):
+            self._add(quantile, on[quantile], counts[quantile], image)
+        return [Overlaps.of(row, index, on[index], counts[index], image.numbers) for index in range(self._listed)]
 
     def _add(self, quantile: int, on: Ints, counts: npt.NDArray[np.int32], image: ImageLabels) -> None:
         kernel.add_image(counts, on, image.numbers, self.tally.intersection[quantile])
@@ -227,15 +234,15 @@ class Tallier:
 
 
 def _count(cells: Maps, thresholds: Maps, image: ImageLabels, grid: Grid) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Return the pixels on (U,) and those on each label of one image (U, n)."""
-    on = np.zeros(len(cells), np.int64)
-    counts = np.zeros((len(cells), len(image.numbers) + 1), np.int32)
+    """Return the pixels on (Q, U) and those on each label of one image (Q, U, n), at rising thresholds."""
+    on = np.zeros(thresholds.shape, np.int64)
+    counts = np.zeros((*thresholds.shape, len(image.numbers) + 1), np.int32)
     kernel.tally_image(
         cells, thresholds, _arrays(grid.rows), _arrays(grid.columns), grid.round_rows, image.places, counts, on
     )
     for number in image.whole:
-        counts[:, np.searchsorted(image.numbers, number)] += on.astype(np.int32)
-    return on, counts[:, :-1]
+        counts[:, :, np.searchsorted(image.numbers, number)] += on.astype(np.int32)
+    return on, counts[:, :, :-1]
 
 
 def _arrays(axis: Axis) -> kernel.AxisArrays:
