@@ -101,6 +101,12 @@ def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
     own = max(evidence(sure, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
     for name in ("precision", "recall", "f1", "auroc", "average_precision", "point_biserial", "selectivity"):
         assert f">{own[name]:.3f}<" in unit.read_text()
+    cards = layer.read_text()
+    for row in evidence(sure, "units", 0.05)[:3]:
+        assert f">q {row['q_value_bh']:.2g}<" in cards
+    assert cards.count('<span title="Share of replicates') == sum(
+        not silent for silent in sure.layers[LAYER].units.filter(quantile=0.05)["silent"]
+    )
     assert "Beside IoU" not in (root / "r0/l1/u0.html").read_text()
     for text in ("How sure", "from an IoU of 0.123 on", "Detectors at other quantiles and limits", *facts_of(
         sure, LAYER, 0.05).values(), robustness(sure, LAYER)[1]):  # fmt: skip
@@ -110,7 +116,9 @@ def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
     assert "IoU 0.123 in block.1, 1 in head/&lt;b&gt;, by chance" in (root / "index.html").read_text()
     for path in ("r0/l0/u0.html", "r0/l0/index.html", "index.html"):
         page = (plain / path).read_text()
-        assert not any(text in page for text in ("How sure", "Beside IoU", "other quantiles", "by chance", "q ="))
+        assert not any(
+            text in page for text in ("How sure", "Beside IoU", "other quantiles", "by chance", "q =", "kept")
+        )
 
 
 def test_columns_that_an_older_run_did_not_write_are_not_missed(sure: Result, tmp_path: Path) -> None:
