@@ -4,7 +4,8 @@
 
 Units are ranked on one half of the pictures and measured on the other, so that chance does not count twice.
 
-Source: Bau et al. 2020 :cite:p:`bau2020understanding`, on the role of units in a scene classifier.
+Source: Bau et al. 2020 :cite:p:`bau2020understanding`, on the role of units in a scene classifier. Random sets of the
+same size are not theirs: they say what it costs to switch so many units off, whichever they are.
 """
 
 from collections import Counter
@@ -39,8 +40,8 @@ Kind = Literal["best", "worst", "others", "random"]
 FEWEST = 5  # pictures of a class below which a bootstrap over them is too narrow to decide
 QUESTION = "Do the few units that matter most for a class carry its accuracy?"
 PAPER = (
-    "A few units carry a class: without the 20 of 512 that matter most for it, VGG-16 on Places loses most of the "
-    "class's balanced accuracy."
+    "In VGG-16 on Places365, switching off the 20 of 512 units that matter most for a class brings its balanced "
+    "accuracy down to 53 % on average, near chance; switching off the other 492 costs 3.6 points."
 )
 
 

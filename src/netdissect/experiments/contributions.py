@@ -34,7 +34,10 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 QUESTION = "Which units speak for a decision, and are they units that detect a concept?"
-PAPER = "The units that contribute most to a prediction detect concepts, whose labels and masks explain it."
+PAPER = (
+    "Labels and masks of the units that contribute most to a prediction can explain it; this is shown on examples, "
+    "without a count."
+)
 
 
 class ContributionConfig(BaseModel):
