@@ -107,3 +107,11 @@ def test_the_outcome_is_drawn_saved_and_read_back(network, paths, run, tmp_path)
 def test_what_cannot_be_is_refused(network, paths, config, count, error, message):
     with pytest.raises(error, match=message):
         contribution(network, paths[:count], config)
+
+
+def test_one_picture_is_explained_and_establishes_nothing(network, paths, run):
+    config = ContributionConfig(layer="2", top=20)  # more than the layer's nine units
+    found = contribution(network, paths[:1], config, result=run)
+    assert len(found.table.filter(scope="image")) == 9
+    assert found.verdict.agreement == "not established"
+    assert "one value, no interval" in found.verdict.finding

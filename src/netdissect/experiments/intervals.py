@@ -32,7 +32,8 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         if not math.isfinite(self.low):
-            return f"{self.mean:.3g} (one value, no interval)"
+            few = "one value, no interval" if self.number == 1 else "too few values for an interval"
+            return f"{self.mean:.3g} ({few})"
         return f"{self.mean:.3g} (95 % interval {self.low:.3g} to {self.high:.3g}, n = {self.number})"
 
 

@@ -242,8 +242,8 @@ def _consistency(labels: pl.DataFrame) -> float | None:
 def _alpha(labels: pl.DataFrame, config: AgreementConfig) -> Interval | None:
     yes, raters = labels["yes"].to_numpy().astype(np.float64), labels["raters"].to_numpy().astype(np.float64)
     counts = np.stack([yes, raters - yes], axis=1)[raters >= 2]  # a single answer agrees with nobody
-    if len(counts) == 0 or (counts.sum(axis=0) == 0).any():
-        return None  # where all answers are the same, chance agrees as well
+    if len(counts) < 2 or (counts.sum(axis=0) == 0).any():
+        return None  # one label tells nothing of others; where all answers are the same, chance agrees as well
     value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
     return _interval(value, weighted_alpha(counts, _weights([len(counts)], config)), len(counts))
 
