@@ -1,12 +1,13 @@
 """`netdissect figure`: figures that can go straight into a paper."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.options import with_options_of
 from netdissect.cli.results import RunArgument, RunsArgument, run_names
 from netdissect.config import Palette, Rule
 from netdissect.errors import ConfigError
@@ -25,49 +26,57 @@ ColorsOption = Annotated[
 ]
 
 
+class Counting(TypedDict):
+    """What counts as a detector, and in which colors it is drawn."""
+
+    quantile: float | None
+    min_iou: float | None
+    colors: Palette
+
+
+def counting(quantile: QuantileOption = None, min_iou: MinIouOption = None, colors: ColorsOption = "safe") -> Counting:
+    """Return what several figures are asked."""
+    return {"quantile": quantile, "min_iou": min_iou, "colors": colors}
+
+
 @app.command()
+@with_options_of(counting)
 def bars(
+    counted: Counting,
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = None,
-    colors: ColorsOption = "safe",
 ) -> None:
     """Draw the paper's bar graph: how many units of a layer detect each concept."""
     result = netdissect.load(run)
-    _save(netdissect.plot.bars(result, layer, quantile=quantile, min_iou=min_iou, colors=colors), out)
+    _save(netdissect.plot.bars(result, layer, **counted), out)
 
 
 @app.command()
+@with_options_of(counting)
 def layers(
+    counted: Counting,
     runs: RunsArgument,
     out: OutOption,
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = None,
-    colors: ColorsOption = "safe",
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
     results = [netdissect.load(run) for run in runs]
-    figure = netdissect.plot.layers(
-        results, rule=rule, quantile=quantile, min_iou=min_iou, colors=colors, names=run_names(runs, results)
-    )
+    figure = netdissect.plot.layers(results, rule=rule, **counted, names=run_names(runs, results))
     _save(figure, out)
 
 
 @app.command()
+@with_options_of(counting)
 def iou(
+    counted: Counting,
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = None,
-    colors: ColorsOption = "safe",
 ) -> None:
     """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
     result = netdissect.load(run)
-    _save(netdissect.plot.iou(result, layer, quantile=quantile, min_iou=min_iou, colors=colors), out)
+    _save(netdissect.plot.iou(result, layer, **counted), out)
 
 
 @app.command()
@@ -99,12 +108,11 @@ def units(
 
 
 @app.command()
+@with_options_of(counting)
 def compare(
+    counted: Counting,
     runs: RunsArgument,
     out: OutOption,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = None,
-    colors: ColorsOption = "safe",
 ) -> None:
     """Draw the best IoU of every concept in one run against that in another."""
     if len(runs) != 2:
@@ -112,7 +120,7 @@ def compare(
     results = [netdissect.load(run) for run in runs]
     names = run_names(runs, results)
     _save(
-        netdissect.plot.compare(*results, quantile=quantile, min_iou=min_iou, colors=colors, names=names),
+        netdissect.plot.compare(*results, **counted, names=names),
         out,
     )
 

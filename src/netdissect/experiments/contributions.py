@@ -273,8 +273,8 @@ def _name(label: int, config: ContributionConfig) -> str:
 def _verdict(each: pl.DataFrame, labels: pl.DataFrame | None, config: ContributionConfig) -> Verdict:
     share, half = float(np.median(each["share"])), float(np.median(each["half"]))
     found = (
-        f"On {len(each):,} picture{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of what speaks for the class "
-        f"that is named, and {half:.0f} units make half of it (medians)."
+        f"On {len(each):,} picture{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
+        f"what speaks for the class that is named, and {half:.0f} units make half of it (medians)."
     )
     if labels is None:
         found += " Without a dissection nothing says what these units detect."

@@ -8,22 +8,20 @@ import typer
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import (
-    BatchOption,
-    DeviceOption,
-    LimitOption,
-    MinIouOption,
+    Measure,
     OutOption,
-    QuantileOption,
     RuleOption,
-    SeedOption,
     checked,
-    measured,
+    measure,
     open_network,
 )
+from netdissect.cli.options import with_options_of
 from netdissect.errors import ConfigError
 
 
+@with_options_of(measure)
 def compare(
+    measured: Measure,
     out: OutOption,
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="RUN_OR_NETWORK...", help="Run folders, or networks to dissect.")
@@ -39,27 +37,20 @@ def compare(
     expected: Annotated[
         list[str] | None, typer.Option("--expected", help="Network names, most detectors first as you expect; repeats.")
     ] = None,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = 0.04,
     rule: RuleOption = "per-category",
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    batch_size: BatchOption = 32,
-    device: DeviceOption = "cpu",
 ) -> None:
     """Put the detectors of several networks or runs beside each other, and published counts beside them."""
-    opened = [Path(text) if Path(text).is_dir() else open_network(text, seed) for text in sources or ()]
+    opened = [Path(text) if Path(text).is_dir() else open_network(text, measured.seed) for text in sources or ()]
     networks = any(not isinstance(source, Path) for source in opened)
     if networks and not (concepts and layer):
         raise ConfigError(
             "networks are to be dissected: name a data set with --concepts, and --layer. Runs need neither."
         )
-    options = {"min_iou": min_iou, "limit": limit, "seed": seed, "batch_size": batch_size, "device": device}
     config = checked(
         netdissect.experiments.CompareConfig,
-        dissect=measured(layer or (), quantile, **options) if networks else None,
+        dissect=measured.config(layer or ()) if networks else None,
         layers=tuple(layer or ()),
-        quantile=quantile[0] if quantile else None,
+        quantile=measured.quantiles[0] if measured.quantiles else None,
         rule=rule,
         published=published,
         expected=tuple(expected or ()),

@@ -5,6 +5,7 @@ A network is named as for `netdissect run`; with ``@`` and a checkpoint, or ``@n
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -25,18 +26,33 @@ NETWORK_HELP = (
     "experiment trained (.safetensors); NAME@FILE takes the weights of a checkpoint, NAME@none random ones."
 )
 
+PANEL = "How it is measured"
+
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
 ConceptsOption = Annotated[Path, typer.Option("--concepts", help="Data set in Broden's layout.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the outcome; what is done there is taken up.")]
 LayerOption = Annotated[str, typer.Option("--layer", help="Layer name, as 'netdissect layers' lists it.")]
+RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule the figure and the verdict count by.")]
 QuantileOption = Annotated[
     list[float] | None,
-    typer.Option("--quantile", help="Fraction of activations above the threshold; repeats, the first decides."),
+    typer.Option(
+        "--quantile",
+        help="Fraction of activations above the threshold; repeats, the first decides.",
+        rich_help_panel=PANEL,
+    ),
 ]
-MinIouOption = Annotated[float, typer.Option("--min-iou", help="A unit above this is a detector.")]
-RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule the figure and the verdict count by.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Draw this many images by --seed.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
+MinIouOption = Annotated[
+    float, typer.Option("--min-iou", help="A unit above this is a detector.", rich_help_panel=PANEL)
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Draw this many images by --seed.", rich_help_panel=PANEL)
+]
+SeedOption = Annotated[
+    int,
+    typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.", rich_help_panel=PANEL),
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, rich_help_panel=PANEL)]
+DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=PANEL)]
 ClassesOption = Annotated[
     Path | None,
     typer.Option(
@@ -46,8 +62,6 @@ ClassesOption = Annotated[
 LabelsOption = Annotated[
     Path | None, typer.Option("--run", help="A finished run of this network: it labels the units.")
 ]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1)]
-DeviceOption = Annotated[str, typer.Option("--device")]
 
 
 def open_network(text: str, seed: int = 0) -> "Network":
@@ -66,16 +80,42 @@ def open_network(text: str, seed: int = 0) -> "Network":
     return netdissect.load_network(spec, weights=weights or None, seed=seed)
 
 
-def measured(layers: Sequence[str], quantiles: Sequence[float] | None, **choices: Any) -> DissectConfig:
-    """Return the dissection that the options ask for.
+@dataclass(frozen=True)
+class Measure:
+    """How networks are dissected, as it was typed."""
 
-    Raises
-    ------
-    ConfigError
-        If an option is out of its range.
-    """
-    protocol = checked(Protocol, quantiles=tuple(quantiles)) if quantiles else Protocol()
-    return checked(DissectConfig, layers=tuple(layers), protocol=protocol, **choices)
+    quantiles: Sequence[float] | None
+    min_iou: float
+    limit: int | None
+    seed: int
+    batch_size: int
+    device: str
+
+    def config(self, layers: Sequence[str]) -> DissectConfig:
+        """Return the dissection of these layers.
+
+        Raises
+        ------
+        ConfigError
+            If an option is out of its range.
+        """
+        protocol = checked(Protocol, quantiles=tuple(self.quantiles)) if self.quantiles else Protocol()
+        return checked(
+            DissectConfig, layers=tuple(layers), protocol=protocol, min_iou=self.min_iou, limit=self.limit,
+            seed=self.seed, batch_size=self.batch_size, device=self.device,
+        )  # fmt: skip
+
+
+def measure(
+    quantile: QuantileOption = None,
+    min_iou: MinIouOption = 0.04,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    batch_size: BatchOption = 32,
+    device: DeviceOption = "cpu",
+) -> Measure:
+    """Return how networks are dissected; a command gets these options by `with_options_of(measure)`."""
+    return Measure(quantile, min_iou, limit, seed, batch_size, device)
 
 
 def checked(model: type[Model], **values: Any) -> Model:

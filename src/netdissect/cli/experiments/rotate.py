@@ -8,24 +8,22 @@ import typer
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import (
-    BatchOption,
     ConceptsOption,
-    DeviceOption,
     LayerOption,
-    LimitOption,
-    MinIouOption,
+    Measure,
     NetworkArgument,
     OutOption,
-    QuantileOption,
     RuleOption,
-    SeedOption,
     checked,
-    measured,
+    measure,
     open_network,
 )
+from netdissect.cli.options import with_options_of
 
 
+@with_options_of(measure)
 def rotate(
+    measured: Measure,
     network: NetworkArgument,
     concepts: ConceptsOption,
     layer: LayerOption,
@@ -39,25 +37,17 @@ def rotate(
         list[Path] | None,
         typer.Option("--matrix", help="A basis: .npy or .safetensors, a row for each new unit; repeats."),
     ] = None,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = 0.04,
     rule: RuleOption = "per-category",
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    batch_size: BatchOption = 32,
-    device: DeviceOption = "cpu",
 ) -> None:
     """Rotate the units of one layer, step by step, and dissect each step.
 
     All bases come from one forward pass. Rotated activations are dense: the plan printed first says how many bytes
     they take on disk meanwhile; where there is no room, the network runs twice instead.
     """
-    loaded = open_network(network, seed)
+    loaded = open_network(network, measured.seed)
     config = checked(
         netdissect.experiments.RotateConfig,
-        dissect=measured(
-            [layer], quantile, min_iou=min_iou, limit=limit, seed=seed, batch_size=batch_size, device=device
-        ),
+        dissect=measured.config([layer]),
         seeds=tuple(range(rotations)),
         steps=steps,
         bases=tuple(basis or ()),

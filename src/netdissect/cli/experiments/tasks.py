@@ -9,20 +9,20 @@ import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import (
     ConceptsOption,
-    DeviceOption,
-    LimitOption,
-    MinIouOption,
+    Measure,
     OutOption,
-    QuantileOption,
     RuleOption,
     checked,
-    measured,
+    measure,
 )
+from netdissect.cli.options import with_options_of
 from netdissect.config import Progress
 from netdissect.experiments.names import TASKS
 
 
+@with_options_of(measure)
 def tasks(
+    measured: Measure,
     concepts: ConceptsOption,
     out: OutOption,
     images: Annotated[
@@ -41,11 +41,7 @@ def tasks(
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="conv1 to conv5; repeats. Default: the last.")
     ] = None,
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = 0.04,
     rule: RuleOption = "per-category",
-    limit: LimitOption = None,
-    device: DeviceOption = "cpu",
 ) -> None:
     """Train one network on supervised and self-supervised tasks, and compare what their units detect."""
     experiments = netdissect.experiments
@@ -62,7 +58,7 @@ def tasks(
             tasks=tuple(task) if task else shown.tasks(),
             recipe=recipe,
             seeds=tuple(range(seeds)),
-            dissect=measured(layer or recipe.layers[-1:], quantile, min_iou=min_iou, limit=limit, device=device),
+            dissect=measured.config(layer or recipe.layers[-1:]),
             rule=rule,
         )
         return experiments.tasks(shown, concepts, config, out=out, progress=progress)

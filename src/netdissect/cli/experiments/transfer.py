@@ -8,23 +8,21 @@ import typer
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import (
-    BatchOption,
     ConceptsOption,
-    DeviceOption,
-    LimitOption,
-    MinIouOption,
+    Measure,
     OutOption,
-    QuantileOption,
     RuleOption,
-    SeedOption,
     checked,
-    measured,
+    measure,
     open_network,
 )
+from netdissect.cli.options import with_options_of
 from netdissect.config import Progress
 
 
+@with_options_of(measure)
 def transfer(
+    measured: Measure,
     networks: Annotated[
         list[str], typer.Argument(metavar="NETWORK...", help="As for 'experiment layers'; each with all its layers.")
     ],
@@ -40,32 +38,23 @@ def transfer(
     category: Annotated[
         str, typer.Option("--category", help="Whose detectors the accuracy is compared with.")
     ] = "object",
-    quantile: QuantileOption = None,
-    min_iou: MinIouOption = 0.04,
     rule: RuleOption = "per-category",
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    batch_size: BatchOption = 32,
-    device: DeviceOption = "cpu",
 ) -> None:
     """Accuracy of a linear SVM on the features of layers, against the unique object detectors there."""
     experiments = netdissect.experiments
     pictures = experiments.labeled_folder(images)
     config = checked(
         experiments.TransferConfig,
-        pool=pool, penalty=penalty, category=category, rule=rule, seed=seed, batch_size=batch_size,
+        pool=pool, penalty=penalty, category=category, rule=rule, seed=measured.seed, batch_size=measured.batch_size,
     )  # fmt: skip
 
     def carried_out(progress: Progress) -> experiments.Outcome:
         subjects = []
         for text in networks:
-            network = open_network(text, seed)
+            network = open_network(text, measured.seed)
             names = layer or experiments.convolutions(network)[-1:]
-            dissected = measured(
-                names, quantile, min_iou=min_iou, limit=limit, seed=seed, batch_size=batch_size, device=device
-            )
             run = out / "runs" / network.digest[:16]
-            result = netdissect.dissect(network, concepts, dissected, out=run, progress=progress)
+            result = netdissect.dissect(network, concepts, measured.config(names), out=run, progress=progress)
             subjects += [experiments.Subject(network, name, result) for name in result.layers]
         return experiments.transfer(subjects, pictures, config, out=out, progress=progress)
 
