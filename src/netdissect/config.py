@@ -20,6 +20,7 @@ ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
 Rule = Literal["top-label", "per-category"]
 Palette = Literal["safe", "paper"]
 Split = Literal["train", "val"]
+Fit = Literal["squash", "crop", "pad"]
 ChanceOf = Literal["images", "places"]
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)

@@ -12,8 +12,7 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.parse import split_names
 from netdissect.cli.progress import progress_bars
-from netdissect.concepts.fitting import Fit
-from netdissect.config import Split
+from netdissect.config import Fit, Split
 
 if TYPE_CHECKING:
     from netdissect.concepts.inspect import CategoryFacts, Inspection

@@ -14,8 +14,6 @@ from netdissect.cli.options import with_options_of
 from netdissect.cli.progress import progress_bars
 from netdissect.errors import ConfigError
 from netdissect.experiments.names import ScaleName
-from netdissect.show.outcomes import save_outcome
-from netdissect.show.paper import paper_page
 
 if TYPE_CHECKING:
     from netdissect.experiments import FullConfig, Outcome
@@ -100,7 +98,7 @@ def paper(
     with progress_bars() as progress:
         bench = netdissect.experiments.Bench(out, wanted, progress)
         for outcome in netdissect.experiments.paper(bench):
-            save_outcome(outcome, out / outcome.name)
+            netdissect.show.outcomes.save_outcome(outcome, out / outcome.name)
             outcomes.append(outcome)
     recipe, concepts_drawn = wanted.recipe, len(bench.data.concepts)
     facts = {
@@ -108,7 +106,7 @@ def paper(
         "Training": f"{recipe.pictures:,} other pictures, {recipe.steps} steps; {wanted.seeds} seeds of each variant",
         "Thresholds": ", ".join(f"{quantile:g}" for quantile in wanted.quantiles) + "; the first decides",
     }
-    _tell(outcomes, paper_page(outcomes, out, facts))
+    _tell(outcomes, netdissect.show.paper.paper_page(outcomes, out, facts))
 
 
 def _full(out: Path, concepts: Path | None, wanted: "FullConfig | None", *, dry_run: bool) -> None:
@@ -125,9 +123,10 @@ def _full(out: Path, concepts: Path | None, wanted: "FullConfig | None", *, dry_
     outcomes: list[Outcome] = []
     with progress_bars() as progress:
         for outcome in netdissect.experiments.full_paper(opened, concepts, wanted, out=out, progress=progress):
-            save_outcome(outcome, out / outcome.name)
+            netdissect.show.outcomes.save_outcome(outcome, out / outcome.name)
             outcomes.append(outcome)
-    _tell(outcomes, paper_page(outcomes, out, {"Data": str(concepts), "Networks": ", ".join(wanted.names)}))
+    facts = {"Data": str(concepts), "Networks": ", ".join(wanted.names)}
+    _tell(outcomes, netdissect.show.paper.paper_page(outcomes, out, facts))
 
 
 def _tell(outcomes: "list[Outcome]", page: Path) -> None:

@@ -90,7 +90,7 @@ def report(
     console().print(f"The report is {page}", soft_wrap=True)
 
 
-def run_names(runs: Sequence[Path], results: Sequence[netdissect.Result]) -> list[str]:
+def run_names(runs: Sequence[Path], results: "Sequence[netdissect.Result]") -> list[str]:
     """Call runs as their networks, with the folder where two networks have the same name."""
     networks = [result.info.network.name for result in results]
     return [

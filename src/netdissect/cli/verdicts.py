@@ -11,8 +11,6 @@ from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 from netdissect.errors import ConfigError
-from netdissect.result import Terms
-from netdissect.result.files import damages
 
 if TYPE_CHECKING:
     from netdissect.dissect.verify import Recomputed
@@ -63,7 +61,8 @@ def check(
 ) -> None:
     """Say whether a run meets requirements: exit code 0 if all hold, 1 if one does not."""
     requirements = [netdissect.parse_requirement(text) for text in require]
-    verdicts = netdissect.check_result(netdissect.load(run), requirements, Terms(layer, rule, min_iou, quantile))
+    terms = netdissect.result.Terms(layer, rule, min_iou, quantile)
+    verdicts = netdissect.check_result(netdissect.load(run), requirements, terms)
     for verdict in verdicts:
         typer.echo(f"{'met    ' if verdict.met else 'NOT MET'}  {verdict}")
     if not all(verdict.met for verdict in verdicts):
@@ -87,7 +86,7 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
 ) -> None:
     """Check a run: digests, laws that its counts obey, and masks recomputed; exit code 1 if anything is wrong."""
-    info, damaged = damages(run)
+    info, damaged = netdissect.result.files.damages(run)
     for name, reason in damaged.items():
         typer.echo(f"WRONG  {name}: {reason}")
     if damaged and repair:
@@ -108,7 +107,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _check_laws(result: netdissect.Result) -> bool:
+def _check_laws(result: "netdissect.Result") -> bool:
     findings = list(netdissect.check_invariants(result))
     wrong = [finding for finding in findings if not finding.holds]
     for finding in wrong:

@@ -6,16 +6,13 @@ Pictures and label maps go through the same frame, so that a label stays on its 
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from netdissect.concepts.pictures import Scalar, squash
-
-Fit = Literal["squash", "crop", "pad"]
-FITS: tuple[Fit, ...] = get_args(Fit)
+from netdissect.config import Fit
 
 
 @dataclass(frozen=True, slots=True)

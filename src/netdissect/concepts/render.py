@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, read_color_table
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
-from netdissect.concepts.fitting import Fit, Frame
+from netdissect.concepts.fitting import Frame
 from netdissect.concepts.names import split_names
 from netdissect.concepts.pictures import read_picture
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.types import Labels, Size
-from netdissect.config import Split
+from netdissect.config import Fit, Split
 from netdissect.errors import ConfigError, SourceError
 
 CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
