@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
 
 test: $(VENV)/installed-dev browser
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed-dev docs
 	$(BIN)/ruff check .

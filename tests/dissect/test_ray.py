@@ -16,7 +16,7 @@ import runs
 import tiny
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
-from netdissect.dissect.cluster import dissect_on_ray
+from netdissect.dissect.cluster import SHARDS_A_WORKER, dissect_on_ray
 from netdissect.dissect.repeat import read_config
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network, load_network
@@ -52,7 +52,7 @@ class Watched(torch.nn.Module):
         if (HERE / f"slow.{os.getpid()}").exists():
             time.sleep(0.4)
         if (HERE / "all-slow").exists():
-            time.sleep(0.2)
+            time.sleep(0.5)
         return images
 
 
@@ -87,6 +87,14 @@ def cluster(place: Path) -> Iterator[str]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture
+def one_worker() -> Iterator[None]:
+    """Let a worker take both processors of the cluster, where it does not matter how many there are."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -125,12 +133,13 @@ def test_a_killed_and_a_slow_worker_change_nothing(
     assert on_ray(watched, place, tmp_path / "run").info == found.info, "a finished run is returned as it is"
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
     cluster: str, place: Path, watched: Network, tmp_path: Path
 ) -> None:
     run, start = tmp_path / "run", "from netdissect.cli import main; main()"
     (place / "all-slow").touch()
-    options = ["--layer", "1", "--batch-size", "2", "--top-images", "3", "--quantile", "0.05", "--threads", "1"]
+    options = ["--layer", "1", "--batch-size", "2", "--top-images", "3", "--quantile", "0.05", "--threads", "2"]
     command = [sys.executable, "-c", start, "run", "python:watched_network:watched", "--concepts", place / "broden",
                *options, "--out", run, "--ray", cluster]  # fmt: skip
     with subprocess.Popen(list(map(str, command))) as driver:
@@ -140,9 +149,9 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
             assert time.monotonic() < deadline
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
-    (place / "all-slow").unlink()
     finished = {path: path.stat().st_mtime_ns for path in run.glob("shards/*/first/piece.json")}
-    assert len(finished) < 8, "killed in the middle"
+    (place / "all-slow").unlink()
+    assert len(finished) < SHARDS_A_WORKER, "killed in the middle"
     seen: dict[Path, int] = {}
 
     def progress(stage: str, _done: int, _total: int | None) -> None:
@@ -154,12 +163,14 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
     assert {path: seen[path] for path in finished} == finished, "what was finished is not done again"
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_network_made_in_python_is_sent_to_the_workers(cluster: str, place: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"layers": ("deep_relu",)})
     found = dissect_on_ray(build(), place / "broden", settings, out=tmp_path / "run")
     runs.assert_same_run(found, dissect(build(), place / "broden", settings))
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_worker_whose_network_is_not_the_driver_s_is_refused(
     cluster: str, place: Path, watched: Network, tmp_path: Path
 ) -> None:

@@ -90,25 +90,32 @@ class Field:
     def start(self, before: Before = nothing, out: Path | None = None) -> int:
         """Fork a child that dissects, after `before`; returns its number."""
         self.said.write_text("")
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child is where it can take it
         child = os.fork()
         if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             return child
         code = CRASHED
         try:
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, 2)
+            code = self._dissect(before, out or self.run)
+        finally:
+            os._exit(code)  # a child must not return into the parent's code, which would clear the folder away
+
+    def _dissect(self, before: Before, out: Path) -> int:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             before()
-            dissect(build(), self.data, SETTINGS, out=out or self.run, execution=EXECUTION)
-            code = 0
+            dissect(build(), self.data, SETTINGS, out=out, execution=EXECUTION)
         except (NetdissectError, MemoryError) as error:
-            code = REFUSED
             self.said.write_text(f"{type(error).__name__}: {error}")
-        except BaseException as error:  # a child must not return into the parent's code
+            return REFUSED
+        except BaseException as error:
             if "allocate memory" in str(error) or isinstance(error, KeyboardInterrupt):
-                code = REFUSED
-            else:
-                self.said.write_text(f"{type(error).__name__}: {error}")
-        os._exit(code)
+                return REFUSED
+            self.said.write_text(f"{type(error).__name__}: {error}")
+            return CRASHED
+        return 0
 
     def finish(self, before: Before = nothing, out: Path | None = None) -> int:
         """Dissect in a child to the end; returns its exit code, or minus the signal that ended it."""
@@ -158,7 +165,7 @@ class Field:
 def kill(field: Field) -> int:
     """Kill a run at any moment, again and again, until it is through."""
     struck = 0
-    for _ in range(12):
+    for _ in range(6):
         if field.killed(field.random.uniform(0.1, 0.7) * field.seconds):
             struck += 1
         elif struck:

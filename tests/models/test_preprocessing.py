@@ -1,5 +1,6 @@
 """Networks and their input."""
 
+import runpy
 import subprocess
 import sys
 
@@ -99,13 +100,15 @@ def test_the_digest_tells_weights_names_dtypes_and_settings_apart():
     assert make().digest == make().digest
 
 
-def test_the_digest_is_the_same_in_another_process():
-    code = (
+def test_the_digest_is_the_same_in_another_process(tmp_path, capsys):
+    program = tmp_path / "program.py"
+    program.write_text(
         "import torch; from netdissect.models import *; from netdissect.concepts import Size\n"
         "class M(torch.nn.Module):\n    def extra_repr(self): return repr(lambda x: x)\n"
         "m = torch.nn.Sequential(M(), torch.nn.BatchNorm2d(3))\n"
         "print(Network('n', m, Preprocessing(Size(4, 4), (0,), (1,))).digest)"
     )
-    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)]
-    assert run[0] == run[1]
-    assert len(run[0].strip()) == 64
+    runpy.run_path(str(program), run_name="__main__")
+    there = subprocess.run([sys.executable, program], capture_output=True, check=True, text=True).stdout
+    assert capsys.readouterr().out == there
+    assert len(there.strip()) == 64

@@ -1,7 +1,6 @@
 """The explorer in a real browser, from a real server: sliders, a picture of one's own, comparison, rating."""
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 import screenshots
 from explorers import HOSTILE, Pair, picture_bytes
@@ -18,23 +17,8 @@ from netdissect.serve.server import _bind
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 LAYER = "/runs/first-run/layers/0"
 PAGES = ("/", LAYER, f"{LAYER}/units/1", f"/concepts?name={HOSTILE}", "/picture", "/compare", "/rate", "/about")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium is installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +61,10 @@ def slide(page: Page, name: str, value: float) -> None:
 
 def test_every_page_is_accessible_fits_every_screen_and_holds_no_markup_from_data(page: Page) -> None:
     for number, address in enumerate(PAGES):
+        page.goto(address)
+        page.wait_for_load_state("networkidle")  # half a second without a request
         for width in (1440, 768, 390):
             page.set_viewport_size({"width": width, "height": 900})
-            page.goto(address)
-            page.wait_for_load_state("networkidle")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (address, width)
             screenshots.keep(page, f"explorer-{number}-{width}")
         violations = Axe().run(page).response["violations"]

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self
 import torch
 
 from netdissect.config import DissectConfig, Execution, NetworkSource, Progress
+from netdissect.dissect.board import Board
 from netdissect.dissect.folder import difference
 from netdissect.dissect.forward import Source
 from netdissect.dissect.identity import describe, pinned
@@ -110,21 +111,6 @@ def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
             f"a worker on {socket.gethostname()} has another {name} than the driver: {here} instead of {there}. "
             "Expected the same network, data set and versions on all machines, so that bits agree."
         )
-
-
-class Board:
-    """How far every shard has come."""
-
-    def __init__(self) -> None:
-        self._done: dict[str, dict[int, int]] = {}
-
-    def report(self, stage: str, shard: int, done: int) -> None:
-        """Note it."""
-        self._done.setdefault(stage, {})[shard] = done
-
-    def done(self, stage: str) -> int:
-        """Return the images done in a stage, by all shards."""
-        return sum(self._done.get(stage, {}).values())
 
 
 def dissect_on_ray(
