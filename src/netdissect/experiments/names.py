@@ -8,7 +8,6 @@ SelfSupervisedName = Literal["rotation", "context", "jigsaw", "colorization", "c
 TaskName = Literal[SupervisedName, SelfSupervisedName, "random"]
 VariantsName = Literal["seeds", "dropout", "batchnorm", "width", "depth"]
 
-SCALE_NAMES: tuple[ScaleName, ...] = get_args(ScaleName)
 VARIANTS: tuple[VariantsName, ...] = get_args(VariantsName)
 SUPERVISED: tuple[SupervisedName, ...] = get_args(SupervisedName)
 SELF_SUPERVISED: tuple[SelfSupervisedName, ...] = get_args(SelfSupervisedName)

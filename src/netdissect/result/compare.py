@@ -16,9 +16,6 @@ from netdissect.errors import ResultError
 from netdissect.result.run import LayerCount, Result
 from netdissect.score import count_detectors
 
-CHANGES = ("gained", "lost", "kept", "absent")
-"""A concept has detectors on the right only, on the left only, on both sides, or on neither."""
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -31,7 +28,8 @@ class Comparison:
     left, right
         The layers, and how many detectors they hold.
     concepts
-        One row for each concept that either run knows: category, concept, change (`CHANGES`), then for each side
+        One row for each concept that either run knows: category, concept, change (``gained``: detectors on the right
+        only, ``lost``: on the left only, ``kept``: on both sides, ``absent``: on neither), then for each side
         ``left_detectors`` (units), ``left_unit`` (the one of highest IoU, a detector or not) and ``left_iou``; null
         where the run does not know the concept, or no unit meets it. By category, then name.
     same_data

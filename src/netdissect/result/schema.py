@@ -90,31 +90,44 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
     units, rows = layer.info.units, len(info.config.protocol.quantiles) * layer.info.units
     found = {
         "thresholds.parquet": _unlike(layer.thresholds, THRESHOLDS) or _misnumbered(layer.thresholds, info, rows),
-        "units.parquet": _unlike(layer.units, {**UNITS, **categories}) or _misnumbered(layer.units, info, rows),
+        "units.parquet": (
+            _unlike(layer.units, {**UNITS, **categories})
+            or _misnumbered(layer.units, info, rows)
+            or _foreign_labels(layer.units, info, concepts)
+        ),
         "top.parquet": _unlike(layer.top, TOP) or _unknown_images(layer.top, units, keep, info.data.images),
-        "scores.parquet": _unlike_unread(layer.lazy_scores, SCORES, units),
+        "scores.parquet": (
+            _unlike_unread(layer.lazy_scores, SCORES, units) or _foreign_scores(layer.lazy_scores, info, concepts)
+        ),
     }
     shape = (units, keep, layer.info.height, layer.info.width)
     if layer.top_maps.shape != shape or layer.top_maps.dtype.str != "<f4":
         found["top_maps.npy"] = f"it holds {layer.top_maps.dtype} {layer.top_maps.shape}, not float32 {shape}"
-    names = set(concepts["concept"])
-    labels = [layer.units[name] for name in layer.units.columns if name.endswith("label")]
-    foreign = {label for column in labels for label in column.drop_nulls()} - names
-    if foreign and not found["units.parquet"]:
-        found["units.parquet"] = f"it names the concept {next(iter(foreign))!r}, which concepts.parquet does not"
-    unknown = set() if found["units.parquet"] else set(layer.units["category"].drop_nulls()) - {*info.data.categories}
-    if unknown:
-        found["units.parquet"] = f"it names the category {next(iter(unknown))!r}, which the run did not read"
-    if not found["scores.parquet"]:
-        scored = layer.lazy_scores.select(pl.col("concept").unique().cast(pl.String)).collect(engine="streaming")
-        if set(scored["concept"]) != names:
-            found["scores.parquet"] = "its concepts are not those of concepts.parquet"
-        read = layer.lazy_scores.select(pl.col("category").unique().cast(pl.String)).collect(engine="streaming")
-        if not set(read["category"]) <= {*info.data.categories}:
-            found["scores.parquet"] = "it names categories that the run did not read"
     for name, table in layer.evidence.items():
         found[f"{EVIDENCE}/{name}.parquet"] = _unreadable(table)
     return {name: reason for name, reason in found.items() if reason}
+
+
+def _foreign_labels(units: pl.DataFrame, info: RunInfo, concepts: pl.DataFrame) -> str:
+    """See that units are labeled with concepts and categories of the run."""
+    labels = {label for name in units.columns if name.endswith("label") for label in units[name].drop_nulls()}
+    unknown = labels - set(concepts["concept"])
+    if unknown:
+        return f"it names the concept {next(iter(unknown))!r}, which concepts.parquet does not"
+    unread = set(units["category"].drop_nulls()) - {*info.data.categories}
+    return f"it names the category {next(iter(unread))!r}, which the run did not read" if unread else ""
+
+
+def _foreign_scores(scores: pl.LazyFrame, info: RunInfo, concepts: pl.DataFrame) -> str:
+    """See that all concepts of the run are scored, and no others."""
+
+    def named(column: str) -> set[str]:
+        return set(scores.select(pl.col(column).unique().cast(pl.String)).collect(engine="streaming")[column])
+
+    if named("concept") != set(concepts["concept"]):
+        return "its concepts are not those of concepts.parquet"
+    unread = named("category") - {*info.data.categories}
+    return "it names categories that the run did not read" if unread else ""
 
 
 def _unreadable(table: pl.LazyFrame) -> str:
