@@ -131,7 +131,7 @@ def _transfer(job: Job) -> Part:
     check_classes(shown, asked)
     words = (
         f"a linear SVM on {len(shown):,} pictures of {len(shown.classes)} classes, for each of {len(job.networks)} "
-        "networks; their dissections are those of compare"
+        "networks, minutes besides where a layer has a thousand units; their dissections are those of compare"
     )
     cost = Cost(words, 0, len(shown) * sum(job.pace(network) for network in job.networks))
 

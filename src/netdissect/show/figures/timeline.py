@@ -15,6 +15,7 @@ from netdissect.show.palette import category_colors
 from netdissect.show.plot import INK, plain
 
 BLANK = "#EEEEEA"
+LINED = 200  # units that have a line between them
 
 
 def snapshots(outcome: Outcome) -> Figure:
@@ -48,7 +49,8 @@ def _units(axes: Axes, units: pl.DataFrame, steps: list[int], categories: list[s
     colors = category_colors(categories)
     grid = np.stack(ordered) if ordered else np.zeros((1, len(steps)), np.int64)
     palette = ListedColormap([BLANK, *(colors[name] for name in categories)])
-    axes.pcolormesh(grid, cmap=palette, vmin=-0.5, vmax=len(categories) + 0.5, edgecolors="white", linewidth=0.3)
+    edges = "white" if len(grid) <= LINED else "none"  # between many rows, lines would cover them
+    axes.pcolormesh(grid, cmap=palette, vmin=-0.5, vmax=len(categories) + 0.5, edgecolors=edges, linewidth=0.3)
     axes.set_ylim(len(grid), 0)
     axes.set_ylabel(f"{len(ordered)} units that are detectors at some time", color=INK)
     axes.set_yticks([])
