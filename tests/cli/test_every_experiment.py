@@ -14,7 +14,8 @@ from netdissect.concepts.synthetic import write_synthetic
 from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Verdict
 from netdissect.experiments.recipe import Recipe
-from netdissect.experiments.supervision import folder_pictures, trained_task
+from netdissect.experiments.task_networks import trained_task
+from netdissect.experiments.task_pictures import folder_pictures
 from netdissect.show import outcomes
 
 FACTORIES = '''

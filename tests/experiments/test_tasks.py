@@ -16,6 +16,7 @@ from netdissect.experiments import (
     TasksConfig,
     folder_pictures,
     supervision,
+    task_networks,
     tasks,
     trained_network,
 )
@@ -29,7 +30,7 @@ from netdissect.experiments.pretext import (
     light_steps,
     make_task,
 )
-from netdissect.experiments.supervision import backbone_of, train_task, trained_task
+from netdissect.experiments.task_networks import backbone_of, train_task, trained_task
 from netdissect.show.outcomes import save_outcome
 
 SIZE = 64
@@ -149,8 +150,7 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
         ("random", "random", 0), ("random", "random", 1),
     ]  # fmt: skip
     assert outcome.further["training"]["steps"].to_list() == [2, 2, 2, 2, 0, 0]
-    for name in ("train_task",):
-        monkeypatch.setattr(supervision, name, None)  # not to be called again
+    monkeypatch.setattr(task_networks, "train_task", None)  # not to be called again
     again = tasks(pictures, world, asked, out=tmp_path)
     assert again.table.equals(outcome.table)
     assert again.further["training"].equals(outcome.further["training"])

@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from netdissect.experiments.rotations import rotate as rotate
     from netdissect.experiments.rotations import rotation_powers as rotation_powers
     from netdissect.experiments.rotations import with_rotations as with_rotations
-    from netdissect.experiments.supervision import TaskPictures as TaskPictures
     from netdissect.experiments.supervision import TasksConfig as TasksConfig
-    from netdissect.experiments.supervision import folder_pictures as folder_pictures
-    from netdissect.experiments.supervision import synthetic_pictures as synthetic_pictures
     from netdissect.experiments.supervision import tasks as tasks
     from netdissect.experiments.svm import Subject as Subject
     from netdissect.experiments.svm import TransferConfig as TransferConfig
     from netdissect.experiments.svm import transfer as transfer
+    from netdissect.experiments.task_pictures import TaskPictures as TaskPictures
+    from netdissect.experiments.task_pictures import folder_pictures as folder_pictures
+    from netdissect.experiments.task_pictures import synthetic_pictures as synthetic_pictures
     from netdissect.experiments.timeline import Snapshot as Snapshot
     from netdissect.experiments.timeline import SnapshotsConfig as SnapshotsConfig
     from netdissect.experiments.timeline import dissected_checkpoints as dissected_checkpoints
@@ -93,7 +93,7 @@ _HOME = {
     "Snapshot": "timeline",
     "SnapshotsConfig": "timeline",
     "Subject": "svm",
-    "TaskPictures": "supervision",
+    "TaskPictures": "task_pictures",
     "TasksConfig": "supervision",
     "TransferConfig": "svm",
     "Verdict": "outcome",
@@ -106,7 +106,7 @@ _HOME = {
     "demo": "demonstration",
     "dissected_checkpoints": "timeline",
     "dissected_runs": "timeline",
-    "folder_pictures": "supervision",
+    "folder_pictures": "task_pictures",
     "full_paper": "full",
     "full_plan": "full",
     "labeled_by": "labeled",
@@ -121,7 +121,7 @@ _HOME = {
     "rotate": "rotations",
     "rotation_powers": "rotations",
     "snapshots": "timeline",
-    "synthetic_pictures": "supervision",
+    "synthetic_pictures": "task_pictures",
     "tasks": "supervision",
     "trained_network": "opening",
     "transfer": "svm",

@@ -18,9 +18,11 @@ from netdissect.experiments.outcome import Outcome
 from netdissect.experiments.ratings import agreement, read_ratings
 from netdissect.experiments.recipe import Recipe, random_network, seconds_a_step
 from netdissect.experiments.rotations import RotateConfig, rotate, with_rotations
-from netdissect.experiments.supervision import TasksConfig, folder_pictures, kept_back, tasks
+from netdissect.experiments.supervision import TasksConfig, tasks
 from netdissect.experiments.svm import Subject, TransferConfig, check_classes, transfer
 from netdissect.experiments.switch import switchboard
+from netdissect.experiments.task_networks import kept_back
+from netdissect.experiments.task_pictures import folder_pictures
 from netdissect.experiments.timeline import (
     SnapshotsConfig,
     checkpoint_steps,

@@ -12,7 +12,7 @@ import safetensors
 
 from netdissect.errors import CheckpointError
 from netdissect.experiments.recipe import load_trained
-from netdissect.experiments.supervision import load_task
+from netdissect.experiments.task_networks import load_task
 from netdissect.models import Network
 
 

@@ -34,7 +34,8 @@ from netdissect.experiments.counts import count_rows, unique_of
 from netdissect.experiments.intervals import LEVEL, Interval, decide, mean_interval
 from netdissect.experiments.labeled import LabeledPictures, labeled_by
 from netdissect.experiments.outcome import Outcome, Verdict
-from netdissect.experiments.supervision import bench_config, bench_pictures, trained_task
+from netdissect.experiments.supervision import bench_config, bench_pictures
+from netdissect.experiments.task_networks import trained_task
 from netdissect.experiments.timing import timed
 from netdissect.models import Network, Recorder, resolve_layers
 from netdissect.result import Result
