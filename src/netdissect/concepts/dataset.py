@@ -146,6 +146,13 @@ class ConceptData:
         return numbers
 
     @cached_property
+    def _foreign(self) -> npt.NDArray[np.bool_]:
+        """Whether no concept has a label number, which may be 0; the last entry stands for all that are larger."""
+        foreign = np.append(self.category_of < 0, True)
+        foreign[0] = False
+        return foreign
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the tables, the choice of rows, and the sizes of their files; pixels are not read."""
         digest = hashlib.sha256(repr(self.categories).encode())
@@ -195,12 +202,10 @@ class ConceptData:
 
     def _check_numbers(self, numbers: npt.NDArray[np.int32], path: Path) -> None:
         # A look into a table for each pixel: sorting a label map takes as long as decoding it.
-        known = numbers < len(self.category_of)
-        known &= self.category_of[np.where(known, numbers, 0)] >= 0
-        known |= numbers == 0
-        if not known.all():
+        foreign = self._foreign.take(numbers, mode="clip")
+        if foreign.any():
             raise ConceptsError(
-                f"{path} holds label number {numbers[~known].min()}, which no c_*.csv of the chosen categories "
+                f"{path} holds label number {numbers[foreign].min()}, which no c_*.csv of the chosen categories "
                 f"({', '.join(self.categories)}) names. Expected 0 (unlabeled) or a number from those tables; "
                 "run 'netdissect concepts inspect' to list every such file."
             )
@@ -250,8 +255,12 @@ def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
                 f"{size.height} x {size.width}. Rebuild the data set or correct sh and sw in index.csv."
             )
         pixels = np.asarray(image)
-    wide = pixels.astype(np.int32)  # before multiplying: uint8 would wrap
-    return wide if wide.ndim == 2 else wide[:, :, 0] + 256 * wide[:, :, 1]
+    if pixels.ndim == 2:
+        return pixels.astype(np.int32)
+    numbers = pixels[:, :, 1].astype(np.int32)  # before multiplying: uint8 would wrap
+    numbers *= 256
+    numbers += pixels[:, :, 0]
+    return numbers
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

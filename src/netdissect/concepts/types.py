@@ -73,7 +73,8 @@ class Labels:
         """
         whole = np.unique(self.whole)
         planes = self.planes.copy()
-        planes[np.isin(planes, whole)] = 0
+        for number in whole:
+            planes[planes == number] = 0
         for later in range(1, len(planes)):
             for earlier in range(later):
                 planes[later][planes[later] == planes[earlier]] = 0

@@ -7,7 +7,7 @@ interrupted run gives the same integers as an unbroken one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from netdissect.dissect.plan import LayerPlan, Plan, cells_of
 from netdissect.score import ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
 from netdissect.sweep import ActivationStore, ahead
+from netdissect.sweep.stream import BATCHES_AHEAD
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyTallier = Tallier | DeviceTallier
@@ -189,7 +190,7 @@ class Looks:
         return all(collector.store is not None and collector.store.dense for collector in collectors.values())
 
     def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
-        """Read the labels of the images `rows`, some of them ahead."""
+        """Read the labels of the images `rows`, some batches of them ahead."""
         data, protocol = self.source.data, self.source.config.protocol
         side = protocol.segmentation_size
 
@@ -201,7 +202,10 @@ class Looks:
             _ = image.places  # worked out here, beside the reading of other images
             return image
 
-        return ahead(read, rows, self.source.execution.workers, 2 * self.starts.step)
+        step = self.starts.step
+        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+        found = ahead(lambda part: [read(row) for row in part], parts, self.source.execution.workers, BATCHES_AHEAD)
+        return chain.from_iterable(found)
 
     @property
     def _rows(self) -> range:
