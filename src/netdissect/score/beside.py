@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import scipy
 
 from netdissect.concepts import Labels
 from netdissect.score.grid import Axis, Grid, Maps
@@ -262,7 +262,7 @@ def selectivity(maxima: Maps, holds: npt.NDArray[np.bool_], annotated: npt.NDArr
     holds, annotated
         bool (N,): images with the concept, and those annotated in its category.
     """
-    ranks = rankdata(maxima[annotated])
+    ranks = scipy.stats.rankdata(maxima[annotated])
     hits = holds[annotated]
     count, others = int(hits.sum()), int((~hits).sum())
     if count == 0 or others == 0:

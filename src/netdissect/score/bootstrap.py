@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+import scipy
 
 from netdissect.config import RULES, Rule
 from netdissect.score.labels import Floats, best_concepts, iou, leading_concepts, top_category
@@ -331,7 +331,7 @@ def interval_of_counts(value: npt.ArrayLike, replicates: npt.ArrayLike) -> tuple
     """
     drawn, counts = np.asarray(replicates, np.float64), np.asarray(value, np.float64)
     bias = drawn.mean(axis=1) - counts
-    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
+    reach = scipy.special.ndtri((1 + LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
     return np.floor(counts - bias - reach), np.ceil(counts - bias + reach)
 
 

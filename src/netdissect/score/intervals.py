@@ -26,7 +26,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+import scipy
 
 from netdissect.score.bootstrap import LEVEL, Bools, Ints, Leading, Margin
 from netdissect.score.labels import Floats
@@ -158,7 +158,7 @@ def iou_interval(scores: Floats, union: npt.ArrayLike, moments: Moments) -> tupl
     freedom = 2 / np.clip(share - 1 / max(int(moments.images[0]), 1), 1e-9, 1)
     inside = np.where(known, scores, 0.5)
     error = np.sqrt(second) / np.maximum(np.asarray(union, np.float64), 1) / (inside * (1 - inside))
-    reach = student.ppf((1 + LEVEL) / 2, freedom) * error
+    reach = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) * error
     middle = np.log(inside / (1 - inside))
     low, high = (1 / (1 + np.exp(-np.clip(middle + sign * reach, -700, 700))) for sign in (-1, 1))
     return np.where(known, low, scores), np.where(known, high, scores)

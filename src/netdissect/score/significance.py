@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import false_discovery_control, gumbel_r
+import scipy
 
 from netdissect.config import Rule
 from netdissect.score.chance import Best
@@ -48,7 +48,7 @@ def p_values(observed: Floats, chance: Floats) -> Floats:
     fitted = (reached < ENOUGH) & (chance > 0).all(axis=0) & (np.ptp(chance, axis=0) > 0) & (observed > 0)
     found = by_rank.copy()
     location, scale = gumbel_of(np.log(chance[:, fitted]))
-    found[fitted] = gumbel_r.sf(np.log(observed[fitted]), location, scale)
+    found[fitted] = scipy.stats.gumbel_r.sf(np.log(observed[fitted]), location, scale)
     return np.asarray(np.maximum(found, np.finfo(np.float64).tiny))
 
 
@@ -72,7 +72,8 @@ def corrected(values: Floats) -> tuple[Floats, Floats]:
 
     The first holds for units that are independent or depend positively, the second whatever their dependence.
     """
-    return false_discovery_control(values, method="bh"), false_discovery_control(values, method="by")
+    hochberg, yekutieli = (scipy.stats.false_discovery_control(values, method=method) for method in ("bh", "by"))
+    return hochberg, yekutieli
 
 
 def chance_level(observed: Floats, chance: Floats, share: float = FALSE_SHARE) -> float:

@@ -61,7 +61,6 @@ def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *
         If a picture is missing or cannot be decoded whole.
     """
 
-
     def read(start: int) -> Batch:
         rows = range(start, min(start + starts.step, len(data)))
         pixels = np.stack([read_image(data.image_path(row), size, channels) for row in rows])
