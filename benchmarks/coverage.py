@@ -277,7 +277,7 @@ def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floa
     config = DissectConfig(layers=("units",), protocol=Protocol(quantiles=(quantile,)), evidence=Evidence(bootstrap=1))
     network, held = planted_network(PLANTED, size=32), np.zeros(len(PLANTED))
     with TemporaryDirectory() as folder:
-        data = ConceptData.open(planted_dataset(Path(folder) / "many", images=4000, size=32, seed=10**6))
+        data = ConceptData.open(planted_dataset(Path(folder) / "many", images=12_000, size=32, seed=10**6))
         known = [planted_counts(data, unit, unit.concept, quantile).iou for unit in PLANTED]
         for seed in range(simulations):
             root = planted_dataset(Path(folder) / "drawn", images=images, size=32, seed=seed, overwrite=True)
