@@ -5,6 +5,7 @@ loop over images or units; counts stay on the device until they are asked for.
 """
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,8 @@ class DeviceTallier:
         self._restriction = restriction
         self._listed = quantiles if listed is None else listed
         self._thresholds = torch.from_numpy(thresholds).to(device)
+        # Units agree in the order of quantiles; see `Tallier`.
+        self._rising = np.lexsort(thresholds.T).tolist()
         self._data = data
         self._intersection = torch.from_numpy(zeros.intersection).to(device)
         self._activation = torch.from_numpy(zeros.activation).to(device)
@@ -100,8 +103,8 @@ class DeviceTallier:
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)
-            for quantile, thresholds in enumerate(self._thresholds[:, units]):
-                on, counts = _count(pixels > thresholds[:, None, None], labels)
+            counted = zip(self._rising, *_count(pixels, self._thresholds[self._rising, units], labels), strict=True)
+            for quantile, on, counts in sorted(counted, key=itemgetter(0)):
                 self._add(quantile, units, on, counts, labels)
                 if quantile < self._listed:
                     found += _overlaps(quantile, start, on, counts, images)
@@ -122,16 +125,27 @@ class DeviceTallier:
                 activation += on.sum(dim=0)[:, None]
 
 
-def _count(masks: Tensor, labels: "_BatchLabels") -> tuple[Tensor, Tensor]:
-    """Return the pixels on, int64 (B, U), and those on each of an image's labels, int64 (B, U, n)."""
-    on = masks.sum(dim=(2, 3))
-    counts = torch.zeros((*on.shape, labels.numbers.shape[1] + 1), dtype=torch.int64, device=on.device)
-    image, unit, y, x = masks.nonzero(as_tuple=True)
+def _count(pixels: Tensor, thresholds: Tensor, labels: "_BatchLabels") -> tuple[Tensor, Tensor]:
+    """Count pixels, float32 (B, U, sh, sw), at thresholds (Q, U) that rise along Q.
+
+    Returns
+    -------
+    on, counts
+        int64 (Q, B, U) and, of each of an image's labels, int64 (Q, B, U, n).
+    """
+    image, unit, y, x = (pixels > thresholds[0][:, None, None]).nonzero(as_tuple=True)
+    # Above the lowest threshold first; each further one is passed only with those before it.
+    passed = (pixels[image, unit, y, x] > thresholds[1:, unit]).sum(dim=0)
+    masks = (passed * pixels.shape[0] + image) * pixels.shape[1] + unit
+    shape = (len(thresholds), *pixels.shape[:2])
+    on, counts = (masks.new_zeros(size) for size in (shape, (*shape, labels.numbers.shape[1] + 1)))
+    on.view(-1).scatter_add_(0, masks, torch.ones_like(masks))
     for plane in labels.places.unbind(1):
         # Unlabeled pixels are counted along, in the last column, which costs less than leaving them out.
-        cells = (image * on.shape[1] + unit) * counts.shape[2] + plane[image, y, x]
+        cells = masks * counts.shape[3] + plane[image, y, x]
         counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
-    return on, counts[:, :, :-1] + on[:, :, None] * labels.whole[:, None, :]
+    on, counts = (part.flip(0).cumsum(0).flip(0) for part in (on, counts))
+    return on, counts[..., :-1] + on[..., None] * labels.whole[:, None, :]
 
 
 def _overlaps(
