@@ -158,6 +158,17 @@ def test_a_number_that_no_table_names_is_an_error(published: Path, index: list[d
         ConceptData.open(root, categories=["color"]).labels(0)
 
 
+def test_a_negative_number_in_a_foreign_format_is_an_error(
+    published: Path, index: list[dict[str, str]], tmp_path: Path
+) -> None:
+    row = dict(index[0]) | {"color": "own/map.png", "object": "", "part": "", "scene": ""}
+    root = lay_out(published, [row], tmp_path)
+    pixels = np.full(draw_map(root, "own/map.png", [1]).shape, -3, np.int32)
+    Image.fromarray(pixels).save(root / "images" / "own" / "map.png", format="TIFF")
+    with pytest.raises(ConceptsError, match="holds label number -3, which no"):
+        ConceptData.open(root).labels(0)
+
+
 def test_gray_and_indexed_maps_hold_the_red_channel_alone(
     published: Path, index: list[dict[str, str]], tmp_path: Path
 ) -> None:

@@ -202,7 +202,8 @@ class ConceptData:
 
     def _check_numbers(self, numbers: npt.NDArray[np.int32], path: Path) -> None:
         # A look into a table for each pixel: sorting a label map takes as long as decoding it.
-        foreign = self._foreign.take(numbers, mode="clip")
+        # Without a sign a negative number is a large one.
+        foreign = self._foreign.take(numbers.view(np.uint32), mode="clip")
         if foreign.any():
             raise ConceptsError(
                 f"{path} holds label number {numbers[foreign].min()}, which no c_*.csv of the chosen categories "

@@ -22,8 +22,7 @@ from netdissect.dissect.image_files import ImageFiles
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
 from netdissect.score import ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
-from netdissect.sweep import ActivationStore, ahead
-from netdissect.sweep.stream import BATCHES_AHEAD
+from netdissect.sweep import BATCHES_AHEAD, ActivationStore, ahead
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyTallier = Tallier | DeviceTallier

@@ -13,6 +13,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -166,8 +167,7 @@ class Tallier:
         self._category_of = data.category_of
         self._thresholds = thresholds
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
-        self._rising = np.lexsort(thresholds.T)
-        self._given = np.argsort(self._rising)
+        self._rising = np.lexsort(thresholds.T).tolist()
         self._restriction = restriction
         self._listed = quantiles if listed is None else listed
 
@@ -213,11 +213,13 @@ class Tallier:
         if self.tally.places.size:
             np.add(self.tally.places, maps > self._thresholds[0][:, None, None], out=self.tally.places)
         cells = np.ascontiguousarray(grid.prepare(maps))
-        on, counts = _count(cells, self._thresholds[self._rising], image, grid)
-        on, counts = on[self._given], counts[self._given]
-        for quantile in range(len(on)):
-            self._add(quantile, on[quantile], counts[quantile], image)
-        return [Overlaps.of(row, index, on[index], counts[index], image.numbers) for index in range(self._listed)]
+        counted = zip(self._rising, *_count(cells, self._thresholds[self._rising], image, grid), strict=True)
+        found = []
+        for quantile, on, counts in sorted(counted, key=itemgetter(0)):
+            self._add(quantile, on, counts, image)
+            if quantile < self._listed:
+                found.append(Overlaps.of(row, quantile, on, counts, image.numbers))
+        return found
 
     def _add(self, quantile: int, on: Ints, counts: npt.NDArray[np.int32], image: ImageLabels) -> None:
         kernel.add_image(counts, on, image.numbers, self.tally.intersection[quantile])

@@ -1,8 +1,17 @@
 """One look at the data: a stream of batches, exact thresholds, and the activation store."""
 
 from netdissect.sweep.store import ActivationStore
-from netdissect.sweep.stream import ahead, batch_starts, image_batches
+from netdissect.sweep.stream import BATCHES_AHEAD, ahead, batch_starts, image_batches
 from netdissect.sweep.thresholds import TopValues, ranks
 from netdissect.sweep.top_images import TopImages
 
-__all__ = ["ActivationStore", "TopImages", "TopValues", "ahead", "batch_starts", "image_batches", "ranks"]
+__all__ = [
+    "BATCHES_AHEAD",
+    "ActivationStore",
+    "TopImages",
+    "TopValues",
+    "ahead",
+    "batch_starts",
+    "image_batches",
+    "ranks",
+]

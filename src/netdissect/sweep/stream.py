@@ -18,8 +18,7 @@ from PIL import Image
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.dataset import named_in_index
 
-# Of small batches this many at least are under way while one computes. Whole batches, since handing over single images
-# between threads took a third of the time of reading their labels.
+# Whole batches, since threads that hand over single images wait for the interpreter's lock at each of them.
 BATCHES_AHEAD = 3
 
 T = TypeVar("T")
