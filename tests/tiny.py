@@ -58,7 +58,9 @@ class World:
 
 def activations(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Floats:
     """Draw one unit's maps of some kind that networks have."""
-    normal = rng.normal(size=shape).astype(np.float32)
+    # In steps of 2**-12: a pixel between float32 values of full length can lie midway between two float32 values, to
+    # within what float64 tells, and which of them it becomes is then no matter of definition.
+    normal = np.round(rng.normal(size=shape) * 4096).astype(np.float32) / 4096
     drawn = {
         "normal": normal,
         "relu": np.maximum(normal - 0.5, 0),
