@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from torch import get_num_threads
 
 SLOW = """
 import time
@@ -23,6 +24,16 @@ class Slow(torch.nn.Module):
 def slow():
     return torch.nn.Sequential(Slow(), torch.nn.Identity()), Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 """
+
+
+def ended(process: subprocess.Popen[str], within: float) -> str:
+    """Return what a process told until it ended; one that does not end is made to show where its threads stand."""
+    try:
+        return process.communicate(timeout=within)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        told = process.communicate()[1]
+        pytest.fail(f"still running {within} s after Ctrl-C:\n{told}")
 
 
 @pytest.mark.slow
@@ -43,16 +54,17 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_same_command_finishes_it(netdissect, 
         "--out",
         out,
     ]
-    command = [sys.executable, "-c", "from netdissect.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-X", "faulthandler", "-c", "from netdissect.cli import main; main()"]
+    command += map(str, arguments)
     paths = [str(tmp_path), *filter(None, sys.path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(get_num_threads())}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store = out / "work" / "0.bin"
     deadline = time.monotonic() + 120
     while not (store.exists() and store.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    told = ended(process, within=60)
     assert process.returncode == 130, told
     assert "interrupted: what is done is kept" in told
     assert "Traceback" not in told

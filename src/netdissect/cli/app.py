@@ -1,5 +1,6 @@
 """The commands, and how errors end: one paragraph on standard error, exit code 2, no traceback."""
 
+import gc
 import logging
 import sys
 import warnings
@@ -95,3 +96,5 @@ def main() -> None:
         if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
             errors.print("interrupted: what is done is kept, the same command goes on from there")
         raise
+    finally:
+        gc.freeze()  # torch makes so many objects that Python needs half a second to go through them on its way out
