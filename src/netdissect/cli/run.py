@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich import filesize
 
 import netdissect
+from netdissect.cli import collector
 from netdissect.cli.console import console
 from netdissect.cli.networks import (
     MeanOption,
@@ -173,14 +174,9 @@ def job(
         evidence=evidence,
     )
     execution = _checked(Execution, store=store, workers=workers)
-    loaded = netdissect.load_network(
-        network,
-        weights=weights,
-        seed=seed,
-        size=size,
-        mean=split_numbers("--mean", mean),
-        std=split_numbers("--std", std),
-    )
+    means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
+    with collector.left_alone():
+        loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size, mean=means, std=deviations)
     return Job(loaded, concepts, config, execution)
 
 
