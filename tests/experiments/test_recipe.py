@@ -92,6 +92,14 @@ def test_every_layer_is_rectified():
             assert output.min() == 0
 
 
+def test_the_units_that_dropout_hides_are_those_of_the_seed(world):
+    recipe = TINY.model_copy(update={"dropout": 0.5, "steps": 3})
+    first = train_on(*world, recipe).module.state_dict()
+    drawn = torch.rand(7)  # whatever else a program draws
+    again = train_on(*world, recipe).module.state_dict()
+    assert all(torch.equal(first[name], value) for name, value in again.items()), drawn
+
+
 def test_a_network_is_saved_and_loaded_whole(trained, tmp_path):
     loaded = load_trained(save_trained(trained, tmp_path / "net.safetensors"))
     assert loaded.recipe == trained.recipe

@@ -20,6 +20,7 @@ from netdissect.experiments import (
     tasks,
     trained_network,
 )
+from netdissect.experiments import recipe as recipe_module
 from netdissect.experiments.names import SELF_SUPERVISED, TASKS
 from netdissect.experiments.pretext import (
     ORDERS,
@@ -30,7 +31,7 @@ from netdissect.experiments.pretext import (
     light_steps,
     make_task,
 )
-from netdissect.experiments.task_networks import backbone_of, train_task, trained_task
+from netdissect.experiments.task_networks import backbone_of, load_task, train_task, trained_task
 from netdissect.show.outcomes import save_outcome
 
 SIZE = 64
@@ -158,6 +159,16 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
     next((tmp_path / "trained").glob("scene-*")).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not what was trained there"):
         tasks(pictures, world, asked, out=tmp_path)
+
+
+def test_all_networks_of_an_outcome_are_trained_in_one_precision(pictures, world, tmp_path, monkeypatch):
+    measured = iter(["bfloat16", "float32", "float32"])  # as on a machine that is busy only at first
+    monkeypatch.setattr(recipe_module, "choose_precision", lambda *_: next(measured))
+    auto = config("rotation", "random").model_copy(update={"recipe": RECIPE.model_copy(update={"precision": "auto"})})
+    for _ in range(2):
+        tasks(pictures, world, auto, out=tmp_path)
+    found = [load_task(path).recipe.precision for path in (tmp_path / "trained").iterdir()]
+    assert found == ["bfloat16"] * 4
 
 
 def test_a_kept_network_is_opened_by_its_file_and_says_what_it_is(pictures, tmp_path):

@@ -13,7 +13,6 @@ Every piece is made when it is first asked for, and taken up when it is there.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,10 +34,9 @@ from netdissect.experiments.recipe import (
     Scenes,
     Trained,
     Watch,
-    choose_precision,
     load_trained,
-    random_network,
     save_trained,
+    settle_precision,
     train_on,
 )
 from netdissect.result import Result
@@ -154,12 +152,7 @@ class Bench:
     @cached_property
     def precision(self) -> Precision:
         """Number format of all trainings: measured once, so that no variant is trained in another than its twin."""
-        path, recipe = self.root / "precision.json", self.scale.recipe
-        if not path.exists():
-            chosen = choose_precision(random_network(recipe), recipe)
-            write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
-        found: Precision = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return settle_precision(self.scale.recipe, self.root / "precision.json").precision
 
     def recipe(self, **changes: object) -> Recipe:
         """Return the scale's recipe with some fields changed."""

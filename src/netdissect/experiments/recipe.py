@@ -32,6 +32,7 @@ from netdissect.concepts.synthetic import SCENE_NAMES, training_set
 from netdissect.config import Progress
 from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, Preprocessing
+from netdissect.result.files import write_whole
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Pictures = npt.NDArray[np.uint8]
@@ -66,7 +67,7 @@ class Recipe(BaseModel):
     batch_size: int = Field(32, ge=1, description="Pictures in a step.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak of the one-cycle schedule.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
-    seed: int = Field(0, ge=0, description="Of the initial weights, the order of pictures and their shifts.")
+    seed: int = Field(0, ge=0, description="Of the initial weights, the order of pictures, their shifts, and dropout.")
     precision: Precision = Field(
         "auto",
         description="Of the forward pass in training. auto: bfloat16 where it measures at least 1.2 times faster.",
@@ -248,7 +249,9 @@ def train_on(
         if watch:
             watch(step, module)
 
-    history = tuple(_fit(module, batches, kept, recipe, told))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)  # for the units that dropout hides
+        history = tuple(_fit(module, batches, kept, recipe, told))
     seconds = time.perf_counter() - started
     module = module.to(memory_format=torch.contiguous_format).eval()
     return Trained(module, recipe, history[-1].accuracy, history, seconds)
@@ -361,6 +364,21 @@ def choose_precision(module: nn.Sequential, recipe: Recipe) -> Literal["float32"
         for precision in ("float32", "bfloat16")
     }
     return "bfloat16" if seconds["float32"] > BF16_GAIN * seconds["bfloat16"] else "float32"
+
+
+def settle_precision(recipe: Recipe, path: Path) -> Recipe:
+    """Return the recipe with a precision that is measured once and kept in a file.
+
+    Networks that are compared have to be trained in the same one, in whichever session, and whatever else the machine
+    did at the moment.
+    """
+    if recipe.precision != "auto":
+        return recipe
+    if not path.exists():
+        chosen = choose_precision(random_network(recipe), recipe)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
+    return recipe.model_copy(update={"precision": json.loads(path.read_text(encoding="utf-8"))})
 
 
 def seconds_a_step(module: nn.Sequential, recipe: Recipe) -> float:

@@ -25,6 +25,7 @@ from netdissect.experiments.names import RANDOM, SELF_SUPERVISED, SUPERVISED, TA
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import (
     Recipe,
+    settle_precision,
 )
 from netdissect.experiments.task_networks import kept_back, trained_task
 from netdissect.experiments.task_pictures import TaskPictures
@@ -87,11 +88,12 @@ def tasks(
     _check(pictures, config)
     out, seconds = Path(out), dict[str, float]()
     counts, trainings = [], []
+    first = settle_precision(config.recipe, out / "precision.json")
     jobs = [(task, seed) for task in config.tasks for seed in config.seeds]
     for done, (task, seed) in enumerate(jobs):
         if progress:
             progress("networks", done, len(jobs))
-        recipe = config.recipe.model_copy(update={"seed": seed})
+        recipe = first.model_copy(update={"seed": seed})
         with timed(f"train {task}", seconds):
             made = trained_task(task, pictures, recipe, out / "trained", progress=progress)
         with timed("dissect", seconds):
@@ -129,7 +131,7 @@ def bench_pictures(bench: Bench) -> TaskPictures:
 
 def bench_config(bench: Bench) -> TasksConfig:
     """Return what the experiment asks on a bench: every task, dissected at the last convolution."""
-    recipe = bench.scale.recipe
+    recipe = bench.recipe(precision=bench.precision)
     return TasksConfig(
         recipe=recipe, seeds=tuple(range(bench.scale.seeds)), dissect=bench.measured(recipe.layers[-1:], 0)
     )
