@@ -80,17 +80,20 @@ class ActivationStore:
 
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
-        content = maps.tobytes() if self.dense else _pack(np.ascontiguousarray(maps), bound)
-        content += zlib.crc32(content).to_bytes(CHECK, "little")
+        maps = np.ascontiguousarray(maps)
+        parts: list[npt.NDArray[Any]] = [maps] if self.dense else _pack(maps, bound)
+        check = 0
+        for part in parts:
+            check = zlib.crc32(part.data, check)
         try:
             with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-                file.write(content)
+                file.writelines([*(part.data for part in parts), check.to_bytes(CHECK, "little")])
         except OSError as error:
             raise ResultError(
                 f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
                 "command again, or keep nothing with --store none."
             ) from error
-        self.offsets.append(self.offsets[-1] + len(content))
+        self.offsets.append(self.offsets[-1] + sum(part.nbytes for part in parts) + CHECK)
 
     def read(self, batch: int, images: int) -> Floats:
         """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float.
@@ -128,12 +131,12 @@ class ActivationStore:
             os.fsync(file.fileno())
 
 
-def _pack(maps: Floats, bound: Floats) -> bytes:
-    active = np.zeros(maps.shape[:2], np.bool_)
-    near = np.empty(maps.shape[0] * maps.shape[1] * maps.shape[2] * maps.shape[3], np.bool_)
-    values = np.empty(near.shape, np.float32)
+def _pack(maps: Floats, bound: Floats) -> list[npt.NDArray[Any]]:
+    active = np.zeros(maps.shape[:2], np.uint8)
+    near = np.empty(maps.size, np.uint8)
+    values = np.empty(maps.size + 1, np.float32)
     cells, kept = _select(maps, bound, active, near, values)
-    return b"".join((np.packbits(active).tobytes(), np.packbits(near[:cells]).tobytes(), values[:kept].tobytes()))
+    return [np.packbits(active), np.packbits(near[:cells]), values[:kept]]
 
 
 def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
@@ -155,34 +158,42 @@ def _bits(raw: Bytes, count: int) -> tuple[npt.NDArray[np.bool_], int]:
 
 
 @compiled  # type: ignore[untyped-decorator]
-def _select(
-    maps: Floats, bound: Floats, active: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], values: Floats
-) -> tuple[int, int]:
+def _select(maps: Floats, bound: Floats, active: Bytes, near: Bytes, values: Floats) -> tuple[int, int]:
     """Mark and gather cells above the bound, and every cell that shares an interpolated pixel with one.
 
-    Fills the flags of the cells of active maps and the marked values, and returns how many there are of each.
+    Fills the flags of the cells of active maps and the marked values, with room for one more value than there are
+    cells, and returns how many there are of each. Flags are widened by rows and then by columns, and every value is
+    written, to be overwritten if it is not kept: without branches the compiler makes vector code of most of it.
     """
     images, units, height, width = maps.shape
     size, cells, kept = height * width, 0, 0
+    above = np.zeros(width + 2, np.uint8)
+    wide = np.zeros((height + 2, width), np.uint8)
     for image in range(images):
         for unit in range(units):
-            cell = maps[image, unit]
-            above = np.int64(0)
+            cell, low = maps[image, unit], bound[unit]
+            found = np.int64(0)
             for value in cell.flat:
-                above += value > bound[unit]  # an integer sum: the compiler makes vector code of it
-            if above == 0:
+                found += value > low
+            if found == 0:
                 continue
-            active[image, unit] = True
+            active[image, unit] = 1
             flags = near[cells : cells + size].reshape(height, width)
-            flags[:] = False
             for i in range(height):
                 for j in range(width):
-                    if cell[i, j] > bound[unit]:
-                        flags[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] = True
-            for i in range(height):
+                    above[j + 1] = cell[i, j] > low
                 for j in range(width):
+                    wide[i + 1, j] = above[j] | above[j + 1] | above[j + 2]
+            for i in range(height):
+                marked = np.int64(0)
+                for j in range(width):
+                    flags[i, j] = wide[i, j] | wide[i + 1, j] | wide[i + 2, j]
+                    marked += flags[i, j]
+                if marked == 0:
+                    continue
+                for j in range(width):
+                    values[kept] = cell[i, j]
                     if flags[i, j]:
-                        values[kept] = cell[i, j]
                         kept += 1
             cells += size
     return cells, kept
