@@ -145,16 +145,28 @@ def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
     active, used = _bits(raw, images * units)
     flags, more = _bits(raw[used:], int(active.sum()) * height * width)
     values = np.frombuffer(content, np.float32, offset=used + more)
-    maps = np.full(shape, LOWEST, np.float32)
-    near = np.zeros((images * units, height * width), np.bool_)
-    near[active] = flags.reshape(-1, height * width)
-    maps.reshape(near.shape)[near] = values
+    maps = np.empty(shape, np.float32)
+    _spread(active, flags, values, maps.reshape(images * units, height * width))
     return maps
 
 
 def _bits(raw: Bytes, count: int) -> tuple[npt.NDArray[np.bool_], int]:
     used = (count + 7) // 8
     return np.unpackbits(raw[:used], count=count).view(np.bool_), used
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _spread(active: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], values: Floats, maps: Floats) -> None:
+    """Undo `_select`: fill the maps (B * U, cells)."""
+    cells, kept = 0, 0
+    for unit in range(len(maps)):
+        maps[unit] = LOWEST
+        if active[unit]:
+            for cell in range(maps.shape[1]):
+                if near[cells + cell]:
+                    maps[unit, cell] = values[kept]
+                    kept += 1
+            cells += maps.shape[1]
 
 
 @compiled  # type: ignore[untyped-decorator]
