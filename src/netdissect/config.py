@@ -175,6 +175,10 @@ class DissectConfig(BaseModel):
     )
     device: str = Field("cpu", description="Torch device of the forward pass.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
+    compiled: bool = Field(
+        False,
+        description="Have torch compile the forward pass: pays after some ten thousand images; changes last bits.",
+    )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
 

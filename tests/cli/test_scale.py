@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import runs
 import tiny
+from netdissect.cli import repeat
+from netdissect.cli.run import job
 from netdissect.dissect.repeat import read_config
 from netdissect.result import load_result
 from networks import COVERAGE, SIDE, pictures
@@ -67,7 +71,7 @@ MANY = [
     "--quantile", 0.02, "--quantile", 0.1, "--min-iou", 0.1, "--categories", "object", "--split", "train",
     "--limit", 4, "--batch-size", 3, "--dtype", "bfloat16", "--top-images", 2, "--store", "none", "--workers", 1,
     "--bootstrap", 7, "--holdout", 0.5, "--sensitivity", "--evidence-seed", 5, "--threshold", "exact",
-    "--duplicates", "once", "--threads", 1,
+    "--duplicates", "once", "--threads", 1, "--beside", "--chance", 3, "--chance-of", "places",
 ]  # fmt: skip
 
 
@@ -82,6 +86,13 @@ def test_a_run_folder_repeats_its_run(
     assert outcome.code == 0, outcome.err
     runs.assert_same_run(load_result(second), load_result(first))
     assert read_config(second) == read_config(first / "config.json")
+
+
+def test_every_option_of_a_run_is_repeated(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
+    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
+    context = SimpleNamespace(default_map={})
+    repeat._as_defaults(context, tmp_path / "run")
+    assert set(signature(job).parameters) - set(context.default_map) == set()
 
 
 def test_options_beside_a_configuration_override_it(

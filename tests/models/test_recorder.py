@@ -1,6 +1,9 @@
 """Recording activations."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,3 +232,44 @@ def test_every_listed_layer_of_a_real_architecture_can_be_recorded():
     assert list(out) == [layer.name for layer in layers]
     for layer in layers:
         assert out[layer.name].shape == (2, layer.units, *(layer.grid or (1, 1)))
+
+
+@pytest.fixture
+def counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mapping[str, Any]:
+    """What the compiler counts, with an empty cache."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    return torch._dynamo.utils.counters
+
+
+@pytest.mark.slow
+def test_a_compiled_pass_gives_the_same_activations_but_for_the_last_bits_and_is_compiled_once(counters):
+    convolutions = [nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
+    network = network_of(nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 6 * 6, 5)))
+    network.bases["2/rotated"] = ("2", torch.linalg.qr(torch.randn(4, 4)).Q)
+    network.module.to(memory_format=torch.channels_last)
+    layers = resolve_layers(network, ["0", "4", "2/rotated"])
+    batches = [images.contiguous(memory_format=torch.channels_last) for images in (IMAGES, -IMAGES, 2 * IMAGES[:1])]
+    with Recorder(network, layers) as recorder:
+        expected = [recorder(images) for images in batches]
+    with Recorder(network, layers, compiled=True) as recorder:
+        found = [recorder(images) for images in batches]
+        assert counters["stats"]["unique_graphs"] == 1
+    for one, other in zip(found, expected, strict=True):
+        assert list(one) == list(other)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-5)
+    assert (found[0]["0"] < 0).any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("counters")
+def test_without_a_c_compiler_a_compiled_pass_names_what_is_missing(monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/absent/g++",))
+    network = network_of(_Shared())
+    with (
+        Recorder(network, resolve_layers(network, ["one"]), compiled=True) as recorder,
+        pytest.raises(NetworkError, match=r"'net' cannot be compiled.*leave --compile out"),
+    ):
+        recorder(IMAGES)

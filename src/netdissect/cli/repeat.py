@@ -36,6 +36,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "batch_size": config.batch_size,
             "device": config.device,
             "dtype": config.dtype,
+            "compiled": config.compiled,
             "top_images": config.top_images,
             "store": asked.execution.store,
             "workers": asked.execution.workers,
@@ -72,6 +73,9 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "bootstrap": evidence.bootstrap,
         "holdout": evidence.holdout,
         "sensitivity": bool(evidence.sensitivity),
+        "beside": evidence.beside,
+        "chance": str(evidence.chance),
+        "chance_of": evidence.chance_of,
         "evidence_seed": evidence.seed,
     }
 

@@ -76,6 +76,9 @@ def job(
     batch_size: Annotated[int, typer.Option("--batch-size")] = 16,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the forward pass: half a minute, and faster from then on.")
+    ] = False,
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
     store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
@@ -170,6 +173,7 @@ def job(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        compiled=compiled,
         top_images=top_images,
         evidence=evidence,
     )

@@ -7,7 +7,7 @@ All layers are recorded in one forward pass, which ends as soon as the last of t
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from netdissect.concepts import Size
-from netdissect.errors import ActivationError, LayerError
+from netdissect.errors import ActivationError, LayerError, NetworkError
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
@@ -32,6 +32,9 @@ class Recorder:
         Stays as it is; hooks are attached while the recorder is open.
     layers
         From `list_layers` or `resolve_layers`; virtual ones are made from the layers that `Network.bases` names.
+    compiled
+        Have torch's compiler make one program of the pass up to the layers, for batches of the size of the first; a
+        smaller one is filled up. Sums are taken in another order: activations differ in their last bits.
 
     Raises
     ------
@@ -41,10 +44,11 @@ class Recorder:
     Notes
     -----
     The first forward pass runs to its end, to learn how often each layer runs; later ones stop after the last
-    run of the last layer. A module that runs several times in a pass is recorded at its last run.
+    run of the last layer. A module that runs several times in a pass is recorded at its last run. The compiler
+    leaves out by itself what no layer needs.
     """
 
-    def __init__(self, network: Network, layers: Sequence[Layer]) -> None:
+    def __init__(self, network: Network, layers: Sequence[Layer], *, compiled: bool = False) -> None:
         self._network = network
         self._wanted = [layer.name for layer in layers]
         self._bases = {layer.name: network.bases[layer.name] for layer in layers if layer.name in network.bases}
@@ -57,6 +61,11 @@ class Recorder:
         self._outputs: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
         self._expected: Counter[str] | None = None
+        self._compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
+        self._batch_size = 0
+        if compiled:
+            # Weights do not change: norms are folded into convolutions, whose weights are laid out once.
+            self._compiled = torch.compile(self._whole_pass, dynamic=False, options={"freezing": True})
         modules = dict(network.module.named_modules())
         for name in self._layers:
             if name not in modules:
@@ -67,9 +76,10 @@ class Recorder:
         self._modules = {name: modules[name] for name in self._layers}
 
     def __enter__(self) -> Self:
+        note = self._note if self._compiled is None else self._keep
         for name, module in self._modules.items():
             self._hooks.append(
-                module.register_forward_hook(lambda _module, _inputs, output, name=name: self._note(name, output))
+                module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
             )
         return self
 
@@ -79,6 +89,9 @@ class Recorder:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._compiled is not None:
+            # The compiler counts all recorders as one function, and gives up on it when it has met eight.
+            torch.compiler.reset()
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network on one batch.
@@ -105,14 +118,11 @@ class Recorder:
             raise ActivationError(
                 "The recorder is not open. Expected 'with Recorder(network, layers) as record: record(images)'."
             )
-        self._outputs, self._runs = {}, Counter()
+        if self._compiled is None:
+            self._pass(images)
+        else:
+            self._outputs = self._compiled_pass(images, self._compiled)
         with torch.inference_mode():
-            try:
-                self._network.forward(images)
-            except _AllRecordedError:
-                pass
-            else:
-                self._expected = self._runs
             recorded = {name: self._recorded(name, len(images)) for name in self._layers}
             for name, (source, matrix) in self._bases.items():
                 units = recorded[source]
@@ -120,6 +130,45 @@ class Recorder:
                 recorded[name] = rotated.reshape(len(units), -1, *units.shape[2:])
         self._outputs = {}
         return {name: recorded[name] for name in self._wanted}
+
+    def _pass(self, images: Tensor) -> None:
+        """Run the network as far as needed, and leave what its layers put out in `_outputs`."""
+        self._outputs, self._runs = {}, Counter()
+        try:
+            with torch.inference_mode():
+                self._network.forward(images)
+        except _AllRecordedError:
+            pass
+        else:
+            self._expected = self._runs
+
+    def _compiled_pass(self, images: Tensor, compiled: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        self._batch_size = self._batch_size or len(images)
+        times = -(-self._batch_size // len(images))
+        # Of the same layout, and outside of inference mode: for another kind of tensor all is compiled once more.
+        filled = images if times == 1 else torch.cat([images] * times)[: self._batch_size]
+        try:
+            with torch.inference_mode():
+                outputs = compiled(filled)
+        except RuntimeError as error:  # torch's compiler derives all its errors from it
+            raise NetworkError(
+                f"Network {self._network.name!r} cannot be compiled, or fails when it is: {type(error).__name__}: "
+                f"{str(error).strip().splitlines()[0]}. Expected a network that torch.compile takes, and a C++ "
+                "compiler (such as g++) for a CPU; leave --compile out to run it as it is."
+            ) from error
+        surplus = len(filled) - len(images)
+        return {name: output[: len(output) - surplus] for name, output in outputs.items()}
+
+    def _whole_pass(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the network to its end, and return what its layers put out: what the compiler sees."""
+        self._outputs = {}
+        self._network.module(images)
+        return self._outputs
+
+    def _keep(self, name: str, output: object) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
     def _note(self, name: str, output: object) -> None:
         self._runs[name] += 1
