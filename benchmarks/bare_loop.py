@@ -7,6 +7,7 @@ runs, freed memory kept (`--give-back`: not, as C libraries do by default), noth
 """
 
 import csv
+import gc
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ import typer
 from PIL import Image
 
 from benchmarks.process import prepared
+from netdissect.cli.collector import left_alone
 from netdissect.models import Network, load_network
 
 WORKERS = 2
@@ -94,7 +96,10 @@ def main(
     """Print how many values the layer put out."""
     if not give_back:
         prepared()
-    print(forward_all(load_network(network), pictures(data, limit), layer, batch_size))
+    with left_alone():
+        loaded = load_network(network)
+    print(forward_all(loaded, pictures(data, limit), layer, batch_size))
+    gc.freeze()
 
 
 if __name__ == "__main__":
