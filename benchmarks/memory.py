@@ -1,7 +1,7 @@
 """Peak memory of whole dissections, beside that of the network alone; each a process of its own.
 
-    python -m benchmarks.memory [--images 63305]      the three layers of the limit, 1,197 concepts
-    python -m benchmarks.memory --growth              images, units and concepts tenfold
+    python -m benchmarks.memory [--images 63305] [--units 64]   the three layers of the limit, 1,197 concepts
+    python -m benchmarks.memory --growth                        images, units and concepts tenfold
 
 The network is a 1 x 1 convolution over averaged pixels, which costs next to nothing, and the data set names the same
 64 pictures of noise over and over; everything else is what `netdissect run` does. At 63,305 images about 45 minutes and
@@ -121,6 +121,7 @@ def measured(case: Case) -> tuple[float, float]:
 def main(
     images: Annotated[int, typer.Option()] = 63_305,
     growth: Annotated[bool, typer.Option("--growth")] = False,
+    units: Annotated[int | None, typer.Option(help="Of the three layers only the one of so many units.")] = None,
     child_task: Annotated[str | None, typer.Option("--child", hidden=True)] = None,
 ) -> None:
     """Print peak memory and time."""
@@ -135,7 +136,8 @@ def main(
             measured(start._replace(**grown))
     else:
         for case in (Case(512, 14, images, 1197), Case(2048, 7, images, 1197), Case(64, 112, images, 1197, "none")):
-            measured(case)
+            if units in (None, case.units):
+                measured(case)
 
 
 if __name__ == "__main__":

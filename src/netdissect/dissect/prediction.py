@@ -88,6 +88,8 @@ def predict(
     """
     source = opened(network, concepts, config, execution)
     data, batches = source.data, ceil(sample / config.batch_size)
+    if config.compiled:
+        _measured(source, 1)  # torch keeps what it has compiled: the run itself will find it, too
     short = _measured(source, 1)
     long = _measured(source, 1 + batches + DECODED_AHEAD)
     with TemporaryDirectory(prefix="netdissect-") as folder:
