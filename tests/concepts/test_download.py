@@ -374,3 +374,14 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
 def test_the_data_set_can_be_read_right_after(good: bytes, server: Server, tmp_path: Path) -> None:
     data = ConceptData.open(download(NAME, tmp_path / "set", mirror=server.url))
     assert {concept.name for concept in data.concepts} == {"sky", "sea", "dog"}
+
+
+def test_an_error_of_a_progress_callback_is_not_told_as_a_damaged_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.writestr("index.csv", "image")
+
+    def fail(stage: str, done: int, total: int | None) -> None:
+        raise ValueError("the caller's own")
+
+    with pytest.raises(ValueError, match="the caller's own"):
+        Archive(tmp_path / "whole.zip").unpack(tmp_path / "out", fail)

@@ -253,9 +253,13 @@ def test_a_compiled_pass_gives_the_same_activations_but_for_the_last_bits_and_is
     batches = [images.contiguous(memory_format=torch.channels_last) for images in (IMAGES, -IMAGES, 2 * IMAGES[:1])]
     with Recorder(network, layers) as recorder:
         expected = [recorder(images) for images in batches]
-    with Recorder(network, layers, compiled=True) as recorder:
+    with Recorder(network, layers, compiled_for=3) as recorder:
         found = [recorder(images) for images in batches]
         assert counters["stats"]["unique_graphs"] == 1
+    with Recorder(network, layers, compiled_for=3) as recorder:
+        last = recorder(batches[-1])  # as a run does that goes on before its last batch
+    for name in last:
+        assert torch.equal(last[name], found[-1][name])
     for one, other in zip(found, expected, strict=True):
         assert list(one) == list(other)
         for name in one:
@@ -269,7 +273,7 @@ def test_without_a_c_compiler_a_compiled_pass_names_what_is_missing(monkeypatch)
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/absent/g++",))
     network = network_of(_Shared())
     with (
-        Recorder(network, resolve_layers(network, ["one"]), compiled=True) as recorder,
+        Recorder(network, resolve_layers(network, ["one"]), compiled_for=3) as recorder,
         pytest.raises(NetworkError, match=r"'net' cannot be compiled.*leave --compile out"),
     ):
         recorder(IMAGES)

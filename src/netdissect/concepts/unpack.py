@@ -10,6 +10,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from netdissect.config import Progress
@@ -47,6 +48,12 @@ class Archive:
         OSError
             If the disk lacks room or cannot be written.
         """
+        for done, files in self._unpacked(folder):
+            if progress:
+                progress("files", done, files)
+
+    def _unpacked(self, folder: Path) -> Iterator[tuple[int, int]]:
+        """Write file by file, and yield how many are done and how many there are."""
         try:
             with zipfile.ZipFile(self._path) as archive:
                 members = self._members(archive)
@@ -54,8 +61,7 @@ class Archive:
                 self._check_room(folder.parent, total, len(members))
                 for done, (name, member) in enumerate(members.items(), start=1):
                     self._write(archive, member, folder / name)
-                    if progress:
-                        progress("files", done, len(members))
+                    yield done, len(members)
         except DAMAGED as error:
             raise ConceptsError(self._no_archive(error)) from error
 

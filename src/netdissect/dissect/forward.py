@@ -56,7 +56,7 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
     # Pixels of all channels side by side: convolutions run up to twice as fast that way on a CPU.
     network.module.to(device).to(memory_format=torch.channels_last)
     batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
-    with Recorder(network, source.layers, compiled=config.compiled) as recorder:
+    with Recorder(network, source.layers, compiled_for=config.batch_size if config.compiled else None) as recorder:
         for start, pixels in batches:
             images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
             images = images.contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ All layers are recorded in one forward pass, which ends as soon as the last of t
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -32,9 +33,9 @@ class Recorder:
         Stays as it is; hooks are attached while the recorder is open.
     layers
         From `list_layers` or `resolve_layers`; virtual ones are made from the layers that `Network.bases` names.
-    compiled
-        Have torch's compiler make one program of the pass up to the layers, for batches of the size of the first; a
-        smaller one is filled up. Sums are taken in another order: activations differ in their last bits.
+    compiled_for
+        Have torch's compiler make one program of the pass up to the layers, for batches of this size; smaller ones are
+        filled up. Sums are taken in another order: activations differ in their last bits. None: run it as it is.
 
     Raises
     ------
@@ -48,7 +49,7 @@ class Recorder:
     leaves out by itself what no layer needs.
     """
 
-    def __init__(self, network: Network, layers: Sequence[Layer], *, compiled: bool = False) -> None:
+    def __init__(self, network: Network, layers: Sequence[Layer], *, compiled_for: int | None = None) -> None:
         self._network = network
         self._wanted = [layer.name for layer in layers]
         self._bases = {layer.name: network.bases[layer.name] for layer in layers if layer.name in network.bases}
@@ -61,11 +62,7 @@ class Recorder:
         self._outputs: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
         self._expected: Counter[str] | None = None
-        self._compiled: Callable[[Tensor], dict[str, Tensor]] | None = None
-        self._batch_size = 0
-        if compiled:
-            # Weights do not change: norms are folded into convolutions, whose weights are laid out once.
-            self._compiled = torch.compile(self._whole_pass, dynamic=False, options={"freezing": True})
+        self._batch_size = compiled_for
         modules = dict(network.module.named_modules())
         for name in self._layers:
             if name not in modules:
@@ -76,7 +73,7 @@ class Recorder:
         self._modules = {name: modules[name] for name in self._layers}
 
     def __enter__(self) -> Self:
-        note = self._note if self._compiled is None else self._keep
+        note = self._note if self._batch_size is None else self._keep
         for name, module in self._modules.items():
             self._hooks.append(
                 module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
@@ -89,7 +86,7 @@ class Recorder:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        if self._compiled is not None:
+        if self._batch_size is not None:
             # The compiler counts all recorders as one function, and gives up on it when it has met eight.
             torch.compiler.reset()
 
@@ -118,10 +115,10 @@ class Recorder:
             raise ActivationError(
                 "The recorder is not open. Expected 'with Recorder(network, layers) as record: record(images)'."
             )
-        if self._compiled is None:
+        if self._batch_size is None:
             self._pass(images)
         else:
-            self._outputs = self._compiled_pass(images, self._compiled)
+            self._outputs = self._compiled_pass(images, self._batch_size)
         with torch.inference_mode():
             recorded = {name: self._recorded(name, len(images)) for name in self._layers}
             for name, (source, matrix) in self._bases.items():
@@ -142,22 +139,27 @@ class Recorder:
         else:
             self._expected = self._runs
 
-    def _compiled_pass(self, images: Tensor, compiled: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-        self._batch_size = self._batch_size or len(images)
-        times = -(-self._batch_size // len(images))
+    def _compiled_pass(self, images: Tensor, batch_size: int) -> dict[str, Tensor]:
         # Of the same layout, and outside of inference mode: for another kind of tensor all is compiled once more.
-        filled = images if times == 1 else torch.cat([images] * times)[: self._batch_size]
+        times = -(-batch_size // len(images))
+        filled = images if times == 1 else torch.cat([images] * times)[:batch_size]
         try:
             with torch.inference_mode():
-                outputs = compiled(filled)
-        except RuntimeError as error:  # torch's compiler derives all its errors from it
+                outputs = self._compiled(filled)
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
             raise NetworkError(
                 f"Network {self._network.name!r} cannot be compiled, or fails when it is: {type(error).__name__}: "
-                f"{str(error).strip().splitlines()[0]}. Expected a network that torch.compile takes, and a C++ "
+                f"{reason}. Expected a network that torch.compile takes, and a C++ "
                 "compiler (such as g++) for a CPU; leave --compile out to run it as it is."
             ) from error
         surplus = len(filled) - len(images)
         return {name: output[: len(output) - surplus] for name, output in outputs.items()}
+
+    @cached_property
+    def _compiled(self) -> Callable[[Tensor], dict[str, Tensor]]:
+        # Weights do not change: norms are folded into convolutions, whose weights are laid out once.
+        return torch.compile(self._whole_pass, dynamic=False, options={"freezing": True})
 
     def _whole_pass(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network to its end, and return what its layers put out: what the compiler sees."""
@@ -165,20 +167,18 @@ class Recorder:
         self._network.module(images)
         return self._outputs
 
-    def _keep(self, name: str, output: object) -> None:
-        tensor = first_tensor(output)
-        if tensor is not None:
-            self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-
     def _note(self, name: str, output: object) -> None:
         self._runs[name] += 1
         last = self._expected is not None and self._runs == self._expected
-        tensor = first_tensor(output)
-        if tensor is not None:
-            # The next operation may work in place (torchvision's AlexNet), unless there is none.
-            self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=not last)
+        self._keep(name, output, copy=not last)
         if last:
             raise _AllRecordedError
+
+    def _keep(self, name: str, output: object, *, copy: bool = True) -> None:
+        """Keep what a layer put out: a copy, since the next operation may work in place (torchvision's AlexNet)."""
+        tensor = first_tensor(output)
+        if tensor is not None:
+            self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=copy)
 
     def _recorded(self, name: str, batch: int) -> Tensor:
         layer = self._layers[name]
