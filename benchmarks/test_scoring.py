@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.process import interleaved
 from netdissect.concepts import ConceptData, Size
-from netdissect.score import Field, Grid, ImageLabels, Span, Tallier, Tally, grid
+from netdissect.score import BatchLabels, Field, Grid, ImageLabels, Span, Tallier, Tally, grid
 from netdissect.score.grid import Axis
 from netdissect.sweep import ActivationStore, TopImages, TopValues, ranks
 
@@ -47,7 +47,7 @@ def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid, pat
     tallier = Tallier(data, top.thresholds([QUANTILE], "exact"), "annotated")
     for index, start in enumerate(range(0, images, BATCH)):
         part = labels[start : start + BATCH]
-        tallier.update_batch(store.read(index, len(part)), part, to)
+        tallier.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
     return tallier.tally
 
 

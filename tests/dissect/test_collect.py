@@ -18,7 +18,7 @@ from netdissect.config import DissectConfig, Protocol, ProtocolName
 from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector
 from netdissect.dissect.plan import LayerPlan
 from netdissect.models import Axis, Layer, ReceptiveField
-from netdissect.score import ImageLabels, Tally, Truth, iou
+from netdissect.score import BatchLabels, ImageLabels, Tally, Truth, iou
 from netdissect.sweep import ActivationStore
 
 HOW = ("sparse", "dense", "spilled", "tensor")
@@ -66,7 +66,7 @@ def dissected(
                 labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
             image = ImageLabels.of(labels, data, protocol.duplicates)
             truth.update(image)
-            tallier.update_batch(kept[index : index + 1], [image], plan.grid_to(labels.size))
+            tallier.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
     rows = [[int(row) for row in unit if row >= 0] for unit in made.top_images.ranked()[0]]
     return made.thresholds(), tallier.tally, truth, rows
 

@@ -15,7 +15,7 @@ from netdissect.config import PROTOCOL_NAMES, DissectConfig, ProtocolName
 from netdissect.dissect.collect import DeviceCollector
 from netdissect.dissect.plan import LayerPlan
 from netdissect.models import Axis, Layer, ReceptiveField
-from netdissect.score import ImageLabels
+from netdissect.score import BatchLabels, ImageLabels
 from netdissect.sweep import TopImages
 from netdissect.sweep.device import DeviceTopImages
 
@@ -83,7 +83,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, un
         tallier = collector.tallier(data, collector.thresholds())
         for start in range(0, len(made.maps), images):
             batch = torch.from_numpy(made.maps[start : start + images].copy())
-            tallier.update_batch(batch, labels[start : start + images], plan.grid_to(Size(6, 6)))
+            tallier.update_batch(batch, BatchLabels.of(labels[start : start + images]), plan.grid_to(Size(6, 6)))
     return calls, copies
 
 

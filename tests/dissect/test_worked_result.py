@@ -13,7 +13,7 @@ from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName
 from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector
 from netdissect.dissect.plan import LayerPlan
 from netdissect.models import Axis, Layer, ReceptiveField
-from netdissect.score import ImageLabels, Tally, Truth, iou
+from netdissect.score import BatchLabels, ImageLabels, Tally, Truth, iou
 from netdissect.sweep import ActivationStore
 
 STEM = "reference/camvid-efficientnet_lite0_blocks.10"
@@ -70,7 +70,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
         for row in range(start, start + count):
             images.append(ImageLabels.of(data.labels(row), data, PROTOCOLS[name].duplicates))
             truth.update(images[-1])
-        tallier.update_batch(kept, images, grid)
+        tallier.update_batch(kept, BatchLabels.of(images), grid)
     if collector.store is not None and not plan.needs_dense:
         assert collector.store.size < maps.nbytes / 2
     return collector.thresholds(), tallier.tally, truth

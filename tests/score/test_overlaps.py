@@ -12,7 +12,7 @@ import oracle
 import tiny
 from netdissect.concepts import Size
 from netdissect.errors import ResultError
-from netdissect.score import ImageLabels, Overlaps, Tallier, grid
+from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, grid
 from netdissect.score.device import DeviceTallier
 from netdissect.score.overlaps import read_overlaps
 from netdissect.sweep.batches import BatchFile
@@ -36,7 +36,7 @@ def overlaps_of(
         made = grid(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         image = ImageLabels.of(labels, data, protocol.duplicates)
         maps = world.maps[row][None]
-        found = tallier.update_batch(torch.from_numpy(maps) if tensor else maps, [image], made)
+        found = tallier.update_batch(torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), made)
         parts.append(found._replace(rows=found.rows + row))
     return Overlaps.join(parts)
 
@@ -62,6 +62,29 @@ def test_each_image_has_the_counts_of_a_data_set_of_that_image_alone(
             assert counts == {number: count for number, count in wanted.items() if count}
             if definition.protocol.restriction == "none":
                 assert found.on[here].sum() == expected.activation[unit, next(iter(world.category_of.values()))]
+
+
+@given(world=tiny.worlds(), definition=tiny.definitions(), listed=st.integers(0, 2))
+def test_a_batch_is_counted_as_its_images_one_by_one(
+    world: tiny.World, definition: tiny.Definition, listed: int
+) -> None:
+    data, protocol = world.data(), definition.protocol
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.5, 0.9)])
+    size = Size(7, 6)
+    images = [
+        ImageLabels.of(world.labels(row).resized(size), data, protocol.duplicates) for row in range(len(world.maps))
+    ]
+    made = grid(world.cells(), size, Size(*world.source), world.field(), protocol.anchor)
+    together, alone = (Tallier(data, limits, protocol.restriction, listed) for _ in range(2))
+    found = together.update_batch(world.maps, BatchLabels.of(images), made)
+    parts = []
+    for row, image in enumerate(images):
+        part = alone.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
+        parts.append(part._replace(rows=part.rows + row))
+    for name, array in vars(together.tally).items():
+        np.testing.assert_array_equal(array, getattr(alone.tally, name))
+    for left, right in zip(found, Overlaps.join(parts), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))

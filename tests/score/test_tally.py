@@ -15,7 +15,7 @@ import tiny
 from netdissect.concepts import Labels, Size
 from netdissect.config import PROTOCOLS, Anchor, Protocol, ProtocolName
 from netdissect.errors import ShapeError
-from netdissect.score import Field, ImageLabels, Span, Tallier, Tally, Truth, columns_of, grid, iou
+from netdissect.score import BatchLabels, Field, ImageLabels, Span, Tallier, Tally, Truth, columns_of, grid, iou
 from netdissect.score.device import DeviceTallier
 
 
@@ -32,7 +32,7 @@ def tallied(
         image = ImageLabels.of(labels, data, protocol.duplicates)
         truth.update(image)
         made = grid(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
-        tallier.update(world.maps[row], image, made)
+        tallier.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
     return tallier.tally, truth
 
 
@@ -172,7 +172,7 @@ def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
     labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
     made = grid(Size(1, 1), Size(3, 2), Size(6, 4), None, "half-pixel")
     with pytest.raises(ShapeError, match=r"leads to 3 x 2 .* maps are 2 x 3"):
-        Tallier(data, np.zeros((1, 1), np.float32), "none").update(world.maps[0], labels, made)
+        Tallier(data, np.zeros((1, 1), np.float32), "none").update_batch(world.maps, BatchLabels.of([labels]), made)
 
 
 @pytest.mark.parametrize("tensor", [False, True])
@@ -192,11 +192,11 @@ def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
     repeated = np.repeat(maps[None, None], len(limits), axis=1)
     if tensor:
         on_device = DeviceTallier(data, limits[None], "none", torch.device("cpu"))
-        on_device.update_batch(torch.from_numpy(repeated), [labels], made)
+        on_device.update_batch(torch.from_numpy(repeated), BatchLabels.of([labels]), made)
         tally = on_device.tally
     else:
         tallier = Tallier(data, limits[None], "none")
-        tallier.update_batch(repeated, [labels], made)
+        tallier.update_batch(repeated, BatchLabels.of([labels]), made)
         tally = tallier.tally
     expected = (pixels.ravel() > limits[:, None]).sum(axis=1)
     np.testing.assert_array_equal(tally.activation[0, :, 0], expected)

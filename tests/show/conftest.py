@@ -16,7 +16,7 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import RULES, DissectConfig, Protocol
 from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo, evidence
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
-from netdissect.score import Field, ImageLabels, Span, Tallier, Truth, grid
+from netdissect.score import BatchLabels, Field, ImageLabels, Span, Tallier, Truth, grid
 from netdissect.sweep import TopImages
 
 Maps = npt.NDArray[np.float32]
@@ -105,7 +105,8 @@ def make(
         segmentation = Size(*image.planes.shape[1:])
         for name, maps in layers.items():
             cells = Size(*maps.shape[2:])
-            talliers[name].update(maps[row], image, grid(cells, segmentation, size, field, config.protocol.anchor))
+            made = grid(cells, segmentation, size, field, config.protocol.anchor)
+            talliers[name].update_batch(maps[row][None], BatchLabels.of([image]), made)
     results = {name: _layer(name, maps, talliers[name], truth, data, config, field) for name, maps in layers.items()}
     info = RunInfo(
         created="2024-01-02T03:04:05+00:00",

@@ -13,7 +13,7 @@ import tiny
 from netdissect.concepts import Size
 from netdissect.config import PROTOCOLS, ProtocolName
 from netdissect.errors import ResultError
-from netdissect.score import ImageLabels, Tallier, Tally, grid
+from netdissect.score import BatchLabels, ImageLabels, Tallier, Tally, grid
 from netdissect.sweep import ActivationStore
 
 TWO_CELLS: tuple[ProtocolName, ...] = ("original", "paper", "pnas2020")
@@ -47,7 +47,8 @@ def tally(world: tiny.World, maps: tiny.Floats, limits: tiny.Floats, name: Proto
     for row, one in enumerate(maps):
         labels = world.labels(row)
         made = grid(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
-        tallier.update(one, ImageLabels.of(labels, data, protocol.duplicates), made)
+        image = ImageLabels.of(labels, data, protocol.duplicates)
+        tallier.update_batch(one[None], BatchLabels.of([image]), made)
     return tallier.tally
 
 

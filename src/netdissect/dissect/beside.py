@@ -15,8 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData, Size
-from netdissect.dissect.collect import AnyCollector, Found, above, below
-from netdissect.dissect.forward import Activations
+from netdissect.dissect.collect import AnyCollector, Found, Maps, above, below
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.score import ImageLabels, Tally, Truth, f1, iou
 from netdissect.score.beside import (
@@ -135,8 +134,7 @@ def besides_of(
     for batch in looks.everything("scores beside IoU", collectors, done):
         maps = {name: values.cpu().numpy() for name, values in batch.maps.items()}
         if not layers:
-            first = Activations(batch.start, batch.maps)
-            layers = {name: _begun(looks, first, name, found[name], counted, images) for name in maps}
+            layers = {name: _begun(looks, maps[name], name, found[name], counted, images) for name in maps}
             for index, beside in enumerate(layers.values()):
                 if saved:
                     beside.restore(below(f"layer{index}", saved))
@@ -151,10 +149,9 @@ def besides_of(
     return layers
 
 
-def _begun(looks: Looks, batch: Activations, layer: str, found: Found, counted: Counted, images: Images) -> Beside:
+def _begun(looks: Looks, maps: Maps, layer: str, found: Found, counted: Counted, images: Images) -> Beside:
     data, sizes = looks.source.data, [row.size for row in looks.source.data.rows]
     numbers = leading_at(data, counted.tallies[layer].first(1), counted.truth)[0]
-    maps = batch.maps[layer].cpu().numpy()
     bins = ValueBins.of(maps, found.thresholds[0], found.maxima[:, 0])
     pixels = sum(size.height * size.width for size in sizes)
     side = looks.source.config.protocol.segmentation_size

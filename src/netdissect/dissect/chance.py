@@ -145,14 +145,14 @@ def keep_masks(looks: Looks, collectors: Mapping[str, AnyCollector], found: Mapp
     whole = np.zeros(len(looks.source.data.category_of), np.bool_)
     labels = looks.labels(range(len(looks.source.data)))
     for batch in looks.again("masks", collectors):
+        of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             strata.append((*image.categories.tolist(), image.planes.shape[1:]))
             channels.append(len(image.planes))
             whole[image.whole] = True
             for name, file in files.items():
-                maps = batch.maps[name][index].cpu().numpy()
                 grid = plans[name].grid_to(Size(*image.planes.shape[1:]))
-                file.append(*mask_pixels(maps, found[name].thresholds[:quantiles], grid))
+                file.append(*mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid))
     return Masks(files, strata, np.array(channels), whole)
 
 

@@ -18,16 +18,33 @@ Maps = npt.NDArray[np.float32]
 
 
 class Activations(NamedTuple):
-    """One batch: float32 (B, U, h, w) of each layer, on its device, for the images from index row `start` on."""
+    """One batch: index rows of the images, int64 (B,), and float32 (B, U, h, w) of each layer, on its device."""
 
-    start: int
+    rows: npt.NDArray[np.int64]
     maps: Mapping[str, Tensor]
 
     @property
-    def rows(self) -> npt.NDArray[np.int64]:
-        """Index rows of the images."""
-        count = len(next(iter(self.maps.values())))
-        return np.arange(self.start, self.start + count)
+    def start(self) -> int:
+        """Index row of the first image."""
+        return int(self.rows[0])
+
+
+class StoredMaps(Mapping[str, Tensor]):
+    """Maps of one batch by layer, read from its store when, and by the thread by which, they are asked for."""
+
+    def __init__(self, stores: Mapping[str, ActivationStore], batch: int, images: int) -> None:
+        self._stores = stores
+        self._batch = batch
+        self._images = images
+
+    def __getitem__(self, layer: str) -> Tensor:
+        return torch.from_numpy(self._stores[layer].read(self._batch, self._images))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stores)
+
+    def __len__(self) -> int:
+        return len(self._stores)
 
 
 class Source(NamedTuple):
@@ -64,7 +81,7 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
                 recorded = recorder(images)
             maps = {name: values.float().contiguous() for name, values in recorded.items()}
             _check_finite(maps, start, data)
-            yield Activations(start, maps)
+            yield Activations(np.arange(start, start + len(pixels)), maps)
 
 
 def stored(
@@ -72,8 +89,8 @@ def stored(
 ) -> Iterator[Activations]:
     """Read back what the first look kept of the batches at `starts`, from the `done`-th of them on."""
     for number, start in enumerate(starts[done:], done):
-        count = min(starts.step, len(source.data) - start)
-        yield Activations(start, {name: torch.from_numpy(store.read(number, count)) for name, store in stores.items()})
+        rows = np.arange(start, min(start + starts.step, len(source.data)))
+        yield Activations(rows, StoredMaps(stores, number, len(rows)))
 
 
 def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> None:

@@ -20,7 +20,7 @@ from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.image_files import ImageFiles
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
-from netdissect.score import ImageLabels, Overlaps, Tallier, Tally, Truth
+from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
 from netdissect.sweep import BATCHES_AHEAD, ActivationStore, ahead
 
@@ -115,7 +115,9 @@ class Looks:
                 of_batch = [next(labels) for _ in batch.rows]
                 for image in of_batch:
                     truth.update(image)
-                counts = {name: threads.submit(self._count, batch, of_batch, name, talliers[name]) for name in talliers}
+                by_size = groupby(of_batch, key=lambda image: Size(*image.planes.shape[1:]))
+                parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
+                counts = {name: threads.submit(self._count, batch, parts, name, talliers[name]) for name in talliers}
                 images.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
                 done += 1
                 self.work.save("second", state)
@@ -157,14 +159,15 @@ class Looks:
             return stored(self.source, stores, self.starts, done)
         return forward(self.source, self.starts[done:])
 
-    def _count(self, batch: Activations, labels: list[ImageLabels], name: str, tallier: AnyTallier) -> list[Overlaps]:
+    def _count(
+        self, batch: Activations, parts: list[tuple[Size, BatchLabels]], name: str, tallier: AnyTallier
+    ) -> list[Overlaps]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
-        found, start = [], 0
-        for size, group in groupby(labels, key=lambda image: Size(*image.planes.shape[1:])):
-            images = list(group)
-            stop = start + len(images)
-            masks = tallier.update_batch(batch.maps[name][start:stop], images, plan.grid_to(size))
+        maps, found, start = batch.maps[name], [], 0
+        for size, labels in parts:
+            stop = start + len(labels.images)
+            masks = tallier.update_batch(maps[start:stop], labels, plan.grid_to(size))
             found.append(masks._replace(rows=masks.rows + batch.start + start))
             start = stop
         return found

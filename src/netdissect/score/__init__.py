@@ -3,9 +3,10 @@
 from netdissect.score.grid import Field, Grid, Span, grid
 from netdissect.score.labels import Count, UnitLabels, best_concepts, count_detectors, f1, iou
 from netdissect.score.overlaps import Overlaps, Presence
-from netdissect.score.tally import ImageLabels, Tallier, Tally, Truth, columns_of
+from netdissect.score.tally import BatchLabels, ImageLabels, Tallier, Tally, Truth, columns_of
 
 __all__ = [
+    "BatchLabels",
     "Count",
     "Field",
     "Grid",

@@ -16,7 +16,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import Restriction
 from netdissect.score.grid import Axis, Grid
 from netdissect.score.overlaps import Overlaps
-from netdissect.score.tally import ImageLabels, Tally
+from netdissect.score.tally import BatchLabels, ImageLabels, Tally
 
 CHUNK_BYTES = 256 * 2**20  # of upsampled float64 maps at a time
 
@@ -78,15 +78,15 @@ class DeviceTallier:
         self._places = torch.from_numpy(tally.places).to(self._activation.device)
         self._histogram = tally.histogram
 
-    def update_batch(self, maps: Tensor, images: Sequence[ImageLabels], grid: Grid) -> Overlaps:
+    def update_batch(self, maps: Tensor, labels: BatchLabels, grid: Grid) -> Overlaps:
         """Count one batch.
 
         Parameters
         ----------
         maps
             float32 (B, U, h, w) on the device.
-        images
-            Their labels, with label maps of one size.
+        labels
+            Those of the images.
         grid
             From the maps' size to the label maps'.
 
@@ -95,7 +95,7 @@ class DeviceTallier:
         Overlaps
             The masks of the batch, the first image being row 0.
         """
-        labels = _BatchLabels(images, self._data, maps.device)
+        of_batch = _DeviceLabels(labels.images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * grid.rows.pixels * grid.columns.pixels))
         found: list[Overlaps] = []
         if self._places.numel():
@@ -103,14 +103,14 @@ class DeviceTallier:
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)
-            counted = zip(self._rising, *_count(pixels, self._thresholds[self._rising, units], labels), strict=True)
+            counted = zip(self._rising, *_count(pixels, self._thresholds[self._rising, units], of_batch), strict=True)
             for quantile, on, counts in sorted(counted, key=itemgetter(0)):
-                self._add(quantile, units, on, counts, labels)
+                self._add(quantile, units, on, counts, of_batch)
                 if quantile < self._listed:
-                    found += _overlaps(quantile, start, on, counts, images)
+                    found += _overlaps(quantile, start, on, counts, labels.images)
         return Overlaps.join(found)
 
-    def _add(self, quantile: int, units: slice, on: Tensor, counts: Tensor, labels: "_BatchLabels") -> None:
+    def _add(self, quantile: int, units: slice, on: Tensor, counts: Tensor, labels: "_DeviceLabels") -> None:
         intersection, activation = self._intersection[quantile, units], self._activation[quantile, units]
         numbers = labels.numbers.reshape(1, -1).expand(len(intersection), -1)
         intersection.scatter_add_(1, numbers, counts.transpose(0, 1).reshape(numbers.shape))
@@ -125,7 +125,7 @@ class DeviceTallier:
                 activation += on.sum(dim=0)[:, None]
 
 
-def _count(pixels: Tensor, thresholds: Tensor, labels: "_BatchLabels") -> tuple[Tensor, Tensor]:
+def _count(pixels: Tensor, thresholds: Tensor, labels: "_DeviceLabels") -> tuple[Tensor, Tensor]:
     """Count pixels, float32 (B, U, sh, sw), at thresholds (Q, U) that rise along Q.
 
     Returns
@@ -157,7 +157,7 @@ def _overlaps(
         yield found._replace(units=found.units + first)
 
 
-class _BatchLabels:
+class _DeviceLabels:
     """Labels of a batch as tensors on the device: one transfer a batch.
 
     With n the most labels of any image: numbers int64 (B, n), 0 beyond an image's own; places int64 (B, P, sh, sw),

@@ -7,7 +7,7 @@ Every function releases the interpreter lock and works on plain arrays; `netdiss
 way in.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -18,6 +18,42 @@ from netdissect.score.grid import Maps
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 AxisArrays = tuple[Ints, Floats, Floats]
+
+NONE, ANNOTATED, OVERLAP = range(3)
+"""In which categories a mask counts; see `netdissect.config.Protocol`."""
+
+
+class LabelArrays(NamedTuple):
+    """Labels of a batch of B images, one image after the other.
+
+    Attributes
+    ----------
+    places
+        int32 (P, sh, sw): where among its image's labels that of each pixel stands, their number where unlabeled.
+    numbers
+        int64 (n,): the labels that occur.
+    whole
+        int64 (W,): where among its image's labels those of the whole image stand.
+    categories
+        int64 (k,): the primary categories of its labels.
+    starts
+        int64 (4, B + 1): where each image begins in these arrays, and where the last ends.
+    """
+
+    places: npt.NDArray[np.int32]
+    numbers: Ints
+    whole: Ints
+    categories: Ints
+    starts: Ints
+
+
+class TallyArrays(NamedTuple):
+    """The arrays of a `netdissect.score.Tally` that a batch adds to."""
+
+    intersection: Ints
+    activation: Ints
+    places: Ints
+
 
 compiled: Any = numba.njit(nogil=True, cache=True)
 
@@ -32,84 +68,200 @@ def any_above(cells: Maps, threshold: np.float32) -> bool:
 
 
 @compiled  # type: ignore[untyped-decorator]
-def tally_image(
+def tally_batch(
     maps: Maps,
+    cells: Maps,
     thresholds: npt.NDArray[np.float32],
+    quantiles: Ints,
+    listed: int,
     rows: AxisArrays,
     columns: AxisArrays,
     round_rows: bool,
-    places: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int32],
-    pixels_on: Ints,
-) -> None:
-    """Count one image at several quantiles: add to `counts` (Q, U, n) and `pixels_on` (Q, U), all 0 before.
+    labels: LabelArrays,
+    category_of: Ints,
+    restriction: int,
+    tally: TallyArrays,
+) -> tuple[Ints, Ints]:
+    """Count a batch at several quantiles and add it to a tally.
 
     Parameters
     ----------
     maps
-        float32 (U, h, w). A cell that cannot matter may hold any value at or below the lowest threshold.
+        float32 (B, U, h, w), for where units fire. A cell that cannot matter may hold any value at or below the
+        lowest threshold.
+    cells
+        float32 (B, U, h', w'): the maps at the size that the axes expect; see `Grid.prepare`.
     thresholds
         float32 (Q, U), rising along Q; a pixel is on when its interpolated value is above, strictly.
+    quantiles
+        int64 (Q,): where in the tally each of them stands.
+    listed
+        At how many quantiles of the tally, the first ones, masks are returned.
     rows, columns
         Arrays of the two axes of a `Grid`.
     round_rows
         See `Grid`.
-    places
-        int32 (P, sh, sw): the column of `counts` that each pixel adds to.
+    labels
+        Of the images.
+    category_of
+        int64 (C,): each label's primary category.
+    restriction
+        `NONE`, `ANNOTATED` or `OVERLAP`.
+    tally
+        Added to.
+
+    Returns
+    -------
+    masks
+        int64 (5, M), by image, quantile and unit, those that are not empty: image, quantile, unit, pixels on, and how
+        many of the entries are the mask's.
+    entries
+        int64 (2, N): label number and pixels on it, mask after mask.
     """
-    row_start, row_near, row_far = rows
-    column_start, column_near, column_far = columns
-    height, width = maps.shape[1:]
-    top, bottom = np.empty(len(column_near), np.float64), np.empty(len(column_near), np.float64)
-    for unit in range(maps.shape[0]):
-        cells, threshold, higher = maps[unit], thresholds[0, unit], thresholds[1:, unit]
-        if not any_above(cells, threshold):
-            continue
-        for i in range(height):
-            if row_start[i] == row_start[i + 1]:
-                continue
-            below = min(i + 1, height - 1)
-            for j in range(width):
-                right = min(j + 1, width - 1)
-                if not (
-                    cells[i, j] > threshold
-                    or cells[i, right] > threshold
-                    or cells[below, j] > threshold
-                    or cells[below, right] > threshold
-                ):
+    units = maps.shape[1]
+    order = np.argsort(quantiles)
+    most = np.int64(0)
+    for image in range(len(maps)):
+        most = max(most, labels.starts[1, image + 1] - labels.starts[1, image])
+    on = np.empty((len(quantiles), units), np.int64)
+    counts = np.empty((len(quantiles), units, most + 1), np.int32)
+    hot = np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8)
+    across = np.empty((2, len(columns[1])), np.float64)
+    masks, entries = np.empty((units, 5), np.int64), np.empty((units, 2), np.int64)
+    found, used = 0, 0
+    for image in range(len(maps)):
+        planes = labels.places[labels.starts[0, image] : labels.starts[0, image + 1]]
+        numbers = labels.numbers[labels.starts[1, image] : labels.starts[1, image + 1]]
+        whole = labels.whole[labels.starts[2, image] : labels.starts[2, image + 1]]
+        categories = labels.categories[labels.starts[3, image] : labels.starts[3, image + 1]]
+        on[:] = 0
+        for unit in range(units):
+            if any_above(maps[image, unit], thresholds[order[0], unit]) and tally.places.size:
+                add_places(maps[image, unit], thresholds[order[0], unit], tally.places[unit])
+            if any_above(cells[image, unit], thresholds[0, unit]):
+                counts[:, unit, : len(numbers) + 1] = 0
+                count_unit(
+                    cells[image, unit], thresholds[:, unit], rows, columns, round_rows, planes, hot, across,
+                    counts[:, unit], on[:, unit],
+                )  # fmt: skip
+        for place in order:
+            quantile = quantiles[place]
+            for unit in range(units):
+                pixels, count = on[place, unit], counts[place, unit]
+                if pixels == 0:
                     continue
-                first, last = column_start[j], column_start[j + 1]
-                between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
-                between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
-                for y in range(row_start[i], row_start[i + 1]):
-                    near, far = row_near[y], row_far[y]
-                    found = np.int64(0)
-                    for x in range(first, last):
-                        found += np.float32(top[x] * near + bottom[x] * far) > threshold
-                    if found == 0:
-                        continue
-                    for x in range(first, last):
-                        value = np.float32(top[x] * near + bottom[x] * far)
-                        if value > threshold:
-                            # Above the lowest threshold first; each further one is passed only with those before it.
-                            passed = 0
-                            while passed < len(higher) and value > higher[passed]:
-                                passed += 1
-                            pixels_on[passed, unit] += 1
-                            for plane in range(places.shape[0]):
-                                counts[passed, unit, places[plane, y, x]] += 1
-        for passed in range(len(higher), 0, -1):
-            pixels_on[passed - 1, unit] += pixels_on[passed, unit]
-            counts[passed - 1, unit] += counts[passed, unit]
+                for label in whole:
+                    count[label] += pixels
+                for label in range(len(numbers)):
+                    tally.intersection[quantile, unit, numbers[label]] += count[label]
+                activation = tally.activation[quantile, unit]
+                if restriction == NONE:
+                    activation += pixels
+                for category in categories:
+                    if restriction == ANNOTATED or (
+                        restriction == OVERLAP and _touches(count, numbers, category_of, category)
+                    ):
+                        activation[category] += pixels
+                if quantile < listed:
+                    masks, entries = _room(masks, found, 1), _room(entries, used, len(numbers))
+                    begin = used
+                    for label in range(len(numbers)):
+                        if count[label]:
+                            entries[used, 0], entries[used, 1] = numbers[label], count[label]
+                            used += 1
+                    mask = masks[found]
+                    mask[0], mask[1], mask[2], mask[3], mask[4] = image, quantile, unit, pixels, used - begin
+                    found += 1
+    return masks[:found].T.copy(), entries[:used].T.copy()
 
 
 @compiled  # type: ignore[untyped-decorator]
-def add_image(counts: npt.NDArray[np.int32], pixels_on: Ints, numbers: Ints, intersection: Ints) -> None:
-    """Add one image's counts, (U, n), of the labels `numbers` (n,) to an `intersection` (U, C)."""
-    for unit in range(len(pixels_on)):
-        if pixels_on[unit]:
-            for place in range(len(numbers)):
-                intersection[unit, numbers[place]] += counts[unit, place]
+def count_unit(
+    cells: Maps,
+    thresholds: npt.NDArray[np.float32],
+    rows: AxisArrays,
+    columns: AxisArrays,
+    round_rows: bool,
+    planes: npt.NDArray[np.int32],
+    hot: npt.NDArray[np.uint8],
+    across: Floats,
+    counts: npt.NDArray[np.int32],
+    pixels_on: Ints,
+) -> None:
+    """Count one map, float32 (h, w), at rising thresholds (Q,): add to `counts` (Q, n) and `pixels_on` (Q,).
+
+    `hot`, uint8 (h + 1, w + 1) of which the last row and column are 0, and `across`, float64 (2, sw), are room to
+    work in.
+    """
+    row_start, row_near, row_far = rows
+    column_start, column_near, column_far = columns
+    height, width = cells.shape
+    threshold, higher = thresholds[0], thresholds[1:]
+    top, bottom = across
+    for i in range(height):
+        for j in range(width):
+            hot[i, j] = cells[i, j] > threshold
+    for i in range(height):
+        corners = np.int64(0)
+        for j in range(width):
+            corners += hot[i, j] | hot[i + 1, j]
+        if corners == 0 or row_start[i] == row_start[i + 1]:
+            continue
+        below = min(i + 1, height - 1)
+        for j in range(width):
+            if not (hot[i, j] | hot[i, j + 1] | hot[i + 1, j] | hot[i + 1, j + 1]):
+                continue
+            right = min(j + 1, width - 1)
+            first, last = column_start[j], column_start[j + 1]
+            between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
+            between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
+            for y in range(row_start[i], row_start[i + 1]):
+                near, far = row_near[y], row_far[y]
+                found = np.int64(0)
+                for x in range(first, last):
+                    found += np.float32(top[x] * near + bottom[x] * far) > threshold
+                if found == 0:
+                    continue
+                for x in range(first, last):
+                    value = np.float32(top[x] * near + bottom[x] * far)
+                    if value > threshold:
+                        # Above the lowest threshold first; each further one is passed only with those before it.
+                        passed = 0
+                        while passed < len(higher) and value > higher[passed]:
+                            passed += 1
+                        pixels_on[passed] += 1
+                        for plane in range(planes.shape[0]):
+                            counts[passed, planes[plane, y, x]] += 1
+    for passed in range(len(higher), 0, -1):
+        pixels_on[passed - 1] += pixels_on[passed]
+        counts[passed - 1] += counts[passed]
+
+
+@compiled  # type: ignore[untyped-decorator]
+def add_places(cells: Maps, threshold: np.float32, places: Ints) -> None:
+    """Add 1 to `places` (h, w) where a map (h, w) exceeds a threshold."""
+    for i in range(cells.shape[0]):
+        for j in range(cells.shape[1]):
+            places[i, j] += cells[i, j] > threshold
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _touches(counts: npt.NDArray[np.int32], numbers: Ints, category_of: Ints, category: int) -> bool:
+    """Tell whether a mask meets a label of a category."""
+    found = False
+    for place in range(len(numbers)):
+        found |= counts[place] > 0 and category_of[numbers[place]] == category
+    return found
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _room(table: Ints, used: int, more: int) -> Ints:
+    """Return a table with the `used` rows of this one, and room for some more."""
+    if used + more <= len(table):
+        return table
+    larger = np.empty((max(2 * len(table), used + more), table.shape[1]), np.int64)
+    larger[:used] = table[:used]
+    return larger
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -13,7 +13,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import itemgetter
+from itertools import accumulate
 from typing import Self
 
 import numpy as np
@@ -27,6 +27,12 @@ from netdissect.score.grid import Axis, Grid, Maps
 from netdissect.score.overlaps import Overlaps
 
 Ints = npt.NDArray[np.int64]
+
+RESTRICTIONS: dict[Restriction, int] = {
+    "none": kernel.NONE,
+    "annotated": kernel.ANNOTATED,
+    "overlap": kernel.OVERLAP,
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,33 @@ class ImageLabels:
 
 
 @dataclass(frozen=True)
+class BatchLabels:
+    """The labels of a batch, made ready for counting.
+
+    Attributes
+    ----------
+    images
+        Of each image; their label maps are of one size.
+    arrays
+        All together.
+    """
+
+    images: tuple[ImageLabels, ...]
+    arrays: kernel.LabelArrays
+
+    @classmethod
+    def of(cls, images: Sequence[ImageLabels]) -> Self:
+        """Put the labels of some images, one at least, together."""
+        places = [image.places for image in images]
+        numbers = [image.numbers for image in images]
+        whole = [np.searchsorted(image.numbers, image.whole) for image in images]
+        categories = [image.categories for image in images]
+        starts = np.array([[0, *accumulate(map(len, part))] for part in (places, numbers, whole, categories)])
+        joined = np.concatenate(places), np.concatenate(numbers), np.concatenate(whole), np.concatenate(categories)
+        return cls(tuple(images), kernel.LabelArrays(*joined, starts))
+
+
+@dataclass(frozen=True)
 class Tally:
     """Counts of one layer, in pixels of the segmentation; adds up over images.
 
@@ -167,7 +200,7 @@ class Tallier:
         self._category_of = data.category_of
         self._thresholds = thresholds
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
-        self._rising = np.lexsort(thresholds.T).tolist()
+        self._rising = np.lexsort(thresholds.T)
         self._restriction = restriction
         self._listed = quantiles if listed is None else listed
 
@@ -175,76 +208,47 @@ class Tallier:
         """Go on from an earlier tally."""
         self.tally = tally
 
-    def update_batch(self, maps: npt.ArrayLike, images: Sequence[ImageLabels], grid: Grid) -> Overlaps:
-        """Count a batch, float32 (B, U, h, w) on the host, of images whose label maps are of one size.
-
-        Returns
-        -------
-        Overlaps
-            The masks of the batch, the first image being row 0.
-        """
-        batch = enumerate(zip(np.asarray(maps), images, strict=True))
-        return Overlaps.join([mask for row, (cells, image) in batch for mask in self.update(cells, image, grid, row)])
-
-    def update(self, maps: Maps, image: ImageLabels, grid: Grid, row: int = 0) -> list[Overlaps]:
-        """Count one image.
+    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, grid: Grid) -> Overlaps:
+        """Count a batch in one compiled call, which leaves the interpreter to other threads.
 
         Parameters
         ----------
         maps
-            float32 (U, h, w). Cells more than one away from any cell above the threshold may hold anything below it.
-        image
-            Its labels.
+            float32 (B, U, h, w) on the host. Cells more than one away from any cell above the threshold may hold
+            anything below it.
+        labels
+            Those of the images.
         grid
             From the maps' size to the label maps'.
-        row
-            What the image is called in what is returned.
 
         Returns
         -------
-        list of Overlaps
-            Its masks at each quantile that is listed.
+        Overlaps
+            The masks of the batch at each quantile that is listed, the first image being row 0.
         """
-        if (grid.rows.pixels, grid.columns.pixels) != image.planes.shape[1:]:
+        size = labels.arrays.places.shape[1:]
+        if (grid.rows.pixels, grid.columns.pixels) != size:
             raise ShapeError(
                 f"the grid leads to {grid.rows.pixels} x {grid.columns.pixels} pixels (height x width) but the label "
-                f"maps are {image.planes.shape[1]} x {image.planes.shape[2]}. Make a grid for this segmentation size."
+                f"maps are {size[0]} x {size[1]}. Make a grid for this segmentation size."
             )
-        if self.tally.places.size:
-            np.add(self.tally.places, maps > self._thresholds[0][:, None, None], out=self.tally.places)
-        cells = np.ascontiguousarray(grid.prepare(maps))
-        counted = zip(self._rising, *_count(cells, self._thresholds[self._rising], image, grid), strict=True)
-        found = []
-        for quantile, on, counts in sorted(counted, key=itemgetter(0)):
-            self._add(quantile, on, counts, image)
-            if quantile < self._listed:
-                found.append(Overlaps.of(row, quantile, on, counts, image.numbers))
-        return found
-
-    def _add(self, quantile: int, on: Ints, counts: npt.NDArray[np.int32], image: ImageLabels) -> None:
-        kernel.add_image(counts, on, image.numbers, self.tally.intersection[quantile])
-        activation = self.tally.activation[quantile]
-        match self._restriction:
-            case "annotated":
-                activation[:, image.categories] += on[:, None]
-            case "overlap":
-                labels = self._category_of[image.numbers]
-                for category in image.categories:
-                    activation[:, category] += on * counts[:, labels == category].any(axis=1)
-            case "none":
-                activation += on[:, None]
-
-
-def _count(cells: Maps, thresholds: Maps, image: ImageLabels, grid: Grid) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Return the pixels on (Q, U) and those on each label of one image (Q, U, n), at rising thresholds."""
-    on = np.zeros(thresholds.shape, np.int64)
-    counts = np.zeros((*thresholds.shape, len(image.numbers) + 1), np.int32)
-    kernel.tally_image(
-        cells, thresholds, _arrays(grid.rows), _arrays(grid.columns), grid.round_rows, image.places, counts, on
-    )
-    for number in image.whole:
-        counts[:, :, np.searchsorted(image.numbers, number)] += on.astype(np.int32)
-    return on, counts[:, :, :-1]
+        maps = np.ascontiguousarray(maps)
+        places = self.tally.places.reshape(-1, *maps.shape[2:])
+        masks, entries = kernel.tally_batch(
+            maps,
+            np.ascontiguousarray(grid.prepare(maps)),
+            self._thresholds[self._rising],
+            self._rising,
+            self._listed,
+            _arrays(grid.rows),
+            _arrays(grid.columns),
+            grid.round_rows,
+            labels.arrays,
+            self._category_of,
+            RESTRICTIONS[self._restriction],
+            kernel.TallyArrays(self.tally.intersection, self.tally.activation, places),
+        )
+        return Overlaps(*masks, *entries)
 
 
 def _arrays(axis: Axis) -> kernel.AxisArrays:
