@@ -175,6 +175,17 @@ def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
         Tallier(data, np.zeros((1, 1), np.float32), "none").update_batch(world.maps, BatchLabels.of([labels]), made)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 2, 1, 1), (0, 1, 1, 1), (1, 1, 1)])
+def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[int, ...]) -> None:
+    data = one_pixel_world([1], (), {1: 0}).data()
+    labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
+    made = grid(Size(1, 1), Size(2, 3), Size(4, 6), None, "half-pixel")
+    tallier = Tallier(data, np.zeros((1, 1), np.float32), "none")
+    with pytest.raises(ShapeError, match=r"labels of 1 images and thresholds of 1 units"):
+        tallier.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), made)
+    assert not tallier.tally.activation.any()
+
+
 @pytest.mark.parametrize("tensor", [False, True])
 @pytest.mark.parametrize("anchor", get_args(Anchor))
 @pytest.mark.parametrize("cells", [(9, 5), (5, 14), (40, 21)])

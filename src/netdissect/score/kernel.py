@@ -35,7 +35,7 @@ class LabelArrays(NamedTuple):
     whole
         int64 (W,): where among its image's labels those of the whole image stand.
     categories
-        int64 (k,): the primary categories of its labels.
+        int64 (k,): the primary categories of each image's labels.
     starts
         int64 (4, B + 1): where each image begins in these arrays, and where the last ends.
     """
@@ -120,9 +120,7 @@ def tally_batch(
     """
     units = maps.shape[1]
     order = np.argsort(quantiles)
-    most = np.int64(0)
-    for image in range(len(maps)):
-        most = max(most, labels.starts[1, image + 1] - labels.starts[1, image])
+    most = np.diff(labels.starts[1]).max()
     on = np.empty((len(quantiles), units), np.int64)
     counts = np.empty((len(quantiles), units, most + 1), np.int32)
     hot = np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8)
@@ -136,7 +134,7 @@ def tally_batch(
         categories = labels.categories[labels.starts[3, image] : labels.starts[3, image + 1]]
         on[:] = 0
         for unit in range(units):
-            if any_above(maps[image, unit], thresholds[order[0], unit]) and tally.places.size:
+            if tally.places.size and any_above(maps[image, unit], thresholds[order[0], unit]):
                 add_places(maps[image, unit], thresholds[order[0], unit], tally.places[unit])
             if any_above(cells[image, unit], thresholds[0, unit]):
                 counts[:, unit, : len(numbers) + 1] = 0

@@ -233,6 +233,12 @@ class Tallier:
                 f"maps are {size[0]} x {size[1]}. Make a grid for this segmentation size."
             )
         maps = np.ascontiguousarray(maps)
+        images, units = len(labels.images), self._thresholds.shape[1]
+        if maps.ndim != 4 or maps.shape[:2] != (images, units):
+            raise ShapeError(
+                f"maps are of shape {maps.shape} but there are labels of {images} images and thresholds of {units} "
+                f"units. Pass maps of shape ({images}, {units}, height, width)."
+            )
         places = self.tally.places.reshape(-1, *maps.shape[2:])
         masks, entries = kernel.tally_batch(
             maps,
