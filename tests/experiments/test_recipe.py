@@ -17,6 +17,7 @@ from netdissect.experiments.recipe import (
     preprocessing,
     save_trained,
     scene_network,
+    settle_precision,
     train,
     train_on,
 )
@@ -143,3 +144,22 @@ def test_a_precision_that_was_asked_for_is_used_and_auto_is_measured():
     assert choose_precision(module, TINY.model_copy(update={"precision": "bfloat16"})) == "bfloat16"
     assert choose_precision(module, TINY.model_copy(update={"precision": "auto"})) in ("float32", "bfloat16")
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_a_precision_once_measured_is_kept(tmp_path):
+    path = tmp_path / "trained" / "precision.json"
+    auto = TINY.model_copy(update={"precision": "auto"})
+    measured = settle_precision(auto, path).precision
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[measured]
+    assert settle_precision(auto, path).precision == measured
+    path.write_text(f'"{other}"')
+    assert settle_precision(auto, path).precision == other
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"float32", b'"auto"', b'"float64"', b"\xff\xfe", b"[1]"])
+def test_a_damaged_precision_is_refused_and_kept(tmp_path, content):
+    path = tmp_path / "precision.json"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not hold the precision"):
+        settle_precision(TINY.model_copy(update={"precision": "auto"}), path)
+    assert path.read_bytes() == content

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from netdissect.concepts import Size
@@ -34,7 +34,8 @@ from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, Preprocessing
 from netdissect.result.files import write_whole
 
-Precision = Literal["auto", "float32", "bfloat16"]
+MeasuredPrecision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", MeasuredPrecision]
 Pictures = npt.NDArray[np.uint8]
 Scenes = npt.NDArray[np.int64]
 Watch = Callable[[int, nn.Module], None]
@@ -350,7 +351,7 @@ def measure_accuracy(module: nn.Module, pictures: Pictures, scenes: Scenes) -> f
     return right / len(pictures)
 
 
-def choose_precision(module: nn.Sequential, recipe: Recipe) -> Literal["float32", "bfloat16"]:
+def choose_precision(module: nn.Sequential, recipe: Recipe) -> MeasuredPrecision:
     """Return the recipe's precision, or for ``auto`` the faster one, measured on a copy of the network.
 
     Notes
@@ -371,6 +372,11 @@ def settle_precision(recipe: Recipe, path: Path) -> Recipe:
 
     Networks that are compared have to be trained in the same one, in whichever session, and whatever else the machine
     did at the moment.
+
+    Raises
+    ------
+    CheckpointError
+        If the file holds something else.
     """
     if recipe.precision != "auto":
         return recipe
@@ -378,7 +384,16 @@ def settle_precision(recipe: Recipe, path: Path) -> Recipe:
         chosen = choose_precision(random_network(recipe), recipe)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
-    return recipe.model_copy(update={"precision": json.loads(path.read_text(encoding="utf-8"))})
+    try:
+        precision = TypeAdapter(MeasuredPrecision).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise CheckpointError(
+            f"{path} does not hold the precision in which the networks here are trained ({reason}). Expected "
+            '"float32" or "bfloat16", in quotes: write the one that the finished networks were trained in, or remove '
+            "it with them to measure it anew."
+        ) from error
+    return recipe.model_copy(update={"precision": precision})
 
 
 def seconds_a_step(module: nn.Sequential, recipe: Recipe) -> float:
