@@ -6,6 +6,7 @@ DATA is a data set in Broden's layout. EfficientNet-Lite0 on 2 cores, 1,906 pict
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bare_loop import WORKERS, decode, forward_all, pictures
 from benchmarks.process import interleaved, prepared
+from netdissect.cli.waiting import SPINS
 from netdissect.models import Network, load_network
 
 LAST = "_blocks.15"
@@ -81,9 +83,10 @@ def repeated(data: Path, times: int) -> Iterator[Path]:
 
 
 def process(*arguments: object) -> str:
-    """Run a module of Python in a process of its own."""
+    """Run a module of Python in a process of its own, whose threads wait for work as those of the command line do."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = {"GOMP_SPINCOUNT": str(SPINS)} | os.environ
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 def main(
