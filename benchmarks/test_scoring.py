@@ -5,6 +5,7 @@ matrix products, count with bincount over the pixels that are on. Both must give
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,8 @@ def test_scoring(
 ) -> None:
     maps = wide(activations[layer], units)
     side = maps.shape[2]
-    labels = [ImageLabels.of(street.labels(row), street, "once") for row in range(len(street))]
-    labels = [ImageLabels(i.planes, i.whole[:0], i.numbers, i.pixels, i.categories, i.whole_categories) for i in labels]
+    of_pixels = [replace(street.labels(row), whole=np.empty(0, np.int32)) for row in range(len(street))]
+    labels = [ImageLabels.of(image, street, "once") for image in of_pixels]
     to = grid(Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field")
     path = tmp_path / "store.bin"
     found = ours(maps, labels, street, to, path)

@@ -32,7 +32,7 @@ def measured(
     found = Responses.zeros(bins, numbers, len(data.categories), 10**6)
     for row in rows:
         image = ImageLabels.of(world.labels(row), data, definition.protocol.duplicates)
-        size = Size(*image.planes.shape[1:])
+        size = image.size
         made = grid(world.cells(), size, Size(*world.source), world.field(), definition.protocol.anchor)
         found.update(world.maps[row], image, made)
     return found

@@ -102,7 +102,7 @@ def make(
     for row in range(len(data)):
         image = ImageLabels.of(data.labels(row), data, config.protocol.duplicates)
         truth.update(image)
-        segmentation = Size(*image.planes.shape[1:])
+        segmentation = image.size
         for name, maps in layers.items():
             cells = Size(*maps.shape[2:])
             made = grid(cells, segmentation, size, field, config.protocol.anchor)

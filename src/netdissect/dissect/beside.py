@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from netdissect.concepts import ConceptData, Size
+from netdissect.concepts import ConceptData
 from netdissect.dissect.collect import AnyCollector, Found, Maps, above, below
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.score import ImageLabels, Tally, Truth, f1, iou
@@ -141,7 +141,7 @@ def besides_of(
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             images.update(batch.start + index, image)
             for name, beside in layers.items():
-                grid = plans[name].grid_to(Size(*image.planes.shape[1:]))
+                grid = plans[name].grid_to(image.size)
                 beside.responses.update(maps[name][index], image, grid)
                 beside.maxima[batch.start + index] = maps[name][index].max(axis=(1, 2))
         done += 1

@@ -147,11 +147,11 @@ def keep_masks(looks: Looks, collectors: Mapping[str, AnyCollector], found: Mapp
     for batch in looks.again("masks", collectors):
         of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
-            strata.append((*image.categories.tolist(), image.planes.shape[1:]))
-            channels.append(len(image.planes))
+            strata.append((*image.categories.tolist(), image.size))
+            channels.append(image.kinds.numbers.shape[1])
             whole[image.whole] = True
             for name, file in files.items():
-                grid = plans[name].grid_to(Size(*image.planes.shape[1:]))
+                grid = plans[name].grid_to(image.size)
                 file.append(*mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid))
     return Masks(files, strata, np.array(channels), whole)
 

@@ -73,7 +73,9 @@ class Collector:
         """Take in one batch of maps, float32 (B, U, h, w), of the images `rows`."""
         cells = maps.cpu().numpy()
         self.histogram.update(cells)
-        self.top_values.update(self._values(cells))
+        # Of maps that are upsampled for the threshold, other values are counted.
+        floor = self.histogram.floor(self.plan.keep) if self._upsampled is None else None
+        self.top_values.update(self._values(cells), floor)
         self.top_images.update(cells, rows)
         self.keep(maps)
 

@@ -115,7 +115,7 @@ class Looks:
                 of_batch = [next(labels) for _ in batch.rows]
                 for image in of_batch:
                     truth.update(image)
-                by_size = groupby(of_batch, key=lambda image: Size(*image.planes.shape[1:]))
+                by_size = groupby(of_batch, key=lambda image: image.size)
                 parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
                 counts = {name: threads.submit(self._count, batch, parts, name, talliers[name]) for name in talliers}
                 images.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
@@ -200,9 +200,7 @@ class Looks:
             labels: Labels = data.labels(row)
             if side is not None:
                 labels = labels.resized(Size(side, side))
-            image = ImageLabels.of(labels, data, protocol.duplicates)
-            _ = image.places  # worked out here, beside the reading of other images
-            return image
+            return ImageLabels.of(labels, data, protocol.duplicates)
 
         step = self.starts.step
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from netdissect.concepts import Labels
 from netdissect.score.grid import Axis, Grid, Maps
 from netdissect.score.tally import ImageLabels
 
@@ -105,7 +104,7 @@ class Responses:
         cells = grid.prepare(maps)
         across = _across(cells, grid)
         places, start = _places(image)
-        size = image.planes.shape[1] * image.planes.shape[2]
+        size = image.kinds.places.size
         index = np.full(max(int(self.numbers.max(initial=0)), int(image.numbers.max(initial=0))) + 1, -1, np.int64)
         index[image.numbers] = np.arange(len(image.numbers))
         everywhere = np.isin(image.numbers, image.whole)
@@ -131,7 +130,7 @@ def _lower(axis: Axis) -> Ints:
 
 def _places(image: ImageLabels) -> tuple[Ints, Ints]:
     """List the pixels of each label number of an image once, one number after the other, and where each begins."""
-    planes = Labels(image.planes, image.whole).once().planes
+    planes = image.kinds.once().planes
     numbers = planes.ravel().astype(np.uint16)  # all that a label map holds; sorting is fastest on two bytes
     order = np.argsort(numbers, kind="stable")
     start = np.searchsorted(numbers[order], image.numbers.astype(np.uint16))

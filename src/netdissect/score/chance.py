@@ -86,12 +86,13 @@ class Block(NamedTuple):
     @classmethod
     def of(cls, masks: Sequence[MaskPixels], images: Sequence[ImageLabels]) -> Self:
         """Put images whose label maps are of one size together."""
-        channels, whole = max(len(image.planes) for image in images), max(len(image.whole) for image in images)
+        channels = max(image.kinds.numbers.shape[1] for image in images)
+        whole = max(len(image.whole) for image in images)
         largest = max(int(image.numbers.max(initial=0)) for image in images)
-        planes = np.zeros((len(images), channels, *images[0].planes.shape[1:]), np.min_scalar_type(largest))
+        planes = np.zeros((len(images), channels, *images[0].size), np.min_scalar_type(largest))
         everywhere = np.zeros((len(images), whole), np.int64)
         for index, image in enumerate(images):
-            planes[index, : len(image.planes)] = image.planes
+            planes[index, : image.kinds.numbers.shape[1]] = image.planes
             everywhere[index, : len(image.whole)] = image.whole
         lengths = [len(mask.places) for mask in masks]
         return cls(

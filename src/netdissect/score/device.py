@@ -167,13 +167,15 @@ class _DeviceLabels:
 
     def __init__(self, images: Sequence[ImageLabels], data: ConceptData, device: torch.device) -> None:
         most = max(len(image.numbers) for image in images)
-        channels = max(len(image.planes) for image in images)
-        places = np.full((len(images), channels, *images[0].planes.shape[1:]), most)
+        channels = max(image.kinds.numbers.shape[1] for image in images)
+        places = np.full((len(images), channels, *images[0].size), most)
         numbers, whole = np.zeros((2, len(images), most), np.int64)
         categories = np.zeros((len(images), most, len(data.categories)))
         for index, image in enumerate(images):
             own = len(image.numbers)
-            places[index, : len(image.planes)] = np.where(image.places == own, most, image.places)
+            borne = image.kinds.numbers.T
+            places_of = np.where(borne > 0, np.searchsorted(image.numbers, borne), most)
+            places[index, : len(borne)] = places_of[:, image.kinds.places]
             numbers[index, :own] = image.numbers
             np.add.at(whole[index], np.searchsorted(image.numbers, image.whole), 1)
             categories[index, np.arange(own), data.category_of[image.numbers]] = 1

@@ -13,11 +13,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.score.grid import Maps
+from netdissect.score.grid import Axis, Maps
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-AxisArrays = tuple[Ints, Floats, Floats]
+AxisArrays = tuple[npt.NDArray[np.uint64], Floats, Floats]
+"""The arrays of an axis. Pixels are counted without a sign: where an index cannot be negative, loops become vector code."""
 
 NONE, ANNOTATED, OVERLAP = range(3)
 """In which categories a mask counts; see `netdissect.config.Protocol`."""
@@ -28,23 +29,56 @@ class LabelArrays(NamedTuple):
 
     Attributes
     ----------
-    places
-        int32 (P, sh, sw): where among its image's labels that of each pixel stands, their number where unlabeled.
+    kinds
+        int32 (B, sh, sw): of which kind each pixel is; see `netdissect.sweep.kinds`.
     numbers
         int64 (n,): the labels that occur.
     whole
         int64 (W,): where among its image's labels those of the whole image stand.
     categories
         int64 (k,): the primary categories of each image's labels.
+    borne
+        int64 (b,): where among its image's labels those stand that a pixel of each kind bears, kind after kind.
+    ends
+        int64 (K,): where in its image's `borne` the labels of each kind end.
     starts
-        int64 (4, B + 1): where each image begins in these arrays, and where the last ends.
+        int64 (5, B + 1): where each image begins in these five arrays, and where the last ends.
     """
 
-    places: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.int32]
     numbers: Ints
     whole: Ints
     categories: Ints
+    borne: Ints
+    ends: Ints
     starts: Ints
+
+
+class Room(NamedTuple):
+    """Arrays to work in.
+
+    Attributes
+    ----------
+    hot
+        uint8 (h + 1, w + 1): which cells are above the threshold; the last row and column are 0.
+    across
+        float64 (2, sw): two rows of cells, interpolated.
+    values
+        float32 (sw,): one row of pixels.
+    counts
+        int32 (Q, K): pixels of each kind; 0 between calls.
+    seen
+        bool (K,): which kinds were met on a map; False between calls.
+    met
+        int64 (K,): these kinds.
+    """
+
+    hot: npt.NDArray[np.uint8]
+    across: Floats
+    values: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int32]
+    seen: npt.NDArray[np.bool_]
+    met: Ints
 
 
 class TallyArrays(NamedTuple):
@@ -53,6 +87,11 @@ class TallyArrays(NamedTuple):
     intersection: Ints
     activation: Ints
     places: Ints
+
+
+def axis_arrays(axis: Axis) -> AxisArrays:
+    """Return what the compiled loops need of an axis."""
+    return axis.start.astype(np.uint64), axis.near, axis.far
 
 
 compiled: Any = numba.njit(nogil=True, cache=True)
@@ -120,28 +159,41 @@ def tally_batch(
     """
     units = maps.shape[1]
     order = np.argsort(quantiles)
-    most = np.diff(labels.starts[1]).max()
+    most = np.diff(labels.starts[0]).max()
     on = np.empty((len(quantiles), units), np.int64)
-    counts = np.empty((len(quantiles), units, most + 1), np.int32)
-    hot = np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8)
-    across = np.empty((2, len(columns[1])), np.float64)
+    counts = np.empty((len(quantiles), units, most), np.int32)
+    kinds = np.diff(labels.starts[4]).max()
+    room = Room(
+        np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8),
+        np.empty((2, len(columns[1])), np.float64),
+        np.empty(len(columns[1]), np.float32),
+        np.zeros((len(quantiles), kinds), np.int32),
+        np.zeros(kinds, np.bool_),
+        np.empty(kinds, np.int64),
+    )
     masks, entries = np.empty((units, 5), np.int64), np.empty((units, 2), np.int64)
     found, used = 0, 0
     for image in range(len(maps)):
-        planes = labels.places[labels.starts[0, image] : labels.starts[0, image + 1]]
-        numbers = labels.numbers[labels.starts[1, image] : labels.starts[1, image + 1]]
-        whole = labels.whole[labels.starts[2, image] : labels.starts[2, image + 1]]
-        categories = labels.categories[labels.starts[3, image] : labels.starts[3, image + 1]]
+        numbers = labels.numbers[labels.starts[0, image] : labels.starts[0, image + 1]]
+        whole = labels.whole[labels.starts[1, image] : labels.starts[1, image + 1]]
+        categories = labels.categories[labels.starts[2, image] : labels.starts[2, image + 1]]
+        borne = labels.borne[labels.starts[3, image] : labels.starts[3, image + 1]]
+        ends = labels.ends[labels.starts[4, image] : labels.starts[4, image + 1]]
         on[:] = 0
         for unit in range(units):
             if tally.places.size and any_above(maps[image, unit], thresholds[order[0], unit]):
                 add_places(maps[image, unit], thresholds[order[0], unit], tally.places[unit])
             if any_above(cells[image, unit], thresholds[0, unit]):
-                counts[:, unit, : len(numbers) + 1] = 0
-                count_unit(
-                    cells[image, unit], thresholds[:, unit], rows, columns, round_rows, planes, hot, across,
-                    counts[:, unit], on[:, unit],
+                met = count_unit(
+                    cells[image, unit], thresholds[:, unit], rows, columns, round_rows, labels.kinds[image], room,
+                    on[:, unit],
                 )  # fmt: skip
+                counts[:, unit, : len(numbers)] = 0
+                for kind in room.met[:met]:
+                    for label in borne[ends[kind - 1] if kind else 0 : ends[kind]]:
+                        for place in range(len(quantiles)):
+                            counts[place, unit, label] += room.counts[place, kind]
+                    room.counts[:, kind] = 0
         for place in order:
             quantile = quantiles[place]
             for unit in range(units):
@@ -180,22 +232,20 @@ def count_unit(
     rows: AxisArrays,
     columns: AxisArrays,
     round_rows: bool,
-    planes: npt.NDArray[np.int32],
-    hot: npt.NDArray[np.uint8],
-    across: Floats,
-    counts: npt.NDArray[np.int32],
+    kinds: npt.NDArray[np.int32],
+    room: Room,
     pixels_on: Ints,
-) -> None:
-    """Count one map, float32 (h, w), at rising thresholds (Q,): add to `counts` (Q, n) and `pixels_on` (Q,).
+) -> int:
+    """Count one map, float32 (h, w), at rising thresholds (Q,).
 
-    `hot`, uint8 (h + 1, w + 1) of which the last row and column are 0, and `across`, float64 (2, sw), are room to
-    work in.
+    Adds pixels to `room.counts` and to `pixels_on` (Q,), and returns how many kinds were met, `room.met`.
     """
     row_start, row_near, row_far = rows
     column_start, column_near, column_far = columns
     height, width = cells.shape
+    hot, values, counts, seen, met = room.hot, room.values, room.counts, room.seen, 0
     threshold, higher = thresholds[0], thresholds[1:]
-    top, bottom = across
+    top, bottom = room.across
     for i in range(height):
         for j in range(width):
             hot[i, j] = cells[i, j] > threshold
@@ -217,30 +267,40 @@ def count_unit(
                 near, far = row_near[y], row_far[y]
                 found = np.int64(0)
                 for x in range(first, last):
-                    found += np.float32(top[x] * near + bottom[x] * far) > threshold
+                    value = np.float32(top[x] * near + bottom[x] * far)
+                    values[x] = value
+                    found += value > threshold
                 if found == 0:
                     continue
+                pixels_on[0] += found
                 for x in range(first, last):
-                    value = np.float32(top[x] * near + bottom[x] * far)
+                    value = values[x]
                     if value > threshold:
                         # Above the lowest threshold first; each further one is passed only with those before it.
                         passed = 0
                         while passed < len(higher) and value > higher[passed]:
                             passed += 1
-                        pixels_on[passed] += 1
-                        for plane in range(planes.shape[0]):
-                            counts[passed, planes[plane, y, x]] += 1
-    for passed in range(len(higher), 0, -1):
-        pixels_on[passed - 1] += pixels_on[passed]
-        counts[passed - 1] += counts[passed]
+                            pixels_on[passed] += 1
+                        kind = kinds[y, x]
+                        counts[passed, kind] += 1
+                        if not seen[kind]:
+                            seen[kind] = True
+                            room.met[met] = kind
+                            met += 1
+    for kind in room.met[:met]:
+        seen[kind] = False
+        for passed in range(len(higher), 0, -1):
+            counts[passed - 1, kind] += counts[passed, kind]
+    return met
 
 
 @compiled  # type: ignore[untyped-decorator]
 def add_places(cells: Maps, threshold: np.float32, places: Ints) -> None:
     """Add 1 to `places` (h, w) where a map (h, w) exceeds a threshold."""
     for i in range(cells.shape[0]):
-        for j in range(cells.shape[1]):
-            places[i, j] += cells[i, j] > threshold
+        if any_above(cells[i], threshold):
+            for j in range(cells.shape[1]):
+                places[i, j] += cells[i, j] > threshold
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -268,13 +328,14 @@ def between(
     right: np.float32,
     near: Floats,
     far: Floats,
-    first: int,
-    last: int,
+    first: np.uint64,
+    last: np.uint64,
     round_rows: bool,
     out: Floats,
 ) -> None:
     """Interpolate one row of cells at the pixels `first` to `last`, in float64 or rounded to float32."""
     for x in range(first, last):
         out[x] = np.float64(left) * near[x] + np.float64(right) * far[x]
-        if round_rows:
+    if round_rows:
+        for x in range(first, last):
             out[x] = np.float32(out[x])

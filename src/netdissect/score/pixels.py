@@ -11,8 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.score.grid import Axis, Grid, Maps
-from netdissect.score.kernel import AxisArrays, any_above, between
+from netdissect.score.grid import Grid, Maps
+from netdissect.score.kernel import AxisArrays, any_above, axis_arrays, between
 
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
@@ -54,13 +54,9 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Grid) -> MaskPixels:
     room = np.empty(units * grid.rows.pixels * grid.columns.pixels, np.uint32)
     found = []
     for quantile, row in enumerate(thresholds):
-        used = _list_pixels(cells, row, _arrays(grid.rows), _arrays(grid.columns), grid.round_rows, on[quantile], room)
+        used = _list_pixels(cells, row, axis_arrays(grid.rows), axis_arrays(grid.columns), grid.round_rows, on[quantile], room)
         found.append(room[:used].copy())
     return MaskPixels(on.ravel(), np.concatenate(found))
-
-
-def _arrays(axis: Axis) -> AxisArrays:
-    return axis.start, axis.near, axis.far
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -73,7 +69,7 @@ def _list_pixels(
     """
     row_start, row_near, row_far = rows
     column_start, column_near, column_far = columns
-    height, width, across = maps.shape[1], maps.shape[2], len(column_near)
+    height, width, across = maps.shape[1], maps.shape[2], np.uint64(len(column_near))
     top, bottom = np.empty(across, np.float64), np.empty(across, np.float64)
     used = 0
     for unit in range(maps.shape[0]):

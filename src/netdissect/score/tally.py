@@ -12,19 +12,19 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import accumulate
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts import ConceptData, Labels
+from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import Duplicates, Restriction
 from netdissect.errors import ShapeError
 from netdissect.score import kernel
-from netdissect.score.grid import Axis, Grid, Maps
+from netdissect.score.grid import Grid, Maps
 from netdissect.score.overlaps import Overlaps
+from netdissect.sweep.kinds import Kinds
 
 Ints = npt.NDArray[np.int64]
 
@@ -66,54 +66,60 @@ class Truth:
         """Count one image in place."""
         self.pixels[image.numbers] += image.pixels
         self.images[image.numbers] += 1
-        self.annotated[image.categories] += image.planes.shape[1] * image.planes.shape[2]
+        self.annotated[image.categories] += image.kinds.places.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageLabels:
     """The labels of one image, made ready for counting.
 
     Attributes
     ----------
-    planes
-        int32 (P, sh, sw): label numbers, 0 where unlabeled.
-    whole
-        int32 (W,): labels of the whole image.
+    kinds
+        What each pixel bears.
     numbers, pixels
         int64 (n,): which labels occur, and on how many pixels each.
     categories, whole_categories
         int64 (k,): the primary categories of those labels, and of the whole-image ones among them.
     """
 
-    planes: npt.NDArray[np.int32]
-    whole: npt.NDArray[np.int32]
+    kinds: Kinds
     numbers: Ints
     pixels: Ints
     categories: Ints
     whole_categories: Ints
 
     @classmethod
-    def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
+    def of(cls, labels: Labels | Kinds, data: ConceptData, duplicates: Duplicates) -> Self:
         """Count the labels of one image; under ``once`` a pixel bears each label once."""
+        kinds = labels if isinstance(labels, Kinds) else Kinds.of(labels)
         if duplicates == "once":
-            labels = labels.once()
-        counts = np.bincount(labels.planes.ravel(), minlength=len(data.category_of))
-        np.add.at(counts, labels.whole, labels.size.height * labels.size.width)
+            kinds = kinds.once()
+        counts = np.zeros(len(data.category_of), np.int64)
+        np.add.at(counts, kinds.numbers, kinds.pixels[:, None])
+        np.add.at(counts, kinds.whole, kinds.places.size)
         counts[0] = 0
         numbers = np.flatnonzero(counts)
         categories = np.unique(data.category_of[numbers])
-        whole_categories = np.unique(data.category_of[labels.whole])
-        return cls(labels.planes, labels.whole, numbers, counts[numbers], categories, whole_categories)
+        return cls(kinds, numbers, counts[numbers], categories, np.unique(data.category_of[kinds.whole]))
 
-    @cached_property
-    def places(self) -> npt.NDArray[np.int32]:
-        """Where in `numbers` the label of each pixel stands, int32 (P, sh, sw); n where there is none."""
-        lookup = np.full(self.numbers.max(initial=0) + 1, len(self.numbers), np.int32)
-        lookup[self.numbers] = np.arange(len(self.numbers))
-        return np.take(lookup, self.planes, mode="clip")  # in range already: clipping skips the check
+    @property
+    def planes(self) -> npt.NDArray[np.int32]:
+        """Label number of each pixel in each channel, int32 (P, sh, sw), 0 where unlabeled."""
+        return self.kinds.planes
+
+    @property
+    def whole(self) -> npt.NDArray[np.int32]:
+        """Labels of the whole image, int32 (W,)."""
+        return self.kinds.whole
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the label maps in pixels."""
+        return self.kinds.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchLabels:
     """The labels of a batch, made ready for counting.
 
@@ -131,13 +137,16 @@ class BatchLabels:
     @classmethod
     def of(cls, images: Sequence[ImageLabels]) -> Self:
         """Put the labels of some images, one at least, together."""
-        places = [image.places for image in images]
+        kinds = [image.kinds for image in images]
         numbers = [image.numbers for image in images]
         whole = [np.searchsorted(image.numbers, image.whole) for image in images]
         categories = [image.categories for image in images]
-        starts = np.array([[0, *accumulate(map(len, part))] for part in (places, numbers, whole, categories)])
-        joined = np.concatenate(places), np.concatenate(numbers), np.concatenate(whole), np.concatenate(categories)
-        return cls(tuple(images), kernel.LabelArrays(*joined, starts))
+        borne = [np.searchsorted(image.numbers, image.kinds.numbers[image.kinds.numbers > 0]) for image in images]
+        ends = [(kind.numbers > 0).sum(axis=1).cumsum() for kind in kinds]
+        parts = (numbers, whole, categories, borne, ends)
+        starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
+        places = np.stack([kind.places for kind in kinds])
+        return cls(tuple(images), kernel.LabelArrays(places, *map(np.concatenate, parts), starts))
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,7 @@ class Tallier:
         Overlaps
             The masks of the batch at each quantile that is listed, the first image being row 0.
         """
-        size = labels.arrays.places.shape[1:]
+        size = labels.arrays.kinds.shape[1:]
         if (grid.rows.pixels, grid.columns.pixels) != size:
             raise ShapeError(
                 f"the grid leads to {grid.rows.pixels} x {grid.columns.pixels} pixels (height x width) but the label "
@@ -246,8 +255,8 @@ class Tallier:
             self._thresholds[self._rising],
             self._rising,
             self._listed,
-            _arrays(grid.rows),
-            _arrays(grid.columns),
+            kernel.axis_arrays(grid.rows),
+            kernel.axis_arrays(grid.columns),
             grid.round_rows,
             labels.arrays,
             self._category_of,
@@ -255,10 +264,6 @@ class Tallier:
             kernel.TallyArrays(self.tally.intersection, self.tally.activation, places),
         )
         return Overlaps(*masks, *entries)
-
-
-def _arrays(axis: Axis) -> kernel.AxisArrays:
-    return axis.start, axis.near, axis.far
 
 
 def columns_of(numbers: Ints, tally: Tally, category_of: Ints) -> tuple[Ints, Ints]:

@@ -49,6 +49,10 @@ class Histogram:
         """Take in maps, float32 (B, U, h, w), finite."""
         _count(np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32), self.counts)
 
+    def floor(self, rank: int) -> Floats:
+        """Return values, float32 (U,), below the `rank`-th largest so far of each unit; -inf where there are fewer."""
+        return FLOORS[_bins_of_rank(self.counts, rank)]
+
     def __add__(self, other: Self) -> Self:
         """Combine two parts of the data."""
         whole = type(self)(len(self.counts))
@@ -77,6 +81,31 @@ def bin_edges() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     ends = np.append(starts[1:], octaves[-1])
     zero = np.zeros(1)
     return np.concatenate([-ends[::-1], zero, starts]), np.concatenate([-starts[::-1], zero, ends])
+
+
+def _floors() -> Floats:
+    """Return what lies below all values of each bin, and -inf for the bin before the first, float32 (BINS + 1,)."""
+    starts = (np.arange(1, SIDE + 1, dtype=np.int32) + FIRST) << SHIFT
+    positive = (starts - 1).view(np.float32)
+    # Magnitudes of a negative bin end before the next bin's start; those of the last have no end.
+    negative = np.append(-np.inf, -starts[::-1].view(np.float32))
+    return np.concatenate([[-np.inf], negative, positive]).astype(np.float32)
+
+
+FLOORS = _floors()
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _bins_of_rank(counts: Ints, rank: int) -> Ints:
+    """Return one more than the bin of the `rank`-th largest value of each unit; 0 where there are fewer."""
+    found = np.empty(len(counts), np.int64)
+    for unit in range(len(counts)):
+        place, above = counts.shape[1], np.int64(0)
+        while place > 0 and above < rank:
+            place -= 1
+            above += counts[unit, place]
+        found[unit] = place + 1 if above >= rank else 0
+    return found
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -33,6 +33,9 @@ Ints = npt.NDArray[np.int64]
 
 MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
 
+BLOCK = 64
+"""Values that are looked at together."""
+
 compiled: Any = numba.njit(nogil=True, cache=True)
 
 
@@ -110,14 +113,25 @@ class TopValues:
         self._values: Floats = np.empty((units, capacity), np.float32) if self._file is None else self._file.values
         self._filled: Ints = np.zeros(units, np.int64)
 
-    def update(self, values: Floats) -> None:
-        """Take in values, float32 (B, U, n) and finite; `bound` may rise."""
+    def update(self, values: Floats, floor: Floats | None = None) -> None:
+        """Take in values and let `bound` rise.
+
+        Parameters
+        ----------
+        values
+            float32 (B, U, n), finite.
+        floor
+            float32 (U,): what is known of these and earlier values to lie below each unit's `keep`-th largest, so that
+            smaller ones need not be kept. None: nothing is.
+        """
         self.seen += values.shape[0] * values.shape[2]
         if self.seen > self.total:
             raise ShapeError(
                 f"{self.seen} values a unit were taken in but {self.total} were announced; the number decides which "
                 "values matter. Announce all images before the pass."
             )
+        if floor is not None:
+            np.maximum(self.bound, floor, out=self.bound)
         units = len(self.bound)
         step = units if self._file is None else self._file.rows_at_once
         for first in range(0, units, step):
@@ -256,19 +270,43 @@ def capacity_of(keep: int, total: int) -> int:
 
 @compiled  # type: ignore[untyped-decorator]
 def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
-    capacity = kept.shape[1]
-    for image in range(values.shape[0]):
-        for unit in range(units[0], units[1]):
-            low, n = bound[unit], filled[unit]
-            for value in values[image, unit]:
-                if value > low:
-                    if n == capacity:
-                        kept[unit] = np.partition(kept[unit], capacity - keep)
-                        low = kept[unit, capacity - keep]
-                        kept[unit, :keep] = kept[unit, capacity - keep :].copy()
-                        n = keep
-                        if not value > low:
-                            continue
-                    kept[unit, n] = value
-                    n += 1
-            bound[unit], filled[unit] = low, n
+    """Keep what exceeds the bound, which rises when there is no room left.
+
+    Values are looked at in blocks, few of which hold any above the bound: the compiler makes vector code of that look.
+    """
+    cells = values.shape[2]
+    for unit in range(units[0], units[1]):
+        own, low, n = kept[unit], bound[unit], filled[unit]
+        for image in range(values.shape[0]):
+            row = values[image, unit]
+            for first in range(0, cells, BLOCK):
+                last = min(first + BLOCK, cells)
+                above = np.int64(0)
+                for cell in range(first, last):
+                    above += row[cell] > low
+                if above == 0:
+                    continue
+                for cell in range(first, last):
+                    if row[cell] > low:
+                        if n == len(own):
+                            n, low = _make_room(own, low, keep)
+                            if not row[cell] > low:
+                                continue
+                        own[n] = row[cell]
+                        n += 1
+        bound[unit], filled[unit] = low, n
+
+
+@compiled  # type: ignore[untyped-decorator]
+def _make_room(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
+    """Forget what lies below the bound; where that is too little, keep the largest and raise the bound."""
+    n = 0
+    for value in kept:
+        kept[n] = value
+        n += value >= bound  # a bound may be one of the largest values itself
+    if n > keep + (len(kept) - keep) // 2:
+        kept[:n] = np.partition(kept[:n], n - keep)
+        bound = kept[n - keep]
+        kept[:keep] = kept[n - keep : n].copy()
+        n = keep
+    return n, bound
