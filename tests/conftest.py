@@ -1,8 +1,10 @@
 """Fixtures that every room's tests share."""
 
+import atexit
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from playwright.sync_api import Browser, sync_playwright
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is loaded: workers share the cores, and so do the processes that their tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Commands keep label maps packed in the user's cache folder: in one that ends with the tests.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="netdissect-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"

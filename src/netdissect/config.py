@@ -8,6 +8,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -242,6 +243,13 @@ class Execution(BaseModel):
         ),
     )
     memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")
+    cache: Path | None = Field(
+        None,
+        description=(
+            "Folder where label maps stay packed for the next run on the same data; it may be deleted at any time. "
+            "None: they are decoded again."
+        ),
+    )
     workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")
     checkpoint_seconds: float = Field(30.0, ge=0, description="How much work an interruption may cost.")
 

@@ -39,6 +39,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "compiled": config.compiled,
             "top_images": config.top_images,
             "store": asked.execution.store,
+            "cache": asked.execution.cache is not None,
             "workers": asked.execution.workers,
             "threads": asked.threads,
             **_evidence(config.evidence),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from platformdirs import user_cache_path
 from pydantic import ValidationError
 from rich import filesize
 
@@ -82,6 +83,10 @@ def job(
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
     store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep label maps packed for the next run, in the user's cache folder."),
+    ] = True,
     bootstrap: Annotated[
         int,
         typer.Option("--bootstrap", help="Replicates for 95 % intervals; 0: none.", rich_help_panel=EVIDENCE_PANEL),
@@ -177,7 +182,8 @@ def job(
         top_images=top_images,
         evidence=evidence,
     )
-    execution = _checked(Execution, store=store, workers=workers)
+    folder = user_cache_path("netdissect") if cache else None
+    execution = _checked(Execution, store=store, workers=workers, cache=folder)
     means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
     with collector.left_alone():
         loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size, mean=means, std=deviations)

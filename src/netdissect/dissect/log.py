@@ -4,13 +4,12 @@ The log of a run belongs to its folder. Nothing is configured for the process: a
 """
 
 import contextlib
+import json
 import os
 import socket
-from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
-
-import structlog
+from typing import Any
 
 LOG_FILE = "log.jsonl"
 
@@ -37,20 +36,6 @@ class RunLog:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Opened for each of the few events, and appended in one write: shards of many processes share the file.
             with (self._folder / LOG_FILE).open("a", encoding="utf-8") as file:
-                getattr(_lines(file), level)(event, **self._fields, **fields)
-
-
-def _lines(file: TextIO) -> Any:
-    return structlog.wrap_logger(
-        structlog.WriteLogger(file),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            _first_things_first,
-            structlog.processors.JSONRenderer(default=str),
-        ],
-    )
-
-
-def _first_things_first(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: fields.pop(name) for name in ("time", "level", "event")} | dict(fields)
+                time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+                line = {"time": time, "level": level, "event": event, **self._fields, **fields}
+                file.write(json.dumps(line, default=str) + "\n")

@@ -4,9 +4,10 @@ Both write checkpoints, and go on from the last one. What a batch holds depends 
 interrupted run gives the same integers as an unbroken one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector,
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.image_files import ImageFiles
+from netdissect.dissect.labels import packed, packed_name, packing
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
 from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
@@ -191,8 +193,19 @@ class Looks:
         """Tell whether every cell of every layer was kept."""
         return all(collector.store is not None and collector.store.dense for collector in collectors.values())
 
-    def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
-        """Read the labels of the images `rows`, some batches of them ahead."""
+    def labels(self, rows: range) -> Iterator[ImageLabels]:
+        """Read the labels of the images `rows`, some batches of them ahead; packed ones where a run left them."""
+        source, cache = self.source, self.source.execution.cache
+        if cache is None:
+            return self._read(rows)
+        file = cache / packed_name(source.data, source.config.protocol, self.stamp)
+        if file.exists():
+            return packed(file, rows)
+        if len(rows) < len(source.data):
+            return self._read(rows)
+        return packing(file, self._read(rows), len(rows), lambda: source.data.stamp() == self.stamp, self.work.log)
+
+    def _read(self, rows: range) -> Iterator[ImageLabels]:
         data, protocol = self.source.data, self.source.config.protocol
         side = protocol.segmentation_size
 
@@ -207,6 +220,11 @@ class Looks:
         # One thread, which is faster than two beside the counting: half of the reading holds the interpreter's lock.
         found = ahead(lambda part: [read(row) for row in part], parts, 1, BATCHES_AHEAD)
         return chain.from_iterable(found)
+
+    @cached_property
+    def stamp(self) -> str:
+        """The data set as it was when this was first asked for; see `ConceptData.stamp`."""
+        return self.source.data.stamp()
 
     @property
     def _rows(self) -> range:

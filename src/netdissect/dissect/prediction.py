@@ -137,6 +137,7 @@ def _measured(source: Source, batches: int) -> _Run:
     """Dissect some batches, and take the time of each and the size of what is on disk."""
     network, data, _layers, config, execution = source
     drawn = _drawn(data, batches * config.batch_size)
+    execution = execution.model_copy(update={"cache": None})  # a few images drawn for once
     run = _Run(len(drawn))
     with TemporaryDirectory(prefix="netdissect-") as folder:
         out = Path(folder) / "run"

@@ -144,7 +144,7 @@ def _carry_out(
     starts = batch_starts(len(source.data), source.config.batch_size)
     looks = Looks(source, planned(source, work), work, progress, starts)
     seconds: dict[str, float] = {}
-    stamp = source.data.stamp()
+    stamp = looks.stamp
     with timed("first look", seconds, work.log):
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}

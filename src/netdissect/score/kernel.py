@@ -18,7 +18,7 @@ from netdissect.score.grid import Axis, Maps
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 AxisArrays = tuple[npt.NDArray[np.uint64], Floats, Floats]
-"""The arrays of an axis. Pixels are counted without a sign: where an index cannot be negative, loops become vector code."""
+"""Those of an axis. Pixels are counted without a sign: where no index can be negative, loops become vector code."""
 
 NONE, ANNOTATED, OVERLAP = range(3)
 """In which categories a mask counts; see `netdissect.config.Protocol`."""
@@ -250,19 +250,23 @@ def count_unit(
         for j in range(width):
             hot[i, j] = cells[i, j] > threshold
     for i in range(height):
-        corners = np.int64(0)
+        corners = np.uint8(0)
         for j in range(width):
-            corners += hot[i, j] | hot[i + 1, j]
+            corners |= hot[i, j] | hot[i + 1, j]
         if corners == 0 or row_start[i] == row_start[i + 1]:
             continue
-        below = min(i + 1, height - 1)
-        for j in range(width):
-            if not (hot[i, j] | hot[i, j + 1] | hot[i + 1, j] | hot[i + 1, j + 1]):
+        below, j = min(i + 1, height - 1), 0
+        while j < width:
+            begin = j
+            while j < width and hot[i, j] | hot[i, j + 1] | hot[i + 1, j] | hot[i + 1, j + 1]:
+                right, first, last = min(j + 1, width - 1), column_start[j], column_start[j + 1]
+                between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
+                between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
+                j += 1
+            first, last = column_start[begin], column_start[j]
+            j += 1  # this one has no corner above the threshold
+            if first == last:
                 continue
-            right = min(j + 1, width - 1)
-            first, last = column_start[j], column_start[j + 1]
-            between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
-            between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
             for y in range(row_start[i], row_start[i + 1]):
                 near, far = row_near[y], row_far[y]
                 found = np.int64(0)

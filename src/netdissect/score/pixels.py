@@ -54,7 +54,9 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Grid) -> MaskPixels:
     room = np.empty(units * grid.rows.pixels * grid.columns.pixels, np.uint32)
     found = []
     for quantile, row in enumerate(thresholds):
-        used = _list_pixels(cells, row, axis_arrays(grid.rows), axis_arrays(grid.columns), grid.round_rows, on[quantile], room)
+        used = _list_pixels(
+            cells, row, axis_arrays(grid.rows), axis_arrays(grid.columns), grid.round_rows, on[quantile], room
+        )
         found.append(room[:used].copy())
     return MaskPixels(on.ravel(), np.concatenate(found))
 

@@ -51,7 +51,7 @@ class Histogram:
 
     def floor(self, rank: int) -> Floats:
         """Return values, float32 (U,), below the `rank`-th largest so far of each unit; -inf where there are fewer."""
-        return FLOORS[_bins_of_rank(self.counts, rank)]
+        return np.asarray(FLOORS[_bins_of_rank(self.counts, rank)])
 
     def __add__(self, other: Self) -> Self:
         """Combine two parts of the data."""

@@ -81,8 +81,8 @@ def _find_kinds(planes: Numbers) -> tuple[Numbers, Ints, Numbers]:
             more[kind, channel] = pairs[kind] & 0xFFFFFFFF
         kinds, numbers = split, more
     pixels = np.zeros(len(numbers), np.int64)
-    for kind in kinds:
-        pixels[kind] += 1
+    for pixel in range(len(kinds)):
+        pixels[kinds[pixel]] += 1
     return kinds, pixels, numbers
 
 
@@ -90,8 +90,8 @@ def _find_kinds(planes: Numbers) -> tuple[Numbers, Ints, Numbers]:
 def _split(kinds: Numbers, plane: Numbers, split: Numbers, pairs: Ints, table: Numbers) -> int:
     """Split kinds (n,) by the labels of one more channel.
 
-    Fills `split` (n,) and `pairs`, a kind and a label each, and returns how many pairs were met; -1: there is no room for
-    all. Where in `pairs` one stands is found in a table, twice as large and -1 at first, at its hash.
+    Fills `split` (n,) and `pairs`, a kind and a label each, and returns how many pairs were met; -1: there is no room
+    for all. Where in `pairs` one stands is found in a table, twice as large and -1 at first, at its hash.
     """
     found, latest, before = 0, np.int32(0), np.int64(-1)
     for pixel in range(len(plane)):

@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 LOWEST = np.finfo(np.float32).min
+ZEROS = np.array([8 - value.bit_length() for value in range(256)])
+"""How many of a byte's bits, the high ones first, are off before the first that is on."""
 CHECK = 4  # bytes of the CRC-32 behind each batch
 
 REMEDY = (
@@ -142,31 +144,35 @@ def _pack(maps: Floats, bound: Floats) -> list[npt.NDArray[Any]]:
 def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
     raw = np.frombuffer(content, np.uint8)
     images, units, height, width = shape
-    active, used = _bits(raw, images * units)
-    flags, more = _bits(raw[used:], int(active.sum()) * height * width)
+    used = (images * units + 7) // 8
+    active = np.unpackbits(raw[:used], count=images * units).view(np.bool_)
+    more = (int(active.sum()) * height * width + 7) // 8
     values = np.frombuffer(content, np.float32, offset=used + more)
     maps = np.empty(shape, np.float32)
-    _spread(active, flags, values, maps.reshape(images * units, height * width))
+    _spread(active, raw[used : used + more], values, maps.reshape(images * units, height * width))
     return maps
 
 
-def _bits(raw: Bytes, count: int) -> tuple[npt.NDArray[np.bool_], int]:
-    used = (count + 7) // 8
-    return np.unpackbits(raw[:used], count=count).view(np.bool_), used
-
-
 @compiled  # type: ignore[untyped-decorator]
-def _spread(active: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], values: Floats, maps: Floats) -> None:
-    """Undo `_select`: fill the maps (B * U, cells)."""
-    cells, kept = 0, 0
+def _spread(active: npt.NDArray[np.bool_], near: Bytes, values: Floats, maps: Floats) -> None:
+    """Undo `_select`: fill the maps (B * U, cells); `near` has a bit a cell, few of which are on."""
+    begin, kept = 0, 0
     for unit in range(len(maps)):
         maps[unit] = LOWEST
-        if active[unit]:
-            for cell in range(maps.shape[1]):
-                if near[cells + cell]:
-                    maps[unit, cell] = values[kept]
-                    kept += 1
-            cells += maps.shape[1]
+        if not active[unit]:
+            continue
+        bit, end = begin, begin + maps.shape[1]
+        while bit < end:
+            rest = (near[bit >> 3] << (bit & 7)) & 0xFF  # the flags of this cell and of those behind it in its byte
+            if rest == 0:
+                bit += 8 - (bit & 7)
+                continue
+            bit += ZEROS[rest]
+            if bit < end:
+                maps[unit, bit - begin] = values[kept]
+                kept += 1
+                bit += 1
+        begin = end
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -1,0 +1,193 @@
+"""Labels of images, read ahead of counting; packed in a file for the next run on the same data.
+
+    label maps -> read -> ImageLabels, block after block -> Packer -> file in the cache
+                                         file in the cache -> packed -> ImageLabels
+
+Decoding a label map and telling its kinds of pixels takes ten times as long as unpacking the result. A file is named
+by the digest of what made it, is complete or absent, and may be deleted at any time.
+"""
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate, pairwise
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts import ConceptData
+from netdissect.config import Protocol
+from netdissect.dissect.log import RunLog
+from netdissect.errors import ConceptsError
+from netdissect.score import ImageLabels
+from netdissect.sweep import BATCHES_AHEAD, ahead
+from netdissect.sweep.kinds import Kinds
+
+Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+
+BLOCK = 64  # images
+FORMAT = 1
+LARGEST = 4 * 2**30  # bytes of all files: those used longest ago give way
+FAST = 1  # the level of deflate: the others take several times as long for a tenth of the size
+TYPES = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int64, np.int64, np.int64)
+DAMAGES = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def packed_name(data: ConceptData, protocol: Protocol, stamp: str) -> str:
+    """Name the file of the labels of all images as a protocol counts them; `stamp` is that of the data."""
+    made_of = (FORMAT, data.digest, stamp, protocol.duplicates, protocol.segmentation_size)
+    return f"labels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]}.zip"
+
+
+def packed(path: Path, rows: range) -> Iterator[ImageLabels]:
+    """Read labels of the images `rows` from a packed file, some blocks ahead.
+
+    Raises
+    ------
+    ConceptsError
+        If the file is not what was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            blocks = range(rows.start // BLOCK, -(-rows.stop // BLOCK))
+            for block, images in zip(
+                blocks, ahead(lambda block: _unpacked(file.read(str(block))), blocks, 1, BATCHES_AHEAD), strict=True
+            ):
+                first = block * BLOCK
+                yield from images[max(rows.start - first, 0) : rows.stop - first]
+        path.touch()  # used just now
+    except DAMAGES as error:
+        raise ConceptsError(
+            f"{path} is damaged ({error}). Expected label maps that an earlier run packed: delete this file, which is "
+            "no more than a cache, and run the same command again."
+        ) from error
+
+
+def packing(
+    path: Path, images: Iterable[ImageLabels], total: int, unchanged: Callable[[], bool], log: RunLog
+) -> Iterator[ImageLabels]:
+    """Pass the labels of all `total` images on, and pack them, provided that the data are `unchanged` at the end."""
+    with Packer(path) as packer:
+        for number, image in enumerate(images, 1):
+            packer.add(image)
+            if number == total and unchanged():
+                packer.finish()
+            if number == total and packer.failure is not None:
+                log.event("labels were not packed", path=str(path), reason=str(packer.failure))
+            yield image
+
+
+class Packer:
+    """Writes a packed file; where it cannot, because the disk is full or read-only, it stops and says why.
+
+    Parameters
+    ----------
+    path
+        The file. It is there once all images of the data set were added and `finish` was called.
+
+    Attributes
+    ----------
+    failure
+        Why there will be no file; None: nothing stands against it so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.failure: OSError | None = None
+        self._path = path
+        self._waiting: list[ImageLabels] = []
+        self._blocks = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
+                self._part = Path(file.name)
+            self._file = zipfile.ZipFile(self._part, "w", zipfile.ZIP_DEFLATED, compresslevel=FAST)
+        except OSError as error:
+            self.failure = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing behind that was not finished."""
+        if self.failure is None:
+            self._give_up(None)
+
+    def add(self, image: ImageLabels) -> None:
+        """Add the labels of the next image."""
+        if self.failure is not None:
+            return
+        self._waiting.append(image)
+        if len(self._waiting) == BLOCK:
+            self._write()
+
+    def finish(self) -> None:
+        """Put the file in its place, and make room where all files together are too large."""
+        if self._waiting:
+            self._write()
+        if self.failure is not None:
+            return
+        try:
+            self._file.close()
+            self._part.replace(self._path)
+            files = sorted(self._path.parent.glob("labels-*.zip"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for path, size in zip(files, accumulate(path.stat().st_size for path in files), strict=True):
+                if size > LARGEST:
+                    path.unlink()
+        except OSError as error:
+            self._give_up(error)
+
+    def _write(self) -> None:
+        try:
+            self._file.writestr(str(self._blocks), _packed(self._waiting))
+        except OSError as error:
+            self._give_up(error)
+        self._blocks += 1
+        self._waiting = []
+
+    def _give_up(self, error: OSError | None) -> None:
+        self.failure = error
+        with suppress(OSError):
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def _packed(images: Sequence[ImageLabels]) -> bytes:
+    """Write the arrays of some images one after the other: first how long each is, in every image."""
+    parts = [
+        (
+            np.array(image.size), image.kinds.places.ravel(), image.kinds.pixels, image.kinds.numbers.ravel(),
+            image.kinds.whole, image.numbers, image.pixels, image.categories, image.whole_categories,
+        )
+        for image in images
+    ]  # fmt: skip
+    content = io.BytesIO()
+    np.save(content, np.array([[len(part) for part in image] for image in parts]), allow_pickle=False)
+    for arrays in zip(*parts, strict=True):
+        joined = np.concatenate(arrays)
+        np.save(content, joined.astype(np.min_scalar_type(int(joined.max(initial=0)))), allow_pickle=False)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> list[ImageLabels]:
+    file = io.BytesIO(content)
+    lengths = np.load(file, allow_pickle=False)
+    ends = np.pad(lengths.cumsum(axis=0), ((1, 0), (0, 0)))
+    parts = []
+    for column, kind in zip(ends.T, TYPES, strict=True):
+        joined = np.load(file, allow_pickle=False).astype(kind)
+        parts.append([joined[start:stop] for start, stop in pairwise(column)])
+    return [_image(*arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _image(size: Ints, places: Numbers, area: Ints, borne: Numbers, whole: Numbers, *rest: Ints) -> ImageLabels:
+    return ImageLabels(Kinds(places.reshape(size), area, borne.reshape(len(area), -1), whole), *rest)
