@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import prediction
+from netdissect.dissect.collect import Collector
 from netdissect.dissect.plan import LayerPlan
 from netdissect.models import Layer
-from netdissect.sweep import ActivationStore, TopValues
+from netdissect.sweep import ActivationStore
 from networks import COVERAGE, SIDE, build, pictures
 
 SETTINGS = DissectConfig(layers=("wide_relu", "deep_relu"), batch_size=3, top_images=3)
@@ -22,11 +24,11 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
     rng = np.random.default_rng(1)
     maps = tiny.activations(rng, kind, (3000, 7, 7))[:, None] + np.zeros((1, 2, 1, 1), np.float32)
     plan = LayerPlan(Layer("layer", "Random", 2, Size(7, 7), None), Size(14, 14), 3000, SETTINGS)
-    top, store = TopValues(2, plan.keep, plan.total), ActivationStore(tmp_path / "maps", 2, Size(7, 7), dense=False)
+    store = ActivationStore(tmp_path / "maps", 2, Size(7, 7), dense=False)
+    collector = Collector(plan, store, None)
     for start in range(0, 3000, 30):
         batch = np.ascontiguousarray(maps[start : start + 30])
-        top.update(batch.reshape(30, 2, -1))
-        store.append(batch, top.bound)
+        collector.update(torch.from_numpy(batch), np.arange(start, start + 30))
     expected = prediction._expected_share(np.ascontiguousarray(maps[:300]), plan, tmp_path)
     assert expected == pytest.approx(store.size / maps.nbytes, rel=0.1)
 

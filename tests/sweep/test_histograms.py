@@ -63,6 +63,30 @@ def test_any_split_of_the_data_and_any_device_gives_the_histogram_of_the_whole(
         np.testing.assert_array_equal(on_device.counts[unit], expected)
 
 
+@given(
+    values=st.lists(VALUES | st.sampled_from([0.0, -0.0, 6.0, 2.0**-25, -(2.0**17)]), min_size=1, max_size=40),
+    rank=st.integers(1, 50),
+)
+def test_a_floor_lies_below_the_value_of_that_rank_and_within_its_bin(values: list[float], rank: int) -> None:
+    drawn = np.array(values, np.float32)
+    histogram = Histogram(2)
+    histogram.update(np.stack([drawn, drawn[::-1]]).reshape(1, 2, 1, -1))
+    floor = histogram.floor(rank)
+    assert (floor.shape, floor.dtype) == ((2,), np.float32)
+    assert floor[0] == floor[1]
+    if rank > len(values):
+        assert floor[0] == -np.inf
+        return
+    ranked = np.sort(drawn)[::-1][rank - 1]
+    assert floor[0] < ranked
+    low, _ = bin_edges()
+    beside = Histogram(1)
+    beside.update(np.full((1, 1, 1, 1), ranked))
+    (place,) = np.flatnonzero(beside.counts[0])
+    least = {0: -np.inf, SIDE: -(2.0**-24)}.get(place, low[place])
+    assert np.nextafter(floor[0], np.float32(np.inf)) >= np.float32(least), "no lower than the bin of that value"
+
+
 def test_bins_rise_and_leave_no_gap() -> None:
     low, high = bin_edges()
     assert (np.diff(low) >= 0).all()

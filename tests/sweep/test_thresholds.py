@@ -15,6 +15,7 @@ import tiny
 from netdissect.config import Threshold
 from netdissect.errors import ResultError, ShapeError
 from netdissect.sweep import TopValues, ranks, thresholds
+from netdissect.sweep.histograms import Histogram
 
 FRACTIONS = st.sampled_from(tiny.FRACTIONS) | st.floats(1e-4, 0.999)
 THRESHOLDS: tuple[Threshold, ...] = ("exact", "interpolated")
@@ -37,11 +38,13 @@ def values_of(seed: int, units: int, total: int, order: str) -> tiny.Floats:
     return values.astype(np.float32)
 
 
-def top_values(values: tiny.Floats, keep: int, total: int, cuts: list[int]) -> TopValues:
-    """Feed float32 (U, N) in pieces."""
-    kept = TopValues(len(values), keep, total)
+def top_values(values: tiny.Floats, keep: int, total: int, cuts: list[int], *, floors: bool = False) -> TopValues:
+    """Feed float32 (U, N) in pieces, with the floors that a histogram tells or without."""
+    kept, histogram = TopValues(len(values), keep, total), Histogram(len(values))
     for piece in np.split(values, sorted(cuts), axis=1):
-        kept.update(np.ascontiguousarray(piece)[None])
+        batch = np.ascontiguousarray(piece)[None]
+        histogram.update(batch[:, :, None])
+        kept.update(batch, histogram.floor(keep) if floors else None)
     return kept
 
 
@@ -98,15 +101,18 @@ def expected(values: tiny.Floats, fraction: float, rule: Threshold) -> list[np.f
     st.sampled_from(THRESHOLDS),
     st.sampled_from(ORDERS),
     st.lists(st.integers(0, 6000), max_size=6),
+    st.booleans(),
 )
-@example(0, 6000, [0.005], "exact", "rising", [])
-@example(0, 1, [0.005], "interpolated", "random", [])
-@example(0, 100, [0.29], "exact", "rising", [50])
+@example(0, 6000, [0.005], "exact", "rising", [], False)
+@example(0, 1, [0.005], "interpolated", "random", [], False)
+@example(0, 100, [0.29], "exact", "rising", [50], False)
+@example(0, 6000, [0.5], "exact", "ties", [1500, 3000, 4500], True)
+@example(0, 6000, [0.05], "interpolated", "random", [1500, 3000, 4500], True)
 def test_thresholds_are_those_of_sorting_everything_whatever_the_batches(
-    seed: int, total: int, fractions: list[float], rule: Threshold, order: str, cuts: list[int]
+    seed: int, total: int, fractions: list[float], rule: Threshold, order: str, cuts: list[int], floors: bool
 ) -> None:
     values = values_of(seed, 2, total, order)
-    kept = top_values(values, needed(fractions, total, rule), total, cuts)
+    kept = top_values(values, needed(fractions, total, rule), total, cuts, floors=floors)
     found = kept.thresholds(fractions, rule)
     assert found.dtype == np.float32
     for row, fraction in zip(found, fractions, strict=True):

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -187,6 +188,7 @@ def job(
     means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
     with collector.left_alone():
         loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size, mean=means, std=deviations)
+        import_module("netdissect.dissect.run")  # with compiled loops and tables, which are libraries, too
     return Job(loaded, concepts, config, execution)
 
 

@@ -25,10 +25,11 @@ from netdissect.dissect.plan import LayerPlan, Plan, cells_of, make_plan
 from netdissect.dissect.run import dissect, opened
 from netdissect.models import Network
 from netdissect.sweep import ActivationStore, batch_starts
+from netdissect.sweep.histograms import Histogram
 from netdissect.sweep.thresholds import capacity_of
 
 DECODED_AHEAD = 2  # batches
-LEVELS = np.geomspace(1e-3, 1, 13)  # shares of a unit's values at which the store is weighed
+LEVELS = np.geomspace(1e-3, 1, 13)  # shares of a unit's values that decide its threshold: there the store is weighed
 
 
 @dataclass(frozen=True)
@@ -183,22 +184,26 @@ def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Pat
     Notes
     -----
     After a share u of the pass, the values above the bound are the largest ``keep`` to ``capacity`` of the u N seen,
-    on average r keep with r = (c - 1) / log(c) and c = capacity / keep; before ``capacity`` were seen all are kept.
+    on average r keep with r = (c - 1) / log(c) and c = capacity / keep, or fewer where the histogram tells a higher
+    bound; before ``keep`` were seen all are kept.
     """
     units = maps.shape[1]
     store = ActivationStore(folder / "sample.bin", units, cells_of(layer.layer), dense=False)
     values = maps.transpose(1, 0, 2, 3).reshape(units, -1)
+    histogram = Histogram(units)
+    histogram.update(maps)
+    ratio = max(capacity_of(layer.keep, layer.total) / layer.keep, 1.001)
+    room = (ratio - 1) / log(ratio)
     weighed = []
     for level in LEVELS:
         before = store.size
-        bound = np.quantile(values, 1 - level, axis=1) if level < 1 else np.full(units, -np.inf)
-        store.append(maps, bound.astype(np.float32))
+        bound = histogram.floor(ceil(level * values.shape[1])) if level < 1 else np.full(units, -np.inf, np.float32)
+        if room * level < 1:
+            bound = np.maximum(bound, np.quantile(values, 1 - room * level, axis=1).astype(np.float32))
+        store.append(maps, bound)
         weighed.append((store.size - before) / maps.nbytes)
-    capacity = capacity_of(layer.keep, layer.total)
-    ratio = max(capacity / layer.keep, 1.001)
     seen = (np.arange(256) + 0.5) / 256 * layer.total
-    above = np.minimum(1, (ratio - 1) / log(ratio) * layer.keep / seen)
-    above[seen < capacity] = 1
+    above = np.minimum(1, layer.keep / seen)
     return float(np.interp(np.log(above), np.log(LEVELS), weighed).mean())
 
 

@@ -145,8 +145,8 @@ class BatchLabels:
         ends = [(kind.numbers > 0).sum(axis=1).cumsum() for kind in kinds]
         parts = (numbers, whole, categories, borne, ends)
         starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
-        joined = (np.concatenate(part) for part in parts)
-        return cls(tuple(images), kernel.LabelArrays(np.stack([kind.places for kind in kinds]), *joined, starts))
+        joined = [np.stack([kind.places for kind in kinds]), *(np.concatenate(part) for part in parts), starts]
+        return cls(tuple(images), kernel.LabelArrays(*joined))
 
 
 @dataclass(frozen=True)
