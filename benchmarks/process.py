@@ -1,5 +1,6 @@
 """What every benchmark that runs whole processes needs."""
 
+import os
 import resource
 import statistics
 import sys
@@ -12,25 +13,38 @@ from netdissect.cli.allocator import keep_freed_memory
 
 @dataclass(frozen=True)
 class Pairs:
-    """Median seconds of two ways of doing something, measured in turn."""
+    """Medians of two ways of doing something, measured in turn.
+
+    Attributes
+    ----------
+    left, right
+        Seconds.
+    ratio
+        Of the seconds of each pair.
+    computing
+        The same of processor time, child processes included: other work on the machine disturbs it less.
+    """
 
     left: float
     right: float
     ratio: float
+    computing: float
 
 
 def interleaved(left: Callable[[], object], right: Callable[[], object], pairs: int) -> Pairs:
     """Time two functions in turn, after one round to warm up."""
     left(), right()
     times = [(_seconds(left), _seconds(right)) for _ in range(pairs)]
-    lefts, rights = zip(*times, strict=True)
-    return Pairs(statistics.median(lefts), statistics.median(rights), statistics.median(a / b for a, b in times))
+    lefts, rights = ([pair[side][0] for pair in times] for side in (0, 1))
+    ratios = ([a[kind] / b[kind] for a, b in times] for kind in (0, 1))
+    return Pairs(*map(statistics.median, (lefts, rights, *ratios)))
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Return how long something takes, and how much processor time."""
+    start, before = time.perf_counter(), sum(os.times()[:4])
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, sum(os.times()[:4]) - before
 
 
 def prepared() -> None:

@@ -131,7 +131,11 @@ def measure(data: Path, pairs: int, limit: int | None, option: list[str]) -> Non
     }  # fmt: skip
     for name, (left, right) in cases.items():
         found = interleaved(left, right, pairs)
-        print(f"{name}: {found.left:.1f} s / {found.right:.1f} s, ratio {found.ratio:.3f}", flush=True)
+        print(
+            f"{name}: {found.left:.1f} s / {found.right:.1f} s, ratio {found.ratio:.3f}, "
+            f"of processor time {found.computing:.3f}",
+            flush=True,
+        )
         if name == "one layer / bare loop":
             physical = len(paths) * max(computing, decoding)
             print(f"physical limit {physical:.1f} s: the bare loop takes {found.right / physical:.1f} times as long")

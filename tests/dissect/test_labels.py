@@ -51,6 +51,15 @@ def test_a_second_run_reads_packed_labels_and_gives_the_same_bits(
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
+def test_chance_finds_packed_labels_in_any_order(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "BLOCK", 2)
+    config = SETTINGS.model_copy(update={"evidence": Evidence(bootstrap=0, chance=5, beside=True)})
+    plain = dissect(build(), broden, config)
+    dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
+    without_maps(monkeypatch)
+    runs.assert_same_run(plain, dissect(build(), broden, config, execution=execution(tmp_path / "cache")))
+
+
 def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path: Path) -> None:
     data = ConceptData.open(broden)
     written = [ImageLabels.of(data.labels(row % len(data)), data, "once") for row in range(BLOCK + 9)]
@@ -59,7 +68,7 @@ def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path:
             packer.add(image)
         packer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["labels-1.zip"]
-    for rows in (range(BLOCK + 9), range(5, 7), range(BLOCK - 1, BLOCK + 1), range(BLOCK + 9, BLOCK + 9)):
+    for rows in (range(BLOCK + 9), range(5, 7), range(BLOCK - 1, BLOCK + 1), [], [3, BLOCK + 1, 2, 2]):
         found = list(packed(tmp_path / "labels-1.zip", rows))
         assert len(found) == len(rows)
         for row, image in zip(rows, found, strict=True):

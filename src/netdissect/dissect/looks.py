@@ -4,7 +4,7 @@ Both write checkpoints, and go on from the last one. What a batch holds depends 
 interrupted run gives the same integers as an unbroken one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,7 +193,7 @@ class Looks:
         """Tell whether every cell of every layer was kept."""
         return all(collector.store is not None and collector.store.dense for collector in collectors.values())
 
-    def labels(self, rows: range) -> Iterator[ImageLabels]:
+    def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
         """Read the labels of the images `rows`, some batches of them ahead; packed ones where a run left them."""
         source, cache = self.source, self.source.execution.cache
         if cache is None:
@@ -201,11 +201,11 @@ class Looks:
         file = cache / packed_name(source.data, source.config.protocol, self.stamp)
         if file.exists():
             return packed(file, rows)
-        if len(rows) < len(source.data):
+        if rows != range(len(source.data)):
             return self._read(rows)
         return packing(file, self._read(rows), len(rows), lambda: source.data.stamp() == self.stamp, self.work.log)
 
-    def _read(self, rows: range) -> Iterator[ImageLabels]:
+    def _read(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
         data, protocol = self.source.data, self.source.config.protocol
         side = protocol.segmentation_size
 
