@@ -43,7 +43,7 @@ DAMAGES = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.
 
 def packed_name(data: ConceptData, protocol: Protocol, stamp: str) -> str:
     """Name the file of the labels of all images as a protocol counts them; `stamp` is that of the data."""
-    made_of = (FORMAT, data.digest, stamp, protocol.duplicates, protocol.segmentation_size)
+    made_of = (FORMAT, BLOCK, data.digest, stamp, protocol.duplicates, protocol.segmentation_size)
     return f"labels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]}.zip"
 
 
@@ -65,7 +65,8 @@ def packed(path: Path, rows: Sequence[int]) -> Iterator[ImageLabels]:
 
             blocks = ((number, list(wanted)) for number, wanted in groupby(rows, key=lambda row: row // BLOCK))
             yield from chain.from_iterable(ahead(read, blocks, 1, BATCHES_AHEAD))
-        path.touch()  # used just now
+        with suppress(OSError):  # where others may read it only
+            path.touch()  # used just now
     except DAMAGES as error:
         raise ConceptsError(
             f"{path} is damaged ({error}). Expected label maps that an earlier run packed: delete this file, which is "
