@@ -90,9 +90,9 @@ class ImageLabels:
     whole_categories: Ints
 
     @classmethod
-    def of(cls, labels: Labels | Kinds, data: ConceptData, duplicates: Duplicates) -> Self:
+    def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
         """Count the labels of one image; under ``once`` a pixel bears each label once."""
-        kinds = labels if isinstance(labels, Kinds) else Kinds.of(labels)
+        kinds = Kinds.of(labels)
         if duplicates == "once":
             kinds = kinds.once()
         counts = np.zeros(len(data.category_of), np.int64)
