@@ -14,12 +14,19 @@ import pytest
 import torch
 
 import netdissect
+from benchmarks.process import prepared
 from netdissect.concepts import ConceptData
 from netdissect.models import Network, Recorder, resolve_layers
 from netdissect.sweep import batch_starts, image_batches
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 _REPORTED: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_the_command_line_does() -> None:
+    """Keep freed memory, as every command does."""
+    prepared()
 
 
 @pytest.fixture

@@ -189,17 +189,20 @@ def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[i
 @pytest.mark.parametrize("tensor", [False, True])
 @pytest.mark.parametrize("anchor", get_args(Anchor))
 @pytest.mark.parametrize("cells", [(9, 5), (5, 14), (40, 21)])
+@pytest.mark.parametrize("spread", [0, 1])
 def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
-    anchor: Anchor, cells: tuple[int, int], tensor: bool
+    anchor: Anchor, cells: tuple[int, int], spread: float, tensor: bool
 ) -> None:
-    # One map under many thresholds, each of them the value of some pixel: a pixel off by one bit is counted wrong.
+    # One map under many thresholds, each of them the value of some pixel or just below: one bit off is counted wrong.
+    # Where all cells are alike, no pixel lies below the largest cell around it.
     rng = np.random.default_rng(5)
     data = one_pixel_world([1], (), {1: 0}).data()
     labels = ImageLabels.of(Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32)), data, "once")
     made = grid(Size(*cells), Size(31, 17), Size(62, 34), Field(Span(-3, 7, 7), Span(1, 4, 5)), anchor)
-    maps = rng.normal(size=cells).astype(np.float32)
+    maps = rng.normal(0.1, spread, cells).astype(np.float32)
     pixels = made.upsample(maps)
-    limits = pixels.ravel()
+    values = np.unique(pixels)
+    limits = np.concatenate([values, np.nextafter(values, np.float32(-np.inf))])
     repeated = np.repeat(maps[None, None], len(limits), axis=1)
     if tensor:
         on_device = DeviceTallier(data, limits[None], "none", torch.device("cpu"))

@@ -20,6 +20,9 @@ Floats = npt.NDArray[np.float64]
 AxisArrays = tuple[npt.NDArray[np.uint64], Floats, Floats]
 """Those of an axis. Pixels are counted without a sign: where no index can be negative, loops become vector code."""
 
+MARGIN = 1e-6
+"""Of the magnitude of cells: by more than an interpolated value can exceed them, rounded as it is."""
+
 NONE, ANNOTATED, OVERLAP = range(3)
 """In which categories a mask counts; see `netdissect.config.Protocol`."""
 
@@ -264,11 +267,15 @@ def count_unit(
                 between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
                 j += 1
             first, last = column_start[begin], column_start[j]
+            high, low = largest(cells[i, begin : j + 1]), largest(cells[below, begin : j + 1])
             j += 1  # this one has no corner above the threshold
             if first == last:
                 continue
+            margin = MARGIN * (abs(high) + abs(low))
             for y in range(row_start[i], row_start[i + 1]):
                 near, far = row_near[y], row_far[y]
+                if high * near + low * far + margin <= threshold:
+                    continue
                 found = np.int64(0)
                 for x in range(first, last):
                     value = np.float32(top[x] * near + bottom[x] * far)
@@ -277,9 +284,11 @@ def count_unit(
                 if found == 0:
                     continue
                 pixels_on[0] += found
-                for x in range(first, last):
+                x = first
+                while found:
                     value = values[x]
                     if value > threshold:
+                        found -= 1
                         # Above the lowest threshold first; each further one is passed only with those before it.
                         passed = 0
                         while passed < len(higher) and value > higher[passed]:
@@ -291,11 +300,21 @@ def count_unit(
                             seen[kind] = True
                             room.met[met] = kind
                             met += 1
+                    x += np.uint64(1)
     for kind in room.met[:met]:
         seen[kind] = False
         for passed in range(len(higher), 0, -1):
             counts[passed - 1, kind] += counts[passed, kind]
     return met
+
+
+@compiled  # type: ignore[untyped-decorator]
+def largest(cells: Maps) -> np.float64:
+    """Return the largest of some cells, float32 (n,)."""
+    found = cells[0]
+    for value in cells[1:]:
+        found = max(found, value)
+    return np.float64(found)
 
 
 @compiled  # type: ignore[untyped-decorator]

@@ -81,8 +81,13 @@ def _insert(maps: Floats, rows: Ints, kept_rows: Ints, maxima: Floats, slots: In
     for image in range(maps.shape[0]):
         row = rows[image]
         for unit in range(maps.shape[1]):
-            largest = maps[image, unit].max()
             last = keep - 1
+            least, reached = maxima[unit, last], np.int64(0)
+            for value in maps[image, unit].flat:
+                reached += value >= least  # an integer sum: the compiler makes vector code of it
+            if reached == 0:
+                continue
+            largest = maps[image, unit].max()
             if kept_rows[unit, last] >= 0 and not _before(largest, row, maxima[unit, last], kept_rows[unit, last]):
                 continue
             slot = slots[unit, last]
