@@ -1,9 +1,10 @@
 """Say what a dissection will take, from dissecting a few images of the user's own data.
 
-    two small dissections -> seconds an image, seconds for the tables, bytes -> Prediction for all images
+    three small dissections -> seconds an image, seconds for the rest, bytes -> Prediction for all images
 
-The first one warms up (imports, compiled loops); of the second, batches in the middle give the pace: before
-them pictures are decoded that nothing waits for yet, after them none is left to decode.
+The first one also starts what every run has to start (libraries, compiled loops), and the second one tells by how much
+it took longer for that; of the third, batches in the middle give the pace: before them pictures are decoded that nothing
+waits for yet, after them none is left to decode.
 """
 
 import resource
@@ -91,7 +92,7 @@ def predict(
     data, batches = source.data, ceil(sample / config.batch_size)
     if config.compiled:
         _measured(source, 1)  # torch keeps what it has compiled: the run itself will find it, too
-    short = _measured(source, 1)
+    first, short = _measured(source, 1), _measured(source, 1)
     long = _measured(source, 1 + batches + DECODED_AHEAD)
     with TemporaryDirectory(prefix="netdissect-") as folder:
         size = network.preprocessing.size
@@ -100,14 +101,15 @@ def predict(
     paces = {stage: long.pace(stage, batches) for stage in long.reports}
     seconds = {stage: pace * len(data) for stage, pace in paces.items()}
     rest = [(one.images, one.seconds - one.images * sum(paces.values())) for one in (short, long)]
-    seconds["tables"] = max(_line(rest[0], rest[1], len(data)), 0.0)
+    starting = max(first.seconds - short.seconds, 0.0)
+    seconds["tables"] = starting + max(_line(rest[0], rest[1], len(data)), 0.0)
     others = _line((short.images, short.other_bytes), (long.images, long.other_bytes), len(data))
     # In a checkpoint; or in a file, and in copies of it.
     tops = sum(layer.top_bytes * (3 if layer.layer.name in plan.spilled else 1) for layer in plan.layers)
     return Prediction(
         plan=plan,
         images=len(data),
-        sample=short.images + long.images,
+        sample=first.images + short.images + long.images,
         seconds=seconds,
         memory_bytes=_peak_memory() + max(0, plan.memory_bytes - long.plan_bytes(plan)),
         disk_bytes=int(stored + others + tops),
