@@ -2,9 +2,9 @@
 
     three small dissections -> seconds an image, seconds for the rest, bytes -> Prediction for all images
 
-The first one also starts what every run has to start (libraries, compiled loops), and the second one tells by how much
-it took longer for that; of the third, batches in the middle give the pace: before them pictures are decoded that nothing
-waits for yet, after them none is left to decode.
+The first one also starts what every run has to start (libraries, compiled loops): by how much it takes longer than the
+second tells how long that is. Of the third, batches in the middle give the pace: before them pictures are decoded that
+nothing waits for yet, after them none is left to decode.
 """
 
 import resource

@@ -261,21 +261,25 @@ def count_unit(
         below, j = min(i + 1, height - 1), 0
         while j < width:
             begin = j
+            upper, lower = cells[i, j], cells[below, j]  # the largest of these rows
             while j < width and hot[i, j] | hot[i, j + 1] | hot[i + 1, j] | hot[i + 1, j + 1]:
                 right, first, last = min(j + 1, width - 1), column_start[j], column_start[j + 1]
+                if cells[i, right] > upper:
+                    upper = cells[i, right]
+                if cells[below, right] > lower:
+                    lower = cells[below, right]
                 between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
                 between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
                 j += 1
             first, last = column_start[begin], column_start[j]
-            high, low = largest(cells[i, begin : j + 1]), largest(cells[below, begin : j + 1])
             j += 1  # this one has no corner above the threshold
             if first == last:
                 continue
-            margin = MARGIN * (abs(high) + abs(low))
+            margin = MARGIN * (abs(np.float64(upper)) + abs(np.float64(lower)))
             for y in range(row_start[i], row_start[i + 1]):
                 near, far = row_near[y], row_far[y]
-                if high * near + low * far + margin <= threshold:
-                    continue
+                if upper * near + lower * far + margin <= threshold:
+                    continue  # as most rows of pixels
                 found = np.int64(0)
                 for x in range(first, last):
                     value = np.float32(top[x] * near + bottom[x] * far)
@@ -306,15 +310,6 @@ def count_unit(
         for passed in range(len(higher), 0, -1):
             counts[passed - 1, kind] += counts[passed, kind]
     return met
-
-
-@compiled  # type: ignore[untyped-decorator]
-def largest(cells: Maps) -> np.float64:
-    """Return the largest of some cells, float32 (n,)."""
-    found = cells[0]
-    for value in cells[1:]:
-        found = max(found, value)
-    return np.float64(found)
 
 
 @compiled  # type: ignore[untyped-decorator]
