@@ -17,7 +17,7 @@ from benchmarks.process import interleaved
 from netdissect.concepts import ConceptData, Size
 from netdissect.score import BatchLabels, Field, Grid, ImageLabels, Span, Tallier, Tally, grid
 from netdissect.score.grid import Axis
-from netdissect.sweep import ActivationStore, TopImages, TopValues, ranks
+from netdissect.sweep import ActivationStore, TopValues, ranks
 from netdissect.sweep.histograms import Histogram
 
 Maps = npt.NDArray[np.float32]
@@ -35,18 +35,16 @@ def wide(maps: Maps, units: int) -> Maps:
 
 
 def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid, path: Path) -> Tally:
-    """Find histograms, thresholds and top images, keep what can matter, read it back and count."""
+    """Find histograms and thresholds, keep what can matter, read it back and count."""
     images, units, height, width = maps.shape
     total = images * height * width
     keep = ranks(QUANTILE, total, "exact")[1]
     top, histogram = TopValues(units, keep, total), Histogram(units)
-    best = TopImages(units, Size(height, width), 25)
     store = ActivationStore(path, units, Size(height, width), dense=False)
     for start in range(0, images, BATCH):
         batch = maps[start : start + BATCH]
         histogram.update(batch)
         top.update(batch.reshape(len(batch), units, -1), histogram.floor(keep))
-        best.update(batch, np.arange(start, start + len(batch)))
         store.append(batch, top.bound)
     tallier = Tallier(data, top.thresholds([QUANTILE], "exact"), "annotated")
     for index, start in enumerate(range(0, images, BATCH)):
