@@ -38,7 +38,7 @@ class Rules:
     """One protocol: where the published programs differ."""
 
     fraction: float = 0.005
-    interpolated: bool = False
+    method: str | None = None  # of numpy.quantile; None: the (floor(qN) + 1)-th largest
     grid: int | None = None
     anchor: str = "field"  # field, field-integer, half-pixel, pillow
     activation_over: str = "annotated"  # annotated, overlap, all
@@ -48,10 +48,10 @@ class Rules:
 
 RULES = {
     "paper": Rules(),
-    "original": Rules(fraction=5 / 999, interpolated=True, anchor="field-integer", occurrences=True),
-    "lite": Rules(fraction=5 / 999, interpolated=True, anchor="pillow", activation_over="overlap", occurrences=True),
+    "original": Rules(fraction=5 / 999, method="linear", anchor="field-integer", occurrences=True),
+    "lite": Rules(fraction=5 / 999, method="linear", anchor="pillow", activation_over="overlap", occurrences=True),
     "pnas2020": Rules(
-        fraction=0.01, interpolated=True, grid=56, anchor="half-pixel", activation_over="all", segmentation=56
+        fraction=0.01, method="hazen", grid=56, anchor="half-pixel", activation_over="all", segmentation=56
     ),
 }
 
@@ -116,8 +116,9 @@ class Counts:
 
 def threshold(values: Floats, rules: Rules) -> np.float32:
     """Value with a share of `rules.fraction` of all values above it, by sorting."""
-    if rules.interpolated:
-        return np.float32(np.quantile(values.astype(np.float64).ravel(), 1 - rules.fraction))
+    if rules.method is not None:
+        wide: Any = values.astype(np.float64).ravel()
+        return np.float32(np.quantile(wide, 1 - rules.fraction, method=rules.method))
     falling = sorted(values.ravel().tolist(), reverse=True)
     # The quantile as a person writes it: 0.29 of 100 values is 29, though the binary 0.29 is a little less.
     return np.float32(falling[math.floor(Fraction(repr(rules.fraction)) * len(falling))])

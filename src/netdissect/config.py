@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
-Threshold = Literal["exact", "interpolated"]
+Threshold = Literal["exact", "interpolated", "hazen"]
 Restriction = Literal["annotated", "overlap", "none"]
 Duplicates = Literal["once", "each"]
 ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
@@ -50,7 +50,10 @@ class Protocol(BaseModel):
     )
     threshold: Threshold = Field(
         "exact",
-        description="exact: the (floor(qN) + 1)-th largest value. interpolated: linear between order statistics.",
+        description=(
+            "exact: the (floor(qN) + 1)-th largest value. interpolated: linear between order statistics, the smallest "
+            "at 0 and the largest at 1, as NumPy. hazen: linear between them, each at the middle of its share of 1/N."
+        ),
     )
     threshold_grid: int | None = Field(
         None, gt=0, description="Take thresholds over maps upsampled to this size; None: at the layer's own."
@@ -98,7 +101,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
     "pnas2020": Protocol(
         name="pnas2020",
         quantiles=(0.01,),
-        threshold="interpolated",
+        threshold="hazen",
         threshold_grid=56,
         anchor="half-pixel",
         restriction="none",

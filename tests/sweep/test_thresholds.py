@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 import oracle
 import tiny
-from netdissect.config import Threshold
+from netdissect.config import PROTOCOLS, Threshold
 from netdissect.errors import ResultError, ShapeError
 from netdissect.sweep import TopValues, ranks, thresholds
 from netdissect.sweep.histograms import Histogram
 
 FRACTIONS = st.sampled_from(tiny.FRACTIONS) | st.floats(1e-4, 0.999)
-THRESHOLDS: tuple[Threshold, ...] = ("exact", "interpolated")
+METHODS: dict[Threshold, str | None] = {"exact": None, "interpolated": "linear", "hazen": "hazen"}
+THRESHOLDS = tuple(METHODS)
 ORDERS = ("random", "rising", "falling", "ties", "flat")
 
 
@@ -90,7 +91,7 @@ def needed(fractions: list[float], total: int, rule: Threshold) -> int:
 
 
 def expected(values: tiny.Floats, fraction: float, rule: Threshold) -> list[np.float32]:
-    rules = oracle.Rules(fraction=fraction, interpolated=rule == "interpolated")
+    rules = oracle.Rules(fraction=fraction, method=METHODS[rule])
     return [oracle.threshold(row, rules) for row in values]
 
 
@@ -128,13 +129,27 @@ def test_at_most_the_wanted_share_lies_above_an_exact_threshold(seed: int, total
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4000), FRACTIONS, st.sampled_from(ORDERS))
+@example(0, 1, 0.01, "random")
+@example(0, 30, 0.01, "random")
 def test_interpolated_thresholds_are_those_of_numpy_quantile(
     seed: int, total: int, fraction: float, order: str
 ) -> None:
     values = values_of(seed, 2, total, order)
-    kept = top_values(values, needed([fraction], total, "interpolated"), total, [])
-    wanted = np.quantile(values.astype(np.float64), 1 - fraction, axis=1).astype(np.float32)
-    np.testing.assert_array_equal(kept.thresholds([fraction], "interpolated")[0], wanted)
+    wide = values.astype(np.float64)
+    for rule, wanted in (
+        ("interpolated", np.quantile(wide, 1 - fraction, axis=1)),
+        ("hazen", np.quantile(wide, 1 - fraction, axis=1, method="hazen")),
+    ):
+        kept = top_values(values, needed([fraction], total, rule), total, [])
+        np.testing.assert_array_equal(kept.thresholds([fraction], rule)[0], wanted.astype(np.float32))
+
+
+def test_the_2020_program_reads_each_value_at_the_middle_of_its_share() -> None:
+    """Of 0..99, 99 has the share 0.99 to 1 and its middle at 0.995: the quantile 0.99 is half way to 98."""
+    rule = PROTOCOLS["pnas2020"].threshold
+    values = np.arange(100, dtype=np.float32)[None]
+    kept = top_values(values, needed([0.01], 100, rule), 100, [])
+    assert kept.thresholds([0.01], rule)[0, 0] == np.float32(98.5)
 
 
 def test_the_readout_of_the_first_program_is_the_quantile_994_of_999() -> None:

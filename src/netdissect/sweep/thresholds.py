@@ -49,8 +49,9 @@ def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float
     total
         How many values there are, N.
     rule
-        ``exact``: the (floor(qN) + 1)-th largest. ``interpolated``: at position (1 - q)(N - 1) of the
-        rising order, linearly between neighbors, as `numpy.quantile` does.
+        ``exact``: the (floor(qN) + 1)-th largest. The others: linearly between neighbors, at a position of the rising
+        order, counted from 0. ``interpolated``: (1 - q)(N - 1), as `numpy.quantile` does. ``hazen``: (1 - q)N - 1/2,
+        not beyond either end, as `numpy.quantile` does with this method (Hazen 1914; Hyndman and Fan 1996, type 5).
 
     Returns
     -------
@@ -59,12 +60,17 @@ def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float
 
     >>> ranks(0.005, 36064, "exact")
     (181, 181, 0.0)
+    >>> ranks(0.25, 10, "hazen")  # of 0..9 the quantile 0.75 is 7
+    (3, 3, 0.0)
     """
     if rule == "exact":
         # In decimal: 0.29 * 100 is 28.999999999999996 in binary floating point.
         rank = floor(Decimal(repr(float(quantile))) * total) + 1
         return rank, rank, 0.0
     position = (1 - quantile) * (total - 1)
+    if rule == "hazen":
+        # In the order in which numpy adds: the last bit may differ otherwise.
+        position = min(max(total * (1 - quantile) + 0.5 - 1, 0.0), total - 1.0)
     return total - ceil(position), total - floor(position), position - floor(position)
 
 
