@@ -1,5 +1,7 @@
 """What an experiment leaves behind: tables that come back, and figures that show their numbers."""
 
+import statistics
+
 import polars as pl
 import pytest
 from matplotlib.colors import to_hex
@@ -162,3 +164,19 @@ def test_every_experiment_of_the_paper_has_a_figure():
     from netdissect.experiments.miniature import EXPERIMENTS
 
     assert set(EXPERIMENTS) <= set(FIGURES)
+
+
+def test_the_band_of_the_ablation_figure_reaches_from_quartile_to_quartile_over_classes():
+    drops = [0.0, 0.1, 0.3, 0.6, 1.0, 0.2, 0.25, 0.9]
+    rows = [
+        {"kind": "best", "n": n, "class": f"class {place}", "drop": n * drop}
+        for n in (1, 2)
+        for place, drop in enumerate(drops)
+    ]
+    verdict = Verdict(question="?", paper=None, finding="!", agreement="agrees")
+    drawn = FIGURES["ablate"](Outcome("ablate", pl.DataFrame(rows), verdict))
+    corners = drawn.axes[0].collections[0].get_paths()[0].vertices
+    for place, n in enumerate((1, 2)):
+        low, _, high = statistics.quantiles([n * drop for drop in drops], n=4, method="inclusive")
+        here = corners[corners[:, 0] == place, 1]
+        assert (here.min(), here.max()) == pytest.approx((low, high), rel=1e-12)

@@ -54,8 +54,9 @@ def ablate(outcome: Outcome) -> Figure:
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = plain(figure.add_subplot())
     classes = outcome.table.group_by("kind", "n", "class", maintain_order=True).agg(pl.col("drop").mean())
+    drop = pl.col("drop")
     spread = classes.group_by("kind", "n", maintain_order=True).agg(
-        mean=pl.col("drop").mean(), low=pl.col("drop").quantile(0.25), high=pl.col("drop").quantile(0.75)
+        mean=drop.mean(), low=drop.quantile(0.25, "linear"), high=drop.quantile(0.75, "linear")
     )
     sizes = spread["n"].unique().sort().to_list()
     for kind, (color, name) in KINDS.items():
