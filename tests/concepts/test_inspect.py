@@ -69,7 +69,7 @@ def test_a_concept_of_an_eighth_of_the_pixels_can_just_pass() -> None:
     [
         ("index.csv", lambda t: t.replace("src/1.jpg", "src/9.jpg"), "images/src/9.jpg", "does not exist"),
         ("index.csv", lambda t: t.replace("src/1_object.png", "src/9.png"), "images/src/9.png", "does not exist"),
-        ("index.csv", lambda t: t.replace("src/1.jpg", "../1.jpg"), "images/../1.jpg", "outside images"),
+        ("index.csv", lambda t: t.replace("src/1.jpg", "../1.jpg"), "images/../1.jpg", "lies outside"),
         ("index.csv", lambda t: t.replace("src/1.jpg", "src/0.jpg"), "index.csv", "2 times"),
         ("index.csv", lambda t: t.replace(",16,16,8,8", ",16,16,9,8", 1), "images/src/0_object.png", "9 x 8"),
         ("index.csv", lambda t: t.replace(",16,16,8,8", ",17,16,8,8", 1), "images/src/0.jpg", "17 x 16"),

@@ -21,7 +21,8 @@ from netdissect.concepts.dataset import (
 from netdissect.concepts.pictures import read_picture
 from netdissect.concepts.types import Labels, Size
 from netdissect.config import Split
-from netdissect.errors import ConceptsError, SourceError
+from netdissect.errors import ConceptsError
+from netdissect.paths import contained
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -136,7 +137,7 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
 
 def _rows_of(root: Path, file: str, columns: Sequence[str], tables: Tables) -> list[dict[str, str]]:
     try:
-        return read_table(root / file, columns)
+        return read_table(contained(root, file, "category.csv"), columns)
     except ConceptsError as error:
         tables.report(file, str(error))
         return []
@@ -201,7 +202,7 @@ def _real(row: TableRow, column: str, file: str, tables: Tables) -> float | None
 
 def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
     try:
-        picture = read_picture(_below_images(root, image))
+        picture = read_picture(contained(root / "images", image, "index.csv"))
     except ConceptsError as error:
         facts.report(f"images/{image}", str(error))
         return
@@ -217,7 +218,7 @@ def _read_cell(cell: str, root: Path, size: Size, facts: RowFacts) -> Labels:
             whole.append(int(item))
             continue
         try:
-            planes.append(read_label_map(_below_images(root, item), size))
+            planes.append(read_label_map(contained(root / "images", item, "index.csv"), size))
         except ConceptsError as error:
             facts.report(f"images/{item}", str(error))
     stack = np.array(planes, dtype=np.int32).reshape(len(planes), *size)
@@ -235,9 +236,3 @@ def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
 def _first_file(cell: str) -> str:
     maps = [item.strip() for item in cell.split(";") if not item.strip().isdecimal()]
     return f"images/{maps[0]}" if maps else "index.csv"
-
-
-def _below_images(root: Path, name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise SourceError(f"index.csv names the file {name!r}, which lies outside images/. Do not trust this data set.")
-    return root / "images" / name

@@ -25,6 +25,7 @@ from netdissect.concepts.types import Size
 from netdissect.concepts.writer import write_dataset
 from netdissect.config import Progress, Split
 from netdissect.errors import ConceptsError, ConfigError, SourceError
+from netdissect.paths import contained
 
 __all__ = ["DatasetSource", "Selection", "merge", "subset"]
 
@@ -123,11 +124,12 @@ class DatasetSource:
 
     def samples(self, prefix: str = "") -> Iterator[Sample]:
         """Yield its pictures that carry a label in a chosen category, in index order, named ``prefix/...``."""
+        path = self.data.root / "index.csv"
         for entry in self._entries():
             name = re.sub(r"\.[^./]*$", "", entry.image)
             yield Sample(
                 f"{prefix}/{name}" if prefix else name,
-                self.data.root / "images" / entry.image,
+                contained(self.data.root / "images", entry.image, path, SourceError),
                 partial(_read_labels, self.data.root, entry, self.names),
                 entry.split,
             )
@@ -268,7 +270,9 @@ def _read_labels(root: Path, entry: _Entry, names: Mapping[int, str]) -> LabelsB
             if item.isdecimal():
                 raw: Channel | str = names.get(int(item), "") if int(item) else ""
             else:
-                raw = _read_channel(root / "images" / item, entry.map_size, names)
+                raw = _read_channel(
+                    contained(root / "images", item, root / "index.csv", SourceError), entry.map_size, names
+                )
                 raw = replace(raw, values=raw.values[rows[:, None], columns])
             labels.setdefault(category, []).append(raw)
     return labels

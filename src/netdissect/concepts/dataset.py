@@ -25,6 +25,7 @@ from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
 from netdissect.config import Split
 from netdissect.errors import ConceptsError
+from netdissect.paths import check_name, contained
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
 LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage", "syns")
@@ -174,8 +175,14 @@ class ConceptData:
         return digest.hexdigest()
 
     def image_path(self, row: int) -> Path:
-        """Return the file of one image."""
-        return self.root / "images" / self.rows[row].image
+        """Return the file of one image.
+
+        Raises
+        ------
+        ConceptsError
+            If a link leads to it outside of the data set.
+        """
+        return contained(self.root / "images", self.rows[row].image, self.root / "index.csv")
 
     def labels(self, row: int) -> Labels:
         """Read the labels of one image.
@@ -194,7 +201,7 @@ class ConceptData:
         entry = self.rows[row]
         planes = np.zeros((len(entry.maps), *entry.size), dtype=np.int32)
         for plane, name in zip(planes, entry.maps, strict=True):
-            path = self.root / "images" / name
+            path = contained(self.root / "images", name, self.root / "index.csv")
             plane[:] = read_label_map(path, entry.size)
             self._check_numbers(plane, path)
         # A number too large for any table stays one when it is cut to the largest that fits.
@@ -339,7 +346,7 @@ def _read_concepts(root: Path, categories: Sequence[str]) -> list[Concept]:
     }
     best: dict[int, Concept] = {}
     for category in categories:
-        path = root / f"c_{category}.csv"
+        path = contained(root, f"c_{category}.csv", root / "category.csv")
         for row in read_table(path, CODE_COLUMNS):
             number, coverage = _number(row["number"], path), _real(row["coverage"], path)
             if number == 0:
@@ -367,21 +374,11 @@ def _read_index(root: Path, categories: Sequence[str]) -> Iterable[Row]:
                 if item.isdecimal():
                     whole.append(int(item))
                 else:
-                    maps.append(_inside(item, path))
+                    maps.append(check_name(item, root / "images", path))
         labels = tuple(number for number in whole if number)
         if maps or labels:
             size = Size(_number(row["sh"], path), _number(row["sw"], path))
-            yield Row(_inside(row["image"], path), row["split"], size, tuple(maps), labels)
-
-
-def _inside(name: str, table: Path) -> str:
-    # Without a Path, which takes ten times as long: the published index names a quarter of a million files.
-    if os.path.isabs(name) or ".." in name.replace(os.sep, "/").split("/"):  # noqa: PTH117
-        raise ConceptsError(
-            f"{table} names the file {name!r}, which lies outside images/. Expected a path below it; "
-            "do not trust this data set."
-        )
-    return name
+            yield Row(check_name(row["image"], root / "images", path), row["split"], size, tuple(maps), labels)
 
 
 def _number(text: str, path: Path) -> int:

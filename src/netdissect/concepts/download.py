@@ -25,6 +25,7 @@ from netdissect.concepts.staging import publish, work_beside
 from netdissect.concepts.unpack import Archive
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, ConfigError
+from netdissect.paths import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -256,6 +257,9 @@ def _validate(folder: Path, archive: Path) -> None:
         )
     rows = read_table(folder / "index.csv", INDEX_COLUMNS)
     tables = check_tables(folder, tuple(rows[0]) if rows else None)
+    for row in rows:  # a data set with a few files missing is of use, but not one that names other people's
+        for name in _named(row, tables.categories):
+            check_name(name, folder / "images", folder / "index.csv")
     problems = [f"{problem.file} {problem.message}" for problem in tables.problems]
     if not rows:
         problems.append("index.csv has no row.")
@@ -293,5 +297,5 @@ def _worst(problems: list[str], among: int, allowed: float) -> list[str]:
 
 
 def _named(row: TableRow, categories: Sequence[str]) -> list[str]:
-    items = (item.strip() for category in categories for item in row[category].split(";"))
+    items = (item.strip() for category in categories for item in (row[category] or "").split(";"))
     return [row["image"], *(item for item in items if item and not item.isdecimal())]

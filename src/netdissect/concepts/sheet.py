@@ -14,6 +14,7 @@ from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.pictures import read_picture
 from netdissect.concepts.types import Concept, Planes
 from netdissect.errors import ConceptsError
+from netdissect.paths import contained
 
 Rgb = tuple[int, int, int]
 
@@ -171,7 +172,8 @@ def _make_card(image: str, parts: dict[str, _Part]) -> Card:
         whole.extend(f"{category}: {name}" for name in names)
         if len(labels.planes):
             panels.append(_make_panel(category, labels.planes, part.data.by_number))
-    path = next(iter(parts.values())).data.root / "images" / image
+    root = next(iter(parts.values())).data.root
+    path = contained(root / "images", image, root / "index.csv")
     # The map of colors says least: last.
     panels.sort(key=lambda panel: panel.title == "color")
     return Card(image, _fit(read_picture(path), Image.Resampling.BICUBIC), tuple(whole), tuple(panels))

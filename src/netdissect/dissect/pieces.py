@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.errors import ResultError
+from netdissect.paths import contained
 from netdissect.result import RunInfo
 from netdissect.result.files import write_whole
 
@@ -76,13 +77,14 @@ class Piece(Mapping[str, Array]):
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise _damaged(path, folder, reason) from error
         for name, digest in info.files.items():
+            file_path = contained(folder, name, path, ResultError)
             try:
-                with (folder / name).open("rb") as file:
+                with file_path.open("rb") as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
-                raise _damaged(folder / name, folder, str(error)) from error
+                raise _damaged(file_path, folder, str(error)) from error
             if found != digest:
-                raise _damaged(folder / name, folder, "it is not what was written")
+                raise _damaged(file_path, folder, "it is not what was written")
         return cls(folder, info)
 
     def __getitem__(self, name: str) -> Array:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from netdissect.errors import ResultError
+from netdissect.paths import contained
 from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.schema import EVIDENCE, check_concepts, check_layer
 
@@ -166,6 +167,8 @@ def _read_run_file(folder: Path) -> _RunFile:
         ) from error
     if sealed.digest != _own_digest(json.loads(content)):
         raise _damaged(path, CHANGED)
+    for name in sealed.files:
+        contained(folder, name, path, ResultError)
     return sealed
 
 
@@ -193,7 +196,8 @@ def _damages(folder: Path, sealed: _RunFile) -> dict[str, str]:
 
 def layer_folder(run: Path, name: str) -> Path:
     """Return where a layer's tables lie: its name, with what a file system could misread escaped."""
-    return run / "layers" / quote(name, safe="")
+    spelled = quote(name, safe="")
+    return run / "layers" / (spelled if spelled.strip(".") else spelled.replace(".", "%2E"))
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:

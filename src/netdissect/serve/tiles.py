@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -10,6 +10,7 @@ from PIL import Image
 
 from netdissect.concepts.pictures import UNREADABLE
 from netdissect.errors import RequestError
+from netdissect.paths import contained
 from netdissect.serve.runs import OpenRun
 from netdissect.serve.uploads import Pixels
 
@@ -61,10 +62,7 @@ def picture_path(run: OpenRun, row: int) -> Path:
     name = run.pictures.get(row)
     if name is None:
         raise RequestError(f"no table of the run {run.name!r} names a picture of row {row}.")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise RequestError(f"the picture {name!r} would lie outside of the data set's folder, and is not shown.")
-    return run.images / path
+    return contained(run.images, name, f"the run {run.name!r}", RequestError)
 
 
 def as_dissected(path: Path) -> Image.Image:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.paths import contained
 from netdissect.result.files import write_whole
 from netdissect.show.figures import FIGURES
 from netdissect.show.plot import save
@@ -90,7 +91,10 @@ def load_outcome(out: str | Path) -> Outcome:
     try:
         saved = _Saved.model_validate(json.loads((out / "verdict.json").read_text(encoding="utf-8")))
         table = pl.read_parquet(out / f"{TABLE}.parquet")
-        further = {name: pl.read_parquet(out / f"{name}.parquet") for name in saved.further}
+        further = {
+            name: pl.read_parquet(contained(out, f"{name}.parquet", out / "verdict.json", ResultError))
+            for name in saved.further
+        }
     except (OSError, ValueError, ValidationError, pl.exceptions.PolarsError) as error:
         raise ResultError(
             f"{out} holds no outcome of an experiment ({type(error).__name__}: {error}). Expected the folder that "

@@ -1,12 +1,14 @@
 """Small versions of a data set's pictures, each kept once, whichever units fire on it."""
 
 import io
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.errors import ConceptsError
+from netdissect.paths import contained
 from netdissect.show.masks import SIDE
 
 Pixels = npt.NDArray[np.uint8]
@@ -33,14 +35,11 @@ def read_picture(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
     uint8 (side, side, 3) or None
         None if it cannot be read.
     """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        return None
     try:
-        with Image.open(folder / name) as image:
+        with Image.open(contained(folder, name, "a table of images")) as image:
             image.draft("RGB", (side, side))
             small = image.convert("RGB").resize((side, side), Image.Resampling.BOX, reducing_gap=3.0)
-    except UNREADABLE:
+    except (*UNREADABLE, ConceptsError):
         return None
     return np.asarray(small)
 

@@ -14,6 +14,7 @@ from typing import Self, TextIO
 
 from netdissect.config import Progress
 from netdissect.errors import ResultError
+from netdissect.paths import contained
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.show import addresses
@@ -134,8 +135,10 @@ class _Folder:
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files of an earlier report, and the folders that are empty without them."""
         for name in names:
-            path = self.path / name
-            if addresses.is_address(name) and path.is_file():
+            if not addresses.is_address(name):
+                continue
+            path = contained(self.path, name, self.path / LIST, ResultError)
+            if path.is_file():
                 path.unlink()
                 for parent in path.parents:
                     if parent == self.path or any(parent.iterdir()):

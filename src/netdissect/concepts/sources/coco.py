@@ -40,6 +40,7 @@ from netdissect.concepts.sources.source import find_folder
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
+from netdissect.paths import contained
 
 KINDS_OF_LABELS = ("panoptic", "stuff", "instances")
 FILE = re.compile(r"(panoptic|stuff|instances)_(.+)\.json")
@@ -109,7 +110,8 @@ class CocoSource:
             for file in sorted(pictures):
                 name = f"{prefix}/{split}/{Path(file).with_suffix('').as_posix()}"
                 labels = partial(_read_labels, tuple(pictures[file]), self.category)
-                yield Sample(name, place / file, labels, _split(split))
+                path = contained(place, file, ", ".join(map(str, kinds.values())), SourceError)
+                yield Sample(name, path, labels, _split(split))
 
     def _files(self) -> dict[str, dict[str, Path]]:
         """Find the annotation files to read: by split and kind."""
@@ -177,7 +179,8 @@ def _needed(one: Mapping[str, Any], kind: str, path: Path) -> Mapping[str, Any]:
     """Keep what is needed later: half a million annotations are held at once."""
     if kind == "panoptic":
         segments = [{"id": int(s["id"]), "category_id": int(s["category_id"])} for s in one["segments_info"]]
-        return {"map": path.with_suffix("") / str(one["file_name"]), "segments_info": segments}
+        place = contained(path.with_suffix(""), str(one["file_name"]), path, SourceError)
+        return {"map": place, "segments_info": segments}
     return {key: one[key] for key in ("id", "category_id", "segmentation", "bbox") if key in one}
 
 

@@ -22,6 +22,7 @@ training, those that begin with ``val``, ``dev`` or ``test`` are not; others are
 import contextlib
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -40,6 +41,7 @@ from netdissect.concepts.sources.masks import plain_values, read_classes
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
+from netdissect.paths import contained
 
 OPTIONS = ("image", "mask", "label", "names", "ignore", "config", "split")
 MASK_WORDS = ("mask", "annot", "label", "seg", "semantic", "target", "ground")
@@ -91,12 +93,14 @@ class HuggingFaceSource:
         SourceError
             If ``datasets`` is missing, the data set cannot be opened, or it does not say which column is what.
         """
+        folder = self.words.folder
+        root = folder if folder.is_dir() else Path(need("datasets", "hf", "hf").config.HF_CACHE_HOME)
         for split, table in _load(self.words).items():
             plan = self._plan(table)
             row = 0
             for file in _files(table, self.words):
                 for place in range(len(_open(file))):
-                    at = _Row(file, place, f"{self.words.text}, {split} row {row}")
+                    at = _Row(file, place, f"{self.words.text}, {split} row {row}", root)
                     yield Sample(
                         f"{prefix}/{split}/{row:06d}",
                         _picture(at, plan),
@@ -131,11 +135,12 @@ class _Plan(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row of an Arrow file on disk: all that a worker is sent."""
+    """A row of an Arrow file on disk, below `root` like all its pictures: all that a worker is sent."""
 
     file: Path
     row: int
     told: str
+    root: Path
 
     def read(self, column: str) -> Any:
         """Read one undecoded cell."""
@@ -150,7 +155,7 @@ class _LazyPicture:
     column: str
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
-        image = _decode(self.row.read(self.column), self.row.told, self.column)
+        image = _decode(self.row, self.column)
         try:
             upright = ImageOps.exif_transpose(image)
             return np.asarray(to_rgb(upright, self.row.told), dtype=dtype)
@@ -313,7 +318,7 @@ def _values(row: _Row, column: str) -> PixelValues:
         return plain_values(
             array, "floating-point" if array.dtype.kind == "f" else "odd", f"{row.told}, column {column}"
         )
-    image = _decode(row.read(column), row.told, column)
+    image = _decode(row, column)
     if image.format == "JPEG":
         raise SourceError(
             f"{row.told}, column {column} is a JPEG, which changes pixel values. Expected a lossless mask."
@@ -326,11 +331,17 @@ def _values(row: _Row, column: str) -> PixelValues:
     return plain_values(pixels, mode, f"{row.told}, column {column}")
 
 
-def _decode(cell: Any, told: str, column: str) -> Image.Image:
+def _decode(row: _Row, column: str) -> Image.Image:
+    cell = row.read(column)
     try:
-        return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        if cell["bytes"] is not None:
+            return Image.open(io.BytesIO(cell["bytes"]))
+        # Built from a folder of images, a table holds their whole paths.
+        path = Path(row.root.resolve(), cell["path"])
+        name = os.path.relpath(path, row.root.resolve())
+        return Image.open(contained(row.root.resolve(), name, f"{row.told}, column {column}", SourceError))
     except (*UNREADABLE, TypeError, KeyError, AttributeError) as error:
-        raise _broken(told, column, error) from error
+        raise _broken(row.told, column, error) from error
 
 
 def _broken(told: str, column: str, error: Exception) -> SourceError:

@@ -16,6 +16,7 @@ from netdissect.concepts.sample import Sample
 from netdissect.concepts.sources.files import read_table
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
+from netdissect.paths import LEADS_OUT, contained
 
 COLUMNS = ("image", "label")
 
@@ -74,11 +75,14 @@ class LabelSource:
                 if label not in named.setdefault(category, []):
                     named[category].append(label)
         for image, by_category in labels.items():
-            yield Sample(f"{prefix}/{PurePosixPath(image).with_suffix('')}", root / image, by_category)
+            yield Sample(
+                f"{prefix}/{PurePosixPath(image).with_suffix('')}",
+                contained(root, image, self.file, SourceError),
+                by_category,
+            )
 
     def _check_place(self, image: str, line: int) -> None:
-        path = PurePosixPath(image)
-        if not image or path.is_absolute() or ".." in path.parts or not path.name:
+        if not PurePosixPath(image).name or LEADS_OUT.search(image):
             raise SourceError(
                 f"{self.file}, row {line}: {image!r} is no path below the folder of the pictures. Expected a relative "
                 "path without '..', e.g. 'photos/1.jpg'; name the folder with ?images=DIR."

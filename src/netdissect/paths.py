@@ -1,0 +1,87 @@
+"""Names of files that a manifest gives, held below the folder that they belong to.
+
+    contained(folder, name, manifest) -> folder / name, or an error
+
+Run folders, data sets, archives and annotations come from others, too. Every name that is read from one of them goes
+through here before a file is opened, written or removed: none leads out of its folder, by itself or by a link.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from netdissect.errors import ConceptsError, NetdissectError
+
+LEADS_OUT = re.compile(r"\A[/\\]|\A[A-Za-z]:|(?:\A|[/\\])\.\.(?:[/\\]|\Z)|\0|[\ud800-\udc7f\udd00-\udfff]")
+"""From the root, a drive, a folder up in the manner of any system, a null, or half of a surrogate pair.
+
+Surrogates from U+DC80 to U+DCFF are how Python spells bytes of a name that are no UTF-8.
+"""
+
+
+def check_name(
+    name: str, folder: str | Path, manifest: str | Path, error: type[NetdissectError] = ConceptsError
+) -> str:
+    """Refuse a name that leads out of its folder as it is spelled; what links do is for `contained` to see.
+
+    Parameters
+    ----------
+    name
+        As the manifest gives it.
+    folder
+        To which it belongs.
+    manifest
+        Who says so.
+    error
+        What is raised.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    NetdissectError
+        If it is absolute, has ``..`` between slashes or backslashes, begins with a drive or cannot be a name at all.
+
+    >>> check_name("a/b.png", "images", "index.csv")
+    'a/b.png'
+    """
+    if LEADS_OUT.search(name):
+        raise error(
+            f"{manifest} names the file {name!r}, which lies outside {folder}. Expected a path below that folder: do "
+            "not trust whoever made it, or correct the name."
+        )
+    return name
+
+
+def contained(
+    folder: str | Path, name: str, manifest: str | Path, error: type[NetdissectError] = ConceptsError
+) -> Path:
+    """Return the file of a name that a manifest gives, which may be absent.
+
+    Parameters
+    ----------
+    folder, name, manifest, error
+        As for `check_name`. The folder itself may be a link, or lie below one.
+
+    Raises
+    ------
+    NetdissectError
+        If the name leads out of the folder, by itself or by a link below the folder.
+    """
+    path = Path(folder, check_name(name, folder, manifest, error))
+    place = str(folder)
+    for part in path.parts[len(Path(folder).parts) :]:
+        place = os.path.join(place, part)  # noqa: PTH118 - a data set has a quarter of a million names
+        if os.path.islink(place):  # noqa: PTH114
+            break
+    else:
+        return path
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):  # noqa: PTH118
+        raise error(
+            f"{manifest} names the file {name!r}, and {place} is a link that leads outside {folder}. Expected a file "
+            "in that folder: put a copy in place of the link, if you trust whoever made it."
+        )
+    return path
