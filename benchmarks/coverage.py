@@ -187,6 +187,47 @@ def _sparse(masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]) -> tup
     return leading, presence, Overlaps.join(parts)
 
 
+LIMIT = 0.04
+
+
+class Counted(NamedTuple):
+    """In which share of data sets 95 % intervals hold the true number of detectors.
+
+    Attributes
+    ----------
+    counts, differences
+        Of one layer, and of another layer less this one on the same images.
+    plain_counts, plain_differences
+        The same of plain percentiles of the replicates.
+    """
+
+    counts: float
+    differences: float
+    plain_counts: float
+    plain_differences: float
+
+
+def counted(simulations: int, images: int = 300, units: int = 60, replicates: int = 200, seed: int = 0) -> Counted:
+    """Draw two layers whose units have known IoUs, of one mostly below the limit, and count their detectors."""
+    rng, held = np.random.default_rng(seed), np.zeros((2, 2))
+    ious = rng.lognormal(np.log([[0.022], [0.1]]), [[0.2], [0.5]], (2, units))
+    known = (ious >= LIMIT).sum(axis=1)
+    for _ in range(simulations):
+        # Images of a strong signal lift both layers: this is what pairing takes out.
+        signal = rng.lognormal(0, 0.5, (images, 1)) / np.exp(0.125)
+        union = rng.gamma(0.1, 10, (2, images, units))
+        hits = union * ious[:, None, :] * signal * rng.gamma(0.5, 2, union.shape)
+        drawn = np.vstack([np.ones((1, images)), rng.poisson(1, (replicates, images))])
+        detectors = ((drawn @ hits) / np.maximum(drawn @ union, 1e-9) >= LIMIT).sum(axis=2)
+        for place, (value, true, least) in enumerate(
+            [(detectors[0], known[0], 0), (detectors[1] - detectors[0], known[1] - known[0], -units)]
+        ):
+            low, high = interval_of_counts(value[:1], value[None, 1:], least, units)
+            plain = np.quantile(value[1:], [0.025, 0.975])
+            held[place] += low[0] <= true <= high[0], plain[0] <= true <= plain[1]
+    return Counted(*(held / simulations).T.ravel().tolist())
+
+
 class Population:
     """The images of a finished run, dense: intersection, activation and truth of every leading pair."""
 
@@ -251,7 +292,8 @@ def of_run(population: Population, simulations: int, replicates: int = 300) -> N
         best = [start + part.argmax() for start, part in zip(starts, np.split(scores, starts[1:]), strict=True)]
         chosen.append(inside[best].mean())
         weights = rng.poisson(drawn, (replicates, images)).astype(np.float32)
-        least, most = interval_of_counts(population.counts(drawn[None])[:, 0], population.counts(weights))
+        largest = len(set(population.units.tolist()))
+        least, most = interval_of_counts(population.counts(drawn[None])[:, 0], population.counts(weights), 0, largest)
         counts += (least <= known) & (known <= most)
     often = held[population.frequent] / simulations
     print(f"{population.frequent.sum()} pairs of a unit and a concept on at least {LEAST_IMAGES} images:")
@@ -302,3 +344,4 @@ if __name__ == "__main__":
             print(f"{share:.1%} of intervals hold the IoU of {kind.iou():.3f}: {kind}")
         for firing in FIRINGS:
             print(f"{firing}, a threshold for each data set: {thresholded(firing, 2000)}")
+        print(f"numbers of detectors, 60 units a layer: {counted(1000)}")

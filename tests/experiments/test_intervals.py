@@ -75,3 +75,11 @@ def test_counts_are_equal_where_the_interval_lies_within_the_margin(low, high, v
 def test_no_number_has_no_mean():
     with pytest.raises(ConfigError, match="no number"):
         mean_interval([])
+
+
+def test_an_interval_ends_where_a_count_does():
+    wide = mean_interval([0, 9, 1])
+    assert wide.low < 0
+    assert wide.high > 10
+    assert wide.within(0, 10) == (wide.mean, 0, 10, 3)
+    assert mean_interval([4]).within(0, 10) == (4, -math.inf, math.inf, 1)  # no interval stays none

@@ -240,10 +240,16 @@ def test_an_iou_of_nothing_or_of_everything_has_no_width() -> None:
 
 def test_counts_that_noise_lifts_are_set_right_by_what_replicates_add() -> None:
     drawn = np.array([[12.0, 12.0, 14.0, 14.0], [5.0, 5.0, 5.0, 5.0]])
-    low, high = interval_of_counts([10, 5], drawn)
+    low, high = interval_of_counts([10, 5], drawn, 0, 20)
     reach = 1.959964 * np.sqrt(2 * 1 + 3**2)
     assert (low[0], high[0]) == (np.floor(7 - reach), np.ceil(7 + reach))
     assert (low[1], high[1]) == (5, 5)
+
+
+def test_an_interval_of_counts_ends_where_counts_do() -> None:
+    drawn = np.array([[12.0, 12.0, 14.0, 14.0], [0.0, 9.0, 0.0, 9.0]])
+    assert [ends.tolist() for ends in interval_of_counts([10, 5], drawn, [3, 0], [11, 10])] == [[3, 0], [11, 10]]
+    assert [ends.tolist() for ends in interval_of_counts([-1, 0], drawn - 10, -4, 3)] == [[-4, -4], [3, 3]]
 
 
 def test_stability_is_the_share_of_replicates_that_keep_the_label() -> None:

@@ -1,7 +1,7 @@
 """Do 95 % intervals hold the truth in 95 of 100 data sets? The short form of the benchmark."""
 
 import pytest
-from benchmarks.coverage import KINDS, Firing, simulated, thresholded
+from benchmarks.coverage import KINDS, Firing, counted, simulated, thresholded
 
 
 def test_intervals_of_known_ious_cover_93_to_97_percent() -> None:
@@ -22,3 +22,10 @@ def test_intervals_cover_though_each_data_set_has_a_threshold_of_its_own(firing:
     assert found.replicated == pytest.approx(1, abs=0.12)
     # What the margin is there for: with thresholds that count as fixed, intervals are too wide or too narrow.
     assert found.covered_if_fixed == pytest.approx(fixed, abs=0.015)
+
+
+def test_intervals_of_counts_and_of_their_differences_cover_where_percentiles_do_not() -> None:
+    found = counted(100, replicates=100)
+    assert min(found.counts, found.differences) >= 0.93
+    assert found.plain_counts < 0.5
+    assert found.plain_differences < 0.1

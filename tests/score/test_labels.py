@@ -11,7 +11,7 @@ import oracle
 from netdissect.concepts.attainable import attainable_iou
 from netdissect.config import RULES, Rule
 from netdissect.score import UnitLabels, best_concepts, count_detectors, f1, iou
-from netdissect.score.labels import LEADING, leading_concepts, top_category
+from netdissect.score.labels import LEADING, largest_counts, leading_concepts, top_category
 
 counts_strategy = st.lists(
     st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=4, max_size=4), min_size=1, max_size=5
@@ -135,3 +135,17 @@ def test_leading_concepts_are_the_ten_of_highest_iou_and_the_lowest_number_on_a_
     for row, found in zip(scores.tolist(), leading_concepts(scores).tolist(), strict=True):
         wanted = sorted((number for number in range(numbers) if row[number] > 0), key=lambda n: (-row[n], n))[:LEADING]
         assert found == wanted + [0] * (LEADING - len(wanted))
+
+
+@given(seed=st.integers(0, 2**32 - 1), rule=st.sampled_from(RULES))
+def test_no_count_is_above_the_largest_that_units_and_concepts_allow(seed: int, rule: Rule) -> None:
+    rng = np.random.default_rng(seed)
+    concepts = {"object": 1, "part": 6, "color": 0}
+    names = np.array([[f"{name}{rng.integers(count)}" if count else "" for name, count in concepts.items()]
+                      for _ in range(3)], object)  # fmt: skip
+    count = count_detectors(UnitLabels(tuple(concepts), names, np.where(names == "", 0.0, 0.5)), rule, 0.04)
+    detectors, unique = largest_counts(rule, 3, concepts)
+    assert all(count.detectors[name] <= most for name, most in detectors.items())
+    assert all(count.unique[name] <= most for name, most in unique.items())
+    # Three units can have three different parts, and under the second rule an object besides.
+    assert unique == {"object": 1, "part": 3, "color": 0, "total": 3 if rule == "top-label" else 4}

@@ -5,6 +5,7 @@
 Each measurement is a function of `Looked` that returns a frame with a table's key columns; `evidence_of` joins them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.config import RULES, DissectConfig, Evidence, nearby_quantiles
+from netdissect.config import RULES, DissectConfig, Evidence, Rule, nearby_quantiles
 from netdissect.dissect.beside import Beside, counts_beside, scores_beside
 from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
@@ -37,7 +38,7 @@ from netdissect.score.bootstrap import (
 )
 from netdissect.score.halves import Half, held_out, label_numbers
 from netdissect.score.intervals import Moments, iou_interval
-from netdissect.score.labels import Floats
+from netdissect.score.labels import Floats, largest_counts
 
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
 SCHEMAS = {
@@ -288,17 +289,17 @@ def counts_of(level: Level, counted: CountReplicates | None) -> pl.DataFrame:
             (rule, category): drawn[rule][index] for rule in RULES for index, category in enumerate(level.categories)
         }
         each = np.stack([replicates[row["rule"], row["category"]] for row in rows])
-        low, high = interval_of_counts([row[name] for row in rows], each)
-        most = [_most(level, name, str(row["category"])) for row in rows]
-        columns += [pl.Series(f"{name}_low", np.maximum(low, 0)), pl.Series(f"{name}_high", np.minimum(high, most))]
+        most = [_largest(level, row["rule"])[name][row["category"]] for row in rows]
+        low, high = interval_of_counts([row[name] for row in rows], each, 0, most)
+        columns += [pl.Series(f"{name}_low", low), pl.Series(f"{name}_high", high)]
     return frame.with_columns(columns)
 
 
-def _most(level: Level, name: str, category: str) -> int:
-    """Return how many detectors or unique detectors there can be."""
-    if name == "detectors":
-        return len(level.labels)
-    return sum(category in ("total", concept.category) for concept in level.data.concepts)
+def _largest(level: Level, rule: Rule) -> dict[str, dict[str, int]]:
+    """Return how many detectors and unique detectors there can be, by category."""
+    carried = Counter(concept.category for concept in level.data.concepts)
+    concepts = {name: carried[name] for name in level.data.categories}
+    return dict(zip(("detectors", "unique"), largest_counts(rule, len(level.labels), concepts), strict=True))
 
 
 def replicates_frame(level: Level, counted: CountReplicates) -> pl.DataFrame:

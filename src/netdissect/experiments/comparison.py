@@ -16,8 +16,8 @@ from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, replicates
-from netdissect.experiments.intervals import decide, quantile_interval
+from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images
+from netdissect.experiments.intervals import decide
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import preprocessing, random_network
 from netdissect.experiments.timing import timed
@@ -81,7 +81,7 @@ def compare(
     ConfigError
         If networks come without a data set, there are too many layers, or runs lack the quantile.
     ResultError
-        If a run or the published table cannot be read.
+        If a run or the published table cannot be read, or runs whose order is expected saw different images.
     """
     if not sources and config.published is None:
         raise ConfigError("There is nothing to compare. Expected networks, run folders or a table of published counts.")
@@ -217,12 +217,12 @@ def _difference(
     for name in (more, fewer):
         if name not in chosen:
             raise ConfigError(f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called.")
-    counts = [replicates(*chosen[name], quantile or 0.0, rule) for name in (more, fewer)]
-    if counts[0] is None or counts[1] is None:
+    (left, before), (right, after) = chosen[fewer], chosen[more]
+    interval = difference_over_images(left, right, [(before, after)], quantile=quantile or 0.0, rule=rule)
+    if interval is None:
         return f"{more} against {fewer}: the runs have no bootstrap over images.", "not established"
-    interval = quantile_interval((counts[0] - counts[1]).tolist())
     return (
-        f"{more} against {fewer}: {interval.low:.3g} to {interval.high:.3g} more, in 95 % of the replicates of the "
-        "images.",
+        f"{more} against {fewer}: {interval.mean:.3g} more ({interval.low:.3g} to {interval.high:.3g} by the bootstrap "
+        "over images).",
         decide(interval, "more"),
     )

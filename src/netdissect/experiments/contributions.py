@@ -282,7 +282,7 @@ def _verdict(each: pl.DataFrame, labels: pl.DataFrame | None, config: Contributi
     # Pictures of one class share their units: a class, not a picture, is what counts as independent.
     classes = each.group_by("class").agg(pl.col("detectors").mean())["detectors"]
     everywhere = float(labels["detector"].to_numpy().mean())
-    interval = mean_interval((classes - everywhere).to_list())
+    interval = mean_interval((classes - everywhere).to_list()).within(-everywhere, 1 - everywhere)
     found += (
         f" Of these strongest units {classes.to_numpy().mean():.0%} are detectors, of all units {everywhere:.0%}: a "
         f"difference of {interval}, over the classes that are named."

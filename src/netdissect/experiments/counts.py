@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from netdissect.config import Rule
-from netdissect.result import Result
+from netdissect.experiments.intervals import Interval
+from netdissect.result import Result, mean_paired_difference
 
 TOTAL = "total"
 
@@ -51,23 +50,35 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
     return frame.select(*(pl.lit(value).alias(name) for name, value in keys.items()), pl.all())
 
 
-def replicates(
-    result: Result, layer: str, quantile: float, rule: Rule, category: str = TOTAL
-) -> npt.NDArray[np.int64] | None:
-    """Return the unique detectors of a layer in each replicate of the bootstrap over images.
-
-    Runs of one data set and one seed of evidence have the same images in a replicate: their differences are paired.
+def difference_over_images(
+    left: Result, right: Result, layers: Sequence[tuple[str, str]], *, quantile: float, rule: Rule
+) -> Interval | None:
+    """Return the difference of all unique detectors, averaged over pairs of layers, and its interval over images.
 
     Returns
     -------
-    int64 (replicates,) or None
-        None: the run was made without a bootstrap.
+    Interval or None
+        Right minus left; see `netdissect.result.mean_paired_difference`. None: a run was made without a bootstrap.
+
+    Raises
+    ------
+    ResultError
+        If the runs saw different images or have other replicates: their difference has no such interval.
     """
-    evidence = result.layer(layer).evidence.get("replicates")
-    if evidence is None:
+    sides = ((run, name) for pair in layers for run, name in zip((left, right), pair, strict=True))
+    if not all("replicates" in run.layer(name).evidence for run, name in sides):
         return None
-    rows = evidence.filter(quantile=quantile, rule=rule, category=category).sort("replicate").collect()
-    return rows["unique"].to_numpy().astype(np.int64) if len(rows) else None
+    return Interval(*mean_paired_difference(left, right, layers, quantile=quantile, rule=rule))
+
+
+def largest_unique(rows: pl.DataFrame, category: str = TOTAL) -> int:
+    """Return how many unique detectors the widest layer of a table of counts could have, whatever the concepts.
+
+    Under its best concept a unit counts once; per category, it counts in each of them. `rows` are of one rule.
+    """
+    units = int(rows["units"].max() or 0)  # type: ignore[arg-type]
+    each = rows["rule"][0] == "per-category" and category == TOTAL
+    return units * len(categories_of(rows)) if each else units
 
 
 def unique_of(table: pl.DataFrame, category: str = TOTAL, **keys: object) -> list[int]:

@@ -30,6 +30,13 @@ class Interval(NamedTuple):
     high: float
     number: int
 
+    def within(self, least: float, most: float) -> "Interval":
+        """Cut off what cannot be: a count lies between 0 and the number of units."""
+        if not math.isfinite(self.low):
+            return self
+        low, high = (min(max(end, least), most) for end in (self.low, self.high))
+        return self._replace(low=low, high=high)
+
     def __str__(self) -> str:
         if not math.isfinite(self.low):
             few = "one value, no interval" if self.number == 1 else "too few values for an interval"
@@ -59,11 +66,14 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-def drawn_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return what a band shows: the interval of the mean, or from the least to the largest of fewer than three."""
+def drawn_range(values: Sequence[float], most: float) -> tuple[float, float]:
+    """Return what a band shows: the interval of a mean of counts, or from the least to the largest of fewer than three.
+
+    Nothing is drawn below 0 or above `most`, which a count cannot exceed.
+    """
     if len(values) < FEWEST:
         return min(values), max(values)
-    interval = mean_interval(values)
+    interval = mean_interval(values).within(0, most)
     return interval.low, interval.high
 
 

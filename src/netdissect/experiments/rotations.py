@@ -27,8 +27,8 @@ from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.experiments.bases import BasisKind, CellSample, learned_bases, read_basis
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, replicates
-from netdissect.experiments.intervals import Interval, decide, mean_interval, quantile_interval
+from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images, largest_unique
+from netdissect.experiments.intervals import Interval, decide, mean_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.timing import timed
 from netdissect.models import Network, resolve_layers
@@ -312,7 +312,8 @@ def _table(result: Result, layer: str, config: RotateConfig, others: list[str]) 
 
 
 def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConfig) -> Verdict:
-    rows = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule, category=TOTAL)
+    counts = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
+    rows = counts.filter(category=TOTAL)
     before = int(rows.filter(basis=ORIGINAL)["unique"][0])
     others = rows.filter(~pl.col("basis").is_in([ORIGINAL, ROTATION]))
     beside = ", ".join(f"{row['basis']} {row['unique']}" for row in others.iter_rows(named=True))
@@ -321,10 +322,11 @@ def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConf
     if not turned or not before:
         finding = f"{layer} has {before} unique detectors; there is nothing that rotations could cost.{beside}"
         return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement="not established")
-    change = mean_interval([after - before for after in turned])
+    most = largest_unique(counts)
+    change = mean_interval([after - before for after in turned]).within(-before, most - before)
     images = _over_images(result, layer, config)
-    counts = [rows.filter(basis=ROTATION, alpha=alpha)["unique"].to_list() for alpha in config.alphas]
-    means = [float(before), *(sum(values) / len(values) for values in counts)]
+    each = [rows.filter(basis=ROTATION, alpha=alpha)["unique"].to_list() for alpha in config.alphas]
+    means = [float(before), *(sum(values) / len(values) for values in each)]
     course = ", ".join(f"{value:.3g}" for value in means)
     falls = all(after < former for former, after in pairwise(means))
     finding = (
@@ -338,14 +340,9 @@ def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConf
 
 def _over_images(result: Result, layer: str, config: RotateConfig) -> Interval | None:
     """Return the change by a whole rotation, over replicates of the images; None: the run has no replicates."""
+    pairs = [(layer, rotated_name(layer, seed)) for seed in config.seeds]
     quantile = config.dissect.protocol.quantiles[0]
-    counts = {name: replicates(result, name, quantile, config.rule) for name in result.layers}
-    before = counts[layer]
-    after = [counts[rotated_name(layer, seed)] for seed in config.seeds]
-    if before is None or any(values is None for values in after):
-        return None
-    changes = np.mean([values for values in after if values is not None], axis=0) - before
-    return quantile_interval(changes)
+    return difference_over_images(result, result, pairs, quantile=quantile, rule=config.rule)
 
 
 def _agreement(change: Interval, images: Interval | None) -> Agreement:

@@ -19,7 +19,7 @@ from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, unique_of
+from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
 from netdissect.experiments.intervals import Interval, decide, paired_difference
 from netdissect.experiments.names import RANDOM, SELF_SUPERVISED, SUPERVISED, TASKS, TaskName
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
@@ -169,7 +169,8 @@ def _verdict(table: pl.DataFrame, config: TasksConfig) -> Verdict:
     if not supervised or not others:
         return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
     fewer = paired_difference(_seed_means(rows, supervised), _seed_means(rows, others))
-    texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others))
+    fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
+    texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others)).within(-1, 1)
     found += (
         f" Self-supervised less supervised, paired by seed: {fewer} detectors; share of textures among them: {texture}."
     )

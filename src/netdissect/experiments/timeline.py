@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import safetensors.torch
@@ -20,8 +20,8 @@ from netdissect.config import DissectConfig, NetworkSource, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, ResultError
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, replicates
-from netdissect.experiments.intervals import Interval, decide, paired_difference, quantile_interval
+from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images, largest_unique
+from netdissect.experiments.intervals import Interval, decide, paired_difference
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import Recipe, preprocessing, random_network
 from netdissect.experiments.timing import timed
@@ -76,6 +76,8 @@ def snapshots(moments: Iterable[Snapshot], config: SnapshotsConfig | None = None
     ------
     ConfigError
         If there are fewer than two moments, or a run lacks the layer or quantile.
+    ResultError
+        If the first and the last run of a single training saw different images.
     """
     config = config or SnapshotsConfig()
     ordered = sorted(moments, key=lambda moment: (moment.seed, moment.step))
@@ -257,12 +259,12 @@ def _followed(units: pl.DataFrame) -> tuple[int, pl.DataFrame]:
 
 
 def _verdict(
-    rows: pl.DataFrame, moments: Sequence[Snapshot], kept: int, changed: int, asked: dict[str, object]
+    rows: pl.DataFrame, moments: Sequence[Snapshot], kept: int, changed: int, asked: dict[str, Any]
 ) -> Verdict:
     totals = rows.filter(category=TOTAL).sort("step")
     course = totals.group_by("step", maintain_order=True).agg(pl.col("unique").mean()).rows()
     told = ", ".join(f"{unique:.3g} at {step:,}" for step, unique in course)
-    growth, over = _growth(totals, moments, asked)
+    growth, over = _growth(rows, moments, asked)
     grown: Agreement = "not established" if growth is None else decide(growth, "more")
     followed = kept + changed
     if followed:
@@ -281,15 +283,20 @@ def _verdict(
     return Verdict(question=QUESTION, paper=PAPER, finding=f"{text} {units}", agreement=agreement)
 
 
-def _growth(totals: pl.DataFrame, moments: Sequence[Snapshot], asked: dict[str, object]) -> tuple[Interval | None, str]:
+def _growth(rows: pl.DataFrame, moments: Sequence[Snapshot], asked: dict[str, Any]) -> tuple[Interval | None, str]:
     """Return the growth from the first to the last moment: over seeds, or over the images of a single training."""
-    first, last = (
-        totals.filter(pl.col("step") == step).sort("seed") for step in (totals["step"].min(), totals["step"].max())
-    )
-    if len(first) == len(last) > 1:
-        return paired_difference(first["unique"].to_list(), last["unique"].to_list()), "over seeds"
-    options = (str(asked["layer"]), float(str(asked["quantile"])), asked["rule"])
-    counts = [replicates(moment.result, *options) for moment in (moments[0], moments[-1])]  # type: ignore[arg-type]
-    if counts[0] is None or counts[1] is None:
+    totals = rows.filter(category=TOTAL)
+    first, last = (totals.filter(step=step) for step in (rows["step"].min(), rows["step"].max()))
+    both = first.join(last, on="seed", suffix="_last").sort("seed")
+    if len(both) > 1:
+        most = largest_unique(rows)
+        growth = paired_difference(both["unique"].to_list(), both["unique_last"].to_list())
+        return growth.within(-most, most), "over seeds"
+    if both.is_empty():
         return None, ""
-    return quantile_interval((counts[1] - counts[0]).tolist()), "by the bootstrap over images"
+    runs = {moment.step: moment.result for moment in moments if moment.seed == both["seed"][0]}
+    pair = [(asked["layer"], asked["layer"])]
+    over = difference_over_images(
+        runs[min(runs)], runs[max(runs)], pair, quantile=asked["quantile"], rule=asked["rule"]
+    )  # fmt: skip
+    return over, "by the bootstrap over images"

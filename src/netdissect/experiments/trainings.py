@@ -15,7 +15,7 @@ import polars as pl
 
 from netdissect.config import Rule
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows
+from netdissect.experiments.counts import TOTAL, count_rows, largest_unique
 from netdissect.experiments.intervals import (
     Interval,
     decide,
@@ -71,7 +71,11 @@ class _Counts:
         return self.table.filter(variant=variant, category=category)["unique"].to_list()
 
     def change(self, left: str, right: str, category: str = TOTAL) -> Interval:
-        return paired_difference(self.of(left, category), self.of(right, category))
+        most = self.most(category)
+        return paired_difference(self.of(left, category), self.of(right, category)).within(-most, most)
+
+    def most(self, category: str = TOTAL) -> int:
+        return largest_unique(self.table, category)
 
     def means(self) -> str:
         return ", ".join(f"{name} {mean_interval(self.of(name)).mean:.3g}" for name in self.names)
@@ -171,7 +175,7 @@ def _seeds(counts: _Counts) -> tuple[str, Agreement]:
     units = counts.pairs["units"].drop_nulls().to_list()
     if len(values) < 2 or not mean or not units:
         return f"Unique detectors: {values}: too few to compare.", "not established"
-    spread = mean_interval(values)
+    spread = mean_interval(values).within(0, counts.most())
     shared = counts.pairs["concepts"].drop_nulls().to_list()
     concepts, same = sum(shared) / len(shared), sum(units) / len(units)
     relative = Interval(0.0, (spread.low - mean) / mean, (spread.high - mean) / mean, len(values))

@@ -2,7 +2,7 @@
 
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
-from netdissect.result.paired import paired_differences
+from netdissect.result.paired import PairedDifference, mean_paired_difference, paired_differences
 from netdissect.result.published import PublishedTable, read_published, write_published
 from netdissect.result.requirements import Requirement, Terms, check_result, parse_requirement
 from netdissect.result.run import (
@@ -24,6 +24,7 @@ __all__ = [
     "LayerInfo",
     "LayerResult",
     "NetworkInfo",
+    "PairedDifference",
     "PublishedTable",
     "Requirement",
     "Result",
@@ -32,6 +33,7 @@ __all__ = [
     "check_result",
     "compare_results",
     "load_result",
+    "mean_paired_difference",
     "paired_differences",
     "parse_requirement",
     "read_published",

@@ -305,7 +305,9 @@ def _by_category(seen: Bools, leading: Leading) -> Ints:
     return np.array([*rows, seen.sum(axis=0)], np.int64).reshape(leading.count + 1, -1)
 
 
-def interval_of_counts(value: npt.ArrayLike, replicates: npt.ArrayLike) -> tuple[Floats, Floats]:
+def interval_of_counts(
+    value: npt.ArrayLike, replicates: npt.ArrayLike, least: npt.ArrayLike, most: npt.ArrayLike
+) -> tuple[Floats, Floats]:
     """Return the 95 % interval of counts, or of differences of counts, rounded outward, from their replicates.
 
     Parameters
@@ -314,6 +316,8 @@ def interval_of_counts(value: npt.ArrayLike, replicates: npt.ArrayLike) -> tuple
         The counts in the data, (n,).
     replicates
         (n, R).
+    least, most
+        What a count, or a difference, cannot go below and above, (n,) or one number for all: the interval ends there.
 
     Returns
     -------
@@ -332,7 +336,8 @@ def interval_of_counts(value: npt.ArrayLike, replicates: npt.ArrayLike) -> tuple
     drawn, counts = np.asarray(replicates, np.float64), np.asarray(value, np.float64)
     bias = drawn.mean(axis=1) - counts
     reach = scipy.special.ndtri((1 + LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
-    return np.floor(counts - bias - reach), np.ceil(counts - bias + reach)
+    low, high = np.floor(counts - bias - reach), np.ceil(counts - bias + reach)
+    return np.clip(low, least, most), np.clip(high, least, most)
 
 
 def stability(labels: Ints, replicates: Ints) -> Floats:

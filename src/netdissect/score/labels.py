@@ -4,7 +4,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (IoU, labels) and
 per category); the published tables of its first program (counts by top label).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,30 @@ def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> Count:
         unique[category] = len(_distinct(labels.names[passing[:, index], index]))
         unique["total"] += unique[category]
     return Count(rule, min_iou, len(labels.scores), detectors, unique)
+
+
+def largest_counts(rule: Rule, units: int, concepts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many detectors, and how many unique ones, there can be in each category and in total.
+
+    Parameters
+    ----------
+    rule
+        See `Count`.
+    units
+        Units of the layer.
+    concepts
+        How many concepts each category has.
+
+    Examples
+    --------
+    >>> largest_counts("per-category", 8, {"object": 100, "color": 5})[1]
+    {'object': 8, 'color': 5, 'total': 13}
+    """
+    unique = {name: min(units, count) for name, count in concepts.items()}
+    total = sum(unique.values())
+    # Under its best concept a unit counts once, per category in each of them.
+    unique["total"] = min(units, total) if rule == "top-label" else total
+    return dict.fromkeys(unique, units), unique
 
 
 def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from netdissect.experiments.counts import TOTAL, categories_of
+from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.intervals import drawn_range
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.palette import category_colors
@@ -41,29 +41,27 @@ def category_legend(figure: Figure, categories: Sequence[str], total: bool = Fal
         text.set_parse_math(False)
 
 
-def bands(axes: Axes, rows: pl.DataFrame, along: str, value: str = "unique") -> list[str]:
-    """Draw each category's mean against a column, with a band of its 95 % interval over the other rows.
+def bands(axes: Axes, rows: pl.DataFrame, along: str) -> list[str]:
+    """Draw each category's mean of unique detectors against a column, with a band of its 95 % interval.
 
     Parameters
     ----------
     axes
         To draw on.
     rows
-        A table of counts: for each value of `along` and each category one row a seed.
+        A table of counts: for each value of `along` and each category one row a seed, over which the interval is.
     along
         Column of the abscissa.
-    value
-        Column of the ordinate.
 
     Returns
     -------
     list of str
         The categories that are drawn: those with a count above 0 anywhere.
     """
-    present = [name for name in categories_of(rows) if rows.filter(pl.col("category") == name)[value].sum()]
+    present = [name for name in categories_of(rows) if rows.filter(category=name)["unique"].sum()]
     colors = category_colors(categories_of(rows)) | {TOTAL: INK}
     for name in (*present, TOTAL):
-        places, middle, low, high = _summary(rows.filter(pl.col("category") == name), along, value)
+        places, middle, low, high = _summary(rows.filter(category=name), along, largest_unique(rows, name))
         axes.fill_between(places, low, high, color=colors[name], alpha=0.15, linewidth=0)
         axes.plot(places, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3)
     axes.set_ylim(bottom=0)
@@ -71,13 +69,13 @@ def bands(axes: Axes, rows: pl.DataFrame, along: str, value: str = "unique") -> 
     return present
 
 
-def _summary(rows: pl.DataFrame, along: str, value: str) -> tuple[list[float], ...]:
-    """Return places, means and the ends of intervals, cut off at 0; a single row has no width."""
+def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ...]:
+    """Return places, means and the ends of intervals within 0 and `most`; a single row has no width."""
     columns: tuple[list[float], ...] = ([], [], [], [])
     for (place,), part in rows.sort(along).group_by(along, maintain_order=True):
-        values = part[value].to_list()
-        low, high = drawn_range(values)
-        for column, number in zip(columns, (place, sum(values) / len(values), max(low, 0.0), high), strict=True):
+        values = part["unique"].to_list()
+        low, high = drawn_range(values, most)
+        for column, number in zip(columns, (place, sum(values) / len(values), low, high), strict=True):
             column.append(float(number))
     return columns
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.counts import TOTAL, categories_of
+from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.intervals import drawn_range
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.figures.common import category_legend, drawn_rows, plain_text, short
@@ -19,13 +19,13 @@ def variants(outcome: Outcome) -> Figure:
     names = [str(name) for name in rows["variant"].unique(maintain_order=True)]
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
-    _dots(plain(left), rows.filter(category=TOTAL), names, 0.0, INK)
+    _dots(plain(left), rows, TOTAL, 0.0, INK)
     categories = categories_of(rows)
     present = [name for name in categories if rows.filter(category=name)["unique"].sum()]
     plain(right)
     for index, category in enumerate(present):
         shift = (index - (len(present) - 1) / 2) * 0.7 / max(len(present), 1)
-        _dots(right, rows.filter(category=category), names, shift, category_colors(categories)[category])
+        _dots(right, rows, category, shift, category_colors(categories)[category])
     for axes in (left, right):
         axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize=9, color=INK)
         axes.set_xlim(-0.6, len(names) - 0.4)
@@ -39,12 +39,13 @@ def variants(outcome: Outcome) -> Figure:
     return figure
 
 
-def _dots(axes: Axes, rows: pl.DataFrame, names: list[str], shift: float, color: str) -> None:
+def _dots(axes: Axes, rows: pl.DataFrame, category: str, shift: float, color: str) -> None:
     """Draw a dot for each seed, and the mean with its interval as a line beside them."""
-    for place, name in enumerate(names):
-        values = rows.filter(variant=name)["unique"].to_list()
-        low, high = drawn_range(values)
+    most = largest_unique(rows, category)
+    for place, name in enumerate(rows["variant"].unique(maintain_order=True)):
+        values = rows.filter(variant=name, category=category)["unique"].to_list()
+        low, high = drawn_range(values, most)
         axes.plot([place + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
         if len(values) > 1:
-            axes.plot([place + shift + 0.03] * 2, [max(low, 0), high], color=color, linewidth=1.4)
+            axes.plot([place + shift + 0.03] * 2, [low, high], color=color, linewidth=1.4)
         axes.plot([place + shift + 0.03], [sum(values) / len(values)], "D", color=color, markersize=5, mew=0)

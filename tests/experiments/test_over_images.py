@@ -1,0 +1,105 @@
+"""Differences of counts over images: one interval wherever counts are compared, and only of the same images."""
+
+import math
+import re
+from pathlib import Path
+from statistics import NormalDist, fmean, pvariance
+
+import pytest
+
+import tiny
+from netdissect.config import DissectConfig, Evidence, Protocol
+from netdissect.dissect import dissect
+from netdissect.errors import ResultError
+from netdissect.experiments import CompareConfig, Snapshot, compare, snapshots
+from netdissect.experiments.counts import difference_over_images
+from netdissect.result import Result, paired_differences
+from networks import COVERAGE, SIDE, build, pictures
+
+QUANTILE = 0.2
+# 4 and 5 units; two concepts are objects, two parts, one a color: a unit counts once, or once in each category.
+MOST = {"top-label": {"wide_relu": 4, "deep_relu": 5}, "per-category": {"wide_relu": 5, "deep_relu": 5}}
+
+
+def run(seed: int, root: Path, **evidence: object) -> Result:
+    config = DissectConfig(
+        layers=("wide_relu", "deep_relu"), batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
+        evidence=Evidence(**{"bootstrap": 60} | evidence),
+    )  # fmt: skip
+    return dissect(build(seed=seed), root, config)
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two data sets of the same concepts and as many images."""
+    folder = tmp_path_factory.mktemp("data")
+    return [tiny.write_broden(folder / str(seed), pictures(seed=seed), COVERAGE, image=(SIDE, SIDE)) for seed in (3, 4)]
+
+
+@pytest.fixture(scope="module")
+def runs(roots: list[Path]) -> list[Result]:
+    return [run(seed, roots[0]) for seed in (0, 1)]
+
+
+def oracle(left: Result, right: Result, pairs: list[tuple[str, str]], rule: str) -> tuple[float, float, float]:
+    """Mean difference of unique detectors and its interval, with plain lists."""
+
+    def unique(result: Result, layer: str, table: str) -> list[int]:
+        rows = result.layers[layer].evidence[table].collect().to_dicts()
+        return [row["unique"] for row in rows if (row["rule"], row["category"]) == (rule, "total")]
+
+    def changes(table: str) -> list[int]:
+        each = [zip(unique(left, one, table), unique(right, other, table), strict=True) for one, other in pairs]
+        return [sum(after - before for before, after in place) for place in zip(*each, strict=True)]
+
+    (value,), drawn = changes("counts"), changes("replicates")
+    bias = fmean(drawn) - value
+    reach = NormalDist().inv_cdf(0.975) * math.sqrt(2 * pvariance(drawn) + bias**2)
+    low = max(math.floor(value - bias - reach), -sum(MOST[rule][one] for one, _ in pairs))
+    high = min(math.ceil(value - bias + reach), sum(MOST[rule][other] for _, other in pairs))
+    return value / len(pairs), low / len(pairs), high / len(pairs)
+
+
+@pytest.mark.parametrize("rule", ["top-label", "per-category"])
+def test_a_mean_over_pairs_of_layers_has_the_interval_of_the_sum_of_their_counts(runs, rule):
+    for pairs in ([("wide_relu", "wide_relu")], [("wide_relu", "wide_relu"), ("wide_relu", "deep_relu")]):
+        found = difference_over_images(*runs, pairs, quantile=QUANTILE, rule=rule)
+        assert found == (*oracle(*runs, pairs, rule), 60)
+
+
+def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
+    rule = "top-label"
+    found = paired_differences(*runs, layers=[("wide_relu", "deep_relu")])
+    row = found.filter(rule=rule, category="total").row(0, named=True)
+    value, low, high = oracle(*runs, [("wide_relu", "deep_relu")], rule)
+    assert (row["unique"], row["unique_low"], row["unique_high"]) == (value, low, high)
+    config = CompareConfig(
+        layers=("wide_relu", "deep_relu"), rule=rule, expected=("tiny, deep_relu", "tiny, wide_relu")
+    )
+    said = compare(runs, config, out=tmp_path).verdict.finding
+    assert f"{value:.3g} more ({low:.3g} to {high:.3g} by the bootstrap" in said
+    followed = snapshots([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
+    value, low, high = oracle(*runs, [("deep_relu", "deep_relu")], "per-category")
+    assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.verdict.finding
+
+
+def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):
+    elsewhere = run(1, roots[1])
+    config = CompareConfig(layers=("wide_relu", "deep_relu"), expected=("tiny, wide_relu", "tiny, deep_relu"))
+    refused = re.escape("the runs are not paired: images and labels (digest) are")
+    with pytest.raises(ResultError, match=refused):
+        compare([runs[0], elsewhere], config, out=tmp_path)
+    with pytest.raises(ResultError, match=refused):
+        snapshots([Snapshot(0, runs[0]), Snapshot(10, elsewhere)])
+    with pytest.raises(ResultError, match="replicates and seed are"):
+        compare([run(0, roots[0], bootstrap=61), runs[1]], config, out=tmp_path)
+    # Without an expected order nothing is paired, and counts of different images may stand beside each other.
+    compare([runs[0], elsewhere], config.model_copy(update={"expected": ()}), out=tmp_path)
+
+
+def test_runs_without_a_bootstrap_establish_nothing(roots, runs, tmp_path):
+    plain = run(0, roots[0], bootstrap=0)
+    config = CompareConfig(layers=("wide_relu", "deep_relu"), expected=("tiny, wide_relu", "tiny, deep_relu"))
+    verdict = compare([plain, runs[1]], config, out=tmp_path).verdict
+    assert verdict.agreement == "not established"
+    assert "no bootstrap over images" in verdict.finding
