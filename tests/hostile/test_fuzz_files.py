@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -29,13 +31,30 @@ from networks import COVERAGE, SIDE, build, pictures
 from wounds import FAST, Wound, inflict, snapshot, survives, wounds
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hostile-run")
+def write_run(root: Path) -> Path:
+    """Write a run of the same bytes each time: otherwise the same wound hits another letter every day."""
     data = tiny.write_broden(root / "data", pictures(count=3), COVERAGE, image=(SIDE, SIDE))
     config = DissectConfig(layers=("wide_relu", "fc"), protocol=tiny.definition("paper", 0.05).protocol, top_images=2)
-    save_result(dissect(build(), data, config), root / "run")
+    result = dissect(build(), data, config)
+    info = result.info.model_copy(
+        update={
+            "created": "2017-07-21T00:00:00+00:00",
+            "seconds": {"first look": 1.5},
+            "data": result.info.data.model_copy(update={"root": "/data"}),
+            "environment": result.info.environment.model_copy(update={"threads": 1}),
+        }
+    )
+    save_result(replace(result, info=info), root / "run")
     return root / "run"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("hostile-run"))
+
+
+def test_the_run_that_is_damaged_has_the_same_bytes_each_time(pristine: Path, tmp_path: Path) -> None:
+    assert snapshot(write_run(tmp_path)) == snapshot(pristine)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +164,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     state = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).state_dict()
     torch.save({"state_dict": state, "epoch": 3}, folder / "new.pth")
-    torch.save(state, folder / "old.pth", _use_new_zipfile_serialization=False)
+    # The old form sorts storages by their address in memory: with one, which is named by its number, the file has the
+    # same bytes each time.
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    parts = torch.cat([tensor.ravel() for tensor in floats.values()]).split([t.numel() for t in floats.values()])
+    shared = {name: part.view(floats[name].shape) for name, part in zip(floats, parts, strict=True)}
+    torch.save(shared, folder / "old.pth", _use_new_zipfile_serialization=False)
+    content = (folder / "old.pth").read_bytes()
+    (folder / "old.pth").write_bytes(re.sub(rb"\d{9,}", lambda m: b"0" * len(m[0]), content))
+    load_checkpoint(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), folder / "old.pth")
     safetensors.torch.save_file(state, folder / "weights.safetensors")
     return folder
 
