@@ -82,7 +82,7 @@ def test_a_run_folder_repeats_its_run(
     first, second = tmp_path / "first", tmp_path / "second"
     outcome = netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, *many)
     assert outcome.code == 0, outcome.err
-    outcome = netdissect("run", "--config", first, "--out", second)
+    outcome = netdissect("run", "--config", first, "--trust-network", "--out", second)
     assert outcome.code == 0, outcome.err
     runs.assert_same_run(load_result(second), load_result(first))
     assert read_config(second) == read_config(first / "config.json")
@@ -100,10 +100,28 @@ def test_options_beside_a_configuration_override_it(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
-    beside = ["--min-iou", 0.2, "--layer", "0", "--config", first / "config.json"]
+    beside = ["--trust-network", "--min-iou", 0.2, "--layer", "0", "--config", first / "config.json"]
     assert netdissect("run", *beside, "--out", second).code == 0
     config = load_result(second).info.config
     assert (config.min_iou, config.layers, config.top_images) == (0.2, ("0",), 2)
+
+
+def test_a_configuration_runs_no_code_unless_the_user_says_so(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
+    path = first / "config.json"
+    path.write_text(path.read_text().replace(f"python:{module}:red", "python:os:abort"))
+    refused = netdissect("run", "--config", first, "--out", second)
+    assert refused.code == 2
+    assert "comes from python:os:abort, and files from others may not name code" in refused.err
+    assert "--trust-network" in refused.err
+    # What the user spells out himself is his own, on either side of the option.
+    for words in ((f"python:{module}:red", "--config", first), ("--config", first, f"python:{module}:red")):
+        repeated = netdissect("run", *words, "--out", second)
+        assert repeated.code == 0, repeated.err
+        assert load_result(second).info.network.source.spec == f"python:{module}:red"
 
 
 def test_what_is_no_configuration_is_refused(netdissect: Command, tmp_path: Path) -> None:

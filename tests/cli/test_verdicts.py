@@ -52,7 +52,7 @@ def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
 
 
 def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
-    whole = netdissect("verify", runs[0], "--sample", 5)
+    whole = netdissect("verify", runs[0], "--sample", 5, "--trust-network")
     assert whole.code == 0, whole.err
     assert "8 of 8 laws hold" in whole.out
     assert "5 masks recomputed: 5 equal to the last bit" in whole.out
@@ -62,9 +62,22 @@ def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
     damaged = netdissect("verify", runs[0])
     assert damaged.code == 1
     assert "WRONG  layers/1/units.csv" in damaged.out
-    repaired = netdissect("verify", runs[0], "--repair")
+    repaired = netdissect("verify", runs[0], "--repair", "--trust-network")
     assert repaired.code == 0, repaired.err
     assert "repaired  layers/1/units.csv" in repaired.out
     assert table.read_bytes() == written
     (runs[0] / "run.json").write_text("{}")
     assert netdissect("verify", runs[0], "--repair").code == 2
+
+
+def test_verify_runs_no_code_that_a_run_names_unless_the_user_says_so(netdissect, runs, module):
+    (runs[0] / "layers" / "1" / "units.csv").write_bytes(b"damaged")
+    for run, option in ((runs[1], ("--sample", 2)), (runs[0], ("--repair",))):
+        refused = netdissect("verify", run, *option)
+        assert refused.code == 2
+        assert f"comes from python:{module}:red, and files from others may not name code" in refused.err
+        other = netdissect("verify", run, *option, "--network", f"python:{module}:poisoned")
+        assert other.code == 2
+        assert "structure or weights have changed" in other.err
+        named = netdissect("verify", run, *option, "--network", f"python:{module}:red")
+        assert named.code == 0, named.err

@@ -61,7 +61,7 @@ def test_other_weights_or_data_are_refused(pristine: Path, broden: Path, tmp_pat
     result = load_result(pristine)
     with pytest.raises(NetworkError, match="structure or weights have changed"):
         verify_sample(result, 1, network=build(seed=1))
-    with pytest.raises(NetworkError, match="was made in Python: nothing says where to load it from"):
+    with pytest.raises(NetworkError, match="was made in Python, and nothing says how to load it again"):
         verify_sample(result, 1)
     moved = Path(shutil.copytree(broden, tmp_path / "moved"))
     assert verify_sample(result, 1, network=build(), root=moved)

@@ -25,6 +25,14 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weight
 SizeOption = Annotated[int | None, typer.Option("--input-size", min=1, help="Input size in pixels.")]
 MeanOption = Annotated[str | None, typer.Option("--mean", help="One number a channel on the 0..1 scale: 0.5,0.5,0.5.")]
 StdOption = Annotated[str | None, typer.Option("--std", help="One number a channel on the 0..1 scale.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-network",
+        is_eager=True,
+        help="Import the Python factory that a run or its config.json names: it may run any code.",
+    ),
+]
 
 
 def layers(

@@ -1,11 +1,12 @@
 """`--config`: a run's own configuration as defaults of every option, which options given beside it override."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, Evidence, Protocol
+from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, Evidence, NetworkSource, Protocol
 from netdissect.errors import ConfigError
 
 
@@ -21,7 +22,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             )
         config, source = asked.config, asked.network
         context.default_map = {
-            "network": source.spec,
+            "network": partial(_trusted, context, path, source),
             "concepts": asked.concepts,
             "layer": list(config.layers),
             "weights": source.weights,
@@ -46,6 +47,19 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             **_protocol(config.protocol),
         }
     return path
+
+
+def _trusted(context: typer.Context, path: Path, source: NetworkSource) -> str:
+    """Return the network that a file names: asked for only where the user named none himself."""
+    from netdissect.dissect.again import why_not_loaded
+
+    reason = why_not_loaded(source, trust_network=context.params["trust_network"])
+    if reason is not None:
+        raise ConfigError(
+            f"{path}: {reason}. If you trust whoever made it, name the network yourself (netdissect run {source.spec} "
+            "--config ...), or say --trust-network."
+        )
+    return source.spec
 
 
 ConfigOption = Annotated[

@@ -21,6 +21,7 @@ from netdissect.cli.networks import (
     SeedOption,
     SizeOption,
     StdOption,
+    TrustOption,
     WeightsOption,
 )
 from netdissect.cli.options import with_options_of
@@ -197,6 +198,7 @@ def run(
     asked: Job,
     out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
     config: ConfigOption = None,
+    trust_network: TrustOption = False,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Look at one of N shards only; see 'netdissect merge'."),
@@ -210,7 +212,7 @@ def run(
     ] = None,
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
-    del config  # its callback has made defaults of it
+    del config, trust_network  # the callback of the first has made defaults of it, and asked for the second
     if threads is not None:
         import torch
 

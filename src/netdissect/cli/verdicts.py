@@ -8,6 +8,7 @@ import typer
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.networks import TrustOption
 from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 from netdissect.errors import ConfigError
@@ -84,14 +85,22 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Of the run, in place of the name that the run recorded.")
+    ] = None,
+    trust_network: TrustOption = False,
 ) -> None:
     """Check a run: digests, laws that its counts obey, and masks recomputed; exit code 1 if anything is wrong."""
     info, damaged = netdissect.result.files.damages(run)
     for name, reason in damaged.items():
         typer.echo(f"WRONG  {name}: {reason}")
     if damaged and repair:
+        loaded = _named_by_user(network, info)
         with progress_bars() as progress:
-            for name in netdissect.repair(run, root=concepts, progress=progress):
+            repaired = netdissect.repair(
+                run, network=loaded, root=concepts, trust_network=trust_network, progress=progress
+            )
+            for name in repaired:
                 typer.echo(f"repaired  {name}")
     elif damaged:
         typer.echo("Recompute what is damaged with --repair.")
@@ -100,11 +109,23 @@ def verify(
     typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
     wrong = _check_laws(result)
     if sample:
+        loaded = _named_by_user(network, info)
         with progress_bars() as progress:
-            found = netdissect.verify_sample(result, sample, root=concepts, seed=seed, progress=progress)
+            found = netdissect.verify_sample(
+                result, sample, network=loaded, root=concepts, seed=seed, trust_network=trust_network, progress=progress
+            )
         wrong |= _tell_sample(found)
     if wrong:
         raise typer.Exit(1)
+
+
+def _named_by_user(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
+    """Load the network that the user spelled out, with the weights that the run recorded."""
+    if spec is None:
+        return None
+    source = info.network.source
+    options = {} if source is None else source.model_dump(exclude={"spec"})
+    return netdissect.load_network(spec, **options)
 
 
 def _check_laws(result: "netdissect.Result") -> bool:

@@ -3,26 +3,56 @@
 from pathlib import Path
 
 from netdissect.concepts import ConceptData
+from netdissect.config import NetworkSource
 from netdissect.errors import ConceptsError, NetworkError
 from netdissect.models import Network, reload_network
 from netdissect.result import RunInfo
 
 
-def network_of(info: RunInfo, network: Network | None = None) -> Network:
+def why_not_loaded(source: NetworkSource | None, *, trust_network: bool = False) -> str | None:
+    """Say why a network is not loaded as a file names it; None: it may be.
+
+    Parameters
+    ----------
+    source
+        What a run folder or a ``config.json`` says of it.
+    trust_network
+        Whether the user has said that Python code which the file names may run.
+    """
+    if source is None:
+        return "the network was made in Python, and nothing says how to load it again"
+    if source.spec.startswith("python:") and not trust_network:
+        return f"the network comes from {source.spec}, and files from others may not name code to be run here"
+    return None
+
+
+def network_of(info: RunInfo, network: Network | None = None, *, trust_network: bool = False) -> Network:
     """Load the network of a run, or see that a given one is the same.
+
+    Parameters
+    ----------
+    info
+        Of the run.
+    network
+        None: loaded as the run recorded it.
+    trust_network
+        Import the Python factory that the run names, if it names one: whoever made the run can have any code run here.
 
     Raises
     ------
     NetworkError
-        If the run does not say what it was loaded from, or its structure or weights have changed.
+        If the run does not say what it was loaded from, or names code that is not trusted, or its structure or weights
+        have changed.
     """
     if network is None:
-        if info.network.source is None:
+        source = info.network.source
+        reason = why_not_loaded(source, trust_network=trust_network)
+        if source is None or reason is not None:
             raise NetworkError(
-                f"the run's network {info.network.name!r} was made in Python: nothing says where to load it from. "
-                "Pass the network itself."
+                f"{reason} (the run calls it {info.network.name!r}). Give the network itself (--network, network=...)"
+                + ("." if source is None else ", or say that it may run (--trust-network, trust_network=True).")
             )
-        network = reload_network(info.network.source)
+        network = reload_network(source)
     if network.digest != info.network.digest:
         raise NetworkError(
             f"{network.name!r} has the digest {network.digest[:12]} but the run was made with {info.network.name!r} of "

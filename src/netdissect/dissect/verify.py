@@ -53,6 +53,7 @@ def verify_sample(
     network: Network | None = None,
     root: str | Path | None = None,
     seed: int = 0,
+    trust_network: bool = False,
     progress: Progress | None = None,
 ) -> list[Recomputed]:
     """Recompute the masks of units on some of their top images.
@@ -69,6 +70,8 @@ def verify_sample(
         Where the data set is, if it was moved.
     seed
         Of the draw.
+    trust_network
+        Import the Python factory that the run names, if it names one.
 
     Returns
     -------
@@ -80,7 +83,8 @@ def verify_sample(
     NetworkError, ConceptsError
         If the network or the data are not those of the run, or cannot be had.
     """
-    network, data = network_of(run.info, network), data_of(run.info, root)
+    network = network_of(run.info, network, trust_network=trust_network)
+    data = data_of(run.info, root)
     config = run.info.config
     source = Source(network, data, resolve_layers(network, list(run.layers)), config, Execution())
     drawn = _draw(run, count, seed)
@@ -123,6 +127,7 @@ def repair(
     *,
     network: Network | None = None,
     root: str | Path | None = None,
+    trust_network: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
     """Recompute the damaged files of a run: only the layers that they belong to are dissected once more.
@@ -135,6 +140,8 @@ def repair(
         Of the run; None: loaded as the run recorded it.
     root
         Where the data set is, if it was moved.
+    trust_network
+        Import the Python factory that the run names, if it names one.
 
     Returns
     -------
@@ -150,7 +157,7 @@ def repair(
     info, damaged = damages(folder)
     if not damaged:
         return []
-    network, data = network_of(info, network), data_of(info, root)
+    network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as again:
         target = Path(again) / "run"
         dissect(network, data, info.config, layers=_layers_of(folder, info.layers, damaged), out=target,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netdissect.dissect.again import network_of
+from netdissect.dissect.again import network_of, why_not_loaded
 from netdissect.errors import NetworkError, RequestError
 from netdissect.models import Layer, Network, Recorder, resolve_layers
 from netdissect.serve.runs import OpenRun
@@ -149,18 +149,10 @@ def why_not(run: OpenRun) -> str | None:
     """Say why a run's network cannot be loaded again; None: it can be tried."""
     if run.network is not None:
         return None
-    source = run.result.info.network.source
-    if source is None:
-        return (
-            "The network was made in Python, and the run does not say how to load it again. Give it: "
-            "netdissect.serve([run], networks={'" + run.name + "': network})."
-        )
-    if source.spec.startswith("python:"):
-        return (
-            f"The network comes from {source.spec}. A run folder may not name code to be run here; give the network: "
-            "netdissect.serve([run], networks={'" + run.name + "': network})."
-        )
-    return None
+    reason = why_not_loaded(run.result.info.network.source)
+    if reason is None:
+        return None
+    return f"{reason[0].upper()}{reason[1:]}. Give it: netdissect.serve([run], networks={{'{run.name}': network}})."
 
 
 def _load(run: OpenRun) -> Network:
