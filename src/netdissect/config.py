@@ -220,6 +220,7 @@ class NetworkSource(BaseModel):
 
     spec: str = Field(description="Such as ``torchvision:resnet18``.")
     weights: str | None = Field(None, description="None: its own. none: random. Otherwise a checkpoint file.")
+    state_dict: str | None = Field(None, description="Set of weights in that file; None: the only one that fits.")
     seed: int = Field(0, ge=0, description="Of random weights.")
     size: int | None = Field(None, gt=0, description="Input size in pixels; None: its own.")
     mean: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")

@@ -85,6 +85,22 @@ def red():
     return torch.nn.Sequential(layer, torch.nn.ReLU()), PREPROCESSING
 
 
+class Scale(torch.nn.Module):
+    """A parameter without reset_parameters(), as layer scale and class tokens have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gamma = torch.nn.Parameter(torch.ones(3, 1, 1))
+
+    def forward(self, x):
+        return x * self.gamma
+
+
+def scaled():
+    module, preprocessing = red()
+    return torch.nn.Sequential(module, Scale()), preprocessing
+
+
 def poisoned():
     module, preprocessing = red()
     module[0].weight.data.fill_(float("nan"))

@@ -113,6 +113,12 @@ def test_layers_are_listed_with_their_receptive_fields(netdissect):
     ]
 
 
+def test_the_network_of_a_factory_is_listed_as_it_is_made(netdissect, module):
+    listed = netdissect("layers", f"python:{module}:scaled")
+    assert listed.code == 0, listed.err
+    assert "Scale" in listed.out
+
+
 def test_every_command_has_help(netdissect):
     for command in ("demo", "layers", "run", "show", "count", "export", "report", "figure", "concepts"):
         done = netdissect(command, "--help")

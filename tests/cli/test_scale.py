@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import runs
 import tiny
@@ -93,6 +94,22 @@ def test_every_option_of_a_run_is_repeated(netdissect: Command, module: str, dat
     context = SimpleNamespace(default_map={})
     repeat._as_defaults(context, tmp_path / "run")
     assert set(signature(job).parameters) - set(context.default_map) == set()
+
+
+def test_a_chosen_set_of_weights_is_chosen_again(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
+    states = [{"0.weight": torch.randn(3, 3, 3, 3), "0.bias": torch.zeros(3)} for _ in range(2)]
+    torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pt")
+    asked = ["run", f"python:{module}:red", "--weights", tmp_path / "w.pt", "--concepts", data, "--layer", "1"]
+    refused = netdissect(*asked, "--out", tmp_path / "refused")
+    assert refused.code == 2
+    assert "choose with --state-dict model " in refused.err.replace("\n", " ")
+    first = netdissect(*asked, "--out", tmp_path / "first", "--state-dict", "model_ema")
+    assert first.code == 0, first.err
+    assert "took 'model_ema'; the file also holds 'model'" in first.err.replace("\n", " ")
+    again = netdissect("run", "--config", tmp_path / "first", "--out", tmp_path / "second")
+    assert again.code == 0, again.err
+    runs.assert_same_run(load_result(tmp_path / "second"), load_result(tmp_path / "first"))
+    assert netdissect("verify", tmp_path / "first", "--sample", 2).code == 0
 
 
 def test_options_beside_a_configuration_override_it(

@@ -1,15 +1,21 @@
 """Checkpoints: what fits is loaded, what does not is refused, and nothing in a file is ever run."""
 
+import argparse
+import collections
+import datetime
+import pathlib
 import pickle
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from netdissect.errors import CheckpointError
-from netdissect.models import load_checkpoint
+from netdissect.models import checkpoint_file, load_checkpoint
 
 
 def small(classes: int = 4, width: int = 3) -> nn.Sequential:
@@ -60,11 +66,151 @@ def test_safetensors_are_recognized_by_content(tmp_path):
     assert torch.equal(target.fc.weight, source.fc.weight)
 
 
-def test_the_trained_weights_come_before_their_moving_average(tmp_path):
-    trained, average, target = small(), small(), small()
-    torch.save({"ema": average.state_dict(), "model": trained.state_dict()}, tmp_path / "w.pt")
+ONE, OTHER = small(), small()
+PAIRS = {
+    # Two sets of weights as training programs keep them in one file: content, and what chooses the one and the other.
+    "DINO": (
+        {"student": prefixed(ONE.state_dict(), "module.backbone."),
+         "teacher": prefixed(OTHER.state_dict(), "backbone.")},
+        "student", "teacher",
+    ),
+    "timm's moving average": (
+        {"state_dict": ONE.state_dict(), "state_dict_ema": OTHER.state_dict()}, "state_dict", "state_dict_ema",
+    ),
+    "YOLO's moving average": ({"model": ONE.state_dict(), "ema": {"module": OTHER.state_dict()}}, "model", "ema"),
+    "I-JEPA": (
+        {"encoder": prefixed(ONE.state_dict(), "module."), "target_encoder": prefixed(OTHER.state_dict(), "module.")},
+        "encoder", "target_encoder.module",
+    ),
+    "MoCo": (
+        {"state_dict": prefixed(ONE.state_dict(), "module.encoder_q.") | {"module.queue": torch.ones(3)}
+         | prefixed(OTHER.state_dict(), "module.encoder_k.")},
+        "encoder_q", "module.encoder_k",
+    ),
+    "BYOL": (
+        {"state_dict": prefixed(ONE.state_dict(), "online_encoder.net.")
+         | prefixed(OTHER.state_dict(), "target_encoder.net.")},
+        "online_encoder", "state_dict.target_encoder.net",
+    ),
+    "beside plain names": ({"a": ONE.state_dict(), **OTHER.state_dict()}, "a", "."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_of_two_sets_of_weights_none_is_taken_unasked_and_either_can_be_chosen(tmp_path, pair):
+    content, *keys = PAIRS[pair]
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"2 sets of weights that fit Sequential, and they differ.*--state-dict"):
+        load_checkpoint(small(), tmp_path / "w.pt")
+    for key, source in zip(keys, (ONE, OTHER), strict=True):
+        target = small()
+        load_checkpoint(target, tmp_path / "w.pt", key)
+        assert torch.equal(target.fc.weight, source.fc.weight)
+
+
+def test_what_was_taken_from_what_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "netdissect")
+    torch.save(PAIRS["DINO"][0] | {"optimizer": {"step": torch.ones(1)}}, tmp_path / "w.pt")
+    load_checkpoint(small(), tmp_path / "w.pt", "teacher")
+    assert caplog.messages == [
+        f"weights of {tmp_path / 'w.pt'}: took 'teacher.backbone'; the file also holds 'student', 'optimizer'"
+    ]
+
+
+def test_a_key_that_a_file_does_not_have_is_refused_with_those_that_it_has(tmp_path):
+    torch.save(PAIRS["DINO"][0], tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"no weights 'teach'; it has 'student.module.backbone', 'teacher.back"):
+        load_checkpoint(small(), tmp_path / "w.pt", "teach")
+
+
+def test_two_equal_copies_of_the_weights_are_one_set(tmp_path):
+    torch.save({"best": ONE.state_dict(), "last": prefixed(ONE.state_dict(), "module.")}, tmp_path / "w.pt")
+    target = small()
     load_checkpoint(target, tmp_path / "w.pt")
-    assert torch.equal(target.fc.weight, trained.fc.weight)
+    assert torch.equal(target.fc.weight, ONE.fc.weight)
+
+
+BESIDE = {
+    "a NumPy number": np.float64(76.1),
+    "a NumPy array and a random state": {
+        "a": np.arange(6.0).reshape(2, 3),
+        "rng": np.random.RandomState(0).get_state(),
+    },
+    "arguments": argparse.Namespace(lr=0.1, data=pathlib.Path("data"), when=datetime.datetime(2020, 1, 1)),
+    "a path of Windows": pathlib.PureWindowsPath("C:/data"),
+    "default dictionaries": collections.defaultdict(list, {"loss": [1.0]}),
+    "names": types.SimpleNamespace(dtype=torch.float16, device=torch.device("cpu")),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_programs_keep_beside_the_weights_does_not_matter(tmp_path, beside, zipped):
+    target = small()
+    content = {"beside": BESIDE[beside], "state_dict": ONE.state_dict()}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    load_checkpoint(target, tmp_path / "w.pt")
+    assert torch.equal(target.fc.weight, ONE.fc.weight)
+
+
+def test_a_type_that_may_stand_beside_weights_is_never_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    torch.save({"w": torch.ones(2), "path": tmp_path / "file", "size": argparse.Namespace(a=1)}, tmp_path / "w.pt")
+    content = checkpoint_file._pickled(tmp_path / "w.pt", b"PK\x03\x04")
+    assert not isinstance(content["path"], pathlib.PurePath)
+    assert not vars(content["size"])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_weights_that_are_numpy_arrays_are_loaded(tmp_path, order):
+    arrays = {name: np.array(tensor.numpy(), order=order) for name, tensor in ONE.state_dict().items()}
+    torch.save({"model": arrays}, tmp_path / "w.pt")
+    target = small()
+    load_checkpoint(target, tmp_path / "w.pt")
+    assert all(torch.equal(tensor, ONE.state_dict()[name]) for name, tensor in target.state_dict().items())
+
+
+def test_an_array_whose_bytes_do_not_fill_its_shape_is_no_tensor():
+    array = checkpoint_file._Array()
+    for shape, content in (((3,), b"\0" * 8), ((-1,), b"\0" * 4), ((2**40,), b"\0" * 4)):
+        array.__setstate__((1, shape, checkpoint_file._Dtype("f4"), False, content))
+        assert array.tensor() is None
+    array.__setstate__((1, (2,), checkpoint_file._Dtype("f4"), False, np.float32([1.5, -2]).tobytes()))
+    assert array.tensor().tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_numbers_without_their_scales_are_refused_for_weights(tmp_path, dtype):
+    state = {name: tensor.to(dtype) if tensor.ndim > 1 else tensor for name, tensor in ONE.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"another kind of number features\.0\.weight \(torch\.\w+ instead of"):
+        load_checkpoint(small(), tmp_path / "w.pt")
+
+
+WRAPPED = {
+    "compiled in parts": lambda s: {n.replace("features.", "features._orig_mod.", 1): t for n, t in s.items()},
+    "FSDP": lambda s: prefixed(
+        {n.replace("features.", "features._checkpoint_wrapped_module.", 1): t for n, t in s.items()},
+        "_fsdp_wrapped_module.",
+    ),
+    "swa_utils": lambda s: prefixed(s, "module.") | {"n_averaged": torch.tensor(3)},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_names_that_wrappers_make_are_seen_through_in_the_file_and_in_the_network(tmp_path, wrapping, compiled):
+    torch.save(WRAPPED[wrapping](ONE.state_dict()), tmp_path / "w.pt")
+    target = small()
+    load_checkpoint(torch.compile(target, backend="eager") if compiled else target, tmp_path / "w.pt")
+    assert torch.equal(target.fc.weight, ONE.fc.weight)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_torchscript_archive_is_named_as_such(tmp_path):
+    torch.jit.script(small()).save(str(tmp_path / "w.pt"))
+    with pytest.raises(CheckpointError, match=r"TorchScript archive.*torch\.jit\.load\(FILE\)\.state_dict"):
+        load_checkpoint(small(), tmp_path / "w.pt")
 
 
 def test_a_module_that_is_itself_called_model_keeps_its_name(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from netdissect.concepts import Size
 from netdissect.errors import CheckpointError, NetworkError
-from netdissect.models import list_layers, load_network
+from netdissect.models import list_layers, load_network, reload_network
 
 
 @pytest.fixture
@@ -203,6 +203,24 @@ def test_random_weights_reset_what_a_factory_has_trained(factories):
     assert reset.digest == load_network(f"{factories}:constant", weights="none", seed=1).digest
     with pytest.raises(NetworkError, match=r"\(Bare\) has parameters but no reset_parameters"):
         load_network(f"{factories}:bare", weights="none")
+
+
+def test_one_of_two_sets_of_weights_is_chosen_and_chosen_again_by_what_a_run_records(factories, tmp_path):
+    student, teacher = (nn.Sequential(nn.Conv2d(1, 2, 3)) for _ in range(2))
+    torch.save({"student": student.state_dict(), "teacher": teacher.state_dict()}, tmp_path / "w.pt")
+    network = load_network(f"{factories}:pair", weights=str(tmp_path / "w.pt"), state_dict="teacher")
+    assert torch.equal(network.module[0].weight, teacher[0].weight)
+    assert network.name == f"{factories}:pair, weights teacher of w.pt"
+    assert reload_network(network.source).digest == network.digest
+    with pytest.raises(NetworkError, match=r"'teacher' .* were chosen, but no checkpoint was named"):
+        load_network(f"{factories}:pair", state_dict="teacher")
+
+
+def test_a_chosen_set_of_weights_decides_the_number_of_classes(tmp_path):
+    few, many = (torchvision.models.squeezenet1_1(num_classes=count).state_dict() for count in (7, 9))
+    torch.save({"few": few, "many": many}, tmp_path / "w.pt")
+    network = load_network("torchvision:squeezenet1_1", weights=str(tmp_path / "w.pt"), state_dict="many")
+    assert network.module.classifier[1].out_channels == 9
 
 
 def test_a_factory_takes_a_checkpoint(factories, tmp_path):

@@ -21,6 +21,14 @@ WeightsOption = Annotated[
         "--weights", help="A checkpoint (.pth, .pt, .safetensors), or 'none': random under --seed. Default: its own."
     ),
 ]
+StateDictOption = Annotated[
+    str | None,
+    typer.Option(
+        "--state-dict",
+        metavar="KEY",
+        help="Which weights of a checkpoint that holds several sets, such as teacher, state_dict_ema or encoder_q.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
 SizeOption = Annotated[int | None, typer.Option("--input-size", min=1, help="Input size in pixels.")]
 MeanOption = Annotated[str | None, typer.Option("--mean", help="One number a channel on the 0..1 scale: 0.5,0.5,0.5.")]
@@ -37,12 +45,15 @@ TrustOption = Annotated[
 
 def layers(
     network: NetworkArgument,
-    weights: WeightsOption = "none",
+    weights: WeightsOption = None,
+    state_dict: StateDictOption = None,
     seed: SeedOption = 0,
     size: SizeOption = None,
 ) -> None:
     """List the layers that can be dissected: units, map size and receptive field (size, step, offset)."""
-    loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size)
+    if weights is None and not network.startswith("python:"):
+        weights = "none"  # a factory's network is taken as it is made; others need no weights to be listed
+    loaded = netdissect.load_network(network, weights=weights, state_dict=state_dict, seed=seed, size=size)
     height, width = loaded.preprocessing.size
     table = Table(title=f"{network}, input {height} x {width}")
     for name in ("layer", "type"):

@@ -26,6 +26,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "concepts": asked.concepts,
             "layer": list(config.layers),
             "weights": source.weights,
+            "state_dict": source.state_dict,
             "seed": config.seed,
             "size": source.size,
             "mean": _numbers(source.mean),

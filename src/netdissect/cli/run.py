@@ -20,6 +20,7 @@ from netdissect.cli.networks import (
     NetworkArgument,
     SeedOption,
     SizeOption,
+    StateDictOption,
     StdOption,
     TrustOption,
     WeightsOption,
@@ -62,6 +63,7 @@ def job(
     concepts: Annotated[Path, typer.Option("--concepts", help="Data set in Broden's layout.")],
     layer: Annotated[list[str], typer.Option("--layer", help="Layer name or glob; repeats.")],
     weights: WeightsOption = None,
+    state_dict: StateDictOption = None,
     seed: SeedOption = 0,
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -188,7 +190,9 @@ def job(
     execution = _checked(Execution, store=store, workers=workers, cache=folder)
     means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
     with collector.left_alone():
-        loaded = netdissect.load_network(network, weights=weights, seed=seed, size=size, mean=means, std=deviations)
+        loaded = netdissect.load_network(
+            network, weights=weights, state_dict=state_dict, seed=seed, size=size, mean=means, std=deviations
+        )
         import_module("netdissect.dissect.run")  # with compiled loops and tables, which are libraries, too
     return Job(loaded, concepts, config, execution)
 

@@ -1,50 +1,65 @@
-"""Put the weights of a checkpoint file into a network, without ever running code from the file.
+"""Put the weights of a checkpoint file into a network.
 
-Files are PyTorch's (zip or the older format) or safetensors, told apart by their first bytes. Training
-programs wrap the weights in dictionaries and prefix their names; of all readings of a file, the one that
-fits the network best is taken, and it must fit entirely.
+Training programs wrap the weights in dictionaries, prefix their names, and keep several sets of them in one file
+(student and teacher, weights and their moving average). A set must fit the network entirely. Where sets that differ
+fit, the caller chooses by the keys or the prefix under which a set lies; nothing is taken by convention.
 """
 
-import pickle
+import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from netdissect.errors import CheckpointError
+from netdissect.models.checkpoint_file import State, read_states
 
-State = dict[str, Tensor]
+logger = logging.getLogger(__name__)
 
-# Names without the prefix are left out (a projection head beside the backbone): the rest must still fit entirely.
-PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.", "backbone.", "encoder.", "trunk.")
-# Where both are there, what was trained comes before its moving average.
-NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
-DEPTH = 3
+PREFIXES = 32
+"""How many prefixes of one dictionary are tried, those first that most names agree with."""
+WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+"""What torch.compile, FSDP, activation checkpoints and Lightning Fabric put into names, anywhere."""
+TOP = "."
+"""Names a set that lies in a file as it is, without keys and prefix."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How one reading of a file compares with a network."""
+    """How one set of weights compares with a network.
 
+    Attributes
+    ----------
+    key
+        Keys and prefix under which it lies in its file, joined by points.
+    state
+        Under the network's own names.
+    matching
+        How many of the network's names, shapes and kinds of numbers agree.
+    missing, unexpected, misshapen, integers
+        Names that do not: of tensors that the set lacks, has too many, has in another shape, or has in whole numbers
+        or 8 bits where the network's are floating-point.
+    """
+
+    key: str
     state: State
     matching: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     misshapen: tuple[str, ...]
+    integers: tuple[str, ...]
 
     @property
     def whole(self) -> bool:
         """Whether every name and shape agrees."""
-        return not (self.missing or self.unexpected or self.misshapen)
+        return not (self.missing or self.unexpected or self.misshapen or self.integers)
 
 
-def load_checkpoint(module: torch.nn.Module, path: Path | str) -> None:
+def load_checkpoint(module: torch.nn.Module, path: Path | str, state_dict: str | None = None) -> None:
     """Load the weights of a file into a module.
 
     Parameters
@@ -53,67 +68,57 @@ def load_checkpoint(module: torch.nn.Module, path: Path | str) -> None:
         Changed in place, only if the file fits.
     path
         `.pth`, `.pt`, `.safetensors`, or however it is called.
+    state_dict
+        Which set of weights: keys of dictionaries in the file and a prefix of names, joined by points, or a part of
+        these, such as ``teacher`` or ``state_dict.module.encoder_q``; ``.`` is what lies there without any. None: the
+        only one that fits. What was taken is logged.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, foreign or holds code, if a weight is not finite, or if names or shapes
-        differ from the module's. BatchNorm's ``num_batches_tracked`` may be missing.
+        If the file is missing, truncated, foreign or holds code, if a weight is not finite, if sets that differ fit
+        and none was chosen, or if names, shapes or kinds of numbers differ from the module's. BatchNorm's
+        ``num_batches_tracked`` may be missing.
     """
-    path = Path(path)
-    fit = best_fit(module, read_states(path))
-    if not fit.whole:
-        raise CheckpointError(_mismatch(path, module, fit))
+    put_weights(module, Path(path), read_states(Path(path)), state_dict)
+
+
+def put_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State], state_dict: str | None) -> None:
+    """Load one of the sets of weights that were read from a file; see `load_checkpoint`."""
+    fits = _fits(module, states, state_dict)
+    if not fits:
+        keys = [repr(fit.key) for fit in sorted(_fits(module, states), key=lambda fit: -fit.matching)]
+        raise CheckpointError(
+            f"The checkpoint {path} holds no weights {state_dict!r}; it has {_few(keys, 8)}. Expected keys or a "
+            "prefix of these, or a part of them between points."
+        )
+    whole = [fit for fit in fits if fit.whole]
+    different = [fit for number, fit in enumerate(whole) if not any(_equal(fit, other) for other in whole[:number])]
+    if len(different) > 1:
+        keys = [fit.key for fit in different]
+        raise CheckpointError(
+            f"The checkpoint {path} holds {len(keys)} sets of weights that fit {type(module).__name__}, and they "
+            f"differ: {', '.join(map(repr, keys))}. Expected one; choose with --state-dict {keys[0]} (in Python "
+            f"state_dict={keys[0]!r}), or a part of it between points that no other has."
+        )
+    if not whole:
+        raise CheckpointError(_mismatch(path, module, max(fits, key=lambda fit: fit.matching)))
+    fit = whole[0]
     _check_finite(path, fit.state)
     module.load_state_dict(fit.state, strict=False)
+    if fit.key != TOP or len(states) > 1:
+        others = [repr(key or TOP) for key in states if not f"{fit.key}.".startswith(f"{key}.")]
+        of = f"; the file also holds {_few(others)}" if others else ""
+        logger.info("weights of %s: took %r%s", path, fit.key, of)
 
 
-def read_states(path: Path) -> list[State]:
-    """Read a file and return every dictionary of tensors in it, the likeliest first.
-
-    Raises
-    ------
-    CheckpointError
-        If there is none, or the file cannot be read without running code from it.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise CheckpointError(
-            f"The checkpoint {path} cannot be opened ({error.strerror}). Expected a file of weights (.pth, .pt or "
-            ".safetensors); correct the path."
-        ) from error
-    content = _safetensors(path) if head[8:] == b"{" else _pickled(path, head)
-    states = list(_states(content))
-    if not states:
-        raise CheckpointError(
-            f"The checkpoint {path} holds no dictionary of tensors (it is a {type(content).__name__}). Expected a "
-            "state dict, or a dictionary that holds one; save it with torch.save(module.state_dict(), FILE)."
-        )
-    return states
-
-
-def best_fit(module: torch.nn.Module, states: Iterable[State]) -> Fit:
-    """Return the reading of a file that agrees with most of a module's names and shapes; on a tie, the first."""
-    best: Fit | None = None
-    for state in states:
-        for reading in _readings(state):
-            fit = _fit(module, reading)
-            if fit.whole:
-                return fit
-            if best is None or fit.matching > best.matching:
-                best = fit
-    return best or _fit(module, {})
-
-
-def other_classes(module: torch.nn.Module, path: Path | str) -> int | None:
+def other_classes(module: torch.nn.Module, states: Mapping[str, State], state_dict: str | None = None) -> int | None:
     """Return how many classes a checkpoint was trained for, if that is all in which it differs from the module.
 
     Places365 checkpoints of an ImageNet architecture are such.
     """
-    fit = best_fit(module, read_states(Path(path)))
-    if not fit.misshapen or fit.missing or fit.unexpected:
+    fit = max(_fits(module, states, state_dict), key=lambda fit: fit.matching, default=None)
+    if fit is None or not fit.misshapen or fit.missing or fit.unexpected or fit.integers:
         return None
     own = module.state_dict()
     changes = {(own[name].shape[:1], fit.state[name].shape[:1]) for name in fit.misshapen}
@@ -121,72 +126,70 @@ def other_classes(module: torch.nn.Module, path: Path | str) -> int | None:
     return int(fit.state[fit.misshapen[0]].shape[0]) if inner and len(changes) == 1 else None
 
 
-def _safetensors(path: Path) -> State:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(_damaged(path, "safetensors", error)) from error
+def _fits(module: torch.nn.Module, states: Mapping[str, State], asked: str | None = None) -> list[Fit]:
+    """Compare every set of weights in a file, or those that were asked for, with a module."""
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    found: list[Fit] = []
+    for rename in RENAMES:
+        fits = [fit for key, state in states.items() for fit in _of_dictionary(own, key, _renamed(state, rename))]
+        exact = [fit for fit in fits if fit.key == asked and fit.whole]
+        fits = exact or [fit for fit in fits if asked in (None, fit.key) or f".{asked}." in f".{fit.key}."]
+        found += fits
+        if any(fit.whole for fit in fits):
+            break
+    return found
 
 
-def _pickled(path: Path, head: bytes) -> object:
-    if not head.startswith((b"PK\x03\x04", b"\x80")):
-        raise CheckpointError(
-            f"The checkpoint {path} {'is empty' if not head else f'starts with {head[:4]!r}'}. Expected a file that "
-            "torch.save or safetensors wrote; check what was downloaded or copied."
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)|(?:class|function|global) (\S+\.\S+)", str(error), re.IGNORECASE)
-        if named is None and "nsupported" not in str(error):
-            raise CheckpointError(_damaged(path, "PyTorch", error)) from error
-        what = (named.group(1) or named.group(2)) if named else "an unknown object"
-        raise CheckpointError(
-            f"The checkpoint {path} holds more than tensors: loading it would run {what}. Such files are refused, "
-            "because they can run any code. Expected weights only; if you trust the file, load it yourself "
-            "and save the weights with torch.save(module.state_dict(), FILE)."
-        ) from error
-    except Exception as error:  # what a parser raises on bytes that anyone may have written is not foreseeable
-        raise CheckpointError(_damaged(path, "PyTorch", error)) from error
+def _of_dictionary(own: State, key: str, state: State) -> Iterator[Fit]:
+    """Compare a dictionary with the network's own tensors under each prefix that some of its names may have."""
+    names = dict(zip(_renamed(own, _as_it_is), own, strict=True))
+    votes = Counter({"": 0})
+    for name in state:
+        parts = name.split(".")
+        votes.update(name.removesuffix(short) for i in range(len(parts)) if (short := ".".join(parts[i:])) in names)
+    for prefix, _ in votes.most_common(PREFIXES):
+        under = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        taken = {names.get(short, short): tensor for short, tensor in under.items()}
+        yield _fit(own, ".".join(part for part in (key, prefix.rstrip(".")) if part) or TOP, taken)
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0]
-    return (
-        f"The checkpoint {path} cannot be read as a {kind} file ({type(error).__name__}: {reason}). Expected a whole "
-        "file of weights; it may be truncated, copy or download it again."
+def _fit(own: State, key: str, state: State) -> Fit:
+    shared = [name for name in own if name in state]
+    misshapen = tuple(name for name in shared if own[name].shape != state[name].shape)
+    integers = tuple(name for name in shared if not _is_counter(name) and _is_real(own[name]) != _is_real(state[name]))
+    return Fit(
+        key,
+        state,
+        matching=len(set(shared) - set(misshapen) - set(integers)),
+        missing=tuple(name for name in own if name not in state and not _is_counter(name)),
+        unexpected=tuple(name for name in state if name not in own),
+        misshapen=misshapen,
+        integers=integers,
     )
 
 
-def _states(content: object, depth: int = DEPTH) -> Iterator[State]:
-    if not isinstance(content, Mapping):
-        return
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if tensors:
-        yield tensors
-    if depth:
-        known = [name for name in NESTS if name in content]
-        for name in [*known, *(name for name in content if name not in known)]:
-            yield from _states(content[name], depth - 1)
+def _is_counter(name: str) -> bool:
+    """Tell whether a tensor counts the batches that a batch norm saw: of no effect when it does not train."""
+    return name.endswith("num_batches_tracked")
 
 
-def _readings(state: State) -> Iterator[State]:
-    """Yield a state under its own names, then under the names it may have had before it was wrapped."""
-    level, seen = [state], {frozenset(state)}
-    yield state
-    for _ in range(DEPTH):
-        found = []
-        for reading, rename in ((reading, rename) for reading in level for rename in RENAMES):
-            renamed = {new: tensor for old, tensor in reading.items() if (new := rename(old)) is not None}
-            if renamed and frozenset(renamed) not in seen:
-                seen.add(frozenset(renamed))
-                found.append(renamed)
-                yield renamed
-        level = found
+def _is_real(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds weights as they are; numbers of 8 bits have scales elsewhere."""
+    return tensor.is_floating_point() and tensor.element_size() > 1
 
 
-def _without_prefix(name: str, prefix: str) -> str | None:
-    return name.removeprefix(prefix) if name.startswith(prefix) else None
+def _equal(one: Fit, other: Fit) -> bool:
+    return all(name in other.state and torch.equal(one.state[name], other.state[name]) for name in one.state)
+
+
+def _renamed(state: State, rename: Callable[[str], str]) -> State:
+    """Return a dictionary without the names of wrappers in its names, and renamed once more; as it is if two clash."""
+    renamed = {rename(WRAPPERS.sub("", name)): tensor for name, tensor in state.items()}
+    return renamed if len(renamed) == len(state) else state
+
+
+def _as_it_is(name: str) -> str:
+    return name
 
 
 def _without_inner_module(name: str) -> str:
@@ -199,47 +202,37 @@ def _joined_number(name: str) -> str:
     return re.sub(r"\.(norm|relu|conv)\.(\d+)\.", r".\1\2.", name)
 
 
-RENAMES: tuple[Callable[[str], str | None], ...] = (
-    *(partial(_without_prefix, prefix=prefix) for prefix in PREFIXES),
-    _without_inner_module,
-    _joined_number,
-)
-
-
-def _fit(module: torch.nn.Module, state: State) -> Fit:
-    own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    misshapen = tuple(name for name in own if name in state and own[name].shape != state[name].shape)
-    return Fit(
-        state,
-        matching=sum(name in state for name in own) - len(misshapen),
-        missing=tuple(name for name in own if name not in state and not name.endswith("num_batches_tracked")),
-        unexpected=tuple(name for name in state if name not in own),
-        misshapen=misshapen,
-    )
+RENAMES = (_as_it_is, _without_inner_module, _joined_number)
 
 
 def _mismatch(path: Path, module: torch.nn.Module, fit: Fit) -> str:
     own = module.state_dict()
-    parts = [f"missing {_few(fit.missing)}", f"unexpected {_few(fit.unexpected)}"]
     shapes = [f"{n} {tuple(fit.state[n].shape)} instead of {tuple(own[n].shape)}" for n in fit.misshapen]
-    parts.append(f"of other shape {_few(shapes)}")
-    half = 2 * fit.matching < len(own)
-    hint = (
-        "These look like the weights of another architecture; name the network that they belong to."
-        if half
-        else "Name the network that they belong to, or make it with a 'python:module:factory'."
-    )
+    kinds = [f"{n} ({fit.state[n].dtype} instead of {own[n].dtype})" for n in fit.integers]
+    parts = [
+        f"missing {_few(fit.missing)}",
+        f"unexpected {_few(fit.unexpected)}",
+        f"of other shape {_few(shapes)}",
+        f"of another kind of number {_few(kinds)}",
+    ]
+    if fit.integers:
+        hint = "Quantized weights mean nothing without their scales; save the weights as floating-point numbers."
+    elif 2 * fit.matching < len(own):
+        hint = "These look like the weights of another architecture; name the network that they belong to."
+    else:
+        hint = "Name the network that they belong to, or make it with a 'python:module:factory'."
+    where = "" if fit.key == TOP else f" under {fit.key!r}"
     return (
-        f"The checkpoint {path} does not fit {type(module).__name__}: {fit.matching} of {len(own)} weights match; "
-        f"{'; '.join(part for part in parts if not part.endswith(' none'))}. Expected all to match. {hint}"
+        f"The checkpoint {path} does not fit {type(module).__name__}: {fit.matching} of {len(own)} weights{where} "
+        f"match; {'; '.join(part for part in parts if not part.endswith(' none'))}. Expected all to match. {hint}"
     )
 
 
-def _few(names: Sequence[str]) -> str:
+def _few(names: Sequence[str], count: int = 3) -> str:
     if not names:
         return "none"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return f"{', '.join(names[:count])}{more}"
 
 
 def _check_finite(path: Path, state: State) -> None:

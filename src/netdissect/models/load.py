@@ -23,7 +23,8 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import NetworkSource
 from netdissect.errors import NetworkError
-from netdissect.models.checkpoints import load_checkpoint, other_classes, read_states
+from netdissect.models.checkpoint_file import read_states
+from netdissect.models.checkpoints import load_checkpoint, other_classes, put_weights
 from netdissect.models.network import Network, Preprocessing
 
 RANDOM = "none"
@@ -40,6 +41,14 @@ class _Wanted:
     classes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A checkpoint, and which of its sets of weights; None: the only one that fits."""
+
+    path: Path
+    state_dict: str | None
+
+
 Built = tuple[torch.nn.Module, Preprocessing]
 
 
@@ -47,6 +56,7 @@ def load_network(
     spec: str,
     *,
     weights: str | None = None,
+    state_dict: str | None = None,
     seed: int = 0,
     size: int | None = None,
     mean: Sequence[float] | None = None,
@@ -61,6 +71,8 @@ def load_network(
     weights
         None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
         trained for another number of classes, the network is built with that many.
+    state_dict
+        Which set of weights of a checkpoint that holds several; see `netdissect.models.load_checkpoint`.
     seed
         Of the random initialization; also set while a factory runs. The global generator is left alone.
     size, mean, std
@@ -86,14 +98,20 @@ def load_network(
     """
     if size is not None and size <= 0:
         raise NetworkError(f"The input size is {size} pixels. Expected a number above 0.")
+    file = None if weights is None or weights == RANDOM else _File(Path(weights), state_dict)
+    if state_dict is not None and file is None:
+        raise NetworkError(
+            f"The weights {state_dict!r} of a checkpoint were chosen, but no checkpoint was named. Expected --weights "
+            "FILE beside --state-dict."
+        )
     source, _, name = spec.partition(":")
     with _seeded(seed):
         if source == "python":
-            module, preprocessing = _from_factory(spec, weights)
+            module, preprocessing = _from_factory(spec, weights, file)
         elif spec in LITE_SIZES:
-            module, preprocessing = _with_weights(_lite, _Wanted(spec, weights is None, size), weights)
+            module, preprocessing = _with_weights(_lite, _Wanted(spec, weights is None, size), file)
         elif source in SOURCES and name:
-            module, preprocessing = _with_weights(SOURCES[source], _Wanted(name, weights is None, size), weights)
+            module, preprocessing = _with_weights(SOURCES[source], _Wanted(name, weights is None, size), file)
         else:
             raise NetworkError(_unknown_spec(spec))
     preprocessing = Preprocessing(
@@ -103,13 +121,14 @@ def load_network(
     )
     asked = NetworkSource(
         spec=spec,
-        weights=weights if weights is None or weights == RANDOM else str(Path(weights).resolve()),
+        weights=weights if file is None else str(file.path.resolve()),
+        state_dict=state_dict,
         seed=seed,
         size=size,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
     )
-    return Network(_title(spec, weights, seed), module, preprocessing, source=asked)
+    return Network(_title(asked), module, preprocessing, source=asked)
 
 
 def reload_network(source: NetworkSource) -> Network:
@@ -117,20 +136,24 @@ def reload_network(source: NetworkSource) -> Network:
     return load_network(**source.model_dump())
 
 
-def _title(spec: str, weights: str | None, seed: int) -> str:
+def _title(asked: NetworkSource) -> str:
     """Say which network this is, so that two results of one architecture can be told apart."""
-    if weights is None:
-        return spec
-    return f"{spec}, random weights of seed {seed}" if weights == RANDOM else f"{spec}, weights of {Path(weights).name}"
+    if asked.weights is None:
+        return asked.spec
+    if asked.weights == RANDOM:
+        return f"{asked.spec}, random weights of seed {asked.seed}"
+    chosen = "" if asked.state_dict is None else f"{asked.state_dict} of "
+    return f"{asked.spec}, weights {chosen if chosen else 'of '}{Path(asked.weights).name}"
 
 
-def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, weights: str | None) -> Built:
+def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, file: _File | None) -> Built:
     module, preprocessing = build(wanted)
-    if weights is not None and weights != RANDOM:
-        classes = other_classes(module, weights)
+    if file is not None:
+        states = read_states(file.path)
+        classes = other_classes(module, states, file.state_dict)
         if classes is not None:
             module, preprocessing = build(replace(wanted, classes=classes))
-        load_checkpoint(module, weights)
+        put_weights(module, file.path, states, file.state_dict)
     return module, preprocessing
 
 
@@ -270,7 +293,7 @@ def _extra(module: str, extra: str, network: str) -> ModuleType:
         ) from error
 
 
-def _from_factory(spec: str, weights: str | None) -> Built:
+def _from_factory(spec: str, weights: str | None, file: _File | None) -> Built:
     made = _call_factory(spec)
     if isinstance(made, Network):
         made = (made.module, made.preprocessing)
@@ -289,8 +312,8 @@ def _from_factory(spec: str, weights: str | None) -> Built:
     module, preprocessing = made
     if weights == RANDOM:
         _reset(module, spec)
-    elif weights is not None:
-        load_checkpoint(module, weights)
+    elif file is not None:
+        load_checkpoint(module, file.path, file.state_dict)
     return module, preprocessing
 
 

@@ -23,7 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 NETWORK_HELP = (
     "torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, python:package.module:factory, or a network that an "
-    "experiment trained (.safetensors); NAME@FILE takes the weights of a checkpoint, NAME@none random ones."
+    "experiment trained (.safetensors); NAME@FILE takes the weights of a checkpoint (NAME@FILE#KEY those "
+    "under a key of it), NAME@none random ones."
 )
 
 PANEL = "How it is measured"
@@ -77,7 +78,8 @@ def open_network(text: str, seed: int = 0) -> "Network":
     if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
         return netdissect.experiments.trained_network(text)
     spec, _, weights = text.partition("@")
-    return netdissect.load_network(spec, weights=weights or None, seed=seed)
+    file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
+    return netdissect.load_network(spec, weights=file or None, state_dict=key or None, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from netdissect.cli.experiments.options import (
     checked,
     measure,
 )
+from netdissect.cli.networks import StateDictOption
 from netdissect.cli.options import with_options_of
 from netdissect.config import NetworkSource, Progress
 from netdissect.errors import ConfigError
@@ -34,6 +35,7 @@ def snapshots(
     out: OutOption,
     network: Annotated[str | None, typer.Option("--network", help="Whose checkpoints; runs need none.")] = None,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set; runs need none.")] = None,
+    state_dict: StateDictOption = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Default: the last of the runs.")] = None,
     rule: RuleOption = "per-category",
 ) -> None:
@@ -47,7 +49,7 @@ def snapshots(
         if concepts is None or layer is None:
             raise ConfigError("checkpoints are to be dissected: name a data set with --concepts, and --layer.")
         moments = netdissect.experiments.dissected_checkpoints(
-            NetworkSource(spec=network), folder, concepts, measured.config([layer]), out=out,
+            NetworkSource(spec=network, state_dict=state_dict), folder, concepts, measured.config([layer]), out=out,
             progress=progress,
         )  # fmt: skip
         return netdissect.experiments.snapshots(moments, config)
