@@ -7,11 +7,11 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 :cite:p:`bau2020understanding`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
 Threshold = Literal["exact", "interpolated", "hazen"]
@@ -28,6 +28,29 @@ PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+T = TypeVar("T")
+
+
+def one_or_more(values: Iterable[T]) -> tuple[T, ...]:
+    """Return values as a tuple, a single one included: a string is one name, and never its letters.
+
+    >>> one_or_more("layer4"), one_or_more(["layer3", "layer4"])
+    (('layer4',), ('layer3', 'layer4'))
+    """
+    given: Any = values  # types cannot tell a string from a list of strings, nor keep a path from coming alone
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found: tuple[T, ...] = tuple(given) if several else (given,)
+    return found
+
+
+def _one_as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+OneOrMore = BeforeValidator(_one_as_tuple)
+"""Of a field that holds several names or paths: one alone is taken for a list of one."""
 
 
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -161,7 +184,9 @@ class DissectConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: tuple[str, ...] = Field(min_length=1, description="Dotted module names or globs, e.g. 'layer4'.")
+    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
+        min_length=1, description="Dotted module names or globs, e.g. 'layer4'."
+    )
     protocol: Protocol = Field(default_factory=Protocol, description="The definition of the numbers.")
     min_iou: Literal["chance"] | Annotated[float, Field(ge=0, lt=1)] = Field(
         0.04,
@@ -170,7 +195,9 @@ class DissectConfig(BaseModel):
             "most one in twenty of its detectors is expected by chance."
         ),
     )
-    categories: tuple[str, ...] | None = Field(None, description="Concept categories to read; None: all.")
+    categories: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
+        None, description="Concept categories to read; None: all."
+    )
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`.")
     seed: int = Field(0, ge=0, description="Draws the images of `limit`.")

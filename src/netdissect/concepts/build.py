@@ -7,7 +7,7 @@ from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.sources import Source
 from netdissect.concepts.writer import check_target, write_dataset
-from netdissect.config import Progress
+from netdissect.config import Progress, one_or_more
 from netdissect.errors import SourceError
 
 
@@ -52,6 +52,12 @@ def build_dataset(
     written, and how many labels were dropped, is logged to ``netdissect.concepts``.
     """
     check_target(Path(out), overwrite=overwrite)
+    sources = one_or_more(sources)
+    for source in sources:
+        if isinstance(source, str):
+            raise SourceError(
+                f"{source!r} is a text and no source. Make one of it: sources=[netdissect.parse_source({source!r})]."
+            )
     if not sources:
         raise SourceError(
             "there is no source to build from. Expected at least one, e.g. masks:DIR or folders:DIR=scene."

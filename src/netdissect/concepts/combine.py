@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.staging import check_target
 from netdissect.concepts.types import Size
 from netdissect.concepts.writer import write_dataset
-from netdissect.config import Progress, Split
+from netdissect.config import OneOrMore, Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError, SourceError
 from netdissect.paths import contained
 
@@ -35,8 +36,10 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    categories: tuple[str, ...] | None = Field(None, description="Only these categories; None: all.")
-    concepts: tuple[str, ...] | None = Field(
+    categories: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
+        None, description="Only these categories; None: all."
+    )
+    concepts: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
         None, description="Only these concepts, by name or synonym; pixels of others become unlabeled. None: all."
     )
     split: Split | None = Field(None, description="Only this split; None: both.")
@@ -216,7 +219,7 @@ def merge(
     if not roots:
         raise ConfigError("there is no data set to merge. Expected at least one folder in Broden's layout.")
     check_target(Path(out), overwrite=overwrite)
-    sources = [DatasetSource.open(root) for root in roots]
+    sources = [DatasetSource.open(root) for root in one_or_more(roots)]
     options = options or WriteOptions(size=sources[0].size())
     names = prefixes([source.name for source in sources])
     samples = [sample for name, source in zip(names, sources, strict=True) for sample in source.samples(name)]

@@ -23,7 +23,7 @@ from PIL import Image
 
 from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
-from netdissect.config import Split
+from netdissect.config import Split, one_or_more
 from netdissect.errors import ConceptsError
 from netdissect.paths import check_name, contained
 
@@ -331,12 +331,13 @@ def _bytes_of(path: str) -> int:
 def _choose(known: Sequence[str], wanted: Sequence[str] | None, root: Path) -> list[str]:
     if wanted is None:
         return list(known)
-    for name in wanted:
+    chosen = one_or_more(wanted)
+    for name in chosen:
         if name not in known:
             raise ConceptsError(
                 f"{root} has no category {name!r}; it has {', '.join(known)}. Name one or more of these."
             )
-    return [name for name in known if name in wanted]
+    return [name for name in known if name in chosen]
 
 
 def _read_concepts(root: Path, categories: Sequence[str]) -> list[Concept]:

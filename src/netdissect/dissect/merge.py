@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Size
+from netdissect.config import one_or_more
 from netdissect.dissect.again import data_of
 from netdissect.dissect.collect import Found, above, below, part_of
 from netdissect.dissect.evidence import Looked
@@ -82,7 +83,7 @@ def merge_parts(
     run = Path(run)
     if not parts and (run / RUN_FILE).exists() and not (run / SHARDS).exists():
         return "finished"
-    folders = _folders([Path(part) for part in parts] or [run])
+    folders = _folders([Path(part) for part in one_or_more(parts)] or [run])
     stage = _stage(run, folders, partial=partial)
     whole = _checked([Piece.open(folder / stage) for folder in folders if exists(folder / stage)])
     if whole.missing and not partial:

@@ -20,7 +20,7 @@ import polars as pl
 from torch import get_num_threads
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.config import DissectConfig, Execution, Progress, one_or_more
 from netdissect.dissect.beside import Beside, besides_of
 from netdissect.dissect.chance import Chance, chances_of, keep_masks, limit_of
 from netdissect.dissect.evidence import Looked, evidence_of
@@ -134,8 +134,8 @@ def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> 
             "netdissect.list_layers(network) lists them."
         )
     if config is None:
-        return DissectConfig(layers=tuple(layers or ()))
-    return config.model_copy(update={"layers": tuple(layers)}) if layers else config
+        return DissectConfig(layers=one_or_more(layers or ()))
+    return config.model_copy(update={"layers": one_or_more(layers)}) if layers else config
 
 
 def _carry_out(

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_set, write_synthetic
-from netdissect.config import DissectConfig, Evidence, Fraction, Progress, Protocol
+from netdissect.config import DissectConfig, Evidence, Fraction, Progress, Protocol, one_or_more
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.experiments.names import ScaleName
@@ -191,7 +191,7 @@ class Bench:
         """Return what a dissection on this bench measures; None: as many replicates of the bootstrap as its scale."""
         protocol = Protocol(quantiles=self.scale.quantiles)
         return DissectConfig(
-            layers=tuple(layers),
+            layers=one_or_more(layers),
             protocol=protocol,
             batch_size=self.scale.batch_size,
             evidence=Evidence(bootstrap=self.scale.replicates if replicates is None else replicates),

@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
@@ -38,11 +39,13 @@ class CompareConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: DissectConfig | None = Field(None, description="For networks that are still to be dissected.")
-    layers: tuple[str, ...] = Field((), description="One for all, or one for each; empty: the last of each.")
+    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
+        (), description="One for all, or one for each; empty: the last of each."
+    )
     quantile: float | None = Field(None, gt=0, lt=1, description="None: the first of the first run.")
     rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
     published: Path | None = Field(None, description="A table of published counts; see `read_counts`.")
-    expected: tuple[str, ...] = Field(
+    expected: Annotated[tuple[str, ...], OneOrMore] = Field(
         (), description="Names in the order in which the paper found them, most detectors first; empty: not compared."
     )
 
@@ -83,6 +86,7 @@ def compare(
     ResultError
         If a run or the published table cannot be read, or runs whose order is expected saw different images.
     """
+    sources = one_or_more(sources)
     if not sources and config.published is None:
         raise ConfigError("There is nothing to compare. Expected networks, run folders or a table of published counts.")
     if len(config.layers) > 1 and len(config.layers) != len(sources):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.synthetic import SCENE_NAMES
-from netdissect.config import Progress
+from netdissect.config import OneOrMore, Progress, one_or_more
 from netdissect.dissect.identity import layer_info
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
@@ -48,7 +49,9 @@ class ContributionConfig(BaseModel):
     layer: str | None = Field(None, description="That is pooled. None: the dissection's last, or the last convolution.")
     top: int = Field(5, ge=1, description="Strongest units that are listed.")
     shown: int = Field(6, ge=1, description="Pictures that are explained one by one, spread over all.")
-    classes: tuple[str, ...] | None = Field(None, description="Names of the outputs, in order. None: numbers.")
+    classes: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
+        None, description="Names of the outputs, in order. None: numbers."
+    )
     batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")
 
 
@@ -120,6 +123,7 @@ def contribution(
     config = config or ContributionConfig()
     seconds: dict[str, float] = {}
     head = find_head(network, config.layer or (list(result.layers)[-1] if result else None))
+    pictures = one_or_more(pictures)
     _check(head, pictures, config)
     with timed("pictures", seconds):
         explained = _explain(network, head, pictures, config, progress)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from netdissect.config import Rule
+from netdissect.config import Rule, one_or_more
 from netdissect.experiments.intervals import Interval
 from netdissect.result import Result, mean_paired_difference
 
@@ -29,7 +29,7 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
         `keys`, layer, quantile, rule, category (the data set's, and ``total``), units (of the layer), detectors
         (units), unique (different concepts).
     """
-    wanted = list(result.layers) if layers is None else [result.layer(name).info.name for name in layers]
+    wanted = list(result.layers) if layers is None else [result.layer(name).info.name for name in one_or_more(layers)]
     rows = [
         {
             "layer": entry.layer,

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.config import DissectConfig, Execution, OneOrMore, Progress
 from netdissect.dissect import dissect
 from netdissect.dissect.plan import make_plan
 from netdissect.experiments.bench import SCALES, Bench
@@ -31,8 +31,10 @@ class FullConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    names: tuple[str, ...] = Field(min_length=1, description="Of the networks.")
-    layers: tuple[str, ...] = Field(min_length=1, description="The last convolution: one for all, or one for each.")
+    names: Annotated[tuple[str, ...], OneOrMore] = Field(min_length=1, description="Of the networks.")
+    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
+        min_length=1, description="The last convolution: one for all, or one for each."
+    )
     limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`; None: all.")
     batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
     rotations: tuple[int, ...] = Field((0, 1, 2, 3, 4), description="Seeds of random rotations.")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData
 from netdissect.concepts.sources.folders import FolderSource
 from netdissect.concepts.sources.source import find_files, find_folder
+from netdissect.config import one_or_more
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.models import Preprocessing
 from netdissect.sweep.stream import ahead, read_image
@@ -96,7 +97,7 @@ class LabeledPictures:
         ConfigError
             If a class is not among them.
         """
-        places = {_plain(name): index for index, name in reversed(list(enumerate(classes)))}
+        places = {_plain(name): index for index, name in reversed(list(enumerate(one_or_more(classes))))}
         unknown = [name for name in self.classes if _plain(name) not in places]
         if unknown:
             raise ConfigError(

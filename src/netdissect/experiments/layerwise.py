@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config import DissectConfig, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
 from netdissect.errors import LayerError
 from netdissect.experiments.bench import Bench
@@ -107,7 +107,7 @@ def depths(result: Result, categories: Sequence[str], rule: Rule = "per-category
     found: list[float] = []
     rows = count_rows(result).filter(quantile=quantile, rule=rule)
     for index, layer in enumerate(result.layers):
-        here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(list(categories)))
+        here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(one_or_more(categories)))
         found += [index / last] * int(here["detectors"].sum())
     return found
 

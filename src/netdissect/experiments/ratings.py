@@ -15,6 +15,7 @@ import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import krippendorff
 import numpy as np
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.intervals import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
@@ -49,7 +51,7 @@ class AgreementConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: tuple[str, ...] | None = Field(
+    layers: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
         None, description="From the first to the last. None: in the order in which the ratings name them."
     )
     min_iou: float = Field(0.04, ge=0, lt=1, description="Labels above this are those of detectors.")

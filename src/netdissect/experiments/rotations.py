@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.experiments.bases import BasisKind, CellSample, learned_bases, read_basis
@@ -55,8 +56,10 @@ class RotateConfig(BaseModel):
     dissect: DissectConfig = Field(description="The dissection; it has one layer.")
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), description="Of random rotations.")
     steps: int = Field(5, ge=1, description="Steps from alpha 0, the units, to 1, the whole rotation.")
-    bases: tuple[BasisKind, ...] = Field((), description="Further bases of the layer.")
-    matrices: tuple[Path, ...] = Field((), description="Files of further bases; see `read_basis`.")
+    bases: Annotated[tuple[BasisKind, ...], OneOrMore] = Field((), description="Further bases of the layer.")
+    matrices: Annotated[tuple[Path, ...], OneOrMore] = Field(
+        (), description="Files of further bases; see `read_basis`."
+    )
     sample: CellSample = Field(default_factory=CellSample, description="What principal components are found on.")
     rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
 

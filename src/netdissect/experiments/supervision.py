@@ -7,7 +7,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.4.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_objects
-from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
@@ -43,7 +43,9 @@ class TasksConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: tuple[TaskName, ...] = Field(TASKS, min_length=1, description="Trained for equal steps.")
+    tasks: Annotated[tuple[TaskName, ...], OneOrMore] = Field(
+        TASKS, min_length=1, description="Trained for equal steps."
+    )
     recipe: Recipe = Field(description="Backbone and training of all; its seed is replaced.")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="One network of each task for each.")
     dissect: DissectConfig = Field(description="The dissection; its layers are the backbone's.")

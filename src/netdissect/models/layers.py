@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from netdissect.concepts import Size
+from netdissect.config import one_or_more
 from netdissect.errors import LayerError, ShapeError
 from netdissect.models.geometry import ReceptiveField
 from netdissect.models.network import Network
@@ -77,7 +78,7 @@ def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ..
     traced = trace(network)
     layers = _layers(traced, network)
     chosen: set[str] = set()
-    for pattern in patterns:
+    for pattern in one_or_more(patterns):
         matches = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
         if not matches:
             raise LayerError(_why_not(pattern, network, traced, list(layers)))

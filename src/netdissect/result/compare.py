@@ -8,6 +8,7 @@ two runs side by side (printed, drawn or served) goes through here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -87,7 +88,7 @@ def compare_results(
             f"the runs have no quantile in common: {_listed(left.info.config.protocol.quantiles)} on the left, "
             f"{_listed(right.info.config.protocol.quantiles)} on the right. Repeat one of them with --quantile."
         )
-    pairs = layer_pairs(left, right) if layers is None else layers
+    pairs = layer_pairs(left, right, layers)
     levels = [_level(left, right, pair) if min_iou is None else min_iou for pair in pairs]
     return tuple(
         _compare(left, right, pair, quantile, (rule, level))
@@ -106,14 +107,29 @@ def _level(left: Result, right: Result, pair: tuple[str, str]) -> float:
     return ours
 
 
-def layer_pairs(left: Result, right: Result) -> list[tuple[str, str]]:
-    """Return the layers of one name, or the only ones.
+def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+    """Return the layers that are compared.
+
+    Parameters
+    ----------
+    left, right
+        Finished runs.
+    layers
+        Pairs of a layer on the left and one on the right. None: those of one name, or the only ones.
 
     Raises
     ------
     ResultError
-        If no layers correspond.
+        If no layers correspond, or names stand where pairs are expected.
     """
+    if layers is not None:
+        pairs: list[Any] = list(layers)
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            raise ResultError(
+                f"layers are {layers!r}. Expected pairs of a layer on the left and one on the right, such as "
+                "[('layer4', 'layer4')]."
+            )
+        return pairs
     same = [(name, name) for name in left.layers if name in right.layers]
     if same:
         return same

@@ -57,9 +57,8 @@ def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[st
     ResultError
         If the runs saw different images, have other replicates or none, or another limit for detectors.
     """
-    pairs = layer_pairs(left, right) if layers is None else layers
     frames = []
-    for pair in pairs:
+    for pair in layer_pairs(left, right, layers):
         found = _differences(left, right, pair)
         for name in COUNTS:
             low, high = interval_of_counts(
@@ -91,7 +90,7 @@ def mean_paired_difference(
     ResultError
         As `paired_differences` does.
     """
-    frames = [_differences(left, right, pair) for pair in layers]
+    frames = [_differences(left, right, pair) for pair in layer_pairs(left, right, layers)]
     rows = [frame.filter(quantile=quantile, rule=rule, category=TOTAL).row(0, named=True) for frame in frames]
     # Sums are counts, means are not: the interval is that of the sum.
     value, least, most = (sum(row[f"unique{end}"] for row in rows) for end in ("", "_least", "_most"))

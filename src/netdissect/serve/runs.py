@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result, load_result
@@ -111,7 +112,7 @@ class Shelf:
             raise ConfigError("no run was named. Expected folders written by 'netdissect run'.")
         given = dict(networks or {})
         opened: list[OpenRun] = []
-        for run in runs:
+        for run in one_or_more(runs):
             result = run if isinstance(run, Result) else load_result(run)
             name = result.info.network.name if isinstance(run, Result) else Path(run).resolve().name
             named = _unique(_slug(name), [each.id for each in opened])

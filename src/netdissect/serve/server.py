@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from netdissect.config import one_or_more
 from netdissect.errors import ConfigError
 from netdissect.models import Network
 from netdissect.result import Result
@@ -62,7 +63,7 @@ def serve(
     """
     _check_host(host, public)
     app = create_app(runs, images=images, networks=networks, ratings=ratings)
-    hosts = [host, *allow_hosts, *([socket.gethostname()] if host in WILDCARDS else [])]
+    hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(
         guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=3, lifespan="on",

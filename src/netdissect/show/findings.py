@@ -3,10 +3,11 @@
 A detector is meant here as under the rule ``top-label``, so that lists agree with `Result.detectors`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from netdissect.config import one_or_more
 from netdissect.errors import ResultError
 from netdissect.result import Result
 
@@ -45,6 +46,23 @@ def limits(levels: Mapping[str, float]) -> str:
     if len(values) == 1:
         return f"{values.pop():.3g}"
     return ", ".join(f"{level:.3g} in {name}" for name, level in levels.items())
+
+
+def run_names(results: Sequence[Result], names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return what runs are called; None: as their networks.
+
+    Raises
+    ------
+    ResultError
+        If there are not as many names as runs.
+    """
+    called = tuple(result.info.network.name for result in results) if names is None else one_or_more(names)
+    if len(called) != len(results):
+        raise ResultError(
+            f"{len(called)} names ({', '.join(map(str, called))}) were given for {len(results)} runs. Expected one for "
+            "each."
+        )
+    return called
 
 
 def only_layer(result: Result, layer: str | None) -> str:

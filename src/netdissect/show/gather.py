@@ -14,7 +14,7 @@ import polars as pl
 from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError
 from netdissect.result import LayerInfo, LayerResult, Result
-from netdissect.show.findings import best_scores, layer_units, run_min_iou
+from netdissect.show.findings import best_scores, layer_units, run_min_iou, run_names
 
 FLOOR = 0.01
 """Concepts of a lower IoU are not listed on a unit's page."""
@@ -94,7 +94,7 @@ def number_runs(
     moved
         The data set's folder, if it has moved since the runs.
     """
-    called = [result.info.network.name for result in results] if names is None else list(names)
+    called = list(run_names(results, names))
     twice = {name for name in called if called.count(name) > 1}
     called = [f"{name} ({called[:place].count(name) + 1})" if name in twice else name
               for place, name in enumerate(called)]  # fmt: skip

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from netdissect.config import Palette
 from netdissect.result import Result
-from netdissect.show.findings import best_units, run_min_iou, run_quantile
+from netdissect.show.findings import best_units, run_min_iou, run_names, run_quantile
 from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, plain_axes, short
 
@@ -66,7 +66,7 @@ def compare(
     axes.set_xlim(0, largest)
     axes.set_ylim(0, largest)
     axes.set_aspect("equal")
-    called = names or (first.info.network.name, second.info.network.name)
+    called = run_names((first, second), names)
     axes.set_xlabel(f"best IoU, {called[0]}", color=INK, parse_math=False)
     axes.set_ylabel(f"best IoU, {called[1]}", color=INK, parse_math=False)
     legend = figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)

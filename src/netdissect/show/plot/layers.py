@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette, Rule
 from netdissect.result import LayerCount, Result
-from netdissect.show.findings import run_quantile
+from netdissect.show.findings import run_names, run_quantile
 from netdissect.show.palette import category_colors
 from netdissect.show.plot.paper import FAINT, INK, PaperFigure, as_written, nothing, plain_axes, short
 
@@ -44,7 +44,7 @@ def layers(
     matplotlib.figure.Figure
     """
     each = [results] if isinstance(results, Result) else list(results)
-    called = [result.info.network.name for result in each] if names is None else list(names)
+    called = run_names(each, names)
     rows = [
         (name if len(each) > 1 and not place else "", entry)
         for name, result in zip(called, each, strict=True)
