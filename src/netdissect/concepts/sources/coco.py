@@ -1,14 +1,29 @@
 """COCO (Lin et al. 2014; panoptic: Kirillov et al. 2019; stuff: Caesar et al. 2018), and what is written in its form.
 
-    DIR/{train2017,val2017}/*.jpg                     or DIR/images/{train2017,val2017}
+The published data set, and programs that name their files like it (CVAT: ``instances_default.json``)::
+
+    DIR/{train2017,val2017}/*.jpg                     or DIR/images/{train2017,val2017}, or DIR/images
     DIR/annotations/panoptic_val2017.json             with the label maps annotations/panoptic_val2017/*.png
     DIR/annotations/stuff_val2017.json
     DIR/annotations/instances_val2017.json
 
+Roboflow, a folder a split, pictures and annotations side by side::
+
+    DIR/{train,valid,test}/_annotations.coco.json     or DIR/_annotations.coco.json
+
+Anything else in COCO's form, if it is the only JSON file there (Label Studio: ``result.json``), or is named itself::
+
+    DIR/*.json                                        or DIR/annotations/*.json, with the pictures below DIR
+    DIR/annotations/FILE.json
+
 Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Instances and
 stuff are decoded by pycocotools (the extra ``coco``); where masks of different classes overlap they lie in several
-channels. Pictures without any annotation are left out. Splits are those of the file names. Classes are ``object``
-unless another category is given.
+channels. Pictures without any annotation are left out. Splits are those of the folders or file names. Classes are
+``object`` unless another category is given.
+
+Pictures are found as `Locator` says; several that are listed twice are one. A polygon that covers nothing (fewer than
+three points, an odd number of coordinates, no area, not a number, outside of the picture) is left out, and so is an
+annotation without a mask; how many is logged.
 
 Names of stuff lose what only tells how classes were merged: ``wall-other-merged``, ``tree-merged`` and ``mirror-stuff``
 are ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unlabeled`` are unlabeled.
@@ -16,48 +31,56 @@ are ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unl
 Options:
 
 - ``?kinds=instances,stuff``: read these kinds (``panoptic``, ``stuff``, ``instances``).
-- ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is an error: a box holds much that is not
+- ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is left out: a box holds much that is not
   the thing.
 """
 
+import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
 from netdissect.concepts.sources.layers import Mask, read_colors, stack
-from netdissect.concepts.sources.source import find_folder
+from netdissect.concepts.sources.locate import Locator
+from netdissect.concepts.sources.shapes import Size, Skipped, is_sane, polygon_flaw
+from netdissect.concepts.sources.source import find_folder, split_of
+from netdissect.concepts.sources.turns import picture_size, upright
 from netdissect.concepts.sources.words import SourceWords
-from netdissect.config import Split
 from netdissect.errors import SourceError
 from netdissect.paths import contained
 
 KINDS_OF_LABELS = ("panoptic", "stuff", "instances")
 FILE = re.compile(r"(panoptic|stuff|instances)_(.+)\.json")
+OTHER = re.compile(r"(captions|person_keypoints|image_info)_.+\.json")
+"""Of the published data set: read only if named."""
+ROBOFLOW = "_annotations.coco.json"
 MERGED = re.compile(r"(-other|-merged|-stuff)+$")
 UNLABELED = frozenset({"other", "unlabeled", "things"})
-FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What reading an annotation of another form raises."""
+ANY = "any"
+"""The kind of a file that does not say it in its name."""
+NO_MASK = "no mask, but perhaps a box (?boxes=yes takes boxes in place of masks)"
 
 
 @dataclass(frozen=True)
 class CocoSource:
-    """A folder of COCO.
+    """A folder of COCO, or an annotation file.
 
     Attributes
     ----------
     folder
-        Holds ``annotations/`` and the pictures.
+        Holds annotations and pictures; or the annotation file.
     category
         Of every class.
     kinds
@@ -95,79 +118,203 @@ class CocoSource:
         Raises
         ------
         SourceError
-            If a folder or all annotations are missing, an annotation file cannot be read, or pycocotools is missing.
+            If a folder or all annotations are missing, an annotation file cannot be read, no annotation has a mask, a
+            picture lies outside of the folder, or pycocotools is missing.
         """
-        find_folder(self.folder, "a folder of COCO")
-        files = self._files()
-        if any(kind != "panoptic" for kinds in files.values() for kind in kinds):
-            need("pycocotools.mask", "coco", "coco")
-        for split, kinds in sorted(files.items()):
-            place = _find_pictures(self.folder, split)
-            pictures: dict[str, list[_Labeled]] = {}
-            for kind, path in kinds.items():
-                for file, labeled in _read_annotations(path, kind, self.boxes):
-                    pictures.setdefault(file, []).append(labeled)
-            for file in sorted(pictures):
-                name = f"{prefix}/{split}/{Path(file).with_suffix('').as_posix()}"
-                labels = partial(_read_labels, tuple(pictures[file]), self.category)
-                path = contained(place, file, ", ".join(map(str, kinds.values())), SourceError)
-                yield Sample(name, path, labels, _split(split))
+        root, parts = self._parts()
+        notes = _Notes(self.text, Locator(root))
+        for part in parts:
+            pictures: dict[Path, tuple[str, list[_Labeled]]] = {}
+            for kind, path in part.files.items():
+                for picture, name, labeled in _read_annotations(path, kind, part.folders, self.boxes, notes):
+                    pictures.setdefault(picture, (name, []))[1].append(labeled)
+            for picture, (name, found) in sorted(pictures.items()):
+                stem = "/".join(filter(None, (prefix, part.name, PurePosixPath(name).with_suffix("").as_posix())))
+                yield Sample(stem, picture, partial(_read_labels, tuple(found), self.category), split_of(part.name))
+        notes.tell()
 
-    def _files(self) -> dict[str, dict[str, Path]]:
-        """Find the annotation files to read: by split and kind."""
-        folder = self.folder / "annotations"
-        found: dict[str, dict[str, Path]] = {}
-        for path in sorted((folder if folder.is_dir() else self.folder).glob("*.json")):
-            if match := FILE.fullmatch(path.name):
-                found.setdefault(match[2], {})[match[1]] = path
-        wanted = {split: self._wanted(kinds) for split, kinds in found.items()}
-        if not any(wanted.values()):
+    def _parts(self) -> tuple[Path, list["_Part"]]:
+        """Find the annotation files to read, and the folder below which all pictures lie."""
+        if self.folder.is_file():
+            above = self.folder.parent
+            root = above.parent if above.name == "annotations" else above
+            return root, [_part(self.folder, root)]
+        root = find_folder(self.folder, "a folder of COCO, or an annotation file")
+        parts = [part for part in _published(root) if part.files] or _roboflow(root) or _lone(root)
+        wanted = [part._replace(files=self._wanted(part.files)) for part in parts]
+        if not any(part.files for part in wanted):
             kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or KINDS_OF_LABELS)
-            raise SourceError(f"{folder} holds no annotation. Expected {kinds}; correct the folder.")
-        return {split: kinds for split, kinds in wanted.items() if kinds}
+            raise SourceError(
+                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} beside pictures, or one other "
+                "file in COCO's form; correct the folder, or name the file: coco:DIR/FILE.json."
+            )
+        return root, [part for part in wanted if part.files]
 
-    def _wanted(self, kinds: Mapping[str, Path]) -> dict[str, Path]:
-        names = self.kinds or (("panoptic",) if "panoptic" in kinds else ("stuff", "instances"))
-        return {name: kinds[name] for name in names if name in kinds}
+    def _wanted(self, files: Mapping[str, Path]) -> dict[str, Path]:
+        if ANY in files:
+            return dict(files)
+        names = self.kinds or (("panoptic",) if "panoptic" in files else ("stuff", "instances"))
+        return {name: files[name] for name in names if name in files}
 
 
-class _Labeled(NamedTuple):
-    """What one annotation file says of one picture, small enough to be sent to a worker."""
+class _Part(NamedTuple):
+    """Annotation files of one split.
+
+    Attributes
+    ----------
+    name
+        Of the split, a part of its pictures' names; may be empty.
+    files
+        By kind.
+    folders
+        Where its pictures may lie, below the folder of the source.
+    """
+
+    name: str
+    files: Mapping[str, Path]
+    folders: tuple[str, ...]
+
+
+@dataclass
+class _Notes:
+    """What is told once all annotations are read."""
+
+    source: str
+    locator: Locator
+    skipped: Skipped = field(default_factory=Skipped)
+    masks: int = 0
+
+    def tell(self) -> None:
+        if not self.masks and NO_MASK in self.skipped.counts:
+            raise SourceError(
+                f"{self.skipped.first[NO_MASK]} has no mask, nor has any other of {self.skipped.counts[NO_MASK]} "
+                "annotations. Expected segmentations; say ?boxes=yes if boxes may stand in for them."
+            )
+        self.skipped.tell(self.source)
+        self.locator.tell(self.source)
+
+
+class _Masks(NamedTuple):
+    """What one annotation file says of one picture, small enough to be sent to a worker.
+
+    Attributes
+    ----------
+    size
+        Height and width, stated or read.
+    masks
+        Value, number of the annotation, and polygons or run lengths.
+    names
+        Of each value, from 1.
+    """
 
     file: Path
-    kind: str
+    picture: Path
     size: tuple[int, int]
+    masks: Sequence[tuple[int, str, Any]]
     names: Mapping[int, str]
-    annotations: Sequence[Mapping[str, Any]]
-    boxes: bool
+
+    def channels(self) -> Iterator[Channel]:
+        """Decode masks and lay them in channels."""
+        if not is_sane(*self.size):
+            raise SourceError(
+                f"{self.file} gives a picture of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
+                "width."
+            )
+        masks = ((value, _decode(shape, self.size, f"{self.file}, annotation {n}")) for value, n, shape in self.masks)
+        for layer in stack(masks):
+            yield Channel(upright(layer, self.picture), self.names, str(self.file))
 
 
-def _split(split: str) -> Split | None:
-    if split.startswith("train"):
-        return "train"
-    return "val" if split.startswith("val") else None
+class _Segments(NamedTuple):
+    """A panoptic label map, and the value of each segment."""
+
+    file: Path
+    path: Path
+    values: Mapping[int, int]
+    names: Mapping[int, str]
+
+    def channels(self) -> Iterator[Channel]:
+        """Read the label map."""
+        pixels = read_colors(self.path, "a panoptic label map of COCO").astype(np.int32)
+        segments = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
+        listed = {0: 0, **self.values}
+        ids = np.array(sorted(listed), dtype=np.int64)
+        place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
+        strange = ids[place] != segments
+        if strange.any():
+            raise SourceError(
+                f"{self.path} holds the segment {int(segments[strange][0])}, which {self.file} does not list. "
+                "Expected only listed segments; restore both files from the same release."
+            )
+        values = np.array([listed[number] for number in ids.tolist()], dtype=np.int32)
+        yield Channel(values[place], self.names, str(self.path))
 
 
-def _find_pictures(folder: Path, split: str) -> Path:
-    places = (folder / split, folder / "images" / split, folder / "images")
-    return next((place for place in places if place.is_dir()), places[0])
+_Labeled = _Masks | _Segments
 
 
-def _read_annotations(path: Path, kind: str, boxes: bool) -> Iterator[tuple[str, _Labeled]]:
-    """Yield what a file says of each picture, with the picture's file name."""
-    content = read_json(path, f"the {kind} annotations of COCO")
+def _part(path: Path, root: Path) -> _Part:
+    """Make a part of one annotation file."""
+    above = path.parent.relative_to(root).as_posix().removeprefix(".")
+    if match := FILE.fullmatch(path.name):
+        split = match[2]
+        return _Part(split, {match[1]: path}, (split, f"images/{split}", "images", "", above))
+    if path.name == ROBOFLOW:
+        return _Part(above, {ANY: path}, (above,))
+    return _Part("", {ANY: path}, ("images", "", above, "data"))
+
+
+def _published(root: Path) -> list[_Part]:
+    found: dict[str, _Part] = {}
+    for path in _json_files(root / "annotations" if (root / "annotations").is_dir() else root):
+        if FILE.fullmatch(path.name):
+            part = _part(path, root)
+            found[part.name] = part._replace(files={**found.get(part.name, part).files, **part.files})
+    return [found[name] for name in sorted(found)]
+
+
+def _roboflow(root: Path) -> list[_Part]:
+    return [_part(path, root) for path in (root / ROBOFLOW, *sorted(root.glob(f"*/{ROBOFLOW}"))) if path.is_file()]
+
+
+def _lone(root: Path) -> list[_Part]:
+    for folder in (root, root / "annotations"):
+        files = [path for path in _json_files(folder) if not OTHER.fullmatch(path.name)]
+        if len(files) > 1:
+            raise SourceError(
+                f"{folder} holds {len(files)} JSON files, {', '.join(path.name for path in files[:3])} among them, and "
+                "none is named as COCO names its annotations. Expected one; name it: coco:DIR/FILE.json."
+            )
+        if files:
+            return [_part(files[0], root)]
+    return []
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+
+
+def _read_annotations(
+    path: Path, kind: str, folders: Sequence[str], boxes: bool, notes: _Notes
+) -> Iterator[tuple[Path, str, _Labeled]]:
+    """Yield what a file says of each picture, with the picture and its name."""
+    content = read_json(path, "annotations in COCO's form")
     try:
         names = {int(one["id"]): _class_name(str(one["name"])) for one in content["categories"]}
-        images = {one["id"]: one for one in content["images"]}
-        grouped: dict[Any, list[Mapping[str, Any]]] = {}
+        images = {str(one["id"]): one for one in content["images"]}
+        grouped: dict[str, list[Mapping[str, Any]]] = {}
         for one in content["annotations"]:
-            grouped.setdefault(one["image_id"], []).append(_needed(one, kind, path))
+            grouped.setdefault(str(one["image_id"]), []).append(one)
+        panoptic = kind == "panoptic" or (kind == ANY and any("segments_info" in one for one in content["annotations"]))
+        if not panoptic:
+            need("pycocotools.mask", "coco", "coco")
         for number, annotations in grouped.items():
-            image = images[number]
-            used = {int(a["category_id"]) for one in annotations for a in one.get("segments_info", (one,))}
-            known = {value: names[value] for value in sorted(used)}
-            size = (int(image["height"]), int(image["width"]))
-            yield str(image["file_name"]), _Labeled(path, kind, size, known, annotations, boxes)
+            picture, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
+            if panoptic:
+                found: list[_Labeled] = [_segments(one, names, path) for one in annotations]
+            else:
+                found = [_masks(annotations, images[number], names, picture, path, boxes, notes)]
+            yield from ((picture, name, labeled) for labeled in found if labeled.names)
     except FAULTS as error:
         raise SourceError(
             f"{path} is not in the form of COCO ({error!r}). Expected images, annotations and categories that refer to "
@@ -175,13 +322,90 @@ def _read_annotations(path: Path, kind: str, boxes: bool) -> Iterator[tuple[str,
         ) from error
 
 
-def _needed(one: Mapping[str, Any], kind: str, path: Path) -> Mapping[str, Any]:
-    """Keep what is needed later: half a million annotations are held at once."""
-    if kind == "panoptic":
-        segments = [{"id": int(s["id"]), "category_id": int(s["category_id"])} for s in one["segments_info"]]
-        place = contained(path.with_suffix(""), str(one["file_name"]), path, SourceError)
-        return {"map": place, "segments_info": segments}
-    return {key: one[key] for key in ("id", "category_id", "segmentation", "bbox") if key in one}
+def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _Segments:
+    place = contained(path.with_suffix(""), str(one["file_name"]).replace("\\", "/"), path, SourceError)
+    classes = {int(segment["id"]): int(segment["category_id"]) for segment in one["segments_info"]}
+    values = _number(classes.values())
+    return _Segments(
+        path, place, {n: values[c] for n, c in classes.items()}, {value: names[c] for c, value in values.items()}
+    )
+
+
+def _masks(
+    annotations: Sequence[Mapping[str, Any]], image: Mapping[str, Any], names: Mapping[int, str], picture: Path,
+    path: Path, boxes: bool, notes: _Notes,
+) -> _Masks:  # fmt: skip
+    size = _size(image, picture)
+    shapes = []
+    for one in annotations:
+        number = str(one.get("id", "?"))
+        shape = _shape(one, size, boxes, notes.skipped, f"{path}, annotation {number}")
+        if shape:
+            shapes.append((int(one["category_id"]), number, shape))
+    notes.masks += len(shapes)
+    values = _number(category for category, *_ in shapes)
+    return _Masks(
+        path, picture, size, [(values[category], n, shape) for category, n, shape in shapes],
+        {value: names[category] for category, value in values.items()},
+    )  # fmt: skip
+
+
+def _number(categories: Iterable[int]) -> dict[int, int]:
+    """Give each category a value from 1: 0 is unlabeled in every channel, but a class in some files."""
+    return {category: value for value, category in enumerate(sorted(set(categories)), start=1)}
+
+
+def _size(image: Mapping[str, Any], picture: Path) -> Size:
+    """Return the stated height and width, or else those of the picture as it is seen."""
+    if image.get("height") and image.get("width"):
+        return int(image["height"]), int(image["width"])
+    return picture_size(picture).upright
+
+
+def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, told: str) -> Any:
+    """Return the run lengths of an annotation or its sound polygons; nothing if there are none."""
+    shape = one.get("segmentation")
+    if not shape and not boxes:
+        skipped.add(NO_MASK, told)
+        return None
+    if isinstance(shape, Mapping):
+        return {"size": shape.get("size"), "counts": shape.get("counts")}
+    try:
+        polygons = _polygons(shape) if shape else [_box(one)]
+    except FAULTS as error:
+        raise SourceError(
+            f"{told} cannot be decoded ({error!r}). Expected polygons, run lengths, or with ?boxes=yes a bbox: left, "
+            "top, width, height."
+        ) from error
+    flaws = [polygon_flaw(polygon, size) for polygon in polygons]
+    for flaw in filter(None, flaws):
+        skipped.add(flaw, told)
+    return [polygon for polygon, flaw in zip(polygons, flaws, strict=True) if flaw is None]
+
+
+def _polygons(shape: Sequence[Any]) -> list[list[float]]:
+    """Read polygons: lists of x, y, x, y, ..., one such list alone, or points as pairs."""
+    if all(_is_number(one) for one in shape) or all(len(one) == 2 and _is_number(one[0]) for one in shape):
+        shape = [shape]
+    return [
+        [
+            math.nan if number is None else float(number)
+            for one in polygon
+            for number in ([one] if _is_number(one) else one)
+        ]
+        for polygon in shape
+    ]
+
+
+def _is_number(one: Any) -> bool:
+    return one is None or isinstance(one, int | float | str)
+
+
+def _box(one: Mapping[str, Any]) -> list[float]:
+    """Return the corners of a box as pycocotools takes them."""
+    left, top, width, height = (float(number) for number in one["bbox"])
+    right, bottom = left + max(width, 0), top + max(height, 0)
+    return [left, top, left, bottom, right, bottom, right, top]
 
 
 def _class_name(name: str) -> str:
@@ -190,66 +414,18 @@ def _class_name(name: str) -> str:
 
 
 def _read_labels(labeled: Sequence[_Labeled], category: str) -> LabelsByCategory:
-    return {category: tuple(channel for one in labeled for channel in _channels(one))}
+    return {category: tuple(channel for one in labeled for channel in one.channels())}
 
 
-def _channels(one: _Labeled) -> Iterator[Channel]:
-    if one.kind == "panoptic":
-        for annotation in one.annotations:
-            yield _panoptic(one, annotation)
-        return
-    height, width = one.size
-    if not (height > 0 and width > 0 and height * width <= (Image.MAX_IMAGE_PIXELS or 1 << 28)):
-        raise SourceError(
-            f"{one.file} gives a picture of {height} x {width} pixels. Expected its real height and width."
-        )
-    masks = [(int(annotation["category_id"]), _decode(one, annotation)) for annotation in one.annotations]
-    # 0 is unlabeled in every channel, but a class in some files.
-    shifted = {value + 1: name for value, name in one.names.items()}
-    for layer in stack((value + 1, mask) for value, mask in masks):
-        yield Channel(layer, shifted, str(one.file))
-
-
-def _panoptic(one: _Labeled, annotation: Mapping[str, Any]) -> Channel:
-    path = annotation["map"]
-    pixels = read_colors(path, "a panoptic label map of COCO").astype(np.int32)
-    segments = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
-    ids = np.array([0, *(segment["id"] for segment in annotation["segments_info"])], dtype=np.int64)
-    classes = np.array([0, *(segment["category_id"] + 1 for segment in annotation["segments_info"])], dtype=np.int32)
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids[order], segments).clip(max=len(ids) - 1)
-    strange = ids[order][place] != segments
-    if strange.any():
-        raise SourceError(
-            f"{path} holds the segment {int(segments[strange][0])}, which {one.file} does not list. "
-            "Expected only listed segments; restore both files from the same release."
-        )
-    return Channel(classes[order][place], {value + 1: name for value, name in one.names.items()}, str(path))
-
-
-def _decode(one: _Labeled, annotation: Mapping[str, Any]) -> Mask:
-    """Decode the polygons or run lengths of an annotation; or fill its box, if asked to."""
-    told = f"{one.file}, annotation {annotation.get('id', '?')}"
-    shape = annotation.get("segmentation")
-    if not shape:
-        if not one.boxes:
-            raise SourceError(
-                f"{told} has no mask. Expected a segmentation; say ?boxes=yes if its box may stand in for it."
-            )
-        return _box(annotation, one.size, told)
+def _decode(shape: Any, size: Size, told: str) -> Mask:
+    """Decode sound polygons or run lengths, bool (H, W)."""
     coco = need("pycocotools.mask", "coco", "coco")
-    height, width = one.size
+    height, width = size
     try:
-        if isinstance(shape, dict) and list(shape["size"]) != [height, width]:
-            raise ValueError(f"its mask is {shape['size']}, its picture {[height, width]}")
-        if isinstance(shape, dict) and isinstance(shape["counts"], str | bytes):
-            runs = [shape]
-        elif isinstance(shape, dict):
-            if min(shape["counts"]) < 0 or sum(shape["counts"]) != height * width:
-                raise ValueError("its run lengths do not add up to the picture")
-            runs = [coco.frPyObjects(shape, height, width)]
+        if isinstance(shape, list):
+            runs = coco.frPyObjects(shape, height, width)
         else:
-            runs = coco.frPyObjects([_polygon(points, height, width) for points in shape], height, width)
+            runs = [_checked_runs(shape, height, width, coco)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
             mask: npt.NDArray[np.uint8] = coco.decode(runs)
@@ -261,23 +437,13 @@ def _decode(one: _Labeled, annotation: Mapping[str, Any]) -> Mask:
     return united
 
 
-def _polygon(points: Sequence[Any], height: int, width: int) -> list[float]:
-    """Check a polygon: pycocotools allocates memory for whatever coordinates it is given."""
-    numbers = np.array([float(number) for number in points])
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise ValueError(f"a polygon of {len(numbers)} numbers")
-    if not (np.abs(numbers) <= 2 * max(height, width)).all():  # NaN, too
-        raise ValueError("a polygon far outside of the picture")
-    return [float(number) for number in numbers]
-
-
-def _box(annotation: Mapping[str, Any], size: tuple[int, int], told: str) -> Mask:
-    try:
-        left, top, width, height = (float(number) for number in annotation["bbox"])
-        rows, columns = slice(max(round(top), 0), round(top + height)), slice(max(round(left), 0), round(left + width))
-    except (*FAULTS, OverflowError) as error:
-        raise SourceError(f"{told} has no box, either ({error!r}). Expected bbox: left, top, width, height.") from error
-    mask = np.zeros(size, dtype=np.bool_)
-    if rows.stop > 0 and columns.stop > 0:
-        mask[rows, columns] = True
-    return mask
+def _checked_runs(runs: Mapping[str, Any], height: int, width: int, coco: Any) -> Any:
+    """Check run lengths: pycocotools allocates memory for whatever it is given."""
+    if list(runs["size"]) != [height, width]:
+        raise ValueError(f"its mask is {runs['size']}, its picture {[height, width]}")
+    counts = runs["counts"]
+    if isinstance(counts, str | bytes):
+        return runs
+    if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != height * width:
+        raise ValueError("its run lengths do not add up to the picture")
+    return coco.frPyObjects(runs, height, width)

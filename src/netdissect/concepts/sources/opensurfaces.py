@@ -20,19 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_table
 from netdissect.concepts.sources.layers import read_colors
 from netdissect.concepts.sources.source import find_folder
+from netdissect.concepts.sources.turns import picture_size
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 TABLE = "label-substance-colors.csv"
 ASPECT_TOLERANCE = 0.02
-ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: stored on its side
 
 
 @dataclass(frozen=True)
@@ -92,19 +90,7 @@ def _read_names(path: Path) -> dict[int, str]:
 
 def _read_labels(photo: Path, path: Path, names: Mapping[int, str]) -> LabelsByCategory:
     red = read_colors(path, "a label map of OpenSurfaces whose red is the material")[..., 0]
-    return {"material": (Channel(_fit(red, _upright_size(photo), path, photo), names, str(path)),)}
-
-
-def _upright_size(photo: Path) -> tuple[int, int]:
-    """Height and width of the photo as it will be read."""
-    try:
-        with Image.open(photo) as image:
-            lying = image.getexif().get(ORIENTATION) in LYING
-            return (image.width, image.height) if lying else (image.height, image.width)
-    except FileNotFoundError:
-        raise SourceError(f"{photo} does not exist. Expected the photo of a label map; restore the file.") from None
-    except UNREADABLE as error:
-        raise SourceError(f"{photo} cannot be read as a picture ({error}). Restore or remove it.") from error
+    return {"material": (Channel(_fit(red, picture_size(photo).upright, path, photo), names, str(path)),)}
 
 
 def _fit(values: npt.NDArray[np.uint8], size: tuple[int, int], path: Path, photo: Path) -> npt.NDArray[np.uint8]:

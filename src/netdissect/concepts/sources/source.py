@@ -1,11 +1,15 @@
 """What every source has: a name, a description that repeats it, and samples with raw concept names."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from netdissect.concepts.sample import Sample
+from netdissect.config import Split
 from netdissect.errors import SourceError
+
+SPLIT = re.compile(r"(train(ing)?|val(id(ation)?)?|dev|test)(?![a-z])")
 
 NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
 """Extensions that are passed over; any other file must be a picture."""
@@ -66,3 +70,17 @@ def find_files(folder: Path) -> list[Path]:
         if path.is_file() or (path.is_symlink() and not path.is_dir()):
             found.append(path)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a folder or file stands for, by its name; None: drawn by name.
+
+    Test pictures are for validation, because there is no third split.
+
+    Examples
+    --------
+    >>> split_of("train2017"), split_of("valid"), split_of("test"), split_of("trains")
+    ('train', 'val', 'val', None)
+    """
+    match = SPLIT.match(name.lower())
+    return None if match is None else "train" if match[0].startswith("train") else "val"

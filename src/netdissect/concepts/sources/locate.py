@@ -1,0 +1,108 @@
+"""Find the pictures that annotations name: below one folder, whatever the tool wrote before the name."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+
+from netdissect.errors import SourceError
+from netdissect.paths import contained
+
+logger = getLogger("netdissect.concepts")
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+"""How a drive or an address on the network begins: ``C:``, ``https:``."""
+
+
+@dataclass
+class Locator:
+    """Finds pictures by the names that annotation files give.
+
+    Names are relative to one of several folders, with slashes or backslashes, and may lead up and down again as long as
+    they stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed:
+    a picture of the same file name in one of the folders is taken in its place, if there is one.
+
+    Attributes
+    ----------
+    root
+        The folder of the source.
+    strays
+        Pictures that were taken in place of a name that leads out, with that name.
+    """
+
+    root: Path
+    strays: dict[Path, str] = field(default_factory=dict)
+
+    def find(self, name: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
+        """Return a picture, and its path below one of the folders, without leading dots.
+
+        Parameters
+        ----------
+        name
+            As the annotation file spells it.
+        folders
+            Below the root, with forward slashes, the root itself is empty; the first that holds the picture counts.
+        manifest
+            The annotation file.
+
+        Returns
+        -------
+        tuple of Path and str
+            A picture that no folder holds is taken to be in the first that exists: whoever reads it will say so.
+
+        Raises
+        ------
+        SourceError
+            If the name leads out of the root and no picture of its file name is there, or two such names share one.
+        """
+        spelled = name.strip().replace("\\", "/")
+        there = self._existing(folders)
+        places = (
+            []
+            if ADDRESS.match(spelled)
+            else [(folder, place) for folder in there if (place := _place(folder, spelled))]
+        )
+        found = next((pair for pair in places if (self.root / pair[1]).is_file()), None)
+        short = posixpath.normpath(spelled)
+        up = short.startswith("..")
+        if not places or (up and found is None):
+            return self._stray(name, posixpath.basename(spelled), there, manifest)
+        folder, place = found or places[0]
+        if up:
+            return contained(self.root, place, manifest, SourceError), place
+        return contained(self.root / folder, short, manifest, SourceError), short
+
+    def tell(self, source: str) -> None:
+        """Log how many pictures were taken in place of names that lead out."""
+        if self.strays:
+            path, name = next(iter(self.strays.items()))
+            logger.warning(
+                "%s: names that lead out of the folder and were not followed: %d; pictures of the same file name in it "
+                "were taken (%s for %r)", source, len(self.strays), path, name[:200],
+            )  # fmt: skip
+
+    def _existing(self, folders: Sequence[str]) -> Sequence[str]:
+        return [folder for folder in folders if (self.root / folder).is_dir()] or folders[:1]
+
+    def _stray(self, name: str, file: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
+        paths = [contained(self.root / folder, file, manifest, SourceError) for folder in folders if file]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise SourceError(
+                f"{manifest} names the picture {name[:200]!r}, which leads out of {self.root}. Expected a path below "
+                f"that folder; put a picture of that file name in {self.root / folders[0]}, or correct the path."
+            )
+        if self.strays.setdefault(path, name) != name:
+            raise SourceError(
+                f"{manifest} names the pictures {self.strays[path][:200]!r} and {name[:200]!r}, which lead out of "
+                f"{self.root} and have one file name. Expected paths below that folder; correct them."
+            )
+        return path, file
+
+
+def _place(folder: str, name: str) -> str | None:
+    """Join and resolve two paths; None if the result leads out."""
+    place = posixpath.normpath(posixpath.join(folder, name))
+    return None if posixpath.isabs(place) or place == ".." or place.startswith("../") else place

@@ -1,0 +1,80 @@
+"""Bring what was drawn on a picture as it is stored to the picture as it is seen.
+
+Cameras store pictures on their side and say so in EXIF. netdissect turns them upright, and so do browsers and most
+annotation programs; others draw on the stored pixels. Which of the two it was is told by the size that an annotation
+states. Where both have the same size (a square picture, one that is upside down), what was drawn is taken as upright.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from netdissect.concepts.pictures import UNREADABLE, Scalar
+from netdissect.errors import SourceError
+
+ORIENTATION = 0x0112
+LYING = (5, 6, 7, 8)
+
+
+class PictureSize(NamedTuple):
+    """Size of a picture, from its header alone.
+
+    Attributes
+    ----------
+    stored, upright
+        Height and width as the file has them, and as they are seen.
+    orientation
+        EXIF's number, 1 to 8; 1 is upright.
+    """
+
+    stored: tuple[int, int]
+    upright: tuple[int, int]
+    orientation: int
+
+
+def picture_size(picture: Path) -> PictureSize:
+    """Read the size of a picture.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, damaged or no picture.
+    """
+    try:
+        with Image.open(picture) as image:
+            # A PNG whose header holds none would be decoded to its end to look for it there.
+            seen = image.format != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(ORIENTATION, 1) if seen else 1
+            stored = (image.height, image.width)
+    except FileNotFoundError:
+        raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
+    except UNREADABLE as error:
+        raise SourceError(
+            f"{picture} cannot be read as a picture ({error}). Expected a whole image file; restore or remove it."
+        ) from error
+    return PictureSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
+
+
+def upright(values: npt.NDArray[Scalar], picture: Path) -> npt.NDArray[Scalar]:
+    """Turn values (H, W) as their picture is turned, if they have the size of the stored picture alone.
+
+    A picture that cannot be read is passed over: whoever reads it says what is wrong with it.
+    """
+    try:
+        size = picture_size(picture)
+    except SourceError:
+        return values
+    if values.shape == size.upright or values.shape != size.stored:
+        return values
+    match size.orientation:
+        case 5:
+            return values.T
+        case 6:
+            return np.rot90(values, -1)
+        case 7:
+            return np.rot90(values, 2).T
+        case _:
+            return np.rot90(values)
