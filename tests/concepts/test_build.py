@@ -11,11 +11,17 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
+from netdissect.concepts.sample import PixelValues
 from netdissect.concepts.sources import FolderSource, MaskSource, parse_source
-from netdissect.concepts.sources.masks import read_classes, read_mask
+from netdissect.concepts.sources.classes import read_classes
+from netdissect.concepts.sources.mask_values import plain_values, read_mask_file
 from netdissect.errors import ConceptsError, SourceError
 
 Pixels = npt.NDArray[np.uint8]
+
+
+def read_mask(path: Path) -> PixelValues:
+    return plain_values(read_mask_file(path, "a mask"), str(path))
 
 
 def save(path: Path, pixels: Pixels, kind: str | None = None) -> Path:
@@ -104,7 +110,7 @@ def test_masks_of_every_lossless_kind_hold_the_same_values(kind: str, tmp_path: 
 
 def test_masks_that_lost_their_values_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "lossy.png", halves(1, 2), "JPEG")
-    save(tmp_path / "painted.png", np.full((4, 4, 3), 90, np.uint8))
+    save(tmp_path / "painted.png", np.full((4, 4, 3), (90, 0, 90), np.uint8))
     with pytest.raises(SourceError, match=r"lossy\.png is a JPEG"):
         read_mask(tmp_path / "lossy.png")
     with pytest.raises(SourceError, match=r"painted\.png holds blue pixels"):

@@ -167,7 +167,7 @@ def test_a_row_that_holds_no_picture_is_named(tmp_path: Path) -> None:
     (sample,) = read(f"hf:{tmp_path / 'bad'}")
     with pytest.raises(SourceError, match="row 0, column image cannot be read as a picture"):
         np.asarray(sample.image)
-    with pytest.raises(SourceError, match="row 0, column mask cannot be read as a picture"):
+    with pytest.raises(SourceError, match="row 0, column mask cannot be read as a mask"):
         sample.read_labels()
 
 

@@ -257,7 +257,7 @@ def test_words_are_taken_apart(text: str, words: SourceWords) -> None:
     ("text", "message"),
     [
         ("coco:a?box=yes", "has the option 'box', which coco: does not know. Expected one of kinds, boxes"),
-        ("masks:a?box=yes", "has the option 'box', which masks: does not know. Expected none"),
+        ("masks:a?box=yes", "has the option 'box', which masks: does not know. Expected one of read"),
         ("coco:a?boxes=maybe", "says boxes=maybe. Expected boxes=yes or boxes=no"),
         ("coco:a?boxes=yes&boxes=no", "gives an option twice"),
         ("coco:a?kinds=things", "says kinds=things. Expected some of panoptic, stuff, instances"),

@@ -177,6 +177,10 @@ def _print(inspection: "Inspection", limit: int) -> None:
         + "; "
         + ", ".join(f"{images} of {size}" for size, images in inspection.sizes.items())
     )
+    if inspection.turned:
+        screen.print(
+            f"{inspection.turned} pictures ask to be turned (EXIF): they are run, labeled and shown as stored."
+        )
     for category in inspection.categories:
         screen.print(_category_table(inspection, category, limit))
     if not inspection.problems:

@@ -18,7 +18,7 @@ from netdissect.concepts.dataset import (
     read_label_map,
     read_table,
 )
-from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.pictures import read_as_stored
 from netdissect.concepts.types import Labels, Size
 from netdissect.config import Split
 from netdissect.errors import ConceptsError
@@ -58,6 +58,7 @@ class Tables:
     names: dict[int, str] = field(default_factory=dict)
     codes: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    turned: bool = False
 
     def report(self, file: str, message: str) -> None:
         """Add a problem."""
@@ -76,11 +77,14 @@ class RowFacts:
         By category, the share of pixels that bears any number.
     problems
         Everything that is wrong with its files and its row.
+    turned
+        Whether its file asks to be turned (EXIF); a data set's pictures and label maps are read as they are stored.
     """
 
     shares: dict[str, dict[int, float]] = field(default_factory=dict)
     labeled: dict[str, float] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    turned: bool = False
 
     def report(self, file: str, message: str) -> None:
         """Add a problem."""
@@ -202,10 +206,11 @@ def _real(row: TableRow, column: str, file: str, tables: Tables) -> float | None
 
 def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
     try:
-        picture = read_picture(contained(root / "images", image, "index.csv"))
+        picture, asks_for_turn = read_as_stored(contained(root / "images", image, "index.csv"))
     except ConceptsError as error:
         facts.report(f"images/{image}", str(error))
         return
+    facts.turned = asks_for_turn
     if picture.size != (size.width, size.height):
         seen = f"{picture.height} x {picture.width} pixels (height x width)"
         facts.report(f"images/{image}", f"is {seen}, but index.csv says {size.height} x {size.width}.")

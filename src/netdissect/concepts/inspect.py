@@ -68,6 +68,9 @@ class Inspection(BaseModel):
     labeled: int = Field(description="Pictures that carry any label; only these take part in a dissection.")
     splits: dict[str, int] = Field(description="Pictures in each split.")
     sizes: dict[str, int] = Field(description="How many pictures have each size, 'HxW, label maps HxW'.")
+    turned: int = Field(
+        0, description="Pictures whose EXIF asks for a turn: networks, label maps and reports take them as stored."
+    )
     categories: tuple[CategoryFacts, ...] = Field(description="In the order of category.csv.")
     concepts: tuple[ConceptFacts, ...] = Field(description="By category, then falling frequency and coverage.")
     problems: tuple[Problem, ...]
@@ -109,6 +112,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
         labeled=_labeled(facts),
         splits=_splits(rows),
         sizes=dict(Counter(f"{r['ih']}x{r['iw']}, label maps {r['sh']}x{r['sw']}" for r in rows)),
+        turned=sum(one.turned for one in facts),
         categories=tuple(_category_facts(category, rows, facts) for category in tables.categories),
         concepts=tuple(concepts),
         problems=tuple(problems),

@@ -156,7 +156,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _encode(one: Rendered) -> dict[str, Any]:
     items = {category: [_encode_item(item) for item in carried] for category, carried in one.items.items()}
-    return {"image": one.image, "split": one.split, "items": items, "pixels": one.pixels}
+    return {"image": one.image, "split": one.split, "items": items, "pixels": one.pixels, "turned": one.turned}
 
 
 def _encode_item(item: MapFile | str) -> Any:
@@ -165,7 +165,7 @@ def _encode_item(item: MapFile | str) -> Any:
 
 def _decode(facts: Mapping[str, Any]) -> Rendered:
     items = {category: tuple(_decode_items(carried)) for category, carried in facts["items"].items()}
-    return Rendered(facts["image"], facts["split"], items, facts["pixels"])
+    return Rendered(facts["image"], facts["split"], items, facts["pixels"], facts["turned"])
 
 
 def _decode_items(carried: Iterable[Any]) -> Iterator[MapFile | str]:

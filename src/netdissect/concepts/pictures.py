@@ -1,7 +1,7 @@
 """Decode pictures of any kind to RGB, and bring pictures and label values to the data set's size."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,66 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBom
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
+ORIENTATION = 0x0112  # EXIF
+LYING = (5, 6, 7, 8)  # orientations of pictures that are stored on their side
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an open image, 1 (upright) to 8; what EXIF does not know is 1."""
+    told = image.getexif().get(ORIENTATION, 1)
+    return told if told in range(1, 9) else 1
+
+
+def turn(values: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
+    """Turn pixels (H, W, ...) as stored upright, as an EXIF orientation from 1 to 8 says.
+
+    Examples
+    --------
+    >>> turn(np.array([[1, 2, 3]]), 6).tolist()
+    [[1], [2], [3]]
+    >>> turn(np.array([[1, 2, 3]]), 3).tolist()
+    [[3, 2, 1]]
+    """
+    quarters, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}[
+        orientation
+    ]
+    turned = np.rot90(values, quarters)
+    return turned[:, ::-1] if mirrored else turned
+
+
+class Upright(NamedTuple):
+    """A picture that was turned upright, and by which EXIF orientation (1: it stood so)."""
+
+    image: Image.Image
+    orientation: int
+
+
 def read_picture(picture: Picture) -> Image.Image:
-    """Return `picture` as an RGB image.
+    """Return `picture` as an RGB image, turned upright; see `read_upright`."""
+    return read_upright(picture).image
+
+
+def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
+    """Return a picture of a finished data set as an RGB image, and whether its file asks to be turned.
+
+    It is not turned, as in networks and for label maps.
+
+    Raises
+    ------
+    SourceError
+        As `read_upright`.
+    """
+    picture, orientation = _read_file(path, turned=False)
+    return picture, orientation != 1
+
+
+def read_upright(picture: Picture) -> Upright:
+    """Return `picture` as an RGB image, and how it was turned.
 
     Notes
     -----
-    Turned upright as EXIF says. Gray, palette and CMYK become RGB; transparent pixels lie on white; 16-bit gray
-    keeps its high byte (65,535 is white).
+    Files are turned upright as EXIF says. Gray, palette and CMYK become RGB; transparent pixels lie on white; 16-bit
+    gray keeps its high byte (65,535 is white).
 
     Raises
     ------
@@ -32,14 +85,20 @@ def read_picture(picture: Picture) -> Image.Image:
         If a file is missing, damaged or no picture, or an array is not uint8 (H, W, 3).
     """
     if isinstance(picture, Image.Image):
-        return to_rgb(picture, "a picture in memory")
+        return Upright(to_rgb(picture, "a picture in memory"), 1)
     if not isinstance(picture, Path):
-        return Image.fromarray(_checked_array(picture))
+        return Upright(Image.fromarray(_checked_array(picture)), 1)
+    return _read_file(picture, turned=True)
+
+
+def _read_file(picture: Path, *, turned: bool) -> Upright:
     try:
         with Image.open(picture) as image:
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
-            return to_rgb(upright, str(picture))
+            before = orientation_of(image)
+            image.load()  # turns a TIFF; of other files EXIF may stand at the end
+            orientation = max(before, orientation_of(image))
+            shown = ImageOps.exif_transpose(image) if turned else image
+            return Upright(to_rgb(shown, str(picture)), orientation)
     except SourceError:
         raise
     except FileNotFoundError:

@@ -9,7 +9,7 @@ import io
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, rea
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
 from netdissect.concepts.fitting import Frame
 from netdissect.concepts.names import split_names
-from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.pictures import LYING, Upright, read_upright, turn
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.types import Labels, Size
 from netdissect.config import Fit, Split
@@ -114,12 +114,15 @@ class Rendered:
         By category: label maps, and names of the whole picture.
     pixels
         By category: on how many label-map pixels each name stands; each pixel once.
+    turned
+        Whether EXIF asked for a turn, so that the picture and its label maps were turned upright.
     """
 
     image: str
     split: Split
     items: Mapping[str, Sequence[MapFile | str]]
     pixels: Mapping[str, Mapping[str, int]]
+    turned: bool = False
 
     @property
     def source(self) -> str:
@@ -169,26 +172,35 @@ def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -
     if isinstance(sample, Rendered):
         return sample
     problems: list[str] = []
-    picture: Image.Image | None = None
+    picture: Upright | None = None
     labels: LabelsByCategory = {}
     try:
         _check_name(sample.name)
-        picture = read_picture(sample.image)
+        picture = read_upright(sample.image)
     except SourceError as error:
         problems.append(str(error))
     try:
         labels = sample.read_labels()
         if picture is not None:
-            for category, items in labels.items():
-                _check_category(category, sample.name)
-                for item in items:
-                    if isinstance(item, Channel):
-                        _check_channel(item, picture, sample)
+            labels = {category: _turned(category, items, picture, sample) for category, items in labels.items()}
     except SourceError as error:
         problems.append(str(error))
     if picture is None or problems:
         return problems
-    return _write(sample, picture, _with_colors(labels, picture, options), folders, options)
+    return _write(sample, picture, _with_colors(labels, picture.image, options), folders, options)
+
+
+def _turned(category: str, items: Sequence[Channel | str], picture: Upright, sample: Sample) -> list[Channel | str]:
+    """Check the labels of one category, and turn its channels upright with the picture."""
+    _check_category(category, sample.name)
+    turned: list[Channel | str] = []
+    for item in items:
+        if isinstance(item, Channel):
+            by = picture.orientation if item.orientation is None else item.orientation
+            _check_channel(item, by, picture, sample)
+            item = replace(item, values=turn(item.values, by), orientation=1)
+        turned.append(item)
+    return turned
 
 
 Renumbering = tuple[tuple[str, tuple[int, ...]], ...]
@@ -238,19 +250,13 @@ def _check_category(category: str, name: str) -> None:
         )
 
 
-def _check_channel(channel: Channel, picture: Image.Image, sample: Sample) -> None:
+def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) -> None:
     origin = channel.origin or f"the label map of {sample.name}"
     if channel.values.dtype.kind not in "iub":
         raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
-    shape = channel.values.shape
-    if shape != (picture.height, picture.width):
-        seen = " x ".join(map(str, shape))
-        raise SourceError(
-            f"{origin} is {seen} pixels (height x width) but its picture"
-            f"{f' {sample.image}' if isinstance(sample.image, Path) else ''} is {picture.height} x {picture.width}"
-            " (turned upright as EXIF says). Expected one mask pixel for each picture pixel; resize the mask "
-            "with nearest neighbor or correct the pair."
-        )
+    size = (picture.image.height, picture.image.width)
+    if channel.values.shape != (size[::-1] if by in LYING else size):
+        raise SourceError(_unequal(origin, channel, picture, sample))
     unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
     if unknown:
         raise SourceError(
@@ -258,6 +264,24 @@ def _check_channel(channel: Channel, picture: Image.Image, sample: Sample) -> No
             + (f" (and {len(unknown) - 1} more such values)" if len(unknown) > 1 else "")
             + ". Expected only named values; name it, with an empty name if its pixels are unlabeled."
         )
+
+
+def _unequal(origin: str, channel: Channel, picture: Upright, sample: Sample) -> str:
+    """Say that a label map has another size than its picture."""
+    seen = " x ".join(map(str, channel.values.shape))
+    of = f" {sample.image}" if isinstance(sample.image, Path) else ""
+    upright = (picture.image.height, picture.image.width)
+    height, width = upright[::-1] if picture.orientation in LYING else upright
+    how = ""
+    if picture.orientation != 1:
+        how = (
+            f", which EXIF turns to {upright[0]} x {upright[1]}. A mask belongs to the pixels as stored and is turned "
+            "with them; say ?drawn=upright (masks: and hf:) if masks were drawn on the upright picture"
+        )
+    return (
+        f"{origin} is {seen} pixels (height x width) but its picture{of} is {height} x {width}{how}. Expected one mask "
+        "pixel for each picture pixel; resize the mask with nearest neighbor or correct the pair."
+    )
 
 
 def distinct(values: PixelValues) -> list[int]:
@@ -290,12 +314,13 @@ def _color_table(path: Path) -> ColorTable:
 
 
 def _write(
-    sample: Sample, picture: Image.Image, labels: LabelsByCategory, folders: Folders, options: WriteOptions
+    sample: Sample, picture: Upright, labels: LabelsByCategory, folders: Folders, options: WriteOptions
 ) -> Rendered:
     items: dict[str, list[MapFile | str]] = {}
     pixels: dict[str, dict[str, int]] = {}
-    frame = Frame.of(picture.height, picture.width, options.fit)
-    inside = frame.inside(picture.height, picture.width, options.map_size)
+    height, width = picture.image.height, picture.image.width
+    frame = Frame.of(height, width, options.fit)
+    inside = frame.inside(height, width, options.map_size)
     for folder in (folders.images, folders.drafts):
         (folder / sample.name).parent.mkdir(parents=True, exist_ok=True)
     for category, channels in labels.items():
@@ -309,7 +334,8 @@ def _write(
         maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.planes, strict=True))
         items[category] = [*(names[n - 1] for n in local.whole), *maps]
     image = _write_picture(sample, picture, frame, folders.images, options)
-    return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels)
+    turned = picture.orientation != 1
+    return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels, turned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,13 +397,14 @@ def _map_paths(stem: str, channels: int) -> list[str]:
     return [f"{stem}.png"] if channels == 1 else [f"{stem}_{channel}.png" for channel in range(1, channels + 1)]
 
 
-def _write_picture(sample: Sample, picture: Image.Image, frame: Frame, images: Path, options: WriteOptions) -> str:
-    if options.copy_pictures and isinstance(sample.image, Path) and picture.size == (options.size, options.size):
+def _write_picture(sample: Sample, picture: Upright, frame: Frame, images: Path, options: WriteOptions) -> str:
+    fits = picture.image.size == (options.size, options.size) and picture.orientation == 1
+    if options.copy_pictures and isinstance(sample.image, Path) and fits:
         image = sample.name + sample.image.suffix
         shutil.copyfile(sample.image, images / image)
         return image
     image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
-    (images / image).write_bytes(_encode_picture(frame.picture(picture, options.size), options))
+    (images / image).write_bytes(_encode_picture(frame.picture(picture.image, options.size), options))
     return image
 
 

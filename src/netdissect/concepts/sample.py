@@ -29,17 +29,21 @@ class Channel:
     Attributes
     ----------
     values
-        Integers (H, W), of the picture's height and width.
+        Integers (H, W), of the picture's height and width before or after its turn; see `orientation`.
     names
         Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it is named here;
         any other value that is not here is an error.
     origin
         The file that the values were read from, for messages.
+    orientation
+        EXIF orientation of `values`. None: that of the picture, because label maps belong to its pixels as they are
+        stored; both are turned together. 1: drawn on the upright picture, as annotation tools do.
     """
 
     values: PixelValues
     names: Mapping[int, str]
     origin: str = ""
+    orientation: int | None = None
 
 
 LabelsByCategory = Mapping[str, Sequence[Channel | str]]

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from netdissect.concepts.colors import COLOR_NAMES
 from netdissect.concepts.dataset import ConceptData
-from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.pictures import read_as_stored
 from netdissect.concepts.types import Concept, Planes
 from netdissect.errors import ConceptsError
 from netdissect.paths import contained
@@ -176,7 +176,7 @@ def _make_card(image: str, parts: dict[str, _Part]) -> Card:
     path = contained(root / "images", image, root / "index.csv")
     # The map of colors says least: last.
     panels.sort(key=lambda panel: panel.title == "color")
-    return Card(image, _fit(read_picture(path), Image.Resampling.BICUBIC), tuple(whole), tuple(panels))
+    return Card(image, _fit(read_as_stored(path)[0], Image.Resampling.BICUBIC), tuple(whole), tuple(panels))
 
 
 def _make_panel(category: str, planes: Planes, concepts: dict[int, Concept]) -> Panel:

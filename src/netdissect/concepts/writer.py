@@ -111,9 +111,11 @@ def write_dataset(
         _remove_strangers(rendered, folders)
         carried, vocabulary = consolidate(rendered, folders, options)
         _tell_dropped(vocabulary, options)
+        turned = _tell_turned(rendered)
         _renumber_all(carried, folders, vocabulary, work)
         write_tables(carried, folder / "set", vocabulary, options)
-        _write_notes(folder / "set", len(carried), vocabulary, options, about or {})
+        facts = {"images": len(carried), "turned_upright": turned}
+        _write_notes(folder / "set", facts, vocabulary, options, about or {})
         publish(folder / "set", out, overwrite=overwrite)
     return out
 
@@ -201,6 +203,16 @@ def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
         )  # fmt: skip
 
 
+def _tell_turned(rendered: Iterable[Rendered]) -> int:
+    turned = sum(one.turned for one in rendered)
+    if turned:
+        logger.info(
+            "turned %d pictures upright as EXIF says; masks stored without a turn were turned with their pictures",
+            turned,
+        )
+    return turned
+
+
 def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journal: Journal) -> list[Rendered]:
     total = len(samples) if isinstance(samples, Sequence) else None
     rendered: list[Rendered] = []
@@ -267,12 +279,12 @@ def _renumber_all(rendered: Sequence[Rendered], folders: Folders, vocabulary: Vo
 
 
 def _write_notes(
-    folder: Path, images: int, vocabulary: Vocabulary, options: WriteOptions, about: Mapping[str, object]
+    folder: Path, counts: Mapping[str, int], vocabulary: Vocabulary, options: WriteOptions, about: Mapping[str, object]
 ) -> None:
     facts = {
         "layout": "broden",
         "netdissect": version("netdissect"),
-        "images": images,
+        **counts,
         "concepts": len(vocabulary.entries),
         "categories": list(vocabulary.categories),
         "map_size": options.map_size,
@@ -283,7 +295,7 @@ def _write_notes(
     (folder / "build.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     text = README.format(
         version=facts["netdissect"],
-        images=images,
+        images=counts["images"],
         size=options.size,
         map_size=options.map_size,
         concepts=len(vocabulary.entries),

@@ -222,7 +222,7 @@ class _Masks(NamedTuple):
             )
         masks = ((value, _decode(shape, self.size, f"{self.file}, annotation {n}")) for value, n, shape in self.masks)
         for layer in stack(masks):
-            yield Channel(upright(layer, self.picture), self.names, str(self.file))
+            yield Channel(upright(layer, self.picture), self.names, str(self.file), orientation=1)
 
 
 class _Segments(NamedTuple):
@@ -247,7 +247,7 @@ class _Segments(NamedTuple):
                 "Expected only listed segments; restore both files from the same release."
             )
         values = np.array([listed[number] for number in ids.tolist()], dtype=np.int32)
-        yield Channel(values[place], self.names, str(self.path))
+        yield Channel(values[place], self.names, str(self.path), orientation=1)
 
 
 _Labeled = _Masks | _Segments

@@ -18,6 +18,7 @@ from netdissect.errors import SourceError
 
 LARGEST_JSON = 4 << 30
 LARGEST_MAT = 1 << 30
+SURPLUS = "surplus fields"  # the key under which fields beyond the header are kept
 COMPRESSED = 15  # miCOMPRESSED of a MATLAB 5 file
 MAT_HEADER = 128
 
@@ -69,12 +70,16 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
     Raises
     ------
     SourceError
-        If the file is missing, no CSV, or lacks one of `columns`; `what` says what should be in it.
+        If the file is missing, no CSV, lacks one of `columns`, or a row has more fields than the header; `what` says
+        what should be in it.
     """
     text = read_text(path, what)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", skipinitialspace=True)
-        rows = list(reader)
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey=SURPLUS, restval="", skipinitialspace=True)
+        rows = []
+        for row in reader:
+            _check_fields(row, path, reader)
+            rows.append(row)
         header = list(reader.fieldnames or [])
     except csv.Error as error:
         raise SourceError(f"{path} is no table ({error}). Expected {what}; restore the file.") from error
@@ -84,6 +89,18 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
             f"columns {','.join(columns)}."
         )
     return rows
+
+
+def _check_fields(row: dict[str, Any], path: Path, reader: "csv.DictReader[str]") -> None:
+    """Refuse a row that is longer than the header: a comma within a field moves what follows it, without a word."""
+    surplus = row.pop(SURPLUS, [])
+    if any(field.strip() for field in surplus):
+        header = list(reader.fieldnames or [])
+        raise SourceError(
+            f"{path}, line {reader.line_num}: {','.join([*row.values(), *surplus])!r} has {len(header) + len(surplus)} "
+            f"fields, but the header {','.join(header)!r} has {len(header)}. Expected quotes around a field that holds "
+            'a comma, e.g. "door, sliding"; correct the line.'
+        )
 
 
 def read_mat(path: Path, variable: str, what: str, largest: int = LARGEST_MAT) -> Any:

@@ -33,11 +33,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.concepts.pictures import UNREADABLE, to_rgb
-from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample
+from netdissect.concepts.pictures import UNREADABLE, orientation_of, to_rgb
+from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.sources.classes import read_classes
 from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_text
-from netdissect.concepts.sources.masks import plain_values, read_classes
+from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
@@ -302,7 +303,11 @@ def _split(split: str) -> Split | None:
 def _read_labels(row: _Row, plan: _Plan) -> LabelsByCategory:
     if plan.label:
         return {plan.category: _whole(row.read(plan.label), plan.names)}
-    return {plan.category: (Channel(_values(row, plan.mask or ""), plan.names, f"{row.told}, column {plan.mask}"),)}
+    origin = f"{row.told}, column {plan.mask}"
+    stored = _stored(row, plan.mask or "")
+    picture = orientation_of(_decode(row, plan.image))
+    turned = picture if stored.orientation is None else stored.orientation
+    return {plan.category: (Channel(plain_values(stored, origin), plan.names, origin, turned),)}
 
 
 def _whole(cell: Any, names: Mapping[int, str]) -> tuple[str, ...]:
@@ -311,36 +316,33 @@ def _whole(cell: Any, names: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(names.get(one, "") if isinstance(one, int) else str(one) for one in cells if one is not None)
 
 
-def _values(row: _Row, column: str) -> PixelValues:
+def _stored(row: _Row, column: str) -> Stored:
     table = _open(row.file)
+    origin = f"{row.told}, column {column}"
     if _kind(table.features[column]) != "Image":
         array = np.asarray(table.with_format("numpy", columns=[column])[row.row][column])
-        return plain_values(
-            array, "floating-point" if array.dtype.kind == "f" else "odd", f"{row.told}, column {column}"
-        )
-    image = _decode(row, column)
-    if image.format == "JPEG":
-        raise SourceError(
-            f"{row.told}, column {column} is a JPEG, which changes pixel values. Expected a lossless mask."
-        )
-    try:
-        mode = image.mode
-        pixels = np.asarray(image.getchannel(0) if mode in ("LA", "PA") else image)
-    except UNREADABLE as error:
-        raise _broken(row.told, column, error) from error
-    return plain_values(pixels, mode, f"{row.told}, column {column}")
+        return Stored(array, "floating-point" if array.dtype.kind == "f" else "odd")
+    return read_stored(_content(row, column), origin)
 
 
 def _decode(row: _Row, column: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(_content(row, column)))
+    except UNREADABLE as error:
+        raise _broken(row.told, column, error) from error
+
+
+def _content(row: _Row, column: str) -> bytes:
+    """Return the encoded image in a cell."""
     cell = row.read(column)
     try:
         if cell["bytes"] is not None:
-            return Image.open(io.BytesIO(cell["bytes"]))
+            return bytes(cell["bytes"])
         # Built from a folder of images, a table holds their whole paths.
-        path = Path(row.root.resolve(), cell["path"])
-        name = os.path.relpath(path, row.root.resolve())
-        return Image.open(contained(row.root.resolve(), name, f"{row.told}, column {column}", SourceError))
-    except (*UNREADABLE, TypeError, KeyError, AttributeError) as error:
+        root = row.root.resolve()
+        name = os.path.relpath(Path(root, cell["path"]), root)
+        return contained(root, name, f"{row.told}, column {column}", SourceError).read_bytes()
+    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _broken(row.told, column, error) from error
 
 

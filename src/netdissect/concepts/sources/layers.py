@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.sample import PixelValues
+from netdissect.concepts.sources.mask_values import Stored, read_mask_file
 from netdissect.errors import SourceError
 
 Mask = npt.NDArray[np.bool_]
@@ -54,46 +52,35 @@ def read_colors(path: Path, what: str) -> npt.NDArray[np.uint8]:
     Raises
     ------
     SourceError
-        If the file is missing, damaged, lossy or not in 8-bit color; `what` says what should be in it.
+        If the file is missing, damaged, lossy, turned or not in 8-bit color; `what` says what should be in it.
     """
-    pixels, mode = read_lossless(path, what)
-    if mode not in ("RGB", "RGBA"):
-        raise SourceError(f"{path} holds {mode} pixels. Expected {what}, an RGB image of 8 bits; restore the file.")
-    return pixels[..., :3]
+    stored = _read_unturned(path, what)
+    if stored.mode not in ("RGB", "RGBA") or stored.pixels.dtype != np.uint8:
+        raise SourceError(
+            f"{path} holds {stored.mode} pixels. Expected {what}, an RGB image of 8 bits; restore the file."
+        )
+    colors: npt.NDArray[np.uint8] = stored.pixels[..., :3]
+    return colors
 
 
 def read_gray(path: Path, what: str) -> PixelValues:
-    """Read a label map of one channel, gray or indexed: integers (H, W).
+    """Read a label map of one channel, gray or indexed, as it was written: integers (H, W).
 
     Raises
     ------
     SourceError
-        If the file is missing, damaged, lossy or colored; `what` says what should be in it.
+        If the file is missing, damaged, lossy, turned or colored; `what` says what should be in it.
     """
-    pixels, mode = read_lossless(path, what)
-    if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
-        raise SourceError(f"{path} holds {mode} pixels. Expected {what}, gray or indexed; restore the file.")
-    return pixels
+    stored = _read_unturned(path, what)
+    if stored.pixels.ndim != 2 or stored.pixels.dtype.kind not in "iub":
+        raise SourceError(f"{path} holds {stored.mode} pixels. Expected {what}, gray or indexed; restore the file.")
+    return stored.pixels
 
 
-def read_lossless(path: Path, what: str) -> tuple[npt.NDArray[Any], str]:
-    """Read the pixels of a lossless image as they are, and Pillow's name of their mode.
-
-    Raises
-    ------
-    SourceError
-        If the file is missing, damaged or lossy; `what` says what should be in it.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.format == "JPEG":
-                raise SourceError(f"{path} is a JPEG, which changes pixel values. Expected {what}, a PNG.")
-            return np.asarray(image), image.mode
-    except SourceError:
-        raise
-    except FileNotFoundError:
-        raise SourceError(f"{path} does not exist. Expected {what}; restore the file or remove its picture.") from None
-    except UNREADABLE as error:
+def _read_unturned(path: Path, what: str) -> Stored:
+    stored = read_mask_file(path, what)
+    if stored.orientation is not None:
         raise SourceError(
-            f"{path} cannot be read ({error}). Expected {what}, a whole PNG; restore or remove it."
-        ) from error
+            f"{path} asks to be turned (EXIF orientation). Expected {what} without a turn of its own; restore the file."
+        )
+    return stored

@@ -8,9 +8,9 @@ Materials are read, as Broden did. ``Carpet/rug`` has two synonyms; ``Plastic - 
 
 Notes
 -----
-The authors draw label maps 1,024 pixels high, whatever the photo's size; they are brought to the photo's size by
-nearest neighbor. A label map that differs in aspect by more than 2 % belongs to another photo, or to one that
-was turned, and is an error.
+The authors draw label maps 1,024 pixels high, whatever the photo's size; they are brought to the size of the photo
+as browsers show it, upright, by nearest neighbor. A label map that differs in aspect by more than 2 % belongs to
+another photo, or to one that was turned, and is an error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -90,7 +90,9 @@ def _read_names(path: Path) -> dict[int, str]:
 
 def _read_labels(photo: Path, path: Path, names: Mapping[int, str]) -> LabelsByCategory:
     red = read_colors(path, "a label map of OpenSurfaces whose red is the material")[..., 0]
-    return {"material": (Channel(_fit(red, picture_size(photo).upright, path, photo), names, str(path)),)}
+    return {
+        "material": (Channel(_fit(red, picture_size(photo).upright, path, photo), names, str(path), orientation=1),)
+    }
 
 
 def _fit(values: npt.NDArray[np.uint8], size: tuple[int, int], path: Path, photo: Path) -> npt.NDArray[np.uint8]:

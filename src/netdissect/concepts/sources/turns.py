@@ -3,20 +3,17 @@
 Cameras store pictures on their side and say so in EXIF. netdissect turns them upright, and so do browsers and most
 annotation programs; others draw on the stored pixels. Which of the two it was is told by the size that an annotation
 states. Where both have the same size (a square picture, one that is upside down), what was drawn is taken as upright.
+Masks in files are not told so: they belong to the stored pixels (see `Channel.orientation`).
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE, Scalar
+from netdissect.concepts.pictures import LYING, UNREADABLE, Scalar, orientation_of, turn
 from netdissect.errors import SourceError
-
-ORIENTATION = 0x0112
-LYING = (5, 6, 7, 8)
 
 
 class PictureSize(NamedTuple):
@@ -47,7 +44,7 @@ def picture_size(picture: Path) -> PictureSize:
         with Image.open(picture) as image:
             # A PNG whose header holds none would be decoded to its end to look for it there.
             seen = image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(ORIENTATION, 1) if seen else 1
+            orientation = orientation_of(image) if seen else 1
             stored = (image.height, image.width)
     except FileNotFoundError:
         raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
@@ -69,12 +66,4 @@ def upright(values: npt.NDArray[Scalar], picture: Path) -> npt.NDArray[Scalar]:
         return values
     if values.shape == size.upright or values.shape != size.stored:
         return values
-    match size.orientation:
-        case 5:
-            return values.T
-        case 6:
-            return np.rot90(values, -1)
-        case 7:
-            return np.rot90(values, 2).T
-        case _:
-            return np.rot90(values)
+    return turn(values, size.orientation)

@@ -110,6 +110,19 @@ class SourceWords:
             raise SourceError(f"the source {self.text!r} says {option}={value}. Expected {option}=yes or {option}=no.")
         return value in YES
 
+    def one_of(self, option: str, known: Sequence[str]) -> str | None:
+        """Return the value of an option that is one of `known`; None unless given.
+
+        Raises
+        ------
+        SourceError
+            If it is none of them.
+        """
+        value = self.options.get(option)
+        if value is not None and value not in known:
+            raise SourceError(f"the source {self.text!r} says {option}={value}. Expected {' or '.join(known)}.")
+        return value
+
     def listed(self, option: str, known: Sequence[str]) -> tuple[str, ...] | None:
         """Return the values of an option, separated by commas; None unless given.
 
