@@ -147,3 +147,14 @@ def test_what_is_no_configuration_is_refused(netdissect: Command, tmp_path: Path
         outcome = netdissect("run", "--config", path, "--out", tmp_path / "run")
         assert outcome.code == 2
         assert "is not the configuration of a run" in outcome.err
+
+
+def test_images_that_were_chosen_in_python_are_not_repeated(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
+    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(read_config(path).model_copy(update={"concepts": None}).model_dump_json())
+    outcome = netdissect("run", "--config", path, "--trust-network", "--out", tmp_path / "again")
+    assert outcome.code == 2
+    assert f"the images of {path} were chosen in Python" in " ".join(outcome.err.split())

@@ -20,6 +20,11 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
                 f"the network of {path} was made in Python: nothing says where to load it from. Expected one that "
                 "'netdissect run' loaded; repeat this run from Python."
             )
+        if asked.concepts is None:
+            raise ConfigError(
+                f"the images of {path} were chosen in Python: nothing says how to choose them again. Repeat this run "
+                "from Python with the same ConceptData."
+            )
         config, source = asked.config, asked.network
         context.default_map = {
             "network": partial(_trusted, context, path, source),

@@ -12,10 +12,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from PIL import Image
 from netdissect.concepts.pictures import UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
 from netdissect.config import Split, one_or_more
-from netdissect.errors import ConceptsError
+from netdissect.errors import ConceptsError, ConfigError
 from netdissect.paths import check_name, contained
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
@@ -58,6 +58,53 @@ class Row:
     whole: tuple[int, ...]
 
 
+class Subset(NamedTuple):
+    """Which part of a data set was opened: what `ConceptData.open` takes, and what repeats it.
+
+    Attributes
+    ----------
+    categories, split
+        None: all.
+    limit
+        How many images were drawn; None: all were taken.
+    seed
+        Of the draw.
+    """
+
+    categories: tuple[str, ...] | None = None
+    split: Split | None = None
+    limit: int | None = None
+    seed: int = 0
+
+    def narrowed(self, further: "Subset") -> "Subset":
+        """Restrict this part further, to what opening the data set with both would give.
+
+        Raises
+        ------
+        ConfigError
+            If the two contradict each other. Images that were drawn already cannot be drawn from a split, from some
+            categories or in another number afterwards.
+        """
+        drawn = self.limit is not None
+        own, wanted = (None if names is None else set(names) for names in (self.categories, further.categories))
+        outside = wanted is not None and own is not None and not wanted <= own
+        contradictions = {
+            "categories": wanted is not None and (wanted != own if drawn else outside),
+            "split": further.split is not None and further.split != self.split and (drawn or self.split is not None),
+            "limit": drawn and further.limit not in (None, self.limit),
+            "seed": drawn and further.seed != self.seed and (further.limit is not None or further.seed != 0),
+        }
+        for name, contradicts in contradictions.items():
+            if contradicts:
+                raise ConfigError(
+                    f"the configuration asks for {name}={getattr(further, name)!r}, but the data set was opened with "
+                    f"{', '.join(f'{key}={value!r}' for key, value in self._asdict().items())}. Leave {name} out of "
+                    "the configuration, or open the whole data set and leave the choice to it."
+                )
+        draw = self if drawn else further
+        return Subset(further.categories or self.categories, further.split or self.split, draw.limit, draw.seed)
+
+
 @dataclass(frozen=True)
 class ConceptData:
     """Images and their concepts, opened for reading.
@@ -72,12 +119,16 @@ class ConceptData:
         The concepts of the chosen categories, by rising number.
     rows
         The images that carry a label in a chosen category, in index order.
+    subset
+        What was opened; None: rows, categories or concepts were chosen by hand, which nothing can repeat.
     """
 
     root: Path
     categories: tuple[str, ...]
     concepts: tuple[Concept, ...]
     rows: tuple[Row, ...]
+    # A copy with other rows is made without it: see `dataclasses.replace`.
+    subset: Subset | None = field(default=None, init=False, compare=False)
 
     @classmethod
     def open(
@@ -125,10 +176,14 @@ class ConceptData:
                 + (f" in the split {split!r}" if split else "")
                 + ". Choose other categories or splits, or run 'netdissect concepts inspect' on the folder."
             )
-        if limit is not None and limit < len(rows):
+        limit = limit if limit is not None and limit < len(rows) else None
+        if limit is not None:
             drawn = np.random.default_rng(seed).choice(len(rows), size=limit, replace=False)
             rows = [rows[i] for i in np.sort(drawn)]
-        return cls(root, tuple(chosen), tuple(concepts), tuple(rows))
+        data = cls(root, tuple(chosen), tuple(concepts), tuple(rows))
+        named = None if categories is None else one_or_more(categories)
+        object.__setattr__(data, "subset", Subset(named, split, limit, seed))
+        return data
 
     def __len__(self) -> int:
         """Count the images that take part."""

@@ -61,7 +61,7 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
     return network
 
 
-def data_of(info: RunInfo, root: str | Path | None = None) -> ConceptData:
+def data_of(info: RunInfo, root: ConceptData | str | Path | None = None) -> ConceptData:
     """Open the data set of a run, with the choice of images that it made.
 
     Parameters
@@ -69,18 +69,26 @@ def data_of(info: RunInfo, root: str | Path | None = None) -> ConceptData:
     info
         Of the run.
     root
-        Where the data set is, if it was moved.
+        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
 
     Raises
     ------
     ConceptsError
-        If it is gone, or its tables, its files or the choice of images have changed.
+        If it is gone, its images were chosen in Python, or its tables, its files or the choice of images have changed.
     """
-    config = info.config
-    data = ConceptData.open(
-        info.data.root if root is None else root,
-        categories=config.categories, split=config.split, limit=config.limit, seed=config.seed,
-    )  # fmt: skip
+    if isinstance(root, ConceptData):
+        data = root
+    elif info.data.chosen_in_python:
+        raise ConceptsError(
+            f"the run saw {info.data.images:,} images of {info.data.root} that were chosen in Python: nothing says how "
+            "to choose them again. Give the same ConceptData in place of the folder."
+        )
+    else:
+        config = info.config
+        data = ConceptData.open(
+            info.data.root if root is None else root,
+            categories=config.categories, split=config.split, limit=config.limit, seed=config.seed,
+        )  # fmt: skip
     if data.digest != info.data.digest:
         raise ConceptsError(
             f"{data.root} has the digest {data.digest[:12]} but the run was made with {info.data.digest[:12]}: its "

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, NetworkSource, Progress
 from netdissect.dissect.board import Board
 from netdissect.dissect.folder import difference
@@ -53,7 +54,7 @@ class Job:
     network
         What to load it from, or the network itself.
     concepts
-        Folder of the data set.
+        Folder of the data set, or the data set, if its images were chosen in Python.
     config, execution
         What to measure, and how.
     run
@@ -65,7 +66,7 @@ class Job:
     """
 
     network: NetworkSource | Network
-    concepts: str
+    concepts: ConceptData | str
     config: DissectConfig
     execution: Execution
     run: Path
@@ -115,7 +116,7 @@ def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
 
 def dissect_on_ray(
     network: Network,
-    concepts: str | Path,
+    concepts: ConceptData | str | Path,
     config: DissectConfig,
     *,
     out: str | Path,
@@ -144,8 +145,9 @@ def dissect_on_ray(
     if done is not None:
         return done
     threads = torch.get_num_threads()
-    root, made_by = str(source.data.root.resolve()), pinned(describe(source))
-    job = Job(network.source or network, root, config, source.execution, run, threads, made_by)
+    data, made_by = source.data, pinned(describe(source))
+    concepts = data if data.subset is None else str(data.root.resolve())
+    job = Job(network.source or network, concepts, source.config, source.execution, run, threads, made_by)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
     with _held(run / SHARDS), _Cluster(_ray(), address, job) as cluster:
         starts = batch_starts(len(source.data), config.batch_size)
@@ -153,7 +155,7 @@ def dissect_on_ray(
         for stage in ("first", "second"):
             if stage == "second" or not exists(run / THRESHOLDS):
                 cluster.look(_Stage(stage, parts, source, progress))
-                merge_parts(run, [part.folder for part in parts], concepts=source.data.root)
+                merge_parts(run, [part.folder for part in parts], concepts=concepts)
     return load_result(run)
 
 

@@ -39,8 +39,9 @@ def network_info(network: Network) -> NetworkInfo:
 def data_info(data: ConceptData) -> DataInfo:
     """Describe a data set: its digest says which images and labels."""
     return DataInfo(
-        root=str(data.root.resolve()), digest=data.digest, categories=data.categories, images=len(data.rows)
-    )
+        root=str(data.root.resolve()), digest=data.digest, categories=data.categories, images=len(data.rows),
+        chosen_in_python=data.subset is None,
+    )  # fmt: skip
 
 
 def environment(device: str) -> Environment:

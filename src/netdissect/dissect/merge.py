@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts import Size
+from netdissect.concepts import ConceptData, Size
 from netdissect.config import one_or_more
 from netdissect.dissect.again import data_of
 from netdissect.dissect.collect import Found, above, below, part_of
@@ -54,7 +54,7 @@ def merge_parts(
     parts: Sequence[str | Path] = (),
     *,
     partial: bool = False,
-    concepts: str | Path | None = None,
+    concepts: ConceptData | str | Path | None = None,
 ) -> Outcome:
     """Merge what the parts of a run have finished.
 
@@ -67,7 +67,7 @@ def merge_parts(
     partial
         Some parts are missing, and the result is a part to be merged with others.
     concepts
-        Folder of the data set, if it was moved.
+        Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def _layer_first(whole: _Whole, index: int, file: Path) -> tuple[TopValues, TopI
     return values, images
 
 
-def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: str | Path | None) -> Outcome:
+def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: ConceptData | str | Path | None) -> Outcome:
     summed = [name for name in whole.pieces[0] if not name.startswith(f"{IMAGES}.")]
     arrays = {name: np.add.reduce([piece[name] for piece in whole.pieces]) for name in summed}
     apart = {name: piece[name] for piece in whole.pieces for name in piece if name not in arrays}

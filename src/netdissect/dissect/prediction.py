@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
+from netdissect.concepts.dataset import Subset
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.forward import Source, forward
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of, make_plan
@@ -139,6 +140,8 @@ class _Run:
 def _measured(source: Source, batches: int) -> _Run:
     """Dissect some batches, and take the time of each and the size of what is on disk."""
     network, data, _layers, config, execution = source
+    # The images are chosen here: of these few nothing more is drawn.
+    config = config.model_copy(update=Subset()._asdict())
     drawn = _drawn(data, batches * config.batch_size)
     execution = execution.model_copy(update={"cache": None})  # a few images drawn for once
     run = _Run(len(drawn))

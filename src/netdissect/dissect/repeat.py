@@ -21,7 +21,7 @@ class RunConfig(BaseModel):
 
     schema_version: Literal[1] = 1
     network: NetworkSource | None = Field(description="What to load; None: the network was made in Python.")
-    concepts: str = Field(description="Folder of the data set.")
+    concepts: str | None = Field(description="Folder of the data set; None: its images were chosen in Python.")
     config: DissectConfig
     execution: Execution
     threads: int = Field(gt=0, description="Threads of torch: the last bits of activations depend on them.")
@@ -37,7 +37,7 @@ def write_config(run: Path, source: Source) -> None:
     """
     asked = RunConfig(
         network=source.network.source,
-        concepts=str(source.data.root.resolve()),
+        concepts=None if source.data.subset is None else str(source.data.root.resolve()),
         config=source.config,
         execution=source.execution,
         threads=torch.get_num_threads(),

@@ -23,6 +23,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress, one_or_more
 from netdissect.dissect.beside import Beside, besides_of
 from netdissect.dissect.chance import Chance, chances_of, keep_masks, limit_of
+from netdissect.dissect.choice import chosen_images
 from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
@@ -58,9 +59,9 @@ def dissect(
     network
         Any module with its preprocessing.
     concepts
-        A data set in Broden's layout, or its folder.
+        A data set in Broden's layout, or its folder. One that is open is restricted further as `config` says.
     config
-        What to measure. None: the paper's protocol.
+        What to measure, and on which images. None: the paper's protocol, on all.
     layers
         Names or globs of the layers, in place of those of `config`.
     out
@@ -99,17 +100,16 @@ def opened(
 ) -> Source:
     """Open the data set and resolve the layers: everything a forward pass needs.
 
+    The configuration of what is returned says which images take part, also where the data set was opened before.
+
     Raises
     ------
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
     torch_device(config.device)
-    if not isinstance(concepts, ConceptData):
-        concepts = ConceptData.open(
-            concepts, categories=config.categories, split=config.split, limit=config.limit, seed=config.seed
-        )
-    return Source(network, concepts, resolve_layers(network, config.layers), config, execution or Execution())
+    data, config = chosen_images(concepts, config)
+    return Source(network, data, resolve_layers(network, config.layers), config, execution or Execution())
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:

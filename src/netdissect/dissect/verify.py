@@ -51,7 +51,7 @@ def verify_sample(
     count: int,
     *,
     network: Network | None = None,
-    root: str | Path | None = None,
+    root: ConceptData | str | Path | None = None,
     seed: int = 0,
     trust_network: bool = False,
     progress: Progress | None = None,
@@ -67,7 +67,7 @@ def verify_sample(
     network
         Of the run; None: loaded as the run recorded it.
     root
-        Where the data set is, if it was moved.
+        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
     seed
         Of the draw.
     trust_network
@@ -126,7 +126,7 @@ def repair(
     folder: str | Path,
     *,
     network: Network | None = None,
-    root: str | Path | None = None,
+    root: ConceptData | str | Path | None = None,
     trust_network: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -139,7 +139,7 @@ def repair(
     network
         Of the run; None: loaded as the run recorded it.
     root
-        Where the data set is, if it was moved.
+        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
     trust_network
         Import the Python factory that the run names, if it names one.
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
+from netdissect.dissect.choice import chosen_images
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images
@@ -94,6 +95,9 @@ def compare(
             f"{len(config.layers)} layers were named for {len(sources)} networks. Expected one for all, or one for "
             "each."
         )
+    if config.dissect is not None and concepts is not None:
+        concepts, measured = chosen_images(concepts, config.dissect)
+        config = config.model_copy(update={"dissect": measured})
     seconds: dict[str, float] = {}
     with timed("dissect", seconds):
         results = [

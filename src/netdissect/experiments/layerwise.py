@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
+from netdissect.dissect.choice import chosen_images
 from netdissect.errors import LayerError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import TOTAL, count_rows
@@ -82,9 +83,10 @@ def layers(
     Outcome
         Its table: layer, quantile, rule, category, units, detectors, unique.
     """
-    seconds: dict[str, float] = {}
+    data, measured = chosen_images(concepts, config.dissect)
+    config, seconds = config.model_copy(update={"dissect": measured}), dict[str, float]()
     with timed("dissect", seconds):
-        result = dissect(network, concepts, config.dissect, out=Path(out) / "runs" / "layers", progress=progress)
+        result = dissect(network, data, measured, out=Path(out) / "runs" / "layers", progress=progress)
     asked = config.model_dump(mode="json") | {
         "network": result.info.network.model_dump(mode="json"),
         "concepts": result.info.data.root,

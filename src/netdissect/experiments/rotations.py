@@ -25,6 +25,7 @@ from torch import Tensor
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
+from netdissect.dissect.choice import chosen_images
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.experiments.bases import BasisKind, CellSample, learned_bases, read_basis
 from netdissect.experiments.bench import Bench
@@ -252,11 +253,8 @@ def rotate(
     ConfigError
         If `config` has not one layer.
     """
-    if not isinstance(concepts, ConceptData):
-        options = config.dissect
-        concepts = ConceptData.open(
-            concepts, categories=options.categories, split=options.split, limit=options.limit, seed=options.seed
-        )
+    data, measured = chosen_images(concepts, config.dissect)
+    config = config.model_copy(update={"dissect": measured})
     seconds: dict[str, float] = {}
     found = resolve_layers(network, config.dissect.layers)
     if len(found) != 1:
@@ -265,14 +263,14 @@ def rotate(
     layer = found[0].name
     with timed("find bases", seconds):
         rotated = with_rotations(network, layer, config.seeds, config.alphas)
-        others = learned_bases(network, concepts, layer, config.bases, config.sample, config.dissect)
+        others = learned_bases(network, data, layer, config.bases, config.sample, config.dissect)
         others |= {path.stem: read_basis(path, found[0].units) for path in config.matrices}
         bases = {**rotated.bases, **{f"{layer}@{name}": (layer, matrix) for name, matrix in others.items()}}
     wanted = [layer, *(name for name in bases if name not in network.bases)]
     with timed("dissect", seconds):
         result = dissect(
             replace(network, bases=bases),
-            concepts,
+            data,
             config.dissect,
             layers=wanted,
             out=Path(out) / "runs" / "rotate",

@@ -17,6 +17,7 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_objects
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
+from netdissect.dissect.choice import chosen_images
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
@@ -88,6 +89,8 @@ def tasks(
         If a supervised task is asked for that the pictures have no labels for, or there are too few pictures.
     """
     _check(pictures, config)
+    data, measured = chosen_images(concepts, config.dissect)
+    config = config.model_copy(update={"dissect": measured})
     out, seconds = Path(out), dict[str, float]()
     counts, trainings = [], []
     first = settle_precision(config.recipe, out / "precision.json")
@@ -100,7 +103,7 @@ def tasks(
             made = trained_task(task, pictures, recipe, out / "trained", progress=progress)
         with timed("dissect", seconds):
             run = out / "runs" / f"{task}-{seed}"
-            result = dissect(made.network(), concepts, config.dissect, out=run, progress=progress)
+            result = dissect(made.network(), data, measured, out=run, progress=progress)
         keys: dict[str, Any] = {"task": task, "kind": kind_of(task), "seed": seed}
         counts.append(count_rows(result, **keys))
         steps = 0 if task == RANDOM else recipe.steps

@@ -49,6 +49,9 @@ class DataInfo(_Info):
     digest: str = Field(description="SHA-256 of its tables and of the choice of images.")
     categories: tuple[str, ...]
     images: int
+    chosen_in_python: bool = Field(
+        False, description="Whether code chose its images, so that the configuration does not say which they are."
+    )
 
 
 class LayerInfo(_Info):

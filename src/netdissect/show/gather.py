@@ -56,6 +56,8 @@ class Run:
     def dataset(self) -> ConceptData | None:
         """The data set; None where it is not, or no longer, what the run saw."""
         info = self.result.info
+        if info.data.chosen_in_python:
+            return None
         chosen = info.config
         try:
             data = ConceptData.open(

@@ -1,0 +1,131 @@
+"""Which images take part, and that a run says so: the folder and the opened data set give one run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Evidence, NetworkSource, Protocol
+from netdissect.dissect import dissect
+from netdissect.dissect.identity import identity_of_run
+from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.prediction import predict
+from netdissect.dissect.repeat import read_config
+from netdissect.dissect.shards import Shard, dissect_shard
+from netdissect.dissect.verify import repair, verify_sample
+from netdissect.errors import ConceptsError, ConfigError
+from netdissect.experiments import LayersConfig, layers
+from networks import COVERAGE, SIDE, build, pictures
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images, some in each split."""
+    root = tiny.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(12), COVERAGE, image=(SIDE, SIDE))
+    index = (root / "index.csv").read_text().splitlines()
+    split = [line.replace("train", "val") if number % 3 == 0 else line for number, line in enumerate(index)]
+    (root / "index.csv").write_text("\n".join([index[0], *split[1:]]) + "\n")
+    assert {row.split for row in ConceptData.open(root).rows} == {"train", "val"}
+    return root
+
+
+def config(**options: Any) -> DissectConfig:
+    return DissectConfig(
+        layers=("wide_relu",), protocol=Protocol(quantiles=(0.2,)), evidence=Evidence(bootstrap=0), batch_size=4,
+        top_images=2, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("opened", "asked"),
+    [
+        ({}, {"limit": 5, "seed": 1}),
+        ({}, {"split": "train", "limit": 3}),
+        ({}, {"categories": ("part",)}),
+        ({"limit": 5, "seed": 1}, {}),
+        ({"limit": 5, "seed": 1}, {"limit": 5, "seed": 1}),
+        ({"split": "val"}, {"limit": 2, "seed": 7}),
+        ({"split": "val"}, {"split": "val"}),
+        ({"categories": ("object", "part")}, {"categories": ("part",), "limit": 4}),
+        ({"categories": "part"}, {"split": "train"}),
+        ({"limit": 500}, {"limit": 5}),
+    ],
+)
+def test_an_opened_data_set_is_restricted_as_its_folder_is(root: Path, opened: Any, asked: Any) -> None:
+    run = dissect(build(), ConceptData.open(root, **opened), config(**asked))
+    limit = {} if opened == {"limit": 500} else opened  # of twelve images nothing was drawn
+    same = dissect(build(), root, config(**limit | asked))
+    assert identity_of_run(run.info) == identity_of_run(same.info)
+    assert run.layers["wide_relu"].scores.equals(same.layers["wide_relu"].scores)
+    assert run.info.data.images == asked.get("limit", opened.get("limit", run.info.data.images))
+
+
+@pytest.mark.parametrize(
+    ("opened", "asked", "name"),
+    [
+        ({"split": "val"}, {"split": "train"}, "split='train'"),
+        ({"limit": 5}, {"split": "train"}, "split='train'"),
+        ({"limit": 5}, {"limit": 4}, "limit=4"),
+        ({"limit": 5}, {"limit": 5, "seed": 1}, "seed=1"),
+        ({"limit": 5, "seed": 1}, {"limit": 5}, "seed=0"),
+        ({"limit": 5, "seed": 1}, {"seed": 2}, "seed=2"),
+        ({"limit": 5}, {"categories": ("part",)}, r"categories=\('part',\)"),
+        ({"categories": ("part",)}, {"categories": ("object",)}, r"categories=\('object',\)"),
+    ],
+)
+def test_a_configuration_that_contradicts_how_the_data_were_opened_is_refused(
+    root: Path, opened: Any, asked: Any, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"the configuration asks for {name}, but the data set was opened with"):
+        dissect(build(), ConceptData.open(root, **opened), config(**asked))
+
+
+def test_a_run_on_a_drawn_data_set_is_repeated_and_verified_from_its_folder(root: Path, tmp_path: Path) -> None:
+    run = dissect(build(), ConceptData.open(root, limit=5, seed=3), config(), out=tmp_path / "run")
+    assert all(one.changed == 0 for one in verify_sample(run, 4, network=build()))
+    asked = read_config(tmp_path / "run")
+    assert (asked.config.limit, asked.config.seed) == (5, 3)
+    again = dissect(build(), asked.concepts, asked.config)
+    assert identity_of_run(again.info) == identity_of_run(run.info)
+    (tmp_path / "run" / "concepts.parquet").unlink()
+    assert repair(tmp_path / "run", network=build()) == ["concepts.parquet"]
+
+
+def test_images_that_were_chosen_by_hand_are_said_to_be(root: Path, tmp_path: Path) -> None:
+    whole = ConceptData.open(root)
+    chosen = replace(whole, rows=whole.rows[2:8])
+    network = replace(build(), source=NetworkSource(spec="torchvision:alexnet"))
+    run = dissect(network, chosen, config(), out=tmp_path / "run")
+    assert run.info.data.chosen_in_python
+    assert run.info.data.images == 6
+    assert read_config(tmp_path / "run").concepts is None
+    with pytest.raises(ConceptsError, match=r"the run saw 6 images of .* that were chosen in Python"):
+        verify_sample(run, 2, network=build())
+    assert all(one.changed == 0 for one in verify_sample(run, 2, network=build(), root=chosen))
+    with pytest.raises(ConceptsError, match="has the digest"):
+        verify_sample(run, 2, network=build(), root=whole)
+    with pytest.raises(ConfigError, match="asks for split='train', limit=2 of a data set whose 6 images were chosen"):
+        dissect(build(), chosen, config(split="train", limit=2))
+
+
+def test_shards_and_predictions_see_the_chosen_images(root: Path, tmp_path: Path) -> None:
+    whole = ConceptData.open(root)
+    drawn, chosen = ConceptData.open(root, limit=8, seed=1), replace(whole, rows=whole.rows[::2])
+    for name, data, given in (("drawn", drawn, None), ("chosen", chosen, chosen)):
+        expected = dissect(build(), data, config())
+        for _ in range(2):
+            for number in (1, 2):
+                dissect_shard(build(), data, config(), Shard(number, 2), out=tmp_path / name)
+            merge_parts(tmp_path / name, concepts=given)
+        merged = dissect(build(), data, config(), out=tmp_path / name)
+        assert merged.layers["wide_relu"].scores.equals(expected.layers["wide_relu"].scores)
+    assert predict(build(), whole, config(limit=8), sample=4).images == 8
+    assert predict(build(), chosen, config(), sample=4).images == 6
+
+
+def test_an_experiment_records_the_images_of_an_opened_data_set(root: Path, tmp_path: Path) -> None:
+    outcome = layers(build(), ConceptData.open(root, limit=4), LayersConfig(dissect=config()), out=tmp_path)
+    assert outcome.config["dissect"]["limit"] == 4
