@@ -17,6 +17,7 @@ import tiny
 from netdissect.cli import repeat
 from netdissect.cli.run import job
 from netdissect.dissect.repeat import read_config
+from netdissect.errors import ConfigError
 from netdissect.result import load_result
 from networks import COVERAGE, SIDE, pictures
 
@@ -106,10 +107,10 @@ def test_a_chosen_set_of_weights_is_chosen_again(netdissect: Command, module: st
     first = netdissect(*asked, "--out", tmp_path / "first", "--state-dict", "model_ema")
     assert first.code == 0, first.err
     assert "took 'model_ema'; the file also holds 'model'" in first.err.replace("\n", " ")
-    again = netdissect("run", "--config", tmp_path / "first", "--out", tmp_path / "second")
+    again = netdissect("run", "--config", tmp_path / "first", "--trust-network", "--out", tmp_path / "second")
     assert again.code == 0, again.err
     runs.assert_same_run(load_result(tmp_path / "second"), load_result(tmp_path / "first"))
-    assert netdissect("verify", tmp_path / "first", "--sample", 2).code == 0
+    assert netdissect("verify", tmp_path / "first", "--trust-network", "--sample", 2).code == 0
 
 
 def test_options_beside_a_configuration_override_it(
@@ -158,3 +159,24 @@ def test_images_that_were_chosen_in_python_are_not_repeated(
     outcome = netdissect("run", "--config", path, "--trust-network", "--out", tmp_path / "again")
     assert outcome.code == 2
     assert f"the images of {path} were chosen in Python" in " ".join(outcome.err.split())
+
+
+def test_seeds_of_weights_and_of_images_are_repeated_or_refused(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
+    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
+    asked = read_config(tmp_path / "run")
+
+    def seed(of_weights: int, of_images: int, limit: int | None) -> int:
+        path, context = tmp_path / "config.json", SimpleNamespace(default_map={})
+        changed = {
+            "network": asked.network.model_copy(update={"seed": of_weights}),
+            "config": asked.config.model_copy(update={"seed": of_images, "limit": limit}),
+        }
+        path.write_text(asked.model_copy(update=changed).model_dump_json())
+        repeat._as_defaults(context, path)
+        return context.default_map["seed"]
+
+    assert [seed(3, 0, None), seed(3, 3, 5), seed(0, 4, None)] == [3, 3, 0]
+    with pytest.raises(ConfigError, match="weights by the seed 3 and images by 4, which one --seed cannot say"):
+        seed(3, 4, 5)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, Evidence, NetworkSource, Protocol
+from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, DissectConfig, Evidence, NetworkSource, Protocol
 from netdissect.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "layer": list(config.layers),
             "weights": source.weights,
             "state_dict": source.state_dict,
-            "seed": config.seed,
+            "seed": _seed(path, config, source),
             "size": source.size,
             "mean": _numbers(source.mean),
             "std": _numbers(source.std),
@@ -78,6 +78,18 @@ ConfigOption = Annotated[
         help="Repeat the run of this config.json or run folder; options given beside it override.",
     ),
 ]
+
+
+def _seed(path: Path, config: DissectConfig, source: NetworkSource) -> int:
+    """Return the one seed of the command line, which draws both random weights and images."""
+    if config.limit is None:
+        return source.seed
+    if source.seed != config.seed and (source.weights == "none" or source.spec.startswith("python:")):
+        raise ConfigError(
+            f"the run of {path} draws weights by the seed {source.seed} and images by {config.seed}, which one --seed "
+            "cannot say. Repeat it from Python."
+        )
+    return config.seed
 
 
 def _numbers(numbers: tuple[float, ...] | None) -> str | None:
