@@ -1,12 +1,14 @@
 """Interrupted runs go on, and give what an unbroken run gives."""
 
+import errno
 import itertools
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from netdissect.dissect.lock import hold
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
+from netdissect.sweep.thresholds import SpilledValues
 from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -303,6 +306,67 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     DAMAGES[damage](path)
     with pytest.raises(ResultError, match=re.escape(str(path)) + ".*Remove"):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"))
+
+
+def bits_flipped(path: Path, shares: Sequence[float]) -> Iterator[None]:
+    content = path.read_bytes()
+    for share in shares:
+        place = int(share * (len(content) - 1))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        yield
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("call", [2, 5])
+def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    monkeypatch.setattr(plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
+    whole = tmp_path / "whole"
+    interrupt(broden, whole, call)
+    files = {path.name for path in (whole / "work").iterdir()} - {"lock", "holder.json"}
+    assert {"plan.json", "identity.json", "first.npz", "wide_relu.bin", "wide_relu.top"} < files
+    assert call == 2 or {"second.npz", "labels.images", "fc.images"} < files
+    silent = set()
+    for name in sorted(files):
+        for _ in bits_flipped(whole / "work" / name, (0.0, 0.6, 1.0)):
+            shutil.copytree(whole, tmp_path / "run")
+            said = ""
+            try:
+                runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+            except ResultError as error:
+                said = str(error)
+            if not said:
+                silent.add(name)
+            assert not said or str(tmp_path / "run" / "work" / name) in said
+            shutil.rmtree(tmp_path / "run")
+    # Not read again: values in use (they lie in the last copy), and activations that were counted already.
+    older = sorted((name for name in files if ".top." in name), key=lambda name: int(name.rpartition(".")[2]))[:-1]
+    counted = {name for name in files if name.endswith(".bin")} if call == 5 else set()
+    assert silent <= {"wide_relu.top", *older, *counted}
+
+
+def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
+    with monkeypatch.context() as small:
+        small.setattr(os, "posix_fallocate", full)
+        with pytest.raises(ResultError, match=r"wide_relu\.top cannot be written \(.*No space left.*free space"):
+            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    with monkeypatch.context() as small:
+        small.setattr(shutil, "copyfile", full)
+        with pytest.raises(ResultError, match=r"wide_relu\.top\.\d+ cannot be written \(.*No space left"):
+            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+
+
+def test_values_in_a_file_have_their_place_on_the_disk_before_any_is_written(tmp_path: Path) -> None:
+    values = SpilledValues(tmp_path / "top", (7, 5000))
+    assert (tmp_path / "top").stat().st_blocks * 512 >= values.values.nbytes
 
 
 @pytest.mark.parametrize("names", [("first.npz",), ("second.npz",), ("wide_relu.bin",), ("wide_relu.bin", "fc.bin")])

@@ -8,7 +8,8 @@
     RUN/work/<layer>.top     a layer's largest values, where they do not fit into memory
     RUN/work/lock            held by the process that works here; holder.json says who that is
 
-`work/` is removed when the result is written. What is removed or lost of it is computed again.
+Every file that a run goes on from holds checksums: a flipped bit or a cut is an error that names the file. `work/` is
+removed when the result is written. What is removed or lost of it is computed again.
 """
 
 import json
@@ -26,6 +27,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from netdissect import checksums
 from netdissect.dissect.lock import hold
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.plan import Plan
@@ -119,7 +121,7 @@ class WorkFolder:
         self._refuse_other(identity)
         try:
             if not path.exists():
-                write_whole(path, lambda file: file.write(json.dumps(identity, indent=2).encode()))
+                _write_json(path, identity)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -129,8 +131,10 @@ class WorkFolder:
         if path.exists():
             choices = _read_json(path)
             return replace(plan, **choices | {"spilled": frozenset(choices["spilled"])})
-        choices = {"store": plan.store, "tensor": plan.tensor, "spilled": sorted(plan.spilled)}
-        write_whole(path, lambda file: file.write(json.dumps(choices).encode()))
+        try:
+            _write_json(path, {"store": plan.store, "tensor": plan.tensor, "spilled": sorted(plan.spilled)})
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         return plan
 
     def file(self, layer: str, suffix: str) -> Path:
@@ -143,9 +147,11 @@ class WorkFolder:
         if not path.exists():
             return {}
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                self.log.event("resumed", look=stage, batches=int(arrays["batches"]))
-                return dict(arrays)
+            with path.open("rb") as file:
+                checksums.check_file(file)
+                with np.load(file, allow_pickle=False) as arrays:
+                    self.log.event("resumed", look=stage, batches=int(arrays["batches"]))
+                    return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
                 f"{path} is damaged ({error}). Remove this file and run the same command again: the {stage} look "
@@ -156,9 +162,9 @@ class WorkFolder:
         """Write a checkpoint if it is due, or `now`."""
         if now or time.monotonic() - self._last >= self._pause:
             begin = time.monotonic()
-            arrays: Any = dict(state())
             try:
-                write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays))
+                arrays: Any = dict(state())
+                write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays), sealed=True)
             except OSError as error:
                 raise _unwritable(self.path, error) from error
             self._last = time.monotonic()
@@ -170,14 +176,22 @@ class WorkFolder:
             self._pause = max(self._every, min(20 * taken, MINUTE - taken))
 
 
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content)
+    whole = json.dumps({"content": json.loads(text), "crc32": checksums.seal([text.encode()]).hex()}, indent=2)
+    write_whole(path, lambda file: file.write(whole.encode()))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if checksums.seal([json.dumps(found["content"]).encode()]).hex() != found["crc32"]:
+            raise ValueError(checksums.OTHER)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ResultError(
             f"{path} is damaged ({error}). Remove the folder {path.parent} to begin this run anew."
         ) from error
-    return dict(content)
+    return dict(found["content"])
 
 
 def _unwritable(path: Path, error: OSError) -> ResultError:

@@ -22,6 +22,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
+from netdissect.checksums import seal_file
 from netdissect.errors import ResultError
 from netdissect.paths import contained
 from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo
@@ -200,15 +201,26 @@ def layer_folder(run: Path, name: str) -> Path:
     return run / "layers" / (spelled if spelled.strip(".") else spelled.replace(".", "%2E"))
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, sealed: bool = False) -> None:
     """Write a file aside, bring it to the disk and rename it: it appears whole or not at all.
 
     Shards of one run write some files at the same moment, on one machine or on several: each has an aside of its own.
+
+    Parameters
+    ----------
+    path
+        The file.
+    write
+        Writes it.
+    sealed
+        Put a checksum behind it, for `netdissect.checksums.check_file`.
     """
     aside = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
-        with aside.open("wb") as file:
+        with aside.open("w+b") as file:
             write(file)
+            if sealed:
+                seal_file(file)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

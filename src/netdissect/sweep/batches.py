@@ -1,4 +1,4 @@
-"""An append-only file of arrays, batch by batch.
+"""An append-only file of arrays, batch by batch, a checksum behind each.
 
 What an interruption left behind the last checkpoint is cut off, so the file always holds what its offsets say.
 Arrays of whole numbers are written in the smallest type that holds them.
@@ -7,12 +7,14 @@ Arrays of whole numbers are written in the smallest type that holds them.
 import io
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from netdissect import checksums
 from netdissect.errors import ResultError
 
 Arrays = tuple[npt.NDArray[Any], ...]
@@ -49,13 +51,13 @@ class BatchFile:
             np.save(content, array.astype(np.min_scalar_type(int(array.max(initial=0)))), allow_pickle=False)
         try:
             with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-                file.write(content.getbuffer())
+                file.writelines([content.getbuffer(), checksums.seal([content.getbuffer()])])
         except OSError as error:
             raise ResultError(
                 f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
                 "command again."
             ) from error
-        self.offsets.append(self.offsets[-1] + content.tell())
+        self.offsets.append(self.offsets[-1] + content.tell() + checksums.BYTES)
 
     def __iter__(self) -> Iterator[Arrays]:
         """Read the batches back, in order.
@@ -69,10 +71,11 @@ class BatchFile:
             return
         try:
             with self.path.open("rb") as file:
-                for stop in self.offsets[1:]:
-                    arrays = []
-                    while file.tell() < stop:
-                        arrays.append(np.load(file, allow_pickle=False))
+                for start, stop in pairwise(self.offsets):
+                    batch = checksums.opened(file.read(stop - start))
+                    content, arrays = io.BytesIO(batch), []
+                    while content.tell() < len(batch):
+                        arrays.append(np.load(content, allow_pickle=False))
                     yield tuple(arrays)
         except (OSError, ValueError, EOFError) as error:
             raise ResultError(

@@ -11,7 +11,6 @@ and reads back full maps in which every other cell holds the lowest float. On re
 """
 
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from netdissect import checksums
 from netdissect.concepts import Size
 from netdissect.errors import ResultError
 
@@ -28,7 +28,6 @@ Bytes = npt.NDArray[np.uint8]
 LOWEST = np.finfo(np.float32).min
 ZEROS = np.array([8 - value.bit_length() for value in range(256)])
 """How many of a byte's bits, the high ones first, are off before the first that is on."""
-CHECK = 4  # bytes of the CRC-32 behind each batch
 
 REMEDY = (
     "Remove this file and run the same command again: its activations are computed once more, everything else is kept."
@@ -84,18 +83,15 @@ class ActivationStore:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
         maps = np.ascontiguousarray(maps)
         parts: list[npt.NDArray[Any]] = [maps] if self.dense else _pack(maps, bound)
-        check = 0
-        for part in parts:
-            check = zlib.crc32(part.data, check)
         try:
             with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-                file.writelines([*(part.data for part in parts), check.to_bytes(CHECK, "little")])
+                file.writelines([*(part.data for part in parts), checksums.seal(part.data for part in parts)])
         except OSError as error:
             raise ResultError(
                 f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
                 "command again, or keep nothing with --store none."
             ) from error
-        self.offsets.append(self.offsets[-1] + sum(part.nbytes for part in parts) + CHECK)
+        self.offsets.append(self.offsets[-1] + sum(part.nbytes for part in parts) + checksums.BYTES)
 
     def read(self, batch: int, images: int) -> Floats:
         """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float.
@@ -109,9 +105,12 @@ class ActivationStore:
         with self.path.open("rb") as file:
             file.seek(start)
             content = file.read(stop - start)
-        content, check = content[:-CHECK], content[-CHECK:]
-        if zlib.crc32(content).to_bytes(CHECK, "little") != check:
-            raise ResultError(f"{self.path} is damaged: its batch {batch} is not what was written. {REMEDY}")
+        try:
+            content = checksums.opened(content)
+        except ValueError as error:
+            raise ResultError(
+                f"{self.path} is damaged: its batch {batch} is not what was written ({error}). {REMEDY}"
+            ) from error
         shape = (images, *self._shape)
         if self.dense:
             return np.frombuffer(bytearray(content), np.float32).reshape(shape)

@@ -25,6 +25,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from netdissect import checksums
 from netdissect.config import Threshold
 from netdissect.errors import ResultError, ShapeError
 
@@ -190,8 +191,7 @@ class TopValues:
         """Return everything needed to go on later; values in a file are copied to another one beside it."""
         state: dict[str, npt.NDArray[Any]] = {"filled": self._filled, "bound": self.bound, "seen": np.array(self.seen)}
         if self._file is not None:
-            self._file.save(self.seen)
-            return state
+            return state | {"check": np.array(self._file.save(self.seen))}
         return state | {"values": self.kept[0]}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -205,7 +205,7 @@ class TopValues:
         if self._file is None:
             self._values[:, : state["values"].shape[1]] = state["values"]
         else:
-            self._values = self._file.restored(int(state["seen"]))
+            self._values = self._file.restored(int(state["seen"]), int(state["check"]))
         self._filled[:] = state["filled"]
         self.bound[:] = state["bound"]
         self.seen = int(state["seen"])
@@ -229,7 +229,11 @@ class SpilledValues:
 
     def __init__(self, file: Path, shape: tuple[int, int]) -> None:
         self._path = file
-        self.values = np.memmap(file, np.float32, "w+", shape=shape)
+        try:
+            _allocate(file, 4 * shape[0] * shape[1])
+            self.values = np.memmap(file, np.float32, "r+", shape=shape)
+        except OSError as error:
+            raise _unwritable(file, error) from error
 
     @property
     def rows_at_once(self) -> int:
@@ -240,33 +244,90 @@ class SpilledValues:
         """Give this process' memory back; what was written stays in the file."""
         self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
-    def save(self, seen: int) -> None:
-        """Copy the file, under the number of values seen; the copy before it is kept until the next one."""
+    def save(self, seen: int) -> int:
+        """Copy the file, under the number of values seen; the copy before it is kept until the next one.
+
+        Returns
+        -------
+        int
+            CRC-32 of the copy: its last bytes.
+
+        Raises
+        ------
+        ResultError
+            If the disk is full or cannot be written.
+        """
         copy = self._copy(seen)
-        shutil.copyfile(self._path, copy)
-        with copy.open("rb") as written:
-            os.fsync(written.fileno())
+        try:
+            shutil.copyfile(self._path, copy)
+            with copy.open("rb") as written:
+                os.fsync(written.fileno())
+                check = checksums.file_crc(written)
+        except OSError as error:
+            raise _unwritable(copy, error) from error
         copies = sorted(
             self._path.parent.glob(f"{glob.escape(self._path.name)}.*"), key=lambda path: int(path.suffix[1:])
         )
         for old in copies[:-2]:
             old.unlink()
+        return check
 
-    def restored(self, seen: int) -> "np.memmap[Any, np.dtype[np.float32]]":
-        """Go on from a copy."""
+    def restored(self, seen: int, check: int) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Go on from a copy.
+
+        Parameters
+        ----------
+        seen, check
+            How many values had been seen, and what `save` returned.
+
+        Raises
+        ------
+        ResultError
+            If the copy is not what it was, or cannot be taken over.
+        """
         copy = self._copy(seen)
-        if not copy.is_file() or copy.stat().st_size != self.values.nbytes:
+        try:
+            with copy.open("rb") as file:
+                whole = copy.stat().st_size == self.values.nbytes and checksums.file_crc(file) == check
+            if not whole:
+                raise ResultError(
+                    f"{copy} is damaged: it is not the {self.values.nbytes} bytes of largest values that were written. "
+                    "Remove the run folder's 'work' folder, and run again: the pass begins anew."
+                )
+            with copy.open("rb") as file:
+                for row in self.values:
+                    row[:] = np.frombuffer(file.read(row.nbytes), np.float32)
+                    self.release()
+        except OSError as error:
             raise ResultError(
-                f"{copy} should hold {self.values.nbytes} bytes of largest values but was cut short or removed. "
-                "Remove the run folder's 'work' folder, and run again: the pass begins anew."
-            )
-        shape = self.values.shape
-        shutil.copyfile(copy, self._path)
-        self.values = np.memmap(self._path, np.float32, "r+", shape=shape)
+                f"{copy} is missing or cannot be read ({error}). Remove the run folder's 'work' folder, and run again: "
+                "the pass begins anew."
+            ) from error
         return self.values
 
     def _copy(self, seen: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{seen}")
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Make a file of zeros whose every byte has its place on the disk.
+
+    A full disk is an error here. Later, when a mapped page found no place, it would be a signal that ends the process.
+    """
+    with file.open("wb") as made:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(made.fileno(), 0, size)
+            return
+        zeros = bytes(min(size, 1 << 20))
+        for start in range(0, size, len(zeros) or 1):
+            made.write(zeros[: size - start])
+
+
+def _unwritable(path: Path, error: OSError) -> ResultError:
+    return ResultError(
+        f"{path} cannot be written ({error}). What was finished is kept: free space, or allow more memory for the "
+        "largest values (Execution.memory_mb), and run the same command again."
+    )
 
 
 def capacity_of(keep: int, total: int) -> int:
