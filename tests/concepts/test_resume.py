@@ -100,5 +100,14 @@ def test_a_journal_gives_back_what_is_whole_and_forgets_what_is_torn_or_foreign(
     assert [torn.find(f"stamp {n}") for n in range(2)] == [None, None]
     foreign = Journal(tmp_path, folders, "another key")
     assert (len(foreign), foreign.is_ours) == (0, False)
+    (folders.images / "0.jpg").write_bytes(b"picture")
+    path.write_bytes(whole.replace(b'"sky": 3', b'"sky": 7', 2))  # digits flipped in the first two lines of samples
+    flipped = Journal(tmp_path, folders, "key")
+    assert [flipped.find(f"stamp {n}") for n in range(3)] == [None, None, written[2]]
+    path.write_bytes(whole)
+    (folders.images / "0.jpg").write_bytes(b"pictUre")
+    assert Journal(tmp_path, folders, "key").find("stamp 0") is None
+    path.write_bytes(whole.replace(b'"key": "key"', b'"key": "kez"'))
+    assert len(Journal(tmp_path, folders, "kez")) == 0
     path.write_bytes(b"\xff\xfenot a journal")
     assert len(Journal(tmp_path, folders, "key")) == 0

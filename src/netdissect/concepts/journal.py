@@ -2,8 +2,9 @@
 
     folder/journal.jsonl: a line with the build's key, then a line for each sample, in the order of the build
 
-A line is written after the files it speaks of. Only a sample whose inputs are the same (path, size and time of
-files; content of arrays) and whose files are still there is taken over; another build's journal is thrown away.
+A line is written after the files it speaks of, and begins with its checksum: one that is torn or changed is as if it
+had not been written. Only a sample whose inputs are the same (path, size and times of files; content of arrays) and
+whose files hold what was written is taken over; another build's journal is thrown away.
 """
 
 import dataclasses
@@ -17,10 +18,13 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from netdissect import checksums
 from netdissect.concepts.render import Folders, MapFile, Rendered
 from netdissect.concepts.sample import Sample
 
 FILE = "journal.jsonl"
+Fact = list[int] | None
+
 LARGE = 64  # mappings of at least this many entries are shared by many samples: their digest is worth keeping
 
 
@@ -95,11 +99,11 @@ class Journal:
 
     def __init__(self, folder: Path, folders: Folders, key: str) -> None:
         self._path, self._folders = folder / FILE, folders
-        self._finished: dict[str, tuple[Rendered, list[int]]] = {}
+        self._finished: dict[str, tuple[Rendered, list[Fact]]] = {}
         lines = _read_lines(self._path)
         self.is_ours = bool(lines) and lines[0] == {"key": key}
         if self.is_ours:
-            self._finished = {line["stamp"]: (_decode(line["rendered"]), line["bytes"]) for line in lines[1:]}
+            self._finished = {line["stamp"]: (_decode(line["rendered"]), line["files"]) for line in lines[1:]}
         self._start = [{"key": key}, *lines[1:]] if self.is_ours else [{"key": key}]
 
     def __len__(self) -> int:
@@ -108,7 +112,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         whole = self._path.with_suffix(".new")
-        whole.write_text("".join(json.dumps(line) + "\n" for line in self._start), encoding="utf-8")
+        whole.write_text("".join(map(_line, self._start)), encoding="utf-8")
         whole.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8")
         return self
@@ -117,21 +121,20 @@ class Journal:
         self._file.close()
 
     def find(self, stamp: str) -> Rendered | None:
-        """Return what was written of the sample of this stamp, if its files are there in the noted size."""
+        """Return what was written of the sample of this stamp, if its files are what they were."""
         if stamp not in self._finished:
             return None
-        rendered, sizes = self._finished[stamp]
-        return rendered if self._sizes(rendered) == sizes else None
+        rendered, facts = self._finished[stamp]
+        return rendered if self._facts(rendered) == facts else None
 
     def add(self, stamp: str, rendered: Rendered) -> None:
         """Note that a sample is written."""
-        line = {"stamp": stamp, "rendered": _encode(rendered), "bytes": self._sizes(rendered)}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(_line({"stamp": stamp, "rendered": _encode(rendered), "files": self._facts(rendered)}))
         self._file.flush()
 
-    def _sizes(self, rendered: Rendered) -> list[int]:
+    def _facts(self, rendered: Rendered) -> list[Fact]:
         paths = (self._folders.images / rendered.image, *(self._folders.drafts / m.path for m in rendered.maps))
-        return [path.stat().st_size if path.is_file() else -1 for path in paths]
+        return [_content(path) for path in paths]
 
 
 def _file(path: Path) -> bytes:
@@ -139,7 +142,22 @@ def _file(path: Path) -> bytes:
         facts = path.stat()
     except (OSError, ValueError):  # a null character in a name is a ValueError
         return f"{path} missing".encode(errors="surrogateescape")
-    return f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
+    # A program may set back the time of the last change, as cp -p does, but not that of the file's entry.
+    return f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}".encode(errors="surrogateescape")
+
+
+def _content(path: Path) -> Fact:
+    """Return a file's size and checksum; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            return [path.stat().st_size, checksums.file_crc(file)]
+    except OSError:
+        return None
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content)
+    return f"{checksums.seal([text.encode()]).hex()} {text}\n"
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -147,10 +165,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     lines: list[dict[str, Any]] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break  # torn: the process was killed while it wrote this line
+        check, _, line = text.partition(" ")
+        # Otherwise torn, because the process was killed while it wrote this line, or changed since.
+        if checksums.seal([line.encode()]).hex() == check:
+            lines.append(json.loads(line))
     return lines
 
 
