@@ -38,6 +38,7 @@ class Server:
     knows_ranges: bool = True
     says_length: bool = True
     shifted: bool = False
+    leads_to: str | None = None
     status: int = 200
     tag: str = '"one"'
     asked: list[str | None] = field(default_factory=list)
@@ -49,6 +50,11 @@ class Server:
         self.asked.append(asked)
         if self.status != 200:
             handler.send_error(self.status)
+            return
+        if self.leads_to is not None:
+            handler.send_response(302)
+            handler.send_header("Location", self.leads_to)
+            handler.end_headers()
             return
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.knows_ranges else 0
         if handler.headers.get("If-Range", self.tag) != self.tag:
@@ -267,6 +273,62 @@ def test_wrong_names_and_checksums_are_told_before_anything_is_fetched(server: S
     with pytest.raises(ConceptsError, match="already holds a finished data set"):
         download(NAME, tmp_path / "old", mirror=server.url)
     assert server.asked == []
+
+
+def test_a_server_of_nothing_is_asked_four_times_with_growing_pauses(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(download_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(download_module.time, "sleep", pauses.append)
+    for server.says_length in (True, False):
+        with pytest.raises(ConceptsError, match=r"cannot be downloaded \(the server stopped after 0 of"):
+            download(NAME, tmp_path / "set", mirror=server.url)
+    assert len(server.asked) == 8
+    assert pauses == [1.0, 2.0, 4.0] * 2
+
+
+def test_a_server_that_trickles_or_begins_anew_is_given_up(good: bytes, server: Server, tmp_path: Path) -> None:
+    server.drop_after = [100] * 1000
+    with pytest.raises(ConceptsError, match=r"cannot be downloaded .*400 bytes are kept"):
+        download(NAME, tmp_path / "trickles", mirror=server.url)
+    server.asked.clear()
+    server.knows_ranges = False
+    server.drop_after = [2000, 4000] * 500
+    with pytest.raises(ConceptsError, match="cannot be downloaded"):
+        download(NAME, tmp_path / "anew", mirror=server.url)
+    assert len(server.asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("/data/loop.zip", "redirects"), ("file:///etc/passwd", "protocol"), ("http://[::1", "Invalid")],
+)
+def test_a_redirect_that_leads_nowhere_is_told_at_once(
+    place: str, message: str, server: Server, tmp_path: Path
+) -> None:
+    server.leads_to = place
+    with pytest.raises(ConceptsError, match=rf"broden1_224\.zip cannot be downloaded \(.*{message}"):
+        download(NAME, tmp_path / "set", mirror=server.url)
+    assert len(server.asked) <= 21  # as many as one request follows
+
+
+def test_an_answer_without_an_end_is_cut_off(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "LARGEST", 5000)
+    server.content, server.says_length = bytes(20_000), False
+    with pytest.raises(ConceptsError, match="does not say how long it is and does not stop after 5000 bytes"):
+        download(NAME, tmp_path / "set", mirror=server.url)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_notes_that_are_damaged_are_forgotten(good: bytes, server: Server, dataset: Path, tmp_path: Path) -> None:
+    server.drop_after = [4000, 0, 0, 0]
+    with pytest.raises(ConceptsError, match="cannot be downloaded"):
+        download(NAME, tmp_path / "set", mirror=server.url)
+    notes = tmp_path / ".set.downloading" / "archive.zip.json"
+    notes.write_bytes(notes.read_bytes().replace(str(len(good)).encode(), b"4000"))
+    server.drop_after = []
+    assert contents(download(NAME, tmp_path / "set", mirror=server.url)) == contents(dataset)
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])

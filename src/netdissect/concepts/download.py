@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from netdissect import checksums
 from netdissect.concepts.checks import TableRow, Tables, check_row, check_tables
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
 from netdissect.concepts.staging import publish, work_beside
@@ -32,11 +33,13 @@ logger = logging.getLogger(__name__)
 HOME = "http://netdissect.csail.mit.edu/data"
 ARCHIVES = ("broden1_224", "broden1_227", "broden1_384")
 
-ATTEMPTS = 4  # in a row without a single new byte
+ATTEMPTS = 4  # in a row that bring less than a block of new bytes
 PATIENCE = 1.0  # seconds before the second attempt; twice as long before each further one
 BLOCK = 1 << 20
+LARGEST = 16 << 30  # bytes of an answer that does not say how long it is; the published archives have 0.5 to 2.5 GB
 TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 LOOKED_AT = 64  # pictures that are read to see whether a data set is sound
+HOPELESS = (httpx.HTTPStatusError, httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL)
 MISSING = 0.01  # share of files that may be missing: a published set with a flaw is of use, and inspect lists it
 UNSOUND = 0.5  # share of the pictures looked at that may have problems, likewise
 
@@ -123,20 +126,21 @@ def _origin(name: str, mirror: str | None, checksum: str | None) -> _Origin:
 def _fetch(origin: _Origin, folder: Path, placed: Path, progress: Progress | None) -> Path:
     """Download the archive, going on where an earlier attempt stopped."""
     part = _Part(folder / "archive.zip.part", origin.url)
-    failures = 0
+    failures, reached = 0, part.size
     with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
         while not part.is_whole:
-            before = part.size
             try:
                 part.fetch(client, progress)
+            except HOPELESS as error:
+                raise ConceptsError(_unreachable(origin.url, placed, part, error)) from error
             except (httpx.TransportError, httpx.StreamError) as error:
-                failures = failures + 1 if part.size <= before else 1
+                # A server that trickles, or begins anew each time, is asked no more often than one that is silent.
+                failures = failures + 1 if part.size < reached + BLOCK else 1
+                reached = max(reached, part.size)
                 if failures >= ATTEMPTS:
                     raise ConceptsError(_unreachable(origin.url, placed, part, error)) from error
                 logger.info("the connection broke at %d bytes (%s); trying again", part.size, error)
                 time.sleep(PATIENCE * 2 ** (failures - 1))
-            except httpx.HTTPStatusError as error:
-                raise ConceptsError(_unreachable(origin.url, placed, part, error)) from error
     return part.path
 
 
@@ -183,20 +187,26 @@ class _Part:
             with self.path.open("r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
-                for block in response.iter_raw(BLOCK):
+                for block in response.iter_raw():  # as it comes: of a block that breaks off, nothing would be kept
                     file.write(block)
+                    if total is None and file.tell() > LARGEST:
+                        self.path.unlink()
+                        raise ConceptsError(
+                            f"{self._facts['url']} does not say how long it is and does not stop after {LARGEST} "
+                            "bytes. Expected an archive of a few gigabytes; nothing was kept, name another mirror."
+                        )
                     if progress:
                         progress("bytes", file.tell(), total)
         if total is None:
             self._note(response, self.size)  # the server did not say: what came is all there is
-        elif self.size < total:
-            raise httpx.RemoteProtocolError(f"the server stopped after {self.size} of {total} bytes")
+        if not self.is_whole:
+            raise httpx.RemoteProtocolError(f"the server stopped after {self.size} of {total or 'some'} bytes")
 
     def _read_notes(self) -> dict[str, str | int | None]:
         try:
-            known: dict[str, str | int | None] = json.loads(self._notes.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            return {}  # never written, or torn by a kill
+            known: dict[str, str | int | None] = json.loads(checksums.opened(self._notes.read_bytes()))
+        except (OSError, ValueError):
+            return {}  # never written, torn by a kill, or damaged
         return known
 
     def _place(self, response: httpx.Response) -> tuple[int, int | None]:
@@ -214,7 +224,8 @@ class _Part:
         tag = response.headers.get("ETag", "")
         strong = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
         self._facts |= {"tag": strong, "total": total}
-        self._notes.write_text(json.dumps(self._facts), encoding="utf-8")
+        text = json.dumps(self._facts).encode()
+        self._notes.write_bytes(text + checksums.seal([text]))
 
     def _check_room(self, missing: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
