@@ -203,7 +203,8 @@ def test_hidden_and_text_files_are_passed_over_but_two_of_a_name_are_not(masks: 
 def test_folders_label_the_whole_picture(below: str, tmp_path: Path) -> None:
     for name in ("Banded/1.jpg", "Banded/2.png", "dotted/sub/3.jpg"):
         save(tmp_path / "tex" / below / name, noise(8, 6, 3))
-    out = build_dataset(tmp_path / "out", [parse_source(f"folders:{tmp_path / 'tex'}=texture")], WriteOptions(size=16))
+    source = parse_source(f"folders:{tmp_path / 'tex'}=texture?class=first")
+    out = build_dataset(tmp_path / "out", [source], WriteOptions(size=16))
     assert concept_shares(out) == {("banded", "texture"): (2, 2.0), ("dotted", "texture"): (1, 1.0)}
     assert all(len(row.whole) == 1 and not row.maps for row in ConceptData.open(out).rows)
 

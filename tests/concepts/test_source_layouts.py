@@ -206,7 +206,7 @@ def test_pictures_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
     image = save(tmp_path / "photos" / "a.jpg", gray())
     table = write_table(tmp_path / "tables" / "mine.csv", 'image,label\n"a.jpg","sea;ocean"\n')
     for folder in ("../photos", str(tmp_path / "photos")):
-        sample = only(list(parse_source(f"labels:{table}=scene?images={folder}").samples("mine")))
+        sample = only(list(parse_source(f"labels:{table}=scene?images={folder}&separator=none").samples("mine")))
         assert isinstance(sample.image, Path)
         assert sample.image.resolve() == image.resolve()
         assert sample.read_labels() == {"scene": ["sea;ocean"]}
@@ -227,6 +227,65 @@ def test_a_wrong_row_is_named(text: str, message: str, tmp_path: Path) -> None:
     table = write_table(tmp_path / "mine.csv", text)
     with pytest.raises(SourceError, match=rf"mine\.csv,? {message}"):
         list(LabelSource(table).samples("mine"))
+
+
+EACH = {"0": ["car", "person"], "1": ["person"], "2": ["person", "dog"], "3": ["dog"], "4": ["car"], "5": ["tree"]}
+
+
+def list_table(path: Path, between: str, form: str = "{}") -> Path:
+    rows = [f'{image}.jpg,"{form.format(between.join(labels))}"' for image, labels in EACH.items()]
+    return write_table(path, "image,label\n" + "\n".join(rows) + "\n")
+
+
+def read_labels(text: str) -> dict[str, list[str]]:
+    return {
+        s.name.removeprefix("x/"): [str(one) for one in s.read_labels()["object"]]
+        for s in parse_source(text).samples("x")
+    }
+
+
+@pytest.mark.parametrize(
+    ("between", "separator", "form"),
+    [
+        (";", ";", "{}"),
+        ("; ", "semicolon", "{}"),
+        ("|", "|", "{}"),
+        (" ", "space", "{}"),
+        (", ", ",", "{}"),
+        ("', '", "comma", "['{}']"),
+    ],
+)
+def test_several_labels_in_a_cell_are_asked_about_and_split_by_an_option(
+    between: str, separator: str, form: str, tmp_path: Path
+) -> None:
+    table = list_table(tmp_path / "mine.csv", between, form)
+    with pytest.raises(
+        SourceError, match=r"looks like several labels.*\?separator=.*'car' and 'person'.*\?separator=none"
+    ):
+        read_labels(f"labels:{table}=object")
+    source = parse_source(f"labels:{table}=object?separator={separator}")
+    assert read_labels(source.text) == EACH
+
+
+def test_rows_of_a_picture_and_labels_of_several_words_are_not_asked_about(tmp_path: Path) -> None:
+    text = "image,label\na.jpg,traffic light\na.jpg,traffic sign\nb.jpg,light\n"
+    table = write_table(tmp_path / "mine.csv", text)
+    assert read_labels(f"labels:{table}=object") == {"a": ["traffic light", "traffic sign"], "b": ["light"]}
+
+
+def test_a_synonym_never_swallows_the_label_of_another_row(tmp_path: Path) -> None:
+    rows = "".join(f"{n}.png,car;auto;Person\n" for n in range(3)) + "3.png,person\n4.png,auto mobile;auto\n"
+    for number in range(5):
+        save(tmp_path / f"{number}.png", gray())
+    table = write_table(tmp_path / "mine.csv", "image,label\n" + rows)
+    out = build_dataset(tmp_path / "out", [parse_source(f"labels:{table}=object?separator=none")])
+    assert {c.name: c.frequency for c in inspect_dataset(out).concepts} == {"car": 3, "person": 1, "auto mobile": 1}
+
+
+def test_an_unquoted_comma_in_a_table_of_labels_is_an_error(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "mine.csv", "image,label\na.jpg,car\nb.jpg,car,person\n")
+    with pytest.raises(SourceError, match=r"mine\.csv, line 3: 'b\.jpg,car,person' has 3 fields"):
+        read_labels(f"labels:{table}=object")
 
 
 # Words

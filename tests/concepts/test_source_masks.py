@@ -155,6 +155,16 @@ def test_quoted_commas_and_trailing_commas_are_read(tmp_path: Path) -> None:
     assert read_class_table(tmp_path / "classes.csv").names == {1: "door, double", 2: "dog"}
 
 
+def test_a_synonym_of_a_class_never_swallows_another_class(tmp_path: Path) -> None:
+    mask = np.repeat([1, 1, 1, 2], 12).reshape(8, 6).astype(np.uint8)
+    folder = make(tmp_path / "own", mask, "value,name\n1,screen door;screen\n2,screen\n")
+    out = build_dataset(tmp_path / "out", [parse_source(f"masks:{folder}")], WriteOptions(size=16))
+    assert {c.name: round(c.coverage, 2) for c in inspect_dataset(out).concepts} == {
+        "screen door": 0.75,
+        "screen": 0.25,
+    }
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

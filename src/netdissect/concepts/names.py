@@ -71,6 +71,29 @@ def split_names(raw: str, category: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
+def keep_apart(raws: Iterable[str]) -> dict[str, str]:
+    """Take out of the raw names of one table every synonym that is the dominant name of another one.
+
+    Whoever lists classes in a table tells them apart: ``screen door;screen`` must not swallow ``screen``.
+
+    Returns
+    -------
+    dict of str to str
+        By raw name, the raw name that is left.
+
+    Examples
+    --------
+    >>> keep_apart(["screen door;screen", "Screen;silver screen", "car;auto"])
+    {'screen door;screen': 'screen door', 'Screen;silver screen': 'Screen;silver screen', 'car;auto': 'car;auto'}
+    """
+    parts = {raw: [part for part in raw.split(";") if part.strip()] for raw in raws}
+    dominant = {normalize_name(names[0], "") for names in parts.values() if names}
+    return {
+        raw: ";".join([*names[:1], *(name for name in names[1:] if normalize_name(name, "") not in dominant)])
+        for raw, names in parts.items()
+    }
+
+
 def fold_variant(name: str) -> str:
     """Return what the spellings of one concept share: singular, without spaces, left or right.
 

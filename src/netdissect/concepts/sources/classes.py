@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.names import keep_apart
 from netdissect.concepts.sample import Channel, PixelValues
 from netdissect.concepts.sources.files import read_table, read_text
 from netdissect.concepts.sources.mask_values import Stored, plain_values
@@ -91,7 +92,8 @@ def read_class_table(path: Path) -> ClassTable:
             )
     if not any(names.values()):
         raise SourceError(f"{path} names no concept. Expected rows such as '1,building'.")
-    return ClassTable(names, colors, has_values, str(path))
+    apart = keep_apart(names.values())
+    return ClassTable({value: apart[name] for value, name in names.items()}, colors, has_values, str(path))
 
 
 def voc_colors() -> dict[int, int]:

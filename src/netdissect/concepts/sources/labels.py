@@ -1,18 +1,24 @@
 """A table of labels of whole pictures.
 
-    FILE.csv        image,label[,category]      a row a label: several rows of a picture are several labels
+    FILE.csv        image,label[,category]      several rows of a picture are several labels
 
 Paths of pictures are relative to the table, or to the folder that ``?images=DIR`` names (itself relative to the table).
-A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. A label may list its
-synonyms, separated by semicolons. A picture named without a label is an unlabeled picture.
+A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. A picture named without a
+label is an unlabeled picture.
+
+``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+`` or ``space``) says what stands between several labels in a cell.
+With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a label of
+its own in another row is no synonym. Without the option a cell that looks like several labels is an error.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from netdissect.concepts.names import keep_apart
 from netdissect.concepts.render import CATEGORY_SPELLING
 from netdissect.concepts.sample import Sample
+from netdissect.concepts.sources.cells import check_cells, parse_separator, split_cell
 from netdissect.concepts.sources.files import read_table
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
@@ -33,17 +39,21 @@ class LabelSource:
         Of rows that name none.
     images
         Folder to which paths are relative; None: that of the table.
+    separator
+        What stands between the labels in a cell; empty: a cell is one label; None: a cell that looks like several is
+        an error.
     """
 
     file: Path
     category: str | None = None
     images: Path | None = None
+    separator: str | None = None
 
     @classmethod
     def parse(cls, words: SourceWords) -> "LabelSource":
-        """Make the source that ``labels:FILE.csv[=CATEGORY][?images=DIR]`` names."""
-        images = words.check("images").options.get("images")
-        return cls(words.folder, words.category, None if images is None else Path(images))
+        """Make the source that ``labels:FILE.csv[=CATEGORY][?images=DIR&separator=...]`` names."""
+        images = words.check("images", "separator").options.get("images")
+        return cls(words.folder, words.category, None if images is None else Path(images), parse_separator(words))
 
     @property
     def name(self) -> str:
@@ -53,8 +63,14 @@ class LabelSource:
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        category = f"={self.category}" if self.category else ""
-        return f"labels:{self.file}{category}" + (f"?images={self.images}" if self.images else "")
+        return self._words.text
+
+    @property
+    def _words(self) -> SourceWords:
+        options = {"images": str(self.images)} if self.images else {}
+        if self.separator is not None:
+            options["separator"] = {"": "none", " ": "space"}.get(self.separator, self.separator)
+        return SourceWords("labels", str(self.file), self.category, options)
 
     def samples(self, prefix: str) -> Iterator[Sample]:
         """Yield a sample for each picture, in the order in which the table first names it.
@@ -65,15 +81,18 @@ class LabelSource:
             If the table is missing or wrong; names the line.
         """
         root = self.file.parent / (self.images or "")
+        rows = read_table(self.file, COLUMNS, "a table of pictures and labels")
+        check_cells((row["label"] for row in rows), self.separator, str(self.file), self._words)
+        apart = keep_apart(label for row in rows for label in split_cell(row["label"], self.separator))
         labels: dict[str, dict[str, list[str]]] = {}
-        for line, row in enumerate(read_table(self.file, COLUMNS, "a table of pictures and labels"), start=2):
+        for line, row in enumerate(rows, start=2):
             image = row["image"].strip().replace("\\", "/")
             self._check_place(image, line)
             named = labels.setdefault(str(PurePosixPath(image)), {})
-            if label := row["label"].strip():
-                category = self._category(row.get("category", ""), line)
-                if label not in named.setdefault(category, []):
-                    named[category].append(label)
+            for label in split_cell(row["label"], self.separator):
+                found = named.setdefault(self._category(row.get("category", ""), line), [])
+                if apart[label] not in found:
+                    found.append(apart[label])
         for image, by_category in labels.items():
             yield Sample(
                 f"{prefix}/{PurePosixPath(image).with_suffix('')}",

@@ -97,15 +97,15 @@ class SourceWords:
             )
         return self
 
-    def says(self, option: str) -> bool:
-        """Return whether a yes-or-no option is yes; unless given it is no.
+    def says(self, option: str, *, default: bool = False) -> bool:
+        """Return whether a yes-or-no option is yes; `default` unless given.
 
         Raises
         ------
         SourceError
             If its value is neither.
         """
-        value = self.options.get(option, "no").lower()
+        value = self.options.get(option, "yes" if default else "no").lower()
         if value not in YES + NO:
             raise SourceError(f"the source {self.text!r} says {option}={value}. Expected {option}=yes or {option}=no.")
         return value in YES

@@ -1,0 +1,97 @@
+"""Cells of tables that hold one label or several.
+
+A table cannot say whether ``car;person`` is two labels or one with a synonym, whether ``car person`` is two or one of
+two words. What looks like several labels is asked about, and ``?separator=`` settles it.
+"""
+
+import re
+from collections.abc import Iterable
+
+from netdissect.concepts.sources.words import SourceWords
+from netdissect.errors import SourceError
+
+SEPARATORS = {
+    **{mark: mark for mark in (";", "|", ",", "/", "+")},
+    "semicolon": ";",
+    "pipe": "|",
+    "comma": ",",
+    "slash": "/",
+    "space": " ",
+    "none": "",
+}
+MARKS = ";|,\t\n"
+LIST = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
+QUOTES = "\"' "
+
+
+def parse_separator(words: SourceWords) -> str | None:
+    """Return what separates the labels in a cell: one mark, empty for none; None unless the source says.
+
+    Raises
+    ------
+    SourceError
+        If it says something else.
+    """
+    told = words.one_of("separator", tuple(SEPARATORS))
+    return None if told is None else SEPARATORS[told]
+
+
+def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
+    """Return the labels in a cell, each once; without a separator the cell is one label.
+
+    Examples
+    --------
+    >>> split_cell("car|person|car", "|"), split_cell("['car', 'person']", ","), split_cell("traffic light", None)
+    (('car', 'person'), ('car', 'person'), ('traffic light',))
+    """
+    if not separator:
+        return (cell.strip(),) if cell.strip() else ()
+    inner = LIST.fullmatch(cell)
+    parts = (part.strip(QUOTES) for part in (inner[1] if inner else cell).split(separator))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def find_list(cells: Iterable[str]) -> str | None:
+    """Return a cell that looks like several labels: with a separator, in brackets, or of words that are labels.
+
+    Words of a cell are labels if each stands alone in another cell, or begins one and ends another.
+
+    Examples
+    --------
+    >>> find_list(["car;person"]), find_list(["person", "dog", "person dog"]), find_list(["a b", "b c", "c a"])
+    ('car;person', 'person dog', 'a b')
+    >>> find_list(["traffic light", "traffic sign", "light"])
+    """
+    distinct = list(dict.fromkeys(cell.strip() for cell in cells))
+    marked = next((cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)), None)
+    if marked is not None:
+        return marked
+    words = {cell: cell.split() for cell in distinct if cell}
+    alone = {parts[0] for parts in words.values() if len(parts) == 1}
+    longer = [parts for parts in words.values() if len(parts) > 1]
+    free = alone | ({parts[0] for parts in longer} & {parts[-1] for parts in longer})
+    return next((cell for cell, parts in words.items() if len(parts) > 1 and free.issuperset(parts)), None)
+
+
+def check_cells(cells: Iterable[str], separator: str | None, where: str, words: SourceWords) -> None:
+    """Refuse cells that look like several labels, unless the source says how to read them.
+
+    Raises
+    ------
+    SourceError
+        If one does; `where` names the table.
+    """
+    if separator is not None:
+        return
+    found = find_list(cells)
+    if found is None:
+        return
+    mark = next((name for name, sign in SEPARATORS.items() if sign and sign in found), "space")
+    option = {**words.options, "separator": mark}
+    several = SourceWords(words.kind, words.place, words.category, option).text
+    parts = " and ".join(map(repr, split_cell(found, SEPARATORS[mark])[:2]))
+    raise SourceError(
+        f"{where} holds the cell {found[:80]!r}, which looks like several labels. Expected one label a cell, or the "
+        f"mark between them: say ?separator={mark} ({several}) if it holds {parts}, or ?separator=none if it is one "
+        "label (semicolons then separate its synonyms)."
+    )
