@@ -17,6 +17,7 @@ from netdissect.concepts.sources.labels import LabelSource
 from netdissect.concepts.sources.masks import MaskSource
 from netdissect.concepts.sources.opensurfaces import OpenSurfacesSource
 from netdissect.concepts.sources.pascal import PascalSource
+from netdissect.concepts.sources.polygons import PolygonSource
 from netdissect.concepts.sources.source import Source
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[SourceWords], Source]] = {
     "labels": LabelSource.parse,
     "ade20k": Ade20kSource.parse,
     "pascal": PascalSource.parse,
+    "polygons": PolygonSource.parse,
     "opensurfaces": OpenSurfacesSource.parse,
     "dtd": DtdSource.parse,
     "coco": CocoSource.parse,
@@ -46,6 +48,7 @@ __all__ = [
     "MaskSource",
     "OpenSurfacesSource",
     "PascalSource",
+    "PolygonSource",
     "Source",
     "SourceWords",
     "parse_source",

@@ -38,7 +38,7 @@ Options:
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,7 @@ import numpy.typing as npt
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
-from netdissect.concepts.sources.layers import Mask, read_colors, stack
+from netdissect.concepts.sources.layers import Mask, named_channels, read_colors
 from netdissect.concepts.sources.locate import Locator
 from netdissect.concepts.sources.shapes import Size, Skipped, is_sane, polygon_flaw
 from netdissect.concepts.sources.source import find_folder, split_of
@@ -202,27 +202,23 @@ class _Masks(NamedTuple):
     size
         Height and width, stated or read.
     masks
-        Value, number of the annotation, and polygons or run lengths.
-    names
-        Of each value, from 1.
+        Name, number of the annotation, and polygons or run lengths.
     """
 
     file: Path
     picture: Path
-    size: tuple[int, int]
-    masks: Sequence[tuple[int, str, Any]]
-    names: Mapping[int, str]
+    size: Size
+    masks: Sequence[tuple[str, str, Any]]
 
-    def channels(self) -> Iterator[Channel]:
-        """Decode masks and lay them in channels."""
+    def named(self) -> Iterator[tuple[str, Mask]]:
+        """Decode the masks."""
         if not is_sane(*self.size):
             raise SourceError(
                 f"{self.file} gives a picture of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
                 "width."
             )
-        masks = ((value, _decode(shape, self.size, f"{self.file}, annotation {n}")) for value, n, shape in self.masks)
-        for layer in stack(masks):
-            yield Channel(upright(layer, self.picture), self.names, str(self.file), orientation=1)
+        for name, number, shape in self.masks:
+            yield name, upright(_decode(shape, self.size, f"{self.file}, annotation {number}"), self.picture)
 
 
 class _Segments(NamedTuple):
@@ -233,7 +229,7 @@ class _Segments(NamedTuple):
     values: Mapping[int, int]
     names: Mapping[int, str]
 
-    def channels(self) -> Iterator[Channel]:
+    def channel(self) -> Channel:
         """Read the label map."""
         pixels = read_colors(self.path, "a panoptic label map of COCO").astype(np.int32)
         segments = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
@@ -247,7 +243,7 @@ class _Segments(NamedTuple):
                 "Expected only listed segments; restore both files from the same release."
             )
         values = np.array([listed[number] for number in ids.tolist()], dtype=np.int32)
-        yield Channel(values[place], self.names, str(self.path), orientation=1)
+        return Channel(values[place], self.names, str(self.path), orientation=1)
 
 
 _Labeled = _Masks | _Segments
@@ -311,10 +307,9 @@ def _read_annotations(
         for number, annotations in grouped.items():
             picture, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
             if panoptic:
-                found: list[_Labeled] = [_segments(one, names, path) for one in annotations]
-            else:
-                found = [_masks(annotations, images[number], names, picture, path, boxes, notes)]
-            yield from ((picture, name, labeled) for labeled in found if labeled.names)
+                yield from ((picture, name, _segments(one, names, path)) for one in annotations)
+            elif (masks := _masks(annotations, images[number], names, picture, path, boxes, notes)).masks:
+                yield picture, name, masks
     except FAULTS as error:
         raise SourceError(
             f"{path} is not in the form of COCO ({error!r}). Expected images, annotations and categories that refer to "
@@ -325,7 +320,8 @@ def _read_annotations(
 def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _Segments:
     place = contained(path.with_suffix(""), str(one["file_name"]).replace("\\", "/"), path, SourceError)
     classes = {int(segment["id"]): int(segment["category_id"]) for segment in one["segments_info"]}
-    values = _number(classes.values())
+    # 0 is unlabeled in every channel, but a class in some files.
+    values = {category: value for value, category in enumerate(sorted(set(classes.values())), start=1)}
     return _Segments(
         path, place, {n: values[c] for n, c in classes.items()}, {value: names[c] for c, value in values.items()}
     )
@@ -341,18 +337,9 @@ def _masks(
         number = str(one.get("id", "?"))
         shape = _shape(one, size, boxes, notes.skipped, f"{path}, annotation {number}")
         if shape:
-            shapes.append((int(one["category_id"]), number, shape))
+            shapes.append((names[int(one["category_id"])], number, shape))
     notes.masks += len(shapes)
-    values = _number(category for category, *_ in shapes)
-    return _Masks(
-        path, picture, size, [(values[category], n, shape) for category, n, shape in shapes],
-        {value: names[category] for category, value in values.items()},
-    )  # fmt: skip
-
-
-def _number(categories: Iterable[int]) -> dict[int, int]:
-    """Give each category a value from 1: 0 is unlabeled in every channel, but a class in some files."""
-    return {category: value for value, category in enumerate(sorted(set(categories)), start=1)}
+    return _Masks(path, picture, size, shapes)
 
 
 def _size(image: Mapping[str, Any], picture: Path) -> Size:
@@ -414,7 +401,11 @@ def _class_name(name: str) -> str:
 
 
 def _read_labels(labeled: Sequence[_Labeled], category: str) -> LabelsByCategory:
-    return {category: tuple(channel for one in labeled for channel in one.channels())}
+    segments = [one.channel() for one in labeled if isinstance(one, _Segments)]
+    masks = [one for one in labeled if isinstance(one, _Masks)]
+    named = (pair for one in masks for pair in one.named())
+    files = ", ".join(dict.fromkeys(str(one.file) for one in masks))
+    return {category: (*segments, *named_channels(named, files, orientation=1))}
 
 
 def _decode(shape: Any, size: Size, told: str) -> Mask:

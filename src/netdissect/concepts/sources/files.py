@@ -51,17 +51,28 @@ def read_json(path: Path, what: str, largest: int = LARGEST_JSON) -> dict[str, A
     SourceError
         If the file is missing, larger than `largest` bytes, no JSON or no object; `what` says what should be in it.
     """
+    content = read_any_json(path, what, largest)
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a JSON {type(content).__name__}. Expected {what}; restore the file.")
+    return content
+
+
+def read_any_json(path: Path, what: str, largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, larger than `largest` bytes or no JSON; `what` says what should be in it.
+    """
     if path.is_file() and path.stat().st_size > largest:
         raise SourceError(
             f"{path} has {path.stat().st_size:,} bytes. Expected {what} of at most {largest:,}; restore the file."
         )
     try:
-        content = json.loads(read_text(path, what))
+        return json.loads(read_text(path, what))
     except (ValueError, RecursionError, MemoryError) as error:
         raise SourceError(f"{path} is no JSON ({error or 'too large'}). Expected {what}; restore the file.") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} holds a JSON {type(content).__name__}. Expected {what}; restore the file.")
-    return content
 
 
 def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, str]]:

@@ -1,12 +1,12 @@
 """Values of pixels from overlapping masks and from colors, without losing a label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts.sample import PixelValues
+from netdissect.concepts.sample import Channel, PixelValues
 from netdissect.concepts.sources.mask_values import Stored, read_mask_file
 from netdissect.errors import SourceError
 
@@ -40,6 +40,29 @@ def stack(masks: Iterable[tuple[int, Mask]]) -> list[PixelValues]:
         else:
             layers.append(np.where(mask, np.int32(value), np.int32(0)))
     return list(layers)
+
+
+def named_channels(masks: Iterable[tuple[str, Mask]], origin: str, orientation: int | None = None) -> Iterator[Channel]:
+    """Lay named masks in channels of an orientation, as `stack` does; masks without a name are left out.
+
+    Raises
+    ------
+    SourceError
+        If they are of several sizes; `origin` is the file that they come from.
+    """
+    values: dict[str, int] = {}
+    for layer in stack(_numbered(masks, values, origin)):
+        yield Channel(layer, {value: name for name, value in values.items()}, origin, orientation)
+
+
+def _numbered(masks: Iterable[tuple[str, Mask]], values: dict[str, int], origin: str) -> Iterator[tuple[int, Mask]]:
+    size: tuple[int, ...] | None = None
+    for name, mask in masks:
+        if size is not None and mask.shape != size:
+            raise SourceError(f"{origin}: masks of one picture have the sizes {size} and {mask.shape}. Expected one.")
+        size = mask.shape
+        if name:
+            yield values.setdefault(name, len(values) + 1), mask
 
 
 def read_colors(path: Path, what: str) -> npt.NDArray[np.uint8]:

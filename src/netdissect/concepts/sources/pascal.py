@@ -29,7 +29,7 @@ import numpy as np
 
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_mat, read_text
-from netdissect.concepts.sources.layers import Mask, stack
+from netdissect.concepts.sources.layers import Mask, named_channels
 from netdissect.concepts.sources.source import find_folder
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
@@ -204,7 +204,7 @@ def _read_parts(path: Path) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
             f"{path} lacks what an annotation of Pascal-Part holds ({error}). Expected anno.objects with class, mask "
             "and parts, each with part_name and mask of one size; restore the file."
         ) from error
-    return _channels(objects, path), _channels(parts, path)
+    return tuple(named_channels(objects, str(path))), tuple(named_channels(parts, str(path)))
 
 
 def _word(value: Any) -> str:
@@ -216,9 +216,3 @@ def _mask(value: Any) -> Mask:
     if mask.ndim != 2:
         raise ValueError(f"a mask of shape {mask.shape}")
     return mask
-
-
-def _channels(named: list[tuple[str, Mask]], path: Path) -> tuple[Channel, ...]:
-    names = dict(enumerate(dict.fromkeys(name for name, _ in named if name), start=1))
-    values = {name: value for value, name in names.items()}
-    return tuple(Channel(layer, names, str(path)) for layer in stack((values[n], mask) for n, mask in named if n))

@@ -21,6 +21,7 @@ logger = getLogger("netdissect.concepts")
 
 FEW, ODD, NUMBERLESS = "fewer than 3 points", "an odd number of coordinates", "a coordinate that is no finite number"
 AREALESS, OUTSIDE, FAR = "no area", "no point inside the picture", "a point far outside the picture"
+UNNAMED = "no label"
 FAR_TIMES = 2
 """A point further out than so many times the picture's longer side is far outside."""
 FLAT = 1e-9
@@ -28,6 +29,10 @@ FLAT = 1e-9
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
+
+
+class FlawedShapeError(Exception):
+    """What is wrong with a shape that is left out."""
 
 
 @dataclass
@@ -115,20 +120,30 @@ class Polygon:
 
     def fill(self, size: Size) -> Mask:
         """Return the pixels whose centers lie inside, bool (H, W)."""
-        height, width = size
-        toggles = np.zeros((height, width + 1), dtype=np.bool_)
         points = np.array(self.numbers, dtype=np.float64).reshape(-1, 2)
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        lines, columns = _centers(top, bottom, size[0]), _centers(left, right, size[1])
+        toggles = np.zeros((len(lines), len(columns) + 1), dtype=np.bool_)
         for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
             # From the upper end, whichever way it was drawn: shapes that share an edge share its rounding.
             (x0, y0), (x1, y1) = (start, end) if start[1] <= end[1] else (end, start)
             # Rows whose center lies at the upper end or below it, and above the lower one: a corner is of one edge.
-            first, last = (min(max(math.ceil(y - 0.5), 0), height) for y in (y0, y1))
-            rows = np.arange(first, last)
+            rows = np.array(_centers(y0, y1, size[0]))
             if len(rows):
-                crossing = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-                toggles[rows, np.ceil(crossing - 0.5).clip(0, width).astype(np.int64)] ^= True
-        inside: Mask = np.logical_xor.accumulate(toggles, axis=1)[:, :width]
+                crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+                first = np.ceil(crossing - 0.5).clip(columns.start, columns.stop).astype(np.int64)
+                toggles[rows - lines.start, first - columns.start] ^= True
+        inside = np.zeros(size, dtype=np.bool_)
+        inside[lines.start : lines.stop, columns.start : columns.stop] = np.logical_xor.accumulate(toggles, axis=1)[
+            :, :-1
+        ]
         return inside
+
+
+def _centers(low: float, high: float, length: int) -> range:
+    """Return the pixels of an axis whose centers lie at `low` or above it, and below `high`."""
+    first, last = (min(max(math.ceil(end - 0.5), 0), length) for end in (low, high))
+    return range(first, max(first, last))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,16 +42,21 @@ def picture_size(picture: Path) -> PictureSize:
     """
     try:
         with Image.open(picture) as image:
-            # A PNG whose header holds none would be decoded to its end to look for it there.
-            seen = image.format != "PNG" or "exif" in image.info
-            orientation = orientation_of(image) if seen else 1
-            stored = (image.height, image.width)
+            return size_of(image)
     except FileNotFoundError:
         raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
     except UNREADABLE as error:
         raise SourceError(
             f"{picture} cannot be read as a picture ({error}). Expected a whole image file; restore or remove it."
         ) from error
+
+
+def size_of(image: Image.Image) -> PictureSize:
+    """Return the size of an open image."""
+    # A PNG whose header holds no EXIF would be decoded to its end to look for it there.
+    seen = image.format != "PNG" or "exif" in image.info
+    orientation = orientation_of(image) if seen else 1
+    stored = (image.height, image.width)
     return PictureSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
 
 
