@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
-from concepts import test_build, test_source_ade20k, test_source_coco, test_source_layouts, test_source_pascal
+from concepts import (
+    test_build,
+    test_source_ade20k,
+    test_source_coco,
+    test_source_coco_exports,
+    test_source_layouts,
+    test_source_pascal,
+    test_source_polygons,
+    test_source_releases,
+)
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.combine import merge
@@ -158,8 +167,30 @@ def pascal(folder: Path) -> str:
     return f"pascal:{folder}"
 
 
+def drawn(folder: Path) -> str:
+    for name in ("a", "b"):
+        test_source_coco_exports.photo(folder / f"{name}.jpg")
+    test_source_polygons.labelme(folder / "a.json", test_source_polygons.shape())
+    test_source_polygons.via(folder / "via.json", {"b.jpg": [test_source_polygons.via_square({"class": "car"})]})
+    return f"polygons:{folder}"
+
+
+def roboflow_masks(folder: Path) -> str:
+    test_source_releases.draw_roboflow(folder / "train")
+    return f"masks:{folder}"
+
+
+def sceneparse(folder: Path) -> str:
+    return f"ade20k:{test_source_releases.draw_sceneparse(folder)}"
+
+
+def voc(folder: Path) -> str:
+    return f"pascal:{test_source_releases.draw_voc(folder, test_source_releases.voc_palette())}"
+
+
 SOURCES: tuple[Callable[[Path], str], ...] = (
     masks, folders, labels, ade_2016, ade_2021, coco, coco_instances, opensurfaces, cityscapes, dtd, pascal,
+    drawn, roboflow_masks, sceneparse, voc,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart picture by picture.
+"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart picture by picture; and SceneParse150 (`sceneparse`).
 
 2016_07_26, of which Broden was made::
 
@@ -25,7 +25,7 @@ The 2016 release may come without its index. Its ``*_atr.txt`` then gives the na
 one that most of its pixels show; the instance numbers are stretched over 0 to 255 in B, so that only their
 rank is known. The scene is then the folder.
 
-The split is drawn by name, as Broden did, not taken from the folders.
+The split is drawn by name, as Broden did, not taken from the folders; that of SceneParse150 is.
 """
 
 import os
@@ -42,6 +42,7 @@ import numpy.typing as npt
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_json, read_mat, read_text
 from netdissect.concepts.sources.layers import read_colors
+from netdissect.concepts.sources.sceneparse import find_sceneparse, sceneparse_samples
 from netdissect.concepts.sources.source import find_folder
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
@@ -91,7 +92,11 @@ class Ade20kSource:
         SourceError
             If the folder is missing or the index cannot be read.
         """
-        found = _find_pictures(find_folder(self.folder, "a folder of ADE20K"))
+        folder = find_folder(self.folder, "a folder of ADE20K")
+        if root := find_sceneparse(folder):
+            yield from sceneparse_samples(root, prefix)
+            return
+        found = _find_pictures(folder)
         index: _Index | None = None
         for picture, files in found:
             maps = _maps(picture, files)

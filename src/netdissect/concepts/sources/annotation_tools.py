@@ -12,12 +12,25 @@ VGG Image Annotator (Dutta and Zisserman 2019), versions 1 and 2, a project or i
                   "region_attributes": {"class": "car"}}, ...]}, ...}}
 """
 
+import base64
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netdissect.concepts.sources.shapes import AREALESS, ODD, Ellipse, FlawedShapeError, Polygon, Shape
+import numpy as np
+
+from netdissect.concepts.sources.mask_values import read_stored
+from netdissect.concepts.sources.shapes import (
+    AREALESS,
+    NUMBERLESS,
+    ODD,
+    Ellipse,
+    FlawedShapeError,
+    Polygon,
+    Shape,
+    Stamp,
+)
 
 Object = Mapping[str, Any]
 
@@ -141,6 +154,18 @@ def _circle(outline: Object) -> Shape:
     return Ellipse(x, y, radius, radius)
 
 
+def _mask(outline: Object) -> Shape:
+    """Read a mask in Base64 that fills a box, whose corners both belong to it."""
+    left, top, *_ = _two_points(outline)
+    if not (math.isfinite(left) and math.isfinite(top)):
+        raise FlawedShapeError(NUMBERLESS)
+    stored = read_stored(base64.b64decode(outline["mask"]), "the mask of a shape", "a mask of LabelMe")
+    if stored.pixels.ndim != 2:
+        raise FlawedShapeError("a mask that is in color")
+    covered = stored.pixels > 0
+    return Stamp(round(left), round(top), covered.shape, np.packbits(covered).tobytes())
+
+
 def _via_polygon(outline: Object) -> Shape:
     xs, ys = outline["all_points_x"], outline["all_points_y"]
     if len(xs) != len(ys):
@@ -177,6 +202,7 @@ LABELME = Keys(
         "rotation": lambda outline: _polygon(_points(outline)),
         "rectangle": _rectangle,
         "circle": _circle,
+        "mask": _mask,
         **dict.fromkeys(("point", "points", "line", "linestrip")),
     },
     size=("imageHeight", "imageWidth"),

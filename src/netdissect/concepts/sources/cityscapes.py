@@ -3,6 +3,9 @@
     DIR/leftImg8bit/{train,val}/CITY/CITY_*_leftImg8bit.png
     DIR/gtFine/{train,val}/CITY/CITY_*_gtFine_labelIds.png      the class of each pixel
 
+Archives that were unpacked each into a folder of its own name are found, too
+(``DIR/gtFine_trainvaltest/gtFine/train``, or ``DIR/gtFine_trainvaltest/train``).
+
 The split is that of the folders. ``test`` has no labels and is left out. Classes are ``object`` unless another
 category is given. Unlabeled are ``unlabeled``, ``ego vehicle``, ``rectification border`` and ``out of roi``, which say
 nothing of the scene, and ``static`` and ``dynamic``, which gather what has no class of its own.
@@ -89,8 +92,8 @@ class CityscapesSource:
             If a folder is missing.
         """
         find_folder(self.folder, "a folder of Cityscapes")
-        images = find_folder(self.folder / "leftImg8bit", "the pictures of Cityscapes")
-        labels = find_folder(self.folder / self.labels, "the label maps of Cityscapes")
+        images = _find(self.folder, "leftImg8bit", "the pictures of Cityscapes")
+        labels = _find(self.folder, self.labels, "the label maps of Cityscapes")
         for split, ours in SPLITS.items():
             if not (labels / split).is_dir():
                 continue
@@ -99,6 +102,14 @@ class CityscapesSource:
                 ids = labels / split / path.parent.name / f"{stem}_{self.labels}_labelIds.png"
                 name = f"{prefix}/{split}/{path.parent.name}/{stem}"
                 yield Sample(name, path, partial(_read_labels, ids, self.category), ours)
+
+
+def _find(root: Path, name: str, what: str) -> Path:
+    """Return the folder of this name that holds the splits: in the root, or in that of its archive."""
+    archives = sorted(root.glob(f"{name}*/"))
+    places = (root / name, *(folder / name for folder in archives), *archives)
+    held = (place for place in places if any((place / split).is_dir() for split in SPLITS))
+    return find_folder(next(held, root / name), what)
 
 
 def _read_labels(path: Path, category: str) -> LabelsByCategory:

@@ -5,6 +5,9 @@
     DIR/classes.csv        value,name; an empty name means unlabeled; colors in a column color or in r,g,b;
                            or labelmap.txt, colors as CVAT writes them
 
+Where there is no folder ``masks``, two other layouts are read: semantic masks of Roboflow (see `roboflow`), and shapes
+that were drawn in LabelMe or VIA (see `polygons`, a word with options of its own).
+
 A pixel of value 0 is unlabeled unless ``classes.csv`` names it. Values are those of the file: 1 to 16 bits, gray maps
 with a maximum of their own, gray saved as three equal channels. Masks in color are read by the colors of the table, or,
 if that names values above 255, as R + 256 * G; where it is in doubt which is meant, the build asks.
@@ -18,7 +21,7 @@ Options:
   the pixels as they are stored, and both are turned together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +29,9 @@ from pathlib import Path
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import MASK_OPTIONS, MaskReading, read_class_table
 from netdissect.concepts.sources.mask_values import read_mask_file
-from netdissect.concepts.sources.source import find_files, find_folder
+from netdissect.concepts.sources.polygons import PolygonSource, is_annotated
+from netdissect.concepts.sources.roboflow import TABLE, read_roboflow_classes, roboflow_folders, roboflow_pairs
+from netdissect.concepts.sources.source import find_files, find_folder, split_of
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
@@ -72,14 +77,34 @@ class MaskSource:
         return SourceWords("masks", str(self.folder), self.category, dict(self.options))
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture and each mask, by their common name.
+        """Yield a sample for each picture and each mask, by their common name; or those of the other layouts.
 
         Raises
         ------
         SourceError
             If a folder or the table of classes is missing or wrong, or two files have the same name.
         """
-        find_folder(self.folder, "a folder with images/, masks/ and classes.csv")
+        root = find_folder(self.folder, "a folder with images/, masks/ and classes.csv")
+        if (root / "masks").is_dir():
+            yield from self._own(prefix)
+        elif folders := roboflow_folders(root):
+            yield from self._roboflow(prefix, folders)
+        elif is_annotated(root) and not self.options:
+            yield from PolygonSource(root, self.category).samples(prefix)
+        else:
+            yield from self._own(prefix)
+
+    def _roboflow(self, prefix: str, folders: Sequence[Path]) -> Iterator[Sample]:
+        for folder in folders:
+            reading = MaskReading.parse(self._words, read_roboflow_classes(folder / TABLE))
+            place = folder.relative_to(self.folder).as_posix()
+            for name, image, mask in roboflow_pairs(folder):
+                labels = partial(_read_labels, mask, reading, self.category)
+                yield Sample(
+                    f"{prefix}/{name}" if place == "." else f"{prefix}/{place}/{name}", image, labels, split_of(place)
+                )
+
+    def _own(self, prefix: str) -> Iterator[Sample]:
         images = _by_name(find_folder(self.folder / "images", "the pictures of a masks: source"))
         masks = _by_name(find_folder(self.folder / "masks", "the label maps of a masks: source"))
         tables = [self.folder / "classes.csv", self.folder / "labelmap.txt"]

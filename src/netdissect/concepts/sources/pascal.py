@@ -4,7 +4,11 @@
     DIR/.../trainval/NAME.mat             of Pascal-Context: LabelMap, 459 classes; labels.txt (``22: bench``) beside it
     DIR/.../Annotations_Part/NAME.mat     of Pascal-Part: anno.objects, each with a mask, a class and named parts
 
-The three folders are found by their names, at most three folders below DIR (``VOCdevkit/VOC2010/JPEGImages``,
+Where there is neither, the masks of VOC itself are read (see `voc`)::
+
+    DIR/.../SegmentationClass/NAME.png
+
+The folders are found by their names, at most three folders below DIR (``VOCdevkit/VOC2010/JPEGImages``,
 ``context/trainval``); of several JPEGImages the last by name is taken. Context or Part may be missing. Without
 Annotations_Part, ``NAME.mat`` files in DIR itself are those of Pascal-Part; without JPEGImages, ``NAME.jpg`` lie
 beside the annotations.
@@ -31,11 +35,13 @@ from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_mat, read_text
 from netdissect.concepts.sources.layers import Mask, named_channels
 from netdissect.concepts.sources.source import find_folder
+from netdissect.concepts.sources.voc import MASKS, voc_samples
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 DEPTH = 3
 PICTURES, CONTEXT, PARTS = "JPEGImages", "trainval", "Annotations_Part"
+FOLDERS = (PICTURES, CONTEXT, PARTS, MASKS)
 UNLABELED = frozenset({"unknown", "-"})
 
 SPELLED: Mapping[str, Iterable[str]] = {
@@ -113,10 +119,14 @@ class PascalSource:
         found = _find_folders(root)
         parts = _annotations(found.get(PARTS, root))
         context = _annotations(found[CONTEXT]) if CONTEXT in found else {}
+        if not parts and not context and MASKS in found:
+            beside = found[MASKS].parent / PICTURES
+            yield from voc_samples(found[MASKS], found.get(PICTURES, beside) if not beside.is_dir() else beside, prefix)
+            return
         if not parts and not context:
             raise SourceError(
-                f"{root} holds no annotation. Expected {PARTS}/*.mat of Pascal-Part or {CONTEXT}/*.mat of "
-                f"Pascal-Context, at most {DEPTH} folders deep; correct the folder."
+                f"{root} holds no annotation. Expected {PARTS}/*.mat of Pascal-Part, {CONTEXT}/*.mat of Pascal-Context "
+                f"or {MASKS}/*.png of VOC, at most {DEPTH} folders deep; correct the folder."
             )
         names = _read_context_names(found[CONTEXT], root) if context else {}
         for stem in sorted(parts.keys() | context.keys()):
@@ -140,7 +150,7 @@ def _find_folders(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place, folders, _ in os.walk(root):
         folders.sort()
-        for name in (PICTURES, CONTEXT, PARTS):
+        for name in FOLDERS:
             if name in folders:
                 found[name] = Path(place, name)
         deep = len(Path(place).relative_to(root).parts) >= DEPTH - 1

@@ -122,6 +122,17 @@ def annotation_files(root: Path) -> list[Path]:
     return sorted(shown, key=lambda path: path.relative_to(root).as_posix())
 
 
+def is_annotated(root: Path) -> bool:
+    """Return whether a folder holds an annotation of LabelMe or VIA."""
+    for file in annotation_files(root):
+        try:
+            if pictures_of(read_any_json(file, WHAT, LARGEST_ANNOTATION)):
+                return True
+        except SourceError:
+            continue
+    return False
+
+
 class _Sheet(NamedTuple):
     """What one file says of one picture, small enough to be sent to a worker."""
 

@@ -1,0 +1,295 @@
+"""SceneParse150, VOC segmentation, Cityscapes as unpacked, and Roboflow's masks, each drawn in its own layout."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from concepts.test_source_coco import pixels
+from concepts.test_source_coco_exports import photo
+from concepts.test_source_polygons import SQUARE, labelme, shape, via, via_square
+from netdissect.concepts.build import build_dataset
+from netdissect.concepts.inspect import inspect_dataset
+from netdissect.concepts.render import WriteOptions
+from netdissect.concepts.sample import Sample
+from netdissect.concepts.sources import parse_source
+from netdissect.errors import SourceError
+
+HEIGHT, WIDTH = 24, 32
+
+
+def gray(path: Path, values: npt.NDArray[np.uint8]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def indexed(path: Path, values: npt.NDArray[np.uint8], palette: list[int]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.frombytes("P", (values.shape[1], values.shape[0]), values.tobytes())
+    image.putpalette(palette)
+    image.save(path)
+    return path
+
+
+def rows(*values: int, height: int = HEIGHT) -> npt.NDArray[np.uint8]:
+    """Bands of equal height, from top to bottom."""
+    return np.repeat(np.repeat(np.array(values, np.uint8), height // len(values))[:, None], WIDTH, axis=1)
+
+
+def samples(words: str) -> dict[str, Sample]:
+    return {sample.name: sample for sample in parse_source(words).samples("x")}
+
+
+def build(words: str, out: Path) -> set[tuple[str, str, int]]:
+    seen = inspect_dataset(build_dataset(out, [parse_source(words)], WriteOptions(size=24)))
+    assert not seen.problems
+    return {(one.name, one.category, one.frequency) for one in seen.concepts}
+
+
+# SceneParse150
+
+CLASSES = """\
+Idx\tRatio\tTrain\tVal\tName
+1\t0.1576\t11664\t1172\twall
+2\t0.1072\t6046\t612\tbuilding, edifice
+3\t0.0878\t8265\t796\tsky
+"""
+
+
+def draw_sceneparse(root: Path) -> Path:
+    """Three pictures; the scene of one of them is not listed."""
+    for split, stem in (
+        ("training", "ADE_train_00000001"),
+        ("training", "ADE_train_00000002"),
+        ("validation", "ADE_val_00000001"),
+    ):
+        photo(root / "images" / split / f"{stem}.jpg")
+        gray(root / "annotations" / split / f"{stem}.png", rows(0, 1, 2, 2))
+    (root / "objectInfo150.txt").write_text(CLASSES)
+    (root / "sceneCategories.txt").write_text("ADE_train_00000001 airport_terminal\nADE_val_00000001 street\n")
+    return root
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_sceneparse_has_objects_scenes_and_the_split_of_its_folders(above: bool, tmp_path: Path) -> None:
+    root = draw_sceneparse(tmp_path / "ADEChallengeData2016")
+    found = samples(f"ade20k:{tmp_path if above else root}")
+    assert {name: one.split for name, one in found.items()} == {
+        "x/ADE_train_00000001": "train", "x/ADE_train_00000002": "train", "x/ADE_val_00000001": "val",
+    }  # fmt: skip
+    labels = found["x/ADE_train_00000001"].read_labels()
+    assert pixels(labels) == {"wall": 6 * WIDTH, "building;edifice": 12 * WIDTH}
+    assert labels["scene"] == ("airport_terminal",)
+    assert found["x/ADE_train_00000002"].read_labels()["scene"] == ()
+
+
+def test_sceneparse_becomes_a_data_set(tmp_path: Path) -> None:
+    draw_sceneparse(tmp_path / "in")
+    found = build(f"ade20k:{tmp_path / 'in'}", tmp_path / "out")
+    assert found == {
+        ("wall", "object", 3), ("building", "object", 3), ("airport_terminal-s", "scene", 1), ("street-s", "scene", 1),
+    }  # fmt: skip
+
+
+def test_a_class_map_without_a_picture_and_a_broken_list_are_named(tmp_path: Path) -> None:
+    root = draw_sceneparse(tmp_path / "in")
+    (root / "images" / "training" / "ADE_train_00000001.jpg").unlink()
+    with pytest.raises(SourceError, match=r"ADE_train_00000001\.jpg does not exist"):
+        build(f"ade20k:{root}", tmp_path / "out")
+    (root / "objectInfo150.txt").write_text("Idx\tRatio\n1 wall\n")
+    with pytest.raises(SourceError, match=r"objectInfo150\.txt, line 2: '1 wall' names no class"):
+        samples(f"ade20k:{root}")
+    (root / "objectInfo150.txt").unlink()
+    with pytest.raises(SourceError, match=r"objectInfo150\.txt does not exist"):
+        samples(f"ade20k:{root}")
+
+
+# VOC
+
+
+def voc_palette() -> list[int]:
+    """Return VOC's colors, which set a bit of each channel for every third bit of the value."""
+    colors = []
+    for value in range(256):
+        bits = f"{value:024b}"[::-1]
+        colors += [int(bits[channel::3].ljust(8, "0")[:8], 2) for channel in range(3)]
+    return colors
+
+
+def draw_voc(root: Path, palette: list[int]) -> Path:
+    for stem in ("2007_000032", "2007_000033", "2007_000039"):
+        photo(root / "JPEGImages" / f"{stem}.jpg")
+        indexed(root / "SegmentationClass" / f"{stem}.png", rows(0, 1, 255, 20), palette)
+    photo(root / "JPEGImages" / "2008_000001.jpg")  # of detection alone
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("2007_000032\n")
+    (lists / "val.txt").write_text("2007_000033\n")
+    return root
+
+
+@pytest.mark.parametrize("folder", ["VOCdevkit/VOC2012", "VOC2012", "."])
+@pytest.mark.parametrize("palette", [voc_palette(), [n % 256 for n in range(768)], [n // 3 for n in range(768)]])
+def test_voc_masks_are_read_by_index_whatever_their_palette(palette: list[int], folder: str, tmp_path: Path) -> None:
+    draw_voc(tmp_path / folder, palette)
+    found = samples(f"pascal:{tmp_path}")
+    assert {name: one.split for name, one in found.items()} == {
+        "x/2007_000032": "train", "x/2007_000033": "val", "x/2007_000039": None,
+    }  # fmt: skip
+    band = 6 * WIDTH
+    assert pixels(found["x/2007_000032"].read_labels()) == {"aeroplane": band, "tvmonitor": band}
+
+
+def test_voc_masks_that_became_rgb_are_read_by_their_colors(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / "a.jpg")
+    mask = indexed(tmp_path / "SegmentationClass" / "a.png", rows(0, 1, 255, 20), voc_palette())
+    Image.open(mask).convert("RGB").save(mask)
+    assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {
+        "aeroplane": 6 * WIDTH,
+        "tvmonitor": 6 * WIDTH,
+    }
+
+
+def test_voc_becomes_a_data_set(tmp_path: Path) -> None:
+    draw_voc(tmp_path / "in", voc_palette())
+    assert build(f"pascal:{tmp_path / 'in'}", tmp_path / "out") == {
+        ("aeroplane", "object", 3),
+        ("tvmonitor", "object", 3),
+    }
+
+
+def test_own_classes_in_the_layout_of_voc_need_their_names(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / "a.jpg")
+    indexed(tmp_path / "SegmentationClass" / "a.png", rows(0, 1, 255, 25), voc_palette())
+    with pytest.raises(SourceError, match=r"a\.png holds the value 25, which has no name"):
+        build(f"pascal:{tmp_path}", tmp_path / "out")
+
+
+def test_labelme2voc_lists_its_classes_from_0(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / "a.jpg")
+    indexed(tmp_path / "SegmentationClass" / "a.png", rows(0, 1, 255, 2), voc_palette())
+    (tmp_path / "class_names.txt").write_text("_background_\ncup\nspoon")
+    assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {"cup": 6 * WIDTH, "spoon": 6 * WIDTH}
+
+
+def test_cvat_lists_the_colors_of_its_classes(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / "a.jpg")
+    colors = np.array([[0, 0, 0], [250, 50, 83], [184, 61, 245]], np.uint8)
+    gray(tmp_path / "SegmentationClass" / "a.png", colors[rows(0, 1, 2)])
+    text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncup:250,50,83::\nspoon:184,61,245::\n"
+    (tmp_path / "labelmap.txt").write_text(text)
+    assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {"cup": 8 * WIDTH, "spoon": 8 * WIDTH}
+
+
+# Cityscapes
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("leftImg8bit", "gtFine"),
+        ("leftImg8bit_trainvaltest/leftImg8bit", "gtFine_trainvaltest/gtFine"),
+        ("leftImg8bit", "gtFine_trainvaltest"),
+    ],
+)
+def test_cityscapes_is_found_however_its_archives_were_unpacked(images: str, labels: str, tmp_path: Path) -> None:
+    image = photo(tmp_path / images / "val" / "ulm" / "ulm_000001_000019_leftImg8bit.png")
+    gray(tmp_path / labels / "val" / "ulm" / "ulm_000001_000019_gtFine_labelIds.png", rows(7, 26))
+    gray(tmp_path / labels / "val" / "ulm" / "ulm_000001_000019_gtFine_color.png", rows(1, 2))
+    (sample,) = samples(f"cityscapes:{tmp_path}").values()
+    assert (sample.name, sample.image, sample.split) == ("x/val/ulm/ulm_000001_000019", image, "val")
+    assert pixels(sample.read_labels()) == {"road": 12 * WIDTH, "car": 12 * WIDTH}
+
+
+# Roboflow's masks
+
+
+def draw_roboflow(folder: Path, stem: str = "a_jpg.rf.0a1b") -> Path:
+    photo(folder / f"{stem}.jpg")
+    gray(folder / f"{stem}_mask.png", rows(0, 1, 2))
+    (folder / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car\n2, traffic light\n")
+    (folder / "README.roboflow.txt").write_text("A data set.")
+    return folder
+
+
+def test_roboflow_puts_masks_beside_the_pictures_of_each_split(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        draw_roboflow(tmp_path / split)
+    found = samples(f"masks:{tmp_path}")
+    assert {name: one.split for name, one in found.items()} == {
+        "x/train/a_jpg.rf.0a1b": "train", "x/valid/a_jpg.rf.0a1b": "val", "x/test/a_jpg.rf.0a1b": "val",
+    }  # fmt: skip
+    assert pixels(found["x/valid/a_jpg.rf.0a1b"].read_labels()) == {"car": 8 * WIDTH, "traffic light": 8 * WIDTH}
+    assert list(samples(f"masks:{tmp_path / 'train'}")) == ["x/a_jpg.rf.0a1b"]
+    assert build(f"masks:{tmp_path}=part", tmp_path / "out") == {("car", "part", 3), ("traffic light", "part", 3)}
+
+
+def test_half_a_pair_and_a_wrong_table_of_roboflow_are_named(tmp_path: Path) -> None:
+    draw_roboflow(tmp_path / "in")
+    photo(tmp_path / "in" / "b.jpg")
+    gray(tmp_path / "in" / "c_mask.png", rows(0, 1))
+    with pytest.raises(SourceError, match=r"(?s)b_mask\.png does not exist.*c\.jpg does not exist"):
+        build(f"masks:{tmp_path / 'in'}", tmp_path / "out")
+    photo(tmp_path / "in" / "b.png")
+    with pytest.raises(SourceError, match=r"b\.jpg and .*b\.png have the same name"):
+        samples(f"masks:{tmp_path / 'in'}")
+    table = tmp_path / "in" / "_classes.csv"
+    for text, message in [
+        ("value,name\n1,car\n", r"has the header 'value,name'\. Expected 'Pixel Value, Class'"),
+        ("", "has the header ''"),
+        ("Pixel Value, Class\n1, car, red\n", "holds the row '1,car,red'"),
+        ("Pixel Value, Class\n1, car\n1, bus\n", "holds the row '1,bus'"),
+        ("Pixel Value, Class\n-1, car\n", "holds the row '-1,car'"),
+        ("Pixel Value, Class\n0, background\n", "names no class but the background"),
+    ]:
+        table.write_text(text)
+        with pytest.raises(SourceError, match=message):
+            samples(f"masks:{tmp_path / 'in'}")
+
+
+# What masks: takes for shapes
+
+
+def test_masks_take_a_folder_of_labelme_or_via(tmp_path: Path) -> None:
+    photo(tmp_path / "labelme" / "a.jpg")
+    labelme(tmp_path / "labelme" / "a.json", shape())
+    photo(tmp_path / "via" / "a.jpg")
+    via(tmp_path / "via" / "via.json", {"a.jpg": [via_square({"class": "car"})]})
+    for folder in ("labelme", "via"):
+        (sample,) = samples(f"masks:{tmp_path / folder}=part").values()
+        assert pixels(sample.read_labels(), "part") == {"car": 64}
+
+
+def test_masks_that_are_there_are_read_and_shapes_beside_them_are_not(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    gray(tmp_path / "masks" / "a.png", rows(3))
+    (tmp_path / "classes.csv").write_text("value,name\n3,sky\n")
+    labelme(tmp_path / "images" / "a.json", shape())
+    (sample,) = samples(f"masks:{tmp_path}").values()
+    assert pixels(sample.read_labels()) == {"sky": HEIGHT * WIDTH}
+
+
+def test_a_folder_of_no_known_layout_says_what_masks_expect(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text(json.dumps({"a": 1}))
+    with pytest.raises(SourceError, match="images does not exist"):
+        samples(f"masks:{tmp_path}")
+
+
+def test_labelme_may_hold_a_mask_that_a_model_proposed(tmp_path: Path) -> None:
+    """The box of the mask is 5 x 4 pixels with its upper left corner at (30, 2): it reaches beyond the right border."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, 1, 1, 1, 0]] * 4, np.uint8) > 0).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    photo(tmp_path / "a.jpg")
+    labelme(tmp_path / "a.json", shape([[30, 2], [34, 5]], kind="mask", mask=data), shape(SQUARE, "sky"))
+    (sample,) = samples(f"polygons:{tmp_path}").values()
+    assert pixels(sample.read_labels()) == {"car": 4, "sky": 64}
+    labelme(tmp_path / "a.json", shape([[30, 2], [34, 5]], kind="mask", mask=data[:40]))
+    with pytest.raises(SourceError, match="the mask of a shape cannot be read"):
+        samples(f"polygons:{tmp_path}")
