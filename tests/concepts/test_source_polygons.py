@@ -312,6 +312,32 @@ def test_pictures_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
 # Both
 
 
+def test_a_file_that_is_named_itself_is_read_alone(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    labelme(tmp_path / "a.json", shape(label="sky"))
+    via(tmp_path / "via.json", {"a.jpg": [via_square({"class": "car"})]})
+    assert covered(tmp_path / "via.json") == {"own/a": {"car": 64}}
+    assert parse_source(f"polygons:{tmp_path / 'via.json'}").name == "via"
+
+
+def test_pictures_that_differ_only_in_their_ending_are_not_one(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        photo(tmp_path / name)
+        labelme(tmp_path / f"{name}.json", shape(label=name), picture=name)
+    with pytest.raises(SourceError, match=r"would both be written as .*rename one"):
+        build_dataset(tmp_path / "out", [PolygonSource(tmp_path)], WriteOptions(size=16))
+
+
+def test_files_of_another_form_are_passed_over_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photo(tmp_path / "a.jpg")
+    labelme(tmp_path / "a.json", shape())
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / ".hidden.json").write_text("{")
+    with caplog.at_level(logging.INFO, logger="netdissect"):
+        assert covered(tmp_path) == {"own/a": {"car": 64}}
+    assert "of another form that were passed over: 1 (the first is" in caplog.text
+
+
 def test_a_folder_without_shapes_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no JSON file"):
         samples(tmp_path)

@@ -47,6 +47,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.pictures import turn
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
@@ -54,7 +55,7 @@ from netdissect.concepts.sources.layers import Mask, named_channels, read_colors
 from netdissect.concepts.sources.locate import Locator
 from netdissect.concepts.sources.shapes import Size, Skipped, is_sane, polygon_flaw
 from netdissect.concepts.sources.source import find_folder, split_of
-from netdissect.concepts.sources.turns import picture_size, upright
+from netdissect.concepts.sources.turns import drawn_orientation, picture_size
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 from netdissect.paths import contained
@@ -217,8 +218,9 @@ class _Masks(NamedTuple):
                 f"{self.file} gives a picture of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
                 "width."
             )
+        orientation = drawn_orientation(self.size, self.picture)
         for name, number, shape in self.masks:
-            yield name, upright(_decode(shape, self.size, f"{self.file}, annotation {number}"), self.picture)
+            yield name, turn(_decode(shape, self.size, f"{self.file}, annotation {number}"), orientation)
 
 
 class _Segments(NamedTuple):

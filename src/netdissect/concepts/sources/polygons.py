@@ -1,6 +1,7 @@
 """Pictures with the shapes that people drew on them in LabelMe or the VGG Image Annotator (VIA).
 
     DIR/**/*.json      beside the pictures (``a.jpg``, ``a.json``), or in a folder of their own beside ``images/``
+    DIR/FILE.json      one of several, named itself
 
 Which program wrote a file is seen from its keys (`annotation_tools`). Polygons, rectangles, circles and ellipses cover
 pixels by the rule of `shapes`; points and lines cover none and are left out, and so are shapes without a label and
@@ -22,6 +23,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.concepts.pictures import UNREADABLE, to_rgb
+from netdissect.concepts.pictures import UNREADABLE, to_rgb, turn
 from netdissect.concepts.sample import LabelsByCategory, Picture, Sample
 from netdissect.concepts.sources.annotation_tools import Keys, Object, pictures_of, shapes_of
 from netdissect.concepts.sources.files import read_any_json
@@ -37,9 +39,11 @@ from netdissect.concepts.sources.layers import Mask, named_channels
 from netdissect.concepts.sources.locate import Locator
 from netdissect.concepts.sources.shapes import UNNAMED, Shape, Size, Skipped, is_sane
 from netdissect.concepts.sources.source import find_folder, split_of
-from netdissect.concepts.sources.turns import PictureSize, picture_size, size_of, upright
+from netdissect.concepts.sources.turns import PictureSize, drawn_orientation, picture_size, size_of
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
+
+logger = getLogger("netdissect.concepts")
 
 LARGEST_ANNOTATION = 1 << 30
 UNLABELED = frozenset({"__ignore__", "_background_"})
@@ -58,7 +62,7 @@ class PolygonSource:
     Attributes
     ----------
     folder
-        Holds both, at any depth.
+        Holds both, at any depth; or one annotation file, beside its pictures.
     category
         Of every class.
     label
@@ -80,8 +84,8 @@ class PolygonSource:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.resolve().name
+        """Name of the folder, or of the file."""
+        return self.folder.resolve().stem if self.folder.is_file() else self.folder.resolve().name
 
     @property
     def text(self) -> str:
@@ -99,19 +103,22 @@ class PolygonSource:
             If the folder or all annotations are missing, files cannot be read or name pictures that are not there (the
             first ten are named), or nothing says what is the label.
         """
-        root = find_folder(self.folder, "a folder with pictures and annotations of LabelMe or VIA")
+        if self.folder.is_file():
+            root, files = self.folder.parent, [self.folder]
+        else:
+            root = find_folder(self.folder, "a folder with pictures and annotations of LabelMe or VIA")
+            files = annotation_files(root)
         reader = _Reader(root, self.label, self.unnamed)
-        files = annotation_files(root)
         if not files:
             raise SourceError(
                 f"{root} holds no JSON file. Expected {WHAT} (*.json) beside the pictures, or in a folder of their own."
             )
         for file in files:
             reader.read(file)
-        for name, sheets in sorted(reader.sheets().items()):
+        for picture, (name, sheets) in reader.sheets().items():
             labels = partial(_read_labels, tuple(sheets), self.category)
             split = split_of(name) if "/" in name else None
-            yield Sample(f"{prefix}/{name}", cast("Picture", sheets[0].picture), labels, split)
+            yield Sample(f"{prefix}/{name}", cast("Picture", picture), labels, split)
         reader.tell(self.text)
 
 
@@ -210,18 +217,19 @@ class _Reader:
                 return image, image.relative_to(self.root).with_suffix("").as_posix()
         return _Embedded(file, keys.embedded), file.relative_to(self.root).with_suffix("").as_posix()
 
-    def sheets(self) -> dict[str, list[_Sheet]]:
-        """Return what is drawn on each picture, by the picture's name."""
+    def sheets(self) -> dict["Path | _Embedded", tuple[str, list[_Sheet]]]:
+        """Return the name of each picture, and what is drawn on it."""
         if self.problems:
             told = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_TOLD])
             more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_TOLD) > 0 else ""
             raise SourceError(f"{len(self.problems)} annotations cannot be used. Mend or remove them:{told}{more}")
         key = self.label or self._only_attribute()
-        found: dict[str, list[_Sheet]] = {}
-        for raw in self.raw:
+        found: dict[Path | _Embedded, tuple[str, list[_Sheet]]] = {}
+        for raw in sorted(self.raw, key=lambda raw: raw.name):
             shapes = [pair for number, one in enumerate(raw.shapes) for pair in self._sound(one, number, key, raw)]
             if shapes:
-                found.setdefault(raw.name, []).append(_Sheet(raw.file, raw.picture, raw.size, tuple(shapes)))
+                sheet = _Sheet(raw.file, raw.picture, raw.size, tuple(shapes))
+                found.setdefault(raw.picture, (raw.name, []))[1].append(sheet)
         if not found:
             raise SourceError(self._nothing())
         return found
@@ -266,6 +274,9 @@ class _Reader:
 
     def tell(self, source: str) -> None:
         """Log what was left out."""
+        if self.others:
+            told = len(self.others), self.others[0]
+            logger.info("%s: JSON files of another form that were passed over: %d (the first is %s)", source, *told)
         self.skipped.tell(source)
         self.locator.tell(source)
 
@@ -320,6 +331,5 @@ def _read_labels(sheets: Sequence[_Sheet], category: str) -> LabelsByCategory:
 
 def _masks(sheets: Sequence[_Sheet]) -> Iterator[tuple[str, Mask]]:
     for sheet in sheets:
-        for name, shape in sheet.shapes:
-            mask = shape.fill(sheet.size)
-            yield name, upright(mask, sheet.picture) if isinstance(sheet.picture, Path) else mask
+        orientation = drawn_orientation(sheet.size, sheet.picture) if isinstance(sheet.picture, Path) else 1
+        yield from ((name, turn(shape.fill(sheet.size), orientation)) for name, shape in sheet.shapes)

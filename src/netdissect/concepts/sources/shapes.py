@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
+from operator import mul
 
 import numpy as np
 from PIL import Image
@@ -83,8 +84,8 @@ def polygon_flaw(numbers: Sequence[float], size: Size) -> str | None:
         return ODD
     if len(numbers) < 6:
         return FEW
-    if not math.isfinite(sum(numbers)) or not all(map(math.isfinite, numbers)):
-        return NUMBERLESS
+    if not math.isfinite(sum(numbers)):
+        return FAR if all(map(math.isfinite, numbers)) else NUMBERLESS
     xs, ys = numbers[0::2], numbers[1::2]
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
     far = FAR_TIMES * max(size)
@@ -97,8 +98,8 @@ def polygon_flaw(numbers: Sequence[float], size: Size) -> str | None:
 
 def _is_line(xs: Sequence[float], ys: Sequence[float]) -> bool:
     extent = max(max(xs) - min(xs), max(ys) - min(ys)) ** 2
-    ends = zip(xs, ys, (*xs[1:], xs[0]), (*ys[1:], ys[0]), strict=True)
-    if abs(sum(x * to_y - to_x * y for x, y, to_x, to_y in ends)) > FLAT * extent:
+    ahead = sum(map(mul, xs, (*ys[1:], ys[0]))) - sum(map(mul, (*xs[1:], xs[0]), ys))
+    if abs(ahead) > FLAT * extent:
         return False
     # Of a figure eight the areas cancel: what counts is whether all points lie on one line.
     points = np.column_stack([xs, ys]).astype(np.float64)

@@ -9,10 +9,9 @@ Masks in files are not told so: they belong to the stored pixels (see `Channel.o
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import LYING, UNREADABLE, Scalar, orientation_of, turn
+from netdissect.concepts.pictures import LYING, UNREADABLE, orientation_of
 from netdissect.errors import SourceError
 
 
@@ -60,15 +59,13 @@ def size_of(image: Image.Image) -> PictureSize:
     return PictureSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
 
 
-def upright(values: npt.NDArray[Scalar], picture: Path) -> npt.NDArray[Scalar]:
-    """Turn values (H, W) as their picture is turned, if they have the size of the stored picture alone.
+def drawn_orientation(size: tuple[int, int], picture: Path) -> int:
+    """Return the EXIF orientation of what was drawn on a picture of this size; 1: it is upright.
 
-    A picture that cannot be read is passed over: whoever reads it says what is wrong with it.
+    Of a picture that cannot be read it is 1: whoever reads it says what is wrong with it.
     """
     try:
-        size = picture_size(picture)
+        seen = picture_size(picture)
     except SourceError:
-        return values
-    if values.shape == size.upright or values.shape != size.stored:
-        return values
-    return turn(values, size.orientation)
+        return 1
+    return 1 if size == seen.upright or size != seen.stored else seen.orientation
