@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdissect.concepts.sources import parse_source as parse_source
     from netdissect.concepts.synthetic import write_synthetic as write_synthetic
     from netdissect.config import PROTOCOLS as PROTOCOLS
+    from netdissect.config import Assumed as Assumed
     from netdissect.config import DissectConfig as DissectConfig
     from netdissect.config import Execution as Execution
     from netdissect.config import Protocol as Protocol
@@ -68,6 +69,7 @@ _HOME = {
     "NetdissectError": "netdissect.errors",
     "Network": "netdissect.models",
     "PROTOCOLS": "netdissect.config",
+    "Assumed": "netdissect.config",
     "Prediction": "netdissect.dissect.prediction",
     "Preprocessing": "netdissect.models",
     "Protocol": "netdissect.config",

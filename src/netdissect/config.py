@@ -7,6 +7,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 :cite:p:`bau2020understanding`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -179,6 +180,43 @@ class Evidence(BaseModel):
         return self.bootstrap > 0 or self.holdout is not None
 
 
+def _numbers(value: object) -> object:
+    """Read three numbers that were written as a text."""
+    if not isinstance(value, str) or value == "half-pixel":
+        return value
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)) or numbers[1] <= 0 or numbers[2] <= 0:
+        raise ValueError("expected OFFSET,SIZE,STEP in input pixels, size and step above 0, or half-pixel")
+    return numbers
+
+
+class Assumed(BaseModel):
+    """What is taken for granted of layers whose way from the image cannot be followed; of others it says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: str | None = Field(
+        None,
+        pattern=r"^(NCHW|NHWC|tokens(:\d{1,6})?)$",
+        description=(
+            "How their output is read: NCHW, NHWC, or tokens of a square grid, row by row, behind PREFIX others "
+            "(tokens:PREFIX). None: such layers are refused."
+        ),
+    )
+    receptive_field: Annotated[Literal["half-pixel"] | tuple[float, float, float] | None, BeforeValidator(_numbers)] = (
+        Field(
+            None,
+            description=(
+                "Offset, size and step in input pixels of their cells, or half-pixel: cells cover the image evenly. "
+                "None: refused where cells are anchored at the centers of receptive fields."
+            ),
+        )
+    )
+
+
 class DissectConfig(BaseModel):
     """What one dissection reads and measures, apart from the network and the data themselves."""
 
@@ -212,6 +250,9 @@ class DissectConfig(BaseModel):
     )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
+    assumed: Assumed = Field(
+        default_factory=Assumed, description="What is taken for granted of layers that could not be traced."
+    )
 
     @property
     def chance(self) -> Literal["auto"] | int:

@@ -105,6 +105,7 @@ def test_layers_are_listed_with_their_receptive_fields(netdissect):
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
         "features.10",
         "Conv2d",
+        "NCHW",
         "256",
         "13 x 13",
         "163",

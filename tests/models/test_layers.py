@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from netdissect.concepts import Size
+from netdissect.config import Assumed
 from netdissect.errors import LayerError, NetworkError
-from netdissect.models import Network, Preprocessing, list_layers, resolve_layers
+from netdissect.models import Axis, Network, Preprocessing, list_layers, resolve_layers, survey_layers
 
 
 class _Branchy(nn.Module):
@@ -32,11 +33,9 @@ class _Branchy(nn.Module):
 class _Tokens(nn.Module):
     """Tokens that the trace cannot follow."""
 
-    def __init__(self, tokens: int, prefix: int | None = None) -> None:
+    def __init__(self, tokens: int) -> None:
         super().__init__()
         self.tokens, self.out = tokens, nn.Identity()
-        if prefix is not None:
-            self.num_prefix_tokens = prefix
 
     def forward(self, x):
         return self.out(x.sum() + torch.zeros(len(x), self.tokens, 5)).sum((1, 2))
@@ -75,7 +74,7 @@ def test_an_exact_name_is_not_read_as_a_glob():
         ("layer*", "matches 'layer"),
         ("never", "did not run"),
         ("parts", "did not run"),
-        ("sequence", r"output has shape \(1, 7, 3\).*feature map"),
+        ("sequence", r"output has shape \(2, 7, 3\) for 2 images, and it holds a part of the map alone.*feature map"),
     ],
 )
 def test_a_pattern_that_means_no_layer_says_why(pattern, message):
@@ -83,18 +82,22 @@ def test_a_pattern_that_means_no_layer_says_why(pattern, message):
         resolve_layers(network_of(_Branchy()), ["block1", pattern])
 
 
-@pytest.mark.parametrize(
-    ("tokens", "prefix", "side"), [(16, None, 4), (17, None, 4), (20, 4, 4), (21, 5, 4), (16, 0, 4), (1, None, 1)]
-)
-def test_tokens_that_cannot_be_followed_lie_on_a_square_behind_the_class_token(tokens, prefix, side):
-    (layer,) = list_layers(network_of(_Tokens(tokens, prefix)))
-    assert (layer.units, layer.grid, layer.field) == (5, (side, side), None)
+@pytest.mark.parametrize(("tokens", "layout", "side"), [(16, "tokens", 4), (17, "tokens:1", 4), (21, "tokens:5", 4)])
+def test_tokens_that_cannot_be_followed_lie_on_a_square_if_that_is_assumed(tokens, layout, side):
+    network = network_of(_Tokens(tokens))
+    assert list_layers(network) == ()
+    (layer,) = list_layers(network, Assumed(layout=layout, receptive_field=(-1, 3, 2)))
+    assert (layer.units, layer.grid, layer.layout.name, layer.layout.source) == (5, (side, side), layout, "assumed")
+    assert (layer.field.vertical, layer.field_source) == (Axis(-1, 3, 2), "assumed")
 
 
-def test_tokens_on_no_square_are_not_listed_and_asking_for_them_tells_the_remedy():
-    assert list_layers(network_of(_Tokens(15))) == ()
-    with pytest.raises(LayerError, match=r"no square grid.*python:module:factory"):
-        resolve_layers(network_of(_Tokens(15)), ["out"])
+@pytest.mark.parametrize("layout", [None, "NCHW", "tokens:1"])
+def test_tokens_that_cannot_be_followed_are_refused_with_the_reason_and_the_remedy(layout):
+    network, assumed = network_of(_Tokens(16)), Assumed(layout=layout)
+    assert list_layers(network, assumed) == ()
+    assert [layer.reason for layer in survey_layers(network, assumed)] == ["its way from the image is lost by sum"]
+    with pytest.raises(LayerError, match=r"is lost by sum.*--assume-layout.*python:module:factory"):
+        resolve_layers(network, ["out"], assumed)
 
 
 def test_tokens_that_are_followed_need_no_square():
@@ -128,7 +131,7 @@ def test_channels_last_maps_are_recognized_even_if_units_and_cells_are_alike():
 
 
 def test_a_network_that_fails_on_its_input_says_so():
-    with pytest.raises(NetworkError, match=r"fails on an input of shape \(1, 3, 12, 12\) with RuntimeError"):
+    with pytest.raises(NetworkError, match=r"fails on an input of shape \(2, 3, 12, 12\) with RuntimeError"):
         list_layers(network_of(nn.Conv2d(1, 2, 3)))
 
 

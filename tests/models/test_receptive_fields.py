@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from netdissect.concepts import Size
-from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, list_layers
+from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, list_layers, survey_layers
 
 
 def network_of(module: nn.Module, size: int | tuple[int, int] = 224, channels: int = 3) -> Network:
@@ -123,20 +123,22 @@ SINGLE = {
         [],
         (0, 2, 2),
     ),
-    "average pooling by reshaping": (lambda x: x.reshape(1, 3, 8, 4, 8, 4).mean((3, 5)), [], (0, 4, 4)),
+    "average pooling by reshaping": (lambda x: x.reshape(-1, 3, 8, 4, 8, 4).mean((3, 5)), [], (0, 4, 4)),
     "patches by reshaping": (
-        lambda x, a: a(x.reshape(1, 3, 8, 4, 8, 4).permute(0, 2, 4, 3, 5, 1).reshape(1, 64, 48)).mT.reshape(1, 5, 8, 8),
+        lambda x, a: a(x.reshape(-1, 3, 8, 4, 8, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 64, 48)).mT.reshape(
+            -1, 5, 8, 8
+        ),
         [nn.Linear(48, 5)],
         (0, 4, 4),
     ),
     "windows and back": (
         lambda x: (
-            x.view(1, 3, 4, 8, 4, 8)
+            x.view(-1, 3, 4, 8, 4, 8)
             .permute(0, 2, 4, 3, 5, 1)
-            .reshape(16, 64, 3)
-            .view(1, 4, 4, 8, 8, 3)
+            .reshape(-1, 64, 3)
+            .view(-1, 4, 4, 8, 8, 3)
             .permute(0, 5, 1, 3, 2, 4)
-            .reshape(1, 3, 32, 32)
+            .reshape(-1, 3, 32, 32)
         ),
         [],
         (0, 1, 1),
@@ -205,17 +207,22 @@ def test_on_a_tie_of_branches_the_first_wins():
 
 LOST = {
     "circular padding": (lambda x, a: a(x), [conv(3, padding=1, padding_mode="circular")]),
-    "flips": (lambda x: x.flip(2), []),
-    "sampling anywhere": (lambda x: functional.grid_sample(x, torch.zeros(1, 32, 32, 2), align_corners=False), []),
-    "picking rows": (lambda x: x[:, :, torch.arange(31, -1, -1)], []),
+    "sampling anywhere": (
+        lambda x: functional.grid_sample(x, torch.zeros(len(x), 32, 32, 2), align_corners=False),
+        [],
+    ),
+    "an order that is drawn": (lambda x: x[:, :, torch.randperm(32)], []),
+    "an order that depends on the image": (lambda x: x.gather(2, x.argsort(2)), []),
     "NumPy": (lambda x: torch.from_numpy(x.numpy() * 1), []),
 }
 
 
 @pytest.mark.parametrize("case", LOST)
-def test_a_field_that_cannot_be_followed_is_none_and_the_layer_is_still_listed(case):
+def test_a_layer_whose_way_from_the_image_is_lost_is_refused_and_the_reason_is_said(case):
     function, layers = LOST[case]
-    assert field_of(network_of(_Apply(function, *layers), 32), "out") is None
+    found = {layer.name: layer for layer in survey_layers(network_of(_Apply(function, *layers), 32))}
+    assert found["out"].layout is found["out"].field is None
+    assert "is lost" in found["out"].reason
 
 
 def test_what_is_computed_from_parameters_alone_is_no_layer():

@@ -198,7 +198,7 @@ def test_maps_that_change_their_size_and_layers_that_do_not_run_are_errors():
             self.conv, self.rare = nn.Conv2d(3, 4, 3), nn.Identity()
 
         def forward(self, x):
-            return self.rare(self.conv(x)) if len(x) == 1 else self.conv(x)
+            return self.rare(self.conv(x)) if len(x) == 2 else self.conv(x)
 
     network = network_of(Fickle())
     with Recorder(network, resolve_layers(network, ["conv"])) as recorder:
@@ -206,7 +206,7 @@ def test_maps_that_change_their_size_and_layers_that_do_not_run_are_errors():
         with pytest.raises(ActivationError, match=r"put out \(2, 4, 9, 9\) for 2 images.*listed with 4 units on 8 x 8"):
             recorder(torch.randn(2, 3, 11, 11))
     with Recorder(network, resolve_layers(network, ["rare"])) as recorder:
-        recorder(IMAGES[:1])
+        recorder(IMAGES[:2])
         with pytest.raises(ActivationError, match="put out no tensor"):
             recorder(IMAGES)
 

@@ -3,10 +3,13 @@
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.config import Assumed
+from netdissect.errors import ConfigError
 
 NetworkArgument = Annotated[
     str,
@@ -42,6 +45,27 @@ TrustOption = Annotated[
     ),
 ]
 
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assume-layout",
+        metavar="NCHW|NHWC|tokens[:PREFIX]",
+        help="How to read layers whose layout could not be traced; tokens lie on a square behind PREFIX others.",
+    ),
+]
+FieldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--receptive-field",
+        metavar="OFFSET,SIZE,STEP|half-pixel",
+        help="Receptive field, in input pixels, of layers where it could not be traced.",
+    ),
+]
+_EXPECTED = {
+    "--assume-layout": "NCHW, NHWC, tokens, or tokens:PREFIX with the number of tokens before the map",
+    "--receptive-field": "OFFSET,SIZE,STEP in input pixels, size and step above 0, or half-pixel",
+}
+
 
 def layers(
     network: NetworkArgument,
@@ -49,26 +73,63 @@ def layers(
     state_dict: StateDictOption = None,
     seed: SeedOption = 0,
     size: SizeOption = None,
+    assume_layout: LayoutOption = None,
+    receptive_field: FieldOption = None,
 ) -> None:
-    """List the layers that can be dissected: units, map size and receptive field (size, step, offset)."""
+    """List the layers: layout, units, map size and receptive field (size, step, offset), or why there are none."""
     if weights is None and not network.startswith("python:"):
         weights = "none"  # a factory's network is taken as it is made; others need no weights to be listed
+    from netdissect.models import survey_layers
+
     loaded = netdissect.load_network(network, weights=weights, state_dict=state_dict, seed=seed, size=size)
     height, width = loaded.preprocessing.size
     table = Table(title=f"{network}, input {height} x {width}")
     for name in ("layer", "type"):
         table.add_column(name, overflow="fold")
+    table.add_column("layout", overflow="fold")
     for name in ("units", "map", "field", "step", "offset"):
         table.add_column(name, justify="right")
-    for layer in netdissect.list_layers(loaded):
+    refused: dict[str, list[str]] = {}
+    for layer in survey_layers(loaded, assumed(assume_layout, receptive_field)):
+        if layer.layout is None:
+            refused.setdefault(layer.reason or "", []).append(layer.name)
+            table.add_row(layer.name, layer.kind, "unknown", "", "", "", "", "", style="dim")
+            continue
         cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
-        table.add_row(layer.name, layer.kind, str(layer.units), cells, *_field(layer))
-    console().print(table)
+        mark = " (assumed)" if layer.layout.source == "assumed" else ""
+        table.add_row(layer.name, layer.kind, layer.layout.name + mark, str(layer.units), cells, *_field(layer))
+    screen = console()
+    screen.print(table)
+    for reason, names in refused.items():
+        screen.print(f"Cannot be dissected, because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
+    if any("lost" in reason for reason in refused):
+        screen.print("If you know the layout of those that were lost, say it with --assume-layout.", soft_wrap=True)
+
+
+def assumed(layout: str | None, receptive_field: str | None) -> Assumed:
+    """Read what the options take for granted.
+
+    Raises
+    ------
+    ConfigError
+        If they cannot be read.
+    """
+    try:
+        return Assumed.model_validate({"layout": layout, "receptive_field": receptive_field})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option, given = (
+            ("--assume-layout", layout) if first["loc"][0] == "layout" else ("--receptive-field", receptive_field)
+        )
+        raise ConfigError(
+            f"{option} cannot be {given!r}. Expected {_EXPECTED[option]}; see 'netdissect layers' for what was traced."
+        ) from error
 
 
 def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:
     if layer.field is None:
-        return ("", "", "") if layer.grid is None else ("unknown", "", "")
+        known = "half-pixel" if layer.field_source == "assumed" else "unknown"
+        return ("", "", "") if layer.grid is None else (known, "", "")
     vertical, horizontal = layer.field.vertical, layer.field.horizontal
     pairs = zip(
         (vertical.size, vertical.step, vertical.offset),

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, DissectConfig, Evidence, NetworkSource, Protocol
+from netdissect.config import (
+    PROTOCOLS,
+    SENSITIVITY_QUANTILES,
+    Assumed,
+    DissectConfig,
+    Evidence,
+    NetworkSource,
+    Protocol,
+)
 from netdissect.errors import ConfigError
 
 
@@ -36,6 +44,8 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "size": source.size,
             "mean": _numbers(source.mean),
             "std": _numbers(source.std),
+            "assume_layout": config.assumed.layout,
+            "receptive_field": _field(config.assumed),
             "min_iou": config.min_iou,
             "categories": None if config.categories is None else list(config.categories),
             "split": config.split,
@@ -90,6 +100,11 @@ def _seed(path: Path, config: DissectConfig, source: NetworkSource) -> int:
             "cannot say. Repeat it from Python."
         )
     return config.seed
+
+
+def _field(assumed: Assumed) -> str | None:
+    field = assumed.receptive_field
+    return _numbers(field) if isinstance(field, tuple) else field
 
 
 def _numbers(numbers: tuple[float, ...] | None) -> str | None:

@@ -16,6 +16,8 @@ import netdissect
 from netdissect.cli import collector
 from netdissect.cli.console import console
 from netdissect.cli.networks import (
+    FieldOption,
+    LayoutOption,
     MeanOption,
     NetworkArgument,
     SeedOption,
@@ -24,6 +26,7 @@ from netdissect.cli.networks import (
     StdOption,
     TrustOption,
     WeightsOption,
+    assumed,
 )
 from netdissect.cli.options import with_options_of
 from netdissect.cli.parse import split_names, split_numbers
@@ -68,6 +71,8 @@ def job(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    assume_layout: LayoutOption = None,
+    receptive_field: FieldOption = None,
     protocol: Annotated[ProtocolName, typer.Option(help="Whose definition of the numbers.")] = "paper",
     quantile: Annotated[
         list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
@@ -185,6 +190,7 @@ def job(
         compiled=compiled,
         top_images=top_images,
         evidence=evidence,
+        assumed=assumed(assume_layout, receptive_field),
     )
     folder = user_cache_path("netdissect") if cache else None
     execution = _checked(Execution, store=store, workers=workers, cache=folder)

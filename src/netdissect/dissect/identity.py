@@ -19,7 +19,15 @@ def layer_info(layer: Layer) -> LayerInfo:
     """Describe a layer."""
     height, width = cells_of(layer)
     return LayerInfo(
-        name=layer.name, kind=layer.kind, units=layer.units, height=height, width=width, field=field_of(layer)
+        name=layer.name,
+        kind=layer.kind,
+        units=layer.units,
+        height=height,
+        width=width,
+        field=field_of(layer),
+        field_source=layer.field_source,
+        layout=None if layer.layout is None else layer.layout.name,
+        layout_source=None if layer.layout is None else layer.layout.source,
     )
 
 

@@ -9,7 +9,6 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 
 import logging
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +31,7 @@ from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
-from netdissect.errors import ConceptsError, ConfigError
+from netdissect.errors import ConceptsError, ConfigError, LayerError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
@@ -109,7 +108,9 @@ def opened(
     """
     torch_device(config.device)
     data, config = chosen_images(concepts, config)
-    return Source(network, data, resolve_layers(network, config.layers), config, execution or Execution())
+    layers = resolve_layers(network, config.layers, config.assumed)
+    _check_fields(layers, config)
+    return Source(network, data, layers, config, execution or Execution())
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -186,7 +187,6 @@ def _limits(chances: Mapping[str, Chance]) -> dict[str, Any]:
 def planned(source: Source, work: WorkFolder) -> Plan:
     """Decide how a dissection is carried out, or go on as it began."""
     network, data, layers, config, execution = source
-    _warn_of_missing_fields(layers, config.protocol.anchor)
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.settled(plan)
     logger.info("%s", plan)
@@ -231,11 +231,15 @@ def timed(stage: str, seconds: dict[str, float], log: RunLog) -> Iterator[None]:
     log.event("finished stage", stage=stage, seconds=seconds[stage])
 
 
-def _warn_of_missing_fields(layers: Sequence[Layer], anchor: str) -> None:
+def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:
+    """Refuse layers whose cells would have to be anchored at receptive fields that nobody knows."""
+    if not config.protocol.anchor.startswith("receptive-field") or config.assumed.receptive_field is not None:
+        return
     missing = [layer.name for layer in layers if layer.field is None and layer.grid is not None]
-    if missing and anchor.startswith("receptive-field"):
-        warnings.warn(
-            f"no receptive field could be traced for {', '.join(missing)}: half-pixel centers are used there, as if "
-            "the map covered the image evenly.",
-            stacklevel=4,
+    if missing:
+        raise LayerError(
+            f"no receptive field could be traced for {', '.join(missing)}, and the protocol {config.protocol.name!r} "
+            "anchors cells at the centers of receptive fields. If you know it, say it: --receptive-field "
+            "OFFSET,SIZE,STEP in input pixels, or half-pixel if the cells cover the image evenly (in Python "
+            "DissectConfig(assumed=Assumed(receptive_field=...))); the protocols lite and pnas2020 need none."
         )

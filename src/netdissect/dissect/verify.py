@@ -86,7 +86,7 @@ def verify_sample(
     network = network_of(run.info, network, trust_network=trust_network)
     data = data_of(run.info, root)
     config = run.info.config
-    source = Source(network, data, resolve_layers(network, list(run.layers)), config, Execution())
+    source = Source(network, data, resolve_layers(network, list(run.layers), config.assumed), config, Execution())
     drawn = _draw(run, count, seed)
     starts = batch_starts(len(data), config.batch_size)
     numbers = sorted({row // config.batch_size for _, _, row in drawn})

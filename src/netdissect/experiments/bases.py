@@ -74,7 +74,7 @@ def learned_bases(
     dict of str to float32 (K, U)
         By kind; K is below U where the layer has directions in which nothing varies.
     """
-    units = resolve_layers(network, [layer])[0].units
+    units = resolve_layers(network, [layer], config.assumed)[0].units
     found: dict[str, Tensor] = {}
     cells = sample_cells(network, data, layer, sample, config) if {"pca", "ica"} & set(kinds) else None
     for kind in kinds:
@@ -88,7 +88,7 @@ def learned_bases(
 
 def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSample, config: DissectConfig) -> Cells:
     """Return activations of random cells, float32 (N, U), from one pass over a part of the images."""
-    layers = resolve_layers(network, [layer])
+    layers = resolve_layers(network, [layer], config.assumed)
     every = max(1, len(data) // sample.images)
     part = replace(data, rows=data.rows[::every][: sample.images])
     rng = np.random.default_rng(sample.seed)

@@ -256,7 +256,7 @@ def rotate(
     data, measured = chosen_images(concepts, config.dissect)
     config = config.model_copy(update={"dissect": measured})
     seconds: dict[str, float] = {}
-    found = resolve_layers(network, config.dissect.layers)
+    found = resolve_layers(network, config.dissect.layers, config.dissect.assumed)
     if len(found) != 1:
         names = ", ".join(layer.name for layer in found)
         raise ConfigError(f"rotate takes one layer; {names} are {len(found)}. Name a single one.")

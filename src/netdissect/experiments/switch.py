@@ -135,7 +135,7 @@ def _places(units: Sequence[int], like: Tensor) -> Tensor:
 
 def _off(output: Tensor, layer: Layer, units: Sequence[int]) -> Tensor:
     """Return a copy of a layer's output, maps or tokens, with units at 0."""
-    axis = 1 if output.shape[1] == layer.units else output.ndim - 1
+    axis = 1 if layer.layout is None else layer.layout.units
     return output.clone().index_fill_(axis, _places(units, output), 0)
 
 

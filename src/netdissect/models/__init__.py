@@ -2,7 +2,8 @@
 
 from netdissect.models.checkpoints import load_checkpoint
 from netdissect.models.geometry import Axis, ReceptiveField
-from netdissect.models.layers import Layer, list_layers, resolve_layers
+from netdissect.models.layers import Layer, list_layers, resolve_layers, survey_layers
+from netdissect.models.layout import Layout
 from netdissect.models.load import load_network, reload_network
 from netdissect.models.network import Network, Preprocessing
 from netdissect.models.record import Recorder
@@ -11,6 +12,7 @@ from netdissect.models.tracing import Traced, trace
 __all__ = [
     "Axis",
     "Layer",
+    "Layout",
     "Network",
     "Preprocessing",
     "ReceptiveField",
@@ -21,5 +23,6 @@ __all__ = [
     "load_network",
     "reload_network",
     "resolve_layers",
+    "survey_layers",
     "trace",
 ]

@@ -79,6 +79,10 @@ class Axis:
         """
         return self._around(scale / 2 - 0.5 if first is None else first, scale, support - 1)
 
+    def widened(self, size: float) -> "Axis":
+        """Return fields of another size around the same centers."""
+        return self if size == self.size else Axis(self.center(0) - (size - 1) / 2, size, self.step)
+
     def _around(self, cell: float, scale: float, more: int) -> "Axis":
         size = self.size + more * self.step
         return Axis(self.center(cell) - (size - 1) / 2, size, self.step * scale)

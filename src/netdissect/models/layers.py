@@ -9,17 +9,20 @@ from dataclasses import dataclass, replace
 import torch
 
 from netdissect.concepts import Size
-from netdissect.config import one_or_more
+from netdissect.config import Assumed, one_or_more
 from netdissect.errors import LayerError, ShapeError
-from netdissect.models.geometry import ReceptiveField
+from netdissect.models.geometry import Axis, ReceptiveField
+from netdissect.models.layout import Layout, LayoutSource, Read, read_place
 from netdissect.models.network import Network
-from netdissect.models.places import HORIZONTAL, VERTICAL, Dim, Place, cells
-from netdissect.models.tracing import Traced, trace
+from netdissect.models.places import Lost
+from netdissect.models.tracing import TRACED_IMAGES, Traced, trace
+
+NOTHING_ASSUMED = Assumed()
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A module whose output can be dissected.
+    """A module whose output speaks of the image.
 
     Attributes
     ----------
@@ -28,11 +31,18 @@ class Layer:
     kind
         Name of its class.
     units
-        Channels of its output, or columns of a (B, U) output.
+        Channels of its output, or columns of a (B, U) output; 0 where its layout is not known.
     grid
         Height and width of its feature map in cells; None if its units speak of the whole image.
     field
-        Receptive field of its cells, traced; None for whole-image units or where it cannot be told.
+        Receptive field of its cells; None for whole-image units, where it cannot be told, and where cells are assumed
+        to cover the image evenly.
+    layout
+        How its output is read; None: this cannot be told, and `reason` says why.
+    field_source
+        Whether the field was ``traced`` or ``assumed``; None: it cannot be told, or whole-image units have none.
+    reason
+        Why it has no layout.
     """
 
     name: str
@@ -40,35 +50,64 @@ class Layer:
     units: int
     grid: Size | None
     field: ReceptiveField | None
+    layout: Layout | None = None
+    field_source: LayoutSource | None = None
+    reason: str | None = None
 
 
-def list_layers(network: Network) -> tuple[Layer, ...]:
+def list_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
     """Return every module whose output can be dissected, in the order of execution.
+
+    Parameters
+    ----------
+    network
+        Runs once, on two blank images.
+    assumed
+        What is taken for granted of layers whose way from the image is lost.
 
     Returns
     -------
     tuple of Layer
-        Modules with a feature map (B, U, h, w) or (B, h, w, U), with tokens (B, T, U) that lie on a grid (class and
-        register tokens dropped), or with whole-image units (B, U). A module that runs several times in a
-        forward pass stands where it last runs, with its last output.
+        Modules with a feature map such as (B, U, h, w) or (B, h, w, U), with tokens (B, T, U) or (T, B, U) that lie on
+        a grid (class and register tokens dropped), or with whole-image units (B, U). A module that runs several times
+        in a forward pass stands where it last runs, with its last output.
 
     Raises
     ------
     NetworkError
         If the network fails on its own input size.
     """
-    return tuple(_layers(trace(network), network).values())
+    return tuple(layer for layer in survey_layers(network, assumed) if layer.layout is not None)
 
 
-def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ...]:
+def survey_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
+    """Return every module whose output was computed from the image: also those whose layout cannot be told, with why.
+
+    Parameters
+    ----------
+    network, assumed
+        As in `list_layers`.
+
+    Raises
+    ------
+    NetworkError
+        If the network fails on its own input size.
+    """
+    return tuple(_layers(trace(network), network, assumed).values())
+
+
+def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
     """Return the layers that names or globs stand for, in the order of execution, each once.
 
     Parameters
     ----------
     network
-        Runs once.
+        Runs once, on two blank images.
     patterns
-        Exact names, or globs as in ``layer*.1``; an exact name is never read as a glob.
+        Exact names, or globs as in ``layer*.1``; an exact name is never read as a glob. A glob leaves out
+        layers that cannot be dissected.
+    assumed
+        What is taken for granted of layers whose way from the image is lost.
 
     Raises
     ------
@@ -76,23 +115,26 @@ def resolve_layers(network: Network, patterns: Sequence[str]) -> tuple[Layer, ..
         If a pattern matches no layer, or names a module whose output cannot be dissected.
     """
     traced = trace(network)
-    layers = _layers(traced, network)
+    every = _layers(traced, network, assumed)
+    layers = {name: layer for name, layer in every.items() if layer.layout is not None}
     chosen: set[str] = set()
     for pattern in one_or_more(patterns):
         matches = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
         if not matches:
-            raise LayerError(_why_not(pattern, network, traced, list(layers)))
+            raise LayerError(_why_not(pattern, network, traced, every))
         chosen.update(matches)
     return tuple(layer for name, layer in layers.items() if name in chosen)
 
 
-def _layers(traced: Sequence[Traced], network: Network) -> dict[str, Layer]:
+def _layers(traced: Sequence[Traced], network: Network, assumed: Assumed) -> dict[str, Layer]:
     """Return layers by name, each followed by the virtual ones that are made from it."""
     layers: dict[str, Layer] = {}
     for one in traced:
-        layer = _layer(one, network)
-        if layer is not None:
-            layers[layer.name] = layer
+        if one.place is None or one.shape is None or min(one.shape, default=0) == 0:
+            continue
+        layer = _layer(one, assumed)
+        layers[layer.name] = layer
+        if layer.layout is not None:
             layers |= _virtual(layer, network)
     return layers
 
@@ -109,71 +151,73 @@ def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
     return {name: replace(layer, name=name, kind=kind, units=len(matrix)) for name, matrix in bases.items()}
 
 
-def _why_not(pattern: str, network: Network, traced: Sequence[Traced], layers: Sequence[str]) -> str:
+def _layer(traced: Traced, assumed: Assumed) -> Layer:
+    place, shape = traced.place, traced.shape or ()
+    read = read_place(place) if place is not None else "it was not computed from the image"
+    if isinstance(read, str) and isinstance(place, Lost):
+        read = _assumed(shape, assumed) or read
+    if isinstance(read, str):
+        return Layer(traced.name, traced.kind, 0, None, None, reason=read)
+    field, source = read.field, None if read.field is None else read.layout.source
+    if read.grid is not None and field is None and assumed.receptive_field is not None:
+        field, source = _assumed_field(assumed), "assumed"
+    return Layer(traced.name, traced.kind, read.units, read.grid, field, read.layout, source)
+
+
+def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
+    if assumed.receptive_field is None or assumed.receptive_field == "half-pixel":
+        return None
+    axis = Axis(*assumed.receptive_field)
+    return ReceptiveField(axis, axis)
+
+
+def _assumed(shape: Sequence[int], assumed: Assumed) -> Read | None:
+    """Read an output as it was asked for; None if its shape does not allow that, or nothing was asked for."""
+    if len(shape) == 2 and shape[0] == TRACED_IMAGES:
+        return Read(Layout(0, 1, name="units", source="assumed"), shape[1], None, None)
+    if assumed.layout is None or not shape or shape[0] != TRACED_IMAGES:
+        return None
+    name, _, prefix = assumed.layout.partition(":")
+    if name == "tokens" and len(shape) == 3:
+        before = int(prefix or 0)
+        side = math.isqrt(max(shape[1] - before, 0))
+        if side == 0 or side * side != shape[1] - before:
+            return None
+        cells = tuple(range(before, shape[1])) if before else None
+        return Read(Layout(0, 2, 1, cells, assumed.layout, "assumed"), shape[2], Size(side, side), None)
+    if name in ("NCHW", "NHWC") and len(shape) == 4:
+        units, rows = (1, 2) if name == "NCHW" else (3, 1)
+        return Read(Layout(0, units, name=name, source="assumed"), shape[units], Size(*shape[rows : rows + 2]), None)
+    return None
+
+
+def _why_not(pattern: str, network: Network, traced: Sequence[Traced], layers: dict[str, Layer]) -> str:
     of_network = f"of network {network.name!r}"
     seen = next((t for t in traced if t.name == pattern), None)
     if seen is not None:
-        shape = "no tensor" if seen.shape is None else f"shape {seen.shape} for one image"
+        shape = "no tensor" if seen.shape is None else f"shape {seen.shape} for {TRACED_IMAGES} images"
+        reason = layers[pattern].reason if pattern in layers else "it was not computed from the image"
+        lost = isinstance(seen.place, Lost)
         remedy = (
-            "wrap the network in a 'python:module:factory' whose modules return one of these"
-            if seen.shape is None or len(seen.shape) != 3
-            else "its tokens lie on no square grid behind the class and register tokens: wrap the network in a "
-            "'python:module:factory' that returns them as a feature map"
+            "if you know its layout, say it: --assume-layout NCHW, NHWC, tokens or tokens:PREFIX (in Python "
+            "DissectConfig(assumed=Assumed(layout=...))), or "
+            if lost
+            else ""
         )
         return (
-            f"Layer {pattern!r} {of_network} cannot be dissected: its output has {shape}. Expected a feature map "
-            f"(batch, units, height, width), tokens of a square grid (batch, tokens, units) or (batch, units); "
-            f"{remedy}."
+            f"Layer {pattern!r} {of_network} cannot be dissected: its output has {shape}"
+            + (f", and {reason}" if seen.shape is not None else "")
+            + f". Expected a feature map (batch, units, height, width), tokens of a grid (batch, tokens, units) or "
+            f"(batch, units); {remedy}wrap the network in a 'python:module:factory' whose modules return one of these."
         )
     if pattern in dict(network.module.named_modules()):
         return (
             f"Layer {pattern!r} {of_network} cannot be dissected: it did not run in a forward pass (lists of modules "
             "and training-only heads do not). Expected a module that runs; run 'netdissect layers' to list them."
         )
-    near = difflib.get_close_matches(pattern, layers, n=3, cutoff=0.4) or list(layers[-3:])
+    known = [name for name, layer in layers.items() if layer.layout is not None]
+    near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4) or known[-3:]
     return (
         f"No layer {of_network} matches {pattern!r}; near it are {', '.join(map(repr, near)) or 'none'}. "
         "Expected the dotted name of a module or a glob such as 'layer*'; run 'netdissect layers' to list them."
     )
-
-
-def _layer(traced: Traced, network: Network) -> Layer | None:
-    shape, place = traced.shape, traced.place
-    if not traced.of_image or shape is None or not 2 <= len(shape) <= 4 or shape[0] != 1 or min(shape) == 0:
-        return None
-    if len(shape) == 2:
-        return Layer(traced.name, traced.kind, shape[1], None, None)
-    if place is None:
-        units, grid = (shape[1], Size(*shape[2:])) if len(shape) == 4 else (shape[2], _square(shape[1], network))
-    else:
-        units, grid = _placed(place, shape)
-    return Layer(traced.name, traced.kind, units, grid, place.field if place else None) if grid else None
-
-
-def _placed(place: Place, shape: tuple[int, ...]) -> tuple[int, Size | None]:
-    """Tell units from cells by where the picture's directions lie."""
-    vertical, horizontal = ([i for i, dim in enumerate(place.dims) if _has(dim, kind)] for kind in "vh")
-    if len(shape) == 3:
-        inner = cells(place.dims[1])
-        kinds = [atom.kind for atom in inner]
-        on_grid = kinds == [VERTICAL, HORIZONTAL] and vertical == horizontal == [1]
-        return shape[2], Size(inner[0].length, inner[1].length) if on_grid else None
-    if set(vertical) <= {2} and set(horizontal) <= {3}:
-        return shape[1], Size(shape[2], shape[3])
-    if set(vertical) <= {1} and set(horizontal) <= {2}:
-        return shape[3], Size(shape[1], shape[2])
-    return 0, None
-
-
-def _has(dim: Dim, kind: str) -> bool:
-    return any(atom.kind == kind for atom in cells(dim))
-
-
-def _square(tokens: int, network: Network) -> Size | None:
-    """Guess the grid of tokens whose way from the picture could not be followed."""
-    known = getattr(network.module, "num_prefix_tokens", None)
-    for prefix in (0, 1) if known is None else (known,):
-        side = math.isqrt(max(tokens - prefix, 0))
-        if side > 0 and side * side == tokens - prefix:
-            return Size(side, side)
-    return None

@@ -1,282 +1,538 @@
-"""Where the two directions of the picture lie among the dimensions of a tensor.
+"""Where on the image each element of a tensor lies.
 
-Networks view, permute, flatten and window their feature maps. To follow them, each dimension is a
-product of atoms, most significant first: an atom is a stretch of the vertical ("v") or the horizontal
-("h") direction that advances `stride` cells per index, or anonymous (""). A map (1, 8, 14, 14) has
-the dimensions (), ("" 8), (v 14), (h 14); flattened to tokens, the last two become one dimension
-(v 14, h 14); cut into windows of 7, v becomes (v 2, stride 7) and (v 7, stride 1). Stretches of length 1
-have no atom.
+A tensor that is computed from the image has codes of the same shape: of each element, from which image of the batch
+and from which row and column of a grid of cells it comes. What moves elements (view, permute, roll, gather, windows)
+is done to the codes by the very same operation, so that nothing about it has to be known; what mixes them
+(convolution, pooling, sums) needs rules, which make a new grid with other receptive fields.
 
-Tokens that precede the map (class, registers) make a dimension one opaque "tokens" atom.
+A code is one integer of three fields, image, row and column, each counted from 1; 0 says that an element has none:
+a parameter, a class token, padding, or a mean over that direction. Dimensions along which all elements agree, as
+units do, have stride 0 and take no memory.
 """
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
 
 from netdissect.models.geometry import Axis, ReceptiveField
 
-VERTICAL, HORIZONTAL, ANONYMOUS, TOKENS = "v", "h", "", "tokens"
+IMAGE, VERTICAL, HORIZONTAL = "image", "vertical", "horizontal"
+DIRECTIONS = (VERTICAL, HORIZONTAL)
 
-
-class Atom(NamedTuple):
-    """A factor of one dimension.
-
-    Attributes
-    ----------
-    kind
-        ``v``, ``h``, anonymous, or ``tokens``: `prefix` tokens, then the cells of `inner`.
-    length
-        Indices.
-    stride
-        Cells of the map between neighboring indices.
-    prefix, inner
-        Of ``tokens`` only.
-    """
-
-    kind: str
-    length: int
-    stride: int = 1
-    prefix: int = 0
-    inner: tuple["Atom", ...] = ()
-
-
-Dim = tuple[Atom, ...]
+_BITS = 20
+_FIELD = (1 << _BITS) - 1
+_SHIFT = {IMAGE: 2 * _BITS, VERTICAL: _BITS, HORIZONTAL: 0}
+_CELL = (1 << 2 * _BITS) - 1
+_NOWHERE = _FIELD + 1  # above every coordinate
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """How a tensor lies over the picture.
+class CellGrid:
+    """The cells that codes speak of.
 
     Attributes
     ----------
-    dims
-        Atoms of each dimension.
+    rows, columns
+        How many there are; 1 where a direction was pooled as a whole.
     field
-        Receptive field of its cells.
+        Their receptive fields.
+    enlarged
+        Directions that were interpolated: they do not decide where branches meet.
+    """
+
+    rows: int
+    columns: int
+    field: ReceptiveField
+    enlarged: frozenset[str] = frozenset()
+
+    def length(self, kind: str) -> int:
+        """Return the number of cells along a direction."""
+        return self.rows if kind == VERTICAL else self.columns
+
+    def axis(self, kind: str) -> Axis:
+        """Return the receptive fields along a direction."""
+        return self.field.vertical if kind == VERTICAL else self.field.horizontal
+
+    def changed(self, lengths: Mapping[str, int], axes: Mapping[str, Axis], enlarged: Iterable[str] = ()) -> "CellGrid":
+        """Return the grid with other cells along some directions."""
+        return CellGrid(
+            lengths.get(VERTICAL, self.rows),
+            lengths.get(HORIZONTAL, self.columns),
+            ReceptiveField(axes.get(VERTICAL, self.field.vertical), axes.get(HORIZONTAL, self.field.horizontal)),
+            self.enlarged | frozenset(enlarged),
+        )
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Says that a tensor was computed from the image, but not from where each element comes.
+
+    Attributes
+    ----------
+    reason
+        What its way was lost at.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """How a tensor lies over the image.
+
+    Attributes
+    ----------
+    codes : int64, of the tensor's shape
+        From where each element comes.
+    grid
+        What rows and columns of the codes mean.
     gate
         Output of a sigmoid or softmax: what it multiplies keeps its own field.
     whole
-        Pooled over the whole map: does not count where branches meet.
+        Pooled over the whole map, or taken from tokens without a cell: does not count where branches meet.
+    pairs
+        Each element is about two cells, as in an attention matrix; the codes are of the first.
     """
 
-    dims: tuple[Dim, ...]
-    field: ReceptiveField
+    codes: Tensor
+    grid: CellGrid
     gate: bool = False
     whole: bool = False
-
-    def axis(self, kind: str) -> Axis:
-        """Return the vertical or the horizontal axis of the field."""
-        return self.field.vertical if kind == VERTICAL else self.field.horizontal
-
-    def stretches(self, kind: str) -> list[Atom]:
-        """Return the atoms of one direction, wherever they lie, the finest first."""
-        return sorted(_stretches(self.dims, kind), key=lambda atom: atom.stride)
+    pairs: bool = False
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return tuple(self.codes.shape)
+
+    @cached_property
     def spread(self) -> bool:
-        """Whether there is more than one cell."""
-        return bool(self.stretches(VERTICAL) or self.stretches(HORIZONTAL))
+        """Whether its elements come from different cells."""
+        return bool((compact(self.codes) & _CELL).any())
 
-    def labeled(self, dim: int) -> bool:
-        """Tell whether a dimension holds a part of the picture."""
-        return _labeled(self.dims[dim])
+    def has(self, kind: str) -> bool:
+        """Tell whether any element has a coordinate of this kind."""
+        return bool(coordinate(compact(self.codes), kind).any())
 
-    def direction(self, dim: int) -> str | None:
-        """Return which direction a dimension is, as long as it is exactly that; None otherwise.
+    def varies(self, dim: int) -> bool:
+        """Tell whether elements along a dimension come from different cells."""
+        return not _constant(compact(self.codes) & _CELL, dim)
 
-        A dimension of length 1 has no atom: the last but one is then vertical and the last horizontal.
-        """
-        atoms = self.dims[dim]
-        if not atoms:
-            by_position = {len(self.dims) - 2: VERTICAL, len(self.dims) - 1: HORIZONTAL}.get(dim % len(self.dims))
-            return by_position if by_position and not self.stretches(by_position) else None
-        kind = atoms[0].kind
-        if kind not in (VERTICAL, HORIZONTAL) or self.stretches(kind) != list(atoms):
-            return None
-        return kind
+    def moved(self, codes: Tensor) -> "Place":
+        """Return the place of elements of this tensor that now lie elsewhere in another."""
+        after = replace(self, codes=codes)
+        return replace(after, whole=True) if self.spread and not after.spread else after
 
-    def with_axes(self, axes: dict[str, Axis]) -> "Place":
-        """Return the same place with other fields."""
-        vertical = axes.get(VERTICAL, self.field.vertical)
-        return replace(self, field=ReceptiveField(vertical, axes.get(HORIZONTAL, self.field.horizontal)))
+    @cached_property
+    def settled(self) -> "Settled | None":
+        """The same place with every direction in one dimension from end to end; None if that is not so."""
+        return _settle(self)
 
 
-def image_place(shape: Sequence[int]) -> Place:
+@dataclass(frozen=True)
+class Settled:
+    """A place whose directions each fill one dimension in order.
+
+    Attributes
+    ----------
+    place
+        Codes count from 1 along each direction: what was cropped, padded, strided or repeated is part of the grid.
+    dims
+        Dimension of the images and of each direction; both directions have the same one where cells are tokens.
+    """
+
+    place: Place
+    dims: Mapping[str, int]
+
+
+def image_place(images: Tensor) -> Place:
     """Return the place of an input batch (B, C, H, W): every pixel sees itself."""
-    batch, channels, height, width = shape
-    dims = (plain(batch), plain(channels), stretch(VERTICAL, height), stretch(HORIZONTAL, width))
-    return Place(dims, ReceptiveField(Axis(0, 1, 1), Axis(0, 1, 1)))
+    rows, columns = images.shape[2:]
+    grid = CellGrid(rows, columns, ReceptiveField(Axis(0, 1, 1), Axis(0, 1, 1)))
+    return Place(codes_along(images.shape, {IMAGE: 0, VERTICAL: 2, HORIZONTAL: 3}, images.device), grid)
 
 
-def plain(length: int) -> Dim:
-    """Return a dimension that holds no part of the picture."""
-    return stretch(ANONYMOUS, length)
+def codes_along(shape: Sequence[int], dims: Mapping[str, int], device: torch.device) -> Tensor:
+    """Return codes that count along one dimension for each kind of coordinate; a direction of length 1 has none."""
+    codes = torch.zeros([1] * len(shape), dtype=torch.int64, device=device)
+    for kind, dim in dims.items():
+        if shape[dim] > 1 or kind == IMAGE:
+            codes = codes + _along(torch.arange(1, shape[dim] + 1, device=device), dim, len(shape), kind)
+    return codes.expand(*shape)
 
 
-def stretch(kind: str, length: int) -> Dim:
-    """Return a dimension that is one direction from end to end."""
-    return (Atom(kind, length),) if length != 1 else ()
+def coordinate(codes: Tensor, kind: str) -> Tensor:
+    """Return the image, row or column of codes, from 1; 0 where there is none."""
+    return (codes >> _SHIFT[kind]) & _FIELD
 
 
-def length_of(dim: Dim) -> int:
-    """Return how many indices a dimension has."""
-    return math.prod(atom.length for atom in dim)
+def without_cells(codes: Tensor) -> Tensor:
+    """Return codes that say only from which image an element comes."""
+    return codes & ~_CELL
 
 
-def viewed(place: Place, shape: Sequence[int]) -> Place | None:
-    """Follow a view, flatten, squeeze or unsqueeze: the same elements in the same order, other dimensions."""
-    pending = list(_merged([atom for dim in place.dims for atom in dim]))
-    dims = []
-    for length in shape:
-        taken = _take(pending, length)
-        if taken is None:
+def compact(codes: Tensor) -> Tensor:
+    """Return the codes with length 1 along dimensions on which they do not depend."""
+    strides = zip(codes.stride(), codes.shape, strict=True)
+    return codes[tuple(slice(0, 1) if stride == 0 and size > 1 else slice(None) for stride, size in strides)]
+
+
+def compacted(codes: Tensor) -> Tensor:
+    """Return equal codes with stride 0 along every dimension on which they do not depend."""
+    small = compact(codes)
+    for dim in range(small.ndim):
+        if small.shape[dim] > 1 and _constant(small, dim):
+            small = small.narrow(dim, 0, 1)
+    return small.expand(codes.shape)
+
+
+def joined_codes(one: Tensor, other: Tensor) -> Tensor | None:
+    """Return what both codes say together, both of one shape; None if they contradict each other."""
+    if one is other:
+        return one
+    shape = one.shape
+    one, other = compact(one), compact(other)
+    for kind in _SHIFT:
+        mine, yours = coordinate(one, kind), coordinate(other, kind)
+        if ((mine != yours) & (mine != 0) & (yours != 0)).any():
             return None
-        dims.append(_merged(taken))
-    return replace(place, dims=tuple(dims))
+    return (one | other).expand(shape)
 
 
-def permuted(place: Place, order: Sequence[int]) -> Place:
-    """Follow a permutation: new dimension i is old dimension ``order[i]``."""
-    return replace(place, dims=tuple(place.dims[dim] for dim in order))
-
-
-def fitted(place: Place, shape: Sequence[int]) -> Place | None:
-    """Return the place of a result of this shape that was computed cell by cell; None if cells were not kept."""
-    more = len(shape) - len(place.dims)
-    if more < 0:
-        return None
-    dims = [plain(length) for length in shape]
-    for dim, atoms in enumerate(place.dims, more):
-        if length_of(atoms) == shape[dim]:
-            dims[dim] = atoms
-        elif _labeled(atoms):
-            return None
-    return replace(place, dims=tuple(dims))
-
-
-def without(place: Place, gone: Collection[int], *, keep: bool) -> Place | None:
-    """Follow a sum or mean over the dimensions `gone`; with `keep` they stay, with length 1.
+def reduced(place: Place, dims: Collection[int], *, keep: bool) -> Place | None:
+    """Follow a sum, mean or maximum over some dimensions; with `keep` they stay, with length 1.
 
     Notes
     -----
-    A map that was cut into (h, 2, w, 2) and averaged over the twos was pooled with kernel and stride 2: where the
-    coarse stretch of a direction remains, the fine one composes as a window. Where nothing remains of
-    either direction, the whole map was pooled.
+    Each result sees the rows and columns from the first to the last of what went into it. These windows are the cells
+    of a new grid if they are equally large and evenly spaced: a map that was cut into (h, 2, w, 2) and
+    averaged over the twos was pooled with kernel and stride 2. None if they are not.
     """
-    dims = tuple(() if i in gone else dim for i, dim in enumerate(place.dims) if keep or i not in gone)
-    return settled(place, dims)
-
-
-def settled(before: Place, dims: tuple[Dim, ...]) -> Place | None:
-    """Return the place after some of the atoms of `before` were summed away and `dims` remain."""
-    axes: dict[str, Axis] = {}
-    shrink: dict[str, int] = {}
-    for kind in (VERTICAL, HORIZONTAL):
-        cells = math.prod(atom.length for atom in before.stretches(kind))
-        left = sorted(_stretches(dims, kind), key=lambda atom: atom.stride)
-        fine = left[0].stride if left else cells
-        reached = fine
-        for atom in left:
-            if atom.stride != reached:
-                return None
-            reached *= atom.length
-        if reached != cells:
+    dims = sorted(dim % place.codes.ndim for dim in dims)
+    codes = compact(place.codes)
+    mixed = [dim for dim in dims if codes.shape[dim] > 1]
+    if not mixed:
+        return place.moved(_dropped(place.codes, dims, keep=keep))
+    images = coordinate(codes, IMAGE)
+    first, last = _extent(images, mixed)
+    if (first != last).any():
+        return None  # over the batch
+    total = last << _SHIFT[IMAGE]
+    lengths, axes = {}, {}
+    for kind in DIRECTIONS:
+        window = _windows(coordinate(codes, kind), mixed, place.grid.length(kind))
+        if window is None:
             return None
-        axes[kind] = before.axis(kind).window(kernel=fine, stride=fine if left else 1)
-        shrink[kind] = fine
-    finer = tuple(tuple(_finer(atom, shrink) for atom in dim) for dim in dims)
-    after = replace(before.with_axes(axes), dims=finer)
-    return replace(after, whole=before.whole or (before.spread and not after.spread))
+        labels, size, start, stride, count = window
+        total = total | (labels << _SHIFT[kind])
+        if count:
+            lengths[kind] = count
+            axes[kind] = place.grid.axis(kind).window(kernel=size, stride=stride, padding=-start)
+    shape = [1 if dim in dims else length for dim, length in enumerate(place.shape)]
+    after = replace(place, grid=place.grid.changed(lengths, axes)).moved(_dropped(total.expand(shape), dims, keep=keep))
+    return replace(after, whole=place.whole or (place.spread and not after.spread))
 
 
-def joined(places: Sequence[Place], *, gates: bool = False) -> Place:
-    """Return the place where branches meet: in each direction, the largest field; on a tie, the first.
+def images_over(place: Place, dims: Sequence[int]) -> Tensor | None:
+    """Return codes of the image alone that all elements over some dimensions share, with length 1 there; None: none."""
+    codes = without_cells(place.codes)
+    high = codes.amax(tuple(dims), keepdim=True)
+    return None if ((codes != high) & (codes != 0)).any() else high
+
+
+def meet(places: Sequence[Place], *, gates: bool = False, settle: bool = True) -> Place | None:
+    """Return the place where branches of one shape meet; None if they lie differently.
 
     Parameters
     ----------
     places
-        At least one, all of the result's shape.
+        At least one.
     gates
         The branches are multiplied: those that are gates do not count.
+    settle
+        Branches whose codes contradict each other may still have the same rows and columns, such as a map and
+        one that was cropped to its size.
 
     Notes
     -----
-    Whatever was pooled over the whole map, or has one cell where others have many, does not count either.
+    Whatever was pooled over the whole map, or has one cell where others have many, does not count. In each
+    direction, branches that were enlarged do not decide where another was not; of those left the largest field gives
+    step and center (on a tie the first), and the size is the largest of all.
     """
-    counted = [place for place in places if not place.whole] or list(places)
+    if len(places) == 1:
+        return places[0]
+    counted = [place for place in places if place.spread and not place.whole]
+    counted = counted or [place for place in places if not place.whole] or list(places)
     if gates:
         counted = [place for place in counted if not place.gate] or counted
-    base = max(counted, key=lambda place: bool(place.stretches(VERTICAL)) + bool(place.stretches(HORIZONTAL)))
-    axes = {}
-    for kind in (VERTICAL, HORIZONTAL):
-        alike = [place for place in counted if place.stretches(kind) or not base.stretches(kind)]
-        axes[kind] = max((place.axis(kind) for place in alike), key=lambda axis: axis.size)
-    return replace(base.with_axes(axes), gate=all(place.gate for place in counted))
-
-
-def with_tokens_before(dim: Dim, more: int) -> Dim:
-    """Put class or register tokens before the cells of a dimension."""
-    if len(dim) == 1 and dim[0].kind == TOKENS:
-        return (dim[0]._replace(length=dim[0].length + more, prefix=dim[0].prefix + more),)
-    return (Atom(TOKENS, length_of(dim) + more, prefix=more, inner=dim),)
-
-
-def without_tokens(dim: Dim, dropped: int) -> Dim | None:
-    """Drop the first tokens of a dimension; None if they are more than precede the cells."""
-    if len(dim) != 1 or dim[0].kind != TOKENS or dropped > dim[0].prefix:
-        return None
-    left = dim[0].prefix - dropped
-    return dim[0].inner if not left else (dim[0]._replace(length=dim[0].length - dropped, prefix=left),)
-
-
-def cells(dim: Dim) -> Dim:
-    """Return the atoms of a dimension behind its class and register tokens."""
-    return dim[0].inner if len(dim) == 1 and dim[0].kind == TOKENS else dim
-
-
-def _labeled(dim: Dim) -> bool:
-    return any(atom.kind != ANONYMOUS for atom in dim)
-
-
-def _stretches(dims: Sequence[Dim], kind: str) -> list[Atom]:
-    return [atom for dim in dims for atom in cells(dim) if atom.kind == kind]
-
-
-def _finer(atom: Atom, shrink: dict[str, int]) -> Atom:
-    if atom.kind == TOKENS:
-        return atom._replace(inner=tuple(_finer(inner, shrink) for inner in atom.inner))
-    return atom._replace(stride=atom.stride // shrink[atom.kind]) if atom.kind in shrink else atom
-
-
-def _merged(atoms: Sequence[Atom]) -> Dim:
-    """Join neighbors that are one stretch of the same direction."""
-    merged: list[Atom] = []
-    for atom in atoms:
-        last = merged[-1] if merged else None
-        same = last is not None and last.kind == atom.kind != TOKENS
-        if last and same and (atom.kind == ANONYMOUS or last.stride == atom.stride * atom.length):
-            merged[-1] = Atom(atom.kind, last.length * atom.length, atom.stride)
-        else:
-            merged.append(atom)
-    return tuple(merged)
-
-
-def _take(pending: list[Atom], length: int) -> list[Atom] | None:
-    """Take atoms that make up a dimension of this length off the front, splitting the last if need be."""
-    taken: list[Atom] = []
-    have = 1
-    while have < length:
-        if not pending or length % have:
+    together = _together(counted)
+    if together is None and settle:
+        settled = [one for place in counted if (one := place.settled)]
+        if len(settled) < len(counted) or any(one.dims != settled[0].dims for one in settled):
             return None
-        need, atom = length // have, pending.pop(0)
-        if atom.length > need:
-            if atom.length % need or atom.kind == TOKENS:
+        counted = [one.place for one in settled]
+        together = _together(counted)
+    if together is None:
+        return None
+    for place in places:  # those that do not count may still know from which image
+        together = _if_possible(together, without_cells(place.codes))
+    first = counted[0]
+    return Place(
+        together,
+        _met_grid(counted),
+        gate=all(place.gate for place in counted),
+        whole=all(place.whole for place in counted),
+        pairs=any(place.pairs for place in counted) or first.pairs,
+    )
+
+
+def _together(places: Sequence[Place]) -> Tensor | None:
+    for kind in DIRECTIONS:
+        if len({place.grid.length(kind) for place in places if place.has(kind)}) > 1:
+            return None
+    codes: Tensor | None = places[0].codes
+    for place in places[1:]:
+        codes = joined_codes(codes, place.codes) if codes is not None else None
+    return codes
+
+
+def _if_possible(codes: Tensor, more: Tensor) -> Tensor:
+    joined = joined_codes(codes, more)
+    return codes if joined is None else joined
+
+
+def _met_grid(places: Sequence[Place]) -> CellGrid:
+    grid = places[0].grid
+    lengths, axes, enlarged = {}, {}, set()
+    for kind in DIRECTIONS:
+        grids = [place.grid for place in places if place.has(kind)] or [place.grid for place in places]
+        deciding = [one for one in grids if kind not in one.enlarged]
+        if not deciding:
+            enlarged.add(kind)
+        base = max(deciding or grids, key=lambda one: one.axis(kind).size)
+        lengths[kind] = base.length(kind)
+        axes[kind] = base.axis(kind).widened(max(one.axis(kind).size for one in grids))
+    return replace(grid, enlarged=frozenset()).changed(lengths, axes, enlarged)
+
+
+def _settle(place: Place) -> Settled | None:
+    codes = compact(place.codes)
+    if not place.spread:
+        dim = _only_dim(coordinate(codes, IMAGE))
+        return None if dim is None else Settled(place, {IMAGE: dim} if dim >= 0 else {})
+    box, lows = _defined_box(codes)
+    if ((box & _CELL) == 0).any():
+        return None
+    origin = box.flatten()[0]
+    total = torch.zeros_like(origin)
+    parts: dict[int, list[tuple[int, int]]] = {}
+    for dim in range(box.ndim):
+        line = _line(box, dim) - origin
+        total = total + _along(line, dim, box.ndim)
+        atoms = _atoms(line.tolist()) if box.shape[dim] > 1 else []
+        if atoms is None:
+            return None
+        parts[dim] = atoms
+    if not torch.equal((total + origin).expand(box.shape), box):
+        return None
+    return _rebuilt(place, parts, int(origin), lows, list(box.shape))
+
+
+def _rebuilt(
+    place: Place, parts: Mapping[int, list[tuple[int, int]]], origin: int, lows: Sequence[int], sizes: Sequence[int]
+) -> Settled | None:
+    """Lay codes anew along the dimensions that were found to be a direction, or tokens, from end to end."""
+    ndim, device = place.codes.ndim, place.codes.device
+    runs: dict[str, tuple[int, int, int, int]] = {}  # direction -> dimension, cells, step, repeats
+    dims: dict[str, int] = {}
+    for dim, atoms in parts.items():
+        found = _runs(atoms)
+        if found is None or any(kind in dims for kind in found):
+            return None
+        for kind, run in found.items():
+            dims[kind] = dim
+            if kind != IMAGE:
+                runs[kind] = (dim, *run)
+    lengths, axes, enlarged = {}, {}, []
+    for kind in DIRECTIONS:
+        start = int(coordinate(torch.tensor(origin), kind))
+        if not start:
+            continue
+        dim, cells, step, repeats = runs.get(kind, (-1, 1, 1, 1))
+        axis = place.grid.axis(kind).window(kernel=1, stride=step, padding=1 - start)
+        if repeats > 1:
+            axis = axis.resampled(1 / repeats)
+            enlarged.append(kind)
+        alone = (
+            dim >= 0
+            and (kind == VERTICAL or dims.get(VERTICAL) != dim)
+            and (dims.get(HORIZONTAL) != dim or kind == HORIZONTAL)
+        )
+        before = lows[dim] if alone else 0
+        lengths[kind] = place.shape[dim] if alone else cells * repeats
+        axes[kind] = axis.window(kernel=1, padding=before)
+    grid = place.grid.changed(lengths, axes, enlarged)
+    shape = [length if dim in dims.values() else 1 for dim, length in enumerate(place.shape)]
+    total = torch.zeros([1] * ndim, dtype=torch.int64, device=device)
+    known = torch.ones([1] * ndim, dtype=torch.bool, device=device)
+    for dim in set(dims.values()):
+        kinds = [kind for kind, where in dims.items() if where == dim]
+        if kinds == [IMAGE]:
+            total = total + _along(torch.arange(1, shape[dim] + 1, device=device), dim, ndim, IMAGE)
+        elif len(kinds) == 1:
+            total = total + _along(torch.arange(1, shape[dim] + 1, device=device), dim, ndim, kinds[0])
+        else:
+            inner = list(range(lows[dim], lows[dim] + sizes[dim]))
+            line = torch.zeros(shape[dim], dtype=torch.int64, device=device)
+            line[inner] = _token_codes(parts[dim], grid, device)
+            total = total + _along(line, dim, ndim)
+            known = known & _along(line != 0, dim, ndim)
+    if IMAGE not in dims:
+        total = total + without_cells(torch.tensor(origin, device=device))
+    total = torch.where(known, total, without_cells(total))
+    return Settled(replace(place, codes=total.expand(place.shape), grid=grid), dims)
+
+
+def _token_codes(atoms: Sequence[tuple[int, int]], grid: CellGrid, device: torch.device) -> Tensor:
+    rows, columns = (torch.arange(1, grid.length(kind) + 1, device=device) << _SHIFT[kind] for kind in DIRECTIONS)
+    rows_first = _kind(next(step for step, _ in atoms if step)) == VERTICAL
+    codes = rows[:, None] + columns[None, :] if rows_first else columns[:, None] + rows[None, :]
+    return codes.flatten()
+
+
+def _runs(atoms: Sequence[tuple[int, int]]) -> dict[str, tuple[int, int, int]] | None:
+    """Read the factors of one dimension: for each kind its cells, step and repeats; None if it is no whole direction.
+
+    Notes
+    -----
+    An anonymous factor behind a direction is depth to space, or a repetition of cells: a finer direction. Behind
+    tokens it has to be there for both directions: alone it could be of either.
+    """
+    found: dict[str, tuple[int, int, int]] = {}
+    last: str | None = None
+    if len(atoms) == 1 and atoms[0][0] == 0:
+        return found
+    for step, length in atoms:
+        if step == 0:
+            if last is None or last == IMAGE or found[last][2] > 1:
                 return None
-            rest = atom.length // need
-            pending.insert(0, Atom(atom.kind, rest, atom.stride))
-            atom = Atom(atom.kind, need, atom.stride * rest)
-        taken.append(atom)
-        have *= atom.length
-    return taken if have == length else None
+            cells, stride, _ = found[last]
+            found[last] = (cells, stride, length)
+            continue
+        kind = _kind(step)
+        stride = step >> _SHIFT[kind] if kind else 0
+        if kind is None or kind in found or stride < 1 or (kind == IMAGE and len(atoms) > 1):
+            return None
+        found[kind], last = (length, stride, 1), kind
+    if len(found) > 1 and len({repeats for _, _, repeats in found.values()}) > 1:
+        return None
+    return found
+
+
+def _kind(step: int) -> str | None:
+    """Tell along which one coordinate a step between codes leads; None: along several."""
+    size = abs(step)
+    if size <= _FIELD >> 1:
+        return HORIZONTAL
+    if size % (1 << _BITS) == 0 and size >> _BITS <= _FIELD >> 1:
+        return VERTICAL
+    return IMAGE if size % (1 << 2 * _BITS) == 0 else None
+
+
+def _atoms(line: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Factor a sequence into steps and lengths, the slowest first: 0 0 1 1 is (1, 2), (0, 2)."""
+    if len(line) == 1:
+        return []
+    step, run = line[1] - line[0], 1
+    while run < len(line) and line[run] - line[run - 1] == step:
+        run += 1
+    if len(line) % run:
+        return None
+    for start in range(0, len(line), run):
+        if any(line[start + i] - line[start] != i * step for i in range(run)):
+            return None
+    slower = _atoms(line[::run])
+    return None if slower is None else [*slower, (step, run)]
+
+
+def _windows(values: Tensor, dims: Sequence[int], length: int) -> tuple[Tensor, int, int, int, int] | None:
+    """Return windows over dimensions: labels from 1, size, first, stride and number of them; None if uneven."""
+    low, high = _extent(values, dims)
+    defined = high > 0
+    if not defined.any():
+        return low, 1, 0, 1, 0
+    span = high - low + 1
+    size = int(span[defined].max())
+    # A window that reaches beyond the map is cut there.
+    low = torch.where((span < size) & (low == 1) & (high < length), high - size + 1, low)
+    span = high - low + 1
+    if (defined & (span < size) & (high < length)).any():
+        return None
+    counted = evenly_spaced(low[defined])
+    if counted is None:
+        return None
+    start, stride, count = counted
+    labels = torch.where(defined, (low - start) // stride + 1, 0)
+    return labels if count > 1 else torch.zeros_like(labels), size, start - 1, stride, count
+
+
+def evenly_spaced(values: Tensor) -> tuple[int, int, int] | None:
+    """Return the first coordinate, the step and the number of different ones; None if they are not evenly spaced."""
+    found = torch.unique(values).tolist()
+    steps = {after - before for before, after in pairwise(found)}
+    if len(steps) > 1:
+        return None
+    return (found[0], steps.pop() if steps else 1, len(found)) if found else (0, 1, 0)
+
+
+def _extent(values: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest coordinate over dimensions; 0 and 0 where there is none."""
+    high = values.amax(tuple(dims), keepdim=True)
+    low = torch.where(values > 0, values, _NOWHERE).amin(tuple(dims), keepdim=True)
+    return torch.where(high > 0, low, 0), high
+
+
+def _dropped(codes: Tensor, dims: Sequence[int], *, keep: bool) -> Tensor:
+    for dim in sorted(dims, reverse=True):
+        codes = codes.narrow(dim, 0, 1) if keep else codes.select(dim, 0)
+    return codes
+
+
+def _defined_box(codes: Tensor) -> tuple[Tensor, list[int]]:
+    """Crop codes to where there are cells; return where the box begins along each dimension, too."""
+    lows = []
+    defined = (codes & _CELL) != 0
+    for dim in range(codes.ndim):
+        others = [other for other in range(codes.ndim) if other != dim]
+        present = (defined.any(others) if others else defined).nonzero().flatten()
+        low, high = int(present[0]), int(present[-1])
+        codes, defined = (t.narrow(dim, low, high - low + 1) for t in (codes, defined))
+        lows.append(low)
+    return codes, lows
+
+
+def _only_dim(values: Tensor) -> int | None:
+    """Return the dimension along which values vary; -1: none; None: several."""
+    varying = [dim for dim in range(values.ndim) if not _constant(values, dim)]
+    return -1 if not varying else varying[0] if len(varying) == 1 else None
+
+
+def _constant(values: Tensor, dim: int) -> bool:
+    if values.shape[dim] <= 1:
+        return True
+    return bool((values == values.narrow(dim, 0, 1)).all())
+
+
+def _line(codes: Tensor, dim: int) -> Tensor:
+    return codes[tuple(slice(None) if other == dim else 0 for other in range(codes.ndim))]
+
+
+def _along(line: Tensor, dim: int, ndim: int, kind: str = HORIZONTAL) -> Tensor:
+    """Lay coordinates along one dimension of many, at the bits of their kind."""
+    shape = [1] * ndim
+    shape[dim] = -1
+    return (line << _SHIFT[kind] if _SHIFT[kind] else line).reshape(shape)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from netdissect.concepts import Size
 from netdissect.errors import ActivationError, LayerError, NetworkError
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
@@ -188,36 +187,27 @@ class Recorder:
                 "one for every batch; dissect a layer that always runs."
             )
         output = self._outputs[name]
-        grid = _on_grid(output, layer)
-        if grid is None or len(grid) != batch:
+        maps = _read(output, layer)
+        if maps is None or len(maps) != batch:
             expected = f"{layer.units} units" + (f" on {layer.grid.height} x {layer.grid.width}" if layer.grid else "")
             raise ActivationError(
                 f"Layer {name!r} of network {self._network.name!r} put out {tuple(output.shape)} for {batch} images; "
                 f"it was listed with {expected}. Expected the same shape for every batch: resize all pictures to the "
                 "size of the network's preprocessing, and take layers from this very network."
             )
-        return grid
+        return maps
 
 
 class _AllRecordedError(BaseException):
     """Ends a forward pass early; no Exception, so that a network's own handlers let it through."""
 
 
-def _on_grid(output: Tensor, layer: Layer) -> Tensor | None:
+def _read(output: Tensor, layer: Layer) -> Tensor | None:
     """Bring an output to (B, U, h, w), or return None if it has another shape than the layer."""
-    shape, units, grid = tuple(output.shape[1:]), layer.units, layer.grid
-    if grid is None:
-        return output[:, :, None, None] if shape == (units,) else None
-    if shape == (units, *grid):
-        return output
-    if shape == (*grid, units):
-        return output.permute(0, 3, 1, 2).contiguous()
-    return _tokens_on_grid(output, units, grid)
-
-
-def _tokens_on_grid(output: Tensor, units: int, grid: Size) -> Tensor | None:
-    cells = grid.height * grid.width
-    if output.ndim != 3 or output.shape[2] != units or output.shape[1] < cells:
+    if layer.layout is None:
         return None
-    # Class and register tokens come first.
-    return output[:, -cells:].transpose(1, 2).reshape(len(output), units, *grid)
+    try:
+        maps = layer.layout.read(output, layer.grid)
+    except (ValueError, IndexError, RuntimeError):
+        return None
+    return maps.contiguous() if maps.shape[1] == layer.units else None

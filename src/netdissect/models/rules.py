@@ -1,39 +1,41 @@
-"""How each tensor operation moves the receptive fields of what it reads.
+"""How each tensor operation carries along where its elements come from.
 
-    operation, places of its inputs, shape of its output -> place of the output, or None
+    operation, places of its inputs, its outputs -> Place, Lost or None (not of the image) of each output
 
-Operations are named as ATen's dispatcher names them, an in-place one as its plain form. What no rule
-names is taken to work cell by cell if its output keeps the cells of its inputs (activations, norms,
-sums, attention over tokens), and otherwise loses its place.
+Operations are named as ATen's dispatcher names them, an in-place one as its plain form. Four kinds are followed:
+those that move elements (done to the codes, too), that work cell by cell, that sum over dimensions, and
+that are windows over rows and columns. What is none of these loses the place: nothing is taken for granted.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from netdissect.models.geometry import Axis
 from netdissect.models.places import (
+    DIRECTIONS,
     HORIZONTAL,
+    IMAGE,
     VERTICAL,
-    Dim,
+    Lost,
     Place,
-    fitted,
-    joined,
-    length_of,
-    permuted,
-    plain,
-    settled,
-    stretch,
-    viewed,
-    with_tokens_before,
-    without,
-    without_tokens,
+    codes_along,
+    compact,
+    compacted,
+    images_over,
+    joined_codes,
+    meet,
+    reduced,
 )
+
+Found = Place | Lost | None
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,22 @@ class Call:
     Attributes
     ----------
     name
-        Operation without namespace, overload and trailing underscore.
+        Operation without overload and trailing underscore; with its namespace if that is not ATen's.
     arguments
         Every argument by its name, defaults filled in.
     tensors
         Tensors among the arguments, those in lists too, with their places.
+    pointwise
+        Whether torch says that it works element by element.
+    random
+        Whether torch says that it draws random numbers.
     """
 
     name: str
     arguments: dict[str, Any]
-    tensors: tuple[tuple[Tensor, Place | None], ...]
+    tensors: tuple[tuple[Tensor, Found], ...]
+    pointwise: bool = False
+    random: bool = False
 
     @property
     def spatial_rank(self) -> int:
@@ -61,9 +69,9 @@ class Call:
             return int(self.arguments["weight"].ndim) - 2
         return int(re.findall(r"(\d)d", self.name)[-1])
 
-    def place_of(self, argument: str) -> Place | None:
-        """Return the place of a tensor argument."""
-        return next((place for tensor, place in self.tensors if tensor is self.arguments[argument]), None)
+    def place_of(self, tensor: object) -> Found:
+        """Return the place of a tensor among the arguments."""
+        return next((place for one, place in self.tensors if one is tensor), None)
 
     def each(self, argument: str) -> list[int]:
         """Return an argument that is one number, or one for each spatial dimension, as the latter."""
@@ -71,36 +79,124 @@ class Call:
         numbers = [value] if isinstance(value, int) else list(value)
         return numbers * self.spatial_rank if len(numbers) == 1 else numbers
 
+    @property
+    def lost(self) -> Lost:
+        """What to say where its outcome cannot be told."""
+        return next((place for _, place in self.tensors if isinstance(place, Lost)), Lost(f"by {self.name}"))
 
-Shape = tuple[int, ...]
+
 Rule = Callable[[Call, Place, Shape], Place | None]
 Move = Callable[[Axis], Axis]
 
 
-def follow(call: Call, shape: Shape) -> Place | None:
-    """Return the place of an output of this shape; None where it has none or it cannot be told."""
-    if all(place is None for _, place in call.tensors):
-        return None
+def follow(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
+    """Return the place of each output; None where it is not computed from the image."""
+    if call.name in CONSTANT:
+        return [None] * len(outputs)
+    if call.name == "copy":
+        return [_copied(call, tuple(output.shape)) for output in outputs]
+    known = [place for _, place in call.tensors if isinstance(place, Place)]
+    if not known:
+        lost = call.random or any(isinstance(place, Lost) for _, place in call.tensors)
+        return [call.lost if lost else None] * len(outputs)
+    if call.name in MOVES:
+        return _moved(call, outputs)
+    return [_follow(call, tuple(output.shape)) or call.lost for output in outputs]
+
+
+def _follow(call: Call, shape: Shape) -> Place | None:
     if call.name in SEVERAL:
         return SEVERAL[call.name](call, shape)
-    rule = SINGLE.get(call.name)
-    if rule is None and {"dim", "keepdim"} <= call.arguments.keys():
-        rule = _reduce
-    if rule is None:
-        return _cell_by_cell(call, shape)
-    first = call.tensors[0][1]
-    return rule(call, first, shape) if first else None
+    if call.name in SINGLE:
+        first = call.tensors[0][1]
+        return SINGLE[call.name](call, first, shape) if isinstance(first, Place) else None
+    if {"dim", "keepdim"} <= call.arguments.keys() or call.name in REDUCTIONS:
+        first = call.tensors[0][1]
+        return _reduce(call, first, shape) if isinstance(first, Place) else None
+    return _cell_by_cell(call, shape) if call.pointwise or call.name in CELL_BY_CELL else None
+
+
+# Operations that move elements: done to the codes.
+
+
+def _moved(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
+    names = MOVES[call.name]
+    moving = [tensor for name in names for tensor in _as_list(call.arguments[name])]
+    places = [call.place_of(tensor) for tensor in moving]
+    others = [place for tensor, place in call.tensors if not any(tensor is one for one in moving)]
+    known = [place for place in places if isinstance(place, Place)]
+    # An index that was computed from the image, or drawn, moves elements differently each time.
+    if any(place is not None for place in others) or any(isinstance(place, Lost) for place in places) or not known:
+        return [call.lost] * len(outputs)
+    spread = [place for place in known if place.spread] or known
+    if len({(place.grid, place.pairs) for place in spread}) > 1:
+        return [call.lost] * len(outputs)
+    codes = {id(tensor): _codes_of(tensor, place) for tensor, place in zip(moving, places, strict=True)}
+    shapes = [tuple(output.shape) for output in outputs]
+    moved = _run_on_codes(call, codes, shapes)
+    if [tuple(one.shape) for one in moved] != shapes:
+        return [call.lost] * len(outputs)
+    base = replace(spread[0], gate=all(place.gate for place in spread))
+    return [base.moved(_light(one)) for one in moved]
+
+
+def _codes_of(tensor: Tensor, place: Found) -> Tensor:
+    if isinstance(place, Place):
+        return place.codes
+    return torch.zeros((), dtype=torch.int64, device=tensor.device).expand(tensor.shape)
+
+
+def _run_on_codes(call: Call, codes: dict[int, Tensor], shapes: Sequence[Shape]) -> list[Tensor]:
+    if call.name in SAME_ORDER:
+        (one,) = codes.values()
+        return [one.reshape(shape) if one.numel() == math.prod(shape) else one for shape in shapes]
+    arguments = dict(call.arguments)
+    for name in MOVES[call.name]:
+        value = arguments[name]
+        arguments[name] = codes[id(value)] if isinstance(value, Tensor) else [codes[id(one)] for one in value]
+    if call.name in PADS:
+        pad = arguments["pad" if "pad" in arguments else "padding"]
+        return [torch.ops.aten.constant_pad_nd(arguments["self"], pad, 0)]
+    if call.name in REAL_ONLY:  # torch has these for real numbers alone, of which float64 holds every code
+        arguments["self"] = arguments["self"].cpu().double()
+    device = next(iter(codes.values())).device
+    result = getattr(torch.ops.aten, call.name)(**arguments)
+    return [one.to(device, torch.int64) for one in _as_list(result)]
+
+
+def _light(codes: Tensor) -> Tensor:
+    """Give up memory that codes take along dimensions on which they do not depend."""
+    return compacted(codes) if compact(codes).numel() > 4096 else codes
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _copied(call: Call, shape: Shape) -> Found:
+    place = call.place_of(call.arguments["src"])
+    return place.moved(place.codes.expand(shape)) if isinstance(place, Place) else place
 
 
 # Operations on several tensors.
 
 
 def _cell_by_cell(call: Call, shape: Shape) -> Place | None:
-    # A result of more dimensions than every input is no broadcast: its last ones could fit by chance.
-    if all(tensor.ndim < len(shape) for tensor, _ in call.tensors):
+    places = []
+    for tensor, place in call.tensors:
+        if isinstance(place, Place):
+            if not _broadcasts(tensor.shape, shape):
+                return None
+            places.append(place if place.shape == shape else place.moved(place.codes.expand(shape)))
+    if max(tensor.ndim for tensor, _ in call.tensors) < len(shape):
         return None
-    fits = [fit for _, place in call.tensors if place and (fit := fitted(place, shape))]
-    return joined(fits, gates=call.name == "mul") if fits else None
+    return meet(places, gates=call.name == "mul")
+
+
+def _broadcasts(shape: Sequence[int], to: Shape) -> bool:
+    """Tell whether a tensor of one shape fits into a result of another."""
+    last = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(mine in (1, whole) for mine, whole in zip(shape, last, strict=True))
 
 
 def _gate(call: Call, shape: Shape) -> Place | None:
@@ -108,38 +204,40 @@ def _gate(call: Call, shape: Shape) -> Place | None:
     return replace(place, gate=True) if place else None
 
 
-def _cat(call: Call, shape: Shape) -> Place | None:
+def _half(call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow a gated linear unit: one half of the units times a gate made of the other."""
     dim = call.arguments["dim"] % len(shape)
-    *before, (last, place) = call.tensors
-    if place is not None and len(place.dims) == len(shape) and place.labeled(dim):
-        if any(other is not None and other.labeled(dim) for _, other in before):
-            return None
-        return _with_dim(place, dim, with_tokens_before(place.dims[dim], shape[dim] - last.shape[dim]))
-    place = _cell_by_cell(call, shape)
-    return _space_to_depth(place, call) if place else None
+    return None if place.varies(dim) else place.moved(place.codes.narrow(dim, 0, shape[dim]))
 
 
-def _space_to_depth(place: Place, call: Call) -> Place:
-    """Span the pieces of a map that was sliced into its even and odd cells and put together as channels.
-
-    Their fields differ only in the offset, by less than a step: together they are one window (Swin's patch merging).
-    """
-    places = [other for _, other in call.tensors if other and not other.whole]
-    axes = {}
-    for kind in (VERTICAL, HORIZONTAL):
-        pieces = [other.axis(kind) for other in places]
-        first, last = min(piece.offset for piece in pieces), max(piece.offset for piece in pieces)
-        alike = len({(piece.size, piece.step) for piece in pieces}) == 1 and last - first < pieces[0].step
-        if alike and last > first:
-            axes[kind] = Axis(first, pieces[0].size + last - first, pieces[0].step)
-    return place.with_axes(axes)
+def _cat(call: Call, shape: Shape) -> Place | None:
+    return _side_by_side([(tensor, place) for tensor, place in call.tensors if tensor.numel()], call, shape)
 
 
 def _stack(call: Call, shape: Shape) -> Place | None:
     dim = call.arguments["dim"] % len(shape)
-    places = [place for _, place in call.tensors if place]
-    stacked = joined(places)
-    return replace(stacked, dims=(*stacked.dims[:dim], plain(shape[dim]), *stacked.dims[dim:]))
+    pieces = [
+        (tensor.unsqueeze(dim), place.moved(place.codes.unsqueeze(dim)) if isinstance(place, Place) else place)
+        for tensor, place in call.tensors
+    ]
+    return _side_by_side(pieces, call, shape)
+
+
+def _side_by_side(pieces: Sequence[tuple[Tensor, Found]], call: Call, shape: Shape) -> Place | None:
+    """Follow a concatenation: of units where branches meet, of tokens, or of pieces of one map."""
+    dim = call.arguments["dim"] % len(shape)
+    known = [place for _, place in pieces if isinstance(place, Place)]
+    spread = [place for place in known if place.spread]
+    one_map = len({place.grid for place in spread}) <= 1
+    if not any(place.varies(dim) for place in spread):
+        met = meet([place.moved(place.codes.narrow(dim, 0, 1)) for place in known], settle=not one_map)
+        if met is not None:
+            return replace(met, codes=met.codes.expand(shape), whole=all(place.whole for place in known))
+    if any(isinstance(place, Lost) for _, place in pieces) or not one_map:
+        return None
+    codes = torch.cat([_codes_of(tensor, place) for tensor, place in pieces], dim)
+    base = (spread or known)[0]
+    return replace(base, codes=_light(codes), gate=all(place.gate for place in known), whole=not spread and base.whole)
 
 
 FACTORS = {
@@ -149,105 +247,139 @@ FACTORS = {
     "addmm": ("mat1", "mat2"),
     "_addmm_activation": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
-    "linear": ("input", "weight"),
 }
 
 
 def _matmul(call: Call, shape: Shape) -> Place | None:
-    """Rows lie where the left factor's do, otherwise columns where the right factor's do; what is summed over goes."""
-    left, right = (call.place_of(name) for name in FACTORS[call.name])
-    if left and len(left.dims) == len(shape) and any(left.labeled(dim) for dim in range(len(shape) - 1)):
-        place = settled(left, (*left.dims[:-1], plain(shape[-1])))
-    elif right and len(right.dims) == len(shape) and right.labeled(-1):
-        place = settled(right, (*right.dims[:-2], plain(shape[-2]), right.dims[-1]))
-    else:
+    left, right = (call.arguments[name] for name in FACTORS[call.name])
+    if left.ndim < 2 or right.ndim < 2:
         return None
-    return replace(place, gate=False) if place else None
+    rows, columns = call.place_of(left), call.place_of(right)
+    if isinstance(rows, Lost) or isinstance(columns, Lost):
+        return None
+    return _product(
+        _expanded(rows, (*shape[:-1], left.shape[-1])), _expanded(columns, (*shape[:-2], *right.shape[-2:])), shape
+    )
 
 
-# Operations on the dimensions of one tensor.
+def _linear(call: Call, shape: Shape) -> Place | None:
+    place = call.place_of(call.arguments["input"])
+    if not isinstance(place, Place) or call.place_of(call.arguments["weight"]) is not None:
+        return None
+    seen = reduced(place, [-1], keep=True)
+    return replace(seen.moved(seen.codes.expand(shape)), gate=False) if seen else None
 
 
-def _view(_call: Call, place: Place, shape: Shape) -> Place | None:
-    return viewed(place, shape)
+def _expanded(place: Place | None, shape: Shape) -> Place | None:
+    return place.moved(place.codes.expand(shape)) if place else None
 
 
-def _expand(_call: Call, place: Place, shape: Shape) -> Place | None:
-    return fitted(place, shape)
+def _product(left: Place | None, right: Place | None, shape: Shape) -> Place | None:
+    """Follow a product of matrices: its rows lie where the left one's do, or else its columns where the right one's do.
+
+    Notes
+    -----
+    What is summed over goes, as in any sum. Where rows and columns both vary, an element is about two cells: these
+    are scores of attention, which lie where their query does.
+    """
+    rows = reduced(left, [-1], keep=True) if left else None
+    if left and rows is None:
+        return None
+    base: Place | None
+    other: Tensor | None = None
+    across = right is not None and right.spread and right.varies(-1)
+    if rows is not None and rows.spread and (rows.varies(-2) or not across):
+        if across and right is not None and _repeats(rows, right):
+            return None
+        base, other = rows, images_over(right, [-2]) if right else None
+    else:
+        base = reduced(right, [-2], keep=True) if right else rows
+        if right and rows:
+            other = images_over(rows, [-1])
+    if base is None:
+        return None
+    codes = _with_images(base.codes.expand(shape), other)
+    pairs = across and base is rows
+    return replace(base, codes=codes, gate=False, pairs=pairs)
 
 
-def _permute(call: Call, place: Place, _shape: Shape) -> Place | None:
-    return permuted(place, call.arguments["dims"])
+def _repeats(queries: Place, keys: Place) -> bool:
+    """Tell whether queries of another map were repeated over windows of keys: then they do not say where those lie."""
+    if queries.grid == keys.grid or not queries.spread:
+        return False
+    several = [_counted_twice(compact(compacted(place.codes))) for place in (queries, keys)]
+    return several[0] and not several[1]
 
 
-def _transpose(call: Call, place: Place, shape: Shape) -> Place | None:
-    order = list(range(len(shape)))
-    if len(order) > 1:
-        one, other = (0, 1) if call.name == "t" else (call.arguments["dim0"], call.arguments["dim1"])
-        order[one], order[other] = order[other], order[one]
-    return permuted(place, order)
+def _counted_twice(codes: Tensor) -> bool:
+    return len(torch.unique(codes).tolist()) < codes.numel()
+
+
+def _with_images(codes: Tensor, images: Tensor | None) -> Tensor:
+    """Add to codes from which image their elements come, where they do not say so."""
+    joined = None if images is None else joined_codes(codes, images.expand(codes.shape))
+    return codes if joined is None else joined
+
+
+def _attention(call: Call, shape: Shape) -> Place | None:
+    """Follow scaled dot product attention: a result lies where its query does."""
+    query, key, value = (call.place_of(call.arguments[name]) for name in ("query", "key", "value"))
+    if any(isinstance(place, Lost) for place in (query, key, value)) or not isinstance(key, Place):
+        return None
+    if shape != (*call.arguments["query"].shape[:-1], call.arguments["value"].shape[-1]):
+        return None  # an output beside the result, such as the normalizer
+    images = images_over(key, [-1, -2])
+    rows = reduced(query, [-1], keep=True) if isinstance(query, Place) else None
+    if isinstance(query, Place) and (rows is None or _repeats(rows, key)):
+        return None
+    if rows is None:
+        codes = torch.zeros((), dtype=torch.int64, device=key.codes.device).expand(shape)
+        rows = replace(key, codes=codes, whole=True, pairs=False)
+    return replace(rows, codes=_with_images(rows.codes.expand(shape), images), gate=False)
+
+
+def _whole_attention(call: Call, shape: Shape) -> Place | None:
+    """Follow torch's fused attention module or encoder layer: a token stays where it is."""
+    place = call.place_of(call.arguments["query" if "query" in call.arguments else "src"])
+    if not isinstance(place, Place) or place.shape != shape:
+        return None
+    return replace(place, codes=_with_images(place.codes, images_over(place, [-1, -2])), gate=False)
+
+
+# Operations that sum over dimensions.
 
 
 def _reduce(call: Call, place: Place, shape: Shape) -> Place | None:
-    rank, dims = len(place.dims), call.arguments["dim"]
+    rank, dims = len(place.shape), call.arguments.get("dim")
     listed = [dims] if isinstance(dims, int) else list(dims or range(rank))
-    return without(place, {dim % rank for dim in listed}, keep=len(shape) == rank)
+    after = reduced(place, listed, keep=len(shape) == rank)
+    return after if after and after.shape == shape else None
 
 
-def _select(call: Call, place: Place, _shape: Shape) -> Place | None:
-    dim = call.arguments["dim"] % len(place.dims)
-    return None if place.labeled(dim) else without(place, {dim}, keep=False)
-
-
-def _reorder(call: Call, place: Place, shape: Shape) -> Place | None:
-    dims = call.arguments["dims"] if "dims" in call.arguments else [call.arguments["dim"]]
-    return None if any(place.labeled(dim) for dim in dims) else fitted(place, shape)
-
-
-def _index(call: Call, place: Place, shape: Shape) -> Place | None:
-    chosen = [dim for dim, index in enumerate(call.arguments["indices"]) if index is not None]
-    if len(place.dims) != len(shape) or any(place.labeled(dim) for dim in chosen):
-        return None
-    return fitted(place, shape)
-
-
-def _slice(call: Call, place: Place, shape: Shape) -> Place | None:
-    dim, step = call.arguments["dim"] % len(shape), call.arguments["step"]
-    before = length_of(place.dims[dim])
-    if not place.labeled(dim) or before == shape[dim]:
-        return fitted(place, shape)
-    start = call.arguments["start"] or 0
-    start = min(max(start + before if start < 0 else start, 0), before)
-    if place.direction(dim):
-        return _moved(place, shape, {dim: partial(Axis.window, kernel=1, stride=step, padding=-start)})
-    rest = without_tokens(place.dims[dim], start)
-    return _with_dim(place, dim, rest) if rest and step == 1 and start + shape[dim] == before else None
-
-
-# Operations that move the fields of one tensor.
-
-
-def _pad(call: Call, place: Place, shape: Shape) -> Place | None:
-    pads = call.arguments["pad" if "pad" in call.arguments else "padding"]
-    moves: dict[int, Move] = {}
-    for pair, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
-        if before or after:
-            moves[len(shape) - 1 - pair] = partial(Axis.window, kernel=1, padding=before)
-    return _moved(place, shape, moves)
+# Windows over rows and columns.
 
 
 def _convolution(call: Call, place: Place, shape: Shape) -> Place | None:
-    if len(place.dims) != len(shape) or place.labeled(1):
+    if call.place_of(call.arguments["weight"]) is not None:
+        return None  # its kernel depends on the image
+    seen = reduced(place, [1], keep=True)
+    if seen is None:
         return None
     kernel = list(call.arguments["weight"].shape[2:])
     settings = zip(kernel, call.each("stride"), call.each("padding"), call.each("dilation"), strict=True)
-    compose = Axis.transposed if call.arguments["transposed"] else Axis.window
+    transposed = call.arguments["transposed"]
+    compose = Axis.transposed if transposed else Axis.window
     moves: dict[int, Move] = {}
+    enlarged = set()
     for dim, (size, stride, padding, dilation) in enumerate(settings, 2):
         if (size, stride, padding) != (1, 1, 0):
             moves[dim] = partial(compose, kernel=size, stride=stride, padding=padding, dilation=dilation)
-    moved = _moved(place, shape, moves)
-    return replace(moved, gate=False) if moved else None
+        if transposed and stride > 1:
+            enlarged.add(dim)
+    found = _windowed(seen, shape, moves, enlarged)
+    if found is None and not transposed:
+        found = _within_windows(seen, shape, moves)
+    return replace(found, gate=False, whole=place.whole) if found else None
 
 
 def _pool(call: Call, place: Place, shape: Shape) -> Place | None:
@@ -258,25 +390,26 @@ def _pool(call: Call, place: Place, shape: Shape) -> Place | None:
         dim: partial(Axis.window, kernel=size, stride=stride, padding=padding, dilation=apart)
         for dim, (size, stride, padding, apart) in enumerate(settings, len(shape) - rank)
     }
-    return _pooled(place, shape, moves)
+    return _windowed(place, shape, moves) or _within_windows(place, shape, moves)
 
 
 def _adaptive_pool(call: Call, place: Place, shape: Shape) -> Place | None:
     moves: dict[int, Move] = {}
     for dim in range(len(shape) - call.spatial_rank, len(shape)):
-        old, new = length_of(place.dims[dim]), shape[dim]
+        old, new = place.shape[dim], shape[dim]
         if old != new:
             edges = [(cell * old // new, -(-(cell + 1) * old // new)) for cell in range(new)]
             widest = max(end - start for start, end in edges)
             moves[dim] = partial(Axis.resampled, scale=old / new, support=widest)
-    return _pooled(place, shape, moves)
+    enlarged = {dim for dim in moves if shape[dim] > place.shape[dim]}
+    return _windowed(place, shape, moves, enlarged)
 
 
 def _upsample(call: Call, place: Place, shape: Shape) -> Place | None:
     support = 1 if "nearest" in call.name else 4 if "cubic" in call.name else 2
     moves: dict[int, Move] = {}
     for dim in range(len(shape) - call.spatial_rank, len(shape)):
-        old, new = length_of(place.dims[dim]), shape[dim]
+        old, new = place.shape[dim], shape[dim]
         if old == new:
             continue
         corners = bool(call.arguments.get("align_corners")) and new > 1
@@ -285,91 +418,158 @@ def _upsample(call: Call, place: Place, shape: Shape) -> Place | None:
         reach = math.ceil(support * max(scale, 1)) if call.name.endswith("_aa") else support
         first = 0.0 if corners else None
         moves[dim] = partial(Axis.resampled, scale=scale, support=min(reach, old), first=first)
-    return _moved(place, shape, moves)
+    enlarged = {dim for dim in moves if shape[dim] > place.shape[dim]}
+    return _windowed(place, shape, moves, enlarged)
 
 
-def _pixel_shuffle(call: Call, place: Place, shape: Shape) -> Place | None:
-    factor = call.arguments["upscale_factor"]
-    return _last_two(place, shape, partial(Axis.resampled, scale=1 / factor))
+def _col2im(call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow the sum of overlapping patches: a transposed convolution of the map of patches."""
+    seen = reduced(place, [1], keep=True)
+    settled = seen.settled if seen else None
+    if settled is None or settled.dims.get(VERTICAL) != 2 or settled.dims.get(HORIZONTAL) != 2:
+        return None
+    names = ("kernel_size", "stride", "padding", "dilation")
+    settings = zip(*(call.arguments[name] for name in names), strict=True)
+    grid, dims = settled.place.grid, {IMAGE: 0, VERTICAL: len(shape) - 2, HORIZONTAL: len(shape) - 1}
+    axes, lengths, enlarged = {}, {}, []
+    for kind, (kernel, stride, padding, dilation) in zip(DIRECTIONS, settings, strict=True):
+        axes[kind] = grid.axis(kind).transposed(kernel, stride, padding, dilation)
+        lengths[kind] = shape[dims[kind]]
+        if stride > 1:
+            enlarged.append(kind)
+    codes = codes_along(shape, dims, place.codes.device)
+    return Place(codes, grid.changed(lengths, axes, enlarged))
 
 
-def _pixel_unshuffle(call: Call, place: Place, shape: Shape) -> Place | None:
-    factor = call.arguments["downscale_factor"]
-    return _last_two(place, shape, partial(Axis.window, kernel=factor, stride=factor))
+def _unpool(_call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow max unpooling: each cell comes back somewhere within the window that it was the maximum of."""
+    moves: dict[int, Move] = {}
+    for dim in (len(shape) - 2, len(shape) - 1):
+        if place.shape[dim] != shape[dim]:
+            moves[dim] = partial(Axis.resampled, scale=place.shape[dim] / shape[dim])
+    return _windowed(place, shape, moves, set(moves))
+
+
+def _windowed(place: Place, shape: Shape, moves: dict[int, Move], enlarged: Collection[int] = ()) -> Place | None:
+    """Move the fields along some dimensions; the others keep their cells."""
+    settled = place.settled
+    if settled is None or len(place.shape) != len(shape):
+        return None
+    dims = dict(settled.dims)
+    by_position = {len(shape) - 2: VERTICAL, len(shape) - 1: HORIZONTAL}
+    axes, lengths, grown = {}, {}, []
+    for dim, move in moves.items():
+        kinds = [kind for kind, where in dims.items() if where == dim]
+        if not kinds and dim in by_position and by_position[dim] not in dims:
+            kinds = [by_position[dim]]  # a direction of length 1
+            dims[kinds[0]] = dim
+        if len(kinds) > 1 or kinds == [IMAGE]:
+            return None
+        for kind in kinds:
+            axes[kind], lengths[kind] = move(settled.place.grid.axis(kind)), shape[dim]
+            grown += [kind] if dim in enlarged else []
+    if any(place.shape[dim] != shape[dim] for dim in dims.values() if dim not in moves):
+        return None
+    tokens = dims.get(VERTICAL) is not None and dims.get(VERTICAL) == dims.get(HORIZONTAL)
+    if tokens:
+        codes = _resized(settled.place.codes, shape, dims.values())
+    else:
+        codes = codes_along(shape, dims, place.codes.device)
+    after = replace(place, codes=codes, grid=settled.place.grid.changed(lengths, axes, grown))
+    return replace(after, whole=place.whole or (place.spread and not after.spread))
+
+
+def _within_windows(place: Place, shape: Shape, moves: dict[int, Move]) -> Place | None:
+    """Follow a convolution or pooling of windows, or along tokens: cells stay if it keeps their number."""
+    if any(place.shape[dim] != shape[dim] for dim in range(2, len(shape))):
+        return None
+    axes = {
+        kind: moves[dim](place.grid.axis(kind))
+        for kind, dim in zip(DIRECTIONS, (len(shape) - 2, len(shape) - 1), strict=True)
+        if dim in moves and len(shape) > 3
+    }
+    if any(axis.step != place.grid.axis(kind).step for kind, axis in axes.items()):
+        return None
+    widened = {kind: place.grid.axis(kind).widened(axis.size) for kind, axis in axes.items()}
+    return replace(
+        place, codes=_resized(place.codes, shape, range(2, len(shape))), grid=place.grid.changed({}, widened)
+    )
+
+
+def _resized(codes: Tensor, shape: Shape, kept: Any) -> Tensor:
+    """Give codes other lengths along dimensions on which they do not depend."""
+    small = codes
+    for dim in range(len(shape)):
+        if dim not in kept and codes.shape[dim] != shape[dim]:
+            small = small.narrow(dim, 0, 1)
+    return small.expand(shape)
 
 
 def _restride(_call: Call, place: Place, shape: Shape) -> Place | None:
     """Channels-last pooling sets the strides of its output anew, at the same shape."""
-    return place if tuple(map(length_of, place.dims)) == shape else None
+    return place if place.shape == shape else None
 
 
-def _lost(_call: Call, _place: Place, _shape: Shape) -> None:
-    """Give up on what samples anywhere, even if its output happens to have the size of its input."""
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
-def _last_two(place: Place, shape: Shape, move: Move) -> Place | None:
-    return _moved(place, shape, {len(shape) - 2: move, len(shape) - 1: move})
+SAME_ORDER = _names("view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten")
+PADS = frozenset(
+    {"constant_pad_nd", *(f"{kind}_pad{rank}d" for kind in ("reflection", "replication") for rank in (1, 2, 3))}
+)
+REAL_ONLY = _names("im2col pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle")
+OF_ONE = _names(
+    "expand permute transpose t select slice unbind split split_with_sizes chunk narrow movedim flip roll rot90 "
+    "index_select index gather take repeat unfold diagonal"
+)
+OF_TWO = {"index_put": "values", "scatter": "src", "slice_scatter": "src", "select_scatter": "src"}
+MOVES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(SAME_ORDER | PADS | REAL_ONLY | OF_ONE, ("self",)),
+    **{name: ("self", other) for name, other in OF_TWO.items()},
+}
 
-
-def _moved(place: Place, shape: Shape, moves: dict[int, Move]) -> Place | None:
-    """Move the fields along some dimensions; the others keep their cells."""
-    if len(place.dims) != len(shape):
-        return None
-    axes: dict[str, Axis] = {}
-    dims: list[Dim] = []
-    for dim, length in enumerate(shape):
-        kind = place.direction(dim) if dim in moves else None
-        if kind:
-            axes[kind] = moves[dim](place.axis(kind))
-            dims.append(stretch(kind, length))
-        elif not place.labeled(dim):
-            dims.append(plain(length))
-        elif dim in moves or length_of(place.dims[dim]) != length:
-            return None
-        else:
-            dims.append(place.dims[dim])
-    return replace(place.with_axes(axes), dims=tuple(dims))
-
-
-def _pooled(place: Place, shape: Shape, moves: dict[int, Move]) -> Place | None:
-    moved = _moved(place, shape, moves)
-    if moved is None:
-        return None
-    one_cell = place.spread and not moved.spread
-    return replace(moved, whole=moved.whole or one_cell)
-
-
-def _with_dim(place: Place, dim: int, atoms: Dim) -> Place:
-    return replace(place, dims=(*place.dims[:dim], atoms, *place.dims[dim + 1 :]))
-
+CONSTANT = _names("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided")
+REDUCTIONS = _names("sum mean amax amin max min prod var std var_mean norm linalg_vector_norm logsumexp any all")
+CELL_BY_CELL = _names(
+    "rsub hardswish _prelu_kernel prelu native_layer_norm layer_norm native_batch_norm cudnn_batch_norm batch_norm "
+    "_native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm group_norm instance_norm "
+    "_fused_rms_norm rms_norm _log_softmax log_softmax clone _to_copy to detach alias lift_fresh contiguous "
+    "fill zero native_dropout dropout cumsum cumprod logcumsumexp tril triu floor_divide log_sigmoid_forward "
+    "log_sigmoid masked_scatter hardtanh _conj"
+)
 
 SEVERAL: dict[str, Callable[[Call, Shape], Place | None]] = {
     "cat": _cat,
     "stack": _stack,
+    "linear": _linear,
     **dict.fromkeys(("sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"), _gate),
     **dict.fromkeys(FACTORS, _matmul),
+    **dict.fromkeys(
+        (
+            "scaled_dot_product_attention",
+            "_scaled_dot_product_attention_math",
+            "_scaled_dot_product_flash_attention",
+            "_scaled_dot_product_flash_attention_for_cpu",
+            "_scaled_dot_product_efficient_attention",
+            "_scaled_dot_product_cudnn_attention",
+            "_scaled_dot_product_fused_attention_overrideable",
+        ),
+        _attention,
+    ),
+    **dict.fromkeys(("_native_multi_head_attention", "_transformer_encoder_layer_fwd"), _whole_attention),
 }
 
 SINGLE: dict[str, Rule] = {
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "flatten"), _view),
-    "expand": _expand,
-    "permute": _permute,
-    **dict.fromkeys(("transpose", "t"), _transpose),
-    **dict.fromkeys(("select", "unbind"), _select),
-    **dict.fromkeys(("flip", "index_select"), _reorder),
-    "index": _index,
-    "slice": _slice,
-    "constant_pad_nd": _pad,
-    **{f"{kind}_pad{rank}d": _pad for kind in ("reflection", "replication") for rank in (1, 2, 3)},
+    "glu": _half,
     "convolution": _convolution,
+    "col2im": _col2im,
+    "max_unpool2d": _unpool,
     **{f"avg_pool{rank}d": _pool for rank in (2, 3)},
     **{f"max_pool{rank}d{tail}": _pool for rank in (2, 3) for tail in ("", "_with_indices")},
     **{f"{name}_pool{rank}d": _adaptive_pool for name in ("_adaptive_avg", "adaptive_max") for rank in (2, 3)},
     **{f"{name}2d": _upsample for name in ("upsample_nearest", "_upsample_nearest_exact")},
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), _upsample),
     **{f"_upsample_{name}2d_aa": _upsample for name in ("bilinear", "bicubic")},
-    "pixel_shuffle": _pixel_shuffle,
-    "pixel_unshuffle": _pixel_unshuffle,
-    **dict.fromkeys(("grid_sampler_2d", "roi_align"), _lost),
     "as_strided": _restride,
 }

@@ -1,7 +1,7 @@
-"""Run a network once and see where on the picture the output of each of its modules lies.
+"""Run a network once and see where on the image the output of each of its modules lies.
 
-Nothing is declared or probed: a dispatch mode sees every tensor operation of an ordinary forward
-pass, and `rules` moves the receptive fields along with it.
+Nothing is declared or probed: a dispatch mode sees every tensor operation of an ordinary forward pass, and `rules`
+carries along from where each element comes. Two images are passed, so that the batch is told from other dimensions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
-from netdissect.models.places import Place, image_place
-from netdissect.models.rules import Call, follow
+from netdissect.models.places import Lost, Place, image_place
+from netdissect.models.rules import Call, Found, follow
+
+TRACED_IMAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """The output of one module in a forward pass of one image.
+    """The output of one module in a forward pass of two images.
 
     Attributes
     ----------
@@ -32,20 +34,18 @@ class Traced:
     shape
         Of its first output tensor; None if it returned none.
     place
-        Where that lies on the picture; None if this could not be followed.
-    of_image
-        Whether it was computed from the picture at all, not from parameters alone.
+        From where on the image its elements come; `Lost` if this could not be followed; None if it was computed from
+        parameters alone.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...] | None
-    place: Place | None
-    of_image: bool
+    place: Found
 
 
 def trace(network: Network) -> tuple[Traced, ...]:
-    """Follow receptive fields through one forward pass of one blank image.
+    """Follow where elements come from through one forward pass of two blank images.
 
     Returns
     -------
@@ -59,19 +59,17 @@ def trace(network: Network) -> tuple[Traced, ...]:
         If the network fails on its own input size.
     """
     preprocessing = network.preprocessing
-    blank = torch.zeros(1, preprocessing.channels, *preprocessing.size, device=network.device)
-    fields = _FollowFields()
-    fields.places[blank] = image_place(blank.shape)
+    blank = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size, device=network.device)
+    tracker = _FollowPlaces()
+    tracker.places[blank] = image_place(blank)
     found: dict[str, Traced] = {}
 
     def note(name: str, module: torch.nn.Module, output: object) -> None:
         tensor = first_tensor(output)
         found.pop(name, None)  # so that the last call, not the first, gives the order
-        if tensor is None:
-            found[name] = Traced(name, type(module).__name__, None, None, of_image=False)
-        else:
-            place, of_image = fields.places.get(tensor), tensor in fields.places
-            found[name] = Traced(name, type(module).__name__, tuple(tensor.shape), place, of_image)
+        shape = None if tensor is None else tuple(tensor.shape)
+        place = None if tensor is None else tracker.places.get(tensor)
+        found[name] = Traced(name, type(module).__name__, shape, place)
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: note(name, module, output))
@@ -79,18 +77,19 @@ def trace(network: Network) -> tuple[Traced, ...]:
         if name
     ]
     try:
-        with torch.no_grad(), fields:
+        with torch.no_grad(), tracker:
             result = first_tensor(network.forward(blank))
-            followed = result is not None and result in fields.places
+            followed = result is not None and result in tracker.places
     finally:
         for hook in hooks:
             hook.remove()
     # Code that leaves torch (through NumPy, say) breaks the thread: then nothing is known of any tensor behind it.
-    return tuple(traced if followed else replace(traced, of_image=True) for traced in found.values())
+    left = Lost("where its code leaves torch")
+    return tuple(replace(one, place=left) if one.place is None and not followed else one for one in found.values())
 
 
-class _FollowFields(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keep the place of every living tensor that was computed from the picture; None where it could not be told."""
+class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keep the place of every living tensor that was computed from the image."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -107,15 +106,52 @@ class _FollowFields(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Asked before the operation runs: afterwards an in-place one has replaced its input.
         tensors = tuple((tensor, self.places.get(tensor)) for tensor in _tensors((*args, *kwargs.values())))
         output = func(*args, **kwargs)
-        if not any(tensor in self.places for tensor, _ in tensors):
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if not random and all(place is None for _, place in tensors):
             return output
-        call = Call(func._schema.name.split("::")[-1].rstrip("_"), _bound(func, args, kwargs), tensors)
-        for tensor in _tensors((output,)):
-            self.places[tensor] = follow(call, tuple(tensor.shape))
-            written = func._schema.name.endswith("_") and tensor._base
-            if isinstance(written, Tensor) and written not in self.places:
-                self.places[written] = None  # a part of it now shows the picture
+        call = _call(func, args, kwargs, tensors, random=random)
+        outputs = list(_tensors((output,)))
+        for tensor, place in zip(outputs, follow(call, outputs), strict=True):
+            if place is None:
+                self.places.pop(tensor, None)
+            else:
+                self.places[tensor] = place
+            if func._schema.name.endswith("_") and tensor._base is not None:
+                self._write_through(tensor, place)
         return output
+
+    def _write_through(self, view: Tensor, place: Found) -> None:
+        """Note in a whole tensor what was written into a part of it."""
+        whole = view._base
+        if not isinstance(whole, Tensor):
+            return
+        before = self.places.get(whole)
+        if not isinstance(place, Place) or isinstance(before, Lost):
+            if place is not None or before is not None:
+                self.places[whole] = place if isinstance(place, Lost) else Lost("by writing into a part of a tensor")
+            return
+        if isinstance(before, Place) and before.spread and place.spread and before.grid != place.grid:
+            self.places[whole] = Lost("by writing cells of several maps into one tensor")
+            return
+        codes = torch.empty_strided(whole.shape, whole.stride(), dtype=torch.int64, device=whole.device)
+        codes.copy_(before.codes if isinstance(before, Place) else torch.zeros_like(codes))
+        part = codes.as_strided(view.shape, view.stride(), view.storage_offset() - whole.storage_offset())
+        part.copy_(place.codes)
+        base = before if isinstance(before, Place) and before.spread else place
+        self.places[whole] = replace(base, codes=codes)
+
+
+def _call(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: tuple[tuple[Tensor, Found], ...], *, random: bool
+) -> Call:
+    schema = func._schema
+    space, name = schema.name.split("::")
+    name = name.rstrip("_") if name.endswith("_") else name
+    names = [argument.name for argument in schema.arguments]
+    defaults = {argument.name: argument.default_value for argument in schema.arguments}
+    arguments = defaults | dict(zip(names, args, strict=False)) | kwargs
+    pointwise = torch.Tag.pointwise in func.tags
+    return Call(name if space == "aten" else f"{space}.{name}", arguments, tensors, pointwise, random)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -124,9 +160,3 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (tuple, list)):
             yield from _tensors(value)
-
-
-def _bound(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = [argument.name for argument in func._schema.arguments]
-    defaults = {argument.name: argument.default_value for argument in func._schema.arguments}
-    return defaults | dict(zip(names, args, strict=False)) | kwargs

@@ -63,6 +63,25 @@ class LayerInfo(_Info):
     height: int
     width: int
     field: ReceptiveField | None = Field(description="None: half-pixel centers were used.")
+    field_source: Literal["traced", "assumed"] | None = Field(
+        None, description="Whether tracing told the receptive field, or the user; None: units of the whole image."
+    )
+    layout: str | None = Field(None, description="How its output was read, such as NCHW, NHWC or tokens:1.")
+    layout_source: Literal["traced", "assumed"] | None = Field(
+        None, description="Whether tracing told the layout, or the user."
+    )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What of its geometry was not traced but taken for granted, in words."""
+        said = []
+        if self.layout_source == "assumed":
+            said.append(f"layout {self.layout} was assumed")
+        if self.field_source == "assumed":
+            axis = None if self.field is None else self.field.vertical
+            which = "half-pixel" if axis is None else f"{axis.offset:g},{axis.size:g},{axis.step:g}"
+            said.append(f"receptive field {which} was assumed")
+        return tuple(said)
 
 
 class Environment(_Info):

@@ -172,5 +172,5 @@ def _load(run: OpenRun) -> Network:
 
 
 def _layers(network: Network, run: OpenRun) -> tuple[Layer, ...]:
-    found: Sequence[Layer] = resolve_layers(network, tuple(run.result.layers))
+    found: Sequence[Layer] = resolve_layers(network, tuple(run.result.layers), run.result.info.config.assumed)
     return tuple(found)

@@ -47,8 +47,9 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
     table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
     table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
     own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
-    if sure := certainty(result) if own else []:
-        table.caption = Text("\n".join([*sure, str(table.caption)]))
+    said = [f"{name}: {what}." for name, layer in result.layers.items() for what in layer.info.assumptions]
+    if lines := [*said, *(certainty(result) if own else [])]:
+        table.caption = Text("\n".join([*lines, str(table.caption)]))
     return table
 
 
