@@ -32,8 +32,8 @@ def hooked(
         for image in images[start : start + size]:
             picture = Image.open(root / "images" / image).convert(mode).resize((side.width, side.height), 2)
             pixels.append(np.asarray(picture, dtype=np.float32).reshape(*side, -1).transpose(2, 0, 1))
-        batch = np.ascontiguousarray(np.stack(pixels))  # another memory layout would take another convolution
-        with torch.no_grad():
+        batch = np.ascontiguousarray(np.stack(pixels))
+        with torch.no_grad(), network.prepared():  # weights laid out otherwise would take another convolution
             network.module((torch.from_numpy(batch) - 127.5) / 128)
     for hook in hooks:
         hook.remove()

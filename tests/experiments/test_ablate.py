@@ -43,7 +43,7 @@ def network(*, wrapped: bool = False) -> Network:
     )
     body[2][1].running_mean.uniform_(-0.1, 0.1)
     body[2][1].bias.data.uniform_(-0.2, 0.2)
-    return Network("small", Wrapped(body) if wrapped else body, SMALL)
+    return Network("small", (Wrapped(body) if wrapped else body).eval(), SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +113,11 @@ def test_switching_units_off_is_zeroing_their_weights(pictures, case):
     assert board.how == how
     images = torch.cat([small.preprocessing(torch.from_numpy(one)) for one in pictures.batches(SMALL)])
     sets = [[], [2], [0, 3, 5], list(range(6)), []]
-    whole = small.module(images.clone())
+    whole = small.forward(images.clone())
     for units, scores in zip(sets, board.scores(images, sets), strict=True):
         torch.testing.assert_close(scores, zeroed(small, layer, units)(images), rtol=1e-5, atol=1e-6)
         assert torch.allclose(scores, whole) == (units == [])
-    torch.testing.assert_close(small.module(images), whole, rtol=0, atol=0)
+    torch.testing.assert_close(small.forward(images), whole, rtol=0, atol=0)
 
 
 def test_what_lies_before_the_layer_runs_once_a_batch(pictures):

@@ -21,7 +21,8 @@ SMALL = Preprocessing((SIDE, SIDE), (0.5,) * 3, (0.25,) * 3)
 def network():
     torch.manual_seed(1)
     body = (nn.Conv2d(3, 6, 5, stride=4), nn.ReLU(), nn.Conv2d(6, 9, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    return Network("small", nn.Sequential(*body, nn.Flatten(), nn.Linear(9, 4)), SMALL)
+    module = nn.Sequential(*body, nn.Flatten(), nn.Linear(9, 4))
+    return Network("small", module.eval().requires_grad_(False), SMALL)
 
 
 @pytest.fixture(scope="module")

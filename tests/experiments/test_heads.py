@@ -27,7 +27,7 @@ def test_a_score_is_the_bias_and_the_sum_of_weights_times_pooled_units():
     with HeadRecorder(network, head) as record:
         seen = record(noise(network, 5))
     torch.testing.assert_close(seen.pooled @ head.weight.T + head.bias, seen.scores)
-    torch.testing.assert_close(seen.scores, network.module(noise(network, 5)))
+    torch.testing.assert_close(seen.scores, network.forward(noise(network, 5)))
     assert seen.maps.shape == (5, 6, 7, 7)
 
 

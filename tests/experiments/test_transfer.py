@@ -36,7 +36,8 @@ def subjects(tmp_path_factory):
     found = []
     for seed in range(4):
         torch.manual_seed(seed)
-        network = Network(f"net {seed}", nn.Sequential(nn.Conv2d(3, 5, 7, stride=6), nn.ReLU()), SMALL)
+        module = nn.Sequential(nn.Conv2d(3, 5, 7, stride=6), nn.ReLU()).requires_grad_(False)
+        network = Network(f"net {seed}", module, SMALL)
         found.append(Subject(network, "1", dissect(network, world, DissectConfig(layers=("1",)))))
     return found
 

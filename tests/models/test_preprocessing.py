@@ -70,10 +70,14 @@ def test_images_of_another_type_or_shape_are_refused(images):
         GRAY(images)
 
 
-def test_a_network_is_frozen_and_in_evaluation_mode():
-    network = Network("net", nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout()), GRAY)
-    assert not any(module.training for module in network.module.modules())
-    assert not any(parameter.requires_grad for parameter in network.module.parameters())
+def test_a_network_runs_in_evaluation_mode_and_leaves_its_module_alone():
+    modes = []
+    module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout())
+    module[1].register_forward_hook(lambda part, _inputs, _output: modes.append(part.training))
+    Network("net", module, GRAY).forward(torch.zeros(1, 1, 4, 5))
+    assert modes == [False]
+    assert all(part.training for part in module.modules())
+    assert all(parameter.requires_grad for parameter in module.parameters())
 
 
 def test_what_is_no_module_or_no_preprocessing_is_refused():
@@ -93,7 +97,7 @@ def test_the_digest_tells_weights_names_dtypes_and_settings_apart():
         return Network("net", module, GRAY)
 
     changed = make()
-    changed.module[0].weight[0, 0, 0, 0] = 0.25
+    changed.module[0].weight.data[0, 0, 0, 0] = 0.25
     half = Network("net", make().module.half(), GRAY)
     networks = [make(), make(stride=2), make(cls=nn.Sigmoid), make(name="b"), changed, half]
     assert len({network.digest for network in networks}) == len(networks)

@@ -148,7 +148,7 @@ def test_tuples_and_dictionaries_give_their_first_tensor():
 
 
 def test_whole_image_units_are_one_cell_and_tokens_and_channels_last_lie_on_their_grid():
-    vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 6, 12, num_classes=5)
+    vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 6, 12, num_classes=5).eval()
     network = network_of(vit, size=32)
     images = torch.randn(2, 3, 32, 32)
     out = record(network, ["encoder.ln", "heads", "conv_proj"], images)
@@ -158,7 +158,7 @@ def test_whole_image_units_are_one_cell_and_tokens_and_channels_last_lie_on_thei
         tokens = vit.encoder(torch.cat([vit.class_token.expand(2, -1, -1), tokens], 1))
     for row, column in ((0, 0), (1, 2), (3, 3)):
         torch.testing.assert_close(out["encoder.ln"][:, :, row, column], tokens[:, 1 + 4 * row + column])
-    swin = torchvision.models.SwinTransformer([4, 4], 6, [2], [1], [4, 4])
+    swin = torchvision.models.SwinTransformer([4, 4], 6, [2], [1], [4, 4]).eval()
     network = network_of(swin, size=32)
     out = record(network, ["features.1"], images)["features.1"]
     with torch.no_grad():

@@ -70,13 +70,11 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
     network, data, config = source.network, source.data, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
-    # Pixels of all channels side by side: convolutions run up to twice as fast that way on a CPU.
-    network.module.to(device).to(memory_format=torch.channels_last)
     batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
-    with Recorder(network, source.layers, compiled_for=config.batch_size if config.compiled else None) as recorder:
+    compiled_for = config.batch_size if config.compiled else None
+    with network.prepared(device), Recorder(network, source.layers, compiled_for=compiled_for) as recorder:
         for start, pixels in batches:
             images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
-            images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 recorded = recorder(images)
             maps = {name: values.float().contiguous() for name, values in recorded.items()}

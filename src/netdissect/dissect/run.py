@@ -85,7 +85,8 @@ def dissect(
     with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
         if run is not None:
             write_config(run, source)
-        info, table, parts = _carry_out(source, info, work, progress)
+        with network.prepared(torch_device(source.config.device)):
+            info, table, parts = _carry_out(source, info, work, progress)
         if run is None:
             return Result(info, table, {layer.info.name: _in_memory(layer) for layer in parts})
         # Layer by layer: the tables of ten wide layers would not fit into memory together.

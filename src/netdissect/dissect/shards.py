@@ -23,7 +23,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.collect import AnyCollector, Found, above
 from netdissect.dissect.folder import WorkFolder, refuse_other
-from netdissect.dissect.forward import Source
+from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, pinned
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Counted, Looks
@@ -204,7 +204,8 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
         write_config(part.run, source)
         looks = Looks(source, planned(source, work), work, progress, starts[part.batches.start : part.batches.stop])
-        return _carry_out(looks, part, info)
+        with source.network.prepared(torch_device(source.config.device)):
+            return _carry_out(looks, part, info)
 
 
 def finished_stage(part: Part) -> Literal["first", "second"] | None:

@@ -163,16 +163,17 @@ def ablate(
     ious = _ious(result, config, layer.units)
     check_sets(config, layer.units, pictures)
     folder = None if out is None else Path(out) / "answers"
-    asked = Asked(network, layer.name, switchboard(network, layer.name))
-    asking = _Asking(asked, config.batch_size, folder, progress)
     ranked, measured = (pictures.taken(rows) for rows in balanced_halves(pictures.labels, config.seed))
-    with timed("single units", seconds):
-        ranking = asking.half("single units", ranked, [(), *((unit,) for unit in range(layer.units))])
-        effects = _single_units(ranking, layer.units)
-    order = _order(effects, config.rank, ious)
-    with timed("sets", seconds):
-        sets = _sets(ranking.present, order, config)
-        measuring = asking.half("sets", measured, [(), *(one.units for one in sets)])
+    with network.prepared():
+        asked = Asked(network, layer.name, switchboard(network, layer.name))
+        asking = _Asking(asked, config.batch_size, folder, progress)
+        with timed("single units", seconds):
+            ranking = asking.half("single units", ranked, [(), *((unit,) for unit in range(layer.units))])
+            effects = _single_units(ranking, layer.units)
+        order = _order(effects, config.rank, ious)
+        with timed("sets", seconds):
+            sets = _sets(ranking.present, order, config)
+            measuring = asking.half("sets", measured, [(), *(one.units for one in sets)])
     table, verdict = _measure(measuring, sets), _verdict(measuring, sets, config)
     made = {"network": network.name, "pictures": len(pictures), "how": asked.board.how, "units": layer.units}
     units = _unit_table(measuring, effects, order, _labels(result, config))

@@ -115,7 +115,7 @@ def _scores(asked: Asked, pictures: LabeledPictures, rows: slice, sets: Sequence
     preprocessing = asked.network.preprocessing
     (pixels,) = pixel_batches(pictures.paths[rows], preprocessing, len(pictures.paths[rows]))
     images = preprocessing(torch.from_numpy(pixels)).to(asked.network.device)
-    for scores in asked.board.scores(images.contiguous(memory_format=torch.channels_last), sets):
+    for scores in asked.board.scores(images, sets):
         if scores.shape[1] != len(pictures.classes):
             raise ConfigError(
                 f"Network {asked.network.name!r} has {scores.shape[1]} outputs, and there are names for "

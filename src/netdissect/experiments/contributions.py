@@ -125,7 +125,7 @@ def contribution(
     head = find_head(network, config.layer or (list(result.layers)[-1] if result else None))
     pictures = one_or_more(pictures)
     _check(head, pictures, config)
-    with timed("pictures", seconds):
+    with timed("pictures", seconds), network.prepared():
         explained = _explain(network, head, pictures, config, progress)
     root = Path(os.path.commonpath([path.resolve().parent for path in pictures]))
     names = [path.resolve().relative_to(root).as_posix() for path in pictures]

@@ -117,7 +117,7 @@ class HeadRecorder:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Decision:
         """Run one batch of normalized pictures, float32 (B, C, H, W)."""
-        scores = self._network.forward(images.contiguous(memory_format=torch.channels_last))
+        scores = self._network.forward(images)
         if not isinstance(scores, Tensor):
             raise _no_tensor(self._network, scores)
         return Decision(self._seen["maps"], self._seen["pooled"], scores.float())

@@ -148,11 +148,9 @@ def pooled_features(
 ) -> Features:
     """Return each unit's mean or maximum over each picture, float32 (N, U)."""
     chosen, found = resolve_layers(network, [layer]), list[torch.Tensor]()
-    network.module.to(memory_format=torch.channels_last)
-    with Recorder(network, chosen) as record:
+    with network.prepared(), Recorder(network, chosen) as record:
         for pixels in pictures.batches(network.preprocessing, config.batch_size):
-            images = network.preprocessing(torch.from_numpy(pixels)).to(network.device)
-            maps = record(images.contiguous(memory_format=torch.channels_last))[chosen[0].name]
+            maps = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))[chosen[0].name]
             found.append((maps.mean((2, 3)) if config.pool == "mean" else maps.amax((2, 3))).cpu())
             if progress:
                 progress("features", min(len(found) * config.batch_size, len(pictures)), len(pictures))

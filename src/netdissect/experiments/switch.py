@@ -23,6 +23,7 @@ from netdissect.errors import NetworkError
 from netdissect.experiments.heads import HeadRecorder, LinearHead, find_head, noise
 from netdissect.experiments.tails import Cut, cut
 from netdissect.models import Layer, Network, resolve_layers
+from netdissect.models.running import evaluating
 
 How = Literal["head", "tail", "whole"]
 
@@ -60,7 +61,6 @@ def switchboard(network: Network, layer: str) -> Switchboard:
         If there is no such layer.
     """
     chosen = resolve_layers(network, [layer])[0]
-    network.module.to(memory_format=torch.channels_last)
     try:
         head = find_head(network, chosen.name)
     except NetworkError:
@@ -100,9 +100,10 @@ class _Tail:
 
     @torch.no_grad()
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        values = self.parts.before(images)
-        for units in sets:
-            yield _checked(self.network, self.parts.scores(values, _off(values[0], self.layer, units)))
+        with evaluating(self.network.module):
+            values = self.parts.before(self.network.as_input(images))
+            for units in sets:
+                yield _checked(self.network, self.parts.scores(values, _off(values[0], self.layer, units)))
 
 
 @dataclass(frozen=True)

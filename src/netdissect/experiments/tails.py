@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from netdissect.experiments.heads import noise
 from netdissect.models import Network
+from netdissect.models.running import evaluating
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def cut(network: Network, layer: str) -> Cut | None:
     """
     images = noise(network, 2)
     try:
-        found = _parts(network.module, _Around(layer).trace(network.module), layer)
-        same = found is not None and _gives_the_whole(found, network, images)
+        with evaluating(network.module):
+            found = _parts(network.module, _Around(layer).trace(network.module), layer)
+            same = found is not None and _gives_the_whole(found, network, images)
     except Exception:  # tracing runs the module's own code on stand-ins, which may raise anything
         return None
     return found if same else None
@@ -99,7 +101,7 @@ def _parts(module: nn.Module, graph: fx.Graph, layer: str) -> Cut | None:
 
 @torch.no_grad()
 def _gives_the_whole(found: Cut, network: Network, images: Tensor) -> bool:
-    values = found.before(images)
+    values = found.before(network.as_input(images))
     if not isinstance(values[0], Tensor):
         return False
     whole, parts = network.forward(images), found.scores(values, values[0].clone())

@@ -81,7 +81,7 @@ def load_network(
     Returns
     -------
     Network
-        On the CPU, called `spec`.
+        On the CPU, called `spec`, in evaluation mode and without gradients.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def load_network(
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
     )
-    return Network(_title(asked), module, preprocessing, source=asked)
+    return Network(_title(asked), module.eval().requires_grad_(False), preprocessing, source=asked)
 
 
 def reload_network(source: NetworkSource) -> Network:

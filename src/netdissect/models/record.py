@@ -21,6 +21,7 @@ from netdissect.errors import ActivationError, LayerError, NetworkError
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
+from netdissect.models.running import called, evaluating
 
 
 class Recorder:
@@ -62,7 +63,7 @@ class Recorder:
         self._runs: Counter[str] = Counter()
         self._expected: Counter[str] | None = None
         self._batch_size = compiled_for
-        modules = dict(network.module.named_modules())
+        modules = dict(network.module.named_modules(remove_duplicate=False))
         for name in self._layers:
             if name not in modules:
                 raise LayerError(
@@ -72,10 +73,10 @@ class Recorder:
         self._modules = {name: modules[name] for name in self._layers}
 
     def __enter__(self) -> Self:
-        note = self._note if self._batch_size is None else self._keep
+        see = self._see if self._batch_size is None else self._see_compiled
         for name, module in self._modules.items():
             self._hooks.append(
-                module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
+                module.register_forward_hook(lambda module, _inputs, output, name=name: see(name, module, output))
             )
         return self
 
@@ -131,7 +132,8 @@ class Recorder:
         """Run the network as far as needed, and leave what its layers put out in `_outputs`."""
         self._outputs, self._runs = {}, Counter()
         try:
-            with torch.inference_mode():
+            # Not in inference mode: what the module keeps for its next pass would be of no use to its owner's training.
+            with torch.no_grad():
                 self._network.forward(images)
         except _AllRecordedError:
             pass
@@ -141,9 +143,9 @@ class Recorder:
     def _compiled_pass(self, images: Tensor, batch_size: int) -> dict[str, Tensor]:
         # Of the same layout, and outside of inference mode: for another kind of tensor all is compiled once more.
         times = -(-batch_size // len(images))
-        filled = images if times == 1 else torch.cat([images] * times)[:batch_size]
+        filled = self._network.as_input(images if times == 1 else torch.cat([images] * times)[:batch_size])
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), evaluating(self._network.module):
                 outputs = self._compiled(filled)
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "no reason given")
@@ -163,10 +165,15 @@ class Recorder:
     def _whole_pass(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network to its end, and return what its layers put out: what the compiler sees."""
         self._outputs = {}
-        self._network.module(images)
+        called(self._network.module)(images)
         return self._outputs
 
-    def _note(self, name: str, output: object) -> None:
+    def _see_compiled(self, name: str, _module: torch.nn.Module, output: object) -> None:
+        self._keep(name, output)
+
+    def _see(self, name: str, module: torch.nn.Module, output: object) -> None:
+        if not self._hooks or module is not self._modules[name]:
+            return  # a copy of the module took the hook along, and keeps it when this is closed
         self._runs[name] += 1
         last = self._expected is not None and self._runs == self._expected
         self._keep(name, output, copy=not last)
@@ -177,14 +184,16 @@ class Recorder:
         """Keep what a layer put out: a copy, since the next operation may work in place (torchvision's AlexNet)."""
         tensor = first_tensor(output)
         if tensor is not None:
+            tensor = tensor.dequantize() if tensor.is_quantized else tensor
             self._outputs[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=copy)
 
     def _recorded(self, name: str, batch: int) -> Tensor:
         layer = self._layers[name]
         if name not in self._outputs:
             raise ActivationError(
-                f"Layer {name!r} of network {self._network.name!r} put out no tensor in this forward pass. Expected "
-                "one for every batch; dissect a layer that always runs."
+                f"Layer {name!r} of network {self._network.name!r} put out no tensor in this forward pass: it did not "
+                "run, or a copy of it did in its place. Expected one for every batch; dissect a layer that always "
+                "runs, and give the very module that runs (YOLO(...).model, not YOLO(...))."
             )
         output = self._outputs[name]
         maps = _read(output, layer)

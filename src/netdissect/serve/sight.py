@@ -8,6 +8,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,12 +56,15 @@ class Sight:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="netdissect-sight")
         self._under_way = 0
-        self._networks: OrderedDict[str, tuple[Network, tuple[Layer, ...]]] = OrderedDict()
+        self._networks: OrderedDict[str, tuple[Network, tuple[Layer, ...], ExitStack]] = OrderedDict()
         self._seen: OrderedDict[tuple[str, str], SeenPicture] = OrderedDict()
 
     def close(self) -> None:
         """Let the pass under way end and take no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for _, _, prepared in self._networks.values():
+            prepared.close()
+        self._networks.clear()
 
     async def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
         """Do some work in the one thread that networks run in.
@@ -131,18 +135,19 @@ class Sight:
             Recorder(network, layers) as recorder,
             torch.autocast(network.device.type, torch.bfloat16, enabled=low),
         ):
-            recorded = recorder(images.contiguous(memory_format=torch.channels_last))
+            recorded = recorder(images)
         return {name: values.float().cpu().contiguous().numpy() for name, values in recorded.items()}
 
     def _network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
         if run.id not in self._networks:
-            network = _load(run)
-            network.module.to(memory_format=torch.channels_last)
-            self._networks[run.id] = network, _layers(network, run)
+            network, prepared = _load(run), ExitStack()
+            layers = _layers(network, run)
+            prepared.enter_context(network.prepared())
+            self._networks[run.id] = network, layers, prepared
             while len(self._networks) > KEPT_NETWORKS:
-                self._networks.popitem(last=False)
+                self._networks.popitem(last=False)[1][2].close()
         self._networks.move_to_end(run.id)
-        return self._networks[run.id]
+        return self._networks[run.id][:2]
 
 
 def why_not(run: OpenRun) -> str | None:

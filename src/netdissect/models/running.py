@@ -1,0 +1,151 @@
+"""Run a module that belongs to someone else: in evaluation mode, uncompiled, where it runs best, and undo it all.
+
+with evaluating(module), uncompiled():      around each forward pass
+with borrowed(module): module.to(device)    around a run; afterwards every tensor is the one that was there
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from netdissect.errors import NetworkError
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+AGREEMENT = 1e-3
+"""Largest difference between two layouts in memory, as a part of an output's largest magnitude."""
+
+
+def refuse(name: str, module: object) -> None:
+    """Refuse what is no module, and kinds of modules whose parts run where no hook sees them.
+
+    Raises
+    ------
+    NetworkError
+        That says which kind it is and what to do.
+    """
+    kind = f"Network {name!r} was given a {type(module).__name__} as its module"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NetworkError(
+            f"{kind}: its parts run inside TorchScript, where nothing can be recorded. Expected the Python module from "
+            "which it was scripted or traced; its weights can be loaded into that with "
+            "module.load_state_dict(scripted.state_dict())."
+        )
+    exported = any(base.__module__.startswith("torch.export._unlift") for base in type(module).__mro__)
+    if exported or type(module).__module__.startswith("torch.export.exported_program"):
+        raise NetworkError(
+            f"{kind}: an exported program runs as one list of operations, without modules. Expected the module that "
+            "was exported, or torch.export.unflatten(program) of a program whose batch dimension was exported as "
+            "dynamic (dynamic_shapes)."
+        )
+    if not isinstance(module, nn.Module):
+        raise NetworkError(f"{kind}. Expected a torch.nn.Module; wrap functions in one.")
+
+
+def refuse_without_data(name: str, module: nn.Module) -> None:
+    """Refuse a module whose weights have shapes only.
+
+    Raises
+    ------
+    NetworkError
+        If one of them is on the meta device.
+    """
+    empty = next((key for key, tensor in _tensors(module) if tensor.is_meta), None)
+    if empty is not None:
+        raise NetworkError(
+            f"Network {name!r} has a tensor {empty!r} on the meta device, which holds a shape and no numbers. Expected "
+            "a network with weights: module.to_empty(device='cpu') and module.load_state_dict(...)."
+        )
+
+
+def called(module: nn.Module) -> nn.Module:
+    """Return the module to call: what is inside DataParallel and its like, which would run replicas elsewhere."""
+    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+    return module
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Have all parts of a module in evaluation mode; afterwards each is in the mode in which it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        if any(training for _, training in modes):
+            module.eval()
+        yield
+    finally:
+        for part, training in modes:  # outer ones first, whose train() decides over their parts
+            if part.training != training:
+                part.train(training)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Have what torch.compile compiled run as it was written: hooks that came after it would not be seen."""
+    # Nothing is compiled where its compiler was never imported, which takes as long as torch itself.
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
+
+
+@contextmanager
+def borrowed(module: nn.Module) -> Iterator[None]:
+    """Let a module be moved and laid out anew; afterwards its parameters and buffers are the very ones of before."""
+    parameters = [
+        (part, key, parameter, parameter.data)
+        for part in module.modules()
+        for key, parameter in part._parameters.items()
+        if parameter is not None
+    ]
+    buffers = [(part, key, value) for part in module.modules() for key, value in part._buffers.items()]
+    try:
+        yield
+    finally:
+        for part, key, parameter, data in parameters:
+            if part._parameters.get(key) is not parameter:
+                part._parameters[key] = parameter
+            if parameter.data is not data:
+                parameter.data = data
+        for part, key, value in buffers:
+            if key in part._buffers:
+                part._buffers[key] = value
+
+
+def lay_out(module: nn.Module, layout: torch.memory_format) -> None:
+    """Lay the four-dimensional tensors of a module out in memory; unlike Module.to, whatever others it has."""
+    for part in module.modules():
+        for parameter in part._parameters.values():
+            if parameter is not None and parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+        for key, value in part._buffers.items():
+            if value is not None and value.ndim == 4:
+                part._buffers[key] = value.contiguous(memory_format=layout)
+
+
+def input_dtypes(module: nn.Module) -> list[torch.dtype]:
+    """Return the kinds of floating-point numbers that its input may have: those of its parameters, in order."""
+    kinds = dict.fromkeys(tensor.dtype for tensor in module.parameters() if tensor.dtype in FLOATS)
+    return list(kinds) or [torch.float32]
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Tell whether two outputs are the same up to rounding, whatever the tensors lie in."""
+    pairs = zip(tree_leaves(one), tree_leaves(other), strict=False)
+    return all(_close(left, right) for left, right in pairs if isinstance(left, Tensor) and isinstance(right, Tensor))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    if not one.is_floating_point() or one.numel() == 0:
+        return True
+    largest = one.abs().max()
+    return bool((one - other).abs().max() <= AGREEMENT * largest)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
