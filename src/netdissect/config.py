@@ -229,8 +229,8 @@ class DissectConfig(BaseModel):
     min_iou: Literal["chance"] | Annotated[float, Field(ge=0, lt=1)] = Field(
         0.04,
         description=(
-            "A unit whose IoU is above this is a detector. chance: in each layer, the smallest IoU from which on at "
-            "most one in twenty of its detectors is expected by chance."
+            "A unit of at least this IoU is a detector (of more, under the rule per-category). chance: in each layer, "
+            "the smallest IoU from which on at most one in twenty of its detectors is expected by chance."
         ),
     )
     categories: Annotated[tuple[str, ...] | None, OneOrMore] = Field(

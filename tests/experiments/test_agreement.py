@@ -46,7 +46,7 @@ def test_shares_consistency_and_areas_are_those_counted_by_hand(tmp_path):
     pairs = [(a, b) for share in shares for a, b in itertools.permutations([n < share for n in range(4)], 2)]
     assert row["consistency"] == pytest.approx(np.mean([a == b for a, b in pairs]))
     assert row["auroc"] == 1.0
-    assert row["detectors"] == 3
+    assert row["detectors"] == 4  # from 0.04 on, as units are counted by their label
     assert outcome.table["layer"].to_list() == ["conv5", ALL]
     assert outcome.verdict.agreement == "not compared"
 

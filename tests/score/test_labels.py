@@ -11,7 +11,7 @@ import oracle
 from netdissect.concepts.attainable import attainable_iou
 from netdissect.config import RULES, Rule
 from netdissect.score import UnitLabels, best_concepts, count_detectors, f1, iou
-from netdissect.score.labels import LEADING, largest_counts, leading_concepts, top_category
+from netdissect.score.labels import LEADING, largest_counts, leading_concepts, limit_in_words, passes, top_category
 
 counts_strategy = st.lists(
     st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=4, max_size=4), min_size=1, max_size=5
@@ -149,3 +149,14 @@ def test_no_count_is_above_the_largest_that_units_and_concepts_allow(seed: int, 
     assert all(count.unique[name] <= most for name, most in unique.items())
     # Three units can have three different parts, and under the second rule an object besides.
     assert unique == {"object": 1, "part": 3, "color": 0, "total": 3 if rule == "top-label" else 4}
+
+
+@given(st.sampled_from(RULES), st.sampled_from([0.0, 0.04, 0.0415, 0.5, 2 / 65]))
+def test_the_words_of_a_limit_are_those_by_which_units_are_counted(rule: Rule, limit: float) -> None:
+    said, number = limit_in_words(rule, limit).rsplit(" ", 1)
+    assert said in ("of at least", "above")
+    assert number == {0.0: "0", 2 / 65: "0.0308"}.get(limit, str(limit))
+    labels = UnitLabels(("object",), np.array([["a"], ["b"]], object), np.array([[limit], [limit + 0.01]]))
+    found = count_detectors(labels, rule, limit).detectors["total"]
+    assert found == (2 if said == "of at least" else 1)
+    assert passes(labels.scores[:, 0], rule, limit).sum() == found

@@ -81,8 +81,10 @@ def test_the_summary_says_all_of_it_and_a_bare_run_nothing(sure: Result, result:
     lines = tables.certainty(sure)
     assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected by chance"
     assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label kept", "    median"]
-    assert lines[-1].endswith("from an IoU of 0.123 in block.1 on, at none in head/<b>.")
-    assert "IoU of at least 0.123 in block.1, 1 in head/<b>." in str(tables.summary(sure).caption)
+    assert lines[-1].endswith("from an IoU of 0.1234 in block.1 on, at none in head/<b>.")
+    caption = str(tables.summary(sure).caption)
+    assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
+    assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
     assert tables.certainty(result) == []
     assert facts_of(result, LAYER, 0.05) == {}
     assert robustness(result, LAYER) == []
@@ -108,12 +110,12 @@ def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
         not silent for silent in sure.layers[LAYER].units.filter(quantile=0.05)["silent"]
     )
     assert "Beside IoU" not in (root / "r0/l1/u0.html").read_text()
-    for text in ("How sure", "from an IoU of 0.123 on", "Detectors at other quantiles and limits", *facts_of(
+    for text in ("How sure", "from an IoU of 0.1234 on", "Detectors at other quantiles and limits", *facts_of(
         sure, LAYER, 0.05).values(), robustness(sure, LAYER)[1]):  # fmt: skip
         assert text in layer.read_text(), text
     assert "more than one in twenty detectors is expected by chance" in bare.read_text()
     assert "none of the 8 units detects a concept: no iou reaches 1." in bare.read_text().lower()
-    assert "IoU 0.123 in block.1, 1 in head/&lt;b&gt;, by chance" in (root / "index.html").read_text()
+    assert "IoU 0.1234 in block.1, 1 in head/&lt;b&gt;, by chance" in (root / "index.html").read_text()
     for path in ("r0/l0/u0.html", "r0/l0/index.html", "index.html"):
         page = (plain / path).read_text()
         assert not any(

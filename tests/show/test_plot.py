@@ -107,7 +107,7 @@ def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path
 def test_figures_say_so_when_no_unit_is_a_detector(nothing: Result) -> None:
     for figure in (plot.bars(nothing), plot.layers(nothing)):
         (text,) = figure.axes[0].texts
-        assert text.get_text() == "No unit is a detector at an IoU of 0.04."
+        assert text.get_text() == "No unit has an IoU of at least 0.04."
     for figure in (plot.iou(nothing), plot.compare(nothing, nothing), plot.units(nothing)):
         plot.svg(figure)
 

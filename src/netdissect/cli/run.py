@@ -78,7 +78,7 @@ def job(
         list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
     ] = None,
     min_iou: Annotated[
-        str, typer.Option("--min-iou", help="A unit above this is a detector; chance: what few exceed by chance.")
+        str, typer.Option("--min-iou", help="IoU from which on a unit is a detector; chance: what few reach by chance.")
     ] = "0.04",
     categories: Annotated[list[str] | None, typer.Option("--categories", help="Read only these; repeats.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="train or val; default: both.")] = None,

@@ -30,6 +30,7 @@ from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.result import Result
+from netdissect.score import passes
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -189,7 +190,7 @@ def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
     if result is None:
         return None
     units = result.layer(layer).units.filter(quantile=result.info.config.protocol.quantiles[0])
-    detects = (pl.col("iou").fill_null(0.0) >= result.info.min_iou(layer)).alias("detector")
+    detects = passes(pl.col("iou").fill_null(0.0), "top-label", result.info.min_iou(layer)).alias("detector")
     return units.select("unit", "label", "category", "iou", "threshold", detects).with_columns(
         pl.col("unit").cast(pl.Int64)
     )

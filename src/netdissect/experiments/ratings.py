@@ -29,6 +29,7 @@ from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.intervals import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
+from netdissect.score import passes
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +55,7 @@ class AgreementConfig(BaseModel):
     layers: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
         None, description="From the first to the last. None: in the order in which the ratings name them."
     )
-    min_iou: float = Field(0.04, ge=0, lt=1, description="Labels above this are those of detectors.")
+    min_iou: float = Field(0.04, ge=0, lt=1, description="Labels of at least this IoU are those of detectors.")
     seed: int = Field(0, ge=0, description="Of the bootstrap.")
     resamples: int = Field(2000, ge=100, description="Of the bootstrap over labels.")
 
@@ -209,7 +210,8 @@ def _per_label(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _row(layer: str, frame: pl.DataFrame, labels: pl.DataFrame, config: AgreementConfig) -> dict[str, object]:
-    accepted, detectors = int(labels["accepted"].sum()), labels.filter(pl.col("iou") > config.min_iou)
+    accepted = int(labels["accepted"].sum())
+    detectors = labels.filter(passes(pl.col("iou"), "top-label", config.min_iou))
     share = stats.binomtest(accepted, len(labels)).proportion_ci(method="wilson")
     alpha, auroc = _alpha(labels, config), _auroc(labels, config)
     return {

@@ -28,6 +28,7 @@ from netdissect.experiments.timing import timed
 from netdissect.models import Network, reload_network
 from netdissect.result import Result, load_result
 from netdissect.result.files import RUN_FILE, write_whole
+from netdissect.score import passes
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 QUESTION = "How do detectors emerge during training, and do units change what they are for?"
@@ -230,7 +231,7 @@ def _watched(bench: Bench, recipe: Recipe) -> dict[int, Network]:
 
 def _units(moment: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
     level = moment.result.info.min_iou(layer)
-    passing = (pl.col("iou") >= level) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
+    passing = passes(pl.col("iou"), "top-label", level) & pl.col("label").is_not_null()
     units = moment.result.layer(layer).units.filter(pl.col("quantile") == quantile)
     return units.select(
         pl.lit(moment.seed, pl.Int64).alias("seed"),

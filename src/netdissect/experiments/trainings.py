@@ -28,6 +28,7 @@ from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import Recipe
 from netdissect.experiments.timing import timed
 from netdissect.result import Result
+from netdissect.score import passes
 
 RULE: Rule = "per-category"
 # Two seeds count as equal where they differ by less than this share of their mean.
@@ -161,9 +162,8 @@ def _labels(result: Result, quantile: float) -> dict[int, str]:
     (layer,) = result.layers
     units = result.layer(layer).units.filter(
         pl.col("quantile") == quantile,
-        pl.col("iou") >= result.info.min_iou(layer),
+        passes(pl.col("iou"), "top-label", result.info.min_iou(layer)),
         pl.col("label").is_not_null(),
-        pl.col("iou") > 0,
     )
     return dict(units.select("unit", "label").rows())
 

@@ -15,7 +15,7 @@ import polars as pl
 from netdissect.config import Rule
 from netdissect.errors import ResultError
 from netdissect.result.run import LayerCount, Result
-from netdissect.score import count_detectors
+from netdissect.score import count_detectors, passes
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,10 @@ def detectors_of(run: Result, layer: str, quantile: float, rule: Rule, min_iou: 
     """List the detectors of one layer under a rule: unit, category, concept, iou; see `netdissect.score.Count`."""
     units = run.layer(layer).units.filter(pl.col("quantile") == quantile)
     if rule == "top-label":
-        passing = units.filter(pl.col("iou") >= min_iou, pl.col("iou") > 0, pl.col("label").is_not_null())
+        passing = units.filter(passes(pl.col("iou"), rule, min_iou), pl.col("label").is_not_null())
         return passing.select("unit", pl.col("category").cast(pl.String), pl.col("label").alias("concept"), "iou")
     parts = [
-        units.filter(pl.col(f"{category}-iou") > min_iou).select(
+        units.filter(passes(pl.col(f"{category}-iou"), rule, min_iou)).select(
             "unit",
             pl.lit(category).alias("category"),
             pl.col(f"{category}-label").alias("concept"),

@@ -21,6 +21,7 @@ from netdissect.config import DissectConfig, NetworkSource, Rule
 from netdissect.errors import ResultError
 from netdissect.score import Count, UnitLabels, count_detectors
 from netdissect.score import Field as ReceptiveField
+from netdissect.score.labels import limit_number
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_VERSIONS = (SCHEMA_VERSION,)
@@ -238,7 +239,7 @@ class Result:
         info = self.info
         rows = "".join(
             f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"
-            f"<td>{entry.count.min_iou:.3g}</td><td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
+            f"<td>{limit_number(entry.count.min_iou)}</td><td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
             + "".join(f"<td>{entry.count.unique[name]:,}</td>" for name in ("total", *info.data.categories))
             + "</tr>"
             for entry in self.detectors()

@@ -1,7 +1,7 @@
 """Numbers: integer tallies that add up, IoU, labels and detectors."""
 
 from netdissect.score.grid import Field, Grid, Span, grid
-from netdissect.score.labels import Count, UnitLabels, best_concepts, count_detectors, f1, iou, largest_counts
+from netdissect.score.labels import Count, UnitLabels, best_concepts, count_detectors, f1, iou, largest_counts, passes
 from netdissect.score.overlaps import Overlaps, Presence
 from netdissect.score.tally import BatchLabels, ImageLabels, Tallier, Tally, Truth, columns_of
 
@@ -25,4 +25,5 @@ __all__ = [
     "grid",
     "iou",
     "largest_counts",
+    "passes",
 ]

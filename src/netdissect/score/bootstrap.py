@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 
 from netdissect.config import RULES, Rule
-from netdissect.score.labels import Floats, best_concepts, iou, leading_concepts, top_category
+from netdissect.score.labels import Floats, best_concepts, iou, leading_concepts, passes, top_category
 from netdissect.score.overlaps import Overlaps, Presence
 
 Ints = npt.NDArray[np.int64]
@@ -278,8 +278,10 @@ def count_replicates(sums: Replicates, leading: Leading, margin: Margin, min_iou
     for unit, (best, scores) in _best(sums, leading, margin):
         top = top_category(scores)
         labels[unit] = np.where(top >= 0, best[each, top], 0)
-        top_only = (top[:, None] == np.arange(count)) & (scores >= min_iou) & (scores > 0)
-        for rule, passing in zip(RULES, (top_only, scores > min_iou), strict=True):
+        for rule in RULES:
+            passing = passes(scores, rule, min_iou)
+            if rule == "top-label":
+                passing &= top[:, None] == np.arange(count)
             replicate, category = passing.nonzero()
             np.add.at(detectors[rule], (category, replicate), 1)
             detectors[rule][count] += passing.any(axis=1)

@@ -140,12 +140,36 @@ class Count:
     unique: dict[str, int]
 
 
+def passes(scores: Any, rule: Rule, min_iou: float) -> Any:
+    """Say which IoUs make a detector under a rule: arrays of them, or a column of a table as an expression.
+
+    >>> passes(np.array([0.0, 0.04, 0.05]), "top-label", 0.04), passes(np.array([0.04, 0.05]), "per-category", 0.04)
+    (array([False,  True,  True]), array([False,  True]))
+    """
+    return scores > min_iou if rule == "per-category" else (scores >= min_iou) & (scores > 0)
+
+
+def limit_in_words(rule: Rule, min_iou: float) -> str:
+    """Put what `passes` demands of an IoU into words.
+
+    >>> limit_in_words("top-label", 0.04), limit_in_words("per-category", 0.04), limit_in_words("top-label", 0)
+    ('of at least 0.04', 'above 0.04', 'above 0')
+    >>> limit_in_words("top-label", 0.0415), limit_in_words("top-label", 0.10153846153846154)
+    ('of at least 0.0415', 'of at least 0.102')
+    """
+    return f"{'of at least' if rule == 'top-label' and min_iou > 0 else 'above'} {limit_number(min_iou)}"
+
+
+def limit_number(min_iou: float) -> str:
+    """Return a limit as it is shown everywhere: exactly if six digits say it, else (by chance) with three."""
+    return f"{min_iou:g}" if float(f"{min_iou:g}") == min_iou else f"{min_iou:.3g}"
+
+
 def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> Count:
     """Count detectors and unique detectors by one of the two published rules."""
-    passing = labels.scores > min_iou
+    passing = passes(labels.scores, rule, min_iou)
     if rule == "top-label":
-        top = labels.top[:, None] == np.arange(len(labels.categories))
-        passing = top & (labels.scores >= min_iou) & (labels.scores > 0)
+        passing &= labels.top[:, None] == np.arange(len(labels.categories))
     detectors = {"total": int(passing.any(axis=1).sum())}
     unique = {"total": 0}
     for index, category in enumerate(labels.categories):

@@ -10,7 +10,7 @@ import polars as pl
 from netdissect.config import RULES
 from netdissect.errors import RequestError
 from netdissect.result import LayerInfo, LayerResult, Result
-from netdissect.score import count_detectors
+from netdissect.score import count_detectors, passes
 from netdissect.serve.answers import (
     ConceptScore,
     Counts,
@@ -104,7 +104,7 @@ def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tupl
 def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
     """Return unit, label, category, iou and state of every unit at one of the run's quantiles."""
     limit = run_min_iou(run.result, layer.info.name, min_iou)
-    passing = (pl.col("iou") >= limit) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
+    passing = passes(pl.col("iou"), "top-label", limit) & pl.col("label").is_not_null()
     state = pl.when("silent").then(pl.lit("silent")).when(passing).then(pl.lit("detector")).otherwise(pl.lit("below"))
     units = layer.units.filter(pl.col("quantile") == measured).sort("unit")
     return units.select("unit", "label", "category", "iou", state.alias("state"))

@@ -15,6 +15,8 @@ import polars as pl
 from netdissect.config import Rule
 from netdissect.result import Result
 from netdissect.result.evidence import SCORES, SENSITIVITY, UNITS, Schema, complete
+from netdissect.score import passes
+from netdissect.score.labels import limit_number
 from netdissect.show.findings import layer_units, limits, run_min_iou
 
 SIGNIFICANT = 0.05
@@ -37,7 +39,7 @@ def facts_of(result: Result, layer: str, quantile: float) -> dict[str, str]:
     if each is not None:
         each = each.filter(quantile=quantile)
         facts |= _of_labels(each.join(detectors, on="unit", how="semi"))
-        chosen = each.filter(pl.col("chosen_iou") >= run_min_iou(result, layer))
+        chosen = each.filter(passes(pl.col("chosen_iou"), RULE, run_min_iou(result, layer)))
         if len(chosen):
             here, there = (_mean(chosen[name]) for name in ("chosen_iou", "held_out"))
             facts["mean IoU"] = f"{here:.3f} on the images that chose the label, {there:.3f} on the others"
@@ -72,15 +74,15 @@ def _mean(values: pl.Series) -> float:
 def by_chance(levels: Mapping[str, float]) -> str:
     """Put the limits by chance of some layers into words; 1 is none.
 
-    >>> by_chance({"conv4": 0.1015, "conv5": 0.2})
+    >>> by_chance({"conv4": 0.1015384615, "conv5": 0.2})
     'At most one in twenty detectors is expected by chance from an IoU of 0.102 in conv4, 0.2 in conv5 on.'
-    >>> by_chance({"conv4": 0.1015, "conv5": 1.0})
+    >>> by_chance({"conv4": 0.1015384615, "conv5": 1.0})
     'At most one in twenty detectors is expected by chance from an IoU of 0.102 in conv4 on, at none in conv5.'
     """
     some, none = ({name: level for name, level in levels.items() if (level < 1) is kind} for kind in (True, False))
     if not some:
         return "At every IoU, more than one in twenty detectors is expected by chance."
-    where = limits(some) if not none else ", ".join(f"{level:.3g} in {name}" for name, level in some.items())
+    where = limits(some) if not none else ", ".join(f"{limit_number(level)} in {name}" for name, level in some.items())
     rest = f", at none in {', '.join(none)}" if none else ""
     return f"At most one in twenty detectors is expected by chance from an IoU of {where} on{rest}."
 

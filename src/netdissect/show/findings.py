@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from netdissect.config import one_or_more
+from netdissect.config import Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.result import Result
+from netdissect.score.labels import limit_in_words, limit_number, passes
 
 
 def run_quantile(result: Result, quantile: float | None = None) -> float:
@@ -39,13 +40,25 @@ def run_min_iou(result: Result, layer: str, min_iou: float | None = None) -> flo
 def limits(levels: Mapping[str, float]) -> str:
     """Put the limits for detectors of some layers into words.
 
-    >>> limits({"conv4": 0.04, "conv5": 0.04}), limits({"conv4": 0.1015, "conv5": 0.2})
-    ('0.04', '0.102 in conv4, 0.2 in conv5')
+    >>> limits({"conv4": 0.04, "conv5": 0.04}), limits({"conv4": 0.10154, "conv5": 0.2})
+    ('0.04', '0.10154 in conv4, 0.2 in conv5')
     """
     values = set(levels.values())
     if len(values) == 1:
-        return f"{values.pop():.3g}"
-    return ", ".join(f"{level:.3g} in {name}" for name, level in levels.items())
+        return limit_number(values.pop())
+    return ", ".join(f"{limit_number(level)} in {name}" for name, level in levels.items())
+
+
+def limits_under(rule: Rule, levels: Mapping[str, float]) -> str:
+    """Put what an IoU must be in some layers, under a rule, into words.
+
+    >>> limits_under("per-category", {"conv4": 0.04}), limits_under("top-label", {"conv4": 0.1, "conv5": 0.2})
+    ('above 0.04', 'of at least 0.1 in conv4, of at least 0.2 in conv5')
+    """
+    values = set(levels.values())
+    if len(values) == 1:
+        return limit_in_words(rule, values.pop())
+    return ", ".join(f"{limit_in_words(rule, level)} in {name}" for name, level in levels.items())
 
 
 def run_names(results: Sequence[Result], names: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -84,7 +97,7 @@ def only_layer(result: Result, layer: str | None) -> str:
 
 def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
     """Return the units of one layer at one quantile, by number, with a column ``detector``."""
-    passing = (pl.col("iou") >= min_iou) & (pl.col("iou") > 0) & pl.col("label").is_not_null()
+    passing = passes(pl.col("iou"), "top-label", min_iou) & pl.col("label").is_not_null()
     units = result.layer(layer).units.filter(pl.col("quantile") == quantile)
     return units.sort("unit").with_columns(passing.alias("detector"))
 

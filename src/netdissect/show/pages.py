@@ -17,6 +17,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from netdissect.result import RunInfo
+from netdissect.score.labels import limit_in_words, limit_number
 from netdissect.show import addresses, plot
 from netdissect.show.findings import limits
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers
@@ -148,10 +149,10 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["number"] = lambda value: f"{value:,}"
+    made.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
     made.globals |= {
         "at": addresses, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
-        "limits": limits,
+        "limits": limits, "limit_in_words": limit_in_words,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip
     return made

@@ -10,15 +10,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from netdissect.config import RULES
+from netdissect.config import RULES, Rule
 from netdissect.result import Comparison, LayerCount, Result
 from netdissect.score import Count
+from netdissect.score.labels import limit_in_words
 from netdissect.show.certainty import by_chance, facts_of
 from netdissect.show.findings import (
     best_scores,
     detected_concepts,
     layer_units,
-    limits,
+    limits_under,
     run_min_iou,
     run_quantile,
 )
@@ -26,10 +27,10 @@ from netdissect.show.palette import category_colors
 
 RUNNERS_UP = 3
 
-RULE_NOTE = (
-    "8 / 3: 8 units are detectors, of 3 different concepts. top-label: a unit counts once, under its best concept. "
-    "per-category: it counts in every category in which its best concept passes."
-)
+RULE_NOTES: dict[Rule, str] = {
+    "top-label": "top-label: a unit counts once, under its best concept, at an IoU {}.",
+    "per-category": "per-category: it counts in every category in which its best concept has an IoU {}.",
+}
 
 SIDES = "left, right: units that detect the concept; IoU: of the best unit, a detector or not."
 
@@ -81,8 +82,10 @@ def certainty(result: Result) -> list[str]:
 def counts(entries: Sequence[LayerCount]) -> Table:
     """Return counted layers, a row for each layer, quantile and rule, those of a layer together."""
     levels = {entry.layer: entry.count.min_iou for entry in entries}
+    counted = {entry.count.rule for entry in entries}
+    notes = [note.format(limits_under(rule, levels)) for rule, note in RULE_NOTES.items() if rule in counted]
     categories = _categories([entry.count for entry in entries])
-    table = _table(Text(f"IoU of at least {limits(levels)}. {RULE_NOTE}"))
+    table = _table(Text(" ".join(["8 / 3: 8 units are detectors, of 3 different concepts.", *notes])))
     table.add_column("layer", overflow="fold")
     table.add_column("quantile", justify="right")
     table.add_column("rule", no_wrap=True)
@@ -129,7 +132,8 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners.setdefault(unit, []).append((concept, iou))
     colors = category_colors(result.info.data.categories)
-    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU of at least {level:.3g}"))
+    words = limit_in_words("top-label", level)
+    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU {words}"))
     for name, justify in (("unit", "right"), ("", "left"), ("label", "left"), ("category", "left"), ("IoU", "right")):
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     table.add_column("next best", overflow="fold")
@@ -193,7 +197,8 @@ def difference(compared: Comparison, limit: int | None = 20) -> Table:
     left, right = compared.left, compared.right
     pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
     title = Text(f"{pair} at {compared.quantile:g}: {_steps(left.count, right.count)}")
-    table = _table(Text(f"Detectors under {compared.rule}, from an IoU of {compared.min_iou:g} on. {SIDES}"))
+    words = limit_in_words(compared.rule, compared.min_iou)
+    table = _table(Text(f"Detectors under {compared.rule}, at an IoU {words}. {SIDES}"))
     table.title = title
     for name in ("", "concept", "category"):
         table.add_column(name, overflow="fold")

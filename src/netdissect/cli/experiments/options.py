@@ -43,7 +43,7 @@ QuantileOption = Annotated[
     ),
 ]
 MinIouOption = Annotated[
-    float, typer.Option("--min-iou", help="A unit above this is a detector.", rich_help_panel=PANEL)
+    float, typer.Option("--min-iou", help="IoU from which on a unit is a detector.", rich_help_panel=PANEL)
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Draw this many images by --seed.", rich_help_panel=PANEL)

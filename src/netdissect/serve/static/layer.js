@@ -1,7 +1,7 @@
 // The units of one layer. The quantile moves the masks; the IoU moves detectors and counts.
 import {
-  $, IouSlider, QuantileSlider, ask, card, countsTable, el, iou, keep, later, latest, maskChoice, number, percent, query,
-  stateOf, tile, toggles, unitAddress,
+  $, IouSlider, QuantileSlider, ask, card, countsTable, el, iou, keep, later, latest, limitNumber, maskChoice, number,
+  percent, query, stateOf, tile, toggles, unitAddress,
 } from "./lib.js";
 
 const PAGE = 24;
@@ -75,7 +75,7 @@ const count = latest(async (current) => {
     el("b", {}, number(top.unique.total)), ` different ones.`);
   countsTable($("table.live"), counts.counts.map((each) => each.rule),
     [...run.categories, "total"].map((name) => [name, counts.counts.map((each) => [each.detectors[name], each.unique[name]])]), run.colors);
-  $("[data-slider=iou] .state").textContent = `Counted at ${percent(counts.quantile)}${limit.value === own ? ", at the run's own limit" : `; the run's own limit is ${Number(own.toPrecision(3))}`}.`;
+  $("[data-slider=iou] .state").textContent = `Counted at ${percent(counts.quantile)}${limit.value === own ? ", at the run's own limit" : `; the run's own limit is ${limitNumber(own)}`}.`;
 });
 
 function refresh() {

@@ -190,6 +190,12 @@ export class QuantileSlider {
   }
 }
 
+/** A limit as every page shows it: exactly if six digits say it, else (by chance) with three. */
+export function limitNumber(value) {
+  const six = Number(value.toPrecision(6));
+  return six === value ? six : Number(value.toPrecision(3));
+}
+
 /** The slider of the IoU from which on a unit is a detector. */
 export class IouSlider {
   constructor(changed) {

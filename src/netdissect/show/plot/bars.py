@@ -51,7 +51,7 @@ def bars(
     figure = PaperFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
     axes = plain_axes(figure)
     if found.is_empty():
-        return nothing(figure, axes, level)
+        return nothing(figure, axes, "top-label", level)
     _draw(axes, groups, category_colors(result.info.data.categories, colors), links or {})
     # Few concepts keep bars of the usual width.
     axes.set_xlim(-0.8, max(slots, 22) - 0.2)

@@ -54,7 +54,7 @@ def layers(
     axes = plain_axes(figure)
     largest = max((entry.count.unique["total"] for _, entry in rows), default=0)
     if not largest:
-        return nothing(figure, axes, rows[0][1].count.min_iou if rows else 0.0)
+        return nothing(figure, axes, rule, rows[0][1].count.min_iou if rows else 0.0)
     categories = list(dict.fromkeys(name for result in each for name in result.info.data.categories))
     inks = category_colors(categories, colors)
     _draw(axes, rows, inks, largest)

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from netdissect.config import Rule
 from netdissect.errors import ResultError
+from netdissect.score.labels import limit_in_words
 
 INK = "#22262B"
 FAINT = "#8A9099"
@@ -88,10 +90,10 @@ def as_written(texts: Sequence[Text]) -> None:
         text.set_parse_math(False)
 
 
-def nothing(figure: Figure, axes: Axes, level: float) -> Figure:
+def nothing(figure: Figure, axes: Axes, rule: Rule, level: float) -> Figure:
     """Say that there is no detector to draw."""
     axes.set_axis_off()
-    axes.text(0, 0.5, f"No unit is a detector at an IoU of {level:g}.", va="center", color=INK)
+    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, level)}.", va="center", color=INK)
     figure.set_size_inches(5.0, 1.0)
     return figure
 
