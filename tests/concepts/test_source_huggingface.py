@@ -11,8 +11,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from netdissect.concepts import ConceptData
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
+from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources import parse_source
 from netdissect.errors import SourceError
@@ -183,6 +185,154 @@ def test_a_row_that_holds_no_picture_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_explained(text: str, message: str, saved: Path) -> None:
     with pytest.raises(SourceError, match=message):
         read(text.format(saved))
+
+
+CITY = ["road", "sky", "car"]
+
+
+def whole(path: Path, feature: Any, cells: list[Any]) -> Path:
+    """Save pictures whose column ``label`` holds these cells."""
+    columns = {"image": [photo(seed) for seed in range(len(cells))], "label": cells}
+    features = datasets.Features({"image": datasets.Image(), "label": feature})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(path)
+    return path
+
+
+def named(text: str) -> list[Any]:
+    return [sample.read_labels()["object"] for sample in read(text)]
+
+
+@pytest.mark.parametrize(
+    ("feature", "cells", "expected"),
+    [
+        (datasets.ClassLabel(names=["a", "b", "c"]), [2, 0, -1], [("car",), ("road",), ()]),
+        (datasets.Value("int64"), [2, 0, None], [("car",), ("road",), ()]),
+        (datasets.Value("uint8"), [1, 1, 0], [("sky",), ("sky",), ("road",)]),
+        (datasets.Value("float64"), [1.0, float("nan"), 0.0], [("sky",), (), ("road",)]),
+        (datasets.Value("bool"), [True, False, None], [("sky",), ("road",), ()]),
+        (datasets.Value("string"), ["1", "0", "2"], [("sky",), ("road",), ("car",)]),
+        (datasets.List(datasets.Value("int32")), [[0, 2], [], [1]], [("road", "car"), (), ("sky",)]),
+        (datasets.List(datasets.Value("bool")), [[True, False, True], [False] * 3, [False, True, False]],
+         [("road", "car"), (), ("sky",)]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["list", "dict", "csv"])
+def test_names_in_a_file_name_labels_of_every_type(
+    form: str, feature: Any, cells: list[Any], expected: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    names = tmp_path / f"names.{'csv' if form == 'csv' else 'json'}"
+    if form == "csv":
+        names.write_text("value,name\n" + "".join(f"{n},{name}\n" for n, name in enumerate(CITY)))
+    else:
+        names.write_text(json.dumps(CITY if form == "list" else dict(enumerate(CITY))))
+    assert named(f"hf:{whole(tmp_path / 'own', feature, cells)}=object?label=label&names={names}") == expected
+
+
+def test_labels_without_a_file_of_names_are_classes_words_or_the_columns_name(tmp_path: Path) -> None:
+    for number, (feature, cells, expected) in enumerate(
+        [
+            (datasets.ClassLabel(names=CITY), [2, 0], [("car",), ("road",)]),
+            (datasets.Value("string"), ["sea", None], [("sea",), ()]),
+            (datasets.Value("bool"), [True, False], [("label",), ()]),
+            (datasets.List(datasets.ClassLabel(names=CITY)), [[0, 1], []], [("road", "sky"), ()]),
+        ]
+    ):
+        assert named(f"hf:{whole(tmp_path / str(number), feature, cells)}=object?label=label") == expected
+    codes = whole(tmp_path / "codes", datasets.Value("string"), ["n01440764", "n02102040"])
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"n01440764": "tench", "n02102040": "springer"}))
+    assert named(f"hf:{codes}=object?label=label&names={names}") == [("tench",), ("springer",)]
+
+
+@pytest.mark.parametrize(
+    ("feature", "cells", "options", "message"),
+    [
+        (datasets.Value("int64"), [0, 1], "", "holds the label 0, and nothing says what it means"),
+        (datasets.Value("float64"), [0.5, 1.0], "", r"holds '0\.5' \(float\)"),
+        (datasets.Value("string"), ["road", "tree"], "&names={}", "holds the label 'tree', which has no name"),
+        (datasets.Value("string"), ["car;road", "sky"], "", r"looks like several labels.*\?separator=;"),
+        (datasets.Value("int64"), [1, 2, 3], "&names={}", r"holds the label 3, which has no name.*say \?shift=-1"),
+        (datasets.List(datasets.Value("int64")), [[0, 1, 1]], "&names={}", "in which labels stand twice"),
+        (datasets.Value("int64"), [0], "&names={}&drawn=upright", "says drawn=, but its column 'label' holds labels"),
+    ],
+)
+def test_labels_that_mean_nothing_are_an_error(
+    feature: Any, cells: list[Any], options: str, message: str, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({**dict(enumerate(CITY)), "road": "road"}))
+    folder = whole(tmp_path / "own", feature, cells)
+    with pytest.raises(SourceError, match=message):
+        named(f"hf:{folder}=object?label=label{options.format(names)}")
+
+
+def test_a_shift_and_a_separator_settle_what_labels_mean(tmp_path: Path) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps(CITY))
+    numbers = whole(tmp_path / "numbers", datasets.Value("int64"), [1, 2, 3])
+    assert named(f"hf:{numbers}=object?label=label&names={names}&shift=-1") == [("road",), ("sky",), ("car",)]
+    lists = whole(tmp_path / "lists", datasets.Value("string"), ["car;road", "sky"])
+    assert named(f"hf:{lists}=object?label=label&separator=;") == [("car", "road"), ("sky",)]
+
+
+ADE = ["wall", "building", "sky", "floor"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_names_of_a_model_that_begin_with_a_class_are_asked_about(beside: bool, tmp_path: Path) -> None:
+    """ADE20K's masks are 0 = other, 1 = wall; ``id2label`` of its models is 0 = wall."""
+    folder = tmp_path / "ade"
+    table([mask(3, 4, 0, 0)]).save_to_disk(folder)
+    path = write_names((folder if beside else tmp_path) / "id2label.json", dict(enumerate(ADE)))
+    source = f"hf:{folder}?" + ("" if beside else f"names={path}&")
+    with pytest.raises(
+        SourceError, match=r"calls 0 'wall'.*\?shift=-1 if 0 is unlabeled and 1 is 'wall', \?shift=0 if"
+    ):
+        read(source.rstrip("?&"))
+    (sample,) = read(f"{source}shift=-1")
+    assert pixels(sample.read_labels()) == {"sky": 12, "floor": 12}
+    (sample,) = read(f"{source}shift=0")
+    with pytest.raises(SourceError, match=r"holds the value 4, but names stand for 0 \('wall'\) to 3.*\?shift=-1"):
+        sample.read_labels()
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [({0: "wall", 1: "sky"}, "?ignore=255"), ({0: "background", 1: "sky"}, ""), ({1: "sky"}, "")],
+)
+def test_names_that_leave_no_doubt_are_not_asked_about(names: dict[int, str], options: str, tmp_path: Path) -> None:
+    table([mask(1, 0)]).save_to_disk(tmp_path / "own")
+    write_names(tmp_path / "own" / "id2label.json", names)
+    (sample,) = read(f"hf:{tmp_path / 'own'}{options}")
+    assert pixels(sample.read_labels())["sky"] == 24
+
+
+def test_a_source_that_labels_nothing_is_an_error_beside_another_one(saved: Path, tmp_path: Path) -> None:
+    blank = tmp_path / "blank"
+    table([mask(0, 0)]).save_to_disk(blank)
+    write_names(blank / "id2label.json", {1: "wall"})
+    sources = [parse_source(f"hf:{saved}?ignore=255"), parse_source(f"hf:{blank}")]
+    with pytest.raises(SourceError, match=r"the source hf:.*blank labels no pixel and no picture"):
+        build_dataset(tmp_path / "out", sources)
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_are_turned_with_their_pictures(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    photo(0).save(pictures / "a.png", exif=exif)
+    columns = {"image": [str(pictures / "a.png")], "mask": [Image.fromarray(mask(1, 2))]}
+    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "own")
+    names = tmp_path / "names.csv"
+    names.write_text("value,name\n1,top\n2,bottom\n")
+    out = build_dataset(tmp_path / "out", [parse_source(f"hf:{tmp_path / 'own'}?names={names}")], WriteOptions(size=16))
+    (plane,) = ConceptData.open(out).labels(0).planes
+    data = ConceptData.open(out)
+    assert data.by_number[int(plane[0, 0])].name == "bottom"  # the top as stored is the right side of what is shown
+    assert data.by_number[int(plane[0, 7])].name == "top"
 
 
 def test_a_missing_package_is_named_with_its_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

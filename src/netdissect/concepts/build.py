@@ -40,7 +40,7 @@ def build_dataset(
     Raises
     ------
     SourceError
-        If a source's layout or any of its files cannot be used.
+        If a source's layout or any of its files cannot be used, or one of several sources labels nothing.
     ConceptsError
         If `out` is in the way, nothing is labeled, or the disk cannot be written.
 
@@ -75,8 +75,16 @@ def build_dataset(
         {"source": source.text, "folder": prefix, "images": images}
         for source, (prefix, images) in zip(sources, counts.items(), strict=True)
     ]
+    texts = {prefix: source.text for source, prefix in zip(sources, counts, strict=True)}
     return write_dataset(
-        out, samples, options, about={"sources": told}, overwrite=overwrite, workers=workers, progress=progress
+        out,
+        samples,
+        options,
+        about={"sources": told},
+        sources=texts,
+        overwrite=overwrite,
+        workers=workers,
+        progress=progress,
     )
 
 

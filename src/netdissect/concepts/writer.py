@@ -61,6 +61,7 @@ def write_dataset(
     options: WriteOptions | None = None,
     *,
     about: Mapping[str, object] | None = None,
+    sources: Mapping[str, str] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -77,6 +78,8 @@ def write_dataset(
         Sizes, formats, colors. None: as published at 224 pixels, without colors.
     about
         What the data set was made from, for ``build.json``; must fit into JSON.
+    sources
+        By the first folder of their samples' names, the sources each of which must label something.
     overwrite
         Replace a finished data set at `out`. Nothing else is ever replaced.
     workers
@@ -93,7 +96,8 @@ def write_dataset(
     Raises
     ------
     SourceError
-        If any sample cannot be used; names the first ten files and how many there are. Nothing is left behind.
+        If any sample cannot be used; names the first ten files and how many there are. Or if one of several sources
+        labels nothing. Nothing is left behind.
     ConceptsError
         If `out` is in the way, nothing is labeled, or the disk cannot be written.
     """
@@ -108,6 +112,7 @@ def write_dataset(
         if isinstance(samples, Sequence):
             _announce(samples, folder, options, done=len(journal))
         rendered = _render_all(samples, folders, work, journal)
+        _check_all_label(rendered, sources or {})
         _remove_strangers(rendered, folders)
         carried, vocabulary = consolidate(rendered, folders, options)
         _tell_dropped(vocabulary, options)
@@ -183,6 +188,17 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
         raise ConceptsError(
             f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} pictures take about "
             f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
+        )
+
+
+def _check_all_label(rendered: Iterable[Rendered], sources: Mapping[str, str]) -> None:
+    """Refuse a source that labels nothing, though others do."""
+    labeling = {one.source for one in rendered if any(one.pixels.values())}
+    empty = [text for folder, text in sources.items() if folder not in labeling]
+    if empty and labeling:
+        raise SourceError(
+            f"the source {empty[0]} labels no pixel and no picture, so no data set was written. Expected at least one "
+            "label of each source; check its names, classes and masks, or leave it out."
         )
 
 

@@ -5,14 +5,19 @@
 
 Which column is what is seen from the columns' types and names: pictures are of the type ``Image``; of two, the one
 called ``mask``, ``annotation``, ``label``, ``segmentation`` or the like is the mask. With one, a ``ClassLabel`` column
-labels the whole picture. A mask is gray, indexed or R + 256 * G, or an array of two dimensions.
+labels the whole picture. A mask is an image, read as in ``masks:``, or an array of two dimensions.
 
 Options, each where the guess is wrong or impossible:
 
-- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: a class or words);
-- ``names=FILE``: what the values of the masks mean, JSON (``{"1": "wall"}``, as ``id2label``) or CSV (``value,name``);
-  or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the mask's own class labels;
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: classes, words, whole numbers, lists of these;
+  a column of yes and no labels with its own name where it says yes, unless it is given names);
+- ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, as ``id2label``) or CSV (``value,name``);
+  or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR for masks, or the column's own classes;
+- ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; asked about where ``id2label`` of a model
+  calls 0 a class, and where a value is one beyond the names;
 - ``ignore=255``: a value that is unlabeled;
+- ``separator=;``: what stands between several labels in a cell of words, as in ``labels:``;
+- ``read=``, ``colors=``, ``unlisted=``, ``drawn=``, as in ``masks:``;
 - ``config=NAME``, ``split=train,validation`` (all splits unless given).
 
 Masks are ``object`` unless another category is given; labels need one. Splits whose name begins with ``train`` are for
@@ -21,10 +26,9 @@ training, those that begin with ``val``, ``dev`` or ``test`` are not; others are
 
 import contextlib
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -34,19 +38,20 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from netdissect.concepts.pictures import UNREADABLE, orientation_of, to_rgb
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
-from netdissect.concepts.sources.classes import read_classes
+from netdissect.concepts.sample import LabelsByCategory, Sample
+from netdissect.concepts.sources.classes import MASK_OPTIONS, MaskReading
 from netdissect.concepts.sources.extras import need
-from netdissect.concepts.sources.files import read_text
-from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored
+from netdissect.concepts.sources.huggingface_names import LabelNames, check_values, mask_table, shift_of
+from netdissect.concepts.sources.mask_values import Stored, read_stored
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
 from netdissect.paths import contained
 
-OPTIONS = ("image", "mask", "label", "names", "ignore", "config", "split")
+OPTIONS = ("image", "names", "shift", "ignore", "config", "split")
+OF_LABELS = ("label", "separator")
+OF_MASKS = ("mask", *MASK_OPTIONS)
 MASK_WORDS = ("mask", "annot", "label", "seg", "semantic", "target", "ground")
-ID_TO_LABEL = "id2label.json"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class HuggingFaceSource:
     @classmethod
     def parse(cls, words: SourceWords) -> "HuggingFaceSource":
         """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
-        ignore = words.check(*OPTIONS).options.get("ignore", "0")
+        ignore = words.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
         if not ignore.isdecimal():
             raise SourceError(
                 f"the source {words.text!r} says ignore={ignore}. Expected the value of a pixel, e.g. 255."
@@ -73,6 +78,7 @@ class HuggingFaceSource:
             raise SourceError(
                 f"the source {words.text!r} names a mask and a label. Expected one; name it as two sources."
             )
+        shift_of(words)
         return cls(words)
 
     @property
@@ -112,27 +118,32 @@ class HuggingFaceSource:
 
     def _plan(self, table: Any) -> "_Plan":
         image, mask, label = _columns(table.features, self.words)
-        if label:
-            if self.words.category is None:
-                raise SourceError(
-                    f"the source {self.text!r} labels whole pictures by its column {label!r} and names no category. "
-                    f"Expected what they are, e.g. hf:{self.words.place}=scene."
-                )
-            return _Plan(image, None, label, self.words.category, _label_names(table.features[label]))
-        names = dict(_mask_names(table.features, mask or "", self.words))
-        if ignore := self.words.options.get("ignore"):
-            names[int(ignore)] = ""
-        return _Plan(image, mask, None, self.words.category or "object", names)
+        strange = [option for option in self.words.options if option in (OF_MASKS if label else OF_LABELS)]
+        if strange:
+            raise SourceError(
+                f"the source {self.text!r} says {strange[0]}=, but its column {label or mask!r} holds "
+                f"{'labels of whole pictures' if label else 'masks'}. Leave the option out."
+            )
+        if not label:
+            names = mask_table(table.features, mask or "", self.words)
+            reading = MaskReading.parse(self.words, names)
+            return _Plan(image, mask or "", self.words.category or "object", reading, self.words)
+        if self.words.category is None:
+            raise SourceError(
+                f"the source {self.text!r} labels whole pictures by its column {label!r} and names no category. "
+                f"Expected what they are, e.g. hf:{self.words.place}=scene."
+            )
+        return _Plan(image, label, self.words.category, LabelNames.of(table, label, self.words), self.words)
 
 
 class _Plan(NamedTuple):
-    """Which column is what, and what its values mean."""
+    """Which columns hold pictures and labels, and what the values of the latter mean."""
 
     image: str
-    mask: str | None
-    label: str | None
+    column: str
     category: str
-    names: Mapping[int, str]
+    meaning: MaskReading | LabelNames
+    words: SourceWords
 
 
 class _Row(NamedTuple):
@@ -254,46 +265,6 @@ def _there(features: Mapping[str, Any]) -> str:
     return "Its columns are " + ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items()) + "."
 
 
-def _label_names(feature: Any) -> dict[int, str]:
-    """Return the names of the class labels in a feature, however deep they lie."""
-    while not hasattr(feature, "names"):
-        inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else None)
-        if inner is None:
-            return {}
-        feature = inner
-    return {value: str(name) for value, name in enumerate(feature.names)}
-
-
-def _mask_names(features: Mapping[str, Any], mask: str, words: SourceWords) -> dict[int, str]:
-    told = words.options.get("names")
-    if told and told in features:
-        names = _label_names(features[told])
-    elif told:
-        names = read_classes(Path(told)) if told.lower().endswith(".csv") else _read_id_to_label(Path(told))
-    elif (words.folder / ID_TO_LABEL).is_file():
-        names = _read_id_to_label(words.folder / ID_TO_LABEL)
-    else:
-        names = _label_names(features[mask])
-    if not names:
-        raise SourceError(
-            f"the source {words.text!r} does not say what the values of its masks mean. Expected a file of names: "
-            'add ?names=FILE, JSON such as {"1": "wall"} or CSV with value,name.'
-        )
-    return names
-
-
-def _read_id_to_label(path: Path) -> dict[int, str]:
-    what = 'names of classes, e.g. {"1": "wall"}'
-    try:
-        content = json.loads(read_text(path, what))
-        pairs = enumerate(content) if isinstance(content, list) else content.items()
-        return {int(value): str(name or "").strip() for value, name in pairs}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise SourceError(
-            f"{path} is not in the form of id2label ({error}). Expected {what}; correct the file."
-        ) from error
-
-
 def _split(split: str) -> Split | None:
     if split.startswith("train"):
         return "train"
@@ -301,19 +272,14 @@ def _split(split: str) -> Split | None:
 
 
 def _read_labels(row: _Row, plan: _Plan) -> LabelsByCategory:
-    if plan.label:
-        return {plan.category: _whole(row.read(plan.label), plan.names)}
-    origin = f"{row.told}, column {plan.mask}"
-    stored = _stored(row, plan.mask or "")
-    picture = orientation_of(_decode(row, plan.image))
-    turned = picture if stored.orientation is None else stored.orientation
-    return {plan.category: (Channel(plain_values(stored, origin), plan.names, origin, turned),)}
-
-
-def _whole(cell: Any, names: Mapping[int, str]) -> tuple[str, ...]:
-    """Name the labels in a cell: one or several classes or words. A negative class is none."""
-    cells = cell if isinstance(cell, list) else [cell]
-    return tuple(names.get(one, "") if isinstance(one, int) else str(one) for one in cells if one is not None)
+    origin = f"{row.told}, column {plan.column}"
+    if isinstance(plan.meaning, LabelNames):
+        return {plan.category: plan.meaning.read(row.read(plan.column), origin)}
+    channel = plan.meaning.channel(_stored(row, plan.column), origin)
+    turned = channel.orientation
+    if turned is None:  # as the picture beside it
+        turned = orientation_of(_decode(row, plan.image))
+    return {plan.category: (check_values(replace(channel, orientation=turned), plan.words),)}
 
 
 def _stored(row: _Row, column: str) -> Stored:
