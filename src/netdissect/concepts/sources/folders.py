@@ -19,22 +19,17 @@ class that annotators saw in it, the dominant first. Lines of pictures that are 
 a picture without a line has its folder's class alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from netdissect.concepts.sample import Sample
-from netdissect.concepts.sources.source import find_files, find_folder
+from netdissect.concepts.sources.source import find_files, find_folder, split_of
 from netdissect.concepts.sources.words import SourceWords
-from netdissect.config import Split
 from netdissect.errors import SourceError
 
 JOINT_LIST = "labels_joint_anno.txt"
 CHOICES = ("path", "last", "first")
-SPLITS: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "val"),
-}
 PICTURE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photos", "pictures"})
 MASK_FOLDERS = frozenset(
     {
@@ -124,7 +119,7 @@ class FolderSource:
         for place, parts in zip(places, names, strict=True):
             own, listed = self._class(parts), joint.get(place.as_posix(), ())
             labels = tuple(dict.fromkeys(listed if own in listed else (own, *listed)))
-            split = SPLITS[place.parts[0].lower()] if splits else None
+            split = split_of(place.parts[0]) if splits else None
             yield Sample(f"{prefix}/{place.with_suffix('').as_posix()}", root / place, {self.category: labels}, split)
 
     def _class(self, parts: Sequence[str]) -> str:
@@ -177,7 +172,7 @@ def _check_no_masks(folder: Path, names: set[str], *, alone: bool) -> None:
 
 def _are_splits(places: Sequence[PurePath]) -> bool:
     """Tell whether the outermost folders are all called as splits are, and hold folders."""
-    return bool(places) and all(len(place.parts) > 1 and place.parts[0].lower() in SPLITS for place in places)
+    return bool(places) and all(len(place.parts) > 1 and split_of(place.parts[0]) for place in places)
 
 
 def _are_letters(folders: Sequence[Sequence[str]]) -> bool:

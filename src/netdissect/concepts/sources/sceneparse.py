@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from netdissect.concepts.names import keep_apart
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.layers import read_gray
@@ -67,7 +68,8 @@ def _read_classes(path: Path) -> dict[int, str]:
                 "tabs between them; restore the file."
             )
         names[int(first)] = ";".join(name.strip() for name in rest[-1].split(",") if name.strip())
-    return names
+    apart = keep_apart(names.values())  # "screen" is a class beside "screen door, screen"
+    return {value: apart[name] for value, name in names.items()}
 
 
 def _read_scenes(path: Path) -> dict[str, str]:
