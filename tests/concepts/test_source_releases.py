@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from concepts.test_source_coco import pixels
 from concepts.test_source_coco_exports import photo
 from concepts.test_source_polygons import SQUARE, labelme, shape, via, via_square
+from netdissect.concepts import ConceptData
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
@@ -253,6 +255,104 @@ def test_half_a_pair_and_a_wrong_table_of_roboflow_are_named(tmp_path: Path) -> 
             samples(f"masks:{tmp_path / 'in'}")
 
 
+# The same masks in every layout
+
+NAMES = {1: "car", 2: "sky", 3: "traffic light"}
+PHOTOS = ("ADE_train_00000001", "ADE_train_00000002")
+
+
+def random_masks() -> dict[str, npt.NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    blocks = {stem: rng.integers(0, 4, (6, 8), dtype=np.uint8) for stem in PHOTOS}
+    return {stem: np.kron(values, np.ones((4, 4), np.uint8)) for stem, values in blocks.items()}
+
+
+def draw_masks(root: Path) -> str:
+    for stem, values in random_masks().items():
+        photo(root / "images" / f"{stem}.jpg")
+        gray(root / "masks" / f"{stem}.png", values)
+    (root / "classes.csv").write_text("value,name\n" + "".join(f"{value},{name}\n" for value, name in NAMES.items()))
+    return f"masks:{root}"
+
+
+def draw_as_sceneparse(root: Path) -> str:
+    for stem, values in random_masks().items():
+        photo(root / "images" / "training" / f"{stem}.jpg")
+        gray(root / "annotations" / "training" / f"{stem}.png", values)
+    (root / "objectInfo150.txt").write_text("".join(f"{value}\t0\t0\t0\t{name}\n" for value, name in NAMES.items()))
+    return f"ade20k:{root}"
+
+
+def draw_as_voc(root: Path) -> str:
+    for stem, values in random_masks().items():
+        photo(root / "JPEGImages" / f"{stem}.jpg")
+        indexed(root / "SegmentationClass" / f"{stem}.png", values, voc_palette())
+    (root / "class_names.txt").write_text("\n".join(["_background_", *NAMES.values()]))
+    return f"pascal:{root}"
+
+
+def draw_as_roboflow(root: Path) -> str:
+    for stem, values in random_masks().items():
+        photo(root / f"{stem}.jpg")
+        gray(root / f"{stem}_mask.png", values)
+    lines = "".join(f"{value}, {name}\n" for value, name in NAMES.items())
+    (root / "_classes.csv").write_text(f"Pixel Value, Class\n0, background\n{lines}")
+    return f"masks:{root}"
+
+
+def draw_as_coco(root: Path) -> str:
+    annotations = []
+    for number, (stem, values) in enumerate(random_masks().items()):
+        photo(root / "images" / f"{stem}.jpg")
+        for value in NAMES:
+            down = np.concatenate([[0], (values == value).ravel(order="F"), [0]])  # run lengths go down the columns
+            counts = np.diff([0, *np.flatnonzero(np.diff(down)), values.size]).tolist()
+            segmentation = {"size": list(values.shape), "counts": counts}
+            annotations.append({"id": value, "image_id": number, "category_id": value, "segmentation": segmentation})
+    images = [{"id": n, "file_name": f"{stem}.jpg", "height": HEIGHT, "width": WIDTH} for n, stem in enumerate(PHOTOS)]
+    categories = [{"id": value, "name": name} for value, name in NAMES.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "result.json").write_text(json.dumps(content))
+    return f"coco:{root}"
+
+
+def draw_as_labelme(root: Path) -> str:
+    """Draw each block as a square."""
+    for stem, values in random_masks().items():
+        photo(root / f"{stem}.jpg")
+        blocks = [
+            shape([[x, y], [x + 4, y + 4]], NAMES[int(values[y, x])], "rectangle")
+            for y in range(0, HEIGHT, 4) for x in range(0, WIDTH, 4) if values[y, x]
+        ]  # fmt: skip
+        labelme(root / f"{stem}.json", *blocks, picture=f"{stem}.jpg")
+    return f"polygons:{root}"
+
+
+def planes(words: str, out: Path) -> dict[str, dict[str, list[list[bool]]]]:
+    """Build, and return where each name lies on each picture."""
+    data = ConceptData.open(build_dataset(out, [parse_source(words)], WriteOptions(size=48)))
+    names = {concept.number: concept.name for concept in data.concepts}
+    return {
+        Path(row.image).stem: {
+            name: (data.labels(index).planes == number).any(axis=0).tolist() for number, name in names.items()
+        }
+        for index, row in enumerate(data.rows)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [draw_as_sceneparse, draw_as_voc, draw_as_roboflow, draw_as_coco, draw_as_labelme],
+    ids=lambda draw: draw.__name__,
+)
+def test_the_same_masks_make_the_same_label_maps_in_every_layout(draw: Callable[[Path], str], tmp_path: Path) -> None:
+    if draw is draw_as_coco:
+        pytest.importorskip("pycocotools.mask", reason="needs the extra 'coco'")
+    assert planes(draw(tmp_path / "in"), tmp_path / "out") == planes(
+        draw_masks(tmp_path / "own"), tmp_path / "expected"
+    )
+
+
 # What masks: takes for shapes
 
 
@@ -273,6 +373,24 @@ def test_masks_that_are_there_are_read_and_shapes_beside_them_are_not(tmp_path: 
     labelme(tmp_path / "images" / "a.json", shape())
     (sample,) = samples(f"masks:{tmp_path}").values()
     assert pixels(sample.read_labels()) == {"sky": HEIGHT * WIDTH}
+
+
+@pytest.mark.parametrize(
+    ("file", "word"),
+    [
+        ("annotations/training/a.png", "ade20k"),
+        ("VOC2012/SegmentationClass/a.png", "pascal"),
+        ("leftImg8bit/val/ulm/a.png", "cityscapes"),
+        ("train/_annotations.coco.json", "coco"),
+        ("annotations/instances_default.json", "coco"),
+        ("result.json", "coco"),
+    ],
+)
+def test_masks_name_the_word_that_reads_another_layout(file: str, word: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(SourceError, match=rf"holds no folder masks, but it looks like .*; say {word}:"):
+        samples(f"masks:{tmp_path}")
 
 
 def test_a_folder_of_no_known_layout_says_what_masks_expect(tmp_path: Path) -> None:

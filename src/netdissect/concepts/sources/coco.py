@@ -293,7 +293,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def _read_annotations(
-    path: Path, kind: str, folders: Sequence[str], boxes: bool, notes: _Notes
+    path: Path, kind: str, folders: tuple[str, ...], boxes: bool, notes: _Notes
 ) -> Iterator[tuple[Path, str, _Labeled]]:
     """Yield what a file says of each picture, with the picture and its name."""
     content = read_json(path, "annotations in COCO's form")

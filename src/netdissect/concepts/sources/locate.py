@@ -34,8 +34,9 @@ class Locator:
 
     root: Path
     strays: dict[Path, str] = field(default_factory=dict)
+    _there: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
-    def find(self, name: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
+    def find(self, name: str, folders: tuple[str, ...], manifest: Path) -> tuple[Path, str]:
         """Return a picture, and its path below one of the folders, without leading dots.
 
         Parameters
@@ -83,8 +84,11 @@ class Locator:
                 "were taken (%s for %r)", source, len(self.strays), path, name[:200],
             )  # fmt: skip
 
-    def _existing(self, folders: Sequence[str]) -> Sequence[str]:
-        return [folder for folder in folders if (self.root / folder).is_dir()] or folders[:1]
+    def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the folders that exist, or else the first; looked up once, because pictures are many."""
+        if folders not in self._there:
+            self._there[folders] = tuple(one for one in folders if (self.root / one).is_dir()) or folders[:1]
+        return self._there[folders]
 
     def _stray(self, name: str, file: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
         paths = [contained(self.root / folder, file, manifest, SourceError) for folder in folders if file]

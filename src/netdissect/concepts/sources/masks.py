@@ -36,6 +36,15 @@ from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 DEFAULT_CATEGORY = "object"
+OTHERS = (
+    ("annotations/training", "ade20k", "SceneParse150"),
+    ("**/SegmentationClass", "pascal", "segmentation in the layout of Pascal VOC"),
+    ("leftImg8bit*", "cityscapes", "Cityscapes"),
+    ("**/_annotations.coco.json", "coco", "Roboflow's export in COCO's form"),
+    ("annotations/instances_*.json", "coco", "annotations in COCO's form"),
+    ("result.json", "coco", "Label Studio's export in COCO's form"),
+)
+"""Files that show whose layout a folder has, the word that reads it, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class MaskSource:
         elif is_annotated(root) and not self.options:
             yield from PolygonSource(root, self.category).samples(prefix)
         else:
+            _refuse_other(root)
             yield from self._own(prefix)
 
     def _roboflow(self, prefix: str, folders: Sequence[Path]) -> Iterator[Sample]:
@@ -115,6 +125,16 @@ class MaskSource:
             image = images.get(name, self.folder / "images" / f"{name}.*")
             mask = masks.get(name, self.folder / "masks" / f"{name}.png")
             yield Sample(f"{prefix}/{name}", image, partial(_read_labels, mask, reading, self.category))
+
+
+def _refuse_other(root: Path) -> None:
+    """Name the source that reads a folder, if its files show which it is."""
+    for pattern, word, what in OTHERS:
+        if any(root.glob(pattern)):
+            raise SourceError(
+                f"{root} holds no folder masks, but it looks like {what} ({pattern}). Expected images/, masks/ and "
+                f"classes.csv; say {word}:{root}."
+            )
 
 
 def _read_labels(mask: Path, reading: MaskReading, category: str) -> LabelsByCategory:
