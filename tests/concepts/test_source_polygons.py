@@ -1,4 +1,4 @@
-"""Shapes that were drawn in LabelMe and VIA, in the files that these programs write."""
+"""Shapes that were drawn in LabelMe, VIA, CVAT and Label Studio, in the files that these programs write."""
 
 import base64
 import io
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -70,6 +71,13 @@ def samples(folder: Path, words: str = "polygons:{}") -> dict[str, Sample]:
 
 def covered(folder: Path, words: str = "polygons:{}") -> dict[str, dict[str, int]]:
     return {name: pixels(sample.read_labels()) for name, sample in samples(folder, words).items()}
+
+
+def where(sample: Sample, name: str) -> npt.NDArray[np.bool_]:
+    """Return the pixels that bear a name."""
+    channels = [one for one in sample.read_labels()["object"] if isinstance(one, Channel)]
+    found = [one.values == value for one in channels for value, own in one.names.items() if own == name]
+    return np.any(found, axis=0)
 
 
 # LabelMe
@@ -309,7 +317,168 @@ def test_pictures_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
         samples(tmp_path)
 
 
-# Both
+# CVAT
+
+
+def cvat(path: Path, *shapes: str, name: str = "a.jpg") -> Path:
+    """Write the form 'CVAT for images 1.1'."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version><meta><job/></meta>\n'
+        f'<image id="0" name="{name}" subset="default" task_id="1" width="{WIDTH}" height="{HEIGHT}">\n'
+        + "\n".join(shapes)
+        + "\n</image></annotations>\n"
+    )
+    return path
+
+
+POLYGON = '<polygon label="car" source="manual" occluded="0" points="2.00,2.00;10.00,2.00;10.00,10.00;2.00,10.00"/>'
+
+
+@pytest.mark.parametrize("place", ["images", "images/default", "."])
+def test_cvat_writes_one_file_for_all_pictures(place: str, tmp_path: Path) -> None:
+    image = photo(tmp_path / place / "a.jpg")
+    cvat(
+        tmp_path / "annotations.xml",
+        POLYGON,
+        '<box label="sky" xtl="20" ytl="2" xbr="28" ybr="4"/>',
+        '<ellipse label="sun" cx="20" cy="12" rx="4.5" ry="2.5"/>',
+        '<mask label="sea" rle="2, 3, 5" left="1" top="20" width="5" height="2"/>',
+    )
+    (sample,) = samples(tmp_path).values()
+    assert sample.image == image
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    sun = int((np.hypot((columns - 20) / 4.5, (rows - 12) / 2.5) < 1).sum())
+    assert pixels(sample.read_labels()) == {"car": 64, "sky": 16, "sun": sun, "sea": 3}
+    assert np.argwhere(where(sample, "sea")).tolist() == [[20, 3], [20, 4], [20, 5]]
+
+
+def test_boxes_of_cvat_are_turned_about_their_center(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    cvat(tmp_path / "a.xml", '<box label="car" xtl="10" ytl="8" xbr="18" ybr="12" rotation="90"/>')
+    (sample,) = samples(tmp_path).values()
+    (channel,) = sample.read_labels()["object"]
+    assert isinstance(channel, Channel)
+    expected = np.zeros((HEIGHT, WIDTH), bool)
+    expected[6:14, 12:16] = True
+    np.testing.assert_array_equal(channel.values > 0, expected)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ('<polyline label="car" points="1,1;9,9;1,9"/>', "the kind 'polyline', which covers no area"),
+        ('<points label="car" points="1,1;9,9;1,9"/>', "the kind 'points', which covers no area"),
+        ('<tag label="car"/>', "the kind 'tag', which covers no area"),
+        ('<cuboid label="car"/>', "the unknown kind 'cuboid'"),
+        ('<polygon label="car" points="1,1;9,9"/>', "fewer than 3 points"),
+        ('<polygon label="car" points="1,1;9,9;4"/>', "an odd number of coordinates"),
+        ('<polygon label="car" points="1,1;nan,9;4,9"/>', "a coordinate that is no finite number"),
+        ('<box label="car" xtl="9" ytl="2" xbr="9" ybr="4"/>', "no area"),
+        ('<mask label="car" rle="10" left="1" top="20" width="5" height="2"/>', "no area"),
+        ('<mask label="car" rle="0, 10" left="90" top="20" width="5" height="2"/>', "no point inside the picture"),
+    ],
+)
+def test_shapes_of_cvat_that_cover_nothing_are_left_out(
+    bad: str, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(tmp_path / "a.jpg")
+    cvat(tmp_path / "annotations.xml", POLYGON, bad)
+    with caplog.at_level(logging.WARNING, logger="netdissect"):
+        assert covered(tmp_path) == {"own/a": {"car": 64}}
+    assert f"left out: 1; 1 with {reason} (the first is" in caplog.text
+
+
+def test_files_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    path = tmp_path / "annotations.xml"
+    entity = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotations>&a;</annotations>'
+    huge = '<mask label="car" rle="0, 10000000000" left="0" top="0" width="100000" height="100000"/>'
+    for text, message in [
+        ("<annotations>", "is no plain XML"),
+        (entity, "is no plain XML"),
+        ('<annotations><track id="0"/></annotations>', "holds the tracks of a video"),
+        (cvat(path, POLYGON.replace("2.00,2.00;", "x,y;")).read_text(), "lacks what"),
+        (cvat(path, POLYGON.replace("points", "p")).read_text(), "lacks what"),
+        (cvat(path, huge).read_text(), "do not add up to 100000 x 100000 pixels"),
+        (cvat(path, POLYGON, name="../../secret.jpg").read_text(), "leads out"),
+        (cvat(path, POLYGON, name="b.jpg").read_text(), ""),
+    ]:
+        path.write_text(text)
+        if message:
+            with pytest.raises(SourceError, match=message):
+                samples(tmp_path)
+    with pytest.raises(SourceError, match=r"b\.jpg does not exist"):
+        build_dataset(tmp_path / "out", [PolygonSource(tmp_path)])
+
+
+# Label Studio
+
+
+def studio(path: Path, *results: Json, picture: str = "/data/upload/1/0a1b-a.jpg", **more: Any) -> Path:
+    task = {"id": 1, "data": {"image": picture}, "annotations": [{"id": 1, "result": list(results)}], "predictions": []}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([task | more]))
+    return path
+
+
+def result(kind: str, label: str = "car", **value: Any) -> Json:
+    return {
+        "id": "x", "type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0,
+        "original_width": WIDTH, "original_height": HEIGHT, "value": value | {kind: [label]},
+    }  # fmt: skip
+
+
+def percent(points: list[list[float]]) -> list[list[float]]:
+    return [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in points]
+
+
+def test_label_studio_gives_coordinates_in_per_cent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = photo(tmp_path / "images" / "0a1b-a.jpg")
+    box = {"x": 62.5, "y": 50, "width": 25, "height": 25}  # 8 x 6 pixels from (20, 12)
+    studio(
+        tmp_path / "project.json",
+        result("polygonlabels", points=percent(SQUARE)),
+        result("rectanglelabels", "sky", **box, rotation=0),
+        result("rectanglelabels", "hill", **box, rotation=90),
+        result("ellipselabels", "sun", x=50, y=50, radiusX=12.5, radiusY=12.5),
+        result("keypointlabels", x=50, y=50, width=0.3),
+        result("brushlabels", format="rle", rle=[0, 1]),
+        {"type": "relation", "from_id": "a", "to_id": "b"},
+    )
+    with caplog.at_level(logging.WARNING, logger="netdissect"):
+        (sample,) = samples(tmp_path).values()
+    assert sample.image == image
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    sun = int((np.hypot((columns - 16) / 4, (rows - 12) / 3) < 1).sum())
+    # Turned by 90 degrees about (20, 12), 8 x 6 pixels from there lie at its lower left: x 14 to 20, y 12 to 20.
+    assert pixels(sample.read_labels()) == {"car": 64, "sky": 48, "hill": 48, "sun": sun}
+    at = np.argwhere(where(sample, "hill"))
+    assert (at.min(axis=0).tolist(), at.max(axis=0).tolist()) == ([12, 14], [19, 19])
+    assert "1 with the kind 'keypointlabels', which covers no area" in caplog.text
+    assert "1 with the unknown kind 'brushlabels'" in caplog.text
+    assert "names that lead out of the folder and were not followed: 1;" in caplog.text
+
+
+def test_what_annotators_cancelled_does_not_count(tmp_path: Path) -> None:
+    photo(tmp_path / "0a1b-a.jpg")
+    kept, cancelled = (
+        result("polygonlabels", points=percent(SQUARE)),
+        result("polygonlabels", "sky", points=percent(SQUARE)),
+    )
+    annotations = [{"result": [kept]}, {"result": [cancelled], "was_cancelled": True}, {"result": [kept]}]
+    studio(tmp_path / "project.json", annotations=annotations)
+    assert covered(tmp_path) == {"own/0a1b-a": {"car": 64}}
+
+
+def test_a_task_that_does_not_say_which_is_the_picture_is_named(tmp_path: Path) -> None:
+    square = result("polygonlabels", points=percent(SQUARE))
+    studio(tmp_path / "project.json", square, data={"left": "a.jpg", "right": "b.jpg"})
+    with pytest.raises(SourceError, match="do not say which is the picture"):
+        samples(tmp_path)
+
+
+# All
 
 
 def test_a_file_that_is_named_itself_is_read_alone(tmp_path: Path) -> None:
@@ -339,10 +508,10 @@ def test_files_of_another_form_are_passed_over_with_a_note(tmp_path: Path, caplo
 
 
 def test_a_folder_without_shapes_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no JSON file"):
+    with pytest.raises(SourceError, match=r"holds no annotation\. Expected an annotation of LabelMe"):
         samples(tmp_path)
     (tmp_path / "coco.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
-    with pytest.raises(SourceError, match=r"JSON files of another form, e\.g\. .*coco\.json.* say coco:DIR"):
+    with pytest.raises(SourceError, match=r"files of another form, e\.g\. .*coco\.json.* say coco:DIR"):
         samples(tmp_path)
     photo(tmp_path / "a.jpg")
     labelme(tmp_path / "a.json")

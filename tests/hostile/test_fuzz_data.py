@@ -168,10 +168,15 @@ def pascal(folder: Path) -> str:
 
 
 def drawn(folder: Path) -> str:
-    for name in ("a", "b"):
+    for name in ("a", "b", "c", "d"):
         test_source_coco_exports.photo(folder / f"{name}.jpg")
     test_source_polygons.labelme(folder / "a.json", test_source_polygons.shape())
     test_source_polygons.via(folder / "via.json", {"b.jpg": [test_source_polygons.via_square({"class": "car"})]})
+    test_source_polygons.cvat(folder / "c.xml", test_source_polygons.POLYGON, name="c.jpg")
+    points = test_source_polygons.percent(test_source_polygons.SQUARE)
+    test_source_polygons.studio(
+        folder / "d.json", test_source_polygons.result("polygonlabels", points=points), picture="d.jpg"
+    )
     return f"polygons:{folder}"
 
 

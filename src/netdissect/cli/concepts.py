@@ -42,8 +42,8 @@ def build(
             metavar="SOURCE...",
             help=(
                 "masks:DIR[=category] (images/, masks/, classes.csv), folders:DIR=category (a folder a class), "
-                "labels:FILE.csv, polygons:DIR (LabelMe, VIA), or a published data set: ade20k, pascal, opensurfaces, "
-                "dtd, coco (also exports of annotation programs), cityscapes, hf."
+                "labels:FILE.csv, polygons:DIR (LabelMe, VIA, CVAT), or a published data set: ade20k, pascal, "
+                "opensurfaces, dtd, coco (also exports of annotation programs), cityscapes, hf."
             ),
         ),
     ],

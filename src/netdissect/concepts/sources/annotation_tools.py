@@ -10,29 +10,37 @@ VGG Image Annotator (Dutta and Zisserman 2019), versions 1 and 2, a project or i
     {"_via_img_metadata": {"a.jpg1234": {"filename": "a.jpg",
      "regions": [{"shape_attributes": {"name": "polygon", "all_points_x": [...], "all_points_y": [...]},
                   "region_attributes": {"class": "car"}}, ...]}, ...}}
+
+CVAT for images 1.1::
+
+    <annotations><image name="a.jpg" width="640" height="480" subset="default">
+      <polygon label="car" points="x,y;x,y;..."/> <box .../> <ellipse .../> <mask .../> </image>...</annotations>
+
+Label Studio, its own JSON::
+
+    [{"data": {"image": "/data/upload/1/0a1b-a.jpg"}, "annotations": [{"result": [
+      {"type": "polygonlabels", "original_width": 640, "original_height": 480,
+       "value": {"points": [[x, y], ...] in per cent, "polygonlabels": ["car"]}}, ...]}]}, ...]
 """
 
-import base64
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
-from netdissect.concepts.sources.mask_values import read_stored
-from netdissect.concepts.sources.shapes import (
-    AREALESS,
-    NUMBERLESS,
-    ODD,
-    Ellipse,
-    FlawedShapeError,
-    Polygon,
-    Shape,
-    Stamp,
-)
+from netdissect.concepts.sources import outlines
+from netdissect.concepts.sources.files import read_any_json, read_bytes
+from netdissect.concepts.sources.shapes import FlawedShapeError, Shape
+from netdissect.errors import SourceError
 
 Object = Mapping[str, Any]
+LARGEST = 1 << 30
+WHAT = "an annotation of LabelMe, VIA, CVAT or Label Studio"
+ENDINGS = (".json", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +49,14 @@ class Keys:
 
     Attributes
     ----------
-    program
-        Its name.
     picture
         Of a picture: its file name.
     shapes
         Of a picture: its shapes, as a list, or as an object with numbers for keys.
     label
-        Of a shape: its label, or its attributes by name.
+        Of a shape: its label, several labels, or its attributes by name.
     outline
-        Of a shape: the object with its kind and coordinates; None: the shape itself.
+        Of a shape: the object with its kind and coordinates; empty: the shape itself.
     kind
         Of an outline: its kind.
     outlines
@@ -59,32 +65,152 @@ class Keys:
         Of a picture: height and width.
     embedded
         Of a picture: the picture itself, in Base64.
+    subset
+        Of a picture: the folder below ``images`` where it may lie.
     """
 
-    program: str
     picture: str
     shapes: str
     label: str
-    outline: str | None
     kind: str
     outlines: Mapping[str, Callable[[Object], Shape] | None]
+    outline: str = ""
     size: tuple[str, str] = ("", "")
     embedded: str = ""
+    subset: str = ""
 
 
-def pictures_of(content: Any) -> tuple[Keys, Sequence[Object]] | None:
-    """Return what a JSON file says of pictures, and by which keys; None if it is of no known program."""
+LABELME = Keys(
+    picture="imagePath",
+    shapes="shapes",
+    label="label",
+    kind="shape_type",
+    outlines={
+        "polygon": outlines.labelme_polygon,
+        "rotation": outlines.labelme_polygon,
+        "rectangle": outlines.labelme_rectangle,
+        "circle": outlines.labelme_circle,
+        "mask": outlines.labelme_mask,
+        **dict.fromkeys(("point", "points", "line", "linestrip")),
+    },
+    size=("imageHeight", "imageWidth"),
+    embedded="imageData",
+)
+VIA = Keys(
+    picture="filename",
+    shapes="regions",
+    label="region_attributes",
+    outline="shape_attributes",
+    kind="name",
+    outlines={
+        "polygon": outlines.via_polygon,
+        "rect": outlines.via_rectangle,
+        "circle": outlines.via_circle,
+        "ellipse": outlines.via_ellipse,
+        **dict.fromkeys(("point", "polyline")),
+    },
+)
+CVAT = Keys(
+    picture="name",
+    shapes="shapes",
+    label="label",
+    kind="kind",
+    outlines={
+        "polygon": outlines.cvat_polygon,
+        "box": outlines.cvat_box,
+        "ellipse": outlines.cvat_ellipse,
+        "mask": outlines.cvat_mask,
+        **dict.fromkeys(("points", "polyline", "tag")),
+    },
+    size=("height", "width"),
+    subset="subset",
+)
+LABEL_STUDIO = Keys(
+    picture="image",
+    shapes="shapes",
+    label="label",
+    kind="type",
+    outlines={
+        "polygonlabels": outlines.studio_polygon,
+        "rectanglelabels": outlines.studio_rectangle,
+        "ellipselabels": outlines.studio_ellipse,
+        **dict.fromkeys(("keypointlabels", "choices", "textarea", "rating")),
+    },
+    size=("original_height", "original_width"),
+)
+
+
+def read_pictures(path: Path) -> tuple[Keys, Sequence[Object]] | None:
+    """Read what a file says of pictures, and by which keys; None if it is of no known program.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read, or is of a known program but not of pictures.
+    """
+    if path.suffix.lower() == ".xml":
+        return _cvat(_read_xml(path), path)
+    content = read_any_json(path, WHAT, LARGEST)
+    if isinstance(content, list):
+        return _label_studio(content)
     if not isinstance(content, Mapping):
         return None
     if LABELME.picture in content and LABELME.shapes in content:
         return LABELME, [content]
+    return _via(content)
+
+
+def _via(content: Object) -> tuple[Keys, Sequence[Object]] | None:
     project = content.get("_via_img_metadata", content)
     listed = list(project.values()) if isinstance(project, Mapping) else []
-    if (listed or project is not content) and all(
-        isinstance(one, Mapping) and VIA.picture in one and VIA.shapes in one for one in listed
-    ):
-        return VIA, listed
-    return None
+    known = all(isinstance(one, Mapping) and VIA.picture in one and VIA.shapes in one for one in listed)
+    return (VIA, listed) if known and (listed or project is not content) else None
+
+
+def _read_xml(path: Path) -> Element:
+    try:
+        root: Element = fromstring(read_bytes(path, WHAT, LARGEST), forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, RecursionError, MemoryError) as error:
+        raise SourceError(f"{path} is no plain XML ({error!r}). Expected {WHAT}; restore the file.") from error
+    return root
+
+
+def _cvat(root: Element, path: Path) -> tuple[Keys, Sequence[Object]] | None:
+    if root.tag != "annotations":
+        return None
+    if root.find("track") is not None and root.find("image") is None:
+        raise SourceError(
+            f"{path} holds the tracks of a video. Expected pictures; export the task as 'CVAT for images 1.1'."
+        )
+    pictures = (
+        {**image.attrib, CVAT.shapes: [{**shape.attrib, CVAT.kind: shape.tag} for shape in image]}
+        for image in root.iter("image")
+    )
+    return CVAT, list(pictures)
+
+
+def _label_studio(tasks: Sequence[Any]) -> tuple[Keys, Sequence[Object]] | None:
+    if not tasks or not all(isinstance(task, Mapping) and {"data", "annotations"} <= task.keys() for task in tasks):
+        return None
+    return LABEL_STUDIO, [_task(task) for task in tasks]
+
+
+def _task(task: Object) -> Object:
+    """Bring a task to the form of a picture; of several annotators all count, but not what they cancelled."""
+    results = [
+        {**result, LABEL_STUDIO.label: result["value"].get(result[LABEL_STUDIO.kind])}
+        for annotation in task["annotations"]
+        if not annotation.get("was_cancelled")
+        for result in annotation["result"]
+        if "value" in result
+    ]
+    size = {key: one.get(key) for one in results[:1] for key in LABEL_STUDIO.size}
+    data = task["data"]
+    words = [value for value in data.values() if isinstance(value, str)]
+    if LABEL_STUDIO.picture not in data and len(words) != 1:
+        raise ValueError(f"data {sorted(data)} that do not say which is the picture")
+    picture = data.get(LABEL_STUDIO.picture) or words[0]
+    return {LABEL_STUDIO.picture: picture, LABEL_STUDIO.shapes: results, **size}
 
 
 def shapes_of(picture: Object, keys: Keys) -> Iterator[tuple[Any, Shape | str]]:
@@ -96,9 +222,9 @@ def shapes_of(picture: Object, keys: Keys) -> Iterator[tuple[Any, Shape | str]]:
         If the picture is not written as its program writes it.
     """
     shapes = picture[keys.shapes]
-    for shape in shapes.values() if isinstance(shapes, Mapping) else shapes or ():
+    for shape in shapes.values() if isinstance(shapes, Mapping) else shapes:
         outline = shape[keys.outline] if keys.outline else shape
-        kind = outline.get(keys.kind, "polygon") or "polygon"
+        kind = outline.get(keys.kind) or "polygon"
         try:
             yield shape.get(keys.label), _shape(kind, outline, keys)
         except FlawedShapeError as flaw:
@@ -112,114 +238,3 @@ def _shape(kind: str, outline: Object, keys: Keys) -> Shape:
     if make is None:
         raise FlawedShapeError(f"the kind {kind!r}, which covers no area")
     return make(outline)
-
-
-def _number(value: Any) -> float:
-    """Read a coordinate; JSON has no NaN, and programs write null for it."""
-    return math.nan if value is None else float(value)
-
-
-def _points(outline: Object) -> list[tuple[float, float]]:
-    """Read points as pairs."""
-    points = outline["points"]
-    if any(len(point) != 2 for point in points):
-        raise FlawedShapeError(ODD)
-    return [(_number(x), _number(y)) for x, y in points]
-
-
-def _polygon(points: Sequence[tuple[float, float]]) -> Polygon:
-    return Polygon(tuple(number for point in points for number in point))
-
-
-def _box(left: float, top: float, right: float, bottom: float) -> Polygon:
-    return Polygon((left, top, right, top, right, bottom, left, bottom))
-
-
-def _two_points(outline: Object) -> tuple[float, float, float, float]:
-    points = _points(outline)
-    if len(points) < 2:
-        raise FlawedShapeError("fewer than 2 points")
-    return *points[0], *points[1]
-
-
-def _rectangle(outline: Object) -> Shape:
-    """Read two opposite corners, or four."""
-    return _box(*_two_points(outline)) if len(outline["points"]) <= 2 else _polygon(_points(outline))
-
-
-def _circle(outline: Object) -> Shape:
-    """Read a center and a point on the circle."""
-    x, y, to_x, to_y = _two_points(outline)
-    radius = math.hypot(to_x - x, to_y - y)
-    return Ellipse(x, y, radius, radius)
-
-
-def _mask(outline: Object) -> Shape:
-    """Read a mask in Base64 that fills a box, whose corners both belong to it."""
-    left, top, *_ = _two_points(outline)
-    if not (math.isfinite(left) and math.isfinite(top)):
-        raise FlawedShapeError(NUMBERLESS)
-    stored = read_stored(base64.b64decode(outline["mask"]), "the mask of a shape", "a mask of LabelMe")
-    if stored.pixels.ndim != 2:
-        raise FlawedShapeError("a mask that is in color")
-    covered = stored.pixels > 0
-    return Stamp(round(left), round(top), covered.shape, np.packbits(covered).tobytes())
-
-
-def _via_polygon(outline: Object) -> Shape:
-    xs, ys = outline["all_points_x"], outline["all_points_y"]
-    if len(xs) != len(ys):
-        raise FlawedShapeError(ODD)
-    return _polygon([(_number(x), _number(y)) for x, y in zip(xs, ys, strict=True)])
-
-
-def _via_rectangle(outline: Object) -> Shape:
-    left, top, width, height = (_number(outline[key]) for key in ("x", "y", "width", "height"))
-    if width <= 0 or height <= 0:
-        raise FlawedShapeError(AREALESS)
-    return _box(left, top, left + width, top + height)
-
-
-def _via_circle(outline: Object) -> Shape:
-    x, y, radius = (_number(outline[key]) for key in ("cx", "cy", "r"))
-    return Ellipse(x, y, radius, radius)
-
-
-def _via_ellipse(outline: Object) -> Shape:
-    x, y, across, down = (_number(outline[key]) for key in ("cx", "cy", "rx", "ry"))
-    return Ellipse(x, y, across, down, _number(outline.get("theta", 0)))
-
-
-LABELME = Keys(
-    program="LabelMe",
-    picture="imagePath",
-    shapes="shapes",
-    label="label",
-    outline=None,
-    kind="shape_type",
-    outlines={
-        "polygon": lambda outline: _polygon(_points(outline)),
-        "rotation": lambda outline: _polygon(_points(outline)),
-        "rectangle": _rectangle,
-        "circle": _circle,
-        "mask": _mask,
-        **dict.fromkeys(("point", "points", "line", "linestrip")),
-    },
-    size=("imageHeight", "imageWidth"),
-    embedded="imageData",
-)
-VIA = Keys(
-    program="VIA",
-    picture="filename",
-    shapes="regions",
-    label="region_attributes",
-    outline="shape_attributes",
-    kind="name",
-    outlines={
-        "polygon": _via_polygon,
-        "rect": _via_rectangle,
-        "circle": _via_circle,
-        "ellipse": _via_ellipse,
-        **dict.fromkeys(("point", "polyline")),
-    },
-)

@@ -65,14 +65,33 @@ def read_any_json(path: Path, what: str, largest: int = LARGEST_JSON) -> Any:
     SourceError
         If the file is missing, larger than `largest` bytes or no JSON; `what` says what should be in it.
     """
-    if path.is_file() and path.stat().st_size > largest:
-        raise SourceError(
-            f"{path} has {path.stat().st_size:,} bytes. Expected {what} of at most {largest:,}; restore the file."
-        )
+    _check_size(path, what, largest)
     try:
         return json.loads(read_text(path, what))
     except (ValueError, RecursionError, MemoryError) as error:
         raise SourceError(f"{path} is no JSON ({error or 'too large'}). Expected {what}; restore the file.") from error
+
+
+def read_bytes(path: Path, what: str, largest: int) -> bytes:
+    """Read a file of at most `largest` bytes.
+
+    Raises
+    ------
+    SourceError
+        If the file is missing, larger or cannot be read; `what` says what should be in it.
+    """
+    _check_size(path, what, largest)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror or error}). Expected {what}.") from error
+
+
+def _check_size(path: Path, what: str, largest: int) -> None:
+    if path.is_file() and path.stat().st_size > largest:
+        raise SourceError(
+            f"{path} has {path.stat().st_size:,} bytes. Expected {what} of at most {largest:,}; restore the file."
+        )
 
 
 def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
-"""Pictures with the shapes that people drew on them in LabelMe or the VGG Image Annotator (VIA).
+"""Pictures with the shapes that people drew on them in LabelMe, VIA, CVAT or Label Studio.
 
     DIR/**/*.json      beside the pictures (``a.jpg``, ``a.json``), or in a folder of their own beside ``images/``
+    DIR/**/*.xml       of CVAT: ``annotations.xml`` and ``images/``
     DIR/FILE.json      one of several, named itself
 
 Which program wrote a file is seen from its keys (`annotation_tools`). Polygons, rectangles, circles and ellipses cover
@@ -33,7 +34,7 @@ from PIL import Image, ImageOps
 
 from netdissect.concepts.pictures import UNREADABLE, to_rgb, turn
 from netdissect.concepts.sample import LabelsByCategory, Picture, Sample
-from netdissect.concepts.sources.annotation_tools import Keys, Object, pictures_of, shapes_of
+from netdissect.concepts.sources.annotation_tools import ENDINGS, LARGEST, WHAT, Keys, Object, read_pictures, shapes_of
 from netdissect.concepts.sources.files import read_any_json
 from netdissect.concepts.sources.layers import Mask, named_channels
 from netdissect.concepts.sources.locate import Locator
@@ -45,12 +46,10 @@ from netdissect.errors import SourceError
 
 logger = getLogger("netdissect.concepts")
 
-LARGEST_ANNOTATION = 1 << 30
 UNLABELED = frozenset({"__ignore__", "_background_"})
 LABEL_NAMES = ("label", "class", "name", "category", "type", "object")
 """Attributes of VIA that are taken for the label if one of them is there among others."""
 PROBLEMS_TOLD = 10
-WHAT = "an annotation of LabelMe or VIA"
 FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What reading an annotation of another form raises."""
 
@@ -106,12 +105,13 @@ class PolygonSource:
         if self.folder.is_file():
             root, files = self.folder.parent, [self.folder]
         else:
-            root = find_folder(self.folder, "a folder with pictures and annotations of LabelMe or VIA")
+            root = find_folder(self.folder, "a folder with pictures and annotations")
             files = annotation_files(root)
         reader = _Reader(root, self.label, self.unnamed)
         if not files:
             raise SourceError(
-                f"{root} holds no JSON file. Expected {WHAT} (*.json) beside the pictures, or in a folder of their own."
+                f"{root} holds no annotation. Expected {WHAT} (*.json, *.xml) beside the pictures, or in a folder of "
+                "their own."
             )
         for file in files:
             reader.read(file)
@@ -123,17 +123,17 @@ class PolygonSource:
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """List the JSON files below a folder, without hidden ones, sorted by their path."""
-    found = [path for path in root.rglob("*") if path.suffix.lower() == ".json" and path.is_file()]
+    """List the JSON and XML files below a folder, without hidden ones, sorted by their path."""
+    found = [path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
     shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     return sorted(shown, key=lambda path: path.relative_to(root).as_posix())
 
 
 def is_annotated(root: Path) -> bool:
-    """Return whether a folder holds an annotation of LabelMe or VIA."""
+    """Return whether a folder holds an annotation of a known program."""
     for file in annotation_files(root):
         try:
-            if pictures_of(read_any_json(file, WHAT, LARGEST_ANNOTATION)):
+            if read_pictures(file):
                 return True
         except SourceError:
             continue
@@ -178,9 +178,12 @@ class _Reader:
     def read(self, file: Path) -> None:
         """Read a file; one of another form is passed over, what is wrong with one of this form is kept."""
         try:
-            found = pictures_of(read_any_json(file, WHAT, LARGEST_ANNOTATION))
+            found = read_pictures(file)
         except SourceError as error:
             self.problems.append(str(error))
+            return
+        except FAULTS as error:
+            self.problems.append(_other_form(file, error))
             return
         if found is None:
             self.others.append(file)
@@ -193,7 +196,7 @@ class _Reader:
             except SourceError as error:
                 self.problems.append(str(error))
             except FAULTS as error:
-                self.problems.append(f"{file} lacks what {WHAT} holds ({error!r}). Correct or remove the file.")
+                self.problems.append(_other_form(file, error))
 
     def _picture(self, picture: Object, keys: Keys, file: Path) -> _Raw:
         shapes = list(shapes_of(picture, keys))
@@ -207,7 +210,8 @@ class _Reader:
         embedded = picture.get(keys.embedded)
         folder = file.parent.relative_to(self.root).as_posix()
         try:
-            folders = ("" if folder == "." else folder, "images", "")
+            subset = (f"images/{picture[keys.subset]}",) if picture.get(keys.subset) else ()
+            folders = ("" if folder == "." else folder, "images", *subset, "")
             image, _ = self.locator.find(str(picture[keys.picture]), folders, file)
         except SourceError:
             if not embedded:
@@ -266,7 +270,7 @@ class _Reader:
                 f"no shape in {self.root} has a label (the first is {self.skipped.first[UNNAMED]}). Expected labels; "
                 "if all shapes are of one class, name it: ?name=NAME."
             )
-        seen = f"JSON files of another form, e.g. {self.others[0]}" if self.others else "no shape that covers anything"
+        seen = f"files of another form, e.g. {self.others[0]}" if self.others else "no shape that covers anything"
         return (
             f"{self.root} holds {seen}. Expected {WHAT} with at least one polygon, rectangle, circle or ellipse (for "
             "annotations in COCO's form say coco:DIR)."
@@ -276,9 +280,13 @@ class _Reader:
         """Log what was left out."""
         if self.others:
             told = len(self.others), self.others[0]
-            logger.info("%s: JSON files of another form that were passed over: %d (the first is %s)", source, *told)
+            logger.info("%s: files of another form that were passed over: %d (the first is %s)", source, *told)
         self.skipped.tell(source)
         self.locator.tell(source)
+
+
+def _other_form(file: Path, error: Exception) -> str:
+    return f"{file} lacks what {WHAT} holds ({error!r}). Correct or remove the file."
 
 
 def _stated(picture: Object, keys: Keys) -> Size | None:
@@ -308,7 +316,7 @@ class _Embedded:
 
     def _open(self) -> Image.Image:
         try:
-            data = base64.b64decode(read_any_json(self.file, WHAT, LARGEST_ANNOTATION)[self.key])
+            data = base64.b64decode(read_any_json(self.file, WHAT, LARGEST)[self.key])
             return Image.open(io.BytesIO(data))
         except (*UNREADABLE, TypeError, KeyError) as error:
             raise SourceError(
