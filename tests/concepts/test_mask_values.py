@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
+from netdissect.concepts.dataset import read_label_map
 from netdissect.concepts.pictures import turn
 from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored
-from netdissect.errors import SourceError
+from netdissect.concepts.types import Size
+from netdissect.errors import ConceptsError, SourceError
 
 Numbers = npt.NDArray[np.integer]
 
@@ -107,6 +109,16 @@ def test_1000_in_16_bits_is_1000_in_gray_in_red_and_in_three_equal_channels() ->
         assert np.array_equal(plain_values(read_stored(data, "m.png"), "m.png"), gray)
 
 
+def test_label_maps_of_a_finished_data_set_give_the_numbers_that_were_written(tmp_path: Path) -> None:
+    for bits, kind in ((1, GRAY), (2, GRAY), (4, GRAY), (8, GRAY), (16, GRAY), (4, INDEXED)):
+        numbers = random_numbers(bits, 5, 7)
+        (tmp_path / "m.png").write_bytes(png(numbers, bits, kind))
+        assert np.array_equal(read_label_map(tmp_path / "m.png", Size(5, 7)), numbers)
+    (tmp_path / "m.png").write_bytes(png(random_numbers(16, 5, 7, 3), 16, COLOR))
+    with pytest.raises(ConceptsError, match=r"m\.png has 16 bits a channel"):
+        read_label_map(tmp_path / "m.png", Size(5, 7))
+
+
 @pytest.mark.parametrize("largest", [1, 5, 20, 100, 254, 255, 256, 1000, 4095, 65534, 65535])
 @pytest.mark.parametrize("plain", [False, True])
 def test_gray_maps_of_netpbm_keep_their_values_whatever_their_maximum(largest: int, plain: bool) -> None:
@@ -139,6 +151,14 @@ def test_formats_that_change_values_are_refused(kind: str, options: dict[str, st
     Image.fromarray(np.full((16, 16), 7, np.uint8)).save(file, kind, **options)
     with pytest.raises(SourceError, match=message):
         read_stored(file.getvalue(), "m.png")
+
+
+def test_a_mask_of_several_pages_is_refused() -> None:
+    pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (1, 2)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(SourceError, match="is a TIFF of 2 pages, of which only the first would be read"):
+        read_stored(file.getvalue(), "m.tif")
 
 
 def test_a_lossless_webp_and_packed_tiffs_are_read() -> None:

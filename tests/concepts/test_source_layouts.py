@@ -170,6 +170,14 @@ def test_coarse_labels_of_cityscapes_are_read_when_asked_for(tmp_path: Path) -> 
     assert pixels(sample.read_labels(), "part")["car"] == 6
 
 
+def test_a_class_of_cityscapes_above_255_is_no_other_class(tmp_path: Path) -> None:
+    draw_cityscapes(tmp_path, city_ids())
+    (path,) = tmp_path.glob("gtFine/train/ulm/*_labelIds.png")
+    Image.fromarray(np.full((8, 6), 256 + 7, np.uint16)).save(path)
+    with pytest.raises(SourceError, match="holds the value 263, which has no name"):
+        build_dataset(tmp_path / "out", [CityscapesSource(tmp_path)])
+
+
 def test_a_colored_map_of_cityscapes_is_refused(tmp_path: Path) -> None:
     draw_cityscapes(tmp_path, gray())
     sample = only(list(CityscapesSource(tmp_path).samples("cityscapes")))

@@ -300,6 +300,8 @@ NAMELESS = {
     "concepts/sources/ade20k.py": "label maps lie beside their image",
     "concepts/sources/files.py": "parses for the sources",
     "concepts/sources/classes.py": "values, colors and names of classes",
+    "concepts/sources/huggingface_names.py": "values, labels and their names",
+    "concepts/sources/roboflow.py": "values and names of classes",
     "concepts/sources/opensurfaces.py": "colors of materials",
     "dissect/folder.py": "choices of the run and names of layers",
     "dissect/lock.py": "who holds a folder",

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE
+from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
 from netdissect.config import Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError
@@ -319,9 +319,13 @@ def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
                 f"{path} is {image.height} x {image.width} pixels (height x width) but index.csv says "
                 f"{size.height} x {size.width}. Rebuild the data set or correct sh and sw in index.csv."
             )
+        rawmode = str(image.tile[0].args) if image.tile and image.format == "PNG" else ""
+        if ";16" in rawmode and image.mode != "I;16":
+            raise ConceptsError(f"{path} has 16 bits a channel. Expected {expected}, of 8 bits; write it anew.")
         pixels = np.asarray(image)
     if pixels.ndim == 2:
-        return pixels.astype(np.int32)
+        step = GRAY_STEPS.get(int(rawmode[2:]), 1) if rawmode in ("L;2", "L;4") else 1
+        return pixels.astype(np.int32) // step
     numbers = pixels[:, :, 1].astype(np.int32)  # before multiplying: uint8 would wrap
     numbers *= 256
     numbers += pixels[:, :, 0]

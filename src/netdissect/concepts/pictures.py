@@ -18,6 +18,9 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBom
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
+GRAY_STEPS = {2: 85, 4: 17}
+"""By bits of gray: what Pillow multiplies values with, so that the brightest is 255."""
+
 ORIENTATION = 0x0112  # EXIF
 LYING = (5, 6, 7, 8)  # orientations of pictures that are stored on their side
 

@@ -113,6 +113,6 @@ def _find(root: Path, name: str, what: str) -> Path:
 
 
 def _read_labels(path: Path, category: str) -> LabelsByCategory:
-    ids = read_gray(path, "a label map of Cityscapes with a class from 0 to 33 in each pixel").astype(np.uint8)
-    ids[ids == 255] = LICENSE_PLATE
-    return {category: (Channel(ids, CLASSES, str(path)),)}
+    ids = read_gray(path, "a label map of Cityscapes with a class from 0 to 33 in each pixel")
+    moved = np.where(ids == 255, LICENSE_PLATE, ids)
+    return {category: (Channel(moved, CLASSES, str(path)),)}

@@ -222,10 +222,10 @@ def _label_names(features: Mapping[str, Any], column: str, words: SourceWords) -
     told = words.options.get("names")
     if told and told not in features:
         path = Path(told)
-        if path.suffix.lower() == ".csv":
-            rows = read_table(path, ("value", "name"), "a table of labels and their names")
-            return {row["value"].strip(): row["name"].strip() for row in rows}
-        return _read_names(path)
+        if path.suffix.lower() != ".csv":
+            return _read_names(path)
+        rows = read_table(path, ("value", "name"), "a table of labels and their names")
+        return _apart({row["value"].strip(): row["name"].strip() for row in rows})
     own = names_of_feature(features[told or column])
     return {str(value): name for value, name in own.items()} or None
 
@@ -235,7 +235,7 @@ def _read_names(path: Path) -> dict[str, str]:
     try:
         content = json.loads(read_text(path, what))
         pairs = enumerate(content) if isinstance(content, list) else content.items()
-        return {str(value): str(name or "").strip() for value, name in pairs}
+        return _apart({str(value): str(name or "").strip() for value, name in pairs})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
             f"{path} is not in the form of id2label ({error}). Expected {what}; correct the file."
@@ -250,3 +250,8 @@ def _read_id_to_label(path: Path) -> dict[int, str]:
             f"{path} is not in the form of id2label ({error}). Expected names of whole numbers, e.g. "
             '{"1": "wall"}; correct the file.'
         ) from error
+
+
+def _apart(names: dict[str, str]) -> dict[str, str]:
+    apart = keep_apart(names.values())
+    return {value: apart[name] for value, name in names.items()}

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE, orientation_of
+from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, orientation_of
 from netdissect.concepts.sample import PixelValues
 from netdissect.errors import SourceError
 
@@ -29,9 +29,6 @@ FORMATS = tuple(name for name in (*EXACT, *LOSSY, "GIF") if name in Image.OPEN)
 
 WIDE = ("RGB", "RGBA", "RGBX", "LA")
 """Kinds of pixels of 16 bits in several channels that can be read whole."""
-
-GRAY_STEPS = {2: 85, 4: 17}
-"""By bits of gray: what Pillow multiplies values with."""
 
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 BLANK = rb"(?:\s|#[^\n]*\n)+"  # comments count as blanks
@@ -101,8 +98,8 @@ def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if fault := _fault(image, data):
                 raise SourceError(
-                    f"{origin} is a {image.format}{fault}. Expected {what} in a lossless format, e.g. PNG; export it "
-                    "anew (converting this file does not bring its values back)."
+                    f"{origin} is a {image.format}{fault}. Expected {what}, one lossless image such as a PNG; export "
+                    "it anew (converting this file does not bring its values back)."
                 )
             rawmode = _rawmode(image)  # before EXIF: to look for it loads a PNG
             turn = orientation_of(image)
@@ -151,6 +148,8 @@ def _fault(image: Image.Image, data: bytes) -> str:
     """Say what makes the values of a mask of this format untrue; empty if nothing does."""
     if image.format == "GIF":
         return ", whose writers renumber values as they like"
+    if getattr(image, "n_frames", 1) > 1:
+        return f" of {image.n_frames} pages, of which only the first would be read"  # type: ignore[attr-defined]
     lossy = image.format in LOSSY or image.info.get("compression") in LOSSY_IN_TIFF
     if lossy or (image.format == "WEBP" and b"VP8L" not in _webp_chunks(data)):
         return " compressed with loss, which changes pixel values"
