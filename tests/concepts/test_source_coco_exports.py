@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from concepts.test_source_coco import pixels
@@ -17,6 +19,7 @@ from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources import parse_source
+from netdissect.concepts.sources.run_lengths import decode_runs
 from netdissect.errors import SourceError
 
 coco = pytest.importorskip("pycocotools.mask", reason="needs the extra 'coco'")
@@ -262,6 +265,33 @@ def test_run_lengths_are_read_plain_and_compressed(tmp_path: Path) -> None:
     ]
     write(tmp_path / "result.json", content(["a.jpg"], shapes))
     assert pixels(read(tmp_path)["coco/a"]) == {"car": 48, "road": 48}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+def test_compressed_run_lengths_are_those_of_pycocotools(seed: int, height: int, width: int, share: float) -> None:
+    mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < share)
+    packed = coco.encode(mask.astype(np.uint8))["counts"]
+    np.testing.assert_array_equal(decode_runs(packed.decode(), height, width), mask)
+
+
+def test_long_run_lengths_need_several_characters() -> None:
+    mask = np.zeros((3000, 2000), np.uint8, order="F")
+    mask[:, 700:900], mask[100:150, 1500] = 1, 1
+    packed = coco.encode(mask)["counts"]
+    np.testing.assert_array_equal(decode_runs(packed, 3000, 2000), mask > 0)
+
+
+def test_run_lengths_that_were_cut_short_or_changed_are_refused() -> None:
+    """In pycocotools, pixels that no run covers come from memory that was never written."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    mask[3:9, 4:20] = 1
+    packed = coco.encode(mask)["counts"].decode()
+    for end in range(len(packed)):
+        with pytest.raises(ValueError, match="its run lengths"):
+            decode_runs(packed[:end], HEIGHT, WIDTH)
+    for text in (packed + "2", packed[:-1] + "\xff", packed[:-1] + "\u20ac", "o" * 4000, "!" + packed):
+        with pytest.raises(ValueError, match="its run lengths"):
+            decode_runs(text, HEIGHT, WIDTH)
 
 
 def test_an_annotation_without_a_mask_is_left_out_and_counted_where_others_have_one(

@@ -16,10 +16,10 @@ Anything else in COCO's form, if it is the only JSON file there (Label Studio: `
     DIR/*.json                                        or DIR/annotations/*.json, with the pictures below DIR
     DIR/annotations/FILE.json
 
-Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Instances and
-stuff are decoded by pycocotools (the extra ``coco``); where masks of different classes overlap they lie in several
-channels. Pictures without any annotation are left out. Splits are those of the folders or file names. Classes are
-``object`` unless another category is given.
+Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Polygons of
+instances and stuff are filled by pycocotools (the extra ``coco``); where masks of different classes overlap they lie in
+several channels. Pictures without any annotation are left out. Splits are those of the folders or file names. Classes
+are ``object`` unless another category is given.
 
 Pictures are found as `Locator` says; several that are listed twice are one. A polygon that covers nothing (fewer than
 three points, an odd number of coordinates, no area, not a number, outside of the picture) is left out, and so is an
@@ -53,6 +53,7 @@ from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
 from netdissect.concepts.sources.layers import Mask, named_channels, read_colors
 from netdissect.concepts.sources.locate import Locator
+from netdissect.concepts.sources.run_lengths import decode_runs
 from netdissect.concepts.sources.shapes import Size, Skipped, is_sane, polygon_flaw
 from netdissect.concepts.sources.source import find_folder, split_of
 from netdissect.concepts.sources.turns import drawn_orientation, picture_size
@@ -412,31 +413,23 @@ def _read_labels(labeled: Sequence[_Labeled], category: str) -> LabelsByCategory
 
 def _decode(shape: Any, size: Size, told: str) -> Mask:
     """Decode sound polygons or run lengths, bool (H, W)."""
-    coco = need("pycocotools.mask", "coco", "coco")
     height, width = size
     try:
         if isinstance(shape, list):
-            runs = coco.frPyObjects(shape, height, width)
-        else:
-            runs = [_checked_runs(shape, height, width, coco)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
-            mask: npt.NDArray[np.uint8] = coco.decode(runs)
+            return _fill(shape, height, width)
+        if list(shape["size"]) != [height, width]:
+            raise ValueError(f"its mask is {shape['size']}, its picture {[height, width]}")
+        return decode_runs(shape["counts"], height, width)
     except Exception as error:  # compiled code that trusts what it is given
         raise SourceError(
             f"{told} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} picture."
         ) from error
-    united: Mask = np.asarray(mask.any(axis=2))
+
+
+def _fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
+    coco = need("pycocotools.mask", "coco", "coco")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
+        masks: npt.NDArray[np.uint8] = coco.decode(coco.frPyObjects(polygons, height, width))
+    united: Mask = np.asarray(masks.any(axis=2))
     return united
-
-
-def _checked_runs(runs: Mapping[str, Any], height: int, width: int, coco: Any) -> Any:
-    """Check run lengths: pycocotools allocates memory for whatever it is given."""
-    if list(runs["size"]) != [height, width]:
-        raise ValueError(f"its mask is {runs['size']}, its picture {[height, width]}")
-    counts = runs["counts"]
-    if isinstance(counts, str | bytes):
-        return runs
-    if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != height * width:
-        raise ValueError("its run lengths do not add up to the picture")
-    return coco.frPyObjects(runs, height, width)
