@@ -1,6 +1,7 @@
 """Worlds of a few pixels, drawn at random or written to disk, for the oracle and the library alike."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +194,20 @@ def write_label_map(path: Path, plane: npt.NDArray[Any]) -> None:
 def write_picture(path: Path, pixels: npt.NDArray[Any]) -> None:
     """Write pixels, (H, W, 3), as they are."""
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def repaint(path: Path) -> None:
+    """Give all pixels of a file one value, but keep its size and times, as rsync, tar and `cp -p` keep them."""
+    facts, pixels = path.stat(), np.asarray(Image.open(path)).copy()
+    one = (pixels == pixels[0, 0]).all()
+    assert not one or pixels.any(), "nothing would change"
+    pixels[:] = 0 if one else pixels[0, 0]
+    aside = path.with_suffix(".aside.png")
+    Image.fromarray(pixels).save(aside)
+    content = aside.read_bytes()
+    aside.write_bytes(content + bytes(facts.st_size - len(content)))  # nobody reads beyond the end of the picture
+    os.utime(aside, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    aside.replace(path)  # at once, as a reader may be at it
 
 
 def _cells(root: Path, index: int, labels: oracle.Picture, categories: int) -> list[str]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from netdissect.dissect.shards import Shard as Shard
     from netdissect.dissect.shards import dissect_shard as dissect_shard
     from netdissect.dissect.verify import repair as repair
+    from netdissect.dissect.verify import verify_data as verify_data
     from netdissect.dissect.verify import verify_sample as verify_sample
     from netdissect.errors import NetdissectError as NetdissectError
     from netdissect.models import Network as Network
@@ -104,6 +105,7 @@ _HOME = {
     "save": "netdissect.result:save_result",
     "subset": "netdissect.concepts.combine",
     "tables": "netdissect.show",
+    "verify_data": "netdissect.dissect.verify",
     "verify_sample": "netdissect.dissect.verify",
     "write_published": "netdissect.result",
     "write_synthetic": "netdissect.concepts.synthetic",

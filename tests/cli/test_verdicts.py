@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import tiny
+
 
 @pytest.fixture
 def runs(netdissect, labeled, module, tmp_path):
@@ -49,6 +51,20 @@ def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
     assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
     assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]
     assert netdissect("diff", runs[0], runs[0], "--layer", "1=").code == 2
+
+
+def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):
+    whole = netdissect("verify", runs[0], "--data")
+    assert whole.code == 0, whole.err
+    assert f"ok     {tmp_path / 'data'} holds the tables, images and label maps that the run saw" in whole.out
+    tiny.repaint(min((tmp_path / "data" / "images").rglob("*.png")))
+    assert netdissect("verify", runs[0]).code == 0
+    changed = netdissect("verify", runs[0], "--data")
+    assert changed.code == 1
+    assert "WRONG" in changed.out
+    gone = netdissect("verify", runs[0], "--data", "--concepts", tmp_path / "nowhere")
+    assert gone.code == 2
+    assert "is no concept data set" in gone.err
 
 
 def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):

@@ -2,14 +2,15 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import runs
 import tiny
@@ -28,6 +29,11 @@ def execution(cache: Path) -> Execution:
     return Execution(cache=cache)
 
 
+def packed_files(folder: Path) -> list[Path]:
+    """List packed labels, finished or not."""
+    return list((folder / "cache").glob("labels*"))
+
+
 def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: ConceptData, row: int) -> Any:
         pytest.fail(f"the labels of image {row} were read again")
@@ -43,12 +49,12 @@ def test_a_second_run_reads_packed_labels_and_gives_the_same_bits(
     config = SETTINGS.model_copy(update={"protocol": tiny.definition(name, 0.05).protocol})
     plain = dissect(build(), broden, config)
     first = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(packed_files(tmp_path)) == 1
     without_maps(monkeypatch)
     second = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
     runs.assert_same_run(plain, first)
     runs.assert_same_run(plain, second)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(packed_files(tmp_path)) == 1
 
 
 def test_chance_finds_packed_labels_in_any_order(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +75,7 @@ def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path:
         packer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["labels-1.zip"]
     for rows in (range(BLOCK + 9), range(5, 7), range(BLOCK - 1, BLOCK + 1), [], [3, BLOCK + 1, 2, 2]):
-        found = list(packed(tmp_path / "labels-1.zip", rows))
+        found = list(packed(tmp_path / "labels-1.zip", rows, data))
         assert len(found) == len(rows)
         for row, image in zip(rows, found, strict=True):
             for mine, its in zip(arrays_of(image), arrays_of(written[row]), strict=True):
@@ -81,25 +87,48 @@ def arrays_of(image: ImageLabels) -> Iterator[np.ndarray[Any, Any]]:
     yield from (image.planes, image.numbers, image.pixels, image.categories, image.whole_categories)
 
 
-def changed_map(root: Path) -> None:
-    path = next((root / "images").glob("*_0.png"))
-    pixels = np.asarray(Image.open(path)).copy()
-    pixels[:] = 0
-    Image.fromarray(pixels).save(path)
+def some_map(root: Path) -> Path:
+    return root / "images" / "6_0.png"
 
 
 def changed_time(root: Path) -> None:
-    os.utime(next((root / "images").glob("*_0.png")), ns=(1, 1))
+    os.utime(some_map(root), ns=(1, 1))
 
 
-@pytest.mark.parametrize("change", [changed_map, changed_time])
-def test_other_data_is_packed_apart(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def changed_pixels(root: Path) -> None:
+    tiny.repaint(some_map(root))
+
+
+def test_data_with_other_pixels_are_packed_apart(tmp_path: Path) -> None:
+    root = tiny.write_broden(tmp_path / "data", pictures(), COVERAGE, image=(SIDE, SIDE))
+    before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
+    changed_pixels(root)
+    plain = dissect(build(), root, SETTINGS)
+    assert not plain.concepts.equals(before.concepts)
+    runs.assert_same_run(plain, dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache")))
+    assert len(packed_files(tmp_path)) == 2
+
+
+def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -> None:
     root = tiny.write_broden(tmp_path / "data", pictures(), COVERAGE, image=(SIDE, SIDE))
     dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
-    change(root)
-    plain = dissect(build(), root, SETTINGS)
-    runs.assert_same_run(plain, dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache")))
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    other = shutil.copytree(root, tmp_path / "other")  # with all times
+    changed_pixels(other)
+    plain = dissect(build(), other, SETTINGS)
+    runs.assert_same_run(plain, dissect(build(), other, SETTINGS, execution=execution(tmp_path / "cache")))
+    assert len(packed_files(tmp_path)) == 2
+
+
+def test_touched_and_copied_data_are_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tiny.write_broden(tmp_path / "data", pictures(), COVERAGE, image=(SIDE, SIDE))
+    before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
+    changed_time(root)
+    other = shutil.copytree(root, tmp_path / "other")
+    without_maps(monkeypatch)
+    for place in (root, other):
+        again = dissect(build(), place, SETTINGS, execution=execution(tmp_path / "cache"))
+        assert again.concepts.equals(before.concepts)
+        assert again.info.data.digest == before.info.data.digest
 
 
 def test_other_sets_of_categories_and_ways_of_counting_are_packed_apart(broden: Path, tmp_path: Path) -> None:
@@ -107,7 +136,7 @@ def test_other_sets_of_categories_and_ways_of_counting_are_packed_apart(broden: 
         protocol: Protocol = tiny.definition(name, 0.05).protocol
         config = SETTINGS.model_copy(update={"protocol": protocol, "categories": categories})
         dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
-    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert len(packed_files(tmp_path)) == 4
 
 
 def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) -> None:
@@ -117,21 +146,22 @@ def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"), progress=stop)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert packed_files(tmp_path) == []
     went_on = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
     runs.assert_same_run(dissect(build(), broden, SETTINGS), went_on)
 
 
-def test_data_that_change_under_way_are_not_packed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [changed_time, changed_pixels])
+def test_data_that_change_under_way_are_not_packed(tmp_path: Path, change: Callable[[Path], None]) -> None:
     root = tiny.write_broden(tmp_path / "data", pictures(), COVERAGE, image=(SIDE, SIDE))
 
-    def change(stage: str, _done: int, _total: int | None) -> None:
-        if stage == "first look":
-            changed_time(root)
+    def meanwhile(stage: str, done: int, _total: int | None) -> None:
+        if (stage, done) == ("second look", 3):
+            change(root)
 
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
-        dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"), progress=change)
-    assert list((tmp_path / "cache").iterdir()) == []
+        dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"), progress=meanwhile)
+    assert packed_files(tmp_path) == []
 
 
 def cut(path: Path) -> None:
@@ -154,10 +184,46 @@ def emptied(path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, foreign, emptied])
+def forged(change: Callable[[ImageLabels], ImageLabels]) -> Callable[[Path], None]:
+    """Pack other labels, with a checksum that fits."""
+
+    def damage(path: Path) -> None:
+        with zipfile.ZipFile(path) as file:
+            images = labels._unpacked(file.read("0"))
+        images[2] = change(images[2])
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("0", labels._packed(images))
+
+    damage.__name__ = change.__name__
+    return damage
+
+
+@forged
+def foreign_kind(image: ImageLabels) -> ImageLabels:
+    return replace(image, kinds=replace(image.kinds, places=image.kinds.places + len(image.kinds.pixels)))
+
+
+@forged
+def foreign_label(image: ImageLabels) -> ImageLabels:
+    return replace(image, numbers=image.numbers + 1_000)
+
+
+@forged
+def foreign_category(image: ImageLabels) -> ImageLabels:
+    return replace(image, categories=image.categories + 3)
+
+
+@forged
+def label_of_another_image(image: ImageLabels) -> ImageLabels:
+    return replace(image, numbers=image.numbers[:-1], pixels=image.pixels[:-1])
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, flipped, foreign, emptied, foreign_kind, foreign_label, foreign_category, label_of_another_image]
+)
 def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = packed_files(tmp_path)
     damage(path)
     with pytest.raises(ConceptsError, match=rf"{path.name} is damaged .* delete this file"):
         dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
@@ -182,7 +248,7 @@ def test_a_disk_that_fills_up_ends_no_run(broden: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(labels, "BLOCK", 2)
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     found = dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert packed_files(tmp_path) == []
     runs.assert_same_run(dissect(build(), broden, SETTINGS), found)
 
 

@@ -260,6 +260,29 @@ def test_a_folder_of_the_same_pictures_with_other_labels_is_refused(broden: Path
         dissect(build(), tmp_path / "relabeled", SETTINGS, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("what", ["label map", "image"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_on_files_that_changed_in_place_is_refused(tmp_path: Path, finished: bool, what: str) -> None:
+    root, out = other_data(tmp_path, "data"), tmp_path / "run"
+    if finished:
+        dissect(build(), root, SETTINGS, out=out)
+    else:
+        interrupt(root, out, 3)
+    row = ConceptData.open(root).rows[2]
+    tiny.repaint(root / "images" / (row.maps[0] if what == "label map" else row.image))
+    with pytest.raises(ResultError, match=r"its data\.digest is"):
+        dissect(build(), root, SETTINGS, out=out)
+
+
+def test_data_that_were_opened_before_their_files_changed_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    root = other_data(tmp_path, "data")
+    data = ConceptData.open(root)
+    dissect(build(), data, SETTINGS, out=tmp_path / "run")
+    tiny.repaint(root / "images" / data.rows[2].maps[0])
+    with pytest.raises(ResultError, match=r"its data\.digest is"):
+        dissect(build(), data, SETTINGS, out=tmp_path / "run")
+
+
 def test_an_unfinished_run_of_another_version_is_refused(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from netdissect.dissect import dissect
 from netdissect.dissect.merge import merge_parts
 from netdissect.dissect.run import opened
 from netdissect.dissect.shards import Part, Shard, look_at
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConceptsError, ConfigError, ResultError
 from netdissect.result import Result, load_result
 from networks import COVERAGE, SIDE, build, pictures
 
@@ -129,6 +129,24 @@ def refused(pattern: str, run: Path, parts: Sequence[Path] = (), **options: Any)
     with pytest.raises(ResultError, match=pattern):
         merge_parts(run, parts, **options)
     assert not (run / "run.json").exists()
+
+
+@pytest.mark.parametrize("thresholds", [False, True])
+def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresholds: bool) -> None:
+    root = tiny.write_broden(tmp_path / "data", pictures(6), COVERAGE, image=(SIDE, SIDE))
+    run, stage = tmp_path / "run", "second" if thresholds else "first"
+    if thresholds:
+        for text in ("1/2", "2/2"):
+            look(root, run, Shard.parse(text).batches(3), text)
+        merge_parts(run)
+
+    def meanwhile(told: str, done: int, _total: int | None) -> None:
+        if (told, done) == (f"{stage} look", 2):
+            tiny.repaint(root / "images" / "5_0.png")
+
+    with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
+        look_at(opened(build(), root, SETTINGS, Execution()), Part(run, "2/2", range(1, 3)), meanwhile)
+    assert not (folder(run, "2/2") / stage).exists()
 
 
 def test_a_missing_shard_is_named(data: Path, halves: Path, tmp_path: Path) -> None:

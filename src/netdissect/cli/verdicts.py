@@ -83,6 +83,9 @@ def verify(
         int, typer.Option("--sample", min=0, help="Recompute the masks of this many units and images.")
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read every file of the data set: it holds what the run saw.")
+    ] = False,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
     network: Annotated[
@@ -108,6 +111,8 @@ def verify(
     result = netdissect.load(run)
     typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
     wrong = _check_laws(result)
+    if data:
+        wrong |= _check_data(result, concepts)
     if sample:
         loaded = _named_by_user(network, info)
         with progress_bars() as progress:
@@ -135,6 +140,18 @@ def _check_laws(result: "netdissect.Result") -> bool:
         typer.echo(f"WRONG  {finding.layer}: not so that {finding.law}: {finding.detail}")
     typer.echo(f"{'ok    ' if not wrong else 'WRONG '} {len(findings) - len(wrong)} of {len(findings)} laws hold")
     return bool(wrong)
+
+
+def _check_data(result: "netdissect.Result", root: Path | None) -> bool:
+    with progress_bars() as progress:
+        same = netdissect.verify_data(result.info, root=root, progress=progress)
+    place = root or result.info.data.root
+    typer.echo(
+        f"ok     {place} holds the tables, images and label maps that the run saw"
+        if same
+        else f"WRONG  {place} does not hold what the run saw: tables, images or label maps are others"
+    )
+    return not same
 
 
 def _tell_sample(found: "list[Recomputed]") -> bool:

@@ -9,10 +9,9 @@ a literal 0 is no label; label = R + 256 * G.
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -21,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.concepts.contents import Contents
 from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
-from netdissect.config import Split, one_or_more
+from netdissect.config import Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.paths import check_name, contained
 
@@ -121,12 +121,15 @@ class ConceptData:
         The images that carry a label in a chosen category, in index order.
     subset
         What was opened; None: rows, categories or concepts were chosen by hand, which nothing can repeat.
+    cache
+        Folder that remembers what the files hold, so that they are read once for `digest`. None: nothing does.
     """
 
     root: Path
     categories: tuple[str, ...]
     concepts: tuple[Concept, ...]
     rows: tuple[Row, ...]
+    cache: Path | None = field(default=None, compare=False, repr=False)
     # A copy with other rows is made without it: see `dataclasses.replace`.
     subset: Subset | None = field(default=None, init=False, compare=False)
 
@@ -139,6 +142,7 @@ class ConceptData:
         split: Split | None = None,
         limit: int | None = None,
         seed: int = 0,
+        cache: Path | None = None,
     ) -> Self:
         """Open the data set below `root`.
 
@@ -154,6 +158,8 @@ class ConceptData:
             Draw this many of the images, in index order.
         seed
             Of the draw.
+        cache
+            Folder that remembers what the files hold, so that they are read once for `digest`.
 
         Raises
         ------
@@ -180,7 +186,7 @@ class ConceptData:
         if limit is not None:
             drawn = np.random.default_rng(seed).choice(len(rows), size=limit, replace=False)
             rows = [rows[i] for i in np.sort(drawn)]
-        data = cls(root, tuple(chosen), tuple(concepts), tuple(rows))
+        data = cls(root, tuple(chosen), tuple(concepts), tuple(rows), cache)
         named = None if categories is None else one_or_more(categories)
         object.__setattr__(data, "subset", Subset(named, split, limit, seed))
         return data
@@ -209,25 +215,43 @@ class ConceptData:
         foreign[0] = False
         return foreign
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over the tables, the choice of rows, and the sizes of their files; pixels are not read."""
-        digest = hashlib.sha256(repr(self.categories).encode())
-        for name in ("category.csv", "label.csv", *(f"c_{category}.csv" for category in self.categories)):
-            digest.update((self.root / name).read_bytes())
-        images = str(self.root / "images")
-        for row in self.rows:
-            sizes = [_bytes_of(f"{images}/{name}") for name in (row.image, *row.maps)]
-            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole, sizes)).encode())
-        return digest.hexdigest()
+        """SHA-256 over concepts, the choice of rows, and what their files hold now; see `find_digest`."""
+        return self.find_digest()
+
+    def find_digest(self, progress: Progress | None = None, *, anew: bool = False) -> str:
+        """Return `digest`: files that nobody touched since they were last read for it are not read again.
+
+        Parameters
+        ----------
+        progress
+            Called with the number of files read and in all, if reading them takes seconds.
+        anew
+            Read every file, whatever is remembered.
+        """
+        contents = self._contents.read(progress) if anew else self._contents.digest(progress)
+        return hashlib.sha256(f"{self._tables} {contents}".encode()).hexdigest()
 
     def stamp(self) -> str:
-        """Return a digest of the sizes and times of all files as they are now: another one, and something changed."""
-        digest, images = hashlib.sha256(), str(self.root / "images")
+        """Return a digest of the sizes and times of all files as they are now: another one, and one was written."""
+        return self._contents.stamp()
+
+    @cached_property
+    def _tables(self) -> str:
+        """SHA-256 over what was read of the tables."""
+        digest = hashlib.sha256(repr(self.categories).encode())
+        for concept in self.concepts:
+            digest.update(repr(astuple(concept)).encode())
         for row in self.rows:
-            for name in (row.image, *row.maps):
-                digest.update(_facts_of(f"{images}/{name}").encode())
+            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole)).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def _contents(self) -> Contents:
+        return Contents(
+            self.root / "images", [name for row in self.rows for name in (row.image, *row.maps)], self.cache
+        )
 
     def image_path(self, row: int) -> Path:
         """Return the file of one image.
@@ -369,22 +393,6 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             f"{path} cannot be read as a CSV table ({error}). Expected UTF-8 text with the columns "
             f"{','.join(columns)!r}."
         ) from error
-
-
-def _facts_of(path: str) -> str:
-    try:
-        facts = os.stat(path)  # noqa: PTH116 - a Path takes longer than the answer
-    except OSError:
-        return "missing"
-    return f"{facts.st_size} {facts.st_mtime_ns}"
-
-
-def _bytes_of(path: str) -> int:
-    """Return a file's size; -1 if there is no such file, which reading it will tell."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:
-        return -1
 
 
 def _choose(known: Sequence[str], wanted: Sequence[str] | None, root: Path) -> list[str]:

@@ -76,22 +76,26 @@ def data_of(info: RunInfo, root: ConceptData | str | Path | None = None) -> Conc
     ConceptsError
         If it is gone, its images were chosen in Python, or its tables, its files or the choice of images have changed.
     """
-    if isinstance(root, ConceptData):
-        data = root
-    elif info.data.chosen_in_python:
-        raise ConceptsError(
-            f"the run saw {info.data.images:,} images of {info.data.root} that were chosen in Python: nothing says how "
-            "to choose them again. Give the same ConceptData in place of the folder."
-        )
-    else:
-        config = info.config
-        data = ConceptData.open(
-            info.data.root if root is None else root,
-            categories=config.categories, split=config.split, limit=config.limit, seed=config.seed,
-        )  # fmt: skip
+    data = opened_data(info, root)
     if data.digest != info.data.digest:
         raise ConceptsError(
             f"{data.root} has the digest {data.digest[:12]} but the run was made with {info.data.digest[:12]}: its "
             "tables or files have changed. Restore the data set, or name where it was moved."
         )
     return data
+
+
+def opened_data(info: RunInfo, root: ConceptData | str | Path | None = None) -> ConceptData:
+    """Do the same, whether or not it has changed."""
+    if isinstance(root, ConceptData):
+        return root
+    if info.data.chosen_in_python:
+        raise ConceptsError(
+            f"the run saw {info.data.images:,} images of {info.data.root} that were chosen in Python: nothing says how "
+            "to choose them again. Give the same ConceptData in place of the folder."
+        )
+    config = info.config
+    return ConceptData.open(
+        info.data.root if root is None else root,
+        categories=config.categories, split=config.split, limit=config.limit, seed=config.seed,
+    )  # fmt: skip

@@ -8,7 +8,9 @@ from netdissect.config import DissectConfig
 from netdissect.errors import ConfigError
 
 
-def chosen_images(concepts: ConceptData | str | Path, config: DissectConfig) -> tuple[ConceptData, DissectConfig]:
+def chosen_images(
+    concepts: ConceptData | str | Path, config: DissectConfig, cache: Path | None = None
+) -> tuple[ConceptData, DissectConfig]:
     """Open a data set, or restrict an open one, as a configuration says.
 
     Parameters
@@ -17,6 +19,8 @@ def chosen_images(concepts: ConceptData | str | Path, config: DissectConfig) -> 
         A data set, or its folder.
     config
         Its `categories`, `split`, `limit` and `seed` restrict the data set further.
+    cache
+        Folder that remembers what the files hold; see `ConceptData`.
 
     Returns
     -------
@@ -32,7 +36,7 @@ def chosen_images(concepts: ConceptData | str | Path, config: DissectConfig) -> 
     """
     wanted = Subset(config.categories, config.split, config.limit, config.seed)
     if not isinstance(concepts, ConceptData):
-        return ConceptData.open(concepts, **wanted._asdict()), config
+        return ConceptData.open(concepts, **wanted._asdict(), cache=cache), config
     if concepts.subset is None:
         asked = [f"{name}={value!r}" for name, value in wanted._asdict().items() if value and name != "seed"]
         if asked:
@@ -43,5 +47,5 @@ def chosen_images(concepts: ConceptData | str | Path, config: DissectConfig) -> 
         return concepts, config
     subset = concepts.subset.narrowed(wanted)
     if subset != concepts.subset:
-        concepts = ConceptData.open(concepts.root, **subset._asdict())
+        concepts = ConceptData.open(concepts.root, **subset._asdict(), cache=concepts.cache or cache)
     return concepts, config.model_copy(update=subset._asdict())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from netdissect.concepts import ConceptData
+from netdissect.config import Progress
 from netdissect.dissect.forward import Source
 from netdissect.dissect.plan import cells_of, field_of
 from netdissect.models import Layer, Network
@@ -44,11 +45,11 @@ def network_info(network: Network) -> NetworkInfo:
     )
 
 
-def data_info(data: ConceptData) -> DataInfo:
+def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
     """Describe a data set: its digest says which images and labels."""
     return DataInfo(
-        root=str(data.root.resolve()), digest=data.digest, categories=data.categories, images=len(data.rows),
-        chosen_in_python=data.subset is None,
+        root=str(data.root.resolve()), digest=data.find_digest(progress), categories=data.categories,
+        images=len(data.rows), chosen_in_python=data.subset is None,
     )  # fmt: skip
 
 
@@ -65,14 +66,14 @@ def environment(device: str) -> Environment:
     )
 
 
-def describe(source: Source) -> RunInfo:
-    """Describe a run that begins now."""
+def describe(source: Source, progress: Progress | None = None) -> RunInfo:
+    """Describe a run that begins now; `progress` is told of the files of the data set, if they must be read for it."""
     network, data, layers, config, _ = source
     return RunInfo(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
         network=network_info(network),
-        data=data_info(data),
+        data=data_info(data, progress),
         layers=tuple(layer_info(layer) for layer in layers),
         environment=environment(config.device),
         seconds={},

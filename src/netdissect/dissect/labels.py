@@ -41,14 +41,14 @@ TYPES = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int64, n
 DAMAGES = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error)
 
 
-def packed_name(data: ConceptData, protocol: Protocol, stamp: str) -> str:
-    """Name the file of the labels of all images as a protocol counts them; `stamp` is that of the data."""
-    made_of = (FORMAT, BLOCK, data.digest, stamp, protocol.duplicates, protocol.segmentation_size)
+def packed_name(data: ConceptData, protocol: Protocol) -> str:
+    """Name the file of the labels of all images as a protocol counts them."""
+    made_of = (FORMAT, BLOCK, data.digest, protocol.duplicates, protocol.segmentation_size)
     return f"labels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]}.zip"
 
 
-def packed(path: Path, rows: Sequence[int]) -> Iterator[ImageLabels]:
-    """Read labels of the images `rows` from a packed file, some blocks ahead.
+def packed(path: Path, rows: Sequence[int], data: ConceptData) -> Iterator[ImageLabels]:
+    """Read labels of the images `rows` of a data set from a packed file, some blocks ahead.
 
     Raises
     ------
@@ -61,7 +61,10 @@ def packed(path: Path, rows: Sequence[int]) -> Iterator[ImageLabels]:
             def read(block: tuple[int, list[int]]) -> list[ImageLabels]:
                 number, wanted = block
                 images = _unpacked(file.read(str(number)))
-                return [images[row % BLOCK] for row in wanted]
+                found = [images[row % BLOCK] for row in wanted]
+                for image in found:
+                    _check(image, data)
+                return found
 
             blocks = ((number, list(wanted)) for number, wanted in groupby(rows, key=lambda row: row // BLOCK))
             yield from chain.from_iterable(ahead(read, blocks, 1, BATCHES_AHEAD))
@@ -194,3 +197,18 @@ def _unpacked(content: bytes) -> list[ImageLabels]:
 
 def _image(size: Ints, places: Numbers, area: Ints, borne: Numbers, whole: Numbers, *rest: Ints) -> ImageLabels:
     return ImageLabels(Kinds(places.reshape(size), area, borne.reshape(len(area), -1), whole), *rest)
+
+
+def _check(image: ImageLabels, data: ConceptData) -> None:
+    """See that kinds, labels and categories are some that there are: compiled loops take them as indices."""
+    kinds, label_ids = image.kinds, (image.numbers, image.kinds.whole)
+    for values, stop in (
+        (kinds.places, len(kinds.pixels)),
+        (image.categories, len(data.categories)),
+        (image.whole_categories, len(data.categories)),
+        *((values, len(data.category_of)) for values in label_ids),
+    ):
+        if values.size and not 0 <= values.min() <= values.max() < stop:
+            raise ValueError(f"it holds {values.min()} and {values.max()} where 0 to {stop - 1} were expected")
+    if not np.isin(kinds.numbers, np.append(image.numbers, 0)).all() or not np.isin(kinds.whole, image.numbers).all():
+        raise ValueError("pixels bear labels that the image does not have")

@@ -7,7 +7,6 @@ interrupted run gives the same integers as an unbroken one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from netdissect.dissect.forward import Activations, Source, forward, stored, tor
 from netdissect.dissect.image_files import ImageFiles
 from netdissect.dissect.labels import packed, packed_name, packing
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
+from netdissect.errors import ConceptsError
 from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, Tally, Truth
 from netdissect.score.device import DeviceTallier
 from netdissect.sweep import BATCHES_AHEAD, ActivationStore, ahead
@@ -54,6 +54,8 @@ class Looks:
         Told of the stage, and of images done and in all.
     starts
         First rows of the batches to look at: all of them, or those of one shard.
+    stamp
+        The data set as it was before; see `ConceptData.stamp`.
     """
 
     source: Source
@@ -61,6 +63,7 @@ class Looks:
     work: WorkFolder
     progress: Progress | None
     starts: range
+    stamp: str
 
     def first(self) -> dict[str, AnyCollector]:
         """Find thresholds and top images of every layer, and keep the activations that can matter."""
@@ -198,12 +201,31 @@ class Looks:
         source, cache = self.source, self.source.execution.cache
         if cache is None:
             return self._read(rows)
-        file = cache / packed_name(source.data, source.config.protocol, self.stamp)
+        seen = self.stamp, source.data.digest
+        file = cache / packed_name(source.data, source.config.protocol)
         if file.exists():
-            return packed(file, rows)
+            return packed(file, rows, source.data)
         if rows != range(len(source.data)):
             return self._read(rows)
-        return packing(file, self._read(rows), len(rows), lambda: source.data.stamp() == self.stamp, self.work.log)
+        return packing(file, self._read(rows), len(rows), lambda: self._seen() == seen, self.work.log)
+
+    def refuse_changed(self, digest: str) -> None:
+        """See that the data set still is what it was when the looks began, and what the run says of it.
+
+        Raises
+        ------
+        ConceptsError
+            If it is not; then nothing of the work is kept.
+        """
+        if self._seen() != (self.stamp, digest):
+            self.work.remove()
+            raise ConceptsError(
+                f"files below {self.source.data.root} were changed while the run was under way: it saw some before and "
+                "some after. Nothing of it was kept; run the same command again when the data set is at rest."
+            )
+
+    def _seen(self) -> tuple[str, str]:
+        return self.source.data.stamp(), self.source.data.digest
 
     def _read(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
         data, protocol = self.source.data, self.source.config.protocol
@@ -220,11 +242,6 @@ class Looks:
         # One thread, which is faster than two beside the counting: half of the reading holds the interpreter's lock.
         found = ahead(lambda part: [read(row) for row in part], parts, 1, BATCHES_AHEAD)
         return chain.from_iterable(found)
-
-    @cached_property
-    def stamp(self) -> str:
-        """The data set as it was when this was first asked for; see `ConceptData.stamp`."""
-        return self.source.data.stamp()
 
     @property
     def _rows(self) -> range:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
+from netdissect.concepts.contents import READING
 from netdissect.concepts.dataset import Subset
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.forward import Source, forward
@@ -151,6 +152,8 @@ def _measured(source: Source, batches: int) -> _Run:
 
         def note(stage: str, done: int, _total: int | None) -> None:
             nonlocal work
+            if stage == READING:  # before the run; what it takes is part of the rest
+                return
             run.reports.setdefault(stage, []).append((done, time.monotonic()))
             work = max(work, _size(out, besides=(".bin", ".top", "first.npz")))
 

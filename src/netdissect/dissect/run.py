@@ -31,7 +31,7 @@ from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
-from netdissect.errors import ConceptsError, ConfigError, LayerError
+from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
@@ -78,7 +78,7 @@ def dissect(
     """
     source = opened(network, concepts, _with_layers(config, layers), execution)
     run = Path(out) if out is not None else None
-    info = describe(source)
+    info = describe(source, progress)
     done = None if run is None else finished_run(run, info)
     if done is not None:
         return done
@@ -108,10 +108,11 @@ def opened(
         Of the kind that `netdissect.errors` names.
     """
     torch_device(config.device)
-    data, config = chosen_images(concepts, config)
+    execution = execution or Execution()
+    data, config = chosen_images(concepts, config, execution.cache)
     layers = resolve_layers(network, config.layers, config.assumed)
     _check_fields(layers, config)
-    return Source(network, data, layers, config, execution or Execution())
+    return Source(network, data, layers, config, execution)
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -144,20 +145,13 @@ def _carry_out(
     source: Source, info: RunInfo, work: WorkFolder, progress: Progress | None
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     starts = batch_starts(len(source.data), source.config.batch_size)
-    looks = Looks(source, planned(source, work), work, progress, starts)
+    looks = Looks(source, planned(source, work), work, progress, starts, source.data.stamp())
     seconds: dict[str, float] = {}
-    stamp = looks.stamp
     with timed("first look", seconds, work.log):
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}
     with timed("second look", seconds, work.log):
         counted = looks.second(collectors, found)
-    if source.data.stamp() != stamp:
-        work.remove()
-        raise ConceptsError(
-            f"files below {source.data.root} were changed while the run was under way: it saw some before and some "
-            "after. Nothing of it was kept; run the same command again when the data set is at rest."
-        )
     chances: dict[str, Chance] = {}
     if source.config.chance:
         with timed("chance", seconds, work.log):
@@ -166,6 +160,7 @@ def _carry_out(
     if source.config.evidence.beside:
         with timed("beside", seconds, work.log):
             besides = besides_of(looks, collectors, found, counted)
+    looks.refuse_changed(info.data.digest)
     info = info.model_copy(update={"seconds": seconds} | _limits(chances))
     looked = [
         Looked(

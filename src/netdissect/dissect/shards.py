@@ -183,7 +183,7 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
             "a shard cannot say what chance gives: masks meet the labels of other images, which other shards hold. "
             "Leave --chance and --min-iou chance out, or dissect in one process."
         )
-    run = describe(source)
+    run = describe(source, progress)
     if finished_run(part.run, run) is not None:
         return "second"
     stage = finished_stage(part)
@@ -203,7 +203,8 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     log = RunLog(part.run, shard=part.name)
     with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
         write_config(part.run, source)
-        looks = Looks(source, planned(source, work), work, progress, starts[part.batches.start : part.batches.stop])
+        own = starts[part.batches.start : part.batches.stop]
+        looks = Looks(source, planned(source, work), work, progress, own, source.data.stamp())
         with source.network.prepared(torch_device(source.config.device)):
             return _carry_out(looks, part, info)
 
@@ -217,6 +218,7 @@ def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
     seconds: dict[str, float] = {}
     with timed("first look", seconds, looks.work.log):
         collectors = looks.first()
+    looks.refuse_changed(info.run.data.digest)
     if not exists(part.folder / "first"):
         write_piece(part.folder / "first", _at(info, "first", seconds), _first(collectors))
     if not exists(part.run / THRESHOLDS):
@@ -225,6 +227,7 @@ def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
     _refuse_other(thresholds, info.run)
     with timed("second look", seconds, looks.work.log):
         counted = looks.second(collectors, read_found(thresholds))
+    looks.refuse_changed(info.run.data.digest)
     info = _at(info, "second", seconds).model_copy(update={"thresholds": digest_of(thresholds)})
     own = f"{IMAGES}.{part.batches.start:09}"  # image by image: stays apart when shards are merged
     files = {f"{own}.{name}.bin": file.path for name, file in counted.images.files()}

@@ -1,5 +1,6 @@
 """Hold a finished run against its network: recompute a sample of masks, or what was damaged.
 
+verify_data(info, ...)     -> whether the data set holds what the run saw, byte by byte
 verify_sample(result, ...) -> Recomputed masks, cell by cell beside the run's
 repair(folder, ...)        -> names of the files that were put back, each with the digest that it had
 """
@@ -14,12 +15,12 @@ import torch
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import Execution, Progress
-from netdissect.dissect.again import data_of, network_of
+from netdissect.dissect.again import data_of, network_of, opened_data
 from netdissect.dissect.forward import Source, forward
 from netdissect.dissect.plan import LayerPlan
 from netdissect.dissect.run import dissect
 from netdissect.models import Network, resolve_layers
-from netdissect.result import LayerInfo, LayerResult, Result
+from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.files import damages, layer_folder, restore
 from netdissect.sweep import batch_starts
 
@@ -44,6 +45,28 @@ class Recomputed:
     largest_difference: float
     pixels: int
     changed: int
+
+
+def verify_data(
+    info: RunInfo, *, root: ConceptData | str | Path | None = None, progress: Progress | None = None
+) -> bool:
+    """Read all files of a run's data set once more, and say whether they and the tables are what the run saw.
+
+    Parameters
+    ----------
+    info
+        Of the run.
+    root
+        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
+    progress
+        Called with the number of files read and in all.
+
+    Raises
+    ------
+    ConceptsError
+        If the data set is gone or cannot be read.
+    """
+    return opened_data(info, root).find_digest(progress, anew=True) == info.data.digest
 
 
 def verify_sample(
