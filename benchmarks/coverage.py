@@ -180,8 +180,7 @@ def _sparse(masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]) -> tup
     """Return one unit and one concept, label number 1, as the second look writes them."""
     truth, hits, on = concept.sum(axis=1), (masks & concept).sum(axis=1), masks.sum(axis=1)
     rows = np.arange(len(masks))
-    # Label 0 stands for pixels without any: every image takes part.
-    presence = Presence(np.repeat(rows, 2), np.tile([0, 1], len(rows)), np.stack([PIXELS - truth, truth], 1).ravel())
+    presence = Presence(rows, rows, np.ones_like(rows), truth)
     parts = [Overlaps.of(row, 0, on[row : row + 1], hits[row].reshape(1, 1), np.array([1])) for row in rows]
     leading = Leading(np.array([0]), np.array([1]), np.array([0]), np.array([[-1, 0]]), 1)
     return leading, presence, Overlaps.join(parts)

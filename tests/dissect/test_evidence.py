@@ -3,17 +3,21 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+import oracle
+import tiny
 from netdissect.config import SENSITIVITY_QUANTILES, DissectConfig, Evidence, Protocol
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.result import LayerResult, Result, load_result, paired_differences
 from netdissect.result import evidence as tables
+from netdissect.score.halves import held_out
 from netdissect.show import plot
 from netdissect.show import tables as printed
-from networks import build
+from networks import COVERAGE, SIDE, build, pictures
 
 SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
@@ -120,6 +124,30 @@ def test_held_out_ious_are_those_of_the_images_that_had_no_part_in_the_choice(br
     units = frame(none.layers["wide_relu"], "units")
     assert units["chosen_iou"].fill_null(0).equals(units["iou"], check_names=False)
     assert (units["held_out"].fill_null(0) == 0).all()
+
+
+def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do(tmp_path: Path) -> None:
+    empty = oracle.Picture((np.zeros((12, 12), np.int64),), (), (12, 12))
+    drawn = pictures(6)
+    root = tiny.write_broden(
+        tmp_path / "data", [empty, *drawn[:3], empty, *drawn[3:], empty], COVERAGE, image=(SIDE, SIDE)
+    )
+    protocol = tiny.definition("pnas2020", 0.1, 12).protocol  # a mask counts whatever the image's labels are
+    asked = settings(holdout=0.5).model_copy(update={"protocol": protocol})
+    layer = dissect(build(), root, asked).layers["wide_relu"]
+    out = np.flatnonzero(held_out(0, np.arange(9), 0.5)).tolist()
+    assert {0, 4, 8} & set(out)
+    assert not {0, 4, 8} <= set(out)
+    images, labels = (frame(layer, name).filter(pl.col("row").is_in(out)) for name in ("images", "labels"))
+    found = frame(layer, "units").filter(pl.col("held_out") > 0)
+    assert found.height > 0
+    for unit, held in found.select("unit", "held_out").rows():
+        of_unit, ious = images.filter(unit=unit), []
+        on = of_unit.group_by("row").agg(pl.col("on").first())["on"].sum()
+        for (number,), of_label in labels.group_by("number"):
+            hits = of_unit.filter(number=number)["intersection"].sum()
+            ious.append(hits / (on + of_label["pixels"].sum() - hits))
+        assert min(abs(iou - held) for iou in ious) < 1e-12
 
 
 def test_a_run_that_was_asked_for_nothing_has_no_evidence(broden: Path, tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ class Images:
         rng = np.random.default_rng(seed)
         self.truth = rng.integers(1, 40, (images, 6)) * (rng.random((images, 6)) < 0.5)
         self.truth[:, 0] = 0
-        self.truth[self.truth.sum(axis=1) == 0, 1] = 7  # every image bears some label
+        bare = (
+            np.random.default_rng((seed, 1)).random(4) < 0.5
+        )  # some images bear no label: the first and the last, too
+        self.truth[np.array([0, 4, 5, images - 1])[bare]] = 0
         self.on = rng.integers(1, 60, (images, units)) * (rng.random((images, units)) < 0.6)
         part = rng.random((images, units, 6)) * rng.integers(0, 2, (images, units, 6))
         self.intersection = (np.minimum(self.on[:, :, None], self.truth[:, None, :]) * part).astype(np.int64)
@@ -49,8 +52,9 @@ class Images:
         chosen = range(len(self.truth)) if rows is None else rows
         numbers = np.arange(6)
         masks = Overlaps.join([Overlaps.of(row, 0, self.on[row], self.intersection[row], numbers) for row in chosen])
-        at = np.array([(row, number) for row in chosen for number in np.flatnonzero(self.truth[row])]).reshape(-1, 2)
-        return Presence(at[:, 0], at[:, 1], self.truth[at[:, 0], at[:, 1]]), masks
+        at = np.array([(row, number) for row in chosen for number in np.flatnonzero(self.truth[row])], np.int64)
+        at = at.reshape(-1, 2)
+        return Presence(np.array(chosen), at[:, 0], at[:, 1], self.truth[at[:, 0], at[:, 1]]), masks
 
     def counted(self, rows: list[int] | None = None) -> tuple[Presence, Overlaps, npt.NDArray[np.bool_]]:
         """And in which categories each mask counts."""

@@ -39,6 +39,7 @@ from netdissect.score.bootstrap import (
 from netdissect.score.halves import Half, held_out, label_numbers
 from netdissect.score.intervals import Moments, iou_interval
 from netdissect.score.labels import Floats, largest_counts
+from netdissect.score.overlaps import check_counts
 
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
 SCHEMAS = {
@@ -163,14 +164,15 @@ class Level:
         on, images = np.zeros(len(self.scores), np.int64), 0
         for presence, masks, _ in self.blocks():
             on += np.bincount(masks.units, masks.on, minlength=len(on)).astype(np.int64)
-            images += len(np.unique(presence.rows))
+            images += len(presence.images)
         return Margin.between(gone, on, images, leading, (nearby[1] - nearby[0]) / self.quantile)
 
     def blocks(self) -> Iterator[tuple[Presence, Overlaps, Bools]]:
         """Yield labels, masks, and in which categories these count, some images at a time."""
         restriction = self.looked.config.protocol.restriction
-        data = self.data
+        data, (units, numbers) = self.data, self.looked.tally.intersection.shape[1:]
         for presence, masks in self.looked.images.blocks(BLOCK):
+            check_counts(presence, masks, units, numbers)
             here = masks.at(self.index)
             yield presence, here, counted_masks(presence, here, data.category_of, len(data.categories), restriction)
 
@@ -325,8 +327,8 @@ def holdout_of(level: Level) -> pl.DataFrame:
     units, numbers = counts.intersection.shape
     out = Half.zeros(units, numbers, counts.activation.shape[1])
     for presence, masks, counted in level.blocks():
-        rows = np.unique(presence.rows)
-        out.update(presence, masks, counted, rows[held_out(asked.seed, rows, share)])
+        rows = presence.images[held_out(asked.seed, presence.images, share)]
+        out.update(presence, masks, counted, rows)
     chosen, scored = (counts - out).iou(category_of), out.iou(category_of)
     labels = label_numbers(chosen, category_of, len(level.data.categories))
     each = np.arange(units)
@@ -366,7 +368,7 @@ def images_of(levels: list[Level]) -> dict[str, pl.LazyFrame]:
             parts["images"].append(path)
             if level.index == 0:
                 path = folder / f"labels-{block}.parquet"
-                frame = pl.DataFrame(dict(zip(tables.LABELS, presence, strict=True)))
+                frame = pl.DataFrame(dict(zip(tables.LABELS, presence[1:], strict=True)))
                 tables.complete(frame, tables.LABELS).write_parquet(path)
                 parts["labels"].append(path)
     return {name: pl.scan_parquet(paths) for name, paths in parts.items()}

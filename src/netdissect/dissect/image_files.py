@@ -49,9 +49,10 @@ class ImageFiles:
         """Keep one batch that begins at the image `row`."""
         if self.labels is None:
             return
-        rows = np.repeat(np.arange(row, row + len(labels)), [len(image.numbers) for image in labels])
+        images = np.arange(row, row + len(labels))
+        rows = np.repeat(images, [len(image.numbers) for image in labels])
         numbers, pixels = (np.concatenate([getattr(image, name) for image in labels]) for name in ("numbers", "pixels"))
-        self.labels.append(Presence(rows, numbers, pixels))
+        self.labels.append(Presence(images, rows, numbers, pixels))
         for name, file in self.masks.items():
             file.append(Overlaps.join(masks[name]))
 
@@ -99,7 +100,7 @@ class LayerImages:
         for batch, found in self._batches():
             labels.append(batch)
             masks.append(found)
-            if batch.rows[-1] - labels[0].rows[0] + 1 >= images:
+            if batch.images[-1] - labels[0].images[0] + 1 >= images:
                 yield Presence.join(labels), Overlaps.join(masks)
                 labels, masks = [], []
         if labels:

@@ -17,7 +17,7 @@ from itertools import accumulate, chain, groupby, pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -201,13 +201,15 @@ def _image(size: Ints, places: Numbers, area: Ints, borne: Numbers, whole: Numbe
 
 def _check(image: ImageLabels, data: ConceptData) -> None:
     """See that kinds, labels and categories are some that there are: compiled loops take them as indices."""
-    kinds, label_ids = image.kinds, (image.numbers, image.kinds.whole)
-    for values, stop in (
+    kinds, categories, label_ids = image.kinds, len(data.categories), len(data.category_of)
+    indices: list[tuple[npt.NDArray[Any], int]] = [
         (kinds.places, len(kinds.pixels)),
-        (image.categories, len(data.categories)),
-        (image.whole_categories, len(data.categories)),
-        *((values, len(data.category_of)) for values in label_ids),
-    ):
+        (image.categories, categories),
+        (image.whole_categories, categories),
+        (image.numbers, label_ids),
+        (kinds.whole, label_ids),
+    ]
+    for values, stop in indices:
         if values.size and not 0 <= values.min() <= values.max() < stop:
             raise ValueError(f"it holds {values.min()} and {values.max()} where 0 to {stop - 1} were expected")
     if not np.isin(kinds.numbers, np.append(image.numbers, 0)).all() or not np.isin(kinds.whole, image.numbers).all():

@@ -186,7 +186,7 @@ class Replicates:
         Parameters
         ----------
         presence, masks
-            Their labels and their masks at one quantile.
+            Their labels and their masks at one quantile; see `netdissect.score.overlaps.check_counts`.
         counted
             bool (M, K): whether a mask counts in each category; see `counted_masks`.
         leading
@@ -194,10 +194,8 @@ class Replicates:
         seed
             Of the weights.
         """
-        rows = np.unique(presence.rows)
-        weights = poisson_weights(seed, rows, self.truth.shape[1])
-        # Every mask lies on an image that bears a label: others take no part in a dissection.
-        places, here = np.searchsorted(rows, masks.rows), np.searchsorted(rows, presence.rows)
+        weights = poisson_weights(seed, presence.images, self.truth.shape[1])
+        places, here = (np.searchsorted(presence.images, rows) for rows in (masks.rows, presence.rows))
         self.images[:] += weights.sum(axis=0, dtype=np.int64)
         _add(presence.numbers, here, presence.pixels, weights, self.truth)
         _add(masks.units, places, masks.on, weights, self.on)
@@ -230,10 +228,9 @@ def counted_masks(presence: Presence, masks: Overlaps, category_of: Ints, catego
     if restriction == "overlap":
         counted[masks.masks, category_of[masks.numbers]] = True
         return counted
-    first = presence.rows.min(initial=0)
-    annotated = np.zeros((presence.rows.max(initial=0) - first + 1, categories), np.bool_)
-    annotated[presence.rows - first, category_of[presence.numbers]] = True
-    counted[:] = annotated[masks.rows - first]
+    annotated = np.zeros((len(presence.images), categories), np.bool_)
+    annotated[np.searchsorted(presence.images, presence.rows), category_of[presence.numbers]] = True
+    counted[:] = annotated[np.searchsorted(presence.images, masks.rows)]
     return counted
 
 

@@ -76,9 +76,8 @@ class Moments:
         margin
             What a rising threshold takes from them.
         """
-        rows = np.unique(presence.rows)
-        here = np.searchsorted(rows, presence.rows)
-        truth = np.zeros((len(rows), leading.pair_of.shape[1]))
+        here = np.searchsorted(presence.images, presence.rows)
+        truth = np.zeros((len(presence.images), leading.pair_of.shape[1]))
         truth[here, presence.numbers] = presence.pixels
         lost = margin.intersection - scores * (margin.activation - margin.intersection)
         mean = margin.on[leading.units] / margin.images
@@ -88,12 +87,12 @@ class Moments:
             for taken in range(power + 1):
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
         starts = np.searchsorted(leading.units, np.arange(len(leading.pair_of) + 1))
-        places = np.searchsorted(rows, masks.rows)
+        places = np.searchsorted(presence.images, masks.rows)
         _add_masks(
             masks.units, masks.on, places, masks.labels, masks.numbers, masks.intersections, counted, truth,
             leading.pair_of, starts, leading.numbers, leading.categories, scores, lost, mean, self.second, self.fourth,
         )  # fmt: skip
-        self.images[0] += len(rows)
+        self.images[0] += len(presence.images)
 
 
 @compiled  # type: ignore[untyped-decorator]

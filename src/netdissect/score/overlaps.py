@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.errors import ResultError
 from netdissect.sweep.batches import BatchFile
 
 Ints = npt.NDArray[np.int64]
@@ -78,10 +79,13 @@ class Presence(NamedTuple):
 
     Attributes
     ----------
+    images
+        int64 (n,): rows of the images, rising; those without any label, too.
     rows, numbers, pixels
         int64 (N,): image, label number, and how many pixels bear it.
     """
 
+    images: Ints
     rows: Ints
     numbers: Ints
     pixels: Ints
@@ -90,6 +94,40 @@ class Presence(NamedTuple):
     def join(cls, parts: Sequence["Presence"]) -> Self:
         """Put the labels of several batches together."""
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def check_counts(presence: Presence, masks: Overlaps, units: int, numbers: int) -> None:
+    """See that labels and masks are of the images that are named, and of units and label numbers that there are.
+
+    What sums them up takes images, units and numbers as indices, and does not look again.
+
+    Raises
+    ------
+    ResultError
+        If one is not.
+    """
+    for name, found, known in (
+        ("image", presence.rows, presence.images),
+        ("image", masks.rows, presence.images),
+        ("unit", masks.units, range(units)),
+        ("label number", presence.numbers, range(numbers)),
+        ("label number", masks.numbers, range(numbers)),
+    ):
+        if isinstance(known, range):
+            foreign = found[(found < 0) | (found >= len(known))]
+        else:
+            foreign = found[~np.isin(found, known)]
+        if len(foreign):
+            raise ResultError(
+                f"counts of single images name the {name} {foreign[0]}, which is not among those of the run: a file of "
+                "its folder 'work', or of a shard, is damaged. Remove that folder, and run again."
+            )
+    if masks.labels.sum() != len(masks.numbers) or (masks.labels < 0).any():
+        raise ResultError(
+            f"counts of single images hold {len(masks.numbers)} labels of masks, which say that they are "
+            f"{masks.labels.sum()}: a file of the run's folder 'work', or of a shard, is damaged. Remove that folder, "
+            "and run again."
+        )
 
 
 def read_overlaps(file: BatchFile) -> Iterator[Overlaps]:

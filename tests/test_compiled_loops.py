@@ -1,0 +1,103 @@
+"""Compiled loops never leave their arrays, whatever the labels are: none, at the ends, in the middle, of one cell."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from polars.testing import assert_frame_equal
+from torch import nn
+
+import guarded
+import oracle
+import tiny
+from netdissect.concepts import Size
+from netdissect.config import DissectConfig, Evidence, Execution, ProtocolName
+from netdissect.dissect import dissect
+from netdissect.models import Network, Preprocessing
+from netdissect.result import Result
+from netdissect.score import bootstrap
+from netdissect.sweep import thresholds
+from networks import COVERAGE, SIDE, build, pictures
+
+# Everything that can be asked for, little of each.
+ASKED = (
+    Evidence(bootstrap=4, holdout=0.5, sensitivity=(0.2,), chance=2, beside=True),
+    Evidence(bootstrap=3, holdout=0.3, chance=2, chance_of="places"),
+)
+EMPTY = oracle.Picture((np.zeros((12, 12), np.int64),), (), Size(12, 12))
+
+
+def one_unit() -> Network:
+    """A network of one unit with one cell."""
+    module = nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1))
+    half = (127.5 / 255,) * 3
+    return Network("one", module, Preprocessing(Size(SIDE, SIDE), half, (128 / 255,) * 3))
+
+
+def labels_of(case: str) -> list[oracle.Picture]:
+    """Draw the labels of some images."""
+    drawn = pictures(5)
+    objects = list(COVERAGE["object"])
+    return {
+        "empty first, middle and last": [EMPTY, drawn[0], EMPTY, drawn[1], drawn[2], EMPTY],
+        "empty batches": [EMPTY] * 3 + drawn[:2] + [EMPTY] * 3,
+        "nothing at all": [EMPTY] * 4,
+        "no labels in a category": [
+            oracle.Picture(tuple(np.where(np.isin(p, objects), 0, p) for p in one.planes), one.whole, one.size)
+            for one in drawn[:4]
+        ],
+        "one image": drawn[:1],
+        "one empty image": [EMPTY],
+    }[case]
+
+
+CASES = ("empty first, middle and last", "empty batches", "nothing at all", "no labels in a category", "one image",
+         "one empty image")  # fmt: skip
+
+
+def dissected(root: Path, name: ProtocolName, network: Network, layers: tuple[str, ...], asked: Evidence) -> Result:
+    config = DissectConfig(
+        layers=layers, protocol=tiny.definition(name, 0.05, 8).protocol, batch_size=3, top_images=2, evidence=asked
+    )
+    return dissect(network, root, config, execution=Execution(store="sparse"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    root = tiny.write_broden(tmp_path / "data", labels_of(case), COVERAGE, image=(SIDE, SIDE))
+    jobs: list[tuple[ProtocolName, Network, tuple[str, ...], Evidence]] = [
+        ("paper", build(), ("wide_relu", "fc"), ASKED[0]),
+        ("pnas2020", build(), ("wide_relu", "fc"), ASKED[1]),
+        ("original", one_unit(), ("0", "1"), ASKED[0]),
+        ("lite", one_unit(), ("0", "1"), ASKED[1]),
+    ]
+    # No room to spare: bounds of the largest values rise on tiny data, too.
+    monkeypatch.setattr(thresholds, "capacity_of", lambda keep, total: min(total, keep + 3))
+    compiled = [dissected(root, *job) for job in jobs]
+    names, calls = guarded.guard_all(monkeypatch)
+    for job, expected in zip(jobs, compiled, strict=True):
+        assert_same_tables(dissected(root, *job), expected)
+    if case == CASES[0]:
+        assert calls.keys() == names
+
+
+def assert_same_tables(found: Result, expected: Result) -> None:
+    """Compare tables: compiled loops may sum in another order, so numbers that are no counts agree to rounding."""
+    for name, layer in found.layers.items():
+        other = expected.layers[name]
+        for table in ("thresholds", "units", "scores", "top"):
+            assert_frame_equal(getattr(layer, table), getattr(other, table))
+        for table, frame in layer.evidence.items():
+            assert_frame_equal(frame.collect(), other.evidence[table].collect(), abs_tol=1e-6)
+
+
+def test_an_index_beyond_an_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded.guard_all(monkeypatch)
+    sums = np.zeros((2, 3), np.int64)
+    ones, weights = np.ones(1, np.int64), np.ones((1, 3), np.uint8)
+    for row, target in ((1, 0), (-1, 0), (0, 2), (0, -1)):
+        with pytest.raises(IndexError, match="leaves an array"):
+            bootstrap._add_weighted(target * ones, row * ones, ones, weights, sums)
+    bootstrap._add_weighted(ones, 0 * ones, 5 * ones, weights, sums)
+    assert sums.tolist() == [[0, 0, 0], [5, 5, 5]]
