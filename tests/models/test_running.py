@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from netdissect.concepts import Size
 from netdissect.errors import ActivationError, NetworkError
 from netdissect.models import Network, Preprocessing, Recorder, list_layers, resolve_layers
+from netdissect.models.layers import survey_layers
 from netdissect.models.running import borrowed, lay_out
 
 SIDE = 8
@@ -186,6 +188,17 @@ def test_quantized_layers_are_recorded_as_the_numbers_they_stand_for():
     torch.testing.assert_close(maps["1"], EXPECTED, atol=0.05, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated", "ignore:Please use quant_min")
+def test_a_quantized_network_has_the_receptive_fields_of_the_network_that_it_was_made_of():
+    zoo = torchvision.models
+    made = zoo.quantization.shufflenet_v2_x0_5(weights=None, quantize=True), zoo.shufflenet_v2_x0_5(weights=None)
+    how = Preprocessing(Size(64, 64), (0.5,) * 3, (0.5,) * 3)
+    quantized, plain = ({one.name: one for one in survey_layers(Network("net", module, how))} for module in made)
+    same = [(one, plain[name]) for name, one in quantized.items() if name in plain]
+    assert len(same) > 150
+    assert all((one.grid, one.field, one.layout) == (of.grid, of.field, of.layout) for one, of in same)
+
+
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated")
 def test_the_digest_tells_packed_weights_apart():
     def packed(seed: int) -> Network:
@@ -197,8 +210,7 @@ def test_the_digest_tells_packed_weights_apart():
 
 def test_weights_without_numbers_are_refused_where_numbers_are_needed():
     found = network(_Sums().to("meta"))
-    assert [layer.name for layer in list_layers(found)] == ["map"]
-    for needed in (lambda: found.digest, lambda: found.prepared().__enter__()):
+    for needed in (lambda: found.digest, lambda: found.prepared().__enter__(), lambda: list_layers(found)):
         with pytest.raises(NetworkError, match=r"'map\.weight' on the meta device.*to_empty"):
             needed()
 
@@ -242,9 +254,8 @@ class _Twice(nn.Module):
 
 def test_a_module_under_two_names_is_recorded_by_both():
     found = network(_Twice())
-    one = next(iter(list_layers(found)))
-    with Recorder(found, [replace(one, name=name) for name in ("first", "second")]) as recorder:
-        maps = recorder(IMAGES)
+    assert [layer.name for layer in list_layers(found)] == ["first", "second"]
+    maps = recorded(found, "first", "second")
     torch.testing.assert_close(maps["first"], EXPECTED)
     assert torch.equal(maps["first"], maps["second"])
 
@@ -277,6 +288,7 @@ def test_a_module_comes_back_as_it_went_in(failing):
     with found.prepared(torch.device("cpu")), Recorder(found, list_layers(found)) as recorder:
         recorder(IMAGES)
         assert not any(part.training for part in module.modules())
+        assert not any(parameter.requires_grad for parameter in module.parameters())
         if failing:
             with pytest.raises(NetworkError, match="fails on an input of shape"):
                 recorder(IMAGES[:, :2])

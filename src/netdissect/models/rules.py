@@ -270,6 +270,11 @@ def _linear(call: Call, shape: Shape) -> Place | None:
     return replace(seen.moved(seen.codes.expand(shape)), gate=False) if seen else None
 
 
+def _quantized_linear(call: Call, shape: Shape) -> Place | None:
+    """Follow a quantized linear layer, whose weights are packed."""
+    return _linear(replace(call, arguments={"input": call.arguments["X"], "weight": None}), shape)
+
+
 def _expanded(place: Place | None, shape: Shape) -> Place | None:
     return place.moved(place.codes.expand(shape)) if place else None
 
@@ -380,6 +385,14 @@ def _convolution(call: Call, place: Place, shape: Shape) -> Place | None:
     if found is None and not transposed:
         found = _within_windows(seen, shape, moves)
     return replace(found, gate=False, whole=place.whole) if found else None
+
+
+def _quantized_convolution(call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow a quantized convolution, whose weights and settings are packed."""
+    packed = call.arguments["packed_weight"]
+    settings = {name: getattr(packed, name)() for name in ("stride", "padding", "dilation")}
+    unpacked = settings | {"weight": packed.unpack()[0], "transposed": bool(packed.transpose())}
+    return _convolution(replace(call, arguments=unpacked), place, shape)
 
 
 def _pool(call: Call, place: Place, shape: Shape) -> Place | None:
@@ -536,13 +549,16 @@ CELL_BY_CELL = _names(
     "_native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm group_norm instance_norm "
     "_fused_rms_norm rms_norm _log_softmax log_softmax clone _to_copy to detach alias lift_fresh contiguous "
     "fill zero native_dropout dropout cumsum cumprod logcumsumexp tril triu floor_divide log_sigmoid_forward "
-    "log_sigmoid masked_scatter hardtanh _conj"
+    "log_sigmoid masked_scatter hardtanh _conj quantize_per_tensor quantize_per_channel dequantize "
+    "quantized.add quantized.add_relu quantized.mul quantized.hardswish quantized.leaky_relu"
 )
 
 SEVERAL: dict[str, Callable[[Call, Shape], Place | None]] = {
     "cat": _cat,
+    "quantized.cat": _cat,
     "stack": _stack,
     "linear": _linear,
+    **{f"quantized.linear{tail}": _quantized_linear for tail in ("", "_relu", "_dynamic", "_relu_dynamic")},
     **dict.fromkeys(("sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"), _gate),
     **dict.fromkeys(FACTORS, _matmul),
     **dict.fromkeys(
@@ -563,10 +579,12 @@ SEVERAL: dict[str, Callable[[Call, Shape], Place | None]] = {
 SINGLE: dict[str, Rule] = {
     "glu": _half,
     "convolution": _convolution,
+    **dict.fromkeys(("quantized.conv2d", "quantized.conv2d_relu"), _quantized_convolution),
     "col2im": _col2im,
     "max_unpool2d": _unpool,
     **{f"avg_pool{rank}d": _pool for rank in (2, 3)},
     **{f"max_pool{rank}d{tail}": _pool for rank in (2, 3) for tail in ("", "_with_indices")},
+    "quantized_max_pool2d": _pool,
     **{f"{name}_pool{rank}d": _adaptive_pool for name in ("_adaptive_avg", "adaptive_max") for rank in (2, 3)},
     **{f"{name}2d": _upsample for name in ("upsample_nearest", "_upsample_nearest_exact")},
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), _upsample),

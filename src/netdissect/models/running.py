@@ -1,4 +1,4 @@
-"""Run a module that belongs to someone else: in evaluation mode, uncompiled, where it runs best, and undo it all.
+"""Run a module that belongs to someone else: frozen, uncompiled, where it runs best, and undo it all.
 
 with evaluating(module), uncompiled():      around each forward pass
 with borrowed(module): module.to(device)    around a run; afterwards every tensor is the one that was there
@@ -71,13 +71,22 @@ def called(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Have all parts of a module in evaluation mode; afterwards each is in the mode in which it was."""
+    """Have a module in evaluation mode and its parameters frozen; afterwards each part is as it was.
+
+    Where parameters ask for gradients torch multiplies matrices of another shape, even if none are computed: last
+    bits would depend on it.
+    """
     modes = [(part, part.training) for part in module.modules()]
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.is_leaf]
     try:
         if any(training for _, training in modes):
             module.eval()
+        for parameter in trained:
+            parameter.requires_grad_(False)
         yield
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         for part, training in modes:  # outer ones first, whose train() decides over their parts
             if part.training != training:
                 part.train(training)

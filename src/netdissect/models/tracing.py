@@ -17,6 +17,7 @@ from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
 from netdissect.models.places import Lost, Place, image_place
 from netdissect.models.rules import Call, Found, follow
+from netdissect.models.running import refuse_without_data
 
 TRACED_IMAGES = 2
 
@@ -51,13 +52,14 @@ def trace(network: Network) -> tuple[Traced, ...]:
     -------
     tuple of Traced
         Every submodule that ran, in the order in which they finished. One that ran several times stands where it
-        last finished, with its last output.
+        last finished, with its last output; one of two names is there by both.
 
     Raises
     ------
     NetworkError
         If the network fails on its own input size.
     """
+    refuse_without_data(network.name, network.module)
     preprocessing = network.preprocessing
     blank = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size, device=network.device)
     tracker = _FollowPlaces()
@@ -73,7 +75,7 @@ def trace(network: Network) -> tuple[Traced, ...]:
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: note(name, module, output))
-        for name, module in network.module.named_modules()
+        for name, module in network.module.named_modules(remove_duplicate=False)
         if name
     ]
     try:
