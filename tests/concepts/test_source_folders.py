@@ -110,12 +110,20 @@ def test_folders_that_are_letters_themselves_are_classes(tmp_path: Path) -> None
         ("JPEGImages/1.jpg", "SegmentationClass/1.png"),
         ("paris/photos/1.jpg", "paris/labels/1.png"),
         ("images/1.jpg",),
+        ("images/1.jpg", "depth/1.png"),
     ],
 )
 def test_folders_of_images_and_masks_are_no_classes(places: tuple[str, ...], tmp_path: Path) -> None:
     root = draw(tmp_path / "own", places)
-    with pytest.raises(SourceError, match=r"no names of classes.*masks:.*own reads pictures with masks"):
+    with pytest.raises(SourceError, match=r"no names of classes\..*masks:.*own reads pictures with masks"):
         labels(f"folders:{root}=texture")
+
+
+def test_the_folder_above_the_classes_is_told_to_name_them(tmp_path: Path) -> None:
+    root = draw(tmp_path / "own", ["Data/train/abbey/1.jpg", "Data/test/beach/1.jpg"])
+    with pytest.raises(SourceError, match=r"or folders:.*own/Data if that folder holds the classes"):
+        labels(f"folders:{root}=scene")
+    assert classes(f"folders:{root / 'Data'}=scene")["test/beach/1"] == ("beach", "val")
 
 
 def test_lists_beside_the_class_folders_are_no_masks(tmp_path: Path) -> None:

@@ -259,6 +259,9 @@ def read_labels(text: str) -> dict[str, list[str]]:
         ("; ", "semicolon", "{}"),
         ("|", "|", "{}"),
         (" ", "space", "{}"),
+        ("\t", "space", "{}"),
+        ("_", "_", "{}"),
+        ("/", "slash", "{}"),
         (", ", ",", "{}"),
         ("', '", "comma", "['{}']"),
     ],
@@ -288,6 +291,12 @@ def test_a_synonym_never_swallows_the_label_of_another_row(tmp_path: Path) -> No
     table = write_table(tmp_path / "mine.csv", "image,label\n" + rows)
     out = build_dataset(tmp_path / "out", [parse_source(f"labels:{table}=object?separator=none")])
     assert {c.name: c.frequency for c in inspect_dataset(out).concepts} == {"car": 3, "person": 1, "auto mobile": 1}
+
+
+def test_a_second_column_of_labels_is_not_passed_over(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "mine.csv", "image,label,label_2\na.jpg,car,person\nb.jpg,car,\n")
+    with pytest.raises(SourceError, match="has the columns 'label' and 'label_2'"):
+        read_labels(f"labels:{table}=object")
 
 
 def test_an_unquoted_comma_in_a_table_of_labels_is_an_error(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_colors_that_are_not_listed_are_an_error_or_unlabeled(tmp_path: Path) ->
             "value,name\n1,door, double\n2,dog\n",
             r"line 2: '1,door,double' has 3 fields, but the header",
         ),
+        ("value,name\n1,door\n2\n", r"line 3 has no field 'name'"),
         ("value,name,color\n1,sky,#80000g\n", "holds the color '#80000g'"),
         ("value,name,color\n1,sky,300 0 0\n", "holds the color '300 0 0'"),
         ("name,color\nsky,#800000\nsea,#800000\n", "gives the color #800000 to 'sky' and to 'sea'"),

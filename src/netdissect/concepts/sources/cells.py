@@ -11,7 +11,7 @@ from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 SEPARATORS = {
-    **{mark: mark for mark in (";", "|", ",", "/", "+")},
+    **{mark: mark for mark in (";", "|", ",", "/", "+", "_", "-")},
     "semicolon": ";",
     "pipe": "|",
     "comma": ",",
@@ -20,6 +20,7 @@ SEPARATORS = {
     "none": "",
 }
 MARKS = ";|,\t\n"
+WORDS = re.compile(r"[\s_/+-]+")
 LIST = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
 QUOTES = "\"' "
 
@@ -47,27 +48,30 @@ def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
     if not separator:
         return (cell.strip(),) if cell.strip() else ()
     inner = LIST.fullmatch(cell)
-    parts = (part.strip(QUOTES) for part in (inner[1] if inner else cell).split(separator))
+    text = inner[1] if inner else cell
+    parts = (part.strip(QUOTES) for part in (text.split() if separator == " " else text.split(separator)))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def find_list(cells: Iterable[str]) -> str | None:
     """Return a cell that looks like several labels: with a separator, in brackets, or of words that are labels.
 
-    Words of a cell are labels if each stands alone in another cell, or begins one and ends another.
+    Words of a cell, between blanks or one of ``_/+-``, are labels if each stands alone in another cell, or begins one
+    and ends another.
 
     Examples
     --------
     >>> find_list(["car;person"]), find_list(["person", "dog", "person dog"]), find_list(["a b", "b c", "c a"])
     ('car;person', 'person dog', 'a b')
-    >>> find_list(["traffic light", "traffic sign", "light"])
+    >>> find_list(["person", "dog", "person_dog"]), find_list(["traffic light", "traffic sign", "light", "t-shirt"])
+    ('person_dog', None)
     """
     distinct = list(dict.fromkeys(cell.strip() for cell in cells))
     marked = next((cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)), None)
     if marked is not None:
         return marked
-    words = {cell: cell.split() for cell in distinct if cell}
-    alone = {parts[0] for parts in words.values() if len(parts) == 1}
+    words = {cell: list(filter(None, WORDS.split(cell))) for cell in distinct}
+    alone = {parts[0] for cell, parts in words.items() if parts == [cell]}
     longer = [parts for parts in words.values() if len(parts) > 1]
     free = alone | ({parts[0] for parts in longer} & {parts[-1] for parts in longer})
     return next((cell for cell, parts in words.items() if len(parts) > 1 and free.issuperset(parts)), None)
@@ -86,7 +90,7 @@ def check_cells(cells: Iterable[str], separator: str | None, where: str, words: 
     found = find_list(cells)
     if found is None:
         return
-    mark = next((name for name, sign in SEPARATORS.items() if sign and sign in found), "space")
+    mark = next((name for name, sign in SEPARATORS.items() if sign and len(split_cell(found, sign)) > 1), "space")
     option = {**words.options, "separator": mark}
     several = SourceWords(words.kind, words.place, words.category, option).text
     parts = " and ".join(map(repr, split_cell(found, SEPARATORS[mark])[:2]))

@@ -263,7 +263,7 @@ def _color(row: Mapping[str, str], path: Path) -> int | None:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    rows = read_table(path, (), "a table with the columns value,name that names the values of the masks")
+    rows = read_table(path, (), "a table with the columns value,name that names the values of the masks", whole=True)
     plain = [{key.strip().lower(): value for key, value in row.items()} for row in rows]
     header = set(plain[0]) if plain else {"value", "name"}
     colored = "color" in header or any(header.issuperset(three) for three in RGB_COLUMNS)

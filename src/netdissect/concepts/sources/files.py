@@ -94,8 +94,8 @@ def _check_size(path: Path, what: str, largest: int) -> None:
         )
 
 
-def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, str]]:
-    """Read a CSV file with a header.
+def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = False) -> list[dict[str, str]]:
+    """Read a CSV file with a header; fields that a row lacks at its end are empty, unless rows must be `whole`.
 
     Raises
     ------
@@ -105,10 +105,10 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
     """
     text = read_text(path, what)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), restkey=SURPLUS, restval="", skipinitialspace=True)
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey=SURPLUS, restval=None, skipinitialspace=True)
         rows = []
         for row in reader:
-            _check_fields(row, path, reader)
+            _check_fields(row, path, reader, whole=whole)
             rows.append(row)
         header = list(reader.fieldnames or [])
     except csv.Error as error:
@@ -121,8 +121,15 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> list[dict[str, 
     return rows
 
 
-def _check_fields(row: dict[str, Any], path: Path, reader: "csv.DictReader[str]") -> None:
+def _check_fields(row: dict[str, Any], path: Path, reader: "csv.DictReader[str]", *, whole: bool) -> None:
     """Refuse a row that is longer than the header: a comma within a field moves what follows it, without a word."""
+    if absent := [name for name, text in row.items() if text is None]:
+        if whole:
+            raise SourceError(
+                f"{path}, line {reader.line_num} has no field {absent[0]!r}. Expected a field for each column of the "
+                "header, which may be empty; correct the line."
+            )
+        row.update(dict.fromkeys(absent, ""))
     surplus = row.pop(SURPLUS, [])
     if any(field.strip() for field in surplus):
         header = list(reader.fieldnames or [])

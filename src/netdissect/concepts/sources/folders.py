@@ -101,7 +101,7 @@ class FolderSource:
         root = find_folder(self.folder, "a folder with a folder for each class")
         if _folders(root / "images"):
             masks = {name for name in _folders(root) if name.lower() in MASK_FOLDERS and find_files(root / name)}
-            _check_no_masks(self.folder, {"images", *masks}, alone=True)
+            _check_no_masks(self.folder, {"images", *masks}, may_be_class=True)
             root = root / "images"
         if not _folders(root):
             raise SourceError(
@@ -136,17 +136,18 @@ class FolderSource:
                 )
         for level in range(2):
             names = {parts[level] for parts in folders if len(parts) > level}
-            _check_no_masks(self.folder, names, alone=level > 0)
+            _check_no_masks(self.folder, names, may_be_class=level > 0 or self.choice is not None)
 
     def _check_depth(self, root: Path, names: Sequence[Sequence[str]]) -> None:
         deep = next((parts for parts in names if len(parts) > 1), None)
         if deep is None:
             return
-        few = len({parts[0] for parts in names})
+        tops = {parts[0] for parts in names}
+        inner = f", or folders:{root / deep[0]} if that folder holds the classes" if len(tops) == 1 else ""
         raise SourceError(
-            f"{root} holds {few} folders, and pictures more than one folder deep, e.g. in {'/'.join(deep)}, so that it "
-            f"is in doubt which folder is the class. Expected a folder for each class; say ?class=last for "
-            f"{deep[-1]!r}, ?class=path for {'-'.join(deep)!r}, or ?class=first for {deep[0]!r}."
+            f"{root} holds pictures more than one folder deep, e.g. in {'/'.join(deep)}, so that it is in doubt which "
+            f"folder is the class. Expected a folder for each class; say ?class=last for {deep[-1]!r}, ?class=path for "
+            f"{'-'.join(deep)!r}, or ?class=first for {deep[0]!r}{inner}."
         )
 
 
@@ -156,17 +157,17 @@ def _folders(root: Path) -> set[str]:
     return {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
-def _check_no_masks(folder: Path, names: set[str], *, alone: bool) -> None:
-    """Refuse folders of pictures and masks: their names are no classes; `alone`: pictures may stand without masks."""
+def _check_no_masks(folder: Path, names: set[str], *, may_be_class: bool) -> None:
+    """Refuse folders of pictures and masks: their names are no classes, without masks unless they may be."""
     pictures = sorted(name for name in names if name.lower() in PICTURE_FOLDERS)
     masks = sorted(name for name in names if name.lower() in MASK_FOLDERS)
-    if not pictures or not (masks or (len(names) == 1 and not alone)):
+    if not pictures or (may_be_class and not masks):
         return
     raise SourceError(
-        f"{folder} holds the folder{'s' if masks else ''} {' and '.join((pictures[0], *masks[:1]))}, which are no "
-        f"names of classes. Expected a folder for each class; masks:{folder} reads pictures with masks (images/, "
+        f"{folder} holds the folder{'s' if masks else ''} {' and '.join((pictures[0], *masks[:1]))}: no names of "
+        f"classes. Expected a folder for each class; masks:{folder} reads pictures with masks (images/, "
         f"masks/, classes.csv), labels:FILE.csv pictures with a table, and folders:{folder / pictures[0]} classes in "
-        "that folder."
+        "that folder" + ("." if masks else "; say ?class=first if it is the name of a class.")
     )
 
 

@@ -6,12 +6,13 @@ Paths of pictures are relative to the table, or to the folder that ``?images=DIR
 A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. A picture named without a
 label is an unlabeled picture.
 
-``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+`` or ``space``) says what stands between several labels in a cell.
-With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a label of
-its own in another row is no synonym. Without the option a cell that looks like several labels is an error.
+``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+``, ``_``, ``-`` or ``space``) says what stands between several labels
+in a cell. With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a
+label of its own in another row is no synonym. Without the option a cell that looks like several labels is an error.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,7 @@ from netdissect.errors import SourceError
 from netdissect.paths import LEADS_OUT, contained
 
 COLUMNS = ("image", "label")
+FURTHER = re.compile(r"labels?[ _-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class LabelSource:
         """
         root = self.file.parent / (self.images or "")
         rows = read_table(self.file, COLUMNS, "a table of pictures and labels")
+        self._check_columns(rows)
         check_cells((row["label"] for row in rows), self.separator, str(self.file), self._words)
         apart = keep_apart(label for row in rows for label in split_cell(row["label"], self.separator))
         labels: dict[str, dict[str, list[str]]] = {}
@@ -98,6 +101,14 @@ class LabelSource:
                 f"{prefix}/{PurePosixPath(image).with_suffix('')}",
                 contained(root, image, self.file, SourceError),
                 by_category,
+            )
+
+    def _check_columns(self, rows: Sequence[Mapping[str, str]]) -> None:
+        further = next((name for row in rows[:1] for name in row if FURTHER.fullmatch(name.lower())), None)
+        if further and any(row[further].strip() for row in rows):
+            raise SourceError(
+                f"{self.file} has the columns 'label' and {further!r}. Expected one column of labels; write further "
+                "labels of a picture in rows of their own, or in one cell with ?separator=."
             )
 
     def _check_place(self, image: str, line: int) -> None:
