@@ -2,11 +2,14 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
+import contourpy
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from netdissect.concepts.sources.shapes import Ellipse, Polygon, polygon_flaw
 
@@ -51,6 +54,23 @@ def test_a_square_on_the_borders_of_pixels_covers_these_pixels() -> None:
     found = polygon((0, 0), (8, 0), (8, 8), (0, 8)).fill((16, 16))
     assert found.sum() == 64
     assert found[:8, :8].all()
+
+
+@pytest.mark.real
+def test_real_masks_come_back_from_their_outlines(shared: Path) -> None:
+    """An outline half way between the centers of pixels parts those inside from those outside."""
+    outlines = 0
+    for path in sorted((shared / "data" / "msrc" / "masks").glob("*.png"))[:12]:
+        values = np.asarray(Image.open(path))
+        rows, columns = (np.arange(length + 2) - 0.5 for length in values.shape)
+        for value in np.unique(values):
+            found = np.zeros(values.shape, np.bool_)
+            padded = np.pad((values == value).astype(np.float64), 1)
+            for line in contourpy.contour_generator(columns, rows, padded).lines(0.5):
+                found ^= Polygon(tuple(np.asarray(line)[:-1].ravel().tolist())).fill(values.shape)
+                outlines += 1
+            np.testing.assert_array_equal(found, values == value)
+    assert outlines > 50
 
 
 @given(st.floats(-3, 13), st.floats(-3, 13), st.floats(0.1, 9), st.floats(0.1, 9), st.floats(-4, 4))

@@ -166,6 +166,40 @@ def test_the_picture_of_the_same_file_name_stands_in_for_a_name_that_leads_out(
         samples(root)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 5000 + ".jpg", "cannot be read as a picture"),
+        ("data:image/png;base64," + "A" * 5000, "which leads out"),
+        ("a\0.jpg", "names the file"),
+        ("\ud800.jpg", "names the file"),
+        ("", "names the picture ''"),
+        ("./", "names the picture './'"),
+        ("images/", "does not exist"),
+    ],
+)
+def test_a_name_that_can_be_no_file_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "images" / "a.jpg")
+    write(tmp_path / "in" / "result.json", content([name], [covered([SQUARE])]))
+    with pytest.raises(SourceError, match=message):
+        build_dataset(tmp_path / "out", [parse_source(f"coco:{tmp_path / 'in'}")])
+
+
+def test_a_colon_in_a_name_is_no_drive(tmp_path: Path) -> None:
+    image = photo(tmp_path / "images" / "street:12.jpg")
+    write(tmp_path / "result.json", content(["street:12.jpg"], [covered([SQUARE])]))
+    assert [one.image for one in samples(tmp_path).values()] == [image]
+
+
+def test_the_name_of_an_annotation_file_leads_nowhere(tmp_path: Path) -> None:
+    """Its split would be the folder above, ``..``."""
+    photo(tmp_path / "secret.jpg")
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "instances_...json", content(["/x/secret.jpg"], [covered([SQUARE])]))
+    with pytest.raises(SourceError, match="which leads out of"):
+        samples(tmp_path / "in")
+
+
 def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "secret.jpg")
     (tmp_path / "in" / "images").mkdir(parents=True)

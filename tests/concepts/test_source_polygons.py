@@ -389,6 +389,14 @@ def test_shapes_of_cvat_that_cover_nothing_are_left_out(
     assert f"left out: 1; 1 with {reason} (the first is" in caplog.text
 
 
+def test_the_subset_of_cvat_leads_nowhere(tmp_path: Path) -> None:
+    photo(tmp_path / "secret" / "a.jpg")
+    path = cvat(tmp_path / "in" / "annotations.xml", POLYGON, name="/x/a.jpg")
+    path.write_text(path.read_text().replace('subset="default"', 'subset="../../secret"'))
+    with pytest.raises(SourceError, match="which leads out of"):
+        samples(tmp_path / "in")
+
+
 def test_files_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     path = tmp_path / "annotations.xml"

@@ -12,8 +12,8 @@ from netdissect.paths import contained
 
 logger = getLogger("netdissect.concepts")
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-"""How a drive or an address on the network begins: ``C:``, ``https:``."""
+ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|data:")
+"""How a drive, an address on the network or a picture within the name begins: ``C:``, ``https://``, ``data:``."""
 
 
 @dataclass
@@ -65,8 +65,10 @@ class Locator:
             if ADDRESS.match(spelled)
             else [(folder, place) for folder in there if (place := _place(folder, spelled))]
         )
-        found = next((pair for pair in places if (self.root / pair[1]).is_file()), None)
+        found = next((pair for pair in places if _is_file(self.root / pair[1])), None)
         short = posixpath.normpath(spelled)
+        if short == ".":
+            raise SourceError(f"{manifest} names the picture {name!r}. Expected the path of a file; correct it.")
         up = short.startswith("..")
         if not places or (up and found is None):
             return self._stray(name, posixpath.basename(spelled), there, manifest)
@@ -87,12 +89,13 @@ class Locator:
     def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
         """Return the folders that exist, or else the first; looked up once, because pictures are many."""
         if folders not in self._there:
-            self._there[folders] = tuple(one for one in folders if (self.root / one).is_dir()) or folders[:1]
+            inside = tuple(one for one in folders if _place("", one) is not None)
+            self._there[folders] = tuple(one for one in inside if (self.root / one).is_dir()) or (*inside, "")[:1]
         return self._there[folders]
 
     def _stray(self, name: str, file: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
         paths = [contained(self.root / folder, file, manifest, SourceError) for folder in folders if file]
-        path = next((path for path in paths if path.is_file()), None)
+        path = next((path for path in paths if _is_file(path)), None)
         if path is None:
             raise SourceError(
                 f"{manifest} names the picture {name[:200]!r}, which leads out of {self.root}. Expected a path below "
@@ -104,6 +107,13 @@ class Locator:
                 f"{self.root} and have one file name. Expected paths below that folder; correct them."
             )
         return path, file
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _place(folder: str, name: str) -> str | None:
