@@ -16,9 +16,10 @@ import runs
 import tiny
 from netdissect.cli import repeat
 from netdissect.cli.run import job
-from netdissect.dissect.repeat import read_config
+from netdissect.config import NetworkSource
 from netdissect.errors import ConfigError
 from netdissect.result import load_result
+from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, pictures
 
 Command = Callable[..., Any]
@@ -130,7 +131,8 @@ def test_a_configuration_runs_no_code_unless_the_user_says_so(
     first, second = tmp_path / "first", tmp_path / "second"
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
     path = first / "config.json"
-    path.write_text(path.read_text().replace(f"python:{module}:red", "python:os:abort"))
+    source = NetworkSource(spec="python:os:abort")
+    path.write_bytes(read_config(path).model_copy(update={"network": source}).sealed_text())
     refused = netdissect("run", "--config", first, "--out", second)
     assert refused.code == 2
     assert "comes from python:os:abort, and files from others may not name code" in refused.err
@@ -155,7 +157,7 @@ def test_images_that_were_chosen_in_python_are_not_repeated(
 ) -> None:
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    path.write_text(read_config(path).model_copy(update={"concepts": None}).model_dump_json())
+    path.write_bytes(read_config(path).model_copy(update={"concepts": None}).sealed_text())
     outcome = netdissect("run", "--config", path, "--trust-network", "--out", tmp_path / "again")
     assert outcome.code == 2
     assert f"the images of {path} were chosen in Python" in " ".join(outcome.err.split())
@@ -173,7 +175,7 @@ def test_seeds_of_weights_and_of_images_are_repeated_or_refused(
             "network": asked.network.model_copy(update={"seed": of_weights}),
             "config": asked.config.model_copy(update={"seed": of_images, "limit": limit}),
         }
-        path.write_text(asked.model_copy(update=changed).model_dump_json())
+        path.write_bytes(asked.model_copy(update=changed).sealed_text())
         repeat._as_defaults(context, path)
         return context.default_map["seed"]
 

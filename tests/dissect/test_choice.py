@@ -13,11 +13,11 @@ from netdissect.dissect import dissect
 from netdissect.dissect.identity import identity_of_run
 from netdissect.dissect.merge import merge_parts
 from netdissect.dissect.prediction import predict
-from netdissect.dissect.repeat import read_config
 from netdissect.dissect.shards import Shard, dissect_shard
 from netdissect.dissect.verify import repair, verify_sample
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.experiments import LayersConfig, layers
+from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, build, pictures
 
 

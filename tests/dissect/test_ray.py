@@ -17,10 +17,10 @@ import tiny
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.dissect.cluster import SHARDS_A_WORKER, dissect_on_ray
-from netdissect.dissect.repeat import read_config
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network, load_network
 from netdissect.result import Result
+from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its processes and sockets

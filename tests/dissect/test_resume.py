@@ -23,10 +23,10 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
 from netdissect.dissect import dissect, folder, plan
 from netdissect.dissect.folder import WorkFolder
-from netdissect.dissect.lock import hold
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
+from netdissect.result.lock import hold
 from netdissect.sweep.thresholds import SpilledValues
 from networks import COVERAGE, SIDE, build, pictures
 
@@ -415,7 +415,7 @@ def test_what_is_removed_of_the_work_folder_is_computed_again(
 HOLD = """
 import sys, time
 from pathlib import Path
-from netdissect.dissect.lock import hold
+from netdissect.result.lock import hold
 lock = hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

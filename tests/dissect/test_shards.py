@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import runs
 import tiny
 from netdissect.config import DissectConfig, Execution
-from netdissect.dissect import dissect
+from netdissect.dissect import dissect, identity, merge
+from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.merge import merge_parts
 from netdissect.dissect.run import opened
 from netdissect.dissect.shards import Part, Shard, look_at
@@ -244,3 +245,62 @@ def test_a_shard_that_does_not_exist_is_refused(text: str) -> None:
 def test_more_shards_than_batches_are_refused() -> None:
     with pytest.raises(ConfigError, match="7 batches cannot be cut into 8 shards"):
         Shard.parse("1/8").batches(7)
+
+
+@pytest.mark.parametrize("left", ["all", "a part of a shard", "thresholds"])
+def test_a_merge_that_was_killed_behind_its_result_is_taken_up(
+    data: Path, whole: Result, halves: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    merge_parts(halves)
+    for text in ("1/2", "2/2"):
+        shard(data, halves, text)
+    with monkeypatch.context() as killed:
+        killed.setattr(WorkFolder, "remove", lambda _: None)
+        killed.setattr(merge, "clear_leftovers", lambda *_: None)
+        assert merge_parts(halves) == "finished"
+    if left == "a part of a shard":
+        (folder(halves, "1/2") / "second" / "piece.json").unlink()
+        shutil.rmtree(folder(halves, "2/2"))
+    elif left == "thresholds":
+        shutil.rmtree(halves / "shards")
+    assert merge_parts(halves) == "finished"
+    runs.assert_same_run(load_result(halves), whole)
+    assert {path.name for path in halves.iterdir()} == {
+        "concepts.parquet", "config.json", "layers", "log.jsonl", "run.json",
+    }  # fmt: skip
+
+
+def test_a_merge_that_was_killed_between_two_folders_writes_both(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = [tmp_path / name for name in ("here", "there")]
+    for number, machine in enumerate(machines, 1):
+        shard(data, machine, f"{number}/2")
+    write_piece, written = merge.write_piece, []
+
+    def killed(target: Path, *arguments: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(write_piece(target, *arguments))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(merge, "write_piece", killed)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            merge_parts(machines[0], machines)
+    assert merge_parts(machines[0], machines) == "thresholds"
+    assert [shard(data, machine, f"{number}/2") for number, machine in enumerate(machines, 1)] == ["second"] * 2
+
+
+def test_parts_of_other_kernels_are_not_put_together(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(data, tmp_path / "run", "1/2")
+    monkeypatch.setattr(identity, "kernels", lambda _: "of another processor")
+    shard(data, tmp_path / "run", "2/2")
+    refused(r"parts of different runs: environment\.kernels is .*of another processor", tmp_path / "run")
+
+
+def test_a_description_of_a_piece_with_a_digit_flipped_is_found(data: Path, halves: Path) -> None:
+    path = folder(halves, "1/2") / "first" / "piece.json"
+    path.write_text(path.read_text().replace('"total": 7', '"total": 6'))
+    refused(re.escape(f"{path} is missing or damaged (it is not what was written)"), halves)

@@ -1,5 +1,6 @@
 """A finished run held against its network: masks recomputed, damaged files put back."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 import tiny
 from netdissect.config import DissectConfig
 from netdissect.dissect import dissect
+from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.verify import repair, verify_sample
-from netdissect.errors import ConceptsError, NetworkError, ResultError
+from netdissect.errors import ConceptsError, ConfigError, NetworkError, ResultError
 from netdissect.result import Result, load_result
 from netdissect.result.files import damages
+from netdissect.result.run_config import read_config
 from networks import build
 
 LAYERS = ("wide_relu", "deep_relu")
@@ -107,3 +110,53 @@ def test_what_does_not_come_out_as_it_was_written_is_refused_and_nothing_changed
     with pytest.raises(NetworkError, match="structure or weights have changed"):
         repair(run, network=build(seed=3))
     assert contents(run) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [('"batch_size": 3', '"batch_size": 5'), ('"threads": ', '"threads": 1')])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew(
+    run: Path, old: str, new: str, by_hand: bool
+) -> None:
+    path = run / "config.json"
+    text = path.read_text().replace(old, new)
+    path.write_text(re.sub(r',\s*"digest": "\w+"', "", text) if by_hand else text)
+    assert list(damages(run)[1]) == ["config.json"]
+    if by_hand:
+        assert read_config(path).digest is None
+    else:
+        with pytest.raises(ConfigError, match="is not what was written: its digest is another"):
+            read_config(path)
+    load_result(run)  # its tables are whole
+    assert repair(run, network=build()) == ["config.json"]
+    assert damages(run)[1] == {}
+    assert read_config(path).config == load_result(run).info.config
+
+
+def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Path, broden: Path) -> None:
+    (run / "run.json").unlink()
+    config = DissectConfig(layers=("fc",), batch_size=4, limit=5)
+    dissect(build(), broden, config, out=run)
+    assert read_config(run).config == config
+    assert damages(run)[1] == {}
+
+
+def test_what_a_process_left_that_was_killed_behind_its_run_is_removed(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DissectConfig(layers=("fc",), batch_size=4, limit=5)
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkFolder, "remove", killed)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            dissect(build(), broden, config, out=tmp_path / "run")
+    (tmp_path / "run" / ".run.json.0123456789ab.part").write_bytes(b"")
+    (tmp_path / "run" / "layers" / "fc" / ".units.csv.0123456789ab.part").write_bytes(b"")
+    (tmp_path / "run" / "mine.part").write_bytes(b"")
+    assert (tmp_path / "run" / "work").is_dir()
+    dissect(build(), broden, config, out=tmp_path / "run")
+    left = [path.name for path in (tmp_path / "run").rglob("*.part")]
+    assert left == ["mine.part"]
+    assert not (tmp_path / "run" / "work").exists()

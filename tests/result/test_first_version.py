@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import netdissect
-from netdissect.dissect.repeat import read_config
 from netdissect.result import Result, load_result
+from netdissect.result.run_config import read_config
 
 RUN = Path(__file__).with_name("data") / "version1"
 

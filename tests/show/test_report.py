@@ -17,7 +17,8 @@ from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
 from netdissect.result import Result, load_result, save_result
-from netdissect.show import report
+from netdissect.show import addresses, report
+from wounds import snapshot
 
 
 class Page(HTMLParser):
@@ -320,6 +321,46 @@ def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, nothin
     report(nothing, tmp_path / "report")
     report(nothing, tmp_path / "fresh")
     assert files_of(tmp_path / "report") == files_of(tmp_path / "fresh")
+
+
+def test_two_reports_in_one_folder_at_once_do_not_mix(result: Result, nothing: Result, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def meanwhile(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            with pytest.raises(ResultError, match=r"report is being written by process \d+ of ") as caught:
+                report(nothing, tmp_path / "report")
+            refused.append(str(caught.value))
+
+    report(result, tmp_path / "report", progress=meanwhile)
+    assert len(refused) == 1
+    report(result, tmp_path / "alone")
+    assert snapshot(tmp_path / "report") == snapshot(tmp_path / "alone")
+    report(nothing, tmp_path / "report")  # and nothing stands in the way of the next
+
+
+def test_a_run_that_is_replaced_while_its_report_is_written_is_told(
+    result: Result, nothing: Result, tmp_path: Path
+) -> None:
+    save_result(result, tmp_path / "run")
+
+    def meanwhile(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            shutil.rmtree(tmp_path / "run")
+            save_result(nothing, tmp_path / "run")
+
+    with pytest.raises(ResultError, match=r"was replaced, changed or removed since the run was opened"):
+        report(load_result(tmp_path / "run"), tmp_path / "report", progress=meanwhile)
+
+
+def test_a_link_in_a_report_folder_is_not_written_through(nothing: Result, tmp_path: Path) -> None:
+    (tmp_path / "mine.css").write_text("mine")
+    style = tmp_path / "report" / addresses.STYLE
+    style.parent.mkdir(parents=True)
+    style.symlink_to(tmp_path / "mine.css")
+    with pytest.raises(ResultError, match=r"report\.css is a link that leads outside"):
+        report(nothing, tmp_path / "report")
+    assert (tmp_path / "mine.css").read_text() == "mine"
 
 
 def test_a_foreign_page_is_refused(nothing: Result, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from netdissect.errors import ConfigError
 
 def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
-        from netdissect.dissect.repeat import read_config
+        from netdissect.result.run_config import read_config
 
         asked = read_config(path)
         if asked.network is None:

@@ -27,7 +27,6 @@ from netdissect.dissect.board import Board
 from netdissect.dissect.folder import difference
 from netdissect.dissect.forward import Source
 from netdissect.dissect.identity import describe, pinned
-from netdissect.dissect.lock import hold
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.merge import merge_parts
 from netdissect.dissect.pieces import exists
@@ -36,6 +35,7 @@ from netdissect.dissect.shards import SHARDS, THRESHOLDS, Part, Shard, look_at
 from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.models import Network, reload_network
 from netdissect.result import Result, load_result
+from netdissect.result.lock import hold
 from netdissect.sweep import batch_starts
 
 LOCAL = "local"

@@ -17,7 +17,8 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect import checksums
-from netdissect.dissect.lock import hold
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.plan import Plan
 from netdissect.errors import ResultError
-from netdissect.result.files import RUN_FILE, write_whole
+from netdissect.result.files import ASIDE, RUN_FILE, write_whole
+from netdissect.result.lock import hold
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -174,6 +175,27 @@ class WorkFolder:
             # A large checkpoint is written less often, so that it costs no more than a twentieth of the time; but what
             # is lost, with the time of writing it once more, stays below a minute.
             self._pause = max(self._every, min(20 * taken, MINUTE - taken))
+
+
+def clear_leftovers(run: Path, folders: Iterable[str] = ()) -> None:
+    """Remove what a process left that was killed when its run was there already: work, and files that got no name.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished run. Where another process works in it, or nobody may write, it is left as it is.
+    folders
+        Further ones in it that are of no use to a finished run.
+    """
+    with suppress(OSError, ResultError):
+        if (run / "work").is_dir():
+            lock = hold(run / "work")
+            shutil.rmtree(run / "work", ignore_errors=True)
+            lock.release()
+        for name in folders:
+            shutil.rmtree(run / name, ignore_errors=True)
+        for aside in [path for path in run.rglob(".*.part") if ASIDE.fullmatch(path.name)]:
+            aside.unlink()
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from netdissect.concepts import ConceptData
 from netdissect.config import Progress
 from netdissect.dissect.forward import Source
+from netdissect.dissect.kernels import kernels
 from netdissect.dissect.plan import cells_of, field_of
 from netdissect.models import Layer, Network
 from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
@@ -63,6 +64,7 @@ def environment(device: str) -> Environment:
         pillow=version("pillow"),
         device=device,
         threads=torch.get_num_threads(),
+        kernels=kernels(device),
     )
 
 

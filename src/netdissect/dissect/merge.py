@@ -7,7 +7,6 @@
 Largest values and top images are kept, counts add up: the order does not matter, to the last bit.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from netdissect.config import one_or_more
 from netdissect.dissect.again import data_of
 from netdissect.dissect.collect import Found, above, below, part_of
 from netdissect.dissect.evidence import Looked
-from netdissect.dissect.folder import WorkFolder, difference
+from netdissect.dissect.folder import WorkFolder, clear_leftovers, difference
 from netdissect.dissect.identity import pinned
 from netdissect.dissect.image_files import LayerImages
 from netdissect.dissect.log import RunLog
@@ -31,7 +30,7 @@ from netdissect.dissect.pieces import Piece, PieceInfo, exists, joined, write_pi
 from netdissect.dissect.run import finished_run, tables
 from netdissect.dissect.shards import IMAGES, SHARDS, THRESHOLDS, digest_of, read_found
 from netdissect.errors import ResultError
-from netdissect.result.files import RUN_FILE, write_result
+from netdissect.result.files import RUN_FILE, load_result, write_result
 from netdissect.score import Tally, Truth
 from netdissect.sweep import TopImages, TopValues
 from netdissect.sweep.batches import BatchFile
@@ -81,7 +80,10 @@ def merge_parts(
         If a part is missing, doubled, overlaps another, belongs to another run or is damaged.
     """
     run = Path(run)
-    if not parts and (run / RUN_FILE).exists() and not (run / SHARDS).exists():
+    if (run / RUN_FILE).exists() and all(Path(part).resolve().is_relative_to(run.resolve()) for part in parts):
+        # A merge that was killed here may have removed some of the shards already: they are in the result.
+        load_result(run)
+        clear_leftovers(run, (SHARDS, THRESHOLDS))
         return "finished"
     folders = _folders([Path(part) for part in one_or_more(parts)] or [run])
     stage = _stage(run, folders, partial=partial)
@@ -92,6 +94,7 @@ def merge_parts(
             "shards, name their folders too, or merge what there is into a larger part with --partial."
         )
     if finished_run(run, whole.info.run) is not None:
+        clear_leftovers(run, (SHARDS, THRESHOLDS))
         return "finished"
     log = RunLog(run, merges=whole.info.shards)
     with WorkFolder(run, pinned(whole.info.run), every=0, log=log) as work:
@@ -167,7 +170,7 @@ def _refuse_foreign(piece: Piece, first: Piece) -> None:
         raise ResultError(
             f"{piece.folder.parent} and {first.folder.parent} are parts of different runs: {name} is {here} in "
             f"the first and {there} in the second. Merge parts that one command made, on machines of the same "
-            "versions and threads."
+            "versions, threads and kind of processor."
         )
 
 
@@ -192,14 +195,18 @@ def _merge_first(run: Path, whole: _Whole, work: WorkFolder, folders: Sequence[P
         for index, one in enumerate(statistics):
             arrays |= above(f"layer{index}", part_of(*one))
         write_piece(run / "first", whole.info, arrays)
+        work.remove()
         return "first"
     config = whole.info.run.config
     for index, (values, images) in enumerate(statistics):
         found = Found(values.thresholds(config.quantiles, config.protocol.threshold), *images.ranked())
         arrays |= above(f"layer{index}", vars(found))
-    # The shards look for thresholds in their own run folder, be it this one or another machine's.
-    for folder in {run, *(folder.parent.parent for folder in folders if folder.parent.name == SHARDS)}:
+    # The shards look for thresholds in their own run folder, be it this one or another machine's. This one comes last:
+    # where it has them, none is written again.
+    others = {folder.parent.parent for folder in folders if folder.parent.name == SHARDS} - {run}
+    for folder in (*sorted(others), run):
         write_piece(folder / THRESHOLDS, whole.info.model_copy(update={"stage": "thresholds"}), arrays)
+    work.remove()
     return "thresholds"
 
 
@@ -222,6 +229,7 @@ def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: ConceptD
     files = {name: piece.folder / name for piece in whole.pieces for name in piece.info.files if name.endswith(".bin")}
     if whole.missing:
         write_piece(run / "second", whole.info, arrays | apart, files)
+        work.remove()
         return "second"
     thresholds = Piece.open(run / THRESHOLDS)
     if digest_of(thresholds) != whole.info.thresholds:
@@ -250,8 +258,7 @@ def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: ConceptD
     ]
     write_result(run, info, *tables(info, looked))
     work.remove()
-    for name in (SHARDS, THRESHOLDS):
-        shutil.rmtree(run / name, ignore_errors=True)
+    clear_leftovers(run, (SHARDS, THRESHOLDS))
     return "finished"
 
 

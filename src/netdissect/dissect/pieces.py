@@ -6,6 +6,7 @@ PIECE/*.bin        files that are taken over as they are
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
 from netdissect.paths import contained
 from netdissect.result import RunInfo
-from netdissect.result.files import write_whole
+from netdissect.result.files import CHANGED, write_whole
 
 Array = npt.NDArray[Any]
 Stage = Literal["first", "thresholds", "second"]
@@ -44,6 +46,7 @@ class PieceInfo(BaseModel):
     total: int = Field(description="Batches of the whole run.")
     thresholds: str = Field("", description="SHA-256 of the thresholds that the counts were made with.")
     files: dict[str, str] = Field(description="SHA-256 of each array's file.")
+    digest: str = Field("", description="SHA-256 of all of this but this line.")
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,13 @@ class Piece(Mapping[str, Array]):
         """
         path = folder / PIECE_FILE
         try:
-            info = PieceInfo.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            info = PieceInfo.model_validate_json(content)
         except (OSError, ValidationError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise _damaged(path, folder, reason) from error
+        if info.digest != json_digest(json.loads(content)):
+            raise _damaged(path, folder, CHANGED)
         for name, digest in info.files.items():
             file_path = contained(folder, name, path, ResultError)
             try:
@@ -84,7 +90,7 @@ class Piece(Mapping[str, Array]):
             except OSError as error:
                 raise _damaged(file_path, folder, str(error)) from error
             if found != digest:
-                raise _damaged(file_path, folder, "it is not what was written")
+                raise _damaged(file_path, folder, CHANGED)
         return cls(folder, info)
 
     def __getitem__(self, name: str) -> Array:
@@ -126,6 +132,7 @@ def write_piece(
                 shutil.copyfileobj(source, file)
                 digests[name] = _settled(file)
         info = info.model_copy(update={"files": digests})
+        info = info.model_copy(update={"digest": json_digest(info.model_dump(mode="json"))})
         text = info.model_dump_json(indent=2)
         write_whole(folder / PIECE_FILE, lambda file: file.write(text.encode()))
     except OSError as error:

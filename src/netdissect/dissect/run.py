@@ -24,7 +24,7 @@ from netdissect.dissect.beside import Beside, besides_of
 from netdissect.dissect.chance import Chance, chances_of, keep_masks, limit_of
 from netdissect.dissect.choice import chosen_images
 from netdissect.dissect.evidence import Looked, evidence_of
-from netdissect.dissect.folder import WorkFolder, refuse_other
+from netdissect.dissect.folder import WorkFolder, clear_leftovers, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, identity_of_run, pinned
 from netdissect.dissect.log import RunLog
@@ -92,6 +92,7 @@ def dissect(
         # Layer by layer: the tables of ten wide layers would not fit into memory together.
         write_result(run, info, table, parts)
         work.remove()
+    clear_leftovers(run)
     return load_result(run)
 
 
@@ -127,6 +128,7 @@ def finished_run(run: Path, info: RunInfo) -> Result | None:
         return None
     finished = load_result(run)
     refuse_other(run, identity_of_run(finished.info), identity_of_run(info))
+    clear_leftovers(run)
     return finished
 
 

@@ -22,6 +22,7 @@ from netdissect.dissect.run import dissect
 from netdissect.models import Network, resolve_layers
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.files import damages, layer_folder, restore
+from netdissect.result.run_config import CONFIG_FILE
 from netdissect.sweep import batch_starts
 
 
@@ -178,14 +179,17 @@ def repair(
     """
     folder = Path(folder)
     info, damaged = damages(folder)
-    if not damaged:
-        return []
+    if CONFIG_FILE in damaged:
+        restore(folder, folder, CONFIG_FILE)
+    computed = [name for name in damaged if name != CONFIG_FILE]
+    if not computed:
+        return list(damaged)
     network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as again:
         target = Path(again) / "run"
-        dissect(network, data, info.config, layers=_layers_of(folder, info.layers, damaged), out=target,
+        dissect(network, data, info.config, layers=_layers_of(folder, info.layers, computed), out=target,
                 progress=progress)  # fmt: skip
-        for name in damaged:
+        for name in computed:
             restore(folder, target, name)
     return list(damaged)
 

@@ -10,22 +10,23 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any, Self
+from typing import IO, Self
 from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
 
-from netdissect.checksums import seal_file
+from netdissect.checksums import json_digest, seal_file
 from netdissect.errors import ResultError
 from netdissect.paths import contained
-from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo
+from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Origin, Result, RunInfo
+from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
 from netdissect.result.schema import EVIDENCE, check_concepts, check_layer
 
 RUN_FILE = "run.json"
@@ -33,6 +34,8 @@ FRAMES = ("thresholds", "units", "top")
 # NumPy evaluates the header of an array as Python text.
 NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 CHANGED = "it is not what was written"
+ASIDE = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+"""What a file is called until it is whole; see `write_whole`."""
 
 
 class _RunFile(BaseModel):
@@ -48,12 +51,7 @@ class _RunFile(BaseModel):
     def seal(cls, run: RunInfo, files: dict[str, str]) -> Self:
         """Put a run, its files and its own digest together."""
         named = cls(run=run, files=files, digest="")
-        return named.model_copy(update={"digest": _own_digest(named.model_dump(mode="json"))})
-
-
-def _own_digest(content: Mapping[str, Any]) -> str:
-    """Return the digest of what a run file says: of its text, which an older version may have written with less."""
-    return hashlib.sha256(to_json({key: value for key, value in content.items() if key != "digest"})).hexdigest()
+        return named.model_copy(update={"digest": json_digest(named.model_dump(mode="json"))})
 
 
 def save_result(result: Result, folder: str | Path) -> Path:
@@ -100,6 +98,9 @@ def load_result(folder: str | Path) -> Result:
     """
     folder = Path(folder)
     sealed = _read_run_file(folder)
+    origin = Origin.of(folder, [RUN_FILE, *sealed.files])
+    if _read_run_file(folder) != sealed:
+        raise ResultError(f"{folder} is being replaced by another run. Wait until that is done, and try again.")
     for name, reason in _damages(folder, sealed).items():
         raise _damaged(folder / name, reason)
     info = sealed.run
@@ -107,8 +108,10 @@ def load_result(folder: str | Path) -> Result:
     reason = check_concepts(concepts, info)
     if reason:
         raise _damaged(folder / "concepts.parquet", reason)
-    layers = {layer.name: _load_layer(layer, folder, (info, concepts)) for layer in info.layers}
-    return Result(info, concepts, layers)
+    layers = {layer.name: _load_layer(layer, folder, sealed, concepts) for layer in info.layers}
+    result = Result(info, concepts, layers, origin)
+    result.check_unchanged()
+    return result
 
 
 def damages(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
@@ -120,11 +123,13 @@ def damages(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
         If there is no finished run, or ``run.json`` itself, which holds the digests, is damaged.
     """
     sealed = _read_run_file(Path(folder))
-    return sealed.run, _damages(Path(folder), sealed)
+    found = _damages(Path(folder), sealed)
+    reason = config_damage(Path(folder), sealed.run)
+    return sealed.run, found | ({CONFIG_FILE: reason} if reason else {})
 
 
 def restore(folder: str | Path, source: str | Path, name: str) -> None:
-    """Put a damaged file of a run back from another folder of the same run.
+    """Put a damaged file of a run back from another folder of the same run; its configuration from ``run.json``.
 
     Raises
     ------
@@ -133,14 +138,15 @@ def restore(folder: str | Path, source: str | Path, name: str) -> None:
     """
     folder, source = Path(folder), Path(source)
     sealed = _read_run_file(folder)
-    reason = _reason(source / name, sealed.files[name])
+    is_config = name == CONFIG_FILE
+    reason = "" if is_config else _reason(source / name, sealed.files[name])
     if reason:
         raise ResultError(
             f"{folder / name} cannot be restored: computed once more it is not what was written ({reason}). Expected "
             f"the environment that the run recorded (torch {sealed.run.environment.torch}, "
             f"{sealed.run.environment.threads} threads); repeat the run in a new folder instead."
         )
-    content = (source / name).read_bytes()
+    content = config_of(sealed.run).sealed_text() if is_config else (source / name).read_bytes()
     try:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, lambda file: file.write(content))
@@ -166,7 +172,7 @@ def _read_run_file(folder: Path) -> _RunFile:
             f"{path} is not a run description of this version of netdissect ({first['msg']} at "
             f"{'.'.join(map(str, first['loc'])) or 'the top'}). Restore the file or repeat the run."
         ) from error
-    if sealed.digest != _own_digest(json.loads(content)):
+    if sealed.digest != json_digest(json.loads(content)):
         raise _damaged(path, CHANGED)
     for name in sealed.files:
         contained(folder, name, path, ResultError)
@@ -266,7 +272,7 @@ def _reason(path: Path, digest: str) -> str:
         return str(error)
 
 
-def _load_layer(layer: LayerInfo, run: Path, known: tuple[RunInfo, pl.DataFrame]) -> LayerResult:
+def _load_layer(layer: LayerInfo, run: Path, sealed: _RunFile, concepts: pl.DataFrame) -> LayerResult:
     folder = layer_folder(run, layer.name)
     frames = {name: _read(folder / f"{name}.parquet") for name in FRAMES}
     path = folder / "top_maps.npy"
@@ -276,9 +282,10 @@ def _load_layer(layer: LayerInfo, run: Path, known: tuple[RunInfo, pl.DataFrame]
         raise _damaged(path, str(error)) from error
     scores = folder / "scores.parquet"
     _read(scores, rows=0)
-    evidence = {path.stem: pl.scan_parquet(path) for path in sorted((folder / EVIDENCE).glob("*.parquet"))}
+    further = sorted(path for name in sealed.files if (path := run / name).parent == folder / EVIDENCE)
+    evidence = {path.stem: pl.scan_parquet(path) for path in further}
     read = LayerResult(info=layer, lazy_scores=pl.scan_parquet(scores), top_maps=maps, evidence=evidence, **frames)
-    for name, reason in check_layer(read, *known).items():
+    for name, reason in check_layer(read, sealed.run, concepts).items():
         raise _damaged(folder / name, reason)
     return read
 

@@ -7,9 +7,10 @@
 Tables are Polars frames. Units are numbered from 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -95,6 +96,7 @@ class Environment(_Info):
     pillow: str
     device: str
     threads: int
+    kernels: str = Field("", description="Which compiled code computed the activations; empty: not recorded.")
 
 
 class RunInfo(_Info):
@@ -177,6 +179,39 @@ class LayerCount:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The files that a result was read from, as they were then: tables are read later, too.
+
+    Attributes
+    ----------
+    folder
+        Of the run.
+    stamps
+        Inode, bytes and time of the last change of each file, by its name below the folder; None: not there.
+    """
+
+    folder: Path
+    stamps: Mapping[str, tuple[int, int, int] | None]
+
+    @classmethod
+    def of(cls, folder: Path, names: Iterable[str]) -> "Origin":
+        """Note what files are now."""
+        return cls(folder, {name: _stamp(folder / name) for name in names})
+
+    def changed(self) -> str | None:
+        """Return the name of a file that is no longer what it was; None: all are."""
+        return next((name for name, stamp in self.stamps.items() if _stamp(self.folder / name) != stamp), None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class Result:
     """One finished run.
 
@@ -189,11 +224,29 @@ class Result:
         in its category), attainable (the largest IoU at the run's first quantile).
     layers
         By name, in order of execution.
+    origin
+        The files that it was read from; None: it was made in memory.
     """
 
     info: RunInfo
     concepts: pl.DataFrame
     layers: dict[str, LayerResult] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+
+    def check_unchanged(self) -> None:
+        """See that the files behind this result are those that were opened.
+
+        Raises
+        ------
+        ResultError
+            If one was replaced, changed or removed: what is read now would belong to another run.
+        """
+        name = None if self.origin is None else self.origin.changed()
+        if self.origin is not None and name is not None:
+            raise ResultError(
+                f"{self.origin.folder / name} was replaced, changed or removed since the run was opened: what was read "
+                "before and what would be read now do not belong together. Open the run again."
+            )
 
     @property
     def units(self) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -20,10 +21,11 @@ from netdissect.serve.matching import Matcher
 from netdissect.serve.ratings import Ratings
 from netdissect.serve.routes import comparing, looking, rating
 from netdissect.serve.routes import runs as runs_routes
-from netdissect.serve.routes.common import Explorer
+from netdissect.serve.routes.common import Explorer, problems
 from netdissect.serve.runs import Shelf
 from netdissect.serve.sight import Sight
 from netdissect.serve.tiles import Pictures
+from netdissect.serve.unchanged import Unchanged
 from netdissect.serve.uploads import MAX_BYTES
 
 DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, pictures of your own, ratings."
@@ -69,7 +71,7 @@ def create_app(
     app = FastAPI(
         title="netdissect explorer", description=DESCRIPTION, version=version("netdissect"), lifespan=lifespan,
         # Its own documentation pages would load scripts from the web; the page /about lists the addresses instead.
-        docs_url=None, redoc_url=None, max_body_size=2 * MAX_BYTES,
+        docs_url=None, redoc_url=None, max_body_size=2 * MAX_BYTES, responses=problems(410),
     )  # fmt: skip
     app.state.explorer = explorer
     for part in (runs_routes.router, looking.router, comparing.router, rating.router):
@@ -77,6 +79,8 @@ def create_app(
     pages.install(app)
     app.add_exception_handler(NetdissectError, _failed)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_middleware(Unchanged, runs=tuple(shelf))
     return app
 
 
@@ -96,6 +100,21 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     message = f"{request.method} {request.url.path}: {error.detail}. The page /about lists what can be asked."
     return JSONResponse({"error": "RequestError", "message": message}, error.status_code, headers=headers)
+
+
+async def _not_valid(_request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong with a question, without what was sent: not all of that can be said in JSON."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    told = [
+        {"loc": [_sayable(part) for part in each["loc"]], "msg": _sayable(each["msg"]), "type": each["type"]}
+        for each in error.errors()
+    ]
+    return JSONResponse({"detail": told}, 422)
+
+
+def _sayable(part: str | int) -> str | int:
+    return part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part
 
 
 def _problem(kind: str, message: str, status: int) -> JSONResponse:

@@ -9,7 +9,8 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.1 (raters see the 15
 import csv
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,13 +21,15 @@ from typing import Any, Literal
 
 import polars as pl
 
-from netdissect.errors import ResultError
+from netdissect.errors import RequestError, ResultError
 from netdissect.serve.runs import OpenRun
 
 Choice = Literal["yes", "no", "skip"]
 
 IMAGES = 15
 COLUMNS = ("run", "layer", "unit", "label", "iou", "rater", "rating", "time")
+PATIENCE = 10.0
+"""Seconds to wait for another program that uses the file."""
 CONTROL_EVERY = 10
 """One control is mixed in for so many units."""
 
@@ -136,8 +139,9 @@ class Ratings:
 
     def __init__(self, path: str | Path) -> None:
         self._lock = Lock()
+        self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
             # What was confirmed survives the end of the process at any moment, and of the machine.
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -165,8 +169,7 @@ class Ratings:
     def add(self, run: OpenRun, layer: str, item: Item, rater: str, rating: Choice) -> None:
         """Keep one rating; a second one of the same unit and rater takes the first back."""
         key = (run.digest, layer, item.unit, int(item.control), rater)
-        with self._lock, self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._writing():
             self._connection.execute(
                 "UPDATE ratings SET undone = ? WHERE run_digest = ? AND layer = ? AND unit = ? AND control = ? "
                 "AND rater = ? AND undone IS NULL",
@@ -181,8 +184,7 @@ class Ratings:
 
     def undo(self, run: OpenRun, layer: str, rater: str) -> tuple[int, bool] | None:
         """Take a rater's last rating of a layer back: its unit, and whether it was a control; None: there is none."""
-        with self._lock, self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._writing():
             row = self._connection.execute(
                 "SELECT id, unit, control FROM ratings WHERE run_digest = ? AND layer = ? AND rater = ? "
                 "AND undone IS NULL ORDER BY id DESC LIMIT 1",
@@ -216,8 +218,33 @@ class Ratings:
         return [Tally(*row) for row in rows]
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._told():
             return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock, self._told(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what to do about a file that cannot be used now.
+
+        Raises
+        ------
+        RequestError
+            With the status 503 if another program holds it, else 409.
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            raise RequestError(
+                f"the file of ratings {self._path} cannot be used ({error}). Nothing was changed in it; "
+                + ("another program holds it, try again when it is done." if busy else "free space, or restore it."),
+                503 if busy else 409,
+            ) from error
 
 
 def _now() -> str:

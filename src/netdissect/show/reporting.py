@@ -5,6 +5,7 @@ it: masks are drawn over it by the page. A list of what was written lies beside 
 report in the same folder leaves nothing behind.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,11 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+import polars as pl
+
 from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.paths import contained
 from netdissect.result import Result
 from netdissect.result.files import write_whole
+from netdissect.result.lock import hold
 from netdissect.show import addresses
 from netdissect.show.examples import find_examples
 from netdissect.show.gather import LayerTables, Run, number_runs
@@ -36,7 +40,7 @@ from netdissect.show.views import (
 )
 from netdissect.sweep import ahead
 
-LIST = "files.txt"
+LIST, WRITING = "files.txt", ".writing"
 PAGE_IMAGES = 25
 CONCEPT_IMAGES = 4
 # Pillow decodes and encodes without the interpreter lock.
@@ -75,7 +79,8 @@ def report(
     Raises
     ------
     ResultError
-        If there is no run, if `out` holds a page that is no report, or if it cannot be written.
+        If there is no run, if `out` holds a page that is no report, if it cannot be written, if another process writes
+        a report there, or if a run was replaced meanwhile.
     """
     each = [results] if isinstance(results, Result) else list(results)
     if not each:
@@ -85,7 +90,11 @@ def report(
     try:
         with _Folder(out) as folder:
             _Writer(number_runs(each, names, images), folder, images, progress).write()
-    except OSError as error:
+            for result in each:
+                result.check_unchanged()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        for result in each:  # a table that is gone is no fault of the report's folder
+            result.check_unchanged()
         raise ResultError(
             f"the report cannot be written to {out} ({error}). Nothing there is complete; free space or choose "
             "another folder."
@@ -103,7 +112,9 @@ class _Folder:
         self._before: set[str] = set()
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True)
+        writing = self.path / WRITING
+        writing.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(writing)
         listed = self.path / LIST
         if listed.exists():
             self._before = set(listed.read_text(encoding="utf-8").splitlines())
@@ -114,16 +125,21 @@ class _Folder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._list is not None:
-            self._list.close()
-        if kind is None:
-            self._remove(self._before - set(self.sizes))
-            write_whole(self.path / LIST, lambda file: file.write("".join(f"{name}\n" for name in self.sizes).encode()))
+        try:
+            if self._list is not None:
+                self._list.close()
+            if kind is None:
+                self._remove(self._before - set(self.sizes))
+                names = "".join(f"{name}\n" for name in self.sizes).encode()
+                write_whole(self.path / LIST, lambda file: file.write(names))
+        finally:
+            shutil.rmtree(self.path / WRITING, ignore_errors=True)
+            self._lock.release()
 
     def write(self, address: str, content: bytes | str) -> None:
         """Write one file."""
         data = content.encode() if isinstance(content, str) else content
-        path = self.path / address
+        path = contained(self.path, address, f"the report in {self.path}", ResultError)
         if path.parent != self.path:
             path.parent.mkdir(parents=True, exist_ok=True)
         if self._list is not None and address not in self._before:

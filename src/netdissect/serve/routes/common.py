@@ -57,9 +57,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         403: "The rating page is off, or the request comes from another site.",
         404: "There is no such thing here, or nothing is known of it.",
         409: "What is on disk does not allow it.",
+        410: "A run was replaced, changed or removed since the explorer began.",
         413: "Too large.",
         415: "No picture of a known format.",
-        503: "Too many pictures are waiting.",
+        503: "Too many pictures are waiting, or another program uses the file of ratings.",
     }
     return {status: {"model": Problem, "description": texts[status]} for status in statuses}
 

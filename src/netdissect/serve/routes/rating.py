@@ -16,13 +16,13 @@ CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "desc
 RaterQuery = Annotated[str, Query(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")]
 
 
-@router.get("/api/rating/session", responses=problems(403, 404))
+@router.get("/api/rating/session", responses=problems(403, 404, 409, 503))
 def rating_session(run: RunQuery, rater: RaterQuery, explorer: ExplorerPart, layer: LayerQuery = 0) -> RatingSession:
     """Return how far a rater has come in a layer, and what comes next; never an IoU."""
     return _session(explorer, explorer.shelf[run], layer, rater)
 
 
-@router.post("/api/rating/answers", responses=problems(400, 403, 404, 409))
+@router.post("/api/rating/answers", responses=problems(400, 403, 404, 409, 503))
 def rate(answer: RatingAnswer, explorer: ExplorerPart) -> RatingSession:
     """Keep one rating, and return what comes next."""
     run = explorer.shelf[answer.run]
@@ -35,7 +35,7 @@ def rate(answer: RatingAnswer, explorer: ExplorerPart) -> RatingSession:
     return _session(explorer, run, answer.layer, answer.rater)
 
 
-@router.post("/api/rating/undo", responses=problems(400, 403, 404, 409))
+@router.post("/api/rating/undo", responses=problems(400, 403, 404, 409, 503))
 def undo(request: UndoRequest, explorer: ExplorerPart) -> RatingSession:
     """Take a rater's last rating back; it is shown again."""
     run = explorer.shelf[request.run]
@@ -43,7 +43,7 @@ def undo(request: UndoRequest, explorer: ExplorerPart) -> RatingSession:
     return _session(explorer, run, request.layer, request.rater)
 
 
-@router.get("/api/rating/summary", responses=problems(403))
+@router.get("/api/rating/summary", responses=problems(403, 409, 503))
 def rating_summary(explorer: ExplorerPart) -> RatingSummary:
     """Count what each rater said."""
     return RatingSummary(raters=tuple(RaterSummary(**vars(tally)) for tally in _ratings(explorer).tallies()))
@@ -51,7 +51,7 @@ def rating_summary(explorer: ExplorerPart) -> RatingSummary:
 
 @router.get(
     "/api/rating/export.csv",
-    responses=CSV | problems(403),
+    responses=CSV | problems(403, 409, 503),
     response_class=Response,
 )
 def export_ratings(

@@ -45,11 +45,18 @@ def hold(folder: Path, wait: float = 0) -> FileLock:
     me = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "user": getpass.getuser(),
+        "user": _user(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_whole(folder / HOLDER, lambda file: file.write(json.dumps(me).encode()))
     return lock
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as containers have it
+        return f"user {os.getuid()}"
 
 
 def _holder(path: Path) -> str:
