@@ -248,6 +248,13 @@ class DissectConfig(BaseModel):
         False,
         description="Have torch compile the forward pass: pays after some ten thousand images; changes last bits.",
     )
+    layout_check: bool = Field(
+        True, description="Whether spots on two images must move the answers of each layer, before its first look."
+    )
+    force: bool = Field(
+        False,
+        description="Dissect layers, too, that the check contradicts, or whose assumed layout it did not confirm.",
+    )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
     assumed: Assumed = Field(

@@ -36,8 +36,8 @@ def test_a_run_tells_what_happened_in_its_folder(broden: Path, tmp_path: Path) -
     found = lines(tmp_path)
     assert all({"time", "level", "event", "host", "pid"} <= line.keys() for line in found)
     events = [line["event"] for line in found if line["event"] != "checkpoint"]
-    assert events == ["began", "planned", "interrupted", "began", "planned", "resumed", "finished stage",
-                      "finished stage", "ended"]  # fmt: skip
+    assert events == ["began", "planned", "checked layout", "finished stage", "interrupted", "began", "planned",
+                      "finished stage", "resumed", "finished stage", "finished stage", "ended"]  # fmt: skip
     resumed = next(line for line in found if line["event"] == "resumed")
     assert (resumed["look"], resumed["batches"]) == ("first", 1)
     assert [line["time"] for line in found] == sorted(line["time"] for line in found)

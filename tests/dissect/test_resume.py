@@ -299,7 +299,7 @@ def _halve(path: Path) -> None:
 
 def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x55
+    content[len(content) // 2] ^= 0x80
     path.write_bytes(content)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from netdissect.result import Result, load_result, save_result
+from netdissect.result import LayoutCheckInfo, Result, load_result, save_result
 from netdissect.show import report, tables
-from netdissect.show.certainty import facts_of, robustness
+from netdissect.show.certainty import facts_of, layout_of, robustness
 
 LAYER, OTHER = "block.1", "head/<b>"
 
@@ -130,3 +130,37 @@ def test_columns_that_an_older_run_did_not_write_are_not_missed(sure: Result, tm
     assert list(facts_of(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "said"),
+    [
+        ("confirmed", "", ""),
+        ("no evidence", "diffuse", "The check of where its cells lie found no evidence (diffuse)."),
+        (
+            "contradicted",
+            "displaced",
+            "The check of where its cells lie contradicts its masks (displaced): correlation 0.80, displacement -3.2 "
+            "steps.",
+        ),
+    ],
+)
+def test_what_was_not_shown_of_where_cells_lie_stands_on_the_terminal_and_the_layers_page(
+    sure: Result, tmp_path: Path, verdict: str, reason: str, said: str
+) -> None:
+    check = LayoutCheckInfo(
+        verdict=verdict, reason=reason, correlation=(0.9, 0.8), slope=(1.0, 1.0), displacement=(0.1, -3.2),
+        tolerance=(1.0, 1.0), share=0.1, peak=9.0, outside=0.0,
+    )  # fmt: skip
+    checked = replace(sure, info=sure.info.model_copy(update={"layout_checks": {LAYER: check}}))
+    assert layout_of(checked.info, checked.layers[LAYER].info) == said
+    caption = str(tables.summary(checked).caption)
+    assert (f"{LAYER}: {said}" in caption) if said else (f"{LAYER}: " not in caption)
+
+
+def test_a_layer_of_one_cell_needs_no_check_and_an_unchecked_map_is_said_to_be_so(sure: Result) -> None:
+    config = sure.info.config.model_copy(update={"layout_check": False})
+    info = sure.info.model_copy(update={"config": config})
+    layer = sure.layers[LAYER].info
+    assert layout_of(info, layer) == "It was not checked that its cells lie where masks put them."
+    assert layout_of(info, layer.model_copy(update={"height": 1, "width": 1})) == ""

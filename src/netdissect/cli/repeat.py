@@ -54,6 +54,8 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "device": config.device,
             "dtype": config.dtype,
             "compiled": config.compiled,
+            "layout_check": config.layout_check,
+            "force": config.force,
             "top_images": config.top_images,
             "store": asked.execution.store,
             "cache": asked.execution.cache is not None,

@@ -89,6 +89,14 @@ def job(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the forward pass: half a minute, and faster from then on.")
     ] = False,
+    layout_check: Annotated[
+        bool,
+        typer.Option(
+            "--layout-check/--no-layout-check",
+            help="See from spots on two images that cells lie where they are said to.",
+        ),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Dissect layers that this check refuses.")] = False,
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
     store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
@@ -188,6 +196,8 @@ def job(
         device=device,
         dtype=dtype,
         compiled=compiled,
+        layout_check=layout_check,
+        force=force,
         top_images=top_images,
         evidence=evidence,
         assumed=assumed(assume_layout, receptive_field),

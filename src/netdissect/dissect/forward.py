@@ -1,6 +1,6 @@
 """Activations of all layers, batch by batch: from the network, or from what an earlier look kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import Layer, Network, Recorder
-from netdissect.sweep import ActivationStore, image_batches
+from netdissect.sweep import ActivationStore, Batch, image_batches
 
 Maps = npt.NDArray[np.float32]
 
@@ -67,19 +67,25 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
     ConfigError
         If the device does not exist here.
     """
-    network, data, config = source.network, source.data, source.config
+    preprocessing, workers = source.network.preprocessing, source.execution.workers
+    batches = image_batches(source.data, preprocessing.size, len(preprocessing.mean), starts, workers=workers)
+    for batch, maps in recorded(source, batches):
+        _check_finite(maps, batch.start, source.data)
+        yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
+
+
+def recorded(source: Source, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+    """Run the network over images, whatever they are, and return what its layers put out, finite or not."""
+    network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
-    batches = image_batches(data, preprocessing.size, len(preprocessing.mean), starts, workers=source.execution.workers)
     compiled_for = config.batch_size if config.compiled else None
     with network.prepared(device), Recorder(network, source.layers, compiled_for=compiled_for) as recorder:
-        for start, pixels in batches:
-            images = preprocessing.normalize(torch.from_numpy(pixels).to(device))
+        for batch in batches:
+            images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                recorded = recorder(images)
-            maps = {name: values.float().contiguous() for name, values in recorded.items()}
-            _check_finite(maps, start, data)
-            yield Activations(np.arange(start, start + len(pixels)), maps)
+                maps = recorder(images)
+            yield batch, {name: values.float().contiguous() for name, values in maps.items()}
 
 
 def stored(

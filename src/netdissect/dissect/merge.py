@@ -163,7 +163,12 @@ def _checked(pieces: Sequence[Piece]) -> _Whole:
 
 
 def _refuse_foreign(piece: Piece, first: Piece) -> None:
-    sides = [pinned(one.info.run) | {"thresholds": one.info.thresholds} for one in (piece, first)]
+    sides = [
+        pinned(one.info.run)
+        | {"thresholds": one.info.thresholds}
+        | {"layout check": {name: check.verdict for name, check in one.info.run.layout_checks.items()}}
+        for one in (piece, first)
+    ]
     different = difference(sides[0], sides[1])
     if different is not None:
         name, here, there = different

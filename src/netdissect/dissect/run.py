@@ -27,6 +27,7 @@ from netdissect.dissect.evidence import Looked, evidence_of
 from netdissect.dissect.folder import WorkFolder, clear_leftovers, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, identity_of_run, pinned
+from netdissect.dissect.layout import with_layout_checks
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
@@ -149,6 +150,8 @@ def _carry_out(
     starts = batch_starts(len(source.data), source.config.batch_size)
     looks = Looks(source, planned(source, work), work, progress, starts, source.data.stamp())
     seconds: dict[str, float] = {}
+    with timed("layout check", seconds, work.log):
+        info = with_layout_checks(source, info, work.path, work.log)
     with timed("first look", seconds, work.log):
         collectors = looks.first()
     found = {name: collector.found() for name, collector in collectors.items()}

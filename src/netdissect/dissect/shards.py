@@ -25,6 +25,7 @@ from netdissect.dissect.collect import AnyCollector, Found, above
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, pinned
+from netdissect.dissect.layout import with_layout_checks
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
@@ -216,6 +217,9 @@ def finished_stage(part: Part) -> Literal["first", "second"] | None:
 
 def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
     seconds: dict[str, float] = {}
+    with timed("layout check", seconds, looks.work.log):
+        run = with_layout_checks(looks.source, info.run, part.run / SHARDS, looks.work.log)
+        info = info.model_copy(update={"run": run})
     with timed("first look", seconds, looks.work.log):
         collectors = looks.first()
     looks.refuse_changed(info.run.data.digest)

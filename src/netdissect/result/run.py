@@ -86,6 +86,22 @@ class LayerInfo(_Info):
         return tuple(said)
 
 
+class LayoutCheckInfo(_Info):
+    """What spots on two images said of one layer; pairs are vertical and horizontal."""
+
+    verdict: Literal["confirmed", "contradicted", "no evidence"]
+    reason: Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "silent", "few cells"] = Field(
+        description="Why not confirmed; see `netdissect.models.layout_check.LayoutCheck`."
+    )
+    correlation: tuple[float, float] = Field(description="Of the answers' centers with the spots' centers.")
+    slope: tuple[float, float] = Field(description="Pixels that answers move where spots move one.")
+    displacement: tuple[float, float] = Field(description="Median of answers less spots, in steps between cells.")
+    tolerance: tuple[float, float] = Field(description="Up to which displacement is put down to chance, in steps.")
+    share: float = Field(description="Effective share of the cells that answer.")
+    peak: float = Field(description="The largest answer in medians of the map.")
+    outside: float = Field(description="Steps by which answering cells lie outside the image; at most 0: none.")
+
+
 class Environment(_Info):
     """What the activations depend on beside network and data."""
 
@@ -117,6 +133,9 @@ class RunInfo(_Info):
     )
     chance_limits: dict[str, float] = Field(
         default_factory=dict, description="The same of each layer by itself; empty: not measured."
+    )
+    layout_checks: dict[str, LayoutCheckInfo] = Field(
+        default_factory=dict, description="Whether cells lie where they are said to, by layer; empty: not checked."
     )
     seconds: dict[str, float] = Field(description="Wall time of each stage.")
 

@@ -3,6 +3,7 @@
     facts_of(result, layer, quantile)   of its detectors: significance, stability, held-out IoU, scores beside IoU
     robustness(result, layer)           of its conclusions: whether they hold at other quantiles and limits
     by_chance(levels)                   from which IoU on detectors are not chance's
+    layout_of(info, layer)              whether its cells lie where they are said to
 
 What a run did not measure is not spoken of.
 """
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
-from netdissect.result import Result
+from netdissect.result import LayerInfo, Result, RunInfo
 from netdissect.result.evidence import SCORES, SENSITIVITY, UNITS, Schema, complete
 from netdissect.score import passes
 from netdissect.score.labels import limit_number
@@ -85,6 +86,29 @@ def by_chance(levels: Mapping[str, float]) -> str:
     where = limits(some) if not none else ", ".join(f"{limit_number(level)} in {name}" for name, level in some.items())
     rest = f", at none in {', '.join(none)}" if none else ""
     return f"At most one in twenty detectors is expected by chance from an IoU of {where} on{rest}."
+
+
+def layout_of(info: RunInfo, layer: LayerInfo) -> str:
+    """Say whether spots on two images have shown that a layer's cells lie where its masks put them.
+
+    Returns
+    -------
+    str
+        A sentence; empty: they have, or it has one cell.
+    """
+    if (layer.height, layer.width) == (1, 1):
+        return ""
+    if not info.config.layout_check:
+        return "It was not checked that its cells lie where masks put them."
+    check = info.layout_checks.get(layer.name)
+    if check is None or check.verdict == "confirmed":
+        return ""
+    if check.verdict == "no evidence":
+        return f"The check of where its cells lie found no evidence ({check.reason})."
+    return (
+        f"The check of where its cells lie contradicts its masks ({check.reason}): correlation "
+        f"{min(check.correlation):.2f}, displacement {max(check.displacement, key=abs):+.1f} steps."
+    )
 
 
 def robustness(result: Result, layer: str) -> list[str]:

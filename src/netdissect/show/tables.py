@@ -3,7 +3,7 @@
 Names come from data sets and are put in as plain text: square brackets in them are no markup.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from rich import box
@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from netdissect.config import RULES, Rule
-from netdissect.result import Comparison, LayerCount, Result
+from netdissect.result import Comparison, LayerCount, LayerInfo, Result
 from netdissect.score import Count
 from netdissect.score.labels import limit_in_words
-from netdissect.show.certainty import by_chance, facts_of
+from netdissect.show.certainty import by_chance, facts_of, layout_of
 from netdissect.show.findings import (
     best_scores,
     detected_concepts,
@@ -48,10 +48,17 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
     table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
     table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
     own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
-    said = [f"{name}: {what}." for name, layer in result.layers.items() for what in layer.info.assumptions]
+    said = [f"{name}: {what}" for name, layer in result.layers.items() for what in _geometry(result, layer.info)]
     if lines := [*said, *(certainty(result) if own else [])]:
         table.caption = Text("\n".join([*lines, str(table.caption)]))
     return table
+
+
+def _geometry(result: Result, layer: LayerInfo) -> Iterator[str]:
+    """Say what of a layer's geometry was assumed, and what the layout check did not show."""
+    yield from (f"{what}." for what in layer.assumptions)
+    if said := layout_of(result.info, layer):
+        yield said
 
 
 def certainty(result: Result) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from netdissect.config import RULES, Rule
 from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.show import addresses
-from netdissect.show.certainty import facts_of, robustness
+from netdissect.show.certainty import facts_of, layout_of, robustness
 from netdissect.show.findings import best_units
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers, known
 from netdissect.show.labels import concept_outline, read_labels
@@ -136,6 +136,8 @@ class LayerView:
         How sure its labels are; see `netdissect.show.certainty.facts_of`.
     robust
         Whether its conclusions hold at other quantiles and limits; see `netdissect.show.certainty.robustness`.
+    layout
+        What was not shown of where its cells lie; see `netdissect.show.certainty.layout_of`.
     """
 
     address: str
@@ -152,6 +154,7 @@ class LayerView:
     chance_limit: float | None
     facts: Mapping[str, str]
     robust: tuple[str, ...]
+    layout: str
 
     @property
     def shares(self) -> list[tuple[str, int]]:
@@ -301,6 +304,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         chance_limit=run.result.info.chance_limits.get(tables.name),
         facts=facts_of(run.result, tables.name, run.quantile),
         robust=tuple(robustness(run.result, tables.name)),
+        layout=layout_of(run.result.info, tables.info),
     )
 
 
