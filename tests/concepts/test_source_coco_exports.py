@@ -17,7 +17,7 @@ from concepts.test_source_coco import pixels
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import LabelsByCategory, Sample
+from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.sources.run_lengths import decode_runs
 from netdissect.errors import SourceError
@@ -375,12 +375,14 @@ def test_a_box_without_width_is_left_out_and_one_without_numbers_is_named(tmp_pa
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
 def test_masks_are_turned_with_their_picture_if_they_were_drawn_as_it_is_stored(
-    orientation: int, stored: bool, tmp_path: Path
+    orientation: int, stored: bool, ending: str, tmp_path: Path
 ) -> None:
     lying = orientation > 4
-    photo(tmp_path / "images" / "a.png", (HEIGHT, WIDTH) if stored or not lying else (WIDTH, HEIGHT), orientation)
-    write(tmp_path / "result.json", content(["a.png"], [covered([SQUARE])]))
+    size = (HEIGHT, WIDTH) if stored or not lying else (WIDTH, HEIGHT)
+    photo(tmp_path / "images" / f"a.{ending}", size, orientation)
+    write(tmp_path / "result.json", content([f"a.{ending}"], [covered([SQUARE])]))
     drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
     drawn[2:10, 2:10] = 1
     expected = drawn
@@ -389,7 +391,9 @@ def test_masks_are_turned_with_their_picture_if_they_were_drawn_as_it_is_stored(
         image.getexif()[0x0112] = orientation
         expected = np.asarray(ImageOps.exif_transpose(image))
     (channel,) = read(tmp_path)["coco/a"]["object"]
+    assert isinstance(channel, Channel)
     np.testing.assert_array_equal(channel.values, expected)
+    build_dataset(tmp_path / "out", [parse_source(f"coco:{tmp_path}")], WriteOptions(size=16))
 
 
 def test_a_picture_whose_size_is_not_stated_has_its_own(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ Masks in files are not told so: they belong to the stored pixels (see `Channel.o
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from netdissect.concepts.pictures import LYING, UNREADABLE, orientation_of
 from netdissect.errors import SourceError
+
+HEIGHT, WIDTH = 257, 256  # tags of TIFF
 
 
 class PictureSize(NamedTuple):
@@ -56,6 +58,9 @@ def size_of(image: Image.Image) -> PictureSize:
     seen = image.format != "PNG" or "exif" in image.info
     orientation = orientation_of(image) if seen else 1
     stored = (image.height, image.width)
+    if image.format == "TIFF":  # whose size Pillow gives upright, by version before or after it is loaded
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        stored = (int(tags[HEIGHT]), int(tags[WIDTH]))
     return PictureSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
 
 
