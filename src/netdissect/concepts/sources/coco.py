@@ -375,20 +375,16 @@ def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, to
 
 def _polygons(shape: Sequence[Any]) -> list[list[float]]:
     """Read polygons: lists of x, y, x, y, ..., one such list alone, or points as pairs."""
-    if all(_is_number(one) for one in shape) or all(len(one) == 2 and _is_number(one[0]) for one in shape):
-        shape = [shape]
-    return [
-        [
-            math.nan if number is None else float(number)
-            for one in polygon
-            for number in ([one] if _is_number(one) else one)
-        ]
-        for polygon in shape
-    ]
+    alone = not isinstance(shape[0], list) or all(len(one) == 2 and not isinstance(one[0], list) for one in shape)
+    return [_numbers(polygon) for polygon in ([shape] if alone else shape)]
 
 
-def _is_number(one: Any) -> bool:
-    return one is None or isinstance(one, int | float | str)
+def _numbers(polygon: Sequence[Any]) -> list[float]:
+    try:
+        return list(map(float, polygon))
+    except TypeError:  # points as pairs, or null for a number that is none
+        numbers = (number for one in polygon for number in (one if isinstance(one, list) else [one]))
+        return [math.nan if number is None else float(number) for number in numbers]
 
 
 def _box(one: Mapping[str, Any]) -> list[float]:
