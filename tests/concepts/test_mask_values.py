@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.encoded_images import COLOR, COLOR_ALPHA, GRAY, GRAY_ALPHA, INDEXED, Numbers, png, tiff
 
+from encoded_images import COLOR, COLOR_ALPHA, GRAY, GRAY_ALPHA, INDEXED, Numbers, png, tiff
 from netdissect.concepts.dataset import read_label_map
 from netdissect.concepts.pictures import turn
 from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from tests.encoded_images import COLOR, GRAY, GRAY_ALPHA, png
 
+from encoded_images import COLOR, GRAY, GRAY_ALPHA, png
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions

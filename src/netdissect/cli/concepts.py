@@ -43,7 +43,8 @@ def build(
             help=(
                 "masks:DIR[=category] (images/, masks/, classes.csv), folders:DIR=category (a folder a class), "
                 "labels:FILE.csv, polygons:DIR (LabelMe, VIA, CVAT), or a published data set: ade20k, pascal, "
-                "opensurfaces, dtd, coco (also exports of annotation programs), cityscapes, hf."
+                "opensurfaces, dtd, coco (also exports of annotation programs), cityscapes, hf. Options follow a "
+                "question mark: 'folders:DIR=scene?class=last', 'masks:DIR?colors=voc'; the documentation lists them."
             ),
         ),
     ],

@@ -178,16 +178,17 @@ class MaskReading:
 
     def _values(self, stored: Stored, origin: str) -> PixelValues:
         painted = _painted(stored) if self.table.colors and self.read != "value" else None
-        if painted is None and not self.table.has_values:
+        if painted is None and (self.read == "color" or not self.table.has_values):
             raise SourceError(
-                f"{origin} holds {stored.mode} pixels of more than 8 bits, but {self.table.origin} gives colors alone. "
-                "Expected colors of 8 bits; export the mask anew, or add a column value."
+                f"{origin} holds {stored.mode} pixels of more than 8 bits, but is to be read by the colors of "
+                f"{self.table.origin}. Expected colors of 8 bits; export the mask anew, or name its values in a column "
+                "value."
             )
         if painted is None:
             return self._by_value(stored, origin)
         if self.read == "color" or not self.table.has_values or self._shows_colors(stored, painted):
             return self._by_color(painted, origin)
-        self._check_palette(stored, painted, origin)
+        self._check_palette(stored, origin)
         return plain_values(stored, origin)
 
     def _shows_colors(self, stored: Stored, painted: npt.NDArray[np.int64]) -> bool:
@@ -196,12 +197,13 @@ class MaskReading:
             return False
         return not _is_gray(stored) or any(color in self.table.colors for color in np.unique(painted[painted > 0]))
 
-    def _check_palette(self, stored: Stored, painted: npt.NDArray[np.int64], origin: str) -> None:
+    def _check_palette(self, stored: Stored, origin: str) -> None:
         """Refuse an indexed mask whose palette gives a value the color of another one."""
         if stored.palette is None:
             return
+        codes = _codes(_full_palette(stored.palette)).tolist()
         for value in np.unique(stored.pixels).tolist():
-            color = int(painted[stored.pixels == value][0])
+            color = codes[value]
             told = self.table.colors.get(color)
             if told is not None and self.table.names.get(told, "") != self.table.names.get(value, ""):
                 raise SourceError(
@@ -213,19 +215,19 @@ class MaskReading:
         known = dict(self.table.colors)
         if 0 not in self.table.names:
             known.setdefault(0, 0)  # black, as the value 0, is unlabeled unless it is named
-        colors, inverse, counts = np.unique(painted, return_inverse=True, return_counts=True)
-        strange = [index for index, color in enumerate(colors.tolist()) if color not in known]
-        if strange and not self.unlisted:
-            most = max(strange, key=lambda index: int(counts[index]))
-            more = f" and {len(strange) - 1} more such colors" if len(strange) > 1 else ""
+        colors = np.array(sorted(known), dtype=np.int64)
+        place = np.searchsorted(colors, painted).clip(max=len(colors) - 1)
+        strange = colors[place] != painted
+        if strange.any() and not self.unlisted:
+            others, counts = np.unique(painted[strange], return_counts=True)
+            more = f" and {len(others) - 1} more such colors" if len(others) > 1 else ""
             raise SourceError(
-                f"{origin} holds the color #{int(colors[most]):06x} ({int(counts[most])} pixels){more}, which "
+                f"{origin} holds the color #{int(others[counts.argmax()]):06x} ({counts.max()} pixels){more}, which "
                 f"{self.table.origin} does not list. Expected only listed colors; add it, export the mask anew if its "
                 "edges were smoothed or it was once a JPEG, or say ?unlisted=unlabeled."
             )
-        values = np.array([known.get(color, UNLISTED) for color in colors.tolist()], dtype=np.int32)
-        found: npt.NDArray[np.int32] = values[inverse.reshape(painted.shape)]
-        return found
+        values = np.array([known[color] for color in colors.tolist()], dtype=np.int32)
+        return np.where(strange, np.int32(UNLISTED), values[place])
 
     def _by_value(self, stored: Stored, origin: str) -> PixelValues:
         """Read values; colors without blue may be R + 256 * G or painted classes, and are asked about."""
@@ -293,13 +295,23 @@ def _read_labelmap(path: Path) -> list[dict[str, str]]:
 def _painted(stored: Stored) -> npt.NDArray[np.int64] | None:
     """Return the color of each pixel, int64 (H, W) as in `ClassTable.colors`; None if it is not in 8-bit colors."""
     pixels = stored.pixels
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype != np.uint8:
         return None
     if stored.palette is not None:
-        pixels = np.append(stored.palette, np.zeros((256 - len(stored.palette), 3), np.uint8), axis=0)[pixels]
-    if pixels.ndim == 2:
-        pixels = pixels[..., None].repeat(3, axis=2)
-    wide = pixels.astype(np.int64)
+        pixels = _full_palette(stored.palette)[pixels]
+    return _codes(pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2))
+
+
+def _full_palette(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a palette of 256 colors, black where there is none."""
+    return np.append(palette, np.zeros((256 - len(palette), 3), np.uint8), axis=0)
+
+
+def _codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return red * 65536 + green * 256 + blue of colors (..., 3 or 4)."""
+    wide = colors.astype(np.int64)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
