@@ -101,7 +101,11 @@ def test_a_pixel_belongs_to_an_ellipse_that_holds_its_center(
         ([0, -5, 4, -5, 4, 0], "no point inside the picture"),
         ([0, 0, math.nan, 0, 4, 4], "a coordinate that is no finite number"),
         ([0, 0, math.inf, 0, -math.inf, 4], "a coordinate that is no finite number"),
-        ([0, 0, 1e9, 0, 4, 4], "a point far outside the picture"),
+        ([0, 0, 1e9, 0, 4, 4], "an outline of more than 2,000,000 pixels"),
+        ([0, 0, 1e308, 1e308, 4, 1e308], "an outline of more than 2,000,000 pixels"),
+        ([-1e308, 0, 1e308, 0, 0, 5], "an outline of more than 2,000,000 pixels"),
+        ([-1e5, -1e5, 1e5, -1e5, 1e5, 1e5, -1e5, 1e5], None),
+        ([0, 0, 5, 1] * 300_000, "an outline of more than 2,000,000 pixels"),
     ],
 )
 def test_it_is_said_why_a_polygon_covers_nothing(numbers: list[float], flaw: str | None) -> None:

@@ -250,7 +250,7 @@ NAN, INF = float("nan"), float("inf")
         ([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], "no area"),
         ([40, 2, 50, 2, 50, 10], "no point inside the picture"),
         ([-9, -9, -1, -9, -1, -1], "no point inside the picture"),
-        ([1e12, 0, -1e12, 1, 0, 1], "a point far outside the picture"),
+        ([1e12, 0, -1e12, 1, 0, 1], "an outline of more than 2,000,000 pixels"),
         ([NAN, 2, 10, 2, 10, 10], "a coordinate that is no finite number"),
         ([2, 2, 10, 2, 10, INF], "a coordinate that is no finite number"),
         ([2, 2, None, 2, 10, 10], "a coordinate that is no finite number"),
@@ -268,6 +268,40 @@ def test_polygons_that_cover_nothing_are_left_out_and_counted(
     assert {name: pixels(labels) for name, labels in found.items()} == {"coco/a": {"car": 64}}
     assert f"left out: 3; 3 with {reason} (the first is" in caplog.text
     assert "annotation 0)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        [-100, -100, 1000, -100, 1000, 1000, -100, 1000],
+        [-3000.5, 4, 9000, 4, 9000, 9.5, -3000.5, 9.5],
+        [16, -400, 40, 12, 16, 400, -8, 12],
+        [2.5, 2.5, 10.5, 2.5, 10.5, 10.5, 2.5, 10.5],
+    ],
+)
+def test_polygons_that_reach_out_of_the_picture_cover_what_pycocotools_gives_them(
+    polygon: list[float], tmp_path: Path
+) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    write(tmp_path / "result.json", content(["a.jpg"], [covered([polygon])]))
+    (channel,) = read(tmp_path)["coco/a"]["object"]
+    assert isinstance(channel, Channel)
+    np.testing.assert_array_equal(channel.values > 0, decoded([polygon]) > 0)
+
+
+def test_polygons_of_one_thing_are_united_before_they_become_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd of thousands of polygons on a large picture would take a mask of its size for each."""
+    photo(tmp_path / "images" / "a.jpg")
+    polygons = [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for x in range(2, 30, 2) for y in range(20)]
+    write(tmp_path / "result.json", content(["a.jpg"], [covered(polygons)]))
+    decode, masks = coco.decode, []
+    monkeypatch.setattr(
+        coco, "decode", lambda runs: masks.append(1 if isinstance(runs, dict) else len(runs)) or decode(runs)
+    )
+    assert pixels(read(tmp_path)["coco/a"]) == {"car": 14 * 20}
+    assert masks == [1]
 
 
 def test_a_figure_of_eight_has_an_area(tmp_path: Path) -> None:

@@ -426,6 +426,6 @@ def _fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
     coco = need("pycocotools.mask", "coco", "coco")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
-        masks: npt.NDArray[np.uint8] = coco.decode(coco.frPyObjects(polygons, height, width))
-    united: Mask = np.asarray(masks.any(axis=2))
-    return united
+        # United before they are decoded: a crowd may have thousands of polygons.
+        mask: npt.NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(polygons, height, width)))
+    return mask > 0

@@ -21,10 +21,10 @@ from netdissect.concepts.sources.layers import Mask
 logger = getLogger("netdissect.concepts")
 
 FEW, ODD, NUMBERLESS = "fewer than 3 points", "an odd number of coordinates", "a coordinate that is no finite number"
-AREALESS, OUTSIDE, FAR = "no area", "no point inside the picture", "a point far outside the picture"
+AREALESS, OUTSIDE, LONG = "no area", "no point inside the picture", "an outline of more than 2,000,000 pixels"
 UNNAMED = "no label"
-FAR_TIMES = 2
-"""A point further out than so many times the picture's longer side is far outside."""
+LONGEST = 2_000_000
+"""Pixels of an outline: pycocotools takes memory for five points in each."""
 FLAT = 1e-9
 """A polygon of less area, as a share of its squared extent, may be a line."""
 
@@ -85,15 +85,21 @@ def polygon_flaw(numbers: Sequence[float], size: Size) -> str | None:
     if len(numbers) < 6:
         return FEW
     if not math.isfinite(sum(numbers)):
-        return FAR if all(map(math.isfinite, numbers)) else NUMBERLESS
+        return LONG if all(map(math.isfinite, numbers)) else NUMBERLESS
     xs, ys = numbers[0::2], numbers[1::2]
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-    far = FAR_TIMES * max(size)
-    if max(abs(left), abs(right), abs(top), abs(bottom)) > far:
-        return FAR
     if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
         return OUTSIDE
+    if max(right - left, bottom - top) * len(xs) > LONGEST and _length(xs, ys) > LONGEST:
+        return LONG
     return AREALESS if right == left or bottom == top or _is_line(xs, ys) else None
+
+
+def _length(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Return the length of an outline, of each edge the longer of its extents."""
+    with np.errstate(over="ignore"):
+        steps = (np.abs(np.diff(ends, append=ends[0])) for ends in (xs, ys))
+        return float(np.maximum(*steps).sum())
 
 
 def _is_line(xs: Sequence[float], ys: Sequence[float]) -> bool:
