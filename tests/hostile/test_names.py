@@ -172,6 +172,47 @@ def map_of_coco(world: Path, name: str) -> None:
     file_of_coco(world, name, "panoptic")
 
 
+def drawn(world: Path, file: str, content: str) -> None:
+    folder = linked(world / "drawn")
+    (folder / file).write_text(content, encoding="utf-8")
+    list(parse_source(f"polygons:{folder}").samples("x"))
+
+
+def file_of_labelme(world: Path, name: str) -> None:
+    shape = {"label": "a", "points": [[0, 0], [8, 0], [8, 8]]}
+    content = {"imagePath": name, "imageHeight": 8, "imageWidth": 8, "shapes": [shape]}
+    drawn(world, "a.json", json.dumps(content))
+
+
+def file_of_via(world: Path, name: str) -> None:
+    outline = {"name": "rect", "x": 0, "y": 0, "width": 8, "height": 8}
+    region = {"shape_attributes": outline, "region_attributes": {"class": "a"}}
+    drawn(world, "via.json", json.dumps({"a": {"filename": name, "regions": [region]}}))
+
+
+def file_of_cvat(world: Path, name: str) -> None:
+    if "\0" in name or "\ud800" in name:
+        pytest.skip("no XML can hold this name")
+    box = '<box label="a" xtl="0" ytl="0" xbr="8" ybr="8"/>'
+    drawn(world, "a.xml", f'<annotations><image name="{name}" width="8" height="8">{box}</image></annotations>')
+
+
+def subset_of_cvat(world: Path, name: str) -> None:
+    """The folder of the picture, whose own name leads out, so that it is sought by its file name."""
+    if "\0" in name or "\ud800" in name:
+        pytest.skip("no XML can hold this name")
+    box = '<box label="a" xtl="0" ytl="0" xbr="8" ybr="8"/>'
+    folder = name.rpartition(PRIVATE)[0]
+    image = f'<image name="/x/{PRIVATE}" subset="{folder}" width="8" height="8">{box}</image>'
+    drawn(world, "a.xml", f"<annotations>{image}</annotations>")
+
+
+def file_of_label_studio(world: Path, name: str) -> None:
+    value = {"x": 0, "y": 0, "width": 100, "height": 100, "rectanglelabels": ["a"]}
+    result = {"type": "rectanglelabels", "original_width": 8, "original_height": 8, "value": value}
+    drawn(world, "a.json", json.dumps([{"data": {"image": name}, "annotations": [{"result": [result]}]}]))
+
+
 def row_of_labels(world: Path, name: str) -> None:
     if "\ud800" in name:
         pytest.skip("what is no UTF-8 is read as Latin-1")
@@ -267,6 +308,13 @@ MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
     "concepts/unpack.py": [member_of_archive],
     "concepts/sources/coco.py": [file_of_coco, map_of_coco],
     "concepts/sources/labels.py": [row_of_labels],
+    "concepts/sources/annotation_tools.py": [
+        file_of_labelme,
+        file_of_via,
+        file_of_cvat,
+        subset_of_cvat,
+        file_of_label_studio,
+    ],
     "concepts/sources/huggingface.py": [cell_of_huggingface],
     "result/files.py": [file_to_verify, file_to_load, file_to_restore],
     "dissect/pieces.py": [file_to_open, file_to_merge],
@@ -296,9 +344,11 @@ NAMELESS = {
     "concepts/sources/files.py": "parses for the sources",
     "concepts/sources/classes.py": "values, colors and names of classes",
     "concepts/sources/huggingface_names.py": "values, labels and their names",
+    "concepts/sources/polygons.py": "the picture that a file holds; names are tried through annotation_tools.py",
     "concepts/sources/roboflow.py": "values and names of classes",
     "concepts/sources/opensurfaces.py": "colors of materials",
     "dissect/folder.py": "choices of the run and names of layers",
+    "dissect/layout.py": "verdicts on layers, by their names",
     "result/lock.py": "who holds a folder",
     "result/run_config.py": "what the user asked for: his own folders, which may lie anywhere",
     "dissect/labels.py": "blocks by number",
@@ -309,7 +359,7 @@ NAMELESS = {
     "result/published.py": "numbers and labels of units",
 }
 PARSERS = re.compile(
-    r"json\.loads?|\w+\.model_validate_json|csv\.\w*[rR]eader|zipfile\.ZipFile|read_(json|table|csv_rows)"
+    r"json\.loads?|\w+\.model_validate_json|csv\.\w*[rR]eader|zipfile\.ZipFile|read_(json|any_json|table|csv_rows)|fromstring"
 )
 
 
