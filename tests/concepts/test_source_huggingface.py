@@ -266,6 +266,15 @@ def test_labels_that_mean_nothing_are_an_error(
         named(f"hf:{folder}=object?label=label{options.format(names)}")
 
 
+def test_names_are_read_from_the_configuration_of_a_model_and_from_beside_the_data(tmp_path: Path) -> None:
+    numbers = whole(tmp_path / "own", datasets.Value("int64"), [2, 1])
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "resnet", "id2label": dict(enumerate(CITY))}))
+    assert named(f"hf:{numbers}=object?label=label&names={config}") == [("car",), ("sky",)]
+    write_names(numbers / "id2label.json", dict(enumerate(CITY)))
+    assert named(f"hf:{numbers}=object?label=label") == [("car",), ("sky",)]
+
+
 def test_a_shift_and_a_separator_settle_what_labels_mean(tmp_path: Path) -> None:
     names = tmp_path / "names.json"
     names.write_text(json.dumps(CITY))

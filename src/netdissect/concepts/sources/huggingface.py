@@ -10,9 +10,10 @@ labels the whole picture. A mask is an image, read as in ``masks:``, or an array
 Options, each where the guess is wrong or impossible:
 
 - ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: classes, words, whole numbers, lists of these;
-  a column of yes and no labels with its own name where it says yes, unless it is given names);
-- ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, as ``id2label``) or CSV (``value,name``);
-  or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR for masks, or the column's own classes;
+  a boolean column without names labels with its own name where it is true);
+- ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
+  (``value,name``); or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the column's own
+  classes;
 - ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; asked about where ``id2label`` of a model
   calls 0 a class, and where a value is one beyond the names;
 - ``ignore=255``: a value that is unlabeled;

@@ -112,7 +112,7 @@ class LabelNames:
     Attributes
     ----------
     column
-        Its name; a column of yes and no labels with it.
+        Its name, with which a boolean column without names labels.
     names
         By label as text; None if the labels are words themselves.
     words
@@ -148,7 +148,7 @@ class LabelNames:
         return cls(column, keep_apart(labels) if any(";" in label for label in labels) else None, words)
 
     def read(self, cell: Any, origin: str) -> tuple[str, ...]:
-        """Name the labels in a cell: a class, a word, yes or no, or a list of them; negative numbers are none.
+        """Name the labels in a cell: a class, a word, a boolean, or a list of them; negative numbers are none.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class LabelNames:
         elif len(set(map(str, cells))) < len(cells) and not any(isinstance(one, str) for one in cells):
             raise SourceError(
                 f"{origin} holds {str(cell)[:80]}, in which labels stand twice, as if each place were a class and 1 "
-                "meant that it is there. Expected a list of classes, or of yes and no (bool); convert the column."
+                "meant that it is there. Expected a list of classes, or of booleans; convert the column."
             )
         return tuple(name for one in cells for name in self._names_of(one, origin))
 
@@ -178,8 +178,8 @@ class LabelNames:
             return () if one < 0 else (self._find((str(one + shift_of(self.words)),), one, origin),)
         if not isinstance(one, str):
             raise SourceError(
-                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, words, whole numbers, or "
-                "yes and no; name another column."
+                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, words, whole numbers or "
+                "booleans; name another column."
             )
         parts = split_cell(one, parse_separator(self.words))
         return tuple(self._find((part,), part, origin) for part in parts) if self.names is not None else parts
@@ -227,6 +227,9 @@ def _label_names(features: Mapping[str, Any], column: str, words: SourceWords) -
         rows = read_table(path, ("value", "name"), "a table of labels and their names")
         return _apart({row["value"].strip(): row["name"].strip() for row in rows})
     own = names_of_feature(features[told or column])
+    beside = words.folder / ID_TO_LABEL
+    if not own and str(getattr(features[column], "dtype", "")).startswith(("int", "uint")) and beside.is_file():
+        return _read_names(beside)
     return {str(value): name for value, name in own.items()} or None
 
 
@@ -234,6 +237,8 @@ def _read_names(path: Path) -> dict[str, str]:
     what = 'names of classes, e.g. {"1": "wall"}'
     try:
         content = json.loads(read_text(path, what))
+        if isinstance(content, dict) and isinstance(content.get("id2label"), dict):
+            content = content["id2label"]  # config.json of a model
         pairs = enumerate(content) if isinstance(content, list) else content.items()
         return _apart({str(value): str(name or "").strip() for value, name in pairs})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
