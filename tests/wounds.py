@@ -32,11 +32,15 @@ SNIPPETS = (
 
 @dataclass(frozen=True)
 class Wound:
-    """One damage: which file (modulo how many there are), where (a share of its length), and what."""
+    """One damage: which file (modulo how many there are), where (a share of its length), and what.
 
-    file: int
+    A case that fuzzing found is pinned by the end of the file's name and the bytes before which it happens, so that it
+    stays the same case when files change; where there is no such file or no such place, the first is damaged.
+    """
+
+    file: int | str
     kind: str
-    place: float
+    place: float | bytes
     length: int
     content: bytes
 
@@ -78,9 +82,13 @@ def wounds(draw: st.DrawFn) -> Wound:
 def inflict(folder: Path, wound: Wound, outside: Path, only: Callable[[Path], bool] = lambda _: True) -> Path:
     """Damage one file below `folder`; a link leads to the file `outside`. Returns the file's path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and only(path))
-    path = files[wound.file % len(files)]
+    if isinstance(wound.file, str):
+        path = next((path for path in files if path.as_posix().endswith(wound.file)), files[0])
+    else:
+        path = files[wound.file % len(files)]
     content = path.read_bytes()
-    at = int(wound.place * len(content))
+    place = wound.place
+    at = max(content.find(place), 0) if isinstance(place, bytes) else int(place * len(content))
     before, hit, after = content[:at], content[at : at + wound.length], content[at + wound.length :]
     match wound.kind:
         case "flip":

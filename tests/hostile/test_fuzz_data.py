@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,7 +29,7 @@ from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sources import parse_source
 from netdissect.sweep.stream import read_image
 from networks import COVERAGE, SIDE, pictures
-from wounds import FAST, Wound, inflict, snapshot, survives, wounds
+from wounds import FAST, Wound, inflict, png_of, snapshot, survives, wounds
 
 # Pillow tells of damaged metadata and of large pictures, and goes on.
 pytestmark = [
@@ -78,8 +78,22 @@ def damaged(pristine: Path, field: Path, blows: list[Wound]) -> Path:
     return copy
 
 
+MARK = Wound("index.csv", "insert", b"24,24", 1, b"\x1f")  # str.strip takes it away, and int does not
+DIGITS = Wound("index.csv", "insert", b"24,24", 1, b"9" * 5000)  # int takes 4,300
+BEYOND = Wound("c_object.csv", "insert", b",concept", 1, b"999999999999999999999")
+LARGE = Wound("c_object.csv", "insert", b",concept", 1, b"999999999")  # of a table by number: 8 GB
+NAN = Wound("c_object.csv", "insert", b"\r\n", 1, b"nan")
+BOMB = Wound(".png", "replace", 0, 1, png_of(50_000, 50_000))
+
+
 @settings(max_examples=settings().max_examples * 2, **FAST)
 @given(blows=st.lists(wounds(), min_size=1, max_size=3))
+@example(blows=[MARK])
+@example(blows=[DIGITS])
+@example(blows=[BEYOND])
+@example(blows=[LARGE])
+@example(blows=[NAN])
+@example(blows=[BOMB])
 def test_a_damaged_data_set_is_read_or_refused(broden: Path, field: Path, blows: list[Wound]) -> None:
     copy = damaged(broden, field, blows)
     before = snapshot(field)
@@ -89,6 +103,9 @@ def test_a_damaged_data_set_is_read_or_refused(broden: Path, field: Path, blows:
 
 
 @given(blows=st.lists(wounds(), min_size=1, max_size=2))
+@example(blows=[MARK])
+@example(blows=[DIGITS])
+@example(blows=[LARGE])
 @settings(max_examples=max(10, settings().max_examples // 4), **FAST)
 def test_a_damaged_data_set_is_merged_or_refused(broden: Path, field: Path, blows: list[Wound]) -> None:
     copy, out = damaged(broden, field, blows), field / "out"
@@ -202,6 +219,9 @@ SOURCES: tuple[Callable[[Path], str], ...] = (
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
 @settings(max_examples=max(8, settings().max_examples // 5), **FAST)
 @given(blows=st.lists(wounds(), min_size=1, max_size=2))
+@example(blows=[Wound(".json", "insert", b".jpg", 1, b"\\u0000")])  # a null character in the name of a file
+@example(blows=[Wound(".mat", "flip", 0.6, 1, b"\x10")])  # a wrong byte ended SciPy's reader
+@example(blows=[Wound(".csv", "insert", b"\n", 1, b"9" * 5000)])
 def test_a_damaged_source_is_built_or_refused(
     tmp_path_factory: pytest.TempPathFactory, source: Callable[[Path], str], blows: list[Wound]
 ) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 from torch import nn
@@ -97,6 +97,8 @@ def use(run: Path, out: Path) -> None:
 
 @settings(**FAST)
 @given(blows=st.lists(wounds(), min_size=1, max_size=2), forged=st.booleans())
+@example(blows=[Wound("top_maps.npy", "insert", b"'descr'", 1, b"(")], forged=True)  # NumPy: a SyntaxError
+@example(blows=[Wound("run.json", "insert", b'"images"', 1, b"[" * 50_000)], forged=False)
 def test_a_damaged_or_forged_run_is_used_or_refused(
     pristine: Path, field: Path, blows: list[Wound], forged: bool
 ) -> None:
@@ -129,6 +131,10 @@ VALUES: tuple[pl.Expr, ...] = (
     value=st.sampled_from(VALUES),
     how=st.sampled_from(["replaced", "dropped", "emptied", "doubled"]),
 )
+@example(table="units", column="label", value=VALUES[0], how="dropped")
+@example(table="concepts", column="category", value=VALUES[4], how="replaced")
+@example(table="scores", column="iou", value=VALUES[4], how="replaced")
+@example(table="top", column="image", value=VALUES[1], how="replaced")
 def test_a_forged_table_is_used_or_refused(
     pristine: Path, field: Path, table: str, column: str, value: pl.Expr, how: str
 ) -> None:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.build import prefixes
-from netdissect.concepts.dataset import INDEX_COLUMNS, ConceptData, read_label_map, read_table
+from netdissect.concepts.cells import whole_number
+from netdissect.concepts.dataset import INDEX_COLUMNS, LONGEST_SIDE, ConceptData, read_label_map, read_table
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.staging import check_target
@@ -142,9 +143,19 @@ class DatasetSource:
         for row in read_table(path, (*INDEX_COLUMNS, *self.data.categories)):
             if row["image"] in chosen:
                 cells = {c: tuple(filter(None, map(str.strip, row[c].split(";")))) for c in self.data.categories}
-                size, small = Size(int(row["ih"]), int(row["iw"])), Size(int(row["sh"]), int(row["sw"]))
+                height, width, rows, columns = (_pixels(row, name, path) for name in ("ih", "iw", "sh", "sw"))
                 split: Split = "train" if row["split"] == "train" else "val"
-                yield _Entry(row["image"], split, size, small, cells)
+                yield _Entry(row["image"], split, Size(height, width), Size(rows, columns), cells)
+
+
+def _pixels(row: Mapping[str, str], column: str, path: Path) -> int:
+    number = whole_number(row[column])
+    if not number or number > LONGEST_SIDE:
+        raise ConceptsError(
+            f"{path} gives {row['image']} the {column} {row[column][:80]!r}. Expected a number of pixels; restore the "
+            "table or rebuild the data set."
+        )
+    return number
 
 
 def subset(
@@ -270,8 +281,9 @@ def _read_labels(root: Path, entry: _Entry, names: Mapping[int, str]) -> LabelsB
     )
     for category, cell in entry.cells.items():
         for item in cell:
-            if item.isdecimal():
-                raw: Channel | str = names.get(int(item), "") if int(item) else ""
+            number = whole_number(item)
+            if number is not None:
+                raw: Channel | str = names.get(number, "") if number else ""
             else:
                 raw = _read_channel(
                     contained(root / "images", item, root / "index.csv", SourceError), entry.map_size, names

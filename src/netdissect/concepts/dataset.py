@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.concepts.cells import real_number, whole_number
 from netdissect.concepts.contents import Contents
 from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE
 from netdissect.concepts.types import Concept, Labels, Size
@@ -27,6 +28,10 @@ from netdissect.config import Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.paths import check_name, contained
 
+LARGEST_LABEL = 2**16 - 1
+"""R + 256 * G at most."""
+LONGEST_SIDE = 2**16
+"""Pixels of a label map's side at most."""
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
 LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage", "syns")
 CATEGORY_COLUMNS = ("name", "first", "last", "count", "frequency")
@@ -416,7 +421,7 @@ def _read_concepts(root: Path, categories: Sequence[str]) -> list[Concept]:
     for category in categories:
         path = contained(root, f"c_{category}.csv", root / "category.csv")
         for row in read_table(path, CODE_COLUMNS):
-            number, coverage = _number(row["number"], path), _real(row["coverage"], path)
+            number, coverage = _label(row["number"], path), _real(row["coverage"], path)
             if number == 0:
                 continue
             if number in best and best[number].coverage > coverage:
@@ -439,26 +444,48 @@ def _read_index(root: Path, categories: Sequence[str]) -> Iterable[Row]:
         whole: list[int] = []
         for category in categories:
             for item in filter(None, (part.strip() for part in row[category].split(";"))):
-                if item.isdecimal():
-                    whole.append(int(item))
+                number = whole_number(item)
+                if number is not None:
+                    whole.append(number)
                 else:
                     maps.append(check_name(item, root / "images", path))
         labels = tuple(number for number in whole if number)
         if maps or labels:
-            size = Size(_number(row["sh"], path), _number(row["sw"], path))
+            size = Size(_side(row, "sh", path), _side(row, "sw", path))
             yield Row(check_name(row["image"], root / "images", path), row["split"], size, tuple(maps), labels)
 
 
 def _number(text: str, path: Path) -> int:
-    if not text.strip().isdecimal():
-        raise ConceptsError(f"{path} holds {text!r} where a whole number was expected. Restore or rebuild the table.")
-    return int(text)
+    number = whole_number(text)
+    if number is None:
+        raise ConceptsError(
+            f"{path} holds {text[:80]!r} where a whole number was expected. Restore or rebuild the table."
+        )
+    return number
+
+
+def _label(text: str, path: Path) -> int:
+    number = _number(text, path)
+    if number > LARGEST_LABEL:  # tables by label number are made for it
+        raise ConceptsError(
+            f"{path} holds the label number {text.strip()[:80]}. Expected at most {LARGEST_LABEL}, what a pixel of a "
+            "label map can hold; restore or rebuild the table."
+        )
+    return number
+
+
+def _side(row: dict[str, str], column: str, path: Path) -> int:
+    number = _number(row[column], path)
+    if not 0 < number <= LONGEST_SIDE:  # before memory is taken for it
+        raise ConceptsError(
+            f"{path} says that the label maps of {row['image']} have the {column} {row[column].strip()[:80]}. Expected "
+            f"from 1 to {LONGEST_SIDE} pixels; restore or rebuild the table."
+        )
+    return number
 
 
 def _real(text: str, path: Path) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConceptsError(
-            f"{path} holds {text!r} where a number was expected. Restore or rebuild the table."
-        ) from None
+    number = real_number(text)
+    if number is None:
+        raise ConceptsError(f"{path} holds {text[:80]!r} where a number was expected. Restore or rebuild the table.")
+    return number

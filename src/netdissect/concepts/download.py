@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 
 from netdissect import checksums
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.checks import TableRow, Tables, check_row, check_tables
 from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
 from netdissect.concepts.staging import publish, work_beside
@@ -309,4 +310,4 @@ def _worst(problems: list[str], among: int, allowed: float) -> list[str]:
 
 def _named(row: TableRow, categories: Sequence[str]) -> list[str]:
     items = (item.strip() for category in categories for item in (row[category] or "").split(";"))
-    return [row["image"], *(item for item in items if item and not item.isdecimal())]
+    return [row["image"], *(item for item in items if item and whole_number(item) is None)]

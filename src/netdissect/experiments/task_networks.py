@@ -93,7 +93,7 @@ def load_task(path: str | Path) -> TaskNetwork:
         module = backbone_of(recipe).eval()
         module.load_state_dict(weights)
         return TaskNetwork(made["task"], recipe, module, json.loads(facts["loss"]), json.loads(facts["right"]))
-    except (KeyError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} is not what was trained there ({type(error).__name__}: {error}). Remove it; the same command "
             "trains it again."

@@ -184,7 +184,7 @@ def _check_version(path: Path, content: bytes) -> None:
     try:
         run = json.loads(content)["run"]
         version = run["schema_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return  # not a run description at all: what reads it says so
     if version not in SCHEMA_VERSIONS:
         known = " and ".join(map(str, SCHEMA_VERSIONS))

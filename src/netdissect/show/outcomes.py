@@ -95,7 +95,7 @@ def load_outcome(out: str | Path) -> Outcome:
             name: pl.read_parquet(contained(out, f"{name}.parquet", out / "verdict.json", ResultError))
             for name in saved.further
         }
-    except (OSError, ValueError, ValidationError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, RecursionError, ValidationError, pl.exceptions.PolarsError) as error:
         raise ResultError(
             f"{out} holds no outcome of an experiment ({type(error).__name__}: {error}). Expected the folder that "
             "'netdissect experiment' wrote with --out; run it again."

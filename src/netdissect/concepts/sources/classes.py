@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.names import keep_apart
 from netdissect.concepts.sample import Channel, PixelValues
 from netdissect.concepts.sources.files import read_table, read_text
@@ -244,11 +245,12 @@ class MaskReading:
 
 
 def _value(text: str, path: Path) -> int:
-    if not text.isdecimal() or int(text) > LARGEST:
+    number = whole_number(text)
+    if number is None or number > LARGEST:
         raise SourceError(
-            f"{path} holds the value {text!r}. Expected a whole number from 0 to {LARGEST}, the value of a pixel."
+            f"{path} holds the value {text[:80]!r}. Expected a whole number from 0 to {LARGEST}, the value of a pixel."
         )
-    return int(text)
+    return number
 
 
 def _color(row: Mapping[str, str], path: Path) -> int | None:

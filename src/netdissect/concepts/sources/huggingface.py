@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from netdissect.concepts.cells import LARGEST, whole_number
 from netdissect.concepts.pictures import UNREADABLE, orientation_of, to_rgb
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import MASK_OPTIONS, MaskReading
@@ -71,9 +72,10 @@ class HuggingFaceSource:
     def parse(cls, words: SourceWords) -> "HuggingFaceSource":
         """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
         ignore = words.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
-        if not ignore.isdecimal():
+        value = whole_number(ignore)
+        if value is None or value == LARGEST:
             raise SourceError(
-                f"the source {words.text!r} says ignore={ignore}. Expected the value of a pixel, e.g. 255."
+                f"the source {words.text!r} says ignore={ignore[:80]}. Expected the value of a pixel, e.g. 255."
             )
         if "mask" in words.options and "label" in words.options:
             raise SourceError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.names import keep_apart
 from netdissect.concepts.sample import Channel
 from netdissect.concepts.sources.cells import check_cells, parse_separator, split_cell
@@ -67,7 +68,7 @@ def mask_table(features: Mapping[str, Any], mask: str, words: SourceWords) -> Cl
     shift, ignore = shift_of(words), words.options.get("ignore")
     names = {value - shift: name for value, name in table.names.items() if value >= shift}
     if ignore:
-        names[int(ignore)] = ""
+        names[whole_number(ignore) or 0] = ""
     colors = {color: value - shift for color, value in table.colors.items()}
     return ClassTable(names, colors, table.has_values, table.origin)
 
@@ -96,7 +97,7 @@ def check_values(channel: Channel, words: SourceWords) -> Channel:
 def _ask_for_shift(table: ClassTable, words: SourceWords) -> None:
     """Refuse id2label of a model that begins with a class: its masks may count from 1 (reduce_labels)."""
     first = table.names.get(0, "")
-    if first.strip().lower() in UNLABELED or "shift" in words.options or int(words.options.get("ignore", "0")):
+    if first.strip().lower() in UNLABELED or "shift" in words.options or whole_number(words.options.get("ignore", "0")):
         return
     raise SourceError(
         f"{table.origin} calls 0 {first!r}. In masks that models train on with reduced labels (do_reduce_labels, as "
@@ -200,7 +201,7 @@ class LabelNames:
 
     def _shifted(self, one: Any) -> str:
         """Name the shift that would give a number a name, if it is one beyond the names."""
-        numbers = [int(key) for key in self.names or () if key.isdecimal()]
+        numbers = [number for number in map(whole_number, self.names or ()) if number is not None]
         if not isinstance(one, int) or not numbers:
             return ""
         shift = shift_of(self.words)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_table
 from netdissect.concepts.sources.layers import read_colors
@@ -80,11 +81,13 @@ class OpenSurfacesSource:
 def _read_names(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for row in read_table(path, ("substance_name", "red_color"), "the colors of the substances of OpenSurfaces"):
-        red = row["red_color"].strip()
-        if not red.isdecimal() or int(red) > 255:
-            raise SourceError(f"{path} holds the red value {red!r}. Expected a whole number from 0 to 255.")
+        red = whole_number(row["red_color"])
+        if red is None or red > 255:
+            raise SourceError(
+                f"{path} holds the red value {row['red_color'][:80]!r}. Expected a whole number from 0 to 255."
+            )
         parts = row["substance_name"].replace(" - ", "-").split("/")
-        names[int(red)] = ";".join(part.strip().lower() for part in parts if part.strip())
+        names[red] = ";".join(part.strip().lower() for part in parts if part.strip())
     return names
 
 

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_mat, read_text
 from netdissect.concepts.sources.layers import Mask, named_channels
@@ -170,9 +171,10 @@ def _read_context_names(folder: Path, root: Path) -> dict[int, str]:
         value, colon, name = line.partition(":")
         if not line.strip():
             continue
-        if not colon or not value.strip().isdecimal():
+        label = whole_number(value)
+        if not colon or label is None:
             raise SourceError(f"{path}, line {number}: {line[:80]!r} names no label. Expected e.g. '22: bench'.")
-        names[int(value)] = "" if name.strip() in UNLABELED else name.strip()
+        names[label] = "" if name.strip() in UNLABELED else name.strip()
     return names
 
 

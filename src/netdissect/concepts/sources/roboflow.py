@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.sources.classes import ClassTable
 from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.source import find_files
@@ -69,12 +70,13 @@ def read_roboflow_classes(path: Path) -> ClassTable:
         )
     names: dict[int, str] = {}
     for row in rows[1:]:
-        if len(row) != 2 or not row[0].isdecimal() or int(row[0]) > LARGEST or int(row[0]) in names:
+        value = whole_number(row[0])
+        if len(row) != 2 or value is None or value > LARGEST or value in names:
             raise SourceError(
                 f"{path} holds the row {','.join(row)!r}. Expected a value from 0 to {LARGEST} that stands once, and "
                 "its class; correct the row, with quotes around a name that holds a comma."
             )
-        names[int(row[0])] = "" if row[0] == "0" and row[1].lower() == "background" else row[1]
+        names[value] = "" if value == 0 and row[1].lower() == "background" else row[1]
     if not any(names.values()):
         raise SourceError(f"{path} names no class but the background. Expected rows such as '1, car'.")
     return ClassTable(names, origin=str(path))

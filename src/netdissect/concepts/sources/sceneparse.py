@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from netdissect.concepts.cells import whole_number
 from netdissect.concepts.names import keep_apart
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_text
@@ -62,12 +63,13 @@ def _read_classes(path: Path) -> dict[int, str]:
         first, *rest = [cell.strip() for cell in line.split("\t")]
         if not line.strip() or first == "Idx":
             continue
-        if not first.isdecimal() or not rest or not rest[-1]:
+        value = whole_number(first)
+        if value is None or not rest or not rest[-1]:
             raise SourceError(
                 f"{path}, line {number}: {line[:80]!r} names no class. Expected Idx, Ratio, Train, Val and Name with "
                 "tabs between them; restore the file."
             )
-        names[int(first)] = ";".join(name.strip() for name in rest[-1].split(",") if name.strip())
+        names[value] = ";".join(name.strip() for name in rest[-1].split(",") if name.strip())
     apart = keep_apart(names.values())  # "screen" is a class beside "screen door, screen"
     return {value: apart[name] for value, name in names.items()}
 
