@@ -134,6 +134,10 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 }
 
 
+REPORTED_QUANTILES = (0.005, 0.02)
+"""At which a concept's attainable IoU is reported: the paper's, and on small data sets one beside it."""
+SMALL_DATA = 10_000
+"""Images below which a data set is small; the published one has 63,305."""
 SENSITIVITY_QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdissect.concepts.attainable import attainable_iou
 from netdissect.concepts.inspect import Inspection, contact_sheet, inspect_dataset
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.sheet import concept_color
@@ -51,17 +50,12 @@ def test_a_sound_data_set_has_no_problems_and_its_facts_are_right(root: Path) ->
     street = next(concept for concept in seen.concepts if concept.name == "street-s")
     assert (street.frequency, street.coverage, street.share) == (4, 4.0, 1.0)
     assert street.attainable_iou == pytest.approx(0.005)
+    assert street.attainable_iou_beside == pytest.approx(0.02)
     assert Inspection.model_validate_json(seen.model_dump_json()) == seen
 
 
 def test_several_workers_see_the_same(root: Path) -> None:
     assert inspect_dataset(root, workers=2) == inspect_dataset(root)
-
-
-def test_a_concept_of_an_eighth_of_the_pixels_can_just_pass() -> None:
-    assert attainable_iou(0.005, 0.125) == pytest.approx(0.04)
-    assert attainable_iou(0.005, 0.0) == 0.0
-    assert attainable_iou(0.005, 0.005) == 1.0
 
 
 @pytest.mark.parametrize(

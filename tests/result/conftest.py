@@ -45,7 +45,7 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, truth: Truth) ->
         info=LayerInfo(name=name, kind="Conv2d", units=units, height=2, width=5, field=field),
         thresholds=thresholds,
         units=unit_table(data, truth, tally, thresholds),
-        lazy_scores=score_table(data, truth, tally, QUANTILES).lazy(),
+        lazy_scores=score_table(data, truth, tally, Protocol(quantiles=QUANTILES)).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=maps,
     )
@@ -67,4 +67,4 @@ def result() -> Result:
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1),
         seconds={"first look": 1.5},
     )
-    return Result(info, concept_table(data, truth, QUANTILES[0]), {layer.info.name: layer for layer in layers})
+    return Result(info, concept_table(data, truth, info.config.protocol), {layer.info.name: layer for layer in layers})

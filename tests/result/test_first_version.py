@@ -32,10 +32,11 @@ def test_a_run_of_the_first_version_has_all_its_tables(run: Result) -> None:
     units = {"quantile", "unit", "label", "category", "iou", "f1", "threshold", "silent", "object-label", "color-iou"}
     scores = {"quantile", "unit", "number", "concept", "category", "intersection", "activation", "truth", "iou", "f1"}
     assert units <= set(layer.units.columns)
-    assert scores | {"attainable"} == set(layer.scores.columns)
+    assert scores | {"attainable", "mask_attainable_iou"} == set(layer.scores.columns)
     assert set(layer.thresholds.columns) == {"quantile", "unit", "threshold", "maximum", "silent"}
     assert set(layer.top.columns) == {"unit", "rank", "row", "image", "maximum"}
-    assert set(run.concepts.columns) == {"number", "concept", "category", "images", "truth", "coverage", "attainable"}
+    concepts = {"number", "concept", "category", "images", "truth", "coverage", "attainable", "attainable_at_0.02"}
+    assert set(run.concepts.columns) == concepts
     assert layer.top_maps.shape == (4, 3, 12, 12)
     assert sorted(layer.evidence) == ["histogram", "places"]
 

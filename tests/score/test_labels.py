@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
-from netdissect.concepts.attainable import attainable_iou
+from netdissect.concepts.attainable import mask_attainable_iou
 from netdissect.config import RULES, Rule
 from netdissect.score import UnitLabels, best_concepts, count_detectors, f1, iou
 from netdissect.score.labels import LEADING, largest_counts, leading_concepts, limit_in_words, passes, top_category
@@ -117,14 +117,14 @@ def test_iou_is_the_nearest_float_to_the_fraction(both: int, more: int, rest: in
 def test_empty_sets_give_zero_never_nan() -> None:
     assert iou(ints(0), ints(0), ints(0)).tolist() == [0.0]
     assert f1(ints(0), ints(0), ints(0)).tolist() == [0.0]
-    assert attainable_iou(np.zeros(1), np.zeros(1)).tolist() == [0.0]
+    assert mask_attainable_iou(np.zeros(1), np.zeros(1)).tolist() == [0.0]
     assert not math.isnan(iou(ints(0), ints(0), ints(5))[0])
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
 def test_no_iou_is_above_the_attainable_one(both: int, more: int, rest: int) -> None:
     activation, truth = ints(both + more), ints(both + rest)
-    bound = attainable_iou(activation.astype(np.float64), truth.astype(np.float64))[0]
+    bound = mask_attainable_iou(activation.astype(np.float64), truth.astype(np.float64))[0]
     assert iou(ints(both), activation, truth)[0] <= bound
 
 

@@ -119,7 +119,7 @@ def make(
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="11", device="cpu", threads=1),
         seconds={"first look": 1.5},
     )
-    return Result(info, concept_table(data, truth, quantiles[0]), results)
+    return Result(info, concept_table(data, truth, config.protocol), results)
 
 
 def _thresholds(maps: Maps, quantiles: Sequence[float]) -> Maps:
@@ -140,7 +140,7 @@ def _layer(
                        field=field),
         thresholds=thresholds,
         units=unit_table(data, truth, tallier.tally, thresholds),
-        lazy_scores=score_table(data, truth, tallier.tally, quantiles).lazy(),
+        lazy_scores=score_table(data, truth, tallier.tally, config.protocol).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=kept,
     )  # fmt: skip

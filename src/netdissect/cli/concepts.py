@@ -12,7 +12,7 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.parse import split_names
 from netdissect.cli.progress import progress_bars
-from netdissect.config import Fit, Split
+from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Fit, Split
 
 if TYPE_CHECKING:
     from netdissect.concepts.inspect import CategoryFacts, Inspection
@@ -198,16 +198,18 @@ def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: 
         title=f"{category.name}: {category.concepts} concepts on {category.images} pictures", title_justify="left"
     )
     table.add_column("concept")
-    for name in ("pictures", "coverage", "share of pixels", "attainable IoU at 0.005"):
+    quantiles = REPORTED_QUANTILES if inspection.labeled < SMALL_DATA else REPORTED_QUANTILES[:1]
+    attainable = [f"attainable IoU at {quantile:g}" for quantile in quantiles]
+    for name in ("pictures", "coverage", "share of pixels", *attainable):
         table.add_column(name, justify="right")
     members = [concept for concept in inspection.concepts if concept.category == category.name]
     for concept in members[:limit]:
         table.add_row(
             escape(concept.name), str(concept.frequency), f"{concept.coverage:.2f}", f"{concept.share:.2%}",
-            f"{concept.attainable_iou:.3f}",
+            *(f"{value:.3f}" for value in (concept.attainable_iou, concept.attainable_iou_beside)[: len(quantiles)]),
         )  # fmt: skip
     if len(members) > limit:
-        table.add_row(f"... {len(members) - limit} more", "", "", "", "")
+        table.add_row(f"... {len(members) - limit} more")
     return table
 
 

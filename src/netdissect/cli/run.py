@@ -34,7 +34,9 @@ from netdissect.cli.progress import progress_bars
 from netdissect.cli.repeat import ConfigOption
 from netdissect.config import (
     PROTOCOLS,
+    REPORTED_QUANTILES,
     SENSITIVITY_QUANTILES,
+    SMALL_DATA,
     DissectConfig,
     Evidence,
     Execution,
@@ -45,8 +47,6 @@ from netdissect.errors import ConfigError
 
 Model = TypeVar("Model", Protocol, Evidence, DissectConfig, Execution)
 
-SMALL = 10_000  # images; the published data set has 63,305
-PAPER_QUANTILE = 0.005
 PROTOCOL_PANEL = "Single choices of the protocol"
 EVIDENCE_PANEL = "How sure the numbers are"
 
@@ -266,12 +266,18 @@ def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
 
 
 def _show_result(asked: Job, result: "netdissect.Result", out: Path) -> None:
+    from netdissect.result.schema import ATTAINABLE_BESIDE
+
     screen = console()
     screen.print(netdissect.tables.summary(result))
-    if result.info.data.images < SMALL and max(asked.config.protocol.quantiles) <= PAPER_QUANTILE:
+    first, beside = REPORTED_QUANTILES
+    if result.info.data.images < SMALL_DATA and max(asked.config.protocol.quantiles) <= first:
+        limit = min(result.info.min_iou(layer) for layer in result.layers)
+        below = [(result.concepts[name] < limit).sum() for name in ("attainable", ATTAINABLE_BESIDE)]
         screen.print(
-            f"With {result.info.data.images:,} images, larger concepts may stay below the limit whatever the unit (see "
-            "'attainable' in the tables): measure 2 % beside 0.5 % with --quantile 0.005 --quantile 0.02."
+            f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
+            f"limit whatever the unit ('attainable' in the tables), at the quantile {beside:g} {below[1]}: measure "
+            f"both with --quantile {first:g} --quantile {beside:g}."
         )
     screen.print(
         f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True

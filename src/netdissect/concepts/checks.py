@@ -11,10 +11,12 @@ from typing import get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.concepts.cells import real_number, whole_number
 from netdissect.concepts.dataset import (
     CATEGORY_COLUMNS,
     CODE_COLUMNS,
     LABEL_COLUMNS,
+    LONGEST_SIDE,
     read_label_map,
     read_table,
 )
@@ -75,6 +77,10 @@ class RowFacts:
         By category, the share of the picture's pixels that bears each number; a pixel counts once.
     labeled
         By category, the share of pixels that bears any number.
+    pixels
+        How many pixels bear each number, in whichever category; a pixel counts once.
+    area
+        Pixels of its label maps; 0 if its row names no label, so that it takes no part in a dissection.
     problems
         Everything that is wrong with its files and its row.
     turned
@@ -83,6 +89,8 @@ class RowFacts:
 
     shares: dict[str, dict[int, float]] = field(default_factory=dict)
     labeled: dict[str, float] = field(default_factory=dict)
+    pixels: dict[int, int] = field(default_factory=dict)
+    area: int = 0
     problems: list[Problem] = field(default_factory=list)
     turned: bool = False
 
@@ -120,22 +128,26 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
     facts = RowFacts()
     if row["split"] not in SPLITS:
         facts.report("index.csv", f"puts {row['image']} in the split {row['split']!r}. Expected {' or '.join(SPLITS)}.")
-    texts = {column: row[column].strip() for column in ("ih", "iw", "sh", "sw")}
-    odd = [column for column, text in texts.items() if not text.isdecimal() or int(text) == 0]
-    if odd:
-        facts.report("index.csv", f"gives {row['image']} the {odd[0]} {texts[odd[0]]!r}. Expected a number of pixels.")
-        return facts
-    height, width = int(texts["ih"]), int(texts["iw"])
+    numbers_of = {column: whole_number(row[column]) or 0 for column in ("ih", "iw", "sh", "sw")}
+    for column, number in numbers_of.items():
+        if not 0 < number <= LONGEST_SIDE:
+            told = f"gives {row['image']} the {column} {row[column].strip()[:80]!r}. Expected a number of pixels."
+            facts.report("index.csv", told)
+            return facts
+    height, width, *small = numbers_of.values()
     _check_picture(row["image"], root, Size(height, width), facts)
     if any(row[category] is None for category in known):
         facts.report("index.csv", f"has a row for {row['image']} that is shorter than the header. It may be truncated.")
+    size, read = Size(*small), list[Labels]()
     for category, numbers in known.items():
-        labels = _read_cell(row[category] or "", root, Size(int(texts["sh"]), int(texts["sw"])), facts)
+        labels = _read_cell(row[category] or "", root, size, facts)
+        read.append(labels)
         _count_labels(labels.once(), category, facts)
         unnamed = sorted(facts.shares[category].keys() - numbers)
         if unnamed:
             told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
             facts.report(_first_file(row[category]), f"{told} that c_{category}.csv does not name ({row['image']}).")
+    _count_pixels(read, size, facts)
     return facts
 
 
@@ -190,18 +202,17 @@ def _compare_labels(frequencies: Mapping[int, int | None], tables: Tables) -> No
 
 
 def _whole(row: TableRow, column: str, file: str, tables: Tables) -> int | None:
-    if row[column].strip().isdecimal():
-        return int(row[column])
-    tables.report(file, f"holds {row[column]!r} in the column {column}. Expected a whole number.")
-    return None
+    number = whole_number(row[column])
+    if number is None:
+        tables.report(file, f"holds {row[column][:80]!r} in the column {column}. Expected a whole number.")
+    return number
 
 
 def _real(row: TableRow, column: str, file: str, tables: Tables) -> float | None:
-    try:
-        return float(row[column])
-    except ValueError:
-        tables.report(file, f"holds {row[column]!r} in the column {column}. Expected a number.")
-        return None
+    number = real_number(row[column])
+    if number is None:
+        tables.report(file, f"holds {row[column][:80]!r} in the column {column}. Expected a number.")
+    return number
 
 
 def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
@@ -219,8 +230,9 @@ def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
 def _read_cell(cell: str, root: Path, size: Size, facts: RowFacts) -> Labels:
     planes, whole = [], []
     for item in filter(None, (part.strip() for part in cell.split(";"))):
-        if item.isdecimal():
-            whole.append(int(item))
+        number = whole_number(item)
+        if number is not None:
+            whole.append(number)
             continue
         try:
             planes.append(read_label_map(contained(root / "images", item, "index.csv"), size))
@@ -238,6 +250,17 @@ def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
     facts.labeled[category] = 1.0 if labels.whole.size else float((labels.planes > 0).any(axis=0).mean())
 
 
+def _count_pixels(read: Sequence[Labels], size: Size, facts: RowFacts) -> None:
+    """Count each label over all categories, as a dissection does."""
+    planes = np.concatenate([np.zeros((0, *size), np.int32), *(labels.planes for labels in read)])
+    whole = np.concatenate([np.zeros(0, np.int32), *(labels.whole for labels in read)])
+    labels, area = Labels(planes, whole).once(), size.height * size.width
+    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    facts.pixels = {int(n): int(p) for n, p in zip(numbers, pixels, strict=True) if n}
+    facts.pixels |= {int(number): area for number in labels.whole}
+    facts.area = area if len(planes) or len(whole) else 0
+
+
 def _first_file(cell: str) -> str:
-    maps = [item.strip() for item in cell.split(";") if not item.strip().isdecimal()]
+    maps = [item.strip() for item in cell.split(";") if whole_number(item) is None]
     return f"images/{maps[0]}" if maps else "index.csv"

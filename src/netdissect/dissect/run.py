@@ -198,7 +198,7 @@ def planned(source: Source, work: WorkFolder) -> Plan:
 def tables(info: RunInfo, layers: Sequence[Looked]) -> tuple[pl.DataFrame, Iterator[LayerResult]]:
     """Make the table of concepts, and the tables of one layer after the other."""
     data, truth = layers[0].data, layers[0].truth
-    return concept_table(data, truth, info.config.protocol.quantiles[0]), _layer_results(info, layers)
+    return concept_table(data, truth, info.config.protocol), _layer_results(info, layers)
 
 
 def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerResult]:
@@ -211,7 +211,7 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, truth, tally, thresholds),
-            lazy_scores=score_table(data, truth, tally, quantiles).lazy(),
+            lazy_scores=score_table(data, truth, tally, info.config.protocol).lazy(),
             top=top_table(found.rows, found.maxima, data),
             top_maps=found.maps,
             evidence=evidence_of(looked) | activity_tables(tally),

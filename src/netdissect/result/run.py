@@ -164,7 +164,8 @@ class LayerResult:
         each category its best concept as ``<category>-label``, ``-truth``, ``-activation``, ``-intersect``, ``-iou``.
     lazy_scores
         One row for each quantile, unit and concept: quantile, unit, number, concept, category, intersection,
-        activation, truth (pixels), iou, f1, attainable (the largest IoU that masks of these sizes can reach).
+        activation, truth (pixels), iou, f1, attainable (the largest IoU with this concept at this quantile, whatever
+        the unit: see `netdissect.concepts.attainable`), mask_attainable_iou (the largest that this mask could reach).
     top
         unit, rank (0 is best), row, image, maximum.
     top_maps
@@ -240,7 +241,7 @@ class Result:
         What made it.
     concepts
         number, concept, category, images, truth (pixels), coverage (share of the pixels of images annotated
-        in its category), attainable (the largest IoU at the run's first quantile).
+        in its category), attainable (the largest IoU at the run's first quantile), and the same at 0.02 beside it.
     layers
         By name, in order of execution.
     origin

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from netdissect.config import REPORTED_QUANTILES
 from netdissect.result.run import LayerResult, RunInfo
 
 Schema = Mapping[str, pl.DataType]
 
+ATTAINABLE_BESIDE = f"attainable_at_{REPORTED_QUANTILES[1]:g}"
+"""Column of the table of concepts: their attainable IoU at the quantile that small data sets need."""
 CONCEPTS: Schema = {
     "number": pl.Int64(),
     "concept": pl.String(),
@@ -19,6 +22,7 @@ CONCEPTS: Schema = {
     "truth": pl.Int64(),
     "coverage": pl.Float64(),
     "attainable": pl.Float64(),
+    ATTAINABLE_BESIDE: pl.Float64(),
 }
 THRESHOLDS: Schema = {
     "quantile": pl.Float64(),
@@ -39,6 +43,7 @@ SCORES: Schema = {
     "iou": pl.Float64(),
     "f1": pl.Float64(),
     "attainable": pl.Float64(),
+    "mask_attainable_iou": pl.Float64(),
 }
 UNITS: Schema = {
     "quantile": pl.Float64(),
@@ -67,7 +72,9 @@ TOP: Schema = {
 EVIDENCE = "evidence"
 """Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
-NEVER_NEGATIVE = ("iou", "f1", "coverage", "attainable", "truth", "activation", "intersect", "images")
+NEVER_NEGATIVE = (
+    "iou", "f1", "coverage", "attainable", ATTAINABLE_BESIDE, "truth", "activation", "intersect", "images",
+)  # fmt: skip
 
 
 def check_concepts(concepts: pl.DataFrame, info: RunInfo) -> str:

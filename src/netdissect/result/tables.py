@@ -8,18 +8,29 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.attainable import attainable_iou
-from netdissect.config import RULES
+from netdissect.concepts.attainable import attainable_iou, mask_attainable_iou
+from netdissect.config import REPORTED_QUANTILES, RULES, Protocol
 from netdissect.result.evidence import HISTOGRAM, PLACES, complete
+from netdissect.result.schema import ATTAINABLE_BESIDE
 from netdissect.score import Tally, Truth, UnitLabels, best_concepts, columns_of, count_detectors, f1, iou
 from netdissect.score.labels import top_category
 from netdissect.sweep.histograms import bin_edges
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 
 
-def concept_table(data: ConceptData, truth: Truth, quantile: float) -> pl.DataFrame:
+def attainable_ious(data: ConceptData, truth: Truth, protocol: Protocol, quantile: float) -> Floats:
+    """Return the attainable IoU of each concept of a data set, float64 (C,)."""
+    numbers = np.array([concept.number for concept in data.concepts])
+    annotated = truth.annotated[data.category_of[numbers]]
+    side = protocol.segmentation_size
+    pixels = sum(row.size.height * row.size.width if side is None else side**2 for row in data.rows)
+    return attainable_iou(truth.pixels[numbers], annotated, pixels, quantile, protocol.restriction)
+
+
+def concept_table(data: ConceptData, truth: Truth, protocol: Protocol) -> pl.DataFrame:
     """List the concepts as the dissected images carry them; see `netdissect.result.Result.concepts`."""
     numbers = np.array([concept.number for concept in data.concepts])
     annotated = truth.annotated[data.category_of[numbers]]
@@ -32,12 +43,13 @@ def concept_table(data: ConceptData, truth: Truth, quantile: float) -> pl.DataFr
             "images": truth.images[numbers],
             "truth": truth.pixels[numbers],
             "coverage": coverage,
-            "attainable": attainable_iou(quantile, coverage),
+            "attainable": attainable_ious(data, truth, protocol, protocol.quantiles[0]),
+            ATTAINABLE_BESIDE: attainable_ious(data, truth, protocol, REPORTED_QUANTILES[1]),
         }
     )
 
 
-def score_table(data: ConceptData, truth: Truth, tally: Tally, quantiles: Sequence[float]) -> pl.DataFrame:
+def score_table(data: ConceptData, truth: Truth, tally: Tally, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
     numbers = np.array([concept.number for concept in data.concepts])
     intersection, activation = columns_of(numbers, tally, data.category_of)
@@ -46,6 +58,8 @@ def score_table(data: ConceptData, truth: Truth, tally: Tally, quantiles: Sequen
     names = pl.Series([concept.name for concept in data.concepts], dtype=pl.Categorical)
     categories = pl.Series([concept.category for concept in data.concepts], dtype=pl.Categorical)
     each = np.tile(np.arange(concepts), count * units)
+    quantiles = protocol.quantiles
+    attainable = np.stack([attainable_ious(data, truth, protocol, quantile) for quantile in quantiles])
     return pl.DataFrame(
         {
             "quantile": np.repeat(np.asarray(quantiles, np.float64), units * concepts),
@@ -58,7 +72,8 @@ def score_table(data: ConceptData, truth: Truth, tally: Tally, quantiles: Sequen
             "truth": pixels.ravel(),
             "iou": iou(intersection, activation, pixels).ravel(),
             "f1": f1(intersection, activation, pixels).ravel(),
-            "attainable": attainable_iou(activation.astype(np.float64), pixels.astype(np.float64)).ravel(),
+            "attainable": np.repeat(attainable, units, axis=0).ravel(),
+            "mask_attainable_iou": mask_attainable_iou(activation, pixels).ravel(),
         }
     )
 

@@ -118,7 +118,8 @@ class ConceptScore(Answer):
     concept: str
     category: str
     iou: float
-    attainable: float = Field(description="The largest IoU that areas of these sizes can reach.")
+    attainable: float = Field(description="The largest IoU with the concept at this quantile, whatever the unit.")
+    mask_attainable_iou: float = Field(description="The largest IoU that a mask of this size can reach.")
     intersection: int
     activation: int
     truth: int

@@ -180,8 +180,8 @@ def unit_detail(run: OpenRun, index: int, unit: int, quantile: float | None, min
     scores = layer.lazy_scores.filter(
         pl.col("quantile") == level.measured, pl.col("unit") == unit, pl.col("iou") > 0
     ).select(
-        pl.col("concept").cast(pl.String), pl.col("category").cast(pl.String), "iou", "attainable", "intersection",
-        "activation", "truth",
+        pl.col("concept").cast(pl.String), pl.col("category").cast(pl.String), "iou", "attainable",
+        "mask_attainable_iou", "intersection", "activation", "truth",
     )  # fmt: skip
     ranked = scores.sort("iou", descending=True, maintain_order=True).collect().to_dicts()
     beside = _beside(layer, unit, level.measured)

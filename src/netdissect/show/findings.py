@@ -130,8 +130,8 @@ def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.D
     Returns
     -------
     DataFrame
-        unit, concept, category, iou, attainable, intersection, activation, truth: concepts that intersect the
-        unit at all.
+        unit, concept, category, iou, attainable, mask_attainable_iou, intersection, activation, truth: concepts that
+        intersect the unit at all.
     """
     scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
     return (
@@ -141,6 +141,7 @@ def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.D
             pl.col("category").cast(pl.String),
             "iou",
             "attainable",
+            "mask_attainable_iou",
             "intersection",
             "activation",
             "truth",

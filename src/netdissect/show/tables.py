@@ -10,8 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from netdissect.config import RULES, Rule
+from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.result import Comparison, LayerCount, LayerInfo, Result
+from netdissect.result.schema import ATTAINABLE_BESIDE
 from netdissect.score import Count
 from netdissect.score.labels import limit_in_words
 from netdissect.show.certainty import by_chance, facts_of, layout_of
@@ -176,7 +177,8 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
     table = _table(Text(note))
     table.add_column("concept", overflow="fold")
     table.add_column("category")
-    for name in ("images", "coverage", "attainable", *result.layers):
+    attainable = ["attainable", ATTAINABLE_BESIDE] if result.info.data.images < SMALL_DATA else ["attainable"]
+    for name in ("images", "coverage", *(name.replace("_", " ") for name in attainable), *result.layers):
         table.add_column(Text(name), justify="right", overflow="fold")
     colors = category_colors(result.info.data.categories)
     for row in result.concepts.sort("coverage", descending=True).iter_rows(named=True):
@@ -185,7 +187,7 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
             Text(row["category"], style=colors.get(row["category"], "")),
             f"{row['images']:,}",
             f"{row['coverage']:.2%}",
-            f"{row['attainable']:.3f}",
+            *(f"{row[name]:.3f}" for name in attainable),
             *(str(len(found[name].get(row["concept"], ())) or "") for name in result.layers),
         )
     return table

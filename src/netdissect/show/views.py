@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netdissect.config import RULES, Rule
+from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.result import LayerCount, LayerInfo, RunInfo
+from netdissect.result.schema import ATTAINABLE_BESIDE
 from netdissect.show import addresses
 from netdissect.show.certainty import facts_of, layout_of, robustness
 from netdissect.show.findings import best_units
@@ -243,7 +244,8 @@ class ConceptView:
     number
         Its number among the concepts of all runs.
     data
-        For each run that has it: number, images, coverage and attainable IoU there, and ``run``.
+        For each run that has it: number, images, coverage and attainable IoU there, ``beside`` (attainable IoU at 0.02
+        if the data set is small, else None) and ``run``.
     detectors
         For each layer of each run in turn, how many units detect it.
     best
@@ -374,8 +376,10 @@ def concept_views(runs: Sequence[Run], listed: int = 24) -> list[ConceptView]:
                 detectors[row["label"]][place] += 1
     data: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
+        small = run.result.info.data.images < SMALL_DATA
         for row in run.result.concepts.iter_rows(named=True):
-            data.setdefault(row["concept"], []).append(row | {"run": run})
+            beside = row[ATTAINABLE_BESIDE] if small else None
+            data.setdefault(row["concept"], []).append(row | {"run": run, "beside": beside})
     views = [
         ConceptView(
             number, name, data[name][0]["category"], tuple(data[name]), tuple(detectors[name]),
