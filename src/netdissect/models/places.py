@@ -270,6 +270,9 @@ def meet(places: Sequence[Place], *, gates: bool = False, settle: bool = True) -
     if gates:
         counted = [place for place in counted if not place.gate] or counted
     together = _together(counted)
+    if together is None:
+        counted = _finest(counted)
+        together = _together(counted)
     if together is None and settle:
         settled = [one for place in counted if (one := place.settled)]
         if len(settled) < len(counted) or any(one.dims != settled[0].dims for one in settled):
@@ -298,6 +301,12 @@ def _together(places: Sequence[Place]) -> Tensor | None:
     for place in places[1:]:
         codes = joined_codes(codes, place.codes) if codes is not None else None
     return codes
+
+
+def _finest(places: Sequence[Place]) -> list[Place]:
+    """Leave out what does not vary along dimensions where another does, such as a mean over a window."""
+    varied = [frozenset(dim for dim in range(len(place.shape)) if place.varies(dim)) for place in places]
+    return [place for place, dims in zip(places, varied, strict=True) if not any(dims < other for other in varied)]
 
 
 def _if_possible(codes: Tensor, more: Tensor) -> Tensor:
@@ -339,14 +348,15 @@ def _settle(place: Place) -> Settled | None:
         parts[dim] = atoms
     if not torch.equal((total + origin).expand(box.shape), box):
         return None
-    return _rebuilt(place, parts, int(origin), lows, list(box.shape))
+    return _rebuilt(place, parts, box, lows)
 
 
 def _rebuilt(
-    place: Place, parts: Mapping[int, list[tuple[int, int]]], origin: int, lows: Sequence[int], sizes: Sequence[int]
+    place: Place, parts: Mapping[int, list[tuple[int, int]]], box: Tensor, lows: Sequence[int]
 ) -> Settled | None:
     """Lay codes anew along the dimensions that were found to be a direction, or tokens, from end to end."""
-    ndim, device = place.codes.ndim, place.codes.device
+    ndim, device, sizes = box.ndim, box.device, box.shape
+    origin = int(box.flatten()[0])
     runs: dict[str, tuple[int, int, int, int]] = {}  # direction -> dimension, cells, step, repeats
     dims: dict[str, int] = {}
     for dim, atoms in parts.items():
@@ -382,7 +392,7 @@ def _rebuilt(
     for dim in set(dims.values()):
         kinds = [kind for kind, where in dims.items() if where == dim]
         if kinds == [IMAGE]:
-            total = total + _along(torch.arange(1, shape[dim] + 1, device=device), dim, ndim, IMAGE)
+            total = total + _along(without_cells(_line(box, dim)), dim, ndim)
         elif len(kinds) == 1:
             total = total + _along(torch.arange(1, shape[dim] + 1, device=device), dim, ndim, kinds[0])
         else:
@@ -416,16 +426,19 @@ def _runs(atoms: Sequence[tuple[int, int]]) -> dict[str, tuple[int, int, int]] |
     last: str | None = None
     if len(atoms) == 1 and atoms[0][0] == 0:
         return found
+    if any(_kind(step) == IMAGE for step, _ in atoms if step):
+        several = [step for step, _ in atoms if step]
+        return {IMAGE: (0, 0, 1)} if len(several) == 1 else None  # for each head, say
     for step, length in atoms:
         if step == 0:
-            if last is None or last == IMAGE or found[last][2] > 1:
+            if last is None or found[last][2] > 1:
                 return None
             cells, stride, _ = found[last]
             found[last] = (cells, stride, length)
             continue
         kind = _kind(step)
         stride = step >> _SHIFT[kind] if kind else 0
-        if kind is None or kind in found or stride < 1 or (kind == IMAGE and len(atoms) > 1):
+        if kind is None or kind in found or stride < 1:
             return None
         found[kind], last = (length, stride, 1), kind
     if len(found) > 1 and len({repeats for _, _, repeats in found.values()}) > 1:

@@ -32,6 +32,7 @@ from netdissect.models.places import (
     joined_codes,
     meet,
     reduced,
+    without_cells,
 )
 
 Found = Place | Lost | None
@@ -312,12 +313,13 @@ def _repeats(queries: Place, keys: Place) -> bool:
     """Tell whether queries of another map were repeated over windows of keys: then they do not say where those lie."""
     if queries.grid == keys.grid or not queries.spread:
         return False
-    several = [_counted_twice(compact(compacted(place.codes))) for place in (queries, keys)]
-    return several[0] and not several[1]
+    asked, answered = (_times(compact(compacted(place.codes))) for place in (queries, keys))
+    return asked > answered
 
 
-def _counted_twice(codes: Tensor) -> bool:
-    return len(torch.unique(codes).tolist()) < codes.numel()
+def _times(codes: Tensor) -> float:
+    """Return how often each cell occurs on the average: once for each head, say."""
+    return codes.numel() / len(torch.unique(codes).tolist())
 
 
 def _with_images(codes: Tensor, images: Tensor | None) -> Tensor:
@@ -419,20 +421,35 @@ def _adaptive_pool(call: Call, place: Place, shape: Shape) -> Place | None:
 
 
 def _upsample(call: Call, place: Place, shape: Shape) -> Place | None:
-    support = 1 if "nearest" in call.name else 4 if "cubic" in call.name else 2
     moves: dict[int, Move] = {}
-    for dim in range(len(shape) - call.spatial_rank, len(shape)):
+    for dim, factor in zip((len(shape) - 2, len(shape) - 1), _scale_factors(call), strict=True):
         old, new = place.shape[dim], shape[dim]
-        if old == new:
-            continue
-        corners = bool(call.arguments.get("align_corners")) and new > 1
-        scale = (old - 1) / (new - 1) if corners else old / new
+        corners = bool(call.arguments.get("align_corners"))
+        # A scale factor that was given counts, even if the sizes say otherwise.
+        scale = (old - 1) / max(new - 1, 1) if corners else 1 / factor if factor else old / new
+        if "nearest" in call.name:
+            first, support = _nearest_first(old, new, scale, 0.5 if "exact" in call.name else 0.0), 1
+        else:
+            first, support = 0.0 if corners else scale / 2 - 0.5, 4 if "cubic" in call.name else 2
         # An antialiasing filter widens with the scale when it makes a map smaller.
         reach = math.ceil(support * max(scale, 1)) if call.name.endswith("_aa") else support
-        first = 0.0 if corners else None
-        moves[dim] = partial(Axis.resampled, scale=scale, support=min(reach, old), first=first)
+        if (scale, first) != (1, 0):
+            moves[dim] = partial(Axis.resampled, scale=scale, support=min(reach, old), first=first)
     enlarged = {dim for dim in moves if shape[dim] > place.shape[dim]}
     return _windowed(place, shape, moves, enlarged)
+
+
+def _scale_factors(call: Call) -> list[float | None]:
+    """Return the factors along rows and columns that were handed on to the operation; None: sizes decide."""
+    given = call.arguments.get("scale_factors") or [call.arguments.get(name) for name in ("scales_h", "scales_w")]
+    return [float(factor) if factor else None for factor in given]
+
+
+def _nearest_first(old: int, new: int, scale: float, shift: float) -> float:
+    """Return where, on the average, cells that pick old cell ``floor((i + shift) * scale)`` lie before i * scale."""
+    picked = [(cell, math.floor((cell + shift) * scale)) for cell in range(new)]
+    inside = [place - cell * scale for cell, place in picked if place < old]
+    return sum(inside) / len(inside)
 
 
 def _col2im(call: Call, place: Place, shape: Shape) -> Place | None:
@@ -487,7 +504,8 @@ def _windowed(place: Place, shape: Shape, moves: dict[int, Move], enlarged: Coll
     if tokens:
         codes = _resized(settled.place.codes, shape, dims.values())
     else:
-        codes = codes_along(shape, dims, place.codes.device)
+        images = _resized(without_cells(settled.place.codes), shape, [dims.pop(IMAGE, 0)])
+        codes = images + codes_along(shape, dims, images.device)
     after = replace(place, codes=codes, grid=settled.place.grid.changed(lengths, axes, grown))
     return replace(after, whole=place.whole or (place.spread and not after.spread))
 
