@@ -183,11 +183,21 @@ def _units(place: Place, batch: int) -> tuple[Place, int, int] | str:
     best: tuple[int, Place, int] | None = None
     for dim in (others[-1], *others[:-1]):
         seen = reduced(place, [dim], keep=True)
-        if seen is not None and seen.spread:
+        if seen is not None and _whole_windows(place, seen):
             cells = seen.grid.rows * seen.grid.columns
             if best is None or cells > best[0]:
                 best = cells, seen, dim
     return (best[1], best[2], place.shape[best[2]]) if best else "none of its dimensions is that of the units"
+
+
+def _whole_windows(place: Place, seen: Place) -> bool:
+    """Tell whether single units still see every direction, in windows side by side."""
+    codes = compact(seen.codes)
+    for kind in DIRECTIONS:
+        before, after = place.grid.axis(kind), seen.grid.axis(kind)
+        if seen.has(kind) != place.has(kind) or after.size - before.size >= after.step:
+            return False
+    return len(torch.unique(codes).tolist()) == codes.numel()
 
 
 def _is_part(place: Place) -> bool:

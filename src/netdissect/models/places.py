@@ -367,6 +367,8 @@ def _rebuilt(
             dims[kind] = dim
             if kind != IMAGE:
                 runs[kind] = (dim, *run)
+    if len({repeats for _, _, _, repeats in runs.values()}) > 1:
+        return None
     lengths, axes, enlarged = {}, {}, []
     for kind in DIRECTIONS:
         start = int(coordinate(torch.tensor(origin), kind))
@@ -419,8 +421,8 @@ def _runs(atoms: Sequence[tuple[int, int]]) -> dict[str, tuple[int, int, int]] |
 
     Notes
     -----
-    An anonymous factor behind a direction is depth to space, or a repetition of cells: a finer direction. Behind
-    tokens it has to be there for both directions: alone it could be of either.
+    An anonymous factor behind a direction is depth to space, or a repetition of cells: a finer direction. It has to
+    be there for both directions alike: units that were merged with rows look like it for one.
     """
     found: dict[str, tuple[int, int, int]] = {}
     last: str | None = None
@@ -441,8 +443,6 @@ def _runs(atoms: Sequence[tuple[int, int]]) -> dict[str, tuple[int, int, int]] |
         if kind is None or kind in found or stride < 1:
             return None
         found[kind], last = (length, stride, 1), kind
-    if len(found) > 1 and len({repeats for _, _, repeats in found.values()}) > 1:
-        return None
     return found
 
 

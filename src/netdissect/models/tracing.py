@@ -46,7 +46,7 @@ class Traced:
 
 
 def trace(network: Network) -> tuple[Traced, ...]:
-    """Follow where elements come from through one forward pass of two blank images.
+    """Follow where elements come from through one forward pass of two images, one blank and one of noise.
 
     Returns
     -------
@@ -61,9 +61,11 @@ def trace(network: Network) -> tuple[Traced, ...]:
     """
     refuse_without_data(network.name, network.module)
     preprocessing = network.preprocessing
-    blank = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size, device=network.device)
+    images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
+    images[1:].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    images = images.to(network.device)
     tracker = _FollowPlaces()
-    tracker.places[blank] = image_place(blank)
+    tracker.places[images] = image_place(images)
     found: dict[str, Traced] = {}
 
     def note(name: str, module: torch.nn.Module, output: object) -> None:
@@ -71,6 +73,8 @@ def trace(network: Network) -> tuple[Traced, ...]:
         found.pop(name, None)  # so that the last call, not the first, gives the order
         shape = None if tensor is None else tuple(tensor.shape)
         place = None if tensor is None else tracker.places.get(tensor)
+        if place is None and tensor is not None and _differs(tensor):
+            place = Lost("where its code leaves torch, to NumPy, say")
         found[name] = Traced(name, type(module).__name__, shape, place)
 
     hooks = [
@@ -80,14 +84,17 @@ def trace(network: Network) -> tuple[Traced, ...]:
     ]
     try:
         with torch.no_grad(), tracker:
-            result = first_tensor(network.forward(blank))
-            followed = result is not None and result in tracker.places
+            network.forward(images)
     finally:
         for hook in hooks:
             hook.remove()
-    # Code that leaves torch (through NumPy, say) breaks the thread: then nothing is known of any tensor behind it.
-    left = Lost("where its code leaves torch")
-    return tuple(replace(one, place=left) if one.place is None and not followed else one for one in found.values())
+    return tuple(found.values())
+
+
+def _differs(output: Tensor) -> bool:
+    """Tell whether an output that was not followed is another one for another image."""
+    first, *others = output if output.ndim and len(output) == TRACED_IMAGES else (output,)
+    return any(not torch.equal(first, other) for other in others)
 
 
 class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,0 +1,355 @@
+"""How the outputs of layers are read: the values of one map, moved about, must come back as that map or be refused."""
+
+import math
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from netdissect.concepts import Size
+from netdissect.config import Assumed
+from netdissect.errors import LayerError
+from netdissect.models import Layer, Network, Preprocessing, Recorder, list_layers, resolve_layers, survey_layers
+
+IMAGES = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+class _Moved(nn.Module):
+    """A map of U units on 6 x 6 cells, and what becomes of it."""
+
+    def __init__(self, move, units=6):
+        super().__init__()
+        self.map, self.move, self.out = nn.Conv2d(3, units, 8, 8), move, nn.Identity()
+
+    def forward(self, x):
+        return self.map(x), self.out(self.move(self.map(x)))
+
+
+def network_of(module, size=(48, 48)):
+    return Network("net", module, Preprocessing(Size(*size), (0.5,) * 3, (0.5,) * 3))
+
+
+def survey(module, size=(48, 48)) -> dict[str, Layer]:
+    return {layer.name: layer for layer in survey_layers(network_of(module, size))}
+
+
+def recorded(module, images=IMAGES):
+    network = network_of(module, tuple(images.shape[2:]))
+    with Recorder(network, resolve_layers(network, ["map", "out"])) as record:
+        return record(images)
+
+
+def tokens(x):
+    return x.flatten(2).mT
+
+
+def extra(x, count=1):
+    return torch.zeros(len(x), count, x.shape[1])
+
+
+def windows(x, side=3):
+    """Swin's partition: (B, C, H, W) -> (B * windows, side * side, C)."""
+    b, c, h, w = x.shape
+    x = x.view(b, c, h // side, side, w // side, side).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(-1, side * side, c)
+
+
+def grid_partition(x, side=3):
+    """MaxViT's: cells at a distance, (B, C, H, W) -> (B * groups, side, side, C)."""
+    b, c, h, w = x.shape
+    return x.view(b, c, side, h // side, side, w // side).permute(0, 3, 5, 2, 4, 1).reshape(-1, side, side, c)
+
+
+def scan(x):
+    """One of VMamba's four directions and the way back."""
+    return x.flatten(2).flip(-1).flip(-1).view_as(x)
+
+
+SAME_MAP = {
+    "channels last": (lambda x: x.permute(0, 2, 3, 1), "NHWC"),
+    "channels first": (lambda x: x * 1, "NCHW"),
+    "columns before rows": (lambda x: x.transpose(2, 3), "another order"),
+    "tokens": (tokens, "tokens"),
+    "a class token first": (lambda x: torch.cat([extra(x), tokens(x)], 1), "tokens:1"),
+    "a class token last": (lambda x: torch.cat([tokens(x), extra(x)], 1), "tokens:0"),
+    "a class token in the middle": (
+        lambda x: torch.cat([(t := tokens(x))[:, :18], extra(x), t[:, 18:]], 1),
+        "another order",
+    ),
+    "thirteen registers last, which make a square": (lambda x: torch.cat([tokens(x), extra(x, 13)], 1), "tokens:0"),
+    "tokens reversed": (lambda x: tokens(x).flip(1), "another order"),
+    "tokens by columns": (lambda x: tokens(x.mT), "another order"),
+    "tokens gathered in a fixed order": (
+        lambda x: tokens(x).gather(1, torch.arange(36).flip(0).view(1, 36, 1).expand(len(x), 36, 6)),
+        "another order",
+    ),
+    "tokens before images": (lambda x: tokens(x).transpose(0, 1), "tokens, tokens first"),
+    "units before tokens": (lambda x: x.flatten(2), "tokens, units first"),
+    "a cyclic shift": (lambda x: x.permute(0, 2, 3, 1).roll((-2, 1), (1, 2)), "another order"),
+    "a cyclic shift undone": (lambda x: x.roll((-2, 1), (2, 3)).roll((2, -1), (2, 3)), "NCHW"),
+    "flipped": (lambda x: x.flip(3), "another order"),
+    "windows": (windows, "windows"),
+    "windows at a distance": (grid_partition, "windows"),
+    "a scan and the way back": (scan, "NCHW"),
+    "written into a buffer": (lambda x: torch.zeros_like(x).copy_(x), "NCHW"),
+    "written into a part of a larger buffer": (lambda x: _written(x)[:, :, 1:-1, 1:-1], "NCHW"),
+    "unfolded into patches of one cell": (lambda x: functional.unfold(x, 1), "tokens, units first"),
+}
+
+
+def _written(x):
+    whole = torch.zeros(len(x), x.shape[1], 8, 8)
+    whole[:, :, 1:-1, 1:-1] = x
+    return whole
+
+
+@pytest.mark.parametrize("case", SAME_MAP)
+def test_values_that_were_only_moved_are_read_as_the_map_that_they_came_from(case):
+    move, name = SAME_MAP[case]
+    module = _Moved(move)
+    out = recorded(module)
+    assert torch.equal(out["out"], out["map"])
+    layers = survey(module)
+    assert layers["out"].field == layers["map"].field
+    assert (layers["out"].layout.name, layers["out"].layout.source) == (name, "traced")
+
+
+def by_hand(x):
+    """Depth to space: (B, 4 C, h, w) -> (B, C, 2 h, 2 w)."""
+    b, c, h, w = x.shape
+    x = x.reshape(b, c // 4, 2, 2, h, w)
+    return x.permute(0, 1, 4, 2, 5, 3).reshape(b, c // 4, 2 * h, 2 * w)
+
+
+def patch_expand(x):
+    """Swin-Unet's: tokens of (p1 p2 c) become tokens of four times as many cells."""
+    b, c, h, w = x.shape
+    x = x.reshape(b, c // 4, 2, 2, h, w).permute(0, 4, 5, 2, 3, 1).reshape(b, h, w, c)
+    return x.view(b, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5).reshape(b, 4 * h * w, c // 4)
+
+
+FINER = {
+    "depth to space by hand": (by_hand, lambda x: functional.pixel_shuffle(x, 2)),
+    "PixelShuffle": (lambda x: functional.pixel_shuffle(x, 2), lambda x: functional.pixel_shuffle(x, 2)),
+    "patch expanding": (patch_expand, lambda x: functional.pixel_shuffle(x, 2)),
+    "repeat_interleave": (
+        lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+        lambda x: functional.interpolate(x, scale_factor=2),
+    ),
+    "expand": (
+        lambda x: x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(len(x), 8, 12, 12),
+        lambda x: functional.interpolate(x, scale_factor=2),
+    ),
+    "stack": (
+        lambda x: torch.stack([y := torch.stack([x, x], 4).flatten(3), y], 3).flatten(2, 3),
+        lambda x: functional.interpolate(x, scale_factor=2),
+    ),
+    "interpolate": (
+        lambda x: functional.interpolate(x, scale_factor=2),
+        lambda x: functional.interpolate(x, scale_factor=2),
+    ),
+    "an index": (
+        lambda x: x[:, :, torch.arange(12) // 2][:, :, :, torch.arange(12) // 2],
+        lambda x: functional.interpolate(x, scale_factor=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FINER)
+def test_cells_that_are_cut_finer_by_hand_have_the_step_of_the_finer_grid(case):
+    move, plain = FINER[case]
+    module = _Moved(move, units=8)
+    out = recorded(module)
+    assert torch.equal(out["out"], plain(out["map"]))
+    axis = survey(module)["out"].field.vertical
+    # Cells of 8 pixels from -0.5 on, halved: centers at 3.5 -+ 2.
+    assert (axis.center(0), axis.step) == (1.5, 4)
+
+
+REFUSED = {
+    "tiles": (lambda x: x.repeat(1, 1, 2, 2), "not each cell of a map once"),
+    "a part of the tokens": (lambda x: tokens(x)[:, :30], "a part of the map alone"),
+    "every other token of a row": (lambda x: tokens(x)[:, 7:11], "a part of the map alone"),
+    "an attention matrix": (lambda x: (tokens(x) @ x.flatten(2)).softmax(-1), "pairs of cells"),
+    "attention of heads": (lambda x: (h := tokens(x).unflatten(2, (2, 3)).transpose(1, 2)) @ h.mT, "pairs of cells"),
+    "values per head": (lambda x: tokens(x).unflatten(2, (2, 3)).transpose(1, 2), "more than one dimension of units"),
+    "heads in the batch": (lambda x: x.flatten(2).reshape(-1, 3, 36), "not each cell of a map once"),
+    "channels of channels": (lambda x: x.flatten(2) @ tokens(x), "no dimension of it is a direction"),
+    "units between rows": (
+        lambda x: x.permute(0, 2, 1, 3).reshape(len(x), 9, 4, 6),
+        "none of its dimensions is that of the units",
+    ),
+    "tokens of four pieces": (
+        lambda x: tokens(x).reshape(len(x), 72, 3),
+        "not each cell of a map once",
+    ),
+    "shuffled": (lambda x: x[:, :, torch.randperm(6)], "lost"),
+    "sorted": (lambda x: x.sort(3).values, "lost"),
+    "mixed by fft": (lambda x: torch.fft.fft2(x).real, "lost"),
+    "the mean over the batch": (lambda x: x.mean(0, keepdim=True).expand(len(x), -1, -1, -1), "lost"),
+    "learned queries": (
+        lambda x: functional.scaled_dot_product_attention(torch.zeros(len(x), 36, 6), tokens(x), tokens(x)),
+        "no dimension of it is a direction",
+    ),
+    "a kernel made of the image": (lambda x: functional.conv2d(x, x[:1].mT.repeat(6, 1, 1, 1), padding=3), "lost"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_map_is_refused_and_said_why(case):
+    move, reason = REFUSED[case]
+    module = _Moved(move)
+    layer = survey(module)["out"]
+    assert layer.layout is layer.grid is layer.field is None
+    assert reason in layer.reason
+    assert "out" not in [one.name for one in list_layers(network_of(module))]
+    with pytest.raises(LayerError, match=reason):
+        resolve_layers(network_of(module), ["out"])
+
+
+def test_what_is_known_to_be_no_map_is_not_read_as_one_even_if_a_layout_is_assumed():
+    module = _Moved(lambda x: (tokens(x) @ x.flatten(2)).softmax(-1))
+    with pytest.raises(LayerError, match="pairs of cells"):
+        resolve_layers(network_of(module), ["out"], Assumed(layout="tokens"))
+
+
+def test_an_assumed_layout_is_read_as_it_says_and_a_traced_one_is_left_alone():
+    def leave(x):
+        return torch.from_numpy(x.permute(0, 2, 3, 1).numpy() * 1)
+
+    module = _Moved(leave)
+    network = network_of(module)
+    layers = resolve_layers(network, ["map", "out"], Assumed(layout="NHWC", receptive_field="half-pixel"))
+    assert [layer.layout.source for layer in layers] == ["traced", "assumed"]
+    assert [(layer.field is None, layer.field_source) for layer in layers] == [(False, "traced"), (True, "assumed")]
+    with Recorder(network, layers) as record:
+        out = record(IMAGES)
+    assert torch.equal(out["out"], out["map"])
+
+
+# Each move keeps all values: whatever they are put together to, the map must come back.
+MOVES = {
+    "last": lambda x: x.permute(0, *range(2, x.ndim), 1),
+    "first": lambda x: x.permute(0, x.ndim - 1, *range(1, x.ndim - 1)),
+    "flip": lambda x: x.flip(-1),
+    "roll": lambda x: x.roll(1, 1),
+    "swap": lambda x: x.transpose(1, 2),
+    "merge": lambda x: x.flatten(1, 2) if x.ndim > 3 else x,
+    "cut": lambda x: x.unflatten(-1, (-1, 2)) if x.shape[-1] % 2 == 0 and x.ndim < 5 else x,
+    "into the batch": lambda x: x.flatten(0, 1) if x.ndim > 3 else x,
+    "class token": lambda x: torch.cat([torch.zeros_like(x[:, :1]), x], 1),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(MOVES)), max_size=6), st.sampled_from([(4, 6, 4), (6, 6, 6), (5, 4, 6)]))
+def test_any_sequence_of_moves_gives_the_map_back_or_is_refused(names, sizes):
+    units, height, width = sizes
+
+    def move(x):
+        for name in names:
+            x = MOVES[name](x)
+        return x
+
+    module = _Moved(move, units)
+    size = (8 * height, 8 * width)
+    if survey(module, size)["out"].grid is not None:
+        images = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(1))
+        out, field = recorded(module, images), survey(module, size)["out"].field
+        maps = functional.pad(out["map"], (1, 1, 1, 1))  # a class token may be what pads a map
+        rows = [(field.vertical.center(cell) - 3.5) / 8 + 1 for cell in range(out["out"].shape[2])]
+        columns = [(field.horizontal.center(cell) - 3.5) / 8 + 1 for cell in range(out["out"].shape[3])]
+        if all(
+            place == int(place) for place in rows + columns
+        ):  # not where odd and even columns are units side by side
+            stated = maps[:, :, [int(row) for row in rows]][..., [int(column) for column in columns]]
+            # Units may have another order, and one of zeros beside them; cells may not.
+            for unit in stated.unbind(1):
+                assert any(torch.equal(unit, other) for other in out["out"].unbind(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layer"),
+    [
+        ("convnext_tiny", 384, "stages.0.blocks.0.norm"),
+        ("swin_tiny_patch4_window7_224", 384, "layers.0"),
+    ],
+)
+def test_published_networks_with_as_many_units_as_rows_are_read_channels_last(name, size, layer):
+    options = {"img_size": size} if "swin" in name else {}
+    options |= {"depths": (2, 1, 1, 1)} if "swin" in name else {"depths": (1, 1, 1, 1)}
+    module = timm.create_model(name, pretrained=False, **options)
+    network = network_of(module, (size, size))
+    (chosen,) = resolve_layers(network, [layer])
+    assert (chosen.units, chosen.grid, chosen.layout.name) == (96, (96, 96), "NHWC")
+    kept = {}
+    handle = module.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.update(output=output))
+    images = torch.randn(1, 3, size, size)
+    with Recorder(network, [chosen]) as record:
+        maps = record(images)[layer]
+    handle.remove()
+    assert torch.equal(maps, kept["output"].permute(0, 3, 1, 2))
+
+
+def centers(module: nn.Module, size: int) -> list[float]:
+    """Where each output row lies, for modules that keep straight lines: what they make of an image of row numbers."""
+    ramp = torch.arange(float(size)).view(1, 1, size, 1).expand(1, 3, size, 8).contiguous()
+    with torch.no_grad():
+        return module(ramp)[0, 0, :, 0].tolist()
+
+
+class _Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.out = function, nn.Identity()
+
+    def forward(self, x):
+        return self.out(self.function(x))
+
+
+def enlarge(**options):
+    return lambda x: functional.interpolate(x, **options)
+
+
+HALF = {"mode": "bilinear", "align_corners": False}
+RESIZED = [
+    *[(size, enlarge(scale_factor=factor, **HALF)) for size in (13, 15, 29) for factor in (0.25, 0.5, 1.5, 2.0)],
+    *[(size, enlarge(scale_factor=0.5, recompute_scale_factor=True, **HALF)) for size in (15, 16)],
+    *[(size, enlarge(size=(new, 8), **HALF)) for size, new in ((16, 12), (12, 16), (15, 7))],
+    *[(15, enlarge(size=(new, 8), mode="bilinear", align_corners=True)) for new in (7, 29)],
+    *[(15, enlarge(size=(new, 8), mode="bicubic", align_corners=False)) for new in (30, 45)],
+    *[(32, enlarge(size=(new, 8), antialias=True, **HALF)) for new in (8, 13, 48)],
+    *[
+        (size, enlarge(scale_factor=factor, mode=mode))
+        for mode in ("nearest", "nearest-exact")
+        for size, factor in ((16, 0.25), (15, 0.5), (8, 2), (8, 3), (16, 0.5), (24, 0.75), (24, 2 / 3))
+    ],
+    *[
+        (size, lambda x, new=new: functional.adaptive_avg_pool2d(x, (new, 8)))
+        for size, new in ((32, 5), (30, 7), (9, 6))
+    ],
+    (16, lambda x: functional.avg_pool2d(x, (3, 1), (2, 1), (0, 0))),
+]
+
+
+@pytest.mark.parametrize("number", range(len(RESIZED)))
+def test_anchors_of_resized_maps_are_where_the_operation_takes_its_values(number):
+    size, function = RESIZED[number]
+    module = _Function(function)
+    true = centers(module, size)
+    axis = survey(module, (size, 8))["out"].field.vertical
+    # At the border values are clamped; picking whole cells or uneven windows is right on the average.
+    off = [axis.center(cell) - place for cell, place in enumerate(true) if 1 < place < size - 2]
+    assert math.fsum(off) / len(off) == pytest.approx(0, abs=0.06)
+    assert max(map(abs, off)) <= 0.51
+
+
+def test_a_class_token_is_units_of_the_whole_image_and_its_head_too():
+    module = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=1)
+    layers = survey(module, (64, 64))
+    assert (layers["fc_norm"].units, layers["fc_norm"].grid, layers["fc_norm"].layout.name) == (192, None, "units")
+    assert (layers["head"].units, layers["head"].grid) == (1000, None)
