@@ -259,6 +259,9 @@ class DissectConfig(BaseModel):
         False,
         description="Dissect layers, too, that the check contradicts, or whose assumed layout it did not confirm.",
     )
+    allow_nondeterministic: bool = Field(
+        False, description="Accept a network that gives other activations each time, or in another batch."
+    )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
     assumed: Assumed = Field(

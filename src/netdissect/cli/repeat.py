@@ -56,6 +56,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "compiled": config.compiled,
             "layout_check": config.layout_check,
             "force": config.force,
+            "allow_nondeterministic": config.allow_nondeterministic,
             "top_images": config.top_images,
             "store": asked.execution.store,
             "cache": asked.execution.cache is not None,

@@ -97,6 +97,12 @@ def job(
         ),
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Dissect layers that this check refuses.")] = False,
+    allow_nondeterministic: Annotated[
+        bool,
+        typer.Option(
+            "--allow-nondeterministic", help="Accept a network that gives something else each time or in another batch."
+        ),
+    ] = False,
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
     store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
@@ -198,6 +204,7 @@ def job(
         compiled=compiled,
         layout_check=layout_check,
         force=force,
+        allow_nondeterministic=allow_nondeterministic,
         top_images=top_images,
         evidence=evidence,
         assumed=assumed(assume_layout, receptive_field),

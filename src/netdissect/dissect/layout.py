@@ -27,7 +27,7 @@ from netdissect.models import Layer, ReceptiveField
 from netdissect.models.layout_check import CORRELATED, IMAGES, Answers, half_pixel, judge, probe
 from netdissect.result import LayoutCheckInfo, RunInfo
 from netdissect.result.files import write_whole
-from netdissect.sweep import Batch, read_image
+from netdissect.sweep import Batch, read_rows
 
 LAYOUT_FILE = "layout.json"
 SEEN = {
@@ -132,9 +132,7 @@ def stated(layer: Layer, source: Source) -> ReceptiveField:
 
 def _two_images(source: Source) -> npt.NDArray[np.uint8]:
     preprocessing, data = source.network.preprocessing, source.data
-    read = [read_image(data.image_path(row), preprocessing.size, preprocessing.channels) for row in (0, len(data) // 2)]
-    images = np.stack(read)
-    return images[:, None] if preprocessing.channels == 1 else images.transpose(0, 3, 1, 2)
+    return read_rows(data, (0, len(data) // 2), preprocessing.size, preprocessing.channels)
 
 
 def _read(path: Path, made_by: str) -> dict[str, LayoutCheckInfo] | None:

@@ -32,6 +32,7 @@ from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
+from netdissect.dissect.repeatable import with_repeatability
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Layer, Network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
@@ -83,16 +84,17 @@ def dissect(
     done = None if run is None else finished_run(run, info)
     if done is not None:
         return done
-    with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
-        if run is not None:
-            write_config(run, source)
-        with network.prepared(torch_device(source.config.device)):
+    with network.prepared(torch_device(source.config.device)):
+        info = with_repeatability(source, info)
+        with WorkFolder(run, pinned(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
+            if run is not None:
+                write_config(run, source)
             info, table, parts = _carry_out(source, info, work, progress)
-        if run is None:
-            return Result(info, table, {layer.info.name: _in_memory(layer) for layer in parts})
-        # Layer by layer: the tables of ten wide layers would not fit into memory together.
-        write_result(run, info, table, parts)
-        work.remove()
+            if run is None:
+                return Result(info, table, {layer.info.name: _in_memory(layer) for layer in parts})
+            # Layer by layer: the tables of ten wide layers would not fit into memory together.
+            write_result(run, info, table, parts)
+            work.remove()
     clear_leftovers(run)
     return load_result(run)
 

@@ -30,6 +30,7 @@ from netdissect.dissect.log import RunLog
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
 from netdissect.dissect.repeat import write_config
+from netdissect.dissect.repeatable import with_repeatability
 from netdissect.dissect.run import finished_run, opened, planned, timed
 from netdissect.errors import ConfigError
 from netdissect.models import Network
@@ -202,12 +203,14 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     )
     wanted = pinned(run) | {"batches": [part.batches.start, part.batches.stop]}
     log = RunLog(part.run, shard=part.name)
-    with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
-        write_config(part.run, source)
-        own = starts[part.batches.start : part.batches.stop]
-        looks = Looks(source, planned(source, work), work, progress, own, source.data.stamp())
-        with source.network.prepared(torch_device(source.config.device)):
-            return _carry_out(looks, part, info)
+    with source.network.prepared(torch_device(source.config.device)):
+        info = info.model_copy(update={"run": with_repeatability(source, run)})
+        with WorkFolder(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
+            write_config(part.run, source)
+            own = starts[part.batches.start : part.batches.stop]
+            return _carry_out(
+                Looks(source, planned(source, work), work, progress, own, source.data.stamp()), part, info
+            )
 
 
 def finished_stage(part: Part) -> Literal["first", "second"] | None:

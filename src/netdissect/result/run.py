@@ -137,6 +137,9 @@ class RunInfo(_Info):
     layout_checks: dict[str, LayoutCheckInfo] = Field(
         default_factory=dict, description="Whether cells lie where they are said to, by layer; empty: not checked."
     )
+    nondeterministic: str | None = Field(
+        None, description="How the network differs from itself on one image, which was accepted; None: it does not."
+    )
     seconds: dict[str, float] = Field(description="Wall time of each stage.")
 
     def min_iou(self, layer: str) -> float:

@@ -61,11 +61,15 @@ def image_batches(data: ConceptData, size: Size, channels: int, starts: range, *
     """
 
     def read(start: int) -> Batch:
-        rows = range(start, min(start + starts.step, len(data)))
-        pixels = np.stack([read_image(data.image_path(row), size, channels) for row in rows])
-        return Batch(start, pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2))
+        return Batch(start, read_rows(data, range(start, min(start + starts.step, len(data))), size, channels))
 
     return ahead(read, starts, workers, BATCHES_AHEAD)
+
+
+def read_rows(data: ConceptData, rows: Iterable[int], size: Size, channels: int) -> Pixels:
+    """Decode some pictures of a data set as uint8 (B, C, H, W), a pixel's channels side by side; see `read_image`."""
+    pixels = np.stack([read_image(data.image_path(row), size, channels) for row in rows])
+    return pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2)
 
 
 def read_image(path: Path, size: Size, channels: int) -> Pixels:
