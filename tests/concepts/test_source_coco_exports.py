@@ -233,6 +233,21 @@ def test_a_picture_that_is_missing_is_named_once_when_the_data_set_is_built(tmp_
     assert str(told.value).count("b.jpg") == 1
 
 
+def test_pictures_that_are_missing_are_left_out_when_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    made = content(["a.jpg", "b.jpg"], [covered([SQUARE]), covered([SQUARE], image_id=2), covered([], image_id=2)])
+    write(tmp_path / "result.json", made)
+    with caplog.at_level(logging.WARNING, logger="netdissect"):
+        assert list(samples(tmp_path, "coco:{}?missing=skip")) == ["coco/a"]
+    assert "that are not there and were left out: 1 (the first is" in caplog.text
+    assert "left out: 1; " not in caplog.text  # what is wrong with shapes of such a picture is not told
+    assert parse_source("coco:a?boxes=yes&missing=skip").text == "coco:a=object?boxes=yes&missing=skip"
+    with pytest.raises(SourceError, match=r"says missing=no\. Expected error or skip"):
+        parse_source("coco:a?missing=no")
+
+
 # What is drawn
 
 

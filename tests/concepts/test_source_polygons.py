@@ -317,6 +317,21 @@ def test_pictures_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
         samples(tmp_path)
 
 
+def test_pictures_that_are_missing_are_left_out_when_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(tmp_path / "a.jpg")
+    regions = [via_square({"class": "car"})]
+    via(tmp_path / "via.json", {"a.jpg": regions, "b.jpg": regions})
+    labelme(tmp_path / "c.json", shape(), picture="c.jpg")
+    with caplog.at_level(logging.WARNING, logger="netdissect"):
+        assert covered(tmp_path, "polygons:{}?missing=skip") == {"own/a": {"car": 64}}
+    assert "that are not there and were left out: 2 (the first is" in caplog.text
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(SourceError, match="holds no picture that its annotations name"):
+        covered(tmp_path, "polygons:{}?missing=skip")
+
+
 # CVAT
 
 

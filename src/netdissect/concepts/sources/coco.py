@@ -31,6 +31,7 @@ are ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unl
 Options:
 
 - ``?kinds=instances,stuff``: read these kinds (``panoptic``, ``stuff``, ``instances``).
+- ``?missing=skip``: pictures that are not there are left out and counted; otherwise they are an error.
 - ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is left out: a box holds much that is not
   the thing.
 """
@@ -52,7 +53,7 @@ from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
 from netdissect.concepts.sources.layers import Mask, named_channels, read_colors
-from netdissect.concepts.sources.locate import Locator
+from netdissect.concepts.sources.locate import MISSING, Locator
 from netdissect.concepts.sources.run_lengths import decode_runs
 from netdissect.concepts.sources.shapes import Size, Skipped, is_sane, polygon_flaw
 from netdissect.concepts.sources.source import find_folder, split_of
@@ -89,18 +90,22 @@ class CocoSource:
         Which annotations to read; None: panoptic, or else stuff and instances.
     boxes
         Whether boxes stand in for missing masks.
+    skip_missing
+        Whether pictures that are not there are left out.
     """
 
     folder: Path
     category: str = "object"
     kinds: tuple[str, ...] | None = None
     boxes: bool = False
+    skip_missing: bool = False
 
     @classmethod
     def parse(cls, words: SourceWords) -> "CocoSource":
-        """Make the source that ``coco:DIR[=CATEGORY][?kinds=...&boxes=yes]`` names."""
-        kinds = words.check("kinds", "boxes").listed("kinds", KINDS_OF_LABELS)
-        return cls(words.folder, words.category or "object", kinds, words.says("boxes"))
+        """Make the source that ``coco:DIR[=CATEGORY][?kinds=...&boxes=yes&missing=skip]`` names."""
+        kinds = words.check("kinds", "boxes", "missing").listed("kinds", KINDS_OF_LABELS)
+        skip = words.one_of("missing", MISSING) == "skip"
+        return cls(words.folder, words.category or "object", kinds, words.says("boxes"), skip)
 
     @property
     def name(self) -> str:
@@ -112,6 +117,7 @@ class CocoSource:
         """The words that name it on the command line."""
         options = [f"kinds={','.join(self.kinds)}"] if self.kinds else []
         options += ["boxes=yes"] if self.boxes else []
+        options += ["missing=skip"] if self.skip_missing else []
         return f"coco:{self.folder}={self.category}" + (f"?{'&'.join(options)}" if options else "")
 
     def samples(self, prefix: str) -> Iterator[Sample]:
@@ -124,7 +130,7 @@ class CocoSource:
             picture lies outside of the folder, or pycocotools is missing.
         """
         root, parts = self._parts()
-        notes = _Notes(self.text, Locator(root))
+        notes = _Notes(self.text, Locator(root, self.skip_missing))
         for part in parts:
             pictures: dict[Path, tuple[str, list[_Labeled]]] = {}
             for kind, path in part.files.items():
@@ -309,6 +315,8 @@ def _read_annotations(
             need("pycocotools.mask", "coco", "coco")
         for number, annotations in grouped.items():
             picture, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
+            if notes.locator.skips(picture):
+                continue
             if panoptic:
                 yield from ((picture, name, _segments(one, names, path)) for one in annotations)
             elif (masks := _masks(annotations, images[number], names, picture, path, boxes, notes)).masks:

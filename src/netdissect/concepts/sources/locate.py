@@ -15,6 +15,9 @@ logger = getLogger("netdissect.concepts")
 ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|data:")
 """How a drive, an address on the network or a picture within the name begins: ``C:``, ``https://``, ``data:``."""
 
+MISSING = ("error", "skip")
+"""Values of the option that says what pictures become that are not there."""
+
 
 @dataclass
 class Locator:
@@ -28,12 +31,18 @@ class Locator:
     ----------
     root
         The folder of the source.
+    skip
+        Whether pictures that are not there are left out, instead of being an error.
     strays
         Pictures that were taken in place of a name that leads out, with that name.
+    absent
+        Pictures that were left out.
     """
 
     root: Path
+    skip: bool = False
     strays: dict[Path, str] = field(default_factory=dict)
+    absent: dict[Path, None] = field(default_factory=dict)
     _there: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, name: str, folders: tuple[str, ...], manifest: Path) -> tuple[Path, str]:
@@ -77,8 +86,18 @@ class Locator:
             return contained(self.root, place, manifest, SourceError), place
         return contained(self.root / folder, short, manifest, SourceError), short
 
+    def skips(self, picture: Path) -> bool:
+        """Return whether a picture is to be left out because it is not there, and count it."""
+        if not self.skip or _is_file(picture):
+            return False
+        self.absent[picture] = None
+        return True
+
     def tell(self, source: str) -> None:
-        """Log how many pictures were taken in place of names that lead out."""
+        """Log how many pictures were left out, and how many taken in place of names that lead out."""
+        if self.absent:
+            told = len(self.absent), next(iter(self.absent))
+            logger.warning("%s: pictures that are not there and were left out: %d (the first is %s)", source, *told)
         if self.strays:
             path, name = next(iter(self.strays.items()))
             logger.warning(

@@ -16,7 +16,8 @@ folder ``train``, ``val`` or ``test`` have that split; of others it is drawn by 
 Options:
 
 - ``?label=NAME``: the attribute of VIA that is the label, where shapes have several;
-- ``?name=NAME``: the label of shapes that have none.
+- ``?name=NAME``: the label of shapes that have none;
+- ``?missing=skip``: pictures that are not there are left out and counted; otherwise they are an error.
 """
 
 import base64
@@ -37,7 +38,7 @@ from netdissect.concepts.sample import LabelsByCategory, Picture, Sample
 from netdissect.concepts.sources.annotation_tools import ENDINGS, LARGEST, WHAT, Keys, Object, read_pictures, shapes_of
 from netdissect.concepts.sources.files import read_any_json
 from netdissect.concepts.sources.layers import Mask, named_channels
-from netdissect.concepts.sources.locate import Locator
+from netdissect.concepts.sources.locate import MISSING, Locator
 from netdissect.concepts.sources.shapes import UNNAMED, Shape, Size, Skipped, is_sane
 from netdissect.concepts.sources.source import find_folder, split_of
 from netdissect.concepts.sources.turns import PictureSize, drawn_orientation, picture_size, size_of
@@ -68,18 +69,22 @@ class PolygonSource:
         The attribute that is the label; None: the only one there is.
     unnamed
         The label of shapes that have none; None: they are left out.
+    skip_missing
+        Whether pictures that are not there are left out.
     """
 
     folder: Path
     category: str = "object"
     label: str | None = None
     unnamed: str | None = None
+    skip_missing: bool = False
 
     @classmethod
     def parse(cls, words: SourceWords) -> "PolygonSource":
-        """Make the source that ``polygons:DIR[=CATEGORY][?label=NAME&name=NAME]`` names."""
-        options = words.check("label", "name").options
-        return cls(words.folder, words.category or "object", options.get("label"), options.get("name"))
+        """Make the source that ``polygons:DIR[=CATEGORY][?label=NAME&name=NAME&missing=skip]`` names."""
+        options = words.check("label", "name", "missing").options
+        skip = words.one_of("missing", MISSING) == "skip"
+        return cls(words.folder, words.category or "object", options.get("label"), options.get("name"), skip)
 
     @property
     def name(self) -> str:
@@ -89,7 +94,7 @@ class PolygonSource:
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        told = {"label": self.label, "name": self.unnamed}
+        told = {"label": self.label, "name": self.unnamed, "missing": "skip" if self.skip_missing else None}
         options = {key: value for key, value in told.items() if value is not None}
         return SourceWords("polygons", str(self.folder), self.category, options).text
 
@@ -107,7 +112,7 @@ class PolygonSource:
         else:
             root = find_folder(self.folder, "a folder with pictures and annotations")
             files = annotation_files(root)
-        reader = _Reader(root, self.label, self.unnamed)
+        reader = _Reader(Locator(root, self.skip_missing), self.label, self.unnamed)
         if not files:
             raise SourceError(
                 f"{root} holds no annotation. Expected {WHAT} (*.json, *.xml) beside the pictures, or in a folder of "
@@ -164,7 +169,7 @@ class _Raw:
 class _Reader:
     """Reads annotation files one by one."""
 
-    root: Path
+    locator: Locator
     label: str | None
     unnamed: str | None
     problems: list[str] = field(default_factory=list)
@@ -172,8 +177,10 @@ class _Reader:
     raw: list[_Raw] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
 
-    def __post_init__(self) -> None:
-        self.locator = Locator(self.root)
+    @property
+    def root(self) -> Path:
+        """The folder of the source."""
+        return self.locator.root
 
     def read(self, file: Path) -> None:
         """Read a file; one of another form is passed over, what is wrong with one of this form is kept."""
@@ -191,16 +198,18 @@ class _Reader:
         keys, pictures = found
         for picture in pictures:
             try:
-                if picture[keys.shapes]:
-                    self.raw.append(self._picture(picture, keys, file))
+                if picture[keys.shapes] and (raw := self._picture(picture, keys, file)):
+                    self.raw.append(raw)
             except SourceError as error:
                 self.problems.append(str(error))
             except FAULTS as error:
                 self.problems.append(_other_form(file, error))
 
-    def _picture(self, picture: Object, keys: Keys, file: Path) -> _Raw:
+    def _picture(self, picture: Object, keys: Keys, file: Path) -> _Raw | None:
         shapes = list(shapes_of(picture, keys))
         image, name = self._find(picture, keys, file)
+        if isinstance(image, Path) and self.locator.skips(image):
+            return None
         size = _stated(picture, keys) or (picture_size(image) if isinstance(image, Path) else image.size()).upright
         if not is_sane(*size):
             raise SourceError(f"{file} gives a picture of {size[0]} x {size[1]} pixels. Expected its real size.")
@@ -270,6 +279,8 @@ class _Reader:
                 f"no shape in {self.root} has a label (the first is {self.skipped.first[UNNAMED]}). Expected labels; "
                 "if all shapes are of one class, name it: ?name=NAME."
             )
+        if self.locator.absent:
+            return f"{self.root} holds no picture that its annotations name. Expected at least one; put them there."
         seen = f"files of another form, e.g. {self.others[0]}" if self.others else "no shape that covers anything"
         return (
             f"{self.root} holds {seen}. Expected {WHAT} with at least one polygon, rectangle, circle or ellipse (for "
