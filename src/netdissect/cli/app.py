@@ -15,6 +15,7 @@ from netdissect.cli import concepts, demo, figure, merge, networks, paper, resul
 from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
+from netdissect.cli.interruption import spare_locks
 from netdissect.cli.waiting import wait_briefly
 from netdissect.errors import NetdissectError
 
@@ -76,6 +77,7 @@ class _Notes(logging.Handler):
 
 def main() -> None:
     """Run the command line."""
+    spare_locks()
     keep_freed_memory()
     wait_briefly()
     errors = Console(stderr=True, soft_wrap=True)
