@@ -1,9 +1,12 @@
 """Pictures with classes: from folders, from data sets, in halves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import labeled_pictures
 from netdissect import ConceptData
@@ -44,6 +47,34 @@ def test_scenes_of_a_data_set_are_classes_without_their_suffix(tmp_path):
     assert [found.classes[label] for label in found.labels] == [scene for scene in drawn if scene]
     with pytest.raises(ConceptsError, match="holds no picture of a class"):
         labeled_by(data, "object")
+
+
+def test_folders_below_splits_and_letters_are_the_classes_that_a_build_finds(tmp_path):
+    for place in ("train/a/abbey/1.png", "train/b/beach/2.png", "val/a/abbey/3.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / place)
+    found = labeled_folder(tmp_path)
+    assert found.classes == ("abbey", "beach")
+    assert [(path.stem, found.classes[label]) for path, label in zip(found.paths, found.labels, strict=True)] == [
+        ("1", "abbey"),
+        ("2", "beach"),
+        ("3", "abbey"),
+    ]
+
+
+def test_photographs_are_turned_upright_and_pictures_of_a_data_set_are_not(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[0] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise: the top row is the right column
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "1.png", exif=exif)
+    plain = Preprocessing((8, 8), (0.0,) * 3, (1.0,) * 3)
+    found = labeled_folder(tmp_path)
+    (upright,) = next(found.batches(plain))
+    (stored,) = next(dataclasses.replace(found, as_stored=True).batches(plain))
+    assert np.argwhere(upright[0]).tolist() == [[row, 7] for row in range(8)]
+    assert np.argwhere(stored[0]).tolist() == [[0, column] for column in range(8)]
 
 
 def test_a_folder_without_classes_is_refused(tmp_path):

@@ -113,7 +113,8 @@ def _scores(asked: Asked, pictures: LabeledPictures, rows: slice, sets: Sequence
     if not sets:
         return
     preprocessing = asked.network.preprocessing
-    (pixels,) = pixel_batches(pictures.paths[rows], preprocessing, len(pictures.paths[rows]))
+    paths = pictures.paths[rows]
+    (pixels,) = pixel_batches(paths, preprocessing, len(paths), as_stored=pictures.as_stored)
     images = preprocessing(torch.from_numpy(pixels)).to(asked.network.device)
     for scores in asked.board.scores(images, sets):
         if scores.shape[1] != len(pictures.classes):

@@ -6,9 +6,9 @@ a folder for each class, or the whole-picture labels of a data set -> LabeledPic
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,14 @@ class LabeledPictures:
         int64 (N,): index of each picture's class.
     paths
         The files, N of them.
+    as_stored
+        Whether they are those of a data set, whose pictures no one turns; others are turned upright as EXIF says.
     """
 
     classes: tuple[str, ...]
     labels: Ints
     paths: tuple[Path, ...]
+    as_stored: bool = False
 
     def __len__(self) -> int:
         """Count the pictures."""
@@ -65,11 +68,11 @@ class LabeledPictures:
         ConceptsError
             If one cannot be decoded.
         """
-        yield from pixel_batches(self.paths, preprocessing, size, workers)
+        yield from pixel_batches(self.paths, preprocessing, size, workers, as_stored=self.as_stored)
 
     def taken(self, chosen: Ints) -> "LabeledPictures":
         """Return only the pictures at these places."""
-        return LabeledPictures(self.classes, self.labels[chosen], tuple(self.paths[i] for i in chosen.tolist()))
+        return replace(self, labels=self.labels[chosen], paths=tuple(self.paths[i] for i in chosen.tolist()))
 
     def drawn(self, limit: int | None, seed: int = 0) -> "LabeledPictures":
         """Return `limit` of the pictures, drawn by seed, in order; all where there are no more."""
@@ -83,9 +86,8 @@ class LabeledPictures:
         kept = np.flatnonzero(counts >= least)
         rows = np.flatnonzero(np.isin(self.labels, kept))
         numbers = np.searchsorted(kept, self.labels[rows]).astype(np.int64)
-        return LabeledPictures(
-            tuple(self.classes[i] for i in kept.tolist()), numbers, tuple(self.paths[i] for i in rows.tolist())
-        )
+        classes = tuple(self.classes[i] for i in kept.tolist())
+        return replace(self, classes=classes, labels=numbers, paths=tuple(self.paths[i] for i in rows.tolist()))
 
     def named(self, classes: Sequence[str]) -> "LabeledPictures":
         """Return them with labels that count in the order of `classes`, as a classifier's outputs do.
@@ -106,20 +108,23 @@ class LabeledPictures:
                 "its outputs."
             )
         numbers = np.array([places[_plain(name)] for name in self.classes], np.int64)
-        return LabeledPictures(tuple(classes), numbers[self.labels], self.paths)
+        return replace(self, classes=tuple(classes), labels=numbers[self.labels])
 
 
 def pixel_batches(
-    paths: Sequence[Path], preprocessing: Preprocessing, size: int = 64, workers: int = 2
+    paths: Sequence[Path], preprocessing: Preprocessing, size: int = 64, workers: int = 2, *, as_stored: bool = False
 ) -> Iterator[Pixels]:
     """Yield picture files as a network wants them, uint8 (B, C, H, W), in order; they are decoded ahead.
+
+    They are turned upright as EXIF says, unless they are those of a data set (`as_stored`).
 
     Raises
     ------
     ConceptsError
         If one cannot be decoded.
     """
-    decoded = ahead(lambda path: read_image(path, preprocessing.size, preprocessing.channels), paths, workers, 2 * size)
+    wanted, channels = preprocessing.size, preprocessing.channels
+    decoded = ahead(lambda path: read_image(path, wanted, channels, upright=not as_stored), paths, workers, 2 * size)
     for start in range(0, len(paths), size):
         pixels = np.stack([next(decoded) for _ in range(min(size, len(paths) - start))])
         yield pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
@@ -138,17 +143,17 @@ def picture_files(path: str | Path) -> list[Path]:
 
 
 def labeled_folder(folder: str | Path) -> LabeledPictures:
-    """Read a folder that holds a folder of pictures for each class, maybe below ``images/``.
+    """Read a folder that holds a folder of pictures for each class, as ``folders:`` does.
 
     Raises
     ------
     SourceError
-        If it holds no class folder.
+        If it holds no class folder, or leaves in doubt what a class is.
     ConceptsError
         If it holds no picture.
     """
-    found = [(PurePosixPath(one.name).parts[1], one.image) for one in FolderSource(Path(folder), "class").samples("")]
-    return _of_pairs([(name, path) for name, path in found if isinstance(path, Path)], Path(folder))
+    found = [(one.label, one.path) for one in FolderSource(Path(folder), "class").pictures()]
+    return _of_pairs(found, Path(folder))
 
 
 def labeled_by(data: ConceptData, category: str = "scene") -> LabeledPictures:
@@ -171,7 +176,7 @@ def labeled_by(data: ConceptData, category: str = "scene") -> LabeledPictures:
         names = {data.by_number[number].name for number in entry.whole if data.by_number[number].category == category}
         if len(names) == 1:
             found.append((names.pop().removesuffix(SCENE_SUFFIX), data.image_path(row)))
-    return _of_pairs(found, data.root)
+    return replace(_of_pairs(found, data.root), as_stored=True)
 
 
 def balanced_halves(labels: Ints, seed: int) -> tuple[Ints, Ints]:

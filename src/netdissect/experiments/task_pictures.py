@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netdissect.concepts.synthetic import training_objects, training_set
 from netdissect.config import Progress
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConfigError, ResultError, SourceError
 from netdissect.experiments.labeled import LabeledPictures, labeled_folder, picture_files, pixel_batches
 from netdissect.experiments.names import TASKS, TaskName
 from netdissect.experiments.recipe import (
@@ -109,7 +109,7 @@ def folder_pictures(folder: str | Path, size: int, *, limit: int | None = None, 
     Parameters
     ----------
     folder
-        If it holds a folder for each class, these are the labels of ``scene``.
+        If it holds a folder for each class, without doubt (see ``folders:``), these are the labels of ``scene``.
     size
         Pixels of the square.
     limit
@@ -122,13 +122,12 @@ def folder_pictures(folder: str | Path, size: int, *, limit: int | None = None, 
     """
     root = Path(folder)
     files = picture_files(root)
-    flat = any(path.parent == root or path.parent == root / "images" for path in files)
-    if flat or not files:
-        found = LabeledPictures((), np.zeros(len(files), np.int64), tuple(files))
-    else:
-        found = labeled_folder(root)
     if not files:
         raise ConfigError(f"{root} holds no picture. Expected pictures, at any depth, to train on.")
+    try:
+        found = labeled_folder(root)
+    except SourceError:  # no class folders, or it is in doubt which they are
+        found = LabeledPictures((), np.zeros(len(files), np.int64), tuple(files))
     # In random order: the first are kept back.
     drawn = found.taken(np.random.default_rng(seed).permutation(len(found))[:limit])
     batches = pixel_batches(drawn.paths, preprocessing(size))

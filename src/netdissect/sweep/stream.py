@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.dataset import named_in_index
@@ -72,10 +72,14 @@ def read_rows(data: ConceptData, rows: Iterable[int], size: Size, channels: int)
     return pixels[:, None] if channels == 1 else pixels.transpose(0, 3, 1, 2)
 
 
-def read_image(path: Path, size: Size, channels: int) -> Pixels:
-    """Decode one picture as uint8 (H, W, 3), or (H, W) if gray, squashed (bilinear) to `size` if it has another."""
+def read_image(path: Path, size: Size, channels: int, *, upright: bool = False) -> Pixels:
+    """Decode one picture as uint8 (H, W, 3), or (H, W) if gray, squashed (bilinear) to `size` if it has another.
+
+    Pictures of a data set are taken as they are stored, as their label maps; photographs of a user are turned `upright`
+    as EXIF says.
+    """
     with named_in_index(path, "a picture", "a whole JPEG or PNG"), Image.open(path) as image:
-        picture = image.convert("RGB" if channels == 3 else "L")
+        picture = (ImageOps.exif_transpose(image) if upright else image).convert("RGB" if channels == 3 else "L")
     if (picture.height, picture.width) != size:
         picture = picture.resize((size.width, size.height), Image.Resampling.BILINEAR)
     return np.asarray(picture)

@@ -21,11 +21,13 @@ a picture without a line has its folder's class alone.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
 
 from netdissect.concepts.sample import Sample
 from netdissect.concepts.sources.source import find_files, find_folder, split_of
 from netdissect.concepts.sources.words import SourceWords
+from netdissect.config import Split
 from netdissect.errors import SourceError
 
 JOINT_LIST = "labels_joint_anno.txt"
@@ -37,6 +39,15 @@ MASK_FOLDERS = frozenset(
         *("seg", "segs", "segmentation", "segmentationclass", "segmentationobject", "segmentations"),
     }
 )
+
+
+class ClassPicture(NamedTuple):
+    """A picture in a class folder: its place below the folder, with forward slashes, its class and its split."""
+
+    place: str
+    path: Path
+    label: str
+    split: Split | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,22 @@ class FolderSource:
         Raises
         ------
         SourceError
-            If the folder is missing, holds no class, leaves in doubt what a class is, or the joint list cannot be read.
+            As `pictures`, or if the joint list cannot be read.
+        """
+        joint = _read_joint_list(self.folder)
+        for one in self.pictures():
+            listed = joint.get(one.place, ())
+            labels = tuple(dict.fromkeys(listed if one.label in listed else (one.label, *listed)))
+            name = PurePosixPath(one.place).with_suffix("").as_posix()
+            yield Sample(f"{prefix}/{name}", one.path, {self.category: labels}, one.split)
+
+    def pictures(self) -> Iterator[ClassPicture]:
+        """Yield each picture with its class, class by class.
+
+        Raises
+        ------
+        SourceError
+            If the folder is missing, holds no class, or leaves in doubt what a class is.
         """
         root = find_folder(self.folder, "a folder with a folder for each class")
         if _folders(root / "images"):
@@ -107,7 +133,6 @@ class FolderSource:
             raise SourceError(
                 f"{root} holds no folder. Expected a folder for each class, with the pictures of the class in it."
             )
-        joint = _read_joint_list(self.folder)
         places = [path.relative_to(root) for path in find_files(root)]
         splits = self.splits and _are_splits(places)
         folders = [place.parts[splits:-1] for place in places]
@@ -117,10 +142,8 @@ class FolderSource:
         if self.choice is None and not letters:
             self._check_depth(root, names)
         for place, parts in zip(places, names, strict=True):
-            own, listed = self._class(parts), joint.get(place.as_posix(), ())
-            labels = tuple(dict.fromkeys(listed if own in listed else (own, *listed)))
             split = split_of(place.parts[0]) if splits else None
-            yield Sample(f"{prefix}/{place.with_suffix('').as_posix()}", root / place, {self.category: labels}, split)
+            yield ClassPicture(place.as_posix(), root / place, self._class(parts), split)
 
     def _class(self, parts: Sequence[str]) -> str:
         return {"first": parts[0], "last": parts[-1]}.get(self.choice or "path", "-".join(parts))
