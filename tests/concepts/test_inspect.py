@@ -72,6 +72,7 @@ def test_several_workers_see_the_same(root: Path) -> None:
         ("index.csv", lambda t: t[:-20], "index.csv", "a row for src/3.jpg that is shorter"),
         ("category.csv", lambda t: t.replace("part,", "prat,"), "category.csv", "no such column"),
         ("category.csv", lambda t: t.rsplit(",", 1)[0] + ",99\n", "category.csv", "frequency 99 of scene"),
+        ("label.csv", lambda t: t.replace("car,object(4)", "a,b,object(4)"), "label.csv", "is longer than the header"),
         ("label.csv", lambda t: t.replace("car,object(4)", "cat,object(4)"), "c_object.csv", "'car', but label.csv"),
         ("label.csv", lambda t: t.replace("car,object(4),4", "car,object(4),3"), "label.csv", "frequency 3"),
         ("c_object.csv", lambda t: t.replace(",car,4", ",car,3"), "c_object.csv", "frequency 3 of"),

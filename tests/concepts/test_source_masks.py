@@ -139,6 +139,7 @@ def test_colors_that_are_not_listed_are_an_error_or_unlabeled(tmp_path: Path) ->
             r"line 2: '1,door,double' has 3 fields, but the header",
         ),
         ("value,name\n1,door\n2\n", r"line 3 has no field 'name'"),
+        ("value,name,note\n1,door, double,\n", r"line 2: '1,door,double,' has 4 fields"),
         ("value,name,color\n1,sky,#80000g\n", "holds the color '#80000g'"),
         ("value,name,color\n1,sky,300 0 0\n", "holds the color '300 0 0'"),
         ("name,color\nsky,#800000\nsea,#800000\n", "gives the color #800000 to 'sky' and to 'sea'"),
@@ -151,8 +152,8 @@ def test_a_wrong_table_of_colors_is_refused(table: str, message: str, tmp_path: 
         read_class_table(tmp_path / "classes.csv")
 
 
-def test_quoted_commas_and_trailing_commas_are_read(tmp_path: Path) -> None:
-    (tmp_path / "classes.csv").write_text('value,name\n1,"door, double"\n2,dog,\n')
+def test_quoted_commas_and_an_empty_last_column_are_read(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text('value,name,\n1,"door, double",\n2,dog,\n')
     assert read_class_table(tmp_path / "classes.csv").names == {1: "door, double", 2: "dog"}
 
 

@@ -367,7 +367,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises
     ------
     ConceptsError
-        If the file is missing, is not UTF-8 text, or lacks a column or a value.
+        If the file is missing, is not UTF-8 text, lacks a column or a value, or has a row longer than its header.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
@@ -385,6 +385,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                     raise ConceptsError(
                         f"{path}, line {reader.line_num}: the row is shorter than the header. Expected "
                         f"{len(header)} fields; the file may be truncated, restore it or rebuild the data set."
+                    )
+                if None in row:
+                    raise ConceptsError(
+                        f"{path}, line {reader.line_num}: the row is longer than the header. Expected {len(header)} "
+                        "fields; put quotes around a field that holds a comma."
                     )
                 rows.append(row)
             return rows

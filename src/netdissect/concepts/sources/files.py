@@ -130,8 +130,7 @@ def _check_fields(row: dict[str, Any], path: Path, reader: "csv.DictReader[str]"
                 "header, which may be empty; correct the line."
             )
         row.update(dict.fromkeys(absent, ""))
-    surplus = row.pop(SURPLUS, [])
-    if any(field.strip() for field in surplus):
+    if surplus := row.pop(SURPLUS, []):
         header = list(reader.fieldnames or [])
         raise SourceError(
             f"{path}, line {reader.line_num}: {','.join([*row.values(), *surplus])!r} has {len(header) + len(surplus)} "
