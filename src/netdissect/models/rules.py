@@ -256,8 +256,12 @@ def _matmul(call: Call, shape: Shape) -> Place | None:
     if left.ndim < 2 or right.ndim < 2:
         return None
     rows, columns = call.place_of(left), call.place_of(right)
-    if isinstance(rows, Lost) or isinstance(columns, Lost):
+    if isinstance(rows, Lost):
         return None
+    if isinstance(columns, Lost):  # rows stay where they are, whatever they are multiplied by
+        found = _product(_expanded(rows, (*shape[:-1], left.shape[-1])), None, shape)
+        known = found is not None and rows is not None and found.spread and found.varies(-2)
+        return replace(found, pairs=not rows.pairs) if known and found and rows else None
     return _product(
         _expanded(rows, (*shape[:-1], left.shape[-1])), _expanded(columns, (*shape[:-2], *right.shape[-2:])), shape
     )
@@ -330,18 +334,21 @@ def _with_images(codes: Tensor, images: Tensor | None) -> Tensor:
 
 def _attention(call: Call, shape: Shape) -> Place | None:
     """Follow scaled dot product attention: a result lies where its query does."""
-    query, key, value = (call.place_of(call.arguments[name]) for name in ("query", "key", "value"))
-    if any(isinstance(place, Lost) for place in (query, key, value)) or not isinstance(key, Place):
+    query, key = (call.place_of(call.arguments[name]) for name in ("query", "key"))
+    if isinstance(query, Lost) or (query is None and not isinstance(key, Place)):
         return None
     if shape != (*call.arguments["query"].shape[:-1], call.arguments["value"].shape[-1]):
         return None  # an output beside the result, such as the normalizer
-    images = images_over(key, [-1, -2])
-    rows = reduced(query, [-1], keep=True) if isinstance(query, Place) else None
-    if isinstance(query, Place) and (rows is None or _repeats(rows, key)):
+    known = key if isinstance(key, Place) else None
+    rows = reduced(query, [-1], keep=True) if query else None
+    if query and (rows is None or (known and _repeats(rows, known))):
         return None
+    if rows is None and known:  # learned queries
+        codes = torch.zeros((), dtype=torch.int64, device=known.codes.device).expand(shape)
+        rows = replace(known, codes=codes, whole=True, pairs=False)
+    images = images_over(known, [-1, -2]) if known else None
     if rows is None:
-        codes = torch.zeros((), dtype=torch.int64, device=key.codes.device).expand(shape)
-        rows = replace(key, codes=codes, whole=True, pairs=False)
+        return None
     return replace(rows, codes=_with_images(rows.codes.expand(shape), images), gate=False)
 
 
