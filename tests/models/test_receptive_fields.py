@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from netdissect.concepts import Size
-from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, list_layers, survey_layers
+from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, list_layers, survey_layers, trace
+from netdissect.models.places import Lost
 
 
 def network_of(module: nn.Module, size: int | tuple[int, int] = 224, channels: int = 3) -> Network:
@@ -203,6 +204,81 @@ def test_on_a_tie_of_branches_the_first_wins():
     a, b = conv(3), conv(3)
     assert traced(lambda x, *m: m[2](m[0](x)) + m[3](m[1](x)), left, right, a, b) == square(-2, 3, 1)
     assert traced(lambda x, *m: m[3](m[1](x)) + m[2](m[0](x)), left, right, a, b) == square(0, 3, 1)
+
+
+def enlarged(x, scale=2, **options):
+    return functional.interpolate(x, scale_factor=scale, mode="bilinear", **options)
+
+
+# A pooled map has fields of 2 at step 2, of 6 behind a conv 3; enlarged, they grow by one of its steps, and their step
+# is 1, or 2 * 15 / 31 with corners aligned. Where x meets it, x gives center 0 and step 1, the enlarged map the size.
+BRANCHES = {
+    "a skip connection decides, however small its field": (
+        lambda x, a: torch.cat([x, enlarged(a(functional.avg_pool2d(x, 2)), align_corners=True)], 1),
+        [conv(3, padding=1)],
+        (-3.5, 8, 1),
+    ),
+    "on whichever side it stands": (
+        lambda x, a: enlarged(a(functional.avg_pool2d(x, 2)), align_corners=True) + x,
+        [conv(3, padding=1)],
+        (-3.5, 8, 1),
+    ),
+    "behind convolutions, too": (
+        lambda x, a: x + a(enlarged(functional.avg_pool2d(x, 2), align_corners=True)),
+        [conv(3, padding=1)],
+        (-(3 + 2 * 30 / 31) / 2, 4 + 2 * 30 / 31, 1),
+    ),
+    "depth to space is enlarged": (
+        lambda x, a: x + functional.pixel_shuffle(a(x), 2),
+        [conv(4, stride=2, padding=1, outputs=12)],
+        (-1.5, 4, 1),
+    ),
+    "so is a transposed convolution": (
+        lambda x, a, b: x + b(a(x)),
+        [conv(4, stride=2, padding=1), nn.ConvTranspose2d(3, 3, 2, 2)],
+        (-1.5, 4, 1),
+    ),
+    "so are repeated cells": (
+        lambda x: x + functional.avg_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3),
+        [],
+        (-0.5, 2, 1),
+    ),
+    "of enlarged branches alone the largest decides": (
+        lambda x, a: enlarged(x) + enlarged(a(x), align_corners=True),
+        [conv(5, padding=2)],
+        (-2.5, 6, 31 / 63),
+    ),
+    "a branch that was made smaller is no enlarged one": (
+        lambda x, a: a(x) + enlarged(x, 0.5),
+        [conv(2, stride=2)],
+        (0, 2, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BRANCHES)
+def test_branches_that_were_enlarged_do_not_decide_where_another_was_not(case):
+    function, layers, expected = BRANCHES[case]
+    field = traced(function, *layers)
+    for axis in (field.vertical, field.horizontal):
+        assert (axis.offset, axis.size, axis.step) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "vgg11", "resnet18", "resnet50", "googlenet", "efficientnet_b0", "efficientnet-lite0"]
+)
+def test_no_branch_is_enlarged_in_the_networks_of_the_paper_and_in_efficientnet(name):
+    if name == "efficientnet-lite0":
+        module = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name(name)
+    else:
+        module = torchvision.models.get_model(
+            name, weights=None, **({"init_weights": False} if name == "googlenet" else {})
+        )
+    if name in ("alexnet", "vgg11"):
+        module = module.features  # at 64 pixels, the pooling behind them enlarges
+    places = [one.place for one in trace(network_of(module, 64))]
+    assert not any(isinstance(place, Lost) for place in places)
+    assert not any(place.grid.enlarged for place in places if place is not None)
 
 
 LOST = {
