@@ -24,6 +24,7 @@ Palette = Literal["safe", "paper"]
 Split = Literal["train", "val"]
 Fit = Literal["squash", "crop", "pad"]
 ChanceOf = Literal["images", "places"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -307,6 +308,9 @@ class NetworkSource(BaseModel):
     size: int | None = Field(None, gt=0, description="Input size in pixels; None: its own.")
     mean: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
     std: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
+    interpolation: Interpolation | None = Field(
+        None, description="Filter with which pictures are squashed to the input; None: its own."
+    )
 
 
 class Execution(BaseModel):

@@ -16,6 +16,7 @@ ALLOWED_MB = 300
 
 READ = """
     import resource, sys
+    from types import SimpleNamespace
     from netdissect.concepts import ConceptData, Size
     from netdissect.errors import ConceptsError
     from netdissect.sweep.stream import read_image
@@ -24,7 +25,7 @@ READ = """
         data = ConceptData.open(sys.argv[1])
         for row in range(len(data)):
             data.labels(row)
-            read_image(data.image_path(row), Size(24, 24), 3)
+            read_image(data.image_path(row), SimpleNamespace(size=Size(24, 24), channels=3, interpolation="bilinear"))
     except ConceptsError as error:
         said = str(error)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, said)

@@ -27,6 +27,7 @@ from netdissect.concepts.combine import merge
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sources import parse_source
+from netdissect.models import Preprocessing
 from netdissect.sweep.stream import read_image
 from networks import COVERAGE, SIDE, pictures
 from wounds import FAST, Wound, inflict, png_of, snapshot, survives, wounds
@@ -37,6 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
 ]
 CANARY = b"private\n"
+RGB = Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3)
 
 
 def read_everything(root: Path) -> None:
@@ -44,7 +46,7 @@ def read_everything(root: Path) -> None:
     assert data.digest
     for row in range(len(data)):
         data.labels(row)
-        read_image(data.image_path(row), Size(SIDE, SIDE), 3)
+        read_image(data.image_path(row), RGB)
 
 
 @pytest.fixture(scope="module", autouse=True)

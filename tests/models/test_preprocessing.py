@@ -49,6 +49,9 @@ def test_gray_networks_have_one_channel():
         ((4, 4), (0.5,), (float("inf"),), "finite"),
         ((4, 4), (0.5,) * 3, (0.5,), "3 means and 1"),
         ((4, 4), (), (), "0 means"),
+        ((4, 4), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), r"0 to 255.*mean \(0\.485, 0\.456, 0\.406\)"),
+        ((4, 4), (104.0, 117.0, 123.0), (1.0,) * 3, r"0 to 255.*deviation \(0\.003922"),
+        ((4, 4), (0.0,), (255.0,), r"0 to 255.*deviation \(1\.0,\)"),
     ],
 )
 def test_preprocessing_that_makes_no_sense_is_refused(size, mean, std, message):
@@ -68,6 +71,17 @@ def test_preprocessing_that_makes_no_sense_is_refused(size, mean, std, message):
 def test_images_of_another_type_or_shape_are_refused(images):
     with pytest.raises(ShapeError, match=r"takes torch.uint8 \(batch, 1, 4, 5\)"):
         GRAY(images)
+
+
+def test_numbers_for_a_network_that_takes_bytes_are_on_the_scale_of_pixels_from_0_to_1():
+    caffe = Preprocessing(Size(1, 1), (104 / 255, 117 / 255, 123 / 255), (1 / 255,) * 3)
+    pixels = torch.tensor([0, 117, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert caffe(pixels).flatten().tolist() == [-104, 0, 132]
+
+
+def test_an_interpolation_that_pillow_does_not_know_is_refused():
+    with pytest.raises(NetworkError, match=r"interpolation 'bilinar'.*nearest, bilinear, bicubic"):
+        Preprocessing(Size(4, 4), (0.5,), (0.5,), "bilinar")
 
 
 def test_a_network_runs_in_evaluation_mode_and_leaves_its_module_alone():

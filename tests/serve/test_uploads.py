@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from explorers import picture_bytes
 from netdissect.errors import RequestError
+from netdissect.result import NetworkInfo
 from netdissect.serve import uploads
 from netdissect.serve.uploads import decode_upload, network_input, shown
 
@@ -83,8 +84,9 @@ def test_transparent_pixels_lie_on_white() -> None:
 def test_a_picture_is_kept_small_and_reaches_the_network_whole() -> None:
     image = Image.new("RGB", (3000, 1500), "white")
     assert shown(image).shape == (384, 768, 3)
-    assert network_input(image, (24, 20), 3).shape == (3, 24, 20)
-    assert network_input(image, (24, 20), 1).shape == (1, 24, 20)
+    for channels in (1, 3):
+        network = NetworkInfo(name="net", digest="", size=(24, 20), mean=(0.5,) * channels, std=(0.5,) * channels)
+        assert network_input(image, network).shape == (channels, 24, 20)
 
 
 def test_an_upload_is_answered_and_nothing_is_written(

@@ -8,7 +8,7 @@ from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
-from netdissect.config import Assumed
+from netdissect.config import Assumed, Interpolation
 from netdissect.errors import ConfigError
 
 NetworkArgument = Annotated[
@@ -35,6 +35,10 @@ StateDictOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
 SizeOption = Annotated[int | None, typer.Option("--input-size", min=1, help="Input size in pixels.")]
 MeanOption = Annotated[str | None, typer.Option("--mean", help="One number a channel on the 0..1 scale: 0.5,0.5,0.5.")]
+InterpolationOption = Annotated[
+    Interpolation | None,
+    typer.Option("--interpolation", help="Filter with which pictures are squashed. Default: the network's own."),
+]
 StdOption = Annotated[str | None, typer.Option("--std", help="One number a channel on the 0..1 scale.")]
 TrustOption = Annotated[
     bool,

@@ -44,6 +44,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "size": source.size,
             "mean": _numbers(source.mean),
             "std": _numbers(source.std),
+            "interpolation": source.interpolation,
             "assume_layout": config.assumed.layout,
             "receptive_field": _field(config.assumed),
             "min_iou": config.min_iou,

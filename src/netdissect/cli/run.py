@@ -17,6 +17,7 @@ from netdissect.cli import collector
 from netdissect.cli.console import console
 from netdissect.cli.networks import (
     FieldOption,
+    InterpolationOption,
     LayoutOption,
     MeanOption,
     NetworkArgument,
@@ -71,6 +72,7 @@ def job(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    interpolation: InterpolationOption = None,
     assume_layout: LayoutOption = None,
     receptive_field: FieldOption = None,
     protocol: Annotated[ProtocolName, typer.Option(help="Whose definition of the numbers.")] = "paper",
@@ -214,8 +216,9 @@ def job(
     means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
     with collector.left_alone():
         loaded = netdissect.load_network(
-            network, weights=weights, state_dict=state_dict, seed=seed, size=size, mean=means, std=deviations
-        )
+            network, weights=weights, state_dict=state_dict, seed=seed, size=size, mean=means, std=deviations,
+            interpolation=interpolation,
+        )  # fmt: skip
         import_module("netdissect.dissect.run")  # with compiled loops and tables, which are libraries, too
     return Job(loaded, concepts, config, execution)
 

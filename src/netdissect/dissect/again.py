@@ -41,8 +41,8 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
     Raises
     ------
     NetworkError
-        If the run does not say what it was loaded from, or names code that is not trusted, or its structure or weights
-        have changed.
+        If the run does not say what it was loaded from, or names code that is not trusted, or its structure, weights
+        or preprocessing have changed.
     """
     if network is None:
         source = info.network.source
@@ -57,6 +57,14 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
         raise NetworkError(
             f"{network.name!r} has the digest {network.digest[:12]} but the run was made with {info.network.name!r} of "
             f"digest {info.network.digest[:12]}: structure or weights have changed. Restore the weights of the run."
+        )
+    taken, used = network.preprocessing, info.network
+    if (taken.size, taken.mean, taken.std, taken.interpolation) != (used.size, used.mean, used.std, used.interpolation):
+        raise NetworkError(
+            f"{network.name!r} takes pictures of {taken.size.height} x {taken.size.width} pixels "
+            f"({taken.interpolation}), mean {taken.mean} and deviation {taken.std}; the run used "
+            f"{used.size[0]} x {used.size[1]} ({used.interpolation}), {used.mean} and {used.std}. Give it the same "
+            "preprocessing."
         )
     return network
 

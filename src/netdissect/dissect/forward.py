@@ -67,8 +67,7 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
     ConfigError
         If the device does not exist here.
     """
-    preprocessing, workers = source.network.preprocessing, source.execution.workers
-    batches = image_batches(source.data, preprocessing.size, len(preprocessing.mean), starts, workers=workers)
+    batches = image_batches(source.data, source.network.preprocessing, starts, workers=source.execution.workers)
     for batch, maps in recorded(source, batches):
         _check_finite(maps, batch.start, source.data)
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)

@@ -42,6 +42,7 @@ def network_info(network: Network) -> NetworkInfo:
         size=tuple(preprocessing.size),
         mean=preprocessing.mean,
         std=preprocessing.std,
+        interpolation=preprocessing.interpolation,
         source=network.source,
     )
 

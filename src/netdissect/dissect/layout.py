@@ -132,7 +132,7 @@ def stated(layer: Layer, source: Source) -> ReceptiveField:
 
 def _two_images(source: Source) -> npt.NDArray[np.uint8]:
     preprocessing, data = source.network.preprocessing, source.data
-    return read_rows(data, (0, len(data) // 2), preprocessing.size, preprocessing.channels)
+    return read_rows(data, (0, len(data) // 2), preprocessing)
 
 
 def _read(path: Path, made_by: str) -> dict[str, LayoutCheckInfo] | None:

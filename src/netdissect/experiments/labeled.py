@@ -123,11 +123,9 @@ def pixel_batches(
     ConceptsError
         If one cannot be decoded.
     """
-    wanted, channels = preprocessing.size, preprocessing.channels
-    decoded = ahead(lambda path: read_image(path, wanted, channels, upright=not as_stored), paths, workers, 2 * size)
+    decoded = ahead(lambda path: read_image(path, preprocessing, upright=not as_stored), paths, workers, 2 * size)
     for start in range(0, len(paths), size):
-        pixels = np.stack([next(decoded) for _ in range(min(size, len(paths) - start))])
-        yield pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+        yield np.stack([next(decoded) for _ in range(min(size, len(paths) - start))]).transpose(0, 3, 1, 2)
 
 
 def picture_files(path: str | Path) -> list[Path]:

@@ -5,7 +5,8 @@ from netdissect.models.geometry import Axis, ReceptiveField
 from netdissect.models.layers import Layer, list_layers, resolve_layers, survey_layers
 from netdissect.models.layout import Layout
 from netdissect.models.load import load_network, reload_network
-from netdissect.models.network import Network, Preprocessing
+from netdissect.models.network import Network
+from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.record import Recorder
 from netdissect.models.tracing import Traced, trace
 

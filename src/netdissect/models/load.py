@@ -5,12 +5,13 @@
     efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
     python:package.module:factory   whatever the factory returns: (module, Preprocessing) or a Network
 
-Size, mean and deviation come with the network and can be overridden. A preset's resize-and-crop is
+Size, mean, deviation and interpolation come with the network and can be overridden. A preset's resize-and-crop is
 never applied: label maps cover the whole picture, so the whole picture is squashed to the input size.
 """
 
 import difflib
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,11 +22,14 @@ from typing import Any
 import torch
 
 from netdissect.concepts import Size
-from netdissect.config import NetworkSource
+from netdissect.config import Interpolation, NetworkSource
 from netdissect.errors import NetworkError
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import load_checkpoint, other_classes, put_weights
-from netdissect.models.network import Network, Preprocessing
+from netdissect.models.network import Network
+from netdissect.models.preprocessing import Preprocessing, config_beside
+
+logger = logging.getLogger(__name__)
 
 RANDOM = "none"
 LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
@@ -33,12 +37,17 @@ LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientne
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What to build: a name within its source, with its own weights or random ones."""
+    """What to build: a name within its source, with its own weights, those of a file, or random ones.
+
+    `auxiliary`: that file holds a second classifier of a segmentation network.
+    """
 
     name: str
     pretrained: bool
     size: int | None
     classes: int | None = None
+    file: Path | None = None
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def load_network(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    interpolation: Interpolation | None = None,
 ) -> Network:
     """Load a network by its name.
 
@@ -75,8 +85,10 @@ def load_network(
         Which set of weights of a checkpoint that holds several; see `netdissect.models.load_checkpoint`.
     seed
         Of the random initialization; also set while a factory runs. The global generator is left alone.
-    size, mean, std
-        Override the preprocessing: input pixels (square), and numbers on the scale 0..1.
+    size, mean, std, interpolation
+        Override the preprocessing: input pixels (square), numbers on the scale 0..1, and the filter with which
+        pictures are squashed. What lies beside a checkpoint (timm's ``config.json``, transformers'
+        ``preprocessor_config.json``) comes before what the network's name says.
 
     Returns
     -------
@@ -118,6 +130,7 @@ def load_network(
         preprocessing.size if size is None else Size(size, size),
         preprocessing.mean if mean is None else tuple(mean),
         preprocessing.std if std is None else tuple(std),
+        preprocessing.interpolation if interpolation is None else interpolation,
     )
     asked = NetworkSource(
         spec=spec,
@@ -127,6 +140,7 @@ def load_network(
         size=size,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
+        interpolation=interpolation,
     )
     return Network(_title(asked), module.eval().requires_grad_(False), preprocessing, source=asked)
 
@@ -147,14 +161,28 @@ def _title(asked: NetworkSource) -> str:
 
 
 def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, file: _File | None) -> Built:
+    if file is None:
+        return build(wanted)
+    states, own = read_states(file.path), _own_preprocessing(file.path)
+    auxiliary = any("aux_classifier." in name for state in states.values() for name in state)
+    size = own.size.height if wanted.size is None and own is not None else wanted.size
+    wanted = replace(wanted, file=file.path, auxiliary=auxiliary, size=size)
     module, preprocessing = build(wanted)
-    if file is not None:
-        states = read_states(file.path)
-        classes = other_classes(module, states, file.state_dict)
-        if classes is not None:
-            module, preprocessing = build(replace(wanted, classes=classes))
-        put_weights(module, file.path, states, file.state_dict)
-    return module, preprocessing
+    classes = other_classes(module, states, file.state_dict)
+    if classes is not None:
+        module, preprocessing = build(replace(wanted, classes=classes))
+    put_weights(module, file.path, states, file.state_dict)
+    return module, own or preprocessing
+
+
+def _own_preprocessing(weights: Path) -> Preprocessing | None:
+    """Read the preprocessing configuration that lies beside a checkpoint; None: there is none."""
+    path = config_beside(weights)
+    if path is None:
+        return None
+    found = Preprocessing.from_config(path)
+    logger.info("preprocessing of %s: %s", weights, path)
+    return found
 
 
 @contextmanager
@@ -175,21 +203,35 @@ def _torchvision(wanted: _Wanted) -> Built:
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if wanted.name not in known:
         raise NetworkError(_unknown("torchvision", wanted.name, known))
-    own = models.get_model_weights(wanted.name).DEFAULT
+    published = models.get_model_weights(wanted.name)
+    # A file that is called as published weights are is taken for these: their preset may be another than the default's.
+    called = (one for one in published if wanted.file and one.url.rpartition("/")[2] == wanted.file.name)
+    own = next(called, published.DEFAULT)
     preset = own.transforms()
-    size = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
-    preprocessing = Preprocessing(Size(size[0], size[-1]), tuple(preset.mean), tuple(preset.std))
+    crop = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
+    size = Size(crop[0], crop[-1])
+    interpolation: Interpolation = preset.interpolation.value.removesuffix("-exact")
+    preprocessing = Preprocessing(size, tuple(preset.mean), tuple(preset.std), interpolation)
     if wanted.pretrained:
         return _torchvision_pretrained(wanted.name, own), preprocessing
     options: dict[str, Any] = {"weights": None}
     if wanted.name in models.list_models(module=models.segmentation):
         options["weights_backbone"] = None
+        if wanted.auxiliary:
+            options["aux_loss"] = True
     if wanted.name in ("googlenet", "inception_v3"):
         options["init_weights"] = True
+        if wanted.file is not None:
+            options["transform_input"] = True
+            logger.info(
+                "torchvision:%s transforms its input as its published weights want it; for weights that were trained "
+                "without, make it with a 'python:module:factory'",
+                wanted.name,
+            )
     if wanted.classes is not None:
         options["num_classes"] = wanted.classes
-    if wanted.name.startswith("vit_") and wanted.size is not None:
-        options["image_size"] = wanted.size
+    if wanted.name.startswith("vit_"):
+        options["image_size"] = wanted.size or size.height
     return models.get_model(wanted.name, **options), preprocessing
 
 
@@ -223,8 +265,7 @@ def _timm(wanted: _Wanted) -> Built:
             raise NetworkError(f"timm cannot build {wanted.name!r} ({type(error).__name__}: {error}).") from error
         raise NetworkError(_timm_unavailable(timm, wanted.name, error)) from error
     config = importlib.import_module("timm.data").resolve_model_data_config(module)
-    size = Size(*config["input_size"][1:])
-    return module, Preprocessing(size, tuple(config["mean"]), tuple(config["std"]))
+    return module, Preprocessing.from_config(config)
 
 
 def _timm_at_size(timm: ModuleType, wanted: _Wanted, options: dict[str, Any]) -> torch.nn.Module:

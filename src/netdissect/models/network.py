@@ -1,7 +1,6 @@
-"""A network as the dissection sees it: a module, its name, and how its input is made from pixels."""
+"""A network as the dissection sees it: a module that is run as it is found, and its name."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from netdissect.concepts import Size
 from netdissect.config import NetworkSource
-from netdissect.errors import NetdissectError, NetworkError, ShapeError
+from netdissect.errors import NetdissectError, NetworkError
+from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.running import (
     agree,
     borrowed,
@@ -26,93 +25,6 @@ from netdissect.models.running import (
     refuse_without_data,
     uncompiled,
 )
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes the network's input: squashed to `size`, then normalized channel by channel.
-
-    Attributes
-    ----------
-    size
-        Height and width of the input in pixels.
-    mean, std
-        One number a channel, for pixels scaled to 0..1. A gray network has one channel.
-
-    Raises
-    ------
-    NetworkError
-        If a number is not finite, a deviation or a size is not above 0, or the channels disagree.
-    """
-
-    size: Size
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", Size(*self.size))
-        object.__setattr__(self, "mean", tuple(float(number) for number in self.mean))
-        object.__setattr__(self, "std", tuple(float(number) for number in self.std))
-        if min(self.size) <= 0:
-            raise NetworkError(
-                f"The network's input is {self.size.height} x {self.size.width} pixels (height x width). "
-                "Expected both above 0; correct the size of the preprocessing."
-            )
-        if not self.mean or len(self.mean) != len(self.std):
-            raise NetworkError(
-                f"The preprocessing has {len(self.mean)} means and {len(self.std)} standard deviations. "
-                "Expected as many of each as the network's input has channels (3 for RGB, 1 for gray)."
-            )
-        if not all(math.isfinite(number) for number in self.mean + self.std) or min(self.std) <= 0:
-            raise NetworkError(
-                f"The preprocessing has mean {self.mean} and standard deviation {self.std}. Expected finite numbers "
-                "on the scale of pixels from 0 to 1, and deviations above 0."
-            )
-
-    @property
-    def channels(self) -> int:
-        """How many channels the input has."""
-        return len(self.mean)
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Turn pixels into the network's input.
-
-        Parameters
-        ----------
-        images : uint8 (B, C, H, W)
-            Pictures, already `size` large.
-
-        Returns
-        -------
-        float32 (B, C, H, W)
-            ``(pixel - 255 * mean) / (255 * std)``.
-
-        Raises
-        ------
-        ShapeError
-            If the images are not uint8, or not of the input's channels and size.
-
-        Notes
-        -----
-        The constants are rounded once, from float64: a mean of 127/255 and a deviation of 128/255
-        give (pixel - 127) / 128 to the last bit.
-        """
-        expected = (self.channels, *self.size)
-        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ShapeError(
-                f"The images are {images.dtype} {tuple(images.shape)}; the network takes torch.uint8 (batch, "
-                f"{', '.join(map(str, expected))}). Resize the pictures to {self.size.height} x {self.size.width} "
-                "pixels and keep them as bytes."
-            )
-        mean, deviation = (
-            torch.tensor([255 * number for number in numbers], dtype=torch.float64).float().view(-1, 1, 1)
-            for numbers in (self.mean, self.std)
-        )
-        return images.float().sub_(mean.to(images.device)).div_(deviation.to(images.device))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Turn pixels into the network's input: see `normalize`."""
-        return self.normalize(images)
 
 
 @dataclass

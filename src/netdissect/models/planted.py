@@ -24,7 +24,8 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.writer import WriteOptions, write_dataset
 from netdissect.errors import ConfigError
-from netdissect.models.network import Network, Preprocessing
+from netdissect.models.network import Network
+from netdissect.models.preprocessing import Preprocessing
 
 OBJECTS = ("anvil", "bell", "crate", "drum", "easel", "funnel", "corner stone")
 PARTS = ("lid", "rim", "grip")

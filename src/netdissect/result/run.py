@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.config import DissectConfig, NetworkSource, Rule
+from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule
 from netdissect.errors import ResultError
 from netdissect.score import Count, UnitLabels, count_detectors
 from netdissect.score import Field as ReceptiveField
@@ -41,6 +41,7 @@ class NetworkInfo(_Info):
     size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: Interpolation = Field("bilinear", description="Filter with which pictures were squashed.")
     source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
 
 

@@ -106,7 +106,7 @@ class Matcher:
     def _look(self, run: OpenRun, paths: Sequence[Path]) -> dict[str, Maps]:
         """Return the largest activation of each unit in each picture, float32 (U, B), of each layer."""
         network = run.result.info.network
-        pixels = np.stack([network_input(as_dissected(path), network.size, len(network.mean)) for path in paths])
+        pixels = np.stack([network_input(as_dissected(path), network) for path in paths])
         return {name: maps.max(axis=(2, 3)).T for name, maps in self._sight.maps(run, pixels).items()}
 
 

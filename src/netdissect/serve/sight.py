@@ -164,16 +164,7 @@ def _load(run: OpenRun) -> Network:
     reason = why_not(run)
     if reason is not None:
         raise NetworkError(reason)
-    info = run.result.info
-    network = network_of(info, run.network)
-    taken = network.preprocessing
-    if (taken.size, taken.mean, taken.std) != (info.network.size, info.network.mean, info.network.std):
-        raise NetworkError(
-            f"The network of the run {run.name!r} takes pictures of {taken.size.height} x {taken.size.width} pixels, "
-            f"mean {taken.mean} and deviation {taken.std}; the run used {info.network.size[0]} x "
-            f"{info.network.size[1]}, {info.network.mean} and {info.network.std}. Give it the same preprocessing."
-        )
-    return network
+    return network_of(run.result.info, run.network)
 
 
 def _layers(network: Network, run: OpenRun) -> tuple[Layer, ...]:

@@ -6,8 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from netdissect.concepts import Size
 from netdissect.concepts.pictures import UNREADABLE, to_rgb
-from netdissect.errors import NetdissectError, RequestError
+from netdissect.errors import NetdissectError, NetworkError, RequestError
+from netdissect.models import Preprocessing
+from netdissect.result import NetworkInfo
+from netdissect.sweep.stream import squashed
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 40_000_000
@@ -73,14 +77,19 @@ def shown(image: Image.Image) -> Pixels:
     return np.asarray(copy)
 
 
-def network_input(image: Image.Image, size: tuple[int, int], channels: int) -> Pixels:
-    """Return a picture as the dissection gives it to a network, uint8 (C, H, W): whole, squashed (bilinear)."""
-    picture = image.convert("RGB" if channels == 3 else "L")
-    height, width = size
-    if (picture.height, picture.width) != (height, width):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
+    """Return a picture as the dissection gives it to a network, uint8 (C, H, W): whole, squashed.
+
+    Raises
+    ------
+    RequestError
+        If it does not have the channels that the network takes.
+    """
+    how = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
+    try:
+        return np.ascontiguousarray(squashed(image, how, "the picture").transpose(2, 0, 1))
+    except NetworkError as error:
+        raise RequestError(str(error), 415) from error
 
 
 def _check_size(width: int, height: int) -> None:

@@ -81,4 +81,4 @@ def seen_picture(run: Run, picture: str, explorer: ExplorerPart) -> Response:
 
 def _prepared(run: OpenRun, image: Image.Image) -> tuple[Pixels, Pixels]:
     network = run.result.info.network
-    return shown(image), network_input(image, network.size, len(network.mean))
+    return shown(image), network_input(image, network)
