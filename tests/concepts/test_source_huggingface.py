@@ -344,6 +344,24 @@ def test_masks_are_turned_with_their_pictures(tmp_path: Path) -> None:
     assert data.by_number[int(plane[0, 7])].name == "top"
 
 
+def test_a_mask_drawn_on_the_upright_picture_is_told_by_an_option(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(0).save(tmp_path / "a.png", exif=exif)
+    columns = {"image": [str(tmp_path / "a.png")], "mask": [Image.fromarray(mask(1, 2).T)]}
+    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "own")
+    names = tmp_path / "names.csv"
+    names.write_text("value,name\n1,left\n2,right\n")
+    source = f"hf:{tmp_path / 'own'}?names={names}"
+    message = r"is 6 x 8 pixels .* is 8 x 6, which EXIF turns to 6 x 8.*\?drawn=upright"
+    with pytest.raises(SourceError, match=message):
+        build_dataset(tmp_path / "out", [parse_source(source)], WriteOptions(size=16))
+    out = build_dataset(tmp_path / "out", [parse_source(f"{source}&drawn=upright")], WriteOptions(size=16))
+    (plane,) = ConceptData.open(out).labels(0).planes
+    assert ConceptData.open(out).by_number[int(plane[0, 0])].name == "left"
+
+
 def test_a_missing_package_is_named_with_its_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(SourceError, match=r"pip install 'netdissect\[hf\]'"):

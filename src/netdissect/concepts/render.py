@@ -256,7 +256,7 @@ def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) 
         raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
     size = (picture.image.height, picture.image.width)
     if channel.values.shape != (size[::-1] if by in LYING else size):
-        raise SourceError(_unequal(origin, channel, picture, sample))
+        raise SourceError(_unequal(origin, channel, by, size, sample))
     unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
     if unknown:
         raise SourceError(
@@ -266,14 +266,13 @@ def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) 
         )
 
 
-def _unequal(origin: str, channel: Channel, picture: Upright, sample: Sample) -> str:
-    """Say that a label map has another size than its picture."""
+def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], sample: Sample) -> str:
+    """Say that a label map, to be turned by an EXIF orientation, has another size than its picture."""
     seen = " x ".join(map(str, channel.values.shape))
     of = f" {sample.image}" if isinstance(sample.image, Path) else ""
-    upright = (picture.image.height, picture.image.width)
-    height, width = upright[::-1] if picture.orientation in LYING else upright
+    height, width = upright[::-1] if by in LYING else upright
     how = ""
-    if picture.orientation != 1:
+    if by != 1:
         how = (
             f", which EXIF turns to {upright[0]} x {upright[1]}. A mask belongs to the pixels as stored and is turned "
             "with them; say ?drawn=upright (masks: and hf:) if masks were drawn on the upright picture"
