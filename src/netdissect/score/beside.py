@@ -13,21 +13,19 @@ the concept has the higher value, ties counting half); Su et al. 2015 :cite:p:`s
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import scipy
 
 from netdissect.score.grid import Axis, Grid, Maps
 from netdissect.score.tally import ImageLabels
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 HALF = 1024  # bins below the threshold, and above
 BINS = 2 * HALF
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 class ValueBins(NamedTuple):
@@ -137,7 +135,7 @@ def _places(image: ImageLabels) -> tuple[Ints, Ints]:
     return order % (planes.shape[1] * planes.shape[2]), np.append(start, len(order))
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _respond(
     across: Floats,
     lower: Ints,

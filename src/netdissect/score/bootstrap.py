@@ -14,9 +14,8 @@ Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import scipy
@@ -24,6 +23,7 @@ import scipy
 from netdissect.config import RULES, Rule
 from netdissect.score.labels import Floats, best_concepts, iou, leading_concepts, passes, top_category
 from netdissect.score.overlaps import Overlaps, Presence
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -33,8 +33,6 @@ LEVEL = 0.95
 WORD = 2.0**32
 # Upper ends of Poisson(1) in units of 2**-32: P(k <= 0), P(k <= 1), ...; beyond 12 lies less than one of them.
 POISSON = np.floor(WORD * np.exp(-1.0) * np.cumsum(1.0 / np.cumprod([1.0, *range(1, 12)]))).astype(np.uint32)
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 def poisson_weights(seed: int, rows: npt.ArrayLike, replicates: int) -> Weights:
@@ -240,7 +238,7 @@ def _add(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) 
     _add_weighted(targets[order], rows[order], values[order], weights, sums)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _add_weighted(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
     for entry in range(len(targets)):
         value, drawn, into = values[entry], weights[rows[entry]], sums[targets[entry]]

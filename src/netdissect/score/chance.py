@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -27,11 +26,10 @@ from netdissect.config import ChanceOf, Restriction
 from netdissect.score.labels import best_concepts, iou
 from netdissect.score.pixels import MaskPixels, Places
 from netdissect.score.tally import ImageLabels, Tally, Truth
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 def blocks_of(strata: Sequence[Any], size: int, seed: int) -> Iterator[Ints]:
@@ -226,7 +224,7 @@ def best_of(
     return Best(padded[np.where(found, best, -1)].astype(np.int32), np.take_along_axis(scores, best, axis=1))
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _pair(
     on: Places,
     start: Ints,
@@ -277,7 +275,7 @@ def _pair(
             begin += count
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _shift(planes: npt.NDArray[Any], down: int, right: int, out: npt.NDArray[Any]) -> None:
     """Write planes (P, height, width) to `out` (P, height * width), rolled along both axes."""
     channels, height, width = planes.shape

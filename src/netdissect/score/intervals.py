@@ -21,9 +21,7 @@ Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapt
 
 from dataclasses import dataclass
 from math import comb
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import scipy
@@ -31,8 +29,7 @@ import scipy
 from netdissect.score.bootstrap import LEVEL, Bools, Ints, Leading, Margin
 from netdissect.score.labels import Floats
 from netdissect.score.overlaps import Overlaps, Presence
-
-compiled: Any = numba.njit(nogil=True, cache=True)
+from netdissect.sweep.compiling import compiled
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Moments:
         self.images[0] += len(presence.images)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _add_masks(
     units: Ints,
     on: Ints,

@@ -7,13 +7,13 @@ Every function releases the interpreter lock and works on plain arrays; `netdiss
 way in.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.score.grid import Axis, Maps
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -97,10 +97,7 @@ def axis_arrays(axis: Axis) -> AxisArrays:
     return axis.start.astype(np.uint64), axis.near, axis.far
 
 
-compiled: Any = numba.njit(nogil=True, cache=True)
-
-
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def any_above(cells: Maps, threshold: np.float32) -> bool:
     """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
     above = np.int64(0)
@@ -109,7 +106,7 @@ def any_above(cells: Maps, threshold: np.float32) -> bool:
     return bool(above > 0)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def tally_batch(
     maps: Maps,
     cells: Maps,
@@ -228,7 +225,7 @@ def tally_batch(
     return masks[:found].T.copy(), entries[:used].T.copy()
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def count_unit(
     cells: Maps,
     thresholds: npt.NDArray[np.float32],
@@ -312,7 +309,7 @@ def count_unit(
     return met
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def add_places(cells: Maps, threshold: np.float32, places: Ints) -> None:
     """Add 1 to `places` (h, w) where a map (h, w) exceeds a threshold."""
     for i in range(cells.shape[0]):
@@ -321,7 +318,7 @@ def add_places(cells: Maps, threshold: np.float32, places: Ints) -> None:
                 places[i, j] += cells[i, j] > threshold
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _touches(counts: npt.NDArray[np.int32], numbers: Ints, category_of: Ints, category: int) -> bool:
     """Tell whether a mask meets a label of a category."""
     found = False
@@ -330,7 +327,7 @@ def _touches(counts: npt.NDArray[np.int32], numbers: Ints, category_of: Ints, ca
     return found
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _room(table: Ints, used: int, more: int) -> Ints:
     """Return a table with the `used` rows of this one, and room for some more."""
     if used + more <= len(table):
@@ -340,7 +337,7 @@ def _room(table: Ints, used: int, more: int) -> Ints:
     return larger
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def between(
     left: np.float32,
     right: np.float32,

@@ -5,19 +5,17 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (the mask M_k).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.score.grid import Grid, Maps
 from netdissect.score.kernel import AxisArrays, any_above, axis_arrays, between
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 class MaskPixels(NamedTuple):
@@ -61,7 +59,7 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Grid) -> MaskPixels:
     return MaskPixels(on.ravel(), np.concatenate(found))
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _list_pixels(
     maps: Maps, thresholds: Maps, rows: AxisArrays, columns: AxisArrays, round_rows: bool, on: Places, places: Places
 ) -> int:

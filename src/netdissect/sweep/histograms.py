@@ -7,9 +7,10 @@ two parts of the data add up to those of the whole, whatever the values are.
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -27,8 +28,6 @@ MAGNITUDE = 0x7FFFFFFF
 
 TOGETHER = 16
 """Units that are counted one after the other before the next image."""
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 class Histogram:
@@ -98,7 +97,7 @@ def _floors() -> Floats:
 FLOORS = _floors()
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _bins_of_rank(counts: Ints, rank: int) -> Ints:
     """Return one more than the bin of the `rank`-th largest value of each unit; 0 where there are fewer."""
     found = np.empty(len(counts), np.int64)
@@ -111,7 +110,7 @@ def _bins_of_rank(counts: Ints, rank: int) -> Ints:
     return found
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _count(bits: npt.NDArray[np.int32], counts: Ints) -> None:
     """Add values (B, U, n), as bits, to the counts of a few units at a time, so that these stay in the cache."""
     places = np.empty(bits.shape[2], np.int32)

@@ -7,18 +7,16 @@ bear the same labels are of one kind, so a mask is counted kind by kind, however
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Labels, Size
+from netdissect.sweep.compiling import compiled
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,7 @@ class Kinds:
         return replace(self, numbers=np.ascontiguousarray(once.planes[:, 0].T), whole=once.whole)
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _find_kinds(planes: Numbers) -> tuple[Numbers, Ints, Numbers]:
     """Return the kind of each pixel of `planes` (P, n), pixels of each kind and their labels."""
     kinds, numbers = np.zeros(planes.shape[1], np.int32), np.zeros((1, len(planes)), np.int32)
@@ -86,7 +84,7 @@ def _find_kinds(planes: Numbers) -> tuple[Numbers, Ints, Numbers]:
     return kinds, pixels, numbers
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _split(kinds: Numbers, plane: Numbers, split: Numbers, pairs: Ints, table: Numbers) -> int:
     """Split kinds (n,) by the labels of one more channel.
 

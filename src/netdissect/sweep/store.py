@@ -14,13 +14,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect import checksums
 from netdissect.concepts import Size
 from netdissect.errors import ResultError
+from netdissect.sweep.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -32,8 +32,6 @@ ZEROS = np.array([8 - value.bit_length() for value in range(256)])
 REMEDY = (
     "Remove this file and run the same command again: its activations are computed once more, everything else is kept."
 )
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 class ActivationStore:
@@ -152,7 +150,7 @@ def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
     return maps
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _spread(active: npt.NDArray[np.bool_], near: Bytes, values: Floats, maps: Floats) -> None:
     """Undo `_select`: fill the maps (B * U, cells); `near` has a bit a cell, few of which are on."""
     begin, kept = 0, 0
@@ -174,7 +172,7 @@ def _spread(active: npt.NDArray[np.bool_], near: Bytes, values: Floats, maps: Fl
         begin = end
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _select(maps: Floats, bound: Floats, active: Bytes, near: Bytes, values: Floats) -> tuple[int, int]:
     """Mark and gather cells above the bound, and every cell that shares an interpolated pixel with one.
 

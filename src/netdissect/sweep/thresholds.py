@@ -21,13 +21,13 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Any, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect import checksums
 from netdissect.config import Threshold
 from netdissect.errors import ResultError, ShapeError
+from netdissect.sweep.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -36,8 +36,6 @@ MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
 
 BLOCK = 64
 """Values that are looked at together."""
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
@@ -335,7 +333,7 @@ def capacity_of(keep: int, total: int) -> int:
     return min(total, keep + max(keep // 2, 1024))
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
     """Keep what exceeds the bound, which rises when there is no room left.
 
@@ -364,7 +362,7 @@ def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, kee
         bound[unit], filled[unit] = low, n
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _make_room(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
     """Forget what lies below the bound; where that is too little, keep the largest and raise the bound."""
     n = 0

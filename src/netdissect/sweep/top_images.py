@@ -6,16 +6,14 @@ Ordered by maximum activation, then by index row; keeping the first few is a mon
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Size
+from netdissect.sweep.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-compiled: Any = numba.njit(nogil=True, cache=True)
 
 
 class TopImages:
@@ -75,7 +73,7 @@ class TopImages:
         self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _insert(maps: Floats, rows: Ints, kept_rows: Ints, maxima: Floats, slots: Ints, kept_maps: Floats) -> None:
     keep = kept_rows.shape[1]
     for image in range(maps.shape[0]):
@@ -103,6 +101,6 @@ def _insert(maps: Floats, rows: Ints, kept_rows: Ints, maxima: Floats, slots: In
             kept_maps[unit, slot] = maps[image, unit]
 
 
-@compiled  # type: ignore[untyped-decorator]
+@compiled
 def _before(value: np.float32, row: int, other_value: np.float32, other_row: int) -> bool:
     return bool(value > other_value or (value == other_value and row < other_row))

@@ -1,0 +1,37 @@
+"""Compile loops, and keep the machine code for the next process, wherever this one may write."""
+
+import atexit
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+_njit: Any = numba.njit(nogil=True, cache=True)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a loop when it is first called, or take what an earlier process compiled.
+
+    Numba keeps the code beside the installed package or in the user's cache folder. Where neither can be written, as in
+    a container without a home, it would not let the module be imported: then the code lies in a temporary folder until
+    this process ends. A folder of a fixed name, which others could have filled beforehand, is no place for code.
+    """
+    try:
+        return _njit(function)
+    except RuntimeError:
+        _use_temporary_folder()
+        return _njit(function)
+
+
+def _use_temporary_folder() -> None:
+    folder = tempfile.mkdtemp(prefix="netdissect-numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
+    warnings.warn(
+        "neither the installed package nor the user's cache folder can be written: loops are compiled anew in each "
+        "process, which takes up to a minute. Set NUMBA_CACHE_DIR to a folder that only you can write.",
+        stacklevel=4,
+    )

@@ -1,0 +1,33 @@
+"""Compiled loops where nothing can be kept."""
+
+from pathlib import Path
+
+import numba
+import pytest
+from numba.core import caching
+
+from netdissect.sweep import compiling
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let neither the package nor the user's folder be written, and return where temporary folders are."""
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator])
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compiling.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_loops_are_compiled_into_a_temporary_folder_where_nothing_else_can_be_written(nowhere: Path) -> None:
+    with pytest.raises(RuntimeError, match="no locator available"):
+        compiling._njit(double)
+    with pytest.warns(UserWarning, match=r"loops are compiled anew in each process.*Set NUMBA_CACHE_DIR") as warned:
+        loop = compiling.compiled(double)
+    assert loop(21) == 42
+    assert list(nowhere.glob("netdissect-numba-*/**/*.nbi"))
+    compiling.compiled(double)
+    assert len(warned) == 1, "said once"
