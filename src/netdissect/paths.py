@@ -6,8 +6,10 @@ Run folders, data sets, archives and annotations come from others, too. Every na
 through here before a file is opened, written or removed: none leads out of its folder, by itself or by a link.
 """
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 from netdissect.errors import ConceptsError, NetdissectError
@@ -54,6 +56,22 @@ def check_name(
             "not trust whoever made it, or correct the name."
         )
     return name
+
+
+def check_regular(path: Path) -> None:
+    """See that a path, if anything is there, is no named pipe, socket or device: opening one may wait for ever.
+
+    Raises
+    ------
+    OSError
+        If it is.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it will say why
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a named pipe, a socket or a device, and no file", str(path))
 
 
 def contained(

@@ -1,9 +1,11 @@
 """Packed label maps: a second run on the same data reads them, and gives the same bits."""
 
+import errno
 import json
 import os
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -235,7 +237,8 @@ def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[
 
 def test_a_cache_that_cannot_be_written_ends_no_run(broden: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
-    found = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match=r"cache cannot be written \(File exists\): label maps are not kept packed"):
+        found = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
     runs.assert_same_run(dissect(build(), broden, SETTINGS), found)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("labels were not packed") == 1
@@ -269,3 +272,60 @@ def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(labels, "LARGEST", size + 2000)
     write("labels-new.zip")
     assert {path.name for path in tmp_path.iterdir()} == {"labels-new.zip", "labels-1.zip", "labels-2.zip"}
+
+
+def test_a_cache_that_this_user_may_not_read_or_write_costs_a_warning_and_no_run(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = dissect(build(), broden, SETTINGS)
+    dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    (kept,) = packed_files(tmp_path)
+    opened, whole = Path.open, kept.read_bytes()
+
+    def forbidden(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.parent == kept.parent:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return opened(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", forbidden)
+        with pytest.warns(UserWarning, match=r"labels-\w+\.zip cannot be read \(Permission denied\)"):
+            runs.assert_same_run(plain, dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache")))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"file/inner cannot be (written|read) \(Not a directory\)|cannot be read"):
+        runs.assert_same_run(
+            plain, dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "file" / "inner"))
+        )
+    assert packed_files(tmp_path) == [kept]
+    assert len(kept.read_bytes()) == len(whole)
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed_when_it_is_old(broden: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    old, fresh = (tmp_path / "cache" / f"labels-0{name}.part" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    assert not old.exists()
+    assert fresh.exists()
+
+
+def test_a_bit_flipped_anywhere_in_a_packed_file_is_found_or_changes_nothing(broden: Path, tmp_path: Path) -> None:
+    data = ConceptData.open(broden)
+    path = tmp_path / "labels-1.zip"
+    with Packer(path) as packer:
+        for row in range(len(data)):
+            packer.add(ImageLabels.of(data.labels(row), data, "once"))
+        packer.finish()
+    whole, rows = path.read_bytes(), range(len(data))
+    wanted = repr(list(packed(path, rows, data)))
+    found = Counter[str]()
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        try:
+            found["same" if repr(list(packed(path, rows, data))) == wanted else "other"] += 1
+        except ConceptsError:
+            found["refused"] += 1
+    assert found["other"] == 0
+    assert found["refused"] > 5 * found["same"]

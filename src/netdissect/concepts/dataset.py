@@ -18,15 +18,15 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from netdissect.concepts.cells import real_number, whole_number
 from netdissect.concepts.contents import Contents
-from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE
+from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, open_image
 from netdissect.concepts.types import Concept, Labels, Size
 from netdissect.config import Progress, Split, one_or_more
+from netdissect.csv_cells import plain
 from netdissect.errors import ConceptsError, ConfigError
-from netdissect.paths import check_name, contained
+from netdissect.paths import check_name, check_regular, contained
 
 LARGEST_LABEL = 2**16 - 1
 """R + 256 * G at most."""
@@ -342,7 +342,7 @@ def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int32]:
         If the file is missing, unreadable or not of `size`.
     """
     expected = "a whole PNG whose pixels are label numbers (R + 256 * G)"
-    with named_in_index(path, "a label map", expected), Image.open(path) as image:
+    with named_in_index(path, "a label map", expected), open_image(path) as image:
         if (image.height, image.width) != size:
             raise ConceptsError(
                 f"{path} is {image.height} x {image.width} pixels (height x width) but index.csv says "
@@ -370,6 +370,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         If the file is missing, is not UTF-8 text, lacks a column or a value, or has a row longer than its header.
     """
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin it with a mark
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
@@ -391,7 +392,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                         f"{path}, line {reader.line_num}: the row is longer than the header. Expected {len(header)} "
                         "fields; put quotes around a field that holds a comma."
                     )
-                rows.append(row)
+                rows.append({name: cell and plain(cell) for name, cell in row.items()})
             return rows
     except FileNotFoundError:
         raise ConceptsError(

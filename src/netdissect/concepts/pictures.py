@@ -1,14 +1,16 @@
 """Decode pictures of any kind to RGB, and bring pictures and label values to the data set's size."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from netdissect.concepts.sample import Picture
 from netdissect.errors import SourceError
+from netdissect.paths import check_regular
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -23,6 +25,26 @@ GRAY_STEPS = {2: 85, 4: 17}
 
 ORIENTATION = 0x0112  # EXIF
 LYING = (5, 6, 7, 8)  # orientations of pictures that are stored on their side
+
+
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "PCX")
+if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
+    FORMATS += ("AVIF",)
+"""What a picture may be. Pillow knows more: an EPS is a program, which it has Ghostscript run."""
+
+
+def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | list[str] = FORMATS) -> ImageFile.ImageFile:
+    """Open an image of a known format; every image that is read goes through here.
+
+    Raises
+    ------
+    OSError
+        One of `UNREADABLE`, as all that Pillow raises: also if the path is a named pipe or a device, which would be
+        waited for.
+    """
+    if isinstance(file, Path):
+        check_regular(file)
+    return Image.open(file, formats=formats)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -96,7 +118,7 @@ def read_upright(picture: Picture) -> Upright:
 
 def _read_file(picture: Path, *, turned: bool) -> Upright:
     try:
-        with Image.open(picture) as image:
+        with open_image(picture) as image:
             before = orientation_of(image)
             image.load()  # turns a TIFF; of other files EXIF may stand at the end
             orientation = max(before, orientation_of(image))

@@ -12,6 +12,7 @@ from pathlib import Path
 from netdissect.concepts.dataset import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS
 from netdissect.concepts.render import MapFile, Rendered, WriteOptions
 from netdissect.concepts.unify import Count, Entry, Vocabulary
+from netdissect.csv_cells import escaped
 
 Fields = tuple[str | int, ...]
 
@@ -76,5 +77,5 @@ def _coverage(count: Count, area: int) -> str:
 def _write(path: Path, header: Sequence[str], rows: Iterable[Fields]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(map(escaped, header))
+        writer.writerows([escaped(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

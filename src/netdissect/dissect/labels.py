@@ -9,6 +9,9 @@ by the digest of what made it, is complete or absent, and may be deleted at any 
 
 import hashlib
 import io
+import struct
+import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +29,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import Protocol
 from netdissect.dissect.log import RunLog
 from netdissect.errors import ConceptsError
+from netdissect.paths import check_regular
 from netdissect.score import ImageLabels
 from netdissect.sweep import BATCHES_AHEAD, ahead
 from netdissect.sweep.kinds import Kinds
@@ -38,13 +42,32 @@ FORMAT = 1
 LARGEST = 4 * 2**30  # bytes of all files: those used longest ago give way
 FAST = 1  # the level of deflate: the others take several times as long for a tenth of the size
 TYPES = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int64, np.int64, np.int64)
-DAMAGES = (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile, zlib.error)
+# RuntimeError: a flipped bit makes a member encrypted, or packed in a way that is not known.
+DAMAGES = (OSError, ValueError, EOFError, LookupError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+DAY = 24 * 60 * 60.0
 
 
 def packed_name(data: ConceptData, protocol: Protocol) -> str:
     """Name the file of the labels of all images as a protocol counts them."""
     made_of = (FORMAT, BLOCK, data.digest, protocol.duplicates, protocol.segmentation_size)
     return f"labels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]}.zip"
+
+
+def is_readable(path: Path) -> bool:
+    """Tell whether a packed file is there for this user; warn if it is somebody else's alone."""
+    try:
+        check_regular(path)
+        with path.open("rb"):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        warnings.warn(
+            f"{path} cannot be read ({error.strerror}): label maps are decoded as without it. Name a cache folder of "
+            "your own (XDG_CACHE_HOME, Execution.cache), or run without one (--no-cache).",
+            stacklevel=2,
+        )
+        return False
 
 
 def packed(path: Path, rows: Sequence[int], data: ConceptData) -> Iterator[ImageLabels]:
@@ -82,6 +105,12 @@ def packing(
 ) -> Iterator[ImageLabels]:
     """Pass the labels of all `total` images on, and pack them, provided that the data are `unchanged` at the end."""
     with Packer(path) as packer:
+        if packer.failure is not None:
+            warnings.warn(
+                f"{path.parent} cannot be written ({packer.failure.strerror}): label maps are not kept packed for the "
+                "next run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.cache), or say --no-cache.",
+                stacklevel=2,
+            )
         for number, image in enumerate(images, 1):
             packer.add(image)
             if number == total and unchanged():
@@ -145,6 +174,9 @@ class Packer:
         try:
             self._file.close()
             self._part.replace(self._path)
+            for left in self._path.parent.glob("labels-*.part"):
+                if left.stat().st_mtime < time.time() - DAY:  # of a process that was killed
+                    left.unlink()
             files = sorted(self._path.parent.glob("labels-*.zip"), key=lambda path: path.stat().st_mtime, reverse=True)
             for path, size in zip(files, accumulate(path.stat().st_size for path in files), strict=True):
                 if size > LARGEST:

@@ -19,7 +19,7 @@ from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector,
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.image_files import ImageFiles
-from netdissect.dissect.labels import packed, packed_name, packing
+from netdissect.dissect.labels import is_readable, packed, packed_name, packing
 from netdissect.dissect.plan import LayerPlan, Plan, cells_of
 from netdissect.errors import ConceptsError
 from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, Tally, Truth
@@ -203,7 +203,7 @@ class Looks:
             return self._read(rows)
         seen = self.stamp, source.data.digest
         file = cache / packed_name(source.data, source.config.protocol)
-        if file.exists():
+        if is_readable(file):
             return packed(file, rows, source.data)
         if rows != range(len(source.data)):
             return self._read(rows)

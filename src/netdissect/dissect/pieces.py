@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
-from netdissect.paths import contained
+from netdissect.paths import check_regular, contained
 from netdissect.result import RunInfo
 from netdissect.result.files import CHANGED, write_whole
 
@@ -85,6 +85,7 @@ class Piece(Mapping[str, Array]):
         for name, digest in info.files.items():
             file_path = contained(folder, name, path, ResultError)
             try:
+                check_regular(file_path)
                 with file_path.open("rb") as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:

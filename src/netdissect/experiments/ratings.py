@@ -29,6 +29,8 @@ from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.intervals import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
+from netdissect.paths import check_regular
+from netdissect.result.csv_frames import plain_frame
 from netdissect.score import passes
 
 Floats = npt.NDArray[np.float64]
@@ -81,12 +83,13 @@ def read_ratings(path: str | Path) -> pl.DataFrame:
     """
     path = Path(path)
     try:
+        check_regular(path)
         if path.stat().st_size > LARGEST:
             raise ResultError(
                 f"{path} has {path.stat().st_size:,} bytes. Expected a file of at most {LARGEST:,} bytes; split it."
             )
         text = path.read_text(encoding="utf-8-sig")
-        raw = pl.read_csv(io.BytesIO(text.encode()), infer_schema=False, truncate_ragged_lines=False)
+        raw = plain_frame(pl.read_csv(io.BytesIO(text.encode()), infer_schema=False, truncate_ragged_lines=False))
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]
         raise ResultError(

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 
 from netdissect.concepts import ConceptData, Size
+from netdissect.concepts.pictures import open_image
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.writer import WriteOptions, write_dataset
 from netdissect.errors import ConfigError
@@ -323,7 +323,7 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
 
 def _unspell(path: Path) -> Cells:
     """Read a picture's cells: int64 (4, cells, cells) of object, part, lot, grade."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(np.int64)
     grade = pixels[0::2, 1::2] @ np.array([1, 256, 65536])
     return np.stack([*np.moveaxis(pixels[0::2, 0::2], 2, 0), grade])

@@ -5,6 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from netdissect.errors import ResultError
+from netdissect.paths import check_regular
+from netdissect.result.csv_frames import plain_frame
 
 LEADING = ("network", "layer")
 TOTAL = "total"
@@ -34,7 +36,8 @@ def read_counts(path: str | Path) -> pl.DataFrame:
     """
     path = Path(path)
     try:
-        frame = pl.read_csv(path)
+        check_regular(path)
+        frame = plain_frame(pl.read_csv(path))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ResultError(f"{path} cannot be read as a table of counts ({error}). Expected a CSV file.") from error
     categories = [name.removeprefix("unique_") for name in frame.columns if name.startswith("unique_")]

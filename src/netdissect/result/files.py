@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import json_digest, seal_file
 from netdissect.errors import ResultError
-from netdissect.paths import contained
+from netdissect.paths import check_regular, contained
+from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Origin, Result, RunInfo
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
 from netdissect.result.schema import EVIDENCE, check_concepts, check_layer
@@ -245,7 +246,7 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
     writers: dict[str, Callable[[IO[bytes]], object]] = {
         "thresholds.parquet": layer.thresholds.write_parquet,
         "units.parquet": layer.units.write_parquet,
-        "units.csv": layer.units.write_csv,
+        "units.csv": escaped_frame(layer.units).write_csv,
         "scores.parquet": layer.scores.write_parquet,
         "top.parquet": layer.top.write_parquet,
         "top_maps.npy": lambda file: np.save(file, layer.top_maps),
@@ -267,6 +268,7 @@ def _digest(path: Path) -> str:
 def _reason(path: Path, digest: str) -> str:
     """Say what is wrong with a file; nothing if it is what was written."""
     try:
+        check_regular(path)
         return "" if _digest(path) == digest else CHANGED
     except OSError as error:
         return str(error)

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from netdissect.csv_cells import plain
 from netdissect.errors import ResultError
+from netdissect.paths import check_regular
+from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.files import write_whole
 from netdissect.result.run import Result
 from netdissect.score import UnitLabels
@@ -52,6 +55,7 @@ def read_published(path: str | Path) -> PublishedTable:
     """
     path = Path(path)
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             header = list(reader.fieldnames or ())
@@ -76,7 +80,7 @@ def read_published(path: str | Path) -> PublishedTable:
                 f"{path}, line {line} has another number of fields than the header. Expected {len(header)}; the file "
                 "may be cut short, restore it."
             )
-    return _parse(path, rows, categories)
+    return _parse(path, [{name: plain(cell) for name, cell in row.items()} for row in rows], categories)
 
 
 def _parse(path: Path, rows: list[dict[str, str]], categories: tuple[str, ...]) -> PublishedTable:
@@ -137,7 +141,7 @@ def write_published(result: Result, layer: str, path: str | Path, quantile: floa
     )
     table = table.with_columns(pl.selectors.ends_with("-activation").cast(pl.Float64))
     try:
-        write_whole(Path(path), table.write_csv)
+        write_whole(Path(path), escaped_frame(table).write_csv)
     except OSError as error:
         raise ResultError(f"{path} cannot be written ({error}). Choose a folder that exists and has space.") from error
     return Path(path)

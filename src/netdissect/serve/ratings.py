@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from netdissect.csv_cells import escaped
 from netdissect.errors import RequestError, ResultError
 from netdissect.serve.runs import OpenRun
 
@@ -203,7 +204,8 @@ class Ratings:
             (int(controls),),
         )
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
+        cells = ([escaped(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *cells])
         return out.getvalue()
 
     def tallies(self) -> list[Tally]:

@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
-from netdissect.concepts.pictures import UNREADABLE
+from netdissect.concepts.pictures import UNREADABLE, open_image
 from netdissect.errors import RequestError
 from netdissect.paths import contained
 from netdissect.serve.runs import OpenRun
@@ -74,7 +74,7 @@ def as_dissected(path: Path) -> Image.Image:
         If it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.convert("L" if image.mode == "L" else "RGB")
     except UNREADABLE:
         raise RequestError(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from netdissect.concepts import Size
-from netdissect.concepts.pictures import UNREADABLE, to_rgb
+from netdissect.concepts.pictures import UNREADABLE, open_image, to_rgb
 from netdissect.errors import NetdissectError, NetworkError, RequestError
 from netdissect.models import Preprocessing
 from netdissect.result import NetworkInfo
@@ -48,10 +48,10 @@ def decode_upload(data: bytes) -> Image.Image:
     """
     check_bytes(len(data))
     try:
-        with Image.open(BytesIO(data), formats=list(FORMATS.values())) as image:
+        with open_image(BytesIO(data), list(FORMATS.values())) as image:
             _check_size(*image.size)
             image.verify()
-        with Image.open(BytesIO(data), formats=list(FORMATS.values())) as image:
+        with open_image(BytesIO(data), list(FORMATS.values())) as image:
             image.load()
             return to_rgb(ImageOps.exif_transpose(image), "the picture")
     except RequestError:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.paths import contained
+from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.files import write_whole
 from netdissect.show.figures import FIGURES
 from netdissect.show.plot import save
@@ -62,7 +63,7 @@ def save_outcome(outcome: Outcome, out: str | Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name, table in {TABLE: outcome.table, **outcome.further}.items():
             write_whole(out / f"{name}.parquet", table.write_parquet)
-            write_whole(out / f"{name}.csv", table.write_csv)
+            write_whole(out / f"{name}.csv", escaped_frame(table).write_csv)
         save_figure(figure(outcome), out / "figure")
         (out / "verdict.txt").write_text(verdict_text(outcome), encoding="utf-8")
         saved = _Saved(

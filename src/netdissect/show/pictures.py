@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.concepts.pictures import open_image
 from netdissect.errors import ConceptsError
 from netdissect.paths import contained
 from netdissect.show.masks import SIDE
@@ -36,7 +37,7 @@ def read_picture(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
         None if it cannot be read.
     """
     try:
-        with Image.open(contained(folder, name, "a table of images")) as image:
+        with open_image(contained(folder, name, "a table of images")) as image:
             image.draft("RGB", (side, side))
             small = image.convert("RGB").resize((side, side), Image.Resampling.BOX, reducing_gap=3.0)
     except (*UNREADABLE, ConceptsError):

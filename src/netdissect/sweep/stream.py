@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.dataset import named_in_index
+from netdissect.concepts.pictures import open_image
 from netdissect.config import Interpolation
 from netdissect.errors import NetworkError
 
@@ -93,7 +94,7 @@ def read_image(path: Path, how: InputFormat, *, upright: bool = False) -> Pixels
     Pictures of a data set are taken as they are stored, as their label maps; photographs of a user are turned `upright`
     as EXIF says.
     """
-    with named_in_index(path, "a picture", "a whole JPEG or PNG"), Image.open(path) as image:
+    with named_in_index(path, "a picture", "a whole JPEG or PNG"), open_image(path) as image:
         image.load()
         picture = ImageOps.exif_transpose(image) if upright else image
     return squashed(picture, how, str(path))

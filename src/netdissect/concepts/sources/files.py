@@ -15,6 +15,7 @@ from typing import Any
 import scipy.io
 
 from netdissect.errors import SourceError
+from netdissect.paths import check_regular
 
 LARGEST_JSON = 4 << 30
 LARGEST_MAT = 1 << 30
@@ -32,6 +33,7 @@ def read_text(path: Path, what: str) -> str:
         If the file is missing or cannot be read; `what` says what should be in it.
     """
     try:
+        check_regular(path)
         data = path.read_bytes()
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist. Expected {what}; restore it or correct the folder.") from None

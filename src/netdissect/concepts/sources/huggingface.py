@@ -39,7 +39,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from netdissect.concepts.cells import LARGEST, whole_number
-from netdissect.concepts.pictures import UNREADABLE, orientation_of, to_rgb
+from netdissect.concepts.pictures import UNREADABLE, open_image, orientation_of, to_rgb
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import MASK_OPTIONS, MaskReading
 from netdissect.concepts.sources.extras import need
@@ -296,7 +296,7 @@ def _stored(row: _Row, column: str) -> Stored:
 
 def _decode(row: _Row, column: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(_content(row, column)))
+        return open_image(io.BytesIO(_content(row, column)))
     except UNREADABLE as error:
         raise _broken(row.told, column, error) from error
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, orientation_of
+from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, open_image, orientation_of
 from netdissect.concepts.sample import PixelValues
 from netdissect.errors import SourceError
 
@@ -95,7 +95,7 @@ def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
         If it is damaged, of a lossy format, or of pixels that Pillow cannot give as they were written.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(io.BytesIO(data), FORMATS) as image:
             if fault := _fault(image, data):
                 raise SourceError(
                     f"{origin} is a {image.format}{fault}. Expected {what}, one lossless image such as a PNG; export "
@@ -196,7 +196,7 @@ def _wide(data: bytes, rawmode: str) -> npt.NDArray[np.uint16]:
 
 
 def _decode_as(data: bytes, rawmode: str) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(io.BytesIO(data), FORMATS) as image:
         image.tile = [
             tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode)
             for tile in image.tile

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.concepts.pictures import UNREADABLE, to_rgb, turn
+from netdissect.concepts.pictures import UNREADABLE, open_image, to_rgb, turn
 from netdissect.concepts.sample import LabelsByCategory, Picture, Sample
 from netdissect.concepts.sources.annotation_tools import ENDINGS, LARGEST, WHAT, Keys, Object, read_pictures, shapes_of
 from netdissect.concepts.sources.files import read_any_json
@@ -328,7 +328,7 @@ class _Embedded:
     def _open(self) -> Image.Image:
         try:
             data = base64.b64decode(read_any_json(self.file, WHAT, LARGEST)[self.key])
-            return Image.open(io.BytesIO(data))
+            return open_image(io.BytesIO(data))
         except (*UNREADABLE, TypeError, KeyError) as error:
             raise SourceError(
                 f"{self.file} holds a picture that cannot be read ({error!r}). Put the picture beside it."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from netdissect.concepts.pictures import LYING, UNREADABLE, orientation_of
+from netdissect.concepts.pictures import LYING, UNREADABLE, open_image, orientation_of
 from netdissect.errors import SourceError
 
 HEIGHT, WIDTH = 257, 256  # tags of TIFF
@@ -42,7 +42,7 @@ def picture_size(picture: Path) -> PictureSize:
         If the file is missing, damaged or no picture.
     """
     try:
-        with Image.open(picture) as image:
+        with open_image(picture) as image:
             return size_of(image)
     except FileNotFoundError:
         raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
