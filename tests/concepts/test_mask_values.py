@@ -110,6 +110,13 @@ def test_a_mask_of_several_pages_is_refused() -> None:
         read_stored(file.getvalue(), "m.tif")
 
 
+def test_a_tiff_whose_second_page_is_damaged_is_refused() -> None:
+    data = tiff(random_numbers(8, 5, 7).astype(np.uint8), "<")
+    empty = len(data).to_bytes(4, "little")  # a next page without any tag
+    with pytest.raises(SourceError, match=r"m\.tif cannot be read as a mask \(Missing dimensions\)"):
+        read_stored(data[:-4] + empty + bytes(6), "m.tif")
+
+
 def test_a_lossless_webp_and_packed_tiffs_are_read() -> None:
     values = random_numbers(8, 6, 5).astype(np.uint8)
     for kind, options in (("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})):

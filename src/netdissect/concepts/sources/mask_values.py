@@ -9,6 +9,7 @@ Every source reads its masks here.
 
 import io
 import re
+import struct
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
             return Stored(pixels, image.mode, palette, own)
     except SourceError:
         raise
-    except UNREADABLE as error:
+    except (*UNREADABLE, TypeError, KeyError, IndexError, struct.error) as error:  # what damaged tags of a TIFF raise
         raise SourceError(
             f"{origin} cannot be read as a mask ({error or type(error).__name__}). Expected {what}, a whole PNG; "
             "restore or remove it."
