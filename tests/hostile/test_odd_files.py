@@ -23,6 +23,7 @@ from netdissect.concepts.writer import WriteOptions, write_dataset
 from netdissect.config import DissectConfig
 from netdissect.dissect import dissect
 from netdissect.errors import NetdissectError
+from netdissect.models import Preprocessing
 from netdissect.result import load_result, read_published, write_published
 from netdissect.result.csv_frames import escaped_frame, plain_frame
 from netdissect.result.files import damages
@@ -43,7 +44,7 @@ def test_an_eps_is_no_picture_and_no_program_is_run(tmp_path: Path, monkeypatch:
     with pytest.raises(NetdissectError, match="cannot be read as a picture"):
         read_picture(path)
     with pytest.raises(NetdissectError, match="cannot be read as a picture"):
-        read_image(path, Size(8, 8), 3)
+        read_image(path, Preprocessing(Size(8, 8), (0.5,) * 3, (0.5,) * 3))
     assert shown.read_picture(tmp_path, "picture.png") is None
 
 
