@@ -160,9 +160,20 @@ def _run_on_codes(call: Call, codes: dict[int, Tensor], shapes: Sequence[Shape])
         return [torch.ops.aten.constant_pad_nd(arguments["self"], pad, 0)]
     if call.name in REAL_ONLY:  # torch has these for real numbers alone, of which float64 holds every code
         arguments["self"] = arguments["self"].cpu().double()
+    if call.name == "as_strided":
+        return [_strided(call.arguments, arguments["self"])]
     device = next(iter(codes.values())).device
     result = getattr(torch.ops.aten, call.name)(**arguments)
     return [one.to(device, torch.int64) for one in _as_list(result)]
+
+
+def _strided(arguments: dict[str, Any], codes: Tensor) -> Tensor:
+    """Read codes from a memory of the tensor's own order; what reaches beyond it is an error of torch's."""
+    tensor = arguments["self"]
+    memory = torch.empty_strided(tensor.shape, tensor.stride(), dtype=torch.int64, device=codes.device).copy_(codes)
+    offset = arguments["storage_offset"]
+    start = 0 if offset is None else offset - tensor.storage_offset()
+    return memory.as_strided(arguments["size"], arguments["stride"], start)
 
 
 def _light(codes: Tensor) -> Tensor:
@@ -543,9 +554,12 @@ def _resized(codes: Tensor, shape: Shape, kept: Any) -> Tensor:
     return small.expand(shape)
 
 
-def _restride(_call: Call, place: Place, shape: Shape) -> Place | None:
-    """Channels-last pooling sets the strides of its output anew, at the same shape."""
-    return place if place.shape == shape else None
+def _as_complex(_call: Call, place: Place, _shape: Shape) -> Place | None:
+    return None if place.varies(-1) else place.moved(place.codes.select(-1, 0))
+
+
+def _as_real(_call: Call, place: Place, shape: Shape) -> Place:
+    return place.moved(place.codes.unsqueeze(-1).expand(shape))
 
 
 def _names(text: str) -> frozenset[str]:
@@ -559,7 +573,7 @@ PADS = frozenset(
 REAL_ONLY = _names("im2col pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle")
 OF_ONE = _names(
     "expand permute transpose t select slice unbind split split_with_sizes chunk narrow movedim flip roll rot90 "
-    "index_select index gather take repeat unfold diagonal"
+    "index_select index gather take repeat unfold diagonal as_strided"
 )
 OF_TWO = {"index_put": "values", "scatter": "src", "slice_scatter": "src", "select_scatter": "src"}
 MOVES: dict[str, tuple[str, ...]] = {
@@ -574,7 +588,7 @@ CELL_BY_CELL = _names(
     "_native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm group_norm instance_norm "
     "_fused_rms_norm rms_norm _log_softmax log_softmax clone _to_copy to detach alias lift_fresh contiguous "
     "fill zero native_dropout dropout cumsum cumprod logcumsumexp tril triu floor_divide log_sigmoid_forward "
-    "log_sigmoid masked_scatter hardtanh _conj quantize_per_tensor quantize_per_channel dequantize "
+    "log_sigmoid hardtanh _conj quantize_per_tensor quantize_per_channel dequantize "
     "quantized.add quantized.add_relu quantized.mul quantized.hardswish quantized.leaky_relu"
 )
 
@@ -614,5 +628,6 @@ SINGLE: dict[str, Rule] = {
     **{f"{name}2d": _upsample for name in ("upsample_nearest", "_upsample_nearest_exact")},
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), _upsample),
     **{f"_upsample_{name}2d_aa": _upsample for name in ("bilinear", "bicubic")},
-    "as_strided": _restride,
+    "view_as_complex": _as_complex,
+    "view_as_real": _as_real,
 }

@@ -120,7 +120,7 @@ class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return output
         call = _call(func, args, kwargs, tensors, random=random)
         outputs = list(_tensors((output,)))
-        for tensor, place in zip(outputs, follow(call, outputs), strict=True):
+        for tensor, place in zip(outputs, _followed(call, outputs), strict=True):
             if place is None:
                 self.places.pop(tensor, None)
             else:
@@ -148,6 +148,14 @@ class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
         part.copy_(place.codes)
         base = before if isinstance(before, Place) and before.spread else place
         self.places[whole] = replace(base, codes=codes)
+
+
+def _followed(call: Call, outputs: list[Tensor]) -> list[Found]:
+    try:
+        return follow(call, outputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError):
+        # The network is not to fail because an operation came in a form that its rule does not know.
+        return [Lost(f"by a form of {call.name} that is not known")] * len(outputs)
 
 
 def _call(
