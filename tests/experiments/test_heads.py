@@ -8,6 +8,7 @@ from netdissect import Network, Preprocessing
 from netdissect.errors import NetworkError
 from netdissect.experiments.heads import HeadRecorder, find_head, noise
 from netdissect.experiments.recipe import preprocessing, scene_network
+from netdissect.experiments.switch import switchboard
 
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 
@@ -42,6 +43,40 @@ def test_the_scene_network_s_maxima_are_a_head_over_its_last_convolution():
 
 def test_a_linear_layer_without_a_bias_has_a_bias_of_zero():
     assert find_head(classifier(*POOLED, nn.Linear(6, 4, bias=False))).bias.tolist() == [0, 0, 0, 0]
+
+
+class _ChannelsLast(nn.Module):
+    """As many units as rows and columns, (B, h, w, U), pooled into a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last, self.head = nn.Conv2d(3, 7, 5, stride=4), nn.Identity(), nn.Linear(7, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.last(self.conv(images).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_units_of_a_channels_last_layer_with_as_many_rows_are_units():
+    torch.manual_seed(0)
+    network = Network("last", _ChannelsLast(), SMALL)
+    head = find_head(network, "last")
+    with HeadRecorder(network, head) as record:
+        seen = record(noise(network, 2))
+    torch.testing.assert_close(seen.maps.mean((2, 3)), seen.pooled)
+    torch.testing.assert_close(seen.maps, network.module.conv(noise(network, 2)))
+
+
+def test_units_of_a_channels_last_layer_with_as_many_rows_are_switched_off():
+    torch.manual_seed(0)
+    module = nn.Sequential()
+    module.add_module("body", _ChannelsLast())
+    module.body.head = nn.Sequential(nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 4))  # behind which there is no head
+    network = Network("last", module, SMALL)
+    images = noise(network, 2)
+    (off,) = switchboard(network, "body.last").scores(images, [[2, 5]])
+    pooled = module.body.conv(images).mean((2, 3))
+    pooled[:, [2, 5]] = 0
+    torch.testing.assert_close(off, module.body.head(pooled))
 
 
 class Dictionary(nn.Module):

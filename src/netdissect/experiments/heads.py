@@ -126,8 +126,13 @@ class HeadRecorder:
         self._seen[name] = values.float().clone()  # the next operation may work in place
 
     def _keep_maps(self, output: Tensor) -> Tensor | None:
-        self._keep("maps", output)
+        self._keep("maps", _by_unit(output, self._head.layer))
         return torch.zeros_like(output) if self._zeroed else None
+
+
+def _by_unit(output: Tensor, layer: Layer) -> Tensor:
+    """Return a layer's output as maps (B, U, h, w)."""
+    return output if layer.layout is None else layer.layout.read(output, layer.grid)
 
 
 def noise(network: Network, count: int = 1) -> Tensor:
@@ -201,7 +206,7 @@ def _check_own_units(network: Network, head: LinearHead) -> None:
                 (slope,) = torch.autograd.grad(pooled[:, inside].sum(), maps, retain_graph=True, allow_unused=True)
             except RuntimeError as error:  # code that overwrites what a derivative needs
                 raise _mixed(network, head, f"what it sees has no derivative ({str(error)[:120]})") from error
-            if slope is not None and bool((slope[:, ~inside] != 0).any()):
+            if slope is not None and bool((_by_unit(slope, head.layer)[:, ~inside] != 0).any()):
                 raise _mixed(network, head, "what it sees under one number depends on units of other numbers")
 
 

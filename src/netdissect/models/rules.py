@@ -371,6 +371,13 @@ def _whole_attention(call: Call, shape: Shape) -> Place | None:
     return replace(place, codes=_with_images(place.codes, images_over(place, [-1, -2])), gate=False)
 
 
+def _recurrent(_call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow a recurrent layer: what it says of a token lies where the token does."""
+    if len(place.shape) != 3 or shape[:2] != place.shape[:2] or place.varies(-1):
+        return None
+    return place.moved(_resized(place.codes, shape, (0, 1)))
+
+
 # Operations that sum over dimensions.
 
 
@@ -617,6 +624,7 @@ SEVERAL: dict[str, Callable[[Call, Shape], Place | None]] = {
 
 SINGLE: dict[str, Rule] = {
     "glu": _half,
+    **dict.fromkeys(("mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     "convolution": _convolution,
     **dict.fromkeys(("quantized.conv2d", "quantized.conv2d_relu"), _quantized_convolution),
     "col2im": _col2im,
