@@ -352,6 +352,7 @@ NAMELESS = {
     "result/lock.py": "who holds a folder",
     "result/run_config.py": "what the user asked for: his own folders, which may lie anywhere",
     "dissect/labels.py": "blocks by number",
+    "models/preprocessing.py": "sizes, means and interpolation",
     "models/checkpoint_file.py": "whether the members of an archive of weights are whole; PyTorch reads them",
     "experiments/miniature.py": "seconds",
     "experiments/recipe.py": "a recipe and its history",
