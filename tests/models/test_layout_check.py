@@ -43,7 +43,7 @@ def recorded(module: nn.Module, size: Size = SIZE) -> tuple[Probe, dict[str, tup
 def checked(maps: Tensor, field: ReceptiveField, shown: Probe, size: Size = SIZE) -> LayoutCheck:
     answers = Answers(shown.original)
     answers.update(maps)
-    return judge(answers.maps, field, size, shown.spots)
+    return judge(answers.maps, field, size, shown)
 
 
 def cells_of(maps: Tensor, order: Callable[[np.ndarray], np.ndarray]) -> Tensor:
@@ -90,9 +90,10 @@ def test_spots_lie_in_every_sixteenth_of_the_image_in_pairs_about_its_center():
         nn.ZeroPad2d(4),  # cells on the padding are stated outside the image, and lie there
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Conv2d(20, 20, 7, 1, 3),
+        nn.Conv2d(20, 20, 7, 1, 6),  # and those on wide padding see the image's edge
         nn.MaxPool2d(3, 1, 1),
     ],
-    ids=lambda module: type(module).__name__,
+    ids=str,
 )
 def test_layers_whose_cells_lie_where_they_are_stated_to_are_confirmed(more: nn.Module):
     shown, layers = recorded(convolutions(more))
@@ -175,7 +176,9 @@ def test_noise_of_rounding_around_a_constant_is_silent():
     shown, layers = recorded(convolutions())
     maps, field = layers["4"]
     noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
-    assert checked(100 + 1e-6 * noise, field, shown).reason == "silent"
+    sparse = torch.where(noise[:, :1] < 0.02, noise, 0)
+    assert checked(100 + 1e-4 * sparse, field, shown).reason == "silent"
+    assert checked(100 + 10 * sparse, field, shown).reason == "scattered"
 
 
 def test_answers_are_the_same_in_batches_of_any_size():
@@ -207,15 +210,15 @@ def test_an_answer_is_the_mean_change_of_the_units_in_their_deviations():
 
 
 def test_correlation_and_displacement_are_those_of_single_cells_that_answer():
-    spots = probe(images()).spots
-    field = half_pixel(Size(12, 10), SIZE)  # steps of 8
+    shown = probe(images())
+    spots, field = shown.spots, half_pixel(Size(12, 10), SIZE)  # steps of 8
     answered = np.zeros((16, 12, 10))
     hit = []
     for spot, (row, column) in enumerate(spots):
         cell = min(11, int(row // 8) + 2), int(column // 8)
         answered[spot][cell] = 1.0
         hit.append([8 * index + 3.5 for index in cell])
-    check = judge(answered, field, SIZE, spots)
+    check = judge(answered, field, SIZE, shown)
     for axis in (0, 1):
         seen, true = [center[axis] for center in hit], spots[:, axis].tolist()
         assert check.correlation[axis] == pytest.approx(statistics.correlation(seen, true), abs=1e-3)
@@ -223,6 +226,36 @@ def test_correlation_and_displacement_are_those_of_single_cells_that_answer():
         assert check.displacement[axis] == pytest.approx(statistics.median(moved), abs=1e-3)
     assert check.share == pytest.approx(1 / 120, abs=1e-3)
     assert (check.verdict, check.reason) == ("contradicted", "displaced")
+
+
+def test_answers_that_move_too_far_are_stretched():
+    shown = probe(images())
+    grid = Size(6, 6)
+    steps = [length / cells for length, cells in zip(SIZE, grid, strict=True)]
+    answered = np.zeros((16, *grid))
+    for answer, spot in zip(answered, shown.spots, strict=True):
+        answer[tuple(int(place // step) for place, step in zip(spot, steps, strict=True))] = 1.0
+    assert judge(answered, half_pixel(grid, SIZE), SIZE, shown).verdict == "confirmed"
+    # Half as large again, about the image's center.
+    wide = ReceptiveField(
+        *(Axis((length - 1) / 2 - 2.5 * 1.5 * step, 1, 1.5 * step) for length, step in zip(SIZE, steps, strict=True))
+    )
+    check = judge(answered, wide, SIZE, shown)
+    assert (check.verdict, check.reason) == ("contradicted", "stretched")
+    assert check.slope == pytest.approx((1.5, 1.5), abs=0.2)
+
+
+def test_cells_that_answer_to_any_spot_are_no_evidence_against_a_layer():
+    shown, layers = recorded(convolutions())
+    maps, field = layers["4"]
+    answers = Answers(shown.original)
+    answers.update(maps)
+    answered = answers.maps
+    rng = np.random.default_rng(0)
+    cells = rng.choice(answered[0].size, 8, replace=False)
+    answered.reshape(16, -1)[:, cells] += answered.max() * rng.uniform(0.8, 1.2, (16, 8))
+    assert judge(answered, field, SIZE, shown).verdict == "confirmed"
+    assert judge(answered[:, ::-1], field, SIZE, shown).verdict == "contradicted"
 
 
 def test_half_pixel_centers_cover_the_image_evenly():

@@ -111,7 +111,7 @@ def check_layouts(source: Source) -> dict[str, LayoutCheckInfo]:
         for name, of_layer in maps.items():
             answers[name].update(of_layer)
     return {
-        layer.name: LayoutCheckInfo(**asdict(judge(answers[layer.name].maps, stated(layer, source), size, shown.spots)))
+        layer.name: LayoutCheckInfo(**asdict(judge(answers[layer.name].maps, stated(layer, source), size, shown)))
         for layer in layers
     }
 
