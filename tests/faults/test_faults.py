@@ -24,3 +24,22 @@ def test_every_kind_of_fault_is_survived_and_the_result_is_that_of_an_unbroken_r
     assert len(table) == 12
     assert sum(counts["injected"] for counts in table.values()) >= 8
     assert table["killed (SIGKILL)"]["injected"] >= 1
+
+
+OUTSIDE = Path(__file__).with_name("outside.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["finished run", "unfinished run, second pass", "cache", "requests"])
+def test_no_fault_from_outside_is_silent(kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(OUTSIDE), "--places", "1", "--requests", "300", "--only", kind, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (counts,) = json.loads(done.stdout).values()
+    assert counts["tried"] > 10
+    assert counts["silent"] == counts["crash"] == 0

@@ -295,7 +295,10 @@ def table_of_an_outcome(world: Path, name: str) -> None:
     out = linked(world / "outcome")
     load_result(world / "run").concepts.write_parquet(out / "table.parquet")
     verdict = {"question": "?", "finding": "x", "agreement": "agrees", "paper": "x"}
-    saved = {"name": "rotate", "verdict": verdict, "config": {}, "seconds": {}, "further": [name]}
+    if "\ud800" in name:
+        pytest.skip("no forger could seal it")
+    saved = {"name": "rotate", "verdict": verdict, "config": {}, "seconds": {}, "further": [name], "files": {}}
+    saved["digest"] = hashlib.sha256(to_json(saved)).hexdigest()
     (out / "verdict.json").write_text(json.dumps(saved))
     load_outcome(out)
 

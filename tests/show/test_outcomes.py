@@ -142,6 +142,18 @@ def test_a_folder_without_an_outcome_is_refused(tmp_path):
         load_outcome(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["table.parquet", "verdict.json"])
+def test_a_digit_changed_in_an_outcome_is_found(name, tmp_path):
+    save_outcome(outcome("layers"), tmp_path)
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    place = next(place for place in range(len(content) // 2, len(content)) if chr(content[place]) in "01234568")
+    content[place] += 1
+    path.write_bytes(content)
+    with pytest.raises(ResultError, match=f"{name} is not what was written"):
+        load_outcome(tmp_path)
+
+
 def test_the_page_of_all_experiments_stands_alone(tmp_path):
     made = [outcome(name) for name in ("rotate", "layers", "compare")]
     text = paper_page(made, tmp_path, {"World": "60 <pictures>"}).read_text()

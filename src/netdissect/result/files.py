@@ -79,7 +79,7 @@ def write_result(folder: str | Path, info: RunInfo, concepts: pl.DataFrame, laye
         write_whole(written[0], concepts.write_parquet)
         for layer in layers:
             written += _save_layer(layer, layer_folder(folder, layer.info.name))
-        digests = {path.relative_to(folder).as_posix(): _digest(path) for path in written}
+        digests = {path.relative_to(folder).as_posix(): digest_of_file(path) for path in written}
         text = _RunFile.seal(info, digests).model_dump_json(indent=2)
         write_whole(folder / RUN_FILE, lambda file: file.write(text.encode()))
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -260,7 +260,8 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
     return [folder / name for name in writers]
 
 
-def _digest(path: Path) -> str:
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -269,7 +270,7 @@ def _reason(path: Path, digest: str) -> str:
     """Say what is wrong with a file; nothing if it is what was written."""
     try:
         check_regular(path)
-        return "" if _digest(path) == digest else CHANGED
+        return "" if digest_of_file(path) == digest else CHANGED
     except OSError as error:
         return str(error)
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.paths import contained
 from netdissect.result.csv_frames import escaped_frame
-from netdissect.result.files import write_whole
+from netdissect.result.files import digest_of_file, write_whole
 from netdissect.show.figures import FIGURES
 from netdissect.show.plot import save
 
@@ -36,6 +37,8 @@ class _Saved(BaseModel):
     config: dict[str, object]
     seconds: dict[str, float]
     further: list[str]
+    files: dict[str, str] = Field(description="SHA-256 of each table.")
+    digest: str = Field("", description="SHA-256 of all of this but this line.")
 
 
 def save_outcome(outcome: Outcome, out: str | Path) -> Path:
@@ -72,7 +75,9 @@ def save_outcome(outcome: Outcome, out: str | Path) -> Path:
             config=outcome.config,
             seconds=outcome.seconds,
             further=list(outcome.further),
+            files={f"{name}.parquet": digest_of_file(out / f"{name}.parquet") for name in (TABLE, *outcome.further)},
         )
+        saved = saved.model_copy(update={"digest": json_digest(json.loads(saved.model_dump_json()))})
         # The last file: where it is, the others are whole.
         write_whole(out / "verdict.json", lambda file: file.write(saved.model_dump_json(indent=2).encode()))
     except OSError as error:
@@ -90,7 +95,13 @@ def load_outcome(out: str | Path) -> Outcome:
     """
     out = Path(out)
     try:
-        saved = _Saved.model_validate(json.loads((out / "verdict.json").read_text(encoding="utf-8")))
+        content = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+        saved = _Saved.model_validate(content)
+        if saved.digest != json_digest(content):
+            raise ValueError("verdict.json is not what was written")
+        for name, digest in saved.files.items():
+            if digest_of_file(contained(out, name, out / "verdict.json", ResultError)) != digest:
+                raise ValueError(f"{name} is not what was written")
         table = pl.read_parquet(out / f"{TABLE}.parquet")
         further = {
             name: pl.read_parquet(contained(out, f"{name}.parquet", out / "verdict.json", ResultError))
