@@ -235,6 +235,7 @@ def test_labels_without_a_file_of_names_are_classes_words_or_the_columns_name(tm
             (datasets.Value("string"), ["sea", None], [("sea",), ()]),
             (datasets.Value("bool"), [True, False], [("label",), ()]),
             (datasets.List(datasets.ClassLabel(names=CITY)), [[0, 1], []], [("road", "sky"), ()]),
+            (datasets.ClassLabel(names=["car;auto", "auto"]), [0, 1], [("car",), ("auto",)]),
         ]
     ):
         assert named(f"hf:{whole(tmp_path / str(number), feature, cells)}=object?label=label") == expected
@@ -264,6 +265,17 @@ def test_labels_that_mean_nothing_are_an_error(
     folder = whole(tmp_path / "own", feature, cells)
     with pytest.raises(SourceError, match=message):
         named(f"hf:{folder}=object?label=label{options.format(names)}")
+
+
+def test_lists_of_two_places_are_not_taken_for_lists_of_two_classes(tmp_path: Path) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps(["day", "night"]))
+    integers = datasets.List(datasets.Value("int8"))
+    flags = whole(tmp_path / "flags", integers, [[0, 1], [1, 0]])
+    with pytest.raises(SourceError, match=r"every list in the column label .* as if each place were a class"):
+        read(f"hf:{flags}=object?label=label&names={names}")
+    classes = whole(tmp_path / "classes", integers, [[0, 1], [1]])
+    assert named(f"hf:{classes}=object?label=label&names={names}") == [("day", "night"), ("night",)]
 
 
 def test_names_are_read_from_the_configuration_of_a_model_and_from_beside_the_data(tmp_path: Path) -> None:

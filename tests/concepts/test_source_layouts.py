@@ -278,6 +278,20 @@ def test_several_labels_in_a_cell_are_asked_about_and_split_by_an_option(
     assert read_labels(source.text) == EACH
 
 
+@pytest.mark.parametrize("between", ["' '", "', '", "'\n '"])
+@pytest.mark.parametrize("separator", ["space", ",", ";"])
+def test_quotes_in_brackets_say_where_a_label_ends(between: str, separator: str, tmp_path: Path) -> None:
+    cells = ["['hot dog']", f"['door, sliding{between}hot dog']"]
+    rows = "".join(f'{n}.jpg,"{cell}"\n' for n, cell in enumerate(cells))
+    table = write_table(tmp_path / "mine.csv", "image,label\n" + rows)
+    with pytest.raises(SourceError, match=r"say \?separator=, "):
+        read_labels(f"labels:{table}=object")
+    assert read_labels(f"labels:{table}=object?separator={separator}") == {
+        "0": ["hot dog"],
+        "1": ["door, sliding", "hot dog"],
+    }
+
+
 def test_rows_of_a_picture_and_labels_of_several_words_are_not_asked_about(tmp_path: Path) -> None:
     text = "image,label\na.jpg,traffic light\na.jpg,traffic sign\nb.jpg,light\n"
     table = write_table(tmp_path / "mine.csv", text)

@@ -167,6 +167,13 @@ def test_a_synonym_of_a_class_never_swallows_another_class(tmp_path: Path) -> No
     }
 
 
+def test_a_class_of_one_name_keeps_it_from_a_class_that_has_others(tmp_path: Path) -> None:
+    mask = np.repeat([1, 1, 1, 2], 12).reshape(8, 6).astype(np.uint8)
+    folder = make(tmp_path / "own", mask, "value,name\n1,bag;handbag\n2,Bag\n")
+    out = build_dataset(tmp_path / "out", [parse_source(f"masks:{folder}")], WriteOptions(size=16))
+    assert {c.name: round(c.coverage, 2) for c in inspect_dataset(out).concepts} == {"handbag": 0.75, "bag": 0.25}
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

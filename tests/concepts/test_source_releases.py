@@ -255,6 +255,60 @@ def test_half_a_pair_and_a_wrong_table_of_roboflow_are_named(tmp_path: Path) -> 
             samples(f"masks:{tmp_path / 'in'}")
 
 
+def test_exports_of_roboflow_may_call_the_value_0_unlabeled(tmp_path: Path) -> None:
+    draw_roboflow(tmp_path)
+    (tmp_path / "_classes.csv").write_text("Pixel Value, Class\n0, unlabeled\n1, car\n2, traffic light\n")
+    (sample,) = samples(f"masks:{tmp_path}").values()
+    assert pixels(sample.read_labels()) == {"car": 8 * WIDTH, "traffic light": 8 * WIDTH}
+
+
+# Synonyms of one class that are names of another
+
+
+def swallow_in_coco(root: Path) -> str:
+    pytest.importorskip("pycocotools.mask", reason="needs the extra 'coco'")
+    photo(root / "a.jpg")
+    boxes = [[0, 0, 0, 16, WIDTH, 16, WIDTH, 0], [0, 16, 0, 24, WIDTH, 24, WIDTH, 16]]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 1, "name": "car;auto"}, {"id": 2, "name": "auto"}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": n, "segmentation": [boxes[n - 1]]} for n in (1, 2)],
+    }
+    (root / "result.json").write_text(json.dumps(content))
+    return f"coco:{root}"
+
+
+def swallow_in_roboflow(root: Path) -> str:
+    draw_roboflow(root)
+    gray(root / "a_jpg.rf.0a1b_mask.png", rows(1, 1, 2))
+    (root / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, car;auto\n2, auto\n")
+    return f"masks:{root}"
+
+
+def swallow_in_voc(root: Path) -> str:
+    photo(root / "JPEGImages" / "a.jpg")
+    indexed(root / "SegmentationClass" / "a.png", rows(1, 1, 2), voc_palette())
+    (root / "class_names.txt").write_text("_background_\ncar;auto\nauto")
+    return f"pascal:{root}"
+
+
+def swallow_in_labelme(root: Path) -> str:
+    photo(root / "a.jpg")
+    top, bottom = [[0, 0], [WIDTH, 16]], [[0, 16], [WIDTH, 24]]
+    labelme(root / "a.json", shape(top, "car;auto", "rectangle"), shape(bottom, "auto", "rectangle"))
+    return f"polygons:{root}"
+
+
+@pytest.mark.parametrize(
+    "draw", [swallow_in_coco, swallow_in_roboflow, swallow_in_voc, swallow_in_labelme], ids=lambda one: one.__name__
+)
+def test_no_layout_lets_a_synonym_swallow_another_class(draw: Callable[[Path], str], tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    out = build_dataset(tmp_path / "out", [parse_source(draw(root))], WriteOptions(size=48))
+    assert {c.name: round(c.coverage, 3) for c in inspect_dataset(out).concepts} == {"car": 0.667, "auto": 0.333}
+
+
 # The same masks in every layout
 
 NAMES = {1: "car", 2: "sky", 3: "traffic light"}

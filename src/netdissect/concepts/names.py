@@ -12,6 +12,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+Key = TypeVar("Key")
 
 SUFFIXES = {"scene": "-s", "color": "-c"}
 SIDES = ("left", "right")
@@ -74,7 +77,8 @@ def split_names(raw: str, category: str) -> tuple[str, ...]:
 def keep_apart(raws: Iterable[str]) -> dict[str, str]:
     """Take out of the raw names of one table every synonym that is the dominant name of another one.
 
-    Whoever lists classes in a table tells them apart: ``screen door;screen`` must not swallow ``screen``.
+    Whoever lists classes in a table tells them apart: ``screen door;screen`` must not swallow ``screen``, nor
+    ``bag;handbag`` a ``bag`` that has no other name.
 
     Returns
     -------
@@ -85,13 +89,26 @@ def keep_apart(raws: Iterable[str]) -> dict[str, str]:
     --------
     >>> keep_apart(["screen door;screen", "Screen;silver screen", "car;auto"])
     {'screen door;screen': 'screen door', 'Screen;silver screen': 'Screen;silver screen', 'car;auto': 'car;auto'}
+    >>> keep_apart(["bag;handbag", "bag"])
+    {'bag;handbag': 'handbag', 'bag': 'bag'}
     """
     parts = {raw: [part for part in raw.split(";") if part.strip()] for raw in raws}
     dominant = {normalize_name(names[0], "") for names in parts.values() if names}
-    return {
-        raw: ";".join([*names[:1], *(name for name in names[1:] if normalize_name(name, "") not in dominant)])
+    left = {
+        raw: [*names[:1], *(name for name in names[1:] if normalize_name(name, "") not in dominant)]
         for raw, names in parts.items()
     }
+    alone = {normalize_name(names[0], "") for names in left.values() if len(names) == 1}
+    return {
+        raw: ";".join(names[1:] if len(names) > 1 and normalize_name(names[0], "") in alone else names)
+        for raw, names in left.items()
+    }
+
+
+def named_apart(names: Mapping[Key, str]) -> dict[Key, str]:
+    """Return a table of raw names by value after `keep_apart`."""
+    apart = keep_apart(names.values())
+    return {value: apart[name] for value, name in names.items()}
 
 
 def fold_variant(name: str) -> str:

@@ -23,6 +23,7 @@ MARKS = ";|,\t\n"
 WORDS = re.compile(r"[\s_/+-]+")
 LIST = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
 QUOTES = "\"' "
+QUOTED = re.compile("'([^']*)'|\"([^\"]*)\"")
 
 
 def parse_separator(words: SourceWords) -> str | None:
@@ -44,12 +45,27 @@ def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
     --------
     >>> split_cell("car|person|car", "|"), split_cell("['car', 'person']", ","), split_cell("traffic light", None)
     (('car', 'person'), ('car', 'person'), ('traffic light',))
+
+    In brackets quotes say where a label ends, whatever stands between them, as where NumPy wrote the list:
+
+    >>> split_cell("['traffic light' 'car']", " "), split_cell('["door, sliding", "car"]', ",")
+    (('traffic light', 'car'), ('door, sliding', 'car'))
     """
     if not separator:
         return (cell.strip(),) if cell.strip() else ()
     inner = LIST.fullmatch(cell)
+    if inner and (quoted := _quoted(inner[1])):
+        return quoted
     text = inner[1] if inner else cell
     parts = (part.strip(QUOTES) for part in (text.split() if separator == " " else text.split(separator)))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _quoted(text: str) -> tuple[str, ...]:
+    """Return the labels of a list in which every label is in quotes; none if it is another one."""
+    if QUOTED.sub("", text).strip(", \n\t"):
+        return ()
+    parts = ((single or double).strip() for single, double in QUOTED.findall(text))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
@@ -67,9 +83,9 @@ def find_list(cells: Iterable[str]) -> str | None:
     ('person_dog', None)
     """
     distinct = list(dict.fromkeys(cell.strip() for cell in cells))
-    marked = next((cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)), None)
-    if marked is not None:
-        return marked
+    listed = [cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)]
+    if listed:  # of lists one that holds several shows what is between them
+        return next((cell for cell in listed if any(mark in cell for mark in MARKS)), listed[0])
     words = {cell: list(filter(None, WORDS.split(cell))) for cell in distinct}
     alone = {parts[0] for cell, parts in words.items() if parts == [cell]}
     longer = [parts for parts in words.values() if len(parts) > 1]
@@ -90,7 +106,9 @@ def check_cells(cells: Iterable[str], separator: str | None, where: str, words: 
     found = find_list(cells)
     if found is None:
         return
-    mark = next((name for name, sign in SEPARATORS.items() if sign and len(split_cell(found, sign)) > 1), "space")
+    listed = LIST.fullmatch(found)
+    marks = [name for name, sign in SEPARATORS.items() if sign and len(split_cell(found, sign)) > 1]
+    mark = "," if listed and (_quoted(listed[1]) or not marks) else (*marks, "space")[0]
     option = {**words.options, "separator": mark}
     several = SourceWords(words.kind, words.place, words.category, option).text
     parts = " and ".join(map(repr, split_cell(found, SEPARATORS[mark])[:2]))

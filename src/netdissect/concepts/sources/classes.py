@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts.cells import whole_number
-from netdissect.concepts.names import keep_apart
+from netdissect.concepts.names import named_apart
 from netdissect.concepts.sample import Channel, PixelValues
 from netdissect.concepts.sources.files import read_table, read_text
 from netdissect.concepts.sources.mask_values import Stored, plain_values
@@ -93,8 +93,7 @@ def read_class_table(path: Path) -> ClassTable:
             )
     if not any(names.values()):
         raise SourceError(f"{path} names no concept. Expected rows such as '1,building'.")
-    apart = keep_apart(names.values())
-    return ClassTable({value: apart[name] for value, name in names.items()}, colors, has_values, str(path))
+    return ClassTable(named_apart(names), colors, has_values, str(path))
 
 
 def voc_colors() -> dict[int, int]:

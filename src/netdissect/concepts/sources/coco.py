@@ -48,6 +48,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.names import named_apart
 from netdissect.concepts.pictures import turn
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.extras import need
@@ -305,7 +306,7 @@ def _read_annotations(
     """Yield what a file says of each picture, with the picture and its name."""
     content = read_json(path, "annotations in COCO's form")
     try:
-        names = {int(one["id"]): _class_name(str(one["name"])) for one in content["categories"]}
+        names = named_apart({int(one["id"]): _class_name(str(one["name"])) for one in content["categories"]})
         images = {str(one["id"]): one for one in content["images"]}
         grouped: dict[str, list[Mapping[str, Any]]] = {}
         for one in content["annotations"]:

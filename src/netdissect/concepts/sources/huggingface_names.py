@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netdissect.concepts.cells import whole_number
-from netdissect.concepts.names import keep_apart
+from netdissect.concepts.names import keep_apart, named_apart
 from netdissect.concepts.sample import Channel
 from netdissect.concepts.sources.cells import check_cells, parse_separator, split_cell
 from netdissect.concepts.sources.classes import ClassTable, read_class_table
@@ -137,6 +137,7 @@ class LabelNames:
         ignore = words.options.get("ignore")
         found = cls(column, names if ignore is None or names is None else {**names, ignore: ""}, words)
         if type(table.features[column]).__name__ not in ("Value", "ClassLabel"):
+            found.check_lists(table.data.column(column).chunks)
             return found
         distinct = [one for one in table.unique(column) if one is not None]
         if names is not None or not all(isinstance(one, str) for one in distinct):
@@ -147,6 +148,23 @@ class LabelNames:
         check_cells(distinct, separator, f"the column {column}", words)
         labels = {label for one in distinct for label in split_cell(one, separator)}
         return cls(column, keep_apart(labels) if any(";" in label for label in labels) else None, words)
+
+    def check_lists(self, chunks: Iterable[Any]) -> None:
+        """Refuse lists of two classes that all hold 0 and 1: classes that all pictures have, or one place a class.
+
+        Raises
+        ------
+        SourceError
+            If they do. Of more than two classes such lists hold a number twice, which `read` refuses.
+        """
+        if self.names is None or set(self.names) != {"0", "1"}:
+            return
+        cells = (cell for chunk in chunks for cell in chunk.to_pylist())
+        if all(cell in ([0, 1], [1, 0]) and not isinstance(cell[0], bool) for cell in cells):
+            raise SourceError(
+                f"every list in the column {self.column} of {self.words.text} holds 0 and 1, as if each place were a "
+                "class and 1 meant that it is there. Expected a list of classes, or of booleans; convert the column."
+            )
 
     def read(self, cell: Any, origin: str) -> tuple[str, ...]:
         """Name the labels in a cell: a class, a word, a boolean, or a list of them; negative numbers are none.
@@ -216,7 +234,7 @@ def names_of_feature(feature: Any) -> dict[int, str]:
         if inner is None:
             return {}
         feature = inner
-    return {value: str(name) for value, name in enumerate(feature.names)}
+    return named_apart({value: str(name) for value, name in enumerate(feature.names)})
 
 
 def _label_names(features: Mapping[str, Any], column: str, words: SourceWords) -> dict[str, str] | None:
@@ -226,7 +244,7 @@ def _label_names(features: Mapping[str, Any], column: str, words: SourceWords) -
         if path.suffix.lower() != ".csv":
             return _read_names(path)
         rows = read_table(path, ("value", "name"), "a table of labels and their names")
-        return _apart({row["value"].strip(): row["name"].strip() for row in rows})
+        return named_apart({row["value"].strip(): row["name"].strip() for row in rows})
     own = names_of_feature(features[told or column])
     beside = words.folder / ID_TO_LABEL
     if not own and str(getattr(features[column], "dtype", "")).startswith(("int", "uint")) and beside.is_file():
@@ -241,7 +259,7 @@ def _read_names(path: Path) -> dict[str, str]:
         if isinstance(content, dict) and isinstance(content.get("id2label"), dict):
             content = content["id2label"]  # config.json of a model
         pairs = enumerate(content) if isinstance(content, list) else content.items()
-        return _apart({str(value): str(name or "").strip() for value, name in pairs})
+        return named_apart({str(value): str(name or "").strip() for value, name in pairs})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
             f"{path} is not in the form of id2label ({error}). Expected {what}; correct the file."
@@ -256,8 +274,3 @@ def _read_id_to_label(path: Path) -> dict[int, str]:
             f"{path} is not in the form of id2label ({error}). Expected names of whole numbers, e.g. "
             '{"1": "wall"}; correct the file.'
         ) from error
-
-
-def _apart(names: dict[str, str]) -> dict[str, str]:
-    apart = keep_apart(names.values())
-    return {value: apart[name] for value, name in names.items()}

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from netdissect.concepts.names import keep_apart
 from netdissect.concepts.pictures import UNREADABLE, open_image, to_rgb, turn
 from netdissect.concepts.sample import LabelsByCategory, Picture, Sample
 from netdissect.concepts.sources.annotation_tools import ENDINGS, LARGEST, WHAT, Keys, Object, read_pictures, shapes_of
@@ -176,6 +177,7 @@ class _Reader:
     others: list[Path] = field(default_factory=list)
     raw: list[_Raw] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
+    apart: dict[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -237,6 +239,7 @@ class _Reader:
             more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_TOLD) > 0 else ""
             raise SourceError(f"{len(self.problems)} annotations cannot be used. Mend or remove them:{told}{more}")
         key = self.label or self._only_attribute()
+        self.apart = keep_apart(name for raw in self.raw for label, _ in raw.shapes for name in _names(label, key))
         found: dict[Path | _Embedded, tuple[str, list[_Sheet]]] = {}
         for raw in sorted(self.raw, key=lambda raw: raw.name):
             shapes = [pair for number, one in enumerate(raw.shapes) for pair in self._sound(one, number, key, raw)]
@@ -257,7 +260,7 @@ class _Reader:
         if flaw or not names:
             self.skipped.add(flaw or UNNAMED, told)
         elif not isinstance(shape, str):
-            yield from ((name, shape) for name in names if name not in UNLABELED)
+            yield from ((self.apart.get(name, name), shape) for name in names if name not in UNLABELED)
 
     def _only_attribute(self) -> str | None:
         """Return the attribute that is the label."""

@@ -4,7 +4,7 @@
                            a_jpg.rf.0a1b_mask.png     gray, the pixel is the value
                            _classes.csv               Pixel Value, Class
 
-The value 0 is ``background``, which is unlabeled.
+The value 0 is ``background`` or ``unlabeled``, which is no class.
 """
 
 import csv
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netdissect.concepts.cells import whole_number
+from netdissect.concepts.names import named_apart
 from netdissect.concepts.sources.classes import ClassTable
 from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.source import find_files
@@ -21,6 +22,8 @@ from netdissect.errors import SourceError
 TABLE = "_classes.csv"
 MASK_ENDING = "_mask"
 LARGEST = 65535
+UNLABELED = frozenset({"background", "unlabeled"})
+"""Names of the value 0 in exports, by their age."""
 
 
 def roboflow_folders(root: Path) -> list[Path]:
@@ -76,7 +79,7 @@ def read_roboflow_classes(path: Path) -> ClassTable:
                 f"{path} holds the row {','.join(row)!r}. Expected a value from 0 to {LARGEST} that stands once, and "
                 "its class; correct the row, with quotes around a name that holds a comma."
             )
-        names[value] = "" if value == 0 and row[1].lower() == "background" else row[1]
+        names[value] = "" if value == 0 and row[1].lower() in UNLABELED else row[1]
     if not any(names.values()):
         raise SourceError(f"{path} names no class but the background. Expected rows such as '1, car'.")
-    return ClassTable(names, origin=str(path))
+    return ClassTable(named_apart(names), origin=str(path))

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from netdissect.concepts.cells import whole_number
-from netdissect.concepts.names import keep_apart
+from netdissect.concepts.names import named_apart
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.layers import read_gray
@@ -70,8 +70,7 @@ def _read_classes(path: Path) -> dict[int, str]:
                 "tabs between them; restore the file."
             )
         names[value] = ";".join(name.strip() for name in rest[-1].split(",") if name.strip())
-    apart = keep_apart(names.values())  # "screen" is a class beside "screen door, screen"
-    return {value: apart[name] for value, name in names.items()}
+    return named_apart(names)  # "screen" is a class beside "screen door, screen"
 
 
 def _read_scenes(path: Path) -> dict[str, str]:

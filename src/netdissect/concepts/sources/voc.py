@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from netdissect.concepts.names import named_apart
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import ClassTable, MaskReading, read_class_table, voc_colors
 from netdissect.concepts.sources.files import read_text
@@ -67,7 +68,7 @@ def _classes(root: Path) -> ClassTable:
         lines = [line.strip() for line in read_text(path, "the names of classes, a line each").splitlines()]
         # LabelMe numbers __ignore__ -1, which is 255 in a mask, and what follows from 0.
         names = dict(enumerate("" if name in UNLABELED else name for name in lines if name != "__ignore__"))
-    return ClassTable(names | {VOID: ""}, voc_colors(), origin=str(path))
+    return ClassTable(named_apart(names) | {VOID: ""}, voc_colors(), origin=str(path))
 
 
 def _read_splits(folder: Path) -> dict[str, Split]:
