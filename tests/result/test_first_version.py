@@ -34,7 +34,7 @@ def test_a_run_of_the_first_version_has_all_its_tables(run: Result) -> None:
     assert units <= set(layer.units.columns)
     assert scores | {"attainable", "mask_attainable_iou"} == set(layer.scores.columns)
     assert set(layer.thresholds.columns) == {"quantile", "unit", "threshold", "maximum", "silent"}
-    assert set(layer.top.columns) == {"unit", "rank", "row", "image", "maximum"}
+    assert set(layer.top.columns) == {"unit", "rank", "row", "image", "maximum", "label_height", "label_width"}
     concepts = {"number", "concept", "category", "images", "truth", "coverage", "attainable", "attainable_at_0.02"}
     assert set(run.concepts.columns) == concepts
     assert layer.top_maps.shape == (4, 3, 12, 12)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion
 
-from netdissect.concepts import ConceptData
+from netdissect.concepts import ConceptData, Size
+from netdissect.config import Protocol
 from netdissect.result import LayerInfo, Result
 from netdissect.score import Field, Span
-from netdissect.show.masks import SIDE, outline, unit_outlines, unit_values
+from netdissect.show.masks import SIDE, MaskGrid, outline
 from netdissect.show.pictures import read_picture, webp
 
 
@@ -24,7 +24,7 @@ def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
     centers = (np.arange(side) + 0.5) * SIDE / side
     places = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(-1, 2)
     inside = np.zeros(len(places), bool)
-    for part in re.findall(r"M([\d ]+)Z", path):
+    for part in re.findall(r"M([\d. ]+)Z", path):
         points = np.array(part.split(), float).reshape(-1, 2)
         inside ^= Polygon(points).contains_points(places)
     return inside.reshape(side, side)
@@ -55,7 +55,7 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
     layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=Field(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
     maps[0, 2, 5] = 1
-    (path,) = unit_outlines(unit_values(maps, layer, (64, 64), "receptive-field"), 0.5)
+    path = MaskGrid(layer, (64, 64), Protocol()).outline(maps[0], 0.5)
     down, right = np.nonzero(filled(path))
     # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on a picture of twice the size.
     assert (down.min() + down.max()) / 2 == pytest.approx(-4.5 + 16 * 2, abs=1)
@@ -64,8 +64,8 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
 
 def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:
     layer = LayerInfo(name="x", kind="Linear", units=1, height=1, width=1, field=None)
-    values = unit_values(np.array([[[2.0]], [[1.0]]], np.float32), layer, (64, 64), "receptive-field")
-    everywhere, nowhere = unit_outlines(values, 1.0)
+    masks = MaskGrid(layer, (64, 64), Protocol())
+    everywhere, nowhere = (masks.outline(np.array([[value]], np.float32), 1.0) for value in (2.0, 1.0))
     assert filled(everywhere).all()
     assert nowhere == ""
 
@@ -94,12 +94,8 @@ def test_a_picture_is_whole_and_squashed(tmp_path: Path) -> None:
 def test_masks_of_a_real_unit_are_its_pixels_above_the_threshold(camvid: Result) -> None:
     layer = camvid.layers["_blocks.10"]
     info, limit = layer.info, layer.thresholds.filter(quantile=0.005, unit=4)["threshold"].item()
-    maps = layer.top_maps[4]
-    paths = unit_outlines(unit_values(maps, info, (224, 224), "receptive-field"), limit)
-    exact = unit_values(maps, info, (224, 224), "receptive-field", 112) > limit
-    drawn = np.stack([filled(path, 112) for path in paths])
+    masks, maps = MaskGrid(info, (224, 224), Protocol()), layer.top_maps[4]
+    exact = masks.values(maps, Size(112, 112)) > np.float32(limit)
     assert exact.any(axis=(1, 2)).all()
-    near = np.ones((1, 3, 3), bool)
-    assert not (drawn & ~binary_dilation(exact, near)).any()
-    assert not (binary_erosion(exact, near) & ~drawn).any()
-    assert drawn.sum() == pytest.approx(exact.sum(), rel=0.08)
+    for cells, mask in zip(maps, exact, strict=True):
+        np.testing.assert_array_equal(filled(masks.outline(cells, limit, Size(112, 112)), 112), mask)

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.synthetic import SCENE_NAMES
-from netdissect.config import OneOrMore, Progress, one_or_more
+from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.dissect.identity import layer_info
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
@@ -143,7 +143,7 @@ def contribution(
         "root": str(root),
         "layer": layer_info(head.layer).model_dump(mode="json"),
         "size": list(network.preprocessing.size),
-        "anchor": "receptive-field" if result is None else result.info.config.protocol.anchor,
+        "protocol": (Protocol() if result is None else result.info.config.protocol).model_dump(mode="json"),
     }
     further = {"pictures": each, "maps": _map_table(explained, names, config, labels)}
     return Outcome("contribution", table, _verdict(each, labels, config), made, seconds, further)

@@ -171,7 +171,7 @@ class LayerResult:
         activation, truth (pixels), iou, f1, attainable (the largest IoU with this concept at this quantile, whatever
         the unit: see `netdissect.concepts.attainable`), mask_attainable_iou (the largest that this mask could reach).
     top
-        unit, rank (0 is best), row, image, maximum.
+        unit, rank (0 is best), row, image, maximum, label_height and label_width (pixels of the image's label maps).
     top_maps
         float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
     evidence

@@ -68,7 +68,11 @@ TOP: Schema = {
     "row": pl.Int64(),
     "image": pl.String(),
     "maximum": pl.Float32(),
+    "label_height": pl.Int32(),
+    "label_width": pl.Int32(),
 }
+LARGEST_LABELS = 2**13
+"""Pixels of a label map's side at most: a forged size must not take memory."""
 EVIDENCE = "evidence"
 """Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
@@ -207,7 +211,8 @@ def _unknown_images(top: pl.DataFrame, units: int, keep: int, images: int) -> st
         pl.col("unit").is_between(0, units - 1),
         pl.col("rank").is_between(0, keep - 1),
         pl.col("row").is_between(0, images - 1),
+        pl.col("label_height", "label_width").is_between(1, LARGEST_LABELS),
     )
     if len(known) != len(top) or top.select("unit", "rank").is_duplicated().any():
-        return "it names units, ranks or rows that the run does not have, or one twice"
+        return "it names units, ranks, rows or sizes that the run does not have, or one twice"
     return ""

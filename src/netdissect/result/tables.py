@@ -197,7 +197,13 @@ def top_table(rows: Ints, maxima: Floats32, data: ConceptData) -> pl.DataFrame:
             "maximum": maxima.ravel(),
         }
     ).filter(pl.col("row") >= 0)
-    images = [data.rows[row].image for row in frame["row"]]
-    return frame.with_columns(pl.Series("image", images, dtype=pl.String)).select(
-        "unit", "rank", "row", "image", "maximum"
+    found = [data.rows[row] for row in frame["row"]]
+    return frame.select(
+        "unit",
+        "rank",
+        "row",
+        pl.Series("image", [row.image for row in found], dtype=pl.String),
+        "maximum",
+        pl.Series("label_height", [row.size.height for row in found], dtype=pl.Int32),
+        pl.Series("label_width", [row.size.width for row in found], dtype=pl.Int32),
     )

@@ -1,16 +1,18 @@
 """Answers about single pictures: which units are on in them, and where."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 from netdissect.serve.answers import Explanation, FiringConcept, FiringUnit, Looked
-from netdissect.serve.firing import Geometry, Maps, firing
+from netdissect.serve.firing import Maps, firing
 from netdissect.serve.questions import PictureQuestion
 from netdissect.serve.runs import OpenRun
 from netdissect.serve.sight import SeenPicture
 from netdissect.serve.units import labeled_units, mask_level
+from netdissect.show.masks import MaskGrid
 
 
 def looked(run: OpenRun, seen: SeenPicture) -> Looked:
@@ -28,9 +30,9 @@ def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Expl
     """
     layer = run.layer(asked.layer)
     level, thresholds = mask_level(run, layer, asked.quantile)
-    geometry = Geometry.of(run.result.info, layer.info)
+    masks = MaskGrid.of(run.result.info, layer)
     maps = seen.maps[layer.info.name]
-    found = firing(maps, thresholds.values, geometry, asked.point)
+    found = firing(maps, thresholds.values, masks, asked.point, seen.labels)
     curves = run.curves(layer)
     numbers = found.units.tolist()
     shares = [curves.share_above(unit, float(value)) for unit, value in zip(numbers, found.values, strict=True)]
@@ -42,7 +44,7 @@ def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Expl
             value=float(found.values[place]),
             share_above=shares[place],
             area=float(found.areas[place]),
-            outline=geometry.outline(maps[numbers[place]], float(thresholds.values[numbers[place]])),
+            outline=masks.outline(maps[numbers[place]], float(thresholds.values[numbers[place]]), seen.labels),
         )
         for place in order[: asked.limit]
     )
@@ -53,24 +55,23 @@ def explanation(run: OpenRun, seen: SeenPicture, asked: PictureQuestion) -> Expl
         point=asked.point,
         firing=len(numbers),
         units=units,
-        concepts=_concepts(labels, numbers, maps, thresholds.values, geometry),
+        concepts=_concepts(labels, numbers, thresholds.values, maps, partial(masks.values, labels=seen.labels)),
     )
 
 
 def _concepts(
     labels: pl.DataFrame,
     units: Sequence[int],
-    maps: Maps,
     thresholds: Maps,
-    geometry: Geometry,
+    maps: Maps,
+    scored: Callable[[Maps], Maps],
 ) -> tuple[FiringConcept, ...]:
     """Group the detectors that are on by their label."""
     named = labels.filter(pl.col("unit").is_in(list(units)), pl.col("state") == "detector")
     found = []
     for (concept, category), part in named.group_by("label", "category", maintain_order=True):
         numbers = part["unit"].to_list()
-        size = geometry.segmentation
-        masks = [geometry.upsample(maps[unit], size) > thresholds[unit] for unit in numbers]
+        masks = [scored(maps[unit]) > thresholds[unit] for unit in numbers]
         area = float(np.logical_or.reduce(masks).mean())
         found.append(FiringConcept(concept=str(concept), category=str(category), units=tuple(numbers), area=area))
     return tuple(sorted(found, key=lambda each: (-each.area, each.concept)))

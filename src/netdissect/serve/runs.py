@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from netdissect.concepts import Size
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
 from netdissect.models import Network
@@ -75,6 +76,15 @@ class OpenRun:
         for layer in self.result.layers.values():
             named |= dict(layer.top.select("row", "image").unique().rows())
         return named
+
+    @cached_property
+    def label_sizes(self) -> dict[int, Size]:
+        """Sizes of the label maps of these pictures, by index row."""
+        sizes: dict[int, Size] = {}
+        for layer in self.result.layers.values():
+            rows = layer.top.select("row", "label_height", "label_width").unique().iter_rows()
+            sizes |= {row: Size(height, width) for row, height, width in rows}
+        return sizes
 
 
 class Shelf:

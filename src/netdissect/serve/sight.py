@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from netdissect.concepts import Size
 from netdissect.dissect.again import network_of, why_not_loaded
 from netdissect.errors import NetworkError, RequestError
 from netdissect.models import Layer, Network, Recorder, resolve_layers
@@ -43,11 +44,14 @@ class SeenPicture:
         uint8 (H, W, 3), as it is shown.
     maps
         float32 (U, h, w) of each layer.
+    labels
+        Size of its label maps; None: it is none of the data set's.
     """
 
     id: str
     pixels: Pixels
     maps: Mapping[str, Maps]
+    labels: Size | None = None
 
 
 class Sight:
@@ -89,7 +93,9 @@ class Sight:
         finally:
             self._under_way -= 1
 
-    async def look(self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]]) -> SeenPicture:
+    async def look(
+        self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]], labels: Size | None = None
+    ) -> SeenPicture:
         """Look at one picture and keep it.
 
         Parameters
@@ -98,12 +104,15 @@ class Sight:
             Whose network looks.
         prepare
             Gives the picture as it is shown, uint8 (H, W, 3), and as the network takes it, uint8 (C, H, W).
+        labels
+            Size of its label maps; None: it has none.
         """
 
         def work() -> SeenPicture:
             pixels, taken = prepare()
             maps = self.maps(run, taken[None])
-            return SeenPicture(secrets.token_urlsafe(12), pixels, {name: each[0] for name, each in maps.items()})
+            seen = {name: each[0] for name, each in maps.items()}
+            return SeenPicture(secrets.token_urlsafe(12), pixels, seen, labels)
 
         seen = await self.run(work)
         self._seen[run.id, seen.id] = seen

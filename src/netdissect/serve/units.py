@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from netdissect.concepts import Size
 from netdissect.config import RULES
 from netdissect.errors import RequestError
 from netdissect.result import LayerInfo, LayerResult, Result
@@ -30,7 +31,7 @@ from netdissect.serve.runs import OpenRun
 from netdissect.serve.sight import why_not
 from netdissect.show.findings import run_min_iou
 from netdissect.show.gather import known
-from netdissect.show.masks import unit_outlines, unit_values
+from netdissect.show.masks import MaskGrid
 from netdissect.show.palette import category_colors
 from netdissect.show.views import BESIDE
 
@@ -148,10 +149,7 @@ def unit_brief(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold:
 def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
     """Return the top images of a unit, with outlines of where it is above a threshold."""
     rows = layer.top.filter(pl.col("unit") == unit, pl.col("rank") < images).sort("rank").to_dicts()
-    maps = np.asarray(layer.top_maps[unit, : len(rows)])
-    info = run.result.info
-    values = unit_values(maps, layer.info, info.network.size, info.config.protocol.anchor)
-    outlines = unit_outlines(values, threshold)
+    masks = MaskGrid.of(run.result.info, layer)
     return tuple(
         TopImage(
             rank=row["rank"],
@@ -159,9 +157,11 @@ def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, im
             image=row["image"],
             maximum=row["maximum"],
             picture=f"/pictures/{run.id}/{row['row']}.webp",
-            outline=path,
+            outline=masks.outline(
+                layer.top_maps[unit, row["rank"]], threshold, Size(row["label_height"], row["label_width"])
+            ),
         )
-        for row, path in zip(rows, outlines, strict=True)
+        for row in rows
     )
 
 

@@ -15,6 +15,7 @@ from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.show.findings import best_scores, layer_units, run_min_iou, run_names
+from netdissect.show.masks import MaskGrid
 
 FLOOR = 0.01
 """Concepts of a lower IoU are not listed on a unit's page."""
@@ -139,6 +140,11 @@ class LayerTables:
         """What the layer is."""
         return self.layer.info
 
+    @cached_property
+    def masks(self) -> MaskGrid:
+        """How its masks were made."""
+        return MaskGrid.of(self.run.result.info, self.layer)
+
     @property
     def min_iou(self) -> float:
         """IoU from which on a unit is a detector."""
@@ -158,7 +164,7 @@ class LayerTables:
 
     @cached_property
     def top(self) -> Rows:
-        """Each unit's top images: rank, row, image, maximum."""
+        """Each unit's top images: rank, row, image, maximum, label_height, label_width."""
         return by_unit(self.layer.top.sort("unit", "rank"))
 
     @cached_property

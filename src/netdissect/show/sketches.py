@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from netdissect.show.gather import LayerTables
-from netdissect.show.masks import unit_values
+from netdissect.show.masks import enlarged
 
 WIDTH, HEIGHT = 480, 108
 BARS = 60
@@ -107,8 +107,7 @@ def sketch_firing(tables: LayerTables, places: Sequence[Sequence[int]], color: s
     counts = np.asarray(places, np.float32)
     if counts.size < 2 or counts.max() <= 0:
         return None
-    info = tables.run.result.info
-    (spread,) = unit_values(counts[None], tables.info, info.network.size, info.config.protocol.anchor, MAP_SIDE)
+    spread = enlarged(tables.masks.values(counts), MAP_SIDE)
     alpha = np.rint(255 * spread / spread.max()).astype(np.uint8)
     ink = np.rint(255 * np.array(to_rgb(color))).astype(np.uint8)
     pixels = np.dstack([np.broadcast_to(ink, (*alpha.shape, 3)), alpha])

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netdissect.concepts import Size
 from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.result.schema import ATTAINABLE_BESIDE
@@ -18,7 +19,6 @@ from netdissect.show.certainty import facts_of, layout_of, robustness
 from netdissect.show.findings import best_units
 from netdissect.show.gather import FLOOR, LayerTables, Run, concept_numbers, known
 from netdissect.show.labels import concept_outline, read_labels
-from netdissect.show.masks import unit_outlines, unit_values
 from netdissect.show.palette import category_colors
 
 CARD_IMAGES = 6
@@ -402,11 +402,9 @@ def legend(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _tiles(tables: LayerTables, unit: int, count: int) -> tuple[Tile, ...]:
-    rows = tables.top.get(unit, [])[:count]
-    masks = _outlines(tables, unit, slice(len(rows)))
     return tuple(
-        Tile(addresses.picture(tables.run.data, row["row"]), row["image"], mask, row["maximum"])
-        for row, mask in zip(rows, masks, strict=True)
+        Tile(addresses.picture(tables.run.data, row["row"]), row["image"], _outline(tables, unit, row), row["maximum"])
+        for row in tables.top.get(unit, [])[:count]
     )
 
 
@@ -431,14 +429,9 @@ def _alarms(tables: LayerTables, unit: int) -> tuple[Tile, ...]:
     """Show false alarms; the mask is known where the image is among the unit's top images."""
     data = tables.run.dataset
     rows = tables.alarms.get(unit, ()) if data is not None else ()
-    ranks = {row["row"]: row["rank"] for row in tables.top.get(unit, ())}
-    tiles = []
-    for row in rows:
-        rank, mask = ranks.get(row["row"]), None
-        if rank is not None:
-            mask = _outlines(tables, unit, slice(rank, rank + 1))[0]
-        tiles.append(_tile_of(tables.run, row, mask))
-    return tuple(tiles)
+    known = {row["row"]: row for row in tables.top.get(unit, ())}
+    masks = [_outline(tables, unit, known[row["row"]]) if row["row"] in known else None for row in rows]
+    return tuple(_tile_of(tables.run, row, mask) for row, mask in zip(rows, masks, strict=True))
 
 
 def _misses(tables: LayerTables, unit: int) -> tuple[Tile, ...]:
@@ -457,11 +450,10 @@ def _tile_of(run: Run, row: Mapping[str, Any], mask: str | None) -> Tile:
     return Tile(addresses.picture(run.data, row["row"]), name, mask, row["pixels"])
 
 
-def _outlines(tables: LayerTables, unit: int, ranks: slice) -> list[str]:
-    info = tables.run.result.info
-    maps = tables.layer.top_maps[unit, ranks]
-    values = unit_values(maps, tables.info, info.network.size, info.config.protocol.anchor)
-    return unit_outlines(values, tables.units[unit]["threshold"])
+def _outline(tables: LayerTables, unit: int, top: Mapping[str, Any]) -> str:
+    """Outline a unit's mask on one of its top images."""
+    cells, labels = tables.layer.top_maps[unit, top["rank"]], Size(top["label_height"], top["label_width"])
+    return tables.masks.outline(cells, tables.units[unit]["threshold"], labels)
 
 
 def _why_silent(tables: LayerTables, maximum: float) -> str:

@@ -61,7 +61,7 @@ async def look_at_row(run: Run, row: RowNumber, explorer: ExplorerPart) -> Looke
     def prepare() -> tuple[Pixels, Pixels]:
         return _prepared(run, as_dissected(path))
 
-    return looked(run, await explorer.sight.look(run, prepare))
+    return looked(run, await explorer.sight.look(run, prepare, run.label_sizes[row]))
 
 
 @router.get("/api/runs/{run}/pictures/{picture}/units", responses=problems(404))

@@ -8,14 +8,15 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from netdissect.config import Protocol
 from netdissect.experiments.outcome import Outcome
 from netdissect.result import LayerInfo
 from netdissect.show.figures.common import short
-from netdissect.show.masks import unit_values
+from netdissect.show.masks import MaskGrid
 from netdissect.show.palette import CATEGORY_COLORS
 from netdissect.show.pictures import read_picture
 from netdissect.show.plot import FAINT, INK, plain
-from netdissect.show.plot.units import EDGE, draw_on
+from netdissect.show.plot.units import EDGE, draw_on, edge_of
 
 TILE = 1.35
 """Inches."""
@@ -37,13 +38,13 @@ def contribution(outcome: Outcome) -> Figure:
     for line, name in zip(figure.subplots(len(names), across, squeeze=False), names, strict=True):
         for axes in line:
             axes.set_axis_off()
-        picture = read_picture(folder, name, EDGE)
-        pixels = np.full((EDGE, EDGE, 3), 128, np.uint8) if picture is None else picture
         here = rows.filter(image=name)
-        line[0].imshow(pixels, interpolation="antialiased")
+        picture = read_picture(folder, name, EDGE)
+        line[0].imshow(np.full((1, 1, 3), 128, np.uint8) if picture is None else picture, interpolation="antialiased")
         _words(line[0], here["class"][0], f"score {here['score'][0]:.1f}")
         for axes, row in zip(line[1:], here.iter_rows(named=True), strict=False):
-            draw_on(axes, pixels, *_values(outcome, name, row["rank"]))
+            values, threshold = _values(outcome, name, row["rank"])
+            draw_on(axes, read_picture(folder, name, edge_of(values)), values, threshold)
             iou = f", IoU {row['iou']:.2f}" if row.get("iou") else ""
             _words(axes, f"{row['unit']} {row.get('label') or ''}".strip(), f"{row['contribution']:+.2f}{iou}")
     return figure
@@ -74,13 +75,13 @@ def ablate(outcome: Outcome) -> Figure:
 
 
 def _values(outcome: Outcome, name: str, rank: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Return a unit's activations over a picture, float32 (EDGE, EDGE), and its threshold."""
+    """Return a unit's activations over a picture, float32 (sh, sw), and its threshold."""
     cells = outcome.further["maps"].filter(image=name, rank=rank).sort("row", "column")
     layer = LayerInfo.model_validate(outcome.config["layer"])
-    maps = cells["activation"].to_numpy().reshape(1, layer.height, layer.width)
+    maps = cells["activation"].to_numpy().reshape(layer.height, layer.width)
     height, width = outcome.config["size"]
-    values = unit_values(maps, layer, (int(height), int(width)), outcome.config["anchor"], EDGE)
-    return values[0], float(cells["threshold"][0])
+    masks = MaskGrid(layer, (int(height), int(width)), Protocol.model_validate(outcome.config["protocol"]))
+    return masks.values(maps), float(cells["threshold"][0])
 
 
 def _words(axes: Axes, above: str, below: str) -> None:

@@ -9,11 +9,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from netdissect.concepts import Size
 from netdissect.config import Palette
 from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.show.findings import layer_units, only_layer, run_min_iou, run_quantile
-from netdissect.show.masks import unit_values
+from netdissect.show.masks import MaskGrid, enlarged, signed
 from netdissect.show.palette import category_colors
 from netdissect.show.pictures import image_folder, read_picture
 from netdissect.show.plot.paper import INK, PaperFigure
@@ -94,16 +95,39 @@ def _row(places: Sequence[Axes], result: Result, layer: str, unit: int, folder: 
     tables, info = result.layers[layer], result.info
     top = tables.top.filter(unit=unit).sort("rank").head(len(places))
     threshold = tables.units.filter(unit=unit, quantile=run_quantile(result))["threshold"].item()
-    maps = unit_values(tables.top_maps[unit, : len(top)], tables.info, info.network.size, info.config.protocol.anchor,
-                       EDGE)  # fmt: skip
-    for axes, image, values in zip(places, top["image"], maps, strict=False):
-        picture = read_picture(folder, image, EDGE)
-        draw_on(axes, np.full((EDGE, EDGE, 3), 128, np.uint8) if picture is None else picture, values, threshold)
+    masks = MaskGrid.of(info, tables)
+    for axes, row in zip(places, top.iter_rows(named=True), strict=False):
+        labels = Size(row["label_height"], row["label_width"])
+        values = masks.values(tables.top_maps[unit, row["rank"]], labels)
+        draw_on(axes, read_picture(folder, row["image"], edge_of(values)), values, threshold)
 
 
-def draw_on(axes: Axes, pixels: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], threshold: float) -> None:
-    """Draw a picture, dimmed where a unit is off, with the border of its mask: values (H, W) of uint8 (H, W, 3)."""
-    on = values > threshold
-    axes.imshow(np.where(on[..., None], pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
-    if on.any() and not on.all():
-        axes.contour(values, levels=[threshold], colors=LINE, linewidths=1.1)
+def edge_of(values: npt.NDArray[np.float32]) -> int:
+    """Return the side of the square on which a mask is drawn: no pixel of it is lost."""
+    return int(max(EDGE, *values.shape))
+
+
+def draw_on(
+    axes: Axes, picture: npt.NDArray[np.uint8] | None, values: npt.NDArray[np.float32], threshold: float
+) -> None:
+    """Draw a picture, dimmed where a unit is off, with the border of its mask.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    picture
+        uint8 (E, E, 3), E by `edge_of`; None: gray.
+    values
+        float32 (sh, sw), as they were scored; see `netdissect.show.masks.MaskGrid.values`.
+    threshold
+        The unit's.
+    """
+    edge = edge_of(values)
+    pixels = np.full((edge, edge, 3), 128, np.uint8) if picture is None else picture
+    mask = values > np.float32(threshold)
+    on = enlarged(mask, edge)[..., None]
+    axes.imshow(np.where(on, pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
+    if mask.any() and not mask.all():
+        down, right = ((np.arange(count) + 0.5) * edge / count - 0.5 for count in values.shape)
+        axes.contour(right, down, signed(values, threshold), levels=[0], colors=LINE, linewidths=1.1)
