@@ -175,6 +175,9 @@ def constant():
 def bare(): return Bare(), PREPROCESSING
 def module_only(): return pair()[0]
 def swapped(): return pair()[::-1]
+def scripted(): return torch.jit.script(pair()[0]), PREPROCESSING
+def exported(): return torch.export.export(pair()[0].eval(), (torch.rand(1, 1, 16, 16),)), PREPROCESSING
+def function(): return print, PREPROCESSING
 def broken(): raise KeyError("lost")
 number = 3
 """
@@ -229,11 +232,15 @@ def test_a_factory_takes_a_checkpoint(factories, tmp_path):
     assert torch.equal(network.module[0].weight, torch.load(tmp_path / "w.pt")["0.weight"])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("python:own_factories:module_only", "returned Sequential. Expected a pair"),
         ("python:own_factories:swapped", "a tuple of Preprocessing, Sequential"),
+        ("python:own_factories:scripted", "given a RecursiveScriptModule as its module.*TorchScript"),
+        ("python:own_factories:exported", "given a ExportedProgram as its module.*torch.export.unflatten"),
+        ("python:own_factories:function", "given a builtin_function_or_method as its module"),
         ("python:own_factories:broken", "failed with KeyError: 'lost'"),
         ("python:own_factories:pear", "no function 'pear'; near it are 'pair'"),
         ("python:own_factories:number", "no function 'number'"),

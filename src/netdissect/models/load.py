@@ -28,6 +28,7 @@ from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import load_checkpoint, other_classes, put_weights
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing, config_beside
+from netdissect.models.running import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,9 @@ def load_network(
         std=None if std is None else tuple(std),
         interpolation=interpolation,
     )
-    return Network(_title(asked), module.eval().requires_grad_(False), preprocessing, source=asked)
+    network = Network(_title(asked), module, preprocessing, source=asked)
+    network.module.eval().requires_grad_(False)
+    return network
 
 
 def reload_network(source: NetworkSource) -> Network:
@@ -338,12 +341,7 @@ def _from_factory(spec: str, weights: str | None, file: _File | None) -> Built:
     made = _call_factory(spec)
     if isinstance(made, Network):
         made = (made.module, made.preprocessing)
-    if not (
-        isinstance(made, tuple)
-        and len(made) == 2
-        and isinstance(made[0], torch.nn.Module)
-        and isinstance(made[1], Preprocessing)
-    ):
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Preprocessing)):
         kind = type(made).__name__
         found = f"a tuple of {', '.join(type(item).__name__ for item in made)}" if isinstance(made, tuple) else kind
         raise NetworkError(
@@ -351,6 +349,7 @@ def _from_factory(spec: str, weights: str | None, file: _File | None) -> Built:
             "netdissect.models.Preprocessing) or a netdissect.models.Network."
         )
     module, preprocessing = made
+    refuse(spec, module)
     if weights == RANDOM:
         _reset(module, spec)
     elif file is not None:
