@@ -50,6 +50,8 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
     table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
     own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
     said = [f"{name}: {what}" for name, layer in result.layers.items() for what in _geometry(result, layer.info)]
+    if result.info.nondeterministic is not None:
+        said.append(f"The network does not repeat itself, which was accepted: {result.info.nondeterministic}")
     if lines := [*said, *(certainty(result) if own else [])]:
         table.caption = Text("\n".join([*lines, str(table.caption)]))
     return table
