@@ -31,3 +31,12 @@ def test_loops_are_compiled_into_a_temporary_folder_where_nothing_else_can_be_wr
     assert list(nowhere.glob("netdissect-numba-*/**/*.nbi"))
     compiling.compiled(double)
     assert len(warned) == 1, "said once"
+
+
+def test_machine_code_that_finds_no_room_on_the_disk_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(caching.IndexDataCacheFile, "load", lambda *_: None)
+    assert compiling.compiled(double)(4) == 8

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numba
@@ -20,10 +21,26 @@ def compiled(function: Callable[..., Any]) -> Any:
     this process ends. A folder of a fixed name, which others could have filled beforehand, is no place for code.
     """
     try:
-        return _njit(function)
+        loop = _njit(function)
     except RuntimeError:
         _use_temporary_folder()
-        return _njit(function)
+        loop = _njit(function)
+    return _on_full_disks(loop)
+
+
+def _on_full_disks(loop: Any) -> Any:
+    """Let a loop run whose machine code finds no room on the disk: it is compiled again next time."""
+    cache = getattr(loop, "_cache", None)  # none where Numba is told not to compile
+    if cache is None:
+        return loop
+    save = cache.save_overload
+
+    def saved(*compiled_code: Any) -> None:
+        with suppress(OSError):
+            save(*compiled_code)
+
+    cache.save_overload = saved
+    return loop
 
 
 def _use_temporary_folder() -> None:
