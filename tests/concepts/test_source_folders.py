@@ -59,6 +59,11 @@ def test_train_and_val_are_splits(tmp_path: Path) -> None:
     }
 
 
+def test_training_and_testing_are_splits(tmp_path: Path) -> None:
+    root = draw(tmp_path / "own", ["Training/0/1.png", "Testing/1/2.png"])
+    assert classes(f"folders:{root}=object") == {"Testing/1/2": ("1", "val"), "Training/0/1": ("0", "train")}
+
+
 def test_a_class_called_train_is_no_split_beside_others_or_on_request(tmp_path: Path) -> None:
     root = draw(tmp_path / "own", ["train/1.jpg", "bus/1.jpg"])
     assert classes(f"folders:{root}=object") == {"bus/1": ("bus", None), "train/1": ("train", None)}

@@ -134,6 +134,9 @@ def test_classes_and_words_label_whole_pictures(tmp_path: Path) -> None:
     both.remove_columns("annotation").save_to_disk(tmp_path / "b")
     for text in (f"hf:{tmp_path / 'a'}=scene?label=setting&image=image", f"hf:{tmp_path / 'b'}=scene"):
         assert [sample.read_labels() for sample in read(text)] == [{"scene": ("beach",)}, {"scene": ("forest",)}]
+    beside_a_mask = read(f"hf:{tmp_path / 'a'}=scene?label=setting")
+    for seed, sample in enumerate(beside_a_mask):
+        assert np.array_equal(np.asarray(sample.image), np.asarray(photo(seed)))
     words = read(f"hf:{tmp_path / 'b'}=attribute?label=words")
     assert [sample.read_labels() for sample in words] == [{"attribute": ("calm", "blue")}, {"attribute": ()}]
     with pytest.raises(SourceError, match="names no category"):

@@ -220,10 +220,17 @@ def test_pictures_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
         assert sample.read_labels() == {"scene": ["sea;ocean"]}
 
 
+def test_columns_in_capitals_and_empty_rows_at_the_end_are_read(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "mine.csv", "Image,Label ,\na.jpg,x,\n,,\n , ,\n")
+    assert read_labels(f"labels:{table}=object") == {"a": ["x"]}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("image,name\na.jpg,x\n", "lacks the column 'label'"),
+        ("image,label,label\na.jpg,x,y\n", "has more than one column 'label'"),
+        ("image;name\na.jpg;x\n", "lacks the column 'label'; its header is 'image;name'"),
         ("image,label\na.jpg,x\n", "row 2 names no category"),
         ("image,label,category\na.jpg,x,Big Scene\n", "row 2 names the category 'Big Scene'"),
         ("image,label,category\n../a.jpg,x,scene\n", r"row 2: '\.\./a\.jpg' is no path"),

@@ -67,6 +67,7 @@ HALF = {"aeroplane": 24, "bicycle": 24}
         (NAMED, "classes.csv"),
         ("name,color\naeroplane,800000\nbicycle,0 128 0\n", "classes.csv"),
         ("name,r,g,b\naeroplane,128,0,0\nbicycle,0,128,0\n", "classes.csv"),
+        ("name,r,g,b\naeroplane,128,0,0\nbicycle,0,128,0\n", "class_dict.csv"),
         ("Name,Red,Green,Blue\naeroplane,128,0,0\nbicycle,0,128,0\n", "classes.csv"),
         (
             "# label:color_rgb:parts\nbackground:0,0,0::\naeroplane:128,0,0::\nbicycle:0,128,0::\n",
@@ -155,6 +156,22 @@ def test_a_wrong_table_of_colors_is_refused(table: str, message: str, tmp_path: 
 def test_quoted_commas_and_an_empty_last_column_are_read(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text('value,name,\n1,"door, double",\n2,dog,\n')
     assert read_class_table(tmp_path / "classes.csv").names == {1: "door, double", 2: "dog"}
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets_are_read(mark: str, encoding: str, tmp_path: Path) -> None:
+    table = tmp_path / "classes.csv"
+    text = f'Value{mark}Name\r\n1{mark}"door, double"\r\n2{mark}caf\u00e9\r\n{mark}\r\n'
+    table.write_bytes(text.encode(encoding))
+    assert read_class_table(table).names == {1: "door, double", 2: "caf\u00e9"}
+
+
+def test_a_folder_without_masks_is_told_how_it_should_look(tmp_path: Path) -> None:
+    make(tmp_path / "own", painted(RED), NAMED)
+    (tmp_path / "own" / "masks").rename(tmp_path / "own" / "labels")
+    with pytest.raises(SourceError, match=r"masks does not exist\. Expected images/, masks/ with a mask of"):
+        pixels_of(f"masks:{tmp_path / 'own'}")
 
 
 def test_a_synonym_of_a_class_never_swallows_another_class(tmp_path: Path) -> None:

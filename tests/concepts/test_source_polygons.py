@@ -483,6 +483,13 @@ def test_label_studio_gives_coordinates_in_per_cent(tmp_path: Path, caplog: pyte
     assert "names that lead out of the folder and were not followed: 1;" in caplog.text
 
 
+def test_names_in_the_addresses_of_label_studio_are_decoded(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "0a1b-a b.jpg")
+    square = result("polygonlabels", points=percent(SQUARE))
+    studio(tmp_path / "project.json", square, picture="/data/local-files/?d=own/0a1b-a%20b.jpg")
+    assert covered(tmp_path) == {"own/images/0a1b-a b": {"car": 64}}
+
+
 def test_what_annotators_cancelled_does_not_count(tmp_path: Path) -> None:
     photo(tmp_path / "0a1b-a.jpg")
     kept, cancelled = (

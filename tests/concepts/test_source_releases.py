@@ -180,13 +180,16 @@ def test_labelme2voc_lists_its_classes_from_0(tmp_path: Path) -> None:
     assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {"cup": 6 * WIDTH, "spoon": 6 * WIDTH}
 
 
-def test_cvat_lists_the_colors_of_its_classes(tmp_path: Path) -> None:
-    photo(tmp_path / "JPEGImages" / "a.jpg")
+@pytest.mark.parametrize("name", ["a", "monday/camera 1/a"])
+def test_cvat_lists_the_colors_of_its_classes(name: str, tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / f"{name}.jpg")
     colors = np.array([[0, 0, 0], [250, 50, 83], [184, 61, 245]], np.uint8)
-    gray(tmp_path / "SegmentationClass" / "a.png", colors[rows(0, 1, 2)])
+    gray(tmp_path / "SegmentationClass" / f"{name}.png", colors[rows(0, 1, 2)])
     text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncup:250,50,83::\nspoon:184,61,245::\n"
     (tmp_path / "labelmap.txt").write_text(text)
-    assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {"cup": 8 * WIDTH, "spoon": 8 * WIDTH}
+    (sample,) = samples(f"pascal:{tmp_path}").values()
+    assert (sample.name, sample.image) == (f"x/{name}", tmp_path / "JPEGImages" / f"{name}.jpg")
+    assert pixels(sample.read_labels()) == {"cup": 8 * WIDTH, "spoon": 8 * WIDTH}
 
 
 # Cityscapes

@@ -262,7 +262,8 @@ def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) 
         raise SourceError(
             f"{origin} holds the value {unknown[0]}, which has no name"
             + (f" (and {len(unknown) - 1} more such values)" if len(unknown) > 1 else "")
-            + ". Expected only named values; name it, with an empty name if its pixels are unlabeled."
+            + ". Expected only named values; name it, with an empty name if its pixels are unlabeled, or say "
+            "?unlisted=unlabeled (masks: and hf:)."
         )
 
 

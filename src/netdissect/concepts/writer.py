@@ -273,7 +273,10 @@ def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
     for path in one.files:
         owner = owners.setdefault(path.casefold(), one)  # on some disks a name in other case is the same file
         if owner is not one:
-            problems.append(f"{one.image} and {owner.image} would both be written as {path}; rename one of them.")
+            both = f"{one.image} and {owner.image}"
+            if one.image == owner.image:
+                both = "two pictures whose names differ only in their ending or in capital letters"
+            problems.append(f"{both} would both be written as {path}; rename one of them.")
     return problems
 
 

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -210,7 +211,7 @@ def _task(task: Object) -> Object:
     if LABEL_STUDIO.picture not in data and len(words) != 1:
         raise ValueError(f"data {sorted(data)} that do not say which is the picture")
     picture = data.get(LABEL_STUDIO.picture) or words[0]
-    return {LABEL_STUDIO.picture: picture, LABEL_STUDIO.shapes: results, **size}
+    return {LABEL_STUDIO.picture: unquote(picture), LABEL_STUDIO.shapes: results, **size}
 
 
 def shapes_of(picture: Object, keys: Keys) -> Iterator[tuple[Any, Shape | str]]:

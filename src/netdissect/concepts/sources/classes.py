@@ -267,8 +267,7 @@ def _color(row: Mapping[str, str], path: Path) -> int | None:
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     rows = read_table(path, (), "a table with the columns value,name that names the values of the masks", whole=True)
-    plain = [{key.strip().lower(): value for key, value in row.items()} for row in rows]
-    header = set(plain[0]) if plain else {"value", "name"}
+    header = set(rows[0]) if rows else {"value", "name"}
     colored = "color" in header or any(header.issuperset(three) for three in RGB_COLUMNS)
     needed = ("name",) if colored else ("value", "name")
     if missing := [column for column in needed if column not in header]:
@@ -276,7 +275,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             f"{path} lacks the column {missing[-1]!r}; its header is {','.join(rows[0])!r}. Expected value,name, and "
             "for masks in colors also color or r,g,b."
         )
-    return plain
+    return rows
 
 
 def _read_labelmap(path: Path) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """Read the tables and annotations of others without trusting them: a fault is a `SourceError` that names the file."""
 
+import codecs
 import csv
 import io
 import json
@@ -22,10 +23,12 @@ LARGEST_MAT = 1 << 30
 SURPLUS = "surplus fields"  # the key under which fields beyond the header are kept
 COMPRESSED = 15  # miCOMPRESSED of a MATLAB 5 file
 MAT_HEADER = 128
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+DELIMITERS = (",", ";", "\t")
 
 
 def read_text(path: Path, what: str) -> str:
-    """Read UTF-8 text; a file that is not UTF-8 is read as Latin-1, as old distributions wrote it.
+    """Read UTF-8 text, or UTF-16 if its mark says so; any other file is read as Latin-1, as old distributions wrote.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def read_text(path: Path, what: str) -> str:
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror or error}). Expected {what}.") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
 
@@ -99,27 +102,37 @@ def _check_size(path: Path, what: str, largest: int) -> None:
 def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = False) -> list[dict[str, str]]:
     """Read a CSV file with a header; fields that a row lacks at its end are empty, unless rows must be `whole`.
 
+    Fields are separated by commas; if the header holds none, by semicolons or tabs, as spreadsheets write in much of
+    Europe. Names of columns are given in lower case. Rows whose fields are all empty are passed over.
+
     Raises
     ------
     SourceError
-        If the file is missing, no CSV, lacks one of `columns`, or a row has more fields than the header; `what` says
-        what should be in it.
+        If the file is missing, no CSV, lacks one of `columns` or has it twice, or a row has more fields than the
+        header; `what` says what should be in it.
     """
     text = read_text(path, what)
+    first = text.lstrip().partition("\n")[0]
+    mark = next((mark for mark in DELIMITERS if mark in first), ",")
+    lines = io.StringIO(text, newline="")
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), restkey=SURPLUS, restval=None, skipinitialspace=True)
+        reader = csv.DictReader(lines, restkey=SURPLUS, restval=None, skipinitialspace=True, delimiter=mark)
+        header = list(reader.fieldnames or [])
+        reader.fieldnames = [name.strip().lower() for name in header]
         rows = []
         for row in reader:
-            _check_fields(row, path, reader, whole=whole)
-            rows.append(row)
-        header = list(reader.fieldnames or [])
+            if any("".join(field or "").strip() for field in row.values()):
+                _check_fields(row, path, reader, whole=whole)
+                rows.append(row)
     except csv.Error as error:
         raise SourceError(f"{path} is no table ({error}). Expected {what}; restore the file.") from error
-    if missing := [column for column in columns if column not in header]:
-        raise SourceError(
-            f"{path} lacks the column {missing[0]!r}; its header is {','.join(header)!r}. Expected {what} with the "
-            f"columns {','.join(columns)}."
-        )
+    for column in columns:
+        if (times := reader.fieldnames.count(column)) != 1:
+            seen = "has more than one column" if times else "lacks the column"
+            raise SourceError(
+                f"{path} {seen} {column!r}; its header is {mark.join(header)!r}. Expected {what} with the columns "
+                f"{','.join(columns)}."
+            )
     return rows
 
 

@@ -241,12 +241,15 @@ def _columns(features: Mapping[str, Any], words: SourceWords) -> tuple[str, str 
     if not mask and "label" not in told:
         mask = _only([name for name in pictures if name != told.get("image") and _sounds_like_mask(name)])
     image = told.get("image") or _only([name for name in pictures if name != mask])
+    if image is None and not mask:
+        image = _only([name for name in pictures if not _sounds_like_mask(name)])
     label = told.get("label")
     if not mask and not label:
         label = _only([name for name, feature in features.items() if _kind(feature) == "ClassLabel"])
     if image is None or not (mask or label):
+        unknown = "picture" if image is None else "mask or label"
         raise SourceError(
-            f"the source {words.text!r} does not say which column is the {'picture' if image is None else 'mask'}. "
+            f"the source {words.text!r} does not say which column is the {unknown}. "
             f"{_there(features)} Name them: ?image=COLUMN&mask=COLUMN, or label=COLUMN."
         )
     return image, mask, None if mask else label

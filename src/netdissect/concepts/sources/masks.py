@@ -3,7 +3,7 @@
     DIR/images/NAME.jpg    any picture format, folders below allowed
     DIR/masks/NAME.png     lossless; indexed or gray: the pixel is the value; in color: see below
     DIR/classes.csv        value,name; an empty name means unlabeled; colors in a column color or in r,g,b;
-                           or labelmap.txt, colors as CVAT writes them
+                           or class_dict.csv (name,r,g,b), or labelmap.txt, colors as CVAT writes them
 
 Where there is no folder ``masks``, two other layouts are read: semantic masks of Roboflow (see `roboflow`), and shapes
 that were drawn in LabelMe or VIA (see `polygons`, a word with options of its own).
@@ -36,6 +36,8 @@ from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 DEFAULT_CATEGORY = "object"
+TABLES = ("classes.csv", "class_dict.csv", "labelmap.txt")
+LAYOUT = "images/, masks/ with a mask of the same name for each picture, and classes.csv"
 OTHERS = (
     ("annotations/training", "ade20k", "SceneParse150"),
     ("**/SegmentationClass", "pascal", "segmentation in the layout of Pascal VOC"),
@@ -115,9 +117,8 @@ class MaskSource:
                 )
 
     def _own(self, prefix: str) -> Iterator[Sample]:
-        images = _by_name(find_folder(self.folder / "images", "the pictures of a masks: source"))
-        masks = _by_name(find_folder(self.folder / "masks", "the label maps of a masks: source"))
-        tables = [self.folder / "classes.csv", self.folder / "labelmap.txt"]
+        images, masks = (_by_name(find_folder(self.folder / name, LAYOUT)) for name in ("images", "masks"))
+        tables = [self.folder / name for name in TABLES]
         table = read_class_table(next((path for path in tables if path.is_file()), tables[0]))
         reading = MaskReading.parse(self._words, table)
         for name in sorted(images.keys() | masks.keys()):

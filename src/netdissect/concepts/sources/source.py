@@ -9,7 +9,7 @@ from netdissect.concepts.sample import Sample
 from netdissect.config import Split
 from netdissect.errors import SourceError
 
-SPLIT = re.compile(r"(train(ing)?|val(id(ation)?)?|dev|test)(?![a-z])")
+SPLIT = re.compile(r"(train(ing)?|val(id(ation)?)?|dev|test(ing)?)(?![a-z])")
 
 NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
 """Extensions that are passed over; any other file must be a picture."""
@@ -79,7 +79,7 @@ def split_of(name: str) -> Split | None:
 
     Examples
     --------
-    >>> split_of("train2017"), split_of("valid"), split_of("test"), split_of("trains")
+    >>> split_of("train2017"), split_of("valid"), split_of("Testing"), split_of("trains")
     ('train', 'val', 'val', None)
     """
     match = SPLIT.match(name.lower())

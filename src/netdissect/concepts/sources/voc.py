@@ -5,7 +5,8 @@
     DIR/.../ImageSets/Segmentation/{train,val}.txt         names, a line each; may be missing
 
 What programs write in this layout is read, too, if it says which classes it has: ``class_names.txt`` of LabelMe's
-``labelme2voc`` (a line a value, from 0), or ``labelmap.txt`` of CVAT (``car:128,0,0::``), whose masks are in color.
+``labelme2voc`` (a line a value, from 0), or ``labelmap.txt`` of CVAT (``car:128,0,0::``), whose masks are in color and
+may lie in folders below, as their pictures do.
 Without either the classes are the 20 of VOC, and masks in color have the colors of VOC.
 
 Background and borders are unlabeled. The split is that of the lists; of pictures that are in neither it is drawn by
@@ -21,6 +22,7 @@ from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import ClassTable, MaskReading, read_class_table, voc_colors
 from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.mask_values import read_mask_file
+from netdissect.concepts.sources.source import find_files
 from netdissect.config import Split
 
 MASKS = "SegmentationClass"
@@ -48,10 +50,12 @@ def voc_samples(masks: Path, pictures: Path, prefix: str) -> Iterator[Sample]:
     """
     table = _classes(masks.parent)
     splits = _read_splits(masks.parent / "ImageSets" / "Segmentation")
-    for mask in sorted(masks.glob("*.png")):
-        if not mask.name.startswith("."):
-            labels = partial(_read_labels, mask, table)
-            yield Sample(f"{prefix}/{mask.stem}", _picture(pictures, mask.stem), labels, splits.get(mask.stem))
+    for mask in find_files(masks):
+        if mask.suffix.lower() == ".png":
+            name = mask.relative_to(masks).with_suffix("").as_posix()
+            yield Sample(
+                f"{prefix}/{name}", _picture(pictures, name), partial(_read_labels, mask, table), splits.get(name)
+            )
 
 
 def _picture(folder: Path, stem: str) -> Path:
