@@ -75,7 +75,7 @@ class Network:
     Examples
     --------
     >>> module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU()).bfloat16()
-    >>> network = Network("tiny", module, Preprocessing(Size(28, 28), mean=(0.5,), std=(0.25,)))
+    >>> network = Network("tiny", module, Preprocessing((28, 28), mean=(0.5,), std=(0.25,)))
     >>> network.dtype, module.training
     (torch.bfloat16, True)
     """
