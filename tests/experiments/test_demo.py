@@ -1,9 +1,11 @@
 """The demo end to end, at a size that a test can afford."""
 
+import logging
 import sys
 
 import pytest
 
+from netdissect.cli.demo import compilation_told
 from netdissect.errors import ResultError
 from netdissect.experiments import DemoConfig, demo
 from netdissect.experiments.recipe import Recipe
@@ -23,8 +25,48 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(folder):
+def told():
+    """What is said while the demo is made."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = logging.getLogger("netdissect")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+@pytest.fixture(scope="module")
+def made(folder, told):
     return demo(folder, TINY)
+
+
+def test_the_demo_says_what_takes_long_while_it_happens(made, told):
+    stages = [line for line in told if line.startswith(("drawing", "dissecting"))]
+    assert stages == [
+        "drawing 48 pictures whose labels are known",
+        "drawing 64 others, and training a network on them",
+        "dissecting the network, its last layer in rotated bases, and then the same with random weights",
+    ]
+
+
+def test_compiling_is_told_once_and_only_when_it_happens(caplog):
+    numba = pytest.importorskip("numba")
+    caplog.set_level(logging.INFO, "netdissect")
+
+    @numba.njit
+    def twice(number):
+        return 2 * number
+
+    with compilation_told():
+        assert (twice(2), twice(2.5), twice(3)) == (4, 5.0, 6)
+        assert [record.message for record in caplog.records] == ["compiling loops: half a minute, once on this machine"]
+    with compilation_told():
+        twice(4)
+    assert len(caplog.records) == 1
 
 
 def test_five_convolutions_and_the_rotated_last_are_dissected_beside_random_weights(made):

@@ -1,7 +1,11 @@
 """`netdissect demo`: the whole method in a few minutes, and a table that a newcomer understands."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,6 +14,8 @@ from rich.table import Table
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from netdissect.experiments import Demo
@@ -22,10 +28,33 @@ def demo(
 ) -> None:
     """Draw a world, train a network on it, dissect it, and compare with random weights and a random rotation."""
     config = netdissect.experiments.FAST_DEMO if fast else netdissect.experiments.FULL_DEMO
-    with progress_bars() as progress:
+    with compilation_told(), progress_bars() as progress:
         made = netdissect.experiments.demo(out, config, progress=progress)
+        logger.info("drawing the pages of the report")
         page = netdissect.report(made.units, out / "report", progress=progress)
     _tell(made, page)
+
+
+@contextmanager
+def compilation_told() -> Iterator[None]:
+    """Say it, once, when loops are compiled, which the first run on a machine does, and no later one."""
+    event: Any = import_module("numba.core.event")  # numba is loaded by the demo in any case
+    told: list[Any] = []
+
+    class Told(event.Listener):  # type: ignore[misc]
+        """Of compilations that begin: what is found in the cache on the disk is not compiled."""
+
+        def on_start(self, event: Any) -> None:
+            """Say it at the first one."""
+            if not told:
+                logger.info("compiling loops: half a minute, once on this machine")
+            told.append(event)
+
+        def on_end(self, _event: Any) -> None:
+            """Say nothing."""
+
+    with event.install_listener("numba:compile", Told()):
+        yield
 
 
 def _tell(made: "Demo", page: Path) -> None:

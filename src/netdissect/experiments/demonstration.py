@@ -5,6 +5,7 @@
 Every stage is kept in the demo's folder, and a second run takes up what is there.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.result import Result
 from netdissect.result.files import write_whole
+
+logger = logging.getLogger(__name__)
 
 # Beside the paper's 0.005: in a world of small pictures many concepts are too large to be agreed with at 0.005.
 QUANTILES = (0.005, 0.02)
@@ -108,6 +111,7 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     random = Network("scene network with random weights", untrained, preprocessing(size))
     measured = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
     rotated = tuple(rotated_name(last, seed) for seed in config.rotations)
+    logger.info("dissecting the network, its last layer in rotated bases, and then the same with random weights")
     with timed("dissect", seconds):
         units = dissect(
             network, data, measured, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
@@ -134,6 +138,7 @@ def _claim(out: Path, config: DemoConfig) -> None:
 
 def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> ConceptData:
     if not (folder / "index.csv").exists():
+        logger.info("drawing %s pictures whose labels are known", f"{config.images:,}")
         write_synthetic(folder, images=config.images, size=config.recipe.size, seed=config.world, progress=progress)
     return ConceptData.open(folder)
 
@@ -141,6 +146,9 @@ def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> Conce
 def _trained(path: Path, recipe: Recipe, progress: Progress | None) -> Trained:
     if path.exists():
         return load_trained(path)
+    logger.info(
+        "drawing %s others, and training a network on them: %s steps", f"{recipe.pictures:,}", f"{recipe.steps:,}"
+    )
     trained = train(recipe, progress=progress)
     save_trained(trained, path)
     return trained
