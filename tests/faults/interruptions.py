@@ -39,7 +39,7 @@ from networks import COVERAGE, SIDE, pictures  # noqa: E402
 
 IMAGES = 30
 INTERRUPTED = 130
-PATIENCE = 30.0  # seconds: a busy machine may take some to end a run
+PATIENCE = 60.0  # seconds, beside three times those of a run
 NETWORK = """
 import networks
 
@@ -69,7 +69,7 @@ class Trials:
         sys.path.insert(0, str(folder))
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         self.outcomes: Counter[str] = Counter()
-        self.stacks: list[str] = []
+        self.seconds = 60.0
         for _ in range(2):  # the first one compiles
             shutil.rmtree(folder / "unbroken", ignore_errors=True)
             begin = time.monotonic()
@@ -109,6 +109,7 @@ class Trials:
         except BaseException:
             traceback.print_exc()
             code = 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # As the interpreter ends: threads are joined, and what was registered is called.
         threading._shutdown()
         atexit._run_exitfuncs()
@@ -117,7 +118,7 @@ class Trials:
 
     def end(self, number: int) -> int | None:
         """Wait for a process, and return its exit code; None: it hung, and was killed."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE + 3 * self.seconds
         while time.monotonic() < deadline:
             done, status = os.waitpid(number, os.WNOHANG)
             if done:
@@ -142,8 +143,7 @@ class Trials:
             outcome = "ended, but did not say so"
         self.outcomes[outcome] += 1
         if outcome not in ("ended", "was through"):
-            stacks = self.folder / "stacks"
-            self.stacks.append(f"{outcome}\n{said}\n{stacks.read_text() if stacks.exists() else ''}")
+            print(outcome, said, (self.folder / "stacks").read_text(errors="replace"), sep="\n", flush=True)
         return code == 0
 
     def round(self, number: int) -> None:
@@ -156,7 +156,7 @@ class Trials:
             self.end(self.begin(out))
         if self.end(self.compare(out)) != 0:
             self.outcomes["gave another result"] += 1
-            self.stacks.append((self.folder / "stderr").read_text(errors="replace"))
+            print((self.folder / "stderr").read_text(errors="replace"), flush=True)
         shutil.rmtree(out, ignore_errors=True)
 
 
@@ -174,7 +174,7 @@ def campaign() -> int:
         trials.round(number)
         number += 1
         print(dict(trials.outcomes), flush=True)
-    print(dict(trials.outcomes), *trials.stacks, sep="\n")
+    print(dict(trials.outcomes))
     shutil.rmtree(folder, ignore_errors=True)
     return 0 if trials.outcomes.keys() <= {"ended", "was through"} else 1
 
