@@ -2,6 +2,7 @@
 # make test   the same for the whole test suite
 # make check  lint, types, import contracts and docs
 # make update move the pinned versions in constraints.txt to the newest; then run `make check test demo`
+# make lowest run the tests with the lowest versions that pyproject.toml allows, in an environment of their own
 #
 # Everything is installed in the versions of constraints.txt, with which all of it was run.
 
@@ -14,7 +15,7 @@ INSTALL = $(BIN)/python -m pip install --quiet -c $(PINNED)
 # torch names the exact versions of its own libraries, which differ from system to system.
 PINS := pip list --format freeze --exclude netdissect --exclude pip | sed -E 's/[+].*//; /^(nvidia|cuda|triton)/d'
 
-.PHONY: demo test check docs bench fuzz faults browser update clean
+.PHONY: demo test check docs bench fuzz faults browser update lowest clean
 
 demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
@@ -63,5 +64,11 @@ update:
 	(echo '# Written by `make update`.'; $(BIN)/python -m $(PINS)) >constraints.txt
 	@touch $(VENV)/installed $(VENV)/installed-dev
 
+lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) .ci/lowest.py >$(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet -c $(VENV)-lowest/lowest.txt -e '.[dev]'
+	PYTHONHASHSEED=0 $(VENV)-lowest/bin/python -m pytest -n 2 --dist worksteal
+
 clean:
-	rm -rf $(VENV) demo docs/_build
+	rm -rf $(VENV) $(VENV)-lowest demo docs/_build

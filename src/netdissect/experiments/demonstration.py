@@ -146,9 +146,7 @@ def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> Conce
 def _trained(path: Path, recipe: Recipe, progress: Progress | None) -> Trained:
     if path.exists():
         return load_trained(path)
-    logger.info(
-        "drawing %s others, and training a network on them: %s steps", f"{recipe.pictures:,}", f"{recipe.steps:,}"
-    )
+    logger.info("drawing %s others, and training a network on them", f"{recipe.pictures:,}")
     trained = train(recipe, progress=progress)
     save_trained(trained, path)
     return trained
