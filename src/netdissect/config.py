@@ -336,8 +336,8 @@ class Execution(BaseModel):
     cache: Path | None = Field(
         None,
         description=(
-            "Folder where label maps stay packed for the next run on the same data; it may be deleted at any time. "
-            "None: they are decoded again."
+            "Folder where label maps stay packed, and the digest of what files hold is remembered, for the next run on "
+            "the same data; it may be deleted at any time. None: files are read and decoded again."
         ),
     )
     workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")

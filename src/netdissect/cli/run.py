@@ -110,7 +110,10 @@ def job(
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
     cache: Annotated[
         bool,
-        typer.Option("--cache/--no-cache", help="Keep label maps packed for the next run, in the user's cache folder."),
+        typer.Option(
+            "--cache/--no-cache",
+            help="Keep label maps packed, and the digest of the data, in the user's cache folder.",
+        ),
     ] = True,
     bootstrap: Annotated[
         int,
