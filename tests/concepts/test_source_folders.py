@@ -114,6 +114,7 @@ def test_folders_that_are_letters_themselves_are_classes(tmp_path: Path) -> None
         ("images/train/1.jpg", "annotations/train/1.png"),
         ("JPEGImages/1.jpg", "SegmentationClass/1.png"),
         ("paris/photos/1.jpg", "paris/labels/1.png"),
+        ("VOCdevkit/VOC2012/JPEGImages/1.jpg", "VOCdevkit/VOC2012/SegmentationClass/1.png"),
         ("images/1.jpg",),
         ("images/1.jpg", "depth/1.png"),
     ],

@@ -173,10 +173,15 @@ def test_own_classes_in_the_layout_of_voc_need_their_names(tmp_path: Path) -> No
         build(f"pascal:{tmp_path}", tmp_path / "out")
 
 
-def test_labelme2voc_lists_its_classes_from_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationClassPNG"])
+def test_labelme2voc_lists_its_classes_from_0(folder: str, tmp_path: Path) -> None:
     photo(tmp_path / "JPEGImages" / "a.jpg")
-    indexed(tmp_path / "SegmentationClass" / "a.png", rows(0, 1, 255, 2), voc_palette())
+    (tmp_path / "SegmentationClass").mkdir()
+    np.save(tmp_path / "SegmentationClass" / "a.npy", rows(0, 1, 255, 2))
     (tmp_path / "class_names.txt").write_text("_background_\ncup\nspoon")
+    with pytest.raises(SourceError, match=r"SegmentationClass holds no PNG\."):
+        samples(f"pascal:{tmp_path}")
+    indexed(tmp_path / folder / "a.png", rows(0, 1, 255, 2), voc_palette())
     assert pixels(samples(f"pascal:{tmp_path}")["x/a"].read_labels()) == {"cup": 6 * WIDTH, "spoon": 6 * WIDTH}
 
 
@@ -436,10 +441,12 @@ def test_masks_that_are_there_are_read_and_shapes_beside_them_are_not(tmp_path: 
     ("file", "word"),
     [
         ("annotations/training/a.png", "ade20k"),
+        ("ADEChallengeData2016/annotations/training/a.png", "ade20k"),
         ("VOC2012/SegmentationClass/a.png", "pascal"),
         ("leftImg8bit/val/ulm/a.png", "cityscapes"),
         ("train/_annotations.coco.json", "coco"),
         ("annotations/instances_default.json", "coco"),
+        ("annotations/panoptic_val2017.json", "coco"),
         ("result.json", "coco"),
     ],
 )

@@ -73,6 +73,6 @@ def parse_source(text: str) -> Source:
         raise SourceError(
             f"the source {text!r} cannot be read: the kind {words.kind!r} is unknown. Expected KIND:DIR or "
             f"KIND:DIR=CATEGORY where KIND is {' or '.join(KINDS)}, e.g. masks:photos=object or "
-            "folders:textures=texture."
+            "folders:textures=texture; 'netdissect concepts build --help' says which of them reads what."
         )
     return KINDS[words.kind](words)

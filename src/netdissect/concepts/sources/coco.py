@@ -325,7 +325,7 @@ def _read_annotations(
     except FAULTS as error:
         raise SourceError(
             f"{path} is not in the form of COCO ({error!r}). Expected images, annotations and categories that refer to "
-            "each other by id; correct the file."
+            "each other by id; correct the file (polygons:DIR reads what LabelMe, VIA and Label Studio write)."
         ) from error
 
 

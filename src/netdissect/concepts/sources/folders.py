@@ -157,7 +157,7 @@ class FolderSource:
                     f"{root / place} lies in no class folder. Expected {where}; move it"
                     + (", or say ?splits=no if the folder is a class." if len(place.parts) > 1 else ".")
                 )
-        for level in range(2):
+        for level in range(max(map(len, folders), default=0)):
             names = {parts[level] for parts in folders if len(parts) > level}
             _check_no_masks(self.folder, names, may_be_class=level > 0 or self.choice is not None)
 

@@ -40,10 +40,11 @@ TABLES = ("classes.csv", "class_dict.csv", "labelmap.txt")
 LAYOUT = "images/, masks/ with a mask of the same name for each picture, and classes.csv"
 OTHERS = (
     ("annotations/training", "ade20k", "SceneParse150"),
+    ("*/annotations/training", "ade20k", "SceneParse150"),
     ("**/SegmentationClass", "pascal", "segmentation in the layout of Pascal VOC"),
     ("leftImg8bit*", "cityscapes", "Cityscapes"),
     ("**/_annotations.coco.json", "coco", "Roboflow's export in COCO's form"),
-    ("annotations/instances_*.json", "coco", "annotations in COCO's form"),
+    ("annotations/*.json", "coco", "annotations in COCO's form"),
     ("result.json", "coco", "Label Studio's export in COCO's form"),
 )
 """Files that show whose layout a folder has, the word that reads it, and what it is."""

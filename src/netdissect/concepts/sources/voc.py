@@ -24,8 +24,11 @@ from netdissect.concepts.sources.files import read_text
 from netdissect.concepts.sources.mask_values import read_mask_file
 from netdissect.concepts.sources.source import find_files
 from netdissect.config import Split
+from netdissect.errors import SourceError
 
 MASKS = "SegmentationClass"
+OLD_MASKS = "SegmentationClassPNG"
+"""Of labelme2voc before version 5, which keeps arrays of NumPy in `MASKS`."""
 VOID = 255
 UNLABELED = frozenset({"_background_", "background", "__ignore__"})
 CLASSES = (
@@ -46,16 +49,21 @@ def voc_samples(masks: Path, pictures: Path, prefix: str) -> Iterator[Sample]:
     Raises
     ------
     SourceError
-        If a list of classes is there and wrong.
+        If there is no mask, or a list of classes is there and wrong.
     """
     table = _classes(masks.parent)
     splits = _read_splits(masks.parent / "ImageSets" / "Segmentation")
-    for mask in find_files(masks):
-        if mask.suffix.lower() == ".png":
-            name = mask.relative_to(masks).with_suffix("").as_posix()
-            yield Sample(
-                f"{prefix}/{name}", _picture(pictures, name), partial(_read_labels, mask, table), splits.get(name)
-            )
+    folder = masks if _masks(masks) else masks.with_name(OLD_MASKS)
+    found = _masks(folder)
+    if not found:
+        raise SourceError(f"{masks} holds no PNG. Expected masks of pictures; export them anew as PNG.")
+    for mask in found:
+        name = mask.relative_to(folder).with_suffix("").as_posix()
+        yield Sample(f"{prefix}/{name}", _picture(pictures, name), partial(_read_labels, mask, table), splits.get(name))
+
+
+def _masks(folder: Path) -> list[Path]:
+    return [path for path in find_files(folder) if path.suffix.lower() == ".png"]
 
 
 def _picture(folder: Path, stem: str) -> Path:
