@@ -139,8 +139,8 @@ def plain_values(stored: Stored, origin: str) -> PixelValues:
     if blue.any() or (pixels.dtype == np.uint16 and (red[green > 0] > 255).any()):
         raise SourceError(
             f"{origin} holds blue pixels, as if classes were painted in colors. Expected an indexed or gray mask, or "
-            "RGB with value = R + 256 * G and no blue; convert it, or name the colors of the classes in classes.csv "
-            "(a column color such as #800000, or columns r,g,b)."
+            "RGB with value = R + 256 * G and no blue; convert it, say ?colors=voc for those of Pascal VOC, "
+            "or name the colors of the classes in classes.csv (a column color such as #800000, or columns r,g,b)."
         )
     return red + 256 * green
 
