@@ -29,6 +29,15 @@ class _Moved(nn.Module):
         return self.map(x), self.out(self.move(self.map(x)))
 
 
+class _Function(nn.Module):
+    def __init__(self, function, *layers):
+        super().__init__()
+        self.function, self.layers, self.out = function, nn.ModuleList(layers), nn.Identity()
+
+    def forward(self, x):
+        return self.out(self.function(x, *self.layers))
+
+
 def network_of(module, size=(48, 48)):
     return Network("net", module, Preprocessing(Size(*size), (0.5,) * 3, (0.5,) * 3))
 
@@ -211,6 +220,104 @@ def test_what_is_no_map_is_refused_and_said_why(case):
         resolve_layers(network_of(module), ["out"])
 
 
+def global_queries(x):
+    """GC ViT's: queries of a coarser map are the same for every window; what they see lies where the window does."""
+    seen, asked = windows(x), tokens(functional.avg_pool2d(x, 2)).repeat_interleave(4, 0)
+    return functional.scaled_dot_product_attention(asked, seen, seen)
+
+
+def windows_back(x, side=3):
+    images = x.view(-1, 2, 2, side, side, x.shape[-1])
+    return images.permute(0, 5, 1, 3, 2, 4).reshape(len(images), -1, 6, 6)
+
+
+def test_queries_that_are_repeated_over_windows_do_not_say_where_those_lie():
+    within = survey(_Moved(global_queries))["out"]
+    assert within.layout is None
+    assert "lost" in within.reason
+    behind = _Moved(lambda x: x + windows_back(global_queries(x)))
+    assert survey(behind)["out"].field == survey(behind)["map"].field
+
+
+# What becomes of 32 x 48 pixels: layout, units, and the vertical and the horizontal axis, derived by hand.
+MIXED = {
+    "a linear layer on unfolded patches": (
+        lambda x, a: a(functional.unfold(x, 4, stride=4).mT),
+        [nn.Linear(48, 5)],
+        ("tokens", 5, (0, 4, 4)),
+    ),
+    "a linear layer on overlapping patches": (
+        lambda x, a: a(functional.unfold(x, 3, padding=1, stride=2).mT),
+        [nn.Linear(27, 5)],
+        ("tokens", 5, (-1, 3, 2)),
+    ),
+    "patches cut by Tensor.unfold": (
+        lambda x, a: a(x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3)),
+        [nn.Linear(48, 5)],
+        ("NHWC", 5, (0, 4, 4)),
+    ),
+    # Each pixel comes from a patch of 4 at its place: the field of the patch, at the step of pixels.
+    "patches folded back": (
+        lambda x, a: functional.fold(a(functional.unfold(x, 4, stride=4).mT).mT, (32, 48), 4, stride=4),
+        [nn.Linear(48, 48)],
+        ("NCHW", 3, (-1.5, 4, 1)),
+    ),
+    "space to depth by hand": (
+        lambda x: x.view(len(x), 3, 16, 2, 24, 2).permute(0, 1, 3, 5, 2, 4).reshape(len(x), 12, 16, 24),
+        [],
+        ("NCHW", 12, (0, 2, 2)),
+    ),
+    "a convolution of a map on its side": (
+        lambda x, a: a(x.mT),
+        [nn.Conv2d(3, 4, 3, 2, 1)],
+        ("another order", 4, (-1, 3, 2)),
+    ),
+    "max unpooling": (
+        lambda x: functional.max_unpool2d(*functional.max_pool2d(x, 2, return_indices=True), 2),
+        [],
+        ("NCHW", 3, (-0.5, 2, 1)),
+    ),
+    "gates along each direction": (
+        lambda x: x * x.mean(3, keepdim=True).sigmoid() * x.mean(2, keepdim=True).sigmoid(),
+        [],
+        ("NCHW", 3, (0, 1, 1)),
+    ),
+    "a convolution along tokens": (
+        lambda x, a, b: b(a(x).flatten(2)),
+        [nn.Conv2d(3, 4, 8, 8), nn.Conv1d(4, 4, 3, padding=1)],
+        ("tokens, units first", 4, (0, 8, 8)),
+    ),
+    "a recurrent layer along rows": (
+        lambda x, a: a(x.permute(0, 2, 3, 1).flatten(0, 1))[0].unflatten(0, (-1, 32)),
+        [nn.LSTM(3, 2, batch_first=True, bidirectional=True)],
+        ("NHWC", 4, (0, 1, 1)),
+    ),
+    "rotations by complex numbers": (
+        lambda x, a: torch.view_as_real(
+            torch.view_as_complex(a(x).permute(0, 2, 3, 1).contiguous().unflatten(3, (-1, 2)))
+        ).flatten(3),
+        [nn.Conv2d(3, 4, 4, 4)],
+        ("NHWC", 4, (0, 4, 4)),
+    ),
+    "attention by einsum": (
+        lambda x, a: torch.einsum("bij,bjc->bic", torch.einsum("bic,bjc->bij", t := tokens(a(x)), t).softmax(-1), t),
+        [nn.Conv2d(3, 4, 8, 8)],
+        ("tokens", 4, (0, 8, 8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_what_mixes_cells_of_a_map_that_is_not_square_has_the_field_derived_by_hand(case):
+    function, layers, (name, units, axis) = MIXED[case]
+    module = _Function(function, *layers)
+    layer = survey(module, (32, 48))["out"]
+    assert (layer.layout.name, layer.units) == (name, units)
+    for found, pixels, cells in zip((layer.field.vertical, layer.field.horizontal), (32, 48), layer.grid, strict=True):
+        assert (found.offset, found.size, found.step) == axis
+        assert cells == pixels // axis[2]
+
+
 def test_what_is_known_to_be_no_map_is_not_read_as_one_even_if_a_layout_is_assumed():
     module = _Moved(lambda x: (tokens(x) @ x.flatten(2)).softmax(-1))
     with pytest.raises(LayerError, match="pairs of cells"):
@@ -276,7 +383,7 @@ def test_any_sequence_of_moves_gives_the_map_back_or_is_refused(names, sizes):
     ("name", "size", "layer"),
     [
         ("convnext_tiny", 384, "stages.0.blocks.0.norm"),
-        ("swin_tiny_patch4_window7_224", 384, "layers.0"),
+        pytest.param("swin_tiny_patch4_window7_224", 384, "layers.0", marks=pytest.mark.slow),
     ],
 )
 def test_published_networks_with_as_many_units_as_rows_are_read_channels_last(name, size, layer):
@@ -300,15 +407,6 @@ def centers(module: nn.Module, size: int) -> list[float]:
     ramp = torch.arange(float(size)).view(1, 1, size, 1).expand(1, 3, size, 8).contiguous()
     with torch.no_grad():
         return module(ramp)[0, 0, :, 0].tolist()
-
-
-class _Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function, self.out = function, nn.Identity()
-
-    def forward(self, x):
-        return self.out(self.function(x))
 
 
 def enlarge(**options):
