@@ -150,7 +150,7 @@ def test_what_was_not_shown_of_where_cells_lie_stands_on_the_terminal_and_the_la
 ) -> None:
     check = LayoutCheckInfo(
         verdict=verdict, reason=reason, correlation=(0.9, 0.8), slope=(1.0, 1.0), displacement=(0.1, -3.2),
-        tolerance=(1.0, 1.0), share=0.1, peak=9.0, outside=0.0,
+        tolerance=(1.0, 1.0), share=0.1, peak=9.0, common=0.0, outside=0.0,
     )  # fmt: skip
     checked = replace(sure, info=sure.info.model_copy(update={"layout_checks": {LAYER: check}}))
     assert layout_of(checked.info, checked.layers[LAYER].info) == said

@@ -40,6 +40,7 @@ STEPS, ERRORS = 1.0, 3.0  # of displacement: cells, or standard errors of the me
 SHARP = 2.0  # steps: with a wider tolerance, half a window could pass
 OUTSIDE = 1.5  # steps
 CONCENTRATED, PEAK = 0.35, 3.0  # share of the cells; medians
+COMMON = 0.5  # of the answers; of planted faults it is at most 0.43
 MOST = 1000.0  # medians: the largest peak that is told
 ERROR_OF_MEDIAN = 1.2533  # sqrt(pi / 2) standard errors of a mean, for normal values
 
@@ -73,8 +74,8 @@ class LayoutCheck:
     reason
         Why not confirmed. ``outside``: cells that answer are stated outside the image. ``displaced``, ``stretched``:
         answers follow the spots, elsewhere or at another step. ``scattered``: answers are concentrated and do not
-        follow the spots. ``diffuse``: neither concentrated nor following. ``silent``: too few spots are answered.
-        ``few cells``: fewer than six along a side.
+        follow the spots. ``diffuse``: they do not follow, and are spread, or in the same cells whatever the spot.
+        ``silent``: too few spots are answered. ``few cells``: fewer than six along a side.
     correlation
         Of the answers' centers with the spots' centers.
     slope
@@ -85,6 +86,8 @@ class LayoutCheck:
         Up to which displacement is put down to chance, in steps.
     share, peak
         Effective share of the cells that answer; the largest answer in medians of the map, at most 1000.
+    common
+        Share of the answers that go to any spot of an image.
     outside
         Steps by which the stated centers of cells that answer reach beyond the image; at most 0 if they do not.
     """
@@ -97,6 +100,7 @@ class LayoutCheck:
     tolerance: tuple[float, float] = (0.0, 0.0)
     share: float = 1.0
     peak: float = 0.0
+    common: float = 0.0
     outside: float = 0.0
 
 
@@ -206,7 +210,8 @@ def judge(answered: Floats, field: ReceptiveField, size: Size, shown: Probe) -> 
     """
     if not np.isfinite(answered).all():
         return LayoutCheck("no evidence", "silent")
-    own = _own(answered, shown.original)
+    above = np.clip(answered - np.median(answered, axis=(1, 2), keepdims=True), 0, None)
+    own = np.clip(answered - _common(answered, shown.original), 0, None)
     weights = np.clip(own - np.median(own, axis=(1, 2), keepdims=True), 0, None)
     heard = weights.max(axis=(1, 2)) > 0
     if heard.sum() < FEWEST_SPOTS:
@@ -225,16 +230,17 @@ def judge(answered: Floats, field: ReceptiveField, size: Size, shown: Probe) -> 
         tolerance=_pair(np.maximum(STEPS, ERRORS * ERROR_OF_MEDIAN * spread / np.sqrt(len(spots)))),
         share=round(share, 3),
         peak=round(peak, 3),
+        common=round(float(_common(above, shown.original).sum() / above.sum()), 3),
         outside=round(_outside(own.max(axis=0) > 0, field, size), 3),
     )
     verdict, reason = _verdict(measured, few=min(answered.shape[1:]) < FEWEST_CELLS)
     return replace(measured, verdict=verdict, reason=reason)
 
 
-def _own(answered: Floats, original: npt.NDArray[np.int64]) -> Floats:
-    """Leave out what a cell answers to any spot of an image: trained transformers have tokens that any change moves."""
-    common = np.stack([np.median(answered[original == image], axis=0) for image in range(IMAGES)])
-    return np.asarray(np.clip(answered - common[original], 0, None))
+def _common(answered: Floats, original: npt.NDArray[np.int64]) -> Floats:
+    """Return what each cell answers to any spot of an image: trained transformers have tokens that any change moves."""
+    each = np.stack([np.median(answered[original == image], axis=0) for image in range(IMAGES)])
+    return np.asarray(each[original])
 
 
 def _concentration(answered: Floats) -> tuple[float, float]:
@@ -264,7 +270,9 @@ def _verdict(seen: LayoutCheck, *, few: bool) -> tuple[Verdict, Reason]:
         return "contradicted", "displaced"
     if follows and stretched:
         return "contradicted", "stretched"
-    return ("contradicted", "scattered") if concentrated else ("no evidence", "diffuse")
+    # Answers in the same few cells, whatever the spot, say nothing: units that are alive nowhere else, say.
+    moved = seen.common <= COMMON
+    return ("contradicted", "scattered") if concentrated and moved else ("no evidence", "diffuse")
 
 
 def _centers(weights: Floats, field: ReceptiveField) -> Floats:

@@ -100,6 +100,7 @@ class LayoutCheckInfo(_Info):
     tolerance: tuple[float, float] = Field(description="Up to which displacement is put down to chance, in steps.")
     share: float = Field(description="Effective share of the cells that answer.")
     peak: float = Field(description="The largest answer in medians of the map.")
+    common: float = Field(description="Share of the answers that go to any spot of an image.")
     outside: float = Field(description="Steps by which answering cells lie outside the image; at most 0: none.")
 
 
