@@ -130,9 +130,11 @@ class Seen:
         return check.verdict
 
     def _attention(self, shape: tuple[int, ...], layer: Layer) -> bool:
-        """Tell attention matrices: (B, heads, n, n) of no direction (among channels, say), or (B x heads, n, n)."""
-        heads = shape[0] > len(self.shown.images) if len(shape) == 3 else "no dimension" in str(layer.reason)
-        return shape[-1] == shape[-2] and heads
+        """Tell attention by its heads: (B x heads, ...), each with all cells; or (B, heads, n, n) among channels."""
+        merged = (
+            len(shape) == 3 and shape[0] > len(self.shown.images) and "each cell of a map once" in str(layer.reason)
+        )
+        return merged or (len(shape) == 4 and shape[2] == shape[3] and "no dimension of it" in str(layer.reason))
 
     def told(self, name: str) -> dict[str, Any]:
         """Say what is stated of a layer, and what was seen."""
