@@ -121,6 +121,21 @@ def test_a_file_that_is_named_itself_is_read_whatever_it_is_called(file: str, tm
     assert {name: pixels(labels) for name, labels in read(path).items()} == {"coco/a": {"car": 64}}
 
 
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_files_that_are_called_as_splits_are_read_together(folder: str, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        photo(tmp_path / folder / split / "a.jpg")
+        write(tmp_path / "annotations" / f"{split}.json", content(["a.jpg"], [covered([SQUARE])]))
+    found = samples(tmp_path)
+    assert {name: one.split for name, one in found.items()} == {"coco/train/a": "train", "coco/val/a": "val"}
+    assert found["coco/val/a"].image == tmp_path / folder / "val" / "a.jpg"
+    (alone,) = samples(tmp_path / "annotations" / "val.json").values()
+    assert (alone.image, alone.split) == (tmp_path / folder / "val" / "a.jpg", "val")
+    write(tmp_path / "annotations" / "mine.json", content(["a.jpg"], []))
+    with pytest.raises(SourceError, match="holds 3 JSON files"):
+        samples(tmp_path)
+
+
 def test_two_files_of_no_known_name_are_not_guessed_at(tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         write(tmp_path / name, content([], []))

@@ -14,6 +14,7 @@ Roboflow, a folder a split, pictures and annotations side by side::
 Anything else in COCO's form, if it is the only JSON file there (Label Studio: ``result.json``), or is named itself::
 
     DIR/*.json                                        or DIR/annotations/*.json, with the pictures below DIR
+    DIR/annotations/{train,val}.json                  a file a split, with pictures as in the published data set
     DIR/annotations/FILE.json
 
 Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Polygons of
@@ -267,6 +268,8 @@ def _part(path: Path, root: Path) -> _Part:
         return _Part(split, {match[1]: path}, (split, f"images/{split}", "images", "", above))
     if path.name == ROBOFLOW:
         return _Part(above, {ANY: path}, (above,))
+    if split_of(path.stem):
+        return _Part(path.stem, {ANY: path}, (path.stem, f"images/{path.stem}", "images", "", above, "data"))
     return _Part("", {ANY: path}, ("images", "", above, "data"))
 
 
@@ -286,6 +289,8 @@ def _roboflow(root: Path) -> list[_Part]:
 def _lone(root: Path) -> list[_Part]:
     for folder in (root, root / "annotations"):
         files = [path for path in _json_files(folder) if not OTHER.fullmatch(path.name)]
+        if files and all(split_of(path.stem) for path in files):
+            return [_part(path, root) for path in files]
         if len(files) > 1:
             raise SourceError(
                 f"{folder} holds {len(files)} JSON files, {', '.join(path.name for path in files[:3])} among them, and "
