@@ -299,6 +299,12 @@ def test_quotes_in_brackets_say_where_a_label_ends(between: str, separator: str,
     }
 
 
+def test_letters_that_json_escapes_are_themselves(tmp_path: Path) -> None:
+    rows = '0.jpg,"[""caf\\u00e9"", ""a \\""b\\"" c""]"\n'
+    table = write_table(tmp_path / "mine.csv", "image,label\n" + rows)
+    assert read_labels(f"labels:{table}=object?separator=,") == {"0": ["caf\u00e9", 'a "b" c']}
+
+
 def test_rows_of_a_picture_and_labels_of_several_words_are_not_asked_about(tmp_path: Path) -> None:
     text = "image,label\na.jpg,traffic light\na.jpg,traffic sign\nb.jpg,light\n"
     table = write_table(tmp_path / "mine.csv", text)

@@ -167,6 +167,12 @@ def test_tables_of_spreadsheets_are_read(mark: str, encoding: str, tmp_path: Pat
     assert read_class_table(table).names == {1: "door, double", 2: "caf\u00e9"}
 
 
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("value,name,Name\n1,dog,Hund\n")
+    with pytest.raises(SourceError, match="has more than one column 'name'; its header is 'value,name,Name'"):
+        read_class_table(tmp_path / "classes.csv")
+
+
 def test_a_folder_without_masks_is_told_how_it_should_look(tmp_path: Path) -> None:
     make(tmp_path / "own", painted(RED), NAMED)
     (tmp_path / "own" / "masks").rename(tmp_path / "own" / "labels")

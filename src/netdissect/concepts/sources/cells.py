@@ -4,6 +4,7 @@ A table cannot say whether ``car;person`` is two labels or one with a synonym, w
 two words. What looks like several labels is asked about, and ``?separator=`` settles it.
 """
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -63,9 +64,15 @@ def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
 
 def _quoted(text: str) -> tuple[str, ...]:
     """Return the labels of a list in which every label is in quotes; none if it is another one."""
-    if QUOTED.sub("", text).strip(", \n\t"):
+    try:  # JSON may escape letters, and quotes within a label
+        listed = json.loads(f"[{text}]")
+    except (ValueError, RecursionError):
+        listed = [single or double for single, double in QUOTED.findall(text)]
+        if QUOTED.sub("", text).strip(", \n\t"):
+            return ()
+    if not all(isinstance(one, str) for one in listed):
         return ()
-    parts = ((single or double).strip() for single, double in QUOTED.findall(text))
+    parts = (one.strip() for one in listed)
     return tuple(dict.fromkeys(part for part in parts if part))
 
 

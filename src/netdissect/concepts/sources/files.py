@@ -108,8 +108,8 @@ def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = F
     Raises
     ------
     SourceError
-        If the file is missing, no CSV, lacks one of `columns` or has it twice, or a row has more fields than the
-        header; `what` says what should be in it.
+        If the file is missing, no CSV, lacks one of `columns` or has any column twice, or a row has more fields than
+        the header; `what` says what should be in it.
     """
     text = read_text(path, what)
     first = text.lstrip().partition("\n")[0]
@@ -126,13 +126,11 @@ def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = F
                 rows.append(row)
     except csv.Error as error:
         raise SourceError(f"{path} is no table ({error}). Expected {what}; restore the file.") from error
-    for column in columns:
-        if (times := reader.fieldnames.count(column)) != 1:
-            seen = "has more than one column" if times else "lacks the column"
-            raise SourceError(
-                f"{path} {seen} {column!r}; its header is {mark.join(header)!r}. Expected {what} with the columns "
-                f"{','.join(columns)}."
-            )
+    seen = f"its header is {mark.join(header)!r}. Expected {what}"
+    if double := [name for name in reader.fieldnames if name and reader.fieldnames.count(name) > 1]:
+        raise SourceError(f"{path} has more than one column {double[0]!r}; {seen}; rename or remove one.")
+    if missing := [column for column in columns if column not in reader.fieldnames]:
+        raise SourceError(f"{path} lacks the column {missing[0]!r}; {seen} with the columns {','.join(columns)}.")
     return rows
 
 
