@@ -344,6 +344,7 @@ NAMELESS = {
     "concepts/checks.py": "names are tried through concepts/inspect.py",
     "concepts/journal.py": "our own notes of a build, beside what it builds",
     "concepts/sources/ade20k.py": "label maps lie beside their image",
+    "concepts/sources/cells.py": "labels in a cell",
     "concepts/sources/files.py": "parses for the sources",
     "concepts/sources/classes.py": "values, colors and names of classes",
     "concepts/sources/huggingface_names.py": "values, labels and their names",
