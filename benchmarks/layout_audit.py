@@ -123,18 +123,19 @@ class Seen:
             return "contradicted"
         if layer.layout is None:
             map_like = check is not None and len(self.shapes[name]) in (3, 4) and concentrated(check)
-            known = any(words in str(layer.reason) for words in NO_MAPS) or self._attention(self.shapes[name], layer)
+            known = any(words in str(layer.reason) for words in NO_MAPS) or self._no_map(self.shapes[name], layer)
             return "unknown" if map_like and not known else "no maps"
         if layer.grid is None or layer.grid == (1, 1) or check is None:
             return "one cell"
         return check.verdict
 
-    def _attention(self, shape: tuple[int, ...], layer: Layer) -> bool:
-        """Tell attention by its heads: (B x heads, ...), each with all cells; or (B, heads, n, n) among channels."""
-        merged = (
-            len(shape) == 3 and shape[0] > len(self.shown.images) and "each cell of a map once" in str(layer.reason)
-        )
-        return merged or (len(shape) == 4 and shape[2] == shape[3] and "no dimension of it" in str(layer.reason))
+    def _no_map(self, shape: tuple[int, ...], layer: Layer) -> bool:
+        """Tell attention by its heads, each with all cells, or among channels; and what has no tokens at all."""
+        reason = str(layer.reason)
+        if len(shape) == 3:
+            merged = shape[0] > len(self.shown.images) and "each cell of a map once" in reason
+            return merged or "no dimension of it" in reason
+        return shape[2] == shape[3] and "no dimension of it" in reason
 
     def told(self, name: str) -> dict[str, Any]:
         """Say what is stated of a layer, and what was seen."""

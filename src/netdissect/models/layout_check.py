@@ -268,9 +268,12 @@ def _verdict(seen: LayoutCheck, *, few: bool) -> tuple[Verdict, Reason]:
         return "contradicted", "outside"
     if few:
         return "no evidence", "few cells"
-    if follows and not near:
+    # Centers of spread answers are less certain than they look: between once and twice the limit, they say nothing.
+    margin = 1 if concentrated else 2
+    pairs = zip(seen.displacement, seen.tolerance, strict=True)
+    if follows and any(abs(moved) > margin * most for moved, most in pairs):
         return "contradicted", "displaced"
-    if follows and stretched:
+    if follows and max(seen.slope) > margin * STEEPEST:
         return "contradicted", "stretched"
     # Answers in the same few cells, whatever the spot, say nothing: units that are alive nowhere else, say.
     moved = seen.common <= COMMON
