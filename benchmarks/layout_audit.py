@@ -61,7 +61,7 @@ class Seen:
         self.unread: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.shown = layout_check.probe(pictures(self.size))
-        modules = dict(network.module.named_modules())
+        modules = dict(network.module.named_modules(remove_duplicate=False))
         hooks = [
             modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: self._note(name, output))
             for name in self.layers
