@@ -10,9 +10,10 @@ import torchvision
 from torch import nn
 
 from netdissect.concepts import Size
-from netdissect.errors import ActivationError, NetworkError
+from netdissect.errors import ActivationError, LayerError, NetworkError
 from netdissect.models import Network, Preprocessing, Recorder, list_layers, resolve_layers
 from netdissect.models.layers import survey_layers
+from netdissect.models.repeatable import find_difference
 from netdissect.models.running import borrowed, lay_out
 
 SIDE = 8
@@ -70,6 +71,19 @@ class _ReadsMemory(_Sums):
     def forward(self, x):
         x = torch.as_strided(x, x.shape, (3 * SIDE * SIDE, SIDE * SIDE, SIDE, 1))
         return self.map(x)
+
+
+class _HoldsTorchScript(_Sums):
+    """A scripted part between parts of Python, as ScriptModule blocks of published networks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d(3, eps=0.0)  # neither its weights nor its running statistics change a value
+        self.scripted = torch.jit.script(nn.Sequential(norm, nn.Identity()).eval())
+        self.out = nn.Identity()
+
+    def forward(self, x):
+        return self.out(self.scripted(self.map(x)))
 
 
 def network(module: nn.Module) -> Network:
@@ -339,3 +353,15 @@ def test_a_network_can_be_sent_to_another_process():
     found = network(_Sums())
     digest = found.digest
     assert pickle.loads(pickle.dumps(found)).digest == digest  # noqa: S301 - its own bytes
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_scripted_part_runs_and_is_followed_and_only_cannot_be_dissected_itself():
+    module = _HoldsTorchScript()
+    found = network(module)
+    names = [layer.name for layer in list_layers(found)]
+    assert names == ["map", "out"]
+    torch.testing.assert_close(recorded(found, "map", "out")["out"], EXPECTED)
+    assert find_difference(found, list_layers(found), IMAGES) is None
+    with pytest.raises(LayerError, match="runs inside TorchScript"):
+        resolve_layers(found, ["scripted.0"])

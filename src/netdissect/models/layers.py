@@ -210,7 +210,13 @@ def _why_not(pattern: str, network: Network, traced: Sequence[Traced], layers: d
             + f". Expected a feature map (batch, units, height, width), tokens of a grid (batch, tokens, units) or "
             f"(batch, units); {remedy}wrap the network in a 'python:module:factory' whose modules return one of these."
         )
-    if pattern in dict(network.module.named_modules()):
+    inside = dict(network.module.named_modules(remove_duplicate=False)).get(pattern)
+    if isinstance(inside, torch.jit.ScriptModule):
+        return (
+            f"Layer {pattern!r} {of_network} cannot be dissected: it runs inside TorchScript, where nothing can be "
+            "recorded. Expected a module of Python: the one from which it was scripted or traced, with its weights."
+        )
+    if inside is not None:
         return (
             f"Layer {pattern!r} {of_network} cannot be dissected: it did not run in a forward pass (lists of modules "
             "and training-only heads do not). Expected a module that runs; run 'netdissect layers' to list them."

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
 from netdissect.models.record import Recorder
+from netdissect.models.running import watched
 
 TOLERANCE = 1e-3
 """Largest difference that is put down to rounding, as a part of a layer's largest magnitude."""
@@ -142,7 +143,7 @@ def _calls(network: Network, images: Tensor) -> list[_Call]:
         calls.append(_Call(name, type(module).__name__, waiting.pop(), _copies(output)))
 
     hooks = []
-    for name, module in network.module.named_modules():
+    for name, module in watched(network.module):
         hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
         hooks.append(
             module.register_forward_hook(lambda module, _inputs, output, name=name: after(module, output, name))

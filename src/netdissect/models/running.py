@@ -62,6 +62,13 @@ def refuse_without_data(name: str, module: nn.Module) -> None:
         )
 
 
+def watched(module: nn.Module, *, every_name: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """Return the modules that hooks see, by their first or by every name: all but those that run inside TorchScript."""
+    for name, part in module.named_modules(remove_duplicate=not every_name):
+        if not isinstance(part, torch.jit.ScriptModule):
+            yield name, part
+
+
 def called(module: nn.Module) -> nn.Module:
     """Return the module to call: what is inside DataParallel and its like, which would run replicas elsewhere."""
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -114,7 +121,7 @@ def borrowed(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part, key, parameter, data in parameters:
-            if part._parameters.get(key) is not parameter:
+            if key not in part._parameters or part._parameters[key] is not parameter:
                 part._parameters[key] = parameter
             if parameter.data is not data:
                 parameter.data = data

@@ -17,7 +17,7 @@ from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
 from netdissect.models.places import Lost, Place, image_place
 from netdissect.models.rules import Call, Found, follow
-from netdissect.models.running import refuse_without_data
+from netdissect.models.running import refuse_without_data, watched
 
 TRACED_IMAGES = 2
 
@@ -79,7 +79,7 @@ def trace(network: Network) -> tuple[Traced, ...]:
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: note(name, module, output))
-        for name, module in network.module.named_modules(remove_duplicate=False)
+        for name, module in watched(network.module, every_name=True)
         if name
     ]
     try:
@@ -135,19 +135,21 @@ class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(whole, Tensor):
             return
         before = self.places.get(whole)
-        if not isinstance(place, Place) or isinstance(before, Lost):
-            if place is not None or before is not None:
-                self.places[whole] = place if isinstance(place, Lost) else Lost("by writing into a part of a tensor")
+        lost = next((one for one in (before, place) if isinstance(one, Lost)), None)
+        known = [one for one in (before, place) if isinstance(one, Place)]
+        if lost is not None or not known:
+            if lost is not None:
+                self.places[whole] = lost
             return
-        if isinstance(before, Place) and before.spread and place.spread and before.grid != place.grid:
+        spread = [one for one in known if one.spread]
+        if len({one.grid for one in spread}) > 1:
             self.places[whole] = Lost("by writing cells of several maps into one tensor")
             return
         codes = torch.empty_strided(whole.shape, whole.stride(), dtype=torch.int64, device=whole.device)
         codes.copy_(before.codes if isinstance(before, Place) else torch.zeros_like(codes))
         part = codes.as_strided(view.shape, view.stride(), view.storage_offset() - whole.storage_offset())
-        part.copy_(place.codes)
-        base = before if isinstance(before, Place) and before.spread else place
-        self.places[whole] = replace(base, codes=codes)
+        part.copy_(place.codes if isinstance(place, Place) else torch.zeros_like(part))
+        self.places[whole] = replace((spread or known)[0], codes=codes)
 
 
 def _followed(call: Call, outputs: list[Tensor]) -> list[Found]:
