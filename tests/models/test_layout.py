@@ -1,6 +1,7 @@
 """How the outputs of layers are read: the values of one map, moved about, must come back as that map or be refused."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import timm
@@ -106,8 +107,23 @@ SAME_MAP = {
     "a scan and the way back": (scan, "NCHW"),
     "written into a buffer": (lambda x: torch.zeros_like(x).copy_(x), "NCHW"),
     "written into a part of a larger buffer": (lambda x: _written(x)[:, :, 1:-1, 1:-1], "NCHW"),
+    "beside a class token that is written afterwards": (lambda x: _with_class_token(x), "tokens:1"),
+    "in a data class": (lambda x: _Output(None, [x]), "NCHW"),
     "unfolded into patches of one cell": (lambda x: functional.unfold(x, 1), "tokens, units first"),
 }
+
+
+@dataclass
+class _Output:
+    loss: None
+    maps: list[torch.Tensor]
+
+
+def _with_class_token(x):
+    whole = torch.empty(len(x), 37, x.shape[1])
+    whole[:, 1:] = tokens(x)
+    whole[:, 0] = torch.ones(x.shape[1])
+    return whole
 
 
 def _written(x):
@@ -179,6 +195,47 @@ def test_cells_that_are_cut_finer_by_hand_have_the_step_of_the_finer_grid(case):
     assert (axis.center(0), axis.step) == (1.5, 4)
 
 
+def kernels_of_images(x):
+    """CondConv's: each image has a kernel of its own, here its mean, and images lie side by side as units."""
+    kernels = x.mean((2, 3)).view(len(x), 1, 6, 1, 1).expand(-1, 4, -1, 3, 3)
+    out = functional.conv2d(x.reshape(1, -1, 6, 6), kernels.reshape(-1, 6, 3, 3), padding=1, groups=len(x))
+    return out.view(len(x), 4, 6, 6)
+
+
+def even_and_odd(x):
+    """Half a Haar transform: sums of neighboring rows, then of neighboring columns."""
+    rows = x[:, :, ::2] + x[:, :, 1::2]
+    return rows[..., ::2] + rows[..., 1::2]
+
+
+BOTH_WAYS = nn.GRU(6, 3, bidirectional=True)
+
+# What is done by hand, and an operation of torch whose cells lie at the same places.
+ALIKE = {
+    "a kernel for each image": (kernels_of_images, lambda x: functional.max_pool2d(x, 3, 1, 1)),
+    "even and odd cells added": (even_and_odd, lambda x: functional.avg_pool2d(x, 2)),
+    "differences of neighbors": (lambda x: x[:, :, 1:] - x[:, :, :-1], lambda x: functional.avg_pool2d(x, (2, 1), 1)),
+    "the best units of each cell": (lambda x: x.topk(4, 1).values, lambda x: x[:, :4] * 1),
+    "the largest so far": (lambda x: x.cummax(3).values, lambda x: x.cumsum(3)),
+    "fake quantization": (lambda x: torch.fake_quantize_per_tensor_affine(x, 0.01, 0, 0, 255), lambda x: x * 1),
+    "a mean that was enlarged": (
+        lambda x: functional.interpolate(x.mean((2, 3), keepdim=True), (6, 6)),
+        lambda x: functional.interpolate(functional.adaptive_avg_pool2d(x, 1), (6, 6)),
+    ),
+    "a recurrent layer in both directions": (
+        lambda x: BOTH_WAYS(x.flatten(2).permute(2, 0, 1))[0],
+        lambda x: x.flatten(2).permute(2, 0, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_cells_that_are_made_by_hand_lie_where_those_of_the_operation_lie(case):
+    mine, of_torch = (survey(_Moved(move))["out"] for move in ALIKE[case])
+    assert mine.field == of_torch.field
+    assert (mine.grid, mine.layout.name) == (of_torch.grid, of_torch.layout.name)
+
+
 REFUSED = {
     "tiles": (lambda x: x.repeat(1, 1, 2, 2), "not each cell of a map once"),
     "a part of the tokens": (lambda x: tokens(x)[:, :30], "a part of the map alone"),
@@ -198,6 +255,17 @@ REFUSED = {
     ),
     "shuffled": (lambda x: x[:, :, torch.randperm(6)], "lost"),
     "sorted": (lambda x: x.sort(3).values, "lost"),
+    "beside units that were sorted": (lambda x: torch.cat([x, x.sort(3).values], 1), "lost by sort"),
+    "sorted over the batch": (lambda x: x.sort(0).values, "lost by sort"),
+    "added up in places of an index": (
+        lambda x: torch.zeros_like(x).index_put((torch.arange(len(x))[:, None], torch.zeros(6).long()), x, True),
+        "lost by index_put",
+    ),
+    "halves of a map added": (lambda x: x[:, :, :3] + x[:, :, 3:], "lost by add"),
+    "halves of a map, each with its own grid, added": (
+        lambda x: functional.max_pool2d(x[:, :, :3], 3, 1, 1) + functional.max_pool2d(x[:, :, 3:], 3, 1, 1),
+        "lost by add",
+    ),
     "mixed by fft": (lambda x: torch.fft.fft2(x).real, "lost"),
     "the mean over the batch": (lambda x: x.mean(0, keepdim=True).expand(len(x), -1, -1, -1), "lost"),
     "learned queries": (

@@ -273,6 +273,8 @@ def meet(places: Sequence[Place], *, gates: bool = False, settle: bool = True) -
     if together is None:
         counted = _finest(counted)
         together = _together(counted)
+    if together is None and settle and len({place.grid for place in counted}) == 1:
+        return _seen_together(counted)
     if together is None and settle:
         settled = [one for place in counted if (one := place.settled)]
         if len(settled) < len(counted) or any(one.dims != settled[0].dims for one in settled):
@@ -281,12 +283,15 @@ def meet(places: Sequence[Place], *, gates: bool = False, settle: bool = True) -
         together = _together(counted)
     if together is None:
         return None
+    grid = _met_grid(counted)
+    if grid is None:
+        return None
     for place in places:  # those that do not count may still know from which image
         together = _if_possible(together, without_cells(place.codes))
     first = counted[0]
     return Place(
         together,
-        _met_grid(counted),
+        grid,
         gate=all(place.gate for place in counted),
         whole=all(place.whole for place in counted),
         pairs=any(place.pairs for place in counted) or first.pairs,
@@ -303,6 +308,21 @@ def _together(places: Sequence[Place]) -> Tensor | None:
     return codes
 
 
+def _seen_together(places: Sequence[Place]) -> Place | None:
+    """Follow a sum of cells that lie side by side, such as even and odd rows: each result sees a window of them."""
+    shape = places[0].shape
+    alike = [dim for dim in range(len(shape)) if all(place.codes.stride(dim) == 0 for place in places)]
+    codes = torch.stack([_dropped(place.codes, alike, keep=True) for place in places], -1)
+    seen = reduced(replace(places[0], codes=codes, gate=all(place.gate for place in places)), [-1], keep=False)
+    if seen is None:
+        return None
+    for kind in DIRECTIONS:
+        before, after = places[0].grid.axis(kind), seen.grid.axis(kind)
+        if after.size > before.size + 2 * before.step:
+            return None  # they lie far apart: nothing is seen at the center
+    return replace(seen, codes=seen.codes.expand(shape))
+
+
 def _finest(places: Sequence[Place]) -> list[Place]:
     """Leave out what does not vary along dimensions where another does, such as a mean over a window."""
     varied = [frozenset(dim for dim in range(len(place.shape)) if place.varies(dim)) for place in places]
@@ -314,7 +334,8 @@ def _if_possible(codes: Tensor, more: Tensor) -> Tensor:
     return codes if joined is None else joined
 
 
-def _met_grid(places: Sequence[Place]) -> CellGrid:
+def _met_grid(places: Sequence[Place]) -> CellGrid | None:
+    """Return the grid of branches with the same cells; None if they lie apart, as halves of a map do."""
     grid = places[0].grid
     lengths, axes, enlarged = {}, {}, set()
     for kind in DIRECTIONS:
@@ -323,9 +344,20 @@ def _met_grid(places: Sequence[Place]) -> CellGrid:
         if not deciding:
             enlarged.add(kind)
         base = max(deciding or grids, key=lambda one: one.axis(kind).size)
+        if any(_apart(one.axis(kind), base.axis(kind), base.length(kind)) for one in grids):
+            return None
         lengths[kind] = base.length(kind)
         axes[kind] = base.axis(kind).widened(max(one.axis(kind).size for one in grids))
     return replace(grid, enlarged=frozenset()).changed(lengths, axes, enlarged)
+
+
+def _apart(one: Axis, other: Axis, cells: int) -> bool:
+    """Tell whether the same cells lie more than two steps apart, and each outside of what the other sees.
+
+    Paddings and resizing move cells by less: HRNet adds maps that were enlarged eightfold and lie 3.5 steps aside.
+    """
+    far = max(2 * one.step, 2 * other.step, one.size / 2, other.size / 2)
+    return cells > 1 and any(abs(one.center(cell) - other.center(cell)) > far for cell in (0, cells - 1))
 
 
 def _settle(place: Place) -> Settled | None:
@@ -489,6 +521,8 @@ def _windows(values: Tensor, dims: Sequence[int], length: int) -> tuple[Tensor, 
     if counted is None:
         return None
     start, stride, count = counted
+    if count == 1:
+        stride = size  # as the one cell of a map that was pooled as a whole
     labels = torch.where(defined, (low - start) // stride + 1, 0)
     return labels if count > 1 else torch.zeros_like(labels), size, start - 1, stride, count
 

@@ -28,6 +28,7 @@ from netdissect.models.places import (
     codes_along,
     compact,
     compacted,
+    coordinate,
     images_over,
     joined_codes,
     meet,
@@ -129,6 +130,8 @@ def _moved(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
     # An index that was computed from the image, or drawn, moves elements differently each time.
     if any(place is not None for place in others) or any(isinstance(place, Lost) for place in places) or not known:
         return [call.lost] * len(outputs)
+    if call.arguments.get("accumulate") or call.arguments.get("reduce"):
+        return [call.lost] * len(outputs)  # sums of codes are codes of other cells
     spread = [place for place in known if place.spread] or known
     if len({(place.grid, place.pairs) for place in spread}) > 1:
         return [call.lost] * len(outputs)
@@ -241,11 +244,13 @@ def _side_by_side(pieces: Sequence[tuple[Tensor, Found]], call: Call, shape: Sha
     known = [place for _, place in pieces if isinstance(place, Place)]
     spread = [place for place in known if place.spread]
     one_map = len({place.grid for place in spread}) <= 1
+    if any(isinstance(place, Lost) for _, place in pieces):
+        return None  # some units, or some cells, lie nobody knows where
     if not any(place.varies(dim) for place in spread):
         met = meet([place.moved(place.codes.narrow(dim, 0, 1)) for place in known], settle=not one_map)
         if met is not None:
             return replace(met, codes=met.codes.expand(shape), whole=all(place.whole for place in known))
-    if any(isinstance(place, Lost) for _, place in pieces) or not one_map:
+    if not one_map:
         return None
     codes = torch.cat([_codes_of(tensor, place) for tensor, place in pieces], dim)
     base = (spread or known)[0]
@@ -371,6 +376,14 @@ def _whole_attention(call: Call, shape: Shape) -> Place | None:
     return replace(place, codes=_with_images(place.codes, images_over(place, [-1, -2])), gate=False)
 
 
+def _ordered_units(call: Call, place: Place, shape: Shape) -> Place | None:
+    """Follow the units of each cell in the order of their values."""
+    dim = call.arguments["dim"] % len(shape)
+    if place.varies(dim) or _differ_by_image(place, dim):
+        return None
+    return place.moved(_resized(place.codes, shape, set(range(len(shape))) - {dim}))
+
+
 def _recurrent(_call: Call, place: Place, shape: Shape) -> Place | None:
     """Follow a recurrent layer: what it says of a token lies where the token does."""
     if len(place.shape) != 3 or shape[:2] != place.shape[:2] or place.varies(-1):
@@ -392,9 +405,10 @@ def _reduce(call: Call, place: Place, shape: Shape) -> Place | None:
 
 
 def _convolution(call: Call, place: Place, shape: Shape) -> Place | None:
-    if call.place_of(call.arguments["weight"]) is not None:
-        return None  # its kernel depends on the image
-    seen = reduced(place, [1], keep=True)
+    made = call.place_of(call.arguments["weight"])
+    if isinstance(made, Lost) or (made is not None and made.spread):
+        return None  # its kernel is a part of an image, whose cells would have to be told apart
+    seen = _over_units(place, call.arguments.get("groups", 1), shape[1])
     if seen is None:
         return None
     kernel = list(call.arguments["weight"].shape[2:])
@@ -412,6 +426,25 @@ def _convolution(call: Call, place: Place, shape: Shape) -> Place | None:
     if found is None and not transposed:
         found = _within_windows(seen, shape, moves)
     return replace(found, gate=False, whole=place.whole) if found else None
+
+
+def _over_units(place: Place, groups: int, units: int) -> Place | None:
+    """Follow the sum over units of a convolution; groups may be the images, each with a kernel of its own."""
+    if groups == 1 or not _differ_by_image(place, 1):
+        return reduced(place, [1], keep=True)
+    grouped = replace(place, codes=place.codes.reshape(place.shape[0], groups, -1, *place.shape[2:]))
+    seen = reduced(grouped, [2], keep=True)
+    if seen is None:
+        return None
+    each = list(seen.shape)
+    each[2] = units // groups
+    return replace(seen, codes=seen.codes.expand(each).flatten(1, 2))
+
+
+def _differ_by_image(place: Place, dim: int) -> bool:
+    """Tell whether elements along a dimension come from different images."""
+    images = coordinate(compact(place.codes), IMAGE)
+    return bool((images != images.narrow(dim, 0, 1)).any())
 
 
 def _quantized_convolution(call: Call, place: Place, shape: Shape) -> Place | None:
@@ -580,7 +613,7 @@ PADS = frozenset(
 REAL_ONLY = _names("im2col pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle")
 OF_ONE = _names(
     "expand permute transpose t select slice unbind split split_with_sizes chunk narrow movedim flip roll rot90 "
-    "index_select index gather take repeat unfold diagonal as_strided"
+    "index_select index gather take repeat unfold diagonal as_strided unsafe_split unsafe_split_with_sizes unsafe_chunk"
 )
 OF_TWO = {"index_put": "values", "scatter": "src", "slice_scatter": "src", "select_scatter": "src"}
 MOVES: dict[str, tuple[str, ...]] = {
@@ -594,8 +627,10 @@ CELL_BY_CELL = _names(
     "rsub hardswish _prelu_kernel prelu native_layer_norm layer_norm native_batch_norm cudnn_batch_norm batch_norm "
     "_native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm group_norm instance_norm "
     "_fused_rms_norm rms_norm _log_softmax log_softmax clone _to_copy to detach alias lift_fresh contiguous "
-    "fill zero native_dropout dropout cumsum cumprod logcumsumexp tril triu floor_divide log_sigmoid_forward "
-    "log_sigmoid hardtanh _conj quantize_per_tensor quantize_per_channel dequantize "
+    "fill zero native_dropout dropout cumsum cumprod logcumsumexp cummax cummin tril triu floor_divide "
+    "log_sigmoid_forward log_sigmoid hardtanh _conj quantize_per_tensor quantize_per_channel dequantize "
+    "fake_quantize_per_tensor_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams "
+    "fake_quantize_per_channel_affine_cachemask _fused_moving_avg_obs_fq_helper "
     "quantized.add quantized.add_relu quantized.mul quantized.hardswish quantized.leaky_relu"
 )
 
@@ -624,6 +659,7 @@ SEVERAL: dict[str, Callable[[Call, Shape], Place | None]] = {
 
 SINGLE: dict[str, Rule] = {
     "glu": _half,
+    **dict.fromkeys(("sort", "argsort", "topk"), _ordered_units),
     **dict.fromkeys(("mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     "convolution": _convolution,
     **dict.fromkeys(("quantized.conv2d", "quantized.conv2d_relu"), _quantized_convolution),
