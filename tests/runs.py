@@ -34,7 +34,7 @@ def hooked(
             pixels.append(np.asarray(picture, dtype=np.float32).reshape(*side, -1).transpose(2, 0, 1))
         batch = np.ascontiguousarray(np.stack(pixels))
         with torch.no_grad(), network.prepared():  # weights laid out otherwise would take another convolution
-            network.module((torch.from_numpy(batch) - 127.5) / 128)
+            network.forward((torch.from_numpy(batch) - 127.5) / 128)
     for hook in hooks:
         hook.remove()
     maps = {name: np.concatenate(batches) for name, batches in seen.items()}

@@ -30,8 +30,10 @@ OUTSIDE = Path(__file__).with_name("outside.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["finished run", "unfinished run, second pass", "cache", "requests"])
-def test_no_fault_from_outside_is_silent(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "fewest"), [("finished run", 40), ("unfinished run, second pass", 20), ("cache", 4), ("requests", 300)]
+)
+def test_no_fault_from_outside_is_silent(kind: str, fewest: int) -> None:
     done = subprocess.run(
         [sys.executable, str(OUTSIDE), "--places", "1", "--requests", "300", "--only", kind, "--json"],
         capture_output=True,
@@ -41,5 +43,5 @@ def test_no_fault_from_outside_is_silent(kind: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     (counts,) = json.loads(done.stdout).values()
-    assert counts["tried"] > 10
+    assert counts["tried"] >= fewest
     assert counts["silent"] == counts["crash"] == 0

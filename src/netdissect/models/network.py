@@ -192,7 +192,11 @@ class Network:
 
     def as_input(self, images: Tensor) -> Tensor:
         """Bring normalized pictures to the module's kind of numbers and layout in memory."""
-        return images.to(self.dtype).contiguous(memory_format=self._layout)
+        laid = images.to(self.dtype).contiguous(memory_format=self._layout)
+        if laid.ndim == 4 and laid.shape[1] == 1:
+            # One channel is in both layouts at once, but a convolution chooses its way, and its last bits, by strides.
+            laid = torch.empty_like(laid, memory_format=self._layout).copy_(laid)
+        return laid
 
     def _takes_channels_last(self) -> bool:
         """Tell whether the module gives the same with the channels of a pixel side by side."""
