@@ -215,6 +215,10 @@ ALIKE = {
     "a kernel for each image": (kernels_of_images, lambda x: functional.max_pool2d(x, 3, 1, 1)),
     "even and odd cells added": (even_and_odd, lambda x: functional.avg_pool2d(x, 2)),
     "differences of neighbors": (lambda x: x[:, :, 1:] - x[:, :, :-1], lambda x: functional.avg_pool2d(x, (2, 1), 1)),
+    "a circular padding": (
+        lambda x: functional.avg_pool2d(functional.pad(x, (2, 2, 1, 1), mode="circular"), (3, 5), (1, 2)),
+        lambda x: functional.avg_pool2d(functional.pad(x, (2, 2, 1, 1)), (3, 5), (1, 2)),
+    ),
     "the best units of each cell": (lambda x: x.topk(4, 1).values, lambda x: x[:, :4] * 1),
     "the largest so far": (lambda x: x.cummax(3).values, lambda x: x.cumsum(3)),
     "fake quantization": (lambda x: torch.fake_quantize_per_tensor_affine(x, 0.01, 0, 0, 255), lambda x: x * 1),
@@ -256,6 +260,7 @@ REFUSED = {
     "shuffled": (lambda x: x[:, :, torch.randperm(6)], "lost"),
     "sorted": (lambda x: x.sort(3).values, "lost"),
     "beside units that were sorted": (lambda x: torch.cat([x, x.sort(3).values], 1), "lost by sort"),
+    "padded around": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="circular"), "not each cell of a map once"),
     "sorted over the batch": (lambda x: x.sort(0).values, "lost by sort"),
     "added up in places of an index": (
         lambda x: torch.zeros_like(x).index_put((torch.arange(len(x))[:, None], torch.zeros(6).long()), x, True),

@@ -282,7 +282,6 @@ def test_no_branch_is_enlarged_in_the_networks_of_the_paper_and_in_efficientnet(
 
 
 LOST = {
-    "circular padding": (lambda x, a: a(x), [conv(3, padding=1, padding_mode="circular")]),
     "sampling anywhere": (
         lambda x: functional.grid_sample(x, torch.zeros(len(x), 32, 32, 2), align_corners=False),
         [],

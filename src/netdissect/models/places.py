@@ -237,6 +237,24 @@ def reduced(place: Place, dims: Collection[int], *, keep: bool) -> Place | None:
     return replace(after, whole=place.whole or (place.spread and not after.spread))
 
 
+def without_wrap(place: Place) -> Place:
+    """Return the place without cells that a circular padding repeats beyond the opposite edge."""
+    codes = whole = compact(place.codes)
+    for kind in DIRECTIONS:
+        values = coordinate(whole, kind)
+        dim, cells = _only_dim(values), place.grid.length(kind)
+        if dim is None or dim < 0:
+            continue
+        line = _line(values, dim)
+        around = (cells - int(line[0]) + 1) % cells  # repeated before the first cell
+        expected = (torch.arange(len(line), device=line.device) - around) % cells + 1
+        if torch.equal(line, expected) and len(line) > cells:
+            inside = torch.zeros_like(line, dtype=torch.bool)
+            inside[around : around + cells] = True
+            codes = torch.where(_along(inside, dim, codes.ndim), codes, without_cells(codes))
+    return place if codes is whole else replace(place, codes=codes.expand(place.shape))
+
+
 def images_over(place: Place, dims: Sequence[int]) -> Tensor | None:
     """Return codes of the image alone that all elements over some dimensions share, with length 1 there; None: none."""
     codes = without_cells(place.codes)

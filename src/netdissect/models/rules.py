@@ -34,6 +34,7 @@ from netdissect.models.places import (
     meet,
     reduced,
     without_cells,
+    without_wrap,
 )
 
 Found = Place | Lost | None
@@ -540,7 +541,7 @@ def _unpool(_call: Call, place: Place, shape: Shape) -> Place | None:
 
 def _windowed(place: Place, shape: Shape, moves: dict[int, Move], enlarged: Collection[int] = ()) -> Place | None:
     """Move the fields along some dimensions; the others keep their cells."""
-    settled = place.settled
+    settled = place.settled or without_wrap(place).settled
     if settled is None or len(place.shape) != len(shape):
         return None
     dims = dict(settled.dims)
