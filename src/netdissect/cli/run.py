@@ -289,7 +289,7 @@ def _show_result(asked: Job, result: "netdissect.Result", out: Path) -> None:
         below = [(result.concepts[name] < limit).sum() for name in ("attainable", ATTAINABLE_BESIDE)]
         screen.print(
             f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
-            f"limit whatever the unit ('attainable' in the tables), at the quantile {beside:g} {below[1]}: measure "
+            f"limit whatever the unit ('attainable' in the tables), and {below[1]} at the quantile {beside:g}: measure "
             f"both with --quantile {first:g} --quantile {beside:g}."
         )
     screen.print(
