@@ -296,3 +296,21 @@ def test_of_a_trained_network_no_layer_is_contradicted_and_nine_in_ten_faults_ar
     ]
     assert "confirmed" not in wrong
     assert wrong.count("contradicted") >= 0.9 * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"), [(2, "confirmed"), (4, "no evidence"), (8, "contradicted")], ids=["few", "some", "many"]
+)
+def test_answers_that_follow_in_part_are_no_evidence(wrong: int, verdict: str):
+    """Between following and not following, answers say nothing: single cells that answer, some at random places."""
+    shown = probe(images())
+    rng = np.random.default_rng(0)
+    grid, answered = Size(12, 10), np.zeros((16, 12, 10))
+    hit = np.array([[int(row // 8), int(column // 8)] for row, column in shown.spots])
+    chosen = rng.choice(16, wrong, replace=False)
+    hit[chosen] = rng.integers(0, grid, (wrong, 2))
+    answered[np.arange(16), hit[:, 0], hit[:, 1]] = 1.0
+    check = judge(answered, half_pixel(grid, SIZE), SIZE, shown)
+    followed = min(statistics.correlation(hit[:, axis].tolist(), shown.spots[:, axis].tolist()) for axis in (0, 1))
+    assert min(check.correlation) == pytest.approx(followed, abs=1e-3)
+    assert check.verdict == verdict

@@ -114,16 +114,26 @@ def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed =
     LayerError
         If a pattern matches no layer, or names a module whose output cannot be dissected.
     """
-    traced = trace(network)
-    every = _layers(traced, network, assumed)
-    layers = {name: layer for name, layer in every.items() if layer.layout is not None}
+    traced, patterns = trace(network), one_or_more(patterns)
+    # Reading a layout takes 5 ms: only those are read that may be meant.
+    meant = [one for one in traced if any(_matches(name, patterns) for name in _names(one, network))]
+    layers = {name: layer for name, layer in _layers(meant, network, assumed).items() if layer.layout is not None}
     chosen: set[str] = set()
-    for pattern in one_or_more(patterns):
+    for pattern in patterns:
         matches = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
         if not matches:
-            raise LayerError(_why_not(pattern, network, traced, every))
+            raise LayerError(_why_not(pattern, network, traced, _layers(traced, network, assumed)))
         chosen.update(matches)
     return tuple(layer for name, layer in layers.items() if name in chosen)
+
+
+def _names(traced: Traced, network: Network) -> list[str]:
+    """Return the names of a layer and of the virtual ones that are made from it."""
+    return [traced.name, *(name for name, (source, _) in network.bases.items() if source == traced.name)]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(name == pattern or fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _layers(traced: Sequence[Traced], network: Network, assumed: Assumed) -> dict[str, Layer]:
