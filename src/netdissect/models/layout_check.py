@@ -35,7 +35,8 @@ FEWEST_CELLS, FEWEST_SPOTS = 6, 8  # along a side; that are answered
 # Of 6,400 right layers of 30 networks all that answer in few cells correlate at 0.88 or more, have a slope between 0.69
 # and 1.09, and are displaced by less than a step.
 CORRELATED = 0.6
-# Between both bars answers say nothing: a softmax over the whole map (MobileViTv2) moves every cell, and correlates at 0.54.
+# Between both bars answers say nothing: a softmax over the whole map (MobileViTv2) moves every cell, and correlates
+# at 0.54.
 UNCORRELATED = 0.5
 FLATTEST, STEEPEST = 0.35, 1.4
 STEPS, ERRORS = 1.0, 3.0  # of displacement: cells, or standard errors of the median
