@@ -40,6 +40,7 @@ CORRELATED = 0.6
 UNCORRELATED = 0.5
 FLATTEST, STEEPEST = 0.35, 1.4
 STEPS, ERRORS = 1.0, 3.0  # of displacement: cells, or standard errors of the median
+DISPLACED = 1.5  # tolerances: enlarged branches of HRNet carry the answers 1.1 steps beside the branch that decides
 SHARP = 2.0  # steps: with a wider tolerance, half a window could pass
 OUTSIDE = 1.5  # steps
 CONCENTRATED, PEAK = 0.35, 3.0  # share of the cells; medians
@@ -274,7 +275,7 @@ def _verdict(seen: LayoutCheck, *, few: bool) -> tuple[Verdict, Reason]:
     # Centers of spread answers are less certain than they look: between once and twice the limit, they say nothing.
     margin = 1 if concentrated else 2
     pairs = zip(seen.displacement, seen.tolerance, strict=True)
-    if follows and any(abs(moved) > margin * most for moved, most in pairs):
+    if follows and any(abs(moved) > max(margin, DISPLACED) * most for moved, most in pairs):
         return "contradicted", "displaced"
     if follows and max(seen.slope) > margin * STEEPEST:
         return "contradicted", "stretched"
