@@ -96,7 +96,7 @@ class Seen:
         answers = Answers(self.shown.original)
         answers.update(maps)
         field = layer.field or half_pixel(Size(*maps.shape[2:]), self.size)
-        return judge(answers.maps, field, self.size, self.shown)
+        return judge(answers.maps, field, self.size, self.shown, units=answers.units)
 
     def _any_layout(self, output: Tensor) -> LayoutCheck:
         """Return how concentrated an output answers in the reading in which it does most."""
@@ -112,7 +112,7 @@ class Seen:
             answers = Answers(self.shown.original)
             answers.update(maps)
             cells = half_pixel(Size(1, maps.shape[3]), self.size)
-            found.append(judge(answers.maps, cells, self.size, self.shown))
+            found.append(judge(answers.maps, cells, self.size, self.shown, units=answers.units))
         few = LayoutCheck("no evidence", "few cells")
         return min(found, key=lambda check: (not concentrated(check), check.share), default=few)
 

@@ -43,7 +43,7 @@ def recorded(module: nn.Module, size: Size = SIZE) -> tuple[Probe, dict[str, tup
 def checked(maps: Tensor, field: ReceptiveField, shown: Probe, size: Size = SIZE) -> LayoutCheck:
     answers = Answers(shown.original)
     answers.update(maps)
-    return judge(answers.maps, field, size, shown)
+    return judge(answers.maps, field, size, shown, units=answers.units)
 
 
 def cells_of(maps: Tensor, order: Callable[[np.ndarray], np.ndarray]) -> Tensor:
@@ -314,3 +314,5 @@ def test_answers_that_follow_in_part_are_no_evidence(wrong: int, verdict: str):
     followed = min(statistics.correlation(hit[:, axis].tolist(), shown.spots[:, axis].tolist()) for axis in (0, 1))
     assert min(check.correlation) == pytest.approx(followed, abs=1e-3)
     assert check.verdict == verdict
+    of_two_units = judge(answered, half_pixel(grid, SIZE), SIZE, shown, units=2)
+    assert of_two_units.verdict == ("confirmed" if verdict == "confirmed" else "no evidence")

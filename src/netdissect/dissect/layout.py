@@ -110,10 +110,12 @@ def check_layouts(source: Source) -> dict[str, LayoutCheckInfo]:
     for _batch, maps in recorded(source._replace(layers=layers), batches):
         for name, of_layer in maps.items():
             answers[name].update(of_layer)
-    return {
-        layer.name: LayoutCheckInfo(**asdict(judge(answers[layer.name].maps, stated(layer, source), size, shown)))
-        for layer in layers
-    }
+    checks = {}
+    for layer in layers:
+        seen = answers[layer.name]
+        check = judge(seen.maps, stated(layer, source), size, shown, units=seen.units)
+        checks[layer.name] = LayoutCheckInfo(**asdict(check))
+    return checks
 
 
 def stated(layer: Layer, source: Source) -> ReceptiveField:
@@ -155,7 +157,9 @@ def _refuse(source: Source, found: Mapping[str, LayoutCheckInfo]) -> None:
     name, check = next(iter(refused.items()))
     more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
     stated = "the layout that was assumed" if name in assumed else "its receptive field"
-    remedy = "Assume another layout" if name in assumed else "State what is right with --receptive-field"
+    remedy = (
+        "Assume another layout" if name in assumed else "Choose a protocol that places cells otherwise (--protocol)"
+    )
     raise LayerError(
         f"the cells of layer {name!r}{more} of network {source.network.name!r} "
         f"{'do not' if check.verdict == 'contradicted' else 'could not be shown to'} lie where {stated} puts them: of "

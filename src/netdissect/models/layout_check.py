@@ -31,6 +31,7 @@ CLIP = 3.0  # of a unit's change, in its standard deviations
 FLOOR = 0.1  # of a unit's deviation, in the median one of the layer's units
 ROUNDING = 1e-5  # of a unit's largest value: a smaller deviation is rounding
 FEWEST_CELLS, FEWEST_SPOTS = 6, 8  # along a side; that are answered
+FEWEST_UNITS = 3  # maps of attention over cells (CSATv2) have one or two, whose answers no mean makes steady
 
 # Of 6,400 right layers of 30 networks all that answer in few cells correlate at 0.88 or more, have a slope between 0.69
 # and 1.09, and are displaced by less than a step.
@@ -157,6 +158,7 @@ class Answers:
     """
 
     def __init__(self, original: npt.NDArray[np.int64]) -> None:
+        self.units = 0
         self._original = original.tolist()
         self._plain: list[Tensor] = []
         self._changes: list[Tensor] = []
@@ -171,6 +173,7 @@ class Answers:
         over the two images (but at least a tenth of the layer's median one, of units that vary at all), each
         clipped at 3.
         """
+        self.units = maps.shape[1]
         for one in maps:
             if len(self._plain) < IMAGES:
                 self._plain.append(one.clone())
@@ -194,7 +197,9 @@ def _scales(plain: Tensor) -> Tensor:
     return deviations.clamp(min=floor)[:, None, None]
 
 
-def judge(answered: Floats, field: ReceptiveField, size: Size, shown: Probe) -> LayoutCheck:
+def judge(
+    answered: Floats, field: ReceptiveField, size: Size, shown: Probe, *, units: int = FEWEST_UNITS
+) -> LayoutCheck:
     """Tell from its answers whether the cells of a layer lie where its field says.
 
     Parameters
@@ -207,6 +212,8 @@ def judge(answered: Floats, field: ReceptiveField, size: Size, shown: Probe) -> 
         Of the network's input.
     shown
         What was answered to.
+    units
+        Over how many the answers are means: those of one or two are no evidence against a layer for being scattered.
 
     Returns
     -------
@@ -238,7 +245,7 @@ def judge(answered: Floats, field: ReceptiveField, size: Size, shown: Probe) -> 
         common=round(float(_common(above, shown.original).sum() / above.sum()), 3),
         outside=round(_outside(own.max(axis=0) > 0, field, size), 3),
     )
-    verdict, reason = _verdict(measured, few=min(answered.shape[1:]) < FEWEST_CELLS)
+    verdict, reason = _verdict(measured, few=min(answered.shape[1:]) < FEWEST_CELLS, thin=units < FEWEST_UNITS)
     return replace(measured, verdict=verdict, reason=reason)
 
 
@@ -257,7 +264,7 @@ def _concentration(answered: Floats) -> tuple[float, float]:
     return float(np.median(shares)), float(np.median(largest / np.maximum(medians, largest / MOST)))
 
 
-def _verdict(seen: LayoutCheck, *, few: bool) -> tuple[Verdict, Reason]:
+def _verdict(seen: LayoutCheck, *, few: bool, thin: bool) -> tuple[Verdict, Reason]:
     concentrated = seen.share <= CONCENTRATED and seen.peak >= PEAK
     outside = seen.outside > OUTSIDE
     follows = min(seen.correlation) >= CORRELATED
@@ -280,7 +287,7 @@ def _verdict(seen: LayoutCheck, *, few: bool) -> tuple[Verdict, Reason]:
     if follows and max(seen.slope) > margin * STEEPEST:
         return "contradicted", "stretched"
     # Answers in the same few cells, whatever the spot, say nothing: units that are alive nowhere else, say.
-    moved = seen.common <= COMMON and min(seen.correlation) < UNCORRELATED
+    moved = seen.common <= COMMON and min(seen.correlation) < UNCORRELATED and not thin
     return ("contradicted", "scattered") if concentrated and moved else ("no evidence", "diffuse")
 
 
