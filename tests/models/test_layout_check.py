@@ -298,11 +298,9 @@ def test_of_a_trained_network_no_layer_is_contradicted_and_nine_in_ten_faults_ar
     assert wrong.count("contradicted") >= 0.9 * len(wrong)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "verdict"), [(2, "confirmed"), (4, "no evidence"), (8, "contradicted")], ids=["few", "some", "many"]
-)
-def test_answers_that_follow_in_part_are_no_evidence(wrong: int, verdict: str):
-    """Between following and not following, answers say nothing: single cells that answer, some at random places."""
+@pytest.mark.parametrize(("wrong", "verdict"), [(2, "confirmed"), (4, "contradicted")], ids=["few", "some"])
+def test_answers_that_follow_in_part_are_no_evidence_against_one_or_two_units(wrong: int, verdict: str):
+    """Single cells answer, and some of them lie anywhere: a mean over many units would not say so by chance."""
     shown = probe(images())
     rng = np.random.default_rng(0)
     grid, answered = Size(12, 10), np.zeros((16, 12, 10))

@@ -31,17 +31,14 @@ CLIP = 3.0  # of a unit's change, in its standard deviations
 FLOOR = 0.1  # of a unit's deviation, in the median one of the layer's units
 ROUNDING = 1e-5  # of a unit's largest value: a smaller deviation is rounding
 FEWEST_CELLS, FEWEST_SPOTS = 6, 8  # along a side; that are answered
-FEWEST_UNITS = 3  # maps of attention over cells (CSATv2) have one or two, whose answers no mean makes steady
+FEWEST_UNITS = 3  # attention over cells (CSATv2, MobileViTv2) has one or two, whose answers no mean makes steady
 
 # Of 6,400 right layers of 30 networks all that answer in few cells correlate at 0.88 or more, have a slope between 0.69
 # and 1.09, and are displaced by less than a step.
 CORRELATED = 0.6
-# Between both bars answers say nothing: a softmax over the whole map (MobileViTv2) moves every cell, and correlates
-# at 0.54.
-UNCORRELATED = 0.5
 FLATTEST, STEEPEST = 0.35, 1.4
 STEPS, ERRORS = 1.0, 3.0  # of displacement: cells, or standard errors of the median
-DISPLACED = 1.5  # tolerances: enlarged branches of HRNet carry the answers 1.1 steps beside the branch that decides
+DISPLACED = 1.5  # steps: enlarged branches of HRNet carry the answers 1.1 steps beside the branch that decides
 SHARP = 2.0  # steps: with a wider tolerance, half a window could pass
 OUTSIDE = 1.5  # steps
 CONCENTRATED, PEAK = 0.35, 3.0  # share of the cells; medians
@@ -282,12 +279,14 @@ def _verdict(seen: LayoutCheck, *, few: bool, thin: bool) -> tuple[Verdict, Reas
     # Centers of spread answers are less certain than they look: between once and twice the limit, they say nothing.
     margin = 1 if concentrated else 2
     pairs = zip(seen.displacement, seen.tolerance, strict=True)
-    if follows and any(abs(moved) > max(margin, DISPLACED) * most for moved, most in pairs):
+    if follows and any(abs(moved) > max(margin * most, DISPLACED) for moved, most in pairs):
         return "contradicted", "displaced"
     if follows and max(seen.slope) > margin * STEEPEST:
         return "contradicted", "stretched"
+    if follows and not near and not stretched and min(seen.slope) >= FLATTEST:
+        return "no evidence", "displaced"
     # Answers in the same few cells, whatever the spot, say nothing: units that are alive nowhere else, say.
-    moved = seen.common <= COMMON and min(seen.correlation) < UNCORRELATED and not thin
+    moved = seen.common <= COMMON and not thin
     return ("contradicted", "scattered") if concentrated and moved else ("no evidence", "diffuse")
 
 
