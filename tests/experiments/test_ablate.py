@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
@@ -13,8 +14,10 @@ from netdissect import Network, Preprocessing, list_layers, load_network
 from netdissect.errors import ConfigError, LayerError, ResultError
 from netdissect.experiments import AblateConfig, ablate
 from netdissect.experiments import answers as answering
-from netdissect.experiments.ablation import balanced_terms
+from netdissect.experiments.ablation import balanced_terms, conclude
+from netdissect.experiments.labeled import balanced_halves
 from netdissect.experiments.switch import switchboard
+from netdissect.show.outcomes import load_outcome, save_outcome
 
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 
@@ -202,34 +205,46 @@ def test_balanced_accuracy_is_scikit_learn_s_and_linear_in_the_pictures():
         assert 0.5 + balanced_terms(named, labels, label).sum() == pytest.approx(expected, rel=1e-12)
 
 
-def test_sets_are_measured_on_the_other_half_and_drops_are_differences(pictures):
-    found = ablate(network(), pictures, AblateConfig(layer="2.0", sizes=(1, 3), random_sets=2, resamples=100))
-    assert found.table.columns == ["class", "kind", "n", "off", "draw", "balanced", "drop", "accuracy"]
-    assert len(found.table) == 3 * 2 * (3 + 2)
-    assert found.table.filter(kind="others", n=3)["off"].to_list() == [5] * 3
-    whole = found.table["balanced"] + found.table["drop"]
-    for name in pictures.classes:
-        assert whole.filter(found.table["class"] == name).n_unique() == 1
-    units = found.further["units"]
-    assert len(units) == 3 * 8
-    for name in pictures.classes:
-        here = units.filter(units["class"] == name).sort("rank")
-        assert here["drop"].is_sorted(descending=True)
-    assert found.verdict.agreement in ("agrees", "disagrees", "not established")
+def planted(leak=0.0):
+    """Three of five units, each the mean of one channel and `leak` of the others, decide for that channel's class."""
+    convolution, linear = nn.Conv2d(3, 5, 1), nn.Linear(5, 3)
+    convolution.weight.data = torch.full((5, 3, 1, 1), leak)
+    convolution.weight.data[torch.arange(3), torch.arange(3)] = 1.0
+    convolution.bias.data = torch.tensor([2.0, 2.0, 2.0, 0.0, 0.0])
+    linear.weight.data = torch.full((3, 5), leak)
+    linear.weight.data[torch.arange(3), torch.arange(3)] = 1.0
+    linear.bias.data.zero_()
+    return Network("planted", nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear), SMALL)
+
+
+def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path):
+    shown, found = labeled_pictures.pictures(tmp_path / "shown", count=20), planted(leak=0.1)
+    config = AblateConfig(layer="0", sizes=(1, 2), random_sets=2)
+    outcome = ablate(found, shown, config)
+    _, half = balanced_halves(shown.labels, config.seed)
+    measured, order = shown.taken(half), outcome.further["units"].sort("rank")
+    images = torch.cat([SMALL(torch.from_numpy(one)) for one in measured.batches(SMALL)])
+
+    def accuracy(name, units):
+        labels, own = zeroed(found, "0", units)(images).argmax(1).numpy(), shown.classes.index(name)
+        return balanced_accuracy_score(measured.labels == own, labels == own)
+
+    assert len(outcome.table) == 3 * 2 * (3 + 2)
+    for row in outcome.table.filter(pl.col("kind") != "random").iter_rows(named=True):
+        ranked, n = order.filter(order["class"] == row["class"])["unit"].to_list(), row["n"]
+        units = {"best": ranked[:n], "worst": ranked[-n:], "others": ranked[n:]}[row["kind"]]
+        assert row["balanced"] == pytest.approx(accuracy(row["class"], units))
+        assert row["drop"] == pytest.approx(accuracy(row["class"], []) - row["balanced"])
+    for kind in ("best", "worst", "others", "random"):  # what the conclusion is drawn from sums up to the table's mean
+        mean = outcome.table.filter(kind=kind, n=2)["drop"].mean()
+        assert outcome.further["images"][kind].sum() == pytest.approx(mean)
+    again = load_outcome(save_outcome(outcome, tmp_path / "out"))
+    assert conclude(again.table, config, extra=again.further) == outcome.verdict
 
 
 def test_a_unit_that_decides_everything_is_found(tmp_path):
-    """Three units, each the mean of one channel, decide for the class of that channel."""
     shown = labeled_pictures.pictures(tmp_path, count=30)
-    convolution, linear = nn.Conv2d(3, 5, 1), nn.Linear(5, 3)
-    convolution.weight.data = torch.zeros(5, 3, 1, 1)
-    convolution.weight.data[torch.arange(3), torch.arange(3)] = 1.0
-    convolution.bias.data = torch.tensor([2.0, 2.0, 2.0, 0.0, 0.0])
-    linear.weight.data = torch.zeros(3, 5)
-    linear.weight.data[torch.arange(3), torch.arange(3)] = 1.0
-    linear.bias.data.zero_()
-    module = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
-    outcome = ablate(Network("planted", module, SMALL), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
+    outcome = ablate(planted(), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
     best = outcome.further["units"].filter(rank=0)
     assert dict(zip(best["class"], best["unit"], strict=True)) == {"blue": 0, "green": 1, "red": 2}
     assert outcome.table.filter(kind="worst")["drop"].to_list() == [0, 0, 0]

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from netdissect.errors import ResultError
 from netdissect.experiments import AgreementConfig, agreement, read_ratings
-from netdissect.experiments.ratings import ALL, COLUMNS, weighted_alpha, weighted_auroc
-from netdissect.show.outcomes import save_outcome
+from netdissect.experiments.ratings import ALL, COLUMNS, conclude, weighted_alpha, weighted_auroc
+from netdissect.show.outcomes import load_outcome, save_outcome
 
 HEADER = ",".join(COLUMNS)
 QUICK = {"resamples": 100}
@@ -97,7 +97,10 @@ def test_a_rise_from_the_first_to_the_last_layer_agrees_with_the_paper(tmp_path)
     even = write(tmp_path / "e.csv", answers("low", [0, 4] * 5) + answers("high", [0, 4] * 5))
     outcome = agreement(even, AgreementConfig(**QUICK))
     assert outcome.verdict.agreement == "not established"
-    assert (save_outcome(outcome, tmp_path / "out") / "figure.svg").is_file()
+    saved = save_outcome(outcome, tmp_path / "out")
+    assert (saved / "figure.svg").is_file()
+    again = load_outcome(saved)
+    assert conclude(again.table, AgreementConfig(**QUICK), extra=again.further) == outcome.verdict
 
 
 def test_the_later_answer_of_a_rater_counts_whatever_the_order_and_zone(tmp_path):

@@ -11,6 +11,7 @@ from netdissect import ConceptData, DissectConfig, Network, Preprocessing, Proto
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.experiments import ContributionConfig, contribution
+from netdissect.experiments.contributions import conclude
 from netdissect.show.outcomes import load_outcome, save_outcome
 
 SIDE = 64
@@ -85,15 +86,17 @@ def test_a_dissection_adds_labels_and_thresholds(network, paths, run):
     for (unit,), cells in outcome.further["maps"].group_by("unit"):
         assert set(cells["threshold"]) == {units["threshold"][unit]}
     assert outcome.config["layer"]["name"] == "2"
-    assert outcome.verdict.agreement in ("agrees", "disagrees", "not established")
+    assert outcome.further["units"]["label"].to_list() == units["label"].to_list()
 
 
 def test_the_outcome_is_drawn_saved_and_read_back(network, paths, run, tmp_path):
+    config = ContributionConfig(top=2, shown=2)
     for name, result in (("plain", None), ("labeled", run)):
-        outcome = contribution(network, paths, ContributionConfig(top=2, shown=2), result=result)
+        outcome = contribution(network, paths, config, result=result)
         again = load_outcome(save_outcome(outcome, tmp_path / name))
         assert again.table.equals(outcome.table)
         assert again.further["maps"].equals(outcome.further["maps"])
+        assert conclude(again.table, config, extra=again.further) == outcome.verdict
         assert (tmp_path / name / "figure.png").stat().st_size > 10_000
 
 

@@ -1,7 +1,6 @@
 """Tasks: each answers to what it asks, one loop trains all, and runs are taken up."""
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -15,7 +14,6 @@ from netdissect.experiments import (
     TaskPictures,
     TasksConfig,
     folder_pictures,
-    supervision,
     task_networks,
     tasks,
     trained_network,
@@ -31,8 +29,9 @@ from netdissect.experiments.pretext import (
     light_steps,
     make_task,
 )
+from netdissect.experiments.supervision import conclude
 from netdissect.experiments.task_networks import backbone_of, load_task, train_task, trained_task
-from netdissect.show.outcomes import save_outcome
+from netdissect.show.outcomes import load_outcome, save_outcome
 
 SIZE = 64
 RECIPE = Recipe(size=SIZE, pictures=48, held_out=8, units=(4, 6, 8), steps=2, batch_size=8, precision="float32")
@@ -155,7 +154,9 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
     again = tasks(pictures, world, asked, out=tmp_path)
     assert again.table.equals(outcome.table)
     assert again.further["training"].equals(outcome.further["training"])
-    assert (save_outcome(outcome, tmp_path) / "figure.png").is_file()
+    saved = save_outcome(outcome, tmp_path)
+    assert (saved / "figure.png").is_file()
+    assert conclude(load_outcome(saved).table, asked) == outcome.verdict
     next((tmp_path / "trained").glob("scene-*")).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not what was trained there"):
         tasks(pictures, world, asked, out=tmp_path)
@@ -180,32 +181,6 @@ def test_a_kept_network_is_opened_by_its_file_and_says_what_it_is(pictures, tmp_
     assert torch.equal(opened.module(images), made.module(images))
     with pytest.raises(CheckpointError, match=r"nowhere.safetensors cannot be opened as a network"):
         trained_network(tmp_path / "nowhere.safetensors")
-
-
-def counts(values):
-    """Make a table of counts: unique detectors of textures and of all, by task and seed."""
-    return pl.DataFrame(
-        [
-            {"task": task, "kind": "", "seed": seed, "layer": "conv3", "quantile": 0.05, "rule": "per-category",
-             "category": category, "units": 8, "detectors": number, "unique": number}
-            for task, pairs in values.items()
-            for seed, pair in enumerate(pairs)
-            for category, number in zip(("texture", "total"), pair, strict=True)
-        ]
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("supervised", "other", "expected"),
-    [
-        ([(2, 20), (2, 21), (2, 20)], [(4, 5), (4, 6), (4, 5)], "agrees"),
-        ([(2, 20), (2, 21), (2, 20)], [(4, 35), (4, 36), (4, 35)], "disagrees"),
-        ([(2, 20), (2, 21), (2, 20)], [(2, 5), (2, 30), (2, 20)], "not established"),
-    ],
-)
-def test_the_verdict_follows_the_intervals(supervised, other, expected):
-    table = counts({"scene": supervised, "rotation": other})
-    assert supervision._verdict(table, config("scene", "rotation", seeds=(0, 1, 2))).agreement == expected
 
 
 def test_pictures_come_from_any_folder(tmp_path):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from netdissect.result import Result
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Kind = Literal["best", "worst", "others", "random"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FEWEST = 5  # pictures of a class below which a bootstrap over them is too narrow to decide
 QUESTION = "Do the few units that matter most for a class carry its accuracy?"
@@ -141,7 +142,9 @@ def ablate(
         about), off (units that are off), draw (of random sets), balanced (accuracy of the class against all others,
         measured half), drop (of it), accuracy (of the whole network). `further["units"]`: class, unit, drop (of the
         balanced accuracy, ranking half), score_drop (of the class's mean log probability on its pictures), rank,
-        label and iou if there is a dissection.
+        label and iou if there is a dissection. `further["images"]`, of the measured half: label (index of the class),
+        predicted (by the whole network), best, worst, others and random (what the image adds to the mean drop by the
+        largest sets of each kind).
 
     Raises
     ------
@@ -174,10 +177,47 @@ def ablate(
         with timed("sets", seconds):
             sets = _sets(ranking.present, order, config)
             measuring = asking.half("sets", measured, [(), *(one.units for one in sets)])
-    table, verdict = _measure(measuring, sets), _verdict(measuring, sets, config)
+    table = _measure(measuring, sets)
+    further = {
+        "units": _unit_table(measuring, effects, order, _labels(result, config)),
+        "images": _image_table(measuring, sets, config),
+    }
+    verdict = conclude(table, config, extra=further)
     made = {"network": network.name, "pictures": len(pictures), "how": asked.board.how, "units": layer.units}
-    units = _unit_table(measuring, effects, order, _labels(result, config))
-    return Outcome("ablate", table, verdict, config.model_dump(mode="json") | made, seconds, {"units": units})
+    return Outcome("ablate", table, verdict, config.model_dump(mode="json") | made, seconds, further)
+
+
+def conclude(table: pl.DataFrame, config: AblateConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
+    """Compare what the best units of a class cost it with what as many units at random cost, for the largest sets.
+
+    Parameters
+    ----------
+    table
+        Of `ablate`.
+    config
+        Sizes; seed and number of bootstrap resamples.
+    extra
+        ``images``: how each image of the measured half is named, and what it adds to the mean drop of each kind.
+
+    Returns
+    -------
+    Verdict
+        Agrees if the interval of the difference lies above 0; few images of a class decide nothing.
+    """
+    images, size = extra["images"], max(config.sizes)
+    labels, predicted = images["label"].to_numpy(), images["predicted"].to_numpy()
+    best, worst, others, chance = (_mean_drop(images[kind].to_numpy(), labels, config) for kind in KINDS)
+    more = _told(best[0] - chance[0], best[1] - chance[1])
+    whole = 0.5 + float(np.mean([balanced_terms(predicted, labels, label).sum() for label in np.unique(labels)]))
+    finding = (
+        f"Mean balanced accuracy of {table['class'].n_unique()} classes is {whole:.3f}. Switching off the {size} units "
+        f"that matter most for a class costs {_said(_told(*best))}, {size} at random {_said(_told(*chance))}, the "
+        f"{size} that matter least {_said(_told(*worst))}, all but the best {size} {_said(_told(*others))}. Best less "
+        f"random: {_said(more)}; intervals by bootstrap over {len(images):,} pictures."
+    )
+    enough = np.unique(labels, return_counts=True)[1].min() >= FEWEST
+    judged: Agreement = decide(more, "more") if enough else "not established"
+    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=judged)
 
 
 def ablate_in_miniature(bench: Bench) -> Outcome:
@@ -302,6 +342,17 @@ def _measure(half: _Half, sets: Sequence[_Set]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def _image_table(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> pl.DataFrame:
+    largest = [one for one in sets if one.size == max(config.sizes)]
+    table = pl.DataFrame({"label": half.labels, "predicted": half.named(())})
+    means = {kind: _mean_terms(half, [one for one in largest if one.kind == kind]) for kind in KINDS}
+    return table.with_columns(**means)
+
+
+def _mean_terms(half: _Half, sets: Sequence[_Set]) -> Floats:
+    return np.asarray(np.mean([half.terms((), one.label) - half.terms(one.units, one.label) for one in sets], axis=0))
+
+
 def _unit_table(half: _Half, effects: _Effects, order: Ints, labels: pl.DataFrame | None) -> pl.DataFrame:
     units, classes = effects.balanced.shape
     ranks = np.argsort(order, axis=0)
@@ -359,32 +410,12 @@ def check_sets(config: AblateConfig, units: int, pictures: LabeledPictures) -> N
         )
 
 
-def _verdict(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> Verdict:
-    size = max(config.sizes)
-    best, worst, others, chance = (
-        _mean_drop(half, [one for one in sets if one.size == size and one.kind == kind], config)
-        for kind in ("best", "worst", "others", "random")
-    )
-    more = _told(best[0] - chance[0], best[1] - chance[1])
-    whole = 0.5 + float(np.mean([half.terms((), label).sum() for label in half.present]))
-    finding = (
-        f"Mean balanced accuracy of {len(half.present)} classes is {whole:.3f}. Switching off the {size} units that "
-        f"matter most for a class costs {_said(_told(*best))}, {size} at random {_said(_told(*chance))}, the {size} "
-        f"that matter least {_said(_told(*worst))}, all but the best {size} {_said(_told(*others))}. Best less random: "
-        f"{_said(more)}; intervals by bootstrap over {len(half.labels):,} pictures."
-    )
-    fewest = min(Counter(half.labels.tolist()).values())
-    judged: Agreement = decide(more, "more") if fewest >= FEWEST else "not established"
-    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=judged)
-
-
-def _mean_drop(half: _Half, sets: Sequence[_Set], config: AblateConfig) -> tuple[float, Floats]:
-    """Average the drop over sets; return it, and its bootstrap over the pictures of each class, (R,)."""
-    terms = np.mean([half.terms((), one.label) - half.terms(one.units, one.label) for one in sets], axis=0)
-    # The same seed each time: differences of two means are then over the same pictures.
+def _mean_drop(terms: Floats, labels: Ints, config: AblateConfig) -> tuple[float, Floats]:
+    """Return a mean drop, and its bootstrap over the images of each class, (R,)."""
+    # The same seed each time: differences of two means are then over the same images.
     rng, sums = np.random.default_rng(config.seed), np.zeros(config.resamples)
-    for label in half.present:
-        own = np.flatnonzero(half.labels == label)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
         weights = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=config.resamples)
         sums += weights @ terms[own]
     return float(terms.sum()), sums

@@ -7,7 +7,7 @@ Source: Zhou et al. 2018 :cite:p:`zhou2018interpreting`, on explaining decisions
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +113,7 @@ def contribution(
         label, category, iou. `further["pictures"]`: for each picture image, class, score, share (of the strongest
         units), half (how many units make half of what speaks for the class), and detectors (share of detectors
         among the strongest). `further["maps"]`: image, rank, unit, threshold, row, column, activation, for figures.
+        `further["units"]`, with a dissection: unit, label, category, iou, threshold, detector.
 
     Raises
     ------
@@ -136,7 +137,6 @@ def contribution(
     table = (
         table if labels is None else table.join(labels.drop("threshold"), on="unit", how="left", maintain_order="left")
     )
-    each = _picture_table(explained, names, config, labels)
     made = config.model_dump(mode="json") | {
         "network": network.name,
         "pictures": len(pictures),
@@ -145,8 +145,48 @@ def contribution(
         "size": list(network.preprocessing.size),
         "protocol": (Protocol() if result is None else result.info.config.protocol).model_dump(mode="json"),
     }
-    further = {"pictures": each, "maps": _map_table(explained, names, config, labels)}
-    return Outcome("contribution", table, _verdict(each, labels, config), made, seconds, further)
+    further = {
+        "pictures": _picture_table(explained, names, config, labels),
+        "maps": _map_table(explained, names, config, labels),
+    } | ({} if labels is None else {"units": labels})
+    return Outcome("contribution", table, conclude(table, config, extra=further), made, seconds, further)
+
+
+def conclude(table: pl.DataFrame, config: ContributionConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
+    """Compare the share of detectors among the strongest units with that among all units.
+
+    Parameters
+    ----------
+    table
+        Of `contribution`; it holds labels if there is a dissection.
+    config
+        How many units are the strongest.
+    extra
+        ``pictures``, and with a dissection ``units``.
+
+    Returns
+    -------
+    Verdict
+        Agrees if the interval of the difference, over classes, lies above 0.
+    """
+    each = extra["pictures"]
+    share, half = float(np.median(each["share"])), float(np.median(each["half"]))
+    found = (
+        f"On {len(each):,} picture{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
+        f"what speaks for the class that is named, and {half:.0f} units make half of it (medians)."
+    )
+    if "label" not in table.columns:
+        found += " Without a dissection nothing says what these units detect."
+        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
+    # Pictures of one class share their units: a class, not a picture, is what counts as independent.
+    classes = each.group_by("class", maintain_order=True).agg(pl.col("detectors").mean())["detectors"]
+    everywhere = float(extra["units"]["detector"].to_numpy().mean())
+    interval = mean_interval((classes - everywhere).to_list()).within(-everywhere, 1 - everywhere)
+    found += (
+        f" Of these strongest units {classes.to_numpy().mean():.0%} are detectors, of all units {everywhere:.0%}: a "
+        f"difference of {interval}, over the classes that are named."
+    )
+    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=decide(interval, "more"))
 
 
 def contribution_in_miniature(bench: Bench) -> Outcome:
@@ -273,23 +313,3 @@ def _map_table(
 
 def _name(label: int, config: ContributionConfig) -> str:
     return str(label) if config.classes is None else config.classes[label]
-
-
-def _verdict(each: pl.DataFrame, labels: pl.DataFrame | None, config: ContributionConfig) -> Verdict:
-    share, half = float(np.median(each["share"])), float(np.median(each["half"]))
-    found = (
-        f"On {len(each):,} picture{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
-        f"what speaks for the class that is named, and {half:.0f} units make half of it (medians)."
-    )
-    if labels is None:
-        found += " Without a dissection nothing says what these units detect."
-        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
-    # Pictures of one class share their units: a class, not a picture, is what counts as independent.
-    classes = each.group_by("class").agg(pl.col("detectors").mean())["detectors"]
-    everywhere = float(labels["detector"].to_numpy().mean())
-    interval = mean_interval((classes - everywhere).to_list()).within(-everywhere, 1 - everywhere)
-    found += (
-        f" Of these strongest units {classes.to_numpy().mean():.0%} are detectors, of all units {everywhere:.0%}: a "
-        f"difference of {interval}, over the classes that are named."
-    )
-    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=decide(interval, "more"))

@@ -12,7 +12,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.1.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.intervals import Interval, decide, difference_of_means, quantile_interval
-from netdissect.experiments.outcome import Agreement, Outcome, Verdict
+from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.paths import check_regular
 from netdissect.result.csv_frames import plain_frame
 from netdissect.score import passes
@@ -149,7 +149,47 @@ def agreement(ratings: pl.DataFrame | str | Path, config: AgreementConfig | None
         "ratings": None if isinstance(ratings, pl.DataFrame) else str(ratings),
     }
     table = pl.DataFrame(rows, infer_schema_length=None)
-    return Outcome("agreement", table, _verdict(table, labels, layers, config), made, {}, {"labels": labels})
+    further = {"labels": labels}
+    return Outcome("agreement", table, conclude(table, config, extra=further), made, {}, further)
+
+
+def conclude(table: pl.DataFrame, config: AgreementConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
+    """Compare the share of accepted labels in the last layer with that in the first.
+
+    Parameters
+    ----------
+    table
+        Of `agreement`.
+    config
+        Seed of the bootstrap.
+    extra
+        ``labels``, with each one's layer and whether it is accepted.
+
+    Returns
+    -------
+    Verdict
+        Agrees if the interval of the difference lies above 0.
+    """
+    *rows, whole = table.iter_rows(named=True)
+    shares = ", ".join(f"{row['layer']} {row['share']:.0%} of {row['labels']}" for row in rows)
+    found = f"Raters accept these labels: {shares}."
+    if whole["alpha"] is not None:
+        found += (
+            f" Krippendorff's alpha is {whole['alpha']:.2f} ({whole['alpha_low']:.2f} to {whole['alpha_high']:.2f}); "
+            f"two raters of one label answer alike in {whole['consistency']:.0%}."
+        )
+    if whole["auroc"] is not None:
+        found += (
+            f" A label that is accepted has a higher IoU than one that is not in {whole['auroc']:.0%} of pairs "
+            f"({whole['auroc_low']:.0%} to {whole['auroc_high']:.0%})."
+        )
+    if len(rows) < 2:
+        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
+    layers = [row["layer"] for row in (rows[0], rows[-1])]
+    first, last = (extra["labels"].filter(layer=name)["accepted"].cast(pl.Float64).to_list() for name in layers)
+    rise = difference_of_means(first, last, config.seed)
+    found += f" From {layers[0]} to {layers[1]} the share changes by {rise}, bootstrap over labels."
+    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=decide(rise, "more"))
 
 
 def _checked(raw: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -318,31 +358,3 @@ def _weights(sizes: Sequence[int], config: AgreementConfig) -> Floats:
 
 def _interval(value: float, replicates: Floats, number: int) -> Interval:
     return quantile_interval(replicates[np.isfinite(replicates)].tolist())._replace(mean=value, number=number)
-
-
-def _verdict(table: pl.DataFrame, labels: pl.DataFrame, layers: Sequence[str], config: AgreementConfig) -> Verdict:
-    rows = {row["layer"]: row for row in table.iter_rows(named=True)}
-    whole = rows[ALL]
-    shares = ", ".join(f"{name} {rows[name]['share']:.0%} of {rows[name]['labels']}" for name in layers)
-    found = f"Raters accept these labels: {shares}."
-    if whole["alpha"] is not None:
-        found += (
-            f" Krippendorff's alpha is {whole['alpha']:.2f} ({whole['alpha_low']:.2f} to {whole['alpha_high']:.2f}); "
-            f"two raters of one label answer alike in {whole['consistency']:.0%}."
-        )
-    if whole["auroc"] is not None:
-        found += (
-            f" A label that is accepted has a higher IoU than one that is not in {whole['auroc']:.0%} of pairs "
-            f"({whole['auroc_low']:.0%} to {whole['auroc_high']:.0%})."
-        )
-    if len(layers) < 2:
-        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
-    rise = _rise(labels, layers, config)
-    found += f" From {layers[0]} to {layers[-1]} the share changes by {rise}, bootstrap over labels."
-    judged: Agreement = decide(rise, "more")
-    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=judged)
-
-
-def _rise(labels: pl.DataFrame, layers: Sequence[str], config: AgreementConfig) -> Interval:
-    first, last = (labels.filter(layer=name)["accepted"].to_list() for name in (layers[0], layers[-1]))
-    return difference_of_means([float(one) for one in first], [float(one) for one in last], config.seed)

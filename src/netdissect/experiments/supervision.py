@@ -113,7 +113,40 @@ def tasks(
     table = pl.concat(counts)
     asked = config.model_dump(mode="json") | {"quantile": config.dissect.protocol.quantiles[0]}
     further = {"training": pl.DataFrame(trainings, infer_schema_length=None)}
-    return Outcome("tasks", table, _verdict(table, config), asked, seconds, further)
+    return Outcome("tasks", table, conclude(table, config), asked, seconds, further)
+
+
+def conclude(table: pl.DataFrame, config: TasksConfig) -> Verdict:
+    """Compare self-supervised with supervised tasks in the last layer: detectors, and the share of textures.
+
+    Parameters
+    ----------
+    table
+        Of `tasks`.
+    config
+        Tasks, first quantile and rule.
+
+    Returns
+    -------
+    Verdict
+        Agrees if both differences, paired by seed, go the paper's way; disagrees if one goes the other way.
+    """
+    keys = {"quantile": config.dissect.protocol.quantiles[0], "rule": config.rule}
+    rows = table.filter(layer=table["layer"][-1], **keys)
+    totals = {task: unique_of(rows, task=task) for task in config.tasks}
+    said = ", ".join(f"{task} {np.mean(values):.1f}" for task, values in totals.items())
+    found = f"Unique detectors of the last layer, mean of {len(config.seeds)} seeds: {said}."
+    supervised = [task for task in config.tasks if task in SUPERVISED]
+    others = [task for task in config.tasks if task in SELF_SUPERVISED]
+    if not supervised or not others:
+        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
+    fewer = paired_difference(_seed_means(rows, supervised), _seed_means(rows, others))
+    fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
+    texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others)).within(-1, 1)
+    found += (
+        f" Self-supervised less supervised, paired by seed: {fewer} detectors; share of textures among them: {texture}."
+    )
+    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=_both(fewer, texture))
 
 
 def tasks_in_miniature(bench: Bench) -> Outcome:
@@ -161,25 +194,6 @@ def _check(pictures: TaskPictures, config: TasksConfig) -> None:
             f"{len(pictures.pixels)} pictures leave {left} to train on, fewer than a batch of "
             f"{config.recipe.batch_size}. Expected more pictures, or a smaller batch."
         )
-
-
-def _verdict(table: pl.DataFrame, config: TasksConfig) -> Verdict:
-    keys = {"quantile": config.dissect.protocol.quantiles[0], "rule": config.rule}
-    rows = table.filter(layer=table["layer"][-1], **keys)
-    totals = {task: unique_of(rows, task=task) for task in config.tasks}
-    said = ", ".join(f"{task} {np.mean(values):.1f}" for task, values in totals.items())
-    found = f"Unique detectors of the last layer, mean of {len(config.seeds)} seeds: {said}."
-    supervised = [task for task in config.tasks if task in SUPERVISED]
-    others = [task for task in config.tasks if task in SELF_SUPERVISED]
-    if not supervised or not others:
-        return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
-    fewer = paired_difference(_seed_means(rows, supervised), _seed_means(rows, others))
-    fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
-    texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others)).within(-1, 1)
-    found += (
-        f" Self-supervised less supervised, paired by seed: {fewer} detectors; share of textures among them: {texture}."
-    )
-    return Verdict(question=QUESTION, paper=PAPER, finding=found, agreement=_both(fewer, texture))
 
 
 def _seed_means(rows: pl.DataFrame, tasks: Sequence[str], category: str = TOTAL) -> list[float]:

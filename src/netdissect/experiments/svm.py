@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +110,7 @@ def transfer(
     -------
     Outcome
         `table`: network, layer, units, unique (detectors of the category), all (unique detectors of all categories),
-        selection (paper, cross-validated), split, penalty, accuracy.
+        selection (paper, cross-validated), split, penalty, accuracy. `further["classes"]`: class, images.
 
     Raises
     ------
@@ -139,8 +139,45 @@ def transfer(
             progress("SVM", done + 1, len(subjects))
     table = pl.DataFrame(rows, infer_schema_length=None)
     made = {"pictures": len(pictures), "classes": len(pictures.classes)}
-    verdict = _verdict(table, pictures, config)
-    return Outcome("transfer", table, verdict, config.model_dump(mode="json") | made, seconds)
+    further = {"classes": _class_table(pictures)}
+    verdict = conclude(table, config, extra=further)
+    return Outcome("transfer", table, verdict, config.model_dump(mode="json") | made, seconds, further)
+
+
+def conclude(table: pl.DataFrame, config: TransferConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
+    """Correlate accuracy, averaged over splits, with unique detectors over the layers.
+
+    Parameters
+    ----------
+    table
+        Of `transfer`.
+    config
+        The category of the detectors.
+    extra
+        ``classes``, with the images of each class: accuracies from few of them decide nothing.
+
+    Returns
+    -------
+    Verdict
+        Agrees if the interval of the correlation with the paper's C lies above 0.
+    """
+    classes, found, judged = extra["classes"], [], None
+    for selection in table["selection"].unique(maintain_order=True):
+        means = table.filter(selection=selection).group_by("network", "layer", maintain_order=True).agg(
+            pl.col("unique").first(), pl.col("accuracy").mean()
+        )  # fmt: skip
+        interval = correlation(means["unique"].to_list(), means["accuracy"].to_list())
+        accuracy = mean_interval(means["accuracy"].to_list())
+        said = "no correlation can be told" if interval is None else f"correlation {interval}"
+        found.append(f"{selection} C: mean accuracy {accuracy.mean:.3f}, {said}")
+        if selection == "paper" and min(classes["images"]) >= SHOWN:
+            judged = interval
+    finding = (
+        f"{len(table.select('network', 'layer').unique())} layers, {len(classes)} classes, accuracy against unique "
+        f"{config.category} detectors. {'; '.join(found)} (Fisher's interval)."
+    )
+    undecided = Interval(math.nan, -math.inf, math.inf, 0)
+    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=decide(judged or undecided, "more"))
 
 
 def pooled_features(
@@ -244,6 +281,12 @@ def _about(subject: Subject, config: TransferConfig) -> dict[str, object]:
     }
 
 
+def _class_table(pictures: LabeledPictures) -> pl.DataFrame:
+    """Count the images of each class that has some."""
+    labels, counts = np.unique(pictures.labels, return_counts=True)
+    return pl.DataFrame({"class": [pictures.classes[label] for label in labels], "images": counts})
+
+
 def _accuracies(features: Features, labels: Ints, config: TransferConfig) -> list[dict[str, Any]]:
     rows = []
     for split, (train, test) in enumerate(halves(labels, config)):
@@ -287,25 +330,3 @@ def check_classes(pictures: LabeledPictures, config: TransferConfig) -> None:
 def _needed(config: TransferConfig) -> int:
     """Return how many pictures of a class halves and folds take."""
     return 2 * config.folds if config.penalties else 2
-
-
-def _verdict(table: pl.DataFrame, pictures: LabeledPictures, config: TransferConfig) -> Verdict:
-    counts = np.bincount(pictures.labels)
-    classes, fewest = int((counts > 0).sum()), int(counts[counts > 0].min())
-    found, judged = [], None
-    for selection in table["selection"].unique(maintain_order=True):
-        means = table.filter(selection=selection).group_by("network", "layer", maintain_order=True).agg(
-            pl.col("unique").first(), pl.col("accuracy").mean()
-        )  # fmt: skip
-        interval = correlation(means["unique"].to_list(), means["accuracy"].to_list())
-        accuracy = mean_interval(means["accuracy"].to_list())
-        said = "no correlation can be told" if interval is None else f"correlation {interval}"
-        found.append(f"{selection} C: mean accuracy {accuracy.mean:.3f}, {said}")
-        if selection == "paper" and fewest >= SHOWN:
-            judged = interval
-    finding = (
-        f"{len(table.select('network', 'layer').unique())} layers, {classes} classes, accuracy against unique "
-        f"{config.category} detectors. {'; '.join(found)} (Fisher's interval)."
-    )
-    undecided = Interval(math.nan, -math.inf, math.inf, 0)
-    return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=decide(judged or undecided, "more"))

@@ -1,0 +1,204 @@
+"""What five experiments conclude from tables that are decided by hand: tasks, SVMs, raters, contributions, ablation."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from netdissect import DissectConfig, Protocol
+from netdissect.experiments import (
+    AblateConfig,
+    AgreementConfig,
+    ContributionConfig,
+    Recipe,
+    TasksConfig,
+    TransferConfig,
+    ablation,
+    contributions,
+    ratings,
+    supervision,
+    svm,
+)
+
+OPEN = "not established"
+
+
+def task_table(counts, **keys):
+    """Return counts of one layer, quantile and rule: textures and all unique detectors, by task and seed."""
+    about = {"layer": "conv5", "quantile": 0.05, "rule": "per-category", "units": 64} | keys
+    return pl.DataFrame(
+        about | {"task": task, "seed": seed, "category": category, "unique": number}
+        for task, pairs in counts.items()
+        for seed, pair in enumerate(pairs)
+        for category, number in zip(("texture", "total"), pair, strict=True)
+    )
+
+
+def tasks_conclusion(*tables, tasks=("scene", "rotation")):
+    measured = DissectConfig(layers=("conv4", "conv5"), protocol=Protocol(quantiles=(0.05, 0.01)))
+    config = TasksConfig(tasks=tasks, recipe=Recipe(), seeds=(0, 1, 2), dissect=measured)
+    return supervision.conclude(pl.concat(tables), config)
+
+
+SCENE = [(2, 20), (2, 21), (2, 20)]  # textures and all, by seed
+FEWER_MORE_TEXTURES = [(4, 5), (4, 6), (4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("scene", "rotation", "agreement"),
+    [
+        pytest.param(SCENE, FEWER_MORE_TEXTURES, "agrees", id="fewer, and more of them textures"),
+        pytest.param(SCENE, [(9, 35), (9, 36), (9, 35)], "disagrees", id="more, and more of them textures"),
+        pytest.param(SCENE, [(0, 5), (0, 6), (0, 5)], "disagrees", id="fewer, and none of them textures"),
+        pytest.param(SCENE, [(1, 10), (1, 10), (1, 10)], OPEN, id="fewer, but as many textures"),
+        pytest.param(SCENE, [(9, 20), (9, 21), (9, 20)], OPEN, id="more textures, but no fewer"),
+        pytest.param(SCENE, [(3, 5), (15, 30), (10, 20)], OPEN, id="seeds apart"),
+        pytest.param([(2, 20), (4, 40), (6, 60)], [(9, 10), (29, 30), (49, 50)], "agrees", id="pairs of a seed alike"),
+    ],
+)
+def test_tasks_agree_if_there_are_fewer_detectors_and_more_textures(scene, rotation, agreement):
+    assert tasks_conclusion(task_table({"scene": scene, "rotation": rotation})).agreement == agreement
+
+
+def test_tasks_are_judged_in_the_last_layer_at_the_first_quantile_by_the_rule_of_the_config():
+    turned = {"scene": FEWER_MORE_TEXTURES, "rotation": SCENE}
+    others = [task_table(turned, **keys) for keys in ({"layer": "conv4"}, {"quantile": 0.01}, {"rule": "top-label"})]
+    found = tasks_conclusion(*others, task_table({"scene": SCENE, "rotation": FEWER_MORE_TEXTURES}))
+    assert found.agreement == "agrees"
+    assert "scene 20.3, rotation 5.3." in found.finding
+
+
+def test_tasks_without_a_self_supervised_one_are_not_compared():
+    table = task_table({"scene": SCENE, "random": FEWER_MORE_TEXTURES})
+    assert tasks_conclusion(table, tasks=("scene", "random")).agreement == "not compared"
+
+
+def transfer_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0.2)):
+    """Conclude from layers with 1, 2, ... unique detectors; `other` are accuracies with C by cross-validation."""
+    table = pl.DataFrame(
+        {"network": f"net {unique}", "layer": "conv5", "unique": unique, "selection": selection, "accuracy": mean + off}
+        for selection, means in (("paper", accuracies), ("cross-validated", other or accuracies))
+        for unique, mean in enumerate(means, 1)
+        for off in splits
+    )
+    classes = pl.DataFrame({"class": ["bar", "farm"], "images": images})
+    return svm.conclude(table, TransferConfig(), extra={"classes": classes})
+
+
+RISING, FALLING = [0.4, 0.45, 0.5, 0.5, 0.55, 0.6], [0.6, 0.55, 0.5, 0.5, 0.45, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "agreement"),
+    [(RISING, "agrees"), (FALLING, "disagrees"), ([0.4, 0.6, 0.5, 0.5, 0.6, 0.4], OPEN), (RISING[:3], OPEN)],
+)
+def test_transfer_agrees_if_accuracy_rises_with_the_detectors(accuracies, agreement):
+    assert transfer_conclusion(accuracies).agreement == agreement
+
+
+def test_transfer_is_judged_with_the_paper_s_penalty():
+    found = transfer_conclusion(FALLING, other=RISING)
+    assert found.agreement == "disagrees"
+    assert "6 layers, 2 classes" in found.finding
+
+
+@pytest.mark.parametrize(("images", "agreement"), [((10, 90), "agrees"), ((9, 90), OPEN)])
+def test_transfer_with_a_class_of_fewer_than_ten_images_establishes_nothing(images, agreement):
+    assert transfer_conclusion(RISING, images=images).agreement == agreement
+
+
+def raters_conclusion(accepted, labels=20):
+    """Conclude from layers with `labels` labels each, of which so many are accepted."""
+    table = pl.DataFrame(
+        {"layer": layer, "labels": labels, "share": count / labels}
+        | dict.fromkeys(("consistency", "alpha", "alpha_low", "alpha_high", "auroc", "auroc_low", "auroc_high"))
+        for layer, count in [*accepted.items(), (ratings.ALL, 0)]
+    )
+    answers = pl.DataFrame(
+        {"layer": layer, "accepted": number < count} for layer, count in accepted.items() for number in range(labels)
+    )
+    return ratings.conclude(table, AgreementConfig(), extra={"labels": answers})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "agreement"),
+    [
+        ({"conv1": 4, "conv3": 0, "conv5": 16}, "agrees"),
+        ({"conv1": 16, "conv3": 20, "conv5": 4}, "disagrees"),
+        ({"conv1": 10, "conv3": 20, "conv5": 12}, OPEN),
+        ({"conv5": 16}, "not compared"),
+    ],
+)
+def test_raters_agree_if_the_last_layer_s_labels_are_accepted_more_than_the_first_s(accepted, agreement):
+    assert raters_conclusion(accepted).agreement == agreement
+
+
+def test_raters_conclusion_names_the_shares_and_the_change_from_first_to_last():
+    finding = raters_conclusion({"conv1": 5, "conv5": 20}).finding
+    assert "conv1 25% of 20, conv5 100% of 20." in finding
+    assert "From conv1 to conv5 the share changes by 0.75 (" in finding
+
+
+def contribution_conclusion(shares, images=2, **columns):
+    """Conclude from so many images of each class; 30 % of all units are detectors, of the strongest `shares`."""
+    each = pl.DataFrame(
+        {"class": str(label), "share": 0.5, "half": 4, "detectors": share}
+        for label, share in enumerate(shares)
+        for _ in range(images)
+    )
+    units = pl.DataFrame({"unit": range(10), "detector": [True] * 3 + [False] * 7})
+    table = pl.DataFrame({"unit": [0]} | columns)
+    return contributions.conclude(table, ContributionConfig(), extra={"pictures": each, "units": units})
+
+
+@pytest.mark.parametrize(
+    ("shares", "agreement"),
+    [
+        ([0.6, 0.8, 0.7], "agrees"),
+        ([0.1, 0.0, 0.1], "disagrees"),
+        ([0.1, 0.3, 0.6], OPEN),
+        pytest.param([0.6, 0.8], OPEN, id="two classes, however many images"),
+    ],
+)
+def test_contributions_agree_if_the_strongest_units_are_detectors_more_often_than_all(shares, agreement):
+    assert contribution_conclusion(shares, images=9, label=["tree"]).agreement == agreement
+
+
+def test_contributions_without_a_dissection_are_not_compared():
+    found = contribution_conclusion([0.6, 0.8, 0.7])
+    assert found.agreement == "not compared"
+    assert "On 6 pictures the 5 strongest units make 50% of" in found.finding
+
+
+def ablation_conclusion(best, at_random, *, spread=0.0, images=10):
+    """Conclude from two classes with so many images; half of the second class's are named as the first.
+
+    The best four units cost `best`, by image up to `spread` more or less; the worst cost 1, all others 0.5.
+    """
+    labels, turn = np.repeat([0, 1], images), np.resize([-1, 1], 2 * images)
+    drops = {"best": best + turn * spread, "worst": 1.0, "others": 0.5, "random": at_random}
+    shown = {"label": labels, "predicted": labels * (turn > 0)}
+    shown |= {kind: np.broadcast_to(drop, len(labels)) / len(labels) for kind, drop in drops.items()}
+    config = AblateConfig(layer="conv5", sizes=(1, 4))
+    return ablation.conclude(pl.DataFrame({"class": ["bar", "farm"]}), config, extra={"images": pl.DataFrame(shown)})
+
+
+@pytest.mark.parametrize(
+    ("best", "at_random", "spread", "agreement"),
+    [(0.4, 0.1, 0.2, "agrees"), (0.1, 0.4, 0.2, "disagrees"), (0.3, 0.2, 2.0, OPEN), (0.2, 0.2, 0.0, OPEN)],
+)
+def test_ablation_agrees_if_the_best_units_cost_more_than_as_many_at_random(best, at_random, spread, agreement):
+    assert ablation_conclusion(best, at_random, spread=spread).agreement == agreement
+
+
+@pytest.mark.parametrize(("images", "agreement"), [(5, "agrees"), (4, OPEN)])
+def test_ablation_with_a_class_of_fewer_than_five_images_establishes_nothing(images, agreement):
+    assert ablation_conclusion(0.4, 0.1, images=images).agreement == agreement
+
+
+def test_ablation_s_conclusion_names_the_accuracy_and_every_drop():
+    assert ablation_conclusion(0.4, 0.1).finding == (
+        "Mean balanced accuracy of 2 classes is 0.750. Switching off the 4 units that matter most for a class costs "
+        "0.400 (0.400 to 0.400), 4 at random 0.100 (0.100 to 0.100), the 4 that matter least 1.000 (1.000 to 1.000), "
+        "all but the best 4 0.500 (0.500 to 0.500). Best less random: 0.300 (0.300 to 0.300); intervals by bootstrap "
+        "over 20 pictures."
+    )
