@@ -337,7 +337,9 @@ if __name__ == "__main__":
         for plan, share in zip(PLANTED, planted(int(sys.argv[2]) if len(sys.argv) > 2 else 200), strict=True):
             print(f"{share:.1%} of runs hold the IoU of {plan}")
     elif len(sys.argv) > 1:
-        of_run(Population(netdissect.load(sys.argv[1]), sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 100)
+        of_run(
+            Population(netdissect.load_result(sys.argv[1]), sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 100
+        )
     else:
         for kind, share in zip(KINDS, simulated(KINDS, 4000), strict=True):
             print(f"{share:.1%} of intervals hold the IoU of {kind.iou():.3f}: {kind}")

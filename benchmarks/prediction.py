@@ -1,4 +1,4 @@
-"""Hold `netdissect.predict` against whole runs: time, memory and disk.
+"""Hold `netdissect.estimate` against whole runs: time, memory and disk.
 
     python -m benchmarks.prediction DATA [--network N] [--limit N]
 
@@ -31,7 +31,7 @@ def folder_size(folder: Path) -> int:
 
 
 def predicted(network: str, data: Path, config: DissectConfig) -> dict[str, Any]:
-    found = netdissect.predict(netdissect.load_network(network), data, config)
+    found = netdissect.estimate(netdissect.load_network(network), data, config)
     return {
         "seconds": found.total_seconds, "stages": dict(found.seconds),
         "memory": found.memory_bytes, "disk": found.disk_bytes,

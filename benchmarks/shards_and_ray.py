@@ -60,7 +60,7 @@ def on_ray(run: list[str], out: Path, processors: int) -> None:
 
 
 def equal(left: Path, right: Path) -> bool:
-    runs = [netdissect.load(path) for path in (left, right)]
+    runs = [netdissect.load_result(path) for path in (left, right)]
     return all(
         run.concepts.equals(other.concepts)
         and all(

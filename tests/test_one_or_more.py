@@ -38,7 +38,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(run: Path) -> Result:
-    return netdissect.load(run)
+    return netdissect.load_result(run)
 
 
 def test_a_run_of_one_layer_and_one_category_may_name_them_alone(root: Path, result: Result) -> None:
@@ -56,12 +56,12 @@ def test_functions_take_one_name_for_a_list_of_one(root: Path, run: Path, result
     with pytest.raises(ConceptsError, match="no category 'p-a-r-t'"):
         ConceptData.open(root, categories="p-a-r-t")
     assert set(count_rows(result, "wide_relu")["layer"]) == {"wide_relu"}
-    assert netdissect.merge(tmp_path / "merged", str(root)).name == "merged"
-    assert netdissect.merge(tmp_path / "again", root).name == "again"
+    assert netdissect.concepts.merge(tmp_path / "merged", str(root)).name == "merged"
+    assert netdissect.concepts.merge(tmp_path / "again", root).name == "again"
     assert [[one.id for one in Shelf.open(given)] for given in (str(run), run)] == [["run"], ["run"]]
     assert compare(str(run), CompareConfig(), out=tmp_path).table["network"].unique().to_list() == ["tiny"]
     with pytest.raises(ResultError, match=f"{run} holds no finished part"):
-        netdissect.merge_parts(run, str(run))
+        netdissect.merge_shards(run, str(run))
 
 
 def test_configurations_take_one_name_for_a_list_of_one(run: Path) -> None:

@@ -10,6 +10,7 @@
     ├── ShapeError        arrays that belong together do not agree
     ├── ConfigError       options that contradict each other
     ├── ResultError       a run or result file is missing, foreign, damaged or in the way
+    ├── MissingExtraError     a package that an extra installs cannot be imported
     └── RequestError      what the explorer was asked for cannot be given
 
 A message says what was seen, what was expected and what to do, in one paragraph. The command line
@@ -55,6 +56,10 @@ class ConfigError(NetdissectError):
 
 class ResultError(NetdissectError):
     """A run or result file is missing, foreign, damaged or in the way."""
+
+
+class MissingExtraError(NetdissectError):
+    """A package that an extra installs cannot be imported."""
 
 
 class RequestError(NetdissectError):

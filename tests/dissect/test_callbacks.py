@@ -8,7 +8,7 @@ from torch import nn
 
 import networks
 import tiny
-from netdissect.callbacks import DissectEvery
+from netdissect import DissectEvery
 from netdissect.config import DissectConfig
 from netdissect.errors import ConfigError
 from netdissect.experiments import dissected_runs, snapshots
@@ -87,7 +87,7 @@ def test_steps_between_dissections_are_at_least_one(watch, concepts):
 @pytest.mark.filterwarnings("ignore")  # of Lightning itself
 def test_lightning_dissects_before_and_during_the_training(watch, tmp_path):
     lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
-    from netdissect.callbacks import LightningCallback
+    from netdissect import LightningCallback
 
     class Task(lightning.LightningModule):
         def __init__(self):
@@ -113,7 +113,7 @@ def test_lightning_dissects_before_and_during_the_training(watch, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of transformers itself
 def test_hugging_face_s_trainer_dissects_before_and_during_the_training(watch, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    from netdissect.callbacks import TransformersCallback
+    from netdissect import TransformersCallback
 
     class Model(nn.Module):
         def __init__(self):

@@ -11,8 +11,8 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Evidence, NetworkSource, Protocol
 from netdissect.dissect import dissect
 from netdissect.dissect.identity import identity_of_run
-from netdissect.dissect.merge import merge_parts
-from netdissect.dissect.prediction import predict
+from netdissect.dissect.merge import merge_shards
+from netdissect.dissect.prediction import estimate
 from netdissect.dissect.shards import Shard, dissect_shard
 from netdissect.dissect.verify import repair, verify_sample
 from netdissect.errors import ConceptsError, ConfigError
@@ -119,11 +119,11 @@ def test_shards_and_predictions_see_the_chosen_images(root: Path, tmp_path: Path
         for _ in range(2):
             for number in (1, 2):
                 dissect_shard(build(), data, config(), Shard(number, 2), out=tmp_path / name)
-            merge_parts(tmp_path / name, concepts=given)
+            merge_shards(tmp_path / name, concepts=given)
         merged = dissect(build(), data, config(), out=tmp_path / name)
         assert merged.layers["wide_relu"].scores.equals(expected.layers["wide_relu"].scores)
-    assert predict(build(), whole, config(limit=8), sample=4).images == 8
-    assert predict(build(), chosen, config(), sample=4).images == 6
+    assert estimate(build(), whole, config(limit=8), sample=4).images == 8
+    assert estimate(build(), chosen, config(), sample=4).images == 6
 
 
 def test_an_experiment_records_the_images_of_an_opened_data_set(root: Path, tmp_path: Path) -> None:

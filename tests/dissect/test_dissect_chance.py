@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from netdissect.config import PROTOCOL_NAMES, ChanceOf, DissectConfig, Evidence, Execution, ProtocolName
-from netdissect.dissect import dissect
+from netdissect.dissect import chance, dissect
 from netdissect.dissect.chance import Chance, limit_of
 from netdissect.result import Result
 from netdissect.score.significance import chance_level
@@ -54,7 +54,7 @@ def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
     alike: Path, of: ChanceOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = dissect(build(), alike, config(of=of))
-    monkeypatch.setattr("netdissect.dissect.chance.MEGABYTE", 1)
+    monkeypatch.setattr(chance, "MEGABYTE", 1)
     assert_same_chance(dissect(build(), alike, config(of=of), execution=Execution(memory_mb=4)), wanted)
 
 
@@ -90,7 +90,7 @@ def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions
 
 def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So few images leave nothing that one in twenty would let pass.
-    monkeypatch.setattr("netdissect.dissect.chance.chance_level", partial(chance_level, share=0.9))
+    monkeypatch.setattr(chance, "chance_level", partial(chance_level, share=0.9))
     both = dissect(build(), alike, config(min_iou="chance"))
     for name, limit in both.info.chance_limits.items():
         alone = dissect(build(), alike, config(min_iou="chance", layers=(name,)))

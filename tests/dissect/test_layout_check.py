@@ -14,7 +14,7 @@ from netdissect.concepts import Size
 from netdissect.config import Assumed, DissectConfig, ProtocolName
 from netdissect.dissect import dissect, layout, run
 from netdissect.dissect.forward import Source
-from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.merge import merge_shards
 from netdissect.dissect.run import opened
 from netdissect.dissect.shards import Part, look_at
 from netdissect.errors import LayerError, ResultError
@@ -179,7 +179,7 @@ def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Pat
     for _stage in ("first", "second"):
         for part in parts:
             look_at(opened(build(), broden, settings(), None), part)
-        merge_parts(folder)
+        merge_shards(folder)
     assert checks == [3]
     whole = dissect(build(), broden, settings()).info
     assert load_result(folder).info.layout_checks == whole.layout_checks
@@ -198,4 +198,4 @@ def test_shards_whose_verdicts_differ_are_not_merged(broden: Path, tmp_path: Pat
             part = Part(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
             look_at(opened(build(), broden, settings(), None), part)
     with pytest.raises(ResultError, match=r"layout check\.wide_relu"):
-        merge_parts(tmp_path / "run", [tmp_path / "run1", tmp_path / "run2"])
+        merge_shards(tmp_path / "run", [tmp_path / "run1", tmp_path / "run2"])

@@ -34,13 +34,13 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
 
 
 def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
-    found = prediction.predict(build(), broden, SETTINGS, sample=6)
+    found = prediction.estimate(build(), broden, SETTINGS, sample=6)
     assert (found.images, found.plan.passes) == (7, 1)
     assert set(found.seconds) == {"first look", "second look", "tables"}
     assert found.total_seconds == sum(found.seconds.values()) > 0
     assert found.memory_bytes > 50e6
     assert found.disk_bytes > 1000
-    twice = prediction.predict(build(), broden, SETTINGS, execution=Execution(store="none"), sample=6)
+    twice = prediction.estimate(build(), broden, SETTINGS, execution=Execution(store="none"), sample=6)
     assert twice.plan.passes == 2
 
 
@@ -53,4 +53,4 @@ def test_more_images_are_expected_to_take_more_never_less(tmp_path: Path) -> Non
     assert prediction._line((10, 1.0), (20, 2.0), 100) == pytest.approx(10)
     assert prediction._line((10, 2.0), (20, 1.0), 100) == pytest.approx(1)
     root = tiny.write_broden(tmp_path / "data", pictures(2), COVERAGE, image=(SIDE, SIDE))
-    assert prediction.predict(build(), root, SETTINGS).images == 2, "fewer images than the sample"
+    assert prediction.estimate(build(), root, SETTINGS).images == 2, "fewer images than the sample"

@@ -17,7 +17,7 @@ import tiny
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect, identity, merge
 from netdissect.dissect.folder import WorkFolder
-from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.merge import merge_shards
 from netdissect.dissect.run import opened
 from netdissect.dissect.shards import Part, Shard, look_at
 from netdissect.errors import ConceptsError, ConfigError, ResultError
@@ -66,9 +66,9 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
     run, texts = tmp_path / "run", [f"{number}/{count}" for number in range(1, count + 1)]
     assert [shard(data, run, text) for text in reversed(texts)] == ["first"] * count
     assert [shard(data, run, text) for text in texts] == ["first"] * count, "without thresholds nothing is left to do"
-    assert merge_parts(run) == "thresholds"
+    assert merge_shards(run) == "thresholds"
     assert [shard(data, run, text) for text in texts] == ["second"] * count
-    assert merge_parts(run) == "finished"
+    assert merge_shards(run) == "finished"
     found = load_result(run)
     runs.assert_same_run(found, whole)
     assert sorted(path.name for path in run.iterdir()) == [
@@ -78,7 +78,7 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
         "log.jsonl",
         "run.json",
     ]
-    assert merge_parts(run) == "finished"
+    assert merge_shards(run) == "finished"
     assert [shard(data, run, text) for text in texts] == ["second"] * count
 
 
@@ -110,10 +110,10 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
             step += 1
             left, right = (nodes.pop(shuffled.randrange(len(nodes))) for _ in range(2))
             node = root / f"{stage}{step}"
-            merge_parts(node, [left, right], partial=True)
+            merge_shards(node, [left, right], partial=True)
             nodes.append(node)
         shuffled.shuffle(nodes)
-        assert merge_parts(run, nodes) == stage
+        assert merge_shards(run, nodes) == stage
     runs.assert_same_run(load_result(run), whole)
     shutil.rmtree(root)
 
@@ -128,7 +128,7 @@ def halves(data: Path, tmp_path: Path) -> Path:
 
 def refused(pattern: str, run: Path, parts: Sequence[Path] = (), **options: Any) -> None:
     with pytest.raises(ResultError, match=pattern):
-        merge_parts(run, parts, **options)
+        merge_shards(run, parts, **options)
     assert not (run / "run.json").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresho
     if thresholds:
         for text in ("1/2", "2/2"):
             look(root, run, Shard.parse(text).batches(3), text)
-        merge_parts(run)
+        merge_shards(run)
 
     def meanwhile(told: str, done: int, _total: int | None) -> None:
         if (told, done) == (f"{stage} look", 2):
@@ -159,7 +159,7 @@ def test_a_missing_shard_is_named(data: Path, halves: Path, tmp_path: Path) -> N
 
 
 def test_a_shard_without_its_second_look_is_named(data: Path, halves: Path) -> None:
-    assert merge_parts(halves) == "thresholds"
+    assert merge_shards(halves) == "thresholds"
     refused(r"2 of 2 parts have no second look yet: .*1-of-2, .*2-of-2\. Give", halves)
     assert shard(data, halves, "1/2") == "second"
     refused(r"1 of 2 parts have no second look yet: .*2-of-2\. Give", halves)
@@ -207,15 +207,15 @@ def test_a_damaged_piece_is_named_and_only_it_is_made_again(
     part = Part(halves, "2/2", one.batches(BATCHES))
     look_at(opened(build(), data, SETTINGS, None), part, lambda stage, *_: reports.append(stage))
     assert reports == [], "the checkpoint holds the first look: nothing is looked at again"
-    assert merge_parts(halves) == "thresholds"
+    assert merge_shards(halves) == "thresholds"
 
 
 def test_a_lost_work_folder_costs_that_shard_s_first_look_alone(data: Path, whole: Result, halves: Path) -> None:
-    assert merge_parts(halves) == "thresholds"
+    assert merge_shards(halves) == "thresholds"
     shutil.rmtree(folder(halves, "1/2") / "work")
     for text in ("1/2", "2/2"):
         shard(data, halves, text)
-    assert merge_parts(halves) == "finished"
+    assert merge_shards(halves) == "finished"
     runs.assert_same_run(load_result(halves), whole)
 
 
@@ -224,7 +224,7 @@ def test_parts_of_two_machines_meet_in_a_third_folder(data: Path, whole: Result,
     for _ in range(2):
         shard(data, here, "1/2")
         shard(data, there, "2/2")
-        outcome = merge_parts(run, [here, there])
+        outcome = merge_shards(run, [here, there])
     assert outcome == "finished"
     runs.assert_same_run(load_result(run), whole)
 
@@ -233,7 +233,7 @@ def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, halves: Path
     other = tmp_path / "other"
     dissect(build(), data, SETTINGS.model_copy(update={"min_iou": 0.3}), out=other)
     with pytest.raises(ResultError, match=r"a finished run of something else: its config\.min_iou is 0\.3, now 0\.04"):
-        merge_parts(other, [halves])
+        merge_shards(other, [halves])
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
@@ -251,19 +251,19 @@ def test_more_shards_than_batches_are_refused() -> None:
 def test_a_merge_that_was_killed_behind_its_result_is_taken_up(
     data: Path, whole: Result, halves: Path, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    merge_parts(halves)
+    merge_shards(halves)
     for text in ("1/2", "2/2"):
         shard(data, halves, text)
     with monkeypatch.context() as killed:
         killed.setattr(WorkFolder, "remove", lambda _: None)
         killed.setattr(merge, "clear_leftovers", lambda *_: None)
-        assert merge_parts(halves) == "finished"
+        assert merge_shards(halves) == "finished"
     if left == "a part of a shard":
         (folder(halves, "1/2") / "second" / "piece.json").unlink()
         shutil.rmtree(folder(halves, "2/2"))
     elif left == "thresholds":
         shutil.rmtree(halves / "shards")
-    assert merge_parts(halves) == "finished"
+    assert merge_shards(halves) == "finished"
     runs.assert_same_run(load_result(halves), whole)
     assert {path.name for path in halves.iterdir()} == {
         "concepts.parquet", "config.json", "layers", "log.jsonl", "run.json",
@@ -286,8 +286,8 @@ def test_a_merge_that_was_killed_between_two_folders_writes_both(
     with monkeypatch.context() as patched:
         patched.setattr(merge, "write_piece", killed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            merge_parts(machines[0], machines)
-    assert merge_parts(machines[0], machines) == "thresholds"
+            merge_shards(machines[0], machines)
+    assert merge_shards(machines[0], machines) == "thresholds"
     assert [shard(data, machine, f"{number}/2") for number, machine in enumerate(machines, 1)] == ["second"] * 2
 
 

@@ -225,13 +225,6 @@ def test_variants_differ_in_what_is_asked_and_nothing_else(bench, name, count):
     assert baseline.drop("variant", "seed", "accuracy").equals(direct)
 
 
-def test_no_name_of_an_experiment_hides_behind_a_module(bench):
-    room = sys.modules["netdissect.experiments"]
-    for name, home in room._HOME.items():
-        assert name != home
-        assert not isinstance(getattr(room, name), type(sys))
-
-
 def test_a_folder_of_another_scale_is_refused(bench):
     with pytest.raises(ResultError, match="another scale"):
         Bench(bench.root, SCALE.model_copy(update={"images": 25}))

@@ -29,7 +29,7 @@ from netdissect.concepts.sources import parse_source
 from netdissect.concepts.unpack import Archive
 from netdissect.config import DissectConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.merge import merge_shards
 from netdissect.dissect.pieces import Piece
 from netdissect.dissect.shards import Shard, dissect_shard
 from netdissect.errors import ConceptsError, NetdissectError
@@ -66,7 +66,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in (1, 2):
             dissect_shard(build(), data, CONFIG, Shard(number, 2), out=root / "parts")
         if not (root / "parts" / "thresholds").exists():
-            merge_parts(root / "parts")
+            merge_shards(root / "parts")
     return root
 
 
@@ -282,7 +282,7 @@ def file_to_open(world: Path, name: str) -> None:
 
 def file_to_merge(world: Path, name: str) -> None:
     file_of_piece(world, name)
-    merge_parts(world / "parts")
+    merge_shards(world / "parts")
 
 
 def image_of_a_table(world: Path, name: str) -> None:

@@ -81,7 +81,7 @@ def of_run(name: str) -> Callable[[Path], tuple[Path, Callable[[], object]]]:
     def made(root: Path) -> tuple[Path, Callable[[], object]]:
         _, run = of_data("")(root)
         result = run()
-        netdissect.save(result, root / "run")
+        netdissect.save_result(result, root / "run")
         return root / "run" / name, lambda: load_result(root / "run")
 
     return made

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from netdissect.concepts import Size
-from netdissect.errors import CheckpointError, NetworkError
+from netdissect.errors import CheckpointError, MissingExtraError, NetworkError
 from netdissect.models import list_layers, load_network, reload_network
 
 
@@ -102,7 +102,7 @@ def test_an_unknown_network_suggests_near_names(spec, near):
 def test_a_missing_extra_is_named(monkeypatch, spec, extra):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(NetworkError, match=rf"pip install 'netdissect\[{extra}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"pip install 'netdissect\[{extra}\]'"):
         load_network(spec)
 
 

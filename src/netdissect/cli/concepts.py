@@ -104,11 +104,11 @@ def subset(
     workers: WorkersOption = None,
 ) -> None:
     """Write a part of a data set as a data set of its own."""
-    selection = netdissect.Selection(
+    selection = netdissect.concepts.Selection(
         categories=split_names(categories), concepts=split_names(only), split=split, images=limit, seed=seed
     )
     with progress_bars() as progress:
-        netdissect.subset(
+        netdissect.concepts.subset(
             root, out, selection, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
         )
     _written(out)
@@ -130,7 +130,9 @@ def merge(
         size=size, variants=variants, min_images=min_images, min_coverage=min_coverage, copy_pictures=True
     )
     with progress_bars() as progress:
-        netdissect.merge(out, roots, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress)
+        netdissect.concepts.merge(
+            out, roots, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+        )
     _written(out)
 
 

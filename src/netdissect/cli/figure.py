@@ -48,7 +48,7 @@ def bars(
     layer: OneLayerOption = None,
 ) -> None:
     """Draw the paper's bar graph: how many units of a layer detect each concept."""
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     _save(netdissect.plot.bars(result, layer, **counted), out)
 
 
@@ -61,7 +61,7 @@ def layers(
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
-    results = [netdissect.load(run) for run in runs]
+    results = [netdissect.load_result(run) for run in runs]
     figure = netdissect.plot.layers(results, rule=rule, **counted, names=run_names(runs, results))
     _save(figure, out)
 
@@ -75,7 +75,7 @@ def iou(
     layer: OneLayerOption = None,
 ) -> None:
     """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     _save(netdissect.plot.iou(result, layer, **counted), out)
 
 
@@ -87,7 +87,7 @@ def sensitivity(
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
 ) -> None:
     """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
-    _save(netdissect.plot.sensitivity(netdissect.load(run), layer, rule=rule), out)
+    _save(netdissect.plot.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
 
 
 @app.command()
@@ -103,7 +103,7 @@ def units(
     colors: ColorsOption = "safe",
 ) -> None:
     """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is off."""
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     _save(netdissect.plot.units(result, layer, unit, images=images, count=count, colors=colors), out)
 
 
@@ -117,7 +117,7 @@ def compare(
     """Draw the best IoU of every concept in one run against that in another."""
     if len(runs) != 2:
         raise ConfigError(f"{len(runs)} runs are to be compared. Name two.")
-    results = [netdissect.load(run) for run in runs]
+    results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(
         netdissect.plot.compare(*results, **counted, names=names),

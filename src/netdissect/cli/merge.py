@@ -21,7 +21,7 @@ def merge(
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set, if it was moved.")] = None,
 ) -> None:
     """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run."""
-    outcome = netdissect.merge_parts(run, parts or (), partial=partial, concepts=concepts)
+    outcome = netdissect.merge_shards(run, parts or (), partial=partial, concepts=concepts)
     said = {
         "thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once more, and then "
         f"netdissect merge {run} again.",
@@ -31,5 +31,5 @@ def merge(
     }
     screen = console()
     if outcome == "finished":
-        screen.print(netdissect.tables.summary(netdissect.load(run)))
+        screen.print(netdissect.tables.summary(netdissect.load_result(run)))
     screen.print(said[outcome], soft_wrap=True)

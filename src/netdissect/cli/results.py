@@ -23,7 +23,7 @@ def show(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Units of each layer, best first.")] = 20,
 ) -> None:
     """Print a run: detectors by category, and the best units of each layer."""
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     screen = console()
     screen.print(netdissect.tables.summary(result))
     for name in [layer] if layer else result.layers:
@@ -38,7 +38,7 @@ def count(
 ) -> None:
     """Count detectors and unique detectors, in all and by category."""
     if path.is_dir():
-        counts = netdissect.load(path).detectors(rule, min_iou)
+        counts = netdissect.load_result(path).detectors(rule, min_iou)
         printed = json.dumps(netdissect.tables.counts_json(counts), indent=2)
     else:
         labels = netdissect.read_published(path).labels
@@ -61,7 +61,7 @@ def export(
     ] = "netdissect-csv",
 ) -> None:
     """Write one layer's units as a table that other programs read."""
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     if layer is None and len(result.layers) > 1:
         raise netdissect.errors.ConfigError(
             f"{run} holds {len(result.layers)} layers and {form} takes one. Name it with --layer: "
@@ -83,7 +83,7 @@ def report(
         raise netdissect.errors.ConfigError(
             f"{len(runs)} runs are to be in one report, and it is not said where. Name its folder with --out."
         )
-    results = [netdissect.load(run) for run in runs]
+    results = [netdissect.load_result(run) for run in runs]
     with progress_bars() as progress:
         page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results), images=images,
                                  progress=progress)  # fmt: skip

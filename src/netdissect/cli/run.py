@@ -311,7 +311,7 @@ def plan(
 ) -> None:
     """Predict passes, time, memory and disk of a run with the same options, from a few of its images."""
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # the plans of the small dissections would confuse
-    found = netdissect.predict(asked.network, asked.concepts, asked.config, execution=asked.execution, sample=sample)
+    found = netdissect.estimate(asked.network, asked.concepts, asked.config, execution=asked.execution, sample=sample)
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in found.seconds.items())
     screen = console()
     for line in (

@@ -37,7 +37,7 @@ def diff(
     """List the concepts that gained or lost their detectors between two runs."""
     pairs = [_pair(name) for name in layer] if layer else None
     compared = netdissect.compare_results(
-        netdissect.load(left), netdissect.load(right), layers=pairs, rule=rule, min_iou=min_iou
+        netdissect.load_result(left), netdissect.load_result(right), layers=pairs, rule=rule, min_iou=min_iou
     )
     if as_json:
         typer.echo(json.dumps([netdissect.tables.difference_json(each) for each in compared], indent=2))
@@ -63,7 +63,7 @@ def check(
     """Say whether a run meets requirements: exit code 0 if all hold, 1 if one does not."""
     requirements = [netdissect.parse_requirement(text) for text in require]
     terms = netdissect.result.Terms(layer, rule, min_iou, quantile)
-    verdicts = netdissect.check_result(netdissect.load(run), requirements, terms)
+    verdicts = netdissect.check_result(netdissect.load_result(run), requirements, terms)
     for verdict in verdicts:
         typer.echo(f"{'met    ' if verdict.met else 'NOT MET'}  {verdict}")
     if not all(verdict.met for verdict in verdicts):
@@ -108,7 +108,7 @@ def verify(
     elif damaged:
         typer.echo("Recompute what is damaged with --repair.")
         raise typer.Exit(1)
-    result = netdissect.load(run)
+    result = netdissect.load_result(run)
     typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
     wrong = _check_laws(result)
     if data:

@@ -1,6 +1,5 @@
 """What a pixel means: concepts, the data sets that carry them, and their builders."""
 
-from netdissect.concepts.dataset import ConceptData
-from netdissect.concepts.types import Concept, Labels, Size
+from netdissect.lazy import attach
 
-__all__ = ["Concept", "ConceptData", "Labels", "Size"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -16,8 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from netdissect import checksums
 from netdissect.concepts.cells import whole_number
@@ -27,7 +26,13 @@ from netdissect.concepts.staging import publish, work_beside
 from netdissect.concepts.unpack import Archive
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, ConfigError
+from netdissect.extras import need
 from netdissect.paths import check_name
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = need("httpx", "download", "Downloading a data set")
 
 logger = logging.getLogger(__name__)
 

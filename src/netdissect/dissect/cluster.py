@@ -7,7 +7,6 @@ Extra ``[ray]``. A network that was loaded by name is loaded again by each worke
 is sent to them as Ray sends any argument (pickled, within the user's own cluster).
 """
 
-import importlib
 import logging
 import os
 import socket
@@ -16,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, Self
 
 import torch
@@ -28,11 +26,12 @@ from netdissect.dissect.folder import difference
 from netdissect.dissect.forward import Source
 from netdissect.dissect.identity import describe, pinned
 from netdissect.dissect.log import RunLog
-from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.merge import merge_shards
 from netdissect.dissect.pieces import exists
 from netdissect.dissect.run import finished_run, opened
 from netdissect.dissect.shards import SHARDS, THRESHOLDS, Part, Shard, look_at
 from netdissect.errors import ConfigError, NetdissectError, ResultError
+from netdissect.extras import need
 from netdissect.models import Network, reload_network
 from netdissect.result import Result, load_result
 from netdissect.result.lock import hold
@@ -149,13 +148,13 @@ def dissect_on_ray(
     concepts = data if data.subset is None else str(data.root.resolve())
     job = Job(network.source or network, concepts, source.config, source.execution, run, threads, made_by)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
-    with _held(run / SHARDS), _Cluster(_ray(), address, job) as cluster:
+    with _held(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:
         starts = batch_starts(len(source.data), config.batch_size)
         parts = _parts(run, len(starts), cluster.size)
         for stage in ("first", "second"):
             if stage == "second" or not exists(run / THRESHOLDS):
                 cluster.look(_Stage(stage, parts, source, progress))
-                merge_parts(run, [part.folder for part in parts], concepts=concepts)
+                merge_shards(run, [part.folder for part in parts], concepts=concepts)
     return load_result(run)
 
 
@@ -287,13 +286,4 @@ def _connect(ray: Any, address: str) -> None:
         raise ConfigError(
             f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]}). Expected 'local', 'auto' or the "
             "HOST:PORT that 'ray start --head' prints."
-        ) from error
-
-
-def _ray() -> ModuleType:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise ConfigError(
-            f"Ray is not installed ({error}). Expected it to come with an extra: pip install 'netdissect[ray]'."
         ) from error

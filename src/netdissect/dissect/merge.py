@@ -48,7 +48,7 @@ class _Whole:
     missing: tuple[tuple[int, int], ...]
 
 
-def merge_parts(
+def merge_shards(
     run: str | Path,
     parts: Sequence[str | Path] = (),
     *,

@@ -1,6 +1,6 @@
 """Say what a dissection will take, from dissecting a few images of the user's own data.
 
-    three small dissections -> seconds an image, seconds for the rest, bytes -> Prediction for all images
+    three small dissections -> seconds an image, seconds for the rest, bytes -> CostEstimate for all images
 
 The first one also starts what every run has to start (libraries, compiled loops): by how much it takes longer than the
 second tells how long that is. Of the third, batches in the middle give the pace: before them pictures are decoded that
@@ -36,7 +36,7 @@ LEVELS = np.geomspace(1e-3, 1, 13)  # shares of a unit's values that decide its 
 
 
 @dataclass(frozen=True)
-class Prediction:
+class CostEstimate:
     """What a dissection is expected to take.
 
     Attributes
@@ -68,14 +68,14 @@ class Prediction:
         return sum(self.seconds.values())
 
 
-def predict(
+def estimate(
     network: Network,
     concepts: ConceptData | str | Path,
     config: DissectConfig,
     *,
     execution: Execution | None = None,
     sample: int = 64,
-) -> Prediction:
+) -> CostEstimate:
     """Predict time, memory and disk of `netdissect.dissect` with the same arguments.
 
     Parameters
@@ -108,7 +108,7 @@ def predict(
     others = _line((short.images, short.other_bytes), (long.images, long.other_bytes), len(data))
     # In a checkpoint; or in a file, and in copies of it.
     tops = sum(layer.top_bytes * (3 if layer.layer.name in plan.spilled else 1) for layer in plan.layers)
-    return Prediction(
+    return CostEstimate(
         plan=plan,
         images=len(data),
         sample=first.images + short.images + long.images,

@@ -132,7 +132,7 @@ def dissect_shard(
     shard
         Which images.
     out
-        Run folder, which several shards may share: see `netdissect.merge_parts`.
+        Run folder, which several shards may share: see `netdissect.merge_shards`.
 
     Returns
     -------

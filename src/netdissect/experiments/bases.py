@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file
 from scipy import stats
-from sklearn.decomposition import PCA, FastICA
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.forward import Source, forward
 from netdissect.errors import ShapeError
+from netdissect.extras import need
 from netdissect.models import Network, resolve_layers
 from netdissect.sweep import batch_starts
 
@@ -76,7 +75,10 @@ def learned_bases(
     """
     units = resolve_layers(network, [layer], config.assumed)[0].units
     found: dict[str, Tensor] = {}
-    cells = sample_cells(network, data, layer, sample, config) if {"pca", "ica"} & set(kinds) else None
+    cells = None
+    if {"pca", "ica"} & set(kinds):
+        _sklearn("decomposition")  # before the pass over the images
+        cells = sample_cells(network, data, layer, sample, config)
     for kind in kinds:
         if kind == "permutation" or cells is None:
             order = np.random.default_rng(sample.seed).permutation(units)
@@ -101,9 +103,13 @@ def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSa
     return np.concatenate(rows)
 
 
+def _sklearn(module: str) -> Any:
+    return need(f"sklearn.{module}", "experiments", "A basis of principal or independent components")
+
+
 def _components(kind: BasisKind, cells: Cells, sample: CellSample) -> npt.NDArray[np.float64]:
     values = cells.astype(np.float64)
-    principal = PCA().fit(values)
+    principal = _sklearn("decomposition").PCA().fit(values)
     varying = int((principal.explained_variance_ > RELATIVE_VARIANCE * principal.explained_variance_[0]).sum())
     directions = principal.components_[:varying]
     if kind == "ica":
@@ -113,13 +119,15 @@ def _components(kind: BasisKind, cells: Cells, sample: CellSample) -> npt.NDArra
 
 
 def _independent(values: npt.NDArray[np.float64], count: int, sample: CellSample) -> npt.NDArray[np.float64]:
-    model = FastICA(count, whiten="unit-variance", max_iter=sample.iterations, tol=1e-3, random_state=sample.seed)
+    warning = _sklearn("exceptions").ConvergenceWarning
+    independent = _sklearn("decomposition").FastICA
+    model = independent(count, whiten="unit-variance", max_iter=sample.iterations, tol=1e-3, random_state=sample.seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.simplefilter("error", warning)
         try:
             model.fit(values)
-        except ConvergenceWarning:
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        except warning:
+            warnings.simplefilter("ignore", warning)
             model.fit(values)
             logger.info("FastICA has not settled after %d iterations: its basis is approximate", sample.iterations)
     return np.asarray(model.components_)

@@ -14,13 +14,15 @@ from itertools import permutations
 from typing import NamedTuple
 
 import torch
-from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
 from netdissect.experiments.names import TaskName
 from netdissect.experiments.recipe import preprocessing
+from netdissect.extras import need
+
+losses = need("pytorch_metric_learning.losses", "experiments", "Training without labels")
 
 HIDDEN = 128
 CHROMA = 8  # steps of each chroma channel
@@ -191,7 +193,7 @@ class SimCLR(Task):
     def __init__(self, backbone: nn.Module, units: int, size: int) -> None:
         super().__init__(backbone, units)
         self.head = _two_layers(units, HIDDEN)
-        self.contrast = NTXentLoss(temperature=TEMPERATURE)
+        self.contrast = losses.NTXentLoss(temperature=TEMPERATURE)
         self.view = v2.Compose(
             [
                 v2.RandomResizedCrop(size, scale=(0.3, 1.0), antialias=True),

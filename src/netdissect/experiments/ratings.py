@@ -17,21 +17,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import krippendorff
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.intervals import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import Outcome, Verdict
+from netdissect.extras import need
 from netdissect.paths import check_regular
 from netdissect.result.csv_frames import plain_frame
 from netdissect.score import passes
+
+krippendorff, metrics = (
+    need(module, "experiments", "Agreement of raters") for module in ("krippendorff", "sklearn.metrics")
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -302,7 +305,7 @@ def _auroc(labels: pl.DataFrame, config: AgreementConfig) -> Interval | None:
         return None
     # Accepted and rejected labels are drawn each among themselves: every sample has both.
     left, right = np.split(_weights([len(yes), len(no)], config), [len(yes)], axis=1)
-    return _interval(float(roc_auc_score(accepted, iou)), weighted_auroc(yes, no, left, right), len(iou))
+    return _interval(float(metrics.roc_auc_score(accepted, iou)), weighted_auroc(yes, no, left, right), len(iou))
 
 
 def weighted_alpha(counts: Floats, weights: Floats) -> Floats:

@@ -20,11 +20,6 @@ import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from netdissect.config import Progress, Rule
 from netdissect.dissect import dissect
@@ -37,9 +32,15 @@ from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.experiments.supervision import bench_config, bench_pictures
 from netdissect.experiments.task_networks import trained_task
 from netdissect.experiments.timing import timed
+from netdissect.extras import need
 from netdissect.models import Network, Recorder, resolve_layers
 from netdissect.result import Result
 from netdissect.result.files import write_whole
+
+exceptions, model_selection, pipeline, preprocessing, linear = (
+    need(f"sklearn.{module}", "experiments", "The linear probe")
+    for module in ("exceptions", "model_selection", "pipeline", "preprocessing", "svm")
+)
 
 Features = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -217,7 +218,7 @@ def kept_features(
     return features
 
 
-def classifier(penalty: float) -> Pipeline:
+def classifier(penalty: float) -> Any:
     """Return a linear SVM on standardized features.
 
     Notes
@@ -225,13 +226,13 @@ def classifier(penalty: float) -> Pipeline:
     A larger C than `TransferConfig.penalties` holds fits such features beyond any use for new pictures, and takes most
     of the time: with C = 1 the solver needs hundreds of iterations where 0.01 needs seven.
     """
-    machine = LinearSVC(C=penalty, dual="auto", max_iter=ITERATIONS, random_state=0)
-    return Pipeline([("scale", StandardScaler()), ("svm", machine)])
+    machine = linear.LinearSVC(C=penalty, dual="auto", max_iter=ITERATIONS, random_state=0)
+    return pipeline.Pipeline([("scale", preprocessing.StandardScaler()), ("svm", machine)])
 
 
 def halves(labels: Ints, config: TransferConfig) -> list[tuple[Ints, Ints]]:
     """Return the places of training and test pictures of each split."""
-    splitter = StratifiedShuffleSplit(config.splits, test_size=0.5, random_state=config.seed)
+    splitter = model_selection.StratifiedShuffleSplit(config.splits, test_size=0.5, random_state=config.seed)
     return list(splitter.split(np.zeros((len(labels), 1)), labels))
 
 
@@ -293,12 +294,13 @@ def _accuracies(features: Features, labels: Ints, config: TransferConfig) -> lis
         fixed = classifier(config.penalty)
         machines: dict[str, Any] = {"paper": fixed}
         if config.penalties:
-            folds = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
-            machines["cross-validated"] = GridSearchCV(fixed, {PENALTY: list(config.penalties)}, cv=folds)
+            folds = model_selection.StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
+            grid = {PENALTY: list(config.penalties)}
+            machines["cross-validated"] = model_selection.GridSearchCV(fixed, grid, cv=folds)
         for selection, machine in machines.items():
             with warnings.catch_warnings():
                 # With a large C the solver may stop early: cross-validation then sees what came out.
-                warnings.simplefilter("ignore", ConvergenceWarning)
+                warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
                 machine.fit(features[train], labels[train])
             penalty = machine.best_params_[PENALTY] if selection == "cross-validated" else config.penalty
             accuracy = float(machine.score(features[test], labels[test]))

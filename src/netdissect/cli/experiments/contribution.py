@@ -41,5 +41,5 @@ def contribution(
         layer=layer, top=top, shown=shown, classes=experiments.class_names(loaded, classes), batch_size=batch_size,
     )  # fmt: skip
     files = [file for path in pictures for file in experiments.picture_files(path)]
-    result = None if run is None else netdissect.load(run)
+    result = None if run is None else netdissect.load_result(run)
     carry_out(lambda progress: experiments.contribution(loaded, files, config, result=result, progress=progress), out)

@@ -52,7 +52,6 @@ import numpy.typing as npt
 from netdissect.concepts.names import named_apart
 from netdissect.concepts.pictures import turn
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
-from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.files import read_json
 from netdissect.concepts.sources.layers import Mask, named_channels, read_colors
 from netdissect.concepts.sources.locate import MISSING, Locator
@@ -62,6 +61,7 @@ from netdissect.concepts.sources.source import find_folder, split_of
 from netdissect.concepts.sources.turns import drawn_orientation, picture_size
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
+from netdissect.extras import need
 from netdissect.paths import contained
 
 KINDS_OF_LABELS = ("panoptic", "stuff", "instances")
@@ -318,7 +318,7 @@ def _read_annotations(
             grouped.setdefault(str(one["image_id"]), []).append(one)
         panoptic = kind == "panoptic" or (kind == ANY and any("segments_info" in one for one in content["annotations"]))
         if not panoptic:
-            need("pycocotools.mask", "coco", "coco")
+            need("pycocotools.mask", "coco", "A source coco:")
         for number, annotations in grouped.items():
             picture, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
             if notes.locator.skips(picture):
@@ -437,7 +437,7 @@ def _decode(shape: Any, size: Size, told: str) -> Mask:
 
 
 def _fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
-    coco = need("pycocotools.mask", "coco", "coco")
+    coco = need("pycocotools.mask", "coco", "A source coco:")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
         # United before they are decoded: a crowd may have thousands of polygons.

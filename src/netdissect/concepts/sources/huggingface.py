@@ -42,12 +42,12 @@ from netdissect.concepts.cells import LARGEST, whole_number
 from netdissect.concepts.pictures import UNREADABLE, open_image, orientation_of, to_rgb
 from netdissect.concepts.sample import LabelsByCategory, Sample
 from netdissect.concepts.sources.classes import MASK_OPTIONS, MaskReading
-from netdissect.concepts.sources.extras import need
 from netdissect.concepts.sources.huggingface_names import LabelNames, check_values, mask_table, shift_of
 from netdissect.concepts.sources.mask_values import Stored, read_stored
 from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
+from netdissect.extras import need
 from netdissect.paths import contained
 
 OPTIONS = ("image", "names", "shift", "ignore", "config", "split")
@@ -104,7 +104,7 @@ class HuggingFaceSource:
             If ``datasets`` is missing, the data set cannot be opened, or it does not say which column is what.
         """
         folder = self.words.folder
-        root = folder if folder.is_dir() else Path(need("datasets", "hf", "hf").config.HF_CACHE_HOME)
+        root = folder if folder.is_dir() else Path(need("datasets", "hf", "A source hf:").config.HF_CACHE_HOME)
         for split, table in _load(self.words).items():
             plan = self._plan(table)
             row = 0
@@ -184,7 +184,7 @@ def _picture(row: _Row, plan: _Plan) -> npt.NDArray[np.uint8]:
 
 def _load(words: SourceWords) -> dict[str, Any]:
     """Open the data set: its splits by name."""
-    datasets = need("datasets", "hf", "hf")
+    datasets = need("datasets", "hf", "A source hf:")
     folder, config = words.folder, words.options.get("config")
     with _quiet(datasets):
         try:
@@ -227,7 +227,7 @@ def _files(table: Any, words: SourceWords) -> list[Path]:
 @lru_cache(maxsize=16)
 def _open(file: Path) -> Any:
     """Map an Arrow file into memory, once a process."""
-    return need("datasets", "hf", "hf").Dataset.from_file(str(file))
+    return need("datasets", "hf", "A source hf:").Dataset.from_file(str(file))
 
 
 def _columns(features: Mapping[str, Any], words: SourceWords) -> tuple[str, str | None, str | None]:

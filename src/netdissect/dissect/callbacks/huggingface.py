@@ -3,9 +3,13 @@
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from netdissect.dissect.callbacks.every import DissectEvery
+from netdissect.extras import need
+
+need("transformers", "transformers", "TransformersCallback")
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
 
 
 class TransformersCallback(TrainerCallback):  # type: ignore[misc]

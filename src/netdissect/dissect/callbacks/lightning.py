@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
-
 from netdissect.dissect.callbacks.every import DissectEvery
+from netdissect.extras import need
+
+need("lightning", "lightning", "LightningCallback")
+
+from lightning.pytorch import LightningModule, Trainer  # noqa: E402
+from lightning.pytorch.callbacks import Callback  # noqa: E402
 
 
 class LightningCallback(Callback):  # type: ignore[misc]
