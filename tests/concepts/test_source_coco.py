@@ -13,7 +13,7 @@ from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.sample import Channel, LabelsByCategory
 from netdissect.concepts.sources import CocoSource, parse_source
-from netdissect.errors import SourceError
+from netdissect.errors import MissingExtraError, SourceError
 
 coco = pytest.importorskip("pycocotools.mask", reason="needs the extra 'coco'")
 
@@ -199,5 +199,5 @@ def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "annotations" / "instances_val2017.json", [thing(1, segmentation=SQUARE)])
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
-    with pytest.raises(SourceError, match=r"pip install 'netdissect\[coco\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'netdissect\[coco\]'"):
         read(tmp_path)

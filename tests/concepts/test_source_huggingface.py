@@ -17,7 +17,7 @@ from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources import parse_source
-from netdissect.errors import SourceError
+from netdissect.errors import MissingExtraError, SourceError
 
 datasets: Any = pytest.importorskip("datasets", reason="needs the extra 'hf'")
 
@@ -379,5 +379,5 @@ def test_a_mask_drawn_on_the_upright_picture_is_told_by_an_option(tmp_path: Path
 
 def test_a_missing_package_is_named_with_its_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(SourceError, match=r"pip install 'netdissect\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'netdissect\[hf\]'"):
         read(f"hf:{saved}")
