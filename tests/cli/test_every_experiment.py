@@ -1,5 +1,6 @@
 """Every experiment as a user types it: files, figure, verdict, progress, taken up, and what a mistake is answered."""
 
+import inspect
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from benches import SCALE
 from netdissect import experiments, load_network
 from netdissect.cli.experiments import app
 from netdissect.concepts.synthetic import write_synthetic
+from netdissect.experiments import comparison, layerwise, rotations, timeline, trainings
 from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Verdict
 from netdissect.experiments.recipe import Recipe
@@ -104,6 +106,24 @@ HOLDS = {
 """What stands in an experiment's table; networks of tasks are opened by their files and called by their task."""
 
 
+CONCLUSIONS = {
+    "rotate": (rotations.conclude, experiments.RotateConfig),
+    "layers": (layerwise.conclude, experiments.LayersConfig),
+    "compare": (comparison.conclude, experiments.CompareConfig),
+    "snapshots": (timeline.conclude, experiments.SnapshotsConfig),
+    **dict.fromkeys(VARIANTS, (trainings.conclude, trainings.VariantsConfig)),
+}
+"""Name -> how it concludes, and from which configuration."""
+
+
+def concluded_again(outcome):
+    """Conclude once more, from nothing but what was saved."""
+    conclude, kind = CONCLUSIONS[outcome.name]
+    config = kind.model_validate({name: outcome.config[name] for name in kind.model_fields})
+    needed = {"extra": outcome.further} if "extra" in inspect.signature(conclude).parameters else {}
+    return conclude(outcome.table, config, **needed)
+
+
 def typed(place, name):
     """Return the arguments of a command, with patterns expanded as a shell does."""
     for argument in COMMANDS[name]:
@@ -126,6 +146,7 @@ def test_an_experiment_ends_with_its_files_and_is_taken_up(netdissect, place, tm
     with Image.open(folder / "figure.png") as image:
         assert len(image.convert("RGB").getcolors(2**24)) > 2  # something is drawn
     verdict = Verdict.model_validate(json.loads((folder / "verdict.json").read_text())["verdict"])
+    assert name not in CONCLUSIONS or concluded_again(outcomes.load_outcome(folder)) == verdict
     flat = " ".join(done.out.split())
     assert f"Found: {verdict.finding}" in flat
     assert f"Agreement: {verdict.agreement}" in flat

@@ -11,7 +11,7 @@ import tiny
 from netdissect.config import DissectConfig, Evidence, Protocol
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
-from netdissect.experiments import CompareConfig, Snapshot, compare, snapshots
+from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, snapshots
 from netdissect.experiments.counts import difference_over_images
 from netdissect.result import Result, paired_differences
 from networks import COVERAGE, SIDE, build, pictures
@@ -21,12 +21,15 @@ QUANTILE = 0.2
 MOST = {"top-label": {"wide_relu": 4, "deep_relu": 5}, "per-category": {"wide_relu": 5, "deep_relu": 5}}
 
 
-def run(seed: int, root: Path, **evidence: object) -> Result:
-    config = DissectConfig(
-        layers=("wide_relu", "deep_relu"), batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
+def measured(*layers: str, **evidence: object) -> DissectConfig:
+    return DissectConfig(
+        layers=layers, batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
         evidence=Evidence(**{"bootstrap": 60} | evidence),
     )  # fmt: skip
-    return dissect(build(seed=seed), root, config)
+
+
+def run(seed: int, root: Path, **evidence: object) -> Result:
+    return dissect(build(seed=seed), root, measured("wide_relu", "deep_relu", **evidence))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,17 @@ def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
     followed = snapshots([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
     value, low, high = oracle(*runs, [("deep_relu", "deep_relu")], "per-category")
     assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.verdict.finding
+
+
+def test_rotations_are_counted_against_the_units_over_images(roots, tmp_path):
+    config = RotateConfig(dissect=measured("deep_relu"), seeds=(0, 1, 2), steps=1)
+    outcome = rotate(build(seed=0), roots[0], config, out=tmp_path)
+    (change,) = outcome.further["over_images"].rows(named=True)
+    totals = outcome.table.filter(rule="per-category", category="total")
+    units, *turned = totals["unique"].to_list()
+    assert units != fmean(turned)
+    assert change["mean"] == pytest.approx(fmean(turned) - units, rel=1e-15)
+    assert f"{change['low']:.3g} to {change['high']:.3g} by the bootstrap over images" in outcome.verdict.finding
 
 
 def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):

@@ -4,7 +4,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 and 3.5.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +18,15 @@ from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images
-from netdissect.experiments.intervals import decide
+from netdissect.experiments.counts import (
+    OVER_IMAGES,
+    TOTAL,
+    count_rows,
+    difference_over_images,
+    interval_over_images,
+    over_images_table,
+)
+from netdissect.experiments.intervals import Interval, decide
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import preprocessing, random_network
 from netdissect.experiments.timing import timed
@@ -78,7 +85,8 @@ def compare(
     -------
     Outcome
         Its table: network, source (``run`` or ``published``), layer, quantile (null where it is not known), rule,
-        category, units, detectors, unique; in the order of `sources`, published networks last.
+        category, units, detectors, unique; in the order of `sources`, published networks last. Beside it
+        ``over_images``: each expected difference by the bootstrap over images, where the runs have one.
 
     Raises
     ------
@@ -117,7 +125,8 @@ def compare(
         "quantile": quantile,
         "runs": {name: result.info.network.model_dump(mode="json") for name, (result, _) in chosen.items()},
     }
-    return Outcome("compare", table, _verdict(table, chosen, config, quantile), asked, seconds)
+    further = {OVER_IMAGES: _over_images(chosen, config, quantile)}
+    return Outcome("compare", table, conclude(table, config, extra=further), asked, seconds, further)
 
 
 def compare_in_miniature(bench: Bench) -> Outcome:
@@ -197,9 +206,34 @@ def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
     return ranked.sort("place", "order").drop("place", "order")
 
 
-def _verdict(
-    table: pl.DataFrame, chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None
-) -> Verdict:
+def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None) -> pl.DataFrame:
+    """Compare each network with the next that is expected to detect less, over the replicates of their images."""
+    found: dict[tuple[str, str], Interval | None] = {}
+    for more, fewer in pairwise(config.expected):
+        for name in (more, fewer):
+            if name not in chosen:
+                raise ConfigError(
+                    f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called."
+                )
+        (left, before), (right, after) = chosen[fewer], chosen[more]
+        found[fewer, more] = difference_over_images(
+            left, right, [(before, after)], quantile=quantile or 0.0, rule=config.rule
+        )
+    return over_images_table(found)
+
+
+def conclude(table: pl.DataFrame, config: CompareConfig, *, extra: Mapping[str, pl.DataFrame] = {}) -> Verdict:
+    """Say whether the networks follow each other as expected.
+
+    Parameters
+    ----------
+    table
+        Of `compare`.
+    config
+        Of the experiment.
+    extra
+        Tables beside it; a difference that is not in ``over_images`` is not established.
+    """
     totals = table.filter(category=TOTAL, rule=config.rule)
     ranked = totals.sort("unique", descending=True, maintain_order=True)
     order = "; ".join(f"{row['network']} {row['unique']}" for row in ranked.iter_rows(named=True))
@@ -208,8 +242,8 @@ def _verdict(
         return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement="not compared")
     told, agreements = [], set[Agreement]()
     for more, fewer in pairwise(config.expected):
-        text, agreement = _difference(chosen, more, fewer, config.rule, quantile)
-        told.append(text)
+        text, agreement = _difference(interval_over_images(extra, fewer, more))
+        told.append(f"{more} against {fewer}: {text}.")
         agreements.add(agreement)
     worst: Agreement = next(
         (kind for kind in ("disagrees", "not established") if kind in agreements),
@@ -218,19 +252,9 @@ def _verdict(
     return Verdict(question=QUESTION, paper=PAPER, finding=" ".join([finding, *told]), agreement=worst)
 
 
-def _difference(
-    chosen: dict[str, tuple[Result, str]], more: str, fewer: str, rule: Rule, quantile: float | None
-) -> tuple[str, Agreement]:
-    """Compare two networks over the replicates of their images; without these nothing is established."""
-    for name in (more, fewer):
-        if name not in chosen:
-            raise ConfigError(f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called.")
-    (left, before), (right, after) = chosen[fewer], chosen[more]
-    interval = difference_over_images(left, right, [(before, after)], quantile=quantile or 0.0, rule=rule)
+def _difference(interval: Interval | None) -> tuple[str, Agreement]:
+    """Say what a difference over the replicates of images decides; without these nothing is established."""
     if interval is None:
-        return f"{more} against {fewer}: the runs have no bootstrap over images.", "not established"
-    return (
-        f"{more} against {fewer}: {interval.mean:.3g} more ({interval.low:.3g} to {interval.high:.3g} by the bootstrap "
-        "over images).",
-        decide(interval, "more"),
-    )
+        return "the runs have no bootstrap over images", "not established"
+    text = f"{interval.mean:.3g} more ({interval.low:.3g} to {interval.high:.3g} by the bootstrap over images)"
+    return text, decide(interval, "more")

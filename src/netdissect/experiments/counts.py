@@ -1,6 +1,6 @@
 """Detectors of runs as tidy rows, which tables and figures of experiments are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -9,6 +9,8 @@ from netdissect.experiments.intervals import Interval
 from netdissect.result import Result, mean_paired_difference
 
 TOTAL = "total"
+OVER_IMAGES = "over_images"
+_OVER_IMAGES = {"before": pl.String, "after": pl.String} | dict.fromkeys(("mean", "low", "high"), pl.Float64)
 
 
 def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: object) -> pl.DataFrame:
@@ -69,6 +71,18 @@ def difference_over_images(
     if not all("replicates" in run.layer(name).evidence for run, name in sides):
         return None
     return Interval(*mean_paired_difference(left, right, layers, quantile=quantile, rule=rule))
+
+
+def over_images_table(differences: Mapping[tuple[str, str], Interval | None]) -> pl.DataFrame:
+    """Return differences over images by their two sides: before, after, mean, low, high, number (of replicates)."""
+    rows = [(*sides, *interval) for sides, interval in differences.items() if interval is not None]
+    return pl.DataFrame(rows, schema=_OVER_IMAGES | {"number": pl.Int64}, orient="row")
+
+
+def interval_over_images(extra: Mapping[str, pl.DataFrame], before: str, after: str) -> Interval | None:
+    """Return one difference of the table ``over_images``; None: it has no such row."""
+    rows = extra[OVER_IMAGES].filter(before=before, after=after) if OVER_IMAGES in extra else pl.DataFrame()
+    return None if rows.is_empty() else Interval(*rows.row(0)[2:])
 
 
 def largest_unique(rows: pl.DataFrame, category: str = TOTAL) -> int:

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Progress, Rule, one_or_more
+from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
 from netdissect.errors import LayerError
@@ -21,7 +21,6 @@ from netdissect.experiments.intervals import Interval, decide, difference_of_mea
 from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.experiments.timing import timed
 from netdissect.models import Network, list_layers
-from netdissect.result import Result
 
 LOW = ("color", "texture")
 HIGH = ("object", "part")
@@ -92,7 +91,8 @@ def layers(
         "concepts": result.info.data.root,
         "quantile": config.dissect.protocol.quantiles[0],
     }
-    return Outcome("layers", count_rows(result), _verdict(result, config), asked, seconds)
+    table = count_rows(result)
+    return Outcome("layers", table, conclude(table, config), asked, seconds)
 
 
 def layers_in_miniature(bench: Bench) -> Outcome:
@@ -102,22 +102,19 @@ def layers_in_miniature(bench: Bench) -> Outcome:
     return layers(trained.network(), bench.data, config, out=bench.folder("layers"), progress=bench.progress)
 
 
-def depths(result: Result, categories: Sequence[str], rule: Rule = "per-category") -> list[float]:
-    """Return, for each unit that detects one of these categories, how deep its layer is: 0 the first, 1 the last."""
-    quantile = result.info.config.protocol.quantiles[0]
-    last = max(len(result.layers) - 1, 1)
-    found: list[float] = []
-    rows = count_rows(result).filter(quantile=quantile, rule=rule)
-    for index, layer in enumerate(result.layers):
-        here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(one_or_more(categories)))
-        found += [index / last] * int(here["detectors"].sum())
-    return found
+def conclude(table: pl.DataFrame, config: LayersConfig) -> Verdict:
+    """Say whether detectors of objects and parts lie deeper than those of colors and textures.
 
-
-def _verdict(result: Result, config: LayersConfig) -> Verdict:
-    low, high = depths(result, LOW, config.rule), depths(result, HIGH, config.rule)
-    rows = count_rows(result).filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule, category=TOTAL)
-    totals = ", ".join(f"{row['layer']} {row['unique']}" for row in rows.iter_rows(named=True))
+    Parameters
+    ----------
+    table
+        Of `layers`; its layers in the order of execution.
+    config
+        Of the experiment.
+    """
+    rows = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
+    low, high = _depths(rows, LOW), _depths(rows, HIGH)
+    totals = ", ".join(f"{row['layer']} {row['unique']}" for row in rows.filter(category=TOTAL).iter_rows(named=True))
     found = f"Unique detectors: {totals}."
     if len(low) < 2 or len(high) < 2:
         few = f" {len(low)} units detect colors or textures and {len(high)} objects or parts: too few to compare."
@@ -129,6 +126,17 @@ def _verdict(result: Result, config: LayersConfig) -> Verdict:
         finding=f"{found} On a scale from 0 (first layer) to 1 (last), {_mean_depths(low, high, interval)}",
         agreement=decide(interval, "more"),
     )
+
+
+def _depths(rows: pl.DataFrame, categories: Sequence[str]) -> list[float]:
+    """Return, for each unit that detects one of these categories, how deep its layer is: 0 the first, 1 the last."""
+    names = rows["layer"].unique(maintain_order=True)
+    last = max(len(names) - 1, 1)
+    found: list[float] = []
+    for index, layer in enumerate(names):
+        here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(categories))
+        found += [index / last] * int(here["detectors"].sum())
+    return found
 
 
 def _mean_depths(low: Sequence[float], high: Sequence[float], interval: Interval) -> str:

@@ -8,7 +8,7 @@ more than arbitrary directions, it makes no difference to the number of detector
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,15 @@ from netdissect.dissect.choice import chosen_images
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.experiments.bases import BasisKind, CellSample, learned_bases, read_basis
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images, largest_unique
+from netdissect.experiments.counts import (
+    OVER_IMAGES,
+    TOTAL,
+    count_rows,
+    difference_over_images,
+    interval_over_images,
+    largest_unique,
+    over_images_table,
+)
 from netdissect.experiments.intervals import Interval, decide, mean_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.timing import timed
@@ -246,7 +254,8 @@ def rotate(
     -------
     Outcome
         Its table: basis (``original``, ``rotation``, ``pca``, ``ica``, ``permutation`` or a file's name), seed and
-        alpha (null but for rotations), layer, quantile, rule, category, units, detectors, unique.
+        alpha (null but for rotations), layer, quantile, rule, category, units, detectors, unique. Beside it
+        ``over_images``: the change from ``original`` to ``rotation`` by the bootstrap over images; empty without one.
 
     Raises
     ------
@@ -283,7 +292,8 @@ def rotate(
         "layer": layer,
         "quantile": config.dissect.protocol.quantiles[0],
     }
-    return Outcome("rotate", table, _verdict(result, table, layer, config), asked, seconds)
+    further = {OVER_IMAGES: _over_images(result, layer, config)}
+    return Outcome("rotate", table, conclude(table, config, extra=further), asked, seconds, further)
 
 
 def rotate_in_miniature(bench: Bench) -> Outcome:
@@ -312,10 +322,31 @@ def _table(result: Result, layer: str, config: RotateConfig, others: list[str]) 
     )
 
 
-def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConfig) -> Verdict:
+def _over_images(result: Result, layer: str, config: RotateConfig) -> pl.DataFrame:
+    """Measure the change by a whole rotation over replicates of the images."""
+    pairs, quantile = (
+        [(layer, rotated_name(layer, seed)) for seed in config.seeds],
+        config.dissect.protocol.quantiles[0],
+    )
+    change = difference_over_images(result, result, pairs, quantile=quantile, rule=config.rule) if pairs else None
+    return over_images_table({(ORIGINAL, ROTATION): change})
+
+
+def conclude(table: pl.DataFrame, config: RotateConfig, *, extra: Mapping[str, pl.DataFrame] = {}) -> Verdict:
+    """Say whether whole rotations cost unique detectors.
+
+    Parameters
+    ----------
+    table
+        Of `rotate`.
+    config
+        Of the experiment.
+    extra
+        Tables beside it; without ``over_images`` the rotations alone decide.
+    """
     counts = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
     rows = counts.filter(category=TOTAL)
-    before = int(rows.filter(basis=ORIGINAL)["unique"][0])
+    layer, before = rows.filter(basis=ORIGINAL).select("layer", "unique").row(0)
     others = rows.filter(~pl.col("basis").is_in([ORIGINAL, ROTATION]))
     beside = ", ".join(f"{row['basis']} {row['unique']}" for row in others.iter_rows(named=True))
     beside = f" Other bases: {beside}." if beside else ""
@@ -325,7 +356,7 @@ def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConf
         return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement="not established")
     most = largest_unique(counts)
     change = mean_interval([after - before for after in turned]).within(-before, most - before)
-    images = _over_images(result, layer, config)
+    images = interval_over_images(extra, ORIGINAL, ROTATION)
     each = [rows.filter(basis=ROTATION, alpha=alpha)["unique"].to_list() for alpha in config.alphas]
     means = [float(before), *(sum(values) / len(values) for values in each)]
     course = ", ".join(f"{value:.3g}" for value in means)
@@ -337,13 +368,6 @@ def _verdict(result: Result, table: pl.DataFrame, layer: str, config: RotateConf
         + f". Means from alpha 0 to 1: {course}; they {'fall' if falls else 'do not fall'} at every step.{beside}"
     )
     return Verdict(question=QUESTION, paper=PAPER, finding=finding, agreement=_agreement(change, images))
-
-
-def _over_images(result: Result, layer: str, config: RotateConfig) -> Interval | None:
-    """Return the change by a whole rotation, over replicates of the images; None: the run has no replicates."""
-    pairs = [(layer, rotated_name(layer, seed)) for seed in config.seeds]
-    quantile = config.dissect.protocol.quantiles[0]
-    return difference_over_images(result, result, pairs, quantile=quantile, rule=config.rule)
 
 
 def _agreement(change: Interval, images: Interval | None) -> Agreement:

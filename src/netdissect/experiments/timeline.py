@@ -4,10 +4,10 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.6.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import safetensors.torch
@@ -20,7 +20,15 @@ from netdissect.config import DissectConfig, NetworkSource, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, ResultError
 from netdissect.experiments.bench import Bench
-from netdissect.experiments.counts import TOTAL, count_rows, difference_over_images, largest_unique
+from netdissect.experiments.counts import (
+    OVER_IMAGES,
+    TOTAL,
+    count_rows,
+    difference_over_images,
+    interval_over_images,
+    largest_unique,
+    over_images_table,
+)
 from netdissect.experiments.intervals import Interval, decide, paired_difference
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import Recipe, preprocessing, random_network
@@ -70,8 +78,10 @@ def snapshots(moments: Iterable[Snapshot], config: SnapshotsConfig | None = None
     -------
     Outcome
         Its table: seed, step, layer, quantile, rule, category, units, detectors, unique. Beside it ``units``: seed,
-        step, unit, label, category, iou, detector; and ``changes``: seed, unit, step and next_step, category and
-        next_category of every unit that is a detector at two moments that follow each other, of other categories.
+        step, unit, label, category, iou, detector; ``changes``: seed, unit, step and next_step, category and
+        next_category of every unit that is a detector at two moments that follow each other, of other categories;
+        and ``over_images``: the growth of a single training from its first to its last step by the bootstrap over
+        images.
 
     Raises
     ------
@@ -98,11 +108,11 @@ def snapshots(moments: Iterable[Snapshot], config: SnapshotsConfig | None = None
     units = pl.concat(_units(moment, layer, quantile) for moment in ordered)
     if units.is_empty():
         raise ConfigError(f"The runs have no quantile {quantile}. Name one that all of them have.")
-    kept, changed = _followed(units)
-    asked = config.model_dump(mode="json") | {"layer": layer, "quantile": quantile}
-    asked["network"] = first.info.network.model_dump(mode="json")
-    verdict = _verdict(table.filter(quantile=quantile, rule=config.rule), ordered, kept, len(changed), asked)
-    return Outcome("snapshots", table, verdict, asked, {}, {"units": units, "changes": changed})
+    config = config.model_copy(update={"layer": layer, "quantile": quantile})
+    asked = config.model_dump(mode="json") | {"network": first.info.network.model_dump(mode="json")}
+    over_images = _over_images(ordered, layer, quantile, config.rule)
+    further = {"units": units, "changes": _changed(_followed(units)), OVER_IMAGES: over_images}
+    return Outcome("snapshots", table, conclude(table, config, extra=further), asked, {}, further)
 
 
 def checkpoint_steps(folder: str | Path) -> dict[int, Path]:
@@ -244,8 +254,23 @@ def _units(moment: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
     )
 
 
-def _followed(units: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """Follow detectors to the next moment: how many keep their category, and those that change it."""
+def _over_images(moments: Sequence[Snapshot], layer: str, quantile: float, rule: Rule) -> pl.DataFrame:
+    """Measure the growth of a single training over replicates of the images; several are compared over seeds."""
+    runs: dict[int, dict[int, Result]] = {}
+    for moment in moments:
+        runs.setdefault(moment.seed, {})[moment.step] = moment.result
+    steps = [moment.step for moment in moments]
+    first, last = min(steps), max(steps)
+    whole = [run for run in runs.values() if first in run and last in run]
+    if len(whole) != 1:
+        return over_images_table({})
+    ends = whole[0][first], whole[0][last]
+    growth = difference_over_images(*ends, [(layer, layer)], quantile=quantile, rule=rule)
+    return over_images_table({(str(first), str(last)): growth})
+
+
+def _followed(units: pl.DataFrame) -> pl.DataFrame:
+    """Follow detectors to the next moment: seed, unit, step, next_step, category, next_category."""
     steps = units["step"].unique().sort()
     following = dict(pairwise(steps))
     detectors = units.filter("detector").select("seed", "step", "unit", "category")
@@ -254,29 +279,32 @@ def _followed(units: pl.DataFrame) -> tuple[int, pl.DataFrame]:
     )
     after = detectors.rename({"step": "next_step", "category": "next_category"})
     both = here.join(after, on=["seed", "next_step", "unit"], how="inner", maintain_order="left")
-    changed = both.filter(pl.col("category") != pl.col("next_category"))
-    columns = ("seed", "unit", "step", "next_step", "category", "next_category")
-    return len(both) - len(changed), changed.select(columns)
+    return both.select("seed", "unit", "step", "next_step", "category", "next_category")
 
 
-def _verdict(
-    rows: pl.DataFrame, moments: Sequence[Snapshot], kept: int, changed: int, asked: dict[str, Any]
-) -> Verdict:
+def _changed(followed: pl.DataFrame) -> pl.DataFrame:
+    return followed.filter(pl.col("category") != pl.col("next_category"))
+
+
+def conclude(table: pl.DataFrame, config: SnapshotsConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
+    """Say whether detectors grow over training, and whether units keep their category.
+
+    Parameters
+    ----------
+    table
+        Of `snapshots`.
+    config
+        Of the experiment.
+    extra
+        Tables beside it: ``units`` and, where a single training is followed, ``over_images``.
+    """
+    rows = table.filter(quantile=config.quantile or table["quantile"][0], rule=config.rule)
     totals = rows.filter(category=TOTAL).sort("step")
     course = totals.group_by("step", maintain_order=True).agg(pl.col("unique").mean()).rows()
     told = ", ".join(f"{unique:.3g} at {step:,}" for step, unique in course)
-    growth, over = _growth(rows, moments, asked)
+    growth, over = _growth(rows, extra)
     grown: Agreement = "not established" if growth is None else decide(growth, "more")
-    followed = kept + changed
-    if followed:
-        share = stats.binomtest(changed, followed).proportion_ci(method="wilson")
-        stay: Agreement = "agrees" if share.high < 0.5 else "disagrees" if share.low > 0.5 else "not established"
-        units = (
-            f"Of {followed} times that a unit was a detector at two moments in a row, its category changed {changed} "
-            f"times ({changed / followed:.0%}, interval {share.low:.0%} to {share.high:.0%})."
-        )
-    else:
-        stay, units = "not established", "No unit was a detector at two moments in a row."
+    stay, units = _stability(_followed(extra["units"]))
     text = f"Unique detectors: {told}. From first to last they grow by {growth}, {over}." if growth else f"{told}."
     agreement: Agreement = grown if grown == stay else "not established"
     if "disagrees" in (grown, stay):
@@ -284,20 +312,26 @@ def _verdict(
     return Verdict(question=QUESTION, paper=PAPER, finding=f"{text} {units}", agreement=agreement)
 
 
-def _growth(rows: pl.DataFrame, moments: Sequence[Snapshot], asked: dict[str, Any]) -> tuple[Interval | None, str]:
+def _stability(followed: pl.DataFrame) -> tuple[Agreement, str]:
+    """Say whether units keep their category from one moment to the next."""
+    if followed.is_empty():
+        return "not established", "No unit was a detector at two moments in a row."
+    number, changed = len(followed), len(_changed(followed))
+    share = stats.binomtest(changed, number).proportion_ci(method="wilson")
+    stay: Agreement = "agrees" if share.high < 0.5 else "disagrees" if share.low > 0.5 else "not established"
+    return stay, (
+        f"Of {number} times that a unit was a detector at two moments in a row, its category changed {changed} "
+        f"times ({changed / number:.0%}, interval {share.low:.0%} to {share.high:.0%})."
+    )
+
+
+def _growth(rows: pl.DataFrame, extra: Mapping[str, pl.DataFrame]) -> tuple[Interval | None, str]:
     """Return the growth from the first to the last moment: over seeds, or over the images of a single training."""
-    totals = rows.filter(category=TOTAL)
-    first, last = (totals.filter(step=step) for step in (rows["step"].min(), rows["step"].max()))
+    totals, steps = rows.filter(category=TOTAL), rows["step"].unique().sort()
+    first, last = (totals.filter(step=step) for step in (steps[0], steps[-1]))
     both = first.join(last, on="seed", suffix="_last").sort("seed")
     if len(both) > 1:
         most = largest_unique(rows)
         growth = paired_difference(both["unique"].to_list(), both["unique_last"].to_list())
         return growth.within(-most, most), "over seeds"
-    if both.is_empty():
-        return None, ""
-    runs = {moment.step: moment.result for moment in moments if moment.seed == both["seed"][0]}
-    pair = [(asked["layer"], asked["layer"])]
-    over = difference_over_images(
-        runs[min(runs)], runs[max(runs)], pair, quantile=asked["quantile"], rule=asked["rule"]
-    )  # fmt: skip
-    return over, "by the bootstrap over images"
+    return interval_over_images(extra, str(steps[0]), str(steps[-1])), "by the bootstrap over images"

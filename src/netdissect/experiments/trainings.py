@@ -12,9 +12,10 @@ from itertools import combinations
 from typing import Any
 
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import Rule
-from netdissect.experiments.bench import Bench
+from netdissect.experiments.bench import Bench, Scale
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique
 from netdissect.experiments.intervals import (
     Interval,
@@ -30,11 +31,20 @@ from netdissect.experiments.timing import timed
 from netdissect.result import Result
 from netdissect.score import passes
 
-RULE: Rule = "per-category"
 # Two seeds count as equal where they differ by less than this share of their mean.
 EQUAL = 0.25
 # A unit that keeps its place keeps its meaning, if more than half of the pairs did so.
 SAME_UNIT = 0.5
+
+
+class VariantsConfig(BaseModel):
+    """Which variants of which recipe are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    condition: VariantsName = Field(description="What the variants differ in.")
+    scale: Scale = Field(description="Recipe, seeds and quantiles; the first quantile decides.")
+    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class _Counts:
     """Unique detectors at the deciding quantile, by variant and category, one number a seed."""
 
     table: pl.DataFrame
-    pairs: pl.DataFrame
+    extra: Mapping[str, pl.DataFrame]
 
     @property
     def names(self) -> list[str]:
@@ -99,10 +109,10 @@ def variants(name: VariantsName, bench: Bench) -> Outcome:
         category, units, detectors, unique. Beside it ``pairs``: for each two seeds of a variant, the concepts that
         both have (as a share of those that either has), and the share of units that detect the same concept.
     """
-    question, seconds = _QUESTIONS[name], dict[str, float]()
+    config, seconds = VariantsConfig(condition=name, scale=bench.scale), dict[str, float]()
     rows: list[pl.DataFrame] = []
     pairs: list[dict[str, object]] = []
-    recipes = question.recipes(bench.scale.recipe)
+    recipes = _QUESTIONS[name].recipes(bench.scale.recipe)
     done, total = 0, len(recipes) * bench.scale.seeds
     for variant, changes in recipes.items():
         results: dict[int, Result] = {}
@@ -117,20 +127,35 @@ def variants(name: VariantsName, bench: Bench) -> Outcome:
             if bench.progress:
                 bench.progress(f"{name}: networks", done, total)
         pairs += [{"variant": variant} | pair for pair in _pairs(results, bench.scale.quantiles[0])]
-    table, beside = pl.concat(rows), pl.DataFrame(pairs, schema=_PAIRS)
-    decided = table.filter(quantile=bench.scale.quantiles[0], rule=RULE)
-    finding, agreement = question.judge(_Counts(decided, beside))
+    table, further = pl.concat(rows), {"pairs": pl.DataFrame(pairs, schema=_PAIRS)}
+    asked = config.model_dump(mode="json") | {"quantile": bench.scale.quantiles[0]}
+    asked["variants"] = {variant: dict(changes) for variant, changes in recipes.items()}
+    return Outcome(name, table, conclude(table, config, extra=further), asked, seconds, further)
+
+
+def conclude(table: pl.DataFrame, config: VariantsConfig, *, extra: Mapping[str, pl.DataFrame] = {}) -> Verdict:
+    """Say whether the variants differ as the paper found.
+
+    Parameters
+    ----------
+    table
+        Of `variants`.
+    config
+        Of the experiment.
+    extra
+        Tables beside it; seeds are compared by ``pairs``.
+    """
+    question, scale = _QUESTIONS[config.condition], config.scale
+    decided = table.filter(quantile=scale.quantiles[0], rule=config.rule)
+    finding, agreement = question.judge(_Counts(decided, extra))
     accuracies = decided.group_by("variant", maintain_order=True).agg(pl.col("accuracy").mean()).rows()
     told = ", ".join(f"{variant} {accuracy:.0%}" for variant, accuracy in accuracies)
-    verdict = Verdict(
+    return Verdict(
         question=question.asks,
         paper=question.paper,
-        finding=f"{finding} Accuracy: {told}. {bench.scale.seeds} seeds each, {bench.scale.recipe.steps} steps.",
+        finding=f"{finding} Accuracy: {told}. {scale.seeds} seeds each, {scale.recipe.steps} steps.",
         agreement=agreement,
     )
-    asked = {"scale": bench.scale.model_dump(mode="json"), "rule": RULE, "quantile": bench.scale.quantiles[0]}
-    asked["variants"] = {variant: dict(changes) for variant, changes in recipes.items()}
-    return Outcome(name, table, verdict, asked, seconds, {"pairs": beside})
 
 
 def variant_recipes(name: VariantsName, recipe: Recipe) -> dict[str, Recipe]:
@@ -172,11 +197,11 @@ def _seeds(counts: _Counts) -> tuple[str, Agreement]:
     (name,) = counts.names
     values = counts.of(name)
     mean = sum(values) / len(values)
-    units = counts.pairs["units"].drop_nulls().to_list()
+    units = counts.extra["pairs"]["units"].drop_nulls().to_list()
     if len(values) < 2 or not mean or not units:
         return f"Unique detectors: {values}: too few to compare.", "not established"
     spread = mean_interval(values).within(0, counts.most())
-    shared = counts.pairs["concepts"].drop_nulls().to_list()
+    shared = counts.extra["pairs"]["concepts"].drop_nulls().to_list()
     concepts, same = sum(shared) / len(shared), sum(units) / len(units)
     relative = Interval(0.0, (spread.low - mean) / mean, (spread.high - mean) / mean, len(values))
     agreement = decide_equal(relative, EQUAL)
