@@ -154,13 +154,14 @@ def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
     for category in ("material", "empty"):
         assert units[f"{category}-label"].null_count() == units.height
         assert units[f"{category}-iou"].sum() == 0
-    for count in result.detectors("per-category"):
-        assert count.count.detectors["material"] == count.count.unique["empty"] == 0
+    counts = [counted.count for counted in result.detectors("per-category")]
+    assert [(count.detectors["material"], count.unique["empty"]) for count in counts] == [(0, 0)] * len(result.layers)
 
 
 def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
     data = oracle.read_broden(broden)
     result = dissect(build(), broden, layers=["fc"])
+    assert set(result.concepts["number"]) == set(data.category_of)
     for row in result.concepts.to_dicts():
         number, place = row["number"], data.category_of[row["number"]]
         held = [one for one in data.pictures if number in one.numbers()]

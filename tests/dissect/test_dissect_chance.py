@@ -120,3 +120,11 @@ def test_limits_of_single_layers_keep_the_promise_for_the_run(seed: int) -> None
         passing += (layer.observed >= limit).sum()
         by_chance += (layer.maxima >= limit).sum() / 30
     assert by_chance <= 0.05 * passing
+
+
+def test_the_limit_of_several_quantiles_is_the_largest_of_theirs() -> None:
+    observed = np.array([[0.1, 0.3, 0.4], [0.2, 0.6, 0.7]])
+    maxima = np.broadcast_to(np.array([0.25, 0.5])[:, None], (5, 2, 3))  # every unit reaches so much in each repetition
+    both = Chance((0.005, 0.02), ("object",), observed, maxima, [])
+    turned = Chance((0.02, 0.005), ("object",), observed[::-1], maxima[:, ::-1], [])
+    assert limit_of([both]) == limit_of([turned]) == 0.6  # 0.3 would do for the first

@@ -1,6 +1,7 @@
 """What a run says about how sure it is."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,8 @@ def test_intervals_stand_beside_the_labels_of_the_result(result: Result) -> None
 
 def test_counts_and_their_sensitivity_are_those_of_the_result(result: Result) -> None:
     for rule in ("top-label", "per-category"):
+        entries = [(layer, quantile) for layer in result.layers for quantile in (0.05, 0.2)]
+        assert [(counted.layer, counted.quantile) for counted in result.detectors(rule)] == entries
         for counted in result.detectors(rule):
             layer = result.layers[counted.layer]
             rows = frame(layer, "counts").filter(rule=rule, quantile=counted.quantile)
@@ -86,10 +89,33 @@ def test_counts_and_their_sensitivity_are_those_of_the_result(result: Result) ->
             assert dict(rows.select("category", "unique").rows()) == counted.count.unique
 
 
+def test_intervals_of_counts_are_those_of_the_replicates_and_end_where_counts_do(broden: Path, result: Result) -> None:
+    known = oracle.read_broden(broden)
+    carried = Counter(known.categories[place] for place in known.category_of.values())
+    cut = 0
+    for layer in result.layers.values():
+        units, replicates = layer.info.units, frame(layer, "replicates")
+        unique = {name: min(units, count) for name, count in carried.items()}
+        total = sum(unique.values())
+        for row in frame(layer, "counts").to_dicts():
+            unique["total"] = total if row["rule"] == "per-category" else min(units, total)
+            drawn = replicates.filter(pl.col(name) == row[name] for name in ("quantile", "rule", "category"))
+            for name, most in (("detectors", units), ("unique", unique[row["category"]])):
+                each = drawn[name].to_numpy()
+                bias = each.mean() - row[name]
+                reach = 1.9599639845 * np.sqrt(2 * each.var() + bias**2)
+                low, high = np.floor(row[name] - bias - reach), np.ceil(row[name] - bias + reach)
+                assert (row[f"{name}_low"], row[f"{name}_high"]) == (max(low, 0), min(high, most))
+                cut += high > most
+    assert cut > 0
+
+
 def test_quantiles_of_the_sensitivity_are_counted_as_those_of_a_run_of_their_own(broden: Path, result: Result) -> None:
     own = settings(bootstrap=0).model_copy(update={"protocol": Protocol(quantiles=(0.02,))})
-    for counted in dissect(build(), broden, own).detectors("per-category", 0.01):
-        assert counted.count.detectors["total"] > 0 or counted.layer == "fc"
+    counts = {counted.layer: counted for counted in dissect(build(), broden, own).detectors("per-category", 0.01)}
+    assert counts.keys() == result.layers.keys()
+    assert counts["wide_relu"].count.detectors["total"] > 0
+    for counted in counts.values():
         rows = frame(result.layers[counted.layer], "sensitivity").filter(
             rule="per-category", quantile=0.02, min_iou=0.01
         )

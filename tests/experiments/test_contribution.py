@@ -60,6 +60,7 @@ def test_contributions_are_gradient_times_activation(network, paths):
 def test_what_speaks_for_a_class_is_the_mean_over_the_pictures_where_it_is_named(network, paths):
     outcome = contribution(network, paths, ContributionConfig(top=9, shown=len(paths), classes=("a", "b", "c", "d")))
     images, classes = (outcome.table.filter(scope=scope) for scope in ("image", "class"))
+    assert set(classes["class"]) == set(images["class"])
     for name in classes["class"].unique():
         here = images.filter(pl.col("class") == name).group_by("unit").agg(pl.col("contribution").mean()).sort("unit")
         found = classes.filter(pl.col("class") == name).sort("unit")
@@ -69,6 +70,7 @@ def test_what_speaks_for_a_class_is_the_mean_over_the_pictures_where_it_is_named
 
 def test_half_of_what_speaks_for_a_decision_takes_so_many_units(network, paths):
     outcome = contribution(network, paths, ContributionConfig(top=9, shown=len(paths)))
+    assert len(outcome.further["pictures"]) == len(paths)
     for row in outcome.further["pictures"].iter_rows(named=True):
         terms = sorted(outcome.table.filter(scope="image", image=row["image"])["contribution"], reverse=True)
         positive = [term for term in terms if term > 0]

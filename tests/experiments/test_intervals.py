@@ -14,6 +14,7 @@ from netdissect.experiments.intervals import (
     decide,
     decide_equal,
     difference_of_means,
+    drawn_range,
     mean_interval,
     paired_difference,
     quantile_interval,
@@ -83,3 +84,10 @@ def test_an_interval_ends_where_a_count_does():
     assert wide.high > 10
     assert wide.within(0, 10) == (wide.mean, 0, 10, 3)
     assert mean_interval([4]).within(0, 10) == (4, -math.inf, math.inf, 1)  # no interval stays none
+
+
+def test_a_band_ends_where_counts_do_and_spans_the_values_where_there_are_few():
+    assert drawn_range([0, 9, 1], most=10) == (0, 10)
+    interval = mean_interval([4, 5, 6])
+    assert drawn_range([4, 5, 6], most=10) == (interval.low, interval.high)
+    assert drawn_range([7, 3], most=10) == (3, 7)

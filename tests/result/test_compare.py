@@ -41,7 +41,9 @@ def detected(run: Result, layer: str, quantile: float, rule: str, level: float) 
 @pytest.mark.parametrize("level", [0.01, 0.04, 0.06])
 def test_gained_and_lost_are_the_differences_of_two_sets_of_detected_concepts(result, rule, level):
     weaker = other(result)
-    for compared in compare_results(weaker, result, rule=rule, min_iou=level):
+    comparisons = compare_results(weaker, result, rule=rule, min_iou=level)
+    assert [compared.left.layer for compared in comparisons] == [entry.layer for entry in result.detectors(rule)]
+    for compared in comparisons:
         layer = compared.left.layer
         left = detected(weaker, layer, compared.quantile, rule, level)
         right = detected(result, layer, compared.quantile, rule, level)
@@ -55,7 +57,9 @@ def test_gained_and_lost_are_the_differences_of_two_sets_of_detected_concepts(re
 
 
 def test_a_run_compared_with_itself_gains_and_loses_nothing(result):
-    for compared in compare_results(result, result):
+    comparisons = compare_results(result, result)
+    assert [compared.left.count for compared in comparisons] == [entry.count for entry in result.detectors()]
+    for compared in comparisons:
         assert compared.same_data
         assert compared.changed("gained").is_empty()
         assert compared.changed("lost").is_empty()

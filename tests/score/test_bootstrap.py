@@ -242,6 +242,13 @@ def test_an_iou_of_nothing_or_of_everything_has_no_width() -> None:
     assert low.tolist() == high.tolist() == [0.0, 1.0]
 
 
+def test_an_interval_that_says_nothing_reaches_from_zero_to_one() -> None:
+    moments = Moments(np.array([1e12]), np.array([1e24]), np.array([2]))
+    low, high = iou_interval(np.array([0.3]), [1], moments)
+    assert 0 <= low[0] < 1e-300
+    assert high[0] == 1
+
+
 def test_counts_that_noise_lifts_are_set_right_by_what_replicates_add() -> None:
     drawn = np.array([[12.0, 12.0, 14.0, 14.0], [5.0, 5.0, 5.0, 5.0]])
     low, high = interval_of_counts([10, 5], drawn, 0, 20)

@@ -155,7 +155,9 @@ def test_a_hostile_name_is_a_name(client: TestClient) -> None:
 
 
 def test_concepts_are_found_over_runs_with_their_best_unit(client: TestClient, pair: Pair) -> None:
-    for each in get(client, "/api/concepts")["concepts"]:
+    concepts = get(client, "/api/concepts")["concepts"]
+    assert {each["concept"] for each in concepts} == set(pair.results[0].concepts["concept"].cast(pl.String))
+    for each in concepts:
         best = max(
             (iou, name, layer)
             for name, result in zip(("first-run", "second"), pair.results, strict=True)
@@ -220,6 +222,7 @@ def test_a_picture_of_one_s_own_gives_what_the_network_says(client: TestClient, 
     with torch.no_grad():
         module = pair.networks[0].module
         maps = module.wide_relu(module.wide(torch.from_numpy(np.ascontiguousarray(pixels - 127.5) / 128)))[0]
+    assert found["units"]
     for unit in found["units"]:
         assert unit["value"] == pytest.approx(maps[unit["unit"]].max().item(), rel=1e-5)
 
@@ -407,5 +410,7 @@ def test_what_is_not_there_is_said_so(client: TestClient, address: str) -> None:
 
 def test_every_address_is_documented(client: TestClient) -> None:
     text = (Path(__file__).parents[2] / "docs" / "explorer.md").read_text(encoding="utf-8")
-    for path in client.get("/openapi.json").json()["paths"]:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "/api/concepts" in paths
+    for path in paths:
         assert f"`{path}`" in text, path

@@ -23,8 +23,9 @@ def texts_of(path: Path) -> list[str]:
 
 
 def test_the_listed_concepts_are_the_counted_unique_detectors(result: Result) -> None:
-    for entry in result.detectors():
-        assert entry.quantile is not None
+    entries = result.detectors()
+    assert {entry.layer for entry in entries} == set(result.layers)
+    for entry in entries:
         found = detected_concepts(result, entry.layer, entry.quantile, 0.04)
         assert len(found) == entry.count.unique["total"]
         assert found["units"].list.len().sum() == entry.count.detectors["total"]
