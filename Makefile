@@ -1,4 +1,4 @@
-# make demo   install what is needed into .venv and run the embedded demo; ends with the path of a report
+# make demo   install the base (no extra is needed) into .venv and run the embedded demo; ends with the path of a report
 # make test   the same for the whole test suite
 # make check  lint, types, import contracts and docs
 # make update move the pinned versions in constraints.txt to the newest; then run `make check test demo`
