@@ -12,7 +12,17 @@ from benches import SCALE
 from netdissect import experiments, load_network
 from netdissect.cli.experiments import app
 from netdissect.concepts.synthetic import write_synthetic
-from netdissect.experiments import comparison, layerwise, rotations, timeline, trainings
+from netdissect.experiments import (
+    ablation,
+    comparison,
+    layerwise,
+    ratings,
+    rotations,
+    supervision,
+    svm,
+    timeline,
+    trainings,
+)
 from netdissect.experiments.names import VARIANTS
 from netdissect.experiments.outcome import Verdict
 from netdissect.experiments.recipe import Recipe
@@ -112,8 +122,12 @@ CONCLUSIONS = {
     "compare": (comparison.conclude, experiments.CompareConfig),
     "snapshots": (timeline.conclude, experiments.SnapshotsConfig),
     **dict.fromkeys(VARIANTS, (trainings.conclude, trainings.VariantsConfig)),
+    "tasks": (supervision.conclude, experiments.TasksConfig),
+    "transfer": (svm.conclude, experiments.TransferConfig),
+    "agreement": (ratings.conclude, experiments.AgreementConfig),
+    "ablate": (ablation.conclude, experiments.AblateConfig),
 }
-"""Name -> how it concludes, and from which configuration."""
+"""Name -> how it concludes, and from which configuration; contribution saves another layer than it was asked for."""
 
 
 def concluded_again(outcome):
