@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import gumbel_r
 
 import netdissect
-from netdissect.config import DissectConfig, Evidence
+from netdissect.config import DissectConfig, StatisticsConfig
 from netdissect.dissect.chance import Chance, chances_of, keep_masks
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.looks import Looks
@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=4000)
     parser.add_argument("--few", type=int, default=200)
     asked = parser.parse_args()
-    evidence = Evidence(bootstrap=0, chance=asked.many)
-    config = DissectConfig(layers=tuple(asked.layer), limit=asked.limit, evidence=evidence)
+    evidence = StatisticsConfig(bootstrap=0, permutations=asked.many)
+    config = DissectConfig(layers=tuple(asked.layer), max_images=asked.limit, statistics=evidence)
     source = opened(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
     with WorkFolder(None, {}, every=3600) as work:
         starts = batch_starts(len(source.data), config.batch_size)

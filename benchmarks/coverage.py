@@ -19,7 +19,7 @@ import polars as pl
 
 import netdissect
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Evidence, Protocol, nearby_quantiles
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig, nearby_quantiles
 from netdissect.models.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.score import Overlaps, Presence
 from netdissect.score.bootstrap import Leading, Margin, Replicates, counted_masks, interval_of_counts
@@ -315,7 +315,9 @@ PLANTED = (
 
 def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floats:
     """Return the share of whole runs whose interval holds a planted unit's IoU; thresholds vary, too."""
-    config = DissectConfig(layers=("units",), protocol=Protocol(quantiles=(quantile,)), evidence=Evidence(bootstrap=1))
+    config = DissectConfig(
+        layers=("units",), protocol=Protocol(quantiles=(quantile,)), statistics=StatisticsConfig(bootstrap=1)
+    )
     network, held = planted_network(PLANTED, size=32), np.zeros(len(PLANTED))
     with TemporaryDirectory() as folder:
         data = ConceptData.open(planted_dataset(Path(folder) / "many", images=12_000, size=32, seed=10**6))

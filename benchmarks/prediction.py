@@ -65,7 +65,7 @@ def main(
     prepared()
     if child is not None:
         task = json.loads(child)
-        config = DissectConfig(layers=task["layers"], limit=limit)
+        config = DissectConfig(layers=task["layers"], max_images=limit)
         print(json.dumps({"predict": predicted, "run": measured}[task["do"]](network, data, config)))
         return
     for layers in LAYERS:

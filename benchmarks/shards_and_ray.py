@@ -45,7 +45,7 @@ def two_shards(run: list[str], out: Path) -> None:
     for _ in range(2):
         arguments = [*run, "--threads", "1", "--out", str(out), "--shard"]
         finish(*(start([*arguments, f"{number}/2"], 1) for number in (1, 2)))
-        finish(start(["merge", str(out)], 1))
+        finish(start(["merge-shards", str(out)], 1))
 
 
 def on_ray(run: list[str], out: Path, processors: int) -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     layers = [option for layer in asked.layer or ["_blocks.10"] for option in ("--layer", layer)]
-    run = ["run", asked.network, "--concepts", asked.concepts, *layers, "--limit", str(asked.limit)]
+    run = ["run", asked.network, "--concepts", asked.concepts, *layers, "--max-images", str(asked.limit)]
     ways: dict[str, Callable[[Path], None]] = {
         "1x1": lambda out: one_process(run, out, 1),
         "1x2": lambda out: one_process(run, out, 2),

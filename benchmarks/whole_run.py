@@ -107,7 +107,7 @@ def measure(data: Path, pairs: int, limit: int | None, option: list[str]) -> Non
     network, paths = load_network(NETWORK), pictures(data, limit)
     computing, decoding = physical_limit(network, paths)
     size = tuned(network, paths)
-    few = ["--limit", limit] if limit else []
+    few = ["--max-images", limit] if limit else []
     bare = ["-m", "benchmarks.bare_loop", data, LAST, "--batch-size", size, *few]
 
     def dissected(layers: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import tiny
-from netdissect.config import DissectConfig, Evidence, Protocol
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.models import Network
 from netdissect.result import Result
 
@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>"
 HOME = "http://127.0.0.1:8461"
 CONFIG = DissectConfig(
     layers=tuple(LAYERS), protocol=Protocol(quantiles=QUANTILES), top_images=6, batch_size=4, min_iou=0.01,
-    evidence=Evidence(bootstrap=50, holdout=0.5, chance=20, beside=True, sensitivity=(0.1,)),
+    statistics=StatisticsConfig(bootstrap=50, holdout=0.5, permutations=20, extra_metrics=True, sensitivity=(0.1,)),
 )  # fmt: skip
 
 

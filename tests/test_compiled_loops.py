@@ -11,7 +11,7 @@ import guarded
 import oracle
 import tiny
 from netdissect.concepts import Size
-from netdissect.config import DissectConfig, Evidence, Execution, ProtocolName
+from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result
@@ -21,8 +21,8 @@ from networks import COVERAGE, SIDE, build, pictures
 
 # Everything that can be asked for, little of each.
 ASKED = (
-    Evidence(bootstrap=4, holdout=0.5, sensitivity=(0.2,), chance=2, beside=True),
-    Evidence(bootstrap=3, holdout=0.3, chance=2, chance_of="places"),
+    StatisticsConfig(bootstrap=4, holdout=0.5, sensitivity=(0.2,), permutations=2, extra_metrics=True),
+    StatisticsConfig(bootstrap=3, holdout=0.3, permutations=2, null="locations"),
 )
 EMPTY = oracle.Picture((np.zeros((12, 12), np.int64),), (), Size(12, 12))
 
@@ -55,18 +55,20 @@ CASES = ("empty first, middle and last", "empty batches", "nothing at all", "no 
          "one empty image")  # fmt: skip
 
 
-def dissected(root: Path, name: ProtocolName, network: Network, layers: tuple[str, ...], asked: Evidence) -> Result:
+def dissected(
+    root: Path, name: ProtocolName, network: Network, layers: tuple[str, ...], asked: StatisticsConfig
+) -> Result:
     config = DissectConfig(
-        layers=layers, protocol=tiny.definition(name, 0.05, 8).protocol, batch_size=3, top_images=2, evidence=asked
+        layers=layers, protocol=tiny.definition(name, 0.05, 8).protocol, batch_size=3, top_images=2, statistics=asked
     )
-    return dissect(network, root, config, execution=Execution(store="sparse"))
+    return dissect(network, root, config, execution=Execution(activation_cache="sparse"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     root = tiny.write_broden(tmp_path / "data", labels_of(case), COVERAGE, image=(SIDE, SIDE))
-    jobs: list[tuple[ProtocolName, Network, tuple[str, ...], Evidence]] = [
+    jobs: list[tuple[ProtocolName, Network, tuple[str, ...], StatisticsConfig]] = [
         ("paper", build(), ("wide_relu", "fc"), ASKED[0]),
         ("pnas2020", build(), ("wide_relu", "fc"), ASKED[1]),
         ("original", one_unit(), ("0", "1"), ASKED[0]),

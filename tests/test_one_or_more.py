@@ -8,7 +8,7 @@ import netdissect
 import tiny
 from netdissect.concepts import ConceptData
 from netdissect.concepts.combine import Selection
-from netdissect.config import DissectConfig, Evidence, Protocol, one_or_more
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig, one_or_more
 from netdissect.errors import ConceptsError, LayerError, ResultError, SourceError
 from netdissect.experiments import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
@@ -30,7 +30,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     config = DissectConfig(
-        layers="wide_relu", categories="object", protocol=Protocol(quantiles=(0.2,)), evidence=Evidence(bootstrap=5)
+        layers="wide_relu",
+        categories="object",
+        protocol=Protocol(quantiles=(0.2,)),
+        statistics=StatisticsConfig(bootstrap=5),
     )
     netdissect.dissect(build(), root, config, out=out)
     return out

@@ -15,9 +15,9 @@ from .concepts.synthetic import write_synthetic as write_synthetic
 from .config import PROTOCOLS as PROTOCOLS
 from .config import Assumed as Assumed
 from .config import DissectConfig as DissectConfig
-from .config import Evidence as Evidence
 from .config import Execution as Execution
 from .config import Protocol as Protocol
+from .config import StatisticsConfig as StatisticsConfig
 from .dissect.callbacks.every import DissectEvery as DissectEvery
 from .dissect.callbacks.huggingface import TransformersCallback as TransformersCallback
 from .dissect.callbacks.lightning import LightningCallback as LightningCallback

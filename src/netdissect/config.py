@@ -22,8 +22,8 @@ ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
 Rule = Literal["top-label", "per-category"]
 Palette = Literal["safe", "paper"]
 Split = Literal["train", "val"]
-Fit = Literal["squash", "crop", "pad"]
-ChanceOf = Literal["images", "places"]
+Resize = Literal["stretch", "crop", "pad"]
+NullModel = Literal["images", "locations"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
@@ -142,8 +142,8 @@ SMALL_DATA = 10_000
 SENSITIVITY_QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
-class Evidence(BaseModel):
-    """What is measured beside IoU, from the same pass: how sure a label is."""
+class StatisticsConfig(BaseModel):
+    """Confidence intervals, a permutation test and further metrics of each label, from the same passes as IoU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -159,25 +159,29 @@ class Evidence(BaseModel):
     sensitivity: tuple[Fraction, ...] = Field(
         (), max_length=6, description="Further quantiles at which labels are chosen and detectors counted."
     )
-    beside: bool = Field(
+    extra_metrics: bool = Field(
         False,
         description=(
             "Whether precision, recall, AUROC, average precision, correlation and selectivity of each unit's ten "
             "leading concepts are measured, which takes every activation once more."
         ),
     )
-    chance: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
+    permutations: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
         0,
         description=(
-            "Repetitions in which masks meet labels by chance; auto: as many as take no longer than a small network "
-            "does; 0: none."
+            "Repetitions of the permutation test; auto: as many as take no longer than a small network does; 0: none."
         ),
     )
-    chance_of: ChanceOf = Field(
+    null: NullModel = Field(
         "images",
-        description="What chance decides: whose labels a mask meets, or (on its own image) where they lie.",
+        description=(
+            "Null hypothesis of the permutation test. images: masks are paired with the labels of other images. "
+            "locations: labels are shifted within their own image."
+        ),
     )
-    seed: int = Field(0, ge=0, description="Of all draws: runs of one seed on the same images are paired.")
+    stats_seed: int = Field(
+        0, ge=0, description="Seed of all resampling; runs with the same seed on the same images are paired."
+    )
 
     @property
     def needs_images(self) -> bool:
@@ -231,27 +235,30 @@ class DissectConfig(BaseModel):
         min_length=1, description="Dotted module names or globs, e.g. 'layer4'."
     )
     protocol: Protocol = Field(default_factory=Protocol, description="The definition of the numbers.")
-    min_iou: Literal["chance"] | Annotated[float, Field(ge=0, lt=1)] = Field(
+    min_iou: Literal["fdr"] | Annotated[float, Field(ge=0, lt=1)] = Field(
         0.04,
         description=(
-            "A unit of at least this IoU is a detector (of more, under the rule per-category). chance: in each layer, "
-            "the smallest IoU from which on at most one in twenty of its detectors is expected by chance."
+            "A unit of at least this IoU is a detector (of more, under the rule per-category). fdr: in each layer, "
+            "the smallest IoU at which at most 5 % of its detectors are expected under the permutation null."
         ),
     )
     categories: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
         None, description="Concept categories to read; None: all."
     )
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
-    limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`.")
-    seed: int = Field(0, ge=0, description="Draws the images of `limit`.")
+    max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
+    sample_seed: int = Field(0, ge=0, description="Seed of the draw of `max_images`.")
     batch_size: int = Field(
         16, gt=0, description="Images in one forward pass: few fit into the caches of a CPU, more suit a GPU."
     )
     device: str = Field("cpu", description="Torch device of the forward pass.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
-    compiled: bool = Field(
-        False,
-        description="Have torch compile the forward pass: pays after some ten thousand images; changes last bits.",
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
+    backend: Literal["eager", "compile"] = Field(
+        "eager",
+        description=(
+            "How torch runs the forward pass. compile: torch.compile, which takes half a minute first, is faster from "
+            "some ten thousand images on, and changes the last bits."
+        ),
     )
     layout_check: bool = Field(
         True, description="Whether spots on two images must move the answers of each layer, before its first look."
@@ -264,31 +271,34 @@ class DissectConfig(BaseModel):
         False, description="Accept a network that gives other activations each time, or in another batch."
     )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
-    evidence: Evidence = Field(default_factory=Evidence, description="What is measured beside IoU.")
+    statistics: StatisticsConfig = Field(
+        default_factory=StatisticsConfig, description="Confidence intervals, permutation test, further metrics."
+    )
     assumed: Assumed = Field(
         default_factory=Assumed, description="What is taken for granted of layers that could not be traced."
     )
 
     @property
-    def chance(self) -> Literal["auto"] | int:
-        """Repetitions of chance: those asked for, and ``auto`` if only a limit was."""
-        return "auto" if self.min_iou == "chance" and self.evidence.chance == 0 else self.evidence.chance
+    def permutations(self) -> Literal["auto"] | int:
+        """Repetitions of the permutation test: those asked for, and ``auto`` if only a limit was."""
+        asked = self.statistics.permutations
+        return "auto" if self.min_iou == "fdr" and asked == 0 else asked
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """All quantiles at which units are thresholded: the protocol's, then those that evidence alone needs."""
+        """All quantiles at which units are thresholded: the protocol's, then those that statistics alone need."""
         nearby = [either for quantile in self.protocol.quantiles for either in nearby_quantiles(quantile)]
-        return tuple(dict.fromkeys([*self.reported_quantiles, *(nearby if self.evidence.bootstrap else ())]))
+        return tuple(dict.fromkeys([*self.reported_quantiles, *(nearby if self.statistics.bootstrap else ())]))
 
     @property
     def reported_quantiles(self) -> tuple[float, ...]:
         """Those of the protocol, then those at which detectors are counted for their sensitivity alone."""
-        return tuple(dict.fromkeys(self.protocol.quantiles + self.evidence.sensitivity))
+        return tuple(dict.fromkeys(self.protocol.quantiles + self.statistics.sensitivity))
 
     @property
     def listed(self) -> int:
         """At how many quantiles, the first ones, the masks of single images are kept until the run ends."""
-        return len(self.protocol.quantiles) if self.evidence.needs_images else 0
+        return len(self.protocol.quantiles) if self.statistics.needs_images else 0
 
 
 def nearby_quantiles(quantile: float) -> tuple[float, float]:
@@ -304,7 +314,7 @@ class NetworkSource(BaseModel):
     spec: str = Field(description="Such as ``torchvision:resnet18``.")
     weights: str | None = Field(None, description="None: its own. none: random. Otherwise a checkpoint file.")
     state_dict: str | None = Field(None, description="Set of weights in that file; None: the only one that fits.")
-    seed: int = Field(0, ge=0, description="Of random weights.")
+    weights_seed: int = Field(0, ge=0, description="Seed of random weights.")
     size: int | None = Field(None, gt=0, description="Input size in pixels; None: its own.")
     mean: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
     std: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
@@ -318,7 +328,7 @@ class Execution(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store: Literal["auto", "dense", "sparse", "none"] = Field(
+    activation_cache: Literal["auto", "dense", "sparse", "none"] = Field(
         "auto",
         description=(
             "What is kept of the activations between thresholds and tallies: every cell, those that can matter, or "
@@ -333,7 +343,7 @@ class Execution(BaseModel):
         ),
     )
     memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")
-    cache: Path | None = Field(
+    label_cache: Path | None = Field(
         None,
         description=(
             "Folder where label maps stay packed, and the digest of what files hold is remembered, for the next run on "

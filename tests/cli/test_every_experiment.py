@@ -86,45 +86,53 @@ DATA = ("--concepts", "{place}/world")
 MEASURED = (*DATA, "--quantile", "0.05")
 COMMANDS = {
     "rotate": (NETWORK, "--layer", "2", *MEASURED, "--rotations", "1", "--steps", "1"),
-    "layers": (NETWORK, *MEASURED),
+    "layer-profile": (NETWORK, *MEASURED),
     "compare": (
         NETWORK, "{place}/trained/*.safetensors", "--layer", "0", "--layer", "conv3", "--layer", "conv3", *MEASURED,
     ),
-    "snapshots": ("{place}/checkpoints", "--network", NETWORK, "--layer", "2", *MEASURED),
+    "training-dynamics": ("{place}/checkpoints", "--network", NETWORK, "--layer", "2", *MEASURED),
     **dict.fromkeys(VARIANTS, ("--scale", "tiny", "--seeds", "1", "--steps", "1")),
-    "tasks": (
-        *MEASURED, "--images", "{place}/classes", "--task", "scene", "--task", "random", "--seeds", "1", "--steps", "1",
-        "--input-size", "64", "--pictures", "42",
+    "supervision": (
+        *MEASURED, "--train-images", "{place}/classes", "--task", "scene", "--task", "random", "--seeds", "1",
+        "--steps", "1", "--input-size", "64", "--num-images", "42",
     ),
-    "transfer": ("{place}/trained/*.safetensors", "--layer", "conv3", "--images", "{place}/classes", *MEASURED),
-    "agreement": ("{place}/ratings.csv", "--layer", "conv1", "--layer", "conv5"),
-    "contribution": (NETWORK, "{place}/classes", "--classes", "{place}/names.txt", "--shown", "2"),
+    "linear-probe": (
+        "{place}/trained/*.safetensors", "--layer", "conv3", "--class-images", "{place}/classes", *MEASURED,
+    ),
+    "rater-agreement": ("{place}/ratings.csv", "--layer", "conv1", "--layer", "conv5"),
+    "attribution": (NETWORK, "{place}/classes", "--classes", "{place}/names.txt", "--shown", "2"),
     "ablate": (
-        NETWORK, "--layer", "0", "--images", "{place}/classes", "--classes", "{place}/names.txt", "--units", "1",
+        NETWORK, "--layer", "0", "--class-images", "{place}/classes", "--classes", "{place}/names.txt", "--units", "1",
         "--units", "2", "--random-sets", "2",
     ),
 }  # fmt: skip
 """Name -> arguments; the other one of two runs of a command has the same."""
 
-PROGRESS = {"agreement": None, "contribution": "pictures", "ablate": "single units", "snapshots": "snapshots"}
+PROGRESS = {
+    "rater-agreement": None,
+    "attribution": "pictures",
+    "ablate": "single units",
+    "training-dynamics": "snapshots",
+}
 """What the bars of an experiment name, where it is not the looks of a dissection; a file of ratings takes no time."""
 
 HOLDS = {
-    "compare": "rotation, seed 0", "snapshots": "20", "tasks": "supervised", "transfer": "rotation, seed 0",
-    "agreement": "all layers", "contribution": "class", "ablate": "others",
+    "compare": "rotation, seed 0", "training-dynamics": "20", "supervision": "supervised",
+    "linear-probe": "rotation, seed 0",
+    "rater-agreement": "all layers", "attribution": "class", "ablate": "others",
 }  # fmt: skip
 """What stands in an experiment's table; networks of tasks are opened by their files and called by their task."""
 
 
 CONCLUSIONS = {
     "rotate": (rotations.conclude, experiments.RotateConfig),
-    "layers": (layerwise.conclude, experiments.LayersConfig),
+    "layer-profile": (layerwise.conclude, experiments.LayersConfig),
     "compare": (comparison.conclude, experiments.CompareConfig),
-    "snapshots": (timeline.conclude, experiments.SnapshotsConfig),
+    "training-dynamics": (timeline.conclude, experiments.SnapshotsConfig),
     **dict.fromkeys(VARIANTS, (trainings.conclude, trainings.VariantsConfig)),
-    "tasks": (supervision.conclude, experiments.TasksConfig),
-    "transfer": (svm.conclude, experiments.TransferConfig),
-    "agreement": (ratings.conclude, experiments.AgreementConfig),
+    "supervision": (supervision.conclude, experiments.TasksConfig),
+    "linear-probe": (svm.conclude, experiments.TransferConfig),
+    "rater-agreement": (ratings.conclude, experiments.AgreementConfig),
     "ablate": (ablation.conclude, experiments.AblateConfig),
 }
 """Name -> how it concludes, and from which configuration; contribution saves another layer than it was asked for."""
@@ -176,17 +184,20 @@ def test_an_experiment_ends_with_its_files_and_is_taken_up(netdissect, place, tm
 
 MISTAKES = {
     "rotate": ((NETWORK, "--layer", "nowhere", *DATA), "LayerError", "nowhere"),
-    "layers": ((NETWORK, "--concepts", "{place}/classes"), "ConceptsError", "index.csv"),
+    "layer-profile": ((NETWORK, "--concepts", "{place}/classes"), "ConceptsError", "index.csv"),
     "compare": ((NETWORK,), "ConfigError", "--concepts"),
-    "snapshots": (("{place}/classes", "--network", NETWORK, "--layer", "2", *DATA), "ResultError", "checkpoint"),
-    **dict.fromkeys(VARIANTS, (("--scale", "huge"), "Invalid value", "huge")),
-    "tasks": ((*DATA, "--images", "{place}/classes", "--task", "dreaming"), "ConfigError", "dreaming"),
-    "transfer": (
-        ("{place}/checkpoints/step-1.safetensors", "--images", "{place}/classes", *DATA), "CheckpointError", "step-1",
+    "training-dynamics": (
+        ("{place}/classes", "--network", NETWORK, "--layer", "2", *DATA), "ResultError", "checkpoint",
     ),
-    "agreement": (("{place}/names.txt",), "ResultError", "names.txt"),
-    "contribution": (("python:factories_of_experiments:flat", "{place}/classes"), "NetworkError", "900 features"),
-    "ablate": ((NETWORK, "--layer", "0", "--images", "{place}/classes"), "ConfigError", "--classes"),
+    **dict.fromkeys(VARIANTS, (("--scale", "huge"), "Invalid value", "huge")),
+    "supervision": ((*DATA, "--train-images", "{place}/classes", "--task", "dreaming"), "ConfigError", "dreaming"),
+    "linear-probe": (
+        ("{place}/checkpoints/step-1.safetensors", "--class-images", "{place}/classes", *DATA), "CheckpointError",
+        "step-1",
+    ),
+    "rater-agreement": (("{place}/names.txt",), "ResultError", "names.txt"),
+    "attribution": (("python:factories_of_experiments:flat", "{place}/classes"), "NetworkError", "900 features"),
+    "ablate": ((NETWORK, "--layer", "0", "--class-images", "{place}/classes"), "ConfigError", "--classes"),
 }  # fmt: skip
 
 
@@ -205,16 +216,16 @@ def test_a_file_of_weights_alone_is_no_network(netdissect, place, tmp_path):
 
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "bare.safetensors")
     done = netdissect(
-        "experiment", "layers", tmp_path / "bare.safetensors", "--concepts", place / "world", "--out", tmp_path
+        "experiment", "layer-profile", tmp_path / "bare.safetensors", "--concepts", place / "world", "--out", tmp_path
     )
     assert done.code == 2
     assert "NETWORK@bare.safetensors" in done.err
 
 
-FULL = ("paper", "--scale", "full", "--network", NETWORK, "--layer", "2", "--concepts", "{place}/world")
+FULL = ("reproduce", "--scale", "full", "--network", NETWORK, "--layer", "2", "--concepts", "{place}/world")
 FILES_OF_FULL = (
-    "--checkpoints", "{place}/checkpoints", "--images", "{place}/classes", "--pictures", "{place}/classes", "--classes",
-    "{place}/names.txt", "--ratings", "{place}/ratings.csv", "--train", "tiny",
+    "--checkpoints", "{place}/checkpoints", "--train-images", "{place}/classes", "--class-images", "{place}/classes",
+    "--classes", "{place}/names.txt", "--ratings", "{place}/ratings.csv", "--train", "tiny",
 )  # fmt: skip
 
 
@@ -230,11 +241,11 @@ def test_the_full_paper_plans_every_experiment_or_says_what_it_needs(netdissect,
     bare, whole = planned(), planned(*FILES_OF_FULL)
     assert set(bare) == set(whole) == set(COMMANDS)
     needs = {name: words for name, words in bare.items() if "left out" in words}
-    assert set(needs) == set(COMMANDS) - {"rotate", "layers", "compare"}
+    assert set(needs) == set(COMMANDS) - {"rotate", "layer-profile", "compare"}
     assert all("needs --" in words for words in needs.values()), needs
     assert not [words for words in whole.values() if "left out" in words]
-    assert "2 times one forward pass over 12 images" in whole["snapshots"]
-    assert "4 ratings" in whole["agreement"]
+    assert "2 times one forward pass over 12 images" in whole["training-dynamics"]
+    assert "4 ratings" in whole["rater-agreement"]
     assert "the network runs once" in whole["ablate"]
 
 
@@ -246,10 +257,10 @@ def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place,
         assert words in done.err
     flat = [NETWORK.replace("classifier", "flat") if one == NETWORK else one for one in common]
     done = netdissect(
-        *flat[:6], "0", *flat[7:], "--pictures", place / "classes", "--dry-run", "--out", tmp_path / "paper"
+        *flat[:6], "0", *flat[7:], "--class-images", place / "classes", "--dry-run", "--out", tmp_path / "paper"
     )
     assert done.code == 0, done.err
-    assert "contribution: left out (Network" in done.out
+    assert "attribution: left out (Network" in done.out
     assert "ablate: left out (needs --classes FILE" in done.out
 
 
@@ -257,10 +268,10 @@ def test_the_full_paper_is_carried_out_as_planned(place, tmp_path):
     network = load_network(NETWORK)
     config = experiments.FullConfig(
         names=(NETWORK,), layers=("2",), rotations=(0,), steps=1, checkpoints=place / "checkpoints",
-        images=place / "classes", pictures=place / "classes", classes=place / "names.txt",
+        train_images=place / "classes", class_images=place / "classes", classes=place / "names.txt",
         ratings=place / "ratings.csv",
     )  # fmt: skip
     found = list(experiments.full_paper([network], place / "world", config, out=tmp_path))
-    assert {one.name for one in found} == set(COMMANDS) - {*VARIANTS, "tasks"}
-    contributed = next(one for one in found if one.name == "contribution")
+    assert {one.name for one in found} == set(COMMANDS) - {*VARIANTS, "supervision"}
+    contributed = next(one for one in found if one.name == "attribution")
     assert "iou" in contributed.table.columns  # labels are those of compare's run

@@ -55,7 +55,7 @@ def test_an_unknown_basis_is_named(netdissect, data, network, tmp_path):
 
 def test_layers_are_followed_and_networks_need_a_data_set_to_be_compared(netdissect, data, network, tmp_path):
     done = netdissect(
-        "experiment", "layers", network, "--concepts", data, "--quantile", 0.05, "--out", tmp_path / "out"
+        "experiment", "layer-profile", network, "--concepts", data, "--quantile", 0.05, "--out", tmp_path / "out"
     )
     assert done.code == 0, done.err
     refused = netdissect("experiment", "compare", network, "--out", tmp_path / "out2")
@@ -65,19 +65,19 @@ def test_layers_are_followed_and_networks_need_a_data_set_to_be_compared(netdiss
 
 def test_the_full_paper_prints_its_plan_and_stops(netdissect, data, network, tmp_path):
     done = netdissect(
-        "paper", "--scale", "full", "--concepts", data, "--network", network, "--layer", "1", "--dry-run",
+        "reproduce", "--scale", "full", "--concepts", data, "--network", network, "--layer", "1", "--dry-run",
         "--out", tmp_path / "paper",
     )  # fmt: skip
     assert done.code == 0, done.err
-    for text in ("8 images", "rotate: ", "layers: ", "compare: ", "of forward passes and training", "are free"):
+    for text in ("8 images", "rotate: ", "layer-profile: ", "compare: ", "of forward passes and training", "are free"):
         assert text in done.out
     assert not (tmp_path / "paper").exists()
-    refused = netdissect("paper", "--scale", "full", "--out", tmp_path / "paper")
+    refused = netdissect("reproduce", "--scale", "full", "--out", tmp_path / "paper")
     assert refused.code == 2
     assert "--concepts" in refused.err
 
 
 def test_the_small_paper_says_what_it_will_do(netdissect, tmp_path):
-    done = netdissect("paper", "--scale", "small", "--dry-run", "--out", tmp_path / "paper")
+    done = netdissect("reproduce", "--scale", "small", "--dry-run", "--out", tmp_path / "paper")
     assert done.code == 0
-    assert "rotate, layers, compare" in done.out
+    assert "rotate, layer-profile, compare" in done.out

@@ -29,7 +29,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         (("layers", run, run, "--rule", "per-category"), "layers.svg"),
         (("iou", run, "--layer", "0"), "iou.png"),
         (("units", run, "--unit", 1, "--unit", 0, "--count", 3), "units.png"),
-        (("compare", run, run), "compare.pdf"),
+        (("concept-scatter", run, run), "concept-scatter.pdf"),
         (("sensitivity", run, "--rule", "per-category"), "sensitivity.svg"),
     ):
         drawn = netdissect("figure", *arguments, "-o", tmp_path / out)
@@ -44,7 +44,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
 def test_what_cannot_be_drawn_is_said(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
-        (("compare", run, "-o", tmp_path / "a.pdf"), "1 runs are to be compared. Name two."),
+        (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 runs are to be compared. Name two."),
         (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
         (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),
     ):

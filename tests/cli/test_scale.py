@@ -17,7 +17,6 @@ import tiny
 from netdissect.cli import repeat
 from netdissect.cli.run import job
 from netdissect.config import NetworkSource
-from netdissect.errors import ConfigError
 from netdissect.result import load_result
 from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, pictures
@@ -52,29 +51,30 @@ def test_an_array_of_plain_processes_gives_the_run_of_one(
         assert [shard.returncode for shard in shards] == [0, 0]
         return printed
 
-    assert "Shard 1/2 has looked once. When all 2 have: netdissect merge" in array()[0]
-    merged = netdissect("merge", run)
+    assert "Shard 1/2 has looked once. When all 2 have: netdissect merge-shards" in array()[0]
+    merged = netdissect("merge-shards", run)
     assert "Give the command of each shard once more" in merged.out
     for number in (1, 2):
         outcome = netdissect("run", *options, "--out", run, "--shard", f"{number}/2")
-        assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge" in outcome.out
-    assert "The run is in" in netdissect("merge", run).out
+        assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge-shards" in outcome.out
+    assert "The run is in" in netdissect("merge-shards", run).out
     runs.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
 
 
 def test_a_merge_without_parts_says_what_is_missing(netdissect: Command, tmp_path: Path) -> None:
-    outcome = netdissect("merge", tmp_path)
+    outcome = netdissect("merge-shards", tmp_path)
     assert outcome.code == 2
     assert "holds no finished part of a run" in outcome.err
     assert "Traceback" not in outcome.err
 
 
 MANY = [
-    "--seed", 3, "--input-size", 48, "--mean", "0.4,0.5,0.6", "--std", "0.25,0.25,0.5", "--protocol", "lite",
-    "--quantile", 0.02, "--quantile", 0.1, "--min-iou", 0.1, "--categories", "object", "--split", "train",
-    "--limit", 4, "--batch-size", 3, "--dtype", "bfloat16", "--top-images", 2, "--store", "none", "--workers", 1,
-    "--bootstrap", 7, "--holdout", 0.5, "--sensitivity", "--evidence-seed", 5, "--threshold", "exact",
-    "--duplicates", "once", "--threads", 1, "--beside", "--chance", 3, "--chance-of", "places",
+    "--weights-seed", 3, "--sample-seed", 4, "--input-size", 48, "--mean", "0.4,0.5,0.6", "--std", "0.25,0.25,0.5",
+    "--protocol", "lite", "--quantile", 0.02,
+    "--quantile", 0.1, "--min-iou", 0.1, "--categories", "object", "--split", "train",
+    "--max-images", 4, "--batch-size", 3, "--precision", "bfloat16", "--top-images", 2, "--activation-cache", "none",
+    "--workers", 1, "--bootstrap", 7, "--holdout", 0.5, "--sensitivity", "--stats-seed", 5, "--threshold", "exact",
+    "--duplicates", "once", "--threads", 1, "--extra-metrics", "--permutations", 3, "--null", "locations",
 ]  # fmt: skip
 
 
@@ -161,24 +161,3 @@ def test_images_that_were_chosen_in_python_are_not_repeated(
     outcome = netdissect("run", "--config", path, "--trust-network", "--out", tmp_path / "again")
     assert outcome.code == 2
     assert f"the images of {path} were chosen in Python" in " ".join(outcome.err.split())
-
-
-def test_seeds_of_weights_and_of_images_are_repeated_or_refused(
-    netdissect: Command, module: str, data: Path, tmp_path: Path
-) -> None:
-    netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
-    asked = read_config(tmp_path / "run")
-
-    def seed(of_weights: int, of_images: int, limit: int | None) -> int:
-        path, context = tmp_path / "config.json", SimpleNamespace(default_map={})
-        changed = {
-            "network": asked.network.model_copy(update={"seed": of_weights}),
-            "config": asked.config.model_copy(update={"seed": of_images, "limit": limit}),
-        }
-        path.write_bytes(asked.model_copy(update=changed).sealed_text())
-        repeat._as_defaults(context, path)
-        return context.default_map["seed"]
-
-    assert [seed(3, 0, None), seed(3, 3, 5), seed(0, 4, None)] == [3, 3, 0]
-    with pytest.raises(ConfigError, match="weights by the seed 3 and images by 4, which one --seed cannot say"):
-        seed(3, 4, 5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tiny
 from netdissect.concepts.attainable import attainable_iou, mask_attainable_iou
 from netdissect.concepts.inspect import inspect_dataset
-from netdissect.config import PROTOCOLS, REPORTED_QUANTILES, DissectConfig, Evidence, Protocol, Restriction
+from netdissect.config import PROTOCOLS, REPORTED_QUANTILES, DissectConfig, Protocol, Restriction, StatisticsConfig
 from netdissect.dissect import dissect
 from networks import COVERAGE, SIDE, build, pictures
 
@@ -62,7 +62,7 @@ def test_inspection_and_a_run_say_one_number_of_each_concept(root: Path) -> None
     config = DissectConfig(
         layers="wide_relu",
         protocol=Protocol(quantiles=REPORTED_QUANTILES),
-        evidence=Evidence(bootstrap=0),
+        statistics=StatisticsConfig(bootstrap=0),
         batch_size=4,
     )
     run = dissect(build(), root, config)
@@ -79,7 +79,9 @@ def test_inspection_and_a_run_say_one_number_of_each_concept(root: Path) -> None
 
 @pytest.mark.parametrize("name", ["lite", "pnas2020"])
 def test_other_protocols_have_bounds_of_their_own(root: Path, name: str) -> None:
-    config = DissectConfig(layers="wide_relu", protocol=PROTOCOLS[name], evidence=Evidence(bootstrap=0), batch_size=4)
+    config = DissectConfig(
+        layers="wide_relu", protocol=PROTOCOLS[name], statistics=StatisticsConfig(bootstrap=0), batch_size=4
+    )
     run = dissect(build(), root, config)
     quantile, side = config.protocol.quantiles[0], config.protocol.segmentation_size
     pixels = sum(side**2 if side else height * width for height, width in 4 * [(12, 12)] + 3 * [(6, 8), (24, 24)])

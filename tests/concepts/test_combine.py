@@ -107,12 +107,12 @@ def test_pictures_of_a_subset_are_drawn_by_seed_among_those_that_carry_a_label(w
         chosen = Selection(**choice)
         return [row.image for row in ConceptData.open(subset(world, tmp_path / out, chosen)).rows]
 
-    first = images("a", images=4, seed=1, concepts=("coast-s",))
+    first = images("a", max_images=4, sample_seed=1, concepts=("coast-s",))
     assert len(first) == 4
-    assert first == images("b", images=4, seed=1, concepts=("coast-s",))
-    assert first != images("c", images=4, seed=2, concepts=("coast-s",))
+    assert first == images("b", max_images=4, sample_seed=1, concepts=("coast-s",))
+    assert first != images("c", max_images=4, sample_seed=2, concepts=("coast-s",))
     assert set(first) <= set(images("d", concepts=("coast-s",)))
-    assert len(images("e", images=99)) == 12
+    assert len(images("e", max_images=99)) == 12
     val = [row.image for row in ConceptData.open(world, split="val").rows]
     assert images("f", split="val") == val
 

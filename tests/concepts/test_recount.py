@@ -82,7 +82,7 @@ def test_polars_counts_the_same_on_drawn_labels(tmp_path: Path) -> None:
         picture = rng.integers(0, 256, (17, 12, 3), dtype=np.uint8)
         samples.append(Sample(f"{'ab'[number % 2]}/{number}", picture, labels))
     check_tables(write_dataset(tmp_path / "all", samples, WriteOptions(size=22, colors=True)))
-    options = WriteOptions(size=22, colors=True, min_images=12, min_coverage=2.0, fit="pad")
+    options = WriteOptions(size=22, colors=True, min_images=12, min_coverage=2.0, resize="pad")
     check_tables(write_dataset(tmp_path / "some", samples, options))
 
 

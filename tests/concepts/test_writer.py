@@ -17,7 +17,7 @@ from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.unify import normalize_name
 from netdissect.concepts.writer import WriteOptions, write_dataset
-from netdissect.config import Fit
+from netdissect.config import Resize
 from netdissect.errors import ConceptsError, ConfigError, SourceError
 from samples import one_sample, picture, read_rows
 
@@ -342,14 +342,14 @@ def test_synonyms_of_two_sources_are_one_concept_whose_pixels_count_once(tmp_pat
     assert ConceptData.open(out).concepts[0].synonyms == ("auto", "automobile")
 
 
-@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize(("height", "width"), [(40, 120), (31, 20), (5, 5), (1, 9)])
-def test_labels_stay_on_their_pixels_in_every_fit(fit: Fit, height: int, width: int, tmp_path: Path) -> None:
+def test_labels_stay_on_their_pixels_at_every_resize(resize: Resize, height: int, width: int, tmp_path: Path) -> None:
     values = np.full((height, width), 1, np.uint8)
     values[: height // 2] = 2
     pixels = np.where(values[..., None] == 1, (255, 0, 0), (0, 0, 255)).astype(np.uint8)
     sample = Sample("a/1", pixels, {"object": [Channel(values, {1: "low", 2: "high"}), "whole"]})
-    options = WriteOptions(size=80, fit=fit, image_format="png", colors=True)
+    options = WriteOptions(size=80, resize=resize, image_format="png", colors=True)
     out = write_dataset(tmp_path / "set", [sample], options)
     assert inspect_dataset(out).problems == ()
     small = np.asarray(Image.open(out / "images/a/1.png").resize((40, 40), Image.Resampling.NEAREST)).astype(int)
@@ -362,7 +362,7 @@ def test_labels_stay_on_their_pixels_in_every_fit(fit: Fit, height: int, width: 
     assert (named[(small[..., 2] > 250)] == "high").all()
     border = named == ""
     long, short = max(height, width), min(height, width)
-    assert border.mean() == pytest.approx(1 - short / long if fit == "pad" else 0, abs=0.06)
+    assert border.mean() == pytest.approx(1 - short / long if resize == "pad" else 0, abs=0.06)
     assert (small[border] <= 130).all()
     (colors,) = ConceptData.open(out, categories=["color"]).labels(0).planes
     assert ((colors == 0) == border).all()
@@ -389,7 +389,7 @@ def test_gray_pictures_of_cifar_size_work_and_become_rgb(tmp_path: Path) -> None
     ("values", "message"),
     [
         ({"size": 1}, r"the option 'size' of a data set was 1: .*greater than or equal to 2.*Pictures become"),
-        ({"fit": "stretch"}, r"'fit' of a data set was 'stretch'.*squash: the whole"),
+        ({"resize": "squash"}, r"'resize' of a data set was 'squash'.*stretch: the whole"),
         ({"quality": "best"}, r"'quality' of a data set was 'best'"),
         ({"min_images": -1}, r"'min_images' of a data set was -1"),
         ({"colour": True}, r"'colour' of a data set was True: extra inputs"),

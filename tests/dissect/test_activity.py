@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("tight")
 LAYERS = ("wide_relu", "deep_relu", "fc")
 
 
-@pytest.mark.parametrize("how", [{"store": "sparse"}, {"store": "none"}, {"engine": "tensor"}])
+@pytest.mark.parametrize("how", [{"activation_cache": "sparse"}, {"activation_cache": "none"}, {"engine": "tensor"}])
 def test_a_run_counts_all_activations_and_the_cells_above_the_first_threshold(
     broden: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:

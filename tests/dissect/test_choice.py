@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Evidence, NetworkSource, Protocol
+from netdissect.config import DissectConfig, NetworkSource, Protocol, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.dissect.identity import identity_of_run
 from netdissect.dissect.merge import merge_shards
@@ -34,45 +34,45 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(**options: Any) -> DissectConfig:
     return DissectConfig(
-        layers=("wide_relu",), protocol=Protocol(quantiles=(0.2,)), evidence=Evidence(bootstrap=0), batch_size=4,
-        top_images=2, **options,
+        layers=("wide_relu",), protocol=Protocol(quantiles=(0.2,)), statistics=StatisticsConfig(bootstrap=0),
+        batch_size=4, top_images=2, **options,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("opened", "asked"),
     [
-        ({}, {"limit": 5, "seed": 1}),
-        ({}, {"split": "train", "limit": 3}),
+        ({}, {"max_images": 5, "sample_seed": 1}),
+        ({}, {"split": "train", "max_images": 3}),
         ({}, {"categories": ("part",)}),
-        ({"limit": 5, "seed": 1}, {}),
-        ({"limit": 5, "seed": 1}, {"limit": 5, "seed": 1}),
-        ({"split": "val"}, {"limit": 2, "seed": 7}),
+        ({"max_images": 5, "sample_seed": 1}, {}),
+        ({"max_images": 5, "sample_seed": 1}, {"max_images": 5, "sample_seed": 1}),
+        ({"split": "val"}, {"max_images": 2, "sample_seed": 7}),
         ({"split": "val"}, {"split": "val"}),
-        ({"categories": ("object", "part")}, {"categories": ("part",), "limit": 4}),
+        ({"categories": ("object", "part")}, {"categories": ("part",), "max_images": 4}),
         ({"categories": "part"}, {"split": "train"}),
-        ({"limit": 500}, {"limit": 5}),
+        ({"max_images": 500}, {"max_images": 5}),
     ],
 )
 def test_an_opened_data_set_is_restricted_as_its_folder_is(root: Path, opened: Any, asked: Any) -> None:
     run = dissect(build(), ConceptData.open(root, **opened), config(**asked))
-    limit = {} if opened == {"limit": 500} else opened  # of twelve images nothing was drawn
+    limit = {} if opened == {"max_images": 500} else opened  # of twelve images nothing was drawn
     same = dissect(build(), root, config(**limit | asked))
     assert identity_of_run(run.info) == identity_of_run(same.info)
     assert run.layers["wide_relu"].scores.equals(same.layers["wide_relu"].scores)
-    assert run.info.data.images == asked.get("limit", opened.get("limit", run.info.data.images))
+    assert run.info.data.images == asked.get("max_images", opened.get("max_images", run.info.data.images))
 
 
 @pytest.mark.parametrize(
     ("opened", "asked", "name"),
     [
         ({"split": "val"}, {"split": "train"}, "split='train'"),
-        ({"limit": 5}, {"split": "train"}, "split='train'"),
-        ({"limit": 5}, {"limit": 4}, "limit=4"),
-        ({"limit": 5}, {"limit": 5, "seed": 1}, "seed=1"),
-        ({"limit": 5, "seed": 1}, {"limit": 5}, "seed=0"),
-        ({"limit": 5, "seed": 1}, {"seed": 2}, "seed=2"),
-        ({"limit": 5}, {"categories": ("part",)}, r"categories=\('part',\)"),
+        ({"max_images": 5}, {"split": "train"}, "split='train'"),
+        ({"max_images": 5}, {"max_images": 4}, "max_images=4"),
+        ({"max_images": 5}, {"max_images": 5, "sample_seed": 1}, "sample_seed=1"),
+        ({"max_images": 5, "sample_seed": 1}, {"max_images": 5}, "sample_seed=0"),
+        ({"max_images": 5, "sample_seed": 1}, {"sample_seed": 2}, "sample_seed=2"),
+        ({"max_images": 5}, {"categories": ("part",)}, r"categories=\('part',\)"),
         ({"categories": ("part",)}, {"categories": ("object",)}, r"categories=\('object',\)"),
     ],
 )
@@ -84,10 +84,10 @@ def test_a_configuration_that_contradicts_how_the_data_were_opened_is_refused(
 
 
 def test_a_run_on_a_drawn_data_set_is_repeated_and_verified_from_its_folder(root: Path, tmp_path: Path) -> None:
-    run = dissect(build(), ConceptData.open(root, limit=5, seed=3), config(), out=tmp_path / "run")
+    run = dissect(build(), ConceptData.open(root, max_images=5, sample_seed=3), config(), out=tmp_path / "run")
     assert [one.changed for one in verify_sample(run, 4, network=build())] == [0] * 4
     asked = read_config(tmp_path / "run")
-    assert (asked.config.limit, asked.config.seed) == (5, 3)
+    assert (asked.config.max_images, asked.config.sample_seed) == (5, 3)
     again = dissect(build(), asked.concepts, asked.config)
     assert identity_of_run(again.info) == identity_of_run(run.info)
     (tmp_path / "run" / "concepts.parquet").unlink()
@@ -107,13 +107,15 @@ def test_images_that_were_chosen_by_hand_are_said_to_be(root: Path, tmp_path: Pa
     assert [one.changed for one in verify_sample(run, 2, network=build(), root=chosen)] == [0] * 2
     with pytest.raises(ConceptsError, match="has the digest"):
         verify_sample(run, 2, network=build(), root=whole)
-    with pytest.raises(ConfigError, match="asks for split='train', limit=2 of a data set whose 6 images were chosen"):
-        dissect(build(), chosen, config(split="train", limit=2))
+    with pytest.raises(
+        ConfigError, match="asks for split='train', max_images=2 of a data set whose 6 images were chosen"
+    ):
+        dissect(build(), chosen, config(split="train", max_images=2))
 
 
 def test_shards_and_predictions_see_the_chosen_images(root: Path, tmp_path: Path) -> None:
     whole = ConceptData.open(root)
-    drawn, chosen = ConceptData.open(root, limit=8, seed=1), replace(whole, rows=whole.rows[::2])
+    drawn, chosen = ConceptData.open(root, max_images=8, sample_seed=1), replace(whole, rows=whole.rows[::2])
     for name, data, given in (("drawn", drawn, None), ("chosen", chosen, chosen)):
         expected = dissect(build(), data, config())
         for _ in range(2):
@@ -122,10 +124,10 @@ def test_shards_and_predictions_see_the_chosen_images(root: Path, tmp_path: Path
             merge_shards(tmp_path / name, concepts=given)
         merged = dissect(build(), data, config(), out=tmp_path / name)
         assert merged.layers["wide_relu"].scores.equals(expected.layers["wide_relu"].scores)
-    assert estimate(build(), whole, config(limit=8), sample=4).images == 8
+    assert estimate(build(), whole, config(max_images=8), sample=4).images == 8
     assert estimate(build(), chosen, config(), sample=4).images == 6
 
 
 def test_an_experiment_records_the_images_of_an_opened_data_set(root: Path, tmp_path: Path) -> None:
-    outcome = layers(build(), ConceptData.open(root, limit=4), LayersConfig(dissect=config()), out=tmp_path)
-    assert outcome.config["dissect"]["limit"] == 4
+    outcome = layers(build(), ConceptData.open(root, max_images=4), LayersConfig(dissect=config()), out=tmp_path)
+    assert outcome.config["dissect"]["max_images"] == 4

@@ -44,7 +44,7 @@ def assert_run_is_the_oracle_s(
             runs.assert_layer_is_the_oracle_s(result.layers[name], expected, broden, maps[name], fraction)
 
 
-@pytest.mark.parametrize("how", [{"store": "sparse"}, {"store": "none"}, {"engine": "tensor"}])
+@pytest.mark.parametrize("how", [{"activation_cache": "sparse"}, {"activation_cache": "none"}, {"engine": "tensor"}])
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
 def test_a_run_gives_the_counts_of_the_oracle(broden: Path, name: ProtocolName, how: dict[str, Any]) -> None:
     definition = tiny.definition(name, 0.05)
@@ -95,7 +95,7 @@ def test_one_image_and_whole_batches_are_enough(tmp_path: Path, count: int) -> N
 @pytest.fixture(scope="module")
 def references(broden: Path) -> dict[str, Result]:
     """A run of each protocol that keeps everything, decoded by one worker."""
-    execution = Execution(store="dense", workers=1)
+    execution = Execution(activation_cache="dense", workers=1)
     return {
         name: dissect(build(), broden, config(tiny.definition(name, 0.05)), execution=execution)
         for name in PROTOCOL_NAMES
@@ -105,7 +105,12 @@ def references(broden: Path) -> dict[str, Result]:
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
 @pytest.mark.parametrize(
     "how",
-    [{"store": "sparse", "workers": 5}, {"store": "none", "workers": 3}, {"store": "auto"}, {"engine": "tensor"}],
+    [
+        {"activation_cache": "sparse", "workers": 5},
+        {"activation_cache": "none", "workers": 3},
+        {"activation_cache": "auto"},
+        {"engine": "tensor"},
+    ],
 )
 def test_stores_workers_and_engines_change_no_bit(
     broden: Path, references: dict[str, Result], name: ProtocolName, how: dict[str, Any]
@@ -180,10 +185,10 @@ def test_progress_counts_the_images_of_both_looks(broden: Path) -> None:
 
 
 def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
-    settings = config(tiny.definition("paper", 0.05), limit=4, seed=2)
+    settings = config(tiny.definition("paper", 0.05), max_images=4, sample_seed=2)
     first, again = (dissect(build(), broden, settings) for _ in range(2))
     runs.assert_same_run(again, first)
-    data = ConceptData.open(broden, limit=4, seed=2)
+    data = ConceptData.open(broden, max_images=4, sample_seed=2)
     assert set(first.layer("fc").top["image"]) <= {row.image for row in data.rows}
     assert first.info.data.images == 4
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import oracle
 import runs
 import tiny
-from netdissect.config import DissectConfig, Evidence, Execution
+from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result
@@ -26,8 +26,8 @@ LAYERS = ("wide_relu", "deep_relu")
 
 def run(network: Network, broden: Path, **how: Any) -> Result:
     protocol = tiny.definition("paper", 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
-    evidence = Evidence(bootstrap=0, beside=True)
-    config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, evidence=evidence)
+    statistics = StatisticsConfig(bootstrap=0, extra_metrics=True)
+    config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, statistics=statistics)
     return dissect(network, broden, config, execution=Execution(**how))
 
 
@@ -86,17 +86,19 @@ def test_precision_recall_and_f1_follow_from_the_counts(broden: Path) -> None:
         assert ranks == list(range(len(ranks)))
 
 
-@pytest.mark.parametrize("how", [{"store": "dense", "workers": 4}, {"store": "none"}, {"engine": "tensor"}])
+@pytest.mark.parametrize(
+    "how", [{"activation_cache": "dense", "workers": 4}, {"activation_cache": "none"}, {"engine": "tensor"}]
+)
 def test_engines_and_stores_change_no_score(broden: Path, how: dict[str, Any]) -> None:
-    wanted, found = run(build(), broden, store="sparse"), run(build(), broden, **how)
+    wanted, found = run(build(), broden, activation_cache="sparse"), run(build(), broden, **how)
     for name in LAYERS:
         assert scores(found.layer(name)).equals(scores(wanted.layer(name)))
 
 
 def test_intervals_and_scores_are_of_the_same_leading_concepts(broden: Path) -> None:
     protocol = tiny.definition("paper", 0.05).protocol
-    evidence = Evidence(bootstrap=20, beside=True)
-    config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, evidence=evidence)
+    statistics = StatisticsConfig(bootstrap=20, extra_metrics=True)
+    config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, statistics=statistics)
     for layer in dissect(build(), broden, config).layers.values():
         rows = scores(layer)
         assert rows.select(pl.col("low", "high", "iou", "rank").is_not_null().all()).row(0) == (True,) * 4

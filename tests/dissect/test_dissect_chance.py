@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import tiny
-from netdissect.config import PROTOCOL_NAMES, ChanceOf, DissectConfig, Evidence, Execution, ProtocolName
+from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
 from netdissect.dissect import chance, dissect
 from netdissect.dissect.chance import Chance, limit_of
 from netdissect.result import Result
@@ -28,11 +28,11 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_broden(root, [*drawn, *drawn[::-1]], COVERAGE, image=(SIDE, SIDE))
 
 
-def config(name: ProtocolName = "paper", of: ChanceOf = "images", **changes: object) -> DissectConfig:
+def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: object) -> DissectConfig:
     protocol = tiny.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
-    evidence = Evidence(bootstrap=0, chance=30, chance_of=of, seed=3)
+    statistics = StatisticsConfig(bootstrap=0, permutations=30, null=of, stats_seed=3)
     settings: dict[str, Any] = {"layers": ("wide_relu", "fc"), "protocol": protocol, "batch_size": 3}
-    return DissectConfig(**settings | {"evidence": evidence} | changes)
+    return DissectConfig(**settings | {"statistics": statistics} | changes)
 
 
 def assert_same_chance(found: Result, wanted: Result) -> None:
@@ -43,15 +43,15 @@ def assert_same_chance(found: Result, wanted: Result) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
-@pytest.mark.parametrize("how", [{"store": "none", "workers": 4}, {"engine": "tensor"}])
+@pytest.mark.parametrize("how", [{"activation_cache": "none", "workers": 4}, {"engine": "tensor"}])
 def test_engines_and_threads_change_nothing_about_chance(alike: Path, name: ProtocolName, how: dict[str, Any]) -> None:
-    wanted = dissect(build(), alike, config(name), execution=Execution(store="sparse", workers=1))
+    wanted = dissect(build(), alike, config(name), execution=Execution(activation_cache="sparse", workers=1))
     assert_same_chance(dissect(build(), alike, config(name), execution=Execution(**how)), wanted)
 
 
-@pytest.mark.parametrize("of", ["images", "places"])
+@pytest.mark.parametrize("of", ["images", "locations"])
 def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
-    alike: Path, of: ChanceOf, monkeypatch: pytest.MonkeyPatch
+    alike: Path, of: NullModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = dissect(build(), alike, config(of=of))
     monkeypatch.setattr(chance, "MEGABYTE", 1)
@@ -74,14 +74,14 @@ def test_chance_s_tables_are_about_the_run_s_units_and_counts(alike: Path) -> No
 
 
 def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions(alike: Path) -> None:
-    result = dissect(build(), alike, config(min_iou="chance", evidence=Evidence(bootstrap=0)))
+    result = dissect(build(), alike, config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
     limits = result.info.chance_limits
     assert set(limits) == set(result.layers)
     for name, limit in limits.items():
         assert result.info.min_iou(name) == limit
         alone = replace(result, layers={name: result.layers[name]})
         assert alone.detectors() == alone.detectors(min_iou=limit)
-    plain = dissect(build(), alike, config(evidence=Evidence(bootstrap=0)))
+    plain = dissect(build(), alike, config(statistics=StatisticsConfig(bootstrap=0)))
     assert plain.info.chance_limit is None
     assert plain.info.chance_limits == {}
     assert plain.info.min_iou("wide_relu") == 0.04
@@ -91,9 +91,9 @@ def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions
 def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So few images leave nothing that one in twenty would let pass.
     monkeypatch.setattr(chance, "chance_level", partial(chance_level, share=0.9))
-    both = dissect(build(), alike, config(min_iou="chance"))
+    both = dissect(build(), alike, config(min_iou="fdr"))
     for name, limit in both.info.chance_limits.items():
-        alone = dissect(build(), alike, config(min_iou="chance", layers=(name,)))
+        alone = dissect(build(), alike, config(min_iou="fdr", layers=(name,)))
         assert alone.info.chance_limits == {name: limit}
         assert alone.info.chance_limit == limit
         counts = both.layers[name].evidence["counts"].collect()
@@ -103,7 +103,7 @@ def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, mon
 
 
 def test_a_run_from_before_layers_had_limits_is_counted_with_the_one_it_had(alike: Path) -> None:
-    result = dissect(build(), alike, config(min_iou="chance"))
+    result = dissect(build(), alike, config(min_iou="fdr"))
     before = replace(result, info=result.info.model_copy(update={"chance_limits": {}, "chance_limit": 0.07}))
     assert before.detectors() == result.detectors(min_iou=0.07)
 

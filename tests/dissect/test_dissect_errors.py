@@ -43,7 +43,12 @@ def third_image(data: Path) -> Callable[[Tensor], Tensor]:
             seen.append(maps.clone())
             return maps
 
-    dissect(build(head=Spy(0, 0)), data, DissectConfig(layers=("fc",), batch_size=5), execution=Execution(store="none"))
+    dissect(
+        build(head=Spy(0, 0)),
+        data,
+        DissectConfig(layers=("fc",), batch_size=5),
+        execution=Execution(activation_cache="none"),
+    )
     third = seen[-1][2]
     return lambda maps: torch.isclose(maps, third.to(maps.dtype)).all(dim=(1, 2, 3))
 

@@ -10,7 +10,7 @@ import pytest
 
 import oracle
 import tiny
-from netdissect.config import SENSITIVITY_QUANTILES, DissectConfig, Evidence, Protocol
+from netdissect.config import SENSITIVITY_QUANTILES, DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.result import LayerResult, Result, load_result, paired_differences
@@ -28,9 +28,9 @@ OTHERS = {"histogram", "places"}  # every run has these
 
 
 def settings(seed: int = 0, **asked: object) -> DissectConfig:
-    evidence = Evidence(**{"bootstrap": 60, "seed": seed} | asked)
+    statistics = StatisticsConfig(**{"bootstrap": 60, "stats_seed": seed} | asked)
     return DissectConfig(
-        layers=("wide_relu", "fc"), batch_size=3, top_images=3, evidence=evidence,
+        layers=("wide_relu", "fc"), batch_size=3, top_images=3, statistics=statistics,
         protocol=Protocol(quantiles=(0.05, 0.2)),
     )  # fmt: skip
 

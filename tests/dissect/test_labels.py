@@ -17,18 +17,18 @@ import pytest
 import runs
 import tiny
 from netdissect.concepts import ConceptData
-from netdissect.config import PROTOCOLS, DissectConfig, Evidence, Execution, Protocol, ProtocolName
+from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect, labels
 from netdissect.dissect.labels import BLOCK, Packer, packed
 from netdissect.errors import ConceptsError
 from netdissect.score import ImageLabels
 from networks import COVERAGE, SIDE, build, pictures
 
-SETTINGS = DissectConfig(layers=("deep_relu",), batch_size=3, top_images=3, evidence=Evidence(bootstrap=10))
+SETTINGS = DissectConfig(layers=("deep_relu",), batch_size=3, top_images=3, statistics=StatisticsConfig(bootstrap=10))
 
 
 def execution(cache: Path) -> Execution:
-    return Execution(cache=cache)
+    return Execution(label_cache=cache)
 
 
 def packed_files(folder: Path) -> list[Path]:
@@ -61,7 +61,9 @@ def test_a_second_run_reads_packed_labels_and_gives_the_same_bits(
 
 def test_chance_finds_packed_labels_in_any_order(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels, "BLOCK", 2)
-    config = SETTINGS.model_copy(update={"evidence": Evidence(bootstrap=0, chance=5, beside=True)})
+    config = SETTINGS.model_copy(
+        update={"statistics": StatisticsConfig(bootstrap=0, permutations=5, extra_metrics=True)}
+    )
     plain = dissect(build(), broden, config)
     dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
     without_maps(monkeypatch)

@@ -15,13 +15,13 @@ from pathlib import Path
 import netdissect
 from benchmarks.memory import Case, network_of, write_data
 from benchmarks.process import peak_memory
-from netdissect.config import DissectConfig, Evidence
+from netdissect.config import DissectConfig, StatisticsConfig
 
 folder = Path(sys.argv[1])
 for images in (100, 1000):
     case = Case(units=200, side=14, images=images, concepts=1197)
     write_data(folder / str(images), images, case.concepts)
-    config = DissectConfig(layers=("2",), evidence=Evidence(bootstrap=0))
+    config = DissectConfig(layers=("2",), statistics=StatisticsConfig(bootstrap=0))
     netdissect.dissect(network_of(case), folder / str(images), config, out=folder / f"run{images}")
     print(peak_memory())
 """

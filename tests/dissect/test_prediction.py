@@ -40,7 +40,7 @@ def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
     assert found.total_seconds == sum(found.seconds.values()) > 0
     assert found.memory_bytes > 50e6
     assert found.disk_bytes > 1000
-    twice = prediction.estimate(build(), broden, SETTINGS, execution=Execution(store="none"), sample=6)
+    twice = prediction.estimate(build(), broden, SETTINGS, execution=Execution(activation_cache="none"), sample=6)
     assert twice.plan.passes == 2
 
 

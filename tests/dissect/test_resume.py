@@ -86,7 +86,7 @@ def test_a_run_interrupted_at_any_batch_goes_on_to_the_same_bits(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int, store: str, saved: str
 ) -> None:
     saving(monkeypatch, SAVED[saved])
-    execution = Execution(store=store)
+    execution = Execution(activation_cache=store)
     interrupt(broden, tmp_path / "run", call, execution)
     reports: list[tuple[str, int]] = []
     found = dissect(
@@ -115,10 +115,10 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({"store": "none"}, {"store": "sparse"}),
-        ({"store": "sparse"}, {"store": "dense"}),
-        ({"store": "dense"}, {"store": "sparse"}),
-        ({"store": "sparse"}, {"store": "none"}),
+        ({"activation_cache": "none"}, {"activation_cache": "sparse"}),
+        ({"activation_cache": "sparse"}, {"activation_cache": "dense"}),
+        ({"activation_cache": "dense"}, {"activation_cache": "sparse"}),
+        ({"activation_cache": "sparse"}, {"activation_cache": "none"}),
         ({"engine": "compiled"}, {"engine": "tensor"}),
         ({"engine": "tensor"}, {"engine": "compiled"}),
         ({"workers": 1}, {"workers": 3}),
@@ -187,7 +187,7 @@ def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbro
     before = runs.contents(tmp_path / "run")
     reports: list[str] = []
     again = dissect(
-        build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"),
+        build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"),
         progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
@@ -324,11 +324,11 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str, call: int
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
-    interrupt(broden, tmp_path / "run", call, Execution(store="dense"))
+    interrupt(broden, tmp_path / "run", call, Execution(activation_cache="dense"))
     path = tmp_path / "run" / "work" / name
     DAMAGES[damage](path)
     with pytest.raises(ResultError, match=re.escape(str(path)) + ".*Remove"):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(store="dense"))
+        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"))
 
 
 def bits_flipped(path: Path, shares: Sequence[float]) -> Iterator[None]:
@@ -399,7 +399,7 @@ def test_what_is_removed_of_the_work_folder_is_computed_again(
 ) -> None:
     # That is the remedy which the message about a damaged file names.
     saving(monkeypatch, SAVED["every batch"])
-    interrupt(broden, tmp_path / "run", 5, Execution(store="sparse"))
+    interrupt(broden, tmp_path / "run", 5, Execution(activation_cache="sparse"))
     for name in names:
         (tmp_path / "run" / "work" / name).unlink()
     calls = itertools.count(1)

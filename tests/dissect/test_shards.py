@@ -176,7 +176,10 @@ def test_doubled_and_overlapping_parts_are_named(data: Path, halves: Path, tmp_p
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"min_iou": 0.2}, "config.min_iou is 0.2"), ({"limit": 12}, r"config.limit is 12|data.digest|data.images")],
+    [
+        ({"min_iou": 0.2}, "config.min_iou is 0.2"),
+        ({"max_images": 12}, r"config.max_images is 12|data.digest|data.images"),
+    ],
 )
 def test_a_part_of_another_run_is_named(
     data: Path, halves: Path, tmp_path: Path, changes: dict[str, Any], named: str

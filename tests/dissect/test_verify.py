@@ -25,7 +25,12 @@ LAYERS = ("wide_relu", "deep_relu")
 @pytest.fixture(scope="module")
 def pristine(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = DissectConfig(
-        layers=LAYERS, protocol=tiny.definition("paper", 0.05).protocol, batch_size=3, top_images=4, limit=6, seed=1
+        layers=LAYERS,
+        protocol=tiny.definition("paper", 0.05).protocol,
+        batch_size=3,
+        top_images=4,
+        max_images=6,
+        sample_seed=1,
     )
     folder = tmp_path_factory.mktemp("verify") / "run"
     dissect(build(), broden, config, out=folder)
@@ -134,7 +139,7 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
 
 def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Path, broden: Path) -> None:
     (run / "run.json").unlink()
-    config = DissectConfig(layers=("fc",), batch_size=4, limit=5)
+    config = DissectConfig(layers=("fc",), batch_size=4, max_images=5)
     dissect(build(), broden, config, out=run)
     assert read_config(run).config == config
     assert damages(run)[1] == {}
@@ -143,7 +148,7 @@ def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Pa
 def test_what_a_process_left_that_was_killed_behind_its_run_is_removed(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DissectConfig(layers=("fc",), batch_size=4, limit=5)
+    config = DissectConfig(layers=("fc",), batch_size=4, max_images=5)
 
     def killed(_: object) -> None:
         raise KeyboardInterrupt

@@ -250,7 +250,7 @@ def test_protocols_beside_the_paper_s_can_be_rotated(bench, tmp_path):
 
 @pytest.mark.slow
 def test_the_paper_s_experiments_run_one_after_the_other_and_is_taken_up(bench, monkeypatch):
-    here = ("rotate", "layers", "compare", "snapshots", *VARIANTS)
+    here = ("rotate", "layer-profile", "compare", "training-dynamics", *VARIANTS)
     for name in set(EXPERIMENTS) - set(here):
         monkeypatch.delitem(EXPERIMENTS, name)  # those have tests of their own, and need more pictures
     found = list(paper(bench))

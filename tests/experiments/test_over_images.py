@@ -8,7 +8,7 @@ from statistics import NormalDist, fmean, pvariance
 import pytest
 
 import tiny
-from netdissect.config import DissectConfig, Evidence, Protocol
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, snapshots
@@ -24,7 +24,7 @@ MOST = {"top-label": {"wide_relu": 4, "deep_relu": 5}, "per-category": {"wide_re
 def measured(*layers: str, **evidence: object) -> DissectConfig:
     return DissectConfig(
         layers=layers, batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
-        evidence=Evidence(**{"bootstrap": 60} | evidence),
+        statistics=StatisticsConfig(**{"bootstrap": 60} | evidence),
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Trials:
         sys.argv = [
             "netdissect", "run", "python:interrupted_network:tiny", "--concepts", str(self.data), "--out", str(out),
             "--layer", "wide_relu", "--layer", "fc", "--batch-size", "3", "--quantile", "0.05", "--bootstrap", "20",
-            "--chance", "3", "--beside", "--holdout", "0.5",
+            "--permutations", "3", "--extra-metrics", "--holdout", "0.5",
         ]  # fmt: skip
         return self.forked(main)
 

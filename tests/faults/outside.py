@@ -222,7 +222,11 @@ def judge_cached(world: World, _file: Path) -> str:
 
 def judge_shards(world: World, _file: Path) -> str:
     run = world.root / "parts"
-    for words in (("merge", run), *(world.run("parts", "--shard", f"{n}/2") for n in (1, 2)), ("merge", run)):
+    for words in (
+        ("merge-shards", run),
+        *(world.run("parts", "--shard", f"{n}/2") for n in (1, 2)),
+        ("merge-shards", run),
+    ):
         ended = command(*words)
         if ended.code:
             return "held" if ended.refused else "crash"
@@ -247,7 +251,7 @@ def make_broken(world: World, dice: random.Random, until: str) -> None:
     seconds = 0.3
     for _ in range(80):
         shutil.rmtree(world.root / "broken", ignore_errors=True)
-        command(*world.run("broken", "--no-cache"), kill_after=seconds)
+        command(*world.run("broken", "--label-cache", "none"), kill_after=seconds)
         if (world.root / "broken" / "work" / until).exists() and not (world.root / "broken" / "run.json").exists():
             world.keep("broken")
             return

@@ -213,9 +213,10 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_it_weighs_is_refused(tmp_pat
 WORDS = st.one_of(
     st.text(max_size=12),
     st.sampled_from(
-        ["run", "show", "count", "export", "report", "layers", "concepts", "build", "inspect", "subset", "merge",
+        ["run", "show", "count", "export", "report", "layers", "concepts", "build", "inspect", "subset", "merge-shards",
          "diff", "check", "verify", "--out", "--layer", "--concepts", "--quantile", "--protocol", "--require",
-         "--limit", "--weights", "--json", "--help", "--input-size", "--mean", "--only", "--size", "-1", "0", "nan",
+         "--top", "--max-images", "--weights", "--json", "--help", "--input-size", "--mean", "--concept",
+         "--size", "-1", "0", "nan",
          "1e999", "x" * 5000, "../..", "/", "torchvision:resnet18", "python:os:system", "python:nothing:here", "timm:",
          "masks:", "masks:.=x?y=z", "none", "detectors >= 1", "0.5,0.5,0.5"]
     ),

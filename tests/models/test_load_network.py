@@ -32,11 +32,11 @@ def offline(monkeypatch, tmp_path):
 def test_random_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    first = load_network("torchvision:squeezenet1_1", weights="none", seed=3)
+    first = load_network("torchvision:squeezenet1_1", weights="none", weights_seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(5)
-    again = load_network("torchvision:squeezenet1_1", weights="none", seed=3)
-    other = load_network("torchvision:squeezenet1_1", weights="none", seed=4)
+    again = load_network("torchvision:squeezenet1_1", weights="none", weights_seed=3)
+    other = load_network("torchvision:squeezenet1_1", weights="none", weights_seed=4)
     assert first.digest == again.digest != other.digest
 
 
@@ -193,17 +193,17 @@ def factories(tmp_path, monkeypatch):
 
 
 def test_a_factory_gives_a_pair_or_a_network_under_the_seed(factories):
-    networks = [load_network(f"{factories}:{name}", seed=5) for name in ("pair", "network")]
-    assert networks[0].digest == networks[1].digest != load_network(f"{factories}:pair", seed=6).digest
+    networks = [load_network(f"{factories}:{name}", weights_seed=5) for name in ("pair", "network")]
+    assert networks[0].digest == networks[1].digest != load_network(f"{factories}:pair", weights_seed=6).digest
     assert networks[0].name == f"{factories}:pair"
     assert networks[0].preprocessing.channels == 1
 
 
 def test_random_weights_reset_what_a_factory_has_trained(factories):
     assert torch.equal(load_network(f"{factories}:constant").module[0].weight, torch.ones(2, 1, 3, 3))
-    reset = load_network(f"{factories}:constant", weights="none", seed=1)
+    reset = load_network(f"{factories}:constant", weights="none", weights_seed=1)
     assert reset.module[0].weight.unique().numel() > 2
-    assert reset.digest == load_network(f"{factories}:constant", weights="none", seed=1).digest
+    assert reset.digest == load_network(f"{factories}:constant", weights="none", weights_seed=1).digest
     with pytest.raises(NetworkError, match=r"\(Bare\) has parameters but no reset_parameters"):
         load_network(f"{factories}:bare", weights="none")
 

@@ -274,6 +274,6 @@ def test_without_a_c_compiler_a_compiled_pass_names_what_is_missing(monkeypatch)
     network = network_of(_Shared())
     with (
         Recorder(network, resolve_layers(network, ["one"]), compiled_for=3) as recorder,
-        pytest.raises(NetworkError, match=r"'net' cannot be compiled.*leave --compile out"),
+        pytest.raises(NetworkError, match=r"'net' cannot be compiled.*leave out --backend compile"),
     ):
         recorder(IMAGES)

@@ -14,7 +14,7 @@ from scipy.stats import kstest
 import oracle
 import tiny
 from netdissect.concepts import Concept, ConceptData, Labels, Size
-from netdissect.config import ChanceOf
+from netdissect.config import NullModel
 from netdissect.score import ImageLabels, Tally, Truth, grid
 from netdissect.score.chance import Block, Shuffles, best_of, blocks_of
 from netdissect.score.pixels import MaskPixels, mask_pixels
@@ -38,7 +38,7 @@ def labels_of(world: tiny.World, definition: tiny.Definition, row: int) -> Image
     return ImageLabels.of(labels, world.data(), definition.protocol.duplicates)
 
 
-def shuffled(world: tiny.World, definition: tiny.Definition, limits: tiny.Floats, of: ChanceOf) -> Shuffles:
+def shuffled(world: tiny.World, definition: tiny.Definition, limits: tiny.Floats, of: NullModel) -> Shuffles:
     """Count three repetitions of chance."""
     data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
     masks = masks_of(world, definition, limits)
@@ -52,7 +52,7 @@ def shuffled(world: tiny.World, definition: tiny.Definition, limits: tiny.Floats
     return counts
 
 
-def drawn(world: tiny.World, definition: tiny.Definition, repeat: int, of: ChanceOf) -> list[oracle.Picture]:
+def drawn(world: tiny.World, definition: tiny.Definition, repeat: int, of: NullModel) -> list[oracle.Picture]:
     """The labels that each image meets in a repetition, the obvious way."""
     images = [labels_of(world, definition, row) for row in range(len(world.maps))]
     side = definition.protocol.segmentation_size
@@ -70,10 +70,10 @@ def drawn(world: tiny.World, definition: tiny.Definition, repeat: int, of: Chanc
     return met
 
 
-@given(tiny.worlds(), tiny.definitions(), st.sampled_from(["images", "places"]))
+@given(tiny.worlds(), tiny.definitions(), st.sampled_from(["images", "locations"]))
 @settings(max_examples=60)
 def test_a_repetition_counts_what_sets_of_pixels_do(
-    world: tiny.World, definition: tiny.Definition, of: ChanceOf
+    world: tiny.World, definition: tiny.Definition, of: NullModel
 ) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
     counts = shuffled(world, definition, limits[None], of)

@@ -166,7 +166,7 @@ def sure(result: Result) -> Result:
     """The same, with everything that can be measured beside IoU in the first layer, and sensitivity in both."""
     info = result.info.model_copy(
         update={
-            "config": result.info.config.model_copy(update={"min_iou": "chance"}),
+            "config": result.info.config.model_copy(update={"min_iou": "fdr"}),
             "chance_limit": 0.3,
             "chance_limits": {"block.1": 0.1234, "head/<b>": 1.0},
         }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import oracle
 import tiny
 from netdissect.concepts import ConceptData, Size
-from netdissect.config import PROTOCOLS, DissectConfig, Evidence, ProtocolName
+from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.result import LayerInfo, Result
 from netdissect.score import Field, Span
@@ -104,8 +104,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     name: ProtocolName = request.param
     protocol = PROTOCOLS[name].model_copy(update={"quantiles": (0.2,)})
-    config = DissectConfig(layers=("wide_relu", "deep_relu"), protocol=protocol, evidence=Evidence(bootstrap=0),
-                           batch_size=4, top_images=4)  # fmt: skip
+    config = DissectConfig(layers=("wide_relu", "deep_relu"), protocol=protocol,
+                           statistics=StatisticsConfig(bootstrap=0), batch_size=4, top_images=4)  # fmt: skip
     return dissect(build(), root, config, out=tmp_path_factory.mktemp("runs") / name)
 
 

@@ -40,11 +40,11 @@ def outcome(name):
             + [({"basis": "rotation", "alpha": 1.0, "seed": seed}, FEWER) for seed in (0, 1, 2)]
             + [({"basis": "pca", "alpha": None, "seed": None}, FEWER)]
         ),
-        "layers": counted([({"layer": "conv1"}, FEWER), ({"layer": "$conv_2$"}, NUMBERS)]),
+        "layer-profile": counted([({"layer": "conv1"}, FEWER), ({"layer": "$conv_2$"}, NUMBERS)]),
         "compare": counted(
             [({"network": "small", "source": "run"}, FEWER), ({"network": "big", "source": "published"}, NUMBERS)]
         ),
-        "snapshots": counted([({"seed": 0, "step": 0}, FEWER), ({"seed": 0, "step": 1000}, NUMBERS)]),
+        "training-dynamics": counted([({"seed": 0, "step": 0}, FEWER), ({"seed": 0, "step": 1000}, NUMBERS)]),
     }
     variant = counted(
         [({"variant": name, "seed": seed}, NUMBERS) for name in ("with", "without") for seed in (0, 1, 2)]
@@ -53,11 +53,11 @@ def outcome(name):
         {"seed": 0, "step": [0, 1000], "unit": 3, "label": "car", "category": "object", "iou": 0.1, "detector": True}
     )
     verdict = Verdict(question="Is <it> so?", paper="It is.", finding="It may be.", agreement="not established")
-    further = {"units": units} if name == "snapshots" else {}
+    further = {"units": units} if name == "training-dynamics" else {}
     return Outcome(name, tables.get(name, variant), verdict, CONFIG, {"dissect": 1.5}, further)
 
 
-@pytest.mark.parametrize("name", ["rotate", "layers", "compare", "snapshots", "dropout"])
+@pytest.mark.parametrize("name", ["rotate", "layer-profile", "compare", "training-dynamics", "dropout"])
 def test_an_outcome_is_written_whole_and_comes_back(name, tmp_path):
     made = outcome(name)
     save_outcome(made, tmp_path)
@@ -136,7 +136,7 @@ def test_a_table_of_counts_that_is_none_is_refused(text, why, tmp_path):
 def test_a_folder_without_an_outcome_is_refused(tmp_path):
     with pytest.raises(ResultError, match="holds no outcome"):
         load_outcome(tmp_path)
-    save_outcome(outcome("layers"), tmp_path)
+    save_outcome(outcome("layer-profile"), tmp_path)
     (tmp_path / "table.parquet").write_bytes(b"cut")
     with pytest.raises(ResultError, match="holds no outcome"):
         load_outcome(tmp_path)
@@ -144,7 +144,7 @@ def test_a_folder_without_an_outcome_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["table.parquet", "verdict.json"])
 def test_a_digit_changed_in_an_outcome_is_found(name, tmp_path):
-    save_outcome(outcome("layers"), tmp_path)
+    save_outcome(outcome("layer-profile"), tmp_path)
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     place = next(place for place in range(len(content) // 2, len(content)) if chr(content[place]) in "01234568")
@@ -155,7 +155,7 @@ def test_a_digit_changed_in_an_outcome_is_found(name, tmp_path):
 
 
 def test_the_page_of_all_experiments_stands_alone(tmp_path):
-    made = [outcome(name) for name in ("rotate", "layers", "compare")]
+    made = [outcome(name) for name in ("rotate", "layer-profile", "compare")]
     text = paper_page(made, tmp_path, {"World": "60 <pictures>"}).read_text()
     assert text.count("<svg") == 3
     assert "Is &lt;it&gt; so?" in text

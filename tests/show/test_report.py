@@ -282,7 +282,7 @@ def test_without_the_pictures_the_report_says_so(result: Result, tmp_path: Path)
 @pytest.mark.parametrize("inner", ["", "images"])
 def test_pictures_are_found_where_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "new" / "images")
-    page = report(moved(result, tmp_path / "gone"), tmp_path / "report", images=tmp_path / "new" / inner)
+    page = report(moved(result, tmp_path / "gone"), tmp_path / "report", data_root=tmp_path / "new" / inner)
     assert "no pictures" not in Page(page).text
     assert list((tmp_path / "report" / "pictures" / "0").glob("*.webp"))
 
@@ -291,7 +291,7 @@ def test_single_pictures_that_are_damaged_are_named(result: Result, tmp_path: Pa
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "images")
     broken = result.layers["block.1"].top["image"][0]
     (tmp_path / "images" / broken).write_bytes(b"\x89PNG")
-    text = Page(report(result, tmp_path / "report", images=tmp_path)).text
+    text = Page(report(result, tmp_path / "report", data_root=tmp_path)).text
     assert f"1 picture could not be read and is left blank: {broken}." in text
 
 

@@ -30,5 +30,5 @@ def test_a_disk_that_takes_no_masks_is_named(tmp_path: Path) -> None:
     file = MaskFile(tmp_path / "layer.masks", 1, 4)
     file.path.unlink()
     file.path.mkdir()
-    with pytest.raises(ResultError, match=r"layer\.masks cannot be written .* leave --chance out"):
+    with pytest.raises(ResultError, match=r"layer\.masks cannot be written .* leave --permutations out"):
         file.append(np.zeros(1, np.uint32), np.zeros(0, np.uint32))

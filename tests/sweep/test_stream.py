@@ -64,7 +64,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_run_uses_and_records_the_filter_and_is_another_run_with_another(data):
     module = nn.Sequential(nn.Conv2d(3, 2, 3))
-    config = DissectConfig(layers=("0",), evidence={"bootstrap": 0})
+    config = DissectConfig(layers=("0",), statistics={"bootstrap": 0})
     found = {one: Network("net", module, how(interpolation=one, size=(24, 24))) for one in ("bilinear", "bicubic")}
     results = {one: dissect(network, data, config) for one, network in found.items()}
     assert [result.info.network.interpolation for result in results.values()] == list(found)

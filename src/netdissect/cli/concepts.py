@@ -12,7 +12,7 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.parse import split_names
 from netdissect.cli.progress import progress_bars
-from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Fit, Split
+from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 
 if TYPE_CHECKING:
     from netdissect.concepts.inspect import CategoryFacts, Inspection
@@ -24,7 +24,9 @@ app = typer.Typer(no_args_is_help=True)
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the new data set.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished data set.")]
 RootArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Data set in Broden's layout.")]
-VariantsOption = Annotated[bool, typer.Option("--variants", help="Merge plurals, 'left arm' and 'arm', and such.")]
+MergeVariantsOption = Annotated[
+    bool, typer.Option("--merge-variants", help="Merge plurals, 'left arm' and 'arm', and such.")
+]
 MinImagesOption = Annotated[
     int, typer.Option("--min-images", help="Drop labels that fewer pictures carry; Broden: 10.")
 ]
@@ -50,12 +52,14 @@ def build(
     ],
     out: OutOption,
     size: Annotated[int, typer.Option("--size", help="Pictures become this square; label maps half of it.")] = 224,
-    fit: Annotated[Fit, typer.Option("--fit", help="How a picture becomes a square; squash: as Broden.")] = "squash",
+    resize: Annotated[
+        Resize, typer.Option("--resize", help="How an image becomes a square; stretch: as Broden.")
+    ] = "stretch",
     colors: Annotated[bool, typer.Option("--colors", help="Name the color of every pixel.")] = False,
     color_table: Annotated[
         Path | None, typer.Option("--color-table", help="A published 32 x 32 x 32 table in place of our color model.")
     ] = None,
-    variants: VariantsOption = False,
+    merge_variants: MergeVariantsOption = False,
     min_images: MinImagesOption = 0,
     min_coverage: MinCoverageOption = 0.0,
     overwrite: OverwriteOption = False,
@@ -64,8 +68,8 @@ def build(
     """Write a data set in Broden's layout from labeled pictures; a killed build goes on where it was."""
     parsed = [netdissect.parse_source(source) for source in sources]
     options = netdissect.WriteOptions(
-        size=size, fit=fit, colors=colors, color_table=color_table, variants=variants, min_images=min_images,
-        min_coverage=min_coverage,
+        size=size, resize=resize, colors=colors, color_table=color_table, merge_variants=merge_variants,
+        min_images=min_images, min_coverage=min_coverage,
     )  # fmt: skip
     with progress_bars() as progress:
         netdissect.build_dataset(
@@ -96,16 +100,22 @@ def subset(
     categories: Annotated[
         list[str] | None, typer.Option("--categories", help="Only these categories; repeats, or a,b.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Only these concepts; repeats, or a,b.")] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", help="Only these concepts; repeats, or a,b.")
+    ] = None,
     split: Annotated[Split | None, typer.Option("--split", help="Only this split.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Draw this many pictures.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw.")] = 0,
+    max_images: Annotated[int | None, typer.Option("--max-images", min=1, help="Draw this many images.")] = None,
+    sample_seed: Annotated[int, typer.Option("--sample-seed", min=0, help="Of the draw.")] = 0,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:
     """Write a part of a data set as a data set of its own."""
     selection = netdissect.concepts.Selection(
-        categories=split_names(categories), concepts=split_names(only), split=split, images=limit, seed=seed
+        categories=split_names(categories),
+        concepts=split_names(concept),
+        split=split,
+        max_images=max_images,
+        sample_seed=sample_seed,
     )
     with progress_bars() as progress:
         netdissect.concepts.subset(
@@ -119,7 +129,7 @@ def merge(
     roots: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets in Broden's layout.")],
     out: OutOption,
     size: Annotated[int, typer.Option("--size", help="Of the merged pictures.")] = 224,
-    variants: VariantsOption = False,
+    merge_variants: MergeVariantsOption = False,
     min_images: MinImagesOption = 0,
     min_coverage: MinCoverageOption = 0.0,
     overwrite: OverwriteOption = False,
@@ -127,7 +137,7 @@ def merge(
 ) -> None:
     """Join data sets into one, with one vocabulary."""
     options = netdissect.WriteOptions(
-        size=size, variants=variants, min_images=min_images, min_coverage=min_coverage, copy_pictures=True
+        size=size, merge_variants=merge_variants, min_images=min_images, min_coverage=min_coverage, copy_pictures=True
     )
     with progress_bars() as progress:
         netdissect.concepts.merge(
@@ -147,7 +157,7 @@ def inspect(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", help="Write a contact sheet PNG: pictures beside their label maps.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Concepts of each category in the table.")] = 15,
+    top: Annotated[int, typer.Option("--top", min=1, help="Concepts of each category in the table.")] = 15,
     workers: WorkersOption = None,
 ) -> None:
     """List what a data set holds, and everything that is wrong with it; exit code 1 if anything is."""
@@ -158,7 +168,7 @@ def inspect(
     if as_json:
         typer.echo(inspection.model_dump_json(indent=2))
     else:
-        _print(inspection, limit)
+        _print(inspection, top)
     if inspection.problems:
         raise typer.Exit(1)
 
@@ -218,7 +228,7 @@ def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: 
 @app.command()
 def synthetic(
     out: OutOption,
-    images: Annotated[int, typer.Option("--images", min=1, help="How many pictures.")] = 4000,
+    num_images: Annotated[int, typer.Option("--num-images", min=1, help="How many images.")] = 4000,
     size: Annotated[int, typer.Option("--size", min=64, max=128, help="Of the square pictures, in pixels.")] = 96,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same pictures.")] = 0,
     overwrite: OverwriteOption = False,
@@ -227,7 +237,7 @@ def synthetic(
     """Draw a small world whose labels are known exactly."""
     with progress_bars() as progress:
         netdissect.write_synthetic(
-            out, images=images, size=size, seed=seed, overwrite=overwrite, workers=workers or os.cpu_count(),
+            out, images=num_images, size=size, seed=seed, overwrite=overwrite, workers=workers or os.cpu_count(),
             progress=progress,
         )  # fmt: skip
     _written(out)

@@ -99,17 +99,17 @@ def units(
         list[int] | None, typer.Option("--unit", help="Number of a unit; repeats. Default: of the best-known concepts.")
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit.")] = 6,
-    images: Annotated[Path | None, typer.Option("--images", help="Data set folder, if it was moved.")] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
     colors: ColorsOption = "safe",
 ) -> None:
     """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is off."""
     result = netdissect.load_result(run)
-    _save(netdissect.plot.units(result, layer, unit, images=images, count=count, colors=colors), out)
+    _save(netdissect.plot.units(result, layer, unit, data_root=data_root, count=count, colors=colors), out)
 
 
 @app.command()
 @with_options_of(counting)
-def compare(
+def concept_scatter(
     counted: Counting,
     runs: RunsArgument,
     out: OutOption,

@@ -1,4 +1,4 @@
-"""`netdissect merge`: put the finished parts of a run together."""
+"""`netdissect merge-shards`: put the finished parts of a run together."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def merge(
     outcome = netdissect.merge_shards(run, parts or (), partial=partial, concepts=concepts)
     said = {
         "thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once more, and then "
-        f"netdissect merge {run} again.",
+        f"netdissect merge-shards {run} again.",
         "first": f"{run} holds the first look of these parts: merge it with the others.",
         "second": f"{run} holds the second look of these parts: merge it with the others.",
         "finished": f"The run is in {run}. See it: netdissect show {run}, or as a page: netdissect report {run}",

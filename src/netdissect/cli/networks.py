@@ -21,7 +21,8 @@ NetworkArgument = Annotated[
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="A checkpoint (.pth, .pt, .safetensors), or 'none': random under --seed. Default: its own."
+        "--weights",
+        help="A checkpoint (.pth, .pt, .safetensors), or 'none': random under --weights-seed. Default: its own.",
     ),
 ]
 StateDictOption = Annotated[
@@ -32,7 +33,7 @@ StateDictOption = Annotated[
         help="Which weights of a checkpoint that holds several sets, such as teacher, state_dict_ema or encoder_q.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.")]
+WeightsSeedOption = Annotated[int, typer.Option("--weights-seed", min=0, help="Seed of random weights.")]
 SizeOption = Annotated[int | None, typer.Option("--input-size", min=1, help="Input size in pixels.")]
 MeanOption = Annotated[str | None, typer.Option("--mean", help="One number a channel on the 0..1 scale: 0.5,0.5,0.5.")]
 InterpolationOption = Annotated[
@@ -75,7 +76,7 @@ def layers(
     network: NetworkArgument,
     weights: WeightsOption = None,
     state_dict: StateDictOption = None,
-    seed: SeedOption = 0,
+    weights_seed: WeightsSeedOption = 0,
     size: SizeOption = None,
     assume_layout: LayoutOption = None,
     receptive_field: FieldOption = None,
@@ -85,7 +86,9 @@ def layers(
         weights = "none"  # a factory's network is taken as it is made; others need no weights to be listed
     from netdissect.models import survey_layers
 
-    loaded = netdissect.load_network(network, weights=weights, state_dict=state_dict, seed=seed, size=size)
+    loaded = netdissect.load_network(
+        network, weights=weights, state_dict=state_dict, weights_seed=weights_seed, size=size
+    )
     height, width = loaded.preprocessing.size
     table = Table(title=f"{network}, input {height} x {width}")
     for name in ("layer", "type"):

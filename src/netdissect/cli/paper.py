@@ -1,4 +1,4 @@
-"""`netdissect paper`: every experiment, and one page."""
+"""`netdissect reproduce`: every experiment, and one page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,26 +29,26 @@ def full_config(
         list[str] | None,
         typer.Option("--layer", help="The last convolution, one for each network.", rich_help_panel=FULL),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Draw this many images.", rich_help_panel=FULL)
+    max_images: Annotated[
+        int | None, typer.Option("--max-images", min=1, help="Draw this many images.", rich_help_panel=FULL)
     ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Images in a forward pass.", rich_help_panel=FULL)
     ] = 32,
     checkpoints: Annotated[
         Path | None,
-        typer.Option("--checkpoints", help="For snapshots: weights of the first network.", rich_help_panel=FULL),
+        typer.Option("--checkpoints", help="For training-dynamics: the first network's weights.", rich_help_panel=FULL),
     ] = None,
-    images: Annotated[
+    train_images: Annotated[
         Path | None,
         typer.Option(
-            "--images", help="For transfer and tasks: a folder for each of some other classes.", rich_help_panel=FULL
+            "--train-images", help="For linear-probe and supervision: a folder a class.", rich_help_panel=FULL
         ),
     ] = None,
-    pictures: Annotated[
+    class_images: Annotated[
         Path | None,
         typer.Option(
-            "--pictures", help="For contribution and ablate: a folder for each class of the first network.",
+            "--class-images", help="For attribution and ablate: a folder for each class of the first network.",
             rich_help_panel=FULL,
         ),
     ] = None,
@@ -56,7 +56,7 @@ def full_config(
         Path | None, typer.Option("--classes", help="Names of its outputs, one a line.", rich_help_panel=FULL)
     ] = None,
     ratings: Annotated[
-        Path | None, typer.Option("--ratings", help="For agreement: what raters said.", rich_help_panel=FULL)
+        Path | None, typer.Option("--ratings", help="For rater-agreement: what raters said.", rich_help_panel=FULL)
     ] = None,
     train: Annotated[
         ScaleName | None,
@@ -67,13 +67,14 @@ def full_config(
     if not network or not layer:
         return None
     return netdissect.experiments.FullConfig(
-        names=tuple(network), layers=tuple(layer), limit=limit, batch_size=batch_size, checkpoints=checkpoints,
-        images=images, pictures=pictures, classes=classes, ratings=ratings, train=train,
+        names=tuple(network), layers=tuple(layer), max_images=max_images, batch_size=batch_size,
+        checkpoints=checkpoints, train_images=train_images,
+        class_images=class_images, classes=classes, ratings=ratings, train=train,
     )  # fmt: skip
 
 
 @with_options_of(full_config)
-def paper(
+def reproduce(
     full: "FullConfig | None",
     out: Annotated[Path, typer.Option("--out", help="Folder of everything; what is done there is taken up.")],
     scale: Annotated[

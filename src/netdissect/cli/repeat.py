@@ -10,10 +10,9 @@ from netdissect.config import (
     PROTOCOLS,
     SENSITIVITY_QUANTILES,
     Assumed,
-    DissectConfig,
-    Evidence,
     NetworkSource,
     Protocol,
+    StatisticsConfig,
 )
 from netdissect.errors import ConfigError
 
@@ -40,7 +39,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "layer": list(config.layers),
             "weights": source.weights,
             "state_dict": source.state_dict,
-            "seed": _seed(path, config, source),
+            "weights_seed": source.weights_seed,
             "size": source.size,
             "mean": _numbers(source.mean),
             "std": _numbers(source.std),
@@ -50,20 +49,23 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
             "min_iou": config.min_iou,
             "categories": None if config.categories is None else list(config.categories),
             "split": config.split,
-            "limit": config.limit,
+            "max_images": config.max_images,
+            "sample_seed": config.sample_seed,
             "batch_size": config.batch_size,
             "device": config.device,
-            "dtype": config.dtype,
-            "compiled": config.compiled,
+            "precision": config.precision,
+            "backend": config.backend,
             "layout_check": config.layout_check,
             "force": config.force,
             "allow_nondeterministic": config.allow_nondeterministic,
             "top_images": config.top_images,
-            "store": asked.execution.store,
-            "cache": asked.execution.cache is not None,
+            "activation_cache": asked.execution.activation_cache,
+            "label_cache": str(asked.execution.label_cache).lower()
+            if asked.execution.label_cache is None
+            else str(asked.execution.label_cache),
             "workers": asked.execution.workers,
             "threads": asked.threads,
-            **_evidence(config.evidence),
+            **_statistics(config.statistics),
             **_protocol(config.protocol),
         }
     return path
@@ -94,18 +96,6 @@ ConfigOption = Annotated[
 ]
 
 
-def _seed(path: Path, config: DissectConfig, source: NetworkSource) -> int:
-    """Return the one seed of the command line, which draws both random weights and images."""
-    if config.limit is None:
-        return source.seed
-    if source.seed != config.seed and (source.weights == "none" or source.spec.startswith("python:")):
-        raise ConfigError(
-            f"the run of {path} draws weights by the seed {source.seed} and images by {config.seed}, which one --seed "
-            "cannot say. Repeat it from Python."
-        )
-    return config.seed
-
-
 def _field(assumed: Assumed) -> str | None:
     field = assumed.receptive_field
     return _numbers(field) if isinstance(field, tuple) else field
@@ -115,20 +105,20 @@ def _numbers(numbers: tuple[float, ...] | None) -> str | None:
     return None if numbers is None else ",".join(map(repr, numbers))
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
-    if evidence.sensitivity not in ((), SENSITIVITY_QUANTILES):
+def _statistics(statistics: StatisticsConfig) -> dict[str, Any]:
+    if statistics.sensitivity not in ((), SENSITIVITY_QUANTILES):
         raise ConfigError(
-            f"the run was asked for the quantiles {', '.join(map(str, evidence.sensitivity))} beside its own, which "
+            f"the run was asked for the quantiles {', '.join(map(str, statistics.sensitivity))} beside its own, which "
             "the command line cannot. Repeat it from Python."
         )
     return {
-        "bootstrap": evidence.bootstrap,
-        "holdout": evidence.holdout,
-        "sensitivity": bool(evidence.sensitivity),
-        "beside": evidence.beside,
-        "chance": str(evidence.chance),
-        "chance_of": evidence.chance_of,
-        "evidence_seed": evidence.seed,
+        "bootstrap": statistics.bootstrap,
+        "holdout": statistics.holdout,
+        "sensitivity": bool(statistics.sensitivity),
+        "extra_metrics": statistics.extra_metrics,
+        "permutations": str(statistics.permutations),
+        "null": statistics.null,
+        "stats_seed": statistics.stats_seed,
     }
 
 

@@ -20,14 +20,14 @@ LayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; def
 def show(
     run: RunArgument,
     layer: LayerOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Units of each layer, best first.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="Units of each layer, best first.")] = 20,
 ) -> None:
     """Print a run: detectors by category, and the best units of each layer."""
     result = netdissect.load_result(run)
     screen = console()
     screen.print(netdissect.tables.summary(result))
     for name in [layer] if layer else result.layers:
-        screen.print(netdissect.tables.units(result, name, limit))
+        screen.print(netdissect.tables.units(result, name, top))
 
 
 def count(
@@ -76,7 +76,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the pages; default for a single run: RUN/report.")
     ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Data set folder, if it was moved.")] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
 ) -> None:
     """Write pages to open from disk: what the layers of one or more runs detect, each unit, each concept."""
     if out is None and len(runs) > 1:
@@ -85,8 +85,8 @@ def report(
         )
     results = [netdissect.load_result(run) for run in runs]
     with progress_bars() as progress:
-        page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results), images=images,
-                                 progress=progress)  # fmt: skip
+        page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results),
+                                 data_root=data_root, progress=progress)  # fmt: skip
     console().print(f"The report is {page}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`netdissect run`, the main job, and `netdissect plan`, which says beforehand what it will take."""
+"""`netdissect run`, the main job, and `netdissect estimate`, which says beforehand what it will take."""
 
 import logging
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from netdissect.cli.networks import (
     LayoutOption,
     MeanOption,
     NetworkArgument,
-    SeedOption,
     SizeOption,
     StateDictOption,
     StdOption,
     TrustOption,
     WeightsOption,
+    WeightsSeedOption,
     assumed,
 )
 from netdissect.cli.options import with_options_of
@@ -39,17 +39,17 @@ from netdissect.config import (
     SENSITIVITY_QUANTILES,
     SMALL_DATA,
     DissectConfig,
-    Evidence,
     Execution,
     Protocol,
     ProtocolName,
+    StatisticsConfig,
 )
 from netdissect.errors import ConfigError
 
-Model = TypeVar("Model", Protocol, Evidence, DissectConfig, Execution)
+Model = TypeVar("Model", Protocol, StatisticsConfig, DissectConfig, Execution)
 
 PROTOCOL_PANEL = "Single choices of the protocol"
-EVIDENCE_PANEL = "How sure the numbers are"
+STATISTICS_PANEL = "Statistics"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def job(
     layer: Annotated[list[str], typer.Option("--layer", help="Layer name or glob; repeats.")],
     weights: WeightsOption = None,
     state_dict: StateDictOption = None,
-    seed: SeedOption = 0,
+    weights_seed: WeightsSeedOption = 0,
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
@@ -80,17 +80,16 @@ def job(
         list[float] | None, typer.Option("--quantile", help="Fraction of activations above the threshold; repeats.")
     ] = None,
     min_iou: Annotated[
-        str, typer.Option("--min-iou", help="IoU from which on a unit is a detector; chance: what few reach by chance.")
+        str, typer.Option("--min-iou", help="IoU from which on a unit is a detector; fdr: 5 % false discoveries.")
     ] = "0.04",
     categories: Annotated[list[str] | None, typer.Option("--categories", help="Read only these; repeats.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="train or val; default: both.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Draw this many images by --seed.")] = None,
+    max_images: Annotated[int | None, typer.Option("--max-images", help="Draw this many images at random.")] = None,
+    sample_seed: Annotated[int, typer.Option("--sample-seed", min=0, help="Seed of the draw of --max-images.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size")] = 16,
     device: Annotated[str, typer.Option("--device")] = "cpu",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the forward pass: half a minute, and faster from then on.")
-    ] = False,
+    precision: Annotated[str, typer.Option("--precision", help="float32 or bfloat16.")] = "float32",
+    backend: Annotated[str, typer.Option("--backend", help="eager, or compile: torch.compile.")] = "eager",
     layout_check: Annotated[
         bool,
         typer.Option(
@@ -106,25 +105,27 @@ def job(
         ),
     ] = False,
     top_images: Annotated[int, typer.Option("--top-images", help="Images kept for each unit.")] = 25,
-    store: Annotated[str, typer.Option("--store", help="auto, dense, sparse or none (a second pass).")] = "auto",
+    activation_cache: Annotated[
+        str, typer.Option("--activation-cache", help="auto, dense, sparse or none (a second pass).")
+    ] = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Decoding threads.")] = 2,
-    cache: Annotated[
-        bool,
+    label_cache: Annotated[
+        str | None,
         typer.Option(
-            "--cache/--no-cache",
-            help="Keep label maps packed, and the digest of the data, in the user's cache folder.",
+            "--label-cache",
+            help="Folder of packed label maps and of the data's digest, or none. Default: the user's cache folder.",
         ),
-    ] = True,
+    ] = None,
     bootstrap: Annotated[
         int,
-        typer.Option("--bootstrap", help="Replicates for 95 % intervals; 0: none.", rich_help_panel=EVIDENCE_PANEL),
-    ] = Evidence().bootstrap,
+        typer.Option("--bootstrap", help="Replicates for 95 % intervals; 0: none.", rich_help_panel=STATISTICS_PANEL),
+    ] = StatisticsConfig().bootstrap,
     holdout: Annotated[
         float | None,
         typer.Option(
             "--holdout",
             help="Score on this share of the images, such as 0.5, the labels chosen on the others.",
-            rich_help_panel=EVIDENCE_PANEL,
+            rich_help_panel=STATISTICS_PANEL,
         ),
     ] = None,
     sensitivity: Annotated[
@@ -132,39 +133,39 @@ def job(
         typer.Option(
             "--sensitivity",
             help="Count detectors at the quantiles " + ", ".join(map(str, SENSITIVITY_QUANTILES)) + ", too.",
-            rich_help_panel=EVIDENCE_PANEL,
+            rich_help_panel=STATISTICS_PANEL,
         ),
     ] = False,
-    beside: Annotated[
+    extra_metrics: Annotated[
         bool,
         typer.Option(
-            "--beside",
+            "--extra-metrics",
             help="Measure AUROC, average precision and more of leading concepts: as costly as the run, or half of it.",
-            rich_help_panel=EVIDENCE_PANEL,
+            rich_help_panel=STATISTICS_PANEL,
         ),
     ] = False,
-    chance: Annotated[
+    permutations: Annotated[
         str,
         typer.Option(
-            "--chance",
-            help="Repetitions in which masks meet labels by chance, or auto: as many as fit into 20 ms an image.",
-            rich_help_panel=EVIDENCE_PANEL,
+            "--permutations",
+            help="Repetitions of the permutation test, or auto: as many as fit into 20 ms an image.",
+            rich_help_panel=STATISTICS_PANEL,
         ),
     ] = "0",
-    chance_of: Annotated[
+    null: Annotated[
         str,
         typer.Option(
-            "--chance-of",
-            help="images: masks meet labels of other images. places: labels are shifted on their own image.",
-            rich_help_panel=EVIDENCE_PANEL,
+            "--null",
+            help="images: masks are paired with labels of other images. locations: labels are shifted.",
+            rich_help_panel=STATISTICS_PANEL,
         ),
-    ] = Evidence().chance_of,
-    evidence_seed: Annotated[
+    ] = StatisticsConfig().null,
+    stats_seed: Annotated[
         int,
         typer.Option(
-            "--evidence-seed",
+            "--stats-seed",
             help="Of replicates and halves: runs of one seed on the same images are paired.",
-            rich_help_panel=EVIDENCE_PANEL,
+            rich_help_panel=STATISTICS_PANEL,
         ),
     ] = 0,
     threshold: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
@@ -184,15 +185,15 @@ def job(
         "duplicates": duplicates,
         "segmentation_size": segmentation_size,
     }
-    evidence = _checked(
-        Evidence,
+    statistics = _checked(
+        StatisticsConfig,
         bootstrap=bootstrap,
         holdout=holdout,
         sensitivity=SENSITIVITY_QUANTILES if sensitivity else (),
-        beside=beside,
-        chance=_number_or_word(chance),
-        chance_of=chance_of,
-        seed=evidence_seed,
+        extra_metrics=extra_metrics,
+        permutations=_number_or_word(permutations),
+        null=null,
+        stats_seed=stats_seed,
     )
     config = _checked(
         DissectConfig,
@@ -201,26 +202,26 @@ def job(
         min_iou=_number_or_word(min_iou),
         categories=split_names(categories),
         split=split,
-        limit=limit,
-        seed=seed,
+        max_images=max_images,
+        sample_seed=sample_seed,
         batch_size=batch_size,
         device=device,
-        dtype=dtype,
-        compiled=compiled,
+        precision=precision,
+        backend=backend,
         layout_check=layout_check,
         force=force,
         allow_nondeterministic=allow_nondeterministic,
         top_images=top_images,
-        evidence=evidence,
+        statistics=statistics,
         assumed=assumed(assume_layout, receptive_field),
     )
-    folder = user_cache_path("netdissect") if cache else None
-    execution = _checked(Execution, store=store, workers=workers, cache=folder)
+    folder = None if label_cache == "none" else label_cache or user_cache_path("netdissect")
+    execution = _checked(Execution, activation_cache=activation_cache, workers=workers, label_cache=folder)
     means, deviations = split_numbers("--mean", mean), split_numbers("--std", std)
     with collector.left_alone():
         loaded = netdissect.load_network(
-            network, weights=weights, state_dict=state_dict, seed=seed, size=size, mean=means, std=deviations,
-            interpolation=interpolation,
+            network, weights=weights, state_dict=state_dict, weights_seed=weights_seed, size=size, mean=means,
+            std=deviations, interpolation=interpolation,
         )  # fmt: skip
         import_module("netdissect.dissect.run")  # with compiled loops and tables, which are libraries, too
     return Job(loaded, concepts, config, execution)
@@ -234,7 +235,7 @@ def run(
     trust_network: TrustOption = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Look at one of N shards only; see 'netdissect merge'."),
+        typer.Option("--shard", metavar="I/N", help="Look at one of N shards only; see 'netdissect merge-shards'."),
     ] = None,
     ray: Annotated[
         str | None,
@@ -271,9 +272,9 @@ def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
             asked.network, asked.concepts, asked.config, one, out=out, execution=asked.execution, progress=progress
         )
     said = {
-        "first": f"Shard {one} has looked once. When all {one.count} have: netdissect merge {out}; then give this "
-        "command once more.",
-        "second": f"Shard {one} is finished. When all {one.count} are: netdissect merge {out}",
+        "first": f"Shard {one} has looked once. When all {one.count} have: netdissect merge-shards {out}; then give "
+        "this command once more.",
+        "second": f"Shard {one} is finished. When all {one.count} are: netdissect merge-shards {out}",
     }
     console().print(said[stage], soft_wrap=True)
 
@@ -305,7 +306,7 @@ def _number_or_word(text: str) -> float | str:
 
 
 @with_options_of(job)
-def plan(
+def estimate(
     asked: Job,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
 ) -> None:
@@ -316,7 +317,7 @@ def plan(
     screen = console()
     for line in (
         f"Measured on {found.sample} dissected images, expected of all {found.images:,}:",
-        f"  passes  {found.plan.passes} (store: {found.plan.store})",
+        f"  passes  {found.plan.passes} (activation cache: {found.plan.store})",
         f"  time    {_duration(found.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(found.memory_bytes)}, network and libraries included",
         f"  disk    {filesize.decimal(found.disk_bytes)} at most, in the run folder",

@@ -14,7 +14,7 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", min=0, max=65535, help="Default: 8461, or the next free one; 0: any.")
     ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Data set folder, if it was moved.")] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
     ratings: Annotated[
         Path | None, typer.Option("--ratings", help="SQLite file for what people rate; without it, nobody can.")
     ] = None,
@@ -26,6 +26,6 @@ def serve(
 ) -> None:
     """Show runs in a browser: thresholds to move, pictures of your own, comparisons, ratings. Ctrl-C ends it."""
     netdissect.serve(
-        runs, images=images, ratings=ratings, host=host, port=port, public=public, allow_hosts=allow_host or (),
+        runs, data_root=data_root, ratings=ratings, host=host, port=port, public=public, allow_hosts=allow_host or (),
         open_browser=open_browser,
     )  # fmt: skip

@@ -31,7 +31,7 @@ def diff(
     ] = None,
     rule: RuleOption = "top-label",
     min_iou: LimitOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Concepts of each kind.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="Concepts of each kind.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every concept.")] = False,
 ) -> None:
     """List the concepts that gained or lost their detectors between two runs."""
@@ -44,7 +44,7 @@ def diff(
         return
     screen = console()
     for each in compared:
-        screen.print(netdissect.tables.difference(each, limit))
+        screen.print(netdissect.tables.difference(each, top))
     if not compared[0].same_data:
         screen.print("The runs saw different images or labels: their IoUs are not of one scale.")
 

@@ -44,8 +44,10 @@ class Selection(BaseModel):
         None, description="Only these concepts, by name or synonym; pixels of others become unlabeled. None: all."
     )
     split: Split | None = Field(None, description="Only this split; None: both.")
-    images: int | None = Field(None, gt=0, description="Draw this many of the pictures that carry a label; None: all.")
-    seed: int = Field(0, ge=0, description="Of the draw.")
+    max_images: int | None = Field(
+        None, gt=0, description="Draw this many of the pictures that carry a label; None: all."
+    )
+    sample_seed: int = Field(0, ge=0, description="Seed of the draw.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +254,9 @@ def merge(
 def _choose(samples: Sequence[Sample], selection: Selection) -> list[Sample]:
     """Draw pictures by seed; when concepts are selected only among those that carry one of them."""
     order = np.arange(len(samples))
-    if selection.images is not None:
-        order = np.random.default_rng(selection.seed).permutation(len(samples))
-    wanted = selection.images or len(samples)
+    if selection.max_images is not None:
+        order = np.random.default_rng(selection.sample_seed).permutation(len(samples))
+    wanted = selection.max_images or len(samples)
     chosen: list[int] = []
     for index in order.tolist():
         if len(chosen) == wanted:

@@ -39,7 +39,7 @@ def consolidate(
     sources: dict[str, Census] = defaultdict(Census)
     for one in rendered:
         sources[one.source].add(one.pixels)
-    names = unify(sources, variants=options.variants)
+    names = unify(sources, variants=options.merge_variants)
     renamed = [_rename(one, names.concepts, folders, options.map_size) for one in rendered]
     census = Census()
     for one in renamed:

@@ -70,16 +70,16 @@ class Subset(NamedTuple):
     ----------
     categories, split
         None: all.
-    limit
+    max_images
         How many images were drawn; None: all were taken.
-    seed
-        Of the draw.
+    sample_seed
+        Seed of the draw.
     """
 
     categories: tuple[str, ...] | None = None
     split: Split | None = None
-    limit: int | None = None
-    seed: int = 0
+    max_images: int | None = None
+    sample_seed: int = 0
 
     def narrowed(self, further: "Subset") -> "Subset":
         """Restrict this part further, to what opening the data set with both would give.
@@ -90,14 +90,16 @@ class Subset(NamedTuple):
             If the two contradict each other. Images that were drawn already cannot be drawn from a split, from some
             categories or in another number afterwards.
         """
-        drawn = self.limit is not None
+        drawn = self.max_images is not None
         own, wanted = (None if names is None else set(names) for names in (self.categories, further.categories))
         outside = wanted is not None and own is not None and not wanted <= own
         contradictions = {
             "categories": wanted is not None and (wanted != own if drawn else outside),
             "split": further.split is not None and further.split != self.split and (drawn or self.split is not None),
-            "limit": drawn and further.limit not in (None, self.limit),
-            "seed": drawn and further.seed != self.seed and (further.limit is not None or further.seed != 0),
+            "max_images": drawn and further.max_images not in (None, self.max_images),
+            "sample_seed": drawn
+            and further.sample_seed != self.sample_seed
+            and (further.max_images is not None or further.sample_seed != 0),
         }
         for name, contradicts in contradictions.items():
             if contradicts:
@@ -107,7 +109,9 @@ class Subset(NamedTuple):
                     "the configuration, or open the whole data set and leave the choice to it."
                 )
         draw = self if drawn else further
-        return Subset(further.categories or self.categories, further.split or self.split, draw.limit, draw.seed)
+        return Subset(
+            further.categories or self.categories, further.split or self.split, draw.max_images, draw.sample_seed
+        )
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class ConceptData:
         *,
         categories: Sequence[str] | None = None,
         split: Split | None = None,
-        limit: int | None = None,
-        seed: int = 0,
+        max_images: int | None = None,
+        sample_seed: int = 0,
         cache: Path | None = None,
     ) -> Self:
         """Open the data set below `root`.
@@ -159,10 +163,10 @@ class ConceptData:
             Read only these columns; primary categories are taken among them. None: all.
         split
             Take only this split. None: both, as the paper does.
-        limit
+        max_images
             Draw this many of the images, in index order.
-        seed
-            Of the draw.
+        sample_seed
+            Seed of the draw.
         cache
             Folder that remembers what the files hold, so that they are read once for `digest`.
 
@@ -187,13 +191,13 @@ class ConceptData:
                 + (f" in the split {split!r}" if split else "")
                 + ". Choose other categories or splits, or run 'netdissect concepts inspect' on the folder."
             )
-        limit = limit if limit is not None and limit < len(rows) else None
-        if limit is not None:
-            drawn = np.random.default_rng(seed).choice(len(rows), size=limit, replace=False)
+        max_images = max_images if max_images is not None and max_images < len(rows) else None
+        if max_images is not None:
+            drawn = np.random.default_rng(sample_seed).choice(len(rows), size=max_images, replace=False)
             rows = [rows[i] for i in np.sort(drawn)]
         data = cls(root, tuple(chosen), tuple(concepts), tuple(rows), cache)
         named = None if categories is None else one_or_more(categories)
-        object.__setattr__(data, "subset", Subset(named, split, limit, seed))
+        object.__setattr__(data, "subset", Subset(named, split, max_images, sample_seed))
         return data
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """Bring pictures of any shape to a square: squash the whole, crop the middle, or pad with a border.
 
-    Frame.of(height, width, fit) -> picture(image, size), values(labels, size)
+    Frame.of(height, width, resize) -> picture(image, size), values(labels, size)
 
 Pictures and label maps go through the same frame, so that a label stays on its pixels.
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from netdissect.concepts.pictures import Scalar, squash
-from netdissect.config import Fit
+from netdissect.config import Resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Frame:
     width: int
 
     @classmethod
-    def of(cls, height: int, width: int, fit: Fit) -> "Frame":
+    def of(cls, height: int, width: int, resize: Resize) -> "Frame":
         """Return the frame of a picture of `height` x `width`: all of it, its middle square, or a square around it."""
-        if fit == "squash":
+        if resize == "stretch":
             return cls(0, 0, height, width)
-        side = min(height, width) if fit == "crop" else max(height, width)
+        side = min(height, width) if resize == "crop" else max(height, width)
         return cls((height - side) // 2, (width - side) // 2, side, side)
 
     def picture(self, image: Image.Image, size: int) -> Image.Image:

@@ -26,7 +26,7 @@ from netdissect.concepts.names import split_names
 from netdissect.concepts.pictures import LYING, Upright, read_upright, turn
 from netdissect.concepts.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.types import Labels, Size
-from netdissect.config import Fit, Split
+from netdissect.config import Resize, Split
 from netdissect.errors import ConfigError, SourceError
 
 CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
@@ -39,10 +39,10 @@ class WriteOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(224, ge=2, description="Pictures become this square; label maps half of it.")
-    fit: Fit = Field(
-        "squash",
+    resize: Resize = Field(
+        "stretch",
         description=(
-            "How a picture becomes a square. squash: the whole picture, as Broden. crop: the middle of its longer "
+            "How a picture becomes a square. stretch: the whole picture, as Broden. crop: the middle of its longer "
             "side. pad: the whole picture on a black, unlabeled square."
         ),
     )
@@ -53,7 +53,7 @@ class WriteOptions(BaseModel):
     copy_pictures: bool = Field(
         False, description="Copy the file of a picture that has the size already, instead of encoding it again."
     )
-    variants: bool = Field(
+    merge_variants: bool = Field(
         False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
     )
     min_images: int = Field(0, ge=0, description="Drop labels that fewer pictures carry; Broden: 10.")
@@ -296,7 +296,7 @@ def _with_colors(labels: LabelsByCategory, picture: Image.Image, options: WriteO
     if not options.colors or "color" in labels:
         return labels
     # Naming pixel by pixel and taking the nearest are the same in either order; this order names fewer.
-    frame = Frame.of(picture.height, picture.width, options.fit)
+    frame = Frame.of(picture.height, picture.width, options.resize)
     pixels = frame.values(np.asarray(picture), options.map_size)
     table = None if options.color_table is None else _color_table(options.color_table)
     return {**labels, "color": (_Fitted(name_colors(pixels, table), COLOR_CHANNEL),)}
@@ -319,7 +319,7 @@ def _write(
     items: dict[str, list[MapFile | str]] = {}
     pixels: dict[str, dict[str, int]] = {}
     height, width = picture.image.height, picture.image.width
-    frame = Frame.of(height, width, options.fit)
+    frame = Frame.of(height, width, options.resize)
     inside = frame.inside(height, width, options.map_size)
     for folder in (folders.images, folders.drafts):
         (folder / sample.name).parent.mkdir(parents=True, exist_ok=True)

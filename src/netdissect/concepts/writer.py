@@ -138,7 +138,7 @@ class _Work:
 
 def _key(options: WriteOptions, about: Mapping[str, object]) -> str:
     """Digest what decides what is written of a sample; which labels are kept is decided later."""
-    late = {"variants", "min_images", "min_coverage"}
+    late = {"merge_variants", "min_images", "min_coverage"}
     facts = [version("netdissect"), options.model_dump(mode="json", exclude=late), about]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     if options.color_table is not None:

@@ -105,5 +105,5 @@ def opened_data(info: RunInfo, root: ConceptData | str | Path | None = None) -> 
     config = info.config
     return ConceptData.open(
         info.data.root if root is None else root,
-        categories=config.categories, split=config.split, limit=config.limit, seed=config.seed,
+        categories=config.categories, split=config.split, max_images=config.max_images, sample_seed=config.sample_seed,
     )  # fmt: skip

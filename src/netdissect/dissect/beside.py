@@ -167,7 +167,7 @@ def _announce(looks: Looks, collectors: Mapping[str, AnyCollector]) -> None:
     kept = looks.keeps_everything(collectors)
     logger.info(
         "scores beside IoU: %s, and about %.0f s of computing",
-        "every activation was kept" if kept else "one more forward pass (--store dense spares it)",
+        "every activation was kept" if kept else "one more forward pass (--activation-cache dense spares it)",
         units * pixels * NANOSECONDS_A_PIXEL * 1e-9,
     )
 

@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 MEGABYTE = 2**20
 BLOCK = 500  # images that are shuffled among themselves: with their label maps some 50 MB
-# Repetitions of --chance auto: as many as take the time in which a small network sees the pictures.
+# Repetitions of --permutations auto: as many as take the time in which a small network sees the pictures.
 NANOSECONDS_A_LOOKUP = 6
 NANOSECONDS_AN_IMAGE = 20_000_000
 FEWEST, MOST = 100, 1000
@@ -176,7 +176,7 @@ def chances_of(looks: Looks, masks: Masks, counted: Counted) -> dict[str, Chance
 
 
 def _chance_of(looks: Looks, masks: Masks, layer: str, tally: Tally, truth: Truth) -> Chance:
-    source, evidence, wanted = looks.source, looks.source.config.evidence, looks.source.config.chance
+    source, evidence, wanted = looks.source, looks.source.config.statistics, looks.source.config.permutations
     data, protocol = source.data, source.config.protocol
     quantiles, units, numbers = tally.intersection.shape
     repeats = masks.repeats() if wanted == "auto" else wanted
@@ -184,15 +184,15 @@ def _chance_of(looks: Looks, masks: Masks, layer: str, tally: Tally, truth: Trut
     seconds = NANOSECONDS_A_LOOKUP * 1e-9 * repeats * lookups
     logger.info("chance in %s: %d repetitions, about %.0f s of computing", layer, repeats, seconds)
     at_once = max(1, source.execution.memory_mb * MEGABYTE // (4 * tally.intersection.size))
-    chosen = np.ones(numbers, np.bool_) if evidence.chance_of == "images" else ~masks.whole
+    chosen = np.ones(numbers, np.bool_) if evidence.null == "images" else ~masks.whole
     best: list[Best] = []
     for first in range(0, repeats, at_once):
         some = range(first, min(first + at_once, repeats))
         counts = Shuffles.zeros(
-            some, quantiles * units, data, seed=evidence.seed, of=evidence.chance_of, restriction=protocol.restriction
+            some, quantiles * units, data, seed=evidence.stats_seed, of=evidence.null, restriction=protocol.restriction
         )
         with ThreadPoolExecutor(source.execution.workers) as pool:
-            for rows in blocks_of(masks.strata, BLOCK, evidence.seed):
+            for rows in blocks_of(masks.strata, BLOCK, evidence.stats_seed):
                 block = Block.of(
                     [MaskPixels(*masks.files[layer].read(row)) for row in rows], list(looks.labels(rows.tolist()))
                 )

@@ -34,11 +34,11 @@ def chosen_images(
     ConceptsError
         If no image is left, or a table cannot be read.
     """
-    wanted = Subset(config.categories, config.split, config.limit, config.seed)
+    wanted = Subset(config.categories, config.split, config.max_images, config.sample_seed)
     if not isinstance(concepts, ConceptData):
         return ConceptData.open(concepts, **wanted._asdict(), cache=cache), config
     if concepts.subset is None:
-        asked = [f"{name}={value!r}" for name, value in wanted._asdict().items() if value and name != "seed"]
+        asked = [f"{name}={value!r}" for name, value in wanted._asdict().items() if value and name != "sample_seed"]
         if asked:
             raise ConfigError(
                 f"the configuration asks for {', '.join(asked)} of a data set whose {len(concepts):,} images were "

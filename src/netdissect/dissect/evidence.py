@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.config import RULES, DissectConfig, Evidence, Rule, nearby_quantiles
+from netdissect.config import RULES, DissectConfig, Rule, StatisticsConfig, nearby_quantiles
 from netdissect.dissect.beside import Beside, counts_beside, scores_beside
 from netdissect.dissect.chance import Chance, counts_by_chance, units_by_chance
 from netdissect.dissect.collect import Found
@@ -74,7 +74,7 @@ class Looked:
     truth
         Pixels and images of each label.
     images
-        Labels and masks image by image, at the protocol's quantiles; no files unless `Evidence.needs_images`.
+        Labels and masks image by image, at the protocol's quantiles; no files unless `StatisticsConfig.needs_images`.
     min_iou
         From which IoU on a unit is a detector.
     chance
@@ -97,9 +97,9 @@ class Looked:
     scratch: Path
 
     @property
-    def asked(self) -> Evidence:
+    def asked(self) -> StatisticsConfig:
         """What is to be measured beside IoU."""
-        return self.config.evidence
+        return self.config.statistics
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -275,7 +275,7 @@ def replicates_of(level: Level) -> Replicates:
     asked = level.looked.asked
     sums = Replicates.zeros(level.leading, asked.bootstrap)
     for presence, masks, counted in level.blocks():
-        sums.update(presence, masks, counted, level.leading, asked.seed)
+        sums.update(presence, masks, counted, level.leading, asked.stats_seed)
     return sums
 
 
@@ -327,7 +327,7 @@ def holdout_of(level: Level) -> pl.DataFrame:
     units, numbers = counts.intersection.shape
     out = Half.zeros(units, numbers, counts.activation.shape[1])
     for presence, masks, counted in level.blocks():
-        rows = presence.images[held_out(asked.seed, presence.images, share)]
+        rows = presence.images[held_out(asked.stats_seed, presence.images, share)]
         out.update(presence, masks, counted, rows)
     chosen, scored = (counts - out).iou(category_of), out.iou(category_of)
     labels = label_numbers(chosen, category_of, len(level.data.categories))

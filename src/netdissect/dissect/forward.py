@@ -78,11 +78,11 @@ def recorded(source: Source, batches: Iterable[Batch]) -> Iterator[tuple[Batch, 
     network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
-    compiled_for = config.batch_size if config.compiled else None
+    compiled_for = config.batch_size if config.backend == "compile" else None
     with network.prepared(device), Recorder(network, source.layers, compiled_for=compiled_for) as recorder:
         for batch in batches:
             images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 maps = recorder(images)
             yield batch, {name: values.float().contiguous() for name, values in maps.items()}
 
@@ -110,7 +110,7 @@ def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> 
 def _not_finite(layer: str, unit: int, image: str) -> ActivationError:
     return ActivationError(
         f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {image}. A threshold "
-        "needs finite activations: check the weights and the preprocessing (mean, std), or use --dtype float32."
+        "needs finite activations: check the weights and the preprocessing (mean, std), or use --precision float32."
     )
 
 

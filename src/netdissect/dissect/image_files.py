@@ -40,7 +40,7 @@ class ImageFiles:
     @classmethod
     def at(cls, work: WorkFolder, layers: Sequence[str], config: DissectConfig) -> Self:
         """Name the files of a run."""
-        if not config.evidence.needs_images:
+        if not config.statistics.needs_images:
             return cls(None, {})
         masks = {name: BatchFile(work.file(name, "images")) for name in layers}
         return cls(BatchFile(work.path / "labels.images"), masks)

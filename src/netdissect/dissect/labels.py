@@ -64,7 +64,7 @@ def is_readable(path: Path) -> bool:
     except OSError as error:
         warnings.warn(
             f"{path} cannot be read ({error.strerror}): label maps are decoded as without it. Name a cache folder of "
-            "your own (XDG_CACHE_HOME, Execution.cache), or run without one (--no-cache).",
+            "your own (XDG_CACHE_HOME, Execution.label_cache), or run without one (--label-cache none).",
             stacklevel=2,
         )
         return False
@@ -108,7 +108,8 @@ def packing(
         if packer.failure is not None:
             warnings.warn(
                 f"{path.parent} cannot be written ({packer.failure.strerror}): label maps are not kept packed for the "
-                "next run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.cache), or say --no-cache.",
+                "next run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.label_cache), or say "
+                "--label-cache none.",
                 stacklevel=2,
             )
         for number, image in enumerate(images, 1):

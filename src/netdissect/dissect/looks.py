@@ -198,7 +198,7 @@ class Looks:
 
     def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
         """Read the labels of the images `rows`, some batches of them ahead; packed ones where a run left them."""
-        source, cache = self.source, self.source.execution.cache
+        source, cache = self.source, self.source.execution.label_cache
         if cache is None:
             return self._read(rows)
         seen = self.stamp, source.data.digest

@@ -191,8 +191,8 @@ def make_plan(
 def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, *, tensor: bool) -> StoreKind:
     if tensor:
         return "none"
-    if execution.store != "auto":
-        return execution.store
+    if execution.activation_cache != "auto":
+        return execution.activation_cache
     needed = sum(plan.sparse_bytes for plan in plans)
     return "sparse" if shutil.disk_usage(folder).free > 1.5 * needed else "none"
 

@@ -92,7 +92,7 @@ def estimate(
     """
     source = opened(network, concepts, config, execution)
     data, batches = source.data, ceil(sample / config.batch_size)
-    if config.compiled:
+    if config.backend == "compile":
         _measured(source, 1)  # torch keeps what it has compiled: the run itself will find it, too
     first, short = _measured(source, 1), _measured(source, 1)
     long = _measured(source, 1 + batches + DECODED_AHEAD)
@@ -144,7 +144,7 @@ def _measured(source: Source, batches: int) -> _Run:
     # The images are chosen here: of these few nothing more is drawn.
     config = config.model_copy(update=Subset()._asdict())
     drawn = _drawn(data, batches * config.batch_size)
-    execution = execution.model_copy(update={"cache": None})  # a few images drawn for once
+    execution = execution.model_copy(update={"label_cache": None})  # a few images drawn for once
     run = _Run(len(drawn))
     with TemporaryDirectory(prefix="netdissect-") as folder:
         out = Path(folder) / "run"

@@ -36,7 +36,7 @@ def with_repeatability(source: Source, info: RunInfo) -> RunInfo:
     rows = sorted({0, len(data) // 2, len(data) - 1})
     preprocessing = network.preprocessing
     pixels = read_rows(data, rows, preprocessing)
-    with network.prepared(device), torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+    with network.prepared(device), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         found = find_difference(network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device)))
     if found is None:
         return info

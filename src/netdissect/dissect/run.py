@@ -113,7 +113,7 @@ def opened(
     """
     torch_device(config.device)
     execution = execution or Execution()
-    data, config = chosen_images(concepts, config, execution.cache)
+    data, config = chosen_images(concepts, config, execution.label_cache)
     layers = resolve_layers(network, config.layers, config.assumed)
     _check_fields(layers, config)
     return Source(network, data, layers, config, execution)
@@ -160,11 +160,11 @@ def _carry_out(
     with timed("second look", seconds, work.log):
         counted = looks.second(collectors, found)
     chances: dict[str, Chance] = {}
-    if source.config.chance:
+    if source.config.permutations:
         with timed("chance", seconds, work.log):
             chances = chances_of(looks, keep_masks(looks, collectors, found), counted)
     besides: dict[str, Beside] = {}
-    if source.config.evidence.beside:
+    if source.config.statistics.extra_metrics:
         with timed("beside", seconds, work.log):
             besides = besides_of(looks, collectors, found, counted)
     looks.refuse_changed(info.data.digest)

@@ -175,15 +175,15 @@ def look_at(source: Source, part: Part, progress: Progress | None = None, wait: 
     ConfigError
         If what chance gives, or scores beside IoU, are asked for.
     """
-    if source.config.evidence.beside:
+    if source.config.statistics.extra_metrics:
         raise ConfigError(
             "a shard does not measure scores beside IoU: the leading concepts are known once all shards are merged. "
-            "Leave --beside out, or dissect in one process."
+            "Leave --extra-metrics out, or dissect in one process."
         )
-    if source.config.chance:
+    if source.config.permutations:
         raise ConfigError(
             "a shard cannot say what chance gives: masks meet the labels of other images, which other shards hold. "
-            "Leave --chance and --min-iou chance out, or dissect in one process."
+            "Leave --permutations and --min-iou fdr out, or dissect in one process."
         )
     run = describe(source, progress)
     if finished_run(part.run, run) is not None:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import training_set, write_synthetic
-from netdissect.config import DissectConfig, Evidence, Fraction, Progress, Protocol, one_or_more
+from netdissect.config import DissectConfig, Fraction, Progress, Protocol, StatisticsConfig, one_or_more
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.experiments.names import ScaleName
@@ -194,7 +194,7 @@ class Bench:
             layers=one_or_more(layers),
             protocol=protocol,
             batch_size=self.scale.batch_size,
-            evidence=Evidence(bootstrap=self.scale.replicates if replicates is None else replicates),
+            statistics=StatisticsConfig(bootstrap=self.scale.replicates if replicates is None else replicates),
         )
 
     def dissected(self, trained: Trained) -> Result:

@@ -149,7 +149,7 @@ def contribution(
         "pictures": _picture_table(explained, names, config, labels),
         "maps": _map_table(explained, names, config, labels),
     } | ({} if labels is None else {"units": labels})
-    return Outcome("contribution", table, conclude(table, config, extra=further), made, seconds, further)
+    return Outcome("attribution", table, conclude(table, config, extra=further), made, seconds, further)
 
 
 def conclude(table: pl.DataFrame, config: ContributionConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:

@@ -51,7 +51,7 @@ def full_plan(networks: Sequence[Network], concepts: str | Path, config: FullCon
     seconds = sum(cost.seconds for cost in costs)
     yield (
         f"All of it: {_told(seconds)} of forward passes and training, as timed here; reading pictures and counting "
-        "labels comes besides, which 'netdissect plan' predicts for a dissection. At most "
+        "labels comes besides, which 'netdissect estimate' predicts for a dissection. At most "
         f"{disk / 1e9:.3g} GB on disk at a time, and {free / 1e9:.3g} GB are free."
     )
 

@@ -35,16 +35,18 @@ class FullConfig(BaseModel):
     layers: Annotated[tuple[str, ...], OneOrMore] = Field(
         min_length=1, description="The last convolution: one for all, or one for each."
     )
-    limit: int | None = Field(None, gt=0, description="Dissect this many images, drawn by `seed`; None: all.")
+    max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
     batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
     rotations: tuple[int, ...] = Field((0, 1, 2, 3, 4), description="Seeds of random rotations.")
     steps: int = Field(5, ge=1, description="Steps from alpha 0 to 1.")
     checkpoints: Path | None = Field(None, description="Folder of the first network's weights over its training.")
-    images: Path | None = Field(
+    train_images: Path | None = Field(
         None,
         description="A folder for each of some classes that no network was trained to tell; for transfer and tasks.",
     )
-    pictures: Path | None = Field(None, description="A folder for each class, called as the first network's outputs.")
+    class_images: Path | None = Field(
+        None, description="A folder for each class, called as the first network's outputs."
+    )
     classes: Path | None = Field(None, description="Names of the first network's outputs, one a line.")
     ratings: Path | None = Field(None, description="Table of what raters said, as the explorer exports it.")
     train: ScaleName | None = Field(None, description="Train variants and tasks at this scale; None: not at all.")
@@ -55,7 +57,7 @@ class FullConfig(BaseModel):
 
     def measured(self, names: Sequence[str]) -> DissectConfig:
         """Return the dissection of some layers."""
-        return DissectConfig(layers=tuple(names), limit=self.limit, batch_size=self.batch_size)
+        return DissectConfig(layers=tuple(names), max_images=self.max_images, batch_size=self.batch_size)
 
 
 class Cost(NamedTuple):
@@ -114,7 +116,7 @@ class Job:
     @cached_property
     def data(self) -> ConceptData:
         """The data set, or what is drawn of it."""
-        return ConceptData.open(self.concepts, limit=self.config.limit)
+        return ConceptData.open(self.concepts, max_images=self.config.max_images)
 
     @cached_property
     def bench(self) -> Bench:

@@ -49,9 +49,9 @@ def _layers(job: Job) -> Part:
     names = convolutions(job.first)
     asked = LayersConfig(dissect=job.config.measured(names))
     return Part(
-        "layers",
+        "layer-profile",
         (job.dissection(job.first, names),),
-        lambda: layers(job.first, job.concepts, asked, out=job.out / "layers", progress=job.progress),
+        lambda: layers(job.first, job.concepts, asked, out=job.out / "layer-profile", progress=job.progress),
     )
 
 
@@ -68,10 +68,12 @@ def _compare(job: Job) -> Part:
 def _snapshots(job: Job) -> Part:
     folder, source = job.config.checkpoints, job.first.source
     if folder is None:
-        return Part.without("snapshots", "needs --checkpoints FOLDER, the first network's weights over its training")
+        return Part.without(
+            "training-dynamics", "needs --checkpoints FOLDER, the first network's weights over its training"
+        )
     if source is None:
         return Part.without(
-            "snapshots", f"{job.first.name} was not loaded by a name to which a checkpoint can be given"
+            "training-dynamics", f"{job.first.name} was not loaded by a name to which a checkpoint can be given"
         )
     files = list(checkpoint_steps(folder).values())
     for path in {files[0], files[-1]}:
@@ -79,12 +81,12 @@ def _snapshots(job: Job) -> Part:
 
     def run() -> Outcome:
         moments = dissected_checkpoints(
-            source, folder, job.concepts, job.config.measured([job.layer]), out=job.out / "snapshots",
+            source, folder, job.concepts, job.config.measured([job.layer]), out=job.out / "training-dynamics",
             progress=job.progress,
         )  # fmt: skip
         return snapshots(moments, SnapshotsConfig(layer=job.layer))
 
-    return Part("snapshots", (job.dissection(job.first, [job.layer], len(files)),), run)
+    return Part("training-dynamics", (job.dissection(job.first, [job.layer], len(files)),), run)
 
 
 def _variants(name: VariantsName, job: Job) -> Part:
@@ -102,14 +104,14 @@ def _variants(name: VariantsName, job: Job) -> Part:
 
 def _tasks(job: Job) -> Part:
     config = job.config
-    if config.images is None or config.train is None:
-        return Part.without("tasks", "needs --images FOLDER of pictures to train on, and --train small")
+    if config.train_images is None or config.train is None:
+        return Part.without("supervision", "needs --train-images FOLDER of pictures to train on, and --train small")
     scale = SCALES[config.train]
-    recipe, number = scale.recipe, len(picture_files(config.images))
+    recipe, number = scale.recipe, len(picture_files(config.train_images))
     number = min(number, recipe.pictures + recipe.held_out)
     if number - kept_back(number, recipe) < recipe.batch_size:
-        return Part.without("tasks", f"needs more pictures than the {number} of {config.images}")
-    wanted = folder_pictures(config.images, recipe.size, limit=1).tasks()
+        return Part.without("supervision", f"needs more pictures than the {number} of {config.train_images}")
+    wanted = folder_pictures(config.train_images, recipe.size, limit=1).tasks()
     asked = TasksConfig(
         tasks=wanted, recipe=recipe, seeds=tuple(range(scale.seeds)), dissect=config.measured(recipe.layers[-1:])
     )
@@ -120,16 +122,16 @@ def _tasks(job: Job) -> Part:
     )
 
     def run() -> Outcome:
-        shown = folder_pictures(config.images or "", recipe.size, limit=recipe.pictures + recipe.held_out)
-        return tasks(shown, job.concepts, asked, out=job.out / "tasks", progress=job.progress)
+        shown = folder_pictures(config.train_images or "", recipe.size, limit=recipe.pictures + recipe.held_out)
+        return tasks(shown, job.concepts, asked, out=job.out / "supervision", progress=job.progress)
 
-    return Part("tasks", (Cost(words, 0, networks * _training_seconds(recipe)),), run)
+    return Part("supervision", (Cost(words, 0, networks * _training_seconds(recipe)),), run)
 
 
 def _transfer(job: Job) -> Part:
-    if job.config.images is None:
-        return Part.without("transfer", "needs --images FOLDER with a folder for each of some other classes")
-    shown, asked = labeled_folder(job.config.images), TransferConfig(batch_size=job.config.batch_size)
+    if job.config.train_images is None:
+        return Part.without("linear-probe", "needs --train-images FOLDER with a folder for each of some other classes")
+    shown, asked = labeled_folder(job.config.train_images), TransferConfig(batch_size=job.config.batch_size)
     check_classes(shown, asked)
     words = (
         f"a linear SVM on {len(shown):,} pictures of {len(shown.classes)} classes, for each of {len(job.networks)} "
@@ -142,44 +144,46 @@ def _transfer(job: Job) -> Part:
             Subject(network, job.config.layer_of(index), job.dissected(index))
             for index, network in enumerate(job.networks)
         ]
-        return transfer(subjects, shown, asked, out=job.out / "transfer", progress=job.progress)
+        return transfer(subjects, shown, asked, out=job.out / "linear-probe", progress=job.progress)
 
-    return Part("transfer", (cost,), run)
+    return Part("linear-probe", (cost,), run)
 
 
 def _agreement(job: Job) -> Part:
     path = job.config.ratings
     if path is None:
-        return Part.without("agreement", "needs --ratings CSV, what raters said in the explorer")
+        return Part.without("rater-agreement", "needs --ratings CSV, what raters said in the explorer")
     ratings = read_ratings(path)
-    return Part("agreement", (Cost(f"{len(ratings):,} ratings"),), lambda: agreement(path))
+    return Part("rater-agreement", (Cost(f"{len(ratings):,} ratings"),), lambda: agreement(path))
 
 
 def _contribution(job: Job) -> Part:
-    if job.config.pictures is None:
-        return Part.without("contribution", "needs --pictures FOLDER with a folder for each class of the first network")
+    if job.config.class_images is None:
+        return Part.without(
+            "attribution", "needs --class-images FOLDER with a folder for each class of the first network"
+        )
     try:
         find_head(job.first, job.layer)
     except NetworkError as error:
-        return Part.without("contribution", str(error))
-    files = picture_files(job.config.pictures)
+        return Part.without("attribution", str(error))
+    files = picture_files(job.config.class_images)
     asked = ContributionConfig(
         layer=job.layer, classes=class_names(job.first, job.config.classes), batch_size=job.config.batch_size
     )
     return Part(
-        "contribution",
+        "attribution",
         (Cost(f"decisions on {len(files):,} pictures", 0, len(files) * job.pace(job.first)),),
         lambda: contribution(job.first, files, asked, result=job.dissected(0), progress=job.progress),
     )
 
 
 def _ablate(job: Job) -> Part:
-    if job.config.pictures is None:
-        return Part.without("ablate", "needs --pictures FOLDER with a folder for each class of the first network")
+    if job.config.class_images is None:
+        return Part.without("ablate", "needs --class-images FOLDER with a folder for each class of the first network")
     names = class_names(job.first, job.config.classes)
     if names is None:
         return Part.without("ablate", f"needs --classes FILE, the names of the outputs of {job.first.name}, one a line")
-    shown, units = labeled_folder(job.config.pictures).named(names), resolve_layers(job.first, [job.layer])[0].units
+    shown, units = labeled_folder(job.config.class_images).named(names), resolve_layers(job.first, [job.layer])[0].units
     sizes = tuple(size for size in AblateConfig.model_fields["sizes"].default if size <= units // 2) or (1,)
     asked = AblateConfig(layer=job.layer, sizes=sizes, batch_size=job.config.batch_size)
     check_sets(asked, units, shown)
@@ -204,14 +208,14 @@ def _training_seconds(recipe: Recipe) -> float:
 
 PARTS: dict[str, Callable[[Job], Part]] = {
     "rotate": _rotate,
-    "layers": _layers,
+    "layer-profile": _layers,
     "compare": _compare,
-    "snapshots": _snapshots,
+    "training-dynamics": _snapshots,
     **{name: partial(_variants, name) for name in VARIANTS},
-    "tasks": _tasks,
-    "transfer": _transfer,
-    "agreement": _agreement,
-    "contribution": _contribution,
+    "supervision": _tasks,
+    "linear-probe": _transfer,
+    "rater-agreement": _agreement,
+    "attribution": _contribution,
     "ablate": _ablate,
 }
 """Name -> what it takes, in the order of the paper."""

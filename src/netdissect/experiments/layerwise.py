@@ -85,21 +85,21 @@ def layers(
     data, measured = chosen_images(concepts, config.dissect)
     config, seconds = config.model_copy(update={"dissect": measured}), dict[str, float]()
     with timed("dissect", seconds):
-        result = dissect(network, data, measured, out=Path(out) / "runs" / "layers", progress=progress)
+        result = dissect(network, data, measured, out=Path(out) / "runs" / "layer-profile", progress=progress)
     asked = config.model_dump(mode="json") | {
         "network": result.info.network.model_dump(mode="json"),
         "concepts": result.info.data.root,
         "quantile": config.dissect.protocol.quantiles[0],
     }
     table = count_rows(result)
-    return Outcome("layers", table, conclude(table, config), asked, seconds)
+    return Outcome("layer-profile", table, conclude(table, config), asked, seconds)
 
 
 def layers_in_miniature(bench: Bench) -> Outcome:
     """Run the experiment on the bench's network."""
     trained = bench.trained_longer()
     config = LayersConfig(dissect=bench.measured(trained.recipe.layers))
-    return layers(trained.network(), bench.data, config, out=bench.folder("layers"), progress=bench.progress)
+    return layers(trained.network(), bench.data, config, out=bench.folder("layer-profile"), progress=bench.progress)
 
 
 def conclude(table: pl.DataFrame, config: LayersConfig) -> Verdict:

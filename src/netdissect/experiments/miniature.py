@@ -25,13 +25,13 @@ from netdissect.result.files import write_whole
 
 EXPERIMENTS: dict[str, Callable[[Bench], Outcome]] = {
     "rotate": rotate_in_miniature,
-    "layers": layers_in_miniature,
+    "layer-profile": layers_in_miniature,
     "compare": compare_in_miniature,
-    "snapshots": snapshots_in_miniature,
+    "training-dynamics": snapshots_in_miniature,
     **{name: partial(variants, name) for name in VARIANTS},
-    "tasks": tasks_in_miniature,
-    "transfer": transfer_in_miniature,
-    "contribution": contribution_in_miniature,
+    "supervision": tasks_in_miniature,
+    "linear-probe": transfer_in_miniature,
+    "attribution": contribution_in_miniature,
     "ablate": ablate_in_miniature,
 }
 """Name -> experiment; it keeps its runs below ``bench.folder(name)``."""

@@ -153,7 +153,7 @@ def agreement(ratings: pl.DataFrame | str | Path, config: AgreementConfig | None
     }
     table = pl.DataFrame(rows, infer_schema_length=None)
     further = {"labels": labels}
-    return Outcome("agreement", table, conclude(table, config, extra=further), made, {}, further)
+    return Outcome("rater-agreement", table, conclude(table, config, extra=further), made, {}, further)
 
 
 def conclude(table: pl.DataFrame, config: AgreementConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:

@@ -113,7 +113,7 @@ def tasks(
     table = pl.concat(counts)
     asked = config.model_dump(mode="json") | {"quantile": config.dissect.protocol.quantiles[0]}
     further = {"training": pl.DataFrame(trainings, infer_schema_length=None)}
-    return Outcome("tasks", table, conclude(table, config), asked, seconds, further)
+    return Outcome("supervision", table, conclude(table, config), asked, seconds, further)
 
 
 def conclude(table: pl.DataFrame, config: TasksConfig) -> Verdict:
@@ -152,13 +152,13 @@ def conclude(table: pl.DataFrame, config: TasksConfig) -> Verdict:
 def tasks_in_miniature(bench: Bench) -> Outcome:
     """Run the experiment on the bench's pictures and world."""
     return tasks(
-        bench_pictures(bench), bench.data, bench_config(bench), out=bench.folder("tasks"), progress=bench.progress
+        bench_pictures(bench), bench.data, bench_config(bench), out=bench.folder("supervision"), progress=bench.progress
     )
 
 
 def bench_pictures(bench: Bench) -> TaskPictures:
     """Return the bench's training pictures, with the objects that they show; these are kept beside the outcome."""
-    path, recipe = bench.folder("tasks") / "objects.npy", bench.scale.recipe
+    path, recipe = bench.folder("supervision") / "objects.npy", bench.scale.recipe
     pixels, scenes = bench.pictures
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

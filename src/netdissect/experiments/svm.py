@@ -142,7 +142,7 @@ def transfer(
     made = {"pictures": len(pictures), "classes": len(pictures.classes)}
     further = {"classes": _class_table(pictures)}
     verdict = conclude(table, config, extra=further)
-    return Outcome("transfer", table, verdict, config.model_dump(mode="json") | made, seconds, further)
+    return Outcome("linear-probe", table, verdict, config.model_dump(mode="json") | made, seconds, further)
 
 
 def conclude(table: pl.DataFrame, config: TransferConfig, *, extra: Mapping[str, pl.DataFrame]) -> Verdict:
@@ -248,7 +248,7 @@ def correlation(unique: Sequence[float], accuracy: Sequence[float]) -> Interval 
 def transfer_in_miniature(bench: Bench) -> Outcome:
     """Compare the networks that were trained on different tasks, by how well their features tell scenes apart."""
     trained, shown = bench_config(bench), bench_pictures(bench)
-    folder, layer = bench.folder("tasks"), bench.scale.recipe.layers[-1]
+    folder, layer = bench.folder("supervision"), bench.scale.recipe.layers[-1]
     subjects = []
     for task in trained.tasks:
         for seed in trained.seeds:
@@ -261,7 +261,7 @@ def transfer_in_miniature(bench: Bench) -> Outcome:
     # A world of a few dozen pictures has too few of each scene for folds.
     config = TransferConfig() if len(pictures) >= ENOUGH else TransferConfig(penalties=(), splits=2)
     frequent = pictures.frequent(max(4, _needed(config)))
-    return transfer(subjects, frequent, config, out=bench.folder("transfer"), progress=bench.progress)
+    return transfer(subjects, frequent, config, out=bench.folder("linear-probe"), progress=bench.progress)
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

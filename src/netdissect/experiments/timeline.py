@@ -112,7 +112,7 @@ def snapshots(moments: Iterable[Snapshot], config: SnapshotsConfig | None = None
     asked = config.model_dump(mode="json") | {"network": first.info.network.model_dump(mode="json")}
     over_images = _over_images(ordered, layer, quantile, config.rule)
     further = {"units": units, "changes": _changed(_followed(units)), OVER_IMAGES: over_images}
-    return Outcome("snapshots", table, conclude(table, config, extra=further), asked, {}, further)
+    return Outcome("training-dynamics", table, conclude(table, config, extra=further), asked, {}, further)
 
 
 def checkpoint_steps(folder: str | Path) -> dict[int, Path]:
@@ -205,7 +205,7 @@ def snapshots_in_miniature(bench: Bench) -> Outcome:
             networks = _watched(bench, recipe)
         with timed("dissect", seconds):
             for step, network in networks.items():
-                run = bench.folder("snapshots") / "runs" / f"seed-{seed}-step-{step:08}"
+                run = bench.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
                 measured = bench.measured(recipe.layers[-1:], replicates=0)
                 moments.append(Snapshot(step, dissect(network, bench.data, measured, out=run), seed))
         if bench.progress:
@@ -220,7 +220,8 @@ def _watched(bench: Bench, recipe: Recipe) -> dict[int, Network]:
     count = bench.scale.snapshots
     steps = sorted({round(recipe.steps * (2.0**place - 1) / (2.0 ** (count - 1) - 1)) for place in range(count)})
     files = {
-        step: bench.folder("snapshots") / "weights" / f"seed-{recipe.seed}-step-{step}.safetensors" for step in steps
+        step: bench.folder("training-dynamics") / "weights" / f"seed-{recipe.seed}-step-{step}.safetensors"
+        for step in steps
     }
 
     def watch(step: int, module: nn.Module) -> None:

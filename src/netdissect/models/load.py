@@ -68,7 +68,7 @@ def load_network(
     *,
     weights: str | None = None,
     state_dict: str | None = None,
-    seed: int = 0,
+    weights_seed: int = 0,
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -85,7 +85,7 @@ def load_network(
         trained for another number of classes, the network is built with that many.
     state_dict
         Which set of weights of a checkpoint that holds several; see `netdissect.models.load_checkpoint`.
-    seed
+    weights_seed
         Of the random initialization; also set while a factory runs. The global generator is left alone.
     size, mean, std, interpolation
         Override the preprocessing: input pixels (square), numbers on the scale 0..1, and the filter with which
@@ -106,7 +106,7 @@ def load_network(
 
     Examples
     --------
-    >>> network = load_network("torchvision:squeezenet1_1", weights="none", seed=1)
+    >>> network = load_network("torchvision:squeezenet1_1", weights="none", weights_seed=1)
     >>> network.preprocessing.size
     Size(height=224, width=224)
     """
@@ -119,7 +119,7 @@ def load_network(
             "FILE beside --state-dict."
         )
     source, _, name = spec.partition(":")
-    with _seeded(seed):
+    with _seeded(weights_seed):
         if source == "python":
             module, preprocessing = _from_factory(spec, weights, file)
         elif spec in LITE_SIZES:
@@ -138,7 +138,7 @@ def load_network(
         spec=spec,
         weights=weights if file is None else str(file.path.resolve()),
         state_dict=state_dict,
-        seed=seed,
+        weights_seed=weights_seed,
         size=size,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
@@ -159,7 +159,7 @@ def _title(asked: NetworkSource) -> str:
     if asked.weights is None:
         return asked.spec
     if asked.weights == RANDOM:
-        return f"{asked.spec}, random weights of seed {asked.seed}"
+        return f"{asked.spec}, random weights of seed {asked.weights_seed}"
     chosen = "" if asked.state_dict is None else f"{asked.state_dict} of "
     return f"{asked.spec}, weights {chosen if chosen else 'of '}{Path(asked.weights).name}"
 

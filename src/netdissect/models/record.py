@@ -152,7 +152,7 @@ class Recorder:
             raise NetworkError(
                 f"Network {self._network.name!r} cannot be compiled, or fails when it is: {type(error).__name__}: "
                 f"{reason}. Expected a network that torch.compile takes, and a C++ "
-                "compiler (such as g++) for a CPU; leave --compile out to run it as it is."
+                "compiler (such as g++) for a CPU; leave out --backend compile to run it as it is."
             ) from error
         surplus = len(filled) - len(images)
         return {name: output[: len(output) - surplus] for name, output in outputs.items()}

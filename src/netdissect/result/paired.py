@@ -101,7 +101,7 @@ def mean_paired_difference(
 
 
 def _refuse_unpaired(left: Result, right: Result) -> None:
-    asked = [(run.info.config.evidence.bootstrap, run.info.config.evidence.seed) for run in (left, right)]
+    asked = [(run.info.config.statistics.bootstrap, run.info.config.statistics.stats_seed) for run in (left, right)]
     for name, ours, theirs in (
         ("images and labels (digest)", left.info.data.digest[:12], right.info.data.digest[:12]),
         ("replicates and seed", *asked),
@@ -111,7 +111,7 @@ def _refuse_unpaired(left: Result, right: Result) -> None:
         if ours != theirs:
             raise ResultError(
                 f"the runs are not paired: {name} are {ours} on the left and {theirs} on the right. Repeat one of them "
-                "on the same data with the same --bootstrap, --evidence-seed and --min-iou."
+                "on the same data with the same --bootstrap, --stats-seed and --min-iou."
             )
 
 

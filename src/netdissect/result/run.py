@@ -146,7 +146,7 @@ class RunInfo(_Info):
 
     def min_iou(self, layer: str) -> float:
         """Return the IoU from which on a unit of a layer is a detector: what was set, or what chance there demands."""
-        if self.config.min_iou != "chance":
+        if self.config.min_iou != "fdr":
             return self.config.min_iou
         # Runs that have one limit for all layers were counted with it.
         of_run = 1.0 if self.chance_limit is None else self.chance_limit

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
-from netdissect.config import ChanceOf, Restriction
+from netdissect.config import NullModel, Restriction
 from netdissect.score.labels import best_concepts, iou
 from netdissect.score.pixels import MaskPixels, Places
 from netdissect.score.tally import ImageLabels, Tally, Truth
@@ -128,7 +128,7 @@ class Shuffles:
     seed
         Of all draws.
     of
-        ``images``: masks meet the labels of other images. ``places``: labels are shifted on their own image.
+        ``images``: masks meet the labels of other images. ``locations``: labels are shifted on their own image.
     restriction
         See `netdissect.config.Protocol`.
     intersection
@@ -139,14 +139,14 @@ class Shuffles:
 
     repeats: range
     seed: int
-    of: ChanceOf
+    of: NullModel
     restriction: Restriction
     intersection: npt.NDArray[np.uint32]
     activation: Ints
 
     @classmethod
     def zeros(
-        cls, repeats: range, masks: int, data: ConceptData, *, seed: int, of: ChanceOf, restriction: Restriction
+        cls, repeats: range, masks: int, data: ConceptData, *, seed: int, of: NullModel, restriction: Restriction
     ) -> Self:
         """Return the counts of no images, for M masks."""
         count = len(repeats)

@@ -34,7 +34,7 @@ DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, pict
 def create_app(
     runs: Sequence[str | Path | Result],
     *,
-    images: str | Path | None = None,
+    data_root: str | Path | None = None,
     networks: Mapping[str, Network] | None = None,
     ratings: str | Path | None = None,
 ) -> FastAPI:
@@ -44,7 +44,7 @@ def create_app(
     ----------
     runs
         Folders of finished runs, or results in memory.
-    images
+    data_root
         The data set's folder, if it has moved since the runs.
     networks
         Networks made in Python, by the run's name: those that the runs cannot load again.
@@ -56,7 +56,7 @@ def create_app(
     fastapi.FastAPI
         Not guarded against foreign hosts and origins: see `netdissect.serve.guard.Guard`.
     """
-    shelf, sight = Shelf.open(runs, images, networks), Sight()
+    shelf, sight = Shelf.open(runs, data_root, networks), Sight()
     kept = None if ratings is None else Ratings(ratings)
     explorer = Explorer(shelf, sight, Matcher(shelf, sight), Pictures(), LiveReport(shelf), kept)
 

@@ -97,7 +97,7 @@ class Shelf:
     def open(
         cls,
         runs: Sequence[str | Path | Result],
-        images: str | Path | None = None,
+        data_root: str | Path | None = None,
         networks: Mapping[str, Network] | None = None,
     ) -> "Shelf":
         """Read runs.
@@ -106,7 +106,7 @@ class Shelf:
         ----------
         runs
             Folders, or results in memory.
-        images
+        data_root
             The data set's folder, if it has moved.
         networks
             Networks that cannot be loaded again, by the run's folder as given, its name or its id.
@@ -128,7 +128,7 @@ class Shelf:
             named = _unique(_slug(name), [each.id for each in opened])
             keys = [key for key in (str(run) if not isinstance(run, Result) else name, name, named) if key in given]
             network = given.pop(keys[0]) if keys else None
-            opened.append(OpenRun(named, name, result, _image_folder(result, images), network))
+            opened.append(OpenRun(named, name, result, _image_folder(result, data_root), network))
         if given:
             raise ConfigError(
                 f"networks were given for {', '.join(map(repr, given))}, which are no runs here. Expected names among "
@@ -156,7 +156,7 @@ def _unique(name: str, taken: Sequence[str]) -> str:
     return candidate
 
 
-def _image_folder(result: Result, images: str | Path | None) -> Path:
-    root = Path(result.info.data.root if images is None else images)
+def _image_folder(result: Result, data_root: str | Path | None) -> Path:
+    root = Path(result.info.data.root if data_root is None else data_root)
     inner = root / "images"
-    return inner if images is None or inner.is_dir() else root
+    return inner if data_root is None or inner.is_dir() else root

@@ -28,7 +28,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - refused unless the user asks for i
 def serve(
     runs: Sequence[str | Path | Result],
     *,
-    images: str | Path | None = None,
+    data_root: str | Path | None = None,
     networks: Mapping[str, Network] | None = None,
     ratings: str | Path | None = None,
     host: str = "127.0.0.1",
@@ -41,7 +41,7 @@ def serve(
 
     Parameters
     ----------
-    runs, images, networks, ratings
+    runs, data_root, networks, ratings
         See `netdissect.serve.create_app`.
     host
         Address to listen at.
@@ -62,7 +62,7 @@ def serve(
         If a folder holds no finished run.
     """
     _check_host(host, public)
-    app = create_app(runs, images=images, networks=networks, ratings=ratings)
+    app = create_app(runs, data_root=data_root, networks=networks, ratings=ratings)
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(
         guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,

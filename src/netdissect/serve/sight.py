@@ -139,7 +139,7 @@ class Sight:
         """Return activations, float32 (B, U, h, w) of each layer, of pictures, uint8 (B, C, H, W); in the thread."""
         network, layers = self._network(run)
         images = network.preprocessing.normalize(torch.from_numpy(pixels).to(network.device))
-        low = run.result.info.config.dtype == "bfloat16"
+        low = run.result.info.config.precision == "bfloat16"
         with (
             Recorder(network, layers) as recorder,
             torch.autocast(network.device.type, torch.bfloat16, enabled=low),

@@ -78,7 +78,7 @@ def as_dissected(path: Path) -> Image.Image:
             return image.convert("L" if image.mode == "L" else "RGB")
     except UNREADABLE:
         raise RequestError(
-            f"the picture {path.name!r} cannot be read. Expected it in the data set's folder; start with --images "
+            f"the picture {path.name!r} cannot be read. Expected it in the data set's folder; start with --data-root "
             "FOLDER if it was moved."
         ) from None
 

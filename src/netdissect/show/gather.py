@@ -65,8 +65,8 @@ class Run:
                 info.data.root if self.moved is None else self.moved,
                 categories=chosen.categories,
                 split=chosen.split,
-                limit=chosen.limit,
-                seed=chosen.seed,
+                max_images=chosen.max_images,
+                sample_seed=chosen.sample_seed,
             )
         except (ConceptsError, OSError):
             return None

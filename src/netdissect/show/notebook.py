@@ -77,7 +77,7 @@ class ShownUnit:
         return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {self.view.iou:.4f}"
 
 
-def unit(result: Result, layer: str | None, number: int, *, images: str | Path | None = None) -> ShownUnit:
+def unit(result: Result, layer: str | None, number: int, *, data_root: str | Path | None = None) -> ShownUnit:
     """Show one unit in a notebook.
 
     Parameters
@@ -88,7 +88,7 @@ def unit(result: Result, layer: str | None, number: int, *, images: str | Path |
         One of its layers; None: the only one.
     number
         The unit's.
-    images
+    data_root
         The data set's folder, if it has moved since the run.
 
     Returns
@@ -107,4 +107,4 @@ def unit(result: Result, layer: str | None, number: int, *, images: str | Path |
         raise ResultError(f"layer {name} has no unit {number}; its units are 0 to {len(tables.units) - 1}.")
     view = unit_view(tables, number, SHOWN)
     color = category_colors(result.info.data.categories).get(view.category or "", "#7a7a7a")
-    return ShownUnit(view, image_folder(result.info.data.root, images), color)
+    return ShownUnit(view, image_folder(result.info.data.root, data_root), color)

@@ -52,8 +52,8 @@ def webp(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def image_folder(root: str | Path, images: str | Path | None = None) -> Path:
-    """Return where a data set's pictures lie: `images`, or its ``images/``, if they have moved."""
-    folder = Path(root if images is None else images)
+def image_folder(root: str | Path, data_root: str | Path | None = None) -> Path:
+    """Return where a data set's pictures lie: `data_root`, or its ``images/``, if they have moved."""
+    folder = Path(root if data_root is None else data_root)
     inner = folder / "images"
-    return inner if images is None or inner.is_dir() else folder
+    return inner if data_root is None or inner.is_dir() else folder

@@ -52,7 +52,7 @@ def report(
     out: str | Path,
     *,
     names: Sequence[str] | None = None,
-    images: str | Path | None = None,
+    data_root: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write one or more runs as a folder of plain files to look at.
@@ -65,7 +65,7 @@ def report(
         Folder to write; an earlier report there is replaced.
     names
         What the runs are called; None: as their networks.
-    images
+    data_root
         The data set's folder, or its ``images/``, if it has moved since the run. Without the pictures the
         report is written all the same, and says so.
     progress
@@ -89,7 +89,7 @@ def report(
     _refuse_foreign(out)
     try:
         with _Folder(out) as folder:
-            _Writer(number_runs(each, names, images), folder, images, progress).write()
+            _Writer(number_runs(each, names, data_root), folder, data_root, progress).write()
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -166,12 +166,12 @@ class _Writer:
     """Write the pages of some runs into a folder, layer by layer."""
 
     def __init__(
-        self, runs: Sequence[Run], folder: _Folder, images: str | Path | None, progress: Progress | None
+        self, runs: Sequence[Run], folder: _Folder, data_root: str | Path | None, progress: Progress | None
     ) -> None:
         self.runs = runs
         self.folder = folder
         self.progress = progress
-        self.roots = {run.data: image_folder(run.result.info.data.root, images) for run in runs}
+        self.roots = {run.data: image_folder(run.result.info.data.root, data_root) for run in runs}
         self.missing: dict[str, str] = {}
         self.pages = Pages(runs, self.missing)
         self.views = run_views(runs)

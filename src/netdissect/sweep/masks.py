@@ -48,7 +48,7 @@ class MaskFile:
         except OSError as error:
             raise ResultError(
                 f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
-                "command again, or leave --chance out."
+                "command again, or leave --permutations out."
             ) from error
         self._offsets.append(self._offsets[-1] + len(content))
 

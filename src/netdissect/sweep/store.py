@@ -87,7 +87,7 @@ class ActivationStore:
         except OSError as error:
             raise ResultError(
                 f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
-                "command again, or keep nothing with --store none."
+                "command again, or keep nothing with --activation-cache none."
             ) from error
         self.offsets.append(self.offsets[-1] + sum(part.nbytes for part in parts) + checksums.BYTES)
 

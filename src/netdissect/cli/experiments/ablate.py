@@ -12,10 +12,11 @@ from netdissect.cli.experiments.options import (
     ClassesOption,
     LabelsOption,
     LayerOption,
-    LimitOption,
+    MaxImagesOption,
     NetworkArgument,
     OutOption,
-    SeedOption,
+    SampleSeedOption,
+    WeightsSeedOption,
     checked,
     open_network,
 )
@@ -26,8 +27,9 @@ def ablate(
     network: NetworkArgument,
     layer: LayerOption,
     out: OutOption,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="A folder of pictures for each class, called as the network's.")
+    class_images: Annotated[
+        Path | None,
+        typer.Option("--class-images", help="A folder of pictures for each class, called as the network's."),
     ] = None,
     concepts: Annotated[
         Path | None, typer.Option("--concepts", help="Or a data set whose pictures bear a class as a whole.")
@@ -38,15 +40,16 @@ def ablate(
     rank: Annotated[str, typer.Option("--rank", help="effect, score or iou (needs --run).")] = "effect",
     random_sets: Annotated[int, typer.Option("--random-sets", min=1, help="Random sets of each size.")] = 10,
     classes: ClassesOption = None,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
+    max_images: MaxImagesOption = None,
+    weights_seed: WeightsSeedOption = 0,
+    sample_seed: SampleSeedOption = 0,
     batch_size: BatchOption = 64,
 ) -> None:
     """Switch units off: one at a time, the best and worst for a class, all but the best, and as many at random."""
     experiments = netdissect.experiments
-    if (images is None) == (concepts is None):
-        raise ConfigError("pictures with classes are needed once: name either --images or --concepts.")
-    loaded = open_network(network, seed)
+    if (class_images is None) == (concepts is None):
+        raise ConfigError("pictures with classes are needed once: name either --class-images or --concepts.")
+    loaded = open_network(network, weights_seed)
     names = experiments.class_names(loaded, classes)
     if names is None:
         raise ConfigError(
@@ -54,14 +57,14 @@ def ablate(
             "line, in order."
         )
     found = (
-        experiments.labeled_folder(images)
-        if images is not None
+        experiments.labeled_folder(class_images)
+        if class_images is not None
         else experiments.labeled_by(netdissect.ConceptData.open(concepts or Path()), category)
     )
-    pictures = found.drawn(limit, seed).named(names)
+    pictures = found.drawn(max_images, sample_seed).named(names)
     config = checked(
         experiments.AblateConfig,
-        layer=layer, rank=rank, random_sets=random_sets, seed=seed, batch_size=batch_size,
+        layer=layer, rank=rank, random_sets=random_sets, seed=sample_seed, batch_size=batch_size,
         **({"sizes": tuple(sizes)} if sizes else {}),
     )  # fmt: skip
     result = None if run is None else netdissect.load_result(run)

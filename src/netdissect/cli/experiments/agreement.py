@@ -17,9 +17,11 @@ def agreement(
         list[str] | None, typer.Option("--layer", help="From the first to the last; repeats. Default: as in the file.")
     ] = None,
     min_iou: MinIouOption = 0.04,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    stats_seed: Annotated[int, typer.Option("--stats-seed", min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
     """Which labels people accept, by layer, how well they agree, and whether IoU tells."""
     experiments = netdissect.experiments
-    config = checked(experiments.AgreementConfig, layers=tuple(layer) if layer else None, min_iou=min_iou, seed=seed)
+    config = checked(
+        experiments.AgreementConfig, layers=tuple(layer) if layer else None, min_iou=min_iou, seed=stats_seed
+    )
     carry_out(lambda _progress: experiments.agreement(ratings, config), out)

@@ -40,7 +40,9 @@ def compare(
     rule: RuleOption = "per-category",
 ) -> None:
     """Put the detectors of several networks or runs beside each other, and published counts beside them."""
-    opened = [Path(text) if Path(text).is_dir() else open_network(text, measured.seed) for text in sources or ()]
+    opened = [
+        Path(text) if Path(text).is_dir() else open_network(text, measured.weights_seed) for text in sources or ()
+    ]
     networks = any(not isinstance(source, Path) for source in opened)
     if networks and not (concepts and layer):
         raise ConfigError(

@@ -13,7 +13,7 @@ from netdissect.cli.experiments.options import (
     LabelsOption,
     NetworkArgument,
     OutOption,
-    SeedOption,
+    WeightsSeedOption,
     checked,
     open_network,
 )
@@ -30,12 +30,12 @@ def contribution(
     top: Annotated[int, typer.Option("--top", min=1, help="Strongest units that are listed.")] = 5,
     shown: Annotated[int, typer.Option("--shown", min=1, help="Pictures that are explained one by one.")] = 6,
     classes: ClassesOption = None,
-    seed: SeedOption = 0,
+    weights_seed: WeightsSeedOption = 0,
     batch_size: BatchOption = 32,
 ) -> None:
     """Which units speak for the classes that a network names, and for its decision on single pictures."""
     experiments = netdissect.experiments
-    loaded = open_network(network, seed)
+    loaded = open_network(network, weights_seed)
     config = checked(
         experiments.ContributionConfig,
         layer=layer, top=top, shown=shown, classes=experiments.class_names(loaded, classes), batch_size=batch_size,

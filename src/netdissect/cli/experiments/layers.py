@@ -30,7 +30,7 @@ def layers(
     rule: RuleOption = "per-category",
 ) -> None:
     """Detectors by category over all convolutions of one network."""
-    loaded = open_network(network, measured.seed)
+    loaded = open_network(network, measured.weights_seed)
     config = netdissect.experiments.LayersConfig(
         dissect=measured.config(layer or netdissect.experiments.convolutions(loaded)),
         rule=rule,

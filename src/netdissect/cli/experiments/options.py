@@ -45,12 +45,14 @@ QuantileOption = Annotated[
 MinIouOption = Annotated[
     float, typer.Option("--min-iou", help="IoU from which on a unit is a detector.", rich_help_panel=PANEL)
 ]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Draw this many images by --seed.", rich_help_panel=PANEL)
+MaxImagesOption = Annotated[
+    int | None, typer.Option("--max-images", min=1, help="Draw this many images at random.", rich_help_panel=PANEL)
 ]
-SeedOption = Annotated[
-    int,
-    typer.Option("--seed", min=0, help="Of random weights and of the images of --limit.", rich_help_panel=PANEL),
+WeightsSeedOption = Annotated[
+    int, typer.Option("--weights-seed", min=0, help="Seed of random weights.", rich_help_panel=PANEL)
+]
+SampleSeedOption = Annotated[
+    int, typer.Option("--sample-seed", min=0, help="Seed of the draw of --max-images.", rich_help_panel=PANEL)
 ]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, rich_help_panel=PANEL)]
 DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=PANEL)]
@@ -65,7 +67,7 @@ LabelsOption = Annotated[
 ]
 
 
-def open_network(text: str, seed: int = 0) -> "Network":
+def open_network(text: str, weights_seed: int = 0) -> "Network":
     """Load a network by what was typed.
 
     Raises
@@ -79,7 +81,7 @@ def open_network(text: str, seed: int = 0) -> "Network":
         return netdissect.experiments.trained_network(text)
     spec, _, weights = text.partition("@")
     file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
-    return netdissect.load_network(spec, weights=file or None, state_dict=key or None, seed=seed)
+    return netdissect.load_network(spec, weights=file or None, state_dict=key or None, weights_seed=weights_seed)
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class Measure:
 
     quantiles: Sequence[float] | None
     min_iou: float
-    limit: int | None
-    seed: int
+    max_images: int | None
+    weights_seed: int
+    sample_seed: int
     batch_size: int
     device: str
 
@@ -103,21 +106,22 @@ class Measure:
         """
         protocol = checked(Protocol, quantiles=tuple(self.quantiles)) if self.quantiles else Protocol()
         return checked(
-            DissectConfig, layers=tuple(layers), protocol=protocol, min_iou=self.min_iou, limit=self.limit,
-            seed=self.seed, batch_size=self.batch_size, device=self.device,
+            DissectConfig, layers=tuple(layers), protocol=protocol, min_iou=self.min_iou, max_images=self.max_images,
+            sample_seed=self.sample_seed, batch_size=self.batch_size, device=self.device,
         )  # fmt: skip
 
 
 def measure(
     quantile: QuantileOption = None,
     min_iou: MinIouOption = 0.04,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
+    max_images: MaxImagesOption = None,
+    weights_seed: WeightsSeedOption = 0,
+    sample_seed: SampleSeedOption = 0,
     batch_size: BatchOption = 32,
     device: DeviceOption = "cpu",
 ) -> Measure:
     """Return how networks are dissected; a command gets these options by `with_options_of(measure)`."""
-    return Measure(quantile, min_iou, limit, seed, batch_size, device)
+    return Measure(quantile, min_iou, max_images, weights_seed, sample_seed, batch_size, device)
 
 
 def checked(model: type[Model], **values: Any) -> Model:

@@ -44,7 +44,7 @@ def rotate(
     All bases come from one forward pass. Rotated activations are dense: the plan printed first says how many bytes
     they take on disk meanwhile; where there is no room, the network runs twice instead.
     """
-    loaded = open_network(network, measured.seed)
+    loaded = open_network(network, measured.weights_seed)
     config = checked(
         netdissect.experiments.RotateConfig,
         dissect=measured.config([layer]),

@@ -25,10 +25,10 @@ def tasks(
     measured: Measure,
     concepts: ConceptsOption,
     out: OutOption,
-    images: Annotated[
+    train_images: Annotated[
         Path | None,
         typer.Option(
-            "--images", help="Train on pictures at any depth below this folder. Default: the synthetic world."
+            "--train-images", help="Train on pictures at any depth below this folder. Default: the synthetic world."
         ),
     ] = None,
     task: Annotated[
@@ -36,7 +36,7 @@ def tasks(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Networks of each task, seeds 0, 1, ...")] = 3,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of training, the same for each task.")] = 1_800,
-    pictures: Annotated[int, typer.Option("--pictures", min=1, help="To train on, at most.")] = 12_000,
+    num_images: Annotated[int, typer.Option("--num-images", min=1, help="To train on, at most.")] = 12_000,
     size: Annotated[int, typer.Option("--input-size", help="Pixels of the square pictures, 64 to 128.")] = 96,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="conv1 to conv5; repeats. Default: the last.")
@@ -45,13 +45,13 @@ def tasks(
 ) -> None:
     """Train one network on supervised and self-supervised tasks, and compare what their units detect."""
     experiments = netdissect.experiments
-    recipe = checked(experiments.Recipe, steps=steps, pictures=pictures, size=size)
+    recipe = checked(experiments.Recipe, steps=steps, pictures=num_images, size=size)
 
     def carried_out(progress: Progress) -> experiments.Outcome:
         shown = (
             experiments.synthetic_pictures(recipe, folder=out, progress=progress)
-            if images is None
-            else experiments.folder_pictures(images, size, limit=pictures)
+            if train_images is None
+            else experiments.folder_pictures(train_images, size, limit=num_images)
         )
         config = checked(
             experiments.TasksConfig,

@@ -24,9 +24,10 @@ from netdissect.config import Progress
 def transfer(
     measured: Measure,
     networks: Annotated[
-        list[str], typer.Argument(metavar="NETWORK...", help="As for 'experiment layers'; each with all its layers.")
+        list[str],
+        typer.Argument(metavar="NETWORK...", help="As for 'experiment layer-profile'; each with all its layers."),
     ],
-    images: Annotated[Path, typer.Option("--images", help="A folder of pictures for each class.")],
+    class_images: Annotated[Path, typer.Option("--class-images", help="A folder of pictures for each class.")],
     concepts: ConceptsOption,
     out: OutOption,
     layer: Annotated[
@@ -42,16 +43,17 @@ def transfer(
 ) -> None:
     """Accuracy of a linear SVM on the features of layers, against the unique object detectors there."""
     experiments = netdissect.experiments
-    pictures = experiments.labeled_folder(images)
+    pictures = experiments.labeled_folder(class_images)
     config = checked(
         experiments.TransferConfig,
-        pool=pool, penalty=penalty, category=category, rule=rule, seed=measured.seed, batch_size=measured.batch_size,
+        pool=pool, penalty=penalty, category=category, rule=rule, seed=measured.sample_seed,
+        batch_size=measured.batch_size,
     )  # fmt: skip
 
     def carried_out(progress: Progress) -> experiments.Outcome:
         subjects = []
         for text in networks:
-            network = open_network(text, measured.seed)
+            network = open_network(text, measured.weights_seed)
             names = layer or experiments.convolutions(network)[-1:]
             run = out / "runs" / network.digest[:16]
             result = netdissect.dissect(network, concepts, measured.config(names), out=run, progress=progress)

@@ -16,14 +16,14 @@ from netdissect.show.figures.variants import variants
 
 FIGURES: dict[str, Callable[[Outcome], Figure]] = {
     "rotate": rotate,
-    "layers": layers,
+    "layer-profile": layers,
     "compare": compare,
-    "snapshots": snapshots,
+    "training-dynamics": snapshots,
     **dict.fromkeys(VARIANTS, variants),
-    "tasks": tasks,
-    "transfer": transfer,
-    "agreement": agreement,
-    "contribution": contribution,
+    "supervision": tasks,
+    "linear-probe": transfer,
+    "rater-agreement": agreement,
+    "attribution": contribution,
     "ablate": ablate,
 }
 

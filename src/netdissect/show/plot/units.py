@@ -31,7 +31,7 @@ def units(
     layer: str | None = None,
     chosen: Sequence[int] | None = None,
     *,
-    images: str | Path | None = None,
+    data_root: str | Path | None = None,
     count: int = IMAGES,
     colors: Palette = "safe",
 ) -> Figure:
@@ -45,7 +45,7 @@ def units(
         One of its layers; None: the only one.
     chosen
         Numbers of units; None: the best unit of each of the eight best-known concepts.
-    images
+    data_root
         The data set's folder, if it has moved since the run.
     count
         Images of each unit.
@@ -74,7 +74,7 @@ def units(
     for axes in grid.flat:
         axes.set_axis_off()
     inks = category_colors(result.info.data.categories, colors)
-    folder = image_folder(result.info.data.root, images)
+    folder = image_folder(result.info.data.root, data_root)
     for row, number in zip(grid, numbers, strict=True):
         _name(row[0], table.row(number, named=True), inks)
         if not table["silent"][number]:
