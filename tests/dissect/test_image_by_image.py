@@ -10,7 +10,7 @@ import pytest
 import oracle
 import runs
 import tiny
-from netdissect.config import PROTOCOL_NAMES, DissectConfig, Evidence, Execution, ProtocolName
+from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.dissect.merge import merge_parts
 from netdissect.dissect.shards import Shard, dissect_shard
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("tight")
 LAYERS = ("wide_relu", "deep_relu", "fc")
 QUANTILES = (0.05, 0.2)
 BATCH = 4
-ENGINES = ({"store": "sparse"}, {"store": "none"}, {"engine": "tensor"})
+ENGINES = ({"activation_cache": "sparse"}, {"activation_cache": "none"}, {"engine": "tensor"})
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(definition: tiny.Definition) -> DissectConfig:
     protocol = definition.protocol.model_copy(update={"quantiles": QUANTILES})
-    evidence = Evidence(bootstrap=20, holdout=0.5)
-    return DissectConfig(layers=LAYERS, protocol=protocol, batch_size=BATCH, evidence=evidence)
+    statistics = StatisticsConfig(bootstrap=20, holdout=0.5)
+    return DissectConfig(layers=LAYERS, protocol=protocol, batch_size=BATCH, statistics=statistics)
 
 
 def frame(layer: LayerResult, name: str) -> pl.DataFrame:
