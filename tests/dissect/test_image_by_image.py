@@ -12,7 +12,7 @@ import runs
 import tiny
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.merge import merge_parts
+from netdissect.dissect.merge import merge_shards
 from netdissect.dissect.shards import Shard, dissect_shard
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result, load_result
@@ -118,5 +118,5 @@ def test_shards_keep_the_tables_of_single_images_of_the_oracle(mixed: Path, tmp_
     for _ in ("thresholds", "counts"):
         for number in (2, 1):
             dissect_shard(network, mixed, config(definition), Shard(number, 2), out=run)
-        merge_parts(run)
+        merge_shards(run)
     assert_images_are_the_oracle_s(load_result(run), network, mixed, definition)
