@@ -30,7 +30,7 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
         batch = np.ascontiguousarray(maps[start : start + 30])
         collector.update(torch.from_numpy(batch), np.arange(start, start + 30))
     expected = prediction._expected_share(np.ascontiguousarray(maps[:300]), plan, tmp_path)
-    assert expected == pytest.approx(store.size / maps.nbytes, rel=0.1)
+    assert expected == pytest.approx(store.offsets[-1] / maps.nbytes, rel=0.1)
 
 
 def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:

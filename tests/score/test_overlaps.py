@@ -1,7 +1,5 @@
 """Counts image by image: the parts of which a tally is the sum."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,10 @@ from hypothesis import strategies as st
 import oracle
 import tiny
 from netdissect.concepts import Size
-from netdissect.errors import ResultError
 from netdissect.score import BatchLabels, ImageLabels, Overlaps, Tallier, grid
 from netdissect.score.device import DeviceTallier
 from netdissect.score.overlaps import read_overlaps
-from netdissect.sweep.batches import BatchFile
+from netdissect.sweep.array_log import AppendOnlyArrayFile
 
 
 def overlaps_of(
@@ -93,7 +90,7 @@ def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
 ) -> None:
     rng = np.random.default_rng(seed)
     path = tmp_path_factory.mktemp("file") / "masks.images"
-    file, written = BatchFile(path), []
+    file, written = AppendOnlyArrayFile(path), []
     for _ in range(batches):
         labels = rng.integers(0, 4, rng.integers(0, 6))
         most = int(rng.choice([200, 60_000, 2**33]))
@@ -102,25 +99,13 @@ def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
         file.append(written[-1])
     offsets = list(file.offsets)
     path.write_bytes(path.read_bytes() + b"torn")
-    again = BatchFile(path)
+    again = AppendOnlyArrayFile(path)
     again.cut(offsets)
     assert path.stat().st_size == offsets[-1]
     again.append(written[0])
     for found, expected in zip(read_overlaps(again), [*written, written[0]], strict=True):
         for left, right in zip(found, expected, strict=True):
             np.testing.assert_array_equal(left, right)
-
-
-def test_a_file_of_counts_that_was_cut_short_or_changed_is_refused_by_name(tmp_path: Path) -> None:
-    file = BatchFile(tmp_path / "masks.images")
-    file.append([np.arange(5)])
-    with pytest.raises(ResultError, match=r"masks\.images should hold 999 bytes but was cut short or removed"):
-        BatchFile(file.path).cut([0, 999])
-    file.path.write_bytes(b"x" * file.offsets[-1])
-    with pytest.raises(ResultError, match=r"masks\.images is damaged"):
-        list(file)
-    with pytest.raises(ResultError, match="cannot be written"):
-        BatchFile(tmp_path / "nowhere" / "masks.images").append([np.arange(5)])
 
 
 @given(tiny.worlds(), tiny.definitions())

@@ -31,7 +31,7 @@ def kept(path: Path, maps: tiny.Floats, bound: tiny.Floats, size: int, *, dense:
     starts = range(0, len(maps), size)
     for start in starts:
         store.append(maps[start : start + size], bound)
-    assert store.size == path.stat().st_size
+    assert store.offsets[-1] == path.stat().st_size
     read = [store.read(start // size, len(maps[start : start + size])) for start in reversed(starts)]
     return np.concatenate(read[::-1])
 
@@ -109,7 +109,7 @@ def test_what_an_interruption_left_behind_is_cut_off(tmp_path: Path, dense: bool
     again = ActivationStore(tmp_path / "maps", 3, Size(4, 5), dense=dense)
     again.cut(offsets)
     again.append(maps[4:], bound)
-    assert again.size == (tmp_path / "maps").stat().st_size
+    assert again.offsets[-1] == (tmp_path / "maps").stat().st_size
     found = np.concatenate([again.read(0, 2), again.read(1, 2)])
     expected = maps[[0, 1, 4, 5]]
     known = expected > 0
@@ -126,7 +126,7 @@ def test_a_store_that_lost_bytes_is_refused_by_name(tmp_path: Path, damage: str,
     if damage == "removed":
         path.unlink()
         again.cut(store.offsets)
-        assert again.batches == 0, "what was removed is made again"
+        assert again.records == 0, "what was removed is made again"
     elif damage == "cut":
         path.write_bytes(content[:-1])
         with pytest.raises(ResultError, match=re.escape(f"{path} should hold {len(content)} bytes")):
@@ -134,7 +134,7 @@ def test_a_store_that_lost_bytes_is_refused_by_name(tmp_path: Path, damage: str,
     else:
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-            with pytest.raises(ResultError, match=re.escape(f"{path} is damaged: its batch 0")):
+            with pytest.raises(ResultError, match=re.escape(f"{path} is damaged: its record 0")):
                 store.read(0, 1)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from netdissect.concepts import Size
 from netdissect.config import RULES, Rule
 from netdissect.dissect.collect import AnyCollector, Found
 from netdissect.dissect.looks import Counted, Looks
@@ -23,7 +22,7 @@ from netdissect.score.chance import Best, Block, Shuffles, best_of, blocks_of
 from netdissect.score.labels import Count
 from netdissect.score.pixels import MaskPixels, mask_pixels
 from netdissect.score.significance import by_chance, chance_level, corrected, p_values
-from netdissect.sweep.masks import MaskFile
+from netdissect.sweep.array_log import AppendOnlyArrayFile
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +100,16 @@ def counts_by_chance(chance: Chance, min_iou: float) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+class MaskFile(AppendOnlyArrayFile):
+    """The masks of one layer, image by image: two bytes for each pixel that is on."""
+
+    spare = ", or leave --permutations out"
+
+    def read(self, number: int) -> MaskPixels:
+        """Return the masks of image `number`."""
+        return MaskPixels(*(array.astype(np.uint32) for array in super().read(number)))
+
+
 @dataclass(frozen=True)
 class Masks:
     """The masks of every layer on disk, and which images are annotated alike.
@@ -109,23 +118,23 @@ class Masks:
     ----------
     files
         By layer.
+    lookups
+        By layer: labels under the pixels of all masks, in all label maps of an image.
     strata
         Of each image, by index row: its categories and the size of its label maps.
-    channels
-        int64 (N,): label maps of each image.
     whole
         bool (C,): concepts that label some image as a whole.
     """
 
     files: Mapping[str, MaskFile]
+    lookups: Mapping[str, int]
     strata: Sequence[tuple[object, ...]]
-    channels: npt.NDArray[np.int64]
     whole: npt.NDArray[np.bool_]
 
     def repeats(self) -> int:
         """Return how many repetitions take the time in which a small network sees the pictures."""
-        lookups = sum(int((file.places * self.channels).sum()) for file in self.files.values())
-        fitting = NANOSECONDS_AN_IMAGE * len(self.strata) // (NANOSECONDS_A_LOOKUP * max(lookups, 1))
+        lookups = max(sum(self.lookups.values()), 1)
+        fitting = NANOSECONDS_AN_IMAGE * len(self.strata) // (NANOSECONDS_A_LOOKUP * lookups)
         return min(max(fitting, FEWEST), MOST)
 
 
@@ -133,27 +142,22 @@ def keep_masks(looks: Looks, collectors: Mapping[str, AnyCollector], found: Mapp
     """Write every layer's masks at the protocol's quantiles, from what the first look kept or from one more pass."""
     quantiles = len(looks.source.config.protocol.quantiles)
     plans = {plan.layer.name: plan for plan in looks.plan.layers}
-    side = looks.source.config.protocol.segmentation_size
-    sizes = {row.size if side is None else Size(side, side) for row in looks.source.data.rows}
-    pixels = max(size.height * size.width for size in sizes)
-    files = {
-        name: MaskFile(looks.work.file(name, "masks"), quantiles * plan.layer.units, pixels)
-        for name, plan in plans.items()
-    }
+    files = {name: MaskFile(looks.work.file(name, "masks")) for name in plans}
+    lookups = dict.fromkeys(plans, 0)
     strata: list[tuple[object, ...]] = []
-    channels: list[int] = []
     whole = np.zeros(len(looks.source.data.category_of), np.bool_)
     labels = looks.labels(range(len(looks.source.data)))
     for batch in looks.again("masks", collectors):
         of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             strata.append((*image.categories.tolist(), image.size))
-            channels.append(image.kinds.numbers.shape[1])
             whole[image.whole] = True
             for name, file in files.items():
                 grid = plans[name].grid_to(image.size)
-                file.append(*mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid))
-    return Masks(files, strata, np.array(channels), whole)
+                masks = mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid)
+                lookups[name] += len(masks.places) * image.kinds.numbers.shape[1]
+                file.append(masks)
+    return Masks(files, lookups, strata, whole)
 
 
 def chances_of(looks: Looks, masks: Masks, counted: Counted) -> dict[str, Chance]:
@@ -180,8 +184,7 @@ def _chance_of(looks: Looks, masks: Masks, layer: str, tally: Tally, truth: Trut
     data, protocol = source.data, source.config.protocol
     quantiles, units, numbers = tally.intersection.shape
     repeats = masks.repeats() if wanted == "auto" else wanted
-    lookups = int((masks.files[layer].places * masks.channels).sum())
-    seconds = NANOSECONDS_A_LOOKUP * 1e-9 * repeats * lookups
+    seconds = NANOSECONDS_A_LOOKUP * 1e-9 * repeats * masks.lookups[layer]
     logger.info("chance in %s: %d repetitions, about %.0f s of computing", layer, repeats, seconds)
     at_once = max(1, source.execution.memory_mb * MEGABYTE // (4 * tally.intersection.size))
     chosen = np.ones(numbers, np.bool_) if evidence.null == "images" else ~masks.whole
@@ -193,9 +196,7 @@ def _chance_of(looks: Looks, masks: Masks, layer: str, tally: Tally, truth: Trut
         )
         with ThreadPoolExecutor(source.execution.workers) as pool:
             for rows in blocks_of(masks.strata, BLOCK, evidence.stats_seed):
-                block = Block.of(
-                    [MaskPixels(*masks.files[layer].read(row)) for row in rows], list(looks.labels(rows.tolist()))
-                )
+                block = Block.of([masks.files[layer].read(row) for row in rows], list(looks.labels(rows.tolist())))
                 counts.update(block, int(rows[0]), data.category_of, pool)
         best += counts.best(data, truth, tally, chosen)
         if looks.progress:

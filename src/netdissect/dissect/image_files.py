@@ -17,7 +17,7 @@ from netdissect.config import DissectConfig
 from netdissect.dissect.folder import WorkFolder
 from netdissect.score import ImageLabels, Overlaps, Presence
 from netdissect.score.overlaps import read_overlaps, read_presence
-from netdissect.sweep.batches import BatchFile
+from netdissect.sweep.array_log import AppendOnlyArrayFile
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -34,16 +34,16 @@ class ImageFiles:
         Masks of each layer by name, at the protocol's quantiles.
     """
 
-    labels: BatchFile | None
-    masks: Mapping[str, BatchFile]
+    labels: AppendOnlyArrayFile | None
+    masks: Mapping[str, AppendOnlyArrayFile]
 
     @classmethod
     def at(cls, work: WorkFolder, layers: Sequence[str], config: DissectConfig) -> Self:
         """Name the files of a run."""
         if not config.statistics.needs_images:
             return cls(None, {})
-        masks = {name: BatchFile(work.file(name, "images")) for name in layers}
-        return cls(BatchFile(work.path / "labels.images"), masks)
+        masks = {name: AppendOnlyArrayFile(work.file(name, "images")) for name in layers}
+        return cls(AppendOnlyArrayFile(work.path / "labels.images"), masks)
 
     def append(self, row: int, labels: Sequence[ImageLabels], masks: Mapping[str, Sequence[Overlaps]]) -> None:
         """Keep one batch that begins at the image `row`."""
@@ -73,7 +73,7 @@ class ImageFiles:
         for name, file in self.files():
             file.cut(arrays[name].tolist())
 
-    def files(self) -> Iterator[tuple[str, BatchFile]]:
+    def files(self) -> Iterator[tuple[str, AppendOnlyArrayFile]]:
         """Yield all files, with the names that `state` gives their offsets."""
         if self.labels is not None:
             yield "labels", self.labels
@@ -91,7 +91,7 @@ class LayerImages:
         Of each shard, by rising rows: its labels and its masks.
     """
 
-    files: tuple[tuple[BatchFile, BatchFile], ...]
+    files: tuple[tuple[AppendOnlyArrayFile, AppendOnlyArrayFile], ...]
 
     def blocks(self, images: int) -> Iterator[tuple[Presence, Overlaps]]:
         """Read them back in blocks of at least so many images, but for the last."""

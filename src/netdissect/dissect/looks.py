@@ -134,15 +134,15 @@ class Looks:
         short = {
             name: collector
             for name, collector in collectors.items()
-            if isinstance(collector, Collector) and collector.store is not None and collector.store.batches < done
+            if isinstance(collector, Collector) and collector.store is not None and collector.store.records < done
         }
         if not short:
             return
-        begin = min(collector.store.batches for collector in short.values() if collector.store is not None)
+        begin = min(collector.store.records for collector in short.values() if collector.store is not None)
         lost = self._reported("first look", forward(self.source, self.starts[begin:done]))
         for number, batch in enumerate(lost, begin):
             for name, collector in short.items():
-                if collector.store is not None and collector.store.batches == number:
+                if collector.store is not None and collector.store.records == number:
                     collector.keep(batch.maps[name])
             self.work.save("first", state)
         self.work.save("first", state, now=True)

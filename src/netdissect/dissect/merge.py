@@ -33,7 +33,7 @@ from netdissect.errors import ResultError
 from netdissect.result.files import RUN_FILE, load_result, write_result
 from netdissect.score import Tally, Truth
 from netdissect.sweep import TopImages, TopValues
-from netdissect.sweep.batches import BatchFile
+from netdissect.sweep.array_log import AppendOnlyArrayFile
 
 Array = npt.NDArray[Any]
 Outcome = Literal["first", "thresholds", "second", "finished"]
@@ -270,8 +270,8 @@ def _merge_second(run: Path, whole: _Whole, work: WorkFolder, concepts: ConceptD
 def _images(offsets: Mapping[str, Array], files: Mapping[str, Path], layers: Sequence[str]) -> dict[str, LayerImages]:
     """Open what every shard kept image by image, by rising rows."""
 
-    def opened(name: str) -> BatchFile:
-        file = BatchFile(files[f"{name}.bin"])
+    def opened(name: str) -> AppendOnlyArrayFile:
+        file = AppendOnlyArrayFile(files[f"{name}.bin"])
         file.offsets = offsets[name].tolist()
         return file
 

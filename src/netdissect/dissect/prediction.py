@@ -204,12 +204,12 @@ def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Pat
     room = (ratio - 1) / log(ratio)
     weighed = []
     for level in LEVELS:
-        before = store.size
+        before = store.offsets[-1]
         bound = histogram.floor(ceil(level * values.shape[1])) if level < 1 else np.full(units, -np.inf, np.float32)
         if room * level < 1:
             bound = np.maximum(bound, np.quantile(values, 1 - room * level, axis=1).astype(np.float32))
         store.append(maps, bound)
-        weighed.append((store.size - before) / maps.nbytes)
+        weighed.append((store.offsets[-1] - before) / maps.nbytes)
     seen = (np.arange(256) + 0.5) / 256 * layer.total
     above = np.minimum(1, layer.keep / seen)
     return float(np.interp(np.log(above), np.log(LEVELS), weighed).mean())

@@ -3,7 +3,7 @@
 On real layers a unit is on in one image out of five or ten, on some five labels of it: ten bytes a mask and three
 a label suffice, where the dense table of images, units and concepts would not fit anywhere.
 
-    Tallier -> Overlaps of a batch -> BatchFile -> bootstrap, halves, and every later question about images
+    Tallier -> Overlaps of a batch -> AppendOnlyArrayFile -> bootstrap, halves, and every later question about images
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.errors import ResultError
-from netdissect.sweep.batches import BatchFile
+from netdissect.sweep.array_log import AppendOnlyArrayFile
 
 Ints = npt.NDArray[np.int64]
 
@@ -130,13 +130,13 @@ def check_counts(presence: Presence, masks: Overlaps, units: int, numbers: int) 
         )
 
 
-def read_overlaps(file: BatchFile) -> Iterator[Overlaps]:
+def read_overlaps(file: AppendOnlyArrayFile) -> Iterator[Overlaps]:
     """Read a layer's masks back, batch by batch."""
     for arrays in file:
         yield Overlaps(*(array.astype(np.int64) for array in arrays))
 
 
-def read_presence(file: BatchFile) -> Iterator[Presence]:
+def read_presence(file: AppendOnlyArrayFile) -> Iterator[Presence]:
     """Read the images' labels back, batch by batch."""
     for arrays in file:
         yield Presence(*(array.astype(np.int64) for array in arrays))

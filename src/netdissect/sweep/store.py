@@ -10,16 +10,15 @@ and reads back full maps in which every other cell holds the lowest float. On re
 30 % of the dense size; a dense store is kept for maps that are interpolated over more than two cells.
 """
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netdissect import checksums
 from netdissect.concepts import Size
-from netdissect.errors import ResultError
+from netdissect.sweep.array_log import AppendOnlyFile
 from netdissect.sweep.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
@@ -29,18 +28,14 @@ LOWEST = np.finfo(np.float32).min
 ZEROS = np.array([8 - value.bit_length() for value in range(256)])
 """How many of a byte's bits, the high ones first, are off before the first that is on."""
 
-REMEDY = (
-    "Remove this file and run the same command again: its activations are computed once more, everything else is kept."
-)
 
-
-class ActivationStore:
+class ActivationStore(AppendOnlyFile):
     """An append-only file of the activation maps of one layer, batch by batch.
 
     Parameters
     ----------
     path
-        The file; made if absent. Empty until `append` or `cut`.
+        As for `AppendOnlyFile`.
     units, cells
         Units of the layer, U, and size of their maps.
     dense
@@ -50,84 +45,34 @@ class ActivationStore:
     ----------
     dense
         Whether every cell is kept.
-    offsets
-        Where each batch begins, and where the last ends, in bytes.
     """
 
+    remedy = (
+        "Remove this file and run the same command again: its activations are computed once more, everything else is "
+        "kept."
+    )
+    spare = ", or keep nothing with --activation-cache none"
+
     def __init__(self, path: Path, units: int, cells: Size, *, dense: bool) -> None:
-        self.path = path
-        self.offsets = [0]
+        super().__init__(path)
         self._shape = (units, *cells)
         self.dense = dense
 
-    def cut(self, offsets: list[int]) -> None:
-        """Go on after the batches of an earlier session; what an interruption left behind them is cut off.
-
-        A file that was removed holds none of them.
-
-        Raises
-        ------
-        ResultError
-            If the file is shorter than it was.
-        """
-        path = self.path
-        self.offsets = list(offsets) if path.exists() else [0]
-        if self.offsets[-1] > 0 and (not path.is_file() or path.stat().st_size < self.offsets[-1]):
-            raise ResultError(f"{path} should hold {self.offsets[-1]} bytes of activations but was cut short. {REMEDY}")
-        with path.open("ab") as file:
-            file.truncate(self.offsets[-1])
+    def cut(self, offsets: Sequence[int]) -> None:
+        """Go on after the batches of an earlier session; a file that was removed holds none of them."""
+        super().cut(offsets if self.path.exists() else [0])
 
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
         maps = np.ascontiguousarray(maps)
-        parts: list[npt.NDArray[Any]] = [maps] if self.dense else _pack(maps, bound)
-        try:
-            with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-                file.writelines([*(part.data for part in parts), checksums.seal(part.data for part in parts)])
-        except OSError as error:
-            raise ResultError(
-                f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
-                "command again, or keep nothing with --activation-cache none."
-            ) from error
-        self.offsets.append(self.offsets[-1] + sum(part.nbytes for part in parts) + checksums.BYTES)
+        self.write([part.data for part in ([maps] if self.dense else _pack(maps, bound))])
 
     def read(self, batch: int, images: int) -> Floats:
-        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float.
-
-        Raises
-        ------
-        ResultError
-            If it is not what was written.
-        """
-        start, stop = self.offsets[batch : batch + 2]
-        with self.path.open("rb") as file:
-            file.seek(start)
-            content = file.read(stop - start)
-        try:
-            content = checksums.opened(content)
-        except ValueError as error:
-            raise ResultError(
-                f"{self.path} is damaged: its batch {batch} is not what was written ({error}). {REMEDY}"
-            ) from error
-        shape = (images, *self._shape)
+        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float."""
+        content, shape = self.record(batch), (images, *self._shape)
         if self.dense:
             return np.frombuffer(bytearray(content), np.float32).reshape(shape)
         return _unpack(content, shape)
-
-    @property
-    def batches(self) -> int:
-        """How many batches are kept."""
-        return len(self.offsets) - 1
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return self.offsets[-1]
-
-    def sync(self) -> None:
-        """Bring the file to the disk, so that a recorded offset outlives a crash."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _pack(maps: Floats, bound: Floats) -> list[npt.NDArray[Any]]:
