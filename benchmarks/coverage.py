@@ -18,9 +18,9 @@ import numpy.typing as npt
 import polars as pl
 
 import netdissect
+from benchmarks.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig, nearby_quantiles
-from netdissect.models.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.score import Overlaps, Presence
 from netdissect.score.bootstrap import Leading, Margin, Replicates, counted_masks, interval_of_counts
 from netdissect.score.intervals import Moments, iou_interval

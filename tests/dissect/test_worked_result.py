@@ -72,7 +72,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
             truth.update(images[-1])
         tallier.update_batch(kept, BatchLabels.of(images), grid)
     if collector.store is not None and not plan.needs_dense:
-        assert collector.store.size < maps.nbytes / 2
+        assert collector.store.offsets[-1] < maps.nbytes / 2
     return collector.thresholds(), tallier.tally, truth
 
 

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Protocol
-from netdissect.dissect import dissect
-from netdissect.errors import ConceptsError, ConfigError
-from netdissect.models.planted import (
+from benchmarks.planted import (
     CODES,
     LAYER,
     OBJECTS,
@@ -19,6 +13,12 @@ from netdissect.models.planted import (
     planted_dataset,
     planted_network,
 )
+from PIL import Image
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Protocol
+from netdissect.dissect import dissect
+from netdissect.errors import ConceptsError, ConfigError
 
 SIZE = 64
 UNITS = (
