@@ -10,9 +10,11 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from netdissect.errors import ConceptsError, NetdissectError
+from netdissect.errors import ConceptsError, NetdissectError, ResultError
 
 LEADS_OUT = re.compile(r"\A[/\\]|\A[A-Za-z]:|(?:\A|[/\\])\.\.(?:[/\\]|\Z)|\0|[\ud800-\udc7f\udd00-\udfff]")
 """From the root, a drive, a folder up in the manner of any system, a null, or half of a surrogate pair.
@@ -103,3 +105,25 @@ def contained(
             "in that folder: put a copy in place of the link, if you trust whoever made it."
         )
     return path
+
+
+@contextmanager
+def writing(path: str | Path, remedy: str) -> Iterator[None]:
+    """Turn an error of the disk into one that says what cannot be written.
+
+    Parameters
+    ----------
+    path
+        What is written.
+    remedy
+        What to do, as sentences.
+
+    Raises
+    ------
+    ResultError
+        If what is done inside raises an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResultError(f"{path} cannot be written ({error}). {remedy}") from error

@@ -48,7 +48,45 @@ class Found:
     maps: Maps
 
 
-class Collector:
+class _LayerState:
+    """What both kinds of collector do with what they keep."""
+
+    plan: LayerPlan
+    top_values: TopValues | DeviceTopValues
+    top_images: TopImages | DeviceTopImages
+    histogram: Histogram | DeviceHistogram
+
+    def thresholds(self) -> Maps:
+        """Return T, float32 (quantiles, U), after the first look."""
+        config = self.plan.config
+        return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
+
+    def found(self) -> Found:
+        """Return thresholds and top images, after the first look."""
+        return Found(self.thresholds(), *self.top_images.ranked())
+
+    def part(self) -> Arrays:
+        """Return what another machine needs of this one's first look."""
+        return part_of(self.top_values, self.top_images)
+
+    def state(self) -> Arrays:
+        """Return everything needed to go on later."""
+        parts = {"values": self.top_values, "images": self.top_images, "histogram": self.histogram}
+        return {key: array for name, part in parts.items() for key, array in above(name, part.state()).items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from a `state`."""
+        self.top_values.restore(below("values", arrays))
+        self.top_images.restore(below("images", arrays))
+        self.histogram.restore(below("histogram", arrays))
+
+    def _begun(self, tally: Tally) -> Tally:
+        """Return the tally of no images, with the histogram of the first look and room for where units fire."""
+        places = np.zeros((self.plan.layer.units, *cells_of(self.plan.layer)), np.int64)
+        return replace(tally, places=places, histogram=self.histogram.counts)
+
+
+class Collector(_LayerState):
     """What one layer keeps, with compiled loops on the host.
 
     Parameters
@@ -64,9 +102,9 @@ class Collector:
     def __init__(self, plan: LayerPlan, store: ActivationStore | None, file: Path | None) -> None:
         self.plan = plan
         self.store = store
-        self.top_values = TopValues(plan.layer.units, plan.keep, plan.total, file)
-        self.top_images = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
-        self.histogram = Histogram(plan.layer.units)
+        self.top_values: TopValues = TopValues(plan.layer.units, plan.keep, plan.total, file)
+        self.top_images: TopImages = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
+        self.histogram: Histogram = Histogram(plan.layer.units)
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
@@ -95,28 +133,15 @@ class Collector:
         values[hot] = self._upsampled.upsample(maps[hot]).reshape(-1, pixels)
         return values
 
-    def thresholds(self) -> Maps:
-        """Return T, float32 (quantiles, U), after the first look."""
-        config = self.plan.config
-        return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
-
-    def found(self) -> Found:
-        """Return thresholds and top images, after the first look."""
-        return Found(self.thresholds(), *self.top_images.ranked())
-
     def tallier(self, data: ConceptData, thresholds: Maps) -> Tallier:
         """Return what counts the second look, with thresholds of the whole data."""
         tallier = Tallier(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
-        tallier.restore(_begun(tallier.tally, self))
+        tallier.restore(self._begun(tallier.tally))
         return tallier
-
-    def part(self) -> Arrays:
-        """Return what another machine needs of this one's first look."""
-        return part_of(self.top_values, self.top_images)
 
     def state(self) -> Arrays:
         """Return everything needed to go on later; the store is brought to the disk first."""
-        arrays = _state(self)
+        arrays = super().state()
         if self.store is not None:
             self.store.sync()
             arrays["store.offsets"] = np.array(self.store.offsets)
@@ -124,14 +149,12 @@ class Collector:
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
-        self.top_values.restore(below("values", arrays))
-        self.top_images.restore(below("images", arrays))
-        self.histogram.restore(below("histogram", arrays))
+        super().restore(arrays)
         if self.store is not None:
             self.store.cut(arrays["store.offsets"].tolist())
 
 
-class DeviceCollector:
+class DeviceCollector(_LayerState):
     """What one layer keeps, with plain tensor code on the device; the forward pass is repeated."""
 
     store = None
@@ -139,9 +162,11 @@ class DeviceCollector:
     def __init__(self, plan: LayerPlan, device: torch.device) -> None:
         self.plan = plan
         self._device = device
-        self.top_values = DeviceTopValues(plan.layer.units, plan.keep, plan.total, device)
-        self.top_images = DeviceTopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images, device)
-        self.histogram = DeviceHistogram(plan.layer.units, device)
+        self.top_values: DeviceTopValues = DeviceTopValues(plan.layer.units, plan.keep, plan.total, device)
+        self.top_images: DeviceTopImages = DeviceTopImages(
+            plan.layer.units, cells_of(plan.layer), plan.config.top_images, device
+        )
+        self.histogram: DeviceHistogram = DeviceHistogram(plan.layer.units, device)
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
@@ -151,35 +176,12 @@ class DeviceCollector:
         self.top_values.update(values.flatten(2))
         self.top_images.update(maps, rows)
 
-    def thresholds(self) -> Maps:
-        """Return T, float32 (quantiles, U), after the first look."""
-        config = self.plan.config
-        return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
-
-    def found(self) -> Found:
-        """Return thresholds and top images, after the first look."""
-        return Found(self.thresholds(), *self.top_images.ranked())
-
     def tallier(self, data: ConceptData, thresholds: Maps) -> DeviceTallier:
         """Return what counts the second look, with thresholds of the whole data."""
         config = self.plan.config
         tallier = DeviceTallier(data, thresholds, config.protocol.restriction, self._device, config.listed)
-        tallier.restore(_begun(tallier.tally, self))
+        tallier.restore(self._begun(tallier.tally))
         return tallier
-
-    def part(self) -> Arrays:
-        """Return what another machine needs of this one's first look."""
-        return part_of(self.top_values, self.top_images)
-
-    def state(self) -> Arrays:
-        """Return everything needed to go on later."""
-        return _state(self)
-
-    def restore(self, arrays: Arrays) -> None:
-        """Go on from a `state`."""
-        self.top_values.restore(below("values", arrays))
-        self.top_images.restore(below("images", arrays))
-        self.histogram.restore(below("histogram", arrays))
 
 
 AnyCollector = Collector | DeviceCollector
@@ -196,19 +198,6 @@ def part_of(values: TopValues | DeviceTopValues, images: TopImages | DeviceTopIm
         "rows": rows,
         "maps": maps,
     }
-
-
-def _begun(tally: Tally, collector: AnyCollector) -> Tally:
-    """Return the tally of no images, with the histogram of the first look and room for where units fire."""
-    layer = collector.plan.layer
-    places = np.zeros((layer.units, *cells_of(layer)), np.int64)
-    return replace(tally, places=places, histogram=collector.histogram.counts)
-
-
-def _state(collector: AnyCollector) -> Arrays:
-    """Return what both kinds of collector need to go on later."""
-    parts = {"values": collector.top_values, "images": collector.top_images, "histogram": collector.histogram}
-    return {key: array for name, part in parts.items() for key, array in above(name, part.state()).items()}
 
 
 def below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:

@@ -32,6 +32,7 @@ from netdissect import checksums
 from netdissect.dissect.log import RunLog
 from netdissect.dissect.plan import Plan
 from netdissect.errors import ResultError
+from netdissect.paths import writing
 from netdissect.result.files import ASIDE, RUN_FILE, write_whole
 from netdissect.result.lock import hold
 
@@ -39,6 +40,10 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 IDENTITY = "identity.json"
 MINUTE = 60.0  # never more work than this is lost
+FULL = (
+    "What was finished is kept: free space, or choose a run folder on a disk with space and write access, and run the "
+    "same command again."
+)
 
 
 class WorkFolder:
@@ -81,12 +86,10 @@ class WorkFolder:
         self._last = time.monotonic()
         self._temporary = run is None
         self.path = Path(tempfile.mkdtemp(prefix="netdissect-")) if run is None else run / "work"
-        try:
+        with writing(self.path, FULL):
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_other(identity)  # before the lock: a folder of something else is left as it is
             self._lock = hold(self.path, wait)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
         try:
             self._claim(identity)
         except BaseException:
@@ -120,11 +123,9 @@ class WorkFolder:
     def _claim(self, identity: Mapping[str, Any]) -> None:
         path = self.path / IDENTITY
         self._refuse_other(identity)
-        try:
+        with writing(self.path, FULL):
             if not path.exists():
                 _write_json(path, identity)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
 
     def settled(self, plan: Plan) -> Plan:
         """Return the plan with the choices with which this work began, which its checkpoints and files follow."""
@@ -132,10 +133,8 @@ class WorkFolder:
         if path.exists():
             choices = _read_json(path)
             return replace(plan, **choices | {"spilled": frozenset(choices["spilled"])})
-        try:
+        with writing(self.path, FULL):
             _write_json(path, {"store": plan.store, "tensor": plan.tensor, "spilled": sorted(plan.spilled)})
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
         return plan
 
     def file(self, layer: str, suffix: str) -> Path:
@@ -163,11 +162,9 @@ class WorkFolder:
         """Write a checkpoint if it is due, or `now`."""
         if now or time.monotonic() - self._last >= self._pause:
             begin = time.monotonic()
-            try:
+            with writing(self.path, FULL):
                 arrays: Any = dict(state())
                 write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays), sealed=True)
-            except OSError as error:
-                raise _unwritable(self.path, error) from error
             self._last = time.monotonic()
             size = sum(array.nbytes for array in arrays.values())
             self.log.event("checkpoint", look=stage, seconds=round(self._last - begin, 3), bytes=size)
@@ -214,13 +211,6 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} is damaged ({error}). Remove the folder {path.parent} to begin this run anew."
         ) from error
     return dict(found["content"])
-
-
-def _unwritable(path: Path, error: OSError) -> ResultError:
-    return ResultError(
-        f"{path} cannot be written ({error}). What was finished is kept: free space, or choose a run folder on a disk "
-        "with space and write access, and run the same command again."
-    )
 
 
 def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular, contained
+from netdissect.paths import check_regular, contained, writing
 from netdissect.result import RunInfo
 from netdissect.result.files import CHANGED, write_whole
 
@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 Stage = Literal["first", "thresholds", "second"]
 
 PIECE_FILE = "piece.json"
+FULL = "What was finished is kept: free space, or give write access, and run the same command again."
 
 
 class PieceInfo(BaseModel):
@@ -121,7 +122,9 @@ def write_piece(
         If the folder cannot be written.
     """
     digests = {}
-    try:
+    with writing(
+        folder, "What was finished is kept: free space, or give write access, and run the same command again."
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PIECE_FILE).unlink(missing_ok=True)
         for name, array in arrays.items():
@@ -136,11 +139,6 @@ def write_piece(
         info = info.model_copy(update={"digest": json_digest(info.model_dump(mode="json"))})
         text = info.model_dump_json(indent=2)
         write_whole(folder / PIECE_FILE, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise ResultError(
-            f"{folder} cannot be written ({error}). What was finished is kept: free space, or give write access, and "
-            "run the same command again."
-        ) from error
     return Piece(folder, info)
 
 

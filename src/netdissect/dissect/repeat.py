@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from netdissect.dissect.forward import Source
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConfigError
+from netdissect.paths import writing
 from netdissect.result.files import write_whole
 from netdissect.result.run_config import CONFIG_FILE, RunConfig, read_config
 
@@ -25,14 +26,10 @@ def write_config(run: Path, source: Source) -> None:
         execution=source.execution,
         threads=torch.get_num_threads(),
     )
-    try:
+    with writing(run, "Choose a run folder on a disk with space and write access."):
         run.mkdir(parents=True, exist_ok=True)
         if not _is_there(run, asked):
             write_whole(run / CONFIG_FILE, lambda file: file.write(asked.sealed_text()))
-    except OSError as error:
-        raise ResultError(
-            f"{run} cannot be written ({error}). Choose a run folder on a disk with space and write access."
-        ) from error
 
 
 def _is_there(run: Path, asked: RunConfig) -> bool:

@@ -39,6 +39,7 @@ from netdissect.experiments.recipe import (
     settle_precision,
     train_on,
 )
+from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 
@@ -118,13 +119,9 @@ class Bench:
                 f"{self.root} holds experiments of another scale or seed, as {path.name} there says. Name another "
                 "folder with --out, or remove this one."
             )
-        try:
+        with writing(self.root, "Choose a folder on a disk with space."):
             self.root.mkdir(parents=True, exist_ok=True)
             write_whole(path, lambda file: file.write(wanted.encode()))
-        except OSError as error:
-            raise ResultError(
-                f"{self.root} cannot be written ({error}). Choose a folder on a disk with space."
-            ) from error
 
     @cached_property
     def data(self) -> ConceptData:

@@ -31,6 +31,7 @@ from netdissect.experiments.recipe import (
 from netdissect.experiments.rotations import rotated_name, with_rotations
 from netdissect.experiments.timing import timed
 from netdissect.models import Network
+from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 
@@ -129,11 +130,9 @@ def _claim(out: Path, config: DemoConfig) -> None:
             f"{out} holds a demo of another size or seed, as {path.name} there says. Name another folder with --out, "
             "or remove this one."
         )
-    try:
+    with writing(out, "Choose a folder on a disk with space."):
         out.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: file.write(wanted.encode()))
-    except OSError as error:
-        raise ResultError(f"{out} cannot be written ({error}). Choose a folder on a disk with space.") from error
 
 
 def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> ConceptData:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import json_digest, seal_file
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular, contained
+from netdissect.paths import check_regular, contained, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Origin, Result, RunInfo
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
@@ -148,11 +148,9 @@ def restore(folder: str | Path, source: str | Path, name: str) -> None:
             f"{sealed.run.environment.threads} threads); repeat the run in a new folder instead."
         )
     content = config_of(sealed.run).sealed_text() if is_config else (source / name).read_bytes()
-    try:
+    with writing(folder / name, "Free space or give write access."):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, lambda file: file.write(content))
-    except OSError as error:
-        raise ResultError(f"{folder / name} cannot be written ({error}). Free space or give write access.") from error
 
 
 def _read_run_file(folder: Path) -> _RunFile:

@@ -14,7 +14,7 @@ import polars as pl
 
 from netdissect.csv_cells import plain
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular
+from netdissect.paths import check_regular, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.files import write_whole
 from netdissect.result.run import Result
@@ -140,8 +140,6 @@ def write_published(result: Result, layer: str, path: str | Path, quantile: floa
         *(pl.col(f"{category}-{part}") for category in categories for part in PARTS),
     )
     table = table.with_columns(pl.selectors.ends_with("-activation").cast(pl.Float64))
-    try:
+    with writing(path, "Choose a folder that exists and has space."):
         write_whole(Path(path), escaped_frame(table).write_csv)
-    except OSError as error:
-        raise ResultError(f"{path} cannot be written ({error}). Choose a folder that exists and has space.") from error
     return Path(path)

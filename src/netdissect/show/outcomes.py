@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Outcome, Verdict
-from netdissect.paths import contained
+from netdissect.paths import contained, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.files import digest_of_file, write_whole
 from netdissect.show.figures import FIGURES
@@ -62,7 +62,7 @@ def save_outcome(outcome: Outcome, out: str | Path) -> Path:
         If it cannot be written.
     """
     out = Path(out)
-    try:
+    with writing(out, "Choose a folder on a disk with space."):
         out.mkdir(parents=True, exist_ok=True)
         for name, table in {TABLE: outcome.table, **outcome.further}.items():
             write_whole(out / f"{name}.parquet", table.write_parquet)
@@ -80,8 +80,6 @@ def save_outcome(outcome: Outcome, out: str | Path) -> Path:
         saved = saved.model_copy(update={"digest": json_digest(json.loads(saved.model_dump_json()))})
         # The last file: where it is, the others are whole.
         write_whole(out / "verdict.json", lambda file: file.write(saved.model_dump_json(indent=2).encode()))
-    except OSError as error:
-        raise ResultError(f"{out} cannot be written ({error}). Choose a folder on a disk with space.") from error
     return out
 
 

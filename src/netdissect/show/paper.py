@@ -6,8 +6,8 @@ OUT/index.html   complete in itself: style and figures stand in it
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Agreement, Outcome
+from netdissect.paths import writing
 from netdissect.result.files import write_whole
 from netdissect.show.outcomes import figure
 from netdissect.show.pages import chart, environment, style
@@ -53,9 +53,7 @@ def paper_page(outcomes: Sequence[Outcome], out: str | Path, facts: Mapping[str,
         .get_template("paper.html.j2")
         .render(outcomes=outcomes, figures=drawn, facts=facts, style=style(), colors=COLORS)
     )
-    try:
+    with writing(out / PAGE, "Choose a folder on a disk with space."):
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / PAGE, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise ResultError(f"{out / PAGE} cannot be written ({error}). Choose a folder on a disk with space.") from error
     return out / PAGE

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from netdissect import checksums
 from netdissect.errors import ResultError
+from netdissect.paths import writing
 
 Arrays = tuple[npt.NDArray[Any], ...]
 
@@ -57,15 +58,10 @@ class AppendOnlyFile:
         ResultError
             If the disk is full or cannot be written.
         """
-        try:
-            with self.path.open("ab" if self.offsets[-1] else "wb") as file:
-                file.writelines([*parts, checksums.seal(parts)])
-                end = file.tell()
-        except OSError as error:
-            raise ResultError(
-                f"{self.path} cannot be written ({error}). What was finished is kept: free space and run the same "
-                f"command again{self.spare}."
-            ) from error
+        remedy = f"What was finished is kept: free space and run the same command again{self.spare}."
+        with writing(self.path, remedy), self.path.open("ab" if self.offsets[-1] else "wb") as file:
+            file.writelines([*parts, checksums.seal(parts)])
+            end = file.tell()
         self.offsets.append(end)
 
     def record(self, number: int) -> bytes:

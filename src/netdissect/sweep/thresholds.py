@@ -27,12 +27,18 @@ import numpy.typing as npt
 from netdissect import checksums
 from netdissect.config import Threshold
 from netdissect.errors import ResultError, ShapeError
+from netdissect.paths import writing
 from netdissect.sweep.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
+
+FULL = (
+    "What was finished is kept: free space, or allow more memory for the largest values (Execution.memory_mb), and run "
+    "the same command again."
+)
 
 BLOCK = 64
 """Values that are looked at together."""
@@ -227,11 +233,9 @@ class SpilledValues:
 
     def __init__(self, file: Path, shape: tuple[int, int]) -> None:
         self._path = file
-        try:
+        with writing(file, FULL):
             _allocate(file, 4 * shape[0] * shape[1])
             self.values = np.memmap(file, np.float32, "r+", shape=shape)
-        except OSError as error:
-            raise _unwritable(file, error) from error
 
     @property
     def rows_at_once(self) -> int:
@@ -256,13 +260,12 @@ class SpilledValues:
             If the disk is full or cannot be written.
         """
         copy = self._copy(seen)
-        try:
-            shutil.copyfile(self._path, copy)
-            with copy.open("rb") as written:
-                os.fsync(written.fileno())
-                check = checksums.file_crc(written)
-        except OSError as error:
-            raise _unwritable(copy, error) from error
+        with writing(copy, FULL), copy.open("wb+") as written:
+            with self._path.open("rb") as file:
+                shutil.copyfileobj(file, written)
+            written.flush()
+            os.fsync(written.fileno())
+            check = checksums.file_crc(written)
         copies = sorted(
             self._path.parent.glob(f"{glob.escape(self._path.name)}.*"), key=lambda path: int(path.suffix[1:])
         )
@@ -319,13 +322,6 @@ def _allocate(file: Path, size: int) -> None:
         zeros = bytes(min(size, 1 << 20))
         for start in range(0, size, len(zeros) or 1):
             made.write(zeros[: size - start])
-
-
-def _unwritable(path: Path, error: OSError) -> ResultError:
-    return ResultError(
-        f"{path} cannot be written ({error}). What was finished is kept: free space, or allow more memory for the "
-        "largest values (Execution.memory_mb), and run the same command again."
-    )
 
 
 def capacity_of(keep: int, total: int) -> int:

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
+from netdissect.paths import writing
 from netdissect.score.labels import limit_in_words
 
 INK = "#22262B"
@@ -47,10 +48,8 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"{path} does not say what kind of figure it is to be: it ends with {path.suffix!r}. "
             f"Name a file that ends with {', '.join('.' + name for name in FORMATS)}."
         )
-    try:
+    with writing(path, "Choose a folder that exists and has space."):
         path.write_bytes(_rendered(figure, form))
-    except OSError as error:
-        raise ResultError(f"{path} cannot be written ({error}). Choose a folder that exists and has space.") from error
     return path
 
 
