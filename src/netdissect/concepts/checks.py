@@ -41,7 +41,27 @@ class Problem(BaseModel):
 
 
 @dataclass(slots=True)
-class Tables:
+class _Checked:
+    """What was looked over.
+
+    Attributes
+    ----------
+    problems
+        Everything that is wrong.
+    turned
+        Whether its file asks to be turned (EXIF); a data set's pictures and label maps are read as they are stored.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    turned: bool = False
+
+    def report(self, file: str, message: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(file=file, message=message))
+
+
+@dataclass(slots=True)
+class Tables(_Checked):
     """The tables as far as they can be read.
 
     Attributes
@@ -52,23 +72,15 @@ class Tables:
         Name of each label number.
     codes
         By category, the frequency and coverage that ``c_<category>.csv`` states of each number.
-    problems
-        Everything that is wrong with them.
     """
 
     categories: list[str] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
     codes: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    turned: bool = False
-
-    def report(self, file: str, message: str) -> None:
-        """Add a problem."""
-        self.problems.append(Problem(file=file, message=message))
 
 
 @dataclass(slots=True)
-class RowFacts:
+class RowFacts(_Checked):
     """What one picture carries.
 
     Attributes
@@ -81,22 +93,12 @@ class RowFacts:
         How many pixels bear each number, in whichever category; a pixel counts once.
     area
         Pixels of its label maps; 0 if its row names no label, so that it takes no part in a dissection.
-    problems
-        Everything that is wrong with its files and its row.
-    turned
-        Whether its file asks to be turned (EXIF); a data set's pictures and label maps are read as they are stored.
     """
 
     shares: dict[str, dict[int, float]] = field(default_factory=dict)
     labeled: dict[str, float] = field(default_factory=dict)
     pixels: dict[int, int] = field(default_factory=dict)
     area: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    turned: bool = False
-
-    def report(self, file: str, message: str) -> None:
-        """Add a problem."""
-        self.problems.append(Problem(file=file, message=message))
 
 
 def check_tables(root: Path, header: Sequence[str] | None) -> Tables:

@@ -28,57 +28,50 @@ class ImageFiles:
 
     Attributes
     ----------
-    labels
-        Labels of the images; None: nothing is kept.
-    masks
-        Masks of each layer by name, at the protocol's quantiles.
+    files
+        ``labels`` of the images, and ``masks0``, ``masks1``, ... of each layer at the protocol's quantiles; empty:
+        nothing is kept.
+    layers
+        Names of the layers.
     """
 
-    labels: AppendOnlyArrayFile | None
-    masks: Mapping[str, AppendOnlyArrayFile]
+    files: Mapping[str, AppendOnlyArrayFile]
+    layers: Sequence[str]
 
     @classmethod
     def at(cls, work: WorkFolder, layers: Sequence[str], config: DissectConfig) -> Self:
         """Name the files of a run."""
-        if not config.statistics.needs_images:
-            return cls(None, {})
-        masks = {name: AppendOnlyArrayFile(work.file(name, "images")) for name in layers}
-        return cls(AppendOnlyArrayFile(work.path / "labels.images"), masks)
+        paths = {"labels": work.path / "labels.images"}
+        paths |= {f"masks{index}": work.file(name, "images") for index, name in enumerate(layers)}
+        wanted = paths if config.statistics.needs_images else {}
+        return cls({name: AppendOnlyArrayFile(path) for name, path in wanted.items()}, layers)
 
     def append(self, row: int, labels: Sequence[ImageLabels], masks: Mapping[str, Sequence[Overlaps]]) -> None:
         """Keep one batch that begins at the image `row`."""
-        if self.labels is None:
+        if not self.files:
             return
         images = np.arange(row, row + len(labels))
         rows = np.repeat(images, [len(image.numbers) for image in labels])
         numbers, pixels = (np.concatenate([getattr(image, name) for image in labels]) for name in ("numbers", "pixels"))
-        self.labels.append(Presence(images, rows, numbers, pixels))
-        for name, file in self.masks.items():
-            file.append(Overlaps.join(masks[name]))
+        self.files["labels"].append(Presence(images, rows, numbers, pixels))
+        for index, layer in enumerate(self.layers):
+            self.files[f"masks{index}"].append(Overlaps.join(masks[layer]))
 
     def of(self, layer: str) -> "LayerImages":
         """Return what was kept of one layer."""
-        return LayerImages(() if self.labels is None else ((self.labels, self.masks[layer]),))
+        masks = f"masks{self.layers.index(layer)}"
+        return LayerImages(((self.files["labels"], self.files[masks]),) if self.files else ())
 
     def state(self) -> Arrays:
         """Return everything needed to go on later; the files are brought to the disk first."""
-        offsets = {}
-        for name, file in self.files():
+        for file in self.files.values():
             file.sync()
-            offsets[name] = np.array(file.offsets)
-        return offsets
+        return {name: np.array(file.offsets) for name, file in self.files.items()}
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
-        for name, file in self.files():
+        for name, file in self.files.items():
             file.cut(arrays[name].tolist())
-
-    def files(self) -> Iterator[tuple[str, AppendOnlyArrayFile]]:
-        """Yield all files, with the names that `state` gives their offsets."""
-        if self.labels is not None:
-            yield "labels", self.labels
-        for index, file in enumerate(self.masks.values()):
-            yield f"masks{index}", file
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
     looks.refuse_changed(info.run.data.digest)
     info = _at(info, "second", seconds).model_copy(update={"thresholds": digest_of(thresholds)})
     own = f"{IMAGES}.{part.batches.start:09}"  # image by image: stays apart when shards are merged
-    files = {f"{own}.{name}.bin": file.path for name, file in counted.images.files()}
+    files = {f"{own}.{name}.bin": file.path for name, file in counted.images.files.items()}
     write_piece(part.folder / "second", info, _second(counted) | above(own, counted.images.state()), files)
     looks.work.remove()
     return "second"

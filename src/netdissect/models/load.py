@@ -128,22 +128,15 @@ def load_network(
             module, preprocessing = _with_weights(SOURCES[source], _Wanted(name, weights is None, size), file)
         else:
             raise NetworkError(_unknown_spec(spec))
-    preprocessing = Preprocessing(
-        preprocessing.size if size is None else Size(size, size),
-        preprocessing.mean if mean is None else tuple(mean),
-        preprocessing.std if std is None else tuple(std),
-        preprocessing.interpolation if interpolation is None else interpolation,
-    )
-    asked = NetworkSource(
-        spec=spec,
-        weights=weights if file is None else str(file.path.resolve()),
-        state_dict=state_dict,
-        weights_seed=weights_seed,
-        size=size,
-        mean=None if mean is None else tuple(mean),
-        std=None if std is None else tuple(std),
-        interpolation=interpolation,
-    )
+    given: dict[str, Any] = {
+        "mean": None if mean is None else tuple(mean),
+        "std": None if std is None else tuple(std),
+        "interpolation": interpolation,
+    }
+    kept = weights if file is None else str(file.path.resolve())
+    asked = NetworkSource(spec=spec, weights=kept, state_dict=state_dict, weights_seed=weights_seed, size=size, **given)
+    changes = given | {"size": None if size is None else Size(size, size)}
+    preprocessing = replace(preprocessing, **{name: value for name, value in changes.items() if value is not None})
     network = Network(_title(asked), module, preprocessing, source=asked)
     network.module.eval().requires_grad_(False)
     return network

@@ -340,18 +340,6 @@ class RatingSession(Answer):
     next: RatingItem | None = Field(description="Null: all are rated.")
 
 
-class RatingAnswer(BaseModel):
-    """One rating."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    run: str = Field(max_length=64)
-    layer: int = Field(ge=0, le=10_000)
-    rater: str = Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")
-    item: int = Field(ge=0, le=2**31 - 1)
-    rating: Literal["yes", "no", "skip"]
-
-
 class UndoRequest(BaseModel):
     """Whose last rating is to be taken back."""
 
@@ -360,6 +348,13 @@ class UndoRequest(BaseModel):
     run: str = Field(max_length=64)
     layer: int = Field(ge=0, le=10_000)
     rater: str = Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")
+
+
+class RatingAnswer(UndoRequest):
+    """One rating."""
+
+    item: int = Field(ge=0, le=2**31 - 1)
+    rating: Literal["yes", "no", "skip"]
 
 
 class RaterSummary(Answer):

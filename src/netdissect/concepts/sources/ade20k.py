@@ -43,8 +43,7 @@ from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_json, read_mat, read_text
 from netdissect.concepts.sources.layers import read_colors
 from netdissect.concepts.sources.sceneparse import find_sceneparse, sceneparse_samples
-from netdissect.concepts.sources.source import find_folder
-from netdissect.concepts.sources.words import SourceWords
+from netdissect.concepts.sources.source import PublishedFolder, find_folder
 from netdissect.errors import SourceError
 
 INDEX = "index_ade20k.mat"
@@ -57,8 +56,7 @@ Pixels = npt.NDArray[np.uint8]
 ClassNames = Mapping[int, str]
 
 
-@dataclass(frozen=True)
-class Ade20kSource:
+class Ade20kSource(PublishedFolder):
     """A folder of ADE20K.
 
     Attributes
@@ -67,22 +65,7 @@ class Ade20kSource:
         Holds the pictures at any depth, and the index of the 2016 release, if there is one, at most two folders deep.
     """
 
-    folder: Path
-
-    @classmethod
-    def parse(cls, words: SourceWords) -> "Ade20kSource":
-        """Make the source that ``ade20k:DIR`` names."""
-        return cls(words.check(category=False).folder)
-
-    @property
-    def name(self) -> str:
-        """As in Broden."""
-        return "ade20k"
-
-    @property
-    def text(self) -> str:
-        """The words that name it on the command line."""
-        return f"ade20k:{self.folder}"
+    name = "ade20k"
 
     def samples(self, prefix: str) -> Iterator[Sample]:
         """Yield a sample for each picture.

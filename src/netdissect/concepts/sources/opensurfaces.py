@@ -14,7 +14,6 @@ another photo, or to one that was turned, and is an error.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,17 +24,15 @@ from netdissect.concepts.cells import whole_number
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_table
 from netdissect.concepts.sources.layers import read_colors
-from netdissect.concepts.sources.source import find_folder
+from netdissect.concepts.sources.source import PublishedFolder, find_folder
 from netdissect.concepts.sources.turns import picture_size
-from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 TABLE = "label-substance-colors.csv"
 ASPECT_TOLERANCE = 0.02
 
 
-@dataclass(frozen=True)
-class OpenSurfacesSource:
+class OpenSurfacesSource(PublishedFolder):
     """A folder of OpenSurfaces.
 
     Attributes
@@ -44,22 +41,7 @@ class OpenSurfacesSource:
         Holds ``photos/``, ``photos-labels/`` and the table of colors.
     """
 
-    folder: Path
-
-    @classmethod
-    def parse(cls, words: SourceWords) -> "OpenSurfacesSource":
-        """Make the source that ``opensurfaces:DIR`` names."""
-        return cls(words.check(category=False).folder)
-
-    @property
-    def name(self) -> str:
-        """As in Broden."""
-        return "opensurfaces"
-
-    @property
-    def text(self) -> str:
-        """The words that name it on the command line."""
-        return f"opensurfaces:{self.folder}"
+    name = "opensurfaces"
 
     def samples(self, prefix: str) -> Iterator[Sample]:
         """Yield a sample for each label map.

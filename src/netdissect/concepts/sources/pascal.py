@@ -24,7 +24,6 @@ the outer sides of cars and buses (``frontside``) then have no name. ``unknown``
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,8 @@ from netdissect.concepts.cells import whole_number
 from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources.files import read_mat, read_text
 from netdissect.concepts.sources.layers import Mask, named_channels
-from netdissect.concepts.sources.source import find_folder
+from netdissect.concepts.sources.source import PublishedFolder, find_folder
 from netdissect.concepts.sources.voc import MASKS, voc_samples
-from netdissect.concepts.sources.words import SourceWords
 from netdissect.errors import SourceError
 
 DEPTH = 3
@@ -81,8 +79,7 @@ PLAIN = (
 PART_NAMES = {short: name for name, shorts in SPELLED.items() for short in shorts} | {name: name for name in PLAIN}
 
 
-@dataclass(frozen=True)
-class PascalSource:
+class PascalSource(PublishedFolder):
     """A folder with pictures of VOC, Pascal-Context, Pascal-Part, or both.
 
     Attributes
@@ -91,22 +88,7 @@ class PascalSource:
         Holds them, at most three folders deep.
     """
 
-    folder: Path
-
-    @classmethod
-    def parse(cls, words: SourceWords) -> "PascalSource":
-        """Make the source that ``pascal:DIR`` names."""
-        return cls(words.check(category=False).folder)
-
-    @property
-    def name(self) -> str:
-        """As in Broden."""
-        return "pascal"
-
-    @property
-    def text(self) -> str:
-        """The words that name it on the command line."""
-        return f"pascal:{self.folder}"
+    name = "pascal"
 
     def samples(self, prefix: str) -> Iterator[Sample]:
         """Yield a sample for each picture that is annotated.

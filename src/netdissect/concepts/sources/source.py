@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, Self
 
 from netdissect.concepts.sample import Sample
+from netdissect.concepts.sources.words import SourceWords
 from netdissect.config import Split
 from netdissect.errors import SourceError
 
@@ -38,6 +40,33 @@ class Source(Protocol):
         SourceError
             If the layout is not there at all. What is wrong with a single picture is raised when it is read.
         """
+
+
+@dataclass(frozen=True)
+class PublishedFolder:
+    """What sources have in common that are named by their folder alone, ``NAME:DIR``.
+
+    Attributes
+    ----------
+    name
+        As in Broden.
+    folder
+        As it was unpacked.
+    """
+
+    name: ClassVar[str]
+
+    folder: Path
+
+    @classmethod
+    def parse(cls, words: SourceWords) -> Self:
+        """Make the source that the words name."""
+        return cls(words.check(category=False).folder)
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        return f"{self.name}:{self.folder}"
 
 
 def find_folder(folder: Path, what: str) -> Path:

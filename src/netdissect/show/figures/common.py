@@ -1,6 +1,7 @@
 """What figures of experiments share: which rows of a table of counts they draw, legends, bands."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -12,9 +13,11 @@ from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.intervals import drawn_range
 from netdissect.experiments.outcome import Outcome
 from netdissect.show.palette import category_colors
-from netdissect.show.plot import FAINT, INK
+from netdissect.show.plot import FAINT, INK, paper
+from netdissect.show.plot.paper import as_written
 
-CHARACTERS = 46
+short = partial(paper.short, longest=46)
+"""Cut a long name."""
 
 
 def drawn_rows(outcome: Outcome) -> pl.DataFrame:
@@ -80,12 +83,6 @@ def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ..
     return columns
 
 
-def short(name: str) -> str:
-    """Cut a long name."""
-    return name if len(name) <= CHARACTERS else name[: CHARACTERS - 1] + "…"
-
-
 def plain_text(axes: Axes) -> None:
     """Keep dollar signs in the names of rows and columns from becoming formulas."""
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_parse_math(False)
+    as_written((*axes.get_xticklabels(), *axes.get_yticklabels()))

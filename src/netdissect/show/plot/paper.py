@@ -97,6 +97,6 @@ def nothing(figure: Figure, axes: Axes, rule: Rule, level: float) -> Figure:
     return figure
 
 
-def short(name: str) -> str:
+def short(name: str, longest: int = LONGEST_NAME) -> str:
     """Cut a name that is too long for an axis."""
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
