@@ -13,7 +13,7 @@ from netdissect.concepts.inspect import inspect_dataset
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import PixelValues
 from netdissect.concepts.sources import FolderSource, MaskSource, parse_source
-from netdissect.concepts.sources.classes import read_classes
+from netdissect.concepts.sources.classes import read_class_table
 from netdissect.concepts.sources.mask_values import plain_values, read_mask_file
 from netdissect.errors import ConceptsError, SourceError
 
@@ -166,12 +166,12 @@ def test_many_bad_files_are_counted(tmp_path: Path) -> None:
 def test_a_wrong_table_of_classes_is_refused(table: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text(table)
     with pytest.raises(SourceError, match=message):
-        read_classes(tmp_path / "classes.csv")
+        read_class_table(tmp_path / "classes.csv")
 
 
 def test_a_table_of_classes_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("\ufeffvalue,name\r\n1,sky\r\n", encoding="utf-8")
-    assert read_classes(tmp_path / "classes.csv") == {1: "sky"}
+    assert read_class_table(tmp_path / "classes.csv").names == {1: "sky"}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_color_table_replaces_the_model_and_a_wrong_one_is_refused(tmp_path: P
 @pytest.mark.real
 def test_real_masks_keep_the_areas_of_their_classes(shared: Path, tmp_path: Path) -> None:
     source = MaskSource(shared / "data" / "camvid")
-    names = read_classes(source.folder / "classes.csv")
+    names = read_class_table(source.folder / "classes.csv").names
     out = build_dataset(tmp_path / "out", [source], WriteOptions(size=224))
     measured = {name: coverage for (name, _), (_, coverage) in concept_shares(out).items()}
     exact = dict.fromkeys(measured, 0.0)

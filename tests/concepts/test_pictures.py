@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdissect.concepts.pictures import nearest, read_picture, squash
+from netdissect.concepts.fitting import Frame
+from netdissect.concepts.pictures import read_upright, squash
 from netdissect.errors import SourceError
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
@@ -20,7 +21,7 @@ def two_halves(mode: str = "RGB") -> Image.Image:
 
 
 def colors_at(path: Path, *places: tuple[int, int]) -> list[Any]:
-    picture = read_picture(path)
+    picture = read_upright(path).image
     assert picture.mode == "RGB"
     return [picture.getpixel(place) for place in places]
 
@@ -67,7 +68,7 @@ def test_pictures_are_turned_upright_as_exif_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     two_halves().save(tmp_path / "a.png", exif=exif)
-    picture = read_picture(tmp_path / "a.png")
+    picture = read_upright(tmp_path / "a.png").image
     assert picture.size == (24, 40)
     assert (picture.getpixel((12, 5)), picture.getpixel((12, 34))) == (RED, GREEN)
 
@@ -75,7 +76,7 @@ def test_pictures_are_turned_upright_as_exif_says(tmp_path: Path) -> None:
 def test_floating_point_pixels_have_no_white(tmp_path: Path) -> None:
     Image.new("F", (4, 4), 0.5).save(tmp_path / "a.tif")
     with pytest.raises(SourceError, match="floating-point"):
-        read_picture(tmp_path / "a.tif")
+        read_upright(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
@@ -85,22 +86,22 @@ def test_a_truncated_picture_is_named(name: str, kept: float, tmp_path: Path) ->
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(SourceError, match=rf"{name} cannot be read as a picture"):
-        read_picture(tmp_path / name)
+        read_upright(tmp_path / name)
 
 
 def test_a_folder_or_nothing_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read as a picture"):
-        read_picture(tmp_path)
+        read_upright(tmp_path)
     with pytest.raises(SourceError, match="does not exist"):
-        read_picture(tmp_path / "a.png")
+        read_upright(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 3), (7, 5, 4), (213, 319, 112), (4, 4, 4), (3, 9, 7)])
-def test_nearest_is_pillows_nearest(height: int, width: int, size: int) -> None:
+def test_squashed_values_are_pillows_nearest(height: int, width: int, size: int) -> None:
     # Sizes without ties: where a center falls on an edge, Pillow follows the rounding of a sum of floats.
     values = np.random.default_rng(height).integers(0, 256, (height, width), dtype=np.uint8)
     expected = Image.fromarray(values).resize((size, size), Image.Resampling.NEAREST)
-    assert np.array_equal(nearest(values, size), np.asarray(expected))
+    assert np.array_equal(Frame.of(*values.shape[:2], "squash").values(values, size), np.asarray(expected))
 
 
 def test_a_picture_of_the_right_size_is_not_touched() -> None:

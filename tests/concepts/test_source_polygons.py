@@ -16,7 +16,7 @@ from concepts.test_source_coco import pixels
 from concepts.test_source_coco_exports import OUTSIDE, photo
 from netdissect.concepts.build import build_dataset
 from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.pictures import read_upright
 from netdissect.concepts.render import WriteOptions
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.sources import PolygonSource, parse_source
@@ -200,7 +200,7 @@ def test_a_picture_that_the_file_itself_holds_stands_in_for_a_missing_one(tmp_pa
         labelme(tmp_path / "a.json", shape(), picture=name, imageData=data)
         (sample,) = samples(tmp_path).values()
         assert sample.name == "own/a"
-        assert (np.asarray(read_picture(sample.image)) == 77).all()
+        assert (np.asarray(read_upright(sample.image).image) == 77).all()
         assert pixels(sample.read_labels()) == {"car": 64}
     labelme(tmp_path / "a.json", shape(), picture="gone.jpg", imageData=data[: len(data) // 2])
     with pytest.raises(SourceError, match=r"a\.json holds a picture that cannot be read"):

@@ -10,7 +10,8 @@ import pytest
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.colors import COLOR_NAMES, name_colors
-from netdissect.concepts.pictures import nearest, read_picture
+from netdissect.concepts.fitting import Frame
+from netdissect.concepts.pictures import read_upright
 from netdissect.concepts.synthetic import (
     MATERIAL_NAMES,
     SCENE_NAMES,
@@ -160,7 +161,7 @@ def test_a_label_map_on_disk_is_the_drawings_own_at_half_the_size(dataset):
         expected: set[str] = set()
         for category in ("object", "part", "material", "texture"):
             channel = sample.read_labels()[category][0]
-            small = nearest(channel.values, 32)
+            small = Frame.of(*channel.values.shape[:2], "squash").values(channel.values, 32)
             for value, name in channel.names.items():
                 if (small == value).any():
                     expected.add(name)
@@ -173,10 +174,10 @@ def test_the_picture_on_disk_is_lossless_and_its_colors_are_named_from_it(datase
     data = ConceptData.open(dataset, categories=["color"])
     number = {concept.name: concept.number for concept in data.concepts}
     for row in (0, 11):
-        picture = np.asarray(read_picture(data.image_path(row)))
+        picture = np.asarray(read_upright(data.image_path(row)).image)
         drawn = draw(int(Path(data.rows[row].image).stem), seed=2, size=64).picture
         assert np.array_equal(picture, drawn)
-        colors = name_colors(nearest(picture, 32))
+        colors = name_colors(Frame.of(*picture.shape[:2], "squash").values(picture, 32))
         expected = np.array([number.get(f"{name}-c", 0) for name in COLOR_NAMES])[colors - 1]
         assert np.array_equal(data.labels(row).planes[0], expected)
 

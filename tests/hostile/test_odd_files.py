@@ -16,7 +16,7 @@ from PIL import EpsImagePlugin, Image
 import netdissect
 import tiny
 from netdissect.concepts import ConceptData, Size
-from netdissect.concepts.pictures import read_picture
+from netdissect.concepts.pictures import read_upright
 from netdissect.concepts.sample import Channel, Sample
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.writer import WriteOptions, write_dataset
@@ -42,7 +42,7 @@ def test_an_eps_is_no_picture_and_no_program_is_run(tmp_path: Path, monkeypatch:
         assert image.format == "EPS", "Pillow alone would take it"
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("a program was run"))
     with pytest.raises(NetdissectError, match="cannot be read as a picture"):
-        read_picture(path)
+        read_upright(path)
     with pytest.raises(NetdissectError, match="cannot be read as a picture"):
         read_image(path, Preprocessing(Size(8, 8), (0.5,) * 3, (0.5,) * 3))
     assert shown.read_picture(tmp_path, "picture.png") is None

@@ -77,11 +77,6 @@ class Upright(NamedTuple):
     orientation: int
 
 
-def read_picture(picture: Picture) -> Image.Image:
-    """Return `picture` as an RGB image, turned upright; see `read_upright`."""
-    return read_upright(picture).image
-
-
 def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
     """Return a picture of a finished data set as an RGB image, and whether its file asks to be turned.
 
@@ -161,13 +156,6 @@ def to_rgb(image: Image.Image, origin: str) -> Image.Image:
 def squash(image: Image.Image, size: int) -> Image.Image:
     """Bring the whole picture to `size` x `size`, whatever its shape (bilinear, averaging where it shrinks)."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def nearest(values: npt.NDArray[Scalar], size: int) -> npt.NDArray[Scalar]:
-    """Bring values (H, W, ...) to (size, size, ...): each cell takes the value at its center."""
-    rows, columns = (((2 * np.arange(size) + 1) * length) // (2 * size) for length in values.shape[:2])
-    picked: npt.NDArray[Scalar] = values[rows[:, None], columns]
-    return picked
 
 
 def _checked_array(picture: Any) -> npt.NDArray[np.uint8]:

@@ -14,8 +14,6 @@ from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import Layer, Network, Recorder
 from netdissect.sweep import ActivationStore, Batch, image_batches
 
-Maps = npt.NDArray[np.float32]
-
 
 class Activations(NamedTuple):
     """One batch: index rows of the images, int64 (B,), and float32 (B, U, h, w) of each layer, on its device."""

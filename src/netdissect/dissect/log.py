@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 LOG_FILE = "log.jsonl"
@@ -39,3 +41,13 @@ class RunLog:
                 time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
                 line = {"time": time, "level": level, "event": event, **self._fields, **fields}
                 file.write(json.dumps(line, default=str) + "\n")
+
+
+@contextlib.contextmanager
+def timed(stage: str, seconds: dict[str, float], log: RunLog | None = None) -> Iterator[None]:
+    """Add the wall time of what is done inside to `seconds[stage]`, and note its end in a log."""
+    start = monotonic()
+    yield
+    seconds[stage] = round(seconds.get(stage, 0.0) + monotonic() - start, 3)
+    if log is not None:
+        log.event("finished stage", stage=stage, seconds=seconds[stage])

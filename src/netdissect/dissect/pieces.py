@@ -122,9 +122,7 @@ def write_piece(
         If the folder cannot be written.
     """
     digests = {}
-    with writing(
-        folder, "What was finished is kept: free space, or give write access, and run the same command again."
-    ):
+    with writing(folder, FULL):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PIECE_FILE).unlink(missing_ok=True)
         for name, array in arrays.items():

@@ -8,9 +8,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from netdissect.dissect.folder import WorkFolder, clear_leftovers, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, identity_of_run, pinned
 from netdissect.dissect.layout import with_layout_checks
-from netdissect.dissect.log import RunLog
+from netdissect.dissect.log import RunLog, timed
 from netdissect.dissect.looks import Looks
 from netdissect.dissect.plan import Plan, make_plan
 from netdissect.dissect.repeat import write_config
@@ -223,15 +221,6 @@ def _layer_results(info: RunInfo, layers: Iterable[Looked]) -> Iterator[LayerRes
 def _in_memory(layer: LayerResult) -> LayerResult:
     """Read evidence whose files will be gone."""
     return replace(layer, evidence={name: table.collect().lazy() for name, table in layer.evidence.items()})
-
-
-@contextmanager
-def timed(stage: str, seconds: dict[str, float], log: RunLog) -> Iterator[None]:
-    """Note how long a stage took."""
-    start = time.monotonic()
-    yield
-    seconds[stage] = round(time.monotonic() - start, 3)
-    log.event("finished stage", stage=stage, seconds=seconds[stage])
 
 
 def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:

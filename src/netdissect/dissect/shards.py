@@ -26,12 +26,12 @@ from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, pinned
 from netdissect.dissect.layout import with_layout_checks
-from netdissect.dissect.log import RunLog
+from netdissect.dissect.log import RunLog, timed
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.dissect.pieces import Array, Piece, PieceInfo, Stage, exists, write_piece
 from netdissect.dissect.repeat import write_config
 from netdissect.dissect.repeatable import with_repeatability
-from netdissect.dissect.run import finished_run, opened, planned, timed
+from netdissect.dissect.run import finished_run, opened, planned
 from netdissect.errors import ConfigError
 from netdissect.models import Network
 from netdissect.result import RunInfo

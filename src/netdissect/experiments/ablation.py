@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.synthetic import SCENE_NAMES
 from netdissect.config import Progress
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.answers import Answers, Asked, Units, answers
 from netdissect.experiments.bench import Bench
@@ -29,7 +30,6 @@ from netdissect.experiments.intervals import Interval, decide, quantile_interval
 from netdissect.experiments.labeled import LabeledPictures, balanced_halves, labeled_by
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.switch import switchboard
-from netdissect.experiments.timing import timed
 from netdissect.models import Network, resolve_layers
 from netdissect.result import Result
 

@@ -16,6 +16,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import (
@@ -29,7 +30,6 @@ from netdissect.experiments.counts import (
 from netdissect.experiments.intervals import Interval, decide
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import preprocessing, random_network
-from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.result import Result, load_result
 from netdissect.result.counts import read_counts

@@ -21,13 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.concepts.synthetic import SCENE_NAMES
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.dissect.identity import layer_info
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.heads import HeadRecorder, LinearHead, find_head
 from netdissect.experiments.intervals import decide, mean_interval
 from netdissect.experiments.labeled import pixel_batches
 from netdissect.experiments.outcome import Outcome, Verdict
-from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.result import Result
 from netdissect.score import passes

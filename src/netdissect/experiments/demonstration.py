@@ -15,6 +15,7 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.synthetic import write_synthetic
 from netdissect.config import DissectConfig, Progress, Protocol
 from netdissect.dissect import dissect
+from netdissect.dissect.log import timed
 from netdissect.errors import ResultError
 from netdissect.experiments.recipe import (
     DEMO,
@@ -29,7 +30,6 @@ from netdissect.experiments.recipe import (
     train,
 )
 from netdissect.experiments.rotations import rotated_name, with_rotations
-from netdissect.experiments.timing import timed
 from netdissect.models import Network
 from netdissect.paths import writing
 from netdissect.result import Result

@@ -14,12 +14,12 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
+from netdissect.dissect.log import timed
 from netdissect.errors import LayerError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import TOTAL, count_rows
 from netdissect.experiments.intervals import Interval, decide, difference_of_means
 from netdissect.experiments.outcome import Outcome, Verdict
-from netdissect.experiments.timing import timed
 from netdissect.models import Network, list_layers
 
 LOW = ("color", "texture")

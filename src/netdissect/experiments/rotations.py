@@ -26,6 +26,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.experiments.bases import BasisKind, CellSample, learned_bases, read_basis
 from netdissect.experiments.bench import Bench
@@ -40,7 +41,6 @@ from netdissect.experiments.counts import (
 )
 from netdissect.experiments.intervals import Interval, decide, mean_interval
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
-from netdissect.experiments.timing import timed
 from netdissect.models import Network, resolve_layers
 from netdissect.result import Result
 

@@ -18,6 +18,7 @@ from netdissect.concepts.synthetic import training_objects
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.choice import chosen_images
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
@@ -30,7 +31,6 @@ from netdissect.experiments.recipe import (
 )
 from netdissect.experiments.task_networks import kept_back, trained_task
 from netdissect.experiments.task_pictures import TaskPictures
-from netdissect.experiments.timing import timed
 from netdissect.result.files import write_whole
 
 TEXTURE = "texture"

@@ -23,6 +23,7 @@ from scipy import stats
 
 from netdissect.config import Progress, Rule
 from netdissect.dissect import dissect
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError, ResultError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import count_rows, unique_of
@@ -31,7 +32,6 @@ from netdissect.experiments.labeled import LabeledPictures, labeled_by
 from netdissect.experiments.outcome import Outcome, Verdict
 from netdissect.experiments.supervision import bench_config, bench_pictures
 from netdissect.experiments.task_networks import trained_task
-from netdissect.experiments.timing import timed
 from netdissect.extras import need
 from netdissect.models import Network, Recorder, resolve_layers
 from netdissect.result import Result

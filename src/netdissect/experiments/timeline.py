@@ -18,6 +18,7 @@ from torch import nn
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, NetworkSource, Progress, Rule
 from netdissect.dissect import dissect
+from netdissect.dissect.log import timed
 from netdissect.errors import ConfigError, ResultError
 from netdissect.experiments.bench import Bench
 from netdissect.experiments.counts import (
@@ -32,7 +33,6 @@ from netdissect.experiments.counts import (
 from netdissect.experiments.intervals import Interval, decide, paired_difference
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import Recipe, preprocessing, random_network
-from netdissect.experiments.timing import timed
 from netdissect.models import Network, reload_network
 from netdissect.result import Result, load_result
 from netdissect.result.files import RUN_FILE, write_whole

@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import Rule
+from netdissect.dissect.log import timed
 from netdissect.experiments.bench import Bench, Scale
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique
 from netdissect.experiments.intervals import (
@@ -27,7 +28,6 @@ from netdissect.experiments.intervals import (
 from netdissect.experiments.names import VariantsName
 from netdissect.experiments.outcome import Agreement, Outcome, Verdict
 from netdissect.experiments.recipe import Recipe
-from netdissect.experiments.timing import timed
 from netdissect.result import Result
 from netdissect.score import passes
 

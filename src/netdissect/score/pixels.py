@@ -14,7 +14,6 @@ from netdissect.score.grid import Grid, Maps
 from netdissect.score.kernel import AxisArrays, any_above, axis_arrays, between
 from netdissect.sweep.compiling import compiled
 
-Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
 
 

@@ -54,20 +54,6 @@ class ClassTable:
     origin: str = "the table of classes"
 
 
-def read_classes(path: Path) -> dict[int, str]:
-    """Read ``classes.csv``: the raw name of each value, empty where unlabeled.
-
-    Raises
-    ------
-    SourceError
-        As `read_class_table`, or if the table gives colors alone.
-    """
-    table = read_class_table(path)
-    if not table.has_values:
-        raise SourceError(f"{path} lacks the column 'value'. Expected value,name: the value of a pixel and its name.")
-    return dict(table.names)
-
-
 def read_class_table(path: Path) -> ClassTable:
     """Read ``classes.csv`` (values, colors or both), or CVAT's ``labelmap.txt``.
 
