@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.dissect.collect import AnyCollector, Found, Maps, above, below
+from netdissect.dissect.collect import AnyCollector, Found, Maps, above, below, of_layers
 from netdissect.dissect.looks import Counted, Looks
 from netdissect.score import ImageLabels, Tally, Truth, f1, iou
 from netdissect.score.beside import (
@@ -126,9 +126,7 @@ def besides_of(
 
     def state() -> Arrays:
         arrays: Arrays = {"batches": np.array(done)} | above("images", vars(images))
-        for index, beside in enumerate(layers.values()):
-            arrays |= above(f"layer{index}", beside.state())
-        return arrays
+        return arrays | of_layers(beside.state() for beside in layers.values())
 
     labels = looks.labels(range(done * looks.starts.step, len(data)))
     for batch in looks.everything("scores beside IoU", collectors, done):

@@ -7,7 +7,7 @@ Two collectors give the same integers: `Collector` with compiled loops on the ho
 with plain tensor code on the device of the forward pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,3 +209,8 @@ def below(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
 def above(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """Return the arrays with a prefix before their names: the inverse of `below`."""
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def of_layers(states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+    """Return the arrays of all layers, with ``layer0.``, ``layer1.``, ... before their names."""
+    return {key: array for index, state in enumerate(states) for key, array in above(f"layer{index}", state).items()}

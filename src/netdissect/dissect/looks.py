@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from netdissect.concepts import Labels, Size
 from netdissect.config import Progress
-from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, Found, above, below
+from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector, Found, above, below, of_layers
 from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.forward import Activations, Source, forward, stored, torch_device
 from netdissect.dissect.image_files import ImageFiles
@@ -75,10 +75,7 @@ class Looks:
                 collector.restore(below(f"layer{index}", saved))
 
         def state() -> Arrays:
-            arrays: Arrays = {"batches": np.array(done)}
-            for index, collector in enumerate(collectors.values()):
-                arrays |= above(f"layer{index}", collector.state())
-            return arrays
+            return {"batches": np.array(done)} | of_layers(collector.state() for collector in collectors.values())
 
         self._refill(collectors, done, state)
         if done < len(self.starts):
@@ -110,9 +107,7 @@ class Looks:
 
         def state() -> Arrays:
             arrays: Arrays = {"batches": np.array(done)} | above("truth", vars(truth)) | above("images", images.state())
-            for index, tallier in enumerate(talliers.values()):
-                arrays |= above(f"layer{index}", vars(tallier.tally))
-            return arrays
+            return arrays | of_layers(vars(tallier.tally) for tallier in talliers.values())
 
         labels = self.labels(self._rows[done * self.starts.step :])
         with self._threads() as threads:

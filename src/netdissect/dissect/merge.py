@@ -20,7 +20,7 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import one_or_more
 from netdissect.dissect.again import data_of
-from netdissect.dissect.collect import Found, above, below, part_of
+from netdissect.dissect.collect import Found, below, of_layers, part_of
 from netdissect.dissect.evidence import Looked
 from netdissect.dissect.folder import WorkFolder, clear_leftovers, difference
 from netdissect.dissect.identity import pinned
@@ -193,19 +193,17 @@ def _names(whole: _Whole) -> str:
 
 
 def _merge_first(run: Path, whole: _Whole, work: WorkFolder, folders: Sequence[Path]) -> Outcome:
-    arrays: dict[str, Array] = {}
     layers = whole.info.run.layers
     statistics = [_layer_first(whole, index, work.path / f"{index}.top") for index in range(len(layers))]
     if whole.missing:
-        for index, one in enumerate(statistics):
-            arrays |= above(f"layer{index}", part_of(*one))
-        write_piece(run / "first", whole.info, arrays)
+        write_piece(run / "first", whole.info, of_layers(part_of(*one) for one in statistics))
         work.remove()
         return "first"
     config = whole.info.run.config
-    for index, (values, images) in enumerate(statistics):
-        found = Found(values.thresholds(config.quantiles, config.protocol.threshold), *images.ranked())
-        arrays |= above(f"layer{index}", vars(found))
+    arrays = of_layers(
+        vars(Found(values.thresholds(config.quantiles, config.protocol.threshold), *images.ranked()))
+        for values, images in statistics
+    )
     # The shards look for thresholds in their own run folder, be it this one or another machine's. This one comes last:
     # where it has them, none is written again.
     others = {folder.parent.parent for folder in folders if folder.parent.name == SHARDS} - {run}

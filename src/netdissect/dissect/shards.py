@@ -21,7 +21,7 @@ import numpy as np
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
-from netdissect.dissect.collect import AnyCollector, Found, above
+from netdissect.dissect.collect import Found, above, of_layers
 from netdissect.dissect.folder import WorkFolder, refuse_other
 from netdissect.dissect.forward import Source, torch_device
 from netdissect.dissect.identity import describe, pinned
@@ -227,7 +227,8 @@ def _carry_out(looks: Looks, part: Part, info: PieceInfo) -> Stage:
         collectors = looks.first()
     looks.refuse_changed(info.run.data.digest)
     if not exists(part.folder / "first"):
-        write_piece(part.folder / "first", _at(info, "first", seconds), _first(collectors))
+        parts = of_layers(collector.part() for collector in collectors.values())
+        write_piece(part.folder / "first", _at(info, "first", seconds), parts)
     if not exists(part.run / THRESHOLDS):
         return "first"
     thresholds = Piece.open(part.run / THRESHOLDS)
@@ -247,18 +248,8 @@ def _at(info: PieceInfo, stage: Stage, seconds: Mapping[str, float]) -> PieceInf
     return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
 
 
-def _first(collectors: Mapping[str, AnyCollector]) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for index, collector in enumerate(collectors.values()):
-        arrays |= above(f"layer{index}", collector.part())
-    return arrays
-
-
 def _second(counted: Counted) -> dict[str, Array]:
-    arrays = above("truth", vars(counted.truth))
-    for index, tally in enumerate(counted.tallies.values()):
-        arrays |= above(f"layer{index}", vars(tally))
-    return arrays
+    return above("truth", vars(counted.truth)) | of_layers(map(vars, counted.tallies.values()))
 
 
 def read_found(piece: Piece) -> dict[str, Found]:

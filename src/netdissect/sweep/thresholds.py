@@ -260,12 +260,11 @@ class SpilledValues:
             If the disk is full or cannot be written.
         """
         copy = self._copy(seen)
-        with writing(copy, FULL), copy.open("wb+") as written:
-            with self._path.open("rb") as file:
-                shutil.copyfileobj(file, written)
-            written.flush()
-            os.fsync(written.fileno())
-            check = checksums.file_crc(written)
+        with writing(copy, FULL):
+            shutil.copyfile(self._path, copy)
+            with copy.open("rb") as written:
+                os.fsync(written.fileno())
+                check = checksums.file_crc(written)
         copies = sorted(
             self._path.parent.glob(f"{glob.escape(self._path.name)}.*"), key=lambda path: int(path.suffix[1:])
         )
