@@ -81,7 +81,10 @@ def test_a_record_that_holds_no_arrays_is_refused_although_its_checksum_fits(tmp
 
 
 def test_a_disk_that_takes_no_record_is_named_and_the_record_is_not_counted(tmp_path: Path) -> None:
-    for file, hint in ((log_of(tmp_path, 1), r"again\."), (MaskFile(tmp_path / "layer.masks"), "leave --permutations out")):
+    for file, hint in (
+        (log_of(tmp_path, 1), r"again\."),
+        (MaskFile(tmp_path / "layer.masks"), "leave --permutations out"),
+    ):
         records = file.records
         file.path.unlink(missing_ok=True)
         file.path.mkdir()
