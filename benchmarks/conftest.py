@@ -64,7 +64,7 @@ def activations(street: ConceptData, lite0: Network) -> dict[str, npt.NDArray[np
     layers = resolve_layers(lite0, ["_blocks.10", "_blocks.15"])
     parts: dict[str, list[npt.NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     with Recorder(lite0, layers) as record:
-        for batch in image_batches(street, lite0.preprocessing.size, 3, batch_starts(len(street), 32)):
+        for batch in image_batches(street, lite0.preprocessing, batch_starts(len(street), 32)):
             images = lite0.preprocessing.normalize(torch.from_numpy(batch.pixels))
             for name, values in record(images).items():
                 parts[name].append(values.contiguous().numpy())

@@ -49,19 +49,21 @@ def check(key: Any, shape: tuple[int, ...]) -> None:
 
 def guarded(value: Any) -> Any:
     """Guard arrays, and those in tuples."""
-    if isinstance(value, np.ndarray):
-        return value.view(Guarded)
-    if isinstance(value, tuple):
-        found = map(guarded, value)
-        return type(value)(*found) if hasattr(value, "_fields") else tuple(found)
-    return value
+    return _viewed(value, Guarded)
 
 
 def plain(value: Any) -> Any:
     """Undo it."""
+    return _viewed(value, np.ndarray)
+
+
+def _viewed(value: Any, kind: type) -> Any:
     if isinstance(value, np.ndarray):
-        return value.view(np.ndarray)
-    return tuple(map(plain, value)) if isinstance(value, tuple) else value
+        return value.view(kind)
+    if isinstance(value, tuple):
+        found = [_viewed(part, kind) for part in value]
+        return type(value)(*found) if hasattr(value, "_fields") else tuple(found)
+    return value
 
 
 class GuardedNumPy:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.score.grid import Grid, Maps
-from netdissect.score.kernel import AxisArrays, any_above, axis_arrays, between
+from netdissect.score.kernel import any_above, interpolate
+from netdissect.score.kernel_arrays import UpsamplerArrays
 from netdissect.sweep.compiling import compiled
 
 Places = npt.NDArray[np.uint32]
@@ -51,23 +52,18 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Grid) -> MaskPixels:
     room = np.empty(units * grid.rows.pixels * grid.columns.pixels, np.uint32)
     found = []
     for quantile, row in enumerate(thresholds):
-        used = _list_pixels(
-            cells, row, axis_arrays(grid.rows), axis_arrays(grid.columns), grid.round_rows, on[quantile], room
-        )
+        used = _list_pixels(cells, row, UpsamplerArrays.of(grid), on[quantile], room)
         found.append(room[:used].copy())
     return MaskPixels(on.ravel(), np.concatenate(found))
 
 
 @compiled
-def _list_pixels(
-    maps: Maps, thresholds: Maps, rows: AxisArrays, columns: AxisArrays, round_rows: bool, on: Places, places: Places
-) -> int:
+def _list_pixels(maps: Maps, thresholds: Maps, upsampler: UpsamplerArrays, on: Places, places: Places) -> int:
     """Write where each unit (U, h, w) is above its threshold (U,), and return how many places were written.
 
     Only a pixel between cells of which one exceeds the threshold can itself exceed it.
     """
-    row_start, row_near, row_far = rows
-    column_start, column_near, column_far = columns
+    (row_start, row_near, row_far), (column_start, column_near, _), _ = upsampler
     height, width, across = maps.shape[1], maps.shape[2], np.uint64(len(column_near))
     top, bottom = np.empty(across, np.float64), np.empty(across, np.float64)
     used = 0
@@ -78,18 +74,16 @@ def _list_pixels(
         for i in range(height):
             if row_start[i] == row_start[i + 1]:
                 continue
-            below = min(i + 1, height - 1)
+            row, below = cells[i], cells[min(i + 1, height - 1)]
             for j in range(width):
                 right = min(j + 1, width - 1)
-                highest = max(max(cells[i, j], cells[i, right]), max(cells[below, j], cells[below, right]))
-                if not highest > threshold:
+                if not max(max(row[j], row[right]), max(below[j], below[right])) > threshold:
                     continue
-                first, last = column_start[j], column_start[j + 1]
-                between(cells[i, j], cells[i, right], column_near, column_far, first, last, round_rows, top)
-                between(cells[below, j], cells[below, right], column_near, column_far, first, last, round_rows, bottom)
+                interpolate(row, j, upsampler, top)
+                interpolate(below, j, upsampler, bottom)
                 for y in range(row_start[i], row_start[i + 1]):
                     near, far = row_near[y], row_far[y]
-                    for x in range(first, last):
+                    for x in range(column_start[j], column_start[j + 1]):
                         if np.float32(top[x] * near + bottom[x] * far) > threshold:
                             places[used] = y * across + x
                             used += 1

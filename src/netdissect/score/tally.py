@@ -21,17 +21,26 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import Duplicates, Restriction
 from netdissect.errors import ShapeError
-from netdissect.score import kernel
 from netdissect.score.grid import Grid, Maps
+from netdissect.score.kernel import tally_batch
+from netdissect.score.kernel_arrays import (
+    ANNOTATED,
+    NONE,
+    OVERLAP,
+    Counting,
+    LabelArrays,
+    TallyArrays,
+    UpsamplerArrays,
+)
 from netdissect.score.overlaps import Overlaps
 from netdissect.sweep.kinds import Kinds
 
 Ints = npt.NDArray[np.int64]
 
 RESTRICTIONS: dict[Restriction, int] = {
-    "none": kernel.NONE,
-    "annotated": kernel.ANNOTATED,
-    "overlap": kernel.OVERLAP,
+    "none": NONE,
+    "annotated": ANNOTATED,
+    "overlap": OVERLAP,
 }
 
 
@@ -132,7 +141,7 @@ class BatchLabels:
     """
 
     images: tuple[ImageLabels, ...]
-    arrays: kernel.LabelArrays
+    arrays: LabelArrays
 
     @classmethod
     def of(cls, images: Sequence[ImageLabels]) -> Self:
@@ -146,7 +155,7 @@ class BatchLabels:
         parts = (numbers, whole, categories, borne, ends)
         starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
         joined = [np.stack([kind.places for kind in kinds]), *(np.concatenate(part) for part in parts), starts]
-        return cls(tuple(images), kernel.LabelArrays(*joined))
+        return cls(tuple(images), LabelArrays(*joined))
 
 
 @dataclass(frozen=True)
@@ -206,12 +215,15 @@ class Tallier:
     ) -> None:
         quantiles, units = thresholds.shape
         self.tally = Tally.zeros(quantiles, units, data)
-        self._category_of = data.category_of
-        self._thresholds = thresholds
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
-        self._rising = np.lexsort(thresholds.T)
-        self._restriction = restriction
-        self._listed = quantiles if listed is None else listed
+        rising = np.lexsort(thresholds.T)
+        self._counting = Counting(
+            thresholds[rising],
+            np.argsort(rising),
+            quantiles if listed is None else listed,
+            data.category_of,
+            RESTRICTIONS[restriction],
+        )
 
     def restore(self, tally: Tally) -> None:
         """Go on from an earlier tally."""
@@ -242,26 +254,20 @@ class Tallier:
                 f"maps are {size[0]} x {size[1]}. Make a grid for this segmentation size."
             )
         maps = np.ascontiguousarray(maps)
-        images, units = len(labels.images), self._thresholds.shape[1]
+        images, units = len(labels.images), self._counting.thresholds.shape[1]
         if maps.ndim != 4 or maps.shape[:2] != (images, units):
             raise ShapeError(
                 f"maps are of shape {maps.shape} but there are labels of {images} images and thresholds of {units} "
                 f"units. Pass maps of shape ({images}, {units}, height, width)."
             )
         places = self.tally.places.reshape(-1, *maps.shape[2:])
-        masks, entries = kernel.tally_batch(
+        masks, entries = tally_batch(
             maps,
             np.ascontiguousarray(grid.prepare(maps)),
-            self._thresholds[self._rising],
-            self._rising,
-            self._listed,
-            kernel.axis_arrays(grid.rows),
-            kernel.axis_arrays(grid.columns),
-            grid.round_rows,
+            self._counting,
+            UpsamplerArrays.of(grid),
             labels.arrays,
-            self._category_of,
-            RESTRICTIONS[self._restriction],
-            kernel.TallyArrays(self.tally.intersection, self.tally.activation, places),
+            TallyArrays(self.tally.intersection, self.tally.activation, places),
         )
         return Overlaps(*masks, *entries)
 
