@@ -13,7 +13,8 @@ from unittest import mock
 import typer
 
 from benchmarks.layout_families import build, networks
-from netdissect.models import Network, list_layers, places
+from netdissect.models import Network, list_layers
+from netdissect.models.receptive_field import spatial_layout
 
 Centers = dict[str, tuple[float, ...]]
 
@@ -28,7 +29,7 @@ def centers(network: Network) -> Centers:
     return found
 
 
-def largest_decides(met: Sequence[places.Place]) -> places.CellGrid:
+def largest_decides(met: Sequence[spatial_layout.SpatialLayout]) -> spatial_layout.CellGrid:
     """Join branches as if none had been enlarged."""
     plain = [place.moved(place.codes) for place in met]
     for place in plain:
@@ -37,7 +38,7 @@ def largest_decides(met: Sequence[places.Place]) -> places.CellGrid:
     return RULE(plain)
 
 
-RULE = places._met_grid
+RULE = spatial_layout._met_grid
 
 
 def main(only: Annotated[str, typer.Option(help="Networks whose name contains this.")] = "") -> None:
@@ -49,7 +50,7 @@ def main(only: Annotated[str, typer.Option(help="Networks whose name contains th
         try:
             network = build(library, name)
             ruled = centers(network)
-            with mock.patch.object(places, "_met_grid", largest_decides):
+            with mock.patch.object(spatial_layout, "_met_grid", largest_decides):
                 plain = centers(network)
         except Exception as error:
             print(f"{library} {name}: {type(error).__name__}", flush=True)

@@ -15,9 +15,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 
 PILLOW = ("/PIL/", "Imaging", "ImagingCore", "'decode'", "'encode'")

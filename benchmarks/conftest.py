@@ -15,9 +15,9 @@ import torch
 
 import netdissect
 from benchmarks.process import prepared
+from netdissect.activations import batch_starts, image_batches
 from netdissect.concepts import ConceptData
-from netdissect.models import Network, Recorder, resolve_layers
-from netdissect.sweep import batch_starts, image_batches
+from netdissect.models import ActivationRecorder, Network, resolve_layers
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 _REPORTED: list[str] = []
@@ -63,7 +63,7 @@ def activations(street: ConceptData, lite0: Network) -> dict[str, npt.NDArray[np
     """Real activations of two layers, float32 (184, U, h, w)."""
     layers = resolve_layers(lite0, ["_blocks.10", "_blocks.15"])
     parts: dict[str, list[npt.NDArray[np.float32]]] = {layer.name: [] for layer in layers}
-    with Recorder(lite0, layers) as record:
+    with ActivationRecorder(lite0, layers) as record:
         for batch in image_batches(street, lite0.preprocessing, batch_starts(len(street), 32)):
             images = lite0.preprocessing.normalize(torch.from_numpy(batch.pixels))
             for name, values in record(images).items():

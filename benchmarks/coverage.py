@@ -21,9 +21,15 @@ import netdissect
 from benchmarks.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig, nearby_quantiles
-from netdissect.score import Overlaps, Presence
-from netdissect.score.bootstrap import Leading, Margin, Replicates, counted_masks, interval_of_counts
-from netdissect.score.intervals import Moments, iou_interval
+from netdissect.scoring import ImageIntersections, ImageLabelCounts
+from netdissect.scoring.statistics.bootstrap import (
+    CandidateConcepts,
+    Replicates,
+    ThresholdShift,
+    counted_masks,
+    interval_of_counts,
+)
+from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
 
 Floats = npt.NDArray[np.float64]
 LEAST_IMAGES = 50
@@ -94,7 +100,7 @@ def intervals(hits: Floats, union: Floats) -> tuple[Floats, Floats]:
     """Return the intervals of ratios, each of one column of (N, P)."""
     scores = hits.sum(axis=0) / union.sum(axis=0)
     moved = hits - scores * union
-    moments = Moments((moved**2).sum(axis=0), (moved**4).sum(axis=0), np.array([len(hits)]))
+    moments = InfluenceMoments((moved**2).sum(axis=0), (moved**4).sum(axis=0), np.array([len(hits)]))
     return iou_interval(scores, union.sum(axis=0), moments)
 
 
@@ -156,11 +162,11 @@ def thresholded(firing: Firing, simulations: int, images: int = 200, seed: int =
         leading, presence, overlaps = _sparse(masks, concept)
         counted = counted_masks(presence, overlaps, np.array([-1, 0]), 1, "none")
         gone = np.array([(more & concept).sum() - (less & concept).sum()]), np.array([more.sum() - less.sum()])
-        margin = Margin.between(gone, np.array([masks.sum()]), images, leading, apart)
+        margin = ThresholdShift.between(gone, np.array([masks.sum()]), images, leading, apart)
         union = np.array([(masks | concept).sum()])
         score = (masks & concept).sum() / union
-        for place, lost in enumerate((margin, Margin(np.zeros(1), np.zeros(1), margin.on, images))):
-            moments = Moments.zeros(leading)
+        for place, lost in enumerate((margin, ThresholdShift(np.zeros(1), np.zeros(1), margin.on, images))):
+            moments = InfluenceMoments.zeros(leading)
             moments.update(presence, overlaps, counted, leading, score, lost)
             low, high = iou_interval(score, union, moments)
             held[place] += low[0] <= known <= high[0]
@@ -176,14 +182,16 @@ def _threshold(values: Floats, quantile: float) -> float:
     return float(np.partition(values, values.size - rank - 1, axis=None)[values.size - rank - 1])
 
 
-def _sparse(masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]) -> tuple[Leading, Presence, Overlaps]:
+def _sparse(
+    masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]
+) -> tuple[CandidateConcepts, ImageLabelCounts, ImageIntersections]:
     """Return one unit and one concept, label number 1, as the second look writes them."""
     truth, hits, on = concept.sum(axis=1), (masks & concept).sum(axis=1), masks.sum(axis=1)
     rows = np.arange(len(masks))
-    presence = Presence(rows, rows, np.ones_like(rows), truth)
-    parts = [Overlaps.of(row, 0, on[row : row + 1], hits[row].reshape(1, 1), np.array([1])) for row in rows]
-    leading = Leading(np.array([0]), np.array([1]), np.array([0]), np.array([[-1, 0]]), 1)
-    return leading, presence, Overlaps.join(parts)
+    presence = ImageLabelCounts(rows, rows, np.ones_like(rows), truth)
+    parts = [ImageIntersections.of(row, 0, on[row : row + 1], hits[row].reshape(1, 1), np.array([1])) for row in rows]
+    leading = CandidateConcepts(np.array([0]), np.array([1]), np.array([0]), np.array([[-1, 0]]), 1)
+    return leading, presence, ImageIntersections.join(parts)
 
 
 LIMIT = 0.04
@@ -234,13 +242,13 @@ class Population:
         quantile, self.images = result.info.config.protocol.quantiles[0], result.info.data.images
         evidence = result.layer(layer).evidence
         scores = evidence["scores"].filter(quantile=quantile).collect()
-        self.units, self.numbers = scores["unit"].to_numpy(), scores["number"].to_numpy()
+        self.units, self.numbers = scores["unit"].to_numpy(), scores["label_id"].to_numpy()
         self.categories = scores["category"].to_numpy()
         self.level, self.known = result.info.min_iou, scores["iou"].to_numpy()
         labels = evidence["labels"].collect()
-        truth = np.zeros((self.images, max(labels["number"].max(), self.numbers.max()) + 1), np.float32)
-        truth[labels["row"].to_numpy(), labels["number"].to_numpy()] = labels["pixels"].to_numpy()
-        category_of = dict(result.concepts.select("number", "category").rows())
+        truth = np.zeros((self.images, max(labels["label_id"].max(), self.numbers.max()) + 1), np.float32)
+        truth[labels["image_index"].to_numpy(), labels["label_id"].to_numpy()] = labels["pixels"].to_numpy()
+        category_of = dict(result.concepts.select("label_id", "category").rows())
         annotated = {
             name: truth[:, [n for n, category in category_of.items() if category == name]].any(axis=1)
             for name in set(category_of.values())
@@ -249,11 +257,11 @@ class Population:
         pair_of = {pair: place for place, pair in enumerate(zip(self.units, self.numbers, strict=True))}
         self.hits = np.zeros((self.images, len(self.units)), np.float32)
         for row, unit, number, count in (
-            masks.filter(pl.col("number") > 0).select("row", "unit", "number", "intersection").iter_rows()
+            masks.filter(pl.col("label_id") > 0).select("image_index", "unit", "label_id", "intersection").iter_rows()
         ):
             self.hits[row, pair_of[unit, number]] = count
         on = np.zeros((self.images, self.units.max() + 1), np.float32)
-        on[masks["row"].to_numpy(), masks["unit"].to_numpy()] = masks["on"].to_numpy()
+        on[masks["image_index"].to_numpy(), masks["unit"].to_numpy()] = masks["mask_pixels"].to_numpy()
         counted = np.stack([annotated[name] for name in self.categories], axis=1)
         self.bears = truth[:, self.numbers]
         self.union = on[:, self.units] * counted + self.bears - self.hits
@@ -330,7 +338,7 @@ def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floa
                 row = scores.row(
                     by_predicate=(pl.col("unit") == unit) & (pl.col("concept") == plan.concept), named=True
                 )
-                held[unit] += row["low"] <= iou <= row["high"]
+                held[unit] += row["iou_ci_low"] <= iou <= row["iou_ci_high"]
     return held / simulations
 
 

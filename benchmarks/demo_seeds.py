@@ -9,14 +9,14 @@ from pathlib import Path
 
 from netdissect import dissect
 from netdissect.concepts import ConceptData
-from netdissect.concepts.synthetic import training_set, write_synthetic
 from netdissect.config import DissectConfig, Protocol
 from netdissect.experiments import with_rotations
 from netdissect.experiments.demonstration import QUANTILES
-from netdissect.experiments.recipe import DEMO, LAYERS, preprocessing, scene_network, train_on
-from netdissect.experiments.rotations import rotated_name
+from netdissect.experiments.rotate.experiment import rotated_name
 from netdissect.models import Network
 from netdissect.result import Result
+from netdissect.synthetic import training_set, write_synthetic
+from netdissect.training.scene_net import DEMO, LAYERS, preprocessing, scene_network, train_on
 
 SEEDS = range(3)
 ROTATIONS = range(5)
@@ -51,10 +51,12 @@ def measure(network: Network, data: ConceptData, layers: list[str] | tuple[str, 
 def tell(name: str, result: Result) -> None:
     """Print unique detectors of each layer and quantile, by category."""
     for entry in result.detectors():
-        unique = {category: count for category, count in entry.count.unique.items() if count and category != "total"}
+        unique = {
+            category: count for category, count in entry.count.unique_detectors.items() if count and category != "total"
+        }
         print(
             f"  {name:8} {entry.layer:18} {entry.quantile:5}: {entry.count.detectors['total']:3} units, "
-            f"{entry.count.unique['total']:3} concepts {unique}"
+            f"{entry.count.unique_detectors['total']:3} concepts {unique}"
         )
 
 

@@ -28,9 +28,18 @@ from torch import Tensor
 
 from benchmarks.layout_families import build, missing, networks
 from netdissect.concepts import Size
-from netdissect.models import Layer, Network, layout_check, survey_layers
-from netdissect.models.layout_check import CONCENTRATED, FEWEST_CELLS, PEAK, Answers, LayoutCheck, half_pixel, judge
+from netdissect.models import Layer, Network, survey_layers
 from netdissect.models.outputs import first_tensor
+from netdissect.models.receptive_field import layout_check
+from netdissect.models.receptive_field.layout_check import (
+    CONCENTRATED,
+    FEWEST_CELLS,
+    PEAK,
+    CellResponses,
+    LayoutCheck,
+    half_pixel,
+    judge,
+)
 
 MEMORY = 12 * 2**30  # bytes of addresses a network may take
 # Words of the reasons why attention matrices, values per head and depth maps without units have no layout.
@@ -93,7 +102,7 @@ class Seen:
             self.checks[layer.name] = self._judged(maps, layer)
 
     def _judged(self, maps: Tensor, layer: Layer) -> LayoutCheck:
-        answers = Answers(self.shown.original)
+        answers = CellResponses(self.shown.original)
         answers.update(maps)
         field = layer.field or half_pixel(Size(*maps.shape[2:]), self.size)
         return judge(answers.maps, field, self.size, self.shown, units=answers.units)
@@ -109,7 +118,7 @@ class Seen:
             maps = parts.movedim(units, 1).flatten(2)[:, :, None]
             if maps.shape[3] < FEWEST_CELLS**2:
                 continue
-            answers = Answers(self.shown.original)
+            answers = CellResponses(self.shown.original)
             answers.update(maps)
             cells = half_pixel(Size(1, maps.shape[3]), self.size)
             found.append(judge(answers.maps, cells, self.size, self.shown, units=answers.units))

@@ -23,7 +23,7 @@ import typer
 from PIL import Image
 
 import netdissect
-from benchmarks.bare_loop import forward_all, pictures
+from benchmarks.plain_loop import forward_all, pictures
 from benchmarks.process import peak_memory, prepared
 from netdissect.config import DissectConfig, Execution
 from netdissect.models import Network, Preprocessing

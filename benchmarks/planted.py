@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from netdissect.concepts import ConceptData, Size
-from netdissect.concepts.pictures import open_image
-from netdissect.concepts.sample import Channel, Sample
-from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
+from netdissect.concepts.image_io import open_image
 from netdissect.errors import ConfigError
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from benchmarks.process import interleaved
+from netdissect.activations import ActivationStore, StreamingTopK, ranks
+from netdissect.activations.histogram import Histogram
 from netdissect.concepts import ConceptData, Size
-from netdissect.score import BatchLabels, Field, Grid, ImageLabels, Span, Tallier, Tally, grid
-from netdissect.score.grid import Axis
-from netdissect.sweep import ActivationStore, TopValues, ranks
-from netdissect.sweep.histograms import Histogram
+from netdissect.scoring import BatchLabels, Field, ImageLabels, IoUCounter, IoUCounts, Span, Upsampler, make_upsampler
+from netdissect.scoring.upsampling import UpsamplingAxis
 
 Maps = npt.NDArray[np.float32]
 QUANTILE = 0.005
@@ -34,26 +34,26 @@ def wide(maps: Maps, units: int) -> Maps:
     return np.ascontiguousarray((np.tile(maps, (1, times, 1, 1)) * gains[None, :, None, None])[:, :units])
 
 
-def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid, path: Path) -> Tally:
+def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler, path: Path) -> IoUCounts:
     """Find histograms and thresholds, keep what can matter, read it back and count."""
     images, units, height, width = maps.shape
     total = images * height * width
     keep = ranks(QUANTILE, total, "exact")[1]
-    top, histogram = TopValues(units, keep, total), Histogram(units)
+    top, histogram = StreamingTopK(units, keep, total), Histogram(units)
     store = ActivationStore(path, units, Size(height, width), dense=False)
     for start in range(0, images, BATCH):
         batch = maps[start : start + BATCH]
         histogram.update(batch)
         top.update(batch.reshape(len(batch), units, -1), histogram.floor(keep))
         store.append(batch, top.bound)
-    tallier = Tallier(data, top.thresholds([QUANTILE], "exact"), "annotated")
+    tallier = IoUCounter(data, top.thresholds([QUANTILE], "exact"), "annotated")
     for index, start in enumerate(range(0, images, BATCH)):
         part = labels[start : start + BATCH]
         tallier.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
     return tallier.tally
 
 
-def matrix(axis: Axis) -> npt.NDArray[np.float64]:
+def matrix(axis: UpsamplingAxis) -> npt.NDArray[np.float64]:
     """Return an axis as a matrix, float64 (pixels, cells)."""
     lower = np.repeat(np.arange(axis.cells), np.diff(axis.start))
     weights = np.zeros((axis.pixels, axis.cells))
@@ -62,7 +62,7 @@ def matrix(axis: Axis) -> npt.NDArray[np.float64]:
     return weights
 
 
-def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Grid) -> torch.Tensor:
+def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler) -> torch.Tensor:
     """Count intersections in the obvious vectorized way."""
     units = maps.shape[1]
     values = torch.from_numpy(maps).transpose(0, 1).reshape(units, -1)
@@ -97,7 +97,9 @@ def test_scoring(
     side = maps.shape[2]
     of_pixels = [replace(street.labels(row), whole=np.empty(0, np.int32)) for row in range(len(street))]
     labels = [ImageLabels.of(image, street, "once") for image in of_pixels]
-    to = grid(Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field")
+    to = make_upsampler(
+        Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field"
+    )
     path = tmp_path / "store.bin"
     found = ours(maps, labels, street, to, path)
     expected = plain(maps, labels, street, to).numpy()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from netdissect.concepts.names import Names, split_names
-from netdissect.concepts.unify import Census, Count, unify
+from netdissect.concepts.build.synonyms import SynonymTable, split_names
+from netdissect.concepts.build.vocabulary import Census, LabelCount, unify
 
 Pair = tuple[int, int]
 Published = dict[str, list[tuple[frozenset[str], int]]]
@@ -90,11 +90,11 @@ def stand_in(key: str, published: Published) -> int:
     return frequency if 3 * best >= 1 else 0
 
 
-def claim(labels: list[RawLabel], published: Published, *, variants: bool) -> Names:
+def claim(labels: list[RawLabel], published: Published, *, variants: bool) -> SynonymTable:
     """Unify all labels together."""
     sources: dict[str, Census] = defaultdict(Census)
     for label in labels:
-        count = Count(stand_in(label.key, published))
+        count = LabelCount(stand_in(label.key, published))
         sources[label.source].counts[label.key].setdefault(label.category, count)
     return unify(sources, variants=variants)
 

@@ -21,7 +21,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bare_loop import WORKERS, decode, forward_all, pictures
+from benchmarks.plain_loop import WORKERS, decode, forward_all, pictures
 from benchmarks.process import interleaved, prepared
 from netdissect.cli.waiting import SPINS
 from netdissect.models import Network, load_network
@@ -108,7 +108,7 @@ def measure(data: Path, pairs: int, limit: int | None, option: list[str]) -> Non
     computing, decoding = physical_limit(network, paths)
     size = tuned(network, paths)
     few = ["--max-images", limit] if limit else []
-    bare = ["-m", "benchmarks.bare_loop", data, LAST, "--batch-size", size, *few]
+    bare = ["-m", "benchmarks.plain_loop", data, LAST, "--batch-size", size, *few]
 
     def dissected(layers: tuple[str, ...]) -> None:
         with TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import oracle
-import tiny
+import strategies
 from netdissect.concepts import Size
 from netdissect.models import Network, Preprocessing
 
@@ -60,7 +60,7 @@ def pictures(count: int = 7, seed: int = 3, sizes: tuple[tuple[int, int], ...] =
     codes = [np.array([0, *numbers]) for numbers in COVERAGE.values()]
     drawn = []
     for index in range(count):
-        one = tiny.picture(rng, 3, sizes[index % len(sizes)])
+        one = strategies.picture(rng, 3, sizes[index % len(sizes)])
         planes = tuple(codes[channel % len(codes)][plane] for channel, plane in enumerate(one.planes))
         whole = tuple(int(codes[-1][n]) for n in one.whole) or (int(codes[-1][1 + index % 3]),)
         drawn.append(oracle.Picture(planes, whole, one.size))

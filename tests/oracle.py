@@ -237,7 +237,7 @@ class Detectors(NamedTuple):
     """Units and concepts that pass, in all and by category."""
 
     units: int
-    unique: int
+    unique_detectors: int
     detectors_by: dict[int, int]
     unique_by: dict[int, int]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts.sample import Channel, Sample
+from netdissect.concepts.build.sample import Channel, Sample
 
 
 def picture(seed: int, height: int = 9, width: int = 12) -> npt.NDArray[np.uint8]:

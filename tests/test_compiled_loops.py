@@ -9,14 +9,14 @@ from torch import nn
 
 import guarded
 import oracle
-import tiny
+import strategies
+from netdissect.activations import topk
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result
-from netdissect.score import bootstrap
-from netdissect.sweep import thresholds
+from netdissect.scoring.statistics import bootstrap
 from networks import COVERAGE, SIDE, build, pictures
 
 # Everything that can be asked for, little of each.
@@ -59,7 +59,11 @@ def dissected(
     root: Path, name: ProtocolName, network: Network, layers: tuple[str, ...], asked: StatisticsConfig
 ) -> Result:
     config = DissectConfig(
-        layers=layers, protocol=tiny.definition(name, 0.05, 8).protocol, batch_size=3, top_images=2, statistics=asked
+        layers=layers,
+        protocol=strategies.definition(name, 0.05, 8).protocol,
+        batch_size=3,
+        top_images=2,
+        statistics=asked,
     )
     return dissect(network, root, config, execution=Execution(activation_cache="sparse"))
 
@@ -67,7 +71,7 @@ def dissected(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    root = tiny.write_broden(tmp_path / "data", labels_of(case), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", labels_of(case), COVERAGE, image=(SIDE, SIDE))
     jobs: list[tuple[ProtocolName, Network, tuple[str, ...], StatisticsConfig]] = [
         ("paper", build(), ("wide_relu", "fc"), ASKED[0]),
         ("pnas2020", build(), ("wide_relu", "fc"), ASKED[1]),
@@ -75,7 +79,7 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("lite", one_unit(), ("0", "1"), ASKED[1]),
     ]
     # No room to spare: bounds of the largest values rise on tiny data, too.
-    monkeypatch.setattr(thresholds, "capacity_of", lambda keep, total: min(total, keep + 3))
+    monkeypatch.setattr(topk, "capacity_of", lambda keep, total: min(total, keep + 3))
     compiled = [dissected(root, *job) for job in jobs]
     names, calls = guarded.guard_all(monkeypatch)
     for job, expected in zip(jobs, compiled, strict=True):

@@ -83,7 +83,7 @@ print(json.dumps(asked))
     rooms = {module.split(".")[1] for module, extra in asked.items() if extra == "serve"}
     assert rooms == {"serve"}
     assert not [
-        module for module in asked if module.startswith(("netdissect.cli", "netdissect.show", "netdissect.models"))
+        module for module in asked if module.startswith(("netdissect.cli", "netdissect.report", "netdissect.models"))
     ]
 
 

@@ -5,25 +5,25 @@ from pathlib import Path
 import pytest
 
 import netdissect
-import tiny
+import strategies
 from netdissect.concepts import ConceptData
-from netdissect.concepts.combine import Selection
+from netdissect.concepts.transfer.subset_merge import Selection
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig, one_or_more
 from netdissect.errors import ConceptsError, LayerError, ResultError, SourceError
 from netdissect.experiments import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
-from netdissect.experiments.full_job import FullConfig
-from netdissect.experiments.ratings import AgreementConfig
-from netdissect.experiments.rotations import RotateConfig
+from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig
+from netdissect.experiments.reproduce.job import ReproduceConfig
+from netdissect.experiments.rotate.experiment import RotateConfig
+from netdissect.explorer.run_registry import RunRegistry
 from netdissect.models import resolve_layers
 from netdissect.result import Result, compare_results, paired_differences
-from netdissect.serve.runs import Shelf
 from networks import COVERAGE, SIDE, build, pictures
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_functions_take_one_name_for_a_list_of_one(root: Path, run: Path, result
     assert set(count_rows(result, "wide_relu")["layer"]) == {"wide_relu"}
     assert netdissect.concepts.merge(tmp_path / "merged", str(root)).name == "merged"
     assert netdissect.concepts.merge(tmp_path / "again", root).name == "again"
-    assert [[one.id for one in Shelf.open(given)] for given in (str(run), run)] == [["run"], ["run"]]
+    assert [[one.id for one in RunRegistry.open(given)] for given in (str(run), run)] == [["run"], ["run"]]
     assert compare(str(run), CompareConfig(), out=tmp_path).table["network"].unique().to_list() == ["tiny"]
     with pytest.raises(ResultError, match=f"{run} holds no finished part"):
         netdissect.merge_shards(run, str(run))
@@ -74,8 +74,8 @@ def test_configurations_take_one_name_for_a_list_of_one(run: Path) -> None:
     assert CompareConfig(layers="conv5", expected="a").layers == ("conv5",)
     assert RotateConfig(dissect=measured, bases="pca", matrices=run).bases == ("pca",)
     assert RotateConfig(dissect=measured, matrices=str(run)).matrices == (run,)
-    assert AgreementConfig(layers="conv5").layers == ("conv5",)
-    assert FullConfig.model_fields["layers"].metadata == FullConfig.model_fields["names"].metadata
+    assert RaterAgreementConfig(layers="conv5").layers == ("conv5",)
+    assert ReproduceConfig.model_fields["layers"].metadata == ReproduceConfig.model_fields["names"].metadata
     assert one_or_more({"a": 1}) == ("a",)
 
 
@@ -85,9 +85,9 @@ def test_names_of_runs_are_as_many_as_the_runs(result: Result, tmp_path: Path) -
     with pytest.raises(ResultError, match=r"2 names \(a, b\) were given for 1 runs"):
         netdissect.report(result, tmp_path / "report", names=["a", "b"])
     with pytest.raises(ResultError, match=r"1 names \(ab\) were given for 2 runs"):
-        netdissect.plot.compare(result, result, names="ab")
+        netdissect.plots.concept_scatter(result, result, names="ab")
     with pytest.raises(ResultError, match=r"1 names \(ab\) were given for 2 runs"):
-        netdissect.plot.layers([result, result], names="ab")
+        netdissect.plots.layers([result, result], names="ab")
 
 
 @pytest.mark.parametrize("layers", ["wide_relu", ["wide_relu"], ("wide_relu", "wide_relu"), "ab", [("a", "b", "c")]])

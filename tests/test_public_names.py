@@ -19,7 +19,7 @@ NAMES = [".".join(path.relative_to(CHECKOUT / "src").parts) for path in PACKAGES
 
 
 def resolved(path: str) -> object:
-    """Return what a directive documents: `netdissect.dissect` is the function, `netdissect.dissect.run` a module."""
+    """Return what a directive documents: `netdissect.dissect` is a function, what is below it are modules."""
     name = path.removeprefix("netdissect.")
     return pkgutil.resolve_name(path) if "." in name else getattr(netdissect, name)
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from netdissect.result.published import LEADING, PARTS
+from netdissect.result.legacy_csv import LEADING, PARTS
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_every_command_has_help(netdissect):
 def test_the_published_table_of_alexnet_counts_as_published(netdissect, shared):
     table = shared / "reference" / "alexnet-places365-conv5-result.csv"
     counted = json.loads(netdissect("count", table, "--json", "--rule", "per-category").out)
-    assert counted["unique"] == {
+    assert counted["unique_detectors"] == {
         "total": 91,
         "object": 40,
         "part": 9,
@@ -166,7 +166,7 @@ def test_the_whole_command_gives_the_labels_of_the_worked_result(netdissect, sha
     from netdissect import load
 
     scores = load(out).scores.to_dicts()
-    counts = ("intersection", "activation", "truth")
+    counts = ("intersection", "mask_pixels", "concept_pixels")
     apart = sum(abs(row[name] - int(worked[row["unit"], row["concept"]][name])) for row in scores for name in counts)
     assert len(scores) == len(worked)
     assert apart <= 100  # of 660,000 pixels: another processor rounds a few activations otherwise

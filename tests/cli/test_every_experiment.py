@@ -7,28 +7,27 @@ import pytest
 import torch
 from PIL import Image
 
-import labeled_pictures
-from benches import SCALE
+import labeled_images
+import netdissect
 from netdissect import experiments, load_network
 from netdissect.cli.experiments import app
-from netdissect.concepts.synthetic import write_synthetic
-from netdissect.experiments import (
-    ablation,
-    comparison,
-    layerwise,
-    ratings,
-    rotations,
-    supervision,
-    svm,
-    timeline,
-    trainings,
-)
-from netdissect.experiments.names import VARIANTS
-from netdissect.experiments.outcome import Verdict
-from netdissect.experiments.recipe import Recipe
-from netdissect.experiments.task_networks import trained_task
-from netdissect.experiments.task_pictures import folder_pictures
-from netdissect.show import outcomes
+from netdissect.experiments import outcome_files
+from netdissect.experiments.ablate import experiment as ablate_experiment
+from netdissect.experiments.compare import experiment as compare_experiment
+from netdissect.experiments.layer_profile import experiment as layer_profile_experiment
+from netdissect.experiments.linear_probe import experiment as linear_probe_experiment
+from netdissect.experiments.outcome import Conclusion
+from netdissect.experiments.rater_agreement import experiment as rater_agreement_experiment
+from netdissect.experiments.rotate import experiment as rotate_experiment
+from netdissect.experiments.supervision import experiment as supervision_experiment
+from netdissect.experiments.training_conditions import experiment as training_conditions_experiment
+from netdissect.experiments.training_dynamics import experiment as training_dynamics_experiment
+from netdissect.synthetic import write_synthetic
+from netdissect.training.choices import CONDITIONS
+from netdissect.training.scene_net import TrainConfig
+from netdissect.training.task_images import folder_images
+from netdissect.training.task_networks import trained_task
+from workspaces import SCALE
 
 FACTORIES = '''
 import torch
@@ -45,7 +44,7 @@ def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
 '''
-RECIPE = Recipe(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
+RECIPE = TrainConfig(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
 RATINGS = """run,layer,unit,label,iou,rater,rating,time
 r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
 r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
@@ -60,11 +59,11 @@ def place(tmp_path_factory):
     """A data set, pictures with classes, ratings, checkpoints and networks of tasks, all tiny."""
     root = tmp_path_factory.mktemp("place")
     write_synthetic(root / "world", images=12, size=64)
-    labeled_pictures.write_classes(root / "classes", count=14, side=64)
+    labeled_images.write_classes(root / "classes", count=14, side=64)
     (root / "names.txt").write_text("blue\ngreen\nred\n")
     (root / "ratings.csv").write_text(RATINGS)
     (root / "factories_of_experiments.py").write_text(FACTORIES)
-    shown = folder_pictures(root / "classes", 64)
+    shown = folder_images(root / "classes", 64)
     for task in ("rotation", "random"):
         trained_task(task, shown, RECIPE, root / "trained")
     names: dict[str, object] = {}
@@ -78,7 +77,7 @@ def place(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch, place):
     monkeypatch.syspath_prepend(str(place))
-    monkeypatch.setitem(experiments.SCALES, "tiny", SCALE)
+    monkeypatch.setitem(netdissect.training.SCALES, "tiny", SCALE)
 
 
 NETWORK = "python:factories_of_experiments:classifier"
@@ -91,7 +90,7 @@ COMMANDS = {
         NETWORK, "{place}/trained/*.safetensors", "--layer", "0", "--layer", "conv3", "--layer", "conv3", *MEASURED,
     ),
     "training-dynamics": ("{place}/checkpoints", "--network", NETWORK, "--layer", "2", *MEASURED),
-    **dict.fromkeys(VARIANTS, ("--scale", "tiny", "--seeds", "1", "--steps", "1")),
+    **dict.fromkeys(CONDITIONS, ("--scale", "tiny", "--seeds", "1", "--steps", "1")),
     "supervision": (
         *MEASURED, "--train-images", "{place}/classes", "--task", "scene", "--task", "random", "--seeds", "1",
         "--steps", "1", "--input-size", "64", "--num-images", "42",
@@ -125,15 +124,17 @@ HOLDS = {
 
 
 CONCLUSIONS = {
-    "rotate": (rotations.conclude, experiments.RotateConfig),
-    "layer-profile": (layerwise.conclude, experiments.LayersConfig),
-    "compare": (comparison.conclude, experiments.CompareConfig),
-    "training-dynamics": (timeline.conclude, experiments.SnapshotsConfig),
-    **dict.fromkeys(VARIANTS, (trainings.conclude, trainings.VariantsConfig)),
-    "supervision": (supervision.conclude, experiments.TasksConfig),
-    "linear-probe": (svm.conclude, experiments.TransferConfig),
-    "rater-agreement": (ratings.conclude, experiments.AgreementConfig),
-    "ablate": (ablation.conclude, experiments.AblateConfig),
+    "rotate": (rotate_experiment.conclude, experiments.RotateConfig),
+    "layer-profile": (layer_profile_experiment.conclude, experiments.LayerProfileConfig),
+    "compare": (compare_experiment.conclude, experiments.CompareConfig),
+    "training-dynamics": (training_dynamics_experiment.conclude, experiments.TrainingDynamicsConfig),
+    **dict.fromkeys(
+        CONDITIONS, (training_conditions_experiment.conclude, training_conditions_experiment.VariantsConfig)
+    ),
+    "supervision": (supervision_experiment.conclude, experiments.SupervisionConfig),
+    "linear-probe": (linear_probe_experiment.conclude, experiments.LinearProbeConfig),
+    "rater-agreement": (rater_agreement_experiment.conclude, experiments.RaterAgreementConfig),
+    "ablate": (ablate_experiment.conclude, experiments.AblateConfig),
 }
 """Name -> how it concludes, and from which configuration; contribution saves another layer than it was asked for."""
 
@@ -160,23 +161,23 @@ def test_every_experiment_is_tried_here():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_experiment_ends_with_its_files_and_is_taken_up(netdissect, place, tmp_path, monkeypatch, name):
     # Variants share the networks of one folder, as a user's would.
-    out = place / "variants" if name in VARIANTS else tmp_path / "out"
+    out = place / "variants" if name in CONDITIONS else tmp_path / "out"
     done = netdissect("experiment", name, *typed(place, name), "--out", out)
     assert done.code == 0, done.err
-    folder = out / name if name in VARIANTS else out
+    folder = out / name if name in CONDITIONS else out
     assert {path.name for path in folder.iterdir()} >= FILES
     with Image.open(folder / "figure.png") as image:
         assert len(image.convert("RGB").getcolors(2**24)) > 2  # something is drawn
-    verdict = Verdict.model_validate(json.loads((folder / "verdict.json").read_text())["verdict"])
-    assert name not in CONCLUSIONS or concluded_again(outcomes.load_outcome(folder)) == verdict
+    verdict = Conclusion.model_validate(json.loads((folder / "verdict.json").read_text())["verdict"])
+    assert name not in CONCLUSIONS or concluded_again(outcome_files.load_outcome(folder)) == verdict
     flat = " ".join(done.out.split())
     assert f"Found: {verdict.finding}" in flat
     assert f"Agreement: {verdict.agreement}" in flat
     stage = PROGRESS.get(name, "look")
     assert stage is None or stage in done.err
     table = (folder / "table.csv").read_bytes()
-    assert HOLDS.get(name, "conv5" if name in VARIANTS else "per-category") in table.decode()
-    monkeypatch.setattr(outcomes, "save_figure", lambda *_: None)  # it takes longer than the experiment
+    assert HOLDS.get(name, "conv5" if name in CONDITIONS else "per-category") in table.decode()
+    monkeypatch.setattr(outcome_files, "save_figure", lambda *_: None)  # it takes longer than the experiment
     again = netdissect("experiment", name, *typed(place, name), "--out", out)
     assert again.code == 0, again.err
     assert (folder / "table.csv").read_bytes() == table
@@ -189,7 +190,7 @@ MISTAKES = {
     "training-dynamics": (
         ("{place}/classes", "--network", NETWORK, "--layer", "2", *DATA), "ResultError", "checkpoint",
     ),
-    **dict.fromkeys(VARIANTS, (("--scale", "huge"), "Invalid value", "huge")),
+    **dict.fromkeys(CONDITIONS, (("--scale", "huge"), "Invalid value", "huge")),
     "supervision": ((*DATA, "--train-images", "{place}/classes", "--task", "dreaming"), "ConfigError", "dreaming"),
     "linear-probe": (
         ("{place}/checkpoints/step-1.safetensors", "--class-images", "{place}/classes", *DATA), "CheckpointError",
@@ -266,12 +267,12 @@ def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place,
 
 def test_the_full_paper_is_carried_out_as_planned(place, tmp_path):
     network = load_network(NETWORK)
-    config = experiments.FullConfig(
+    config = experiments.ReproduceConfig(
         names=(NETWORK,), layers=("2",), rotations=(0,), steps=1, checkpoints=place / "checkpoints",
         train_images=place / "classes", class_images=place / "classes", classes=place / "names.txt",
         ratings=place / "ratings.csv",
     )  # fmt: skip
-    found = list(experiments.full_paper([network], place / "world", config, out=tmp_path))
-    assert {one.name for one in found} == set(COMMANDS) - {*VARIANTS, "supervision"}
+    found = list(experiments.reproduce([network], place / "world", config, out=tmp_path))
+    assert {one.name for one in found} == set(COMMANDS) - {*CONDITIONS, "supervision"}
     contributed = next(one for one in found if one.name == "attribution")
     assert "iou" in contributed.table.columns  # labels are those of compare's run

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-import runs
-import tiny
+import run_asserts
+import strategies
 from netdissect.cli import repeat
 from netdissect.cli.run import job
 from netdissect.config import NetworkSource
@@ -26,7 +26,9 @@ Command = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(8), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(
+        tmp_path_factory.mktemp("data") / "broden", pictures(8), COVERAGE, image=(SIDE, SIDE)
+    )
 
 
 @pytest.mark.slow
@@ -58,7 +60,7 @@ def test_an_array_of_plain_processes_gives_the_run_of_one(
         outcome = netdissect("run", *options, "--out", run, "--shard", f"{number}/2")
         assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge-shards" in outcome.out
     assert "The run is in" in netdissect("merge-shards", run).out
-    runs.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
+    run_asserts.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
 
 
 def test_a_merge_without_parts_says_what_is_missing(netdissect: Command, tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_run_folder_repeats_its_run(
     assert outcome.code == 0, outcome.err
     outcome = netdissect("run", "--config", first, "--trust-network", "--out", second)
     assert outcome.code == 0, outcome.err
-    runs.assert_same_run(load_result(second), load_result(first))
+    run_asserts.assert_same_run(load_result(second), load_result(first))
     assert read_config(second) == read_config(first / "config.json")
 
 
@@ -110,7 +112,7 @@ def test_a_chosen_set_of_weights_is_chosen_again(netdissect: Command, module: st
     assert "took 'model_ema'; the file also holds 'model'" in first.err.replace("\n", " ")
     again = netdissect("run", "--config", tmp_path / "first", "--trust-network", "--out", tmp_path / "second")
     assert again.code == 0, again.err
-    runs.assert_same_run(load_result(tmp_path / "second"), load_result(tmp_path / "first"))
+    run_asserts.assert_same_run(load_result(tmp_path / "second"), load_result(tmp_path / "first"))
     assert netdissect("verify", tmp_path / "first", "--trust-network", "--sample", 2).code == 0
 
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import PixelValues
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import PixelValues
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import FolderSource, MaskSource, parse_source
-from netdissect.concepts.sources.classes import read_class_table
+from netdissect.concepts.sources.class_tables import read_class_table
 from netdissect.concepts.sources.mask_values import plain_values, read_mask_file
 from netdissect.errors import ConceptsError, SourceError
 

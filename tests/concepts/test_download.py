@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts import download as download_module
-from netdissect.concepts.download import download
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Channel, Sample
-from netdissect.concepts.unpack import Archive
-from netdissect.concepts.writer import write_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.writer import write_dataset
+from netdissect.concepts.inspect.inspect import inspect_dataset
+from netdissect.concepts.transfer import download as download_module
+from netdissect.concepts.transfer.download import download
+from netdissect.concepts.transfer.unzip import Archive
 from netdissect.errors import ConceptsError, ConfigError
 
 NAME = "broden1_224"

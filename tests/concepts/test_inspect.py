@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netdissect.concepts.inspect import Inspection, contact_sheet, inspect_dataset
-from netdissect.concepts.sample import Channel, Sample
-from netdissect.concepts.sheet import concept_color
-from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
+from netdissect.concepts.inspect.contact_sheet import concept_color
+from netdissect.concepts.inspect.inspect import Inspection, contact_sheet, inspect_dataset
 from netdissect.errors import ConceptsError
 
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 
 from encoded_images import COLOR, COLOR_ALPHA, GRAY, GRAY_ALPHA, INDEXED, Numbers, png, tiff
 from netdissect.concepts.dataset import read_label_map
-from netdissect.concepts.pictures import turn
+from netdissect.concepts.image_io import turn
+from netdissect.concepts.labels import Size
 from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored
-from netdissect.concepts.types import Size
 from netdissect.errors import ConceptsError, SourceError
 
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Channel, Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.sources import parse_source
-from netdissect.concepts.writer import write_dataset
 
 
 def recount(root: Path, category: str) -> pl.DataFrame:

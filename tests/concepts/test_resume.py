@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdissect.concepts.journal import Journal, Stamper
-from netdissect.concepts.render import Folders, MapFile, Rendered
-from netdissect.concepts.sample import Channel, Sample
+from netdissect.concepts.build.manifest import BuildManifest, InputHasher
+from netdissect.concepts.build.render import Folders, MapFile, Rendered
+from netdissect.concepts.build.sample import Channel, Sample
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "build_kills.py"
 
@@ -56,25 +56,25 @@ def test_a_sample_is_known_by_its_files_and_arrays_and_by_nothing_else(tmp_path:
 
     def stamp(values: int = 1, raw: str = "sky", split: str | None = None) -> str:
         channel = Channel(np.full((2, 2), values), {1: raw})
-        return Stamper().stamp(Sample("a", picture, {"object": [channel]}, split))  # type: ignore[arg-type]
+        return InputHasher().stamp(Sample("a", picture, {"object": [channel]}, split))  # type: ignore[arg-type]
 
     assert stamp() == stamp()
     assert len({stamp(), stamp(2), stamp(raw="sea"), stamp(split="val")}) == 4
 
-    def lazy(stamper: Stamper, table: dict[int, str] = names) -> str:
+    def lazy(stamper: InputHasher, table: dict[int, str] = names) -> str:
         return stamper.stamp(Sample("a", picture, partial(read, mask, table)))
 
-    one = Stamper()
+    one = InputHasher()
     first = lazy(one)
-    assert first == lazy(one) == lazy(Stamper()) == lazy(Stamper(), dict(names))
-    assert first != lazy(Stamper(), names | {0: "more"})
+    assert first == lazy(one) == lazy(InputHasher()) == lazy(InputHasher(), dict(names))
+    assert first != lazy(InputHasher(), names | {0: "more"})
     os.utime(mask, ns=(1, 1))
-    touched = lazy(Stamper())
+    touched = lazy(InputHasher())
     assert touched != first
     picture.write_bytes(b"longer")
-    assert lazy(Stamper()) not in (first, touched)
+    assert lazy(InputHasher()) not in (first, touched)
     picture.unlink()
-    assert len(lazy(Stamper())) == 64
+    assert len(lazy(InputHasher())) == 64
 
 
 def test_a_journal_gives_back_what_is_whole_and_forgets_what_is_torn_or_foreign(tmp_path: Path) -> None:
@@ -87,27 +87,27 @@ def test_a_journal_gives_back_what_is_whole_and_forgets_what_is_torn_or_foreign(
         (folders.drafts / f"{number}.png").write_bytes(b"map")
         items = {"object": ("whole;all", MapFile(f"{number}.png", ("sky", "", "sea;ocean")))}
         written.append(Rendered(f"{number}.jpg", "train", items, {"object": {"sky": 3, "sea;ocean": 1}}))
-    with Journal(tmp_path, folders, "key") as journal:
+    with BuildManifest(tmp_path, folders, "key") as journal:
         for number, one in enumerate(written):
             journal.add(f"stamp {number}", one)
     path = tmp_path / "journal.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    torn = Journal(tmp_path, folders, "key")
+    torn = BuildManifest(tmp_path, folders, "key")
     assert [torn.find(f"stamp {n}") for n in range(3)] == [written[0], written[1], None]
     (folders.images / "0.jpg").write_bytes(b"pict")
     (folders.drafts / "1.png").unlink()
     assert [torn.find(f"stamp {n}") for n in range(2)] == [None, None]
-    foreign = Journal(tmp_path, folders, "another key")
+    foreign = BuildManifest(tmp_path, folders, "another key")
     assert (len(foreign), foreign.is_ours) == (0, False)
     (folders.images / "0.jpg").write_bytes(b"picture")
     path.write_bytes(whole.replace(b'"sky": 3', b'"sky": 7', 2))  # digits flipped in the first two lines of samples
-    flipped = Journal(tmp_path, folders, "key")
+    flipped = BuildManifest(tmp_path, folders, "key")
     assert [flipped.find(f"stamp {n}") for n in range(3)] == [None, None, written[2]]
     path.write_bytes(whole)
     (folders.images / "0.jpg").write_bytes(b"pictUre")
-    assert Journal(tmp_path, folders, "key").find("stamp 0") is None
+    assert BuildManifest(tmp_path, folders, "key").find("stamp 0") is None
     path.write_bytes(whole.replace(b'"key": "key"', b'"key": "kez"'))
-    assert len(Journal(tmp_path, folders, "kez")) == 0
+    assert len(BuildManifest(tmp_path, folders, "kez")) == 0
     path.write_bytes(b"\xff\xfenot a journal")
-    assert len(Journal(tmp_path, folders, "key")) == 0
+    assert len(BuildManifest(tmp_path, folders, "key")) == 0

@@ -10,8 +10,8 @@ import scipy.io
 from PIL import Image
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.sources import Ade20kSource, parse_source
 from netdissect.errors import SourceError
 

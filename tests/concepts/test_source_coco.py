@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.sample import Channel, LabelsByCategory
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.sample import Channel, LabelsByCategory
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import CocoSource, parse_source
 from netdissect.errors import MissingExtraError, SourceError
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from concepts.test_source_coco import pixels
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
-from netdissect.concepts.sources.run_lengths import decode_runs
+from netdissect.concepts.sources.annotation_tools.rle import decode_runs
 from netdissect.errors import SourceError
 
 coco = pytest.importorskip("pycocotools.mask", reason="needs the extra 'coco'")

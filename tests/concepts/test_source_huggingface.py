@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.errors import MissingExtraError, SourceError
 

@@ -7,16 +7,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import (
     KINDS,
     CityscapesSource,
     DtdSource,
     LabelSource,
     OpenSurfacesSource,
-    SourceWords,
+    SourceSpec,
     parse_source,
 )
 from netdissect.errors import SourceError
@@ -344,15 +344,15 @@ def test_the_text_of_a_source_names_it_again(kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("coco:a", SourceWords("coco", "a")),
-        ("coco:a=part?boxes=yes&kinds=stuff", SourceWords("coco", "a", "part", {"boxes": "yes", "kinds": "stuff"})),
-        ("coco:a?images=x=y/z", SourceWords("coco", "a", None, {"images": "x=y/z"})),
-        ("coco:what?/a=part", SourceWords("coco", "what?/a", "part")),
-        ("coco:what?", SourceWords("coco", "what?")),
+        ("coco:a", SourceSpec("coco", "a")),
+        ("coco:a=part?boxes=yes&kinds=stuff", SourceSpec("coco", "a", "part", {"boxes": "yes", "kinds": "stuff"})),
+        ("coco:a?images=x=y/z", SourceSpec("coco", "a", None, {"images": "x=y/z"})),
+        ("coco:what?/a=part", SourceSpec("coco", "what?/a", "part")),
+        ("coco:what?", SourceSpec("coco", "what?")),
     ],
 )
-def test_words_are_taken_apart(text: str, words: SourceWords) -> None:
-    assert SourceWords.read(text) == words
+def test_words_are_taken_apart(text: str, words: SourceSpec) -> None:
+    assert SourceSpec.read(text) == words
     assert words.text == text
 
 

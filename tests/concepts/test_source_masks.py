@@ -8,13 +8,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.combine import subset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Channel
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Channel
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
-from netdissect.concepts.sources.classes import read_class_table
+from netdissect.concepts.sources.class_tables import read_class_table
+from netdissect.concepts.transfer.subset_merge import subset
 from netdissect.errors import SourceError
 
 Pixels = npt.NDArray[np.integer]

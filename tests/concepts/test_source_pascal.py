@@ -11,13 +11,13 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.sample import Channel, LabelsByCategory
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.sample import Channel, LabelsByCategory
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import PascalSource, parse_source
-from netdissect.concepts.sources.files import read_mat
-from netdissect.concepts.sources.layers import stack
-from netdissect.concepts.sources.pascal import PART_NAMES, spell_part
+from netdissect.concepts.sources.datasets.pascal import PART_NAMES, spell_part
+from netdissect.concepts.sources.mask_stacking import stack
+from netdissect.concepts.sources.readers import read_mat
 from netdissect.errors import SourceError
 
 Mask = npt.NDArray[np.uint8]

@@ -15,10 +15,10 @@ from concepts.test_source_coco import pixels
 from concepts.test_source_coco_exports import photo
 from concepts.test_source_polygons import SQUARE, labelme, shape, via, via_square
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build import build_dataset
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.render import WriteOptions
-from netdissect.concepts.sample import Sample
+from netdissect.concepts.build.build import build_dataset
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.errors import SourceError
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.inspect import inspect_dataset
-from netdissect.concepts.sample import Channel, Sample
-from netdissect.concepts.unify import normalize_name
-from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.vocabulary import normalize_name
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
+from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.config import Resize
 from netdissect.errors import ConceptsError, ConfigError, SourceError
 from samples import one_sample, picture, read_rows

@@ -14,10 +14,10 @@ import pytest
 from filelock import FileLock
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts import writer as writer_module
-from netdissect.concepts.render import Folders, Rendered, render
-from netdissect.concepts.sample import Sample
-from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.concepts.build import writer as writer_module
+from netdissect.concepts.build.render import Folders, Rendered, render
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.errors import ConceptsError, SourceError
 from samples import one_sample, picture
 
@@ -97,8 +97,8 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import numpy.typing as npt
-from netdissect.concepts.sample import Sample
-from netdissect.concepts.writer import write_dataset
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.writer import write_dataset
 from netdissect.errors import ConceptsError
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
@@ -112,8 +112,8 @@ ENDLESS = """
 import itertools, sys
 import numpy as np
 import numpy.typing as npt
-from netdissect.concepts.sample import Sample
-from netdissect.concepts.writer import WriteOptions, write_dataset
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
 gray = np.full((8, 8, 3), 128, np.uint8)
 samples = (Sample(f"a/{n}", gray, {"object": ["sky"]}) for n in itertools.count())
 write_dataset(sys.argv[1], samples, WriteOptions(size=8))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import tiny
-from netdissect.sweep import thresholds
+import strategies
+from netdissect.activations import topk
 from networks import COVERAGE, SIDE, pictures
 
 
@@ -14,10 +14,10 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven images with label maps of three sizes."""
     root = tmp_path_factory.mktemp("data") / "broden"
     drawn = pictures(sizes=((12, 12), (6, 8), (24, 24)))
-    return tiny.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too."""
-    monkeypatch.setattr(thresholds, "capacity_of", lambda keep, total: min(total, keep + 3))
+    monkeypatch.setattr(topk, "capacity_of", lambda keep, total: min(total, keep + 3))

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import networks
-import tiny
+import strategies
 from netdissect import DissectEvery
 from netdissect.config import DissectConfig
 from netdissect.errors import ConfigError
-from netdissect.experiments import dissected_runs, snapshots
+from netdissect.experiments import dissected_runs, training_dynamics
 from netdissect.models import Network
 
 CONFIG = DissectConfig(layers=("deep_relu",))
@@ -19,7 +19,7 @@ CONFIG = DissectConfig(layers=("deep_relu",))
 
 @pytest.fixture(scope="module")
 def concepts(tmp_path_factory):
-    return tiny.write_broden(tmp_path_factory.mktemp("data") / "broden", networks.pictures(), networks.COVERAGE)
+    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", networks.pictures(), networks.COVERAGE)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_step_that_comes_twice_is_dissected_once(watch):
 
 def test_runs_of_a_training_are_followed_as_snapshots(watch):
     trained(watch)
-    outcome = snapshots(dissected_runs(watch.out))
+    outcome = training_dynamics(dissected_runs(watch.out))
     assert outcome.table["step"].unique().sort().to_list() == [0, 2, 4]
 
 

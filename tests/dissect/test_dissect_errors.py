@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import oracle
-import tiny
+import strategies
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.errors import ActivationError, ConceptsError, ConfigError, LayerError, ResultError
@@ -22,7 +22,7 @@ from networks import COVERAGE, SIDE, Spoiled, build, pictures
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Five images that a test may spoil."""
-    return tiny.write_broden(tmp_path / "data", pictures(5), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path / "data", pictures(5), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_picture_is_refused_by_name(data: Path, damage: str, workers: int) -> None:
     rng = np.random.default_rng(0)
     path = data / "images" / "3.png"
-    tiny.write_picture(path, rng.integers(0, 256, (SIDE, SIDE, 3)))
+    strategies.write_picture(path, rng.integers(0, 256, (SIDE, SIDE, 3)))
     DAMAGES[damage](path)
     with pytest.raises(ConceptsError, match=re.escape(str(path))):
         dissect(build(), data, layers=["deep_relu"], execution=Execution(workers=workers))
@@ -102,7 +102,7 @@ def test_a_damaged_picture_is_refused_by_name(data: Path, damage: str, workers: 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_label_map_is_refused_by_name(data: Path, damage: str) -> None:
     path = sorted((data / "images").glob("*_0.png"))[-1]
-    tiny.write_label_map(path, np.random.default_rng(0).integers(1, 3, (12, 12)))
+    strategies.write_label_map(path, np.random.default_rng(0).integers(1, 3, (12, 12)))
     DAMAGES[damage](path)
     with pytest.raises(ConceptsError, match=re.escape(str(path))):
         dissect(build(), data, layers=["deep_relu"])
@@ -110,21 +110,21 @@ def test_a_damaged_label_map_is_refused_by_name(data: Path, damage: str) -> None
 
 def test_a_label_map_of_another_size_is_refused_by_name(data: Path) -> None:
     path = sorted((data / "images").glob("*_0.png"))[0]
-    tiny.write_label_map(path, np.ones((6, 12), np.int64))
+    strategies.write_label_map(path, np.ones((6, 12), np.int64))
     with pytest.raises(ConceptsError, match=re.escape(f"{path} is 6 x 12 pixels") + ".*12 x 12"):
         dissect(build(), data, layers=["deep_relu"])
 
 
 def test_a_label_that_no_table_names_is_refused_by_name(data: Path) -> None:
     path = sorted((data / "images").glob("*_0.png"))[0]
-    tiny.write_label_map(path, np.full((12, 12), 77))
+    strategies.write_label_map(path, np.full((12, 12), 77))
     with pytest.raises(ConceptsError, match=re.escape(f"{path} holds label number 77")):
         dissect(build(), data, layers=["deep_relu"])
 
 
 def test_a_data_set_without_any_label_is_refused(tmp_path: Path) -> None:
     drawn = [oracle.Picture((), (), (12, 12))] * 2
-    root = tiny.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, columns=[["0"], [""]])
+    root = strategies.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, columns=[["0"], [""]])
     with pytest.raises(ConceptsError, match=r"index\.csv has no image with a label in object"):
         dissect(build(), root, layers=["deep_relu"])
 
@@ -132,7 +132,7 @@ def test_a_data_set_without_any_label_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("coverage", [{}, {"object": {}}])
 def test_a_data_set_without_any_concept_is_refused(tmp_path: Path, coverage: dict[str, dict[int, float]]) -> None:
     drawn = [oracle.Picture((), (), (12, 12))] * 2
-    root = tiny.write_broden(tmp_path / "data", drawn, coverage, columns=[[""] * len(coverage)] * 2)
+    root = strategies.write_broden(tmp_path / "data", drawn, coverage, columns=[[""] * len(coverage)] * 2)
     with pytest.raises(ConceptsError, match=re.escape(str(root))):
         dissect(build(), root, layers=["deep_relu"])
 

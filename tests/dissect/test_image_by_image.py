@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 import oracle
-import runs
-import tiny
+import run_asserts
+import strategies
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.merge import merge_shards
-from netdissect.dissect.shards import Shard, dissect_shard
+from netdissect.dissect.distributed.merge import merge_shards
+from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result, load_result
 from networks import COVERAGE, FIELDS, SIDE, build, pictures
@@ -36,10 +36,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corner[0, 0] = 1
     drawn = [*pictures(count=11, sizes=((12, 12), (12, 12), (6, 8))), oracle.Picture((corner,), (), (6, 8))]
     root = tmp_path_factory.mktemp("data") / "broden"
-    return tiny.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
 
 
-def config(definition: tiny.Definition) -> DissectConfig:
+def config(definition: strategies.Definition) -> DissectConfig:
     protocol = definition.protocol.model_copy(update={"quantiles": QUANTILES})
     statistics = StatisticsConfig(bootstrap=20, holdout=0.5)
     return DissectConfig(layers=LAYERS, protocol=protocol, batch_size=BATCH, statistics=statistics)
@@ -50,7 +50,7 @@ def frame(layer: LayerResult, name: str) -> pl.DataFrame:
 
 
 def of_single_images(
-    maps: tiny.Floats, broden: oracle.Broden, rules: oracle.Rules, fields: tuple[oracle.Field, oracle.Field]
+    maps: strategies.Floats, broden: oracle.Broden, rules: oracle.Rules, fields: tuple[oracle.Field, oracle.Field]
 ) -> list[oracle.Counts]:
     """Count each image alone, at the thresholds of all."""
     # Every mask counts in every category, so that the activation is the whole mask.
@@ -79,9 +79,11 @@ def expected_rows(images: list[oracle.Counts]) -> set[tuple[int, ...]]:
     return rows
 
 
-def assert_images_are_the_oracle_s(result: Result, network: Network, root: Path, definition: tiny.Definition) -> None:
+def assert_images_are_the_oracle_s(
+    result: Result, network: Network, root: Path, definition: strategies.Definition
+) -> None:
     broden = oracle.read_broden(root)
-    maps = runs.hooked(network, root, broden.images, list(LAYERS), BATCH)
+    maps = run_asserts.hooked(network, root, broden.images, list(LAYERS), BATCH)
     met: set[int] = set()
     for name in LAYERS:
         rules = definition.rules
@@ -107,14 +109,14 @@ def assert_images_are_the_oracle_s(result: Result, network: Network, root: Path,
 def test_tables_of_single_images_are_those_of_the_oracle_image_by_image(
     mixed: Path, name: ProtocolName, how: dict[str, Any]
 ) -> None:
-    definition = tiny.definition(name, QUANTILES[0], 12)
+    definition = strategies.definition(name, QUANTILES[0], 12)
     network = build()
     result = dissect(network, mixed, config(definition), execution=Execution(**how))
     assert_images_are_the_oracle_s(result, network, mixed, definition)
 
 
 def test_shards_keep_the_tables_of_single_images_of_the_oracle(mixed: Path, tmp_path: Path) -> None:
-    definition, network, run = tiny.definition("paper", QUANTILES[0]), build(), tmp_path / "run"
+    definition, network, run = strategies.definition("paper", QUANTILES[0]), build(), tmp_path / "run"
     for _ in ("thresholds", "counts"):
         for number in (2, 1):
             dissect_shard(network, mixed, config(definition), Shard(number, 2), out=run)

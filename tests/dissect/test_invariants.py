@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-import tiny
+import strategies
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, ProtocolName
 from netdissect.dissect import dissect
 from netdissect.result import LayerResult, Result
@@ -19,7 +19,7 @@ LAYER = "wide_relu"
 
 
 def run_of(broden: Path, name: ProtocolName = "paper") -> Result:
-    protocol = tiny.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
+    protocol = strategies.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
     return dissect(build(), broden, DissectConfig(layers=(LAYER, "fc"), protocol=protocol, batch_size=3, top_images=4))
 
 
@@ -51,14 +51,14 @@ def one(column: str, value: pl.Expr) -> pl.Expr:
 
 
 SCORE_FAULTS: dict[str, tuple[pl.Expr, ...]] = {
-    "intersections lie within mask and concept": (one("intersection", pl.col("truth") + 1),),
-    "concepts are as large as the table of concepts says": (one("truth", pl.col("truth") + 1),),
-    "a unit's mask has one size in each category": (pl.col("activation") + pl.col("number"),),
+    "intersections lie within mask and concept": (one("intersection", pl.col("concept_pixels") + 1),),
+    "concepts are as large as the table of concepts says": (one("concept_pixels", pl.col("concept_pixels") + 1),),
+    "a unit's mask has one size in each category": (pl.col("mask_pixels") + pl.col("label_id"),),
     "IoU and F1 follow from the counts": (one("f1", pl.col("f1") + 1e-15),),
     "labels are the concepts of highest IoU": (one("iou", pl.col("iou") * 0),),
     "thresholds fall and masks grow with the quantile": (
-        pl.when(pl.col("quantile") == 0.2).then(pl.col("activation") * 0).otherwise(pl.col("activation"))
-        .alias("activation"),
+        pl.when(pl.col("quantile") == 0.2).then(pl.col("mask_pixels") * 0).otherwise(pl.col("mask_pixels"))
+        .alias("mask_pixels"),
     ),
 }  # fmt: skip
 
@@ -93,7 +93,7 @@ TABLE_FAULTS: dict[str, tuple[str, Callable[[LayerResult], LayerResult]]] = {
     ),
     "a unit is called silent": (
         "thresholds fall and masks grow with the quantile",
-        lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(silent=~pl.col("silent"))),
+        lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(silent=~pl.col("dead"))),
     ),
     "maps of units are exchanged": ("top images agree with their activation maps", exchanged),
     "images are out of order": (

@@ -9,39 +9,43 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import tiny
+import strategies
 from netdissect.concepts import Size
 from netdissect.config import Assumed, DissectConfig, ProtocolName
-from netdissect.dissect import dissect, layout, run
-from netdissect.dissect.forward import Source
-from netdissect.dissect.merge import merge_shards
-from netdissect.dissect.run import opened
-from netdissect.dissect.shards import Part, look_at
+from netdissect.dissect import dissect, layout_checks, run_dissection
+from netdissect.dissect.distributed.merge import merge_shards
+from netdissect.dissect.distributed.shards import ShardPass, look_at
+from netdissect.dissect.forward import DissectionInputs
+from netdissect.dissect.run_dissection import opened
 from netdissect.errors import LayerError, ResultError
-from netdissect.models import Axis, Layer, Network, Preprocessing, ReceptiveField
+from netdissect.models import Layer, Network, Preprocessing, ReceptiveField, ReceptiveFieldAxis
 from netdissect.result import LayoutCheckInfo, load_result
 from networks import SIDE, build
 
-CHECK = layout.check_layouts
+CHECK = layout_checks.check_layouts
 
 
 def settings(protocol: ProtocolName = "paper", **options: Any) -> DissectConfig:
     layers = ("wide_relu", "deep_relu", "fc")
-    return DissectConfig(layers=layers, batch_size=4, protocol=tiny.definition(protocol, 0.05).protocol, **options)
+    return DissectConfig(
+        layers=layers, batch_size=4, protocol=strategies.definition(protocol, 0.05).protocol, **options
+    )
 
 
 @pytest.fixture
 def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the trace state twice the true step of every layer."""
-    resolved = run.resolve_layers
+    resolved = run_dissection.resolve_layers
 
     def twice(layer: Layer) -> Layer:
         if layer.field is None:
             return layer
         axes = (layer.field.vertical, layer.field.horizontal)
-        return replace(layer, field=ReceptiveField(*(Axis(axis.offset, axis.size, 2 * axis.step) for axis in axes)))
+        return replace(
+            layer, field=ReceptiveField(*(ReceptiveFieldAxis(axis.offset, axis.size, 2 * axis.step) for axis in axes))
+        )
 
-    monkeypatch.setattr(run, "resolve_layers", lambda *asked: tuple(map(twice, resolved(*asked))))
+    monkeypatch.setattr(run_dissection, "resolve_layers", lambda *asked: tuple(map(twice, resolved(*asked))))
 
 
 @pytest.fixture
@@ -49,11 +53,11 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count how often layers are checked."""
     counted: list[int] = []
 
-    def counting(source: Source) -> dict[str, LayoutCheckInfo]:
+    def counting(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
         counted.append(len(source.layers))
         return CHECK(source)
 
-    monkeypatch.setattr(layout, "check_layouts", counting)
+    monkeypatch.setattr(layout_checks, "check_layouts", counting)
     return counted
 
 
@@ -138,7 +142,7 @@ def test_an_assumed_layout_without_evidence_runs_by_force_alone(broden: Path):
 
 def test_a_resumed_run_checks_once(broden: Path, tmp_path: Path, checks: list[int], monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as broken:
-        broken.setattr(run.Looks, "second", _stopped)
+        broken.setattr(run_dissection.TwoPass, "second", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
             dissect(build(), broden, settings(), out=tmp_path / "run")
     found = dissect(build(), broden, settings(), out=tmp_path / "run").info.layout_checks
@@ -151,7 +155,7 @@ def test_a_damaged_or_foreign_file_of_the_check_is_made_again(
     broden: Path, tmp_path: Path, checks: list[int], monkeypatch: pytest.MonkeyPatch, damage: str
 ):
     with monkeypatch.context() as broken:
-        broken.setattr(run.Looks, "second", _stopped)
+        broken.setattr(run_dissection.TwoPass, "second", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
             dissect(build(), broden, settings(), out=tmp_path / "run")
     file = tmp_path / "run" / "work" / "layout.json"
@@ -175,7 +179,7 @@ def _stopped(*_: object) -> None:
 
 def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Path, tmp_path: Path, checks: list[int]):
     folder = tmp_path / "run"
-    parts = [Part(folder, f"{number}/2", range(number - 1, number)) for number in (1, 2)]
+    parts = [ShardPass(folder, f"{number}/2", range(number - 1, number)) for number in (1, 2)]
     for _stage in ("first", "second"):
         for part in parts:
             look_at(opened(build(), broden, settings(), None), part)
@@ -185,7 +189,7 @@ def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Pat
     assert load_result(folder).info.layout_checks == whole.layout_checks
 
 
-def _no_evidence(source: Source) -> dict[str, LayoutCheckInfo]:
+def _no_evidence(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     found = CHECK(source)
     return {name: one.model_copy(update={"verdict": "no evidence"}) for name, one in found.items()}
 
@@ -194,8 +198,8 @@ def test_shards_whose_verdicts_differ_are_not_merged(broden: Path, tmp_path: Pat
     for number in (1, 2):
         with monkeypatch.context() as other:
             if number == 2:
-                other.setattr(layout, "check_layouts", _no_evidence)
-            part = Part(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
+                other.setattr(layout_checks, "check_layouts", _no_evidence)
+            part = ShardPass(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
             look_at(opened(build(), broden, settings(), None), part)
     with pytest.raises(ResultError, match=r"layout check\.wide_relu"):
         merge_shards(tmp_path / "run", [tmp_path / "run1", tmp_path / "run2"])

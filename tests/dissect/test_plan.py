@@ -2,7 +2,7 @@
 
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol
-from netdissect.dissect.plan import LayerPlan
+from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.models import Layer
 
 

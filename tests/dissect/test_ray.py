@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-import runs
-import tiny
+import run_asserts
+import strategies
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
-from netdissect.dissect.cluster import SHARDS_A_WORKER, dissect_on_ray
+from netdissect.dissect.distributed.ray import SHARDS_A_WORKER, dissect_on_ray
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network, load_network
 from netdissect.result import Result
@@ -25,7 +25,9 @@ from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its processes and sockets
 
-SETTINGS = DissectConfig(layers=("1",), batch_size=2, top_images=3, protocol=tiny.definition("paper", 0.05).protocol)
+SETTINGS = DissectConfig(
+    layers=("1",), batch_size=2, top_images=3, protocol=strategies.definition("paper", 0.05).protocol
+)
 NOW = Execution(checkpoint_seconds=0)
 
 FACTORY = '''
@@ -69,7 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the factory of the network lies, and the data."""
     folder = tmp_path_factory.mktemp("ray")
     (folder / "watched_network.py").write_text(FACTORY)
-    tiny.write_broden(folder / "broden", pictures(16), COVERAGE, image=(SIDE, SIDE))
+    strategies.write_broden(folder / "broden", pictures(16), COVERAGE, image=(SIDE, SIDE))
     sys.path.insert(0, str(folder))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -122,7 +124,7 @@ def test_a_killed_and_a_slow_worker_change_nothing(
     (place / "slow").touch()
     reports: list[tuple[str, int, int | None]] = []
     found = on_ray(watched, place, tmp_path / "run", progress=lambda *report: reports.append(report))
-    runs.assert_same_run(found, single)
+    run_asserts.assert_same_run(found, single)
     assert not (place / "die").exists(), "a worker was killed in the middle"
     assert list(place.glob("slow.*")), "a worker was slow"
     loads = (place / "loads").read_text().split()
@@ -159,7 +161,7 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
 
     config = read_config(run).config
     found = dissect_on_ray(watched, place / "broden", config, out=run, progress=progress)
-    runs.assert_same_run(found, dissect(watched, place / "broden", config))
+    run_asserts.assert_same_run(found, dissect(watched, place / "broden", config))
     assert {path: seen[path] for path in finished} == finished, "what was finished is not done again"
 
 
@@ -167,7 +169,7 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
 def test_a_network_made_in_python_is_sent_to_the_workers(cluster: str, place: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"layers": ("deep_relu",)})
     found = dissect_on_ray(build(), place / "broden", settings, out=tmp_path / "run")
-    runs.assert_same_run(found, dissect(build(), place / "broden", settings))
+    run_asserts.assert_same_run(found, dissect(build(), place / "broden", settings))
 
 
 @pytest.mark.usefixtures("one_worker")

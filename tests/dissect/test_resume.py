@@ -17,17 +17,18 @@ import pytest
 import torch
 from torch import nn
 
-import runs
-import tiny
+import run_asserts
+import strategies
+from netdissect.activations.topk import MemmapTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
-from netdissect.dissect import dissect, folder, plan
-from netdissect.dissect.folder import WorkFolder
+from netdissect.dissect import cost_plan, dissect
+from netdissect.dissect.work_dir import work_dir
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
-from netdissect.result.lock import hold
-from netdissect.sweep.thresholds import SpilledValues
+from netdissect.result.folder_lock import hold
 from networks import COVERAGE, SIDE, build, pictures
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -36,7 +37,7 @@ SETTINGS = DissectConfig(
     layers=("wide_relu", "deep_relu", "fc"),
     batch_size=3,
     top_images=3,
-    protocol=tiny.definition("paper", 0.05).protocol,
+    protocol=strategies.definition("paper", 0.05).protocol,
 )
 CALLS = 6  # seven images are three batches, seen twice
 
@@ -48,13 +49,13 @@ def unbroken(broden: Path) -> Result:
 
 def saving(monkeypatch: pytest.MonkeyPatch, due: Callable[[int], bool]) -> None:
     """Write just those checkpoints, counted from 1, whatever the clock says."""
-    save, count = WorkFolder.save, itertools.count(1)
+    save, count = WorkDir.save, itertools.count(1)
 
-    def decided(self: WorkFolder, stage: str, state: Callable[[], Any], *, now: bool = False) -> None:
+    def decided(self: WorkDir, stage: str, state: Callable[[], Any], *, now: bool = False) -> None:
         if due(next(count)) or now:
             save(self, stage, state, now=True)
 
-    monkeypatch.setattr(WorkFolder, "save", decided)
+    monkeypatch.setattr(WorkDir, "save", decided)
 
 
 def interrupt(root: Path, out: Path, call: int, execution: Execution | None = None, **changes: Any) -> None:
@@ -93,8 +94,8 @@ def test_a_run_interrupted_at_any_batch_goes_on_to_the_same_bits(
         build(), broden, SETTINGS, out=tmp_path / "run", execution=execution,
         progress=lambda stage, done, _: reports.append((stage, done)),
     )  # fmt: skip
-    runs.assert_same_run(found, unbroken)
-    runs.assert_same_run(load_result(tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(found, unbroken)
+    run_asserts.assert_same_run(load_result(tmp_path / "run"), unbroken)
     assert not (tmp_path / "run" / "work").exists()
     if saved == "every batch":
         assert len(reports) == CALLS - call, "what was done must not be done again"
@@ -108,7 +109,7 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     execution = Execution(engine=engine)
     for _ in range(CALLS - 1):
         interrupt(broden, tmp_path / "run", 1, execution)
-    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution), unbroken)
 
 
 @pytest.mark.parametrize("call", [2, 4])
@@ -136,7 +137,7 @@ def test_a_run_may_go_on_in_another_way(
     # "Nothing of it changes a count", and what `auto` chooses hangs on the disk of the day.
     saving(monkeypatch, SAVED["every batch"])
     interrupt(broden, tmp_path / "run", call, Execution(**before))
-    runs.assert_same_run(
+    run_asserts.assert_same_run(
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken
     )
 
@@ -147,11 +148,11 @@ def test_a_run_with_values_on_disk_goes_on_to_the_same_bits(
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
     with monkeypatch.context() as small:
-        small.setattr(plan, "_spilled", lambda plans, _: frozenset(one.layer.name for one in plans[:2]))
+        small.setattr(cost_plan, "_spilled", lambda plans, _: frozenset(one.layer.name for one in plans[:2]))
         interrupt(broden, tmp_path / "run", call)
     assert list((tmp_path / "run" / "work").glob("*.top.*"))
     # More memory now: the values stay where this run began to keep them.
-    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 def nested(*names: str) -> tuple[Network, DissectConfig]:
@@ -179,21 +180,21 @@ def test_layers_with_awkward_names_go_on_too(
 
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             dissect(network, broden, settings, out=out, progress=progress)
-        runs.assert_same_run(dissect(network, broden, settings, out=out), wanted)
+        run_asserts.assert_same_run(dissect(network, broden, settings, out=out), wanted)
 
 
 def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbroken: Result) -> None:
     first = dissect(build(), broden, SETTINGS, out=tmp_path / "run")
-    before = runs.contents(tmp_path / "run")
+    before = run_asserts.contents(tmp_path / "run")
     reports: list[str] = []
     again = dissect(
         build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"),
         progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
-    assert runs.contents(tmp_path / "run") == before
+    assert run_asserts.contents(tmp_path / "run") == before
     assert again.info == first.info
-    runs.assert_same_run(again, unbroken)
+    run_asserts.assert_same_run(again, unbroken)
 
 
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: P
 
 
 def other_data(root: Path, name: str) -> Path:
-    return tiny.write_broden(root / name, pictures(6), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root / name, pictures(6), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -231,11 +232,11 @@ def test_a_folder_of_other_settings_is_refused(
         dissect(build(), broden, SETTINGS, out=out)
     else:
         interrupt(broden, out, 2)
-    before = runs.contents(out)
+    before = run_asserts.contents(out)
     state = "a finished run" if finished else "an unfinished run"
     with pytest.raises(ResultError, match=re.escape(f"{out} holds {state}") + ".*its " + re.escape(named)):
         dissect(build(), broden, SETTINGS.model_copy(update=changes), out=out)
-    assert runs.contents(out) == before
+    assert run_asserts.contents(out) == before
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -255,7 +256,7 @@ def test_a_folder_of_the_same_pictures_with_other_labels_is_refused(broden: Path
     interrupt(broden, tmp_path / "run", 5)
     shutil.copytree(broden, tmp_path / "relabeled")
     row = ConceptData.open(broden).rows[0]
-    tiny.write_label_map(tmp_path / "relabeled" / "images" / row.maps[0], np.ones(row.size, np.int64))
+    strategies.write_label_map(tmp_path / "relabeled" / "images" / row.maps[0], np.ones(row.size, np.int64))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), tmp_path / "relabeled", SETTINGS, out=tmp_path / "run")
 
@@ -269,7 +270,7 @@ def test_a_run_on_files_that_changed_in_place_is_refused(tmp_path: Path, finishe
     else:
         interrupt(root, out, 3)
     row = ConceptData.open(root).rows[2]
-    tiny.repaint(root / "images" / (row.maps[0] if what == "label map" else row.image))
+    strategies.repaint(root / "images" / (row.maps[0] if what == "label map" else row.image))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), root, SETTINGS, out=out)
 
@@ -278,7 +279,7 @@ def test_data_that_were_opened_before_their_files_changed_are_not_taken_for_the_
     root = other_data(tmp_path, "data")
     data = ConceptData.open(root)
     dissect(build(), data, SETTINGS, out=tmp_path / "run")
-    tiny.repaint(root / "images" / data.rows[2].maps[0])
+    strategies.repaint(root / "images" / data.rows[2].maps[0])
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), data, SETTINGS, out=tmp_path / "run")
 
@@ -345,7 +346,7 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
-    monkeypatch.setattr(plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
+    monkeypatch.setattr(cost_plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
     whole = tmp_path / "whole"
     interrupt(broden, whole, call)
     files = {path.name for path in (whole / "work").iterdir()} - {"lock", "holder.json"}
@@ -357,7 +358,7 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
             shutil.copytree(whole, tmp_path / "run")
             said = ""
             try:
-                runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+                run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
             except ResultError as error:
                 said = str(error)
             if not said:
@@ -377,7 +378,7 @@ def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
+    monkeypatch.setattr(cost_plan, "_spilled", lambda *_: frozenset({"wide_relu"}))
     with monkeypatch.context() as small:
         small.setattr(os, "posix_fallocate", full)
         with pytest.raises(ResultError, match=r"wide_relu\.top cannot be written \(.*No space left.*free space"):
@@ -389,7 +390,7 @@ def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(
 
 
 def test_values_in_a_file_have_their_place_on_the_disk_before_any_is_written(tmp_path: Path) -> None:
-    values = SpilledValues(tmp_path / "top", (7, 5000))
+    values = MemmapTopK(tmp_path / "top", (7, 5000))
     assert (tmp_path / "top").stat().st_blocks * 512 >= values.values.nbytes
 
 
@@ -410,13 +411,13 @@ def test_what_is_removed_of_the_work_folder_is_computed_again(
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", progress=progress)
-    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from netdissect.result.lock import hold
+from netdissect.result.folder_lock import hold
 lock = hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -436,14 +437,14 @@ def test_a_second_process_is_told_who_works_in_the_folder_until_that_one_is_kill
             dissect(build(), broden, SETTINGS, out=tmp_path / "run")
         holder.kill()
         holder.wait()
-        runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+        run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 def test_a_finished_run_is_read_while_its_folder_is_held(broden: Path, tmp_path: Path, unbroken: Result) -> None:
     dissect(build(), broden, SETTINGS, out=tmp_path / "run")
     (tmp_path / "run" / "work").mkdir()
     lock = hold(tmp_path / "run" / "work")
-    runs.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
     lock.release()
 
 
@@ -453,7 +454,7 @@ def test_large_checkpoints_are_rarer_but_never_cost_more_than_a_minute(
 ) -> None:
     clock = itertools.count()
     now = 0.0
-    monkeypatch.setattr(folder.time, "monotonic", lambda: now)
+    monkeypatch.setattr(work_dir.time, "monotonic", lambda: now)
 
     def state() -> dict[str, Any]:
         nonlocal now
@@ -461,7 +462,7 @@ def test_large_checkpoints_are_rarer_but_never_cost_more_than_a_minute(
         next(clock)
         return {}
 
-    with WorkFolder(tmp_path / "run", {}, every=30.0) as work:
+    with WorkDir(tmp_path / "run", {}, every=30.0) as work:
         now = 30.0
         work.save("first", state)
         assert next(clock) == 1

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import runs
-import tiny
+import run_asserts
+import strategies
 from netdissect.config import DissectConfig, Execution
-from netdissect.dissect import dissect, identity, merge
-from netdissect.dissect.folder import WorkFolder
-from netdissect.dissect.merge import merge_shards
-from netdissect.dissect.run import opened
-from netdissect.dissect.shards import Part, Shard, look_at
+from netdissect.dissect import dissect
+from netdissect.dissect.distributed import merge
+from netdissect.dissect.distributed.merge import merge_shards
+from netdissect.dissect.distributed.shards import Shard, ShardPass, look_at
+from netdissect.dissect.run_dissection import opened
+from netdissect.dissect.work_dir import fingerprint
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, ResultError
 from netdissect.result import Result, load_result
 from networks import COVERAGE, SIDE, build, pictures
@@ -28,14 +30,14 @@ pytestmark = pytest.mark.usefixtures("tight")
 
 BATCHES = 7
 SETTINGS = DissectConfig(
-    layers=("wide_relu", "fc"), batch_size=2, top_images=3, protocol=tiny.definition("paper", 0.05).protocol
+    layers=("wide_relu", "fc"), batch_size=2, top_images=3, protocol=strategies.definition("paper", 0.05).protocol
 )
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "broden"
-    return tiny.write_broden(root, pictures(13, sizes=((12, 12), (6, 8))), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root, pictures(13, sizes=((12, 12), (6, 8))), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def whole(data: Path) -> Result:
 def look(data: Path, run: Path, batches: range, name: str | None = None, **options: Any) -> str:
     """Do what can be done of some batches."""
     execution = Execution(**options)
-    part = Part(run, name or f"{batches.start}to{batches.stop}", batches)
+    part = ShardPass(run, name or f"{batches.start}to{batches.stop}", batches)
     return look_at(opened(build(), data, SETTINGS, execution), part)
 
 
@@ -56,7 +58,7 @@ def shard(data: Path, run: Path, text: str, **options: Any) -> str:
 
 
 def folder(run: Path, text: str) -> Path:
-    return Part(run, text, range(1)).folder
+    return ShardPass(run, text, range(1)).folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -70,7 +72,7 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
     assert [shard(data, run, text) for text in texts] == ["second"] * count
     assert merge_shards(run) == "finished"
     found = load_result(run)
-    runs.assert_same_run(found, whole)
+    run_asserts.assert_same_run(found, whole)
     assert sorted(path.name for path in run.iterdir()) == [
         "concepts.parquet",
         "config.json",
@@ -101,7 +103,7 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
     root = tmp_path_factory.mktemp("tree")
     run, edges = root / "run", [0, *sorted(cuts), BATCHES]
     spans = [range(start, stop) for start, stop in itertools.pairwise(edges)]
-    leaves = [Part(run, str(index), span).folder for index, span in enumerate(spans)]
+    leaves = [ShardPass(run, str(index), span).folder for index, span in enumerate(spans)]
     for stage in ("thresholds", "finished"):
         for index, span in enumerate(spans):
             look(data, run, span, str(index), engine=engines[index], store=stores)
@@ -114,7 +116,7 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
             nodes.append(node)
         shuffled.shuffle(nodes)
         assert merge_shards(run, nodes) == stage
-    runs.assert_same_run(load_result(run), whole)
+    run_asserts.assert_same_run(load_result(run), whole)
     shutil.rmtree(root)
 
 
@@ -134,7 +136,7 @@ def refused(pattern: str, run: Path, parts: Sequence[Path] = (), **options: Any)
 
 @pytest.mark.parametrize("thresholds", [False, True])
 def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresholds: bool) -> None:
-    root = tiny.write_broden(tmp_path / "data", pictures(6), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", pictures(6), COVERAGE, image=(SIDE, SIDE))
     run, stage = tmp_path / "run", "second" if thresholds else "first"
     if thresholds:
         for text in ("1/2", "2/2"):
@@ -143,10 +145,10 @@ def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresho
 
     def meanwhile(told: str, done: int, _total: int | None) -> None:
         if (told, done) == (f"{stage} look", 2):
-            tiny.repaint(root / "images" / "5_0.png")
+            strategies.repaint(root / "images" / "5_0.png")
 
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
-        look_at(opened(build(), root, SETTINGS, Execution()), Part(run, "2/2", range(1, 3)), meanwhile)
+        look_at(opened(build(), root, SETTINGS, Execution()), ShardPass(run, "2/2", range(1, 3)), meanwhile)
     assert not (folder(run, "2/2") / stage).exists()
 
 
@@ -184,7 +186,7 @@ def test_doubled_and_overlapping_parts_are_named(data: Path, halves: Path, tmp_p
 def test_a_part_of_another_run_is_named(
     data: Path, halves: Path, tmp_path: Path, changes: dict[str, Any], named: str
 ) -> None:
-    part = Part(tmp_path / "other", "2/2", range(3, 6))
+    part = ShardPass(tmp_path / "other", "2/2", range(3, 6))
     look_at(opened(build(), data, SETTINGS.model_copy(update=changes), None), part)
     refused(f"parts of different runs.*{named}|parts of different runs.*now", halves,
             [folder(halves, "1/2"), part.folder])  # fmt: skip
@@ -207,7 +209,7 @@ def test_a_damaged_piece_is_named_and_only_it_is_made_again(
     shutil.rmtree(first)  # what the message says
     reports: list[str] = []
     one = Shard.parse("2/2")
-    part = Part(halves, "2/2", one.batches(BATCHES))
+    part = ShardPass(halves, "2/2", one.batches(BATCHES))
     look_at(opened(build(), data, SETTINGS, None), part, lambda stage, *_: reports.append(stage))
     assert reports == [], "the checkpoint holds the first look: nothing is looked at again"
     assert merge_shards(halves) == "thresholds"
@@ -219,7 +221,7 @@ def test_a_lost_work_folder_costs_that_shard_s_first_look_alone(data: Path, whol
     for text in ("1/2", "2/2"):
         shard(data, halves, text)
     assert merge_shards(halves) == "finished"
-    runs.assert_same_run(load_result(halves), whole)
+    run_asserts.assert_same_run(load_result(halves), whole)
 
 
 def test_parts_of_two_machines_meet_in_a_third_folder(data: Path, whole: Result, tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ def test_parts_of_two_machines_meet_in_a_third_folder(data: Path, whole: Result,
         shard(data, there, "2/2")
         outcome = merge_shards(run, [here, there])
     assert outcome == "finished"
-    runs.assert_same_run(load_result(run), whole)
+    run_asserts.assert_same_run(load_result(run), whole)
 
 
 def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, halves: Path, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_merge_that_was_killed_behind_its_result_is_taken_up(
     for text in ("1/2", "2/2"):
         shard(data, halves, text)
     with monkeypatch.context() as killed:
-        killed.setattr(WorkFolder, "remove", lambda _: None)
+        killed.setattr(WorkDir, "remove", lambda _: None)
         killed.setattr(merge, "clear_leftovers", lambda *_: None)
         assert merge_shards(halves) == "finished"
     if left == "a part of a shard":
@@ -267,7 +269,7 @@ def test_a_merge_that_was_killed_behind_its_result_is_taken_up(
     elif left == "thresholds":
         shutil.rmtree(halves / "shards")
     assert merge_shards(halves) == "finished"
-    runs.assert_same_run(load_result(halves), whole)
+    run_asserts.assert_same_run(load_result(halves), whole)
     assert {path.name for path in halves.iterdir()} == {
         "concepts.parquet", "config.json", "layers", "log.jsonl", "run.json",
     }  # fmt: skip
@@ -279,7 +281,7 @@ def test_a_merge_that_was_killed_between_two_folders_writes_both(
     machines = [tmp_path / name for name in ("here", "there")]
     for number, machine in enumerate(machines, 1):
         shard(data, machine, f"{number}/2")
-    write_piece, written = merge.write_piece, []
+    write_piece, written = merge.write_shard_result, []
 
     def killed(target: Path, *arguments: Any) -> None:
         if written:
@@ -287,7 +289,7 @@ def test_a_merge_that_was_killed_between_two_folders_writes_both(
         written.append(write_piece(target, *arguments))
 
     with monkeypatch.context() as patched:
-        patched.setattr(merge, "write_piece", killed)
+        patched.setattr(merge, "write_shard_result", killed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             merge_shards(machines[0], machines)
     assert merge_shards(machines[0], machines) == "thresholds"
@@ -298,7 +300,7 @@ def test_parts_of_other_kernels_are_not_put_together(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard(data, tmp_path / "run", "1/2")
-    monkeypatch.setattr(identity, "kernels", lambda _: "of another processor")
+    monkeypatch.setattr(fingerprint, "kernels", lambda _: "of another processor")
     shard(data, tmp_path / "run", "2/2")
     refused(r"parts of different runs: environment\.kernels is .*of another processor", tmp_path / "run")
 

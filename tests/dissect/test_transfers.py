@@ -9,15 +9,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracle
-import tiny
+import strategies
+from netdissect.activations import TopImages
+from netdissect.activations.topk_torch import TorchTopImages
 from netdissect.concepts import Size
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, ProtocolName
-from netdissect.dissect.collect import DeviceCollector
-from netdissect.dissect.plan import LayerPlan
-from netdissect.models import Axis, Layer, ReceptiveField
-from netdissect.score import BatchLabels, ImageLabels
-from netdissect.sweep import TopImages
-from netdissect.sweep.device import DeviceTopImages
+from netdissect.dissect.cost_plan import LayerPlan
+from netdissect.dissect.layer_state import DeviceCollector
+from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
+from netdissect.scoring import BatchLabels, ImageLabels
 
 BATCHES = 3
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
@@ -46,18 +46,20 @@ class Calls(TorchDispatchMode):
         return sum(self.all[name] for name in WAITING)
 
 
-def world(images: int, units: int) -> tiny.World:
+def world(images: int, units: int) -> strategies.World:
     rng = np.random.default_rng(0)
     maps = rng.random((images, units, 6, 6)).astype(np.float32)
     pictures = tuple(oracle.Picture(tuple(rng.integers(0, 4, (2, 6, 6))), (1,), (6, 6)) for _ in range(images))
-    return tiny.World(maps, pictures, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
+    return strategies.World(maps, pictures, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, units: int) -> tuple[Calls, Counter[str]]:
     """Look twice at batches of `images` images and `units` units."""
     made = world(BATCHES * images, units)
-    definition = tiny.definition(name, 0.1, 9)
-    layer = Layer("layer", "Random", units, made.cells(), ReceptiveField(*(Axis(*axis) for axis in made.fields)))
+    definition = strategies.definition(name, 0.1, 9)
+    layer = Layer(
+        "layer", "Random", units, made.cells(), ReceptiveField(*(ReceptiveFieldAxis(*axis) for axis in made.fields))
+    )
     config = DissectConfig(layers=("layer",), protocol=definition.protocol, top_images=3)
     plan, data = LayerPlan(layer, Size(*made.source), len(made.maps), config), made.data()
     labels = [
@@ -104,7 +106,7 @@ def test_the_host_asks_equally_often_whatever_the_images_and_units(
 def test_top_images_of_equal_maxima_are_ordered_by_index_row_on_a_device() -> None:
     rng = np.random.default_rng(5)
     maps = rng.integers(0, 3, (60, 4, 2, 2)).astype(np.float32)  # many ties
-    host, device = TopImages(4, Size(2, 2), 9), DeviceTopImages(4, Size(2, 2), 9, torch.device("cpu"))
+    host, device = TopImages(4, Size(2, 2), 9), TorchTopImages(4, Size(2, 2), 9, torch.device("cpu"))
     for start in range(0, 60, 20):
         rows = np.arange(start, start + 20)
         host.update(maps[start : start + 20], rows)

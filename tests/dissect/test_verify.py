@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tiny
+import strategies
 from netdissect.config import DissectConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.folder import WorkFolder
 from netdissect.dissect.verify import repair, verify_sample
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, NetworkError, ResultError
 from netdissect.result import Result, load_result
-from netdissect.result.files import damages
+from netdissect.result.files import corrupted_files
 from netdissect.result.run_config import read_config
 from networks import build
 
@@ -26,7 +26,7 @@ LAYERS = ("wide_relu", "deep_relu")
 def pristine(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = DissectConfig(
         layers=LAYERS,
-        protocol=tiny.definition("paper", 0.05).protocol,
+        protocol=strategies.definition("paper", 0.05).protocol,
         batch_size=3,
         top_images=4,
         max_images=6,
@@ -94,7 +94,7 @@ def test_every_damaged_file_is_named_and_put_back_bit_for_bit(run: Path, pristin
             (run / name).write_bytes(content[:-1])
         else:
             (run / name).unlink()
-        assert list(damages(run)[1]) == [name]
+        assert list(corrupted_files(run)[1]) == [name]
         with pytest.raises(ResultError, match=f"{Path(name).name} is missing or damaged .*verify RUN --repair"):
             load_result(run)
         assert repair(run, network=build()) == [name]
@@ -125,7 +125,7 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
     path = run / "config.json"
     text = path.read_text().replace(old, new)
     path.write_text(re.sub(r',\s*"digest": "\w+"', "", text) if by_hand else text)
-    assert list(damages(run)[1]) == ["config.json"]
+    assert list(corrupted_files(run)[1]) == ["config.json"]
     if by_hand:
         assert read_config(path).digest is None
     else:
@@ -133,7 +133,7 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
             read_config(path)
     load_result(run)  # its tables are whole
     assert repair(run, network=build()) == ["config.json"]
-    assert damages(run)[1] == {}
+    assert corrupted_files(run)[1] == {}
     assert read_config(path).config == load_result(run).info.config
 
 
@@ -142,7 +142,7 @@ def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Pa
     config = DissectConfig(layers=("fc",), batch_size=4, max_images=5)
     dissect(build(), broden, config, out=run)
     assert read_config(run).config == config
-    assert damages(run)[1] == {}
+    assert corrupted_files(run)[1] == {}
 
 
 def test_what_a_process_left_that_was_killed_behind_its_run_is_removed(
@@ -154,7 +154,7 @@ def test_what_a_process_left_that_was_killed_behind_its_run_is_removed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(WorkFolder, "remove", killed)
+        patched.setattr(WorkDir, "remove", killed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             dissect(build(), broden, config, out=tmp_path / "run")
     (tmp_path / "run" / ".run.json.0123456789ab.part").write_bytes(b"")

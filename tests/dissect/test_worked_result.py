@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from netdissect.activations import ActivationStore
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName
-from netdissect.dissect.collect import AnyCollector, Collector, DeviceCollector
-from netdissect.dissect.plan import LayerPlan
-from netdissect.models import Axis, Layer, ReceptiveField
-from netdissect.score import BatchLabels, ImageLabels, Tally, Truth, iou
-from netdissect.sweep import ActivationStore
+from netdissect.dissect.cost_plan import LayerPlan
+from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollector
+from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts, iou
 
 STEM = "reference/camvid-efficientnet_lite0_blocks.10"
 WORKED: tuple[ProtocolName, ...] = ("paper", "original", "lite")
@@ -40,13 +40,13 @@ def data_of(shared: Path) -> ConceptData:
 
 
 def plan_of(shared: Path, name: ProtocolName) -> LayerPlan:
-    axis = Axis(-154, 339, 16)
+    axis = ReceptiveFieldAxis(-154, 339, 16)
     layer = Layer("_blocks.10", "MBConvBlock", 32, Size(14, 14), ReceptiveField(axis, axis))
     config = DissectConfig(layers=("_blocks.10",), protocol=PROTOCOLS[name])
     return LayerPlan(layer, Size(224, 224), len(data_of(shared)), config)
 
 
-def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple[np.ndarray, Tally, Truth]:
+def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple[np.ndarray, IoUCounts, ConceptTotals]:
     """Stream the given activations through both looks."""
     plan, data, maps = plan_of(shared, name), data_of(shared), maps_of(shared)
     collector: AnyCollector
@@ -59,7 +59,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
     for start in starts:
         batch = np.ascontiguousarray(maps[start : start + BATCH])
         collector.update(torch.from_numpy(batch), np.arange(start, start + len(batch)))
-    tallier, truth = collector.tallier(data, collector.thresholds()), Truth.zeros(data)
+    tallier, truth = collector.tallier(data, collector.thresholds()), ConceptTotals.zeros(data)
     grid = plan.grid_to(Size(112, 112))
     for start in starts:
         count = len(maps[start : start + BATCH])
@@ -92,7 +92,7 @@ def test_every_threshold_and_count_of_the_worked_result_is_met(
         place = data.category_of[number]
         assert data.categories[place] == row["category"]
         found = tally.intersection[0, unit, number], tally.activation[0, unit, place], truth.pixels[number]
-        assert found == tuple(int(row[part]) for part in ("intersection", "activation", "truth")), row
+        assert found == tuple(int(row[part]) for part in ("intersection", "mask_pixels", "concept_pixels")), row
         assert iou(*(np.array([count]) for count in found))[0] == float(row["iou"]), row
 
 

@@ -9,15 +9,15 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-import labeled_pictures
+import labeled_images
 from netdissect import Network, Preprocessing, list_layers, load_network
 from netdissect.errors import ConfigError, LayerError, ResultError
 from netdissect.experiments import AblateConfig, ablate
-from netdissect.experiments import answers as answering
-from netdissect.experiments.ablation import balanced_terms, conclude
-from netdissect.experiments.labeled import balanced_halves
-from netdissect.experiments.switch import switchboard
-from netdissect.show.outcomes import load_outcome, save_outcome
+from netdissect.experiments.ablate import predictions as answering
+from netdissect.experiments.ablate.experiment import balanced_terms, conclude
+from netdissect.experiments.outcome_files import load_outcome, save_outcome
+from netdissect.models.surgery.unit_ablation import unit_ablator
+from netdissect.training.classification_data import balanced_halves
 
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 
@@ -51,7 +51,7 @@ def network(*, wrapped: bool = False) -> Network:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return labeled_pictures.pictures(tmp_path_factory.mktemp("pictures"))
+    return labeled_images.pictures(tmp_path_factory.mktemp("pictures"))
 
 
 def zeroed(found: Network, name: str, units: list[int]) -> nn.Module:
@@ -112,7 +112,7 @@ CASES = {
 def test_switching_units_off_is_zeroing_their_weights(pictures, case):
     make, layer, how = CASES[case]
     small = make()
-    board = switchboard(small, layer)
+    board = unit_ablator(small, layer)
     assert board.how == how
     images = torch.cat([small.preprocessing(torch.from_numpy(one)) for one in pictures.batches(SMALL)])
     sets = [[], [2], [0, 3, 5], list(range(6)), []]
@@ -127,7 +127,7 @@ def test_what_lies_before_the_layer_runs_once_a_batch(pictures):
     small, runs = network(wrapped=True), []
     small.module.body[0].register_forward_hook(lambda *_: runs.append("layer"))
     small.module.body[2].register_forward_hook(lambda *_: runs.append("behind"))
-    board = switchboard(small, "body.0")
+    board = unit_ablator(small, "body.0")
     runs.clear()
     list(board.scores(torch.zeros(2, 3, 32, 32), [(unit,) for unit in range(6)]))
     assert (runs.count("layer"), runs.count("behind")) == (1, 6)
@@ -137,7 +137,7 @@ def test_what_lies_before_the_layer_runs_once_a_batch(pictures):
 def test_published_architectures_are_cut(name):
     found = load_network(name, weights="none")
     layers = [layer.name for layer in list_layers(found) if layer.kind == "Conv2d"]
-    assert switchboard(found, layers[len(layers) // 2]).how == "tail"
+    assert unit_ablator(found, layers[len(layers) // 2]).how == "tail"
 
 
 class InterruptedRunError(Exception):
@@ -218,7 +218,7 @@ def planted(leak=0.0):
 
 
 def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path):
-    shown, found = labeled_pictures.pictures(tmp_path / "shown", count=20), planted(leak=0.1)
+    shown, found = labeled_images.pictures(tmp_path / "shown", count=20), planted(leak=0.1)
     config = AblateConfig(layer="0", sizes=(1, 2), random_sets=2)
     outcome = ablate(found, shown, config)
     _, half = balanced_halves(shown.labels, config.seed)
@@ -243,7 +243,7 @@ def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path)
 
 
 def test_a_unit_that_decides_everything_is_found(tmp_path):
-    shown = labeled_pictures.pictures(tmp_path, count=30)
+    shown = labeled_images.pictures(tmp_path, count=30)
     outcome = ablate(planted(), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
     best = outcome.further["units"].filter(rank=0)
     assert dict(zip(best["class"], best["unit"], strict=True)) == {"blue": 0, "green": 1, "red": 2}

@@ -4,35 +4,30 @@ import polars as pl
 import pytest
 
 from netdissect.config import DissectConfig, Protocol
-from netdissect.experiments import (
-    CompareConfig,
-    LayersConfig,
-    RotateConfig,
-    SnapshotsConfig,
-    comparison,
-    layerwise,
-    rotations,
-    timeline,
-    trainings,
-)
-from netdissect.experiments.bench import SCALES
+from netdissect.experiments import CompareConfig, LayerProfileConfig, RotateConfig, TrainingDynamicsConfig
+from netdissect.experiments.compare import experiment as compare_experiment
 from netdissect.experiments.counts import over_images_table
-from netdissect.experiments.intervals import Interval
-from netdissect.experiments.trainings import VariantsConfig
+from netdissect.experiments.effect_sizes import Interval
+from netdissect.experiments.layer_profile import experiment as layer_profile_experiment
+from netdissect.experiments.rotate import experiment as rotate_experiment
+from netdissect.experiments.training_conditions import experiment as training_conditions_experiment
+from netdissect.experiments.training_conditions.experiment import VariantsConfig
+from netdissect.experiments.training_dynamics import experiment as training_dynamics_experiment
+from netdissect.training.workspace import SCALES
 
 DISSECT = DissectConfig(layers=("conv5",), protocol=Protocol(quantiles=(0.005, 0.02)))
 FEW, MANY, SPREAD = (9, 10, 11), (30, 31, 32), (2, 20, 38)
 
 
 def counted(unique, category="total", **keys):
-    return keys | {"category": category, "units": 100, "detectors": unique, "unique": unique}
+    return keys | {"category": category, "units": 100, "detectors": unique, "unique_detectors": unique}
 
 
 def tidy(rows):
     """Put counts at the deciding quantile and rule beside others that must not count."""
     decides = {"quantile": 0.005, "rule": "top-label"}
     others = [{"quantile": 0.02, "rule": "top-label"}, {"quantile": 0.005, "rule": "per-category"}]
-    nothing = {"detectors": 0, "unique": 0}
+    nothing = {"detectors": 0, "unique_detectors": 0}
     return pl.DataFrame([row | decides for row in rows] + [row | nothing | other for other in others for row in rows])
 
 
@@ -53,7 +48,7 @@ ROTATE = RotateConfig(dissect=DISSECT, steps=2, rule="top-label")
 
 
 @pytest.mark.parametrize(
-    ("unique", "change", "agreement"),
+    ("unique_detectors", "change", "agreement"),
     [
         (FEW, "by -50%, that is -10 (95 % interval -12.5 to -7.52, n = 3)", "agrees"),
         (MANY, "by +55%, that is 11 (95 % interval 8.52 to 13.5, n = 3)", "disagrees"),
@@ -63,7 +58,7 @@ ROTATE = RotateConfig(dissect=DISSECT, steps=2, rule="top-label")
     ],
 )
 def test_rotations_that_cost_detectors_agree(unique, change, agreement):
-    verdict = rotations.conclude(rotated(*((15, whole) for whole in unique)), ROTATE)
+    verdict = rotate_experiment.conclude(rotated(*((15, whole) for whole in unique)), ROTATE)
     assert verdict.agreement == agreement
     assert change in verdict.finding
 
@@ -74,13 +69,13 @@ def test_rotations_that_cost_detectors_agree(unique, change, agreement):
 )
 def test_rotations_have_to_cost_detectors_over_images_too(interval, agreement):
     table = rotated(*((15, unique) for unique in FEW))
-    verdict = rotations.conclude(table, ROTATE, extra=over_images("original", "rotation", *interval))
+    verdict = rotate_experiment.conclude(table, ROTATE, extra=over_images("original", "rotation", *interval))
     assert verdict.agreement == agreement
 
 
 @pytest.mark.parametrize(("half", "words"), [(15, "20, 15, 10; they fall"), (8, "20, 8, 10; they do not fall")])
 def test_a_rotation_is_followed_from_its_beginning(half, words):
-    finding = rotations.conclude(rotated(*((half, unique) for unique in FEW)), ROTATE).finding
+    finding = rotate_experiment.conclude(rotated(*((half, unique) for unique in FEW)), ROTATE).finding
     assert f"Means from alpha 0 to 1: {words} at every step." in finding
 
 
@@ -99,7 +94,7 @@ def test_objects_deeper_than_colors_agree(low, high, agreement, words):
         detectors = {"color": colors, "texture": 0, "object": 0, "part": objects, "scene": 3}
         rows += [counted(number, category, layer=layer) for category, number in detectors.items()]
         rows.append(counted(colors + objects + 3, layer=layer))
-    verdict = layerwise.conclude(tidy(rows), LayersConfig(dissect=DISSECT, rule="top-label"))
+    verdict = layer_profile_experiment.conclude(tidy(rows), LayerProfileConfig(dissect=DISSECT, rule="top-label"))
     assert verdict.agreement == agreement
     assert words in verdict.finding
     totals = [sum(both) + 3 for both in zip(low, high, strict=True)]
@@ -125,10 +120,10 @@ def test_networks_in_the_expected_order_agree(first, second, agreement):
     found = {sides: Interval(*ends, 1000) if ends else None for sides, ends in differences.items()}
     config = CompareConfig(expected=("resnet", "vgg", "alex"), rule="top-label")
     table = table.filter(quantile=0.005)  # the experiment's own table has a single quantile
-    verdict = comparison.conclude(table, config, extra={"over_images": over_images_table(found)})
+    verdict = compare_experiment.conclude(table, config, extra={"over_images": over_images_table(found)})
     assert verdict.agreement == agreement
     assert verdict.finding.startswith("Unique detectors, most first: resnet 25; vgg 20; alex 15. resnet against vgg: ")
-    alone = comparison.conclude(table, CompareConfig(rule="top-label"))
+    alone = compare_experiment.conclude(table, CompareConfig(rule="top-label"))
     assert alone.agreement == "not compared"
 
 
@@ -164,7 +159,9 @@ def followed(courses, changed):
 )
 def test_detectors_that_grow_and_keep_their_category_agree(courses, changed, agreement):
     table, units = followed(courses, changed)
-    verdict = timeline.conclude(table, SnapshotsConfig(rule="top-label"), extra={"units": units})
+    verdict = training_dynamics_experiment.conclude(
+        table, TrainingDynamicsConfig(rule="top-label"), extra={"units": units}
+    )
     assert verdict.agreement == agreement
     assert f"its category changed {changed} times" in verdict.finding
 
@@ -175,8 +172,13 @@ def test_detectors_that_grow_and_keep_their_category_agree(courses, changed, agr
 def test_a_single_training_is_judged_over_images(interval, agreement):
     table, units = followed(GROWN[:1], changed=1)
     extra = {"units": units} | over_images("0", "100", *interval)
-    assert timeline.conclude(table, SnapshotsConfig(rule="top-label"), extra=extra).agreement == agreement
-    alone = timeline.conclude(table, SnapshotsConfig(rule="top-label"), extra={"units": units})
+    assert (
+        training_dynamics_experiment.conclude(table, TrainingDynamicsConfig(rule="top-label"), extra=extra).agreement
+        == agreement
+    )
+    alone = training_dynamics_experiment.conclude(
+        table, TrainingDynamicsConfig(rule="top-label"), extra={"units": units}
+    )
     assert alone.agreement == "not established"
 
 
@@ -188,11 +190,11 @@ def concluded(condition, counts, **extra):
         for seed, unique in enumerate(values)
     ]
     config = VariantsConfig(condition=condition, scale=SCALES["small"], rule="top-label")
-    return trainings.conclude(tidy(rows), config, extra=extra)
+    return training_conditions_experiment.conclude(tidy(rows), config, extra=extra)
 
 
 @pytest.mark.parametrize(
-    ("unique", "concepts", "units", "agreement"),
+    ("unique_detectors", "concepts", "units", "agreement"),
     [
         (MANY, 0.9, 0.1, "agrees"),
         (MANY, 0.1, 0.9, "disagrees"),

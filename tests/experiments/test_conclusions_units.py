@@ -7,17 +7,17 @@ import pytest
 from netdissect import DissectConfig, Protocol
 from netdissect.experiments import (
     AblateConfig,
-    AgreementConfig,
-    ContributionConfig,
-    Recipe,
-    TasksConfig,
-    TransferConfig,
-    ablation,
-    contributions,
-    ratings,
-    supervision,
-    svm,
+    AttributionConfig,
+    LinearProbeConfig,
+    RaterAgreementConfig,
+    SupervisionConfig,
 )
+from netdissect.experiments.ablate import experiment as ablate_experiment
+from netdissect.experiments.attribution import experiment as attribution_experiment
+from netdissect.experiments.linear_probe import experiment as linear_probe_experiment
+from netdissect.experiments.rater_agreement import experiment as rater_agreement_experiment
+from netdissect.experiments.supervision import experiment as supervision_experiment
+from netdissect.training import TrainConfig
 
 OPEN = "not established"
 
@@ -26,7 +26,7 @@ def task_table(counts, **keys):
     """Return counts of one layer, quantile and rule: textures and all unique detectors, by task and seed."""
     about = {"layer": "conv5", "quantile": 0.05, "rule": "per-category", "units": 64} | keys
     return pl.DataFrame(
-        about | {"task": task, "seed": seed, "category": category, "unique": number}
+        about | {"task": task, "seed": seed, "category": category, "unique_detectors": number}
         for task, pairs in counts.items()
         for seed, pair in enumerate(pairs)
         for category, number in zip(("texture", "total"), pair, strict=True)
@@ -35,8 +35,8 @@ def task_table(counts, **keys):
 
 def tasks_conclusion(*tables, tasks=("scene", "rotation")):
     measured = DissectConfig(layers=("conv4", "conv5"), protocol=Protocol(quantiles=(0.05, 0.01)))
-    config = TasksConfig(tasks=tasks, recipe=Recipe(), seeds=(0, 1, 2), dissect=measured)
-    return supervision.conclude(pl.concat(tables), config)
+    config = SupervisionConfig(tasks=tasks, recipe=TrainConfig(), seeds=(0, 1, 2), dissect=measured)
+    return supervision_experiment.conclude(pl.concat(tables), config)
 
 
 SCENE = [(2, 20), (2, 21), (2, 20)]  # textures and all, by seed
@@ -75,13 +75,19 @@ def test_tasks_without_a_self_supervised_one_are_not_compared():
 def transfer_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0.2)):
     """Conclude from layers with 1, 2, ... unique detectors; `other` are accuracies with C by cross-validation."""
     table = pl.DataFrame(
-        {"network": f"net {unique}", "layer": "conv5", "unique": unique, "selection": selection, "accuracy": mean + off}
+        {
+            "network": f"net {unique}",
+            "layer": "conv5",
+            "unique_detectors": unique,
+            "selection": selection,
+            "accuracy": mean + off,
+        }
         for selection, means in (("paper", accuracies), ("cross-validated", other or accuracies))
         for unique, mean in enumerate(means, 1)
         for off in splits
     )
     classes = pl.DataFrame({"class": ["bar", "farm"], "images": images})
-    return svm.conclude(table, TransferConfig(), extra={"classes": classes})
+    return linear_probe_experiment.conclude(table, LinearProbeConfig(), extra={"classes": classes})
 
 
 RISING, FALLING = [0.4, 0.45, 0.5, 0.5, 0.55, 0.6], [0.6, 0.55, 0.5, 0.5, 0.45, 0.4]
@@ -111,12 +117,12 @@ def raters_conclusion(accepted, labels=20):
     table = pl.DataFrame(
         {"layer": layer, "labels": labels, "share": count / labels}
         | dict.fromkeys(("consistency", "alpha", "alpha_low", "alpha_high", "auroc", "auroc_low", "auroc_high"))
-        for layer, count in [*accepted.items(), (ratings.ALL, 0)]
+        for layer, count in [*accepted.items(), (rater_agreement_experiment.ALL, 0)]
     )
     answers = pl.DataFrame(
         {"layer": layer, "accepted": number < count} for layer, count in accepted.items() for number in range(labels)
     )
-    return ratings.conclude(table, AgreementConfig(), extra={"labels": answers})
+    return rater_agreement_experiment.conclude(table, RaterAgreementConfig(), extra={"labels": answers})
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def contribution_conclusion(shares, images=2, **columns):
     )
     units = pl.DataFrame({"unit": range(10), "detector": [True] * 3 + [False] * 7})
     table = pl.DataFrame({"unit": [0]} | columns)
-    return contributions.conclude(table, ContributionConfig(), extra={"pictures": each, "units": units})
+    return attribution_experiment.conclude(table, AttributionConfig(), extra={"pictures": each, "units": units})
 
 
 @pytest.mark.parametrize(
@@ -179,7 +185,9 @@ def ablation_conclusion(best, at_random, *, spread=0.0, images=10):
     shown = {"label": labels, "predicted": labels * (turn > 0)}
     shown |= {kind: np.broadcast_to(drop, len(labels)) / len(labels) for kind, drop in drops.items()}
     config = AblateConfig(layer="conv5", sizes=(1, 4))
-    return ablation.conclude(pl.DataFrame({"class": ["bar", "farm"]}), config, extra={"images": pl.DataFrame(shown)})
+    return ablate_experiment.conclude(
+        pl.DataFrame({"class": ["bar", "farm"]}), config, extra={"images": pl.DataFrame(shown)}
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from netdissect.cli.demo import compilation_told
 from netdissect.errors import ResultError
 from netdissect.experiments import DemoConfig, demo
-from netdissect.experiments.recipe import Recipe
+from netdissect.training.scene_net import TrainConfig
 
 TINY = DemoConfig(
     images=48,
-    recipe=Recipe(
+    recipe=TrainConfig(
         size=64, pictures=64, held_out=16, steps=4, units=(4, 6, 8, 8, 8), batch_size=16, precision="float32"
     ),
     rotations=(0, 1),

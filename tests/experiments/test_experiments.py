@@ -9,37 +9,37 @@ import pytest
 import torch
 from scipy.stats import skew
 
-from benches import SCALE
 from netdissect import DissectConfig, Network, dissect
 from netdissect.config import Protocol
 from netdissect.errors import ConfigError, LayerError, ResultError, ShapeError
 from netdissect.experiments import (
-    Bench,
     CompareConfig,
-    LayersConfig,
+    LayerProfileConfig,
     RotateConfig,
     Snapshot,
     compare,
     convolutions,
-    layers,
-    paper,
+    layer_profile,
     random_rotation,
+    reproduce_synthetic,
     rotate,
-    snapshots,
-    variants,
+    training_conditions,
+    training_dynamics,
 )
-from netdissect.experiments.bases import CellSample, learned_bases, read_basis, sample_cells
 from netdissect.experiments.counts import count_rows
-from netdissect.experiments.miniature import EXPERIMENTS
-from netdissect.experiments.names import VARIANTS
-from netdissect.experiments.timeline import checkpoint_steps, snapshots_in_miniature
+from netdissect.experiments.reproduce.synthetic_scale import EXPERIMENTS
+from netdissect.experiments.rotate.bases import CellSample, learned_bases, read_basis, sample_cells
+from netdissect.experiments.training_dynamics.experiment import checkpoint_steps, training_dynamics_synthetic
 from netdissect.models import Preprocessing
 from netdissect.result import load_result
+from netdissect.training import Workspace
+from netdissect.training.choices import CONDITIONS
+from workspaces import SCALE
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("bench"), SCALE)
+    return Workspace(tmp_path_factory.mktemp("bench"), SCALE)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def rotated(bench, config):
 
 
 def rows_of(table, **keys):
-    columns = ("quantile", "rule", "category", "units", "detectors", "unique")
+    columns = ("quantile", "rule", "category", "units", "detectors", "unique_detectors")
     return table.filter(*(pl.col(name) == value for name, value in keys.items())).select(columns)
 
 
@@ -139,10 +139,10 @@ def test_rotate_takes_one_layer(bench, config, tmp_path):
 
 
 def test_a_second_call_trains_and_dissects_nothing(bench, rotated, config, monkeypatch):
-    monkeypatch.setattr(sys.modules["netdissect.experiments.bench"], "train_on", None)
+    monkeypatch.setattr(sys.modules["netdissect.training.workspace"], "train_on", None)
     files = sorted(bench.folder("turned").rglob("*"))
     times = [path.stat().st_mtime_ns for path in files]
-    again = rotate(Bench(bench.root, SCALE).trained().network(), bench.data, config, out=bench.folder("turned"))
+    again = rotate(Workspace(bench.root, SCALE).trained().network(), bench.data, config, out=bench.folder("turned"))
     assert again.table.equals(rotated.table)
     assert [path.stat().st_mtime_ns for path in sorted(bench.folder("turned").rglob("*"))] == times
 
@@ -150,8 +150,8 @@ def test_a_second_call_trains_and_dissects_nothing(bench, rotated, config, monke
 def test_layers_are_all_convolutions_in_order(bench, tmp_path):
     network = bench.trained().network()
     assert convolutions(network) == tuple(f"conv{number}.0" for number in range(1, 6))
-    config = LayersConfig(dissect=bench.measured([f"conv{number}" for number in range(1, 6)]))
-    outcome = layers(network, bench.data, config, out=tmp_path)
+    config = LayerProfileConfig(dissect=bench.measured([f"conv{number}" for number in range(1, 6)]))
+    outcome = layer_profile(network, bench.data, config, out=tmp_path)
     assert outcome.table["layer"].unique(maintain_order=True).to_list() == list(config.dissect.layers)
     plain = Network("plain", torch.nn.Sequential(torch.nn.ReLU()), Preprocessing((8, 8), (0,) * 3, (1,) * 3))
     with pytest.raises(LayerError, match="no module whose class is called Conv"):
@@ -169,10 +169,10 @@ def test_runs_networks_and_published_counts_are_compared_in_one_table(bench, rot
     other = bench.trained(bench.recipe(seed=1)).network("other")
     outcome = compare([run, other], config, out=tmp_path, concepts=bench.data)
     totals = outcome.table.filter(category="total", rule="per-category").select(
-        "network", "source", "detectors", "unique"
+        "network", "source", "detectors", "unique_detectors"
     )
     own = rotated.table.filter(basis="original", quantile=0.02, rule="per-category", category="total")
-    assert totals.row(0) == ("scene network", "run", own["detectors"][0], own["unique"][0])
+    assert totals.row(0) == ("scene network", "run", own["detectors"][0], own["unique_detectors"][0])
     assert totals.row(2) == ("old", "published", 9, 7)
     assert outcome.verdict.agreement == "not compared"
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_compared_says_why(bench, rotated, tmp_path):
 
 
 def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(bench):
-    outcome = snapshots_in_miniature(bench)
+    outcome = training_dynamics_synthetic(bench)
     assert outcome.table["step"].unique().sort().to_list() == [0, 4]
     last = outcome.table.filter(seed=0, step=4).drop("seed", "step")
     assert last.equals(count_rows(bench.dissected(bench.trained(bench.recipe(seed=0)))))
@@ -201,7 +201,7 @@ def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(be
 def test_units_that_change_category_are_listed(bench):
     first = bench.dissected(bench.trained(bench.recipe(seed=0)))
     second = bench.dissected(bench.trained(bench.recipe(seed=1)))
-    outcome = snapshots([Snapshot(20, second), Snapshot(10, first)])
+    outcome = training_dynamics([Snapshot(20, second), Snapshot(10, first)])
     tables = [result.layer("conv5").units.filter(quantile=0.02).to_dicts() for result in (first, second)]
     expected = [
         (0, old["unit"], 10, 20, old["category"], new["category"])
@@ -210,7 +210,7 @@ def test_units_that_change_category_are_listed(bench):
     ]
     assert outcome.further["changes"].sort("unit").rows() == expected
     with pytest.raises(ConfigError, match="at least two moments"):
-        snapshots([Snapshot(10, first)])
+        training_dynamics([Snapshot(10, first)])
 
 
 def test_checkpoints_are_ordered_by_the_last_number_of_their_names(tmp_path):
@@ -226,7 +226,7 @@ def test_checkpoints_are_ordered_by_the_last_number_of_their_names(tmp_path):
 
 @pytest.mark.parametrize(("name", "count"), [("seeds", 1), ("dropout", 2)])
 def test_variants_differ_in_what_is_asked_and_nothing_else(bench, name, count):
-    outcome = variants(name, bench)
+    outcome = training_conditions(name, bench)
     assert outcome.table.select("variant", "seed").unique().height == count * SCALE.seeds
     recipes = [bench.recipe(**changes) for changes in outcome.config["variants"].values()]
     assert len({(recipe.steps, recipe.pictures, recipe.world) for recipe in recipes}) == 1
@@ -237,7 +237,7 @@ def test_variants_differ_in_what_is_asked_and_nothing_else(bench, name, count):
 
 def test_a_folder_of_another_scale_is_refused(bench):
     with pytest.raises(ResultError, match="another scale"):
-        Bench(bench.root, SCALE.model_copy(update={"images": 25}))
+        Workspace(bench.root, SCALE.model_copy(update={"images": 25}))
 
 
 def test_protocols_beside_the_paper_s_can_be_rotated(bench, tmp_path):
@@ -250,14 +250,14 @@ def test_protocols_beside_the_paper_s_can_be_rotated(bench, tmp_path):
 
 @pytest.mark.slow
 def test_the_paper_s_experiments_run_one_after_the_other_and_is_taken_up(bench, monkeypatch):
-    here = ("rotate", "layer-profile", "compare", "training-dynamics", *VARIANTS)
+    here = ("rotate", "layer-profile", "compare", "training-dynamics", *CONDITIONS)
     for name in set(EXPERIMENTS) - set(here):
         monkeypatch.delitem(EXPERIMENTS, name)  # those have tests of their own, and need more pictures
-    found = list(paper(bench))
+    found = list(reproduce_synthetic(bench))
     assert [outcome.name for outcome in found] == list(EXPERIMENTS) == list(here)
     for outcome in found:
         assert outcome.verdict.question
         assert outcome.verdict.finding
-    monkeypatch.setattr(sys.modules["netdissect.experiments.bench"], "train_on", None)
-    again = list(paper(Bench(bench.root, SCALE)))
+    monkeypatch.setattr(sys.modules["netdissect.training.workspace"], "train_on", None)
+    again = list(reproduce_synthetic(Workspace(bench.root, SCALE)))
     assert [outcome.verdict for outcome in again] == [outcome.verdict for outcome in found]

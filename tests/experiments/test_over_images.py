@@ -7,11 +7,11 @@ from statistics import NormalDist, fmean, pvariance
 
 import pytest
 
-import tiny
+import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
-from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, snapshots
+from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, training_dynamics
 from netdissect.experiments.counts import difference_over_images
 from netdissect.result import Result, paired_differences
 from networks import COVERAGE, SIDE, build, pictures
@@ -36,7 +36,10 @@ def run(seed: int, root: Path, **evidence: object) -> Result:
 def roots(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two data sets of the same concepts and as many images."""
     folder = tmp_path_factory.mktemp("data")
-    return [tiny.write_broden(folder / str(seed), pictures(seed=seed), COVERAGE, image=(SIDE, SIDE)) for seed in (3, 4)]
+    return [
+        strategies.write_broden(folder / str(seed), pictures(seed=seed), COVERAGE, image=(SIDE, SIDE))
+        for seed in (3, 4)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def oracle(left: Result, right: Result, pairs: list[tuple[str, str]], rule: str)
 
     def unique(result: Result, layer: str, table: str) -> list[int]:
         rows = result.layers[layer].evidence[table].collect().to_dicts()
-        return [row["unique"] for row in rows if (row["rule"], row["category"]) == (rule, "total")]
+        return [row["unique_detectors"] for row in rows if (row["rule"], row["category"]) == (rule, "total")]
 
     def changes(table: str) -> list[int]:
         each = [zip(unique(left, one, table), unique(right, other, table), strict=True) for one, other in pairs]
@@ -75,13 +78,17 @@ def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
     found = paired_differences(*runs, layers=[("wide_relu", "deep_relu")])
     row = found.filter(rule=rule, category="total").row(0, named=True)
     value, low, high = oracle(*runs, [("wide_relu", "deep_relu")], rule)
-    assert (row["unique"], row["unique_low"], row["unique_high"]) == (value, low, high)
+    assert (row["unique_detectors"], row["unique_detectors_ci_low"], row["unique_detectors_ci_high"]) == (
+        value,
+        low,
+        high,
+    )
     config = CompareConfig(
         layers=("wide_relu", "deep_relu"), rule=rule, expected=("tiny, deep_relu", "tiny, wide_relu")
     )
     said = compare(runs, config, out=tmp_path).verdict.finding
     assert f"{value:.3g} more ({low:.3g} to {high:.3g} by the bootstrap" in said
-    followed = snapshots([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
+    followed = training_dynamics([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
     value, low, high = oracle(*runs, [("deep_relu", "deep_relu")], "per-category")
     assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.verdict.finding
 
@@ -91,7 +98,7 @@ def test_rotations_are_counted_against_the_units_over_images(roots, tmp_path):
     outcome = rotate(build(seed=0), roots[0], config, out=tmp_path)
     (change,) = outcome.further["over_images"].rows(named=True)
     totals = outcome.table.filter(rule="per-category", category="total")
-    units, *turned = totals["unique"].to_list()
+    units, *turned = totals["unique_detectors"].to_list()
     assert units != fmean(turned)
     assert change["mean"] == pytest.approx(fmean(turned) - units, rel=1e-15)
     assert f"{change['low']:.3g} to {change['high']:.3g} by the bootstrap over images" in outcome.verdict.finding
@@ -104,7 +111,7 @@ def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):
     with pytest.raises(ResultError, match=refused):
         compare([runs[0], elsewhere], config, out=tmp_path)
     with pytest.raises(ResultError, match=refused):
-        snapshots([Snapshot(0, runs[0]), Snapshot(10, elsewhere)])
+        training_dynamics([Snapshot(0, runs[0]), Snapshot(10, elsewhere)])
     with pytest.raises(ResultError, match="replicates and seed are"):
         compare([run(0, roots[0], bootstrap=61), runs[1]], config, out=tmp_path)
     # Without an expected order nothing is paired, and counts of different images may stand beside each other.

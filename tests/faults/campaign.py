@@ -32,15 +32,15 @@ import torch
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-import tiny  # noqa: E402  the folder of tests comes first
-from netdissect.concepts.build import build_dataset  # noqa: E402
-from netdissect.concepts.render import WriteOptions  # noqa: E402
+import strategies  # noqa: E402  the folder of tests comes first
+from netdissect.concepts.build.build import build_dataset  # noqa: E402
+from netdissect.concepts.build.render import WriteOptions  # noqa: E402
 from netdissect.concepts.sources import parse_source  # noqa: E402
 from netdissect.config import DissectConfig, Execution  # noqa: E402
 from netdissect.dissect import dissect  # noqa: E402
 from netdissect.dissect.verify import repair  # noqa: E402
 from netdissect.errors import NetdissectError  # noqa: E402
-from netdissect.result.files import damages  # noqa: E402
+from netdissect.result.files import corrupted_files  # noqa: E402
 from networks import COVERAGE, SIDE, build, pictures  # noqa: E402
 
 IMAGES = 48
@@ -48,7 +48,7 @@ SETTINGS = DissectConfig(
     layers=("wide_relu", "deep_relu", "fc"),
     batch_size=3,
     top_images=3,
-    protocol=tiny.definition("paper", 0.05).protocol,
+    protocol=strategies.definition("paper", 0.05).protocol,
 )
 EXECUTION = Execution(checkpoint_seconds=0, workers=1)
 REFUSED, CRASHED = 2, 3
@@ -77,7 +77,7 @@ class Field:
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311  faults are no secret
         self.folder = folder
-        self.data = tiny.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
+        self.data = strategies.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
         self.run = folder / "run"
         self.said = folder / "said.txt"
         self.finish()  # compiles
@@ -123,7 +123,7 @@ class Field:
 
     def tables(self) -> dict[str, str]:
         """Digests of every table of the finished run."""
-        _, wrong = damages(self.run)
+        _, wrong = corrupted_files(self.run)
         if wrong:
             raise Lost(f"a finished run is damaged: {wrong}")
         return dict(json.loads((self.run / "run.json").read_text())["files"])
@@ -278,7 +278,7 @@ def damage_result(field: Field) -> int:
     field.expect_equal()
     name = field.random.choice(sorted(field.wanted))
     _wound(field, field.run / name)
-    if list(damages(field.run)[1]) != [name]:
+    if list(corrupted_files(field.run)[1]) != [name]:
         raise Lost(f"damage to {name} went unseen")
     child = os.fork()
     if child == 0:

@@ -31,8 +31,8 @@ import torch
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
-import runs  # noqa: E402  the folder of tests comes first
-import tiny  # noqa: E402
+import run_asserts  # noqa: E402  the folder of tests comes first
+import strategies  # noqa: E402
 from netdissect.cli import main  # noqa: E402
 from netdissect.result import load_result  # noqa: E402
 from networks import COVERAGE, SIDE, pictures  # noqa: E402
@@ -64,7 +64,7 @@ class Trials:
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311  moments are no secret
         self.folder = folder
-        self.data = tiny.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
+        self.data = strategies.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
         (folder / "interrupted_network.py").write_text(NETWORK)
         sys.path.insert(0, str(folder))
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -87,7 +87,7 @@ class Trials:
 
     def compare(self, out: Path) -> int:
         """Fork a process that compares a run with the unbroken one, and return its number."""
-        return self.forked(lambda: runs.assert_same_run(load_result(out), load_result(self.folder / "unbroken")))
+        return self.forked(lambda: run_asserts.assert_same_run(load_result(out), load_result(self.folder / "unbroken")))
 
     def forked(self, action: Callable[[], object]) -> int:
         """Fork a process that does something as the interpreter would, to its end."""

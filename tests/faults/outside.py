@@ -30,8 +30,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from netdissect.cli import main
-from netdissect.dissect.folder import WorkFolder
-from netdissect.serve import create_app, guarded
+from netdissect.dissect.work_dir.work_dir import WorkDir
+from netdissect.explorer import create_app, guarded
 
 FACTORY = """
 import torch
@@ -370,13 +370,13 @@ def main_of_faults() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     dice = random.Random(asked.seed)  # noqa: S311
-    made = WorkFolder.__init__
+    made = WorkDir.__init__
 
-    def often(self: WorkFolder, *arguments: object, **options: object) -> None:
+    def often(self: WorkDir, *arguments: object, **options: object) -> None:
         made(self, *arguments, **options)  # type: ignore[arg-type]
         self._every = self._pause = 0.0
 
-    WorkFolder.__init__ = often  # type: ignore[method-assign]
+    WorkDir.__init__ = often  # type: ignore[method-assign]
     counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory(prefix="outside-") as folder:
         world = World(Path(folder))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from netdissect.concepts import Size
 from netdissect.errors import NetworkError
-from netdissect.models import Axis, Network, Preprocessing, list_layers
+from netdissect.models import Network, Preprocessing, ReceptiveFieldAxis, list_layers
 
 SIZE = Size(84, 70)
 
@@ -74,7 +74,7 @@ def reached(module: nn.Module, cell: tuple[int, int], axis: int) -> tuple[int, i
     return int(hit.min()), int(hit.max())
 
 
-def inner(axis: Axis, cell: int, length: int, margin: int) -> bool:
+def inner(axis: ReceptiveFieldAxis, cell: int, length: int, margin: int) -> bool:
     start = axis.offset + cell * axis.step
     return margin <= start and start + axis.size <= length - margin
 

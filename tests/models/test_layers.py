@@ -7,7 +7,7 @@ from torch import nn
 from netdissect.concepts import Size
 from netdissect.config import Assumed
 from netdissect.errors import LayerError, NetworkError
-from netdissect.models import Axis, Network, Preprocessing, list_layers, resolve_layers, survey_layers
+from netdissect.models import Network, Preprocessing, ReceptiveFieldAxis, list_layers, resolve_layers, survey_layers
 
 
 class _Branchy(nn.Module):
@@ -88,7 +88,7 @@ def test_tokens_that_cannot_be_followed_lie_on_a_square_if_that_is_assumed(token
     assert list_layers(network) == ()
     (layer,) = list_layers(network, Assumed(layout=layout, receptive_field=(-1, 3, 2)))
     assert (layer.units, layer.grid, layer.layout.name, layer.layout.source) == (5, (side, side), layout, "assumed")
-    assert (layer.field.vertical, layer.field_source) == (Axis(-1, 3, 2), "assumed")
+    assert (layer.field.vertical, layer.field_source) == (ReceptiveFieldAxis(-1, 3, 2), "assumed")
 
 
 @pytest.mark.parametrize("layout", [None, "NCHW", "tokens:1"])

@@ -14,7 +14,15 @@ from torch.nn import functional
 from netdissect.concepts import Size
 from netdissect.config import Assumed
 from netdissect.errors import LayerError
-from netdissect.models import Layer, Network, Preprocessing, Recorder, list_layers, resolve_layers, survey_layers
+from netdissect.models import (
+    ActivationRecorder,
+    Layer,
+    Network,
+    Preprocessing,
+    list_layers,
+    resolve_layers,
+    survey_layers,
+)
 
 IMAGES = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +57,7 @@ def survey(module, size=(48, 48)) -> dict[str, Layer]:
 
 def recorded(module, images=IMAGES):
     network = network_of(module, tuple(images.shape[2:]))
-    with Recorder(network, resolve_layers(network, ["map", "out"])) as record:
+    with ActivationRecorder(network, resolve_layers(network, ["map", "out"])) as record:
         return record(images)
 
 
@@ -406,7 +414,7 @@ def test_an_assumed_layout_is_read_as_it_says_and_a_traced_one_is_left_alone():
     layers = resolve_layers(network, ["map", "out"], Assumed(layout="NHWC", receptive_field="half-pixel"))
     assert [layer.layout.source for layer in layers] == ["traced", "assumed"]
     assert [(layer.field is None, layer.field_source) for layer in layers] == [(False, "traced"), (True, "assumed")]
-    with Recorder(network, layers) as record:
+    with ActivationRecorder(network, layers) as record:
         out = record(IMAGES)
     assert torch.equal(out["out"], out["map"])
 
@@ -469,7 +477,7 @@ def test_published_networks_with_as_many_units_as_rows_are_read_channels_last(na
     kept = {}
     handle = module.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.update(output=output))
     images = torch.randn(1, 3, size, size)
-    with Recorder(network, [chosen]) as record:
+    with ActivationRecorder(network, [chosen]) as record:
         maps = record(images)[layer]
     handle.remove()
     assert torch.equal(maps, kept["output"].permute(0, 3, 1, 2))

@@ -10,8 +10,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netdissect.concepts import Size
-from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, Recorder, list_layers, load_network
-from netdissect.models.layout_check import Answers, LayoutCheck, Probe, half_pixel, judge, probe
+from netdissect.models import (
+    ActivationRecorder,
+    Network,
+    Preprocessing,
+    ReceptiveField,
+    ReceptiveFieldAxis,
+    list_layers,
+    load_network,
+)
+from netdissect.models.receptive_field.layout_check import CellResponses, LayoutCheck, Probe, half_pixel, judge, probe
 
 SIZE = Size(96, 80)
 
@@ -35,13 +43,13 @@ def recorded(module: nn.Module, size: Size = SIZE) -> tuple[Probe, dict[str, tup
     network = Network("net", module, Preprocessing(size, (0.5,) * 3, (0.25,) * 3))
     shown = probe(images(size))
     layers = [layer for layer in list_layers(network) if layer.field is not None]
-    with Recorder(network, layers) as record:
+    with ActivationRecorder(network, layers) as record:
         maps = record(network.preprocessing(torch.from_numpy(shown.images)))
     return shown, {layer.name: (maps[layer.name], layer.field) for layer in layers}
 
 
 def checked(maps: Tensor, field: ReceptiveField, shown: Probe, size: Size = SIZE) -> LayoutCheck:
-    answers = Answers(shown.original)
+    answers = CellResponses(shown.original)
     answers.update(maps)
     return judge(answers.maps, field, size, shown, units=answers.units)
 
@@ -57,8 +65,8 @@ def shuffled(numbers: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).permutation(numbers.ravel()).reshape(numbers.shape)
 
 
-def doubled(axis: Axis) -> Axis:
-    return Axis(axis.offset, axis.size, 2 * axis.step)
+def doubled(axis: ReceptiveFieldAxis) -> ReceptiveFieldAxis:
+    return ReceptiveFieldAxis(axis.offset, axis.size, 2 * axis.step)
 
 
 def test_each_probe_differs_from_its_image_in_one_square_spot_by_half_the_range():
@@ -129,19 +137,19 @@ def test_a_doubled_step_is_contradicted_from_either_end_and_from_the_middle():
     # A map that is cut to its middle: nothing lies outside, but the step is twice the true one.
     cut = maps[:, :, 6:-6, 5:-5]
     middle = ReceptiveField(
-        *(Axis(length / 4, 1, axis.step * 2) for length, axis in zip(SIZE, _axes(field), strict=True))
+        *(ReceptiveFieldAxis(length / 4, 1, axis.step * 2) for length, axis in zip(SIZE, _axes(field), strict=True))
     )
     assert checked(cut, middle, shown).verdict != "confirmed"
 
 
-def _axes(field: ReceptiveField) -> tuple[Axis, Axis]:
+def _axes(field: ReceptiveField) -> tuple[ReceptiveFieldAxis, ReceptiveFieldAxis]:
     return field.vertical, field.horizontal
 
 
 def test_a_step_of_half_the_true_one_is_contradicted():
     shown, layers = recorded(convolutions())
     maps, field = layers["4"]
-    half = ReceptiveField(*(Axis(axis.offset, axis.size, axis.step / 2) for axis in _axes(field)))
+    half = ReceptiveField(*(ReceptiveFieldAxis(axis.offset, axis.size, axis.step / 2) for axis in _axes(field)))
     assert checked(maps, half, shown).reason == "displaced"
 
 
@@ -184,10 +192,10 @@ def test_noise_of_rounding_around_a_constant_is_silent():
 def test_answers_are_the_same_in_batches_of_any_size():
     shown, layers = recorded(convolutions())
     maps, _ = layers["4"]
-    whole = Answers(shown.original)
+    whole = CellResponses(shown.original)
     whole.update(maps)
     for batch in (1, 2, 5, 16):
-        parts = Answers(shown.original)
+        parts = CellResponses(shown.original)
         for start in range(0, 18, batch):
             parts.update(maps[start : start + batch])
         assert np.array_equal(parts.maps, whole.maps)
@@ -197,7 +205,7 @@ def test_an_answer_is_the_mean_change_of_the_units_in_their_deviations():
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(18, 3, 2, 2)) * np.array([1.0, 10.0, 0.01])[:, None, None]
     original = rng.integers(0, 2, 16)
-    answers = Answers(original)
+    answers = CellResponses(original)
     answers.update(torch.from_numpy(maps.astype(np.float32)))
     deviations = [statistics.pstdev(maps[:2, unit].ravel().tolist()) for unit in range(3)]
     scales = [max(one, statistics.median(deviations) / 10) for one in deviations]
@@ -238,7 +246,10 @@ def test_answers_that_move_too_far_are_stretched():
     assert judge(answered, half_pixel(grid, SIZE), SIZE, shown).verdict == "confirmed"
     # Half as large again, about the image's center.
     wide = ReceptiveField(
-        *(Axis((length - 1) / 2 - 2.5 * 1.5 * step, 1, 1.5 * step) for length, step in zip(SIZE, steps, strict=True))
+        *(
+            ReceptiveFieldAxis((length - 1) / 2 - 2.5 * 1.5 * step, 1, 1.5 * step)
+            for length, step in zip(SIZE, steps, strict=True)
+        )
     )
     check = judge(answered, wide, SIZE, shown)
     assert (check.verdict, check.reason) == ("contradicted", "stretched")
@@ -248,7 +259,7 @@ def test_answers_that_move_too_far_are_stretched():
 def test_cells_that_answer_to_any_spot_are_no_evidence_against_a_layer():
     shown, layers = recorded(convolutions())
     maps, field = layers["4"]
-    answers = Answers(shown.original)
+    answers = CellResponses(shown.original)
     answers.update(maps)
     answered = answers.maps
     rng = np.random.default_rng(0)
@@ -284,7 +295,7 @@ def test_of_a_trained_network_no_layer_is_contradicted_and_nine_in_ten_faults_ar
     size = network.preprocessing.size
     shown = probe(images(size))
     layers = [layer for layer in list_layers(network) if layer.grid is not None and min(layer.grid) >= 6]
-    with Recorder(network, layers) as record:
+    with ActivationRecorder(network, layers) as record:
         maps = record(network.preprocessing(torch.from_numpy(shown.images)))
     right = [checked(maps[layer.name], layer.field, shown, size).verdict for layer in layers]
     assert "contradicted" not in right

@@ -9,8 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from netdissect.concepts import Size
-from netdissect.models import Axis, Network, Preprocessing, ReceptiveField, list_layers, survey_layers, trace
-from netdissect.models.places import Lost
+from netdissect.models import (
+    Network,
+    Preprocessing,
+    ReceptiveField,
+    ReceptiveFieldAxis,
+    list_layers,
+    survey_layers,
+    trace,
+)
+from netdissect.models.receptive_field.spatial_layout import Lost
 
 
 def network_of(module: nn.Module, size: int | tuple[int, int] = 224, channels: int = 3) -> Network:
@@ -19,7 +27,7 @@ def network_of(module: nn.Module, size: int | tuple[int, int] = 224, channels: i
 
 
 def square(offset: float, size: float, step: float) -> ReceptiveField:
-    return ReceptiveField(Axis(offset, size, step), Axis(offset, size, step))
+    return ReceptiveField(ReceptiveFieldAxis(offset, size, step), ReceptiveFieldAxis(offset, size, step))
 
 
 def field_of(network: Network, name: str) -> ReceptiveField | None:
@@ -196,7 +204,7 @@ def test_each_operation_moves_the_field_as_it_should(case):
 def test_vertical_and_horizontal_are_separate_where_branches_meet():
     tall, wide = nn.Conv2d(3, 3, (5, 1), padding=(2, 0)), nn.Conv2d(3, 3, (1, 3), padding=(0, 1))
     field = traced(lambda x, a, b: a(x) + b(x), tall, wide, size=(20, 30))
-    assert field == ReceptiveField(Axis(-2, 5, 1), Axis(-1, 3, 1))
+    assert field == ReceptiveField(ReceptiveFieldAxis(-2, 5, 1), ReceptiveFieldAxis(-1, 3, 1))
 
 
 def test_on_a_tie_of_branches_the_first_wins():

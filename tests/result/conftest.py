@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tiny
+import strategies
 from netdissect.concepts import Concept, ConceptData, Size
-from netdissect.concepts.dataset import Row
+from netdissect.concepts.dataset import IndexRow
 from netdissect.config import DissectConfig, Protocol
 from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
-from netdissect.score import Field, Span, Tally, Truth
+from netdissect.scoring import ConceptTotals, Field, IoUCounts, Span
 
 QUANTILES = (0.005, 0.02)
 CATEGORIES = ("object", "part", "color", "glow")  # the last has concepts, but no unit meets one
@@ -24,18 +24,18 @@ def _data() -> ConceptData:
         Concept(3 * i + 1, name, CATEGORIES[place], 5, 2.5)
         for i, (name, place) in enumerate(zip(NAMES, places, strict=True))
     )
-    rows = tuple(Row(f"sub/image {i}.jpg", "train", Size(4, 4), (), (1,)) for i in range(6))
+    rows = tuple(IndexRow(f"sub/image {i}.jpg", "train", Size(4, 4), (), (1,)) for i in range(6))
     return ConceptData(Path("nowhere"), CATEGORIES, concepts, rows)
 
 
-def _layer(data: ConceptData, name: str, units: int, seed: int, truth: Truth) -> LayerResult:
+def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTotals) -> LayerResult:
     rng = np.random.default_rng(seed)
-    tally = Tally.zeros(len(QUANTILES), units, data)
+    tally = IoUCounts.zeros(len(QUANTILES), units, data)
     tally.intersection[:] = rng.integers(0, 40, tally.intersection.shape)
     tally.activation[:] = rng.integers(40, 400, tally.activation.shape)
     tally.intersection[:, :, data.concepts[-1].number] = 0
     tally.intersection[:, 0] = 0  # unit 0 meets nothing
-    maps = tiny.activations(rng, "normal", (units, 3, 2, 5))
+    maps = strategies.activations(rng, "normal", (units, 3, 2, 5))
     maxima = np.sort(maps.max(axis=(2, 3)))[:, ::-1].astype(np.float32)
     rows = np.tile(np.array([2, 0, -1]), (units, 1))
     limits = rng.normal(size=(len(QUANTILES), units)).astype(np.float32)
@@ -56,7 +56,7 @@ def result() -> Result:
     data = _data()
     rng = np.random.default_rng(9)
     numbers = len(data.category_of)
-    truth = Truth(rng.integers(0, 900, numbers), rng.integers(0, 9, numbers), np.full(4, 1000))
+    truth = ConceptTotals(rng.integers(0, 900, numbers), rng.integers(0, 9, numbers), np.full(4, 1000))
     layers = [_layer(data, "features.0/odd name", 7, 0, truth), _layer(data, "layer4", 3, 1, truth)]
     info = RunInfo(
         created="2030-01-02T03:04:05+00:00",

@@ -4,17 +4,17 @@ import polars as pl
 import pytest
 
 from netdissect.errors import ConfigError, ResultError
-from netdissect.result import Terms, check_result, parse_requirement
+from netdissect.result import DetectorCriteria, check_result, parse_requirement
 
 
 def values(result, *texts, **terms):
-    verdicts = check_result(result, [parse_requirement(text) for text in texts], Terms(**terms))
+    verdicts = check_result(result, [parse_requirement(text) for text in texts], DetectorCriteria(**terms))
     return [(verdict.value, verdict.met) for verdict in verdicts]
 
 
 def test_counts_are_those_of_the_layer_that_holds_most(result):
     counted = [entry.count for entry in result.detectors() if entry.quantile == 0.005]
-    most, unique = max(c.detectors["total"] for c in counted), max(c.unique["object"] for c in counted)
+    most, unique = max(c.detectors["total"] for c in counted), max(c.unique_detectors["object"] for c in counted)
     assert most > 0
     assert values(result, f"detectors >= {most}", f"detectors > {most}", f"unique_detectors:object == {unique}") == [
         (most, True),
@@ -25,7 +25,7 @@ def test_counts_are_those_of_the_layer_that_holds_most(result):
 
 def test_a_named_layer_and_quantile_are_looked_at_alone(result):
     counted = {(c.layer, c.quantile): c.count for c in result.detectors("per-category", 0.1)}
-    wanted = counted["layer4", 0.02].unique["total"]
+    wanted = counted["layer4", 0.02].unique_detectors["total"]
     assert values(result, "unique_detectors>=0", layer="layer4", quantile=0.02, rule="per-category", min_iou=0.1) == [
         (wanted, True)
     ]

@@ -235,9 +235,9 @@ def test_unit_tables_hold_the_best_concepts_of_the_score_table(result: Result) -
             its = [s for s in scores if (s["unit"], s["quantile"]) == (row["unit"], row["quantile"])]
             for category in result.info.data.categories:
                 met = [s for s in its if s["category"] == category and s["intersection"] > 0]
-                best = max(met, key=lambda s: (s["iou"], -s["number"]), default=None)
+                best = max(met, key=lambda s: (s["iou"], -s["label_id"]), default=None)
                 wanted = (None, 0, 0, 0, 0.0) if best is None else tuple(
-                    best[part] for part in ("concept", "truth", "activation", "intersection", "iou")
+                    best[part] for part in ("concept", "concept_pixels", "mask_pixels", "intersection", "iou")
                 )  # fmt: skip
                 parts = ("label", "truth", "activation", "intersect", "iou")
                 assert tuple(row[f"{category}-{part}"] for part in parts) == wanted

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli import concepts, demo, figure, merge, networks, paper, results, run, serve, verdicts
+from netdissect.cli import checks, concepts, demo, figure, merge_shards, networks, reproduce, results, run, serve
 from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
@@ -31,7 +31,7 @@ app = typer.Typer(
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
 app.add_typer(experiments, name="experiment", help="The experiments of the paper, one command each.")
 app.command("demo")(demo.demo)
-app.command("reproduce")(paper.reproduce)
+app.command("reproduce")(reproduce.reproduce)
 app.command("layers")(networks.layers)
 app.command("run")(run.run)
 app.command("estimate")(run.estimate)
@@ -40,11 +40,11 @@ app.command("count")(results.count)
 app.command("export")(results.export)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
-app.command("merge-shards")(merge.merge)
+app.command("merge-shards")(merge_shards.merge)
 app.add_typer(figure.app, name="figure", help="Draw figures for a paper: PDF, SVG or PNG.")
-app.command("diff")(verdicts.diff)
-app.command("check")(verdicts.check)
-app.command("verify")(verdicts.verify)
+app.command("diff")(checks.diff)
+app.command("check")(checks.check)
+app.command("verify")(checks.verify)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,7 +62,7 @@ def _options(
     pass
 
 
-class _Notes(logging.Handler):
+class _LogPrinter(logging.Handler):
     """Print what the library tells, below the progress bars."""
 
     def __init__(self, errors: Console) -> None:
@@ -83,7 +83,7 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True)
     notes = logging.getLogger("netdissect")
     notes.setLevel(logging.INFO)
-    notes.handlers[:] = [_Notes(errors)]
+    notes.handlers[:] = [_LogPrinter(errors)]
     warnings.showwarning = lambda message, *_args, **_kwargs: errors.print(f"[yellow]note:[/] {escape(str(message))}")
     try:
         app()

@@ -15,7 +15,7 @@ from netdissect.cli.progress import progress_bars
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 
 if TYPE_CHECKING:
-    from netdissect.concepts.inspect import CategoryFacts, Inspection
+    from netdissect.concepts.inspect.inspect import CategoryFacts, Inspection
 
 PROBLEMS_TOLD = 20
 

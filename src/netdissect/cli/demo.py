@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from netdissect.experiments import Demo
-    from netdissect.score import Count
+    from netdissect.scoring import DetectorCount
 
 
 def demo(
@@ -61,7 +61,7 @@ def _tell(made: "Demo", page: Path) -> None:
     screen = console()
     trained, data = made.trained, made.units.info.data
     screen.print(
-        f"\nA small network learned to tell {len(netdissect.concepts.synthetic.SCENE_NAMES)} scenes apart "
+        f"\nA small network learned to tell {len(netdissect.synthetic.SCENE_NAMES)} scenes apart "
         f"({trained.accuracy:.0%} of new pictures right). Nobody told it about objects, parts, textures or colors. "
         f"Its units were compared with every concept that is drawn in {data.images:,} other pictures."
     )
@@ -96,11 +96,11 @@ def _table(made: "Demo", quantile: float) -> Table:
     return table
 
 
-def _cells(count: "Count", categories: tuple[str, ...]) -> list[str]:
-    numbers = (count.units, count.detectors["total"], count.unique["total"])
-    return [str(number) for number in (*numbers, *(count.unique[category] for category in categories))]
+def _cells(count: "DetectorCount", categories: tuple[str, ...]) -> list[str]:
+    numbers = (count.units, count.detectors["total"], count.unique_detectors["total"])
+    return [str(number) for number in (*numbers, *(count.unique_detectors[category] for category in categories))]
 
 
 def _best_units(made: "Demo") -> Table:
     last = next(name for name in reversed(made.units.layers) if name not in made.rotated)
-    return netdissect.tables.units(made.units, last, 8)
+    return netdissect.console_tables.units(made.units, last, 8)

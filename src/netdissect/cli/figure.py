@@ -49,7 +49,7 @@ def bars(
 ) -> None:
     """Draw the paper's bar graph: how many units of a layer detect each concept."""
     result = netdissect.load_result(run)
-    _save(netdissect.plot.bars(result, layer, **counted), out)
+    _save(netdissect.plots.bars(result, layer, **counted), out)
 
 
 @app.command()
@@ -62,7 +62,7 @@ def layers(
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
     results = [netdissect.load_result(run) for run in runs]
-    figure = netdissect.plot.layers(results, rule=rule, **counted, names=run_names(runs, results))
+    figure = netdissect.plots.layers(results, rule=rule, **counted, names=run_names(runs, results))
     _save(figure, out)
 
 
@@ -76,7 +76,7 @@ def iou(
 ) -> None:
     """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
     result = netdissect.load_result(run)
-    _save(netdissect.plot.iou(result, layer, **counted), out)
+    _save(netdissect.plots.iou(result, layer, **counted), out)
 
 
 @app.command()
@@ -87,7 +87,7 @@ def sensitivity(
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
 ) -> None:
     """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
-    _save(netdissect.plot.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
+    _save(netdissect.plots.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def units(
 ) -> None:
     """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is off."""
     result = netdissect.load_result(run)
-    _save(netdissect.plot.units(result, layer, unit, data_root=data_root, count=count, colors=colors), out)
+    _save(netdissect.plots.units(result, layer, unit, data_root=data_root, count=count, colors=colors), out)
 
 
 @app.command()
@@ -120,10 +120,10 @@ def concept_scatter(
     results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(
-        netdissect.plot.compare(*results, **counted, names=names),
+        netdissect.plots.concept_scatter(*results, **counted, names=names),
         out,
     )
 
 
 def _save(figure: "Figure", out: Path) -> None:
-    console().print(f"Wrote {netdissect.plot.save(figure, out)}", soft_wrap=True)
+    console().print(f"Wrote {netdissect.plots.save(figure, out)}", soft_wrap=True)

@@ -6,14 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from netdissect.config import (
-    PROTOCOLS,
-    SENSITIVITY_QUANTILES,
-    Assumed,
-    NetworkSource,
-    Protocol,
-    StatisticsConfig,
-)
+from netdissect.config import PROTOCOLS, SENSITIVITY_QUANTILES, Assumed, NetworkSource, Protocol, StatisticsConfig
 from netdissect.errors import ConfigError
 
 
@@ -73,7 +66,7 @@ def _as_defaults(context: typer.Context, path: Path | None) -> Path | None:
 
 def _trusted(context: typer.Context, path: Path, source: NetworkSource) -> str:
     """Return the network that a file names: asked for only where the user named none himself."""
-    from netdissect.dissect.again import why_not_loaded
+    from netdissect.dissect.reload import why_not_loaded
 
     reason = why_not_loaded(source, trust_network=context.params["trust_network"])
     if reason is not None:

@@ -25,9 +25,9 @@ def show(
     """Print a run: detectors by category, and the best units of each layer."""
     result = netdissect.load_result(run)
     screen = console()
-    screen.print(netdissect.tables.summary(result))
+    screen.print(netdissect.console_tables.summary(result))
     for name in [layer] if layer else result.layers:
-        screen.print(netdissect.tables.units(result, name, top))
+        screen.print(netdissect.console_tables.units(result, name, top))
 
 
 def count(
@@ -39,16 +39,16 @@ def count(
     """Count detectors and unique detectors, in all and by category."""
     if path.is_dir():
         counts = netdissect.load_result(path).detectors(rule, min_iou)
-        printed = json.dumps(netdissect.tables.counts_json(counts), indent=2)
+        printed = json.dumps(netdissect.console_tables.counts_json(counts), indent=2)
     else:
         labels = netdissect.read_published(path).labels
         single = netdissect.count_detectors(labels, rule, 0.04 if min_iou is None else min_iou)
         counts = (netdissect.LayerCount(path.name, None, single),)
-        printed = json.dumps(netdissect.tables.counts_json(single), indent=2)
+        printed = json.dumps(netdissect.console_tables.counts_json(single), indent=2)
     if as_json:
         typer.echo(printed)
     else:
-        console().print(netdissect.tables.counts(counts))
+        console().print(netdissect.console_tables.counts(counts))
 
 
 def export(

@@ -53,7 +53,7 @@ STATISTICS_PANEL = "Statistics"
 
 
 @dataclass(frozen=True)
-class Job:
+class RunRequest:
     """What `run` and `plan` were asked for."""
 
     network: "netdissect.Network"
@@ -174,7 +174,7 @@ def job(
     restriction: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     duplicates: Annotated[str | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
     segmentation_size: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL_PANEL)] = None,
-) -> Job:
+) -> RunRequest:
     """Check the options, and load the network."""
     changes = {
         "quantiles": tuple(quantile) if quantile else None,
@@ -223,13 +223,13 @@ def job(
             network, weights=weights, state_dict=state_dict, weights_seed=weights_seed, size=size, mean=means,
             std=deviations, interpolation=interpolation,
         )  # fmt: skip
-        import_module("netdissect.dissect.run")  # with compiled loops and tables, which are libraries, too
-    return Job(loaded, concepts, config, execution)
+        import_module("netdissect.dissect.run_dissection")  # with compiled loops and tables, which are libraries, too
+    return RunRequest(loaded, concepts, config, execution)
 
 
 @with_options_of(job)
 def run(
-    asked: Job,
+    asked: RunRequest,
     out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
     config: ConfigOption = None,
     trust_network: TrustOption = False,
@@ -265,7 +265,7 @@ def run(
     _show_result(asked, result, out)
 
 
-def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
+def _look_at_shard(asked: RunRequest, shard: str, out: Path) -> None:
     one = netdissect.Shard.parse(shard)
     with progress_bars() as progress:
         stage = netdissect.dissect_shard(
@@ -279,15 +279,15 @@ def _look_at_shard(asked: Job, shard: str, out: Path) -> None:
     console().print(said[stage], soft_wrap=True)
 
 
-def _show_result(asked: Job, result: "netdissect.Result", out: Path) -> None:
+def _show_result(asked: RunRequest, result: "netdissect.Result", out: Path) -> None:
     from netdissect.result.schema import ATTAINABLE_BESIDE
 
     screen = console()
-    screen.print(netdissect.tables.summary(result))
+    screen.print(netdissect.console_tables.summary(result))
     first, beside = REPORTED_QUANTILES
     if result.info.data.images < SMALL_DATA and max(asked.config.protocol.quantiles) <= first:
         limit = min(result.info.min_iou(layer) for layer in result.layers)
-        below = [(result.concepts[name] < limit).sum() for name in ("attainable", ATTAINABLE_BESIDE)]
+        below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", ATTAINABLE_BESIDE)]
         screen.print(
             f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
             f"limit whatever the unit ('attainable' in the tables), and {below[1]} at the quantile {beside:g}: measure "
@@ -307,7 +307,7 @@ def _number_or_word(text: str) -> float | str:
 
 @with_options_of(job)
 def estimate(
-    asked: Job,
+    asked: RunRequest,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
 ) -> None:
     """Predict passes, time, memory and disk of a run with the same options, from a few of its images."""

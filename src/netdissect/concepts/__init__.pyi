@@ -1,7 +1,7 @@
-from .combine import Selection as Selection
-from .combine import merge as merge
-from .combine import subset as subset
 from .dataset import ConceptData as ConceptData
-from .types import Concept as Concept
-from .types import Labels as Labels
-from .types import Size as Size
+from .labels import Concept as Concept
+from .labels import Labels as Labels
+from .labels import Size as Size
+from .transfer.subset_merge import Selection as Selection
+from .transfer.subset_merge import merge as merge
+from .transfer.subset_merge import subset as subset

@@ -19,10 +19,10 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts.cells import real_number, whole_number
-from netdissect.concepts.contents import Contents
-from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, open_image
-from netdissect.concepts.types import Concept, Labels, Size
+from netdissect.concepts.content_digests import ContentDigests
+from netdissect.concepts.csv_numbers import real_number, whole_number
+from netdissect.concepts.image_io import GRAY_STEPS, UNREADABLE, open_image
+from netdissect.concepts.labels import Concept, Labels, Size
 from netdissect.config import Progress, Split, one_or_more
 from netdissect.csv_cells import plain
 from netdissect.errors import ConceptsError, ConfigError
@@ -39,7 +39,7 @@ CODE_COLUMNS = ("code", "number", "name", "frequency", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class IndexRow:
     """One image that takes part.
 
     Attributes
@@ -137,7 +137,7 @@ class ConceptData:
     root: Path
     categories: tuple[str, ...]
     concepts: tuple[Concept, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[IndexRow, ...]
     cache: Path | None = field(default=None, compare=False, repr=False)
     # A copy with other rows is made without it: see `dataclasses.replace`.
     subset: Subset | None = field(default=None, init=False, compare=False)
@@ -257,8 +257,8 @@ class ConceptData:
         return digest.hexdigest()
 
     @cached_property
-    def _contents(self) -> Contents:
-        return Contents(
+    def _contents(self) -> ContentDigests:
+        return ContentDigests(
             self.root / "images", [name for row in self.rows for name in (row.image, *row.maps)], self.cache
         )
 
@@ -447,7 +447,7 @@ def _read_concepts(root: Path, categories: Sequence[str]) -> list[Concept]:
     return [best[number] for number in sorted(best)]
 
 
-def _read_index(root: Path, categories: Sequence[str]) -> Iterable[Row]:
+def _read_index(root: Path, categories: Sequence[str]) -> Iterable[IndexRow]:
     path = root / "index.csv"
     for row in read_table(path, (*INDEX_COLUMNS, *categories)):
         maps: list[str] = []
@@ -462,7 +462,7 @@ def _read_index(root: Path, categories: Sequence[str]) -> Iterable[Row]:
         labels = tuple(number for number in whole if number)
         if maps or labels:
             size = Size(_side(row, "sh", path), _side(row, "sw", path))
-            yield Row(check_name(row["image"], root / "images", path), row["split"], size, tuple(maps), labels)
+            yield IndexRow(check_name(row["image"], root / "images", path), row["split"], size, tuple(maps), labels)
 
 
 def _number(text: str, path: Path) -> int:

@@ -1,1 +1,1 @@
-from .run import dissect as dissect
+from .run_dissection import dissect as dissect

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netdissect.activations import ActivationStore, Batch, image_batches
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.errors import ActivationError, ConfigError
-from netdissect.models import Layer, Network, Recorder
-from netdissect.sweep import ActivationStore, Batch, image_batches
+from netdissect.models import ActivationRecorder, Layer, Network
 
 
 class Activations(NamedTuple):
@@ -45,7 +45,7 @@ class StoredMaps(Mapping[str, Tensor]):
         return len(self._stores)
 
 
-class Source(NamedTuple):
+class DissectionInputs(NamedTuple):
     """Everything a forward pass needs."""
 
     network: Network
@@ -55,7 +55,7 @@ class Source(NamedTuple):
     execution: Execution
 
 
-def forward(source: Source, starts: range) -> Iterator[Activations]:
+def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
     """Run the network over the batches that begin at the index rows `starts`; see `batch_starts`.
 
     Raises
@@ -71,13 +71,13 @@ def forward(source: Source, starts: range) -> Iterator[Activations]:
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
 
 
-def recorded(source: Source, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """Run the network over images, whatever they are, and return what its layers put out, finite or not."""
     network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
     compiled_for = config.batch_size if config.backend == "compile" else None
-    with network.prepared(device), Recorder(network, source.layers, compiled_for=compiled_for) as recorder:
+    with network.prepared(device), ActivationRecorder(network, source.layers, compiled_for=compiled_for) as recorder:
         for batch in batches:
             images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
@@ -86,7 +86,7 @@ def recorded(source: Source, batches: Iterable[Batch]) -> Iterator[tuple[Batch, 
 
 
 def stored(
-    source: Source, stores: Mapping[str, ActivationStore], starts: range, done: int = 0
+    source: DissectionInputs, stores: Mapping[str, ActivationStore], starts: range, done: int = 0
 ) -> Iterator[Activations]:
     """Read back what the first look kept of the batches at `starts`, from the `done`-th of them on."""
     for number, start in enumerate(starts[done:], done):

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import Execution, Progress
-from netdissect.dissect.again import data_of, network_of, opened_data
-from netdissect.dissect.forward import Source, forward
-from netdissect.dissect.plan import LayerPlan
-from netdissect.dissect.run import dissect
+from netdissect.dissect.cost_plan import LayerPlan
+from netdissect.dissect.forward import DissectionInputs, forward
+from netdissect.dissect.reload import data_of, network_of, opened_data
+from netdissect.dissect.run_dissection import dissect
 from netdissect.models import Network, resolve_layers
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
-from netdissect.result.files import damages, layer_folder, restore
+from netdissect.result.files import corrupted_files, layer_folder, repair_file
 from netdissect.result.run_config import CONFIG_FILE
-from netdissect.sweep import batch_starts
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def verify_sample(
     network = network_of(run.info, network, trust_network=trust_network)
     data = data_of(run.info, root)
     config = run.info.config
-    source = Source(network, data, resolve_layers(network, list(run.layers), config.assumed), config, Execution())
+    source = DissectionInputs(
+        network, data, resolve_layers(network, list(run.layers), config.assumed), config, Execution()
+    )
     drawn = _draw(run, count, seed)
     starts = batch_starts(len(data), config.batch_size)
     numbers = sorted({row // config.batch_size for _, _, row in drawn})
@@ -132,11 +134,15 @@ def _draw(run: Result, count: int, seed: int) -> list[tuple[str, int, int]]:
     """Draw rows of the tables of top images: layer, place in the table, index row."""
     places = [(name, place) for name, layer in run.layers.items() for place in range(layer.top.height)]
     chosen = np.random.default_rng(seed).choice(len(places), size=min(count, len(places)), replace=False)
-    return [(name, place, run.layers[name].top["row"][place]) for name, place in (places[i] for i in sorted(chosen))]
+    return [
+        (name, place, run.layers[name].top["image_index"][place]) for name, place in (places[i] for i in sorted(chosen))
+    ]
 
 
 def _compare(layer: LayerResult, plan: LayerPlan, place: int, again: torch.Tensor, data: ConceptData) -> Recomputed:
-    unit, rank, row, image, maximum = layer.top.select("unit", "rank", "row", "image", "maximum").row(place)
+    unit, rank, row, image, maximum = layer.top.select("unit", "rank", "image_index", "image", "max_activation").row(
+        place
+    )
     stored, again_map = np.asarray(layer.top_maps[unit, rank]), again.cpu().numpy()
     threshold = np.float32(layer.thresholds.filter(unit=unit)["threshold"][0])
     side = plan.config.protocol.segmentation_size
@@ -178,9 +184,9 @@ def repair(
         If ``run.json`` itself is damaged, or a file does not come out as it was written.
     """
     folder = Path(folder)
-    info, damaged = damages(folder)
+    info, damaged = corrupted_files(folder)
     if CONFIG_FILE in damaged:
-        restore(folder, folder, CONFIG_FILE)
+        repair_file(folder, folder, CONFIG_FILE)
     computed = [name for name in damaged if name != CONFIG_FILE]
     if not computed:
         return list(damaged)
@@ -190,7 +196,7 @@ def repair(
         dissect(network, data, info.config, layers=_layers_of(folder, info.layers, computed), out=target,
                 progress=progress)  # fmt: skip
         for name in computed:
-            restore(folder, target, name)
+            repair_file(folder, target, name)
     return list(damaged)
 
 

@@ -1,6 +1,7 @@
 """The experiments of the paper: a config in, a table and a verdict out.
 
-    rotate(network, concepts, config, out=..., progress=...) -> Outcome -> netdissect.show.outcomes.save_outcome
+    rotate(network, concepts, config, out=..., progress=...) -> Outcome ->
+    netdissect.experiments.outcome_files.save_outcome
 
 outcome.py     what every experiment returns
 counts.py      detectors of runs as tidy rows

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from netdissect.config import Rule, one_or_more
-from netdissect.experiments.intervals import Interval
+from netdissect.experiments.effect_sizes import Interval
 from netdissect.result import Result, mean_paired_difference
 
 TOTAL = "total"
@@ -40,7 +40,7 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
             "category": category,
             "units": entry.count.units,
             "detectors": entry.count.detectors[category],
-            "unique": entry.count.unique[category],
+            "unique_detectors": entry.count.unique_detectors[category],
         }
         for rule in ("top-label", "per-category")
         for entry in result.detectors(rule)
@@ -48,7 +48,7 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
         for category in (*result.info.data.categories, TOTAL)
     ]
     schema = {"layer": pl.String, "quantile": pl.Float64, "rule": pl.String, "category": pl.String}
-    frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(("units", "detectors", "unique"), pl.Int64))
+    frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(("units", "detectors", "unique_detectors"), pl.Int64))
     return frame.select(*(pl.lit(value).alias(name) for name, value in keys.items()), pl.all())
 
 
@@ -98,7 +98,7 @@ def largest_unique(rows: pl.DataFrame, category: str = TOTAL) -> int:
 def unique_of(table: pl.DataFrame, category: str = TOTAL, **keys: object) -> list[int]:
     """Return the unique detectors of one category in the rows where the other columns have these values."""
     rows = table.filter(pl.col("category") == category, *(pl.col(name) == value for name, value in keys.items()))
-    return [int(value) for value in rows["unique"]]
+    return [int(value) for value in rows["unique_detectors"]]
 
 
 def categories_of(table: pl.DataFrame) -> list[str]:

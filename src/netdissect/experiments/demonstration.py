@@ -12,28 +12,28 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.synthetic import write_synthetic
 from netdissect.config import DissectConfig, Progress, Protocol
 from netdissect.dissect import dissect
-from netdissect.dissect.log import timed
+from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ResultError
-from netdissect.experiments.recipe import (
+from netdissect.experiments.rotate.experiment import rotated_name, with_rotations
+from netdissect.models import Network
+from netdissect.paths import writing
+from netdissect.result import Result
+from netdissect.result.files import write_whole
+from netdissect.synthetic import write_synthetic
+from netdissect.training.scene_net import (
     DEMO,
     FAST,
     LAYERS,
-    Recipe,
-    Trained,
+    TrainConfig,
+    TrainedSceneNet,
     load_trained,
     preprocessing,
     save_trained,
     scene_network,
     train,
 )
-from netdissect.experiments.rotations import rotated_name, with_rotations
-from netdissect.models import Network
-from netdissect.paths import writing
-from netdissect.result import Result
-from netdissect.result.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class DemoConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int = Field(3000, ge=1, description="Pictures that are dissected.")
-    recipe: Recipe = Field(DEMO, description="How the network is trained.")
+    recipe: TrainConfig = Field(DEMO, description="How the network is trained.")
     world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
     rotations: tuple[int, ...] = Field((0,), description="Seeds of the random rotations of the last convolution.")
     batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
@@ -75,7 +75,7 @@ class Demo:
         Wall time of each stage.
     """
 
-    trained: Trained
+    trained: TrainedSceneNet
     units: Result
     random: Result
     rotated: tuple[str, ...]
@@ -142,7 +142,7 @@ def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> Conce
     return ConceptData.open(folder)
 
 
-def _trained(path: Path, recipe: Recipe, progress: Progress | None) -> Trained:
+def _trained(path: Path, recipe: TrainConfig, progress: Progress | None) -> TrainedSceneNet:
     if path.exists():
         return load_trained(path)
     logger.info("drawing %s others, and training a network on them", f"{recipe.pictures:,}")

@@ -1,6 +1,6 @@
 """What an experiment returns: a table, and what it says about the paper's finding.
 
-    experiment(...) -> Outcome -> netdissect.show.outcomes.save_outcome (tables, figure, verdict)
+    experiment(...) -> Outcome -> netdissect.experiments.outcome_files.save_outcome (tables, figure, verdict)
 
 Nothing here knows about networks.
 """
@@ -11,10 +11,10 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-Agreement = Literal["agrees", "disagrees", "not established", "not compared"]
+ConclusionOutcome = Literal["agrees", "disagrees", "not established", "not compared"]
 
 
-class Verdict(BaseModel):
+class Conclusion(BaseModel):
     """What was found, in plain language, beside what the paper found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,11 +22,11 @@ class Verdict(BaseModel):
     question: str = Field(description="What the experiment asks, in one sentence.")
     paper: str | None = Field(None, description="The published finding; None: the paper does not ask this.")
     finding: str = Field(description="What was measured here, with its numbers and their uncertainty.")
-    agreement: Agreement = Field(description="not established: the interval does not decide.")
+    agreement: ConclusionOutcome = Field(description="not established: the interval does not decide.")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExperimentResult:
     """One finished experiment.
 
     Attributes
@@ -47,7 +47,7 @@ class Outcome:
 
     name: str
     table: pl.DataFrame
-    verdict: Verdict
+    verdict: Conclusion
     config: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     further: dict[str, pl.DataFrame] = field(default_factory=dict)

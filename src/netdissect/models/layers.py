@@ -11,11 +11,11 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import Assumed, one_or_more
 from netdissect.errors import LayerError, ShapeError
-from netdissect.models.geometry import Axis, ReceptiveField
-from netdissect.models.layout import Layout, LayoutSource, Read, read_place
 from netdissect.models.network import Network
-from netdissect.models.places import Lost
-from netdissect.models.tracing import TRACED_IMAGES, Traced, trace
+from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
+from netdissect.models.receptive_field.axis_layout import Layout, LayoutSource, Read, read_place
+from netdissect.models.receptive_field.spatial_layout import Lost
+from netdissect.models.receptive_field.trace import TRACED_IMAGES, Traced, trace
 
 NOTHING_ASSUMED = Assumed()
 
@@ -177,7 +177,7 @@ def _layer(traced: Traced, assumed: Assumed) -> Layer:
 def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
     if assumed.receptive_field is None or assumed.receptive_field == "half-pixel":
         return None
-    axis = Axis(*assumed.receptive_field)
+    axis = ReceptiveFieldAxis(*assumed.receptive_field)
     return ReceptiveField(axis, axis)
 
 

@@ -29,7 +29,7 @@ from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import load_checkpoint, other_classes, put_weights
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing, config_beside
-from netdissect.models.running import refuse
+from netdissect.models.run_module import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientne
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _LoadRequest:
     """What to build: a name within its source, with its own weights, those of a file, or random ones.
 
     `auxiliary`: that file holds a second classifier of a segmentation network.
@@ -123,9 +123,9 @@ def load_network(
         if source == "python":
             module, preprocessing = _from_factory(spec, weights, file)
         elif spec in LITE_SIZES:
-            module, preprocessing = _with_weights(_lite, _Wanted(spec, weights is None, size), file)
+            module, preprocessing = _with_weights(_lite, _LoadRequest(spec, weights is None, size), file)
         elif source in SOURCES and name:
-            module, preprocessing = _with_weights(SOURCES[source], _Wanted(name, weights is None, size), file)
+            module, preprocessing = _with_weights(SOURCES[source], _LoadRequest(name, weights is None, size), file)
         else:
             raise NetworkError(_unknown_spec(spec))
     given: dict[str, Any] = {
@@ -157,7 +157,7 @@ def _title(asked: NetworkSource) -> str:
     return f"{asked.spec}, weights {chosen if chosen else 'of '}{Path(asked.weights).name}"
 
 
-def _with_weights(build: Callable[[_Wanted], Built], wanted: _Wanted, file: _File | None) -> Built:
+def _with_weights(build: Callable[[_LoadRequest], Built], wanted: _LoadRequest, file: _File | None) -> Built:
     if file is None:
         return build(wanted)
     states, own = read_states(file.path), _own_preprocessing(file.path)
@@ -195,7 +195,7 @@ def _torchvision_models() -> Any:
     return importlib.import_module("torchvision.models")
 
 
-def _torchvision(wanted: _Wanted) -> Built:
+def _torchvision(wanted: _LoadRequest) -> Built:
     models = _torchvision_models()
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if wanted.name not in known:
@@ -246,7 +246,7 @@ def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
     return module
 
 
-def _timm(wanted: _Wanted) -> Built:
+def _timm(wanted: _LoadRequest) -> Built:
     timm = need("timm", "timm", f"Network 'timm:{wanted.name}'")
     architecture, _, tag = wanted.name.partition(".")
     tagged = timm.list_pretrained()
@@ -265,7 +265,7 @@ def _timm(wanted: _Wanted) -> Built:
     return module, Preprocessing.from_config(config)
 
 
-def _timm_at_size(timm: ModuleType, wanted: _Wanted, options: dict[str, Any]) -> torch.nn.Module:
+def _timm_at_size(timm: ModuleType, wanted: _LoadRequest, options: dict[str, Any]) -> torch.nn.Module:
     def create(**more: Any) -> torch.nn.Module:
         module: torch.nn.Module = timm.create_model(wanted.name, pretrained=wanted.pretrained, **options, **more)
         return module
@@ -304,7 +304,7 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
     )
 
 
-def _lite(wanted: _Wanted) -> Built:
+def _lite(wanted: _LoadRequest) -> Built:
     package = need("efficientnet_lite_pytorch", "offline", f"Network {wanted.name!r}")
     size = wanted.size or LITE_SIZES[wanted.name]
     # 'Same' padding is laid out when the network is built, for one input size.
@@ -317,7 +317,7 @@ def _lite(wanted: _Wanted) -> Built:
     return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
 
 
-SOURCES: dict[str, Callable[[_Wanted], Built]] = {"torchvision": _torchvision, "timm": _timm}
+SOURCES: dict[str, Callable[[_LoadRequest], Built]] = {"torchvision": _torchvision, "timm": _timm}
 
 
 def _from_factory(spec: str, weights: str | None, file: _File | None) -> Built:

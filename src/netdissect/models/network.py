@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from netdissect.config import NetworkSource
 from netdissect.errors import NetdissectError, NetworkError
 from netdissect.models.preprocessing import Preprocessing
-from netdissect.models.running import (
+from netdissect.models.run_module import (
     agree,
     borrowed,
     called,

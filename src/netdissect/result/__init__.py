@@ -2,10 +2,10 @@
 
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
-from netdissect.result.paired import PairedDifference, mean_paired_difference, paired_differences
-from netdissect.result.published import PublishedTable, read_published, write_published
-from netdissect.result.requirements import Requirement, Terms, check_result, parse_requirement
-from netdissect.result.run import (
+from netdissect.result.legacy_csv import PublishedTable, read_published, write_published
+from netdissect.result.paired_bootstrap import PairedDifference, mean_paired_difference, paired_differences
+from netdissect.result.requirements import DetectorCriteria, Requirement, check_result, parse_requirement
+from netdissect.result.result import (
     DataInfo,
     Environment,
     LayerCount,
@@ -20,6 +20,7 @@ from netdissect.result.run import (
 __all__ = [
     "Comparison",
     "DataInfo",
+    "DetectorCriteria",
     "Environment",
     "LayerCount",
     "LayerInfo",
@@ -31,7 +32,6 @@ __all__ = [
     "Requirement",
     "Result",
     "RunInfo",
-    "Terms",
     "check_result",
     "compare_results",
     "load_result",

@@ -14,8 +14,8 @@ import polars as pl
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
-from netdissect.result.run import LayerCount, Result
-from netdissect.score import count_detectors, passes
+from netdissect.result.result import LayerCount, Result
+from netdissect.scoring import count_detectors, passes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def compare_results(
     layers
         Pairs of a layer on the left and one on the right. None: those of one name, or the only layers.
     rule
-        See `netdissect.score.Count`.
+        See `netdissect.scoring.DetectorCount`.
     min_iou
         None: each layer's own, if those of a pair agree.
 
@@ -193,7 +193,7 @@ def _side(run: Result, layer: str, quantile: float, rule: Rule, level: float) ->
 
 
 def detectors_of(run: Result, layer: str, quantile: float, rule: Rule, min_iou: float) -> pl.DataFrame:
-    """List the detectors of one layer under a rule: unit, category, concept, iou; see `netdissect.score.Count`."""
+    """List the detectors of one layer under a rule: unit, category, concept, iou; see `DetectorCount`."""
     units = run.layer(layer).units.filter(pl.col("quantile") == quantile)
     if rule == "top-label":
         passing = units.filter(passes(pl.col("iou"), rule, min_iou), pl.col("label").is_not_null())

@@ -26,7 +26,7 @@ from netdissect.checksums import json_digest, seal_file
 from netdissect.errors import ResultError
 from netdissect.paths import check_regular, contained, writing
 from netdissect.result.csv_frames import escaped_frame
-from netdissect.result.run import SCHEMA_VERSIONS, LayerInfo, LayerResult, Origin, Result, RunInfo
+from netdissect.result.result import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo, RunOrigin
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
 from netdissect.result.schema import EVIDENCE, check_concepts, check_layer
 
@@ -99,7 +99,7 @@ def load_result(folder: str | Path) -> Result:
     """
     folder = Path(folder)
     sealed = _read_run_file(folder)
-    origin = Origin.of(folder, [RUN_FILE, *sealed.files])
+    origin = RunOrigin.of(folder, [RUN_FILE, *sealed.files])
     if _read_run_file(folder) != sealed:
         raise ResultError(f"{folder} is being replaced by another run. Wait until that is done, and try again.")
     for name, reason in _damages(folder, sealed).items():
@@ -115,7 +115,7 @@ def load_result(folder: str | Path) -> Result:
     return result
 
 
-def damages(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
+def corrupted_files(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
     """Say what made a run, and which of its files are missing or damaged: name within the folder -> reason.
 
     Raises
@@ -129,7 +129,7 @@ def damages(folder: str | Path) -> tuple[RunInfo, dict[str, str]]:
     return sealed.run, found | ({CONFIG_FILE: reason} if reason else {})
 
 
-def restore(folder: str | Path, source: str | Path, name: str) -> None:
+def repair_file(folder: str | Path, source: str | Path, name: str) -> None:
     """Put a damaged file of a run back from another folder of the same run; its configuration from ``run.json``.
 
     Raises

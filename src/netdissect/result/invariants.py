@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from netdissect.result.run import LayerResult, Result
-from netdissect.score import best_concepts, f1, iou
-from netdissect.score.labels import top_category
+from netdissect.result.result import LayerResult, Result
+from netdissect.scoring import best_concepts, f1, iou
+from netdissect.scoring.iou import top_category
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """Whether one law holds in one layer; `detail` says what was seen where it does not."""
 
     law: str
@@ -31,21 +31,21 @@ Law = Callable[[Result, LayerResult, pl.DataFrame], str]
 """Takes a run, a layer and its scores; returns what is wrong, or nothing."""
 
 
-def check_invariants(run: Result) -> Iterator[Finding]:
+def check_invariants(run: Result) -> Iterator[Violation]:
     """Check every law on every layer of a run, one layer's scores being read at a time; of incomplete ones no more."""
     for name, layer in run.layers.items():
         scores = layer.scores
         missing = _missing(run, layer, scores)
-        yield Finding(COMPLETE, name, not missing, missing)
+        yield Violation(COMPLETE, name, not missing, missing)
         if not missing:
             for law, check in LAWS.items():
                 wrong = check(run, layer, scores)
-                yield Finding(law, name, not wrong, wrong)
+                yield Violation(law, name, not wrong, wrong)
 
 
 def _missing(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
     quantiles, units, concepts = len(run.info.config.protocol.quantiles), layer.info.units, run.concepts.height
-    keys = scores.select("quantile", "unit", "number")
+    keys = scores.select("quantile", "unit", "label_id")
     if scores.height != quantiles * units * concepts or keys.n_unique() != scores.height:
         return f"{scores.height} rows of scores for {quantiles} quantiles, {units} units and {concepts} concepts"
     for table in (layer.units, layer.thresholds):
@@ -55,40 +55,44 @@ def _missing(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
 
 
 def _bounded(run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
-    within = (pl.col("intersection") >= 0) & (pl.col("intersection") <= pl.col("truth")) & (pl.col("activation") >= 0)
+    within = (
+        (pl.col("intersection") >= 0)
+        & (pl.col("intersection") <= pl.col("concept_pixels"))
+        & (pl.col("mask_pixels") >= 0)
+    )
     # A pixel that counts each time it bears a label may do so more often than the mask has pixels.
     if run.info.config.protocol.duplicates == "once":
-        within &= pl.col("intersection") <= pl.col("activation")
-    return _first(scores.filter(~within), "intersection", "activation", "truth")
+        within &= pl.col("intersection") <= pl.col("mask_pixels")
+    return _first(scores.filter(~within), "intersection", "mask_pixels", "concept_pixels")
 
 
 def _truths(run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
-    known = run.concepts.select(pl.col("number").cast(pl.Int32), pl.col("truth").alias("counted"))
-    joined = scores.join(known, on="number", how="left")
-    return _first(joined.filter(pl.col("truth").ne_missing(pl.col("counted"))), "truth", "counted")
+    known = run.concepts.select(pl.col("label_id").cast(pl.Int32), pl.col("concept_pixels").alias("counted"))
+    joined = scores.join(known, on="label_id", how="left")
+    return _first(joined.filter(pl.col("concept_pixels").ne_missing(pl.col("counted"))), "concept_pixels", "counted")
 
 
 def _one_activation(_run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
     groups = scores.group_by("quantile", "unit", "category").agg(
-        pl.col("activation").n_unique().alias("values"), pl.col("concept").first()
+        pl.col("mask_pixels").n_unique().alias("values"), pl.col("concept").first()
     )
     return _first(groups.filter(pl.col("values") > 1), "values")
 
 
 def _ratios(_run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
-    counts = [scores[name].to_numpy() for name in ("intersection", "activation", "truth")]
+    counts = [scores[name].to_numpy() for name in ("intersection", "mask_pixels", "concept_pixels")]
     wrong = (iou(*counts) != scores["iou"].to_numpy()) | (f1(*counts) != scores["f1"].to_numpy())
-    return _first(scores.filter(pl.Series(wrong)), "intersection", "activation", "truth", "iou", "f1")
+    return _first(scores.filter(pl.Series(wrong)), "intersection", "mask_pixels", "concept_pixels", "iou", "f1")
 
 
 def _labels(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
     categories = run.info.data.categories
     place = {name: index for index, name in enumerate(categories)}
-    concepts = run.concepts.sort("number")
+    concepts = run.concepts.sort("label_id")
     of = np.array([place[name] for name in concepts["category"]], np.int64)
     names = concepts["concept"].to_list()
     for quantile in run.info.config.protocol.quantiles:
-        rows = scores.filter(pl.col("quantile") == quantile).sort("unit", "number")
+        rows = scores.filter(pl.col("quantile") == quantile).sort("unit", "label_id")
         matrix = rows["iou"].to_numpy().reshape(layer.info.units, len(names))
         best = best_concepts(matrix, of, len(categories))
         found = layer.units.filter(pl.col("quantile") == quantile).sort("unit")
@@ -107,24 +111,24 @@ def _thresholds(_run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
     rising = ordered.filter(pl.col("threshold").diff().over("unit") > 0)
     if rising.height:
         return f"unit {rising['unit'][0]} has a higher threshold at a larger quantile"
-    if ordered.filter(pl.col("silent") != (pl.col("maximum") <= pl.col("threshold"))).height:
+    if ordered.filter(pl.col("dead") != (pl.col("max_activation") <= pl.col("threshold"))).height:
         return "a unit is called silent that has activations above its threshold, or the other way round"
-    smaller = scores.sort("unit", "number", "quantile").filter(
-        pl.col("activation").diff().over("unit", "number", mapping_strategy="group_to_rows") < 0
+    smaller = scores.sort("unit", "label_id", "quantile").filter(
+        pl.col("mask_pixels").diff().over("unit", "label_id", mapping_strategy="group_to_rows") < 0
     )
-    return _first(smaller, "activation")
+    return _first(smaller, "mask_pixels")
 
 
 def _top_images(_run: Result, layer: LayerResult, _scores: pl.DataFrame) -> str:
     top = layer.top.sort("unit", "rank")
-    if top.filter(pl.col("maximum").diff().over("unit") > 0).height:
+    if top.filter(pl.col("max_activation").diff().over("unit") > 0).height:
         return "a unit's top images do not fall in their maximum"
     units, ranks = top["unit"].to_numpy(), top["rank"].to_numpy()
     peaks = layer.top_maps.max(axis=(2, 3))[units, ranks]
-    if not np.array_equal(peaks, top["maximum"].to_numpy()):
+    if not np.array_equal(peaks, top["max_activation"].to_numpy()):
         return "an activation map of a top image has another maximum than the table says"
     first = top.filter(pl.col("rank") == 0).join(layer.thresholds.unique("unit"), on="unit", suffix="_over_all")
-    if first.filter(pl.col("maximum") != pl.col("maximum_over_all")).height:
+    if first.filter(pl.col("max_activation") != pl.col("max_activation_over_all")).height:
         return "a unit's first top image is not where its maximum is"
     return ""
 

@@ -16,8 +16,8 @@ import polars as pl
 from netdissect.config import Rule
 from netdissect.errors import ConfigError, ResultError
 from netdissect.result.compare import detectors_of
-from netdissect.result.run import Result
-from netdissect.score import count_detectors
+from netdissect.result.result import Result
+from netdissect.scoring import count_detectors
 
 Measure = Literal["detectors", "unique_detectors", "concept", "iou"]
 
@@ -65,7 +65,7 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RequirementResult:
     """How one requirement came out: the value found, the layer it was found in, and whether it is met."""
 
     requirement: Requirement
@@ -79,7 +79,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Terms:
+class DetectorCriteria:
     """What makes a detector: the layers looked at, the rule, the limit and the quantile; None: the run's own."""
 
     layer: str | None = None
@@ -121,7 +121,9 @@ def parse_requirement(text: str) -> Requirement:
     return Requirement(text.strip(), measure, of, sign, value)
 
 
-def check_result(run: Result, requirements: Sequence[Requirement], terms: Terms = Terms()) -> tuple[Verdict, ...]:
+def check_result(
+    run: Result, requirements: Sequence[Requirement], terms: DetectorCriteria = DetectorCriteria()
+) -> tuple[RequirementResult, ...]:
     """Check a run against requirements.
 
     Parameters
@@ -156,7 +158,7 @@ def check_result(run: Result, requirements: Sequence[Requirement], terms: Terms 
             layer: _measure(run, layer, requirement, (quantile, terms.rule, level)) for layer, level in levels.items()
         }
         best = max(values, key=lambda layer: values[layer])
-        verdicts.append(Verdict(requirement, values[best], best, requirement.holds(values[best])))
+        verdicts.append(RequirementResult(requirement, values[best], best, requirement.holds(values[best])))
     return tuple(verdicts)
 
 
@@ -183,4 +185,4 @@ def _measure(run: Result, layer: str, requirement: Requirement, made: tuple[floa
         )
         return float(scores.select(pl.col("iou").max()).collect().item() or 0.0)
     count = count_detectors(run.unit_labels(layer, quantile), rule, level)
-    return float((count.detectors if requirement.measure == "detectors" else count.unique)[requirement.of])
+    return float((count.detectors if requirement.measure == "detectors" else count.unique_detectors)[requirement.of])

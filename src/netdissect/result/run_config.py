@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from netdissect.checksums import json_digest
 from netdissect.config import DissectConfig, Execution, NetworkSource
 from netdissect.errors import ConfigError
-from netdissect.result.run import RunInfo
+from netdissect.result.result import RunInfo
 
 CONFIG_FILE = "config.json"
 

@@ -8,41 +8,41 @@ from collections.abc import Mapping
 import polars as pl
 
 from netdissect.config import REPORTED_QUANTILES
-from netdissect.result.run import LayerResult, RunInfo
+from netdissect.result.result import LayerResult, RunInfo
 
 Schema = Mapping[str, pl.DataType]
 
-ATTAINABLE_BESIDE = f"attainable_at_{REPORTED_QUANTILES[1]:g}"
+ATTAINABLE_BESIDE = f"max_attainable_iou_at_{REPORTED_QUANTILES[1]:g}"
 """Column of the table of concepts: their attainable IoU at the quantile that small data sets need."""
 CONCEPTS: Schema = {
-    "number": pl.Int64(),
+    "label_id": pl.Int64(),
     "concept": pl.String(),
     "category": pl.String(),
     "images": pl.Int64(),
-    "truth": pl.Int64(),
+    "concept_pixels": pl.Int64(),
     "coverage": pl.Float64(),
-    "attainable": pl.Float64(),
+    "max_attainable_iou": pl.Float64(),
     ATTAINABLE_BESIDE: pl.Float64(),
 }
 THRESHOLDS: Schema = {
     "quantile": pl.Float64(),
     "unit": pl.Int32(),
     "threshold": pl.Float32(),
-    "maximum": pl.Float32(),
-    "silent": pl.Boolean(),
+    "max_activation": pl.Float32(),
+    "dead": pl.Boolean(),
 }
 SCORES: Schema = {
     "quantile": pl.Float64(),
     "unit": pl.Int32(),
-    "number": pl.Int32(),
+    "label_id": pl.Int32(),
     "concept": pl.Categorical(),
     "category": pl.Categorical(),
     "intersection": pl.Int64(),
-    "activation": pl.Int64(),
-    "truth": pl.Int64(),
+    "mask_pixels": pl.Int64(),
+    "concept_pixels": pl.Int64(),
     "iou": pl.Float64(),
     "f1": pl.Float64(),
-    "attainable": pl.Float64(),
+    "max_attainable_iou": pl.Float64(),
     "mask_attainable_iou": pl.Float64(),
 }
 UNITS: Schema = {
@@ -53,7 +53,7 @@ UNITS: Schema = {
     "iou": pl.Float64(),
     "f1": pl.Float64(),
     "threshold": pl.Float32(),
-    "silent": pl.Boolean(),
+    "dead": pl.Boolean(),
 }
 EACH_CATEGORY: Schema = {
     "label": pl.String(),
@@ -65,9 +65,9 @@ EACH_CATEGORY: Schema = {
 TOP: Schema = {
     "unit": pl.Int32(),
     "rank": pl.Int32(),
-    "row": pl.Int64(),
+    "image_index": pl.Int64(),
     "image": pl.String(),
-    "maximum": pl.Float32(),
+    "max_activation": pl.Float32(),
     "label_height": pl.Int32(),
     "label_width": pl.Int32(),
 }
@@ -77,7 +77,8 @@ EVIDENCE = "evidence"
 """Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = (
-    "iou", "f1", "coverage", "attainable", ATTAINABLE_BESIDE, "truth", "activation", "intersect", "images",
+    "iou", "f1", "coverage", "max_attainable_iou", ATTAINABLE_BESIDE, "concept_pixels", "mask_pixels", "truth",
+    "activation", "intersect", "images",
 )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def check_concepts(concepts: pl.DataFrame, info: RunInfo) -> str:
     foreign = set(concepts["category"]) - set(info.data.categories)
     if foreign:
         return f"it has concepts of the category {next(iter(foreign))!r}, which the run did not read"
-    return "" if concepts["number"].is_unique().all() else "a label number stands twice in it"
+    return "" if concepts["label_id"].is_unique().all() else "a label number stands twice in it"
 
 
 def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> dict[str, str]:
@@ -210,7 +211,7 @@ def _unknown_images(top: pl.DataFrame, units: int, keep: int, images: int) -> st
     known = top.filter(
         pl.col("unit").is_between(0, units - 1),
         pl.col("rank").is_between(0, keep - 1),
-        pl.col("row").is_between(0, images - 1),
+        pl.col("image_index").is_between(0, images - 1),
         pl.col("label_height", "label_width").is_between(1, LARGEST_LABELS),
     )
     if len(known) != len(top) or top.select("unit", "rank").is_duplicated().any():

@@ -7,49 +7,49 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from netdissect.activations.histogram import bin_edges
 from netdissect.concepts import ConceptData
-from netdissect.concepts.attainable import attainable_iou, mask_attainable_iou
+from netdissect.concepts.attainable_iou import mask_attainable_iou, max_attainable_iou
 from netdissect.config import REPORTED_QUANTILES, RULES, Protocol
-from netdissect.result.evidence import HISTOGRAM, PLACES, complete
 from netdissect.result.schema import ATTAINABLE_BESIDE
-from netdissect.score import Tally, Truth, UnitLabels, best_concepts, columns_of, count_detectors, f1, iou
-from netdissect.score.labels import top_category
-from netdissect.sweep.histograms import bin_edges
+from netdissect.result.statistics_schema import FIRING_MAP, HISTOGRAM, complete
+from netdissect.scoring import ConceptTotals, IoUCounts, UnitLabels, best_concepts, columns_of, count_detectors, f1, iou
+from netdissect.scoring.iou import top_category
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 
 
-def attainable_ious(data: ConceptData, truth: Truth, protocol: Protocol, quantile: float) -> Floats:
+def attainable_ious(data: ConceptData, truth: ConceptTotals, protocol: Protocol, quantile: float) -> Floats:
     """Return the attainable IoU of each concept of a data set, float64 (C,)."""
     numbers = np.array([concept.number for concept in data.concepts])
     annotated = truth.annotated[data.category_of[numbers]]
     side = protocol.segmentation_size
     pixels = sum(row.size.height * row.size.width if side is None else side**2 for row in data.rows)
-    return attainable_iou(truth.pixels[numbers], annotated, pixels, quantile, protocol.restriction)
+    return max_attainable_iou(truth.pixels[numbers], annotated, pixels, quantile, protocol.restriction)
 
 
-def concept_table(data: ConceptData, truth: Truth, protocol: Protocol) -> pl.DataFrame:
+def concept_table(data: ConceptData, truth: ConceptTotals, protocol: Protocol) -> pl.DataFrame:
     """List the concepts as the dissected images carry them; see `netdissect.result.Result.concepts`."""
     numbers = np.array([concept.number for concept in data.concepts])
     annotated = truth.annotated[data.category_of[numbers]]
     coverage = np.divide(truth.pixels[numbers], annotated, out=np.zeros(len(numbers)), where=annotated > 0)
     return pl.DataFrame(
         {
-            "number": numbers,
+            "label_id": numbers,
             "concept": [concept.name for concept in data.concepts],
             "category": [concept.category for concept in data.concepts],
             "images": truth.images[numbers],
-            "truth": truth.pixels[numbers],
+            "concept_pixels": truth.pixels[numbers],
             "coverage": coverage,
-            "attainable": attainable_ious(data, truth, protocol, protocol.quantiles[0]),
+            "max_attainable_iou": attainable_ious(data, truth, protocol, protocol.quantiles[0]),
             ATTAINABLE_BESIDE: attainable_ious(data, truth, protocol, REPORTED_QUANTILES[1]),
         }
     )
 
 
-def score_table(data: ConceptData, truth: Truth, tally: Tally, protocol: Protocol) -> pl.DataFrame:
+def score_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
     numbers = np.array([concept.number for concept in data.concepts])
     intersection, activation = columns_of(numbers, tally, data.category_of)
@@ -64,32 +64,32 @@ def score_table(data: ConceptData, truth: Truth, tally: Tally, protocol: Protoco
         {
             "quantile": np.repeat(np.asarray(quantiles, np.float64), units * concepts),
             "unit": np.tile(np.repeat(np.arange(units, dtype=np.int32), concepts), count),
-            "number": numbers[each].astype(np.int32),
+            "label_id": numbers[each].astype(np.int32),
             "concept": names.gather(each),
             "category": categories.gather(each),
             "intersection": intersection.ravel(),
-            "activation": activation.ravel(),
-            "truth": pixels.ravel(),
+            "mask_pixels": activation.ravel(),
+            "concept_pixels": pixels.ravel(),
             "iou": iou(intersection, activation, pixels).ravel(),
             "f1": f1(intersection, activation, pixels).ravel(),
-            "attainable": np.repeat(attainable, units, axis=0).ravel(),
+            "max_attainable_iou": np.repeat(attainable, units, axis=0).ravel(),
             "mask_attainable_iou": mask_attainable_iou(activation, pixels).ravel(),
         }
     )
 
 
-def activity_tables(tally: Tally) -> dict[str, pl.LazyFrame]:
-    """List how activations are distributed and where units fire; see `netdissect.result.evidence`."""
+def activity_tables(tally: IoUCounts) -> dict[str, pl.LazyFrame]:
+    """List how activations are distributed and where units fire; see `netdissect.result.statistics_schema`."""
     tables = {}
     if tally.histogram.size:
         low, high = bin_edges()
         unit, place = np.nonzero(tally.histogram)
-        counted = {"low": low[place], "high": high[place], "count": tally.histogram[unit, place]}
+        counted = {"bin_low": low[place], "bin_high": high[place], "count": tally.histogram[unit, place]}
         tables["histogram"] = complete(pl.DataFrame({"unit": unit} | counted), HISTOGRAM).lazy()
     if tally.places.size:
         unit, row, column = np.nonzero(tally.places)
-        counted = {"row": row, "column": column, "count": tally.places[unit, row, column]}
-        tables["places"] = complete(pl.DataFrame({"unit": unit} | counted), PLACES).lazy()
+        counted = {"y": row, "x": column, "count": tally.places[unit, row, column]}
+        tables["firing_map"] = complete(pl.DataFrame({"unit": unit} | counted), FIRING_MAP).lazy()
     return tables
 
 
@@ -101,13 +101,13 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
             "quantile": np.repeat(np.asarray(quantiles, np.float64), units),
             "unit": np.tile(np.arange(units, dtype=np.int32), count),
             "threshold": thresholds.ravel(),
-            "maximum": np.tile(maxima, count),
-            "silent": np.tile(maxima, count) <= thresholds.ravel(),
+            "max_activation": np.tile(maxima, count),
+            "dead": np.tile(maxima, count) <= thresholds.ravel(),
         }
     )
 
 
-def unit_table(data: ConceptData, truth: Truth, tally: Tally, thresholds: pl.DataFrame) -> pl.DataFrame:
+def unit_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
     """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
     numbers = np.array([concept.number for concept in data.concepts])
     intersection, activation = columns_of(numbers, tally, data.category_of)
@@ -115,8 +115,8 @@ def unit_table(data: ConceptData, truth: Truth, tally: Tally, thresholds: pl.Dat
         _best_of(data, counts, masks, truth.pixels[numbers])
         for counts, masks in zip(intersection, activation, strict=True)
     ]
-    return pl.concat([thresholds.drop("maximum"), pl.concat(parts)], how="horizontal").select(
-        "quantile", "unit", "label", "category", "iou", "f1", "threshold", "silent", pl.selectors.contains("-")
+    return pl.concat([thresholds.drop("max_activation"), pl.concat(parts)], how="horizontal").select(
+        "quantile", "unit", "label", "category", "iou", "f1", "threshold", "dead", pl.selectors.contains("-")
     )
 
 
@@ -144,7 +144,7 @@ def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float
     labels = UnitLabels(data.categories, names, reached)
     counted = [count_detectors(labels, rule, min_iou) for rule in RULES]
     return [
-        {"rule": count.rule, "category": name, "detectors": detectors, "unique": count.unique[name]}
+        {"rule": count.rule, "category": name, "detectors": detectors, "unique_detectors": count.unique_detectors[name]}
         for count in counted
         for name, detectors in count.detectors.items()
     ]
@@ -193,17 +193,17 @@ def top_table(rows: Ints, maxima: Floats32, data: ConceptData) -> pl.DataFrame:
         {
             "unit": np.repeat(np.arange(units, dtype=np.int32), keep),
             "rank": np.tile(np.arange(keep, dtype=np.int32), units),
-            "row": rows.ravel(),
-            "maximum": maxima.ravel(),
+            "image_index": rows.ravel(),
+            "max_activation": maxima.ravel(),
         }
-    ).filter(pl.col("row") >= 0)
-    found = [data.rows[row] for row in frame["row"]]
+    ).filter(pl.col("image_index") >= 0)
+    found = [data.rows[row] for row in frame["image_index"]]
     return frame.select(
         "unit",
         "rank",
-        "row",
+        "image_index",
         pl.Series("image", [row.image for row in found], dtype=pl.String),
-        "maximum",
+        "max_activation",
         pl.Series("label_height", [row.size.height for row in found], dtype=pl.Int32),
         pl.Series("label_width", [row.size.width for row in found], dtype=pl.Int32),
     )

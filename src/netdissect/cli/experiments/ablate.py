@@ -50,16 +50,16 @@ def ablate(
     if (class_images is None) == (concepts is None):
         raise ConfigError("pictures with classes are needed once: name either --class-images or --concepts.")
     loaded = open_network(network, weights_seed)
-    names = experiments.class_names(loaded, classes)
+    names = netdissect.training.class_names(loaded, classes)
     if names is None:
         raise ConfigError(
             f"nothing is known of the classes of {network}. Expected --classes FILE, the name of one output on each "
             "line, in order."
         )
     found = (
-        experiments.labeled_folder(class_images)
+        netdissect.training.labeled_folder(class_images)
         if class_images is not None
-        else experiments.labeled_by(netdissect.ConceptData.open(concepts or Path()), category)
+        else netdissect.training.labeled_by(netdissect.ConceptData.open(concepts or Path()), category)
     )
     pictures = found.drawn(max_images, sample_seed).named(names)
     config = checked(

@@ -22,6 +22,6 @@ def agreement(
     """Which labels people accept, by layer, how well they agree, and whether IoU tells."""
     experiments = netdissect.experiments
     config = checked(
-        experiments.AgreementConfig, layers=tuple(layer) if layer else None, min_iou=min_iou, seed=stats_seed
+        experiments.RaterAgreementConfig, layers=tuple(layer) if layer else None, min_iou=min_iou, seed=stats_seed
     )
-    carry_out(lambda _progress: experiments.agreement(ratings, config), out)
+    carry_out(lambda _progress: experiments.rater_agreement(ratings, config), out)

@@ -14,14 +14,14 @@ from netdissect.cli.experiments import (
     transfer,
     variants,
 )
-from netdissect.experiments.names import VARIANTS
+from netdissect.training.choices import CONDITIONS
 
 app = typer.Typer(no_args_is_help=True)
 app.command("rotate")(rotate.rotate)
 app.command("layer-profile")(layers.layers)
 app.command("compare")(compare.compare)
 app.command("training-dynamics")(snapshots.snapshots)
-for name in VARIANTS:
+for name in CONDITIONS:
     app.command(name)(variants.command(name))
 app.command("supervision")(tasks.tasks)
 app.command("linear-probe")(transfer.transfer)

@@ -7,14 +7,7 @@ import typer
 
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
-from netdissect.cli.experiments.options import (
-    Measure,
-    OutOption,
-    RuleOption,
-    checked,
-    measure,
-    open_network,
-)
+from netdissect.cli.experiments.options import Measure, OutOption, RuleOption, checked, measure, open_network
 from netdissect.cli.options import with_options_of
 from netdissect.errors import ConfigError
 

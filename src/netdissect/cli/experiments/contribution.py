@@ -37,9 +37,10 @@ def contribution(
     experiments = netdissect.experiments
     loaded = open_network(network, weights_seed)
     config = checked(
-        experiments.ContributionConfig,
-        layer=layer, top=top, shown=shown, classes=experiments.class_names(loaded, classes), batch_size=batch_size,
+        experiments.AttributionConfig,
+        layer=layer, top=top, shown=shown, classes=netdissect.training.class_names(loaded, classes),
+        batch_size=batch_size,
     )  # fmt: skip
-    files = [file for path in pictures for file in experiments.picture_files(path)]
+    files = [file for path in pictures for file in netdissect.training.image_files(path)]
     result = None if run is None else netdissect.load_result(run)
-    carry_out(lambda progress: experiments.contribution(loaded, files, config, result=result, progress=progress), out)
+    carry_out(lambda progress: experiments.attribution(loaded, files, config, result=result, progress=progress), out)

@@ -10,16 +10,16 @@ from netdissect.cli.progress import progress_bars
 from netdissect.config import Progress
 
 if TYPE_CHECKING:
-    from netdissect.experiments import Outcome
+    from netdissect.experiments import ExperimentResult
 
 
-def carry_out(experiment: Callable[[Progress], "Outcome"], out: Path) -> "Outcome":
+def carry_out(experiment: Callable[[Progress], "ExperimentResult"], out: Path) -> "ExperimentResult":
     """Run an experiment under progress bars, write its files to `out` and print what it says."""
     with progress_bars() as progress:
         outcome = experiment(progress)
-    netdissect.show.outcomes.save_outcome(outcome, out)
+    netdissect.experiments.outcome_files.save_outcome(outcome, out)
     screen = console()
-    verdict = netdissect.show.outcomes.verdict_text(outcome)
+    verdict = netdissect.experiments.outcome_files.verdict_text(outcome)
     screen.print("\n" + verdict, markup=False, highlight=False, soft_wrap=True)
     screen.print(f"Figure {out}/figure.svg (.pdf, .png), table {out}/table.csv (.parquet).", soft_wrap=True)
     return outcome

@@ -31,8 +31,10 @@ def layers(
 ) -> None:
     """Detectors by category over all convolutions of one network."""
     loaded = open_network(network, measured.weights_seed)
-    config = netdissect.experiments.LayersConfig(
+    config = netdissect.experiments.LayerProfileConfig(
         dissect=measured.config(layer or netdissect.experiments.convolutions(loaded)),
         rule=rule,
     )
-    carry_out(lambda progress: netdissect.experiments.layers(loaded, concepts, config, out=out, progress=progress), out)
+    carry_out(
+        lambda progress: netdissect.experiments.layer_profile(loaded, concepts, config, out=out, progress=progress), out
+    )

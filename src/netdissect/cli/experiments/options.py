@@ -78,7 +78,7 @@ def open_network(text: str, weights_seed: int = 0) -> "Network":
         If its weights cannot be used.
     """
     if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
-        return netdissect.experiments.trained_network(text)
+        return netdissect.training.trained_network(text)
     spec, _, weights = text.partition("@")
     file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
     return netdissect.load_network(spec, weights=file or None, state_dict=key or None, weights_seed=weights_seed)

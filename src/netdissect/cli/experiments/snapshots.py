@@ -7,20 +7,14 @@ import typer
 
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
-from netdissect.cli.experiments.options import (
-    Measure,
-    OutOption,
-    RuleOption,
-    checked,
-    measure,
-)
+from netdissect.cli.experiments.options import Measure, OutOption, RuleOption, checked, measure
 from netdissect.cli.networks import StateDictOption
 from netdissect.cli.options import with_options_of
 from netdissect.config import NetworkSource, Progress
 from netdissect.errors import ConfigError
 
 if TYPE_CHECKING:
-    from netdissect.experiments import Outcome
+    from netdissect.experiments import ExperimentResult
 
 
 @with_options_of(measure)
@@ -41,17 +35,17 @@ def snapshots(
 ) -> None:
     """Follow detectors over training: counts by category, each unit's concept, and units that changed category."""
     decides = measured.quantiles[0] if measured.quantiles else None
-    config = checked(netdissect.experiments.SnapshotsConfig, layer=layer, quantile=decides, rule=rule)
+    config = checked(netdissect.experiments.TrainingDynamicsConfig, layer=layer, quantile=decides, rule=rule)
 
-    def experiment(progress: Progress) -> "Outcome":
+    def experiment(progress: Progress) -> "ExperimentResult":
         if network is None:
-            return netdissect.experiments.snapshots(netdissect.experiments.dissected_runs(folder), config)
+            return netdissect.experiments.training_dynamics(netdissect.experiments.dissected_runs(folder), config)
         if concepts is None or layer is None:
             raise ConfigError("checkpoints are to be dissected: name a data set with --concepts, and --layer.")
         moments = netdissect.experiments.dissected_checkpoints(
             NetworkSource(spec=network, state_dict=state_dict), folder, concepts, measured.config([layer]), out=out,
             progress=progress,
         )  # fmt: skip
-        return netdissect.experiments.snapshots(moments, config)
+        return netdissect.experiments.training_dynamics(moments, config)
 
     carry_out(experiment, out)

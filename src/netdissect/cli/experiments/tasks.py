@@ -7,17 +7,10 @@ import typer
 
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
-from netdissect.cli.experiments.options import (
-    ConceptsOption,
-    Measure,
-    OutOption,
-    RuleOption,
-    checked,
-    measure,
-)
+from netdissect.cli.experiments.options import ConceptsOption, Measure, OutOption, RuleOption, checked, measure
 from netdissect.cli.options import with_options_of
 from netdissect.config import Progress
-from netdissect.experiments.names import TASKS
+from netdissect.training.choices import TASKS
 
 
 @with_options_of(measure)
@@ -45,22 +38,22 @@ def tasks(
 ) -> None:
     """Train one network on supervised and self-supervised tasks, and compare what their units detect."""
     experiments = netdissect.experiments
-    recipe = checked(experiments.Recipe, steps=steps, pictures=num_images, size=size)
+    recipe = checked(netdissect.training.TrainConfig, steps=steps, pictures=num_images, size=size)
 
-    def carried_out(progress: Progress) -> experiments.Outcome:
+    def carried_out(progress: Progress) -> experiments.ExperimentResult:
         shown = (
-            experiments.synthetic_pictures(recipe, folder=out, progress=progress)
+            netdissect.training.synthetic_images(recipe, folder=out, progress=progress)
             if train_images is None
-            else experiments.folder_pictures(train_images, size, limit=num_images)
+            else netdissect.training.folder_images(train_images, size, limit=num_images)
         )
         config = checked(
-            experiments.TasksConfig,
+            experiments.SupervisionConfig,
             tasks=tuple(task) if task else shown.tasks(),
             recipe=recipe,
             seeds=tuple(range(seeds)),
             dissect=measured.config(layer or recipe.layers[-1:]),
             rule=rule,
         )
-        return experiments.tasks(shown, concepts, config, out=out, progress=progress)
+        return experiments.supervision(shown, concepts, config, out=out, progress=progress)
 
     carry_out(carried_out, out)

@@ -43,14 +43,14 @@ def transfer(
 ) -> None:
     """Accuracy of a linear SVM on the features of layers, against the unique object detectors there."""
     experiments = netdissect.experiments
-    pictures = experiments.labeled_folder(class_images)
+    pictures = netdissect.training.labeled_folder(class_images)
     config = checked(
-        experiments.TransferConfig,
+        experiments.LinearProbeConfig,
         pool=pool, penalty=penalty, category=category, rule=rule, seed=measured.sample_seed,
         batch_size=measured.batch_size,
     )  # fmt: skip
 
-    def carried_out(progress: Progress) -> experiments.Outcome:
+    def carried_out(progress: Progress) -> experiments.ExperimentResult:
         subjects = []
         for text in networks:
             network = open_network(text, measured.weights_seed)
@@ -58,6 +58,6 @@ def transfer(
             run = out / "runs" / network.digest[:16]
             result = netdissect.dissect(network, concepts, measured.config(names), out=run, progress=progress)
             subjects += [experiments.Subject(network, name, result) for name in result.layers]
-        return experiments.transfer(subjects, pictures, config, out=out, progress=progress)
+        return experiments.linear_probe(subjects, pictures, config, out=out, progress=progress)
 
     carry_out(carried_out, out)

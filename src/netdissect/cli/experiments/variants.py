@@ -8,9 +8,9 @@ import typer
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import OutOption, checked
-from netdissect.experiments.names import ScaleName, VariantsName
+from netdissect.training.choices import ConditionName, ScaleName
 
-HELP: dict[VariantsName, str] = {
+HELP: dict[ConditionName, str] = {
     "seeds": "Train one recipe from several seeds: the same counts, by other units?",
     "dropout": "Train with and without dropout.",
     "batchnorm": "Train with and without batch normalization.",
@@ -19,7 +19,7 @@ HELP: dict[VariantsName, str] = {
 }
 
 
-def command(name: VariantsName) -> Callable[..., None]:
+def command(name: ConditionName) -> Callable[..., None]:
     """Return the command of one set of variants."""
 
     def run(
@@ -30,11 +30,13 @@ def command(name: VariantsName) -> Callable[..., None]:
         seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Networks of each variant.")] = None,
         steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of training, equal for all.")] = None,
     ) -> None:
-        base = netdissect.experiments.SCALES[scale].model_dump()
+        base = netdissect.training.SCALES[scale].model_dump()
         base["recipe"]["steps"] = steps or base["recipe"]["steps"]
-        wanted = checked(netdissect.experiments.Scale, **(base | {"seeds": seeds or base["seeds"]}))
+        wanted = checked(netdissect.training.Scale, **(base | {"seeds": seeds or base["seeds"]}))
         carry_out(
-            lambda progress: netdissect.experiments.variants(name, netdissect.experiments.Bench(out, wanted, progress)),
+            lambda progress: netdissect.experiments.training_conditions(
+                name, netdissect.training.Workspace(out, wanted, progress)
+            ),
             out / name,
         )
 

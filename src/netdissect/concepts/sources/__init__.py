@@ -2,27 +2,28 @@
 
     parse_source("masks:photos=part") -> SourceWords -> Source -> samples(prefix) -> build_dataset
 
-To add one: a class with `name`, `text` and `samples` (see `Source`) in a file of its own, and its word in `KINDS`.
+To add one: a class with `name`, `text` and `samples` (see `ConceptSource`) in a file of its own, and its word in
+`KINDS`.
 """
 
 from collections.abc import Callable
 
-from netdissect.concepts.sources.ade20k import Ade20kSource
-from netdissect.concepts.sources.cityscapes import CityscapesSource
-from netdissect.concepts.sources.coco import CocoSource
-from netdissect.concepts.sources.dtd import DtdSource
-from netdissect.concepts.sources.folders import FolderSource
-from netdissect.concepts.sources.huggingface import HuggingFaceSource
-from netdissect.concepts.sources.labels import LabelSource
-from netdissect.concepts.sources.masks import MaskSource
-from netdissect.concepts.sources.opensurfaces import OpenSurfacesSource
-from netdissect.concepts.sources.pascal import PascalSource
-from netdissect.concepts.sources.polygons import PolygonSource
-from netdissect.concepts.sources.source import Source
-from netdissect.concepts.sources.words import SourceWords
+from netdissect.concepts.sources.annotation_tools.polygon_files import PolygonSource
+from netdissect.concepts.sources.csv_labels import LabelSource
+from netdissect.concepts.sources.datasets.ade20k import Ade20kSource
+from netdissect.concepts.sources.datasets.cityscapes import CityscapesSource
+from netdissect.concepts.sources.datasets.coco import CocoSource
+from netdissect.concepts.sources.datasets.dtd import DtdSource
+from netdissect.concepts.sources.datasets.huggingface import HuggingFaceSource
+from netdissect.concepts.sources.datasets.opensurfaces import OpenSurfacesSource
+from netdissect.concepts.sources.datasets.pascal import PascalSource
+from netdissect.concepts.sources.image_folder import FolderSource
+from netdissect.concepts.sources.mask_folder import MaskSource
+from netdissect.concepts.sources.source import ConceptSource
+from netdissect.concepts.sources.spec import SourceSpec
 from netdissect.errors import SourceError
 
-KINDS: dict[str, Callable[[SourceWords], Source]] = {
+KINDS: dict[str, Callable[[SourceSpec], ConceptSource]] = {
     "masks": MaskSource.parse,
     "folders": FolderSource.parse,
     "labels": LabelSource.parse,
@@ -41,6 +42,7 @@ __all__ = [
     "Ade20kSource",
     "CityscapesSource",
     "CocoSource",
+    "ConceptSource",
     "DtdSource",
     "FolderSource",
     "HuggingFaceSource",
@@ -49,13 +51,12 @@ __all__ = [
     "OpenSurfacesSource",
     "PascalSource",
     "PolygonSource",
-    "Source",
-    "SourceWords",
+    "SourceSpec",
     "parse_source",
 ]
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> ConceptSource:
     """Read the words that name a source: ``KIND:DIR[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``.
 
     Raises
@@ -68,7 +69,7 @@ def parse_source(text: str) -> Source:
     >>> parse_source("masks:photos=part")
     MaskSource(folder=PosixPath('photos'), category='part')
     """
-    words = SourceWords.read(text)
+    words = SourceSpec.read(text)
     if words.kind not in KINDS:
         raise SourceError(
             f"the source {text!r} cannot be read: the kind {words.kind!r} is unknown. Expected KIND:DIR or "

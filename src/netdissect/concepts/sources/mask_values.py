@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.pictures import GRAY_STEPS, UNREADABLE, open_image, orientation_of
-from netdissect.concepts.sample import PixelValues
+from netdissect.concepts.build.sample import PixelValues
+from netdissect.concepts.image_io import GRAY_STEPS, UNREADABLE, open_image, orientation_of
 from netdissect.errors import SourceError
 
 EXACT = ("PNG", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "WEBP")

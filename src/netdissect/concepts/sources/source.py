@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
-from netdissect.concepts.sample import Sample
-from netdissect.concepts.sources.words import SourceWords
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.sources.spec import SourceSpec
 from netdissect.config import Split
 from netdissect.errors import SourceError
 
@@ -17,7 +17,7 @@ NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml"
 """Extensions that are passed over; any other file must be a picture."""
 
 
-class Source(Protocol):
+class ConceptSource(Protocol):
     """Labeled pictures in somebody's layout.
 
     Samples carry raw names, at any size and in any number of channels; merging, numbering, squashing and colors
@@ -59,7 +59,7 @@ class PublishedFolder:
     folder: Path
 
     @classmethod
-    def parse(cls, words: SourceWords) -> Self:
+    def parse(cls, words: SourceSpec) -> Self:
         """Make the source that the words name."""
         return cls(words.check(category=False).folder)
 

@@ -1,0 +1,106 @@
+"""The least that a dissection can cost: decode the pictures, and run the network up to a layer.
+
+    python -m benchmarks.plain_loop DATA LAYER [--batch-size 32] [--give-back]
+
+Tuned by hand: inference mode, channels last, batches of one size, pictures decoded by two threads while the network
+runs, freed memory kept (`--give-back`: not, as C libraries do by default), nothing computed behind the layer.
+"""
+
+import csv
+import gc
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from PIL import Image
+
+from benchmarks.process import prepared
+from netdissect.cli.collector import left_alone
+from netdissect.models import Network, load_network
+
+WORKERS = 2
+AHEAD = 2
+
+
+class ReachedError(Exception):
+    """The layer has run."""
+
+
+def pictures(data: Path, limit: int | None) -> list[Path]:
+    """List the pictures of a data set."""
+    with (data / "index.csv").open(newline="", encoding="utf-8") as file:
+        return [data / "images" / row["image"] for row in csv.DictReader(file)][:limit]
+
+
+def decode(paths: list[Path], side: int) -> npt.NDArray[np.uint8]:
+    """Decode a batch, uint8 (B, 3, side, side)."""
+    batch = np.empty((len(paths), 3, side, side), np.uint8)
+    for row, path in zip(batch, paths, strict=True):
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+            if picture.size != (side, side):
+                picture = picture.resize((side, side), Image.Resampling.BILINEAR)
+            row[:] = np.asarray(picture).transpose(2, 0, 1)
+    return batch
+
+
+def decoded(paths: list[Path], side: int, batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decode batches, the next ones while the network runs."""
+    parts = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    waiting: deque[Future[npt.NDArray[np.uint8]]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for part in parts:
+            waiting.append(pool.submit(decode, part, side))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def forward_all(network: Network, paths: list[Path], layer: str, batch_size: int) -> int:
+    """Run the network on all pictures up to a layer, and count what it put out."""
+    module = network.module.to(memory_format=torch.channels_last)
+    seen = 0
+
+    def stop(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal seen
+        seen += output.numel()
+        raise ReachedError
+
+    hook = module.get_submodule(layer).register_forward_hook(stop)
+    with torch.inference_mode():
+        for pixels in decoded(paths, network.preprocessing.size.height, batch_size):
+            images = network.preprocessing.normalize(torch.from_numpy(pixels))
+            try:
+                module(images.contiguous(memory_format=torch.channels_last))
+            except ReachedError:
+                continue
+    hook.remove()
+    return seen
+
+
+def main(
+    data: Path,
+    layer: str,
+    network: Annotated[str, typer.Option()] = "efficientnet_lite0",
+    batch_size: Annotated[int, typer.Option()] = 32,
+    limit: Annotated[int | None, typer.Option()] = None,
+    give_back: Annotated[bool, typer.Option()] = False,
+) -> None:
+    """Print how many values the layer put out."""
+    if not give_back:
+        prepared()
+    with left_alone():
+        loaded = load_network(network)
+    print(forward_all(loaded, pictures(data, limit), layer, batch_size))
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,372 @@
+"""Exact top-quantile thresholds in one pass and bounded memory.
+
+Of N activations only the largest floor(q N) + 1 can decide the threshold, and N is known before the
+pass begins. So each unit keeps that many values and forgets the rest; the smallest that it must keep is
+a lower bound on its final threshold, and it only rises.
+
+    maps -> TopValues.update -> TopValues.thresholds(rule)
+
+Keeping the largest is a monoid: `left + right` is, value for value, what one pass over both would keep.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (P(a_k > T_k) = 0.005).
+"""
+
+import glob
+import mmap
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from math import ceil, floor
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect import checksums
+from netdissect.config import Threshold
+from netdissect.errors import ResultError, ShapeError
+from netdissect.jit import compiled
+from netdissect.paths import writing
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
+
+FULL = (
+    "What was finished is kept: free space, or allow more memory for the largest values (Execution.memory_mb), and run "
+    "the same command again."
+)
+
+BLOCK = 64
+"""Values that are looked at together."""
+
+
+def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
+    """Say which of the sorted values make a threshold.
+
+    Parameters
+    ----------
+    quantile
+        Fraction of the values that should lie above it.
+    total
+        How many values there are, N.
+    rule
+        ``exact``: the (floor(qN) + 1)-th largest. The others: linearly between neighbors, at a position of the rising
+        order, counted from 0. ``interpolated``: (1 - q)(N - 1), as `numpy.quantile` does. ``hazen``: (1 - q)N - 1/2,
+        not beyond either end, as `numpy.quantile` does with this method (Hazen 1914; Hyndman and Fan 1996, type 5).
+
+    Returns
+    -------
+    upper, lower, weight
+        The threshold is value[upper] * weight + value[lower] * (1 - weight), where value[1] is the largest.
+
+    >>> ranks(0.005, 36064, "exact")
+    (181, 181, 0.0)
+    >>> ranks(0.25, 10, "hazen")  # of 0..9 the quantile 0.75 is 7
+    (3, 3, 0.0)
+    """
+    if rule == "exact":
+        # In decimal: 0.29 * 100 is 28.999999999999996 in binary floating point.
+        rank = floor(Decimal(repr(float(quantile))) * total) + 1
+        return rank, rank, 0.0
+    position = (1 - quantile) * (total - 1)
+    if rule == "hazen":
+        # In the order in which numpy adds: the last bit may differ otherwise.
+        position = min(max(total * (1 - quantile) + 0.5 - 1, 0.0), total - 1.0)
+    return total - ceil(position), total - floor(position), position - floor(position)
+
+
+def positions_of(quantiles: Sequence[float], total: int, rule: Threshold) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Return `ranks` for many quantiles as positions in falling order, int64 (Q, 2), and weights, float64 (Q,)."""
+    found = [ranks(quantile, total, rule) for quantile in quantiles]
+    return np.array([(upper - 1, lower - 1) for upper, lower, _ in found]), np.array([weight for *_, weight in found])
+
+
+def interpolate_order_statistics(neighbors: Floats, weights: npt.NDArray[np.float64]) -> Floats:
+    """Interpolate neighboring order statistics, float32 (U, Q, 2): thresholds, float32 (Q, U)."""
+    high, low = neighbors[:, :, 0].astype(np.float64), neighbors[:, :, 1].astype(np.float64)
+    step = high - low
+    # From the nearer neighbor, as numpy.quantile does: from the other one the last bit may differ.
+    values = np.where(weights >= 0.5, high - step * (1 - weights), low + step * weights)
+    return values.T.astype(np.float32, order="C")
+
+
+class StreamingTopK:
+    """The largest values of each unit so far.
+
+    Parameters
+    ----------
+    units
+        How many units, U.
+    keep
+        How many of the largest values must be kept: the highest rank that a threshold needs.
+    total
+        How many values each unit will have seen at the end.
+    file
+        Keep the values in this file instead of in memory.
+
+    Attributes
+    ----------
+    bound
+        float32 (U,): no final threshold is below this; -inf until `keep` values were seen.
+    """
+
+    def __init__(self, units: int, keep: int, total: int, file: Path | None = None) -> None:
+        capacity = capacity_of(keep, total)
+        self.keep = keep
+        self.total = total
+        self.seen = 0
+        self.bound: Floats = np.full(units, -np.inf, np.float32)
+        self._file = None if file is None else MemmapTopK(file, (units, capacity))
+        self._values: Floats = np.empty((units, capacity), np.float32) if self._file is None else self._file.values
+        self._filled: Ints = np.zeros(units, np.int64)
+
+    def update(self, values: Floats, floor: Floats | None = None) -> None:
+        """Take in values and let `bound` rise.
+
+        Parameters
+        ----------
+        values
+            float32 (B, U, n), finite.
+        floor
+            float32 (U,): what is known of these and earlier values to lie below each unit's `keep`-th largest, so that
+            smaller ones need not be kept. None: nothing is.
+        """
+        self.seen += values.shape[0] * values.shape[2]
+        if self.seen > self.total:
+            raise ShapeError(
+                f"{self.seen} values a unit were taken in but {self.total} were announced; the number decides which "
+                "values matter. Announce all images before the pass."
+            )
+        if floor is not None:
+            np.maximum(self.bound, floor, out=self.bound)
+        units = len(self.bound)
+        step = units if self._file is None else self._file.rows_at_once
+        for first in range(0, units, step):
+            last = min(first + step, units)
+            _keep_largest(values, self._values, self._filled, self.bound, self.keep, (first, last))
+            if self._file is not None:
+                self._file.release()
+
+    def __add__(self, other: Self) -> Self:
+        """Combine two parts of the same data; both must announce the same total."""
+        if (self.keep, self.total, len(self.bound)) != (other.keep, other.total, len(other.bound)):
+            raise ShapeError(
+                f"top values of {len(self.bound)} units (keeping {self.keep} of {self.total}) cannot be merged with "
+                f"those of {len(other.bound)} (keeping {other.keep} of {other.total}). Merge parts of one run."
+            )
+        merged = type(self)(len(self.bound), self.keep, self.total)
+        for part in (self, other):
+            merged.absorb(part._values, part._filled, part.seen)
+        return merged
+
+    @property
+    def kept(self) -> tuple[Floats, Ints, int]:
+        """What is kept, as `absorb` takes it in: values (U, n), how many of each unit, and out of how many."""
+        return self._values[:, : int(self._filled.max(initial=0))], self._filled, self.seen
+
+    def absorb(self, values: Floats, filled: Ints, seen: int) -> None:
+        """Take in what another part of the data kept: the first `filled` (U,) of values (U, n), out of `seen`."""
+        self.seen += seen
+        for unit, count in enumerate(filled):
+            _keep_largest(
+                np.array(values[None, unit : unit + 1, :count]), self._values[unit : unit + 1],
+                self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep, (0, 1),
+            )  # fmt: skip
+
+    def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> Floats:
+        """Return T, float32 (quantiles, U), once all values were seen."""
+        if self.seen != self.total:
+            raise ShapeError(
+                f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
+            )
+        positions, weights = positions_of(quantiles, self.total, rule)
+        neighbors = []
+        for row, filled in zip(self._values, self._filled, strict=True):
+            neighbors.append(np.sort(row[:filled])[::-1][positions])
+            if self._file is not None:
+                self._file.release()
+        return interpolate_order_statistics(np.stack(neighbors), weights)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything needed to go on later; values in a file are copied to another one beside it."""
+        state: dict[str, npt.NDArray[Any]] = {"filled": self._filled, "bound": self.bound, "seen": np.array(self.seen)}
+        if self._file is not None:
+            return state | {"check": np.array(self._file.save(self.seen))}
+        return state | {"values": self.kept[0]}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from a `state`.
+
+        Raises
+        ------
+        ResultError
+            If the values lay in a file that is not what it was.
+        """
+        if self._file is None:
+            self._values[:, : state["values"].shape[1]] = state["values"]
+        else:
+            self._values = self._file.restored(int(state["seen"]), int(state["check"]))
+        self._filled[:] = state["filled"]
+        self.bound[:] = state["bound"]
+        self.seen = int(state["seen"])
+
+
+class MemmapTopK:
+    """Values of all units in a file, of which little is in memory at a time.
+
+    Parameters
+    ----------
+    file
+        Made anew.
+    shape
+        Units, and values of each.
+
+    Attributes
+    ----------
+    values
+        float32, mapped from the file.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, int]) -> None:
+        self._path = file
+        with writing(file, FULL):
+            _allocate(file, 4 * shape[0] * shape[1])
+            self.values = np.memmap(file, np.float32, "r+", shape=shape)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many units may be touched before `release`."""
+        return max(1, MAPPED_BYTES // (4 * int(self.values.shape[1])))
+
+    def release(self) -> None:
+        """Give this process' memory back; what was written stays in the file."""
+        self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def save(self, seen: int) -> int:
+        """Copy the file, under the number of values seen; the copy before it is kept until the next one.
+
+        Returns
+        -------
+        int
+            CRC-32 of the copy: its last bytes.
+
+        Raises
+        ------
+        ResultError
+            If the disk is full or cannot be written.
+        """
+        copy = self._copy(seen)
+        with writing(copy, FULL):
+            shutil.copyfile(self._path, copy)
+            with copy.open("rb") as written:
+                os.fsync(written.fileno())
+                check = checksums.file_crc(written)
+        copies = sorted(
+            self._path.parent.glob(f"{glob.escape(self._path.name)}.*"), key=lambda path: int(path.suffix[1:])
+        )
+        for old in copies[:-2]:
+            old.unlink()
+        return check
+
+    def restored(self, seen: int, check: int) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Go on from a copy.
+
+        Parameters
+        ----------
+        seen, check
+            How many values had been seen, and what `save` returned.
+
+        Raises
+        ------
+        ResultError
+            If the copy is not what it was, or cannot be taken over.
+        """
+        copy = self._copy(seen)
+        try:
+            with copy.open("rb") as file:
+                whole = copy.stat().st_size == self.values.nbytes and checksums.file_crc(file) == check
+            if not whole:
+                raise ResultError(
+                    f"{copy} is damaged: it is not the {self.values.nbytes} bytes of largest values that were written. "
+                    "Remove the run folder's 'work' folder, and run again: the pass begins anew."
+                )
+            with copy.open("rb") as file:
+                for row in self.values:
+                    row[:] = np.frombuffer(file.read(row.nbytes), np.float32)
+                    self.release()
+        except OSError as error:
+            raise ResultError(
+                f"{copy} is missing or cannot be read ({error}). Remove the run folder's 'work' folder, and run again: "
+                "the pass begins anew."
+            ) from error
+        return self.values
+
+    def _copy(self, seen: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{seen}")
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Make a file of zeros whose every byte has its place on the disk.
+
+    A full disk is an error here. Later, when a mapped page found no place, it would be a signal that ends the process.
+    """
+    with file.open("wb") as made:
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(made.fileno(), 0, size)
+            return
+        zeros = bytes(min(size, 1 << 20))
+        for start in range(0, size, len(zeros) or 1):
+            made.write(zeros[: size - start])
+
+
+def capacity_of(keep: int, total: int) -> int:
+    """Return how many values a unit has room for: half as much again as it must keep, so that few are sorted twice."""
+    return min(total, keep + max(keep // 2, 1024))
+
+
+@compiled
+def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
+    """Keep what exceeds the bound, which rises when there is no room left.
+
+    Values are looked at in blocks, few of which hold any above the bound: the compiler makes vector code of that look.
+    """
+    cells = values.shape[2]
+    for unit in range(units[0], units[1]):
+        own, low, n = kept[unit], bound[unit], filled[unit]
+        for image in range(values.shape[0]):
+            row = values[image, unit]
+            for first in range(0, cells, BLOCK):
+                last = min(first + BLOCK, cells)
+                above = np.int64(0)
+                for cell in range(first, last):
+                    above += row[cell] > low
+                if above == 0:
+                    continue
+                for cell in range(first, last):
+                    if row[cell] > low:
+                        if n == len(own):
+                            n, low = _make_room(own, low, keep)
+                            if not row[cell] > low:
+                                continue
+                        own[n] = row[cell]
+                        n += 1
+        bound[unit], filled[unit] = low, n
+
+
+@compiled
+def _make_room(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
+    """Forget what lies below the bound; where that is too little, keep the largest and raise the bound."""
+    n = 0
+    for value in kept:
+        kept[n] = value
+        n += value >= bound  # a bound may be one of the largest values itself
+    if n > keep + (len(kept) - keep) // 2:
+        kept[:n] = np.partition(kept[:n], n - keep)
+        bound = kept[n - keep]
+        kept[:keep] = kept[n - keep : n].copy()
+        n = keep
+    return n, bound

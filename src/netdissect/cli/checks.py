@@ -1,0 +1,170 @@
+"""`netdissect diff`, `check` and `verify`: what changed between two runs, and whether a run is good and whole."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import netdissect
+from netdissect.cli.console import console
+from netdissect.cli.networks import TrustOption
+from netdissect.cli.progress import progress_bars
+from netdissect.config import Rule
+from netdissect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netdissect.dissect.verify import Recomputed
+
+RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")]
+LimitOption = Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own.")]
+
+ROUNDING = 1e-4
+"""Of a unit's maximum: other versions of torch sum in another order, and differ by about 1e-6."""
+
+
+def diff(
+    left: Annotated[Path, typer.Argument(metavar="LEFT", help="Folder of a finished run.")],
+    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="Folder of another.")],
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="NAME, or LEFT=RIGHT; repeats. Default: those of one name.")
+    ] = None,
+    rule: RuleOption = "top-label",
+    min_iou: LimitOption = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Concepts of each kind.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every concept.")] = False,
+) -> None:
+    """List the concepts that gained or lost their detectors between two runs."""
+    pairs = [_pair(name) for name in layer] if layer else None
+    compared = netdissect.compare_results(
+        netdissect.load_result(left), netdissect.load_result(right), layers=pairs, rule=rule, min_iou=min_iou
+    )
+    if as_json:
+        typer.echo(json.dumps([netdissect.console_tables.difference_json(each) for each in compared], indent=2))
+        return
+    screen = console()
+    for each in compared:
+        screen.print(netdissect.console_tables.difference(each, top))
+    if not compared[0].same_data:
+        screen.print("The runs saw different images or labels: their IoUs are not of one scale.")
+
+
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    require: Annotated[
+        list[str],
+        typer.Option("--require", help="'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1'; repeats: all hold."),
+    ],
+    layer: Annotated[str | None, typer.Option("--layer", help="Default: the layer that comes closest.")] = None,
+    rule: RuleOption = "top-label",
+    min_iou: LimitOption = None,
+    quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
+) -> None:
+    """Say whether a run meets requirements: exit code 0 if all hold, 1 if one does not."""
+    requirements = [netdissect.parse_requirement(text) for text in require]
+    terms = netdissect.result.DetectorCriteria(layer, rule, min_iou, quantile)
+    verdicts = netdissect.check_result(netdissect.load_result(run), requirements, terms)
+    for verdict in verdicts:
+        typer.echo(f"{'met    ' if verdict.met else 'NOT MET'}  {verdict}")
+    if not all(verdict.met for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _pair(name: str) -> tuple[str, str]:
+    left, separator, right = name.partition("=")
+    if separator and not (left and right):
+        raise ConfigError(f"--layer {name!r} names one side only. Expected a layer's name, or LEFT=RIGHT.")
+    return left, right if separator else left
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, help="Recompute the masks of this many units and images.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read every file of the data set: it holds what the run saw.")
+    ] = False,
+    concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Of the run, in place of the name that the run recorded.")
+    ] = None,
+    trust_network: TrustOption = False,
+) -> None:
+    """Check a run: digests, laws that its counts obey, and masks recomputed; exit code 1 if anything is wrong."""
+    info, damaged = netdissect.result.files.corrupted_files(run)
+    for name, reason in damaged.items():
+        typer.echo(f"WRONG  {name}: {reason}")
+    if damaged and repair:
+        loaded = _named_by_user(network, info)
+        with progress_bars() as progress:
+            repaired = netdissect.repair(
+                run, network=loaded, root=concepts, trust_network=trust_network, progress=progress
+            )
+            for name in repaired:
+                typer.echo(f"repaired  {name}")
+    elif damaged:
+        typer.echo("Recompute what is damaged with --repair.")
+        raise typer.Exit(1)
+    result = netdissect.load_result(run)
+    typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
+    wrong = _check_laws(result)
+    if data:
+        wrong |= _check_data(result, concepts)
+    if sample:
+        loaded = _named_by_user(network, info)
+        with progress_bars() as progress:
+            found = netdissect.verify_sample(
+                result, sample, network=loaded, root=concepts, seed=seed, trust_network=trust_network, progress=progress
+            )
+        wrong |= _tell_sample(found)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _named_by_user(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
+    """Load the network that the user spelled out, with the weights that the run recorded."""
+    if spec is None:
+        return None
+    source = info.network.source
+    options = {} if source is None else source.model_dump(exclude={"spec"})
+    return netdissect.load_network(spec, **options)
+
+
+def _check_laws(result: "netdissect.Result") -> bool:
+    findings = list(netdissect.check_invariants(result))
+    wrong = [finding for finding in findings if not finding.holds]
+    for finding in wrong:
+        typer.echo(f"WRONG  {finding.layer}: not so that {finding.law}: {finding.detail}")
+    typer.echo(f"{'ok    ' if not wrong else 'WRONG '} {len(findings) - len(wrong)} of {len(findings)} laws hold")
+    return bool(wrong)
+
+
+def _check_data(result: "netdissect.Result", root: Path | None) -> bool:
+    with progress_bars() as progress:
+        same = netdissect.verify_data(result.info, root=root, progress=progress)
+    place = root or result.info.data.root
+    typer.echo(
+        f"ok     {place} holds the tables, images and label maps that the run saw"
+        if same
+        else f"WRONG  {place} does not hold what the run saw: tables, images or label maps are others"
+    )
+    return not same
+
+
+def _tell_sample(found: "list[Recomputed]") -> bool:
+    """Print how a sample came out; masks may differ by rounding where the environment is another."""
+    pixels, changed = sum(one.pixels for one in found), sum(one.changed for one in found)
+    equal = sum(one.largest_difference == 0 for one in found)
+    worst = max((one.largest_difference for one in found), default=0.0)
+    wrong = worst > ROUNDING
+    typer.echo(
+        f"{'WRONG ' if wrong else 'ok    '} {len(found)} masks recomputed: {equal} equal to the last bit, largest "
+        f"difference {worst:.1e} of a unit's maximum; {changed} of {pixels} mask pixels differ"
+    )
+    for one in found:
+        if one.largest_difference > ROUNDING:
+            typer.echo(f"       {one.layer} unit {one.unit} on {one.image}: {one.largest_difference:.1e}")
+    return wrong

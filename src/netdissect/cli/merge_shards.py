@@ -1,0 +1,35 @@
+"""`netdissect merge-shards`: put the finished parts of a run together."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import netdissect
+from netdissect.cli.console import console
+
+
+def merge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Where the result goes.")],
+    parts: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PART]...", help="Folders of shards, or run folders that hold some; default: RUN's."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Merge some of the parts into a larger one, to be merged with others.")
+    ] = False,
+    concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set, if it was moved.")] = None,
+) -> None:
+    """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run."""
+    outcome = netdissect.merge_shards(run, parts or (), partial=partial, concepts=concepts)
+    said = {
+        "thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once more, and then "
+        f"netdissect merge-shards {run} again.",
+        "first": f"{run} holds the first look of these parts: merge it with the others.",
+        "second": f"{run} holds the second look of these parts: merge it with the others.",
+        "finished": f"The run is in {run}. See it: netdissect show {run}, or as a page: netdissect report {run}",
+    }
+    screen = console()
+    if outcome == "finished":
+        screen.print(netdissect.console_tables.summary(netdissect.load_result(run)))
+    screen.print(said[outcome], soft_wrap=True)

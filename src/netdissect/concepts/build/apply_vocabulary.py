@@ -1,0 +1,115 @@
+"""Replace each picture's own names by the concepts they turned out to be.
+
+    what was rendered -> census of each source -> unify -> concepts -> Vocabulary, without what is too rare
+
+Frequencies are those of the concepts: a picture that carries two names of one concept carries it once, and a pixel
+that bears both, in two channels, counts once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from netdissect.concepts.build.render import Folders, MapFile, Rendered, WriteOptions
+from netdissect.concepts.build.synonyms import RawLabel
+from netdissect.concepts.build.vocabulary import Census, Limits, Vocabulary, unify
+from netdissect.concepts.dataset import read_label_map
+from netdissect.concepts.labels import Labels, Size
+
+Items = Sequence[MapFile | str]
+
+
+def consolidate(
+    rendered: Sequence[Rendered], folders: Folders, options: WriteOptions
+) -> tuple[list[Rendered], Vocabulary]:
+    """Find the concepts, and say of each picture which of them it carries.
+
+    Returns
+    -------
+    list of Rendered, Vocabulary
+        The same pictures with concepts in place of keys; labels that were dropped are gone.
+
+    Raises
+    ------
+    ConceptsError
+        If no label is left, or there are too many.
+    """
+    sources: dict[str, Census] = defaultdict(Census)
+    for one in rendered:
+        sources[one.source].add(one.pixels)
+    names = unify(sources, variants=options.merge_variants)
+    renamed = [_rename(one, names.concepts, folders, options.map_size) for one in rendered]
+    census = Census()
+    for one in renamed:
+        census.add(one.pixels)
+    limits = Limits(options.min_images, options.min_coverage * options.map_size**2)
+    vocabulary = Vocabulary.number(census, names.synonyms, limits)
+    if vocabulary.dropped:
+        kept = frozenset(vocabulary.numbers())
+        renamed = [_prune(one, kept) for one in renamed]
+    return renamed, vocabulary
+
+
+def _rename(one: Rendered, concepts: Mapping[RawLabel, str], folders: Folders, size: int) -> Rendered:
+    items: dict[str, Items] = {}
+    pixels: dict[str, Mapping[str, int]] = {}
+    for category, counted in one.pixels.items():
+        concept = {key: concepts[RawLabel(one.source, category, key)] for key in counted} | {"": ""}
+        items[category] = _rename_items(one.items[category], concept)
+        if len(items[category]) > 1 and len({concept[key] for key in counted}) < len(counted):
+            pixels[category] = _recount(items[category], folders, size)
+        else:
+            added: dict[str, int] = defaultdict(int)
+            for key, bearing in counted.items():
+                added[concept[key]] += bearing
+            pixels[category] = dict(added)
+    return replace(one, items=items, pixels=pixels)
+
+
+def _rename_items(items: Items, concept: Mapping[str, str]) -> Items:
+    whole = dict.fromkeys(concept[item] for item in items if isinstance(item, str))
+    maps = (MapFile(i.path, tuple(concept[key] for key in i.names)) for i in items if isinstance(i, MapFile))
+    return (*whole, *maps)
+
+
+def _recount(items: Items, folders: Folders, size: int) -> dict[str, int]:
+    """Count pixels from the maps: names that became one may lie on one pixel."""
+    maps = [item for item in items if isinstance(item, MapFile)]
+    whole = [item for item in items if isinstance(item, str)]
+    names = sorted({*whole, *(name for one in maps for name in one.names if name)})
+    code = {name: number for number, name in enumerate(names, start=1)} | {"": 0}
+    planes = [
+        np.array([0, *(code[name] for name in one.names)], dtype=np.int32)[
+            read_label_map(folders.drafts / one.path, Size(size, size))
+        ]
+        for one in maps
+    ]
+    stack = np.array(planes, dtype=np.int32).reshape(len(planes), size, size)
+    once = Labels(stack, np.array([code[name] for name in whole], dtype=np.int32)).once()
+    counts = np.bincount(once.planes.ravel(), minlength=len(names) + 1)
+    counts[once.whole] = size * size
+    return {name: int(counts[code[name]]) for name in names}
+
+
+def _prune(one: Rendered, kept: frozenset[str]) -> Rendered:
+    items = {category: tuple(_prune_items(carried, kept)) for category, carried in one.items.items()}
+    pixels = {
+        category: {name: bearing for name, bearing in counted.items() if name in kept}
+        for category, counted in one.pixels.items()
+    }
+    return replace(
+        one,
+        items={category: carried for category, carried in items.items() if carried},
+        pixels={category: counted for category, counted in pixels.items() if counted},
+    )
+
+
+def _prune_items(items: Items, kept: frozenset[str]) -> Iterable[MapFile | str]:
+    for item in items:
+        if isinstance(item, str):
+            if item in kept:
+                yield item
+        elif any(name in kept for name in item.names):
+            yield MapFile(item.path, tuple(name if name in kept else "" for name in item.names))

@@ -1,0 +1,102 @@
+"""Build one data set from several sources: the common code behind ``netdissect concepts build``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.writer import check_target, write_dataset
+from netdissect.concepts.sources import ConceptSource
+from netdissect.config import Progress, one_or_more
+from netdissect.errors import SourceError
+
+
+def build_dataset(
+    out: str | Path,
+    sources: Sequence[ConceptSource],
+    options: WriteOptions | None = None,
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the pictures of all `sources` as one data set.
+
+    Parameters
+    ----------
+    sources
+        In the order in which their pictures stand in ``index.csv``; `parse_source` makes them of words.
+    options
+        Sizes, fit, colors, and which labels are merged and dropped; None: as published at 224 pixels, without colors,
+        and nothing is dropped.
+    overwrite, workers, progress
+        See `write_dataset`.
+
+    Returns
+    -------
+    Path
+        The folder of the data set.
+
+    Raises
+    ------
+    SourceError
+        If a source's layout or any of its files cannot be used, or one of several sources labels nothing.
+    ConceptsError
+        If `out` is in the way, nothing is labeled, or the disk cannot be written.
+
+    Notes
+    -----
+    Names are unified over all sources (`claim_names`); a name in two categories keeps both. A source's pictures lie in
+    a folder of its name; a second source of that name gets ``-2``. A build that was interrupted or killed goes on
+    where it was when it is called again with the same sources and options. How many pictures and bytes will be
+    written, and how many labels were dropped, is logged to ``netdissect.concepts``.
+    """
+    check_target(Path(out), overwrite=overwrite)
+    sources = one_or_more(sources)
+    for source in sources:
+        if isinstance(source, str):
+            raise SourceError(
+                f"{source!r} is a text and no source. Make one of it: sources=[netdissect.parse_source({source!r})]."
+            )
+    if not sources:
+        raise SourceError(
+            "there is no source to build from. Expected at least one, e.g. masks:DIR or folders:DIR=scene."
+        )
+    options = options or WriteOptions()
+    samples: list[Sample] = []
+    counts: dict[str, int] = {}
+    for prefix, source in zip(prefixes([source.name for source in sources]), sources, strict=True):
+        before = len(samples)
+        samples.extend(source.samples(prefix))
+        if len(samples) == before:
+            raise SourceError(f"the source {source.text} holds no picture. Expected at least one; correct the folder.")
+        counts[prefix] = len(samples) - before
+    told = [
+        {"source": source.text, "folder": prefix, "images": images}
+        for source, (prefix, images) in zip(sources, counts.items(), strict=True)
+    ]
+    texts = {prefix: source.text for source, prefix in zip(sources, counts, strict=True)}
+    return write_dataset(
+        out,
+        samples,
+        options,
+        about={"sources": told},
+        sources=texts,
+        overwrite=overwrite,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def prefixes(names: Sequence[str]) -> list[str]:
+    """Make folder names of source names, with ``-2`` for the second of a name."""
+    taken: set[str] = set()
+    made = []
+    for name in names:
+        prefix, number = name, 1
+        while prefix.casefold() in taken:
+            number += 1
+            prefix = f"{name}-{number}"
+        taken.add(prefix.casefold())
+        made.append(prefix)
+    return made

@@ -1,0 +1,419 @@
+"""Turn one sample into files: the squashed picture and its label maps, still numbered for this picture alone.
+
+`render` and `renumber` are the two things that workers do. Between them the writer learns all names,
+because a concept's number depends on how many pictures carry it. `Folders` keeps what they write apart, so that
+a build that was killed while numbering finds the maps of `render` as they were.
+"""
+
+import io
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
+from netdissect.concepts.build.synonyms import split_names
+from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, read_color_table
+from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
+from netdissect.concepts.image_io import LYING, Upright, read_upright, turn
+from netdissect.concepts.labels import Labels, Size
+from netdissect.concepts.resize import CropBox
+from netdissect.config import Resize, Split
+from netdissect.errors import ConfigError, SourceError
+
+CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
+COLOR_CHANNEL = dict(enumerate(COLOR_NAMES, start=1))
+
+
+class WriteOptions(BaseModel):
+    """How pictures and label maps are written, and which names and labels they carry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(224, ge=2, description="Pictures become this square; label maps half of it.")
+    resize: Resize = Field(
+        "stretch",
+        description=(
+            "How a picture becomes a square. stretch: the whole picture, as Broden. crop: the middle of its longer "
+            "side. pad: the whole picture on a black, unlabeled square."
+        ),
+    )
+    colors: bool = Field(False, description="Name the color of every pixel, as the category 'color'.")
+    color_table: Path | None = Field(None, description="A published 32x32x32 table of color names; None: our model.")
+    image_format: Literal["jpeg", "png"] = Field("jpeg", description="jpeg: of the quality below; png: lossless.")
+    quality: int = Field(92, ge=1, le=95, description="JPEG quality, without chroma subsampling.")
+    copy_pictures: bool = Field(
+        False, description="Copy the file of a picture that has the size already, instead of encoding it again."
+    )
+    merge_variants: bool = Field(
+        False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
+    )
+    min_images: int = Field(0, ge=0, description="Drop labels that fewer pictures carry; Broden: 10.")
+    min_coverage: float = Field(
+        0.0, ge=0, description="Drop labels that cover less, in whole pictures, added up over all; Broden: 0.5."
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: ModelWrapValidatorHandler["WriteOptions"]) -> "WriteOptions":
+        try:
+            return handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            described = cls.model_fields[name].description if name in cls.model_fields else None
+            raise ConfigError(
+                f"the option {name!r} of a data set was {first['input']!r}: {first['msg'].lower()}. "
+                + (f"It means: {described} Correct it." if described else "Correct it.")
+            ) from error
+
+    @property
+    def map_size(self) -> int:
+        """Height and width of the label maps."""
+        return self.size // 2
+
+
+@dataclass(frozen=True, slots=True)
+class MapFile:
+    """A label map on disk.
+
+    Attributes
+    ----------
+    path
+        Below ``images/``.
+    names
+        Pixel value v of the provisional map means ``names[v - 1]``: keys, later concepts (see `Rendered`); empty
+        where the map holds no v.
+    """
+
+    path: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What was written of one sample.
+
+    Names are keys (`split_names` joined by ``;``) until `consolidate` says which concept each of them is.
+
+    Attributes
+    ----------
+    image
+        Path of the picture below ``images/``.
+    split
+        ``train`` or ``val``.
+    items
+        By category: label maps, and names of the whole picture.
+    pixels
+        By category: on how many label-map pixels each name stands; each pixel once.
+    turned
+        Whether EXIF asked for a turn, so that the picture and its label maps were turned upright.
+    """
+
+    image: str
+    split: Split
+    items: Mapping[str, Sequence[MapFile | str]]
+    pixels: Mapping[str, Mapping[str, int]]
+    turned: bool = False
+
+    @property
+    def source(self) -> str:
+        """Whose picture it is: the first part of its path."""
+        return self.image.split("/", 1)[0]
+
+    @property
+    def maps(self) -> tuple[MapFile, ...]:
+        """Its label maps."""
+        return tuple(item for items in self.items.values() for item in items if isinstance(item, MapFile))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file below ``images/``."""
+        return (self.image, *(item.path for item in self.maps))
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where files are written while a data set is built.
+
+    Attributes
+    ----------
+    images
+        Pictures and final label maps: ``images/`` of the data set.
+    drafts
+        Provisional label maps.
+    """
+
+    images: Path
+    drafts: Path
+
+
+def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -> Rendered | list[str]:
+    """Write the picture and provisional label maps of `sample`; what is rendered already is returned as it is.
+
+    Returns
+    -------
+    Rendered or list of str
+        What was written, or what is wrong with the sample's files, one message a file.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    if isinstance(sample, Rendered):
+        return sample
+    problems: list[str] = []
+    picture: Upright | None = None
+    labels: LabelsByCategory = {}
+    try:
+        _check_name(sample.name)
+        picture = read_upright(sample.image)
+    except SourceError as error:
+        problems.append(str(error))
+    try:
+        labels = sample.read_labels()
+        if picture is not None:
+            labels = {category: _turned(category, items, picture, sample) for category, items in labels.items()}
+    except SourceError as error:
+        problems.append(str(error))
+    if picture is None or problems:
+        return problems
+    return _write(sample, picture, _with_colors(labels, picture.image, options), folders, options)
+
+
+def _turned(category: str, items: Sequence[Channel | str], picture: Upright, sample: Sample) -> list[Channel | str]:
+    """Check the labels of one category, and turn its channels upright with the picture."""
+    _check_category(category, sample.name)
+    turned: list[Channel | str] = []
+    for item in items:
+        if isinstance(item, Channel):
+            by = picture.orientation if item.orientation is None else item.orientation
+            _check_channel(item, by, picture, sample)
+            item = replace(item, values=turn(item.values, by), orientation=1)
+        turned.append(item)
+    return turned
+
+
+Renumbering = tuple[tuple[str, tuple[int, ...]], ...]
+"""Path below ``images/`` of each label map of a picture, and the final number of pixel values 1, 2, ..."""
+
+
+def renumber(maps: Renumbering, folders: Folders, map_size: int) -> None:
+    """Write the label maps of one picture with their final numbers.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    for name, numbers in maps:
+        draft = read_label_map(folders.drafts / name, Size(map_size, map_size))
+        path = folders.images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_label_map(np.array([0, *numbers], dtype=np.int32)[draft]))
+
+
+def encode_label_map(labels: npt.NDArray[np.integer], compression: int = 6) -> bytes:
+    """Encode label numbers (H, W) below 65,536 as an RGB PNG: R + 256 * G; `compression` is zlib's, 0 to 9."""
+    pixels = np.zeros((*labels.shape, 3), dtype=np.uint8)
+    pixels[..., 0] = labels % 256
+    pixels[..., 1] = labels // 256
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=compression)
+    return buffer.getvalue()
+
+
+def _check_name(name: str) -> None:
+    parts = PurePosixPath(name).parts
+    odd = any(character in name for character in ";\\\0\r\n") or name != name.strip() or name.endswith("/")
+    if not parts or odd or name.startswith("/") or ".." in parts:
+        raise SourceError(
+            f"the sample name {name!r} cannot be a path in a data set. Expected a relative path with forward slashes "
+            "and without ';', '..' or outer blanks, e.g. 'msrc/9_6_s'; rename the file."
+        )
+
+
+def _check_category(category: str, name: str) -> None:
+    if not CATEGORY_SPELLING.fullmatch(category) or category in INDEX_COLUMNS:
+        raise SourceError(
+            f"{name}: {category!r} cannot be a category. Expected lower-case letters, digits and underscores, "
+            f"and none of {', '.join(INDEX_COLUMNS)}, e.g. 'object'."
+        )
+
+
+def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) -> None:
+    origin = channel.origin or f"the label map of {sample.name}"
+    if channel.values.dtype.kind not in "iub":
+        raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
+    size = (picture.image.height, picture.image.width)
+    if channel.values.shape != (size[::-1] if by in LYING else size):
+        raise SourceError(_unequal(origin, channel, by, size, sample))
+    unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
+    if unknown:
+        raise SourceError(
+            f"{origin} holds the value {unknown[0]}, which has no name"
+            + (f" (and {len(unknown) - 1} more such values)" if len(unknown) > 1 else "")
+            + ". Expected only named values; name it, with an empty name if its pixels are unlabeled, or say "
+            "?unlisted=unlabeled (masks: and hf:)."
+        )
+
+
+def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], sample: Sample) -> str:
+    """Say that a label map, to be turned by an EXIF orientation, has another size than its picture."""
+    seen = " x ".join(map(str, channel.values.shape))
+    of = f" {sample.image}" if isinstance(sample.image, Path) else ""
+    height, width = upright[::-1] if by in LYING else upright
+    how = ""
+    if by != 1:
+        how = (
+            f", which EXIF turns to {upright[0]} x {upright[1]}. A mask belongs to the pixels as stored and is turned "
+            "with them; say ?drawn=upright (masks: and hf:) if masks were drawn on the upright picture"
+        )
+    return (
+        f"{origin} is {seen} pixels (height x width) but its picture{of} is {height} x {width}{how}. Expected one mask "
+        "pixel for each picture pixel; resize the mask with nearest neighbor or correct the pair."
+    )
+
+
+def distinct(values: PixelValues) -> list[int]:
+    """Return the distinct values, rising."""
+    if values.size and values.min() >= 0 and values.max() < 1 << 16:
+        # Counting 70,000 pixels takes a tenth of sorting them.
+        return [int(value) for value in np.flatnonzero(np.bincount(values.ravel().astype(np.int64)))]
+    return [int(value) for value in np.unique(values)]
+
+
+def _with_colors(labels: LabelsByCategory, picture: Image.Image, options: WriteOptions) -> LabelsByCategory:
+    if not options.colors or "color" in labels:
+        return labels
+    # Naming pixel by pixel and taking the nearest are the same in either order; this order names fewer.
+    frame = CropBox.of(picture.height, picture.width, options.resize)
+    pixels = frame.values(np.asarray(picture), options.map_size)
+    table = None if options.color_table is None else _color_table(options.color_table)
+    return {**labels, "color": (_Fitted(name_colors(pixels, table), COLOR_CHANNEL),)}
+
+
+class _Fitted(Channel):
+    """A channel that has the size of the label maps already."""
+
+    __slots__ = ()
+
+
+@cache
+def _color_table(path: Path) -> ColorTable:
+    return read_color_table(path)
+
+
+def _write(
+    sample: Sample, picture: Upright, labels: LabelsByCategory, folders: Folders, options: WriteOptions
+) -> Rendered:
+    items: dict[str, list[MapFile | str]] = {}
+    pixels: dict[str, dict[str, int]] = {}
+    height, width = picture.image.height, picture.image.width
+    frame = CropBox.of(height, width, options.resize)
+    inside = frame.inside(height, width, options.map_size)
+    for folder in (folders.images, folders.drafts):
+        (folder / sample.name).parent.mkdir(parents=True, exist_ok=True)
+    for category, channels in labels.items():
+        names, local = _localize(category, channels, _Fitting(frame, inside, options.map_size))
+        if not names:
+            continue
+        files = _map_paths(f"{sample.name}_{category}", len(local.planes))
+        for path, plane in zip(files, local.planes, strict=True):
+            (folders.drafts / path).write_bytes(encode_label_map(plane, compression=1))
+        pixels[category] = dict(zip(names, _count(local, len(names)), strict=True))
+        maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.planes, strict=True))
+        items[category] = [*(names[n - 1] for n in local.whole), *maps]
+    image = _write_picture(sample, picture, frame, folders.images, options)
+    turned = picture.orientation != 1
+    return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels, turned)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    frame: CropBox
+    inside: npt.NDArray[np.bool_] | None
+    size: int
+
+    def values(self, channel: Channel) -> PixelValues:
+        return channel.values if isinstance(channel, _Fitted) else self.frame.values(channel.values, self.size)
+
+    def held(self, values: PixelValues) -> list[int]:
+        return distinct(values if self.inside is None else values[self.inside])
+
+
+def _localize(category: str, items: Sequence[Channel | str], fitting: _Fitting) -> tuple[tuple[str, ...], Labels]:
+    """Give the keys that this picture carries in one category numbers, and its labels in these numbers."""
+    whole = list(dict.fromkeys(key for item in items if isinstance(item, str) if (key := _key(item, category))))
+    small: list[tuple[PixelValues, Mapping[int, str]]] = [
+        (fitting.values(item), item.names) for item in items if isinstance(item, Channel)
+    ]
+    spelled = [
+        {value: key for value in fitting.held(values) if (key := _key(raw.get(value, ""), category))}
+        for values, raw in small
+    ]
+    names = tuple(sorted({*whole, *(key for spelling in spelled for key in spelling.values())}))
+    code = {name: number for number, name in enumerate(names, start=1)}
+    planes = []
+    for (values, _), spelling in zip(small, spelled, strict=True):
+        plane = np.zeros((fitting.size, fitting.size), dtype=np.int32)
+        for value, name in spelling.items():
+            plane[values == value] = code[name]
+        if fitting.inside is not None:
+            plane[~fitting.inside] = 0
+        if plane.any():
+            planes.append(plane)
+    stack = np.array(planes, dtype=np.int32).reshape(len(planes), fitting.size, fitting.size)
+    return names, Labels(stack, np.array([code[name] for name in whole], dtype=np.int32))
+
+
+@cache
+def _key(raw: str, category: str) -> str:
+    return ";".join(split_names(raw, category))
+
+
+def _present(names: Sequence[str], plane: npt.NDArray[np.int32]) -> tuple[str, ...]:
+    held = set(distinct(plane))
+    return tuple(name if number in held else "" for number, name in enumerate(names, start=1))
+
+
+def _count(local: Labels, names: int) -> list[int]:
+    once = local.once()
+    counts = np.bincount(once.planes.ravel(), minlength=names + 1)[1:]
+    counts[once.whole - 1] = once.size.height * once.size.width
+    return [int(count) for count in counts]
+
+
+def _map_paths(stem: str, channels: int) -> list[str]:
+    return [f"{stem}.png"] if channels == 1 else [f"{stem}_{channel}.png" for channel in range(1, channels + 1)]
+
+
+def _write_picture(sample: Sample, picture: Upright, frame: CropBox, images: Path, options: WriteOptions) -> str:
+    fits = picture.image.size == (options.size, options.size) and picture.orientation == 1
+    if options.copy_pictures and isinstance(sample.image, Path) and fits:
+        image = sample.name + sample.image.suffix
+        shutil.copyfile(sample.image, images / image)
+        return image
+    image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
+    (images / image).write_bytes(_encode_picture(frame.picture(picture.image, options.size), options))
+    return image
+
+
+def _encode_picture(picture: Image.Image, options: WriteOptions) -> bytes:
+    buffer = io.BytesIO()
+    # Pixels alone: EXIF and color profiles would turn or tint the picture a second time when it is read.
+    plain = Image.fromarray(np.asarray(picture))
+    if options.image_format == "png":
+        plain.save(buffer, "PNG")
+    else:
+        plain.save(buffer, "JPEG", quality=options.quality, subsampling=0)
+    return buffer.getvalue()

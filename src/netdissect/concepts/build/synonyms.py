@@ -1,0 +1,223 @@
+"""Decide which raw names mean the same concept.
+
+    raw name "Car;auto_mobile" -> split_names -> key "car;auto mobile" -> claim_names -> concept "car"
+
+A raw name may list synonyms, the dominant one first. Every name belongs to the label that claims it first, and labels
+claim in order of frequency, so that a rare sense of a word never takes it from the common one.
+
+Source: the rule of the published Broden, Bau et al. 2017 :cite:p:`bau2017network`, section 2.1.
+"""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+Key = TypeVar("Key")
+
+SUFFIXES = {"scene": "-s", "color": "-c"}
+SIDES = ("left", "right")
+
+NOT_MERGED = frozenset(
+    {
+        "bill",  # a notice, a banknote, a beak: listed under poster
+        "can",  # a tin and, in slang, a toilet: listed under both
+        "card",  # listed under poster
+        "dog",  # an animal and a firedog: listed under andiron
+        "machine",  # any machine: listed under car
+        "material",  # any material: listed under fabric
+        "paper",  # the material and the sheet: listed under newspaper
+        "plane",  # an airplane, a tool, a surface
+        "plug",  # of a socket and of a basin: listed under fireplug
+        "pot",  # for cooking and for plants: listed under toilet
+        "press",  # a cupboard, a machine, the newspapers: listed under wardrobe
+        "stool",  # a seat: listed under toilet
+        "throne",  # a seat: listed under toilet
+        "wheel",  # of any vehicle: listed under bicycle
+    }
+)
+"""Words that lexicons list as synonyms in a rare sense. As a synonym they merge nothing; as a label's dominant name
+they stand for themselves."""
+
+
+def normalize_name(raw: str, category: str) -> str:
+    """Spell a raw concept name as the data set does.
+
+    Lower case, accents composed, and runs of blanks and underscores as one space; in scene names as one
+    underscore. Scene names end in ``-s`` and color names in ``-c``, as published. An empty name stays empty.
+
+    Examples
+    --------
+    >>> normalize_name(" Traffic_Light", "object")
+    'traffic light'
+    >>> normalize_name("living room", "scene")
+    'living_room-s'
+    """
+    words = unicodedata.normalize("NFC", raw).lower().replace("_", " ").split()
+    if not words:
+        return ""
+    name = ("_" if category == "scene" else " ").join(words)
+    suffix = SUFFIXES.get(category, "")
+    return name if name.endswith(suffix) else name + suffix
+
+
+def split_names(raw: str, category: str) -> tuple[str, ...]:
+    """Return the normalized synonyms that a raw name lists, each once, the dominant one first.
+
+    Examples
+    --------
+    >>> split_names("Car; auto;AUTO;", "object")
+    ('car', 'auto')
+    """
+    names = (normalize_name(part, category) for part in raw.split(";"))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def keep_apart(raws: Iterable[str]) -> dict[str, str]:
+    """Take out of the raw names of one table every synonym that is the dominant name of another one.
+
+    Whoever lists classes in a table tells them apart: ``screen door;screen`` must not swallow ``screen``, nor
+    ``bag;handbag`` a ``bag`` that has no other name.
+
+    Returns
+    -------
+    dict of str to str
+        By raw name, the raw name that is left.
+
+    Examples
+    --------
+    >>> keep_apart(["screen door;screen", "Screen;silver screen", "car;auto"])
+    {'screen door;screen': 'screen door', 'Screen;silver screen': 'Screen;silver screen', 'car;auto': 'car;auto'}
+    >>> keep_apart(["bag;handbag", "bag"])
+    {'bag;handbag': 'handbag', 'bag': 'bag'}
+    """
+    parts = {raw: [part for part in raw.split(";") if part.strip()] for raw in raws}
+    dominant = {normalize_name(names[0], "") for names in parts.values() if names}
+    left = {
+        raw: [*names[:1], *(name for name in names[1:] if normalize_name(name, "") not in dominant)]
+        for raw, names in parts.items()
+    }
+    alone = {normalize_name(names[0], "") for names in left.values() if len(names) == 1}
+    return {
+        raw: ";".join(names[1:] if len(names) > 1 and normalize_name(names[0], "") in alone else names)
+        for raw, names in left.items()
+    }
+
+
+def named_apart(names: Mapping[Key, str]) -> dict[Key, str]:
+    """Return a table of raw names by value after `keep_apart`."""
+    apart = keep_apart(names.values())
+    return {value: apart[name] for value, name in names.items()}
+
+
+def fold_variant(name: str) -> str:
+    """Return what the spellings of one concept share: singular, without spaces, left or right.
+
+    Examples
+    --------
+    >>> [fold_variant(name) for name in ("shelves", "shelf", "left arm", "fire place", "glass", "bus")]
+    ['shelf', 'shelf', 'arm', 'fireplace', 'glass', 'bus']
+    """
+    if name.endswith(tuple(SUFFIXES.values())):
+        return name
+    words = name.split()
+    if len(words) > 1 and words[0] in SIDES:
+        words = words[1:]
+    return _singular("".join(words))
+
+
+@dataclass(frozen=True, slots=True)
+class RawLabel:
+    """A raw label: what one source calls a concept.
+
+    Attributes
+    ----------
+    source
+        Whose label it is.
+    category
+        In which category.
+    key
+        Normalized synonyms joined by ``;``, as `split_names` returns them.
+    """
+
+    source: str
+    category: str
+    key: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that it may claim: its dominant one, and the others that may be merged."""
+        first, *others = self.key.split(";")
+        return first, *(name for name in others if name not in NOT_MERGED)
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymTable:
+    """Which concept each raw label is.
+
+    Attributes
+    ----------
+    concepts
+        Name of the concept.
+    synonyms
+        Other names of each concept, by its name; in the order in which they were claimed.
+    """
+
+    concepts: Mapping[RawLabel, str]
+    synonyms: Mapping[str, tuple[str, ...]]
+
+
+def assign_names(ranked: Iterable[RawLabel], *, variants: bool = False) -> SynonymTable:
+    """Let raw labels claim their names, one after the other.
+
+    Parameters
+    ----------
+    ranked
+        By falling frequency.
+    variants
+        Singular and plural, "left arm" and "arm", "fire place" and "fireplace" are one name. The published Broden
+        keeps them apart; later versions of it do not.
+
+    Notes
+    -----
+    A label whose dominant name is free becomes a concept of that name. If the name is taken by a label of another
+    source or category, both are one concept. If it is taken by a label of the same source and category, whose
+    annotators thus told the two apart, the label becomes a concept under its first name that is still free, or joins
+    if there is none.
+
+    Examples
+    --------
+    >>> ranked = [("voc", "bag"), ("ade", "bag"), ("ade", "bag;handbag;purse"), ("own", "purse")]
+    >>> list(assign_names(RawLabel(source, "object", key) for source, key in ranked).concepts.values())
+    ['bag', 'bag', 'handbag', 'handbag']
+    """
+    owner: dict[str, str] = {}
+    sources: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    concepts: dict[RawLabel, str] = {}
+    synonyms: dict[str, list[str]] = defaultdict(list)
+    for raw in ranked:
+        folded = {name: fold_variant(name) if variants else name for name in raw.names}
+        free = [name for name, form in folded.items() if form not in owner]
+        taken_by = owner.get(folded[raw.names[0]])
+        told_apart = taken_by is not None and (raw.source, raw.category) in sources[taken_by]
+        concept = free[0] if taken_by is None or (told_apart and free) else taken_by
+        for name in free:
+            owner.setdefault(folded[name], concept)
+        concepts[raw] = concept
+        sources[concept].add((raw.source, raw.category))
+        known = synonyms[concept]
+        known.extend(name for name, form in folded.items() if owner[form] == concept and name not in (concept, *known))
+    return SynonymTable(concepts, {concept: tuple(names) for concept, names in synonyms.items()})
+
+
+def _singular(word: str) -> str:
+    if word.endswith(("ss", "us", "is")) or len(word) < 3 or not word.endswith("s"):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith("lves"):
+        return word[:-3] + "f"
+    if word.endswith(("ches", "shes", "sses", "xes", "uses")):
+        return word[:-2]
+    return word[:-1]

@@ -1,0 +1,189 @@
+"""Make one numbered vocabulary of the names that several sources use.
+
+    labels of each picture -> Census -> rank -> claim_names -> merged counts -> Vocabulary (numbers, what was dropped)
+
+`names.py` says which raw names are one concept. A name that stands in two categories is one number with two
+categories, as in the published Broden; the reader takes as its primary category the one of larger coverage.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from netdissect.concepts.build.synonyms import SUFFIXES, RawLabel, SynonymTable, assign_names, normalize_name
+from netdissect.errors import ConceptsError
+
+__all__ = [
+    "CATEGORY_ORDER",
+    "SUFFIXES",
+    "Census",
+    "Entry",
+    "LabelCount",
+    "Limits",
+    "Vocabulary",
+    "normalize_name",
+    "unify",
+]
+
+CATEGORY_ORDER = ("color", "object", "part", "material", "scene", "texture")
+LARGEST_NUMBER = 256 * 256 - 1
+
+
+@dataclass(slots=True)
+class LabelCount:
+    """How many images carry a name, and on how many label-map pixels."""
+
+    images: int = 0
+    pixels: int = 0
+
+
+@dataclass(slots=True)
+class Census:
+    """How often each name stands in each category: the sum over images of `add`."""
+
+    counts: dict[str, dict[str, LabelCount]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, pixels: Mapping[str, Mapping[str, int]]) -> None:
+        """Count one image: the pixels that bear each name, by category; a pixel counts once for a name."""
+        for category, names in pixels.items():
+            for name, bearing in names.items():
+                count = self.counts[name].setdefault(category, LabelCount())
+                count.images += 1
+                count.pixels += bearing
+
+
+def unify(sources: Mapping[str, Census], *, variants: bool = False) -> SynonymTable:
+    """Decide which of the raw labels that each source's pictures carry are one concept.
+
+    Parameters
+    ----------
+    sources
+        By source, the census of its keys (`split_names` joined by ``;``).
+    variants
+        See `assign_names`.
+
+    Notes
+    -----
+    Labels claim by falling number of images, then pixels, then synonyms; then by spelling and source, so that the
+    outcome does not depend on the order of the sources.
+    """
+    counts = {
+        RawLabel(source, category, key): count
+        for source, census in sources.items()
+        for key, by_category in census.counts.items()
+        for category, count in by_category.items()
+    }
+    ranked = sorted(
+        counts,
+        key=lambda raw: (
+            -counts[raw].images, -counts[raw].pixels, -len(raw.names), raw.key, raw.category, raw.source
+        ),
+    )  # fmt: skip
+    return assign_names(ranked, variants=variants)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a label needs to stay.
+
+    Attributes
+    ----------
+    images
+        Pictures that carry it, added up over its categories.
+    pixels
+        Label-map pixels that bear it, likewise.
+    """
+
+    images: int = 0
+    pixels: float = 0.0
+
+    def keep(self, count: LabelCount) -> bool:
+        """Tell whether a label of this total stays."""
+        return count.images >= self.images and count.pixels >= self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One numbered name: a row of ``label.csv``."""
+
+    number: int
+    name: str
+    counts: Mapping[str, LabelCount]
+    synonyms: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> LabelCount:
+        """Sum over its categories, as ``label.csv`` states it."""
+        return _total(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All names of a data set by rising number.
+
+    Attributes
+    ----------
+    entries
+        Numbered from 1 by falling frequency, then falling coverage, then name.
+    categories
+        Those that any name stands in: the published six in their order, then others by name.
+    dropped
+        Labels below the limits, numbered 0, in the order in which they would have been numbered.
+    """
+
+    entries: tuple[Entry, ...]
+    categories: tuple[str, ...]
+    dropped: tuple[Entry, ...] = ()
+
+    @classmethod
+    def number(
+        cls, census: Census, synonyms: Mapping[str, tuple[str, ...]] | None = None, limits: Limits | None = None
+    ) -> "Vocabulary":
+        """Give each name of `census` that is within `limits` its number.
+
+        Raises
+        ------
+        ConceptsError
+            If no name is left, or there are more than a label map can hold.
+        """
+        limits, synonyms = limits or Limits(), synonyms or {}
+        names = sorted(census.counts, key=lambda name: _rank(name, census.counts[name]))
+        kept = [name for name in names if limits.keep(_total(census.counts[name]))]
+        if not kept:
+            raise ConceptsError(_nothing_left(len(names)))
+        if len(kept) > LARGEST_NUMBER:
+            raise ConceptsError(
+                f"the sources name {len(kept)} concepts, but a label map holds at most {LARGEST_NUMBER}. Merge or "
+                "leave out names."
+            )
+        entries = tuple(Entry(n, name, census.counts[name], synonyms.get(name, ())) for n, name in enumerate(kept, 1))
+        staying = set(kept)
+        dropped = tuple(Entry(0, name, census.counts[name]) for name in names if name not in staying)
+        found = {category for entry in entries for category in entry.counts}
+        known = [category for category in CATEGORY_ORDER if category in found]
+        return cls(entries, (*known, *sorted(found - set(known))), dropped)
+
+    def numbers(self) -> dict[str, int]:
+        """Return the number of each name."""
+        return {entry.name: entry.number for entry in self.entries}
+
+
+def _total(counts: Mapping[str, LabelCount]) -> LabelCount:
+    return LabelCount(sum(c.images for c in counts.values()), sum(c.pixels for c in counts.values()))
+
+
+def _rank(name: str, counts: Mapping[str, LabelCount]) -> tuple[int, int, str]:
+    total = _total(counts)
+    return -total.images, -total.pixels, name
+
+
+def _nothing_left(names: int) -> str:
+    if names:
+        return (
+            f"all {names} labels are below the limits (min_images, min_coverage), so there is nothing to write. "
+            "Expected at least one label that is frequent enough; lower the limits or add pictures."
+        )
+    return (
+        "no pixel and no picture carries any label, so there is nothing to write. Expected at least one "
+        "labeled picture; check the classes and masks of the sources."
+    )

@@ -1,0 +1,338 @@
+"""Write samples in the published Broden layout.
+
+    samples -> render (workers) -> consolidate -> renumber (workers) -> tables -> rename into place
+
+Pictures are decoded once. Label maps are first written with numbers of their own picture and numbered when
+all names are known, because numbers fall with frequency. Everything happens in a hidden folder beside the
+target, which gets its name only when it is whole; a build that was killed goes on where it was.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from netdissect.concepts.build.apply_vocabulary import consolidate
+from netdissect.concepts.build.atomic_dir import check_target, publish, staging_dir
+from netdissect.concepts.build.broden_tables import write_tables
+from netdissect.concepts.build.manifest import BuildManifest, InputHasher
+from netdissect.concepts.build.parallel import map_in_order
+from netdissect.concepts.build.render import Folders, Rendered, WriteOptions, render, renumber
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.vocabulary import Entry, Vocabulary
+from netdissect.concepts.colors import read_color_table
+from netdissect.config import Progress
+from netdissect.errors import ConceptsError, SourceError
+
+__all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
+
+logger = logging.getLogger(__name__)
+
+TRIALS = 8  # pictures that are written once more, to say beforehand how large the data set will be
+PROBLEMS_TOLD = 10
+
+README = """\
+A concept data set in Broden's layout, written by netdissect {version}.
+
+{images} pictures of {size} x {size} pixels, {concepts} concepts in {categories}.
+
+index.csv         image,split,ih,iw,sh,sw, then one column for each category. A cell is empty or holds items
+                  separated by ';': label numbers (of the whole picture) and paths of label maps.
+label.csv         number,name,category,frequency,coverage,syns. Numbers fall with frequency, then coverage.
+category.csv      name,first,last,count,frequency.
+c_<category>.csv  code,number,name,frequency,coverage within that category.
+images/           pictures, and label maps of {map_size} x {map_size} pixels: label = red + 256 * green, 0 = unlabeled.
+build.json        what it was built from, and which labels were dropped as too rare.
+
+frequency: pictures that carry the label. coverage: share of label-map pixels that bear it, summed over pictures.
+In label.csv and category.csv both are summed over categories or labels.
+"""
+
+
+def write_dataset(
+    out: str | Path,
+    samples: Iterable[Sample],
+    options: WriteOptions | None = None,
+    *,
+    about: Mapping[str, object] | None = None,
+    sources: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a data set that `ConceptData.open` reads.
+
+    Parameters
+    ----------
+    out
+        The new folder. An empty folder may stand there.
+    samples
+        Read one after the other; never held in memory together.
+    options
+        Sizes, formats, colors. None: as published at 224 pixels, without colors.
+    about
+        What the data set was made from, for ``build.json``; must fit into JSON.
+    sources
+        By the first folder of their samples' names, the sources each of which must label something.
+    overwrite
+        Replace a finished data set at `out`. Nothing else is ever replaced.
+    workers
+        Processes that decode and encode. None or 1: this process. Files are the same, byte for byte, for any number.
+        More than one starts fresh interpreters: call from a script under ``if __name__ == "__main__"``.
+    progress
+        Told of every picture and of every set of label maps.
+
+    Returns
+    -------
+    Path
+        The folder of the data set.
+
+    Raises
+    ------
+    SourceError
+        If any sample cannot be used; names the first ten files and how many there are. Or if one of several sources
+        labels nothing. Nothing is left behind.
+    ConceptsError
+        If `out` is in the way, nothing is labeled, or the disk cannot be written.
+    """
+    out, options = Path(out), options or WriteOptions()
+    if options.color_table is not None:
+        read_color_table(options.color_table)
+    work = _Work(options, workers, progress)
+    with staging_dir(out, "building", overwrite=overwrite) as folder:
+        folders = Folders(folder / "set" / "images", folder / "drafts")
+        journal = BuildManifest(folder, folders, _key(options, about or {}))
+        _prepare(folders, journal)
+        if isinstance(samples, Sequence):
+            _announce(samples, folder, options, done=len(journal))
+        rendered = _render_all(samples, folders, work, journal)
+        _check_all_label(rendered, sources or {})
+        _remove_strangers(rendered, folders)
+        carried, vocabulary = consolidate(rendered, folders, options)
+        _tell_dropped(vocabulary, options)
+        turned = _tell_turned(rendered)
+        _renumber_all(carried, folders, vocabulary, work)
+        write_tables(carried, folder / "set", vocabulary, options)
+        facts = {"images": len(carried), "turned_upright": turned}
+        _write_notes(folder / "set", facts, vocabulary, options, about or {})
+        publish(folder / "set", out, overwrite=overwrite)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    options: WriteOptions
+    workers: int | None
+    progress: Progress | None
+
+    def tell(self, stage: str, done: int, total: int | None) -> None:
+        if self.progress:
+            self.progress(stage, done, total)
+
+
+def _key(options: WriteOptions, about: Mapping[str, object]) -> str:
+    """Digest what decides what is written of a sample; which labels are kept is decided later."""
+    late = {"merge_variants", "min_images", "min_coverage"}
+    facts = [version("netdissect"), options.model_dump(mode="json", exclude=late), about]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    if options.color_table is not None:
+        digest.update(options.color_table.read_bytes())
+    return digest.hexdigest()
+
+
+def _prepare(folders: Folders, journal: BuildManifest) -> None:
+    if not journal.is_ours:
+        for folder in (folders.images.parent, folders.drafts):
+            shutil.rmtree(folder, ignore_errors=True)
+    folders.images.mkdir(parents=True, exist_ok=True)
+    folders.drafts.mkdir(exist_ok=True)
+    if len(journal):
+        logger.info("going on with a build that was interrupted after %d pictures", len(journal))
+
+
+def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, done: int) -> None:
+    """Say how many pictures and bytes will be written, from a few that are written for trial.
+
+    Raises
+    ------
+    ConceptsError
+        If the disk lacks room.
+    """
+    if not samples:
+        return
+    trial = Folders(folder / "trial" / "images", folder / "trial" / "drafts")
+    tries = min(TRIALS, 1 + len(samples) // 25)
+    drawn = [samples[(2 * n + 1) * len(samples) // (2 * tries)] for n in range(tries)]
+    written = sum(
+        isinstance(render(sample, Folders(trial.images / str(n), trial.drafts / str(n)), options), Rendered)
+        for n, sample in enumerate(drawn)
+    )
+    pictures, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
+    shutil.rmtree(folder / "trial", ignore_errors=True)
+    if not written:
+        return  # what is wrong with the samples is told when all of them are read
+    final = (pictures + maps) * len(samples) // written
+    free = shutil.disk_usage(folder).free
+    logger.info(
+        "writing %d pictures of %d x %d pixels with their label maps, about %.1f MB (%.1f MB are free)",
+        len(samples), options.size, options.size, final / 1e6, free / 1e6,
+    )  # fmt: skip
+    needed = (pictures + 2 * maps) * (len(samples) - done) // written
+    if needed > free:
+        raise ConceptsError(
+            f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} pictures take about "
+            f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
+        )
+
+
+def _check_all_label(rendered: Iterable[Rendered], sources: Mapping[str, str]) -> None:
+    """Refuse a source that labels nothing, though others do."""
+    labeling = {one.source for one in rendered if any(one.pixels.values())}
+    empty = [text for folder, text in sources.items() if folder not in labeling]
+    if empty and labeling:
+        raise SourceError(
+            f"the source {empty[0]} labels no pixel and no picture, so no data set was written. Expected at least one "
+            "label of each source; check its names, classes and masks, or leave it out."
+        )
+
+
+def _remove_strangers(rendered: Iterable[Rendered], folders: Folders) -> None:
+    """Remove files of samples that an interrupted build wrote and that are no more among the samples."""
+    ours = {folders.images / one.image for one in rendered}
+    for path in list(folders.images.rglob("*")):
+        if path.is_file() and path not in ours:
+            path.unlink()
+
+
+def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
+    if vocabulary.dropped:
+        logger.info(
+            "dropped %d of %d labels: fewer than %d pictures or a coverage below %g; build.json lists them",
+            len(vocabulary.dropped), len(vocabulary.dropped) + len(vocabulary.entries),
+            options.min_images, options.min_coverage,
+        )  # fmt: skip
+
+
+def _tell_turned(rendered: Iterable[Rendered]) -> int:
+    turned = sum(one.turned for one in rendered)
+    if turned:
+        logger.info(
+            "turned %d pictures upright as EXIF says; masks stored without a turn were turned with their pictures",
+            turned,
+        )
+    return turned
+
+
+def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journal: BuildManifest) -> list[Rendered]:
+    total = len(samples) if isinstance(samples, Sequence) else None
+    rendered: list[Rendered] = []
+    problems: list[str] = []
+    owners: dict[str, Rendered] = {}
+    task = partial(render, folders=folders, options=work.options)
+    with journal:
+        waiting: deque[str | None] = deque()
+        results = map_in_order(task, _unfinished(samples, journal, waiting), work.workers)
+        for done, one in enumerate(results, start=1):
+            stamp = waiting.popleft()
+            if isinstance(one, Rendered):
+                rendered.append(one)
+                problems.extend(_collisions(one, owners))
+                if stamp is not None:
+                    journal.add(stamp, one)
+            else:
+                problems.extend(one)
+            work.tell("pictures", done, total)
+    if problems:
+        raise SourceError(_tell(problems))
+    if not rendered:
+        raise SourceError(
+            "the sources hold no picture. Expected at least one labeled picture; check the folders that were named."
+        )
+    return rendered
+
+
+def _unfinished(
+    samples: Iterable[Sample], journal: BuildManifest, waiting: deque[str | None]
+) -> Iterator[Sample | Rendered]:
+    """Yield each sample, or what was written of it; note in `waiting` under which stamp it is to be remembered."""
+    stamper = InputHasher()
+    for sample in samples:
+        stamp = stamper.stamp(sample)
+        finished = journal.find(stamp)
+        waiting.append(None if finished else stamp)
+        yield finished or sample
+
+
+def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
+    """Say which files of `one` another sample has written, too."""
+    problems = []
+    for path in one.files:
+        owner = owners.setdefault(path.casefold(), one)  # on some disks a name in other case is the same file
+        if owner is not one:
+            both = f"{one.image} and {owner.image}"
+            if one.image == owner.image:
+                both = "two pictures whose names differ only in their ending or in capital letters"
+            problems.append(f"{both} would both be written as {path}; rename one of them.")
+    return problems
+
+
+def _tell(problems: Sequence[str]) -> str:
+    told = "".join(f"\n  - {problem}" for problem in problems[:PROBLEMS_TOLD])
+    more = len(problems) - PROBLEMS_TOLD
+    return (
+        f"{len(problems)} labeled pictures or masks cannot be used, so no data set was written. "
+        f"Mend or remove them and run again:{told}" + (f"\n  ... and {more} more." if more > 0 else "")
+    )
+
+
+def _renumber_all(rendered: Sequence[Rendered], folders: Folders, vocabulary: Vocabulary, work: _Work) -> None:
+    numbers = {**vocabulary.numbers(), "": 0}
+    maps = (tuple((m.path, tuple(numbers[name] for name in m.names)) for m in one.maps) for one in rendered)
+    task = partial(renumber, folders=folders, map_size=work.options.map_size)
+    for done, _ in enumerate(map_in_order(task, maps, work.workers), start=1):
+        work.tell("label maps", done, len(rendered))
+
+
+def _write_notes(
+    folder: Path, counts: Mapping[str, int], vocabulary: Vocabulary, options: WriteOptions, about: Mapping[str, object]
+) -> None:
+    facts = {
+        "layout": "broden",
+        "netdissect": version("netdissect"),
+        **counts,
+        "concepts": len(vocabulary.entries),
+        "categories": list(vocabulary.categories),
+        "map_size": options.map_size,
+        "options": options.model_dump(mode="json"),
+        "about": about,
+        "dropped": [_dropped_facts(entry, options) for entry in vocabulary.dropped],
+    }
+    (folder / "build.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = README.format(
+        version=facts["netdissect"],
+        images=counts["images"],
+        size=options.size,
+        map_size=options.map_size,
+        concepts=len(vocabulary.entries),
+        categories=", ".join(vocabulary.categories),
+    )
+    (folder / "README.txt").write_text(text, encoding="utf-8")
+
+
+def _dropped_facts(entry: Entry, options: WriteOptions) -> dict[str, object]:
+    total, coverage = entry.total, entry.total.pixels / options.map_size**2
+    few = [f"fewer than {options.min_images} pictures"] if total.images < options.min_images else []
+    small = [f"a coverage below {options.min_coverage:g}"] if coverage < options.min_coverage else []
+    return {
+        "name": entry.name,
+        "categories": sorted(entry.counts),
+        "frequency": total.images,
+        "coverage": round(coverage, 9),
+        "why": " and ".join((*few, *small)),
+    }

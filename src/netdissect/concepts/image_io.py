@@ -1,0 +1,168 @@
+"""Decode pictures of any kind to RGB, and bring pictures and label values to the data set's size."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, ImageOps
+
+from netdissect.concepts.build.sample import Picture
+from netdissect.errors import SourceError
+from netdissect.paths import check_regular
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged, foreign or absurdly large."""
+
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+GRAY_STEPS = {2: 85, 4: 17}
+"""By bits of gray: what Pillow multiplies values with, so that the brightest is 255."""
+
+ORIENTATION = 0x0112  # EXIF
+LYING = (5, 6, 7, 8)  # orientations of pictures that are stored on their side
+
+
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "PCX")
+if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
+    FORMATS += ("AVIF",)
+"""What a picture may be. Pillow knows more: an EPS is a program, which it has Ghostscript run."""
+
+
+def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | list[str] = FORMATS) -> ImageFile.ImageFile:
+    """Open an image of a known format; every image that is read goes through here.
+
+    Raises
+    ------
+    OSError
+        One of `UNREADABLE`, as all that Pillow raises: also if the path is a named pipe or a device, which would be
+        waited for.
+    """
+    if isinstance(file, Path):
+        check_regular(file)
+    return Image.open(file, formats=formats)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of an open image, 1 (upright) to 8; what EXIF does not know is 1."""
+    told = image.getexif().get(ORIENTATION, 1)
+    return told if told in range(1, 9) else 1
+
+
+def turn(values: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
+    """Turn pixels (H, W, ...) as stored upright, as an EXIF orientation from 1 to 8 says.
+
+    Examples
+    --------
+    >>> turn(np.array([[1, 2, 3]]), 6).tolist()
+    [[1], [2], [3]]
+    >>> turn(np.array([[1, 2, 3]]), 3).tolist()
+    [[3, 2, 1]]
+    """
+    quarters, mirrored = {1: (0, 0), 2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}[
+        orientation
+    ]
+    turned = np.rot90(values, quarters)
+    return turned[:, ::-1] if mirrored else turned
+
+
+class Upright(NamedTuple):
+    """A picture that was turned upright, and by which EXIF orientation (1: it stood so)."""
+
+    image: Image.Image
+    orientation: int
+
+
+def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
+    """Return a picture of a finished data set as an RGB image, and whether its file asks to be turned.
+
+    It is not turned, as in networks and for label maps.
+
+    Raises
+    ------
+    SourceError
+        As `read_upright`.
+    """
+    picture, orientation = _read_file(path, turned=False)
+    return picture, orientation != 1
+
+
+def read_upright(picture: Picture) -> Upright:
+    """Return `picture` as an RGB image, and how it was turned.
+
+    Notes
+    -----
+    Files are turned upright as EXIF says. Gray, palette and CMYK become RGB; transparent pixels lie on white; 16-bit
+    gray keeps its high byte (65,535 is white).
+
+    Raises
+    ------
+    SourceError
+        If a file is missing, damaged or no picture, or an array is not uint8 (H, W, 3).
+    """
+    if isinstance(picture, Image.Image):
+        return Upright(to_rgb(picture, "a picture in memory"), 1)
+    if not isinstance(picture, Path):
+        return Upright(Image.fromarray(_checked_array(picture)), 1)
+    return _read_file(picture, turned=True)
+
+
+def _read_file(picture: Path, *, turned: bool) -> Upright:
+    try:
+        with open_image(picture) as image:
+            before = orientation_of(image)
+            image.load()  # turns a TIFF; of other files EXIF may stand at the end
+            orientation = max(before, orientation_of(image))
+            shown = ImageOps.exif_transpose(image) if turned else image
+            return Upright(to_rgb(shown, str(picture)), orientation)
+    except SourceError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
+    except UNREADABLE as error:
+        raise SourceError(
+            f"{picture} cannot be read as a picture ({error}). Expected a whole image file; restore or remove it."
+        ) from error
+
+
+def to_rgb(image: Image.Image, origin: str) -> Image.Image:
+    """Convert any Pillow mode to RGB; `origin` names the picture in messages.
+
+    Raises
+    ------
+    SourceError
+        If the pixels are floating-point numbers, for which no white is defined.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "F":
+        raise SourceError(
+            f"{origin} holds floating-point pixels, for which nothing says what is white. "
+            "Expected 8 or 16 bits a channel; convert the picture first."
+        )
+    if image.mode in SIXTEEN_BIT:
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def squash(image: Image.Image, size: int) -> Image.Image:
+    """Bring the whole picture to `size` x `size`, whatever its shape (bilinear, averaging where it shrinks)."""
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _checked_array(picture: Any) -> npt.NDArray[np.uint8]:
+    pixels = np.asarray(picture)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise SourceError(
+            f"a picture in memory is {pixels.dtype} {pixels.shape}. Expected uint8 (height, width, 3), RGB; "
+            "convert it, or pass a path or a Pillow image."
+        )
+    return pixels

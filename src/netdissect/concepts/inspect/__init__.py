@@ -1,0 +1,1 @@
+"""Look a data set over: validation, statistics, contact sheets."""

@@ -1,0 +1,268 @@
+"""Check the tables and the pictures of a data set, and say everything that is wrong.
+
+`ConceptData` stops at the first thing it cannot use; the functions here go on. `inspect.py` adds up what they find.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.concepts.csv_numbers import real_number, whole_number
+from netdissect.concepts.dataset import (
+    CATEGORY_COLUMNS,
+    CODE_COLUMNS,
+    LABEL_COLUMNS,
+    LONGEST_SIDE,
+    read_label_map,
+    read_table,
+)
+from netdissect.concepts.image_io import read_as_stored
+from netdissect.concepts.labels import Labels, Size
+from netdissect.config import Split
+from netdissect.errors import ConceptsError
+from netdissect.paths import contained
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+TableRow = Mapping[str, str]
+
+
+class DatasetProblem(BaseModel):
+    """Something that is wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(description="The file it stands in, below the data set's folder.")
+    message: str = Field(description="What was seen and what was expected.")
+
+
+@dataclass(slots=True)
+class _Checked:
+    """What was looked over.
+
+    Attributes
+    ----------
+    problems
+        Everything that is wrong.
+    turned
+        Whether its file asks to be turned (EXIF); a data set's pictures and label maps are read as they are stored.
+    """
+
+    problems: list[DatasetProblem] = field(default_factory=list)
+    turned: bool = False
+
+    def report(self, file: str, message: str) -> None:
+        """Add a problem."""
+        self.problems.append(DatasetProblem(file=file, message=message))
+
+
+@dataclass(slots=True)
+class DatasetTables(_Checked):
+    """The tables as far as they can be read.
+
+    Attributes
+    ----------
+    categories
+        In the order of ``category.csv``, those with a column in ``index.csv``.
+    names
+        Name of each label number.
+    codes
+        By category, the frequency and coverage that ``c_<category>.csv`` states of each number.
+    """
+
+    categories: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    codes: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RowFacts(_Checked):
+    """What one picture carries.
+
+    Attributes
+    ----------
+    shares
+        By category, the share of the picture's pixels that bears each number; a pixel counts once.
+    labeled
+        By category, the share of pixels that bears any number.
+    pixels
+        How many pixels bear each number, in whichever category; a pixel counts once.
+    area
+        Pixels of its label maps; 0 if its row names no label, so that it takes no part in a dissection.
+    """
+
+    shares: dict[str, dict[int, float]] = field(default_factory=dict)
+    labeled: dict[str, float] = field(default_factory=dict)
+    pixels: dict[int, int] = field(default_factory=dict)
+    area: int = 0
+
+
+def check_tables(root: Path, header: Sequence[str] | None) -> DatasetTables:
+    """Read category.csv, label.csv and c_*.csv; `header` are the columns of ``index.csv``, None if it has no row."""
+    tables = DatasetTables()
+    stated: dict[str, TableRow] = {}
+    for row in _rows_of(root, "category.csv", CATEGORY_COLUMNS, tables):
+        if header is None or row["name"] in header:
+            tables.categories.append(row["name"])
+            stated[row["name"]] = row
+        else:
+            tables.report("category.csv", f"names the category {row['name']!r}, but index.csv has no such column.")
+    frequencies: dict[int, int | None] = {}
+    for row in _rows_of(root, "label.csv", LABEL_COLUMNS, tables):
+        if (number := _whole(row, "number", "label.csv", tables)) is not None:
+            if number in tables.names:
+                tables.report("label.csv", f"names the number {number} twice. Expected one row a number.")
+            tables.names[number] = row["name"]
+            frequencies[number] = _whole(row, "frequency", "label.csv", tables)
+    for category in tables.categories:
+        _check_codes(root, category, tables)
+        _compare_category(category, stated[category], tables)
+    _compare_labels(frequencies, tables)
+    return tables
+
+
+def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) -> RowFacts:
+    """Read the files of one row of ``index.csv``; `known` are the label numbers of each category."""
+    facts = RowFacts()
+    if row["split"] not in SPLITS:
+        facts.report("index.csv", f"puts {row['image']} in the split {row['split']!r}. Expected {' or '.join(SPLITS)}.")
+    numbers_of = {column: whole_number(row[column]) or 0 for column in ("ih", "iw", "sh", "sw")}
+    for column, number in numbers_of.items():
+        if not 0 < number <= LONGEST_SIDE:
+            told = f"gives {row['image']} the {column} {row[column].strip()[:80]!r}. Expected a number of pixels."
+            facts.report("index.csv", told)
+            return facts
+    height, width, *small = numbers_of.values()
+    _check_picture(row["image"], root, Size(height, width), facts)
+    if any(row[category] is None for category in known):
+        facts.report("index.csv", f"has a row for {row['image']} that is shorter than the header. It may be truncated.")
+    size, read = Size(*small), list[Labels]()
+    for category, numbers in known.items():
+        labels = _read_cell(row[category] or "", root, size, facts)
+        read.append(labels)
+        _count_labels(labels.once(), category, facts)
+        unnamed = sorted(facts.shares[category].keys() - numbers)
+        if unnamed:
+            told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
+            facts.report(_first_file(row[category]), f"{told} that c_{category}.csv does not name ({row['image']}).")
+    _count_pixels(read, size, facts)
+    return facts
+
+
+def _rows_of(root: Path, file: str, columns: Sequence[str], tables: DatasetTables) -> list[dict[str, str]]:
+    try:
+        return read_table(contained(root, file, "category.csv"), columns)
+    except ConceptsError as error:
+        tables.report(file, str(error))
+        return []
+
+
+def _check_codes(root: Path, category: str, tables: DatasetTables) -> None:
+    file = f"c_{category}.csv"
+    codes = tables.codes.setdefault(category, {})
+    for row in _rows_of(root, file, CODE_COLUMNS, tables):
+        number = _whole(row, "number", file, tables)
+        frequency = _whole(row, "frequency", file, tables)
+        coverage = _real(row, "coverage", file, tables)
+        if number is None or number == 0:
+            continue
+        if number in codes:
+            tables.report(file, f"names the number {number} twice. Expected one row a number.")
+        if tables.names.get(number) != row["name"]:
+            seen = repr(tables.names[number]) if number in tables.names else "nothing"
+            tables.report(file, f"calls {number} {row['name']!r}, but label.csv calls it {seen}.")
+            tables.names.setdefault(number, row["name"])
+        codes[number] = (frequency or 0, coverage or 0.0)
+
+
+def _compare_category(category: str, stated: TableRow, tables: DatasetTables) -> None:
+    codes = tables.codes[category]
+    if not codes:
+        tables.report(f"c_{category}.csv", "names no label. Expected at least one.")
+        return
+    frequency = sum(frequency for frequency, _ in codes.values())
+    counted = {"first": min(codes), "last": max(codes), "count": len(codes), "frequency": frequency}
+    for column, expected in counted.items():
+        seen = _whole(stated, column, "category.csv", tables)
+        if seen is not None and seen != expected:
+            told = f"says {column} {seen} of {category}, but c_{category}.csv makes it {expected}."
+            tables.report("category.csv", told)
+
+
+def _compare_labels(frequencies: Mapping[int, int | None], tables: DatasetTables) -> None:
+    if any(not codes for codes in tables.codes.values()):
+        return  # a table that could not be read is told already
+    for number, seen in frequencies.items():
+        expected = sum(codes[number][0] for codes in tables.codes.values() if number in codes)
+        if seen is not None and seen != expected:
+            told = f"says frequency {seen} of {number} ({tables.names[number]}), but the c_*.csv make it {expected}."
+            tables.report("label.csv", told)
+
+
+def _whole(row: TableRow, column: str, file: str, tables: DatasetTables) -> int | None:
+    number = whole_number(row[column])
+    if number is None:
+        tables.report(file, f"holds {row[column][:80]!r} in the column {column}. Expected a whole number.")
+    return number
+
+
+def _real(row: TableRow, column: str, file: str, tables: DatasetTables) -> float | None:
+    number = real_number(row[column])
+    if number is None:
+        tables.report(file, f"holds {row[column][:80]!r} in the column {column}. Expected a number.")
+    return number
+
+
+def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
+    try:
+        picture, asks_for_turn = read_as_stored(contained(root / "images", image, "index.csv"))
+    except ConceptsError as error:
+        facts.report(f"images/{image}", str(error))
+        return
+    facts.turned = asks_for_turn
+    if picture.size != (size.width, size.height):
+        seen = f"{picture.height} x {picture.width} pixels (height x width)"
+        facts.report(f"images/{image}", f"is {seen}, but index.csv says {size.height} x {size.width}.")
+
+
+def _read_cell(cell: str, root: Path, size: Size, facts: RowFacts) -> Labels:
+    planes, whole = [], []
+    for item in filter(None, (part.strip() for part in cell.split(";"))):
+        number = whole_number(item)
+        if number is not None:
+            whole.append(number)
+            continue
+        try:
+            planes.append(read_label_map(contained(root / "images", item, "index.csv"), size))
+        except ConceptsError as error:
+            facts.report(f"images/{item}", str(error))
+    stack = np.array(planes, dtype=np.int32).reshape(len(planes), *size)
+    return Labels(stack, np.array([number for number in whole if number], dtype=np.int32))
+
+
+def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
+    area = labels.size.height * labels.size.width
+    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    shares = {int(n): int(p) / area for n, p in zip(numbers, pixels, strict=True) if n}
+    facts.shares[category] = shares | {int(number): 1.0 for number in labels.whole}
+    facts.labeled[category] = 1.0 if labels.whole.size else float((labels.planes > 0).any(axis=0).mean())
+
+
+def _count_pixels(read: Sequence[Labels], size: Size, facts: RowFacts) -> None:
+    """Count each label over all categories, as a dissection does."""
+    planes = np.concatenate([np.zeros((0, *size), np.int32), *(labels.planes for labels in read)])
+    whole = np.concatenate([np.zeros(0, np.int32), *(labels.whole for labels in read)])
+    labels, area = Labels(planes, whole).once(), size.height * size.width
+    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    facts.pixels = {int(n): int(p) for n, p in zip(numbers, pixels, strict=True) if n}
+    facts.pixels |= {int(number): area for number in labels.whole}
+    facts.area = area if len(planes) or len(whole) else 0
+
+
+def _first_file(cell: str) -> str:
+    maps = [item.strip() for item in cell.split(";") if whole_number(item) is None]
+    return f"images/{maps[0]}" if maps else "index.csv"

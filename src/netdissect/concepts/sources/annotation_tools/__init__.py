@@ -1,0 +1,1 @@
+"""Exports of annotation programs: shapes, polygons, run lengths."""

@@ -1,0 +1,141 @@
+"""Find the pictures that annotations name: below one folder, whatever the tool wrote before the name."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+
+from netdissect.errors import SourceError
+from netdissect.paths import contained
+
+logger = getLogger("netdissect.concepts")
+
+ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|data:")
+"""How a drive, an address on the network or a picture within the name begins: ``C:``, ``https://``, ``data:``."""
+
+MISSING = ("error", "skip")
+"""Values of the option that says what pictures become that are not there."""
+
+
+@dataclass
+class ImageLocator:
+    """Finds pictures by the names that annotation files give.
+
+    Names are relative to one of several folders, with slashes or backslashes, and may lead up and down again as long as
+    they stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed:
+    a picture of the same file name in one of the folders is taken in its place, if there is one.
+
+    Attributes
+    ----------
+    root
+        The folder of the source.
+    skip
+        Whether pictures that are not there are left out, instead of being an error.
+    strays
+        Pictures that were taken in place of a name that leads out, with that name.
+    absent
+        Pictures that were left out.
+    """
+
+    root: Path
+    skip: bool = False
+    strays: dict[Path, str] = field(default_factory=dict)
+    absent: dict[Path, None] = field(default_factory=dict)
+    _there: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+
+    def find(self, name: str, folders: tuple[str, ...], manifest: Path) -> tuple[Path, str]:
+        """Return a picture, and its path below one of the folders, without leading dots.
+
+        Parameters
+        ----------
+        name
+            As the annotation file spells it.
+        folders
+            Below the root, with forward slashes, the root itself is empty; the first that holds the picture counts.
+        manifest
+            The annotation file.
+
+        Returns
+        -------
+        tuple of Path and str
+            A picture that no folder holds is taken to be in the first that exists: whoever reads it will say so.
+
+        Raises
+        ------
+        SourceError
+            If the name leads out of the root and no picture of its file name is there, or two such names share one.
+        """
+        spelled = name.strip().replace("\\", "/")
+        there = self._existing(folders)
+        places = (
+            []
+            if ADDRESS.match(spelled)
+            else [(folder, place) for folder in there if (place := _place(folder, spelled))]
+        )
+        found = next((pair for pair in places if _is_file(self.root / pair[1])), None)
+        short = posixpath.normpath(spelled)
+        if short == ".":
+            raise SourceError(f"{manifest} names the picture {name!r}. Expected the path of a file; correct it.")
+        up = short.startswith("..")
+        if not places or (up and found is None):
+            return self._stray(name, posixpath.basename(spelled), there, manifest)
+        folder, place = found or places[0]
+        if up:
+            return contained(self.root, place, manifest, SourceError), place
+        return contained(self.root / folder, short, manifest, SourceError), short
+
+    def skips(self, picture: Path) -> bool:
+        """Return whether a picture is to be left out because it is not there, and count it."""
+        if not self.skip or _is_file(picture):
+            return False
+        self.absent[picture] = None
+        return True
+
+    def tell(self, source: str) -> None:
+        """Log how many pictures were left out, and how many taken in place of names that lead out."""
+        if self.absent:
+            told = len(self.absent), next(iter(self.absent))
+            logger.warning("%s: pictures that are not there and were left out: %d (the first is %s)", source, *told)
+        if self.strays:
+            path, name = next(iter(self.strays.items()))
+            logger.warning(
+                "%s: names that lead out of the folder and were not followed: %d; pictures of the same file name in it "
+                "were taken (%s for %r)", source, len(self.strays), path, name[:200],
+            )  # fmt: skip
+
+    def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the folders that exist, or else the first; looked up once, because pictures are many."""
+        if folders not in self._there:
+            inside = tuple(one for one in folders if _place("", one) is not None)
+            self._there[folders] = tuple(one for one in inside if (self.root / one).is_dir()) or (*inside, "")[:1]
+        return self._there[folders]
+
+    def _stray(self, name: str, file: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:
+        paths = [contained(self.root / folder, file, manifest, SourceError) for folder in folders if file]
+        path = next((path for path in paths if _is_file(path)), None)
+        if path is None:
+            raise SourceError(
+                f"{manifest} names the picture {name[:200]!r}, which leads out of {self.root}. Expected a path below "
+                f"that folder; put a picture of that file name in {self.root / folders[0]}, or correct the path."
+            )
+        if self.strays.setdefault(path, name) != name:
+            raise SourceError(
+                f"{manifest} names the pictures {self.strays[path][:200]!r} and {name[:200]!r}, which lead out of "
+                f"{self.root} and have one file name. Expected paths below that folder; correct them."
+            )
+        return path, file
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _place(folder: str, name: str) -> str | None:
+    """Join and resolve two paths; None if the result leads out."""
+    place = posixpath.normpath(posixpath.join(folder, name))
+    return None if posixpath.isabs(place) or place == ".." or place.startswith("../") else place

@@ -1,0 +1,66 @@
+"""Masks as run lengths, in the plain and the compressed form of COCO.
+
+The lengths of off and on, in turns and beginning with off, go down the columns. Compressed, each length from the fourth
+on is its difference to the last but one, in characters that hold five bits each, the lowest first, a bit that says
+whether another follows, and the sign (``rleToString`` of COCO's ``maskApi.c``).
+
+Decoded here, because for pixels that runs leave out pycocotools takes what memory happens to hold: a string that was
+cut short is a mask of random pixels there.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts.sources.mask_stacking import Mask
+
+FIRST, BITS, MORE, SIGN = 48, 5, 0x20, 0x10
+LONGEST = 7
+"""Characters of one length: 35 bits."""
+
+
+def decode_runs(counts: Any, height: int, width: int) -> Mask:
+    """Decode plain (a list) or compressed (a string) run lengths, bool (H, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are neither, negative, or do not add up to the picture.
+
+    Examples
+    --------
+    >>> decode_runs([1, 2, 3], 2, 3).astype(int).tolist()
+    [[0, 1, 0], [1, 0, 0]]
+    >>> decode_runs("123", 2, 3).astype(int).tolist()
+    [[0, 1, 0], [1, 0, 0]]
+    """
+    lengths = _compressed(counts) if isinstance(counts, str | bytes) else _plain(counts)
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise ValueError("its run lengths do not add up to the picture")
+    mask: Mask = np.repeat(np.arange(len(lengths)) % 2 > 0, lengths).reshape(width, height).T
+    return mask
+
+
+def _plain(counts: Sequence[Any]) -> npt.NDArray[np.int64]:
+    if not all(isinstance(count, int) and abs(count) < 1 << BITS * LONGEST for count in counts):
+        raise ValueError("its run lengths are no whole numbers")
+    return np.array(counts, dtype=np.int64)
+
+
+def _compressed(text: str | bytes) -> npt.NDArray[np.int64]:
+    data = text.encode("latin-1", "replace") if isinstance(text, str) else text
+    codes = np.frombuffer(data, np.uint8).astype(np.int64) - FIRST
+    last = np.flatnonzero(codes & MORE == 0)
+    if not len(last) or last[-1] != len(codes) - 1 or codes.min() < 0 or codes.max() >= 2 * MORE:
+        raise ValueError("its run lengths are cut short or no run lengths")
+    first = np.append(0, last[:-1] + 1)
+    places = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    if places.max() >= LONGEST:
+        raise ValueError("its run lengths are longer than any picture")
+    values = np.add.reduceat((codes & (MORE - 1)) << (BITS * places), first)
+    values -= np.where(codes[last] & SIGN, np.int64(1) << (BITS * (last - first + 1)), 0)
+    for start in (1, 2):
+        values[start::2] = np.cumsum(values[start::2])
+    return values

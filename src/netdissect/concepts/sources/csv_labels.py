@@ -1,0 +1,133 @@
+"""A table of labels of whole pictures.
+
+    FILE.csv        image,label[,category]      several rows of a picture are several labels
+
+Paths of pictures are relative to the table, or to the folder that ``?images=DIR`` names (itself relative to the table).
+A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. A picture named without a
+label is an unlabeled picture.
+
+``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+``, ``_``, ``-`` or ``space``) says what stands between several labels
+in a cell. With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a
+label of its own in another row is no synonym. Without the option a cell that looks like several labels is an error.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from netdissect.concepts.build.render import CATEGORY_SPELLING
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.synonyms import keep_apart
+from netdissect.concepts.sources.list_columns import check_cells, parse_separator, split_cell
+from netdissect.concepts.sources.readers import read_table
+from netdissect.concepts.sources.spec import SourceSpec
+from netdissect.errors import SourceError
+from netdissect.paths import LEADS_OUT, contained
+
+COLUMNS = ("image", "label")
+FURTHER = re.compile(r"labels?[ _-]?\d+")
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """A table of pictures and labels.
+
+    Attributes
+    ----------
+    file
+        The table, CSV with a header.
+    category
+        Of rows that name none.
+    images
+        Folder to which paths are relative; None: that of the table.
+    separator
+        What stands between the labels in a cell; empty: a cell is one label; None: a cell that looks like several is
+        an error.
+    """
+
+    file: Path
+    category: str | None = None
+    images: Path | None = None
+    separator: str | None = None
+
+    @classmethod
+    def parse(cls, words: SourceSpec) -> "LabelSource":
+        """Make the source that ``labels:FILE.csv[=CATEGORY][?images=DIR&separator=...]`` names."""
+        images = words.check("images", "separator").options.get("images")
+        return cls(words.folder, words.category, None if images is None else Path(images), parse_separator(words))
+
+    @property
+    def name(self) -> str:
+        """Name of the table."""
+        return self.file.stem
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        return self._words.text
+
+    @property
+    def _words(self) -> SourceSpec:
+        options = {"images": str(self.images)} if self.images else {}
+        if self.separator is not None:
+            options["separator"] = {"": "none", " ": "space"}.get(self.separator, self.separator)
+        return SourceSpec("labels", str(self.file), self.category, options)
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each picture, in the order in which the table first names it.
+
+        Raises
+        ------
+        SourceError
+            If the table is missing or wrong; names the line.
+        """
+        root = self.file.parent / (self.images or "")
+        rows = read_table(self.file, COLUMNS, "a table of pictures and labels")
+        self._check_columns(rows)
+        check_cells((row["label"] for row in rows), self.separator, str(self.file), self._words)
+        apart = keep_apart(label for row in rows for label in split_cell(row["label"], self.separator))
+        labels: dict[str, dict[str, list[str]]] = {}
+        for line, row in enumerate(rows, start=2):
+            image = row["image"].strip().replace("\\", "/")
+            self._check_place(image, line)
+            named = labels.setdefault(str(PurePosixPath(image)), {})
+            for label in split_cell(row["label"], self.separator):
+                found = named.setdefault(self._category(row.get("category", ""), line), [])
+                if apart[label] not in found:
+                    found.append(apart[label])
+        for image, by_category in labels.items():
+            yield Sample(
+                f"{prefix}/{PurePosixPath(image).with_suffix('')}",
+                contained(root, image, self.file, SourceError),
+                by_category,
+            )
+
+    def _check_columns(self, rows: Sequence[Mapping[str, str]]) -> None:
+        further = next((name for row in rows[:1] for name in row if FURTHER.fullmatch(name.lower())), None)
+        if further and any(row[further].strip() for row in rows):
+            raise SourceError(
+                f"{self.file} has the columns 'label' and {further!r}. Expected one column of labels; write further "
+                "labels of a picture in rows of their own, or in one cell with ?separator=."
+            )
+
+    def _check_place(self, image: str, line: int) -> None:
+        if not PurePosixPath(image).name or LEADS_OUT.search(image):
+            raise SourceError(
+                f"{self.file}, row {line}: {image!r} is no path below the folder of the pictures. Expected a relative "
+                "path without '..', e.g. 'photos/1.jpg'; name the folder with ?images=DIR."
+            )
+
+    def _category(self, told: str, line: int) -> str:
+        category = told.strip() or self.category
+        if category is None:
+            raise SourceError(
+                f"{self.file}, row {line} names no category. Expected a column 'category', or one for all rows: "
+                f"labels:{self.file}=object."
+            )
+        if not CATEGORY_SPELLING.fullmatch(category):
+            raise SourceError(
+                f"{self.file}, row {line} names the category {category!r}. Expected lower-case letters, digits and "
+                "underscores, e.g. object."
+            )
+        return category

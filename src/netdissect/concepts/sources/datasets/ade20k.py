@@ -1,0 +1,240 @@
+"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart picture by picture; and SceneParse150 (`sceneparse`).
+
+2016_07_26, of which Broden was made::
+
+    DIR/index_ade20k.mat                                       names of all classes, scene of each picture
+    DIR/images/{training,validation}/s/street/ADE_*.jpg        also two folders deep: a/apse/indoor
+                                              ADE_*_seg.png
+                                              ADE_*_parts_1.png, _parts_2.png, ...
+                                              ADE_*_atr.txt
+
+2021_17_01::
+
+    DIR/images/ADE/{training,validation}/urban/street/ADE_*.jpg
+                                                      ADE_*_seg.png, ADE_*_parts_N.png
+                                                      ADE_*.json
+
+A pixel of a label map is class = R // 10 * 256 + G, B the instance. Objects are ``object``, each level of parts is a
+channel of ``part``, the scene labels the whole picture. Masks of single instances and attributes are not read.
+Both releases list WordNet's synonyms of a class, separated by commas.
+
+Notes
+-----
+The 2016 release may come without its index. Its ``*_atr.txt`` then gives the names: lines of
+``instance # part level # occluded # names # name as typed # attributes``, where the class of an instance is the
+one that most of its pixels show; the instance numbers are stretched over 0 to 255 in B, so that only their
+rank is known. The scene is then the folder.
+
+The split is drawn by name, as Broden did, not taken from the folders; that of SceneParse150 is.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.sources.datasets.sceneparse import find_sceneparse, sceneparse_samples
+from netdissect.concepts.sources.mask_stacking import read_colors
+from netdissect.concepts.sources.readers import read_json, read_mat, read_text
+from netdissect.concepts.sources.source import PublishedFolder, find_folder
+from netdissect.errors import SourceError
+
+INDEX = "index_ade20k.mat"
+LARGEST_INDEX = 16 << 30  # it holds dense tables of every class in every picture, 0.5 GB each
+LARGEST_ANNOTATION = 64 << 20
+SPLITS = ("training", "validation")
+MAP = "a label map of ADE20K with class = R // 10 * 256 + G"
+
+Pixels = npt.NDArray[np.uint8]
+ClassNames = Mapping[int, str]
+
+
+class Ade20kSource(PublishedFolder):
+    """A folder of ADE20K.
+
+    Attributes
+    ----------
+    folder
+        Holds the pictures at any depth, and the index of the 2016 release, if there is one, at most two folders deep.
+    """
+
+    name = "ade20k"
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each picture.
+
+        Raises
+        ------
+        SourceError
+            If the folder is missing or the index cannot be read.
+        """
+        folder = find_folder(self.folder, "a folder of ADE20K")
+        if root := find_sceneparse(folder):
+            yield from sceneparse_samples(root, prefix)
+            return
+        found = _find_pictures(folder)
+        index: _Index | None = None
+        for picture, files in found:
+            maps = _maps(picture, files)
+            if (annotation := picture.with_suffix(".json")).name in files:
+                read = partial(_read_2021, picture, annotation, maps)
+            else:
+                index = index or _find_index(self.folder)
+                instances = None if index.names else picture.with_name(f"{picture.stem}_atr.txt")
+                scene = index.scenes.get(picture.name, _scene_of(picture))
+                read = partial(_read_2016, instances or index.names, maps, scene)
+            yield Sample(f"{prefix}/{picture.stem}", picture, read)
+
+
+@dataclass(frozen=True)
+class _Index:
+    names: ClassNames
+    scenes: Mapping[str, str]
+
+
+def _find_pictures(folder: Path) -> list[tuple[Path, Set[str]]]:
+    """Find each picture, with the names of all files beside it."""
+    found: list[tuple[Path, Set[str]]] = []
+    for place, folders, files in os.walk(folder):
+        there = set(files)
+        # A folder named like a picture holds the masks of its instances, thirty files a picture.
+        folders[:] = [name for name in folders if f"{name}.jpg" not in there and not name.startswith(".")]
+        found += [(Path(place, name), there) for name in files if name.endswith(".jpg") and not name.startswith(".")]
+    return sorted(found, key=lambda pair: pair[0].relative_to(folder).as_posix())
+
+
+def _maps(picture: Path, files: Set[str]) -> tuple[Path, ...]:
+    """List the label map of the objects, which must exist, and those of the parts, level by level."""
+    names = [f"{picture.stem}_seg.png"]
+    while (name := f"{picture.stem}_parts_{len(names)}.png") in files:
+        names.append(name)
+    return tuple(picture.with_name(name) for name in names)
+
+
+def _find_index(folder: Path) -> _Index:
+    for path in (folder / INDEX, *sorted(folder.glob(f"*/{INDEX}")), folder.parent / INDEX):
+        if path.is_file():
+            return _read_index(path)
+    return _Index({}, {})
+
+
+def _read_index(path: Path) -> _Index:
+    what = "the index of ADE20K"
+    index = read_mat(path, "index", what, LARGEST_INDEX)
+    try:
+        fields = index[0, 0]
+        names, files, scenes = (_strings(getattr(fields, key)) for key in ("objectnames", "filename", "scene"))
+        if len(files) != len(scenes):
+            raise ValueError(f"{len(files)} files and {len(scenes)} scenes")
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{path} lacks what the index of ADE20K holds ({error}). Expected a struct 'index' with objectnames, "
+            "filename and scene; restore the file."
+        ) from error
+    spelled = {number: _synonyms(name) for number, name in enumerate(names, start=1)}
+    return _Index(spelled, {file: _scene_name(scene) for file, scene in zip(files, scenes, strict=True)})
+
+
+def _strings(cells: npt.NDArray[Any]) -> list[str]:
+    """Read a cell array of strings."""
+    return [str(cell.item()) if cell.size else "" for cell in cells.ravel()]
+
+
+def _synonyms(names: str) -> str:
+    """Separate synonyms by semicolons, the dominant first; an empty name or a dash is no name."""
+    parts = [part.strip() for part in names.split(",")]
+    return ";".join(part for part in parts if part and part != "-")
+
+
+def _scene_name(scene: str) -> str:
+    """Spell a scene as Broden does: ``apse/indoor`` and ``apse__indoor`` are ``apse-indoor``, ``~x`` is none."""
+    return "" if scene.startswith("~") else scene.strip("/").replace("__", "-").replace("/", "-")
+
+
+def _scene_of(picture: Path) -> str:
+    """Read the scene off the folders below ``training/s`` or ``training/urban``; empty if there are none."""
+    parts = picture.parent.parts
+    below = [number for number, part in enumerate(parts) if part in SPLITS]
+    return _scene_name("/".join(parts[below[-1] + 2 :])) if below else ""
+
+
+def _read_2016(names: ClassNames | Path, maps: Sequence[Path], scene: str) -> LabelsByCategory:
+    """Read the label maps; `names` is that of each class, or the list of instances that tells them."""
+    levels = [read_colors(path, MAP) for path in maps]
+    known = _names_by_instances(names, levels) if isinstance(names, Path) else names
+    return _labels(maps, levels, known, scene)
+
+
+def _read_2021(picture: Path, annotation: Path, maps: Sequence[Path]) -> LabelsByCategory:
+    what = "the annotation of a picture of ADE20K"
+    content = read_json(annotation, what, LARGEST_ANNOTATION)
+    try:
+        objects = content["annotation"]["object"]
+        # Of a picture without any object, an object alone: MATLAB wrote no list.
+        objects = [objects] if isinstance(objects, dict) else objects
+        names = {int(one["name_ndx"]): _synonyms(str(one["name"])) for one in objects}
+        scene = _scene_of(Path(str(content["annotation"].get("folder", ""))) / picture.name) or _scene_of(picture)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(
+            f"{annotation} lacks what {what} holds ({error!r}). Expected 'annotation' with 'object', each with 'name' "
+            "and 'name_ndx'; restore the file."
+        ) from error
+    return _labels(maps, [read_colors(path, MAP) for path in maps], names, scene)
+
+
+def _labels(maps: Sequence[Path], levels: Sequence[Pixels], names: ClassNames, scene: str) -> LabelsByCategory:
+    channels = [Channel(_classes(pixels), names, str(path)) for path, pixels in zip(maps, levels, strict=True)]
+    labels: dict[str, Sequence[Channel | str]] = {"object": channels[:1], "part": channels[1:]}
+    if scene:
+        labels["scene"] = (scene,)
+    return labels
+
+
+def _classes(pixels: Pixels) -> npt.NDArray[np.uint16]:
+    """Class of each pixel, uint16 (H, W)."""
+    return (pixels[..., 0] // 10).astype(np.uint16) * 256 + pixels[..., 1]
+
+
+LINE = re.compile(r"\s*(\d+)\s*#\s*(\d+)\s*#[^#]*#([^#]*)#")
+
+
+def _names_by_instances(path: Path, levels: Sequence[Pixels]) -> ClassNames:
+    """Name the classes of one picture by its list of instances."""
+    rows: dict[int, dict[int, str]] = {}
+    for number, line in enumerate(read_text(path, "the list of instances of a picture of ADE20K").splitlines(), 1):
+        if not line.strip():
+            continue
+        if not (found := LINE.match(line)):
+            raise SourceError(
+                f"{path}, line {number}: {line.strip()[:80]!r} names no instance. Expected 'instance # part level # "
+                "occluded # names # name as typed # attributes'; restore the file."
+            )
+        rows.setdefault(int(found[2]), {})[int(found[1])] = _synonyms(found[3])
+    votes: dict[int, dict[str, int]] = {}
+    for level, pixels in enumerate(levels):
+        for code, name, count in _vote(pixels, rows.get(level, {})):
+            tally = votes.setdefault(code, {})
+            tally[name] = tally.get(name, 0) + count
+    return {code: max(tally, key=lambda name: tally[name]) for code, tally in votes.items()}
+
+
+def _vote(pixels: Pixels, names: Mapping[int, str]) -> Iterator[tuple[int, str, int]]:
+    """Yield class, name and pixels of each pair that a pixel shows; a class without an instance has no name."""
+    pairs, counts = np.unique(_classes(pixels).astype(np.int64) * 256 + pixels[..., 2], return_counts=True)
+    codes, shades = pairs // 256, pairs % 256
+    seen = [int(shade) for shade in np.unique(shades) if shade]
+    listed = sorted(names)
+    if len(seen) == len(listed):
+        instance = dict(zip(seen, listed, strict=True))
+    else:  # some are hidden behind others: the shade of the n-th of N is n * 255 / N, rounded
+        instance = {shade: listed[min(round(shade * len(listed) / 255), len(listed)) - 1] for shade in seen if listed}
+    for code, shade, count in zip(codes, shades, counts, strict=True):
+        if code:
+            yield int(code), names.get(instance.get(int(shade), 0), ""), int(count)

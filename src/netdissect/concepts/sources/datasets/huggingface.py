@@ -1,0 +1,325 @@
+"""Data sets of the library ``datasets`` (the extra ``hf``): a picture and a mask, or a picture and its class, a row.
+
+    hf:DIR[=CATEGORY][?...]      a folder that save_to_disk wrote, or one of Parquet files
+    hf:NAME[=CATEGORY][?...]     a data set of the hub, downloaded by ``datasets``
+
+Which column is what is seen from the columns' types and names: pictures are of the type ``Image``; of two, the one
+called ``mask``, ``annotation``, ``label``, ``segmentation`` or the like is the mask. With one, a ``ClassLabel`` column
+labels the whole picture. A mask is an image, read as in ``masks:``, or an array of two dimensions.
+
+Options, each where the guess is wrong or impossible:
+
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: classes, words, whole numbers, lists of these;
+  a boolean column without names labels with its own name where it is true);
+- ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
+  (``value,name``); or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the column's own
+  classes;
+- ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; asked about where ``id2label`` of a model
+  calls 0 a class, and where a value is one beyond the names;
+- ``ignore=255``: a value that is unlabeled;
+- ``separator=;``: what stands between several labels in a cell of words, as in ``labels:``;
+- ``read=``, ``colors=``, ``unlisted=``, ``drawn=``, as in ``masks:``;
+- ``config=NAME``, ``split=train,validation`` (all splits unless given).
+
+Masks are ``object`` unless another category is given; labels need one. Splits whose name begins with ``train`` are for
+training, those that begin with ``val``, ``dev`` or ``test`` are not; others are drawn by name.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from netdissect.concepts.build.sample import LabelsByCategory, Sample
+from netdissect.concepts.csv_numbers import LARGEST, whole_number
+from netdissect.concepts.image_io import UNREADABLE, open_image, orientation_of, to_rgb
+from netdissect.concepts.sources.class_tables import MASK_OPTIONS, MaskReading
+from netdissect.concepts.sources.datasets.huggingface_labels import LabelNames, check_values, mask_table, shift_of
+from netdissect.concepts.sources.mask_values import Stored, read_stored
+from netdissect.concepts.sources.spec import SourceSpec
+from netdissect.config import Split
+from netdissect.errors import SourceError
+from netdissect.extras import need
+from netdissect.paths import contained
+
+OPTIONS = ("image", "names", "shift", "ignore", "config", "split")
+OF_LABELS = ("label", "separator")
+OF_MASKS = ("mask", *MASK_OPTIONS)
+MASK_WORDS = ("mask", "annot", "label", "seg", "semantic", "target", "ground")
+
+
+@dataclass(frozen=True)
+class HuggingFaceSource:
+    """A data set of the library ``datasets``.
+
+    Attributes
+    ----------
+    words
+        How it was named: place, category, options.
+    """
+
+    words: SourceSpec
+
+    @classmethod
+    def parse(cls, words: SourceSpec) -> "HuggingFaceSource":
+        """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
+        ignore = words.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
+        value = whole_number(ignore)
+        if value is None or value == LARGEST:
+            raise SourceError(
+                f"the source {words.text!r} says ignore={ignore[:80]}. Expected the value of a pixel, e.g. 255."
+            )
+        if "mask" in words.options and "label" in words.options:
+            raise SourceError(
+                f"the source {words.text!r} names a mask and a label. Expected one; name it as two sources."
+            )
+        shift_of(words)
+        return cls(words)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, or the last part of the data set's name."""
+        folder = self.words.folder
+        return folder.resolve().name if folder.is_dir() else folder.name
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        return self.words.text
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each row of each split.
+
+        Raises
+        ------
+        SourceError
+            If ``datasets`` is missing, the data set cannot be opened, or it does not say which column is what.
+        """
+        folder = self.words.folder
+        root = folder if folder.is_dir() else Path(need("datasets", "hf", "A source hf:").config.HF_CACHE_HOME)
+        for split, table in _load(self.words).items():
+            plan = self._plan(table)
+            row = 0
+            for file in _files(table, self.words):
+                for place in range(len(_open(file))):
+                    at = _HuggingFaceRow(file, place, f"{self.words.text}, {split} row {row}", root)
+                    yield Sample(
+                        f"{prefix}/{split}/{row:06d}",
+                        _picture(at, plan),
+                        partial(_read_labels, at, plan),
+                        _split(split),
+                    )
+                    row += 1
+
+    def _plan(self, table: Any) -> "_ColumnPlan":
+        image, mask, label = _columns(table.features, self.words)
+        strange = [option for option in self.words.options if option in (OF_MASKS if label else OF_LABELS)]
+        if strange:
+            raise SourceError(
+                f"the source {self.text!r} says {strange[0]}=, but its column {label or mask!r} holds "
+                f"{'labels of whole pictures' if label else 'masks'}. Leave the option out."
+            )
+        if not label:
+            names = mask_table(table.features, mask or "", self.words)
+            reading = MaskReading.parse(self.words, names)
+            return _ColumnPlan(image, mask or "", self.words.category or "object", reading, self.words)
+        if self.words.category is None:
+            raise SourceError(
+                f"the source {self.text!r} labels whole pictures by its column {label!r} and names no category. "
+                f"Expected what they are, e.g. hf:{self.words.place}=scene."
+            )
+        return _ColumnPlan(image, label, self.words.category, LabelNames.of(table, label, self.words), self.words)
+
+
+class _ColumnPlan(NamedTuple):
+    """Which columns hold pictures and labels, and what the values of the latter mean."""
+
+    image: str
+    column: str
+    category: str
+    meaning: MaskReading | LabelNames
+    words: SourceSpec
+
+
+class _HuggingFaceRow(NamedTuple):
+    """A row of an Arrow file on disk, below `root` like all its pictures: all that a worker is sent."""
+
+    file: Path
+    row: int
+    told: str
+    root: Path
+
+    def read(self, column: str) -> Any:
+        """Read one undecoded cell."""
+        return _open(self.file).with_format("arrow", columns=[column])[self.row].to_pylist()[0][column]
+
+
+@dataclass(frozen=True)
+class _LazyPicture:
+    """A picture that is decoded when NumPy asks for its pixels, in the worker."""
+
+    row: _HuggingFaceRow
+    column: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
+        image = _decode(self.row, self.column)
+        try:
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(to_rgb(upright, self.row.told), dtype=dtype)
+        except UNREADABLE as error:
+            raise _broken(self.row.told, self.column, error) from error
+
+
+def _picture(row: _HuggingFaceRow, plan: _ColumnPlan) -> npt.NDArray[np.uint8]:
+    return cast("npt.NDArray[np.uint8]", _LazyPicture(row, plan.image))
+
+
+def _load(words: SourceSpec) -> dict[str, Any]:
+    """Open the data set: its splits by name."""
+    datasets = need("datasets", "hf", "A source hf:")
+    folder, config = words.folder, words.options.get("config")
+    with _quiet(datasets):
+        try:
+            if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+                loaded = datasets.load_from_disk(str(folder))
+            else:
+                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else words.place, config)
+        except Exception as error:  # whatever the hub, the network or a foreign file brings about
+            raise SourceError(
+                f"{words.text} cannot be opened by the library datasets ({type(error).__name__}: {error}). Expected a "
+                "folder of save_to_disk or of Parquet files, or a name on the hub; correct it, or say config=NAME."
+            ) from error
+    splits = dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
+    wanted = words.listed("split", tuple(splits)) or tuple(splits)
+    return {split: splits[split] for split in wanted}
+
+
+@contextlib.contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep the library from drawing progress bars."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _files(table: Any, words: SourceSpec) -> list[Path]:
+    files = [Path(file["filename"]) for file in table.cache_files]
+    if not files or sum(len(_open(file)) for file in files) != len(table):
+        raise SourceError(
+            f"{words.text} is not held in Arrow files as it stands, so that workers cannot read it row by row. "
+            "Expected a data set as saved; write it with save_to_disk(DIR) and use hf:DIR."
+        )
+    return files
+
+
+@lru_cache(maxsize=16)
+def _open(file: Path) -> Any:
+    """Map an Arrow file into memory, once a process."""
+    return need("datasets", "hf", "A source hf:").Dataset.from_file(str(file))
+
+
+def _columns(features: Mapping[str, Any], words: SourceSpec) -> tuple[str, str | None, str | None]:
+    """Find the columns of picture, mask and label; of the last two, one is None."""
+    told = words.options
+    for option in ("image", "mask", "label"):
+        if option in told and told[option] not in features:
+            raise SourceError(f"the source {words.text!r} says {option}={told[option]}. {_there(features)}")
+    pictures = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    mask = told.get("mask")
+    if not mask and "label" not in told:
+        mask = _only([name for name in pictures if name != told.get("image") and _sounds_like_mask(name)])
+    image = told.get("image") or _only([name for name in pictures if name != mask])
+    if image is None and not mask:
+        image = _only([name for name in pictures if not _sounds_like_mask(name)])
+    label = told.get("label")
+    if not mask and not label:
+        label = _only([name for name, feature in features.items() if _kind(feature) == "ClassLabel"])
+    if image is None or not (mask or label):
+        unknown = "picture" if image is None else "mask or label"
+        raise SourceError(
+            f"the source {words.text!r} does not say which column is the {unknown}. "
+            f"{_there(features)} Name them: ?image=COLUMN&mask=COLUMN, or label=COLUMN."
+        )
+    return image, mask, None if mask else label
+
+
+def _kind(feature: Any) -> str:
+    return type(feature).__name__
+
+
+def _sounds_like_mask(name: str) -> bool:
+    return any(word in name.lower() for word in MASK_WORDS)
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _there(features: Mapping[str, Any]) -> str:
+    return "Its columns are " + ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items()) + "."
+
+
+def _split(split: str) -> Split | None:
+    if split.startswith("train"):
+        return "train"
+    return "val" if split.startswith(("val", "dev", "test")) else None
+
+
+def _read_labels(row: _HuggingFaceRow, plan: _ColumnPlan) -> LabelsByCategory:
+    origin = f"{row.told}, column {plan.column}"
+    if isinstance(plan.meaning, LabelNames):
+        return {plan.category: plan.meaning.read(row.read(plan.column), origin)}
+    channel = plan.meaning.channel(_stored(row, plan.column), origin)
+    turned = channel.orientation
+    if turned is None:  # as the picture beside it
+        turned = orientation_of(_decode(row, plan.image))
+    return {plan.category: (check_values(replace(channel, orientation=turned), plan.words),)}
+
+
+def _stored(row: _HuggingFaceRow, column: str) -> Stored:
+    table = _open(row.file)
+    origin = f"{row.told}, column {column}"
+    if _kind(table.features[column]) != "Image":
+        array = np.asarray(table.with_format("numpy", columns=[column])[row.row][column])
+        return Stored(array, "floating-point" if array.dtype.kind == "f" else "odd")
+    return read_stored(_content(row, column), origin)
+
+
+def _decode(row: _HuggingFaceRow, column: str) -> Image.Image:
+    try:
+        return open_image(io.BytesIO(_content(row, column)))
+    except UNREADABLE as error:
+        raise _broken(row.told, column, error) from error
+
+
+def _content(row: _HuggingFaceRow, column: str) -> bytes:
+    """Return the encoded image in a cell."""
+    cell = row.read(column)
+    try:
+        if cell["bytes"] is not None:
+            return bytes(cell["bytes"])
+        # Built from a folder of images, a table holds their whole paths.
+        root = row.root.resolve()
+        name = os.path.relpath(Path(root, cell["path"]), root)
+        return contained(root, name, f"{row.told}, column {column}", SourceError).read_bytes()
+    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _broken(row.told, column, error) from error
+
+
+def _broken(told: str, column: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{told}, column {column} cannot be read as a picture ({error or type(error).__name__}). Expected a whole "
+        "image; restore or drop the row."
+    )

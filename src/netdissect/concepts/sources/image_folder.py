@@ -1,0 +1,231 @@
+"""A folder for each class; its name labels the whole picture.
+
+    DIR/CLASS/*   or   DIR/images/CLASS/*
+    DIR/train/CLASS/*, DIR/val/CLASS/*     the splits of the authors (also training, valid, validation, test, ...)
+    DIR/a/abbey/*, DIR/a/apse/indoor/*     initial letters, as in SUN397 and Places: abbey, apse-indoor
+    DIR/labels_joint_anno.txt   or   DIR/labels/labels_joint_anno.txt     optional
+
+Where pictures otherwise lie more than one folder deep, it is in doubt which folder is the class: the build asks.
+
+Options:
+
+- ``?class=path``: all folders, joined by a hyphen (``apse-indoor``);
+- ``?class=last``: the folder that holds the picture (of ``animals/dog``: ``dog``);
+- ``?class=first``: the outermost folder; those below only sort its pictures;
+- ``?splits=no``: folders called ``train``, ``val``, ... are classes.
+
+The joint list is that of the Describable Textures Dataset: a line names a picture (``CLASS/FILE``) and every
+class that annotators saw in it, the dominant first. Lines of pictures that are not here are ignored;
+a picture without a line has its folder's class alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
+
+from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.sources.source import find_files, find_folder, split_of
+from netdissect.concepts.sources.spec import SourceSpec
+from netdissect.config import Split
+from netdissect.errors import SourceError
+
+JOINT_LIST = "labels_joint_anno.txt"
+CHOICES = ("path", "last", "first")
+PICTURE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photos", "pictures"})
+MASK_FOLDERS = frozenset(
+    {
+        *("annotation", "annotations", "gt", "gtcoarse", "gtfine", "label", "labels", "labelids", "mask", "masks"),
+        *("seg", "segs", "segmentation", "segmentationclass", "segmentationobject", "segmentations"),
+    }
+)
+
+
+class ClassPicture(NamedTuple):
+    """A picture in a class folder: its place below the folder, with forward slashes, its class and its split."""
+
+    place: str
+    path: Path
+    label: str
+    split: Split | None
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder for each class.
+
+    Attributes
+    ----------
+    folder
+        Holds the class folders, or ``images/`` with the class folders.
+    category
+        Of every class.
+    choice
+        Which folders name the class where there are several: ``path``, ``last`` or ``first``; None: there is one.
+    splits
+        Whether folders called ``train``, ``val``, ... are splits.
+    """
+
+    folder: Path
+    category: str
+    choice: str | None = None
+    splits: bool = True
+
+    @classmethod
+    def parse(cls, words: SourceSpec) -> "FolderSource":
+        """Make the source that ``folders:FOLDER=CATEGORY[?class=...&splits=no]`` names.
+
+        Raises
+        ------
+        SourceError
+            If no category is given.
+        """
+        category = words.check("class", "splits").category
+        if category is None:
+            raise SourceError(
+                f"the source {words.text!r} names no category. Expected what its folders stand for, "
+                f"e.g. folders:{words.place}=texture or folders:{words.place}=scene."
+            )
+        return cls(words.folder, category, words.one_of("class", CHOICES), words.says("splits", default=True))
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        options = {"class": self.choice} if self.choice else {}
+        return SourceSpec(
+            "folders", str(self.folder), self.category, options | ({} if self.splits else {"splits": "no"})
+        ).text
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each picture, class by class.
+
+        Raises
+        ------
+        SourceError
+            As `pictures`, or if the joint list cannot be read.
+        """
+        joint = _read_joint_list(self.folder)
+        for one in self.pictures():
+            listed = joint.get(one.place, ())
+            labels = tuple(dict.fromkeys(listed if one.label in listed else (one.label, *listed)))
+            name = PurePosixPath(one.place).with_suffix("").as_posix()
+            yield Sample(f"{prefix}/{name}", one.path, {self.category: labels}, one.split)
+
+    def pictures(self) -> Iterator[ClassPicture]:
+        """Yield each picture with its class, class by class.
+
+        Raises
+        ------
+        SourceError
+            If the folder is missing, holds no class, or leaves in doubt what a class is.
+        """
+        root = find_folder(self.folder, "a folder with a folder for each class")
+        if _folders(root / "images"):
+            masks = {name for name in _folders(root) if name.lower() in MASK_FOLDERS and find_files(root / name)}
+            _check_no_masks(self.folder, {"images", *masks}, may_be_class=True)
+            root = root / "images"
+        if not _folders(root):
+            raise SourceError(
+                f"{root} holds no folder. Expected a folder for each class, with the pictures of the class in it."
+            )
+        places = [path.relative_to(root) for path in find_files(root)]
+        splits = self.splits and _are_splits(places)
+        folders = [place.parts[splits:-1] for place in places]
+        self._check_folders(root, folders, places)
+        letters = _are_letters(folders)
+        names = [parts[letters:] for parts in folders]
+        if self.choice is None and not letters:
+            self._check_depth(root, names)
+        for place, parts in zip(places, names, strict=True):
+            split = split_of(place.parts[0]) if splits else None
+            yield ClassPicture(place.as_posix(), root / place, self._class(parts), split)
+
+    def _class(self, parts: Sequence[str]) -> str:
+        return {"first": parts[0], "last": parts[-1]}.get(self.choice or "path", "-".join(parts))
+
+    def _check_folders(self, root: Path, folders: Sequence[Sequence[str]], places: Sequence[PurePath]) -> None:
+        """Refuse pictures beside the class folders, and folders that hold pictures and masks."""
+        for parts, place in zip(folders, places, strict=True):
+            if not parts:
+                where = root.joinpath(*place.parts[:-1], "CLASS", place.name)
+                raise SourceError(
+                    f"{root / place} lies in no class folder. Expected {where}; move it"
+                    + (", or say ?splits=no if the folder is a class." if len(place.parts) > 1 else ".")
+                )
+        for level in range(max(map(len, folders), default=0)):
+            names = {parts[level] for parts in folders if len(parts) > level}
+            _check_no_masks(self.folder, names, may_be_class=level > 0 or self.choice is not None)
+
+    def _check_depth(self, root: Path, names: Sequence[Sequence[str]]) -> None:
+        deep = next((parts for parts in names if len(parts) > 1), None)
+        if deep is None:
+            return
+        tops = {parts[0] for parts in names}
+        inner = f", or folders:{root / deep[0]} if that folder holds the classes" if len(tops) == 1 else ""
+        raise SourceError(
+            f"{root} holds pictures more than one folder deep, e.g. in {'/'.join(deep)}, so that it is in doubt which "
+            f"folder is the class. Expected a folder for each class; say ?class=last for {deep[-1]!r}, ?class=path for "
+            f"{'-'.join(deep)!r}, or ?class=first for {deep[0]!r}{inner}."
+        )
+
+
+def _folders(root: Path) -> set[str]:
+    if not root.is_dir():
+        return set()
+    return {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+
+
+def _check_no_masks(folder: Path, names: set[str], *, may_be_class: bool) -> None:
+    """Refuse folders of pictures and masks: their names are no classes, without masks unless they may be."""
+    pictures = sorted(name for name in names if name.lower() in PICTURE_FOLDERS)
+    masks = sorted(name for name in names if name.lower() in MASK_FOLDERS)
+    if not pictures or (may_be_class and not masks):
+        return
+    raise SourceError(
+        f"{folder} holds the folder{'s' if masks else ''} {' and '.join((pictures[0], *masks[:1]))}: no names of "
+        f"classes. Expected a folder for each class; masks:{folder} reads pictures with masks (images/, "
+        f"masks/, classes.csv), labels:FILE.csv pictures with a table, and folders:{folder / pictures[0]} classes in "
+        "that folder" + ("." if masks else "; say ?class=first if it is the name of a class.")
+    )
+
+
+def _are_splits(places: Sequence[PurePath]) -> bool:
+    """Tell whether the outermost folders are all called as splits are, and hold folders."""
+    return bool(places) and all(len(place.parts) > 1 and split_of(place.parts[0]) for place in places)
+
+
+def _are_letters(folders: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the outermost folders are the initial letters of the folders in them."""
+    return bool(folders) and all(
+        len(parts) > 1 and len(parts[0]) == 1 and parts[0].isalpha() and parts[1][:1].lower() == parts[0].lower()
+        for parts in folders
+    )
+
+
+def _read_joint_list(folder: Path) -> dict[str, tuple[str, ...]]:
+    for path in (folder / JOINT_LIST, folder / "labels" / JOINT_LIST):
+        if path.is_file():
+            break
+    else:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{path} cannot be read ({error}). Expected lines such as 'banded/banded_0002.jpg banded striped'."
+        ) from error
+    joint: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, start=1):
+        if words := line.split():
+            if len(words) < 2:
+                raise SourceError(
+                    f"{path}, line {number}: {line.strip()!r} names no class. Expected a picture and its classes, "
+                    "e.g. 'banded/banded_0002.jpg banded striped'."
+                )
+            joint[words[0]] = tuple(words[1:])
+    return joint

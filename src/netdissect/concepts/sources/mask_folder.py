@@ -1,0 +1,161 @@
+"""Pictures with label maps of the same size: the usual layout of one's own data.
+
+    DIR/images/NAME.jpg    any picture format, folders below allowed
+    DIR/masks/NAME.png     lossless; indexed or gray: the pixel is the value; in color: see below
+    DIR/classes.csv        value,name; an empty name means unlabeled; colors in a column color or in r,g,b;
+                           or class_dict.csv (name,r,g,b), or labelmap.txt, colors as CVAT writes them
+
+Where there is no folder ``masks``, two other layouts are read: semantic masks of Roboflow (see `roboflow`), and shapes
+that were drawn in LabelMe or VIA (see `polygons`, a word with options of its own).
+
+A pixel of value 0 is unlabeled unless ``classes.csv`` names it. Values are those of the file: 1 to 16 bits, gray maps
+with a maximum of their own, gray saved as three equal channels. Masks in color are read by the colors of the table, or,
+if that names values above 255, as R + 256 * G; where it is in doubt which is meant, the build asks.
+
+Options:
+
+- ``?read=value``: RGB is R + 256 * G, and indexed masks are read by index; ``?read=color``: by the colors of the table;
+- ``?colors=voc``: values have the colors of Pascal VOC's palette;
+- ``?unlisted=unlabeled``: values and colors that the table does not list are unlabeled instead of an error;
+- ``?drawn=upright``: masks were drawn on pictures that were turned upright as EXIF says. Otherwise a mask belongs to
+  the pixels as they are stored, and both are turned together.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from netdissect.concepts.build.sample import LabelsByCategory, Sample
+from netdissect.concepts.sources.annotation_tools.polygon_files import PolygonSource, is_annotated
+from netdissect.concepts.sources.annotation_tools.roboflow import (
+    TABLE,
+    read_roboflow_classes,
+    roboflow_folders,
+    roboflow_pairs,
+)
+from netdissect.concepts.sources.class_tables import MASK_OPTIONS, MaskReading, read_class_table
+from netdissect.concepts.sources.mask_values import read_mask_file
+from netdissect.concepts.sources.source import find_files, find_folder, split_of
+from netdissect.concepts.sources.spec import SourceSpec
+from netdissect.errors import SourceError
+
+DEFAULT_CATEGORY = "object"
+TABLES = ("classes.csv", "class_dict.csv", "labelmap.txt")
+LAYOUT = "images/, masks/ with a mask of the same name for each picture, and classes.csv"
+OTHERS = (
+    ("annotations/training", "ade20k", "SceneParse150"),
+    ("*/annotations/training", "ade20k", "SceneParse150"),
+    ("**/SegmentationClass", "pascal", "segmentation in the layout of Pascal VOC"),
+    ("leftImg8bit*", "cityscapes", "Cityscapes"),
+    ("**/_annotations.coco.json", "coco", "Roboflow's export in COCO's form"),
+    ("annotations/*.json", "coco", "annotations in COCO's form"),
+    ("result.json", "coco", "Label Studio's export in COCO's form"),
+)
+"""Files that show whose layout a folder has, the word that reads it, and what it is."""
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """A folder of pictures, masks and ``classes.csv``.
+
+    Attributes
+    ----------
+    folder
+        Holds ``images/``, ``masks/`` and ``classes.csv``.
+    category
+        Of every concept in it.
+    options
+        How masks are read, by word; see `MaskReading`.
+    """
+
+    folder: Path
+    category: str = DEFAULT_CATEGORY
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, words: SourceSpec) -> "MaskSource":
+        """Make the source that ``masks:FOLDER[=CATEGORY][?...]`` names; the category is ``object`` unless given."""
+        options = tuple(words.check(*MASK_OPTIONS).options.items())
+        return cls(words.folder, words.category or DEFAULT_CATEGORY, options)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def text(self) -> str:
+        """The words that name it on the command line."""
+        return self._words.text
+
+    @property
+    def _words(self) -> SourceSpec:
+        return SourceSpec("masks", str(self.folder), self.category, dict(self.options))
+
+    def samples(self, prefix: str) -> Iterator[Sample]:
+        """Yield a sample for each picture and each mask, by their common name; or those of the other layouts.
+
+        Raises
+        ------
+        SourceError
+            If a folder or the table of classes is missing or wrong, or two files have the same name.
+        """
+        root = find_folder(self.folder, "a folder with images/, masks/ and classes.csv")
+        if (root / "masks").is_dir():
+            yield from self._own(prefix)
+        elif folders := roboflow_folders(root):
+            yield from self._roboflow(prefix, folders)
+        elif is_annotated(root) and not self.options:
+            yield from PolygonSource(root, self.category).samples(prefix)
+        else:
+            _refuse_other(root)
+            yield from self._own(prefix)
+
+    def _roboflow(self, prefix: str, folders: Sequence[Path]) -> Iterator[Sample]:
+        for folder in folders:
+            reading = MaskReading.parse(self._words, read_roboflow_classes(folder / TABLE))
+            place = folder.relative_to(self.folder).as_posix()
+            for name, image, mask in roboflow_pairs(folder):
+                labels = partial(_read_labels, mask, reading, self.category)
+                yield Sample(
+                    f"{prefix}/{name}" if place == "." else f"{prefix}/{place}/{name}", image, labels, split_of(place)
+                )
+
+    def _own(self, prefix: str) -> Iterator[Sample]:
+        images, masks = (_by_name(find_folder(self.folder / name, LAYOUT)) for name in ("images", "masks"))
+        tables = [self.folder / name for name in TABLES]
+        table = read_class_table(next((path for path in tables if path.is_file()), tables[0]))
+        reading = MaskReading.parse(self._words, table)
+        for name in sorted(images.keys() | masks.keys()):
+            # Of a pair that is not whole the missing half is named when the sample is read, with all other bad files.
+            image = images.get(name, self.folder / "images" / f"{name}.*")
+            mask = masks.get(name, self.folder / "masks" / f"{name}.png")
+            yield Sample(f"{prefix}/{name}", image, partial(_read_labels, mask, reading, self.category))
+
+
+def _refuse_other(root: Path) -> None:
+    """Name the source that reads a folder, if its files show which it is."""
+    for pattern, word, what in OTHERS:
+        if any(root.glob(pattern)):
+            raise SourceError(
+                f"{root} holds no folder masks, but it looks like {what} ({pattern}). Expected images/, masks/ and "
+                f"classes.csv; say {word}:{root}."
+            )
+
+
+def _read_labels(mask: Path, reading: MaskReading, category: str) -> LabelsByCategory:
+    return {category: (reading.channel(read_mask_file(mask, "a mask of the same name"), str(mask)),)}
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in find_files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise SourceError(
+                f"{found[name]} and {path} have the same name. Expected one file a name, whatever its extension; "
+                "rename or remove one."
+            )
+        found[name] = path
+    return found

@@ -1,0 +1,1 @@
+"""Download a data set, take a subset, merge several."""

@@ -1,0 +1,91 @@
+"""Dissect every n steps, from any training loop."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig
+from netdissect.dissect.run_dissection import dissect
+from netdissect.errors import ConfigError
+from netdissect.models import Network, Preprocessing
+from netdissect.result import Result
+
+
+class DissectEvery:
+    """Dissect a copy of the network every n steps; the training does not notice.
+
+    Parameters
+    ----------
+    preprocessing
+        How pictures become the network's input.
+    concepts
+        A data set in Broden's layout, or its folder.
+    config
+        Layers and protocol. Its `limit` keeps each dissection short.
+    every
+        Steps between two dissections; step 0 is one of them.
+    out
+        Each is kept as a run, ``OUT/step-N``; ``netdissect experiment snapshots OUT`` follows them. A finished
+        run of the same weights is taken up.
+    name
+        Of the network, in reports.
+
+    Raises
+    ------
+    ConfigError
+        If `every` is not above 0.
+
+    Examples
+    --------
+    ::
+
+        config = DissectConfig(layers=("layer4",), limit=2000)
+        watch = DissectEvery(preprocessing, "broden", config, every=500, out="runs")
+        for step, batch in enumerate(batches):
+            watch(model, step)
+            ...
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        concepts: ConceptData | str | Path,
+        config: DissectConfig,
+        *,
+        every: int,
+        out: str | Path,
+        name: str = "network",
+    ) -> None:
+        if every < 1:
+            raise ConfigError(f"A dissection every {every} steps cannot be. Expected a number above 0.")
+        self.preprocessing = preprocessing
+        self.concepts = concepts
+        self.config = config
+        self.every = every
+        self.out = Path(out)
+        self.name = name
+        self._last: int | None = None
+
+    def __call__(self, module: torch.nn.Module, step: int) -> Result | None:
+        """Dissect the module if it is time to.
+
+        Parameters
+        ----------
+        module
+            Stays as it is: weights, mode, gradients and random generators.
+        step
+            Steps done; one that comes twice in a row (as with accumulated gradients) is dissected once.
+
+        Returns
+        -------
+        Result or None
+            None: it is not time.
+        """
+        if step % self.every or step == self._last:
+            return None
+        self._last = step
+        network = Network(f"{self.name}, {step} steps", copy.deepcopy(module), self.preprocessing)
+        with torch.random.fork_rng():
+            return dissect(network, self.concepts, self.config, out=self.out / f"step-{step:08}")

@@ -1,0 +1,1 @@
+"""One dissection on several machines: shards, their merge, Ray."""

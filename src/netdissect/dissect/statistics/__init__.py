@@ -1,0 +1,1 @@
+"""Statistics of one run: intervals, extra metrics, the permutation null."""

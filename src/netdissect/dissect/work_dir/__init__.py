@@ -1,0 +1,1 @@
+"""The folder of an unfinished run: locks, logs, per-image files, fingerprints."""

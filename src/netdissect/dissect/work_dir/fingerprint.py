@@ -1,0 +1,98 @@
+"""Who took part in a run: network, data, layers, and the versions that its bits depend on."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from netdissect.concepts import ConceptData
+from netdissect.config import Progress
+from netdissect.dissect.cost_plan import cells_of, field_of
+from netdissect.dissect.forward import DissectionInputs
+from netdissect.dissect.work_dir.loaded_kernels import kernels
+from netdissect.models import Layer, Network
+from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
+
+
+def layer_info(layer: Layer) -> LayerInfo:
+    """Describe a layer."""
+    height, width = cells_of(layer)
+    return LayerInfo(
+        name=layer.name,
+        kind=layer.kind,
+        units=layer.units,
+        height=height,
+        width=width,
+        field=field_of(layer),
+        field_source=layer.field_source,
+        layout=None if layer.layout is None else layer.layout.name,
+        layout_source=None if layer.layout is None else layer.layout.source,
+    )
+
+
+def network_info(network: Network) -> NetworkInfo:
+    """Describe a network: its digest says which weights."""
+    preprocessing = network.preprocessing
+    return NetworkInfo(
+        name=network.name,
+        digest=network.digest,
+        size=tuple(preprocessing.size),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        interpolation=preprocessing.interpolation,
+        source=network.source,
+    )
+
+
+def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
+    """Describe a data set: its digest says which images and labels."""
+    return DataInfo(
+        root=str(data.root.resolve()), digest=data.find_digest(progress), categories=data.categories,
+        images=len(data.rows), chosen_in_python=data.subset is None,
+    )  # fmt: skip
+
+
+def environment(device: str) -> Environment:
+    """Describe what activations depend on beside network and data."""
+    return Environment(
+        netdissect=version("netdissect"),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        pillow=version("pillow"),
+        device=device,
+        threads=torch.get_num_threads(),
+        kernels=kernels(device),
+    )
+
+
+def describe(source: DissectionInputs, progress: Progress | None = None) -> RunInfo:
+    """Describe a run that begins now; `progress` is told of the files of the data set, if they must be read for it."""
+    network, data, layers, config, _ = source
+    return RunInfo(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config,
+        network=network_info(network),
+        data=data_info(data, progress),
+        layers=tuple(layer_info(layer) for layer in layers),
+        environment=environment(config.device),
+        seconds={},
+    )
+
+
+def identity_of_run(info: RunInfo) -> dict[str, Any]:
+    """Return what decides a result, as JSON values: where data and weights lie does not."""
+    return {
+        "network": info.network.model_dump(mode="json", exclude={"source"}),
+        "data": info.data.model_dump(mode="json", exclude={"root"}),
+        "layers": [layer.model_dump(mode="json") for layer in info.layers],
+        "config": info.config.model_dump(mode="json"),
+    }
+
+
+def bitwise_fingerprint(info: RunInfo) -> dict[str, Any]:
+    """Return `identity_of_run` with the versions and threads that activations depend on, bit for bit."""
+    return identity_of_run(info) | {"environment": info.environment.model_dump(mode="json")}

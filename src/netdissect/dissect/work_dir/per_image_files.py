@@ -1,0 +1,106 @@
+"""Counts of the second look, image by image, on disk.
+
+    RUN/work/labels.images    which labels each image bears, and on how many pixels
+    RUN/work/<layer>.images   which units of a layer are on in each image, and on which labels
+
+Append-only files, written batch by batch with the checkpoints of the look.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.activations.array_log import AppendOnlyArrayFile
+from netdissect.config import DissectConfig
+from netdissect.dissect.work_dir.work_dir import WorkDir
+from netdissect.scoring import ImageIntersections, ImageLabelCounts, ImageLabels
+from netdissect.scoring.per_image_counts import read_intersections, read_label_counts
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PerImageFiles:
+    """The files of one run; none if nothing was asked for that needs them.
+
+    Attributes
+    ----------
+    files
+        ``labels`` of the images, and ``masks0``, ``masks1``, ... of each layer at the protocol's quantiles; empty:
+        nothing is kept.
+    layers
+        Names of the layers.
+    """
+
+    files: Mapping[str, AppendOnlyArrayFile]
+    layers: Sequence[str]
+
+    @classmethod
+    def at(cls, work: WorkDir, layers: Sequence[str], config: DissectConfig) -> Self:
+        """Name the files of a run."""
+        paths = {"labels": work.path / "labels.images"}
+        paths |= {f"masks{index}": work.file(name, "images") for index, name in enumerate(layers)}
+        wanted = paths if config.statistics.needs_images else {}
+        return cls({name: AppendOnlyArrayFile(path) for name, path in wanted.items()}, layers)
+
+    def append(
+        self, row: int, labels: Sequence[ImageLabels], masks: Mapping[str, Sequence[ImageIntersections]]
+    ) -> None:
+        """Keep one batch that begins at the image `row`."""
+        if not self.files:
+            return
+        images = np.arange(row, row + len(labels))
+        rows = np.repeat(images, [len(image.numbers) for image in labels])
+        numbers, pixels = (np.concatenate([getattr(image, name) for image in labels]) for name in ("numbers", "pixels"))
+        self.files["labels"].append(ImageLabelCounts(images, rows, numbers, pixels))
+        for index, layer in enumerate(self.layers):
+            self.files[f"masks{index}"].append(ImageIntersections.join(masks[layer]))
+
+    def of(self, layer: str) -> "LayerImages":
+        """Return what was kept of one layer."""
+        masks = f"masks{self.layers.index(layer)}"
+        return LayerImages(((self.files["labels"], self.files[masks]),) if self.files else ())
+
+    def state(self) -> Arrays:
+        """Return everything needed to go on later; the files are brought to the disk first."""
+        for file in self.files.values():
+            file.sync()
+        return {name: np.array(file.offsets) for name, file in self.files.items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from a `state`."""
+        for name, file in self.files.items():
+            file.cut(arrays[name].tolist())
+
+
+@dataclass(frozen=True)
+class LayerImages:
+    """Labels of the images and masks of one layer, image by image.
+
+    Attributes
+    ----------
+    files
+        Of each shard, by rising rows: its labels and its masks.
+    """
+
+    files: tuple[tuple[AppendOnlyArrayFile, AppendOnlyArrayFile], ...]
+
+    def blocks(self, images: int) -> Iterator[tuple[ImageLabelCounts, ImageIntersections]]:
+        """Read them back in blocks of at least so many images, but for the last."""
+        labels: list[ImageLabelCounts] = []
+        masks: list[ImageIntersections] = []
+        for batch, found in self._batches():
+            labels.append(batch)
+            masks.append(found)
+            if batch.images[-1] - labels[0].images[0] + 1 >= images:
+                yield ImageLabelCounts.join(labels), ImageIntersections.join(masks)
+                labels, masks = [], []
+        if labels:
+            yield ImageLabelCounts.join(labels), ImageIntersections.join(masks)
+
+    def _batches(self) -> Iterator[tuple[ImageLabelCounts, ImageIntersections]]:
+        for labels, masks in self.files:
+            yield from zip(read_label_counts(labels), read_intersections(masks), strict=True)

@@ -1,0 +1,1 @@
+"""Accuracy of classes when units are ablated."""

@@ -1,0 +1,1 @@
+"""Which units a classification is attributed to."""

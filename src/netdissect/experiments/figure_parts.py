@@ -1,0 +1,88 @@
+"""What figures of experiments share: which rows of a table of counts they draw, legends, bands."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
+from netdissect.experiments.effect_sizes import drawn_range
+from netdissect.experiments.outcome import ExperimentResult
+from netdissect.plots import FAINT, INK, style
+from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import as_written
+
+short = partial(style.short, longest=46)
+"""Cut a long name."""
+
+
+def drawn_rows(outcome: ExperimentResult) -> pl.DataFrame:
+    """Return the rows of a table of counts at the quantile and rule that the outcome's config decides by."""
+    at = outcome.config["quantile"]
+    # Published tables do not say at which quantile they were counted.
+    quantile = pl.col("quantile").is_null() | (pl.col("quantile") == at)
+    return outcome.table.filter(quantile, pl.col("rule") == outcome.config["rule"])
+
+
+def category_legend(figure: Figure, categories: Sequence[str], total: bool = False) -> None:
+    """Name the colors of categories above the figure, and the line of the total if there is one."""
+    colors = category_colors(categories)
+    handles: list[Patch | Line2D] = [Patch(color=colors[name]) for name in categories]
+    names = list(categories)
+    if total:
+        handles.insert(0, Line2D([], [], color=INK, linewidth=2))
+        names.insert(0, TOTAL)
+    legend = figure.legend(
+        handles, names, loc="outside upper center", ncols=min(7, len(names)), frameon=False, fontsize=9,
+        labelcolor=INK, handlelength=1.2, columnspacing=1.4,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def bands(axes: Axes, rows: pl.DataFrame, along: str) -> list[str]:
+    """Draw each category's mean of unique detectors against a column, with a band of its 95 % interval.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    rows
+        A table of counts: for each value of `along` and each category one row a seed, over which the interval is.
+    along
+        Column of the abscissa.
+
+    Returns
+    -------
+    list of str
+        The categories that are drawn: those with a count above 0 anywhere.
+    """
+    present = [name for name in categories_of(rows) if rows.filter(category=name)["unique_detectors"].sum()]
+    colors = category_colors(categories_of(rows)) | {TOTAL: INK}
+    for name in (*present, TOTAL):
+        places, middle, low, high = _summary(rows.filter(category=name), along, largest_unique(rows, name))
+        axes.fill_between(places, low, high, color=colors[name], alpha=0.15, linewidth=0)
+        axes.plot(places, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
+    return present
+
+
+def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ...]:
+    """Return places, means and the ends of intervals within 0 and `most`; a single row has no width."""
+    columns: tuple[list[float], ...] = ([], [], [], [])
+    for (place,), part in rows.sort(along).group_by(along, maintain_order=True):
+        values = part["unique_detectors"].to_list()
+        low, high = drawn_range(values, most)
+        for column, number in zip(columns, (place, sum(values) / len(values), low, high), strict=True):
+            column.append(float(number))
+    return columns
+
+
+def plain_text(axes: Axes) -> None:
+    """Keep dollar signs in the names of rows and columns from becoming formulas."""
+    as_written((*axes.get_xticklabels(), *axes.get_yticklabels()))

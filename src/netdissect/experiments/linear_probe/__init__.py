@@ -1,0 +1,1 @@
+"""Accuracy of linear probes and the number of detectors."""

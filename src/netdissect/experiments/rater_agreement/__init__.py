@@ -1,0 +1,1 @@
+"""Agreement of human raters with the labels of units."""

@@ -1,0 +1,1 @@
+"""All experiments of the paper, at synthetic scale or on own networks and data."""

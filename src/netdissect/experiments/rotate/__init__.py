@@ -1,0 +1,1 @@
+"""Rotate the basis of a layer and count detectors."""

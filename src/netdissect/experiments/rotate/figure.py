@@ -1,0 +1,54 @@
+"""Unique detectors against the share of a rotation, as in the paper, and in other bases beside it."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from netdissect.experiments.counts import TOTAL, categories_of
+from netdissect.experiments.figure_parts import bands, category_legend, drawn_rows, plain_text, short
+from netdissect.experiments.outcome import ExperimentResult
+from netdissect.plots import FAINT, INK, plain
+from netdissect.plots.category_colors import category_colors
+
+
+def rotate(outcome: ExperimentResult) -> Figure:
+    """Draw means over rotations with their intervals on the left, and the whole of each basis on the right."""
+    rows = drawn_rows(outcome)
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    turned = rows.filter(pl.col("alpha").is_not_null())
+    present = bands(plain(left), turned, "alpha")
+    left.set_xlabel("share of the rotation, alpha", color=INK)
+    left.set_ylabel("unique detectors", color=INK)
+    left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _bases(plain(right), rows)
+    category_legend(figure, present, total=True)
+    return figure
+
+
+def _bases(axes: Axes, rows: pl.DataFrame) -> None:
+    whole = rows.filter((pl.col("alpha").is_null()) | pl.col("alpha").is_in([0.0, 1.0]))
+    names = whole["basis"].unique(maintain_order=True).to_list()
+    categories = categories_of(rows)
+    colors = category_colors(categories)
+    means = {
+        (basis, category): float(unique)
+        for basis, category, unique in whole.group_by("basis", "category").agg(pl.col("unique_detectors").mean()).rows()
+    }
+    for place, name in enumerate(names):
+        start = 0.0
+        for category in categories:
+            axes.barh(place, means[name, category], left=start, color=colors[category], height=0.7)
+            start += means[name, category]
+        axes.annotate(
+            f"{means[name, TOTAL]:.3g}", (start, place), (4, 0), textcoords="offset points", va="center", color=INK,
+            fontsize=9,
+        )  # fmt: skip
+    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=9, color=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, max([means[name, TOTAL] for name in names] + [1]) * 1.3)
+    axes.set_xlabel("unique detectors (rotation: mean)", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
+    plain_text(axes)

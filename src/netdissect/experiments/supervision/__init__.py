@@ -1,0 +1,1 @@
+"""Detectors of networks trained on other tasks."""

@@ -1,0 +1,1 @@
+"""Detectors under other seeds, dropout, batch normalization, widths, depths."""

@@ -1,0 +1,51 @@
+"""Unique detectors of trained variants: each seed a dot, means and their intervals, by category."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
+from netdissect.experiments.effect_sizes import drawn_range
+from netdissect.experiments.figure_parts import category_legend, drawn_rows, plain_text, short
+from netdissect.experiments.outcome import ExperimentResult
+from netdissect.plots import FAINT, INK, plain
+from netdissect.plots.category_colors import category_colors
+
+
+def variants(outcome: ExperimentResult) -> Figure:
+    """Draw the totals of the variants on the left, and their categories on the right."""
+    rows = drawn_rows(outcome)
+    names = [str(name) for name in rows["variant"].unique(maintain_order=True)]
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    _dots(plain(left), rows, TOTAL, 0.0, INK)
+    categories = categories_of(rows)
+    present = [name for name in categories if rows.filter(category=name)["unique_detectors"].sum()]
+    plain(right)
+    for index, category in enumerate(present):
+        shift = (index - (len(present) - 1) / 2) * 0.7 / max(len(present), 1)
+        _dots(right, rows, category, shift, category_colors(categories)[category])
+    for axes in (left, right):
+        axes.set_xticks(range(len(names)), [short(name) for name in names], fontsize=9, color=INK)
+        axes.set_xlim(-0.6, len(names) - 0.4)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
+        plain_text(axes)
+    left.set_ylabel("unique detectors, all categories", color=INK)
+    right.set_ylabel("unique detectors by category", color=INK)
+    category_legend(figure, present or categories)
+    return figure
+
+
+def _dots(axes: Axes, rows: pl.DataFrame, category: str, shift: float, color: str) -> None:
+    """Draw a dot for each seed, and the mean with its interval as a line beside them."""
+    most = largest_unique(rows, category)
+    for place, name in enumerate(rows["variant"].unique(maintain_order=True)):
+        values = rows.filter(variant=name, category=category)["unique_detectors"].to_list()
+        low, high = drawn_range(values, most)
+        axes.plot([place + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
+        if len(values) > 1:
+            axes.plot([place + shift + 0.03] * 2, [low, high], color=color, linewidth=1.4)
+        axes.plot([place + shift + 0.03], [sum(values) / len(values)], "D", color=color, markersize=5, mew=0)

@@ -1,0 +1,1 @@
+"""Detectors in the course of a training."""

@@ -1,0 +1,56 @@
+"""Detectors over training: counts by category against iterations, and what each unit detects over time."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from netdissect.experiments.counts import categories_of
+from netdissect.experiments.figure_parts import bands, category_legend, drawn_rows
+from netdissect.experiments.outcome import ExperimentResult
+from netdissect.plots import INK, plain
+from netdissect.plots.category_colors import category_colors
+
+BLANK = "#EEEEEA"
+LINED = 200  # units that have a line between them
+
+
+def snapshots(outcome: ExperimentResult) -> Figure:
+    """Draw means over trainings with their intervals on the left; on the right a row for each unit of the first one."""
+    rows = drawn_rows(outcome)
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = sorted(rows["step"].unique())
+    places = {step: place for place, step in enumerate(steps)}
+    placed = rows.with_columns(pl.col("step").replace_strict(places, return_dtype=pl.Int64).alias("place"))
+    present = bands(plain(left), placed, "place")
+    left.set_ylabel("unique detectors", color=INK)
+    left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _units(plain(right), outcome.further["units"], steps, categories_of(rows))
+    # A column of the grid begins at its number, a point stands at it.
+    for axes, shift in ((left, 0.0), (right, 0.5)):
+        axes.set_xticks(np.arange(len(steps)) + shift, [f"{step:,}" for step in steps], fontsize=8, color=INK)
+        axes.set_xlabel("iterations", color=INK)
+    category_legend(figure, present, total=True)
+    return figure
+
+
+def _units(axes: Axes, units: pl.DataFrame, steps: list[int], categories: list[str]) -> None:
+    """Draw the category of each unit that ever detects something, those that begin first on top."""
+    own = units.filter(pl.col("seed") == units["seed"].min(), "detector")
+    numbers = {name: index + 1 for index, name in enumerate(categories)}
+    found: dict[int, npt.NDArray[np.int64]] = {}
+    for unit, step, category in own.select("unit", "step", "category").rows():
+        found.setdefault(unit, np.zeros(len(steps), np.int64))[steps.index(step)] = numbers[category]
+    ordered = sorted(found.values(), key=lambda row: (-int(row[-1] > 0), int(row[-1]), int(np.argmax(row > 0))))
+    colors = category_colors(categories)
+    grid = np.stack(ordered) if ordered else np.zeros((1, len(steps)), np.int64)
+    palette = ListedColormap([BLANK, *(colors[name] for name in categories)])
+    edges = "white" if len(grid) <= LINED else "none"  # between many rows, lines would cover them
+    axes.pcolormesh(grid, cmap=palette, vmin=-0.5, vmax=len(categories) + 0.5, edgecolors=edges, linewidth=0.3)
+    axes.set_ylim(len(grid), 0)
+    axes.set_ylabel(f"{len(ordered)} units that are detectors at some time", color=INK)
+    axes.set_yticks([])

@@ -1,0 +1,1 @@
+"""What the explorer computes for one request."""

@@ -1,0 +1,95 @@
+"""Runs, layers, units, concepts: what the tables of results say."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from netdissect.explorer.queries.concept_details import concept_detail, concept_page
+from netdissect.explorer.queries.unit_details import layer_counts, run_summary, unit_detail, unit_page
+from netdissect.explorer.query_schemas import UnitsQuery
+from netdissect.explorer.routes.explorer_state import (
+    WEBP,
+    ExplorerPart,
+    LayerNumber,
+    Limit,
+    MinIou,
+    Offset,
+    Quantile,
+    RowNumber,
+    Run,
+    Search,
+    UnitNumber,
+    problems,
+)
+from netdissect.explorer.schemas import (
+    ConceptDetail,
+    ConceptPage,
+    LayerCountsResponse,
+    RunSummary,
+    UnitDetailResponse,
+    UnitPage,
+)
+
+router = APIRouter(tags=["results"])
+CACHED = {"Cache-Control": "private, max-age=3600"}
+
+
+@router.get("/api/runs")
+def list_runs(explorer: ExplorerPart) -> tuple[RunSummary, ...]:
+    """List the runs."""
+    return tuple(run_summary(run) for run in explorer.shelf)
+
+
+@router.get("/api/runs/{run}", responses=problems(404))
+def show_run(run: Run) -> RunSummary:
+    """Describe one run."""
+    return run_summary(run)
+
+
+@router.get("/api/runs/{run}/layers/{layer}/counts", responses=problems(404))
+def count_layer(run: Run, layer: LayerNumber, quantile: Quantile = None, min_iou: MinIou = None) -> LayerCountsResponse:
+    """Count detectors at any IoU threshold, at the run's quantile that is nearest to `quantile`."""
+    return layer_counts(run, layer, quantile, min_iou)
+
+
+@router.get("/api/runs/{run}/layers/{layer}/units", responses=problems(404))
+def list_units(run: Run, layer: LayerNumber, asked: Annotated[UnitsQuery, Query()]) -> UnitPage:
+    """List units: labels at the run's nearest quantile, masks at exactly `quantile`."""
+    return unit_page(run, layer, asked)
+
+
+@router.get("/api/runs/{run}/layers/{layer}/units/{unit}", responses=problems(404))
+def show_unit(
+    run: Run, layer: LayerNumber, unit: UnitNumber, quantile: Quantile = None, min_iou: MinIou = None
+) -> UnitDetailResponse:
+    """Show one unit: all its top images, its threshold, and every concept that it meets."""
+    return unit_detail(run, layer, unit, quantile, min_iou)
+
+
+@router.get("/api/concepts")
+def search_concepts(
+    explorer: ExplorerPart,
+    q: Search = "",
+    category: Annotated[str | None, Query(max_length=100)] = None,
+    offset: Offset = 0,
+    limit: Limit = 100,
+) -> ConceptPage:
+    """Search the concepts of all runs."""
+    return concept_page(explorer.shelf, q, category, offset, limit)
+
+
+@router.get("/api/concept", responses=problems(404))
+def show_concept(
+    explorer: ExplorerPart,
+    name: Annotated[str, Query(min_length=1, max_length=200)],
+    category: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Limit = 50,
+) -> ConceptDetail:
+    """Show one concept: the units of all layers and runs that meet it, best first."""
+    return concept_detail(explorer.shelf, name, category, limit)
+
+
+@router.get("/pictures/{run}/{row}.webp", responses=WEBP | problems(404), response_class=Response)
+def show_picture(run: Run, row: RowNumber, explorer: ExplorerPart) -> Response:
+    """Return a picture of the data set that a table of top images names."""
+    return Response(explorer.pictures.webp(run, row), media_type="image/webp", headers=CACHED)

@@ -1,0 +1,133 @@
+"""The explorer as a process of its own: a port, a browser, and an end by Ctrl-C."""
+
+import logging
+import socket
+import threading
+import warnings
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from netdissect.config import one_or_more
+from netdissect.errors import ConfigError
+from netdissect.explorer.asgi import create_app, guarded
+from netdissect.explorer.security import is_loopback
+from netdissect.models import Network
+from netdissect.result import Result
+
+logger = logging.getLogger(__name__)
+
+PORT = 8461
+FALLBACKS = 20
+"""Ports tried after the default one."""
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - refused unless the user asks for it
+
+
+def serve(
+    runs: Sequence[str | Path | Result],
+    *,
+    data_root: str | Path | None = None,
+    networks: Mapping[str, Network] | None = None,
+    ratings: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    public: bool = False,
+    allow_hosts: Sequence[str] = (),
+    open_browser: bool = False,
+) -> None:
+    """Serve the explorer until Ctrl-C.
+
+    Parameters
+    ----------
+    runs, data_root, networks, ratings
+        See `netdissect.explorer.create_app`.
+    host
+        Address to listen at.
+    port
+        None: 8461, or the next one that is free.
+    public
+        Allow an address that others can reach.
+    allow_hosts
+        Further names under which a public server may be addressed.
+    open_browser
+        Open a page as soon as the server listens.
+
+    Raises
+    ------
+    ConfigError
+        If the address is not this machine's alone and `public` is not said, or the port is taken.
+    ResultError
+        If a folder holds no finished run.
+    """
+    _check_host(host, public)
+    app = create_app(runs, data_root=data_root, networks=networks, ratings=ratings)
+    hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
+    config = uvicorn.Config(
+        guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=3, lifespan="on",
+    )  # fmt: skip
+    listening = _bind(host, port)
+    address = address_of(host, listening.getsockname()[1])
+    logger.info("The explorer is at %s (Ctrl-C ends it).", address)
+    server = uvicorn.Server(config)
+    if open_browser:
+        threading.Thread(target=_open_when_ready, args=(server, address), daemon=True).start()
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        # uvicorn has shut down in good order by then and passes the signal on.
+        logger.info("The explorer has ended.")
+    finally:
+        listening.close()
+
+
+def address_of(host: str, port: int) -> str:
+    """Return the address to open in a browser."""
+    name = "localhost" if host in WILDCARDS else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _check_host(host: str, public: bool) -> None:
+    if is_loopback(host):
+        return
+    if not public:
+        raise ConfigError(
+            f"the address {host!r} can be reached from other machines, and the explorer asks nobody for a password. "
+            "Expected 127.0.0.1; say --public if that is what you want."
+        )
+    warnings.warn(
+        f"The explorer listens at {host}: everyone who can reach this machine sees these runs and their pictures, has "
+        "the network look at pictures, and can rate.",
+        stacklevel=3,
+    )
+
+
+def _bind(host: str, port: int | None) -> socket.socket:
+    wanted = range(PORT, PORT + FALLBACKS) if port is None else range(port, port + 1)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in wanted:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, number))
+            listening.listen(128)
+        except (OSError, OverflowError) as error:
+            listening.close()
+            reason = error
+            continue
+        if number != wanted[0]:
+            logger.info("Port %d is taken; port %d is used.", wanted[0], number)
+        return listening
+    raise ConfigError(
+        f"nothing can listen at {host} port {wanted[0]}{f' to {wanted[-1]}' if len(wanted) > 1 else ''} ({reason}). "
+        "Name a free one with --port; 0 takes any."
+    )
+
+
+def _open_when_ready(server: uvicorn.Server, address: str) -> None:
+    pause = threading.Event()
+    while not server.started and not server.should_exit:
+        pause.wait(0.05)
+    webbrowser.open(address)

@@ -1,0 +1,122 @@
+// Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
+import { $, IouSlider, ask, colorOf, countsTable, el, iou, keep, later, latest, number, options, percent, post, query, stateOf, svg, unitAddress } from "./lib.js";
+
+const state = stateOf({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
+const runs = await ask("/api/runs");
+const byId = Object.fromEntries(runs.map((run) => [run.id, run]));
+const form = $(".controls");
+const names = runs.map((run) => [run.id, run.name]);
+options(form.left, names, state.left || runs[0].id);
+options(form.right, names, state.right || (runs[1] ?? runs[0]).id);
+form.rule.value = state.rule;
+const limit = new IouSlider(later((value) => { state.min_iou = value; show(); }));
+
+function fill() {
+  for (const side of ["left", "right"]) {
+    const run = byId[form[side].value];
+    options(form[`${side}_layer`], run.layers.map((layer) => [layer.index, layer.name]), state[`${side}_layer`] || run.layers.length - 1);
+  }
+  const common = byId[form.left.value].quantiles.filter((each) => byId[form.right.value].quantiles.includes(each));
+  options(form.quantile, common.map((each) => [each, percent(each)]), state.quantile);
+}
+
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("change", (event) => {
+  for (const name of Object.keys(state)) if (form[name]) state[name] = form[name].value;
+  if (event.target.name === "left" || event.target.name === "right") { state[`${event.target.name}_layer`] = ""; fill(); }
+  show();
+});
+
+const unitLink = (side, unit) => unit === null ? "" : el("a", { href: unitAddress(side.run, side.layer, unit) }, String(unit));
+
+const show = latest(async (current) => {
+  const asked = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
+  asked.min_iou = limit.value;
+  keep(asked);
+  matching(null);
+  const found = await ask(`/api/compare${query(asked)}`);
+  if (!current()) return;
+  const { left, right, changes } = found;
+  const colors = { ...byId[left.run].colors, ...byId[right.run].colors };
+  $(".strangers").hidden = found.same_data;
+  $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
+    el("b", {}, number(changes.kept ?? 0)), " kept from left to right.");
+  countsTable($("table.counts"), [`${byId[left.run].name}, ${left.layer_name}`, `${byId[right.run].name}, ${right.layer_name}`],
+    [...new Set([...byId[left.run].categories, ...byId[right.run].categories]), "total"].map((name) =>
+      [name, [left, right].map((side) => [side.detectors[name] ?? 0, side.unique_detectors[name] ?? 0])]), colors);
+  $(".scatter").replaceChildren(scatter(found, colors));
+  for (const change of ["gained", "lost", "kept"]) {
+    const of = found.concepts.filter((each) => each.change === change)
+      .sort((a, b) => Math.max(b.left_iou ?? 0, b.right_iou ?? 0) - Math.max(a.left_iou ?? 0, a.right_iou ?? 0));
+    $(`.${change}-title`).textContent = `${change[0].toUpperCase()}${change.slice(1)} (${number(of.length)})`;
+    $(`.found.${change}`).replaceChildren(...of.map((each) => el("li", { vars: { c: colorOf(colors, each.category) } },
+      el("a", { href: `/concepts${query({ name: each.concept, category: each.category })}` }, each.concept),
+      el("small", {}, `${each.left_iou === null ? "–" : iou(each.left_iou)} → ${each.right_iou === null ? "–" : iou(each.right_iou)}`))));
+  }
+});
+
+function scatter(found, colors) {
+  const points = found.concepts.filter((each) => each.left_iou !== null || each.right_iou !== null);
+  const most = Math.max(0.1, ...points.map((each) => Math.max(each.left_iou ?? 0, each.right_iou ?? 0)));
+  const side = 320, left = 54, top = 8;
+  const x = (value) => left + (side * (value ?? 0)) / most;
+  const y = (value) => top + side - (side * (value ?? 0)) / most;
+  const drawn = svg("svg", { viewBox: `0 0 ${left + side + 12} ${top + side + 40}`, role: "img", class: "plot",
+    "aria-label": `Best IoU of ${points.length} concepts, left against right. The lists below hold the same numbers.` });
+  drawn.append(
+    svg("line", { x1: x(0), y1: y(0), x2: x(most), y2: y(most), class: "even" }),
+    svg("line", { x1: x(limit.value), y1: y(0), x2: x(limit.value), y2: y(most), class: "limit" }),
+    svg("line", { x1: x(0), y1: y(limit.value), x2: x(most), y2: y(limit.value), class: "limit" }),
+    svg("path", { d: `M${x(0)} ${y(most)}V${y(0)}H${x(most)}`, class: "axis" }));
+  for (const value of [0, most / 2, most]) {
+    drawn.append(svg("text", { x: x(value), y: y(0) + 16, "text-anchor": "middle" }, value.toFixed(2)),
+      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)));
+  }
+  drawn.append(svg("text", { x: x(most / 2), y: y(0) + 34, "text-anchor": "middle" }, "left"),
+    svg("text", { x: 10, y: y(most / 2), "text-anchor": "middle", transform: `rotate(-90 10 ${y(most / 2)})` }, "right"));
+  for (const each of points) {
+    const color = colorOf(colors, each.category);
+    const dot = svg("circle", { cx: x(each.left_iou), cy: y(each.right_iou), r: 4, stroke: color, fill: each.change === "absent" ? "none" : color },
+      svg("title", {}, `${each.concept}: ${iou(each.left_iou ?? 0)} → ${iou(each.right_iou ?? 0)}`));
+    drawn.append(dot);
+  }
+  return drawn;
+}
+
+// Matching takes forward passes: it is begun by hand, and asked for how far it is.
+let watched = 0;
+function matching(found) {
+  const bar = $("progress"), table = $(".pairs");
+  $(".match").disabled = found?.state === "running";
+  bar.hidden = found?.state !== "running";
+  if (found) { bar.max = found.total; bar.value = found.done; }
+  table.parentNode.hidden = found?.state !== "done";
+  $(".match-state").textContent = !found ? "" : found.state === "running" ? `The networks look at ${number(found.pictures)} pictures: ${number(found.done)} of ${number(found.total)} looks.`
+    : found.state === "failed" ? found.message : `Over ${number(found.pictures)} pictures, drawn by a fixed seed from those among either run's top images.`;
+  if (found?.state !== "done") { watched += found ? 0 : 1; return; }
+  const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
+  table.replaceChildren(
+    el("thead", {}, el("tr", {}, ["left unit", "label", "right unit", "label", "correlation", "each other's best"].map((text, place) =>
+      el("th", { scope: "col", className: [0, 2, 4].includes(place) ? "n" : "" }, text)))),
+    el("tbody", {}, found.pairs.slice(0, 100).map((pair) => el("tr", {},
+      el("th", { scope: "row", className: "n" }, unitLink(sides[0], pair.left_unit)), el("td", {}, pair.left_label ?? "none"),
+      el("td", { className: "n" }, unitLink(sides[1], pair.right_unit)), el("td", {}, pair.right_label ?? "none"),
+      el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
+}
+
+const match = latest(async (current) => {
+  const mine = watched;
+  let found = await post("/api/matches", { left: form.left.value, left_layer: Number(form.left_layer.value),
+    right: form.right.value, right_layer: Number(form.right_layer.value) });
+  while (current() && mine === watched) {
+    matching(found);
+    if (found.state !== "running") return;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    found = await ask(`/api/matches/${encodeURIComponent(found.id)}`);
+  }
+});
+$(".match").addEventListener("click", () => match());
+
+fill();
+limit.set(state.min_iou || byId[form.left.value].layers[form.left_layer.value].min_iou);
+show();

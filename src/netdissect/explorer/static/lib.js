@@ -1,0 +1,253 @@
+// What every page of the explorer is made of. Names from data become text nodes, never markup.
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/** Make an element: properties by name, `data`, `aria` and `vars` (CSS variables) as objects. */
+export function el(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null) continue;
+    if (name === "data") Object.assign(node.dataset, value);
+    else if (name === "aria") for (const [key, text] of Object.entries(value)) node.setAttribute(`aria-${key}`, text);
+    else if (name === "vars") for (const [key, text] of Object.entries(value)) node.style.setProperty(`--${key}`, text);
+    else if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+export function query(values) {
+  const made = new URLSearchParams();
+  for (const [name, value] of Object.entries(values))
+    for (const each of Array.isArray(value) ? value : [value])
+      if (each !== "" && each !== null && each !== undefined) made.append(name, each);
+  return made.size ? `?${made}` : "";
+}
+
+export class Problem extends Error {}
+
+/** Ask an address for JSON; a failure becomes a Problem with the server's own words. */
+export async function ask(address, options = {}) {
+  const answer = await fetch(address, { headers: { Accept: "application/json" }, ...options });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Problem(body.message ?? `The server answered ${answer.status}.`);
+  return body;
+}
+
+export const post = (address, body) =>
+  ask(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export function tell(problem) {
+  const notice = $(".problem");
+  notice.hidden = !problem;
+  notice.textContent = problem ? (problem.message ?? String(problem)) : "";
+}
+
+/** Run a job, show what goes wrong; only the last of several calls is heard. */
+export function latest(job) {
+  let turn = 0;
+  return async (...values) => {
+    const mine = ++turn;
+    try {
+      const result = await job(() => mine === turn, ...values);
+      if (mine === turn) tell(null);
+      return result;
+    } catch (problem) {
+      if (mine === turn) tell(problem);
+      return undefined;
+    }
+  };
+}
+
+export function later(job, wait = 120) {
+  let timer;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => job(...values), wait);
+  };
+}
+
+export const percent = (share) => {
+  const value = 100 * share;
+  return `${value === 0 ? 0 : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : Number(value.toPrecision(2))} %`;
+};
+export const iou = (value) => value.toFixed(3);
+export const number = (value) => value.toLocaleString("en");
+
+export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
+export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);
+export const unitAddress = (run, layer, unit, state = {}) => `/runs/${run}/layers/${layer}/units/${unit}${query(state)}`;
+
+/** A picture with the mask of a unit drawn over it. */
+export function tile(image, alt = "") {
+  const drawn = svg("svg", { viewBox: "0 0 128 128", "aria-hidden": "true" }, svg("path", { d: image.outline }));
+  const picture = el("img", { src: image.picture, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
+  const made = el("span", { className: "tile" }, picture, drawn);
+  picture.addEventListener("error", () => made.replaceChildren(el("span", { className: "gone", title: image.image }, "not found")));
+  return made;
+}
+
+export function nameOf(unit) {
+  return unit.state === "dead" ? "dead" : (unit.label ?? "no concept");
+}
+
+/** A card of one unit: label, category, IoU, and the tiles or lines that are given. */
+export function card(unit, { colors, href, value, limit, scale = 1, body = [] }) {
+  const node = el("article", {
+    className: `unit ${unit.state}`, data: { unit: unit.unit, label: unit.label ?? "" }, vars: { c: colorOf(colors, unit.category) },
+  });
+  node.append(
+    el("h3", {}, el("a", { href }, nameOf(unit), el("span", { className: "unseen" }, `, unit ${unit.unit}`))),
+    el("p", { className: "line" },
+      el("span", { className: "number" }, String(unit.unit)),
+      unit.category && unit.state !== "dead" ? chip(colors, unit.category) : null,
+      value ? el("span", { className: "iou" }, value) : null),
+  );
+  if (limit !== undefined && unit.state !== "dead") {
+    const meter = el("span", { className: "meter", aria: { hidden: "true" } });
+    const bar = el("b"), mark = el("u");
+    bar.style.width = `${Math.min(100, (100 * unit.iou) / scale)}%`;
+    mark.style.left = `${Math.min(100, (100 * limit) / scale)}%`;
+    meter.append(bar, mark);
+    node.append(meter);
+  }
+  node.append(...body);
+  return node;
+}
+
+/** Which masks are shown is remembered, together with the report's pages. */
+export function maskChoice() {
+  const form = $(".masks");
+  if (!form) return;
+  const show = (mode) => {
+    document.documentElement.dataset.masks = mode;
+    $(`[value=${mode}]`, form).checked = true;
+    try { localStorage.setItem("masks", mode); } catch { /* a private window: this page only */ }
+  };
+  let kept = null;
+  try { kept = localStorage.getItem("masks"); } catch { /* likewise */ }
+  if (["dim", "outline", "off"].includes(kept)) show(kept);
+  form.addEventListener("change", (event) => show(event.target.value));
+}
+
+/** The slider of quantiles: a logarithmic scale that rests at the run's own quantiles. */
+export class QuantileSlider {
+  constructor(changed) {
+    this.root = $("[data-slider=quantile]");
+    this.input = $("input", this.root);
+    this.output = $("output", this.root);
+    this.note = $(".state", this.root);
+    this.input.addEventListener("input", () => { this.show(); changed(this.value); });
+  }
+
+  set(run, layer, value) {
+    this.quantiles = run.quantiles;
+    [this.least, this.most] = run.layers[layer].quantile_range;
+    // Below a quarter of the smallest quantile a few cells decide.
+    this.least = Math.max(this.least, Math.min(...run.quantiles) / 20);
+    const wanted = Number(value) || run.quantiles[0];
+    this.input.value = this.placeOf(Math.min(Math.max(wanted, this.least), this.most));
+    $("datalist", this.root).replaceChildren(...run.quantiles.map((each) => el("option", { value: this.placeOf(each) })));
+    this.show();
+  }
+
+  placeOf(quantile) {
+    const whole = Math.log(this.most / this.least);
+    return whole > 0 ? Math.round((1000 * Math.log(quantile / this.least)) / whole) : 1000;
+  }
+
+  get value() {
+    const place = Number(this.input.value);
+    const near = this.quantiles.find((each) => Math.abs(this.placeOf(each) - place) <= 12);
+    if (near) return near;
+    return Number((this.least * (this.most / this.least) ** (place / 1000)).toPrecision(3));
+  }
+
+  show() {
+    this.output.textContent = percent(this.value);
+    this.input.setAttribute("aria-valuetext", percent(this.value));
+  }
+
+  /** Say how good the masks are, and where the labels come from. */
+  explain(masks) {
+    const own = masks.quantile === masks.measured;
+    const approximate = masks.units - masks.exact;
+    this.note.textContent = own
+      ? "Measured by the run: masks, labels and counts belong together."
+      : `Masks move, labels and counts stay those measured at ${percent(masks.measured)}. ` +
+        (approximate === 0
+          ? "Thresholds here are exact."
+          : `Thresholds of ${number(approximate)} of ${number(masks.units)} units lie between known ones and are approximate.`);
+  }
+}
+
+/** A limit as every page shows it: exactly if six digits say it, else (by chance) with three. */
+export function limitNumber(value) {
+  const six = Number(value.toPrecision(6));
+  return six === value ? six : Number(value.toPrecision(3));
+}
+
+/** The slider of the IoU from which on a unit is a detector. */
+export class IouSlider {
+  constructor(changed) {
+    this.root = $("[data-slider=iou]");
+    this.input = $("input", this.root);
+    this.output = $("output", this.root);
+    this.input.addEventListener("input", () => { this.set(this.input.value); changed(this.value); });
+  }
+
+  // A limit that is set lies where it lies, whatever the steps of the slider.
+  set(value) { this.value = Number(value); this.input.value = value; this.show(); }
+  show() { this.output.textContent = this.value.toFixed(3); }
+}
+
+export function stateOf(defaults) {
+  const given = new URLSearchParams(location.search);
+  return Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, given.get(name) ?? value]));
+}
+
+export function keep(state) {
+  history.replaceState(null, "", location.pathname + query(state));
+  const link = $("a.json");
+  if (link) link.search = query(state);
+}
+
+export function options(select, entries, chosen) {
+  select.replaceChildren(...entries.map(([value, text]) => el("option", { value }, text)));
+  if (entries.some(([value]) => String(value) === String(chosen))) select.value = chosen;
+}
+
+export function toggles(root, colors, chosen, changed) {
+  root.replaceChildren($("legend", root), ...Object.entries(colors).map(([category, color]) => {
+    const made = el("button", {
+      type: "button", className: "toggle", data: { category }, vars: { c: color }, aria: { pressed: String(chosen.has(category)) },
+    }, category);
+    made.addEventListener("click", () => {
+      const on = !chosen.has(category);
+      if (on) chosen.add(category); else chosen.delete(category);
+      made.setAttribute("aria-pressed", String(on));
+      changed();
+    });
+    return made;
+  }));
+}
+
+export function countsTable(table, head, rows, colors) {
+  table.replaceChildren(
+    el("caption", {}, "Detectors and unique detectors (different concepts)"),
+    el("thead", {}, el("tr", {}, el("td"), head.map((text) => el("th", { scope: "col", className: "n" }, text)))),
+    el("tbody", {}, rows.map(([category, cells]) =>
+      el("tr", { className: category === "total" ? "total" : "" },
+        el("th", { scope: "row" }, category === "total" ? "total" : chip(colors, category)),
+        cells.map(([detectors, unique]) => el("td", { className: "n" }, `${number(detectors)} / `, el("b", {}, number(unique))))))),
+  );
+}

@@ -1,0 +1,105 @@
+"""Pictures from strangers: bounded in bytes and pixels, of three formats, decoded in memory, never written."""
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from netdissect.activations.image_batches import squashed
+from netdissect.concepts import Size
+from netdissect.concepts.image_io import UNREADABLE, open_image, to_rgb
+from netdissect.errors import NetdissectError, NetworkError, RequestError
+from netdissect.models import Preprocessing
+from netdissect.result import NetworkInfo
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 20_000
+FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+SHOWN_SIDE = 768
+"""Longest side, in pixels, in which a picture is kept and shown."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode_upload(data: bytes) -> Image.Image:
+    """Decode one picture from memory.
+
+    Parameters
+    ----------
+    data
+        A JPEG, PNG or WebP file; of an animation the first frame is taken.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, upright, whole.
+
+    Raises
+    ------
+    RequestError
+        If it is larger than `MAX_BYTES` or `MAX_PIXELS`, of another format, or damaged.
+
+    Notes
+    -----
+    The format is what the bytes say, whatever the sender says; the size is read from the header, before a single
+    pixel is decoded.
+    """
+    check_bytes(len(data))
+    try:
+        with open_image(BytesIO(data), list(FORMATS.values())) as image:
+            _check_size(*image.size)
+            image.verify()
+        with open_image(BytesIO(data), list(FORMATS.values())) as image:
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image), "the picture")
+    except RequestError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("far too large") from error
+    except (*UNREADABLE, NetdissectError) as error:
+        raise RequestError(
+            f"the picture cannot be decoded ({type(error).__name__}). Expected a whole JPEG, PNG or WebP file.", 415
+        ) from error
+
+
+def check_bytes(size: int) -> None:
+    """Refuse a file of more than `MAX_BYTES`."""
+    if size > MAX_BYTES:
+        raise RequestError(f"the picture has more than {MAX_BYTES:,} bytes; send a smaller copy.", 413)
+
+
+def shown(image: Image.Image) -> Pixels:
+    """Return a picture as it is kept: uint8 (H, W, 3), its longest side at most `SHOWN_SIDE`."""
+    copy = image.convert("RGB")
+    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(copy)
+
+
+def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
+    """Return a picture as the dissection gives it to a network, uint8 (C, H, W): whole, squashed.
+
+    Raises
+    ------
+    RequestError
+        If it does not have the channels that the network takes.
+    """
+    how = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
+    try:
+        return np.ascontiguousarray(squashed(image, how, "the picture").transpose(2, 0, 1))
+    except NetworkError as error:
+        raise RequestError(str(error), 415) from error
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise _too_many_pixels(f"{width:,} x {height:,} pixels")
+
+
+def _too_many_pixels(seen: str) -> RequestError:
+    return RequestError(
+        f"the picture is {seen}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
+        "copy.",
+        413,
+    )

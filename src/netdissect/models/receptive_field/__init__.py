@@ -1,0 +1,1 @@
+"""Which input pixels a cell of a layer sees, and where its elements lie."""

@@ -1,0 +1,1 @@
+"""Parts of a network: its linear head, the part behind a layer, ablated units."""

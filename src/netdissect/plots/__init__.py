@@ -1,0 +1,40 @@
+"""Figures of results, made with matplotlib, that can go straight into a paper.
+
+    bars(result)         how many units of a layer detect each concept: the paper's bar graph
+    layers(results)      unique detectors by category, a row for each layer of each run
+    iou(result)          how IoU is distributed over the units, with the limit as a line
+    units(result, ...)   contact sheet of chosen units
+    compare(a, b)        the best IoU of every concept in two runs
+    sensitivity(result)  detectors as a function of quantile and IoU
+
+    save(figure, "figure.pdf")    PDF, SVG (text stays text) or PNG
+
+Figures are made without pyplot: nothing global is changed, and no window or backend is needed. In a notebook a figure
+shows itself. Colors stay apart under the common color vision deficiencies; ``colors="paper"`` takes those of the
+authors' own graphs.
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detectors and of concepts.
+"""
+
+from netdissect.plots.bars import bars
+from netdissect.plots.concept_scatter import concept_scatter
+from netdissect.plots.iou_histogram import iou
+from netdissect.plots.layer_bars import layers
+from netdissect.plots.sensitivity import RAMP, sensitivity
+from netdissect.plots.style import FAINT, INK, plain, save, svg
+from netdissect.plots.unit_sheet import units
+
+__all__ = [
+    "FAINT",
+    "INK",
+    "RAMP",
+    "bars",
+    "concept_scatter",
+    "iou",
+    "layers",
+    "plain",
+    "save",
+    "sensitivity",
+    "svg",
+    "units",
+]

@@ -1,0 +1,59 @@
+"""Small versions of a data set's pictures, each kept once, whichever units fire on it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from netdissect.concepts.image_io import open_image
+from netdissect.errors import ConceptsError
+from netdissect.paths import contained
+from netdissect.plots.outlines import SIDE
+
+Pixels = npt.NDArray[np.uint8]
+
+# At this quality a picture takes about 4 kB.
+QUALITY = 74
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read_picture(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
+    """Read one picture squashed to a square, as the network saw it.
+
+    Parameters
+    ----------
+    folder
+        What image names are relative to.
+    name
+        The image; a name that leads out of the folder is not followed.
+    side
+        Height and width of what is returned.
+
+    Returns
+    -------
+    uint8 (side, side, 3) or None
+        None if it cannot be read.
+    """
+    try:
+        with open_image(contained(folder, name, "a table of images")) as image:
+            image.draft("RGB", (side, side))
+            small = image.convert("RGB").resize((side, side), Image.Resampling.BOX, reducing_gap=3.0)
+    except (*UNREADABLE, ConceptsError):
+        return None
+    return np.asarray(small)
+
+
+def webp(pixels: Pixels) -> bytes:
+    """Encode a picture for a page."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=QUALITY, method=4)
+    return file.getvalue()
+
+
+def image_folder(root: str | Path, data_root: str | Path | None = None) -> Path:
+    """Return where a data set's pictures lie: `data_root`, or its ``images/``, if they have moved."""
+    folder = Path(root if data_root is None else data_root)
+    inner = folder / "images"
+    return inner if data_root is None or inner.is_dir() else folder

@@ -1,0 +1,71 @@
+"""How IoU is distributed over the units of a layer."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from netdissect.config import Palette
+from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, plain_axes
+from netdissect.result import Result
+from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
+
+# Fine enough that the limit of 0.04 lies between two bars.
+STEP = 0.01
+MOST_BARS = 60
+
+
+def iou(
+    result: Result,
+    layer: str | None = None,
+    *,
+    quantile: float | None = None,
+    min_iou: float | None = None,
+    colors: Palette = "safe",
+) -> Figure:
+    """Draw how the IoU of the units' labels is distributed, by category, with the limit for detectors as a line.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    layer
+        One of its layers; None: the only one.
+    quantile, min_iou
+        None: the run's own.
+    colors
+        ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    name = only_layer(result, layer)
+    level = run_min_iou(result, name, min_iou)
+    units = layer_units(result, name, run_quantile(result, quantile), level)
+    largest = max([*units["iou"], level, 0.1])
+    step = STEP * max(1, int(np.ceil(largest / STEP / MOST_BARS)))
+    edges = step * np.arange(int(largest / step) + 2)
+    figure = StyledFigure(figsize=(5.6, 2.6), layout="constrained")
+    axes = plain_axes(figure)
+    inks = category_colors(result.info.data.categories, colors)
+    present = [name for name in inks if (units["category"] == name).any()]
+    values = [units.filter(category=name)["iou"].to_numpy() for name in present]
+    values.append(units.filter(units["category"].is_null())["iou"].to_numpy())
+    axes.hist(values, bins=edges.tolist(), stacked=True, color=[*(inks[name] for name in present), FAINT], rwidth=0.86,
+              label=[*present, "no concept"])  # fmt: skip
+    axes.axvline(level, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.annotate(f"{level:g}", (level, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                  va="top", color=INK, fontsize=9)  # fmt: skip
+    axes.set_xlim(0, edges[-1])
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)  # room for the limit's number
+    axes.set_xlabel("IoU of the label", color=INK)
+    axes.set_ylabel("units", color=INK)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    shown = len(present) + bool(len(values[-1]))
+    legend = axes.legend(
+        handles[:shown], labels[:shown], frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right"
+    )
+    as_written(legend.get_texts())
+    return figure

@@ -1,0 +1,71 @@
+"""How the number of detectors depends on the two numbers that define one."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from netdissect.config import Rule
+from netdissect.errors import ResultError
+from netdissect.plots.style import INK, StyledFigure, as_written, plain
+from netdissect.result import Result
+from netdissect.result.queries import only_layer, run_min_iou
+
+# From light to dark: few pixels to many.
+RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
+
+
+def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label") -> Figure:
+    """Draw detectors and unique detectors as functions of the IoU that makes one, a line for each quantile.
+
+    Parameters
+    ----------
+    result
+        A finished run that was asked for it: ``netdissect run --sensitivity``.
+    layer
+        One of its layers; None: the only one.
+    rule
+        See `netdissect.scoring.DetectorCount`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ResultError
+        If the run was not asked for it.
+    """
+    name = only_layer(result, layer)
+    evidence = result.layer(name).evidence
+    if "sensitivity" not in evidence:
+        raise ResultError(
+            f"the run did not count the detectors of {name} at several quantiles. Repeat it with --sensitivity."
+        )
+    table = evidence["sensitivity"].filter(rule=rule, category="total").collect()
+    figure = StyledFigure(figsize=(7.2, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    quantiles = sorted(table["quantile"].unique())
+    for axes, column, what in ((left, "detectors", "detectors"), (right, "unique_detectors", "unique detectors")):
+        plain(axes)
+        for index, quantile in enumerate(quantiles):
+            line = table.filter(quantile=quantile).sort("min_iou")
+            ink = RAMP[round(index * (len(RAMP) - 1) / max(len(quantiles) - 1, 1))]
+            own = quantile == result.info.config.protocol.quantiles[0]
+            axes.plot(line["min_iou"], line[column], color=ink, linewidth=2.4 if own else 1.3, label=f"{quantile:g}")
+        _finish(axes, run_min_iou(result, name), what)
+    handles, labels = left.get_legend_handles_labels()
+    legend = figure.legend(
+        handles, labels, title="quantile", loc="outside right center", frameon=False, fontsize=9, labelcolor=INK
+    )
+    legend.get_title().set_color(INK)
+    as_written(legend.get_texts())
+    return figure
+
+
+def _finish(axes: Axes, level: float, what: str) -> None:
+    axes.axvline(level, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.set_xlim(0, max(0.2, level) * 1.02)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("IoU of at least", color=INK)
+    axes.set_ylabel(what, color=INK)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -1,0 +1,102 @@
+"""What all figures share: inks, axes, names of any kind as plain text, and how figures are written."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from netdissect.config import Rule
+from netdissect.errors import ResultError
+from netdissect.paths import writing
+from netdissect.scoring.iou import limit_in_words
+
+INK = "#22262B"
+FAINT = "#8A9099"
+LONGEST_NAME = 22
+FORMATS = ("pdf", "svg", "png")
+# Fonts are embedded as outlines that journals accept (Type 42), and text in SVG stays text.
+SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.fonttype": 42}
+DOTS = 300
+
+
+class StyledFigure(Figure):
+    """A figure that shows itself in a notebook, as SVG on white."""
+
+    def _repr_svg_(self) -> str:
+        return _rendered(self, "svg").decode()
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format that its name ends with: ``.pdf``, ``.svg`` or ``.png`` (300 dots an inch).
+
+    The same figure gives the same bytes.
+
+    Raises
+    ------
+    ResultError
+        If the name ends otherwise, or the file cannot be written.
+    """
+    path = Path(path)
+    form = path.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        raise ResultError(
+            f"{path} does not say what kind of figure it is to be: it ends with {path.suffix!r}. "
+            f"Name a file that ends with {', '.join('.' + name for name in FORMATS)}."
+        )
+    with writing(path, "Choose a folder that exists and has space."):
+        path.write_bytes(_rendered(figure, form))
+    return path
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG with a transparent ground: text stays text, the same figure gives the same text."""
+    return _rendered(figure, "svg", transparent=True).decode()
+
+
+def _rendered(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
+    undated = {"svg": {"Date": None, "Creator": "netdissect"}, "pdf": {"CreationDate": None}, "png": None}[form]
+    file = io.BytesIO()
+    with mpl.rc_context(SETTINGS):
+        figure.savefig(file, format=form, dpi=DOTS, transparent=transparent, metadata=undated)
+    return file.getvalue()
+
+
+def plain_axes(figure: Figure) -> Axes:
+    """Add axes that are bare of everything but what is read: two thin lines and the numbers along them."""
+    return plain(figure.add_subplot())
+
+
+def plain(axes: Axes) -> Axes:
+    """Strip axes of everything but what is read, and return them."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+        axes.spines[side].set_linewidth(0.7)
+    axes.tick_params(colors=INK, length=0, labelsize=9)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def as_written(texts: Sequence[Text]) -> None:
+    """Draw names as they are written: a dollar sign begins no formula."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def nothing(figure: Figure, axes: Axes, rule: Rule, level: float) -> Figure:
+    """Say that there is no detector to draw."""
+    axes.set_axis_off()
+    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, level)}.", va="center", color=INK)
+    figure.set_size_inches(5.0, 1.0)
+    return figure
+
+
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """Cut a name that is too long for an axis."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"

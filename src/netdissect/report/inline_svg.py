@@ -1,0 +1,120 @@
+"""Small drawings on a unit's page: the histogram of its activations, and where in the picture it fires."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from netdissect.plots.outlines import enlarged
+from netdissect.report.layer_tables import LayerTables
+
+WIDTH, HEIGHT = 480, 108
+BARS = 60
+MAP_SIDE = 48
+
+
+@dataclass(frozen=True)
+class HistogramSvg:
+    """Bars of equal width between the smallest and the largest activation, as SVG paths.
+
+    Attributes
+    ----------
+    below, above
+        Paths of the bars below and above the threshold.
+    threshold
+        Where it stands, in the drawing's units.
+    low, high
+        Ends of the axis.
+    zeros, total
+        Values that are exactly 0, and all.
+    """
+
+    below: str
+    above: str
+    threshold: float
+    low: float
+    high: float
+    zeros: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FiringMapSvg:
+    """Where a unit fires, over the whole picture.
+
+    Attributes
+    ----------
+    picture
+        A PNG as a data address: the unit's color, the denser the more often.
+    largest
+        Places at which the densest cell is on.
+    words
+        Where that is, in words.
+    """
+
+    picture: str
+    largest: int
+    words: str
+
+
+def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> HistogramSvg | None:
+    """Draw a histogram of bins of any width (low, high, count); None without two different values.
+
+    A bin's values are taken as spread evenly over it.
+    """
+    if not bins:
+        return None
+    low, high = bins[0]["bin_low"], bins[-1]["bin_high"]
+    if not high > low:
+        return None
+    edges = np.linspace(low, high, BARS + 1)
+    counts = np.zeros(BARS)
+    for each in bins:
+        if each["bin_high"] > each["bin_low"]:
+            share = np.clip((edges - each["bin_low"]) / (each["bin_high"] - each["bin_low"]), 0, 1)
+            counts += each["count"] * np.diff(share)
+        else:
+            counts[min(np.searchsorted(edges, each["bin_low"], side="right") - 1, BARS - 1)] += each["count"]
+    heights = np.log1p(counts) / np.log1p(counts.max()) * HEIGHT
+    place = float(np.clip((threshold - low) / (high - low), 0, 1)) * WIDTH
+    zeros = sum(each["count"] for each in bins if each["bin_low"] == each["bin_high"] == 0)
+    total = sum(each["count"] for each in bins)
+    return HistogramSvg(
+        _bars(heights, 0, place), _bars(heights, place, WIDTH), round(place, 1), low, high, zeros, total
+    )
+
+
+def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
+    """Return the outline of the bars between two places."""
+    step = WIDTH / len(heights)
+    base = HEIGHT + 4
+    parts = []
+    for index, height in enumerate(heights):
+        left, right = max(index * step, start), min((index + 1) * step, stop)
+        if height > 0 and right > left:
+            parts.append(f"M{left:.4g} {base}V{base - height:.4g}H{right:.4g}V{base}Z")
+    return "".join(parts)
+
+
+def firing_map_svg(tables: LayerTables, places: Sequence[Sequence[int]], color: str) -> FiringMapSvg | None:
+    """Draw where a unit fires; None where it was not measured, or where it never does."""
+    counts = np.asarray(places, np.float32)
+    if counts.size < 2 or counts.max() <= 0:
+        return None
+    spread = enlarged(tables.masks.values(counts), MAP_SIDE)
+    alpha = np.rint(255 * spread / spread.max()).astype(np.uint8)
+    ink = np.rint(255 * np.array(to_rgb(color))).astype(np.uint8)
+    pixels = np.dstack([np.broadcast_to(ink, (*alpha.shape, 3)), alpha])
+    file = io.BytesIO()
+    Image.fromarray(pixels).quantize(64).save(file, "PNG", optimize=True)
+    row, column = np.unravel_index(int(spread.argmax()), spread.shape)
+    upright, across = (3 * int(place) // MAP_SIDE for place in (row, column))
+    words = f"the {('top', 'middle', 'bottom')[upright]}, {('left', 'center', 'right')[across]}"
+    address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return FiringMapSvg(address, int(counts.max()), words)

@@ -1,0 +1,59 @@
+"""All experiments on one page that opens from disk: figures, the paper's findings, one's own, and their agreement.
+
+OUT/index.html   complete in itself: style and figures stand in it
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from netdissect.experiments.outcome import ConclusionOutcome, ExperimentResult
+from netdissect.experiments.outcome_files import figure
+from netdissect.paths import writing
+from netdissect.report.pages import chart, environment, style
+from netdissect.result.files import write_whole
+
+PAGE = "index.html"
+COLORS: dict[ConclusionOutcome, str] = {
+    "agrees": "#009E73",
+    "disagrees": "#D55E00",
+    "not established": "#E69F00",
+    "not compared": "#8A9099",
+}
+
+
+def reproduce_page(outcomes: Sequence[ExperimentResult], out: str | Path, facts: Mapping[str, str]) -> Path:
+    """Write the page of several experiments.
+
+    Parameters
+    ----------
+    outcomes
+        In the order of the page.
+    out
+        Folder; the experiments' own files are expected in ``OUT/NAME``.
+    facts
+        What stands above the experiments: how large the world is, and so on.
+
+    Returns
+    -------
+    Path
+        Of ``index.html``.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be written.
+    """
+    out = Path(out)
+    drawn = {
+        outcome.name: chart(figure(outcome), f"Figure of {outcome.name}; its numbers stand in the table.")
+        for outcome in outcomes
+    }
+    text = (
+        environment()
+        .get_template("paper.html.j2")
+        .render(outcomes=outcomes, figures=drawn, facts=facts, style=style(), colors=COLORS)
+    )
+    with writing(out / PAGE, "Choose a folder on a disk with space."):
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / PAGE, lambda file: file.write(text.encode()))
+    return out / PAGE

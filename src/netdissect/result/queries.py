@@ -1,0 +1,165 @@
+"""What a run found, picked out of its tables: detectors, the concepts they detect, runner-up concepts.
+
+A detector is meant here as under the rule ``top-label``, so that lists agree with `Result.detectors`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from netdissect.config import Rule, one_or_more
+from netdissect.errors import ResultError
+from netdissect.result import Result
+from netdissect.scoring.iou import limit_in_words, limit_number, passes
+
+
+def run_quantile(result: Result, quantile: float | None = None) -> float:
+    """Return `quantile` if the run has it; None: the run's first.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such quantile.
+    """
+    known = result.info.config.protocol.quantiles
+    if quantile is None:
+        return known[0]
+    if quantile not in known:
+        raise ResultError(
+            f"the run has no quantile {quantile}; it has {', '.join(map(str, known))}. Name one of these, or repeat "
+            "the run with this one among its quantiles."
+        )
+    return quantile
+
+
+def run_min_iou(result: Result, layer: str, min_iou: float | None = None) -> float:
+    """Return `min_iou`; None: the run's own in that layer."""
+    return result.info.min_iou(layer) if min_iou is None else min_iou
+
+
+def limits(levels: Mapping[str, float]) -> str:
+    """Put the limits for detectors of some layers into words.
+
+    >>> limits({"conv4": 0.04, "conv5": 0.04}), limits({"conv4": 0.10154, "conv5": 0.2})
+    ('0.04', '0.10154 in conv4, 0.2 in conv5')
+    """
+    values = set(levels.values())
+    if len(values) == 1:
+        return limit_number(values.pop())
+    return ", ".join(f"{limit_number(level)} in {name}" for name, level in levels.items())
+
+
+def limits_under(rule: Rule, levels: Mapping[str, float]) -> str:
+    """Put what an IoU must be in some layers, under a rule, into words.
+
+    >>> limits_under("per-category", {"conv4": 0.04}), limits_under("top-label", {"conv4": 0.1, "conv5": 0.2})
+    ('above 0.04', 'of at least 0.1 in conv4, of at least 0.2 in conv5')
+    """
+    values = set(levels.values())
+    if len(values) == 1:
+        return limit_in_words(rule, values.pop())
+    return ", ".join(f"{limit_in_words(rule, level)} in {name}" for name, level in levels.items())
+
+
+def run_names(results: Sequence[Result], names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return what runs are called; None: as their networks.
+
+    Raises
+    ------
+    ResultError
+        If there are not as many names as runs.
+    """
+    called = tuple(result.info.network.name for result in results) if names is None else one_or_more(names)
+    if len(called) != len(results):
+        raise ResultError(
+            f"{len(called)} names ({', '.join(map(str, called))}) were given for {len(results)} runs. Expected one for "
+            "each."
+        )
+    return called
+
+
+def only_layer(result: Result, layer: str | None) -> str:
+    """Return the name of a layer; None: the only one of the run.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or several and none is named.
+    """
+    if layer is not None:
+        return result.layer(layer).info.name
+    if len(result.layers) != 1:
+        raise ResultError(
+            f"the run has {len(result.layers)} layers and one is drawn. Name it: {', '.join(result.layers)}."
+        )
+    return next(iter(result.layers))
+
+
+def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
+    """Return the units of one layer at one quantile, by number, with a column ``detector``."""
+    passing = passes(pl.col("iou"), "top-label", min_iou) & pl.col("label").is_not_null()
+    units = result.layer(layer).units.filter(pl.col("quantile") == quantile)
+    return units.sort("unit").with_columns(passing.alias("detector"))
+
+
+def detected_concepts(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
+    """List the concepts that have a detector in one layer.
+
+    Returns
+    -------
+    DataFrame
+        concept, category, units (list, best first), best (IoU); by category in the data set's order, then by
+        falling number of units, then by name.
+    """
+    units = layer_units(result, layer, quantile, min_iou).filter("detector").sort("iou", descending=True)
+    order = {name: index for index, name in enumerate(result.info.data.categories)}
+    found = units.group_by("category", "label", maintain_order=True).agg("unit", pl.col("iou").max().alias("best"))
+    return (
+        found.with_columns(
+            pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
+            pl.col("unit").list.len().alias("count"),
+        )
+        .sort("order", "count", "label", descending=[False, True, False])
+        .select(pl.col("label").alias("concept"), "category", pl.col("unit").alias("units"), "best")
+    )
+
+
+def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:
+    """Return the `limit` best concepts of each unit of one layer, best first.
+
+    Returns
+    -------
+    DataFrame
+        unit, concept, category, iou, attainable, mask_attainable_iou, intersection, activation, truth: concepts that
+        intersect the unit at all.
+    """
+    scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
+    return (
+        scores.select(
+            "unit",
+            pl.col("concept").cast(pl.String),
+            pl.col("category").cast(pl.String),
+            "iou",
+            "max_attainable_iou",
+            "mask_attainable_iou",
+            "intersection",
+            "mask_pixels",
+            "concept_pixels",
+        )
+        .sort("unit", "iou", descending=[False, True], maintain_order=True)
+        .group_by("unit", maintain_order=True)
+        .head(limit)
+        .collect()
+    )
+
+
+def best_units(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:
+    """Return the `limit` best units of one layer for each concept: concept, unit, iou (tie: the lowest unit)."""
+    scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
+    return (
+        scores.select(pl.col("concept").cast(pl.String), "unit", "iou")
+        .sort("iou", "unit", descending=[True, False])
+        .group_by("concept", maintain_order=True)
+        .head(limit)
+        .collect()
+    )

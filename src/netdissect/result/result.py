@@ -1,0 +1,352 @@
+"""What one run found, with everything needed to repeat it.
+
+    RunInfo             what was dissected, how and by which versions
+    LayerResult         tables of one layer: thresholds, scores, units, top images
+    Result              a run: its layers, and how many detectors they hold
+
+Tables are Polars frames. Units are numbered from 0.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule
+from netdissect.errors import ResultError
+from netdissect.scoring import DetectorCount, UnitLabels, count_detectors
+from netdissect.scoring import Field as ReceptiveField
+from netdissect.scoring.iou import limit_number
+
+SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSIONS = (SCHEMA_VERSION,)
+"""Versions of the run format that can be read: all there ever were. docs/scale.md says what may change within one."""
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkInfo(_Info):
+    """Which network was dissected."""
+
+    name: str
+    digest: str = Field(description="SHA-256 of its structure and weights.")
+    size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = Field("bilinear", description="Filter with which pictures were squashed.")
+    source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
+
+
+class DataInfo(_Info):
+    """Which data set it was shown."""
+
+    root: str
+    digest: str = Field(description="SHA-256 of its tables and of the choice of images.")
+    categories: tuple[str, ...]
+    images: int
+    chosen_in_python: bool = Field(
+        False, description="Whether code chose its images, so that the configuration does not say which they are."
+    )
+
+
+class LayerInfo(_Info):
+    """One layer."""
+
+    name: str
+    kind: str
+    units: int
+    height: int
+    width: int
+    field: ReceptiveField | None = Field(description="None: half-pixel centers were used.")
+    field_source: Literal["traced", "assumed"] | None = Field(
+        None, description="Whether tracing told the receptive field, or the user; None: units of the whole image."
+    )
+    layout: str | None = Field(None, description="How its output was read, such as NCHW, NHWC or tokens:1.")
+    layout_source: Literal["traced", "assumed"] | None = Field(
+        None, description="Whether tracing told the layout, or the user."
+    )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What of its geometry was not traced but taken for granted, in words."""
+        said = []
+        if self.layout_source == "assumed":
+            said.append(f"layout {self.layout} was assumed")
+        if self.field_source == "assumed":
+            axis = None if self.field is None else self.field.vertical
+            which = "half-pixel" if axis is None else f"{axis.offset:g},{axis.size:g},{axis.step:g}"
+            said.append(f"receptive field {which} was assumed")
+        return tuple(said)
+
+
+class LayoutCheckInfo(_Info):
+    """What spots on two images said of one layer; pairs are vertical and horizontal."""
+
+    verdict: Literal["confirmed", "contradicted", "no evidence"]
+    reason: Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "silent", "few cells"] = Field(
+        description="Why not confirmed; see `netdissect.models.receptive_field.layout_check.LayoutCheck`."
+    )
+    correlation: tuple[float, float] = Field(description="Of the answers' centers with the spots' centers.")
+    slope: tuple[float, float] = Field(description="Pixels that answers move where spots move one.")
+    displacement: tuple[float, float] = Field(description="Median of answers less spots, in steps between cells.")
+    tolerance: tuple[float, float] = Field(description="Up to which displacement is put down to chance, in steps.")
+    share: float = Field(description="Effective share of the cells that answer.")
+    peak: float = Field(description="The largest answer in medians of the map.")
+    common: float = Field(description="Share of the answers that go to any spot of an image.")
+    outside: float = Field(description="Steps by which answering cells lie outside the image; at most 0: none.")
+
+
+class Environment(_Info):
+    """What the activations depend on beside network and data."""
+
+    netdissect: str
+    python: str
+    torch: str
+    numpy: str
+    pillow: str
+    device: str
+    threads: int
+    kernels: str = Field("", description="Which compiled code computed the activations; empty: not recorded.")
+
+
+class RunInfo(_Info):
+    """Everything that made a result."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str = Field(description="UTC, ISO 8601.")
+    config: DissectConfig
+    network: NetworkInfo
+    data: DataInfo
+    layers: tuple[LayerInfo, ...]
+    environment: Environment
+    fdr_limit: float | None = Field(
+        None,
+        description=(
+            "IoU from which on at most one in twenty detectors of the run is expected by chance; None: not measured."
+        ),
+    )
+    fdr_limits: dict[str, float] = Field(
+        default_factory=dict, description="The same of each layer by itself; empty: not measured."
+    )
+    layout_checks: dict[str, LayoutCheckInfo] = Field(
+        default_factory=dict, description="Whether cells lie where they are said to, by layer; empty: not checked."
+    )
+    nondeterministic: str | None = Field(
+        None, description="How the network differs from itself on one image, which was accepted; None: it does not."
+    )
+    seconds: dict[str, float] = Field(description="Wall time of each stage.")
+
+    def min_iou(self, layer: str) -> float:
+        """Return the IoU from which on a unit of a layer is a detector: what was set, or what chance there demands."""
+        if self.config.min_iou != "fdr":
+            return self.config.min_iou
+        # Runs that have one limit for all layers were counted with it.
+        of_run = 1.0 if self.fdr_limit is None else self.fdr_limit
+        return self.fdr_limits.get(layer, of_run)
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """The tables of one layer.
+
+    Attributes
+    ----------
+    info
+        The layer.
+    thresholds
+        quantile, unit, threshold, maximum (over the data set), silent (no activation above the threshold:
+        a constant, dead or saturated unit, which is no detector).
+    units
+        One row for each quantile and unit: quantile, unit, label, category, iou, f1, threshold, silent, then for
+        each category its best concept as ``<category>-label``, ``-truth``, ``-activation``, ``-intersect``, ``-iou``.
+    lazy_scores
+        One row for each quantile, unit and concept: quantile, unit, number, concept, category, intersection,
+        activation, truth (pixels), iou, f1, attainable (the largest IoU with this concept at this quantile, whatever
+        the unit: see `netdissect.concepts.attainable_iou`), mask_attainable_iou (the largest that this mask could
+        reach).
+    top
+        unit, rank (0 is best), row, image, maximum, label_height and label_width (pixels of the image's label maps).
+    top_maps
+        float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
+    evidence
+        Further tables by name, such as intervals: whatever the run was asked to measure beside IoU. Empty: nothing.
+        See `netdissect.result.statistics_schema` for their columns.
+    """
+
+    info: LayerInfo
+    thresholds: pl.DataFrame
+    units: pl.DataFrame
+    lazy_scores: pl.LazyFrame
+    top: pl.DataFrame
+    top_maps: npt.NDArray[np.float32]
+    evidence: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """The whole unit x concept table, read when asked for."""
+        return self.lazy_scores.collect()
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """Detectors of one layer at one quantile; None: a published table does not say which."""
+
+    layer: str
+    quantile: float | None
+    count: DetectorCount
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """The files that a result was read from, as they were then: tables are read later, too.
+
+    Attributes
+    ----------
+    folder
+        Of the run.
+    stamps
+        Inode, bytes and time of the last change of each file, by its name below the folder; None: not there.
+    """
+
+    folder: Path
+    stamps: Mapping[str, tuple[int, int, int] | None]
+
+    @classmethod
+    def of(cls, folder: Path, names: Iterable[str]) -> "RunOrigin":
+        """Note what files are now."""
+        return cls(folder, {name: _stamp(folder / name) for name in names})
+
+    def changed(self) -> str | None:
+        """Return the name of a file that is no longer what it was; None: all are."""
+        return next((name for name, stamp in self.stamps.items() if _stamp(self.folder / name) != stamp), None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes
+    ----------
+    info
+        What made it.
+    concepts
+        number, concept, category, images, truth (pixels), coverage (share of the pixels of images annotated
+        in its category), attainable (the largest IoU at the run's first quantile), and the same at 0.02 beside it.
+    layers
+        By name, in order of execution.
+    origin
+        The files that it was read from; None: it was made in memory.
+    """
+
+    info: RunInfo
+    concepts: pl.DataFrame
+    layers: dict[str, LayerResult] = field(default_factory=dict)
+    origin: RunOrigin | None = field(default=None, repr=False, compare=False)
+
+    def check_unchanged(self) -> None:
+        """See that the files behind this result are those that were opened.
+
+        Raises
+        ------
+        ResultError
+            If one was replaced, changed or removed: what is read now would belong to another run.
+        """
+        name = None if self.origin is None else self.origin.changed()
+        if self.origin is not None and name is not None:
+            raise ResultError(
+                f"{self.origin.folder / name} was replaced, changed or removed since the run was opened: what was read "
+                "before and what would be read now do not belong together. Open the run again."
+            )
+
+    @property
+    def units(self) -> pl.DataFrame:
+        """All units of all layers, with a column ``layer``."""
+        return _stack({name: layer.units for name, layer in self.layers.items()})
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """All scores of all layers, with a column ``layer``."""
+        return _stack({name: layer.scores for name, layer in self.layers.items()})
+
+    def detectors(self, rule: Rule = "top-label", min_iou: float | None = None) -> tuple[LayerCount, ...]:
+        """Count detectors of each layer at each quantile.
+
+        Parameters
+        ----------
+        rule
+            ``top-label`` or ``per-category``; see `netdissect.scoring.DetectorCount`.
+        min_iou
+            None: the run's own, for each layer.
+        """
+        levels = {name: self.info.min_iou(name) if min_iou is None else min_iou for name in self.layers}
+        return tuple(
+            LayerCount(name, quantile, count_detectors(self.unit_labels(name, quantile), rule, level))
+            for name, level in levels.items()
+            for quantile in self.info.config.protocol.quantiles
+        )
+
+    def layer(self, name: str) -> LayerResult:
+        """Return one layer.
+
+        Raises
+        ------
+        ResultError
+            If the run has no such layer.
+        """
+        if name not in self.layers:
+            raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of these.")
+        return self.layers[name]
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: how many detectors each layer has."""
+        info = self.info
+        rows = "".join(
+            f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"
+            f"<td>{limit_number(entry.count.min_iou)}</td><td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
+            + "".join(f"<td>{entry.count.unique_detectors[name]:,}</td>" for name in ("total", *info.data.categories))
+            + "</tr>"
+            for entry in self.detectors()
+        )
+        heads = ("layer", "quantile", "from IoU", "units", "detectors", "unique detectors", *info.data.categories)
+        return (
+            f"<table><caption>{escape(info.network.name)} on {info.data.images:,} images</caption>"
+            f"<thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    def unit_labels(self, layer: str, quantile: float) -> UnitLabels:
+        """Return the best concepts of one layer's units at one of the run's quantiles."""
+        units = self.layer(layer).units.filter(pl.col("quantile") == quantile)
+        return unit_labels(units, self.info.data.categories)
+
+
+def unit_labels(units: pl.DataFrame, categories: Sequence[str]) -> UnitLabels:
+    """Read the best concepts of each category out of a table of units."""
+    shape = (len(units), 0)
+    names = [units[f"{category}-label"].fill_null("").to_numpy() for category in categories]
+    scores = [units[f"{category}-iou"].fill_null(0.0).to_numpy() for category in categories]
+    return UnitLabels(
+        tuple(categories),
+        np.stack(names, axis=1).astype(object) if names else np.empty(shape, object),
+        np.stack(scores, axis=1).astype(np.float64) if scores else np.empty(shape),
+    )
+
+
+def _stack(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frame.select(pl.lit(name).alias("layer"), pl.all()) for name, frame in frames.items())

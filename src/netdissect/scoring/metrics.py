@@ -1,0 +1,271 @@
+"""What IoU hides: how well a unit's activation itself, without a threshold, tells a concept's pixels from others.
+
+    ValueBins (places of the bins), maps and labels of an image -> Responses.update -> auroc(), point_biserial(), ...
+
+Every pixel of the images annotated in the concept's category counts, as in the union of IoU. Values go into bins, of
+which each unit has one for its floor (0 after a ReLU), 1,023 up to its threshold and 1,024 from there to its maximum:
+what is unknown is the order within a bin, so `auroc_error` says how far an area can be off. Moments are exact.
+
+Sources: Hanley and McNeil 1982 :cite:p:`hanley1982meaning` (the area under the ROC curve is the chance that a pixel of
+the concept has the higher value, ties counting half); Su et al. 2015 :cite:p:`su2015average` (average precision).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+
+from netdissect.jit import compiled
+from netdissect.scoring.iou_counter import ImageLabels
+from netdissect.scoring.upsampling import Maps, Upsampler, UpsamplingAxis
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+HALF = 1024  # bins below the threshold, and above
+BINS = 2 * HALF
+
+
+class ValueBins(NamedTuple):
+    """Where each unit's bins lie, float32 (U,) each: one for `low`, others up to `middle`, and from there to `high`.
+
+    Values below `low` fall into the first bin, values above `high` into the last.
+    """
+
+    low: Maps
+    middle: Maps
+    high: Maps
+
+    @classmethod
+    def of(cls, maps: Maps, thresholds: Maps, maxima: Maps) -> Self:
+        """Place the bins by the lowest values of some images, (B, U, h, w), the thresholds and the maxima, (U,).
+
+        A lowest value that cells share is taken to be a floor, as after a ReLU; below any other there is as much room
+        again for what other images hold.
+        """
+        low = np.minimum(maps.min(axis=(0, 2, 3)), thresholds)
+        floor = (maps == low[:, None, None]).sum(axis=(0, 2, 3)) > 1
+        return cls(np.where(floor, low, low - (thresholds - low)), thresholds, maxima)
+
+
+@dataclass(frozen=True)
+class ResponseHistograms:
+    """Values of U units on the pixels of their T leading concepts, and of everything around; adds up over images.
+
+    Attributes
+    ----------
+    bins
+        Where the bins of `within` and `around` lie.
+    numbers
+        int64 (U, T): each unit's concepts; 0 for none.
+    within
+        uint32 or uint64 (U, T, bins): pixels that bear the concept.
+    around
+        As `within`, (U, K, bins): pixels of the images annotated in each category.
+    sums
+        float64 (U, T): sum of the values within, less `bins.low`.
+    moments
+        float64 (U, K, 2): sum of the values around, and of their squares, less `bins.low`.
+
+    Notes
+    -----
+    Counts add up exactly, sums of values to rounding.
+    """
+
+    bins: ValueBins
+    numbers: Ints
+    within: npt.NDArray[Any]
+    around: npt.NDArray[Any]
+    sums: Floats
+    moments: Floats
+
+    @classmethod
+    def zeros(cls, bins: ValueBins, numbers: Ints, categories: int, pixels: int) -> Self:
+        """Return the values of no images, with room for `pixels` in all."""
+        units, leading = numbers.shape
+        kind = np.uint32 if pixels < 2**32 else np.uint64
+        return cls(
+            bins, numbers, np.zeros((units, leading, BINS), kind), np.zeros((units, categories, BINS), kind),
+            np.zeros((units, leading)), np.zeros((units, categories, 2)),
+        )  # fmt: skip
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            self.bins, self.numbers, self.within + other.within, self.around + other.around,
+            self.sums + other.sums, self.moments + other.moments,
+        )  # fmt: skip
+
+    def update(self, maps: Maps, image: ImageLabels, grid: Upsampler) -> None:
+        """Take in one image, float32 (U, h, w), in place."""
+        cells = grid.prepare(maps)
+        across = _across(cells, grid)
+        places, start = _places(image)
+        size = image.kinds.places.size
+        index = np.full(max(int(self.numbers.max(initial=0)), int(image.numbers.max(initial=0))) + 1, -1, np.int64)
+        index[image.numbers] = np.arange(len(image.numbers))
+        everywhere = np.isin(image.numbers, image.whole)
+        _respond(
+            across, _lower(grid.rows), grid.rows.near, grid.rows.far, self.bins, places, start, everywhere,
+            index[self.numbers], image.categories, np.empty(size, np.float32), np.empty(size, np.uint16),
+            self.within, self.around, self.sums, self.moments,
+        )  # fmt: skip
+
+
+def _across(cells: Maps, grid: Upsampler) -> Floats:
+    """Interpolate along rows, (U, h, w) to float64 (U, h, sw): the first half of `Upsampler.upsample`."""
+    wide, axis = cells.astype(np.float64), grid.columns
+    lower = _lower(axis)
+    upper = np.minimum(lower + 1, wide.shape[-1] - 1)
+    across = wide[..., lower] * axis.near + wide[..., upper] * axis.far
+    return np.ascontiguousarray(across.astype(np.float32).astype(np.float64) if grid.round_rows else across)
+
+
+def _lower(axis: UpsamplingAxis) -> Ints:
+    return np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
+
+
+def _places(image: ImageLabels) -> tuple[Ints, Ints]:
+    """List the pixels of each label number of an image once, one number after the other, and where each begins."""
+    planes = image.kinds.once().planes
+    numbers = planes.ravel().astype(np.uint16)  # all that a label map holds; sorting is fastest on two bytes
+    order = np.argsort(numbers, kind="stable")
+    start = np.searchsorted(numbers[order], image.numbers.astype(np.uint16))
+    return order % (planes.shape[1] * planes.shape[2]), np.append(start, len(order))
+
+
+@compiled
+def _respond(
+    across: Floats,
+    lower: Ints,
+    near: Floats,
+    far: Floats,
+    bins: ValueBins,
+    places: Ints,
+    start: Ints,
+    everywhere: npt.NDArray[np.bool_],
+    present: Ints,
+    categories: Ints,
+    values: Maps,
+    binned: npt.NDArray[np.uint16],
+    within: npt.NDArray[Any],
+    around: npt.NDArray[Any],
+    sums: Floats,
+    moments: Floats,
+) -> None:
+    """Take in one image; `present` (U, T) is where each concept stands among the image's labels, -1 if it does not."""
+    units, height, width = across.shape
+    counts = np.empty(BINS, np.int64)
+    first, second = np.empty(width, np.float64), np.empty(width, np.float64)
+    for unit in range(units):
+        low, middle, high = bins.low[unit], bins.middle[unit], bins.high[unit]
+        below = np.float32(HALF - 1) / (middle - low) if middle > low else np.float32(0)
+        above = np.float32(HALF) / (high - middle) if high > middle else np.float32(0)
+        counts[:] = 0
+        first[:] = 0
+        second[:] = 0
+        for y in range(len(lower)):
+            top, bottom = across[unit, lower[y]], across[unit, min(lower[y] + 1, height - 1)]
+            row = values[y * width : (y + 1) * width]
+            for x in range(width):
+                row[x] = np.float32(top[x] * near[y] + bottom[x] * far[y])
+                value = np.float64(row[x]) - np.float64(low)
+                first[x] += value
+                second[x] += value * value
+            for x in range(width):
+                value = row[x]
+                if value > middle:
+                    step, first_bin = (value - middle) * above, HALF
+                else:
+                    step, first_bin = np.ceil((value - low) * below), 0  # the first bin is for the floor alone
+                binned[y * width + x] = first_bin + np.int64(min(max(step, np.float32(0)), np.float32(HALF - 1)))
+                counts[binned[y * width + x]] += 1
+        for category in categories:
+            for place in range(BINS):
+                around[unit, category, place] += counts[place]
+            moments[unit, category, 0] += first.sum()
+            moments[unit, category, 1] += second.sum()
+        for slot in range(present.shape[1]):
+            label = present[unit, slot]
+            if label < 0:
+                continue
+            if everywhere[label]:
+                for place in range(BINS):
+                    within[unit, slot, place] += counts[place]
+                sums[unit, slot] += first.sum()
+                continue
+            total = 0.0
+            for pixel in places[start[label] : start[label + 1]]:
+                within[unit, slot, binned[pixel]] += 1
+                total += np.float64(values[pixel]) - np.float64(low)
+            sums[unit, slot] += total
+
+
+def auroc(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
+    """Return the area under the ROC curve, float64 (...), of counts by rising value, (..., bins); NaN if it has none.
+
+    >>> auroc(np.array([0, 1, 1]), np.array([2, 2, 0]))
+    array(0.875)
+    """
+    hits, misses = within.astype(np.float64), outside.astype(np.float64)
+    lower = np.cumsum(misses, axis=-1) - misses
+    return _ratio((hits * (lower + misses / 2)).sum(axis=-1), hits.sum(axis=-1) * misses.sum(axis=-1))
+
+
+def auroc_error(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
+    """Return how far `auroc` can be off for what the order within a bin may be."""
+    hits, misses = within.astype(np.float64), outside.astype(np.float64)
+    return _ratio((hits * misses).sum(axis=-1) / 2, hits.sum(axis=-1) * misses.sum(axis=-1))
+
+
+def average_precision(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
+    """Return average precision, float64 (...), of counts by rising value, (..., bins): values of a bin are ties.
+
+    The sum over falling values of the step in recall times the precision there.
+    """
+    hits, misses = within[..., ::-1].astype(np.float64), outside[..., ::-1].astype(np.float64)
+    found = np.cumsum(hits, axis=-1)
+    all_found = found + np.cumsum(misses, axis=-1)
+    precision = np.divide(found, all_found, out=np.zeros_like(found), where=all_found > 0)
+    return _ratio((hits * precision).sum(axis=-1), hits.sum(axis=-1))
+
+
+def point_biserial(sums: Floats, moments: Floats, pixels: Ints, total: Ints) -> Floats:
+    """Return Pearson's correlation of value and label, float64 (...); NaN where either is constant.
+
+    Parameters
+    ----------
+    sums
+        Sum of the values on the concept's pixels.
+    moments
+        (..., 2): sum of all values, and of their squares.
+    pixels, total
+        Pixels of the concept, and all.
+    """
+    share, mean = _ratio(pixels, total), _ratio(moments[..., 0], total)
+    variance = _ratio(moments[..., 1], total) - mean**2
+    spread = np.sqrt(np.maximum(variance, 0) * share * (1 - share))
+    return _ratio(_ratio(sums, total) - mean * share, spread)
+
+
+def selectivity(maxima: Maps, holds: npt.NDArray[np.bool_], annotated: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve of a unit's image maximum, as what tells images with the concept apart.
+
+    Parameters
+    ----------
+    maxima
+        float32 (N,).
+    holds, annotated
+        bool (N,): images with the concept, and those annotated in its category.
+    """
+    ranks = scipy.stats.rankdata(maxima[annotated])
+    hits = holds[annotated]
+    count, others = int(hits.sum()), int((~hits).sum())
+    if count == 0 or others == 0:
+        return float("nan")
+    return float((ranks[hits].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def _ratio(part: Any, whole: Any) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))

@@ -1,0 +1,1 @@
+"""Intervals, hold-out, permutation tests and multiple testing of IoU."""

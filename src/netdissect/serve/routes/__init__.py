@@ -1,1 +1,0 @@
-"""What the explorer answers at which address; the pages are in `netdissect.serve.pages`."""

@@ -1,0 +1,246 @@
+"""Hand out the world: one labeled sample, a data set on disk, or training pictures in memory.
+
+Training pictures carry scene labels and nothing else. Objects, parts, materials, textures and colors
+are known only to the data set that units are compared with.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts.build.parallel import map_in_order
+from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.writer import WriteOptions, write_dataset
+from netdissect.config import Progress
+from netdissect.errors import ConfigError
+from netdissect.synthetic.draw_image import DrawnImage, draw
+from netdissect.synthetic.scene_composer import THING_NAMES
+from netdissect.synthetic.scenes import SCENE_NAMES
+
+SMALLEST, LARGEST = 64, 128
+BLOCK = 64  # pictures in one task of a worker that draws training pictures
+
+FEW = 8  # blocks that are drawn without further processes, unless these are asked for
+VISIBLE = 0.01  # share of the pixels from which on an object counts as shown
+
+T = TypeVar("T")
+Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def render(index: int, seed: int = 0, size: int = 96) -> Sample:
+    """Draw one labeled picture.
+
+    Parameters
+    ----------
+    index
+        Which of the pictures; each can be drawn alone.
+    seed
+        Of the world.
+    size
+        Pixels of the square picture, 64 to 128.
+
+    Returns
+    -------
+    Sample
+        With exact label maps of the picture's size; colors are named by the writer.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
+    """
+    _check_size(size)
+    drawn = draw(index, seed, size)
+    drawing = drawn.drawing
+    object_labels = _channel([surface.thing for surface in drawing.surfaces], drawn)
+    part_labels = _channel([surface.part for surface in drawing.surfaces], drawn)
+    material_labels = _channel([surface.paint.material for surface in drawing.surfaces], drawn)
+    texture_labels = _channel([surface.paint.texture for surface in drawing.surfaces], drawn)
+    return Sample(
+        name=f"synthetic/{seed}/{index // 1000:03d}/{index:06d}",
+        image=drawn.picture,
+        labels={
+            "scene": [drawn.scene] if drawn.scene else [],
+            "object": [object_labels],
+            "part": [part_labels],
+            "material": [material_labels],
+            "texture": [texture_labels],
+        },
+    )
+
+
+def write_synthetic(
+    out: str | Path,
+    *,
+    images: int = 4000,
+    size: int = 96,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the world as a data set in Broden's layout.
+
+    Parameters
+    ----------
+    out
+        The new folder.
+    images
+        How many pictures, at least 1.
+    size
+        Of the square pictures in pixels, 64 to 128; label maps are half as large.
+    seed
+        The same seed draws the same pictures and labels.
+    workers
+        Processes; None or 1: this process. The files are the same, byte for byte, for any number.
+    overwrite
+        Replace a finished data set at `out`.
+    progress
+        Told of every picture and every set of label maps.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ConfigError
+        If `images` or `size` is out of range.
+    ConceptsError
+        If `out` is in the way or cannot be written.
+    """
+    _check_size(size)
+    if images < 1:
+        raise ConfigError(f"the synthetic world was asked for {images} pictures. Expected at least 1.")
+
+    def told(stage: str, done: int, _: int | None) -> None:
+        if progress:
+            progress(stage, done, images)
+
+    # Pictures are drawn by processes of their own: the writer's open files or arrays, but do not draw.
+    samples = map_in_order(partial(render, seed=seed, size=size), range(images), workers)
+    options = WriteOptions(size=size, colors=True, image_format="png")
+    about = {"source": "synthetic", "images": images, "seed": seed}
+    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=told)
+
+
+def training_set(
+    images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
+) -> Block:
+    """Draw scenes in memory.
+
+    Parameters
+    ----------
+    images
+        How many.
+    size
+        Pixels of the square pictures, 64 to 128.
+    seed
+        Take another one than that of the data set which units are compared with.
+    workers
+        Processes; None: one for each processor. The pictures are the same for any number.
+    progress
+        Told of the pictures drawn so far.
+
+    Returns
+    -------
+    uint8 (N, size, size, 3), int64 (N,)
+        Pictures, and the index of each one's scene in `SCENE_NAMES`.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
+    """
+    _check_size(size)
+    pictures = np.empty((images, size, size, 3), dtype=np.uint8)
+    scenes = np.empty(images, dtype=np.int64)
+    done = 0
+    for block, names in _blocks(partial(_draw_block, size=size, seed=seed), images, workers):
+        pictures[done : done + len(block)] = block
+        scenes[done : done + len(block)] = names
+        done += len(block)
+        if progress:
+            progress("training set", done, images)
+    return pictures, scenes
+
+
+def training_objects(
+    images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
+) -> npt.NDArray[np.bool_]:
+    """Say which objects the pictures of `training_set` show.
+
+    Parameters
+    ----------
+    images, size, seed, workers
+        Those of `training_set`.
+    progress
+        Told of the pictures looked at so far.
+
+    Returns
+    -------
+    bool (N, C)
+        In the order of `THING_NAMES`: whether the object fills at least 1 % of the picture.
+
+    Raises
+    ------
+    ConfigError
+        If the size is out of range.
+    """
+    _check_size(size)
+    shown = np.empty((images, len(THING_NAMES)), dtype=np.bool_)
+    done = 0
+    for block in _blocks(partial(_objects_block, size=size, seed=seed), images, workers):
+        shown[done : done + len(block)] = block
+        done += len(block)
+        if progress:
+            progress("objects", done, images)
+    return shown
+
+
+def _blocks(work: Callable[[range], T], images: int, workers: int | None) -> Iterator[T]:
+    ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
+    # To start processes takes longer than to draw a few hundred pictures.
+    return map_in_order(work, ranges, workers or (os.cpu_count() if len(ranges) > FEW else 1))
+
+
+def _draw_block(indices: range, size: int, seed: int) -> Block:
+    drawn = [draw(index, seed, size, swatch_share=0.0) for index in indices]
+    scenes = [SCENE_NAMES.index(one.scene) for one in drawn if one.scene]
+    return np.stack([one.picture for one in drawn]), np.array(scenes, dtype=np.int64)
+
+
+def _objects_block(indices: range, size: int, seed: int) -> npt.NDArray[np.bool_]:
+    shown = np.zeros((len(indices), len(THING_NAMES)), dtype=np.bool_)
+    place = {name: index for index, name in enumerate(THING_NAMES)}
+    for row, index in zip(shown, indices, strict=True):
+        drawing = draw(index, seed, size, swatch_share=0.0).drawing
+        pixels = np.bincount(drawing.surface_of.ravel(), minlength=len(drawing.surfaces))
+        filled = np.zeros(len(THING_NAMES), dtype=np.int64)
+        for surface, count in zip(drawing.surfaces, pixels.tolist(), strict=True):
+            if surface.thing in place:
+                filled[place[surface.thing]] += count
+        row[:] = filled >= VISIBLE * size * size
+    return shown
+
+
+def _channel(names: list[str | None], drawn: DrawnImage) -> Channel:
+    """Return a label map from the name that each surface bears."""
+    known = sorted({name for name in names if name})
+    number = {name: i for i, name in enumerate(known, start=1)}
+    table = np.array([number[name] if name else 0 for name in names], dtype=np.int32)
+    return Channel(table[drawn.drawing.surface_of], {i: name for name, i in number.items()})
+
+
+def _check_size(size: int) -> None:
+    if not SMALLEST <= size <= LARGEST or size % 2:
+        raise ConfigError(
+            f"the synthetic world was asked for pictures of {size} pixels. Expected an even size from {SMALLEST} to "
+            f"{LARGEST}, so that label maps are exactly half as large."
+        )

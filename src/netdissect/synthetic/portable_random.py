@@ -1,0 +1,68 @@
+"""Chance that falls the same way on every machine.
+
+`random.Random.random` is the one method whose sequence Python promises never to change, so
+everything here is made of it.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class PortableRandom:
+    """A stream of choices that depends on its name alone.
+
+    Parameters
+    ----------
+    name
+        Equal names give equal streams, e.g. ``"picture/0/17"``.
+
+    Examples
+    --------
+    >>> PortableRandom("picture/0/17").whole(0, 99) == PortableRandom("picture/0/17").whole(0, 99)
+    True
+    """
+
+    def __init__(self, name: str) -> None:
+        self._next = random.Random(name).random  # noqa: S311, chance that must repeat is what is wanted
+
+    def between(self, low: float, high: float) -> float:
+        """Return a number from `low` up to `high`."""
+        return low + (high - low) * self._next()
+
+    def about(self, value: float, spread: float = 0.15) -> float:
+        """Return `value`, up to the share `spread` of it smaller or larger."""
+        return value * self.between(1 - spread, 1 + spread)
+
+    def chance(self, probability: float) -> bool:
+        """Return True with this probability."""
+        return self._next() < probability
+
+    def whole(self, low: int, high: int) -> int:
+        """Return a whole number from `low` to `high`, both included."""
+        return low + math.floor((high - low + 1) * self._next())
+
+    def sign(self) -> int:
+        """Return 1 or -1."""
+        return 1 if self._next() < 0.5 else -1
+
+    def pick(self, items: Sequence[T]) -> T:
+        """Return one of `items`."""
+        return items[math.floor(len(items) * self._next())]
+
+    def weighed(self, weights: Mapping[T, float]) -> T:
+        """Return one of the keys, drawn by its weight."""
+        mark = self.between(0, sum(weights.values()))
+        for item, weight in weights.items():
+            mark -= weight
+            if mark < 0:
+                return item
+        return item
+
+    def count(self, expected: float) -> int:
+        """Return a whole number whose mean is `expected`, no more than one and a half of it, rounded up."""
+        top = math.ceil(1.5 * expected)
+        return sum(self.chance(expected / top) for _ in range(top)) if top else 0

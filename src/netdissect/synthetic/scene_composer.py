@@ -1,0 +1,132 @@
+"""Puts a scene together: its stuff first, then its things from back to front."""
+
+import math
+from dataclasses import dataclass
+
+from netdissect.synthetic.background import Background
+from netdissect.synthetic.palette import Paints
+from netdissect.synthetic.patterns import TEXTURES
+from netdissect.synthetic.portable_random import PortableRandom
+from netdissect.synthetic.rasterize import Canvas, Surface
+from netdissect.synthetic.scenes import Scene
+from netdissect.synthetic.shapes import THINGS, Sketch, Thing, ThingBox
+from netdissect.synthetic.things import buildings, indoors, nature, vehicles  # noqa: F401 - they register things
+
+THING_NAMES = tuple(THINGS)
+
+FEWEST = 3  # things in a scene
+TRIES = 6  # places that are looked at for each thing; the freest is taken
+_OVAL = tuple((math.cos(math.pi * i / 8), math.sin(math.pi * i / 8)) for i in range(16))
+_BEHIND = {"wall": -2.0, "sky": -1.0, "flat": -0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedThing:
+    """A thing, where its base is and how large it is."""
+
+    thing: Thing
+    x: float
+    base: float
+    scale: float
+
+    @property
+    def depth(self) -> float:
+        """Order of drawing: what hangs, flies or lies flat, then what stands, back to front."""
+        return _BEHIND.get(self.thing.habit, self.base)
+
+    def distance(self, other: "PlacedThing") -> float:
+        """Return how far the other thing is; what hangs on a wall is not in the way of what stands."""
+        if (self.thing.habit == "wall") != (other.thing.habit == "wall"):
+            return 1.0
+        return abs(self.x - other.x) + 1.5 * abs(self.base - other.base)
+
+
+class SceneComposer:
+    """One scene in the making.
+
+    Parameters
+    ----------
+    canvas
+        Where everything goes.
+    dice
+        Where chance comes from.
+    scene
+        The recipe.
+    """
+
+    def __init__(self, canvas: Canvas, dice: PortableRandom, scene: Scene) -> None:
+        self.canvas = canvas
+        self.dice = dice
+        self.indoors = scene.layout == "room"
+        self.airy = scene.layout in ("land", "shore", "road")
+        self.scenery = Background(canvas, dice, scene)
+        self.zoom = dice.between(1.0, 1.6)
+        self.placed: list[PlacedThing] = []
+        for name in self._cast(scene):
+            self._place(THINGS[name])
+        if self.airy and dice.chance(0.3):
+            self._place(THINGS["cloud"])
+        for placed in sorted(self.placed, key=lambda one: one.depth):
+            self._perform(placed)
+
+    def _cast(self, scene: Scene) -> list[str]:
+        names = [name for name, expected in scene.cast.items() for _ in range(self.dice.count(expected))]
+        missing = range(FEWEST - len(names))
+        return names + [self.dice.weighed(scene.cast) for _ in missing]
+
+    def _place(self, thing: Thing) -> None:
+        tries = [self._propose(thing) for _ in range(TRIES)]
+        self.placed.append(max(tries, key=lambda one: min(map(one.distance, self.placed), default=1.0)))
+
+    def _propose(self, thing: Thing) -> PlacedThing:
+        x = self.dice.between(0.02, 0.98)
+        base, scale = self._in_room(thing) if self.indoors else self._outdoors(thing)
+        return PlacedThing(thing, x, base, scale * self.zoom)
+
+    def _in_room(self, thing: Thing) -> tuple[float, float]:
+        dice, horizon = self.dice, self.scenery.horizon
+        if thing.habit == "wall":
+            low = horizon - 0.06
+            return low - dice.between(0.0, max(0.02, low - 0.04 - thing.height * self.zoom)), 1.1
+        if thing.habit == "sky":
+            return dice.between(0.22, 0.34), 1.1
+        base = horizon + dice.between(0.04, 0.24)
+        return base, 0.9 + 1.5 * (base - horizon)
+
+    def _outdoors(self, thing: Thing) -> tuple[float, float]:
+        dice, horizon = self.dice, self.scenery.horizon
+        if thing.habit == "sky":
+            return dice.between(0.12, max(0.2, horizon)), dice.between(0.6, 1.3)
+        if thing.habit == "water":
+            (top, bottom), share = self.scenery.water, dice.between(0.15, 0.95)
+            return top + share * (bottom - top), 0.55 + 0.65 * share
+        share = dice.between(0.08, 1.0) if thing.height < 0.3 else dice.between(0.05, 0.8)
+        return horizon + share * (1.03 - horizon), 0.45 + 0.8 * share
+
+    def _perform(self, placed: PlacedThing) -> None:
+        dice, thing = self.dice, placed.thing
+        height = thing.height * placed.scale * dice.about(1, 0.12)
+        if thing.habit == "ground":
+            self._shadow(placed, height)
+        aloft = thing.habit == "sky" and not self.indoors
+        tilt = dice.between(-14, 14) if aloft else dice.between(-2.5, 2.5)
+        frame = ThingBox.standing(placed.x, placed.base, height, flip=dice.chance(0.5), tilt=tilt)
+        thing.draw(Sketch(self.canvas, self.scenery.paints, frame, thing.name))
+
+    def _shadow(self, placed: PlacedThing, height: float) -> None:
+        """Darken the ground under a thing; the shadow is ground, and labeled so."""
+        wide, ground = min(0.5 * height, 0.16), self.scenery.ground
+        points = [(placed.x + wide * cos, placed.base + 0.18 * wide * sin) for cos, sin in _OVAL]
+        self.canvas.polygon(points, ground._replace(paint=ground.paint.times(0.72)), outlined=False)
+
+
+def swatches(canvas: Canvas, dice: PortableRandom) -> None:
+    """Fill the picture with nothing but textures: one, or two or three side by side."""
+    paints = Paints(dice)
+    edges = sorted(dice.between(0.25, 0.75) for _ in range(dice.pick((0, 0, 0, 1, 2))))
+    lean, upright = dice.between(-0.2, 0.2), dice.chance(0.5)
+    for low, high in zip((-1.0, *edges), (*edges, 2.0), strict=True):
+        base = dice.pick((paints.plaster, paints.ceramic, paints.lacquer))()
+        paint = paints.patterned(base, 1.1, dice.pick(tuple(TEXTURES)))
+        corners = [(low - lean, -0.1), (high - lean, -0.1), (high + lean, 1.1), (low + lean, 1.1)]
+        canvas.polygon(corners if upright else [(y, x) for x, y in corners], Surface(paint, None, None), outlined=False)

@@ -1,0 +1,1 @@
+"""The objects of synthetic scenes, one module for each group."""

@@ -1,0 +1,14 @@
+from .class_names import class_names as class_names
+from .classification_data import LabeledImages as LabeledImages
+from .classification_data import image_files as image_files
+from .classification_data import labeled_by as labeled_by
+from .classification_data import labeled_folder as labeled_folder
+from .load_trained import trained_network as trained_network
+from .scene_net import TrainConfig as TrainConfig
+from .scene_net import load_trained as load_trained
+from .task_images import TaskImages as TaskImages
+from .task_images import folder_images as folder_images
+from .task_images import synthetic_images as synthetic_images
+from .workspace import SCALES as SCALES
+from .workspace import Scale as Scale
+from .workspace import Workspace as Workspace

@@ -1,0 +1,48 @@
+"""What the outputs of a classifier are called."""
+
+from pathlib import Path
+
+from torch import nn
+from torchvision.models import ResNet50_Weights
+
+from netdissect.errors import ConfigError
+from netdissect.models import Network
+from netdissect.synthetic import SCENE_NAMES
+
+IMAGENET = 1000
+
+
+def class_names(network: Network, file: str | Path | None = None) -> tuple[str, ...] | None:
+    """Return the names of a network's outputs, in order.
+
+    Parameters
+    ----------
+    network
+        Scene networks of the synthetic world and networks of 1,000 outputs, which are taken as ImageNet's, are known.
+    file
+        UTF-8 text, a name on each line; None: what is known.
+
+    Returns
+    -------
+    tuple of str
+        None if nothing is known.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read.
+    """
+    if file is not None:
+        try:
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{file} cannot be read as a list of classes ({error}). Expected UTF-8 text, the name of one output of "
+                "the network on each line, in order."
+            ) from error
+        return tuple(line.strip() for line in lines if line.strip())
+    linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
+    outputs = linear[-1].out_features if linear else 0
+    if isinstance(getattr(network.module, "scene", None), nn.Linear) and outputs == len(SCENE_NAMES):
+        return SCENE_NAMES
+    return tuple(ResNet50_Weights.DEFAULT.meta["categories"]) if outputs == IMAGENET else None

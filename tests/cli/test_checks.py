@@ -1,0 +1,99 @@
+"""`netdissect diff` and `check`, as a training pipeline calls them."""
+
+import json
+
+import pytest
+
+import strategies
+
+
+@pytest.fixture
+def runs(netdissect, labeled, module, tmp_path):
+    """Runs of the same network at two limits of what a detector is."""
+    data = tmp_path / "data"
+    built = netdissect("concepts", "build", f"masks:{labeled}", "--size", 32, "--workers", 1, "--out", data)
+    assert built.code == 0, built.err
+    folders = [tmp_path / "loose", tmp_path / "strict"]
+    for folder, limit in zip(folders, (0.01, 0.6), strict=True):
+        done = netdissect(
+            "run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--quantile", 0.05, "--min-iou", limit,
+            "--out", folder,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+    return folders
+
+
+def test_check_ends_with_0_or_1_and_says_why(netdissect, runs):
+    met = netdissect("check", runs[0], "--require", "unique_detectors >= 1", "--require", "concept:square")
+    assert met.code == 0, met.err
+    assert met.out.splitlines() == ["met      unique_detectors >= 1: 1 in 1", "met      concept:square: 2 in 1"]
+    failed = netdissect("check", runs[0], "--require", "detectors > 2", "--require", "concept:square")
+    assert failed.code == 1
+    assert failed.out.splitlines()[0] == "NOT MET  detectors > 2: 2 in 1"
+
+
+def test_check_ends_with_2_when_it_cannot_say(netdissect, runs):
+    wrong = netdissect("check", runs[0], "--require", "concept:sqare")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "ResultError" in wrong.err
+    assert netdissect("check", runs[0], "--require", "many detectors").code == 2
+    assert netdissect("check", runs[0] / "nothing", "--require", "detectors >= 1").code == 2
+
+
+def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
+    refused = netdissect("diff", runs[1], runs[0])
+    assert refused.code == 2
+    assert "--min-iou" in refused.err
+    shown = netdissect("diff", runs[0], runs[0], "--min-iou", 0.01)
+    assert shown.code == 0
+    assert "unique detectors 1 → 1" in shown.out
+    (compared,) = json.loads(netdissect("diff", runs[0], runs[1], "--min-iou", 0.01, "--json").out)
+    assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
+    assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]
+    assert netdissect("diff", runs[0], runs[0], "--layer", "1=").code == 2
+
+
+def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):
+    whole = netdissect("verify", runs[0], "--data")
+    assert whole.code == 0, whole.err
+    assert f"ok     {tmp_path / 'data'} holds the tables, images and label maps that the run saw" in whole.out
+    strategies.repaint(min((tmp_path / "data" / "images").rglob("*.png")))
+    assert netdissect("verify", runs[0]).code == 0
+    changed = netdissect("verify", runs[0], "--data")
+    assert changed.code == 1
+    assert "WRONG" in changed.out
+    gone = netdissect("verify", runs[0], "--data", "--concepts", tmp_path / "nowhere")
+    assert gone.code == 2
+    assert "is no concept data set" in gone.err
+
+
+def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
+    whole = netdissect("verify", runs[0], "--sample", 5, "--trust-network")
+    assert whole.code == 0, whole.err
+    assert "8 of 8 laws hold" in whole.out
+    assert "5 masks recomputed: 5 equal to the last bit" in whole.out
+    table = runs[0] / "layers" / "1" / "units.csv"
+    written = table.read_bytes()
+    table.write_bytes(written[:-3])
+    damaged = netdissect("verify", runs[0])
+    assert damaged.code == 1
+    assert "WRONG  layers/1/units.csv" in damaged.out
+    repaired = netdissect("verify", runs[0], "--repair", "--trust-network")
+    assert repaired.code == 0, repaired.err
+    assert "repaired  layers/1/units.csv" in repaired.out
+    assert table.read_bytes() == written
+    (runs[0] / "run.json").write_text("{}")
+    assert netdissect("verify", runs[0], "--repair").code == 2
+
+
+def test_verify_runs_no_code_that_a_run_names_unless_the_user_says_so(netdissect, runs, module):
+    (runs[0] / "layers" / "1" / "units.csv").write_bytes(b"damaged")
+    for run, option in ((runs[1], ("--sample", 2)), (runs[0], ("--repair",))):
+        refused = netdissect("verify", run, *option)
+        assert refused.code == 2
+        assert f"comes from python:{module}:red, and files from others may not name code" in refused.err
+        other = netdissect("verify", run, *option, "--network", f"python:{module}:poisoned")
+        assert other.code == 2
+        assert "structure or weights have changed" in other.err
+        named = netdissect("verify", run, *option, "--network", f"python:{module}:red")
+        assert named.code == 0, named.err

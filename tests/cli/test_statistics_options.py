@@ -1,0 +1,34 @@
+"""What chance gives, and scores beside IoU, as a user asks for them."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def data(netdissect, labeled, tmp_path):
+    folder = tmp_path / "squares-concepts"
+    made = netdissect("concepts", "build", f"masks:{labeled}", "--size", 32, "--workers", 1, "--out", folder)
+    assert made.code == 0, made.err
+    return folder
+
+
+def test_a_run_says_from_which_iou_on_detectors_are_not_chance_s(netdissect, data, module, tmp_path):
+    common = ["run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--bootstrap", 0]
+    done = netdissect(*common, "--out", tmp_path / "run", "--permutations", 20, "--min-iou", "fdr", "--extra-metrics")
+    assert done.code == 0, done.err
+    assert "one in twenty detectors is expected by chance" in " ".join(done.out.split())
+    assert f"The report is {tmp_path / 'run'}" in netdissect("report", tmp_path / "run").out
+    assert "scores beside IoU: one more forward pass (--activation-cache dense spares it)" in done.err
+    info = json.loads((tmp_path / "run" / "run.json").read_text())["run"]
+    assert info["config"]["min_iou"] == "fdr"
+    assert 0 < info["fdr_limits"]["1"] <= 1
+    for wrong, seen in ((["--permutations", "often"], "often"), (["--null", "colors"], "colors")):
+        refused = netdissect(*common, "--out", tmp_path / "other", *wrong)
+        assert refused.code == 2
+        assert wrong[0] in refused.err
+        assert seen in refused.err
+    for asked in (["--permutations", 20], ["--extra-metrics"]):
+        refused = netdissect(*common, "--out", tmp_path / "shards", "--shard", "1/1", *asked)
+        assert refused.code == 2
+        assert asked[0] in refused.err

@@ -1,0 +1,152 @@
+"""Both looks at random worlds, without a network: what each collector counts is what the oracle counts."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import oracle
+import strategies
+from netdissect.activations import ActivationStore
+from netdissect.concepts import Size
+from netdissect.config import DissectConfig, Protocol, ProtocolName
+from netdissect.dissect.cost_plan import LayerPlan
+from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollector
+from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts, iou
+
+HOW = ("sparse", "dense", "spilled", "tensor")
+
+pytestmark = pytest.mark.usefixtures("tight")
+
+
+def plan_of(world: strategies.World, protocol: Protocol) -> LayerPlan:
+    """Describe the world's layer as a traced network would."""
+    field = ReceptiveField(*(ReceptiveFieldAxis(*axis) for axis in world.fields))
+    layer = Layer("layer", "Random", world.maps.shape[1], world.cells(), field)
+    config = DissectConfig(layers=("layer",), protocol=protocol, top_images=3)
+    return LayerPlan(layer, Size(*world.source), len(world.maps), config)
+
+
+def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
+    if how == "tensor":
+        return DeviceCollector(plan, torch.device("cpu"))
+    (folder / "maps").unlink(missing_ok=True)
+    units, cells = plan.layer.units, plan.layer.grid
+    assert cells is not None
+    store = ActivationStore(folder / "maps", units, cells, dense=how == "dense" or plan.needs_dense)
+    return Collector(plan, store, folder / "top" if how == "spilled" else None)
+
+
+def dissected(
+    world: strategies.World, protocol: Protocol, how: str, size: int, folder: Path
+) -> tuple[strategies.Floats, IoUCounts, ConceptTotals, list[list[int]]]:
+    """Look twice, in batches of `size` images."""
+    plan, data = plan_of(world, protocol), world.data()
+    made = collector(plan, how, folder)
+    starts = range(0, len(world.maps), size)
+    for start in starts:
+        batch = world.maps[start : start + size]
+        made.update(torch.from_numpy(batch.copy()), np.arange(start, start + len(batch)))
+    tallier, truth = made.tallier(data, made.thresholds()), ConceptTotals.zeros(data)
+    for start in starts:
+        count = len(world.maps[start : start + size])
+        kept = torch.from_numpy(world.maps[start : start + size].copy())
+        if made.store is not None:
+            kept = torch.from_numpy(made.store.read(start // size, count))
+        for index in range(count):
+            labels = world.labels(start + index)
+            if protocol.segmentation_size is not None:
+                labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
+            image = ImageLabels.of(labels, data, protocol.duplicates)
+            truth.update(image)
+            tallier.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
+    rows = [[int(row) for row in unit if row >= 0] for unit in made.top_images.ranked()[0]]
+    return made.thresholds(), tallier.tally, truth, rows
+
+
+def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies.Definition]:
+    """Make a world in which each image is a little brighter than the one before it, or far darker."""
+    rng = np.random.default_rng(0)
+    maps = (rng.random((4, 2, 6, 6)) + step * np.arange(4)[:, None, None, None]).astype(np.float32)
+    pictures = tuple(strategies.picture(rng, 3, (6, 6)) for _ in range(4))
+    world = strategies.World(maps, pictures, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
+    return world, strategies.definition(name, 0.02, 9)
+
+
+@given(strategies.worlds(), strategies.definitions(), st.sampled_from(HOW), st.integers(1, 4))
+@example(*trend("paper", -9.0), "sparse", 1)
+@example(*trend("pnas2020", 0.1), "sparse", 1)
+@example(*trend("pnas2020", -9.0), "sparse", 1)
+@example(*trend("pnas2020", -9.0), "tensor", 1)
+@settings(suppress_health_check=list(HealthCheck), max_examples=100)
+def test_two_looks_at_any_world_give_the_counts_of_the_oracle(
+    tmp_path_factory: pytest.TempPathFactory,
+    world: strategies.World,
+    definition: strategies.Definition,
+    how: str,
+    size: int,
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    limits, tally, truth, rows = dissected(world, definition.protocol, how, size, folder)
+    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    assert limits[0].tolist() == expected.thresholds.tolist()
+    assert rows == oracle.top_images(world.maps, 3)
+    for number, place in world.category_of.items():
+        assert truth.pixels[number] == expected.truth[number]
+        for unit in range(expected.units):
+            pair = tally.intersection[0, unit, number], tally.activation[0, unit, place]
+            assert pair == (expected.intersection[unit, number], expected.activation[unit, place])
+            score = iou(*(np.array([count]) for count in (*pair, truth.pixels[number])))[0]
+            assert score == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+
+
+@given(
+    strategies.worlds(),
+    strategies.definitions(),
+    st.lists(st.sampled_from(strategies.FRACTIONS), min_size=2, max_size=4, unique=True),
+)
+@settings(suppress_health_check=list(HealthCheck), max_examples=25)
+def test_several_quantiles_share_one_store(
+    tmp_path_factory: pytest.TempPathFactory,
+    world: strategies.World,
+    definition: strategies.Definition,
+    fractions: list[float],
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    changes: dict[str, Any] = {"quantiles": tuple(fractions)}
+    limits, tally, _, _ = dissected(world, definition.protocol.model_copy(update=changes), "sparse", 2, folder)
+    for index, fraction in enumerate(fractions):
+        rules = oracle.Rules(**{**vars(definition.rules), "fraction": fraction})
+        expected = oracle.count(world.maps, world.pictures, world.category_of, rules, world.source, world.fields)
+        assert limits[index].tolist() == expected.thresholds.tolist()
+        for unit in range(expected.units):
+            for number, place in world.category_of.items():
+                assert tally.intersection[index, unit, number] == expected.intersection[unit, number]
+                assert tally.activation[index, unit, place] == expected.activation[unit, place]
+
+
+@given(strategies.worlds(), strategies.definitions(), st.sampled_from(HOW), st.randoms(use_true_random=False))
+@settings(suppress_health_check=list(HealthCheck), max_examples=25)
+def test_the_order_of_the_images_changes_no_count(
+    tmp_path_factory: pytest.TempPathFactory,
+    world: strategies.World,
+    definition: strategies.Definition,
+    how: str,
+    random: Random,
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    order = random.sample(range(len(world.maps)), len(world.maps))
+    other = replace(world, maps=world.maps[order], pictures=tuple(world.pictures[row] for row in order))
+    limits, tally, truth, _ = dissected(world, definition.protocol, how, 2, folder)
+    other_limits, other_tally, other_truth, _ = dissected(other, definition.protocol, how, 2, folder)
+    assert limits.tolist() == other_limits.tolist()
+    for one, two in ((tally, other_tally), (truth, other_truth)):
+        for name, array in vars(one).items():
+            np.testing.assert_array_equal(array, vars(two)[name])

@@ -1,0 +1,133 @@
+"""What a run says of chance: the same whatever the engine, and what its own counts imply."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import strategies
+from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
+from netdissect.dissect import dissect
+from netdissect.dissect.statistics import permutation_pass
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit
+from netdissect.result import Result
+from netdissect.scoring.statistics.multiple_testing import fdr_threshold
+from networks import COVERAGE, SIDE, build, pictures
+
+pytestmark = pytest.mark.usefixtures("tight")
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images, of which many are annotated alike."""
+    root = tmp_path_factory.mktemp("data") / "broden"
+    drawn = pictures(sizes=((12, 12), (6, 8)))
+    return strategies.write_broden(root, [*drawn, *drawn[::-1]], COVERAGE, image=(SIDE, SIDE))
+
+
+def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: object) -> DissectConfig:
+    protocol = strategies.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
+    statistics = StatisticsConfig(bootstrap=0, permutations=30, null=of, stats_seed=3)
+    settings: dict[str, Any] = {"layers": ("wide_relu", "fc"), "protocol": protocol, "batch_size": 3}
+    return DissectConfig(**settings | {"statistics": statistics} | changes)
+
+
+def assert_same_chance(found: Result, wanted: Result) -> None:
+    assert found.info.fdr_limit == wanted.info.fdr_limit
+    for name, layer in found.layers.items():
+        for table, frame in wanted.layers[name].evidence.items():
+            assert layer.evidence[table].collect().equals(frame.collect()), table
+
+
+@pytest.mark.parametrize("name", PROTOCOL_NAMES)
+@pytest.mark.parametrize("how", [{"activation_cache": "none", "workers": 4}, {"engine": "tensor"}])
+def test_engines_and_threads_change_nothing_about_chance(alike: Path, name: ProtocolName, how: dict[str, Any]) -> None:
+    wanted = dissect(build(), alike, config(name), execution=Execution(activation_cache="sparse", workers=1))
+    assert_same_chance(dissect(build(), alike, config(name), execution=Execution(**how)), wanted)
+
+
+@pytest.mark.parametrize("of", ["images", "locations"])
+def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
+    alike: Path, of: NullModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = dissect(build(), alike, config(of=of))
+    monkeypatch.setattr(permutation_pass, "MEGABYTE", 1)
+    assert_same_chance(dissect(build(), alike, config(of=of), execution=Execution(memory_mb=4)), wanted)
+
+
+def test_chance_s_tables_are_about_the_run_s_units_and_counts(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou=0.0))
+    layer = result.layer("wide_relu")
+    units = layer.evidence["units"].collect()
+    assert units.select("quantile", "unit").equals(layer.units.select("quantile", "unit").sort("quantile", "unit"))
+    assert units["p_value"].is_between(0, 1, closed="right").all()
+    assert (units["q_value_bh"] >= units["p_value"]).all()
+    assert (units["q_value_by"] >= units["q_value_bh"]).all()
+    silent = layer.units.filter("dead").join(units, on=["quantile", "unit"], suffix="_by_chance")
+    assert (silent["p_value"] == 1).all()
+    counts = layer.evidence["counts"].collect()
+    total = counts.filter(pl.col("category") == "total", pl.col("rule") == "per-category", pl.col("quantile") == 0.2)
+    assert 0 < total["null_detectors"].item() <= layer.info.units
+
+
+def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
+    limits = result.info.fdr_limits
+    assert set(limits) == set(result.layers)
+    for name, limit in limits.items():
+        assert result.info.min_iou(name) == limit
+        alone = replace(result, layers={name: result.layers[name]})
+        assert alone.detectors() == alone.detectors(min_iou=limit)
+    plain = dissect(build(), alike, config(statistics=StatisticsConfig(bootstrap=0)))
+    assert plain.info.fdr_limit is None
+    assert plain.info.fdr_limits == {}
+    assert plain.info.min_iou("wide_relu") == 0.04
+    assert not any({"units", "counts"} & layer.evidence.keys() for layer in plain.layers.values())
+
+
+def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So few images leave nothing that one in twenty would let pass.
+    monkeypatch.setattr(permutation_pass, "fdr_threshold", partial(fdr_threshold, share=0.9))
+    both = dissect(build(), alike, config(min_iou="fdr"))
+    for name, limit in both.info.fdr_limits.items():
+        alone = dissect(build(), alike, config(min_iou="fdr", layers=(name,)))
+        assert alone.info.fdr_limits == {name: limit}
+        assert alone.info.fdr_limit == limit
+        counts = both.layers[name].evidence["counts"].collect()
+        assert counts.equals(alone.layers[name].evidence["counts"].collect())
+    assert len(set(both.info.fdr_limits.values())) == 2
+    assert min(both.info.fdr_limits.values()) < 1
+
+
+def test_a_run_from_before_layers_had_limits_is_counted_with_the_one_it_had(alike: Path) -> None:
+    result = dissect(build(), alike, config(min_iou="fdr"))
+    before = replace(result, info=result.info.model_copy(update={"fdr_limits": {}, "fdr_limit": 0.07}))
+    assert before.detectors() == result.detectors(min_iou=0.07)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_limits_of_single_layers_keep_the_promise_for_the_run(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    layers = []
+    for scale in (0.02, 0.08):
+        observed = scale * rng.gamma(2, size=(1, 40)) + 0.3 * rng.random((1, 40)) * (rng.random((1, 40)) < 0.5)
+        layers.append(
+            PermutationNull((0.005,), ("object",), observed, scale * rng.gamma(2, size=(30, 1, 40)).clip(max=9), [])
+        )
+    passing = by_chance = 0.0
+    for limit, layer in zip((fdr_limit([layer]) for layer in layers), layers, strict=True):
+        passing += (layer.observed >= limit).sum()
+        by_chance += (layer.maxima >= limit).sum() / 30
+    assert by_chance <= 0.05 * passing
+
+
+def test_the_limit_of_several_quantiles_is_the_largest_of_theirs() -> None:
+    observed = np.array([[0.1, 0.3, 0.4], [0.2, 0.6, 0.7]])
+    maxima = np.broadcast_to(np.array([0.25, 0.5])[:, None], (5, 2, 3))  # every unit reaches so much in each repetition
+    both = PermutationNull((0.005, 0.02), ("object",), observed, maxima, [])
+    turned = PermutationNull((0.02, 0.005), ("object",), observed[::-1], maxima[:, ::-1], [])
+    assert fdr_limit([both]) == fdr_limit([turned]) == 0.6  # 0.3 would do for the first

@@ -1,0 +1,43 @@
+"""Two real, tiny runs on the same pictures, their networks made in Python, and the explorer of both."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import networks
+import run_asserts
+import strategies
+from explorer_client import CONFIG, HOME, HOSTILE, LAYERS, Pair, picture_bytes
+from netdissect.concepts import ConceptData
+from netdissect.dissect import dissect
+from netdissect.explorer import create_app, guarded
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    root = tmp_path_factory.mktemp("explorer")
+    data = strategies.write_broden(root / "data", networks.pictures(24), networks.COVERAGE)
+    for table in data.glob("*.csv"):  # a name is data, whatever it says
+        table.write_text(table.read_text().replace("concept 2", HOSTILE))
+    made = (networks.build(seed=0), networks.build(seed=1))
+    folders = (root / "First run", root / "second")
+    results = tuple(dissect(network, data, CONFIG, out=out) for network, out in zip(made, folders, strict=True))
+    images = tuple(row.image for row in ConceptData.open(data).rows)
+    maps = run_asserts.hooked(made[0], data, images, LAYERS, CONFIG.batch_size)
+    return Pair(folders, (results[0], results[1]), made, data, maps)
+
+
+@pytest.fixture
+def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
+    """Ask an explorer of both runs, as a browser on this machine does."""
+    app = create_app(pair.folders, networks=pair.given, ratings=tmp_path / "ratings.sqlite")
+    with TestClient(guarded(app), base_url=HOME) as client:
+        yield client
+
+
+@pytest.fixture
+def picture() -> bytes:
+    """Bytes of a PNG file of 40 x 30 pixels."""
+    return picture_bytes()

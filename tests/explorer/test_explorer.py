@@ -1,0 +1,420 @@
+"""What the explorer answers, compared with the runs' own tables and with an oracle that shares no code."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+import networks
+import oracle
+import run_asserts
+from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, picture_bytes
+from netdissect.config import RULES, NetworkSource
+from netdissect.errors import ConfigError
+from netdissect.explorer import create_app, guarded
+from netdissect.explorer.inference import WAITING
+from netdissect.explorer.matching import correlations
+from netdissect.explorer.routes.explorer_state import Explorer
+from netdissect.result import Result, compare_results
+
+RUN = "/api/runs/first-run"
+
+
+def get(client: TestClient, address: str, **values: Any) -> Any:
+    answer = client.get(address, params=values)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def explorer_of(client: TestClient) -> Explorer:
+    found: Explorer = client.app._app.state.explorer  # type: ignore[attr-defined]
+    return found
+
+
+def test_runs_are_named_after_their_folders(client: TestClient, pair: Pair) -> None:
+    runs = get(client, "/api/runs")
+    assert [(run["id"], run["name"]) for run in runs] == [("first-run", "First run"), ("second", "second")]
+    assert runs[0] == get(client, RUN)
+    assert [layer["name"] for layer in runs[0]["layers"]] == LAYERS
+    assert [layer["units"] for layer in runs[0]["layers"]] == [4, 5]
+    assert runs[0]["quantiles"] == list(QUANTILES)
+
+
+def test_two_folders_of_one_name_have_two_ids(pair: Pair) -> None:
+    app = create_app([pair.results[0], pair.results[1]])
+    with TestClient(guarded(app), base_url=HOME) as client:
+        assert [run["id"] for run in get(client, "/api/runs")] == ["tiny", "tiny-2"]
+
+
+@pytest.mark.parametrize("min_iou", [None, 0.0, 0.05, 0.3])
+@pytest.mark.parametrize("quantile", [None, 0.02, 0.2, 0.05])
+def test_counts_are_those_of_the_result_at_the_nearest_quantile(
+    client: TestClient, pair: Pair, min_iou: float | None, quantile: float | None
+) -> None:
+    own = {None: 0.02, 0.05: 0.02}.get(quantile, quantile)
+    for index, layer in enumerate(LAYERS):
+        values = {"quantile": quantile, "min_iou": min_iou}
+        found = get(client, f"{RUN}/layers/{index}/counts", **{k: v for k, v in values.items() if v is not None})
+        assert found["quantile"] == own
+        for counted, rule in zip(found["counts"], RULES, strict=True):
+            (expected,) = [
+                entry.count for entry in pair.results[0].detectors(rule, min_iou)
+                if (entry.layer, entry.quantile) == (layer, own)
+            ]  # fmt: skip
+            assert (counted["rule"], counted["detectors"], counted["unique_detectors"]) == (
+                rule, dict(expected.detectors), dict(expected.unique_detectors)
+            )  # fmt: skip
+
+
+def test_units_are_filtered_sorted_and_paged(client: TestClient, pair: Pair) -> None:
+    table = pair.results[0].layers["deep_relu"].units.filter(quantile=0.02)
+    address = f"{RUN}/layers/1/units"
+    page = get(client, address)
+    assert page["total"] == 5
+    ious = [unit["iou"] for unit in page["units"]]
+    assert ious == sorted(table["iou"].to_list(), reverse=True)
+    assert [unit["unit"] for unit in get(client, address, sort="unit", limit=2, offset=3)["units"]] == [3, 4]
+    label = page["units"][0]["label"]
+    wanted = table.filter(pl.col("label") == label)["unit"].to_list()
+    assert sorted(unit["unit"] for unit in get(client, address, q=label.upper())["units"]) == wanted
+    assert [unit["unit"] for unit in get(client, address, q="#3")["units"]] == [3]
+    of_part = table.filter(category="part")["unit"].to_list()
+    assert sorted(unit["unit"] for unit in get(client, address, category="part")["units"]) == of_part
+    detectors = get(client, address, state="detector", min_iou=0.05)["units"]
+    assert sorted(unit["unit"] for unit in detectors) == table.filter(pl.col("iou") >= 0.05)["unit"].to_list()
+
+
+def test_masks_move_with_the_quantile_and_labels_do_not(client: TestClient) -> None:
+    address = f"{RUN}/layers/0/units"
+    at_own, between = get(client, address), get(client, address, quantile=0.05)
+    assert at_own["masks"] == {"quantile": 0.02, "measured": 0.02, "exact": 4, "units": 4}
+    assert (between["masks"]["quantile"], between["masks"]["measured"]) == (0.05, 0.02)
+    assert [u["label"] for u in at_own["units"]] == [u["label"] for u in between["units"]]
+    outlines = [[image["outline"] for unit in page["units"] for image in unit["images"]] for page in (at_own, between)]
+    assert outlines[0] != outlines[1]
+    assert "measured" in at_own["masks"]
+    assert client.get(address, params={"quantile": 0.6}).status_code == 404
+
+
+def test_a_unit_is_shown_with_all_that_the_run_holds(client: TestClient, pair: Pair) -> None:
+    layer = pair.results[0].layers["deep_relu"]
+    found = get(client, f"{RUN}/layers/1/units/2")
+    own = layer.units.filter(quantile=0.02, unit=2).row(0, named=True)
+    assert (found["brief"]["label"], found["brief"]["iou"]) == (own["label"], own["iou"])
+    assert found["threshold"] == {
+        "value": own["threshold"], "iou_ci_low": own["threshold"], "iou_ci_high": own["threshold"], "exact": True,
+    }  # fmt: skip
+    assert [image["image"] for image in found["brief"]["images"]] == layer.top.filter(unit=2)["image"].to_list()
+    scores = layer.scores.filter(pl.col("iou") > 0, quantile=0.02, unit=2).sort("iou", descending=True)
+    assert [each["iou"] for each in found["scores"]] == scores["iou"].to_list()
+    assert client.get(f"{RUN}/layers/1/units/5").status_code == 404
+
+
+@pytest.mark.parametrize("quantile", [0.02, 0.2])
+def test_a_unit_is_shown_with_how_sure_it_is_as_on_its_page_of_the_report(
+    client: TestClient, pair: Pair, quantile: float
+) -> None:
+    layer = pair.results[0].layers["deep_relu"]
+    unit = layer.units.filter(quantile=quantile).sort("iou")["unit"][-1]
+    found = get(client, f"{RUN}/layers/1/units/{unit}", quantile=quantile)
+    (own,) = layer.evidence["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+    assert found["sure"] == {name: own[name] for name in list(own)[5:] if own[name] is not None}
+    assert {"iou_ci_low", "stability", "heldout_iou", "p_value", "q_value_bh", "q_value_by", "null_iou_p95"} <= found[
+        "sure"
+    ].keys()
+    rows = {
+        row["concept"]: row
+        for row in layer.evidence["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+    }
+    shown = {each["concept"]: each["beside"] for each in found["scores"]}
+    assert list(found["beside"].values())[:4] == ["precision", "recall", "F1", "AUROC"]
+    for concept, scores in shown.items():
+        wanted = rows.get(concept, {})
+        assert scores == {name: wanted[name] for name in found["beside"] if wanted.get(name) is not None}
+    if quantile == 0.02:
+        page = client.get(f"/report/r0/l1/u{unit}.html").text
+        assert f"{own['q_value_by']:.2g} (Benjamini-Yekutieli)" in page
+        assert "Detectors at other quantiles" in client.get("/report/r0/l1/index.html").text
+
+
+def test_a_hostile_name_is_a_name(client: TestClient) -> None:
+    page = get(client, "/api/concepts", q="<SCRIPT>")
+    assert [each["concept"] for each in page["concepts"]] == [HOSTILE]
+    found = get(client, "/api/concept", name=HOSTILE)
+    assert found["concept"] == HOSTILE
+    assert {each["run"] for each in found["runs"]} == {"first-run", "second"}
+    for address in ("/", "/concepts", f"/concepts?name={HOSTILE}", "/runs/first-run/layers/0"):
+        page_text = client.get(address).text
+        assert "alert(1)" not in page_text
+
+
+def test_concepts_are_found_over_runs_with_their_best_unit(client: TestClient, pair: Pair) -> None:
+    concepts = get(client, "/api/concepts")["concepts"]
+    assert {each["concept"] for each in concepts} == set(pair.results[0].concepts["concept"].cast(pl.String))
+    for each in concepts:
+        best = max(
+            (iou, name, layer)
+            for name, result in zip(("first-run", "second"), pair.results, strict=True)
+            for layer, iou in result.scores.filter(
+                pl.col("concept").cast(pl.String) == each["concept"], quantile=0.02
+            ).select("layer", "iou").rows()
+        )  # fmt: skip
+        assert each["best_iou"] == best[0]
+        detail = get(client, "/api/concept", name=each["concept"], category=each["category"], limit=200)
+        ious = [unit["iou"] for unit in detail["units"]]
+        assert ious == sorted(ious, reverse=True)
+        assert (ious[0] if ious else 0) == best[0]
+        assert sum(unit["detector"] for unit in detail["units"]) == each["detectors"]
+
+
+def looked_at_row(client: TestClient, row: int) -> str:
+    answer = client.post(f"{RUN}/rows/{row}")
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["picture"])
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_units_that_fire_are_those_of_the_oracle(client: TestClient, pair: Pair, layer: int) -> None:
+    name = LAYERS[layer]
+    row = pair.results[0].layers[name].top["image_index"][0]
+    seen = looked_at_row(client, row)
+    thresholds = pair.results[0].layers[name].thresholds.filter(quantile=0.2)["threshold"].to_list()
+    scenes = [
+        oracle.upsample(cells, (12, 12), (24, 24), networks.FIELDS[name], "field") for cells in pair.maps[name][row]
+    ]
+    masks = [scene > np.float32(threshold) for scene, threshold in zip(scenes, thresholds, strict=True)]
+    found = get(client, f"{RUN}/pictures/{seen}/units", layer=layer, quantile=0.2)
+    areas = {unit["unit"]: unit["area"] for unit in found["units"]}
+    assert areas == pytest.approx({unit: mask.mean() for unit, mask in enumerate(masks) if mask.any()})
+    assert found["firing"] == len(areas)
+    for x, y in ((0.1, 0.2), (0.5, 0.5), (1, 0)):
+        place = min(int(12 * y), 11), min(int(12 * x), 11)
+        at = get(client, f"{RUN}/pictures/{seen}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
+        assert {unit["unit"] for unit in at["units"]} == {unit for unit, mask in enumerate(masks) if mask[place]}
+        for unit in at["units"]:
+            assert unit["value"] == pytest.approx(scenes[unit["unit"]][place], rel=1e-5)
+
+
+def test_units_that_fire_are_ordered_by_rarity_and_grouped_by_label(client: TestClient, pair: Pair) -> None:
+    seen = looked_at_row(client, pair.results[0].layers["deep_relu"].top["image_index"][0])
+    found = get(client, f"{RUN}/pictures/{seen}/units", layer=1, quantile=0.2)
+    shares = [unit["share_above"] for unit in found["units"]]
+    assert shares == sorted(shares)
+    assert all(share < 0.2 for share in shares)
+    by_label: dict[str, set[int]] = {}
+    for unit in found["units"]:
+        if unit["state"] == "detector":
+            by_label.setdefault(unit["label"], set()).add(unit["unit"])
+    assert {each["concept"]: set(each["units"]) for each in found["concepts"]} == by_label
+
+
+def test_a_picture_of_one_s_own_gives_what_the_network_says(client: TestClient, pair: Pair) -> None:
+    data = picture_bytes((24, 24))
+    answer = client.post(f"{RUN}/pictures", content=data, headers={"content-type": "image/png"})
+    found = get(client, f"{RUN}/pictures/{answer.json()['picture']}/units", layer=0, quantile=0.2)
+    pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)[None].astype(np.float32)
+    with torch.no_grad():
+        module = pair.networks[0].module
+        maps = module.wide_relu(module.wide(torch.from_numpy(np.ascontiguousarray(pixels - 127.5) / 128)))[0]
+    assert found["units"]
+    for unit in found["units"]:
+        assert unit["value"] == pytest.approx(maps[unit["unit"]].max().item(), rel=1e-5)
+
+
+def test_pictures_are_forgotten_after_a_while_and_belong_to_their_run(client: TestClient, picture: bytes) -> None:
+    headers = {"content-type": "image/png"}
+    names = [client.post(f"{RUN}/pictures", content=picture, headers=headers).json()["picture"] for _ in range(17)]
+    assert client.get(f"{RUN}/pictures/{names[0]}/units").status_code == 404
+    assert client.get(f"{RUN}/pictures/{names[-1]}/units").status_code == 200
+    assert client.get(f"/api/runs/second/pictures/{names[-1]}/units").status_code == 404
+    for wrong in ("0.5", "0.5,2", "-1,0", "0.5,0.5,0.5", "nan,0"):
+        answer = client.get(f"{RUN}/pictures/{names[-1]}/units", params={"at": wrong})
+        assert answer.status_code == 422
+
+
+def test_too_many_pictures_at_once_are_refused_for_a_while(client: TestClient, picture: bytes) -> None:
+    explorer_of(client).sight._under_way = WAITING + 1
+    answer = client.post(f"{RUN}/pictures", content=picture, headers={"content-type": "image/png"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+@pytest.fixture
+def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """Ask an explorer of a run whose network is not given, with the source that the test names."""
+    info = pair.results[0].info
+    network = info.network.model_copy(update={"source": request.param})
+    result = Result(info.model_copy(update={"network": network}), pair.results[0].concepts, pair.results[0].layers)
+    with TestClient(guarded(create_app([result])), base_url=HOME) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [(None, "made in Python"), (NetworkSource(spec="python:os:abort"), "may not name code to be run here")],
+    indirect=["without"],
+)
+def test_a_network_that_cannot_be_loaded_is_a_reason_not_a_failure(
+    without: TestClient, reason: str, picture: bytes
+) -> None:
+    assert reason in get(without, "/api/runs/tiny")["why_no_network"]
+    answer = without.post("/api/runs/tiny/pictures", content=picture, headers={"content-type": "image/png"})
+    assert (answer.status_code, reason in answer.json()["message"]) == (409, True)
+
+
+@pytest.mark.parametrize("change", ["weights", "preprocessing"])
+def test_another_network_than_the_run_s_is_refused(pair: Pair, picture: bytes, change: str) -> None:
+    other = networks.build(seed=7) if change == "weights" else networks.build(seed=0)
+    if change == "preprocessing":
+        other = replace(other, preprocessing=replace(other.preprocessing, mean=(0.1, 0.1, 0.1)))
+    with TestClient(guarded(create_app(pair.folders[:1], networks={"First run": other})), base_url=HOME) as client:
+        answer = client.post(f"{RUN}/pictures", content=picture, headers={"content-type": "image/png"})
+    assert answer.status_code == 409
+    assert {"weights": "weights have changed", "preprocessing": "the same preprocessing"}[change] in answer.text
+
+
+def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
+    with pytest.raises(ConfigError, match="'third', which are no runs here"):
+        create_app(pair.folders, networks={"third": pair.networks[0]})
+    with pytest.raises(ConfigError, match="no run was named"):
+        create_app([])
+
+
+def test_only_pictures_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
+    named = {row for layer in pair.results[0].layers.values() for row in layer.top["image_index"].to_list()}
+    for row in range(30):
+        answer = client.get(f"/pictures/first-run/{row}.webp")
+        assert answer.status_code == (200 if row in named else 404)
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/report/../../run.json",
+     "/report/%2e%2e/run.json", "/pictures/first-run/..%2f0.webp", "/static//etc/passwd"],
+)  # fmt: skip
+def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code in {404, 422}
+    assert "import" not in answer.text
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "a\\..\\..\\secret.png"])
+def test_a_run_that_names_pictures_outside_its_data_shows_none_of_them(pair: Pair, name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(pair.data / "secret.png")
+    layers = {
+        key: replace(layer, top=layer.top.with_columns(pl.lit(name).alias("image")))
+        for key, layer in pair.results[0].layers.items()
+    }
+    hostile = Result(pair.results[0].info, pair.results[0].concepts, layers)
+    with TestClient(guarded(create_app([hostile])), base_url=HOME) as client:
+        row = layers["wide_relu"].top["image_index"][0]
+        assert client.get(f"/pictures/tiny/{row}.webp").status_code == 404
+        assert client.get(f"/report/pictures/0/{row}.webp").status_code == 404
+        assert client.post(f"/api/runs/tiny/rows/{row}").status_code == 404
+
+
+def test_a_comparison_is_that_of_the_library(client: TestClient, pair: Pair) -> None:
+    sides = {"left": "first-run", "right": "second", "left_layer": 1, "right_layer": 1}
+    for quantile in QUANTILES:
+        found = get(client, "/api/compare", **sides, quantile=quantile, min_iou=0.02)
+        (expected,) = [
+            each for each in compare_results(*pair.results, layers=[("deep_relu", "deep_relu")], min_iou=0.02)
+            if each.quantile == quantile
+        ]  # fmt: skip
+        assert found["concepts"] == expected.concepts.to_dicts()
+        assert found["left"]["detectors"] == dict(expected.left.count.detectors)
+        assert sum(found["changes"].values()) == len(expected.concepts)
+        assert found["same_data"]
+    assert client.get("/api/compare", params={**sides, "quantile": 0.11}).status_code == 404
+
+
+def finished(client: TestClient, request: dict[str, Any]) -> Any:
+    answer = client.post("/api/matches", json=request)
+    assert answer.status_code == 202, answer.text
+    found = answer.json()
+    while found["state"] == "running":
+        found = get(client, f"/api/matches/{found['id']}")
+    return found
+
+
+def test_units_are_matched_by_the_correlation_of_their_maxima(client: TestClient, pair: Pair) -> None:
+    found = finished(client, {"left": "first-run", "right": "second", "left_layer": 0, "right_layer": 1})
+    assert found["state"] == "done", found["message"]
+    result = pair.results[0]
+    rows = sorted(
+        {row for run in pair.results for layer in run.layers.values() for row in layer.top["image_index"].to_list()}
+    )
+    assert found["pictures"] == len(rows)
+    assert result.info.data.images == 24
+    one = pair.maps["wide_relu"][rows].max(axis=(2, 3))
+    images = tuple(f"{row}.png" for row in range(24))
+    assert set(result.layers["wide_relu"].top["image"]) <= set(images)
+    other = run_asserts.hooked(pair.networks[1], pair.data, images, LAYERS, 4)["deep_relu"][rows].max(axis=(2, 3))
+    for each in found["pairs"]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            wanted = [np.corrcoef(one[:, each["left_unit"]], other[:, unit])[0, 1] for unit in range(5)]
+        wanted = np.nan_to_num(wanted)
+        assert each["correlation"] == pytest.approx(max(wanted), abs=1e-5)
+        assert wanted[each["right_unit"]] == pytest.approx(max(wanted), abs=1e-5)
+
+
+def test_a_layer_matched_with_itself_finds_every_unit_again(client: TestClient) -> None:
+    found = finished(client, {"left": "first-run", "right": "first-run", "left_layer": 0, "right_layer": 0})
+    alive = [each for each in found["pairs"] if each["correlation"] > 0]
+    assert alive
+    assert all(each["left_unit"] == each["right_unit"] and each["mutual"] for each in alive)
+    assert all(each["correlation"] == pytest.approx(1) for each in alive)
+
+
+def test_a_constant_unit_correlates_with_nothing() -> None:
+    left = np.array([[1, 1, 1, 1], [0, 1, 2, 3]], np.float32)
+    right = np.array([[0, 2, 4, 6], [3, 2, 1, 0.0]], np.float32)
+    np.testing.assert_allclose(correlations(left, right), [[0, 0], [1, -1]], atol=1e-12)
+
+
+def test_a_matching_that_cannot_be_done_says_why(pair: Pair) -> None:
+    with TestClient(guarded(create_app(pair.folders)), base_url=HOME) as client:
+        found = finished(client, {"left": "first-run", "right": "second"})
+        assert found["state"] == "failed"
+        assert "made in Python" in found["message"]
+        assert client.get("/api/matches/none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/runs/first-run/layers/0", "/runs/first-run/layers/1/units/4", "/concepts", "/picture", "/compare", "/rate",
+     "/about", "/report/index.html", "/report/r1/l1/index.html", "/report/r0/l0/u3.html", "/report/concepts/index.html",
+     "/report/concepts/c1.html", "/report/look/report.css", "/report/look/report.js", "/static/lib.js"],
+)  # fmt: skip
+def test_every_page_opens_without_inline_script(client: TestClient, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert "<script>" not in answer.text.replace("&lt;script&gt;", "")
+    assert " onclick" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/runs/third/layers/0", "/runs/first-run/layers/9", "/runs/first-run/layers/0/units/4", "/report/r7/l0/index.html",
+     "/report/r0/l0/u99.html", "/report/concepts/c99.html", "/report/nothing", "/nothing"],
+)  # fmt: skip
+def test_what_is_not_there_is_said_so(client: TestClient, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"error", "message"}
+
+
+def test_every_address_is_documented(client: TestClient) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "explorer.md").read_text(encoding="utf-8")
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "/api/concepts" in paths
+    for path in paths:
+        assert f"`{path}`" in text, path

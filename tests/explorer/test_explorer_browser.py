@@ -1,0 +1,191 @@
+"""The explorer in a real browser, from a real server: sliders, a picture of one's own, comparison, rating."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+import screenshots
+from explorer_client import HOSTILE, Pair, picture_bytes
+from netdissect.explorer import create_app, guarded
+from netdissect.explorer.server import _bind
+
+pytestmark = pytest.mark.browser
+
+LAYER = "/runs/first-run/layers/0"
+PAGES = ("/", LAYER, f"{LAYER}/units/1", f"/concepts?name={HOSTILE}", "/picture", "/compare", "/rate", "/about")
+
+
+@pytest.fixture(scope="module")
+def home(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    ratings = tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
+    app = guarded(create_app(pair.folders, networks=pair.given, ratings=ratings))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    with _bind("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def page(browser: Browser, home: str) -> Iterator[Page]:
+    """Open an empty page that fails the test on any console message, error, dialog or request to elsewhere."""
+    page = browser.new_page(base_url=home, viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(20_000)
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith((home, "data:")))))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    yield page
+    page.close()
+    assert trouble == []
+
+
+def outlines(page: Page) -> list[str]:
+    return page.locator(".tile path").evaluate_all("paths => paths.map(path => path.getAttribute('d'))")  # type: ignore[no-any-return]
+
+
+def slide(page: Page, name: str, value: float) -> None:
+    page.locator(f"#{name}").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def test_every_page_is_accessible_fits_every_screen_and_holds_no_markup_from_data(page: Page) -> None:
+    for number, address in enumerate(PAGES):
+        page.goto(address)
+        page.wait_for_load_state("networkidle")  # half a second without a request
+        for width in (1440, 768, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (address, width)
+            screenshots.keep(page, f"explorer-{number}-{width}")
+        violations = Axe().run(page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == [], address
+    assert page.locator("script:not([src])").count() == 0
+
+
+def test_the_quantile_moves_masks_and_the_iou_moves_detectors(page: Page) -> None:
+    page.goto(LAYER)
+    expect(page.locator(".unit")).to_have_count(4)
+    expect(page.get_by_text("Measured by the run: masks, labels and counts belong together.")).to_be_visible()
+    before, labels = outlines(page), page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.label)")
+    slide(page, "quantile", 560)
+    expect(page.get_by_text("labels and counts stay those measured at")).to_be_visible()
+    page.wait_for_function("before => document.querySelector('.tile path').getAttribute('d') !== before", arg=before[0])
+    assert outlines(page) != before
+    assert page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.label)") == labels
+    detectors = page.locator(".unit.detector").count()
+    slide(page, "min-iou", 0.3)
+    expect(page.locator(".unit.detector")).to_have_count(0)
+    assert detectors > 0
+    expect(page.locator(".lead")).to_contain_text("0 of 4 units")
+    page.reload()
+    expect(page.locator("[data-slider=iou] output")).to_have_text("0.300")
+    expect(page.locator("[data-slider=quantile] output")).not_to_have_text("2.0 %")
+
+
+def test_units_are_found_by_label_and_number(page: Page) -> None:
+    page.goto(LAYER)
+    expect(page.locator(".unit")).to_have_count(4)
+    page.keyboard.press("/")
+    page.keyboard.type("#2")
+    expect(page.locator(".unit")).to_have_count(1)
+    page.locator(".unit h3 a").click()
+    expect(page).to_have_url(re.compile(f"{LAYER}/units/2"))
+    expect(page.locator(".gallery .tile")).to_have_count(6)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".opening .kicker")).to_contain_text("unit 3")
+
+
+def test_a_picture_is_dissected_and_a_point_asks_what_fires_there(page: Page) -> None:
+    page.goto("/picture")
+    page.select_option("select[name=layer]", "0")
+    slide(page, "quantile", 1000)
+    page.set_input_files(
+        "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": picture_bytes((48, 32))}
+    )
+    expect(page.locator(".answer .unit").first).to_be_visible()
+    everywhere = page.locator(".answer .unit").count()
+    page.locator(".point").click(position={"x": 5, "y": 5})
+    expect(page.get_by_role("heading", name="Units that fire at the point")).to_be_visible()
+    expect(page.locator(".cross")).to_be_visible()
+    assert page.locator(".answer .unit").count() <= everywhere
+    page.locator(".point").focus()
+    for key in ("ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Whole picture").click()
+    expect(page.get_by_role("heading", name="Units that fire", exact=True)).to_be_visible()
+    expect(page.locator(".answer .unit")).to_have_count(everywhere)
+
+
+def test_what_is_no_picture_is_refused_on_the_page(page: Page) -> None:
+    page.goto("/picture")
+    page.wait_for_load_state("networkidle")
+    page.set_input_files("input[type=file]", {"name": "a <b>.gif", "mimeType": "image/gif", "buffer": b"GIF89a"})
+    expect(page.get_by_role("alert")).to_have_text("a <b>.gif is no JPEG, PNG or WebP picture.")
+
+
+def test_a_picture_of_the_data_set_opens_from_a_unit(page: Page) -> None:
+    page.goto(f"{LAYER}/units/1")
+    page.locator(".gallery a").first.click()
+    expect(page.locator(".canvas img")).to_be_visible()
+    expect(page.locator(".answer")).to_be_visible()
+
+
+def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
+    page.goto("/compare")
+    expect(page.locator(".scatter circle").first).to_be_visible()
+    expect(page.locator(".lead")).to_contain_text("gained")
+    page.select_option("select[name=rule]", "per-category")
+    expect(page).to_have_url(re.compile("rule=per-category"))
+    page.get_by_role("button", name="Match units").click()
+    expect(page.locator(".pairs tbody tr").first).to_be_visible()
+    expect(page.locator(".match-state")).to_contain_text("drawn by a fixed seed")
+
+
+def test_a_hostile_concept_is_shown_as_text(page: Page) -> None:
+    page.goto("/concepts?q=script")
+    page.get_by_role("link", name=HOSTILE).click()
+    expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+
+
+def test_a_rater_answers_by_keys_and_takes_back(page: Page) -> None:
+    page.goto("/rate")
+    page.select_option("select[name=run]", "second")
+    page.get_by_label("Your name").fill(f"Ann {HOSTILE}")
+    page.get_by_role("button", name="Begin").click()
+    done = page.locator(".rating output")
+    expect(done).to_contain_text("0 of")
+    first = page.locator(".phrase").inner_text()
+    expect(page.locator(".fifteen .tile")).to_have_count(6)
+    for count, key in enumerate("yns", 1):
+        page.keyboard.press(key)
+        expect(done).to_contain_text(f"{count} of")
+    for count in (2, 1, 0):
+        page.keyboard.press("u")
+        expect(done).to_contain_text(f"{count} of")
+    expect(page.locator(".phrase")).to_have_text(first)
+    page.get_by_role("button", name="Yes").click()
+    expect(done).to_contain_text("1 of")
+    assert "IoU" not in page.locator(".rating").inner_text()
+    page.get_by_role("button", name="End").click()
+    expect(page.get_by_role("cell", name="second")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Ratings as CSV").click()
+    assert Path(download.value.path()).read_text().startswith("run,layer,unit,label,iou,rater,rating,time\n")
+
+
+def test_the_report_opens_live(page: Page) -> None:
+    page.goto("/report/index.html")
+    page.locator("table.layers a").first.click()
+    page.locator(".unit h3 a").first.click()
+    expect(page.get_by_role("heading", name="Most active pictures")).to_be_visible()
+    page.wait_for_load_state("networkidle")

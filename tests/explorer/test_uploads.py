@@ -1,0 +1,127 @@
+"""Pictures from strangers: what is taken, what is refused, and that nothing is written."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from explorer_client import picture_bytes
+from netdissect.errors import RequestError
+from netdissect.explorer import uploads
+from netdissect.explorer.uploads import decode_upload, network_input, shown
+from netdissect.result import NetworkInfo
+
+PICTURES = "/api/runs/first-run/pictures"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be huge."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pictures_of_three_formats_are_decoded(kind: str) -> None:
+    image = decode_upload(picture_bytes((40, 30), kind))
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "status"),
+    [
+        (picture_bytes(kind="GIF"), "cannot be decoded", 415),
+        (picture_bytes(kind="TIFF"), "cannot be decoded", 415),
+        (picture_bytes(kind="BMP"), "cannot be decoded", 415),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot be decoded", 415),
+        (b"", "cannot be decoded", 415),
+        (picture_bytes()[:200], "cannot be decoded", 415),
+        (picture_bytes(kind="JPEG")[:300], "cannot be decoded", 415),
+        (bomb(60_000, 60_000), "far too large. Expected at most 40,000,000 pixels", 413),
+        (bomb(10_000, 9_500), "far too large. Expected at most 40,000,000 pixels", 413),
+        (bomb(8_000, 8_000), "8,000 x 8,000 pixels. Expected at most", 413),
+        (bomb(30_000, 2), "30,000 x 2 pixels. Expected at most", 413),
+        (bomb(64, 64), "cannot be decoded", 415),
+    ],
+    ids=["gif", "tiff", "bmp", "svg", "empty", "cut png", "cut jpeg", "bomb", "warned", "large", "too long", "short"],
+)
+def test_what_cannot_be_taken_is_refused_with_a_reason(data: bytes, reason: str, status: int) -> None:
+    with pytest.raises(RequestError, match=reason) as refused:
+        decode_upload(data)
+    assert refused.value.status == status
+
+
+def test_a_huge_picture_is_refused_before_its_pixels_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("pixels were decoded"))
+    with pytest.raises(RequestError, match="pixels"):
+        decode_upload(bomb(8_000, 8_000))
+
+
+def test_a_picture_is_turned_upright_and_of_an_animation_the_first_frame_is_taken() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_upload(picture_bytes((40, 30), "JPEG", exif=exif)).size == (30, 40)
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    assert decode_upload(file.getvalue()).getpixel((4, 4)) == (255, 0, 0)  # type: ignore[comparison-overlap]
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(file, "PNG")
+    assert np.asarray(decode_upload(file.getvalue())).min() == 255
+
+
+def test_a_picture_is_kept_small_and_reaches_the_network_whole() -> None:
+    image = Image.new("RGB", (3000, 1500), "white")
+    assert shown(image).shape == (384, 768, 3)
+    for channels in (1, 3):
+        network = NetworkInfo(name="net", digest="", size=(24, 20), mean=(0.5,) * channels, std=(0.5,) * channels)
+        assert network_input(image, network).shape == (channels, 24, 20)
+
+
+def test_an_upload_is_answered_and_nothing_is_written(
+    client: TestClient, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryFile", "mkstemp"):
+        monkeypatch.setattr(f"tempfile.{name}", lambda *_, **__: pytest.fail("a file was made"))
+    answer = client.post(PICTURES, content=picture, headers={"content-type": "image/png"})
+    assert answer.status_code == 201
+    looked = answer.json()
+    assert (looked["width"], looked["height"]) == (40, 30)
+    shown_back = client.get(looked["address"])
+    assert shown_back.headers["content-type"] == "image/webp"
+    assert shown_back.headers["cache-control"] == "no-store"
+    assert Image.open(io.BytesIO(shown_back.content)).size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["image/gif", "text/html", "multipart/form-data; boundary=x", ""])
+def test_other_types_are_refused_unread(client: TestClient, kind: str) -> None:
+    answer = client.post(PICTURES, content=b"GIF89a", headers={"content-type": kind})
+    assert answer.status_code == 415
+    assert "Expected image/jpeg, image/png, image/webp" in answer.json()["message"]
+
+
+def test_a_body_beyond_the_limit_is_refused_announced_or_not(client: TestClient) -> None:
+    large = b"\x89PNG" + b"0" * uploads.MAX_BYTES
+    headers = {"content-type": "image/png"}
+    announced = client.post(PICTURES, content=large, headers=headers)
+    pieces = (large[at : at + 2**20] for at in range(0, len(large), 2**20))
+    piecewise = client.post(PICTURES, content=pieces, headers=headers)
+    assert (announced.status_code, piecewise.status_code) == (413, 413)
+    for answer in (announced, piecewise):
+        assert set(answer.json()) == {"error", "message"}
+
+
+def test_what_a_picture_is_said_to_be_does_not_decide_how_it_is_decoded(client: TestClient) -> None:
+    answer = client.post(PICTURES, content=picture_bytes(kind="GIF"), headers={"content-type": "image/png"})
+    assert answer.status_code == 415

@@ -1,0 +1,370 @@
+"""Modules of other people run as PyTorch runs them, whatever kind they are, and come back as they were."""
+
+import copy
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from netdissect.concepts import Size
+from netdissect.errors import ActivationError, LayerError, NetworkError
+from netdissect.models import ActivationRecorder, Network, Preprocessing, list_layers, resolve_layers
+from netdissect.models.determinism import find_difference
+from netdissect.models.layers import survey_layers
+from netdissect.models.run_module import borrowed, lay_out
+
+SIDE = 8
+HOW = Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3)
+PIXELS = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = HOW(PIXELS)
+
+
+class _Sums(nn.Module):
+    """Unit u is the sum of a 2 x 2 cell of channel u: whole numbers of 1/255, whatever order they are added in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(3, 3, 2, 2, bias=False)
+        with torch.no_grad():
+            self.map.weight.copy_(torch.eye(3)[:, :, None, None].expand(-1, -1, 2, 2))
+
+    def forward(self, x):
+        return self.map(x)
+
+
+EXPECTED = IMAGES.reshape(3, 3, SIDE // 2, 2, SIDE // 2, 2).sum((3, 5))
+
+
+class _Flattens(_Sums):
+    """x.view(x.size(0), -1), as tutorials write it."""
+
+    def forward(self, x):
+        x = self.map(x)
+        return x.view(x.size(0), -1)
+
+
+class _StandardizesWeights(_Sums):
+    """weight.view(out, -1), as weight standardization was first written."""
+
+    def forward(self, x):
+        spread = self.map.weight.view(3, -1).std(1)
+        return self.map(x) * (spread / spread).view(3, 1, 1)
+
+
+class _OfFiveDimensions(_Sums):
+    """A table of five dimensions beside a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, 2, 1, 2, 1))
+
+    def forward(self, x):
+        return self.map(x) + self.table.sum()
+
+
+class _ReadsMemory(_Sums):
+    """Takes the numbers in the order in which they lie in memory: no error in another layout, but other values."""
+
+    def forward(self, x):
+        x = torch.as_strided(x, x.shape, (3 * SIDE * SIDE, SIDE * SIDE, SIDE, 1))
+        return self.map(x)
+
+
+class _HoldsTorchScript(_Sums):
+    """A scripted part between parts of Python, as ScriptModule blocks of published networks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d(3, eps=0.0)  # neither its weights nor its running statistics change a value
+        self.scripted = torch.jit.script(nn.Sequential(norm, nn.Identity()).eval())
+        self.out = nn.Identity()
+
+    def forward(self, x):
+        return self.out(self.scripted(self.map(x)))
+
+
+def network(module: nn.Module) -> Network:
+    return Network("net", module, HOW)
+
+
+def recorded(found: Network, *names: str) -> dict[str, torch.Tensor]:
+    with found.prepared(), ActivationRecorder(found, resolve_layers(found, names)) as recorder:
+        recorder(IMAGES)
+        return recorder(IMAGES)
+
+
+@pytest.mark.parametrize("kind", [_Sums, _Flattens, _StandardizesWeights, _OfFiveDimensions, _ReadsMemory])
+def test_a_network_that_plain_pytorch_runs_gives_what_it_gives_there(kind):
+    torch.testing.assert_close(recorded(network(kind()), "map")["map"], EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [(_Sums, torch.channels_last), (_OfFiveDimensions, torch.channels_last), (_Flattens, torch.contiguous_format),
+     (_StandardizesWeights, torch.contiguous_format), (_ReadsMemory, torch.contiguous_format)],
+)  # fmt: skip
+def test_channels_lie_side_by_side_where_the_network_bears_it(kind, layout):
+    seen = []
+    module = kind()
+    module.map.register_forward_hook(
+        lambda own, inputs, _: seen.append((inputs[0].is_contiguous(memory_format=layout), own.weight.stride()))
+    )
+    found = network(module)
+    with found.prepared():
+        seen.clear()
+        found.forward(IMAGES)
+    strides = torch.empty(3, 3, 2, 2).contiguous(memory_format=layout).stride()
+    assert seen == [(True, strides)] or (kind is _ReadsMemory and seen[0][1] == strides)
+
+
+class _Half(_Sums):
+    """The second layer in bfloat16; the first parameter is a table that no input meets."""
+
+    def __init__(self, first: torch.dtype) -> None:
+        super().__init__()
+        self.low = nn.Conv2d(3, 3, 1, bias=False).to(torch.bfloat16)
+        nn.init.dirac_(self.low.weight)
+        self._parameters = {"table": nn.Parameter(torch.zeros(1, dtype=first)), **self._parameters}
+
+    def forward(self, x):
+        return self.low(self.map(x).to(torch.bfloat16)).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_module_of_another_format_is_given_its_own_and_recorded_as_float32(dtype):
+    module = _Sums().to(dtype)
+    found = recorded(network(module), "map")["map"]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, module(IMAGES.to(dtype)).float())
+
+
+@pytest.mark.parametrize("first", [torch.float16, torch.float32, torch.bfloat16])
+def test_a_module_of_several_formats_is_given_the_first_with_which_it_runs(first):
+    found = network(_Half(first))
+    assert found.dtype == torch.float32
+    maps = recorded(found, "map", "low")
+    assert torch.equal(maps["low"], maps["map"].bfloat16().float())
+
+
+COMPILED = {
+    "the whole": lambda module: torch.compile(module, backend="eager"),
+    "in place": lambda module: module.compile(backend="eager") or module,
+    "a part": lambda module: setattr(module, "map", torch.compile(module.map, backend="eager")) or module,
+}
+
+
+@pytest.mark.parametrize("how", COMPILED)
+def test_every_recorder_of_a_compiled_module_sees_its_layers(how):
+    module = COMPILED[how](nn.Sequential(_Sums()) if how == "in place" else _Sums())
+    with torch.no_grad():
+        module.eval()(IMAGES)  # compiled before any hook is there
+    found = network(module)
+    names = [name for name, part in module.named_modules() if type(part) is nn.Conv2d]
+    for _ in range(2):
+        torch.testing.assert_close(recorded(found, *names)[names[0]], EXPECTED)
+
+
+def test_data_parallel_is_run_without_its_replicas():
+    found = network(nn.DataParallel(_Sums()))
+    torch.testing.assert_close(recorded(found, "module.map")["module.map"], EXPECTED)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_modules_in_which_nothing_can_be_recorded_are_refused_by_their_kind():
+    example = (torch.rand(1, 3, SIDE, SIDE),)
+    for script in (torch.jit.script(_Sums()), torch.jit.trace(_Sums(), example)):
+        with pytest.raises(NetworkError, match=r"runs? inside TorchScript.*load_state_dict"):
+            network(script)
+    program = torch.export.export(_Sums().eval(), example)
+    for exported in (program, program.module()):
+        with pytest.raises(NetworkError, match=r"exported program.*torch\.export\.unflatten.*dynamic_shapes"):
+            network(exported)
+
+
+def test_an_unflattened_program_with_a_dynamic_batch_is_recorded():
+    images = (torch.rand(2, 3, SIDE, SIDE),)
+    program = torch.export.export(_Sums().eval(), images, dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(recorded(network(torch.export.unflatten(program)), "map")["map"], EXPECTED)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated", "ignore:Please use quant_min")
+def test_quantized_layers_are_recorded_as_the_numbers_they_stand_for():
+    module = nn.Sequential(torch.ao.quantization.QuantStub(), _Sums().map, torch.ao.quantization.DeQuantStub()).eval()
+    module.qconfig = torch.ao.quantization.default_qconfig
+    module = torch.ao.quantization.prepare(module)
+    module(IMAGES)
+    module = torch.ao.quantization.convert(module)
+    maps = recorded(network(module), "1", "2")
+    assert torch.equal(maps["1"], maps["2"])
+    torch.testing.assert_close(maps["1"], EXPECTED, atol=0.05, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated", "ignore:Please use quant_min")
+def test_a_quantized_network_has_the_receptive_fields_of_the_network_that_it_was_made_of():
+    zoo = torchvision.models
+    made = zoo.quantization.shufflenet_v2_x0_5(weights=None, quantize=True), zoo.shufflenet_v2_x0_5(weights=None)
+    how = Preprocessing(Size(64, 64), (0.5,) * 3, (0.5,) * 3)
+    quantized, plain = ({one.name: one for one in survey_layers(Network("net", module, how))} for module in made)
+    same = [(one, plain[name]) for name, one in quantized.items() if name in plain]
+    assert len(same) > 150
+    assert all((one.grid, one.field, one.layout) == (of.grid, of.field, of.layout) for one, of in same)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated")
+def test_the_digest_tells_packed_weights_apart():
+    def packed(seed: int) -> Network:
+        torch.manual_seed(seed)
+        return network(torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)), {nn.Linear}))
+
+    assert packed(0).digest == packed(0).digest != packed(1).digest
+
+
+def test_weights_without_numbers_are_refused_where_numbers_are_needed():
+    found = network(_Sums().to("meta"))
+    for needed in (lambda: found.digest, lambda: found.prepared().__enter__(), lambda: list_layers(found)):
+        with pytest.raises(NetworkError, match=r"'map\.weight' on the meta device.*to_empty"):
+            needed()
+
+
+class _Copies(nn.Module):
+    """Runs a copy of its own network, as a library's predict() does; the copy is made once, hooks and all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = _Sums()
+        self.kept: list[nn.Module] = []
+
+    def forward(self, x):
+        if not self.kept:
+            self.kept.append(copy.deepcopy(self.model))
+        return self.kept[0](x)
+
+
+def test_a_network_that_runs_a_copy_of_its_modules_is_refused_and_left_usable():
+    module = _Copies()
+    found = network(module)
+    inner = [replace(layer, name="model.map") for layer in list_layers(network(_Sums()))]
+    for _ in range(2):
+        with (
+            ActivationRecorder(found, inner) as recorder,
+            pytest.raises(ActivationError, match="a copy of it did in its place"),
+        ):
+            recorder(IMAGES)
+    with torch.no_grad():
+        torch.testing.assert_close(module(IMAGES), EXPECTED)  # hooks that the copy took along do nothing
+
+
+class _Twice(nn.Module):
+    """One convolution under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = _Sums().map
+        self.second = self.first
+
+    def forward(self, x):
+        return self.second(x)
+
+
+def test_a_module_under_two_names_is_recorded_by_both():
+    found = network(_Twice())
+    assert [layer.name for layer in list_layers(found)] == ["first", "second"]
+    maps = recorded(found, "first", "second")
+    torch.testing.assert_close(maps["first"], EXPECTED)
+    assert torch.equal(maps["first"], maps["second"])
+
+
+def in_mixed_modes() -> nn.Module:
+    """Some parts train and some do not, some weights are frozen, one lies in memory as its owner wants it."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Sequential(nn.Conv2d(4, 4, 3)))
+    module.train()
+    module[1].eval()
+    module[3].requires_grad_(False)
+    module[3][0].weight.data = module[3][0].weight.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def state_of(module: nn.Module) -> list[object]:
+    """Everything that a run could change: modes, and of each tensor identity, memory, layout and gradient."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    of_tensors = [
+        (name, id(one), one.data_ptr(), one.stride(), one.device, one.dtype, one.requires_grad, one.tolist())
+        for name, one in tensors
+    ]
+    return [[(name, part.training) for name, part in module.named_modules()], of_tensors]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_module_comes_back_as_it_went_in(failing):
+    module = in_mixed_modes()
+    before, found = state_of(module), network(module)
+    assert state_of(module) == before
+    with found.prepared(torch.device("cpu")), ActivationRecorder(found, list_layers(found)) as recorder:
+        recorder(IMAGES)
+        assert not any(part.training for part in module.modules())
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+        if failing:
+            with pytest.raises(NetworkError, match="fails on an input of shape"):
+                recorder(IMAGES[:, :2])
+    assert state_of(module) == before
+    module(IMAGES).sum().backward()  # what was kept of a pass would stand in the way of training
+    assert module[0].weight.grad is not None
+
+
+def test_tensors_come_back_from_another_device_and_format():
+    module = in_mixed_modes()
+    before = state_of(module)
+    with borrowed(module):
+        module.to("meta", torch.float64)
+    assert state_of(module) == before
+    with borrowed(module):
+        lay_out(module, torch.channels_last)
+        assert module[0].weight.stride()[1] == 1
+    assert state_of(module) == before
+
+
+def test_one_preparation_within_another_changes_nothing():
+    found = network(in_mixed_modes())
+    before = state_of(found.module)
+    with found.prepared():
+        prepared = state_of(found.module)
+        with found.prepared():
+            assert state_of(found.module) == prepared
+        assert state_of(found.module) == prepared
+    assert state_of(found.module) == before
+
+
+def test_the_digest_follows_the_weights_and_not_how_they_lie():
+    found = network(_Sums())
+    first = found.digest
+    with found.prepared():
+        assert found.digest == first
+    with torch.no_grad():
+        found.module.map.weight.mul_(2)
+    second = found.digest
+    assert second != first
+    found.module.map.weight = nn.Parameter(found.module.map.weight / 2)
+    assert found.digest == first
+    found.module.add_module("more", nn.ReLU())
+    assert found.digest not in (first, second)
+
+
+def test_a_network_can_be_sent_to_another_process():
+    found = network(_Sums())
+    digest = found.digest
+    assert pickle.loads(pickle.dumps(found)).digest == digest  # noqa: S301 - its own bytes
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_scripted_part_runs_and_is_followed_and_only_cannot_be_dissected_itself():
+    module = _HoldsTorchScript()
+    found = network(module)
+    names = [layer.name for layer in list_layers(found)]
+    assert names == ["map", "out"]
+    torch.testing.assert_close(recorded(found, "map", "out")["out"], EXPECTED)
+    assert find_difference(found, list_layers(found), IMAGES) is None
+    with pytest.raises(LayerError, match="runs inside TorchScript"):
+        resolve_layers(found, ["scripted.0"])

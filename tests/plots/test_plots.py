@@ -1,0 +1,158 @@
+"""Figures: they show the counts, in the same colors everywhere, in every format, and nothing global changes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import polars as pl
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from netdissect import plots
+from netdissect.errors import ResultError
+from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS, PAPER_COLORS, category_colors
+from netdissect.result import Result
+from netdissect.result.queries import detected_concepts, layer_units
+
+
+def texts_of(path: Path) -> list[str]:
+    return [node.text or "" for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314
+
+
+def test_the_listed_concepts_are_the_counted_unique_detectors(result: Result) -> None:
+    entries = result.detectors()
+    assert {entry.layer for entry in entries} == set(result.layers)
+    for entry in entries:
+        found = detected_concepts(result, entry.layer, entry.quantile, 0.04)
+        assert len(found) == entry.count.unique_detectors["total"]
+        assert found["units"].list.len().sum() == entry.count.detectors["total"]
+        for (category,), part in found.group_by("category"):
+            assert len(part) == entry.count.unique_detectors[str(category)]
+
+
+def test_concept_bars_are_as_high_as_the_number_of_their_units(result: Result) -> None:
+    found = detected_concepts(result, "block.1", 0.05, 0.04)
+    (axes,) = plots.bars(result, "block.1").axes
+    assert [bar.get_height() for bar in axes.patches] == found["units"].list.len().to_list()  # type: ignore[attr-defined]
+    assert [text.get_text() for text in axes.get_xticklabels()] == found["concept"].to_list()
+
+
+def test_every_layer_of_every_run_has_a_stacked_bar_as_long_as_its_unique_detectors(result: Result) -> None:
+    (axes,) = plots.layers([result, result], names=["one", "two"]).axes
+    rows = [text.get_text() for text in axes.get_yticklabels()]
+    assert rows == ["block.1", "head/<b>"] * 2
+    ends: dict[float, float] = {}
+    for bar in axes.patches:
+        place = bar.get_y() + bar.get_height() / 2  # type: ignore[attr-defined]
+        ends[place] = max(ends.get(place, 0), bar.get_x() + bar.get_width())  # type: ignore[attr-defined]
+    counts = [entry.count.unique_detectors["total"] for entry in result.detectors() if entry.quantile == 0.05]
+    assert [ends[place] for place in sorted(ends)] == counts * 2
+    assert {"one", "two"} <= {text.get_text() for text in axes.texts}
+
+
+def test_the_distribution_of_iou_holds_every_unit_and_a_line_at_the_limit(result: Result) -> None:
+    (axes,) = plots.iou(result, "block.1").axes
+    assert sum(bar.get_height() for bar in axes.patches) == 8  # type: ignore[attr-defined]
+    (line,) = axes.lines
+    assert set(line.get_xdata()) == {0.04}  # type: ignore[arg-type]
+    beyond = sum(bar.get_height() for bar in axes.patches if bar.get_x() >= 0.04)  # type: ignore[attr-defined]
+    assert beyond == layer_units(result, "block.1", 0.05, 0.04)["detector"].sum()
+
+
+def test_a_contact_sheet_has_a_row_of_pictures_for_each_chosen_unit(result: Result) -> None:
+    figure = plots.units(result, "block.1", [2, 0, 6], count=4)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 8  # unit 6 is dead: its pictures say nothing, and none is bright
+    names = [text.get_text() for axes in figure.axes for text in axes.texts]
+    labels = layer_units(result, "block.1", 0.05, 0.04)["label"]
+    assert names[0] == labels[2]
+    assert names[1].startswith("unit 2, IoU")
+    assert "dead" in names
+    with pytest.raises(ResultError, match=r"no unit 8; its units are 0 to 7"):
+        plots.units(result, "block.1", [8])
+
+
+def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) -> None:
+    (axes,) = plots.concept_scatter(result, result, names=["one", "two"]).axes
+    places = [tuple(place) for drawn in axes.collections for place in drawn.get_offsets()]  # type: ignore[union-attr]
+    assert len(places) == len(result.concepts)
+    assert all(right == up for right, up in places)
+    best = result.scores.filter(quantile=0.05).group_by("concept").agg(pl.col("iou").max())["iou"]
+    assert sorted(right for right, _ in places) == sorted(best)
+    assert axes.get_xlabel() == "best IoU, one"
+
+
+def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(sure: Result, result: Result) -> None:
+    axes = plots.sensitivity(sure, "block.1").axes
+    table = sure.layers["block.1"].evidence["sensitivity"].filter(rule="top-label", category="total").collect()
+    for part, column in zip(axes, ("detectors", "unique_detectors"), strict=True):
+        drawn = [list(zip(*line.get_data(), strict=True)) for line in part.get_lines()]
+        wanted = [table.filter(quantile=q).sort("min_iou").select("min_iou", column).rows() for q in (0.01, 0.05, 0.1)]
+        assert drawn[:-1] == wanted
+        assert part.get_lines()[-1].get_xdata()[0] == 0.1234
+    with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
+        plots.sensitivity(result, "block.1")
+
+
+def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path) -> None:
+    layer = result.layers["block.1"]
+    odd = layer.units.with_columns(label=pl.lit("$\\bad{$ <i>&"), category=pl.lit("object"), iou=pl.lit(0.5))
+    changed = Result(result.info, result.concepts, {"block.1": type(layer)(**{**vars(layer), "units": odd})})
+    assert "$\\bad{$ <i>&" in texts_of(plots.save(plots.bars(changed), tmp_path / "bars.svg"))
+    assert "$\\bad{$ <i>&" in texts_of(plots.save(plots.units(changed, chosen=[0]), tmp_path / "units.svg"))
+
+
+def test_figures_say_so_when_no_unit_is_a_detector(nothing: Result) -> None:
+    for figure in (plots.bars(nothing), plots.layers(nothing)):
+        (text,) = figure.axes[0].texts
+        assert text.get_text() == "No unit has an IoU of at least 0.04."
+    for figure in (plots.iou(nothing), plots.concept_scatter(nothing, nothing), plots.units(nothing)):
+        plots.svg(figure)
+
+
+def test_the_same_figure_gives_the_same_bytes_in_every_format_and_leaves_settings_alone(
+    result: Result, tmp_path: Path
+) -> None:
+    before = dict(mpl.rcParams)
+    for form in ("svg", "pdf", "png"):
+        first, second = (plots.save(plots.layers(result), tmp_path / f"{name}.{form}").read_bytes() for name in "ab")
+        assert first == second
+    assert dict(mpl.rcParams) == before
+    with Image.open(tmp_path / "a.png") as image:
+        assert round(image.info["dpi"][0]) == 300
+    assert b"/Type0" in (tmp_path / "a.pdf").read_bytes()  # fonts embedded as outlines: Type 42
+
+
+def test_a_figure_of_another_kind_is_refused(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"ends with '\.gif'. Name a file that ends with \.pdf, \.svg, \.png"):
+        plots.save(plots.layers(result), tmp_path / "a.gif")
+    with pytest.raises(ResultError, match="cannot be written"):
+        plots.save(plots.layers(result), tmp_path / "nowhere" / "a.pdf")
+
+
+def test_unknown_layers_and_quantiles_are_errors(result: Result) -> None:
+    with pytest.raises(ResultError, match="no layer 'nowhere'"):
+        plots.bars(result, "nowhere")
+    with pytest.raises(ResultError, match=r"2 layers and one is drawn. Name it: block\.1, head/<b>"):
+        plots.bars(result)
+    with pytest.raises(ResultError, match=r"no quantile 0\.5"):
+        plots.bars(result, "block.1", quantile=0.5)
+
+
+def test_categories_keep_their_color_whatever_else_is_there(result: Result) -> None:
+    assert category_colors(["garment", "part"]) == {"garment": OTHER_COLORS[0], "part": CATEGORY_COLORS["part"]}
+    assert len(set(category_colors([*CATEGORY_COLORS, "a", "b", "c"]).values())) == 9
+    for colors, expected in (("safe", CATEGORY_COLORS), ("paper", PAPER_COLORS)):
+        (axes,) = plots.bars(result, "block.1", colors=colors).axes  # type: ignore[arg-type]
+        assert to_hex(axes.patches[0].get_facecolor()) == expected["object"].lower()
+
+
+def test_showing_needs_neither_torch_nor_pyplot() -> None:
+    code = (
+        "import sys; from netdissect.report import outcomes, paper, plot, report, tables, unit; "
+        "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,210 @@
+"""The report in a real browser, opened from disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+import screenshots
+from netdissect.report import report
+from netdissect.result import Result
+
+pytestmark = pytest.mark.browser
+
+SHOWN = ".unit:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def site(result: Result, nothing: Result, sure: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a report of two runs, the second without any detector, and one that measured all; return its folder."""
+    folder = report([result, nothing], tmp_path_factory.mktemp("browser") / "report").parent
+    report(sure, folder / "sure")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def layer(site: Path) -> str:
+    return (site / "r0/l0/index.html").as_uri()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Open an empty page that fails the test on any console message, error, dialog or request to the web."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(5000)
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    # Pictures that are still on their way when the page is left are no failure.
+    page.on("requestfailed", lambda each: trouble.extend([each.url] * (each.failure != "net::ERR_ABORTED")))
+    page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith(("file:", "data:")))))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    yield page
+    page.close()
+    assert trouble == []
+
+
+def labels(page: Page) -> list[str]:
+    return page.locator(SHOWN).evaluate_all("cards => cards.map(card => card.dataset.label)")  # type: ignore[no-any-return]
+
+
+def numbers(page: Page, key: str) -> list[float]:
+    return page.locator(SHOWN).evaluate_all(f"cards => cards.map(card => Number(card.dataset.{key}))")  # type: ignore[no-any-return]
+
+
+def test_cards_are_sorted_by_iou_label_or_unit(page: Page, layer: str) -> None:
+    page.goto(layer)
+    assert numbers(page, "iou") == sorted(numbers(page, "iou"), reverse=True)
+    sort = page.locator("select[name=sort]")
+    sort.select_option("unit")
+    assert numbers(page, "unit") == list(range(8))
+    sort.select_option("label")
+    named = [label for label in labels(page) if label]
+    assert named == sorted(named)
+    assert labels(page)[: len(named)] == named
+
+
+def test_search_finds_labels_and_unit_numbers(page: Page, layer: str) -> None:
+    page.goto(layer)
+    page.keyboard.press("/")
+    page.keyboard.type("RED")
+    expect(page.locator(SHOWN)).not_to_have_count(8)
+    assert labels(page)
+    assert all("red" in label for label in labels(page))
+    page.locator("input[type=search]").fill("#6")
+    assert numbers(page, "unit") == [6]
+    page.locator("input[type=search]").fill("no such thing")
+    expect(page.get_by_text("No unit matches.")).to_be_visible()
+
+
+def test_filters_stay_in_the_address_and_come_back_from_a_unit(page: Page, layer: str) -> None:
+    page.goto(layer)
+    page.locator(".toggle[data-category=color]").click()
+    kept = labels(page)
+    assert kept
+    assert all(label.endswith("-c") for label in kept)
+    assert page.url.endswith("#category=color")
+    page.locator(f"{SHOWN} h3 a").first.click()
+    expect(page.locator("h1")).to_have_text(kept[0])
+    page.go_back()
+    assert labels(page) == kept
+    page.locator(f"{SHOWN} h3 a").first.click()
+    page.locator("[rel=up]").click()  # the way back by the page's own link keeps it, too
+    assert page.url.endswith("index.html#category=color")
+    assert labels(page) == kept
+    page.get_by_role("button", name="Show all").click()
+    page.locator("select[name=show]").select_option("dead")
+    assert sorted(numbers(page, "unit")) == [6, 7]
+
+
+def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
+    page.goto(layer)
+    order = [str(int(number)) for number in numbers(page, "unit")]
+    page.locator(f"{SHOWN} h3 a").first.focus()
+    focused = "document.activeElement.closest('.unit').dataset.unit"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == order[1]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == order[1 + 4]  # four columns at this width
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    expect(page.locator("[aria-current=page]")).to_have_text(f"unit {order[0]}")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("[aria-current=page]")).to_have_text(f"unit {int(order[0]) + 1}")
+    page.keyboard.press("u")
+    expect(page).to_have_url(layer)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("u")
+    expect(page.locator("[aria-current=page]")).to_have_text("Overview")
+
+
+def test_masks_are_switched_and_remembered(page: Page, layer: str) -> None:
+    page.goto(layer)
+    mask = page.locator(".tile svg").first
+    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "multiply"
+    page.get_by_text("outline", exact=True).click()
+    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "normal"
+    page.keyboard.press("Tab")  # away from the switch
+    page.keyboard.press("m")
+    expect(mask).to_be_hidden()
+    page.reload()
+    expect(page.locator(".tile svg").first).to_be_hidden()
+
+
+def test_links_lead_from_the_overview_to_concepts_and_their_units(page: Page, site: Path) -> None:
+    page.goto((site / "index.html").as_uri())
+    found = page.locator(".found a").first
+    name = found.inner_text()
+    found.click()
+    expect(page.locator("h1")).to_have_text(name)
+    page.locator(".ranked a").first.click()
+    expect(page.locator("h1")).to_have_text(name)
+    page.get_by_role("link", name="block.1").click()
+    expect(page.locator("h1")).to_have_text("block.1")
+    page.get_by_role("link", name="Concepts").click()
+    page.locator("input[type=search]").fill("script")
+    expect(page.locator(".entry:not([hidden])")).to_have_count(1)
+
+
+def test_a_script_as_label_stays_text(page: Page, site: Path) -> None:
+    page.goto((site / "concepts/index.html").as_uri())
+    page.get_by_role("link", name="disk <script>alert(1)</script>").click()
+    expect(page.locator("h1")).to_have_text("disk <script>alert(1)</script>")
+
+
+def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) -> None:
+    page.goto((site / "concepts/index.html").as_uri())
+    page.get_by_role("button", name="concept", exact=True).press("Enter")
+    names = page.locator(".sortable tbody th").all_inner_texts()
+    assert names == sorted(names)
+    page.get_by_role("button", name="coverage").click()
+    shares = page.locator(".sortable tbody td:nth-child(4)").evaluate_all("c => c.map(x => Number(x.dataset.value))")
+    assert shares == sorted(shares, reverse=True)
+
+
+PAGES = {
+    "overview": "index.html", "layer": "r0/l0/index.html", "unit": "r0/l0/u0.html", "dead": "r0/l0/u6.html",
+    "nothing": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
+    "sure-layer": "sure/r0/l0/index.html", "sure-unit": "sure/r0/l0/u0.html",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_have_no_barrier_that_axe_finds(browser: Browser, site: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    for name, path in PAGES.items():
+        page.goto((site / path).as_uri())
+        found = Axe().run(page)
+        assert found.violations_count == 0, (name, found.generate_report())
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1440, 768, 390])
+def test_pages_fit_the_screen_and_pictures_load(page: Page, site: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    for name, path in PAGES.items():
+        page.goto((site / path).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        picture = page.locator(".tile img")
+        if picture.count():
+            picture.first.scroll_into_view_if_needed()
+            loaded = "image => image.complete && image.naturalWidth > 0"
+            page.wait_for_function(loaded, arg=picture.first.element_handle())
+        screenshots.keep(page, f"report-{name}-{width}")
+
+
+def test_without_script_every_unit_is_shown(browser: Browser, layer: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(layer)
+    assert page.locator(".unit:visible").count() == 8
+    expect(page.locator(".controls")).to_be_hidden()
+    page.locator(".unit h3 a").first.click()
+    expect(page.locator("[aria-current=page]")).to_contain_text("unit")
+    context.close()

@@ -1,0 +1,102 @@
+"""Tables for the terminal, and counts as JSON."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from netdissect.errors import ResultError
+from netdissect.report import console_tables
+from netdissect.result import LayerCount, Result, compare_results, read_published
+from netdissect.scoring import count_detectors
+
+
+def printed(table: Table) -> str:
+    file = io.StringIO()
+    Console(file=file, width=200, color_system=None).print(table)
+    return file.getvalue()
+
+
+def test_the_summary_counts_each_layer_and_quantile_by_both_rules(result: Result) -> None:
+    text = printed(console_tables.summary(result))
+    assert text.count("top-label  ") == text.count("per-category  ") == 4
+    for rule in ("top-label", "per-category"):
+        (row,) = [line for line in text.splitlines() if rule in line and "0.05" in line and "/" in line][:1]
+        count = next(entry.count for entry in result.detectors(rule))
+        assert f"{count.detectors['total']} / {count.unique_detectors['total']}" in row
+    assert "of 3 different concepts" in " ".join(text.split())
+
+
+def test_a_table_without_quantile_leaves_it_blank(result: Result) -> None:
+    count = result.detectors()[0].count
+    row = printed(console_tables.counts([LayerCount("published", None, count)]))
+    assert "published" in row
+    assert "None" not in row
+
+
+def test_no_counts_make_an_empty_table() -> None:
+    assert "layer" in printed(console_tables.counts([]))
+
+
+def test_names_in_square_brackets_are_no_markup(result: Result) -> None:
+    assert "a$b_$ [bold]" in printed(console_tables.concepts(result))
+
+
+def test_units_are_listed_best_first_with_their_next_best_concepts(result: Result) -> None:
+    lines = printed(console_tables.units(result, "block.1", limit=3)).splitlines()
+    rows = [line for line in lines if "●" in line and line.strip()[0].isdigit()]
+    best = result.units.filter(layer="block.1", quantile=0.05).sort("iou", "unit", descending=[True, False]).head(3)
+    assert [int(row.split()[0]) for row in rows] == best["unit"].to_list()[: len(rows)]
+    for row, label in zip(rows, best["label"], strict=False):
+        assert row.count(label) == 1
+
+
+def test_all_units_are_listed_without_a_limit_and_silent_ones_say_so(result: Result) -> None:
+    text = printed(console_tables.units(result, "block.1", limit=None))
+    assert "8 of 8 units" in text
+    assert text.count("dead") == 2
+
+
+def test_a_quantile_that_the_run_has_not_is_an_error(result: Result) -> None:
+    with pytest.raises(ResultError, match=r"no quantile 0\.3; it has 0\.05, 0\.1"):
+        console_tables.units(result, "block.1", quantile=0.3)
+
+
+def test_counts_as_json_have_the_documented_keys(result: Result) -> None:
+    counts = result.detectors("per-category")
+    values = console_tables.counts_json(counts)
+    assert [(value["layer"], value["quantile"]) for value in values] == [
+        ("block.1", 0.05), ("block.1", 0.1), ("head/<b>", 0.05), ("head/<b>", 0.1)
+    ]  # fmt: skip
+    single = console_tables.counts_json(counts[0].count)
+    assert list(single) == ["rule", "min_iou", "units", "detectors", "unique_detectors"]
+    assert list(single["detectors"]) == list(single["unique_detectors"]) == ["total", "object", "color"]
+    assert {key: values[0][key] for key in single} == single
+
+
+@pytest.mark.real
+def test_the_published_table_counts_as_it_was_published(shared: Path) -> None:
+    labels = read_published(shared / "reference" / "alexnet-places365-conv5-result.csv").labels
+    by_label = console_tables.counts_json(count_detectors(labels, "top-label", 0.04))
+    by_category = console_tables.counts_json(count_detectors(labels, "per-category", 0.04))
+    assert (by_label["detectors"]["total"], by_label["unique_detectors"]["total"]) == (118, 72)
+    assert by_category["unique_detectors"] == {
+        "total": 91, "object": 40, "part": 9, "scene": 13, "material": 2, "texture": 25, "color": 2
+    }  # fmt: skip
+
+
+def test_a_difference_names_what_was_gained_and_says_how_many_more(result: Result) -> None:
+    nothing = (pl.col("iou") * 0, pl.selectors.ends_with("-iou") * 0)
+    weaker = {name: replace(layer, units=layer.units.with_columns(nothing)) for name, layer in result.layers.items()}
+    compared = compare_results(replace(result, layers=weaker), result)[0]
+    gained = compared.changed("gained")["concept"].to_list()
+    assert len(gained) > 1
+    text = printed(console_tables.difference(compared, limit=1))
+    assert gained[0] in text
+    assert f"… and {len(gained) - 1} more" in text
+    assert f"unique detectors 0 → {compared.right.count.unique_detectors['total']}" in text
+    assert len(console_tables.difference_json(compared)["concepts"]) == compared.concepts.height

@@ -1,0 +1,55 @@
+"""Notebooks: results and units show themselves, and the example notebook runs."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from netdissect.errors import ResultError
+from netdissect.report import unit
+from netdissect.result import Result
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
+
+
+def parsed(html: str) -> ET.Element:
+    """Read what is shown as XML: whatever a name holds, tags are closed and names are text."""
+    return ET.fromstring(f"<div>{html}</div>")  # noqa: S314
+
+
+def test_a_result_shows_the_detectors_of_every_layer_and_quantile(result: Result) -> None:
+    table = parsed(result._repr_html_())
+    rows = [[cell.text or "" for cell in row] for row in table.iter("tr")]
+    assert rows[0][:6] == ["layer", "quantile", "from IoU", "units", "detectors", "unique detectors"]
+    for row, entry in zip(rows[1:], result.detectors(), strict=True):
+        count = entry.count
+        assert row[:6] == [
+            entry.layer, f"{entry.quantile:g}", "0.04", "8", str(count.detectors["total"]),
+            str(count.unique_detectors["total"])
+        ]  # fmt: skip
+
+
+def test_a_unit_shows_its_label_and_top_images_and_names_are_text(result: Result) -> None:
+    for row in result.layers["block.1"].units.filter(quantile=0.05).iter_rows(named=True):
+        shown = unit(result, "block.1", row["unit"])
+        page = parsed(shown._repr_html_())
+        pictures = list(page.iter("svg"))
+        assert len(pictures) == (0 if row["dead"] else 7)
+        assert page.find(".//b").text == ("dead" if row["dead"] else row["label"] or "no concept")  # type: ignore[union-attr]
+        assert str(shown).startswith(f"unit {row['unit']}: ")
+    assert pictures == []
+    with pytest.raises(ResultError, match=r"no unit 8; its units are 0 to 7"):
+        unit(result, "block.1", 8)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the kernel's own libraries
+def test_the_example_notebook_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("text/html" in each for each in shown) >= 3
+    assert sum("image/svg+xml" in each for each in shown) == 2

@@ -1,0 +1,401 @@
+"""The report: a folder of plain files, complete and right whatever the runs hold."""
+
+import posixpath
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from corruption import snapshot
+from netdissect.concepts import ConceptData
+from netdissect.config import RULES, DissectConfig
+from netdissect.errors import ResultError
+from netdissect.report import report, urls
+from netdissect.result import Result, load_result, save_result
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids, and all text outside of style and script."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._silent = False
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self._silent = self._silent or tag in {"style", "script"}
+
+    def handle_endtag(self, tag: str) -> None:
+        """Listen again after style and script."""
+        if tag in {"style", "script"}:
+            self._silent = False
+
+    def handle_data(self, data: str) -> None:
+        """Note what is read."""
+        if not self._silent:
+            self.text += data
+
+    def all(self, tag: str, kind: str = "") -> list[dict[str, str]]:
+        """Return the attributes of such tags."""
+        return [each for name, each in self.tags if name == tag and kind in ["", *each.get("class", "").split()]]
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def folder(result: Result, nothing: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a report of two runs, the first of them from its files."""
+    root = tmp_path_factory.mktemp("pages")
+    save_result(result, root / "run")
+    return report([load_result(root / "run"), nothing], root / "report").parent
+
+
+def test_every_unit_has_a_card_with_its_label_and_iou(folder: Path, result: Result) -> None:
+    units = result.units.filter(quantile=0.05)
+    for index, layer in enumerate(result.layers):
+        cards = Page(folder / f"r0/l{index}/index.html").all("article", "unit")
+        rows = {row["unit"]: row for row in units.filter(layer=layer).iter_rows(named=True)}
+        assert sorted(int(card["data-unit"]) for card in cards) == sorted(rows)
+        for card in cards:
+            row = rows[int(card["data-unit"])]
+            assert float(card["data-iou"]) == row["iou"]
+            assert card["data-label"] == (row["label"] or "")
+            assert ("dead" in card["class"]) == row["dead"]
+
+
+def test_cards_marked_as_detectors_are_those_counted(folder: Path, result: Result) -> None:
+    for index, layer in enumerate(result.layers):
+        count = next(entry.count for entry in result.detectors() if entry.layer == layer)
+        cards = Page(folder / f"r0/l{index}/index.html").all("article", "detector")
+        assert len(cards) == count.detectors["total"]
+
+
+def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result: Result) -> None:
+    text = Page(folder / "r0/l0/index.html").text
+    for rule in RULES:
+        for entry in result.detectors(rule):
+            if entry.layer == "block.1":
+                count = entry.count
+                share = 100 * count.detectors["total"] / count.units
+                assert f"{count.detectors['total']} {share:.0f} % {count.unique_detectors['total']}" in text
+    assert "0.05, 0.1 (labels and pictures are of the first)" in Page(folder / "index.html").text
+
+
+def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
+    names = files_of(folder)
+    for index, layer in enumerate(result.layers.values()):
+        assert {f"r0/l{index}/u{unit}.html" for unit in range(layer.info.units)} <= set(names)
+    assert sum(name.startswith("concepts/c") for name in names) == len(result.concepts)
+    best = result.layer("block.1").units.filter(quantile=0.05).sort("iou", descending=True).row(0, named=True)
+    page = Page(folder / f"r0/l0/u{best['unit']}.html")
+    assert f"IoU {best['iou']:.4f}" in page.text
+    scores = result.layer("block.1").scores.filter(quantile=0.05, unit=best["unit"]).filter(pl.col("iou") >= 0.01)
+    for row in scores.iter_rows(named=True):
+        counts = f"{row['intersection']:,}{row['mask_pixels']:,}{row['concept_pixels']:,}"
+        assert counts in page.text.replace(" ", "")
+    assert len(page.all("span", "tile")) == 7  # as many top images as the run kept
+
+
+def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folder: Path, result: Result) -> None:
+    page = Page(folder / "concepts/c0.html")
+    concept = result.concepts["concept"][0]
+    scores = result.scores.filter(quantile=0.05, concept=concept).filter(pl.col("iou") > 0).sort("iou", descending=True)
+    shown = [f"{row['iou']:.4f}" for row in scores.head(24).iter_rows(named=True)]
+    places = [page.text.index(iou) for iou in dict.fromkeys(shown)]
+    assert places == sorted(places)
+    gallery = [each for each in page.all("img") if each.get("alt", "").endswith(".png")]
+    assert len(gallery) == 8
+    for image in gallery:  # every third picture shows a square
+        assert int(image["alt"][:2]) % 3 == 0
+
+
+def measured(result: Result, world: ConceptData) -> Result:
+    """Give unit 0 of the first layer evidence: it is on in rows 0 to 5, and on its label, a square, in row 0 alone."""
+    layer = result.layers["block.1"]
+    number = result.concepts.filter(concept=layer.units["label"][0])["label_id"].item()
+    rows = [(row, 0.05, 0, number if row == 0 else 0, 5 if row == 0 else 0, 10 + row) for row in range(6)]
+    labels = [(row, int(n), int((world.labels(row).planes == n).sum())) for row in range(len(world))
+              for n in np.unique(world.labels(row).planes) if n]  # fmt: skip
+    sure = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
+    "heldout_iou": 0.3333,
+            "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None}  # fmt: skip
+    counts = {"quantile": 0.05, "rule": "top-label", "category": "total", "detectors_ci_low": 2.0, "detectors_ci_high":
+    7.0,
+              "unique_detectors_ci_low": 1.0, "unique_detectors_ci_high": 4.0, "null_detectors": 0.25}  # fmt: skip
+    columns = ("image_index", "quantile", "unit", "label_id", "intersection", "mask_pixels")
+    evidence = {
+        "images": pl.DataFrame(rows, schema=columns, orient="row").lazy(),
+        "labels": pl.DataFrame(labels, schema=("image_index", "label_id", "pixels"), orient="row").lazy(),
+        "units": pl.DataFrame([sure]).lazy(),
+        "counts": pl.DataFrame([counts]).lazy(),
+        "histogram": pl.DataFrame({"unit": [0, 0, 0], "bin_low": [0.0, 0.5, 1.0], "bin_high": [0.0, 1.0, 1.25],
+                                   "count": [50, 40, 10]}).lazy(),
+        "firing_map": pl.DataFrame({"unit": [0], "y": [0], "x": [7], "count": [3]}).lazy(),
+    }  # fmt: skip
+    return Result(result.info, result.concepts, {"block.1": replace(layer, evidence=evidence)})
+
+
+def test_a_unit_shows_where_it_and_its_concept_disagree_and_how_sure_it_is(
+    result: Result, world: ConceptData, tmp_path: Path
+) -> None:
+    page = Page(report(measured(result, world), tmp_path / "report").parent / "r0/l0/u0.html")
+    names = [each["alt"] for each in page.all("img")][7:]
+    number = result.concepts.filter(concept=result.layers["block.1"].units["label"][0])["label_id"].item()
+    bears = {row: bool((world.labels(row).planes == number).any()) for row in range(24)}
+    # Where nothing of the category is labeled, a mask is no false alarm.
+    category = result.concepts.filter(number=number)["category"].item()
+    numbers = result.concepts.filter(category=category)["label_id"]
+    annotated = [row for row in range(24) if np.isin(world.labels(row).planes, numbers).any()]
+    alarms = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
+    assert names[: len(alarms)] == alarms
+    sizes = {row: int((world.labels(row).planes == number).sum()) for row in range(1, 24) if bears[row]}
+    misses = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
+    assert names[len(alarms) : len(alarms) + len(misses)] == [world.rows[row].image for row in misses]
+    assert "(0.211 to 0.422)" in page.text
+    assert "88 %" in page.text
+    assert "0.3333, on those that did 0.3444" in page.text
+    assert "by chance" not in page.text
+    assert "100 places, counts on a logarithmic scale; 50 % are exactly 0" in page.text
+    assert "most often at the top, right" in page.text
+    layer = Page(tmp_path / "report" / "r0/l0/index.html").text
+    assert "2–7, 1–4" in layer
+    assert "by chance 0.2" in layer
+    assert "0.211–0.422" in layer
+
+
+def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path) -> None:
+    checked = 0
+    for path in folder.rglob("*"):
+        if path.suffix in {".html", ".css", ".js"}:
+            assert "http" not in path.read_text(encoding="utf-8"), path
+        if path.suffix != ".html":
+            continue
+        parsed = Page(path)
+        here = path.relative_to(folder).parent.as_posix()
+        identifiers = [each["id"] for _, each in parsed.tags if "id" in each]
+        assert len(set(identifiers)) == len(identifiers), path
+        for _, each in parsed.tags:
+            for key in ("src", "href"):
+                if key in each and not each[key].startswith(("#", "data:")):
+                    target = posixpath.normpath(posixpath.join(here, urlsplit(each[key]).path))
+                    assert (folder / target).is_file(), (path, each[key])
+                    checked += 1
+    assert checked > 200
+
+
+def test_pictures_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
+    shown = set(pl.concat(layer.top for layer in result.layers.values())["image_index"])
+    pictures = [name for name in files_of(folder) if name.startswith("pictures/")]
+    assert len(pictures) <= 24  # of two layers and eight units each, and examples: each picture once
+    assert {f"pictures/0/{row}.webp" for row in shown} & set(pictures)
+    for image in Page(folder / "r0/l0/u0.html").all("img"):
+        assert image["loading"] == "lazy"
+        assert image["alt"].endswith(".png")
+    with Image.open(folder / pictures[0]) as picture:
+        assert picture.size == (128, 128)
+
+
+def test_markup_in_names_is_text(folder: Path) -> None:
+    for path in folder.rglob("*.html"):
+        assert len(Page(path).all("script")) == 1, path
+        assert "<script>alert" not in path.read_text(encoding="utf-8")
+    assert "disk <script>alert(1)</script>" in Page(folder / "concepts/index.html").text
+    assert "head/<b>" in Page(folder / "r0/l1/index.html").text
+    assert all(name.isascii() for name in files_of(folder))
+
+
+def test_the_same_runs_give_the_same_files(result: Result, nothing: Result, folder: Path, tmp_path: Path) -> None:
+    again = report([result, nothing], tmp_path / "again").parent
+    assert files_of(again) == files_of(folder)
+    for name in files_of(again):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_first_page_states_how_large_the_report_is(folder: Path) -> None:
+    text = Page(folder / "index.html").text
+    names = files_of(folder)
+    size = sum((folder / name).stat().st_size for name in names)
+    assert f"{len(names)} files" in text
+    stated = float(text.partition(f"{len(names)} files, ")[2].split()[0])
+    assert stated == pytest.approx(size / (1e6 if " MB" in text else 1e3), rel=0.1)
+
+
+def test_runs_of_the_same_network_are_told_apart(folder: Path, result: Result, tmp_path: Path) -> None:
+    text = Page(folder / "index.html").text
+    assert "planted (1)" in text
+    assert "planted (2)" in text
+    named = Page(report([result, result], tmp_path / "named", names=["first", "second"])).text
+    assert "first, second" in named
+
+
+def test_without_detectors_the_report_is_whole_and_says_why_units_are_silent(nothing: Result, tmp_path: Path) -> None:
+    page = report(nothing, tmp_path / "report")
+    layer = Page(page.parent / "r0/l0/index.html")
+    assert len(layer.all("article", "dead")) == 3
+    assert "None of the 3 units detects a concept: no IoU reaches 0.04." in layer.text
+    assert layer.text.count("a dead unit is no detector") == 2
+    assert layer.text.count("constant or saturated") == 1
+    assert "no pictures" not in Page(page).text
+    assert "No unit detects it." in Page(page.parent / "concepts/c0.html").text
+
+
+def test_too_few_activations_are_a_reason_for_silence(
+    world: ConceptData, make_result: Callable[..., Result], tmp_path: Path
+) -> None:
+    maps = np.random.default_rng(0).random((len(world), 1, 1, 1)).astype(np.float32)
+    run = make_result(world, {"head": maps}, DissectConfig(layers=("head",)))  # 0.005 of 24 values is none
+    folder = report(run, tmp_path / "report").parent
+    assert "There are too few activations" in Page(folder / "r0/l0/u0.html").text
+
+
+def test_a_run_without_layers_has_a_page_too(result: Result, tmp_path: Path) -> None:
+    empty = Result(result.info.model_copy(update={"layers": ()}), result.concepts, {})
+    assert "holds no layer" in Page(report(empty, tmp_path / "report")).text
+
+
+def moved(result: Result, root: Path) -> Result:
+    data = result.info.data.model_copy(update={"root": str(root)})
+    return Result(result.info.model_copy(update={"data": data}), result.concepts, result.layers)
+
+
+def test_without_the_pictures_the_report_says_so(result: Result, tmp_path: Path) -> None:
+    page = report(moved(result, tmp_path / "gone"), tmp_path / "report")
+    assert "This report has no pictures." in Page(page).text
+    layer = Page(page.parent / "r0/l0/index.html")
+    assert len(layer.all("article", "unit")) == 8
+    assert not layer.all("img")
+    assert layer.all("span", "gone")
+
+
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_pictures_are_found_where_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
+    shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "new" / "images")
+    page = report(moved(result, tmp_path / "gone"), tmp_path / "report", data_root=tmp_path / "new" / inner)
+    assert "no pictures" not in Page(page).text
+    assert list((tmp_path / "report" / "pictures" / "0").glob("*.webp"))
+
+
+def test_single_pictures_that_are_damaged_are_named(result: Result, tmp_path: Path) -> None:
+    shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "images")
+    broken = result.layers["block.1"].top["image"][0]
+    (tmp_path / "images" / broken).write_bytes(b"\x89PNG")
+    text = Page(report(result, tmp_path / "report", data_root=tmp_path)).text
+    assert f"1 picture could not be read and is left blank: {broken}." in text
+
+
+def test_a_smaller_report_leaves_nothing_of_a_larger_one_and_nothing_else_is_touched(
+    result: Result, nothing: Result, tmp_path: Path
+) -> None:
+    report(result, tmp_path / "report")
+    (tmp_path / "report" / "r0" / "notes.txt").write_text("mine")
+    listed = tmp_path / "report" / "files.txt"
+    listed.write_text(listed.read_text() + "../outside.html\nr0/notes.txt\n")
+    (tmp_path / "outside.html").write_text("mine")
+    report(nothing, tmp_path / "report")
+    report(nothing, tmp_path / "fresh")
+    assert files_of(tmp_path / "report") == sorted([*files_of(tmp_path / "fresh"), "r0/notes.txt"])
+    assert (tmp_path / "outside.html").is_file()
+    assert not (tmp_path / "report" / "r0" / "l1").exists()
+
+
+def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, nothing: Result, tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report(result, tmp_path / "report", progress=stop)
+    assert (tmp_path / "report" / "r0" / "l1" / "u2.html").is_file()
+    report(nothing, tmp_path / "report")
+    report(nothing, tmp_path / "fresh")
+    assert files_of(tmp_path / "report") == files_of(tmp_path / "fresh")
+
+
+def test_two_reports_in_one_folder_at_once_do_not_mix(result: Result, nothing: Result, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def meanwhile(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            with pytest.raises(ResultError, match=r"report is being written by process \d+ of ") as caught:
+                report(nothing, tmp_path / "report")
+            refused.append(str(caught.value))
+
+    report(result, tmp_path / "report", progress=meanwhile)
+    assert len(refused) == 1
+    report(result, tmp_path / "alone")
+    assert snapshot(tmp_path / "report") == snapshot(tmp_path / "alone")
+    report(nothing, tmp_path / "report")  # and nothing stands in the way of the next
+
+
+def test_a_run_that_is_replaced_while_its_report_is_written_is_told(
+    result: Result, nothing: Result, tmp_path: Path
+) -> None:
+    save_result(result, tmp_path / "run")
+
+    def meanwhile(stage: str, done: int, total: int | None) -> None:
+        if done == 12:
+            shutil.rmtree(tmp_path / "run")
+            save_result(nothing, tmp_path / "run")
+
+    with pytest.raises(ResultError, match=r"was replaced, changed or removed since the run was opened"):
+        report(load_result(tmp_path / "run"), tmp_path / "report", progress=meanwhile)
+
+
+def test_a_link_in_a_report_folder_is_not_written_through(nothing: Result, tmp_path: Path) -> None:
+    (tmp_path / "mine.css").write_text("mine")
+    style = tmp_path / "report" / urls.STYLE
+    style.parent.mkdir(parents=True)
+    style.symlink_to(tmp_path / "mine.css")
+    with pytest.raises(ResultError, match=r"report\.css is a link that leads outside"):
+        report(nothing, tmp_path / "report")
+    assert (tmp_path / "mine.css").read_text() == "mine"
+
+
+def test_a_foreign_page_is_refused(nothing: Result, tmp_path: Path) -> None:
+    page = report(nothing, tmp_path / "report")
+    page.write_text("<title>my page</title>")
+    with pytest.raises(ResultError, match=r"index\.html exists and is no report of netdissect"):
+        report(nothing, tmp_path / "report")
+    assert page.read_text() == "<title>my page</title>"
+
+
+def test_a_report_of_nothing_or_at_a_place_that_cannot_be_written_is_an_error(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="without a run"):
+        report([], tmp_path / "report")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match="cannot be written"):
+        report(result, tmp_path / "file" / "report")
+
+
+def test_progress_counts_the_units(result: Result, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    report(result, tmp_path / "report", progress=lambda *each: seen.append(each))
+    assert seen == [("report", done, 16) for done in range(1, 17)]
+
+
+@pytest.mark.real
+def test_labels_of_a_real_layer_are_those_of_the_worked_result(
+    camvid: Result, reference: pl.DataFrame, tmp_path: Path
+) -> None:
+    cards = Page(report(camvid, tmp_path / "report").parent / "r0/l0/index.html").all("article", "unit")
+    assert len(cards) == 32
+    best = reference.sort("iou", descending=True, maintain_order=True).unique("unit", keep="first")
+    expected = {unit: (concept, iou) for unit, concept, iou in best.select("unit", "concept", "iou").rows()}
+    for card in cards:
+        concept, iou = expected[int(card["data-unit"])]
+        assert card["data-label"] == concept
+        assert float(card["data-iou"]) == pytest.approx(iou, abs=1e-12)

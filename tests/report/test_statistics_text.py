@@ -1,0 +1,169 @@
+"""What is said of how sure labels and counts are, against plain loops over the tables."""
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netdissect.report import console_tables, report
+from netdissect.report.statistics_text import facts_of, layout_of, robustness
+from netdissect.result import LayoutCheckInfo, Result, load_result, save_result
+
+LAYER, OTHER = "block.1", "head/<b>"
+
+
+def evidence(result: Result, table: str, quantile: float) -> list[dict[str, float]]:
+    return result.layers[LAYER].evidence[table].filter(quantile=quantile).collect().to_dicts()
+
+
+@pytest.mark.parametrize("quantile", [0.05, 0.1])
+def test_facts_are_those_of_the_detectors_at_the_quantile(sure: Result, quantile: float) -> None:
+    limit = sure.info.min_iou(LAYER)
+    assert limit == 0.1234
+    units = sure.layers[LAYER].units.filter(quantile=quantile).to_dicts()
+    detectors = {row["unit"]: row["label"] for row in units if row["label"] and row["iou"] >= limit}
+    assert 0 < len(detectors) < len(units)
+    measured = [row for row in evidence(sure, "units", quantile) if row["unit"] in detectors]
+    scores = [row for row in evidence(sure, "scores", quantile) if detectors.get(int(row["unit"])) == row["concept"]]
+    facts = facts_of(sure, LAYER, quantile)
+    hochberg, yekutieli = (sum(row[f"q_value_{name}"] < 0.05 for row in measured) for name in ("bh", "by"))
+    assert facts["q below 0.05"] == (
+        f"{hochberg} of {len(detectors)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
+    )
+    kept = statistics.mean(row["stability"] for row in measured)
+    assert facts["label kept"] == f"in {100 * kept:.0f} % of replicates, on average"
+    assert facts["median"] == (
+        f"AUROC {statistics.median(row['auroc'] for row in scores):.2f}, average precision "
+        f"{statistics.median(row['average_precision'] for row in scores):.2f}, selectivity "
+        f"{statistics.median(row['selectivity'] for row in scores):.2f}"
+    )
+    assert "mean IoU" not in facts  # no IoU on the choosing half reaches the limit
+
+
+def test_held_out_ious_are_of_the_labels_that_reach_the_limit_where_they_were_chosen(sure: Result) -> None:
+    config = sure.info.config.model_copy(update={"min_iou": 0.04})
+    lower = replace(sure, info=sure.info.model_copy(update={"config": config}))
+    rows = [row for row in evidence(sure, "units", 0.05) if row["selection_iou"] >= 0.04]
+    here, there = (statistics.mean(row[name] for row in rows) for name in ("selection_iou", "heldout_iou"))
+    assert facts_of(lower, LAYER, 0.05)["mean IoU"] == (
+        f"{here:.3f} on the images that chose the label, {there:.3f} on the others"
+    )
+
+
+def test_robustness_counts_the_combinations_of_quantile_and_limit(sure: Result) -> None:
+    counted = {
+        name: sure.layers[name].evidence["sensitivity"].filter(rule="top-label").collect().to_dicts()
+        for name in (LAYER, OTHER)
+    }
+    unique = {
+        name: {(row["quantile"], row["min_iou"], row["category"]): row["unique_detectors"] for row in rows}
+        for name, rows in counted.items()
+    }
+    pairs = sorted({(row["quantile"], row["min_iou"]) for row in counted[LAYER]})
+    own, other = unique[LAYER], unique[OTHER]
+    more = sum(own[*pair, "total"] > other[*pair, "total"] for pair in pairs)
+    fewer = sum(own[*pair, "total"] < other[*pair, "total"] for pair in pairs)
+    wins = {
+        name: sum(own[*pair, name] > own[*pair, rest] for pair in pairs)
+        for name, rest in (("object", "color"), ("color", "object"))
+    }
+    most = max(wins, key=lambda name: wins[name])
+    assert wins["object"] != wins["color"]
+    assert robustness(sure, LAYER) == [
+        "9 combinations were counted.",
+        f"Most unique detectors are most often of the category {most}: in {wins[most]} of them.",
+        f"There are more unique detectors than in {OTHER} in {more} of them, fewer in {fewer}.",
+    ]
+
+
+def test_the_summary_says_all_of_it_and_a_bare_run_nothing(sure: Result, result: Result) -> None:
+    lines = console_tables.certainty(sure)
+    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected by chance"
+    assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label kept", "    median"]
+    assert lines[-1].endswith("from an IoU of 0.1234 in block.1 on, at none in head/<b>.")
+    caption = str(console_tables.summary(sure).caption)
+    assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
+    assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
+    assert console_tables.certainty(result) == []
+    assert facts_of(result, LAYER, 0.05) == {}
+    assert robustness(result, LAYER) == []
+
+
+def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
+    sure: Result, result: Result, tmp_path: Path
+) -> None:
+    save_result(sure, tmp_path / "run")
+    root = report(load_result(tmp_path / "run"), tmp_path / "sure").parent
+    unit, layer, bare = (root / path for path in ("r0/l0/u0.html", "r0/l0/index.html", "r0/l1/index.html"))
+    plain = report(result, tmp_path / "plain").parent
+    row = evidence(sure, "units", 0.05)[0]
+    for key, name in (("q_value_bh", "Benjamini-Hochberg"), ("q_value_by", "Benjamini-Yekutieli")):
+        assert f"{row[key]:.2g} ({name})" in unit.read_text()
+    own = max(evidence(sure, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
+    for name in ("precision", "recall", "f1", "auroc", "average_precision", "point_biserial", "selectivity"):
+        assert f">{own[name]:.3f}<" in unit.read_text()
+    cards = layer.read_text()
+    for row in evidence(sure, "units", 0.05)[:3]:
+        assert f">q {row['q_value_bh']:.2g}<" in cards
+    assert cards.count('<span title="Share of replicates') == sum(
+        not silent for silent in sure.layers[LAYER].units.filter(quantile=0.05)["dead"]
+    )
+    assert "Beside IoU" not in (root / "r0/l1/u0.html").read_text()
+    for text in ("How sure", "from an IoU of 0.1234 on", "Detectors at other quantiles and limits", *facts_of(
+        sure, LAYER, 0.05).values(), robustness(sure, LAYER)[1]):  # fmt: skip
+        assert text in layer.read_text(), text
+    assert "more than one in twenty detectors is expected by chance" in bare.read_text()
+    assert "none of the 8 units detects a concept: no iou reaches 1." in bare.read_text().lower()
+    assert "IoU 0.1234 in block.1, 1 in head/&lt;b&gt;, by chance" in (root / "index.html").read_text()
+    for path in ("r0/l0/u0.html", "r0/l0/index.html", "index.html"):
+        page = (plain / path).read_text()
+        assert not any(
+            text in page for text in ("How sure", "Beside IoU", "other quantiles", "by chance", "q =", "kept")
+        )
+
+
+def test_columns_that_an_older_run_did_not_write_are_not_missed(sure: Result, tmp_path: Path) -> None:
+    layer = sure.layers[LAYER]
+    older = {
+        **layer.evidence,
+        "units": layer.evidence["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
+    }
+    before = replace(sure, layers={LAYER: replace(layer, evidence=older)})
+    assert list(facts_of(before, LAYER, 0.05)) == ["median"]
+    page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
+    assert "Benjamini" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "said"),
+    [
+        ("confirmed", "", ""),
+        ("no evidence", "diffuse", "The check of where its cells lie found no evidence (diffuse)."),
+        (
+            "contradicted",
+            "displaced",
+            "The check of where its cells lie contradicts its masks (displaced): correlation 0.80, displacement -3.2 "
+            "steps.",
+        ),
+    ],
+)
+def test_what_was_not_shown_of_where_cells_lie_stands_on_the_terminal_and_the_layers_page(
+    sure: Result, tmp_path: Path, verdict: str, reason: str, said: str
+) -> None:
+    check = LayoutCheckInfo(
+        verdict=verdict, reason=reason, correlation=(0.9, 0.8), slope=(1.0, 1.0), displacement=(0.1, -3.2),
+        tolerance=(1.0, 1.0), share=0.1, peak=9.0, common=0.0, outside=0.0,
+    )  # fmt: skip
+    checked = replace(sure, info=sure.info.model_copy(update={"layout_checks": {LAYER: check}}))
+    assert layout_of(checked.info, checked.layers[LAYER].info) == said
+    caption = str(console_tables.summary(checked).caption)
+    assert (f"{LAYER}: {said}" in caption) if said else (f"{LAYER}: " not in caption)
+
+
+def test_a_layer_of_one_cell_needs_no_check_and_an_unchecked_map_is_said_to_be_so(sure: Result) -> None:
+    config = sure.info.config.model_copy(update={"layout_check": False})
+    info = sure.info.model_copy(update={"config": config})
+    layer = sure.layers[LAYER].info
+    assert layout_of(info, layer) == "It was not checked that its cells lie where masks put them."
+    assert layout_of(info, layer.model_copy(update={"height": 1, "width": 1})) == ""

@@ -1,0 +1,206 @@
+"""Chance's counts against sets of pixels, and what they say of units whose answer is known."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+import oracle
+import strategies
+from netdissect.concepts import Concept, ConceptData, Labels, Size
+from netdissect.config import NullModel
+from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, make_upsampler
+from netdissect.scoring.mask_pixels import MaskPixels, mask_pixels
+from netdissect.scoring.statistics.multiple_testing import p_values
+from netdissect.scoring.statistics.permutation import AnnotationStratum, PermutationCounts, best_of, strata_of
+
+
+def masks_of(world: strategies.World, definition: strategies.Definition, limits: strategies.Floats) -> list[MaskPixels]:
+    """List the masks of every image of a world, at thresholds (Q, U)."""
+    found = []
+    for row, maps in enumerate(world.maps):
+        size = labels_of(world, definition, row).planes.shape[1:]
+        made = make_upsampler(
+            world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
+        )
+        found.append(mask_pixels(maps, limits, made))
+    return found
+
+
+def labels_of(world: strategies.World, definition: strategies.Definition, row: int) -> ImageLabels:
+    """Labels of one image as the protocol takes them."""
+    labels, side = world.labels(row), definition.protocol.segmentation_size
+    labels = labels if side is None else labels.resized(Size(side, side))
+    return ImageLabels.of(labels, world.data(), definition.protocol.duplicates)
+
+
+def shuffled(
+    world: strategies.World, definition: strategies.Definition, limits: strategies.Floats, of: NullModel
+) -> PermutationCounts:
+    """Count three repetitions of chance."""
+    data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
+    masks = masks_of(world, definition, limits)
+    counts = PermutationCounts.zeros(
+        range(3), limits.size, data, seed=5, of=of, restriction=definition.protocol.restriction
+    )  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        for rows in strata_of([tuple(image.categories) for image in images], 3, 0):
+            block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
+            counts.update(block, int(rows[0]), data.category_of, pool)
+    return counts
+
+
+def drawn(
+    world: strategies.World, definition: strategies.Definition, repeat: int, of: NullModel
+) -> list[oracle.Picture]:
+    """The labels that each image meets in a repetition, the obvious way."""
+    images = [labels_of(world, definition, row) for row in range(len(world.maps))]
+    side = definition.protocol.segmentation_size
+    pictures = [picture if side is None else picture.resized(side) for picture in world.pictures]
+    met = list(pictures)
+    for rows in strata_of([tuple(image.categories) for image in images], 3, 0):
+        rng = np.random.default_rng((5, repeat, int(rows[0])))
+        if of == "images":
+            for row, partner in zip(rows, rows[rng.permutation(len(rows))], strict=True):
+                met[row] = pictures[partner]
+            continue
+        for row, (down, right) in zip(rows, rng.integers((0, 0), pictures[0].size, (len(rows), 2)), strict=True):
+            planes = tuple(np.roll(plane, (down, right), (0, 1)) for plane in pictures[row].planes)
+            met[row] = oracle.Picture(planes, pictures[row].whole, pictures[row].size)
+    return met
+
+
+@given(strategies.worlds(), strategies.definitions(), st.sampled_from(["images", "locations"]))
+@settings(max_examples=60)
+def test_a_repetition_counts_what_sets_of_pixels_do(
+    world: strategies.World, definition: strategies.Definition, of: NullModel
+) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)
+    counts = shuffled(world, definition, limits[None], of)
+    rules = oracle.Rules(**{**vars(definition.rules), "segmentation": None})
+    original = oracle.count(
+        world.maps, drawn_pictures(world, definition), world.category_of, rules, world.source, world.fields, limits
+    )
+    for repeat in range(3):
+        pictures = drawn(world, definition, repeat, of)
+        expected = oracle.count(world.maps, pictures, world.category_of, rules, world.source, world.fields, limits)
+        assert expected.truth == original.truth
+        for unit, number in product(range(len(limits)), world.category_of):
+            assert counts.intersection[repeat, unit, number] == expected.intersection[unit, number]
+        for unit, place in product(range(len(limits)), range(len(world.categories))):
+            if rules.activation_over == "overlap":
+                assert counts.activation[repeat, unit, place] == expected.activation[unit, place]
+            else:
+                assert original.activation[unit, place] == expected.activation[unit, place]
+
+
+def drawn_pictures(world: strategies.World, definition: strategies.Definition) -> list[oracle.Picture]:
+    """The world's own pictures at the protocol's size."""
+    side = definition.protocol.segmentation_size
+    return [picture if side is None else picture.resized(side) for picture in world.pictures]
+
+
+@given(strategies.worlds(), strategies.definitions())
+def test_mask_pixels_are_those_of_the_upsampled_maps(
+    world: strategies.World, definition: strategies.Definition
+) -> None:
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.9, 0.5)])
+    for maps, masks, row in zip(world.maps, masks_of(world, definition, limits), range(99), strict=False):
+        size = labels_of(world, definition, row).planes.shape[1:]
+        on = [
+            oracle.upsample(cells, (size[0], size[1]), world.source, world.fields, definition.rules.anchor) > limit
+            for quantile in limits
+            for cells, limit in zip(maps, quantile, strict=True)
+        ]
+        assert masks.on.tolist() == [mask.sum() for mask in on]
+        listed = np.split(masks.places, np.cumsum(masks.on)[:-1])
+        assert [sorted(places) for places in listed] == [np.flatnonzero(mask).tolist() for mask in on]
+
+
+@given(strategies.worlds(), strategies.definitions(), st.integers(1, 3))
+@settings(max_examples=20)
+def test_parts_of_the_blocks_add_up_whatever_the_threads(
+    world: strategies.World, definition: strategies.Definition, cut: int
+) -> None:
+    data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
+    limits = oracle.thresholds(world.maps, definition.rules)
+    masks = masks_of(world, definition, limits[None])
+    blocks = list(strata_of([tuple(image.categories) for image in images], 2, 7))
+    assert sorted(np.concatenate(blocks).tolist()) == list(range(len(images)))
+
+    def counted(some: list[npt.NDArray[np.int64]], threads: int) -> PermutationCounts:
+        counts = PermutationCounts.zeros(range(2, 5), len(limits), data, seed=1, of="images", restriction="overlap")
+        with ThreadPoolExecutor(threads) as pool:
+            for rows in some:
+                block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
+                counts.update(block, int(rows[0]), data.category_of, pool)
+        return counts
+
+    whole, parts = counted(blocks, 1), counted(blocks[:cut], 2) + counted(blocks[cut:], 3)
+    np.testing.assert_array_equal(parts.intersection, whole.intersection)
+    np.testing.assert_array_equal(parts.activation, whole.activation)
+
+
+def test_images_of_other_annotations_never_meet() -> None:
+    strata = ["a", "b", "a", "a", "b", "a", "a"]
+    for rows in strata_of(strata, 2, 3):
+        assert len(rows) <= 2
+        assert len({strata[row] for row in rows}) == 1
+
+
+@given(strategies.worlds())
+@settings(max_examples=30)
+def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
+    definition = strategies.definition("paper", 0.1)
+    limits = oracle.thresholds(world.maps, definition.rules)
+    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    data = world.data()
+    tally, truth = IoUCounts.zeros(1, len(limits), data), np.zeros(len(data.category_of), np.int64)
+    for (unit, number), count in expected.intersection.items():
+        tally.intersection[0, unit, number] = count
+    for (unit, place), count in expected.activation.items():
+        tally.activation[0, unit, place] = count
+    for number, count in expected.truth.items():
+        truth[number] = count
+    best = best_of(data, truth, tally.intersection, tally.activation, np.ones(len(truth), np.bool_))
+    for unit, place in product(range(len(limits)), range(len(world.categories))):
+        number = expected.best(unit, place)
+        assert best.numbers[unit, place] == (number or 0)
+        assert best.scores[unit, place] == pytest.approx(0 if number is None else float(expected.iou(unit, number)))
+
+
+def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_ones() -> None:
+    rng = np.random.default_rng(6)
+    images, side, noise, planted = 80, 12, 150, 6
+    concepts = tuple(Concept(number, str(number), "object", 1, 1.0) for number in range(1, 7))
+    data = ConceptData(Path("nowhere"), ("object",), concepts, ())
+    blocks = rng.integers(0, 7, (images, 3, 3)).repeat(4, 1).repeat(4, 2)
+    labels = [
+        ImageLabels.of(Labels(plane[None].astype(np.int32), np.empty(0, np.int32)), data, "once") for plane in blocks
+    ]
+    on = (rng.random((images, noise + planted, 6, 6)) < 0.02).repeat(2, 2).repeat(2, 3)
+    for unit in range(planted):  # a third of the concept's pixels beside the noise
+        on[:, noise + unit] |= (blocks == unit + 1) & (rng.random(blocks.shape) < 0.3)
+    masks = [
+        MaskPixels(image.sum((1, 2)).astype(np.uint32), (np.flatnonzero(image) % side**2).astype(np.uint32))
+        for image in on
+    ]
+    truth = np.bincount(blocks.ravel(), minlength=7)
+    activation = on.sum((0, 2, 3))[None, :, None]
+    hits = np.stack([(on & (blocks == number)[:, None]).sum((0, 2, 3)) for number in range(7)], axis=-1)
+    everything = np.ones(7, np.bool_)
+    observed = best_of(data, truth, hits, activation, everything).scores[:, 0]
+    counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, of="images", restriction="annotated")
+    with ThreadPoolExecutor(2) as pool:
+        counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)
+    zeros = np.zeros(0, np.int64)
+    best = counts.best(data, ConceptTotals(truth, zeros, zeros), IoUCounts(hits[None], activation), everything)
+    found = p_values(observed, np.stack([repeat.scores[:, 0] for repeat in best]))
+    assert kstest(found[:noise], "uniform").pvalue > 0.01
+    assert found[noise:].max() < 1e-6

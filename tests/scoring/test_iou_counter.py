@@ -1,0 +1,232 @@
+"""Counts of the compiled kernel against sets of pixels."""
+
+import functools
+import operator
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oracle
+import strategies
+from netdissect.concepts import Labels, Size
+from netdissect.config import PROTOCOLS, Anchor, Protocol, ProtocolName
+from netdissect.errors import ShapeError
+from netdissect.scoring import (
+    BatchLabels,
+    ConceptTotals,
+    Field,
+    ImageLabels,
+    IoUCounter,
+    IoUCounts,
+    Span,
+    columns_of,
+    iou,
+    make_upsampler,
+)
+from netdissect.scoring.iou_counter_torch import TorchIoUCounter
+
+
+def tallied(
+    world: strategies.World, protocol: Protocol, thresholds: strategies.Floats, rows: list[int] | None = None
+) -> tuple[IoUCounts, ConceptTotals]:
+    """Count the images `rows` at thresholds (Q, U) the library's way."""
+    data = world.data()
+    tallier, truth = IoUCounter(data, thresholds, protocol.restriction), ConceptTotals.zeros(data)
+    for row in range(len(world.maps)) if rows is None else rows:
+        labels = world.labels(row)
+        if protocol.segmentation_size is not None:
+            labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
+        image = ImageLabels.of(labels, data, protocol.duplicates)
+        truth.update(image)
+        made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        tallier.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
+    return tallier.tally, truth
+
+
+def assert_counts(
+    world: strategies.World, found: tuple[IoUCounts, ConceptTotals], expected: oracle.Counts, quantile: int = 0
+) -> None:
+    """Compare every unit with every concept: counts to the integer, IoU to 1e-12."""
+    tally, truth = found
+    for number, place in world.category_of.items():
+        assert truth.pixels[number] == expected.truth[number]
+        for unit in range(expected.units):
+            pair = tally.intersection[quantile, unit, number], tally.activation[quantile, unit, place]
+            assert pair == (expected.intersection[unit, number], expected.activation[unit, place])
+            score = iou(*(np.array([n]) for n in (*pair, truth.pixels[number])))[0]
+            assert score == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+
+
+@given(strategies.worlds(), strategies.definitions())
+def test_counts_are_those_of_sets_of_pixels(world: strategies.World, definition: strategies.Definition) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)
+    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+
+
+@given(strategies.worlds(), strategies.definitions(), st.integers(0, 2**32 - 1))
+def test_counts_at_thresholds_equal_to_activations_are_strict(
+    world: strategies.World, definition: strategies.Definition, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = world.maps.transpose(1, 0, 2, 3).reshape(world.maps.shape[1], -1)
+    limits = np.array([rng.choice(row) for row in values], dtype=np.float32)
+    expected = oracle.count(
+        world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields, limits
+    )
+    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+
+
+@given(strategies.worlds(), strategies.definitions())
+def test_several_quantiles_are_counted_as_each_alone(
+    world: strategies.World, definition: strategies.Definition
+) -> None:
+    limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.99, 0.5, 0.8)])
+    together, _ = tallied(world, definition.protocol, limits)
+    for index, row in enumerate(limits):
+        alone, _ = tallied(world, definition.protocol, row[None])
+        np.testing.assert_array_equal(together.intersection[index], alone.intersection[0])
+        np.testing.assert_array_equal(together.activation[index], alone.activation[0])
+
+
+@given(strategies.worlds(), strategies.definitions(), st.randoms(use_true_random=False), st.integers(1, 4))
+@settings(max_examples=20)
+def test_any_split_of_the_data_in_any_order_adds_up_to_the_whole(
+    world: strategies.World, definition: strategies.Definition, random: object, parts: int
+) -> None:
+    limits = oracle.thresholds(world.maps, definition.rules)[None]
+    order = list(range(len(world.maps)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shards = [tallied(world, definition.protocol, limits, order[part::parts]) for part in range(parts)]
+    data = world.data()
+    tally = functools.reduce(operator.add, (t for t, _ in shards), IoUCounts.zeros(1, world.maps.shape[1], data))
+    truth = functools.reduce(operator.add, (t for _, t in shards), ConceptTotals.zeros(data))
+    whole_tally, whole_truth = tallied(world, definition.protocol, limits)
+    for left, right in ((tally, whole_tally), (truth, whole_truth)):
+        for name, array in vars(left).items():
+            assert array.dtype == np.int64
+            np.testing.assert_array_equal(array, getattr(right, name))
+
+
+def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[int, int]) -> strategies.World:
+    """One image of one cell and one pixel, under one unit that is on."""
+    return strategies.World(
+        np.ones((1, 1, 1, 1), np.float32),
+        (oracle.Picture(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
+        categories,
+        tuple(f"category{i}" for i in range(1 + max(categories.values()))),
+        (1, 1),
+        (oracle.Field(0, 1, 1),) * 2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("planes", "whole", "times"), [([1, 1], (), 2), ([1], (1,), 2), ([], (1, 1), 2), ([1, 1, 1], (1,), 4), ([1], (), 1)]
+)
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_a_label_in_two_channels_counts_once_or_twice_as_the_protocol_says(
+    name: ProtocolName, planes: list[int], whole: tuple[int, ...], times: int
+) -> None:
+    world = one_pixel_world(planes, whole, {1: 0})
+    protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
+    tally, truth = tallied(world, protocol, np.zeros((1, 1), np.float32))
+    wanted = 1 if name in ("paper", "pnas2020") else times
+    assert (tally.intersection[0, 0, 1], truth.pixels[1], tally.activation[0, 0, 0]) == (wanted, wanted, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("paper", [1, 1, 0]), ("original", [1, 1, 0]), ("lite", [0, 1, 0]), ("pnas2020", [1, 1, 1])],
+)
+def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expected: list[int]) -> None:
+    # One pixel of two is on. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
+    world = strategies.World(
+        np.array([[[[0, 1]]]], np.float32),
+        (oracle.Picture((np.array([[1, 0]]),), (2,), (1, 2)),),
+        {1: 0, 2: 1, 3: 2},
+        ("a", "b", "c"),
+        (1, 2),
+        (oracle.Field(0, 1, 1),) * 2,
+    )
+    protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
+    tally, _ = tallied(world, protocol, np.full((1, 1), 0.5, np.float32))
+    assert tally.activation[0, 0].tolist() == expected
+
+
+def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> None:
+    world = one_pixel_world([2], (), {1: 0, 2: 1})
+    tally, truth = tallied(world, PROTOCOLS["paper"], np.zeros((1, 1), np.float32))
+    intersection, activation = columns_of(np.array([1, 2]), tally, world.data().category_of)
+    assert intersection.tolist() == [[[0, 1]]]
+    assert activation.tolist() == [[[0, 1]]]
+    assert truth.annotated.tolist() == [0, 1]
+    assert truth.images.tolist() == [0, 0, 1]
+
+
+@given(strategies.worlds())
+def test_sets_of_labels_are_resized_as_their_occurrences_are(world: strategies.World) -> None:
+    for row, picture in enumerate(world.pictures):
+        once, twice = world.labels(row).once(), world.labels(row)
+        assert once.once().planes.tolist() == once.planes.tolist()
+        resized = twice.resized(Size(5, 5))
+        for plane, expected in zip(resized.planes, picture.resized(5).planes, strict=True):
+            np.testing.assert_array_equal(plane, expected)
+        for number in range(1, 8):
+            held = (twice.planes == number).any(axis=0) | (number in twice.whole)
+            kept = (once.planes == number).sum(axis=0) + (once.whole == number).sum()
+            np.testing.assert_array_equal(kept, held)
+
+
+def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
+    world = one_pixel_world([1], (), {1: 0})
+    data = world.data()
+    labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
+    made = make_upsampler(Size(1, 1), Size(3, 2), Size(6, 4), None, "half-pixel")
+    with pytest.raises(ShapeError, match=r"leads to 3 x 2 .* maps are 2 x 3"):
+        IoUCounter(data, np.zeros((1, 1), np.float32), "none").update_batch(world.maps, BatchLabels.of([labels]), made)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 2, 1, 1), (0, 1, 1, 1), (1, 1, 1)])
+def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[int, ...]) -> None:
+    data = one_pixel_world([1], (), {1: 0}).data()
+    labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
+    made = make_upsampler(Size(1, 1), Size(2, 3), Size(4, 6), None, "half-pixel")
+    tallier = IoUCounter(data, np.zeros((1, 1), np.float32), "none")
+    with pytest.raises(ShapeError, match=r"labels of 1 images and thresholds of 1 units"):
+        tallier.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), made)
+    assert not tallier.tally.activation.any()
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+@pytest.mark.parametrize("anchor", get_args(Anchor))
+@pytest.mark.parametrize("cells", [(9, 5), (5, 14), (40, 21)])
+@pytest.mark.parametrize("spread", [0, 1])
+def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
+    anchor: Anchor, cells: tuple[int, int], spread: float, tensor: bool
+) -> None:
+    # One map under many thresholds, each of them the value of some pixel or just below: one bit off is counted wrong.
+    # Where all cells are alike, no pixel lies below the largest cell around it.
+    rng = np.random.default_rng(5)
+    data = one_pixel_world([1], (), {1: 0}).data()
+    labels = ImageLabels.of(Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32)), data, "once")
+    made = make_upsampler(Size(*cells), Size(31, 17), Size(62, 34), Field(Span(-3, 7, 7), Span(1, 4, 5)), anchor)
+    maps = rng.normal(0.1, spread, cells).astype(np.float32)
+    pixels = made.upsample(maps)
+    values = np.unique(pixels)
+    limits = np.concatenate([values, np.nextafter(values, np.float32(-np.inf))])
+    repeated = np.repeat(maps[None, None], len(limits), axis=1)
+    if tensor:
+        on_device = TorchIoUCounter(data, limits[None], "none", torch.device("cpu"))
+        on_device.update_batch(torch.from_numpy(repeated), BatchLabels.of([labels]), made)
+        tally = on_device.tally
+    else:
+        tallier = IoUCounter(data, limits[None], "none")
+        tallier.update_batch(repeated, BatchLabels.of([labels]), made)
+        tally = tallier.tally
+    expected = (pixels.ravel() > limits[:, None]).sum(axis=1)
+    np.testing.assert_array_equal(tally.activation[0, :, 0], expected)
+    np.testing.assert_array_equal(tally.intersection[0, :, 1], expected)
