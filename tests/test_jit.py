@@ -1,6 +1,7 @@
 """Compiled loops where nothing can be kept."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import pytest
@@ -16,6 +17,13 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
     return tmp_path
+
+
+class Pair(NamedTuple):
+    """What a version before may have had."""
+
+    left: int
+    right: int
 
 
 def double(number: int) -> int:
@@ -40,3 +48,19 @@ def test_machine_code_that_finds_no_room_on_the_disk_runs(monkeypatch: pytest.Mo
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
     monkeypatch.setattr(caching.IndexDataCacheFile, "load", lambda *_: None)
     assert jit.compiled(double)(4) == 8
+
+
+def total(pair: tuple[int, int]) -> int:
+    return pair[0] + pair[1]
+
+
+def test_machine_code_for_a_type_that_is_gone_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    before = jit.compiled(total)
+    assert (before(Pair(1, 2)), before.stats.cache_misses) == (3, {before.signatures[0]: 1})
+    monkeypatch.delattr(f"{__name__}.Pair")
+    after = jit.compiled(total)
+    assert after((4, 5)) == 9
+    again = jit.compiled(total)
+    assert again((4, 5)) == 9
+    assert sum(again.stats.cache_hits.values()) == 1

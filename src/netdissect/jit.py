@@ -25,7 +25,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     except RuntimeError:
         _use_temporary_folder()
         loop = _njit(function)
-    return _on_full_disks(loop)
+    return _with_safe_cache(loop)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -36,18 +36,26 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(forceinline=True)(function)
 
 
-def _on_full_disks(loop: Any) -> Any:
-    """Let a loop run whose machine code finds no room on the disk: it is compiled again next time."""
+def _with_safe_cache(loop: Any) -> Any:
+    """Compile a loop again where its machine code finds no room on the disk, or is of a version with other types."""
     cache = getattr(loop, "_cache", None)  # none where Numba is told not to compile
     if cache is None:
         return loop
-    save = cache.save_overload
+    save, load = cache.save_overload, cache.load_overload
 
     def saved(*compiled_code: Any) -> None:
         with suppress(OSError):
             save(*compiled_code)
 
-    cache.save_overload = saved
+    def loaded(*signature: Any) -> Any:
+        try:
+            return load(*signature)
+        except (AttributeError, ImportError):  # Numba reads the types before it sees that the source has changed
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    cache.save_overload, cache.load_overload = saved, loaded
     return loop
 
 

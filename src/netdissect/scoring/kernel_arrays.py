@@ -1,6 +1,7 @@
 """What the compiled loops of `netdissect.scoring.kernel` read and write: plain arrays, in named tuples.
 
-They are tuples because Numba takes these apart at no cost; of what was written as a dataclass, `of` makes one.
+They are tuples because Numba takes these apart at no cost. Its cache does not notice when fields of one type change
+places here: change `netdissect.scoring.kernel` too.
 """
 
 from typing import NamedTuple, Self

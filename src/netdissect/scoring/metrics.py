@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from netdissect.jit import compiled
+from netdissect.jit import compiled, inlined
 from netdissect.scoring.iou_counter import ImageLabels
 from netdissect.scoring.upsampling import Maps, Upsampler, UpsamplingAxis
 
@@ -99,18 +99,13 @@ class ResponseHistograms:
 
     def update(self, maps: Maps, image: ImageLabels, grid: Upsampler) -> None:
         """Take in one image, float32 (U, h, w), in place."""
-        cells = grid.prepare(maps)
-        across = _across(cells, grid)
-        places, start = _places(image)
-        size = image.kinds.places.size
+        across = _across(grid.prepare(maps), grid)
+        rows = PixelRows(_lower(grid.rows), grid.rows.near, grid.rows.far)
         index = np.full(max(int(self.numbers.max(initial=0)), int(image.numbers.max(initial=0))) + 1, -1, np.int64)
         index[image.numbers] = np.arange(len(image.numbers))
-        everywhere = np.isin(image.numbers, image.whole)
-        _respond(
-            across, _lower(grid.rows), grid.rows.near, grid.rows.far, self.bins, places, start, everywhere,
-            index[self.numbers], image.categories, np.empty(size, np.float32), np.empty(size, np.uint16),
-            self.within, self.around, self.sums, self.moments,
-        )  # fmt: skip
+        labels = PixelLists(*_places(image), np.isin(image.numbers, image.whole), index[self.numbers], image.categories)
+        sums = ResponseArrays(self.within, self.around, self.sums, self.moments)
+        _respond(across, rows, self.bins, labels, sums)
 
 
 def _across(cells: Maps, grid: Upsampler) -> Floats:
@@ -135,71 +130,150 @@ def _places(image: ImageLabels) -> tuple[Ints, Ints]:
     return order % (planes.shape[1] * planes.shape[2]), np.append(start, len(order))
 
 
+class PixelRows(NamedTuple):
+    """How rows of pixels lie between rows of cells: the upper one, int64 (sh,), and weights of both, float64 (sh,)."""
+
+    lower: Ints
+    near: Floats
+    far: Floats
+
+
+class PixelLists(NamedTuple):
+    """The labels of an image.
+
+    Attributes
+    ----------
+    places, start
+        int64: the pixels of each label, one label after the other, and where each begins.
+    everywhere
+        bool (n,): whether a label is of the whole image.
+    present
+        int64 (U, T): where each unit's concepts stand among the labels; -1: they do not.
+    categories
+        int64 (k,): those that the image is annotated in.
+    """
+
+    places: Ints
+    start: Ints
+    everywhere: npt.NDArray[np.bool_]
+    present: Ints
+    categories: Ints
+
+
+class ResponseArrays(NamedTuple):
+    """The arrays of `ResponseHistograms` that an image adds to."""
+
+    within: npt.NDArray[Any]
+    around: npt.NDArray[Any]
+    sums: Floats
+    moments: Floats
+
+
+class UnitValues(NamedTuple):
+    """Values of one unit on an image.
+
+    Attributes
+    ----------
+    values
+        float32 (sh * sw,).
+    binned
+        uint16 (sh * sw,): the bin of each.
+    counts
+        int64 (bins,).
+    total, squares
+        float64 (sw,): sums of the values of each column, less `low`, and of their squares.
+    """
+
+    values: Maps
+    binned: npt.NDArray[np.uint16]
+    counts: Ints
+    total: Floats
+    squares: Floats
+
+
 @compiled
-def _respond(
-    across: Floats,
-    lower: Ints,
-    near: Floats,
-    far: Floats,
-    bins: ValueBins,
-    places: Ints,
-    start: Ints,
-    everywhere: npt.NDArray[np.bool_],
-    present: Ints,
-    categories: Ints,
-    values: Maps,
-    binned: npt.NDArray[np.uint16],
-    within: npt.NDArray[Any],
-    around: npt.NDArray[Any],
-    sums: Floats,
-    moments: Floats,
-) -> None:
-    """Take in one image; `present` (U, T) is where each concept stands among the image's labels, -1 if it does not."""
-    units, height, width = across.shape
-    counts = np.empty(BINS, np.int64)
-    first, second = np.empty(width, np.float64), np.empty(width, np.float64)
+def _respond(across: Floats, rows: PixelRows, bins: ValueBins, labels: PixelLists, sums: ResponseArrays) -> None:
+    """Take in one image, interpolated along rows, (U, h, sw)."""
+    units, _, width = across.shape
+    pixels = len(rows.lower) * width
+    found = UnitValues(
+        np.empty(pixels, np.float32),
+        np.empty(pixels, np.uint16),
+        np.empty(BINS, np.int64),
+        np.empty(width),
+        np.empty(width),
+    )
     for unit in range(units):
         low, middle, high = bins.low[unit], bins.middle[unit], bins.high[unit]
-        below = np.float32(HALF - 1) / (middle - low) if middle > low else np.float32(0)
-        above = np.float32(HALF) / (high - middle) if high > middle else np.float32(0)
-        counts[:] = 0
-        first[:] = 0
-        second[:] = 0
-        for y in range(len(lower)):
-            top, bottom = across[unit, lower[y]], across[unit, min(lower[y] + 1, height - 1)]
-            row = values[y * width : (y + 1) * width]
-            for x in range(width):
-                row[x] = np.float32(top[x] * near[y] + bottom[x] * far[y])
-                value = np.float64(row[x]) - np.float64(low)
-                first[x] += value
-                second[x] += value * value
-            for x in range(width):
-                value = row[x]
-                if value > middle:
-                    step, first_bin = (value - middle) * above, HALF
-                else:
-                    step, first_bin = np.ceil((value - low) * below), 0  # the first bin is for the floor alone
-                binned[y * width + x] = first_bin + np.int64(min(max(step, np.float32(0)), np.float32(HALF - 1)))
-                counts[binned[y * width + x]] += 1
-        for category in categories:
+        _bin_values(across[unit], rows, (low, middle, high), found)
+        total, squares = found.total.sum(), found.squares.sum()
+        _add_around(unit, labels.categories, (total, squares), found, sums)
+        _add_within(unit, labels, (low, total), found, sums)
+
+
+@inlined
+def _bin_values(
+    across: Floats, rows: PixelRows, bins: tuple[np.float32, np.float32, np.float32], found: UnitValues
+) -> None:
+    """Interpolate one unit (h, sw) along columns and sort its values into bins."""
+    (height, width), (lower, row_near, row_far), (low, middle, high) = across.shape, rows, bins
+    values, binned, counts, first, second = found
+    below = np.float32(HALF - 1) / (middle - low) if middle > low else np.float32(0)
+    above = np.float32(HALF) / (high - middle) if high > middle else np.float32(0)
+    counts[:] = 0
+    first[:] = 0
+    second[:] = 0
+    for y in range(len(lower)):
+        top, bottom, near, far = across[lower[y]], across[min(lower[y] + 1, height - 1)], row_near[y], row_far[y]
+        row = values[y * width : (y + 1) * width]
+        for x in range(width):
+            row[x] = np.float32(top[x] * near + bottom[x] * far)
+            value = np.float64(row[x]) - np.float64(low)
+            first[x] += value
+            second[x] += value * value
+        for x in range(width):
+            value = row[x]
+            if value > middle:
+                step, first_bin = (value - middle) * above, HALF
+            else:
+                step, first_bin = np.ceil((value - low) * below), 0  # the first bin is for the floor alone
+            binned[y * width + x] = first_bin + np.int64(min(max(step, np.float32(0)), np.float32(HALF - 1)))
+            counts[binned[y * width + x]] += 1
+
+
+@inlined
+def _add_around(
+    unit: int, categories: Ints, powers: tuple[float, float], found: UnitValues, sums: ResponseArrays
+) -> None:
+    counts, around, moments = found.counts, sums.around, sums.moments
+    for category in categories:
+        for place in range(BINS):
+            around[unit, category, place] += counts[place]
+        moments[unit, category, 0] += powers[0]
+        moments[unit, category, 1] += powers[1]
+
+
+@inlined
+def _add_within(
+    unit: int, labels: PixelLists, of: tuple[np.float32, float], found: UnitValues, sums: ResponseArrays
+) -> None:
+    """Add the values on a unit's concepts; `of` is its low end, and the sum of all values less that."""
+    (places, start, everywhere, present, _), (low, whole) = labels, of
+    values, binned, counts, within, sums_within = found.values, found.binned, found.counts, sums.within, sums.sums
+    for slot in range(present.shape[1]):
+        label = present[unit, slot]
+        if label < 0:
+            continue
+        if everywhere[label]:
             for place in range(BINS):
-                around[unit, category, place] += counts[place]
-            moments[unit, category, 0] += first.sum()
-            moments[unit, category, 1] += second.sum()
-        for slot in range(present.shape[1]):
-            label = present[unit, slot]
-            if label < 0:
-                continue
-            if everywhere[label]:
-                for place in range(BINS):
-                    within[unit, slot, place] += counts[place]
-                sums[unit, slot] += first.sum()
-                continue
-            total = 0.0
-            for pixel in places[start[label] : start[label + 1]]:
-                within[unit, slot, binned[pixel]] += 1
-                total += np.float64(values[pixel]) - np.float64(low)
-            sums[unit, slot] += total
+                within[unit, slot, place] += counts[place]
+            sums_within[unit, slot] += whole
+            continue
+        total = 0.0
+        for pixel in places[start[label] : start[label + 1]]:
+            within[unit, slot, binned[pixel]] += 1
+            total += np.float64(values[pixel]) - np.float64(low)
+        sums_within[unit, slot] += total
 
 
 def auroc(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:

@@ -22,6 +22,7 @@ Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapt
 
 from dataclasses import dataclass
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,32 @@ from netdissect.jit import compiled
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCounts
 from netdissect.scoring.statistics.bootstrap import LEVEL, Bools, CandidateConcepts, Ints, ThresholdShift
+
+
+class PairArrays(NamedTuple):
+    """What the compiled loop needs of P pairs.
+
+    Attributes
+    ----------
+    starts
+        int64 (U + 1,): where each unit's begin.
+    numbers, categories, pair_of
+        See `CandidateConcepts`.
+    scores
+        float64 (P,): IoU over all images.
+    lost
+        float64 (P,): what the margin takes for each pixel in excess.
+    mean
+        float64 (P,): pixels of the unit's masks on an image, on average.
+    """
+
+    starts: Ints
+    numbers: Ints
+    categories: Ints
+    pair_of: Ints
+    scores: Floats
+    lost: Floats
+    mean: Floats
 
 
 @dataclass(frozen=True)
@@ -92,34 +119,25 @@ class InfluenceMoments:
             for taken in range(power + 1):
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
         starts = np.searchsorted(leading.units, np.arange(len(leading.pair_of) + 1))
+        pairs = PairArrays(starts, leading.numbers, leading.categories, leading.pair_of, scores, lost, mean)
         places = np.searchsorted(presence.images, masks.rows)
-        _add_masks(
-            masks.units, masks.on, places, masks.labels, masks.numbers, masks.intersections, counted, truth,
-            leading.pair_of, starts, leading.numbers, leading.categories, scores, lost, mean, self.second, self.fourth,
-        )  # fmt: skip
+        _add_masks(masks, places, counted, truth, pairs, (self.second, self.fourth))
         self.images[0] += len(presence.images)
 
 
 @compiled
 def _add_masks(
-    units: Ints,
-    on: Ints,
-    rows: Ints,
-    labels: Ints,
-    numbers: Ints,
-    intersections: Ints,
+    masks: ImageIntersections,
+    places: Ints,
     counted: Bools,
     truth: Floats,
-    pair_of: Ints,
-    starts: Ints,
-    leading: Ints,
-    categories: Ints,
-    scores: Floats,
-    lost: Floats,
-    mean: Floats,
-    second: Floats,
-    fourth: Floats,
+    pairs: PairArrays,
+    sums: tuple[Floats, Floats],
 ) -> None:
+    """Put the moments right on images, at `places` of `truth`, where a unit is on."""
+    _, _, units, on, labels, numbers, intersections = masks
+    starts, leading, categories, pair_of, scores, lost, mean = pairs
+    second, fourth = sums
     hits = np.zeros(len(leading), np.float64)
     entry = 0
     for mask in range(len(units)):
@@ -130,7 +148,7 @@ def _add_masks(
                 hits[pair] = intersections[entry]
         entry = first + labels[mask]
         for pair in range(starts[unit], starts[unit + 1]):
-            bears = truth[rows[mask], leading[pair]]
+            bears = truth[places[mask], leading[pair]]
             covers = on[mask] if counted[mask, categories[pair]] else 0
             without = lost[pair] * mean[pair] - scores[pair] * bears
             moved = hits[pair] - scores[pair] * (covers + bears - hits[pair]) - lost[pair] * (on[mask] - mean[pair])

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
 from netdissect.config import NullModel, Restriction
-from netdissect.jit import compiled
+from netdissect.jit import compiled, inlined
 from netdissect.scoring.iou import best_concepts, iou
 from netdissect.scoring.iou_counter import ConceptTotals, ImageLabels, IoUCounts
 from netdissect.scoring.mask_pixels import MaskPixels, Places
@@ -179,7 +179,7 @@ class PermutationCounts:
         def repeat(index: int) -> None:
             partners, shifts = self._draw(self.repeats[index], first, block)
             overlaps = self.activation[index] if self.restriction == "overlap" else np.empty((0, 0), np.int64)
-            _pair(*block, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
+            _pair(block, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
 
         for _ in pool.map(repeat, range(len(self.repeats))):
             pass
@@ -228,11 +228,7 @@ def best_of(
 
 @compiled
 def _pair(
-    on: Places,
-    start: Ints,
-    places: Places,
-    planes: npt.NDArray[Any],
-    whole: Ints,
+    block: AnnotationStratum,
     partners: Ints,
     shifts: Ints,
     bits: npt.NDArray[np.uint64],
@@ -244,6 +240,7 @@ def _pair(
     `bits` (C,) is the category of each label as one bit; `activation` (M, K), unless empty, takes the pixels of masks
     that overlap a label of the category.
     """
+    on, start, places, planes, whole = block
     images, channels, height, width = planes.shape
     labels = np.empty((channels, height * width), planes.dtype)
     for image in range(images):
@@ -253,28 +250,41 @@ def _pair(
             count = np.int64(on[image, mask])
             if count == 0:
                 continue
-            overlapped = np.uint64(0)
+            overlapped = _add_mask(mask, places[begin : begin + count], labels, bits, intersection)
             for number in whole[partners[image]]:
                 if number:
                     intersection[mask, number] += count
                     overlapped |= bits[number]
-            for channel in range(channels):
-                plane, last, run = labels[channel], np.int64(0), np.int64(0)
-                for place in places[begin : begin + count]:
-                    label = np.int64(plane[place])
-                    if label != last:  # neighbors mostly bear one label: one addition a run of them
-                        if last:
-                            intersection[mask, last] += run
-                            overlapped |= bits[last]
-                        last, run = label, np.int64(0)
-                    run += 1
-                if last:
-                    intersection[mask, last] += run
-                    overlapped |= bits[last]
             for category in range(activation.shape[1]):
                 if overlapped >> np.uint64(category) & np.uint64(1):
                     activation[mask, category] += count
             begin += count
+
+
+@inlined
+def _add_mask(
+    mask: int,
+    pixels: Places,
+    labels: npt.NDArray[Any],
+    bits: npt.NDArray[np.uint64],
+    intersection: npt.NDArray[np.uint32],
+) -> np.uint64:
+    """Add the pixels of a mask to those of each label, and return the categories that it overlaps."""
+    overlapped = np.uint64(0)
+    for channel in range(len(labels)):
+        plane, last, run = labels[channel], np.int64(0), np.int64(0)
+        for place in pixels:
+            label = np.int64(plane[place])
+            if label != last:  # neighbors mostly bear one label: one addition a run of them
+                if last:
+                    intersection[mask, last] += run
+                    overlapped |= bits[last]
+                last, run = label, np.int64(0)
+            run += 1
+        if last:
+            intersection[mask, last] += run
+            overlapped |= bits[last]
+    return overlapped
 
 
 @compiled
