@@ -38,6 +38,13 @@ def run(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_result(result, tmp_path_factory.mktemp("imports") / "run")
 
 
+@pytest.mark.parametrize("words", ["--help", "run --help", "experiment --help", "concepts build --help"])
+def test_help_waits_for_no_library_of_numbers(words: str) -> None:
+    loaded = loaded_by(command(*words.split()))
+    assert "netdissect.cli.app" in loaded
+    assert not LIBRARIES & loaded
+
+
 @pytest.mark.parametrize(
     ("words", "options"),
     [
