@@ -81,7 +81,7 @@ print(json.dumps(asked))
     }
     assert set(asked.values()) == {"download", "experiments", "lightning", "serve", "transformers"}
     rooms = {module.split(".")[1] for module, extra in asked.items() if extra == "serve"}
-    assert rooms == {"serve"}
+    assert rooms == {"explorer"}
     assert not [
         module for module in asked if module.startswith(("netdissect.cli", "netdissect.report", "netdissect.models"))
     ]

@@ -76,7 +76,7 @@ def test_what_the_pages_call_is_public() -> None:
     assert called <= set(netdissect.__all__)
 
 
-@pytest.mark.parametrize("module", ["dissect", "serve"])
+@pytest.mark.parametrize("module", ["dissect", "report"])
 def test_a_function_keeps_its_name_when_a_package_of_that_name_is_imported(module: str) -> None:
     importlib.import_module(f"netdissect.{module}")
     assert not isinstance(getattr(netdissect, module), ModuleType)

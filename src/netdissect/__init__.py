@@ -1,9 +1,10 @@
 """Network Dissection: say what the single units of a vision network have learned.
 
-    concepts -> models -> sweep -> score -> result -> dissect -> experiments -> show -> serve -> cli
+    concepts -> models -> synthetic -> activations -> scoring -> result -> plots -> dissect -> training -> experiments
+             -> report -> explorer -> cli
 
 The public names are those of ``__init__.pyi``. Each is loaded when it is first used, so that reading a result never
-waits for torch. `dissect`, `report` and `serve` are functions; modules of a room of that name are imported as
+waits for torch. `dissect` and `report` are functions; modules of the packages of that name are imported as
 ``from netdissect.dissect.verify import repair``.
 """
 
