@@ -106,7 +106,7 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
     leaves = [ShardPass(run, str(index), span).folder for index, span in enumerate(spans)]
     for stage in ("thresholds", "finished"):
         for index, span in enumerate(spans):
-            look(data, run, span, str(index), engine=engines[index], store=stores)
+            look(data, run, span, str(index), engine=engines[index], activation_cache=stores)
         nodes, step = list(leaves), 0
         while len(nodes) > 2:
             step += 1
