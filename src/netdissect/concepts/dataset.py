@@ -461,7 +461,7 @@ def _read_index(root: Path, categories: Sequence[str]) -> Iterable[IndexRow]:
                     maps.append(check_name(item, root / "images", path))
         labels = tuple(number for number in whole if number)
         if maps or labels:
-            size = Size(_side(row, "sh", path), _side(row, "sw", path))
+            size = Size(read_side(row, "sh", path), read_side(row, "sw", path))
             yield IndexRow(check_name(row["image"], root / "images", path), row["split"], size, tuple(maps), labels)
 
 
@@ -484,11 +484,18 @@ def _label(text: str, path: Path) -> int:
     return number
 
 
-def _side(row: dict[str, str], column: str, path: Path) -> int:
+def read_side(row: dict[str, str], column: str, path: Path) -> int:
+    """Return a height or width that a row of ``index.csv`` gives, in pixels.
+
+    Raises
+    ------
+    ConceptsError
+        If it is none.
+    """
     number = _number(row[column], path)
     if not 0 < number <= LONGEST_SIDE:  # before memory is taken for it
         raise ConceptsError(
-            f"{path} says that the label maps of {row['image']} have the {column} {row[column].strip()[:80]}. Expected "
+            f"{path} gives {row['image']} the {column} {row[column].strip()[:80]}. Expected "
             f"from 1 to {LONGEST_SIDE} pixels; restore or rebuild the table."
         )
     return number

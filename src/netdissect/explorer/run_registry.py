@@ -13,6 +13,7 @@ from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
 from netdissect.explorer.threshold_curves import LayerCurves
 from netdissect.models import Network
+from netdissect.plots.example_images import image_folder
 from netdissect.result import LayerResult, Result, load_result
 
 
@@ -128,7 +129,7 @@ class RunRegistry:
             named = _unique(_slug(name), [each.id for each in opened])
             keys = [key for key in (str(run) if not isinstance(run, Result) else name, name, named) if key in given]
             network = given.pop(keys[0]) if keys else None
-            opened.append(OpenRun(named, name, result, _image_folder(result, data_root), network))
+            opened.append(OpenRun(named, name, result, image_folder(result.info.data.root, data_root), network))
         if given:
             raise ConfigError(
                 f"networks were given for {', '.join(map(repr, given))}, which are no runs here. Expected names among "
@@ -154,9 +155,3 @@ def _unique(name: str, taken: Sequence[str]) -> str:
     while candidate in taken:
         candidate, number = f"{name}-{number}", number + 1
     return candidate
-
-
-def _image_folder(result: Result, data_root: str | Path | None) -> Path:
-    root = Path(result.info.data.root if data_root is None else data_root)
-    inner = root / "images"
-    return inner if data_root is None or inner.is_dir() else root

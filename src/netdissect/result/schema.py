@@ -77,14 +77,14 @@ EVIDENCE = "evidence"
 """Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = (
-    "iou", "f1", "coverage", "max_attainable_iou", ATTAINABLE_BESIDE, "concept_pixels", "mask_pixels", "truth",
-    "activation", "intersect", "images",
+    "quantile", "unit", "label_id", "iou", "f1", "coverage", "max_attainable_iou", ATTAINABLE_BESIDE, "concept_pixels",
+    "mask_pixels", "truth", "activation", "intersect", "intersection", "images",
 )  # fmt: skip
 
 
 def check_concepts(concepts: pl.DataFrame, info: RunInfo) -> str:
     """Say what is wrong with the table of concepts; nothing if it can be used."""
-    wrong = _unlike(concepts, CONCEPTS)
+    wrong = _flaw(concepts.lazy(), CONCEPTS)
     if wrong:
         return wrong
     foreign = set(concepts["category"]) - set(info.data.categories)
@@ -101,15 +101,15 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
     }
     units, rows = layer.info.units, len(info.config.protocol.quantiles) * layer.info.units
     found = {
-        "thresholds.parquet": _unlike(layer.thresholds, THRESHOLDS) or _misnumbered(layer.thresholds, info, rows),
+        "thresholds.parquet": _flaw(layer.thresholds.lazy(), THRESHOLDS) or _misnumbered(layer.thresholds, info, rows),
         "units.parquet": (
-            _unlike(layer.units, {**UNITS, **categories})
+            _flaw(layer.units.lazy(), {**UNITS, **categories})
             or _misnumbered(layer.units, info, rows)
             or _foreign_labels(layer.units, info, concepts)
         ),
-        "top.parquet": _unlike(layer.top, TOP) or _unknown_images(layer.top, units, keep, info.data.images),
+        "top.parquet": _flaw(layer.top.lazy(), TOP) or _unknown_images(layer.top, units, keep, info.data.images),
         "scores.parquet": (
-            _unlike_unread(layer.lazy_scores, SCORES, units) or _foreign_scores(layer.lazy_scores, info, concepts)
+            _flaw(layer.lazy_scores, SCORES, units) or _foreign_scores(layer.lazy_scores, info, concepts)
         ),
     }
     shape = (units, keep, layer.info.height, layer.info.width)
@@ -151,52 +151,32 @@ def _unreadable(table: pl.LazyFrame) -> str:
     return ""
 
 
-def _other_columns(found: pl.Schema, expected: Schema) -> str:
-    for name, kind in expected.items():
-        if name not in found:
-            return f"it has no column {name!r}"
-        if found[name] != kind:
-            return f"its column {name!r} holds {found[name]}, not {kind}"
-    return ""
+def _flaw(table: pl.LazyFrame, expected: Schema, units: int | None = None) -> str:
+    """Compare columns, see that numbers are numbers, and that there are no more units than `units`.
 
-
-def _unlike(frame: pl.DataFrame, expected: Schema) -> str:
-    """Compare columns, and see that numbers are numbers."""
-    wrong = _other_columns(frame.schema, expected)
-    if wrong:
-        return wrong
-    for name, kind in expected.items():
-        column = frame[name]
-        if not name.endswith(MAY_BE_NULL) and column.null_count():
-            return f"its column {name!r} has empty cells"
-        if kind.is_float() and not column.is_finite().all():
-            return f"its column {name!r} holds NaN or infinity"
-        if name.endswith(NEVER_NEGATIVE) and (column < 0).any():
-            return f"its column {name!r} holds numbers below 0"
-    return ""
-
-
-def _unlike_unread(table: pl.LazyFrame, expected: Schema, units: int) -> str:
-    """Do the same with a table that may not fit into memory: it is read in pieces, once, and forgotten."""
+    A table may not fit into memory: it is read in pieces, once, and forgotten.
+    """
+    flaws: dict[str, pl.Expr] = {}
     try:
-        wrong = _other_columns(table.collect_schema(), expected)
-        if wrong:
-            return wrong
-        numbers = [name for name, kind in expected.items() if kind.is_numeric()]
-        good = [(pl.col(name).is_finite() & (pl.col(name) >= 0)).all().alias(name) for name in numbers]
-        empty = [pl.col(name).null_count().alias(f"empty {name}") for name in expected]
-        largest = pl.col("unit").max().alias("largest unit")
-        found = table.select(*good, *empty, largest).collect(engine="streaming").row(0, named=True)
+        found = table.collect_schema()
+        for name, kind in expected.items():
+            if name not in found:
+                return f"it has no column {name!r}"
+            if found[name] != kind:
+                return f"its column {name!r} holds {found[name]}, not {kind}"
+            column = pl.col(name)
+            if not name.endswith(MAY_BE_NULL):
+                flaws[f"its column {name!r} has empty cells"] = column.null_count() > 0
+            if kind.is_float():
+                flaws[f"its column {name!r} holds NaN or infinity"] = ~column.is_finite().all()
+            if name.endswith(NEVER_NEGATIVE):
+                flaws[f"its column {name!r} holds numbers below 0"] = (column < 0).any()
+        if units is not None:
+            flaws[f"it names a unit that a layer of {units} does not have"] = (pl.col("unit") >= units).any()
+        row = table.select(**flaws).collect(engine="streaming").row(0, named=True)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return str(error).partition("\n")[0]
-    if (found["largest unit"] or 0) >= units:
-        return f"it names unit {found['largest unit']} of a layer of {units}"
-    for name in expected:
-        if found[f"empty {name}"]:
-            return f"its column {name!r} has empty cells"
-        if not found.get(name, True):
-            return f"its column {name!r} holds numbers below 0, NaN or infinity"
-    return ""
+    return next((flaw for flaw, there in row.items() if there), "")
 
 
 def _misnumbered(frame: pl.DataFrame, info: RunInfo, rows: int) -> str:

@@ -23,7 +23,7 @@ from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.csv_numbers import whole_number
-from netdissect.concepts.dataset import INDEX_COLUMNS, LONGEST_SIDE, ConceptData, read_label_map, read_table
+from netdissect.concepts.dataset import INDEX_COLUMNS, ConceptData, read_label_map, read_side, read_table
 from netdissect.concepts.labels import Size
 from netdissect.config import OneOrMore, Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError, SourceError
@@ -145,19 +145,9 @@ class DatasetSource:
         for row in read_table(path, (*INDEX_COLUMNS, *self.data.categories)):
             if row["image"] in chosen:
                 cells = {c: tuple(filter(None, map(str.strip, row[c].split(";")))) for c in self.data.categories}
-                height, width, rows, columns = (_pixels(row, name, path) for name in ("ih", "iw", "sh", "sw"))
+                height, width, rows, columns = (read_side(row, name, path) for name in ("ih", "iw", "sh", "sw"))
                 split: Split = "train" if row["split"] == "train" else "val"
                 yield _SubsetEntry(row["image"], split, Size(height, width), Size(rows, columns), cells)
-
-
-def _pixels(row: Mapping[str, str], column: str, path: Path) -> int:
-    number = whole_number(row[column])
-    if not number or number > LONGEST_SIDE:
-        raise ConceptsError(
-            f"{path} gives {row['image']} the {column} {row[column][:80]!r}. Expected a number of pixels; restore the "
-            "table or rebuild the data set."
-        )
-    return number
 
 
 def subset(
