@@ -39,6 +39,7 @@ from .models import list_layers as list_layers
 from .models import load_network as load_network
 from .report import console_tables as console_tables
 from .report import report as report
+from .report import show_unit as show_unit
 from .result import LayerCount as LayerCount
 from .result import Result as Result
 from .result import check_result as check_result

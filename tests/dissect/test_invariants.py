@@ -93,7 +93,7 @@ TABLE_FAULTS: dict[str, tuple[str, Callable[[LayerResult], LayerResult]]] = {
     ),
     "a unit is called silent": (
         "thresholds fall and masks grow with the quantile",
-        lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(silent=~pl.col("dead"))),
+        lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(dead=~pl.col("dead"))),
     ),
     "maps of units are exchanged": ("top images agree with their activation maps", exchanged),
     "images are out of order": (

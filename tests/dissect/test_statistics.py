@@ -24,7 +24,7 @@ SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
     "images": tables.IMAGES, "labels": tables.LABELS, "sensitivity": tables.SENSITIVITY,
 }  # fmt: skip
-OTHERS = {"histogram", "places"}  # every run has these
+OTHERS = {"histogram", "firing_map"}  # every run has these
 
 
 def settings(seed: int = 0, **asked: object) -> DissectConfig:
@@ -109,7 +109,7 @@ def test_intervals_of_counts_are_those_of_the_replicates_and_end_where_counts_do
                 bias = each.mean() - row[name]
                 reach = 1.9599639845 * np.sqrt(2 * each.var() + bias**2)
                 low, high = np.floor(row[name] - bias - reach), np.ceil(row[name] - bias + reach)
-                assert (row[f"{name}_low"], row[f"{name}_high"]) == (max(low, 0), min(high, most))
+                assert (row[f"{name}_ci_low"], row[f"{name}_ci_high"]) == (max(low, 0), min(high, most))
                 cut += high > most
     assert cut > 0
 
@@ -175,7 +175,7 @@ def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do
         of_unit, ious = images.filter(unit=unit), []
         on = of_unit.group_by("image_index").agg(pl.col("mask_pixels").first())["mask_pixels"].sum()
         for (number,), of_label in labels.group_by("label_id"):
-            hits = of_unit.filter(number=number)["intersection"].sum()
+            hits = of_unit.filter(label_id=number)["intersection"].sum()
             ious.append(hits / (on + of_label["pixels"].sum() - hits))
         assert min(abs(iou - held) for iou in ious) < 1e-12
 

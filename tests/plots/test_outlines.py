@@ -136,7 +136,7 @@ def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
     expected = scored(run, root, "wide_relu")
     for unit, top in tables.top.items():
         wanted = [expected[unit, row["rank"]] for row in top]
-        plots.units(run, "wide_relu", [unit], images=root)
+        plots.units(run, "wide_relu", [unit], data_root=root)
         grids = [(side, side) if side else (row["label_height"], row["label_width"]) for row in top]
         tiles = unit_view(tables, unit, len(top)).tiles
         if tiles:

@@ -8,7 +8,7 @@ import pytest
 from nbclient import NotebookClient
 
 from netdissect.errors import ResultError
-from netdissect.report import unit
+from netdissect.report import show_unit
 from netdissect.result import Result
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
@@ -33,7 +33,7 @@ def test_a_result_shows_the_detectors_of_every_layer_and_quantile(result: Result
 
 def test_a_unit_shows_its_label_and_top_images_and_names_are_text(result: Result) -> None:
     for row in result.layers["block.1"].units.filter(quantile=0.05).iter_rows(named=True):
-        shown = unit(result, "block.1", row["unit"])
+        shown = show_unit(result, "block.1", row["unit"])
         page = parsed(shown._repr_html_())
         pictures = list(page.iter("svg"))
         assert len(pictures) == (0 if row["dead"] else 7)
@@ -41,7 +41,7 @@ def test_a_unit_shows_its_label_and_top_images_and_names_are_text(result: Result
         assert str(shown).startswith(f"unit {row['unit']}: ")
     assert pictures == []
     with pytest.raises(ResultError, match=r"no unit 8; its units are 0 to 7"):
-        unit(result, "block.1", 8)
+        show_unit(result, "block.1", 8)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ class ShownUnit:
         return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {self.view.iou:.4f}"
 
 
-def unit(result: Result, layer: str | None, number: int, *, data_root: str | Path | None = None) -> ShownUnit:
+def show_unit(result: Result, layer: str | None, number: int, *, data_root: str | Path | None = None) -> ShownUnit:
     """Show one unit in a notebook.
 
     Parameters

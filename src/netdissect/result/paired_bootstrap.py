@@ -50,7 +50,7 @@ def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[st
     -------
     DataFrame
         left, right (layers), quantile, rule, category (or ``total``), then ``detectors`` and ``unique``, right minus
-        left, each with the ends of its 95 % interval in ``_low`` and ``_high``, which lie within what can be.
+        left, each with the ends of its 95 % interval in ``_ci_low`` and ``_ci_high``, which lie within what can be.
 
     Raises
     ------
@@ -65,8 +65,8 @@ def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[st
                 found[name].to_numpy(), np.stack(found[f"{name}_drawn"].to_list()),
                 found[f"{name}_least"].to_numpy(), found[f"{name}_most"].to_numpy(),
             )  # fmt: skip
-            found = found.with_columns(pl.Series(f"{name}_low", low), pl.Series(f"{name}_high", high))
-        columns = [*KEYS, *(f"{name}{end}" for name in COUNTS for end in ("", "_low", "_high"))]
+            found = found.with_columns(pl.Series(f"{name}_ci_low", low), pl.Series(f"{name}_ci_high", high))
+        columns = [*KEYS, *(f"{name}{end}" for name in COUNTS for end in ("", "_ci_low", "_ci_high"))]
         frames.append(found.select(pl.lit(pair[0]).alias("left"), pl.lit(pair[1]).alias("right"), *columns))
     return pl.concat(frames)
 

@@ -299,7 +299,7 @@ def counts_of(level: QuantileCounts, counted: CountReplicates | None) -> pl.Data
         each = np.stack([replicates[row["rule"], row["category"]] for row in rows])
         most = [_largest(level, row["rule"])[name][row["category"]] for row in rows]
         low, high = interval_of_counts([row[name] for row in rows], each, 0, most)
-        columns += [pl.Series(f"{name}_low", low), pl.Series(f"{name}_high", high)]
+        columns += [pl.Series(f"{name}_ci_low", low), pl.Series(f"{name}_ci_high", high)]
     return frame.with_columns(columns)
 
 
