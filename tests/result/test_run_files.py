@@ -8,9 +8,11 @@ import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from netdissect.errors import ResultError
@@ -49,6 +51,13 @@ def read_all(run: Path) -> Result:
         assert layer.scores.height
         assert np.asarray(layer.top_maps).size
     return found
+
+
+def test_a_run_of_a_layer_with_negative_activations_is_read_back(result: Result, tmp_path: Path) -> None:
+    layer = result.layer("layer4")
+    below = layer.top.with_columns(pl.lit(-1, pl.Float32).alias("max_activation"))
+    changed = replace(result, layers={**result.layers, "layer4": replace(layer, top=below)})
+    assert load_result(save_result(changed, tmp_path / "run")).layer("layer4").top.equals(below)
 
 
 def test_a_run_is_read_back_bit_for_bit(result: Result, pristine: Path) -> None:
