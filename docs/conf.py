@@ -1,9 +1,11 @@
 """How the documentation is built."""
 
-import subprocess
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import generate
 
 project = "netdissect"
 author = "The netdissect developers"
@@ -19,12 +21,13 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 bibtex_bibfiles = ["references.bib"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"netdissect {version}"
 html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -33,7 +36,4 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 suppress_warnings = ["ref.python"]
 
-# The reference of the command line is what the commands themselves say.
-_reference = Path(__file__).with_name("cli.md")
-_options = ["netdissect.cli.app", "utils", "docs", "--name", "netdissect", "--title", "Command line"]
-subprocess.run([sys.executable, "-m", "typer", *_options, "--output", str(_reference)], check=True, capture_output=True)
+generate.write()

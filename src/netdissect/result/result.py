@@ -26,7 +26,7 @@ from netdissect.scoring.iou import limit_number
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_VERSIONS = (SCHEMA_VERSION,)
-"""Versions of the run format that can be read: all there ever were. docs/scale.md says what may change within one."""
+"""Versions of the run format that can be read; docs/explanation/checkpoints-sharding-ray.md says what may change."""
 
 
 class _Info(BaseModel):

@@ -1,0 +1,352 @@
+"""Reference pages that follow from the program: commands, configuration, tables of a run, JSON, Python.
+
+Each function returns one page in Markdown. `conf.py` writes them to `reference/generated/` before Sphinx reads.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+import netdissect
+from netdissect import config
+from netdissect.cli.app import app
+from netdissect.result import schema, statistics_schema
+from netdissect.result.result import RunInfo
+
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "reference" / "generated"
+
+
+def write() -> None:
+    """Write all generated pages; a page that is the same already is left alone."""
+    FOLDER.mkdir(exist_ok=True)
+    for page in PAGES:
+        path, text = FOLDER / f"{page.__name__}.md", page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a Markdown table; bars and line ends within cells are escaped."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def prose(text: str | None) -> str:
+    """Return a docstring or help text as one line of Markdown: what is marked up as code keeps one backtick."""
+    return " ".join((text or "").replace("``", "`").split())
+
+
+# Commands
+
+
+def leaf_commands(command: Any, path: tuple[str, ...] = ("netdissect",)) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command that does something, with its words."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, below in command.commands.items():
+        yield from leaf_commands(below, (*path, name))
+
+
+def commands() -> str:
+    """Return the page of all commands and options."""
+    parts = ["# Commands\n\nEvery command, argument and option. `netdissect COMMAND -h` prints the same.\n"]
+    for words, command in leaf_commands(typer.main.get_command(app)):
+        context = command.make_context(words[-1], [], resilient_parsing=True)
+        parts.append(f"## {' '.join(words[1:])}\n\n{inspect.cleandoc(command.help or '')}\n")
+        usage = " ".join([*words, *command.collect_usage_pieces(context)])
+        parts.append(f"```text\n{usage}\n```\n")
+        panels: dict[str, list[tuple[str, ...]]] = {}
+        for parameter in command.params:
+            if "--help" not in parameter.opts and not getattr(parameter, "hidden", False):
+                panel = parameter.rich_help_panel or ""
+                panels.setdefault(panel, []).append(_parameter(parameter, context))
+        for panel, rows in panels.items():
+            title = f"**{panel}**\n\n" if panel else ""
+            parts.append(title + table(("option", "value", "default", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def _parameter(parameter: Any, context: Any) -> tuple[str, ...]:
+    """Return one row: names, values, default and help of an argument or option."""
+    names = " ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    kind = parameter.metavar or parameter.display_type(context).strip("<>").removesuffix(" range")
+    bounds = [f" {sign} {bound}" for sign, bound in ((">=", parameter.min), ("<=", parameter.max)) if bound is not None]
+    help_text = prose(getattr(parameter, "help", ""))
+    if parameter.param_type_name == "argument":
+        return (f"`{kind}`", "argument", "required" if parameter.required else "", help_text)
+    value = f"`{kind.removeprefix('list[').removesuffix(']')}{','.join(bounds)}`"
+    if parameter.is_flag:
+        value = ""
+    elif parameter.multiple:
+        value += ", repeats"
+    return (names, value, _shown_default(parameter, context), help_text)
+
+
+def _shown_default(parameter: Any, context: Any) -> str:
+    """Return the default of an option; a flag without a negation is off."""
+    default = parameter.get_default(context)
+    if parameter.required:
+        return "required"
+    if parameter.is_flag:
+        return ("on" if default else "off") if parameter.secondary_opts else ""
+    return "" if default in (None, (), []) else f"`{default}`"
+
+
+# Configuration
+
+
+def configuration() -> str:
+    """Return the page of everything that `config.json` and `run.json` hold."""
+    parts = [
+        "# Configuration and run.json\n\n"
+        "Fields of the configuration of a run, in the order of `config.json`. In Python they are arguments of the "
+        "class of the same name. The last sections are what `run.json` records.\n"
+    ]
+    models = (
+        config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
+        config.NetworkSource, *_below(RunInfo),
+    )  # fmt: skip
+    parts += [model_section(model) for model in dict.fromkeys(models)]
+    return "\n".join(parts)
+
+
+def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield a model and those that its fields hold."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if inspect.isclass(kind) and issubclass(kind, BaseModel):
+                yield from _below(kind)
+
+
+def model_section(model: type[BaseModel]) -> str:
+    """Return a section: the fields of a model."""
+    rows = [
+        (f"`{name}`", f"`{_field_type(field)}`", _default(field), prose(field.description))
+        for name, field in model.model_fields.items()
+    ]
+    return f"## {model.__name__}\n\n{prose(model.__doc__)}\n\n" + table(("field", "type", "default", "meaning"), rows)
+
+
+def _field_type(field: Any) -> str:
+    """Return the type of a field with its limits, which are those of a number, not of None."""
+    kind = type_name(field.annotation)
+    return kind.removesuffix(" or None") + _limits(field.metadata) + (" or None" if kind.endswith(" or None") else "")
+
+
+def _default(field: Any) -> str:
+    if field.default_factory is not None:
+        return f"`{field.default_factory.__name__}()`"
+    return "" if field.default is PydanticUndefined else f"`{field.default!r}`"
+
+
+def type_name(kind: Any) -> str:
+    """Return a type as a reader writes it: literals as their values, choices joined by "or", limits as in algebra."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin is Annotated:
+        return type_name(parts[0]) + _limits(parts[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(map(type_name, parts))
+    if origin is not None:
+        inner = ", ".join("..." if part is Ellipsis else type_name(part) for part in parts)
+        return f"{origin.__name__}[{inner}]"
+    return "None" if kind is NoneType else str(getattr(kind, "__name__", kind))
+
+
+def _limits(metadata: Iterable[Any]) -> str:
+    """Return the limits that annotations or a field set on a number."""
+    found = [inner for one in metadata for inner in getattr(one, "metadata", [one])]
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    limits = [f" {sign} {getattr(one, name)}" for one in found for name, sign in signs.items() if hasattr(one, name)]
+    return ",".join(limits)
+
+
+# Tables of a run
+
+
+def described_columns() -> dict[str, dict[str, str]]:
+    """Return what each column of each table means, as `reference/columns.toml` says."""
+    found: dict[str, dict[str, str]] = tomllib.loads((DOCS / "reference" / "columns.toml").read_text(encoding="utf-8"))
+    return found
+
+
+def table_schemas() -> dict[str, dict[str, Any]]:
+    """Return the columns and types of each table of a run, by its path below the run folder."""
+    layer = "layers/NAME/"
+    statistics = f"{layer}{schema.EVIDENCE}/"
+    return {
+        "concepts.parquet": dict(schema.CONCEPTS),
+        f"{layer}thresholds.parquet": dict(schema.THRESHOLDS),
+        f"{layer}units.parquet": dict(schema.UNITS)
+        | {f"CATEGORY-{part}": kind for part, kind in schema.EACH_CATEGORY.items()},
+        f"{layer}scores.parquet": dict(schema.SCORES),
+        f"{layer}top.parquet": dict(schema.TOP),
+        f"{statistics}units.parquet": dict(statistics_schema.UNITS),
+        f"{statistics}scores.parquet": dict(statistics_schema.SCORES),
+        f"{statistics}counts.parquet": dict(statistics_schema.COUNTS),
+        f"{statistics}replicates.parquet": dict(statistics_schema.REPLICATES),
+        f"{statistics}sensitivity.parquet": dict(statistics_schema.SENSITIVITY),
+        f"{statistics}images.parquet": dict(statistics_schema.IMAGES),
+        f"{statistics}labels.parquet": dict(statistics_schema.LABELS),
+        f"{statistics}histogram.parquet": dict(statistics_schema.HISTOGRAM),
+        f"{statistics}firing_map.parquet": dict(statistics_schema.FIRING_MAP),
+    }
+
+
+def tables() -> str:
+    """Return the page of the columns of all tables."""
+    described = described_columns()
+    parts = [
+        "# Tables of a run\n\nColumns of every Parquet file of a run folder. [Files of a run](../run-folder.md) says "
+        "what the files are, and when they are there.\n"
+    ]
+    for name, columns in table_schemas().items():
+        meanings = described[name]
+        if set(columns) != set(meanings) - {"_"}:
+            differing = set(columns) ^ (set(meanings) - {"_"})
+            raise ValueError(f"reference/columns.toml and the schema of {name} differ in {differing}")
+        rows = [(f"`{column}`", f"`{kind}`", meanings[column]) for column, kind in columns.items()]
+        parts.append(f"## {name}\n\n{meanings['_']}\n\n" + table(("column", "type", "meaning"), rows))
+    return "\n".join(parts)
+
+
+# The explorer
+
+
+def openapi() -> dict[str, Any]:
+    """Return the OpenAPI description of the explorer's addresses."""
+    explorer = FastAPI(title="netdissect explorer")
+    routes = importlib.import_module("netdissect.explorer.routes")
+    for module in pkgutil.iter_modules(routes.__path__, f"{routes.__name__}."):
+        router = getattr(importlib.import_module(module.name), "router", None)
+        if router is not None:
+            explorer.include_router(router)
+    return explorer.openapi()
+
+
+def explorer_json() -> str:
+    """Return the page of the explorer's JSON."""
+    described = openapi()
+    parts = [
+        "# JSON of the explorer\n\nEvery address of `netdissect serve`, its parameters and what it answers. A running "
+        "explorer describes the same at `/openapi.json`.\n"
+    ]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            parts.append(f"## {method.upper()} {path}\n\n{prose(operation.get('description'))}\n")
+            rows = [_json_parameter(one) for one in operation.get("parameters", ())]
+            if rows:
+                parts.append(table(("parameter", "in", "type", "default", "meaning"), rows))
+            if "requestBody" in operation:
+                parts.append(f"Body: {_body(operation['requestBody']['content'])}.\n")
+            parts.append(_answers(operation["responses"]))
+    parts.append("## Models\n")
+    for name, model in described["components"]["schemas"].items():
+        rows = [
+            (f"`{field}`", _linked(_json_type(one)), prose(one.get("description")))
+            for field, one in model.get("properties", {}).items()
+        ]
+        parts.append(f"### {name}\n\n{prose(model.get('description'))}\n\n" + table(("field", "type", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def _json_parameter(one: dict[str, Any]) -> tuple[str, ...]:
+    """Return one row: name, place, type, default and meaning of a parameter."""
+    kind = f"`{_json_type(one['schema'])}`"
+    return (f"`{one['name']}`", one["in"], kind, _json_default(one), prose(one.get("description")))
+
+
+def _json_type(kind: dict[str, Any]) -> str:
+    """Return the type of a JSON value in words."""
+    if "$ref" in kind:
+        return str(kind["$ref"]).rpartition("/")[2]
+    if "anyOf" in kind:
+        return " or ".join(_json_type(one) for one in kind["anyOf"])
+    if "enum" in kind or "const" in kind:
+        return " or ".join(repr(value) for value in kind.get("enum", [kind.get("const")]))
+    if kind.get("type") == "array":
+        inner = kind.get("items", {}) or {"anyOf": kind.get("prefixItems", [{}])[:1]}
+        return f"array of {_json_type(inner)}"
+    if kind.get("type") == "object" and isinstance(kind.get("additionalProperties"), dict):
+        return f"object of {_json_type(kind['additionalProperties'])}"
+    return str(kind.get("type", "any"))
+
+
+def _linked(text: str) -> str:
+    """Return a type in code; the last word, if it is a model, as a link to its section."""
+    before, _, last = text.rpartition(" ")
+    return f"`{text}`" if not last[:1].isupper() else f"{before} [{last}](#{last.lower()})".strip()
+
+
+def _json_default(parameter: dict[str, Any]) -> str:
+    if parameter.get("required"):
+        return "required"
+    default = parameter["schema"].get("default")
+    return "" if default is None else f"`{default!r}`"
+
+
+def _body(content: dict[str, Any]) -> str:
+    models = {kind: _linked(_json_type(one["schema"])) for kind, one in content.items() if one.get("schema")}
+    return ", ".join(models[kind] if kind == "application/json" else f"`{kind}`" for kind in content)
+
+
+def _answers(responses: dict[str, Any]) -> str:
+    rows = [(status, _body(one.get("content", {})), prose(one["description"])) for status, one in responses.items()]
+    return table(("status", "content", "meaning"), rows)
+
+
+# Python
+
+
+def python() -> str:
+    """Return the page of all public names, by the shortest path under which they are imported."""
+    parts = [
+        "# Python\n\nAll public names, where they are imported from. "
+        "[Call netdissect from Python](../../howto/call-from-python.md) shows how they go together.\n"
+    ]
+    seen: set[int] = set()
+    for module in public_modules():
+        home = importlib.import_module(module)
+        names = sorted(getattr(home, "__all__", ()), key=str.lower)
+        things = {name: getattr(home, name) for name in names if not inspect.ismodule(getattr(home, name))}
+        stanzas = [_stanza(f"{module}.{name}", thing) for name, thing in things.items() if id(thing) not in seen]
+        seen |= {id(thing) for thing in things.values()}
+        left_out = f"   :exclude-members: {', '.join(name for name in vars(home) if id(vars(home)[name]) in seen)}\n"
+        whole = f".. automodule:: {module}\n   :members:\n{left_out}"
+        parts.append(f"## {module}\n\n```{{eval-rst}}\n" + ("\n".join(stanzas) if names else whole) + "```\n")
+    return "\n".join(parts)
+
+
+def public_modules() -> list[str]:
+    """Return the modules whose names are public: the package, those that it names itself, and those for building on."""
+    own = [thing.__name__ for name in netdissect.__all__ if inspect.ismodule(thing := getattr(netdissect, name))]
+    return ["netdissect", *own, *BUILDING_BLOCKS]
+
+
+BUILDING_BLOCKS = ("netdissect.scoring", "netdissect.activations", "netdissect.report", "netdissect.explorer")
+
+
+def _stanza(path: str, thing: Any) -> str:
+    """Return the directive that documents a class, function or constant."""
+    if inspect.isclass(thing):
+        data_only = issubclass(thing, BaseModel | BaseException)
+        return f".. autoclass:: {path}\n" + ("" if data_only else "   :members:\n")
+    return f".. autofunction:: {path}\n" if callable(thing) else f".. py:data:: {path}\n"
+
+
+PAGES = (commands, configuration, tables, explorer_json, python)
+"""Functions that return a page; each is written under its own name."""

@@ -1,0 +1,144 @@
+"""The words of names and pages: terms that were given up for those of the field do not come back."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from generated_pages import GENERATE
+from netdissect import config
+from netdissect.cli.app import app
+from netdissect.result import schema, statistics_schema
+
+CHECKOUT = Path(__file__).parents[1]
+PAGES = [
+    *(path for path in sorted((CHECKOUT / "docs").rglob("*.md")) if not {"_build", "generated"} & {*path.parts}),
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md")),
+]
+
+TERMS = {
+    r"(first|second|two) looks?": "threshold pass, counting pass",
+    r"beside IoU": "extra metrics",
+    r"by chance|chance (alone|gives|level|limit)|limit by chance": "permutation test, null",
+    r"how sure": "confidence interval, statistics",
+    r"(?<!/)pictures?": "image",
+    r"bears? (a|the|its) label|labels? that \w+ bear|borne": "has label",
+    r"silent(?= (unit|layer)s?\b)": "dead",
+    r"speaks? for": "attribution to a class",
+    r"switch(es|ed|ing)?( \w+){0,2} off": "ablate",
+    r"taken up|takes? up what": "resumed, reused",
+    r"first program": "the authors' Caffe code (2017)",
+    r"bare loop": "plain inference loop",
+    r"in miniature": "at synthetic scale",
+    r"(drawn|small|synthetic) world": "synthetic data set",
+    r"squash(ed|es|ing)?": "stretch",
+    r"not established": "inconclusive",
+}
+"""What is not said on a page (a regular expression of whole words), and what is said in its place."""
+STILL_SAID = {
+    r"(first|second|two) looks?", r"beside IoU", r"by chance|chance (alone|gives|level|limit)|limit by chance",
+    r"how sure", r"(?<!/)pictures?", r"bears? (a|the|its) label|labels? that \w+ bear|borne", r"speaks? for",
+    r"switch(es|ed|ing)?( \w+){0,2} off", r"taken up|takes? up what", r"first program",
+    r"(drawn|small|synthetic) world", r"squash(ed|es|ing)?",
+}  # fmt: skip
+"""Terms that help texts and descriptions of fields still say."""
+
+WORDS = {
+    "beside", "bears", "bearing", "borne", "chance", "evidence", "look", "looked", "looks", "miniature", "picture",
+    "pictures", "silent", "squash", "sure",
+}  # fmt: skip
+"""Words of which no option, column or public name consists."""
+COLUMNS = {
+    "number", "row", "on", "unique", "silent", "attainable", "maximum", "low", "high", "chosen_iou", "held_out",
+    "chance_iou", "detectors_by_chance", "unique_by_chance",
+}  # fmt: skip
+"""Columns that are called otherwise now."""
+ROOMS = (
+    "concepts", "models", "synthetic", "activations", "scoring", "result", "plots", "dissect", "training",
+    "experiments", "report", "explorer",
+)  # fmt: skip
+
+
+STILL_CALLED = {
+    "netdissect.WriteOptions(copy_pictures)",
+    "netdissect.experiments.ablate(pictures)",
+    "netdissect.experiments.attribution(pictures)",
+    "netdissect.experiments.linear_probe(pictures)",
+    "netdissect.experiments.supervision(pictures)",
+    "netdissect.result.LayerResult(evidence)",
+    "netdissect.training.TrainConfig(pictures)",
+}
+"""Public names and their parameters that still have such a word."""
+
+
+def words(name: str) -> set[str]:
+    """Return the words of a name: those between underscores and hyphens, and of CamelCase.
+
+    >>> sorted(words("max_attainable-IoUOfUnits"))
+    ['attainable', 'io', 'max', 'of', 'u', 'units']
+    """
+    return {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name)}
+
+
+def said(term: str, texts: Mapping[str, str]) -> list[str]:
+    """Return where a term stands."""
+    pattern = re.compile(rf"\b(?:{term})\b", re.IGNORECASE)
+    return [f"{name}: {match[0]}" for name, text in texts.items() for match in pattern.finditer(text)]
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_no_page_says_a_term_that_was_given_up(term: str) -> None:
+    texts = {path.relative_to(CHECKOUT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+    assert not said(term, texts), f"say: {TERMS[term]}"
+
+
+@pytest.mark.parametrize("term", [term for term in TERMS if term not in STILL_SAID])
+def test_no_help_or_description_says_a_term_that_was_given_up(term: str) -> None:
+    texts = {page.__name__: page() for page in (GENERATE.commands, GENERATE.configuration, GENERATE.explorer_json)}
+    assert not said(term, texts), f"say: {TERMS[term]}"
+
+
+def options(command: object) -> Iterator[str]:
+    """Yield the names of all options and commands below a command."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield name
+        yield from options(below)
+    for parameter in getattr(command, "params", ()):
+        yield from (name.lstrip("-") for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--"))
+
+
+def test_no_command_or_option_is_called_by_a_word_that_was_given_up() -> None:
+    assert not [name for name in options(typer.main.get_command(app)) if words(name) & WORDS]
+
+
+def test_no_field_of_a_configuration_is_called_by_a_word_that_was_given_up() -> None:
+    models = [one for one in vars(config).values() if inspect.isclass(one) and issubclass(one, BaseModel)]
+    assert not [f"{model.__name__}.{name}" for model in models for name in model.model_fields if words(name) & WORDS]
+
+
+def test_no_column_of_a_table_is_called_by_a_name_that_was_given_up() -> None:
+    tables = [
+        table for module in (schema, statistics_schema) for table in vars(module).values() if isinstance(table, dict)
+    ]
+    assert not {name for table in tables for name in table if name in COLUMNS or words(name) & WORDS}
+
+
+def public_names() -> Iterator[str]:
+    """Yield what can be imported from `netdissect` and its rooms, and the parameters of it."""
+    for room in ("netdissect", *(f"netdissect.{name}" for name in ROOMS)):
+        module = importlib.import_module(room)
+        for name in getattr(module, "__all__", ()):
+            yield f"{room}.{name}"
+            thing = getattr(module, name)
+            if inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, Exception)):
+                yield from (f"{room}.{name}({one})" for one in inspect.signature(thing).parameters)
+
+
+def test_no_public_name_or_parameter_is_called_by_a_word_that_was_given_up() -> None:
+    wrong = {name for name in public_names() if words(name.partition("netdissect")[2].rpartition(".")[2]) & WORDS}
+    assert wrong <= STILL_CALLED
