@@ -77,8 +77,8 @@ EVIDENCE = "evidence"
 """Folder of the further tables of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = (
-    "quantile", "unit", "label_id", "iou", "f1", "coverage", ATTAINABLE_BESIDE, "concept_pixels", "mask_pixels", "-truth",
-    "-activation", "-intersect", "intersection", "images",
+    "quantile", "unit", "label_id", "iou", "f1", "coverage", ATTAINABLE_BESIDE, "concept_pixels", "mask_pixels",
+    "-truth", "-activation", "-intersect", "intersection", "images",
 )  # fmt: skip
 
 
