@@ -27,6 +27,7 @@ from netdissect.result import (
 )
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
 from netdissect.scoring import BatchLabels, ConceptTotals, Field, ImageLabels, IoUCounter, Span, make_upsampler
+from netdissect.scoring.metrics import METRICS
 
 Maps = npt.NDArray[np.float32]
 MakeResult = Callable[..., Result]
@@ -218,7 +219,7 @@ def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
     )
     units = units.with_columns(pl.Series(name, rng.random(len(units)) / 10) for name in names)
     top = layer.scores.filter(pl.col("iou") > 0).sort("iou", descending=True).group_by("quantile", "unit").head(10)
-    names = ("precision", "recall", "auroc", "average_precision", "point_biserial", "selectivity")
+    names = [metric.name for metric in METRICS if metric.name not in top.columns]
     scores = top.with_columns(pl.Series(name, rng.random(len(top))) for name in names).with_columns(
         pl.col("concept", "category").cast(pl.String), pl.lit(0).alias("rank")
     )

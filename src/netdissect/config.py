@@ -162,8 +162,8 @@ class StatisticsConfig(BaseModel):
     extra_metrics: bool = Field(
         False,
         description=(
-            "Whether precision, recall, AUROC, average precision, correlation and selectivity of each unit's ten "
-            "leading concepts are measured, which takes every activation once more."
+            "Whether further metrics of each unit's ten leading concepts are measured, such as precision and AUROC, "
+            "which takes every activation once more."
         ),
     )
     permutations: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(

@@ -24,6 +24,7 @@ from netdissect.explorer.inference import WAITING
 from netdissect.explorer.matching import correlations
 from netdissect.explorer.routes.explorer_state import Explorer
 from netdissect.result import Result, compare_results
+from netdissect.scoring.metrics import METRICS
 
 RUN = "/api/runs/first-run"
 
@@ -135,7 +136,7 @@ def test_a_unit_is_shown_with_how_sure_it_is_as_on_its_page_of_the_report(
         for row in layer.evidence["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     }
     shown = {each["concept"]: each["beside"] for each in found["scores"]}
-    assert list(found["beside"].values())[:4] == ["precision", "recall", "F1", "AUROC"]
+    assert found["beside"] == {metric.name: metric.short for metric in METRICS}
     for concept, scores in shown.items():
         wanted = rows.get(concept, {})
         assert scores == {name: wanted[name] for name in found["beside"] if wanted.get(name) is not None}

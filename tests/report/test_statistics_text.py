@@ -9,6 +9,7 @@ import pytest
 from netdissect.report import console_tables, report
 from netdissect.report.statistics_text import facts_of, layout_of, robustness
 from netdissect.result import LayoutCheckInfo, Result, load_result, save_result
+from netdissect.scoring.metrics import METRICS
 
 LAYER, OTHER = "block.1", "head/<b>"
 
@@ -101,8 +102,9 @@ def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
     for key, name in (("q_value_bh", "Benjamini-Hochberg"), ("q_value_by", "Benjamini-Yekutieli")):
         assert f"{row[key]:.2g} ({name})" in unit.read_text()
     own = max(evidence(sure, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
-    for name in ("precision", "recall", "f1", "auroc", "average_precision", "point_biserial", "selectivity"):
-        assert f">{own[name]:.3f}<" in unit.read_text()
+    for metric in METRICS:
+        for text in (f">{own[metric.name]:.3f}<", f">{metric.short}<", f"{metric.short}: {metric.meaning}."):
+            assert text in unit.read_text()
     cards = layer.read_text()
     for row in evidence(sure, "units", 0.05)[:3]:
         assert f">q {row['q_value_bh']:.2g}<" in cards

@@ -11,15 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import strategies
 from netdissect.concepts import Size
 from netdissect.scoring import ImageLabels, make_upsampler
-from netdissect.scoring.metrics import (
-    ResponseHistograms,
-    ValueBins,
-    auroc,
-    auroc_error,
-    average_precision,
-    point_biserial,
-    selectivity,
-)
+from netdissect.scoring.metrics import auroc, auroc_error, average_precision, point_biserial, selectivity
+from netdissect.scoring.response_histograms import ResponseHistograms, ValueBins
 
 
 def measured(

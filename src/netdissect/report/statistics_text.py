@@ -19,9 +19,9 @@ from netdissect.result.queries import layer_units, limits, run_min_iou
 from netdissect.result.statistics_schema import SCORES, SENSITIVITY, UNITS, Schema, complete
 from netdissect.scoring import passes
 from netdissect.scoring.iou import limit_number
+from netdissect.scoring.metrics import METRICS
 
 SIGNIFICANT = 0.05
-BESIDE = {"auroc": "AUROC", "average_precision": "average precision", "selectivity": "selectivity"}
 RULE: Rule = "top-label"
 
 
@@ -47,7 +47,7 @@ def facts_of(result: Result, layer: str, quantile: float) -> dict[str, str]:
     scores = _evidence(result, layer, "scores", SCORES)
     if scores is not None:
         own = scores.filter(quantile=quantile).join(detectors, on=["unit", "concept"], how="semi")
-        values = {name: own[column].drop_nulls() for column, name in BESIDE.items()}
+        values = {metric.title: own[metric.name].drop_nulls() for metric in METRICS if metric.summarized}
         medians = [f"{name} {np.median(each.to_numpy()):.2f}" for name, each in values.items() if len(each)]
         if medians:
             facts["median"] = ", ".join(medians)

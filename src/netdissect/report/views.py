@@ -20,18 +20,10 @@ from netdissect.report.statistics_text import facts_of, layout_of, robustness
 from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.result.queries import best_units
 from netdissect.result.schema import ATTAINABLE_BESIDE
+from netdissect.scoring.metrics import Metric, measured_metrics
 
 CARD_IMAGES = 6
 RUNNERS_UP = 4
-BESIDE = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "point_biserial": "correlation",
-    "selectivity": "selectivity",
-}
 SOUGHT = 200
 """Units of each layer among which those of a concept are looked for."""
 
@@ -187,8 +179,8 @@ class UnitDetail:
     concepts
         Concepts above `netdissect.report.layer_tables.FLOOR`, best first: the columns of a score, and what is known
         beside.
-    beside
-        Scores beside IoU that the run measured of its leading concepts: what each column of `concepts` is called.
+    metrics
+        Those besides IoU that the run measured of its leading concepts: columns of `concepts`.
     others
         Its labels at the run's other quantiles: quantile, label, iou.
     histogram
@@ -202,7 +194,7 @@ class UnitDetail:
     """
 
     concepts: tuple[Mapping[str, Any], ...]
-    beside: Mapping[str, str]
+    metrics: tuple[Metric[Any], ...]
     others: tuple[Mapping[str, Any], ...]
     histogram: tuple[Mapping[str, Any], ...]
     places: tuple[tuple[int, ...], ...]
@@ -343,7 +335,7 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
     scores = _scores(tables, unit)
     return UnitDetail(
         concepts=tuple(scores),
-        beside={key: name for key, name in BESIDE.items() if any(key in score for score in scores)},
+        metrics=measured_metrics(scores),
         others=tuple(tables.others.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         places=_places(tables, unit),

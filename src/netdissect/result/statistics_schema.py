@@ -18,6 +18,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from netdissect.scoring.metrics import METRICS
+
 Schema = Mapping[str, type[pl.DataType]]
 
 UNITS: Schema = {
@@ -46,13 +48,7 @@ SCORES: Schema = {
     "iou": pl.Float64,
     "iou_ci_low": pl.Float64,
     "iou_ci_high": pl.Float64,
-    "precision": pl.Float64,
-    "recall": pl.Float64,
-    "f1": pl.Float64,
-    "auroc": pl.Float64,
-    "average_precision": pl.Float64,
-    "point_biserial": pl.Float64,
-    "selectivity": pl.Float64,
+    **{metric.name: pl.Float64 for metric in METRICS},
 }
 COUNTS: Schema = {
     "quantile": pl.Float64,

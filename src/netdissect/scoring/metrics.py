@@ -1,279 +1,100 @@
-"""What IoU hides: how well a unit's activation itself, without a threshold, tells a concept's pixels from others.
+"""Metrics of a unit with one of its leading concepts, besides IoU: one entry of `METRICS` each.
 
-    ValueBins (places of the bins), maps and labels of an image -> Responses.update -> auroc(), point_biserial(), ...
+    MaskCounts or PairResponses -> Metric.compute -> a column of the table `scores`, of pages and of the documentation
 
-Every pixel of the images annotated in the concept's category counts, as in the union of IoU. Values go into bins, of
-which each unit has one for its floor (0 after a ReLU), 1,023 up to its threshold and 1,024 from there to its maximum:
-what is unknown is the order within a bin, so `auroc_error` says how far an area can be off. Moments are exact.
+Every pixel of the images annotated in the category of the concept counts, as in the union of IoU. Areas over pixels
+come from histograms (`netdissect.scoring.response_histograms`): `auroc_error` is how far one can be off. Moments are
+exact.
 
 Sources: Hanley and McNeil 1982 :cite:p:`hanley1982meaning` (the area under the ROC curve is the chance that a pixel of
 the concept has the higher value, ties counting half); Su et al. 2015 :cite:p:`su2015average` (average precision).
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
-from netdissect.jit import compiled, inlined
-from netdissect.scoring.iou_counter import ImageLabels
-from netdissect.scoring.upsampling import Maps, Upsampler, UpsamplingAxis
+from netdissect.scoring.iou import f1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-HALF = 1024  # bins below the threshold, and above
-BINS = 2 * HALF
-
-
-class ValueBins(NamedTuple):
-    """Where each unit's bins lie, float32 (U,) each: one for `low`, others up to `middle`, and from there to `high`.
-
-    Values below `low` fall into the first bin, values above `high` into the last.
-    """
-
-    low: Maps
-    middle: Maps
-    high: Maps
-
-    @classmethod
-    def of(cls, maps: Maps, thresholds: Maps, maxima: Maps) -> Self:
-        """Place the bins by the lowest values of some images, (B, U, h, w), the thresholds and the maxima, (U,).
-
-        A lowest value that cells share is taken to be a floor, as after a ReLU; below any other there is as much room
-        again for what other images hold.
-        """
-        low = np.minimum(maps.min(axis=(0, 2, 3)), thresholds)
-        floor = (maps == low[:, None, None]).sum(axis=(0, 2, 3)) > 1
-        return cls(np.where(floor, low, low - (thresholds - low)), thresholds, maxima)
+Bools = npt.NDArray[np.bool_]
+Data = TypeVar("Data")
 
 
 @dataclass(frozen=True)
-class ResponseHistograms:
-    """Values of U units on the pixels of their T leading concepts, and of everything around; adds up over images.
+class MaskCounts:
+    """Pixels of N pairs of a mask and a concept.
 
     Attributes
     ----------
-    bins
-        Where the bins of `within` and `around` lie.
-    numbers
-        int64 (U, T): each unit's concepts; 0 for none.
-    within
-        uint32 or uint64 (U, T, bins): pixels that bear the concept.
-    around
-        As `within`, (U, K, bins): pixels of the images annotated in each category.
-    sums
-        float64 (U, T): sum of the values within, less `bins.low`.
+    intersection, mask_pixels, concept_pixels
+        int64 (N,).
+    """
+
+    intersection: Ints
+    mask_pixels: Ints
+    concept_pixels: Ints
+
+
+@dataclass(frozen=True)
+class PairResponses:
+    """Activations of one unit, and where one concept is.
+
+    Attributes
+    ----------
+    within, outside
+        unsigned (bins,): pixels with the concept, and without it, by rising activation.
+    total
+        Sum of the activations within.
     moments
-        float64 (U, K, 2): sum of the values around, and of their squares, less `bins.low`.
-
-    Notes
-    -----
-    Counts add up exactly, sums of values to rounding.
+        float64 (2,): sum of all activations, and of their squares.
+    maxima
+        float32 (N,): of each image.
+    holds, annotated
+        bool (N,): images with the concept, and those annotated in its category.
     """
 
-    bins: ValueBins
-    numbers: Ints
     within: npt.NDArray[Any]
-    around: npt.NDArray[Any]
-    sums: Floats
+    outside: npt.NDArray[Any]
+    total: float
     moments: Floats
-
-    @classmethod
-    def zeros(cls, bins: ValueBins, numbers: Ints, categories: int, pixels: int) -> Self:
-        """Return the values of no images, with room for `pixels` in all."""
-        units, leading = numbers.shape
-        kind = np.uint32 if pixels < 2**32 else np.uint64
-        return cls(
-            bins, numbers, np.zeros((units, leading, BINS), kind), np.zeros((units, categories, BINS), kind),
-            np.zeros((units, leading)), np.zeros((units, categories, 2)),
-        )  # fmt: skip
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            self.bins, self.numbers, self.within + other.within, self.around + other.around,
-            self.sums + other.sums, self.moments + other.moments,
-        )  # fmt: skip
-
-    def update(self, maps: Maps, image: ImageLabels, grid: Upsampler) -> None:
-        """Take in one image, float32 (U, h, w), in place."""
-        across = _across(grid.prepare(maps), grid)
-        rows = PixelRows(_lower(grid.rows), grid.rows.near, grid.rows.far)
-        index = np.full(max(int(self.numbers.max(initial=0)), int(image.numbers.max(initial=0))) + 1, -1, np.int64)
-        index[image.numbers] = np.arange(len(image.numbers))
-        labels = PixelLists(*_places(image), np.isin(image.numbers, image.whole), index[self.numbers], image.categories)
-        sums = ResponseArrays(self.within, self.around, self.sums, self.moments)
-        _respond(across, rows, self.bins, labels, sums)
+    maxima: npt.NDArray[np.float32]
+    holds: Bools
+    annotated: Bools
 
 
-def _across(cells: Maps, grid: Upsampler) -> Floats:
-    """Interpolate along rows, (U, h, w) to float64 (U, h, sw): the first half of `Upsampler.upsample`."""
-    wide, axis = cells.astype(np.float64), grid.columns
-    lower = _lower(axis)
-    upper = np.minimum(lower + 1, wide.shape[-1] - 1)
-    across = wide[..., lower] * axis.near + wide[..., upper] * axis.far
-    return np.ascontiguousarray(across.astype(np.float32).astype(np.float64) if grid.round_rows else across)
-
-
-def _lower(axis: UpsamplingAxis) -> Ints:
-    return np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
-
-
-def _places(image: ImageLabels) -> tuple[Ints, Ints]:
-    """List the pixels of each label number of an image once, one number after the other, and where each begins."""
-    planes = image.kinds.once().planes
-    numbers = planes.ravel().astype(np.uint16)  # all that a label map holds; sorting is fastest on two bytes
-    order = np.argsort(numbers, kind="stable")
-    start = np.searchsorted(numbers[order], image.numbers.astype(np.uint16))
-    return order % (planes.shape[1] * planes.shape[2]), np.append(start, len(order))
-
-
-class PixelRows(NamedTuple):
-    """How rows of pixels lie between rows of cells: the upper one, int64 (sh,), and weights of both, float64 (sh,)."""
-
-    lower: Ints
-    near: Floats
-    far: Floats
-
-
-class PixelLists(NamedTuple):
-    """The labels of an image.
+@dataclass(frozen=True)
+class Metric(Generic[Data]):
+    """A metric: everything that tables, pages and the documentation need to know of it.
 
     Attributes
     ----------
-    places, start
-        int64: the pixels of each label, one label after the other, and where each begins.
-    everywhere
-        bool (n,): whether a label is of the whole image.
-    present
-        int64 (U, T): where each unit's concepts stand among the labels; -1: they do not.
-    categories
-        int64 (k,): those that the image is annotated in.
+    name
+        Of the column in the table `scores`, float64; null where it is not defined.
+    title, short
+        What it is called in a sentence, and at the head of a column.
+    source
+        What it is computed from.
+    meaning
+        What it is.
+    compute
+        Its value, float64: (N,) of `MaskCounts`, () of `PairResponses`; NaN where it is not defined.
+    summarized
+        Whether the summary of a run gives its median over the detectors.
     """
 
-    places: Ints
-    start: Ints
-    everywhere: npt.NDArray[np.bool_]
-    present: Ints
-    categories: Ints
-
-
-class ResponseArrays(NamedTuple):
-    """The arrays of `ResponseHistograms` that an image adds to."""
-
-    within: npt.NDArray[Any]
-    around: npt.NDArray[Any]
-    sums: Floats
-    moments: Floats
-
-
-class UnitValues(NamedTuple):
-    """Values of one unit on an image.
-
-    Attributes
-    ----------
-    values
-        float32 (sh * sw,).
-    binned
-        uint16 (sh * sw,): the bin of each.
-    counts
-        int64 (bins,).
-    total, squares
-        float64 (sw,): sums of the values of each column, less `low`, and of their squares.
-    """
-
-    values: Maps
-    binned: npt.NDArray[np.uint16]
-    counts: Ints
-    total: Floats
-    squares: Floats
-
-
-@compiled
-def _respond(across: Floats, rows: PixelRows, bins: ValueBins, labels: PixelLists, sums: ResponseArrays) -> None:
-    """Take in one image, interpolated along rows, (U, h, sw)."""
-    units, _, width = across.shape
-    pixels = len(rows.lower) * width
-    found = UnitValues(
-        np.empty(pixels, np.float32),
-        np.empty(pixels, np.uint16),
-        np.empty(BINS, np.int64),
-        np.empty(width),
-        np.empty(width),
-    )
-    for unit in range(units):
-        low, middle, high = bins.low[unit], bins.middle[unit], bins.high[unit]
-        _bin_values(across[unit], rows, (low, middle, high), found)
-        total, squares = found.total.sum(), found.squares.sum()
-        _add_around(unit, labels.categories, (total, squares), found, sums)
-        _add_within(unit, labels, (low, total), found, sums)
-
-
-@inlined
-def _bin_values(
-    across: Floats, rows: PixelRows, bins: tuple[np.float32, np.float32, np.float32], found: UnitValues
-) -> None:
-    """Interpolate one unit (h, sw) along columns and sort its values into bins."""
-    (height, width), (lower, row_near, row_far), (low, middle, high) = across.shape, rows, bins
-    values, binned, counts, first, second = found
-    below = np.float32(HALF - 1) / (middle - low) if middle > low else np.float32(0)
-    above = np.float32(HALF) / (high - middle) if high > middle else np.float32(0)
-    counts[:] = 0
-    first[:] = 0
-    second[:] = 0
-    for y in range(len(lower)):
-        top, bottom, near, far = across[lower[y]], across[min(lower[y] + 1, height - 1)], row_near[y], row_far[y]
-        row = values[y * width : (y + 1) * width]
-        for x in range(width):
-            row[x] = np.float32(top[x] * near + bottom[x] * far)
-            value = np.float64(row[x]) - np.float64(low)
-            first[x] += value
-            second[x] += value * value
-        for x in range(width):
-            value = row[x]
-            if value > middle:
-                step, first_bin = (value - middle) * above, HALF
-            else:
-                step, first_bin = np.ceil((value - low) * below), 0  # the first bin is for the floor alone
-            binned[y * width + x] = first_bin + np.int64(min(max(step, np.float32(0)), np.float32(HALF - 1)))
-            counts[binned[y * width + x]] += 1
-
-
-@inlined
-def _add_around(
-    unit: int, categories: Ints, powers: tuple[float, float], found: UnitValues, sums: ResponseArrays
-) -> None:
-    counts, around, moments = found.counts, sums.around, sums.moments
-    for category in categories:
-        for place in range(BINS):
-            around[unit, category, place] += counts[place]
-        moments[unit, category, 0] += powers[0]
-        moments[unit, category, 1] += powers[1]
-
-
-@inlined
-def _add_within(
-    unit: int, labels: PixelLists, of: tuple[np.float32, float], found: UnitValues, sums: ResponseArrays
-) -> None:
-    """Add the values on a unit's concepts; `of` is its low end, and the sum of all values less that."""
-    (places, start, everywhere, present, _), (low, whole) = labels, of
-    values, binned, counts, within, sums_within = found.values, found.binned, found.counts, sums.within, sums.sums
-    for slot in range(present.shape[1]):
-        label = present[unit, slot]
-        if label < 0:
-            continue
-        if everywhere[label]:
-            for place in range(BINS):
-                within[unit, slot, place] += counts[place]
-            sums_within[unit, slot] += whole
-            continue
-        total = 0.0
-        for pixel in places[start[label] : start[label + 1]]:
-            within[unit, slot, binned[pixel]] += 1
-            total += np.float64(values[pixel]) - np.float64(low)
-        sums_within[unit, slot] += total
+    name: str
+    title: str
+    short: str
+    source: str
+    meaning: str
+    compute: Callable[[Data], Any]
+    summarized: bool = False
 
 
 def auroc(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
@@ -305,7 +126,7 @@ def average_precision(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Fl
     return _ratio((hits * precision).sum(axis=-1), hits.sum(axis=-1))
 
 
-def point_biserial(sums: Floats, moments: Floats, pixels: Ints, total: Ints) -> Floats:
+def point_biserial(sums: npt.ArrayLike, moments: Floats, pixels: npt.ArrayLike, total: npt.ArrayLike) -> Floats:
     """Return Pearson's correlation of value and label, float64 (...); NaN where either is constant.
 
     Parameters
@@ -323,7 +144,7 @@ def point_biserial(sums: Floats, moments: Floats, pixels: Ints, total: Ints) -> 
     return _ratio(_ratio(sums, total) - mean * share, spread)
 
 
-def selectivity(maxima: Maps, holds: npt.NDArray[np.bool_], annotated: npt.NDArray[np.bool_]) -> float:
+def selectivity(maxima: npt.NDArray[np.float32], holds: Bools, annotated: Bools) -> float:
     """Return the area under the ROC curve of a unit's image maximum, as what tells images with the concept apart.
 
     Parameters
@@ -343,3 +164,56 @@ def selectivity(maxima: Maps, holds: npt.NDArray[np.bool_], annotated: npt.NDArr
 
 def _ratio(part: Any, whole: Any) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
+
+
+PIXELS = "the activation at every pixel, without a threshold"
+MASK = "the mask, from the counts of the run"
+
+MASK_METRICS: tuple[Metric[MaskCounts], ...] = (
+    Metric(
+        "precision", "precision", "precision", MASK, "share of the mask with the concept",
+        lambda counts: counts.intersection / counts.mask_pixels,
+    ),
+    Metric(
+        "recall", "recall", "recall", MASK, "share of the concept under the mask",
+        lambda counts: counts.intersection / counts.concept_pixels,
+    ),
+    Metric(
+        "f1", "F1", "F1", MASK, "harmonic mean of precision and recall, which ranks as IoU does",
+        lambda counts: f1(counts.intersection, counts.mask_pixels, counts.concept_pixels),
+    ),
+)  # fmt: skip
+"""Of masks: at each quantile of a run."""
+
+ACTIVATION_METRICS: tuple[Metric[PairResponses], ...] = (
+    Metric(
+        "auroc", "AUROC", "AUROC", PIXELS,
+        "probability that a pixel with the concept has a higher activation than a pixel without it",
+        lambda pair: auroc(pair.within, pair.outside), summarized=True,
+    ),
+    Metric(
+        "average_precision", "average precision", "AP", PIXELS,
+        "precision averaged over recall; compare it with the share of the concept in the pixels",
+        lambda pair: average_precision(pair.within, pair.outside), summarized=True,
+    ),
+    Metric(
+        "point_biserial", "correlation", "correlation", PIXELS, "Pearson correlation of activation and concept",
+        lambda pair: point_biserial(
+            pair.total, pair.moments, pair.within.sum(dtype=np.int64), (pair.within + pair.outside).sum(dtype=np.int64)
+        ),
+    ),
+    Metric(
+        "selectivity", "selectivity", "selectivity", "the largest activation of each image",
+        "probability that an image with the concept has a higher maximum than an image without it",
+        lambda pair: selectivity(pair.maxima, pair.holds, pair.annotated), summarized=True,
+    ),
+)  # fmt: skip
+"""Of activations: they do not depend on the quantile, which only chooses the leading concepts."""
+
+METRICS: tuple[Metric[Any], ...] = (*MASK_METRICS, *ACTIVATION_METRICS)
+
+
+def measured_metrics(rows: Iterable[Mapping[str, Any]]) -> tuple[Metric[Any], ...]:
+    """Return the metrics that some row has."""
+    names = {name for row in rows for name in row}
+    return tuple(metric for metric in METRICS if metric.name in names)

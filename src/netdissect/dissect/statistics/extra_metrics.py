@@ -17,16 +17,10 @@ import polars as pl
 from netdissect.concepts import ConceptData
 from netdissect.dissect.layer_state import AnyCollector, Maps, ThresholdResult, add_prefix, of_layers, strip_prefix
 from netdissect.dissect.passes import CountResult, TwoPass
-from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, f1, iou
+from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, iou
 from netdissect.scoring.iou import leading_concepts
-from netdissect.scoring.metrics import (
-    ResponseHistograms,
-    ValueBins,
-    auroc,
-    average_precision,
-    point_biserial,
-    selectivity,
-)
+from netdissect.scoring.metrics import ACTIVATION_METRICS, MASK_METRICS, MaskCounts, PairResponses
+from netdissect.scoring.response_histograms import ResponseHistograms, ValueBins
 from netdissect.scoring.statistics.holdout import CountSubset
 
 logger = logging.getLogger(__name__)
@@ -177,7 +171,7 @@ def _announce(looks: TwoPass, collectors: Mapping[str, AnyCollector]) -> None:
 def count_extra_metrics(
     data: ConceptData, tally: IoUCounts, truth: ConceptTotals, quantiles: tuple[float, ...]
 ) -> pl.DataFrame:
-    """Return precision, recall and F1 of the masks of each unit's leading concepts at each quantile."""
+    """Return metrics of the masks of each unit's leading concepts at each quantile."""
     numbers = leading_at(data, tally, truth)
     quantile, unit, rank = numbers.nonzero()
     number = numbers[quantile, unit, rank]
@@ -192,10 +186,8 @@ def count_extra_metrics(
             "concept": [data.by_number[int(one)].name for one in number],
             "category": [data.by_number[int(one)].category for one in number],
             "iou": iou(hits, masks, pixels),
-            "precision": hits / masks,
-            "recall": hits / pixels,
-            "f1": f1(hits, masks, pixels),
         }
+        | {metric.name: metric.compute(MaskCounts(hits, masks, pixels)) for metric in MASK_METRICS}
     )
 
 
@@ -205,19 +197,14 @@ def extra_metric_scores(data: ConceptData, beside: ExtraMetrics) -> pl.DataFrame
     unit, slot = responses.numbers.nonzero()
     number = responses.numbers[unit, slot]
     category = data.category_of[number]
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("auroc", "average_precision", "point_biserial", "selectivity")
-    }
+    columns: dict[str, list[float]] = {metric.name: [] for metric in ACTIVATION_METRICS}
     for one, place, its, concept in zip(unit, slot, category, number, strict=True):
         within, around = responses.within[one, place], responses.around[one, its]
-        outside = around - within
-        pixels, total = within.sum(dtype=np.int64), around.sum(dtype=np.int64)
-        columns["auroc"].append(float(auroc(within, outside)))
-        columns["average_precision"].append(float(average_precision(within, outside)))
-        columns["point_biserial"].append(
-            float(point_biserial(responses.sums[one, place], responses.moments[one, its], pixels, total))
-        )
-        holds, annotated = beside.images.holds[:, concept], beside.images.annotated[:, its]
-        columns["selectivity"].append(selectivity(beside.maxima[:, one], holds, annotated))
+        pair = PairResponses(
+            within, around - within, responses.sums[one, place], responses.moments[one, its],
+            beside.maxima[:, one], beside.images.holds[:, concept], beside.images.annotated[:, its],
+        )  # fmt: skip
+        for metric in ACTIVATION_METRICS:
+            columns[metric.name].append(float(metric.compute(pair)))
     keys = {"unit": unit.astype(np.int32), "label_id": number.astype(np.int32)}
     return pl.DataFrame(keys | columns).with_columns(pl.col(pl.Float64).fill_nan(None))

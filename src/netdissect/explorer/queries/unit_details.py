@@ -30,10 +30,10 @@ from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.outlines import MaskGrid
 from netdissect.report.layer_tables import known
-from netdissect.report.views import BESIDE
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring import count_detectors, passes
+from netdissect.scoring.metrics import measured_metrics
 
 SURE = (
     "iou_ci_low", "iou_ci_high", "stability", "selection_iou", "heldout_iou", "p_value", "q_value_bh", "q_value_by",
@@ -201,7 +201,7 @@ def unit_detail(
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
         max_activation=own,
         sure=_sure(layer, unit, level.measured),
-        beside={key: name for key, name in BESIDE.items() if any(key in row for row in beside.values())},
+        beside={metric.name: metric.short for metric in measured_metrics(beside.values())},
         scores=tuple(ConceptScore(**row, beside=beside.get(row["concept"], {})) for row in ranked),
     )
 
@@ -214,7 +214,7 @@ def _sure(layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
 def _beside(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
     """Return the scores beside IoU of a unit's leading concepts, by concept."""
     rows = _evidence(layer, "scores", unit, quantile)
-    return {row["concept"]: {name: row[name] for name in BESIDE if name in row} for row in rows}
+    return {row["concept"]: {metric.name: row[metric.name] for metric in measured_metrics([row])} for row in rows}
 
 
 def _evidence(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
