@@ -22,6 +22,7 @@ from netdissect import config
 from netdissect.cli.app import app
 from netdissect.result import schema, statistics_schema
 from netdissect.result.result import RunInfo
+from netdissect.scoring.metrics import METRICS, Metric
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "reference" / "generated"
@@ -179,9 +180,14 @@ def _limits(metadata: Iterable[Any]) -> str:
 
 
 def described_columns() -> dict[str, dict[str, str]]:
-    """Return what each column of each table means, as `reference/columns.toml` says."""
+    """Return what each column of each table means, as `reference/columns.toml` and the registry of metrics say."""
     found: dict[str, dict[str, str]] = tomllib.loads((DOCS / "reference" / "columns.toml").read_text(encoding="utf-8"))
+    found[f"layers/NAME/{schema.EVIDENCE}/scores.parquet"] |= {metric.name: _meaning(metric) for metric in METRICS}
     return found
+
+
+def _meaning(metric: Metric[Any]) -> str:
+    return f"{metric.meaning[0].upper()}{metric.meaning[1:]}."
 
 
 def table_schemas() -> dict[str, dict[str, Any]]:
@@ -222,6 +228,15 @@ def tables() -> str:
         rows = [(f"`{column}`", f"`{kind}`", meanings[column]) for column, kind in columns.items()]
         parts.append(f"## {name}\n\n{meanings['_']}\n\n" + table(("column", "type", "meaning"), rows))
     return "\n".join(parts)
+
+
+def metrics() -> str:
+    """Return the page of the metrics besides IoU."""
+    rows = [(f"`{metric.name}`", metric.title, metric.source, metric.meaning) for metric in METRICS]
+    return (
+        "# Metrics\n\nWhat `--extra-metrics` measures, for the ten concepts of highest IoU of each unit. "
+        "[Extra metrics](../../explanation/metrics.md) explains them.\n\n"
+    ) + table(("column", "title", "computed from", "meaning"), rows)
 
 
 # The explorer
@@ -348,5 +363,5 @@ def _stanza(path: str, thing: Any) -> str:
     return f".. autofunction:: {path}\n" if callable(thing) else f".. py:data:: {path}\n"
 
 
-PAGES = (commands, configuration, tables, explorer_json, python)
+PAGES = (commands, configuration, tables, metrics, explorer_json, python)
 """Functions that return a page; each is written under its own name."""

@@ -111,7 +111,7 @@ def test_a_unit_is_shown_with_all_that_the_run_holds(client: TestClient, pair: P
     own = layer.units.filter(quantile=0.02, unit=2).row(0, named=True)
     assert (found["brief"]["label"], found["brief"]["iou"]) == (own["label"], own["iou"])
     assert found["threshold"] == {
-        "value": own["threshold"], "iou_ci_low": own["threshold"], "iou_ci_high": own["threshold"], "exact": True,
+        "value": own["threshold"], "low": own["threshold"], "high": own["threshold"], "exact": True,
     }  # fmt: skip
     assert [image["image"] for image in found["brief"]["images"]] == layer.top.filter(unit=2)["image"].to_list()
     scores = layer.scores.filter(pl.col("iou") > 0, quantile=0.02, unit=2).sort("iou", descending=True)
