@@ -2,7 +2,7 @@
 
 import pytest
 
-from netdissect import load
+from netdissect import load_result
 
 FACTORY = '''
 import torch
@@ -79,7 +79,7 @@ def test_an_assumed_layer_scores_as_the_map_that_it_is_and_the_run_says_what_was
     options = ["--assume-layout", "NHWC", "--receptive-field", "0,4,4"]
     made = netdissect("run", leaves, *common, "--layer", "map", "--layer", "detour", *options, "--out", run)
     assert made.code == 0
-    result = load(run)
+    result = load_result(run)
     assert result.layer("detour").scores.equals(result.layer("map").scores)
     assert [layer.layout_source for layer in result.info.layers] == ["traced", "assumed"]
     shown = netdissect("show", run).out
@@ -88,4 +88,4 @@ def test_an_assumed_layer_scores_as_the_map_that_it_is_and_the_run_says_what_was
     assert "map: layout" not in shown
     again = netdissect("run", "--config", run, "--trust-network", "--out", tmp_path / "again")
     assert again.code == 0
-    assert load(tmp_path / "again").info.layers == result.info.layers
+    assert load_result(tmp_path / "again").info.layers == result.info.layers

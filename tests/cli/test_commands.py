@@ -163,9 +163,9 @@ def test_the_whole_command_gives_the_labels_of_the_worked_result(netdissect, sha
     assert done.code == 0, done.err
     with (shared / "reference" / f"camvid-efficientnet_lite0_blocks.10-{protocol}.csv").open() as file:
         worked = {(int(row["unit"]), row["concept"]): row for row in csv.DictReader(file)}
-    from netdissect import load
+    from netdissect import load_result
 
-    scores = load(out).scores.to_dicts()
+    scores = load_result(out).scores.to_dicts()
     counts = ("intersection", "mask_pixels", "concept_pixels")
     apart = sum(abs(row[name] - int(worked[row["unit"], row["concept"]][name])) for row in scores for name in counts)
     assert len(scores) == len(worked)
@@ -173,4 +173,4 @@ def test_the_whole_command_gives_the_labels_of_the_worked_result(netdissect, sha
     best = {}
     for (unit, concept), row in worked.items():
         best[unit] = max(best.get(unit, (0.0, "")), (float(row["iou"]), concept))
-    assert load(out).units["label"].to_list() == [best[unit][1] for unit in sorted(best)]
+    assert load_result(out).units["label"].to_list() == [best[unit][1] for unit in sorted(best)]

@@ -94,10 +94,10 @@ def assert_images_are_the_oracle_s(
             level = oracle.Rules(**{**vars(rules), "fraction": quantile})
             images = of_single_images(maps[name], broden, level, fields)
             table = frame(result.layers[name], "images").filter(pl.col("quantile") == quantile)
-            found = table.select("row", "unit", "number", "intersection", "on").rows()
+            found = table.select("image_index", "unit", "label_id", "intersection", "mask_pixels").rows()
             assert len(found) == len(set(found))
             assert set(found) == expected_rows(images), (name, quantile)
-            met |= set(table["number"])
+            met |= set(table["label_id"])
         found = frame(result.layers[name], "labels").rows()
         labels = [(row, n, counts.truth[n]) for row, counts in enumerate(images) for n in sorted(counts.truth)]
         assert sorted(found) == [entry for entry in labels if entry[2]]
