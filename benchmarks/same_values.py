@@ -35,8 +35,8 @@ The map is a JSON object; every part but ``commands`` may be left out::
 ``gone``, ``added``
     Patterns of what has no counterpart, under the new side's names: files, or ``FILE:NAME`` for columns and keys.
 
-Not compared: see `FILES` (logs, pages, figures, locks) and `KEYS` (times, versions, and digests of code or of names).
-Of an absolute path only the last part is compared, of a text of several words only the numbers, in their order.
+Not compared: see `FILES` (logs, times, pages, figures, locks) and `KEYS` (times, versions, digests of code or of
+names). Of an absolute path only the last part is compared, of a text of several words only the numbers, in their order.
 """
 
 import argparse
@@ -62,13 +62,13 @@ import torch
 from PIL import Image
 
 FILES = (
-    "commands.json", "*.jsonl", "*.html", "*.css", "*.js", "*.svg", "*.pdf", "*.txt", "*figure.png", "*figures/*.png",
-    "*report/*", "*/lock", "*/.writing/*",
+    "commands.json", "*seconds.json", "*.jsonl", "*.html", "*.css", "*.js", "*.svg", "*.pdf", "*.txt", "*figure.png",
+    "*figures/*.png", "*report/*", "*/lock", "*/.writing/*",
 )  # fmt: skip
 KEYS = {
     "created", "started", "seconds", "time", "host", "pid",  # when, on which machine, how fast
     "version", "versions", "netdissect", "commit",  # of the code
-    "digest", "digests", "stamp", "checksum",  # of code, or of tables whose columns have names
+    "digest", "digests", "files", "stamp", "checksum",  # of code, or of tables whose columns have names
 }  # fmt: skip
 SHOWN = 20
 
