@@ -166,8 +166,12 @@ def test_the_whole_command_gives_the_labels_of_the_worked_result(netdissect, sha
     from netdissect import load_result
 
     scores = load_result(out).scores.to_dicts()
-    counts = ("intersection", "mask_pixels", "concept_pixels")
-    apart = sum(abs(row[name] - int(worked[row["unit"], row["concept"]][name])) for row in scores for name in counts)
+    counts = {"intersection": "intersection", "mask_pixels": "activation", "concept_pixels": "truth"}
+    apart = sum(
+        abs(row[ours] - int(worked[row["unit"], row["concept"]][theirs]))
+        for row in scores
+        for ours, theirs in counts.items()
+    )
     assert len(scores) == len(worked)
     assert apart <= 100  # of 660,000 pixels: another processor rounds a few activations otherwise
     best = {}

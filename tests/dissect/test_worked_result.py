@@ -92,7 +92,7 @@ def test_every_threshold_and_count_of_the_worked_result_is_met(
         place = data.category_of[number]
         assert data.categories[place] == row["category"]
         found = tally.intersection[0, unit, number], tally.activation[0, unit, place], truth.pixels[number]
-        assert found == tuple(int(row[part]) for part in ("intersection", "mask_pixels", "concept_pixels")), row
+        assert found == tuple(int(row[part]) for part in ("intersection", "activation", "truth")), row
         assert iou(*(np.array([count]) for count in found))[0] == float(row["iou"]), row
 
 
