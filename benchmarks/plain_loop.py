@@ -21,7 +21,7 @@ import typer
 from PIL import Image
 
 from benchmarks.process import prepared
-from netdissect.cli.collector import left_alone
+from netdissect.cli.process_tuning import freeze_gc
 from netdissect.models import Network, load_network
 
 WORKERS = 2
@@ -96,7 +96,7 @@ def main(
     """Print how many values the layer put out."""
     if not give_back:
         prepared()
-    with left_alone():
+    with freeze_gc():
         loaded = load_network(network)
     print(forward_all(loaded, pictures(data, limit), layer, batch_size))
     gc.freeze()

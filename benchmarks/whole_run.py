@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_loop import WORKERS, decode, forward_all, pictures
 from benchmarks.process import interleaved, prepared
-from netdissect.cli.waiting import SPINS
+from netdissect.cli.process_tuning import SPINS
 from netdissect.models import Network, load_network
 
 LAST = "_blocks.15"

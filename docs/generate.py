@@ -87,7 +87,7 @@ def _parameter(parameter: Any, context: Any) -> tuple[str, ...]:
     help_text = prose(getattr(parameter, "help", ""))
     if parameter.param_type_name == "argument":
         return (f"`{kind}`", "argument", "required" if parameter.required else "", help_text)
-    value = f"`{kind.removeprefix('list[').removesuffix(']')}{','.join(bounds)}`"
+    value = f"`{kind.removeprefix('list[').removesuffix(']') if kind.startswith('list[') else kind}{','.join(bounds)}`"
     if parameter.is_flag:
         value = ""
     elif parameter.multiple:
@@ -101,7 +101,7 @@ def _shown_default(parameter: Any, context: Any) -> str:
     if parameter.required:
         return "required"
     if parameter.is_flag:
-        return ("on" if default else "off") if parameter.secondary_opts else ""
+        return "" if default is None or not parameter.secondary_opts else "on" if default else "off"
     return "" if default in (None, (), []) else f"`{default}`"
 
 

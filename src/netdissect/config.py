@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from netdissect.cli_options import Option, Values
+from netdissect.errors import ConfigError
+
 Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
 Threshold = Literal["exact", "interpolated", "hazen"]
 Restriction = Literal["annotated", "overlap", "none"]
@@ -66,8 +69,10 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("paper", description="Which named set of options this started from.")
-    quantiles: Annotated[tuple[Fraction, ...], AfterValidator(_all_different)] = Field(
+    name: Annotated[str, Option("--protocol", metavar="|".join(PROTOCOL_NAMES))] = Field(
+        "paper", description="Whose definition of the numbers; the options below change single choices of it."
+    )
+    quantiles: Annotated[tuple[Fraction, ...], AfterValidator(_all_different), Option("--quantile")] = Field(
         (0.005,),
         min_length=1,
         max_length=6,
@@ -103,6 +108,24 @@ class Protocol(BaseModel):
     segmentation_size: int | None = Field(
         None, gt=0, description="Bring label maps to this square size (nearest); None: as they are on disk."
     )
+
+    @classmethod
+    def merge_options(cls, defaults: Values, given: Values) -> dict[str, Any]:
+        """Return the values of a named protocol with single choices changed; its name then lists them.
+
+        >>> Protocol.merge_options({}, {"name": "lite", "threshold": "exact"})["name"]
+        'lite+threshold'
+        """
+        base = cls().model_dump() | dict(defaults)
+        name = given.get("name", base["name"].partition("+")[0])
+        if name not in PROTOCOLS and "name" not in given:
+            return base | dict(given)  # of a run from Python, which may call its protocol as it likes
+        if name not in PROTOCOLS:
+            raise ConfigError(f"--protocol cannot be {name!r}: expected one of {', '.join(PROTOCOLS)}.")
+        known = PROTOCOLS[name].model_dump()
+        values = (known if "name" in given else base) | dict(given)
+        changed = [key for key in known if key != "name" and values[key] != known[key]]
+        return values | {"name": "+".join([name, *changed])}
 
 
 # 5 / 999 above is the quantile 994 / 999 that the first program read out as its 0.995.
@@ -142,6 +165,10 @@ SMALL_DATA = 10_000
 SENSITIVITY_QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
+def _standard(values: Any) -> Any:
+    return SENSITIVITY_QUANTILES if values in ("standard", ("standard",)) else values
+
+
 class StatisticsConfig(BaseModel):
     """Confidence intervals, a permutation test and further metrics of each label, from the same passes as IoU."""
 
@@ -156,8 +183,13 @@ class StatisticsConfig(BaseModel):
     holdout: Fraction | None = Field(
         None, description="Choose labels on the other images and score them on this share of them; None: not."
     )
-    sensitivity: tuple[Fraction, ...] = Field(
-        (), max_length=6, description="Further quantiles at which labels are chosen and detectors counted."
+    sensitivity: Annotated[tuple[Fraction, ...], BeforeValidator(_standard)] = Field(
+        (),
+        max_length=6,
+        description=(
+            "Further quantiles at which labels are chosen and detectors counted; standard: "
+            f"{', '.join(map(str, SENSITIVITY_QUANTILES))}."
+        ),
     )
     extra_metrics: bool = Field(
         False,
@@ -207,7 +239,7 @@ class Assumed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layout: str | None = Field(
+    layout: Annotated[str | None, Option("--assume-layout", metavar="NCHW|NHWC|tokens[:PREFIX]")] = Field(
         None,
         pattern=r"^(NCHW|NHWC|tokens(:\d{1,6})?)$",
         description=(
@@ -215,14 +247,16 @@ class Assumed(BaseModel):
             "(tokens:PREFIX). None: such layers are refused."
         ),
     )
-    receptive_field: Annotated[Literal["half-pixel"] | tuple[float, float, float] | None, BeforeValidator(_numbers)] = (
-        Field(
-            None,
-            description=(
-                "Offset, size and step in input pixels of their cells, or half-pixel: cells cover the image evenly. "
-                "None: refused where cells are anchored at the centers of receptive fields."
-            ),
-        )
+    receptive_field: Annotated[
+        Literal["half-pixel"] | tuple[float, float, float] | None,
+        BeforeValidator(_numbers),
+        Option(metavar="OFFSET,SIZE,STEP|half-pixel"),
+    ] = Field(
+        None,
+        description=(
+            "Offset, size and step in input pixels of their cells, or half-pixel: cells cover the image evenly. "
+            "None: refused where cells are anchored at the centers of receptive fields."
+        ),
     )
 
 
@@ -231,10 +265,12 @@ class DissectConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
-        min_length=1, description="Dotted module names or globs, e.g. 'layer4'."
+    layers: Annotated[tuple[str, ...], OneOrMore, Option("--layer", metavar="LAYER")] = Field(
+        min_length=1, description="Dotted module names or globs, e.g. 'layer4'; repeats."
     )
-    protocol: Protocol = Field(default_factory=Protocol, description="The definition of the numbers.")
+    protocol: Annotated[Protocol, Option(panel="Protocol")] = Field(
+        default_factory=Protocol, description="The definition of the numbers."
+    )
     min_iou: Literal["fdr"] | Annotated[float, Field(ge=0, lt=1)] = Field(
         0.04,
         description=(
@@ -247,7 +283,7 @@ class DissectConfig(BaseModel):
     )
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
-    sample_seed: int = Field(0, ge=0, description="Seed of the draw of `max_images`.")
+    sample_seed: int = Field(0, ge=0, description="Seed of the draw of the images.")
     batch_size: int = Field(
         16, gt=0, description="Images in one forward pass: few fit into the caches of a CPU, more suit a GPU."
     )
@@ -261,17 +297,17 @@ class DissectConfig(BaseModel):
         ),
     )
     layout_check: bool = Field(
-        True, description="Whether spots on two images must move the answers of each layer, before its first look."
+        True, description="Check with spots on two images that each layer's cells lie where its layout says."
     )
     force: bool = Field(
         False,
-        description="Dissect layers, too, that the check contradicts, or whose assumed layout it did not confirm.",
+        description="Dissect also layers that this check contradicts, or whose assumed layout it leaves open.",
     )
     allow_nondeterministic: bool = Field(
         False, description="Accept a network that gives other activations each time, or in another batch."
     )
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
-    statistics: StatisticsConfig = Field(
+    statistics: Annotated[StatisticsConfig, Option(panel="Statistics")] = Field(
         default_factory=StatisticsConfig, description="Confidence intervals, permutation test, further metrics."
     )
     assumed: Assumed = Field(
@@ -311,15 +347,31 @@ class NetworkSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: str = Field(description="Such as ``torchvision:resnet18``.")
-    weights: str | None = Field(None, description="None: its own. none: random. Otherwise a checkpoint file.")
-    state_dict: str | None = Field(None, description="Set of weights in that file; None: the only one that fits.")
+    spec: Annotated[str, Option(metavar="NETWORK", argument=True)] = Field(
+        description="torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, or python:package.module:factory."
+    )
+    weights: Annotated[str | None, Option(metavar="FILE|none")] = Field(
+        None, description="A checkpoint (.pth, .pt, .safetensors); none: random weights. None: its own."
+    )
+    state_dict: Annotated[str | None, Option(metavar="KEY")] = Field(
+        None,
+        description=(
+            "Which weights of a checkpoint that holds several sets, such as teacher, state_dict_ema or encoder_q. "
+            "None: the only one that fits."
+        ),
+    )
     weights_seed: int = Field(0, ge=0, description="Seed of random weights.")
-    size: int | None = Field(None, gt=0, description="Input size in pixels; None: its own.")
-    mean: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
-    std: tuple[float, ...] | None = Field(None, description="On the scale 0..1; None: its own.")
+    size: Annotated[int | None, Option("--input-size")] = Field(
+        None, gt=0, description="Input size in pixels. None: the network's own."
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="Mean of each channel on the scale 0..1, such as 0.5,0.5,0.5. None: the network's own."
+    )
+    std: tuple[float, ...] | None = Field(
+        None, description="Standard deviation of each channel on the scale 0..1. None: the network's own."
+    )
     interpolation: Interpolation | None = Field(
-        None, description="Filter with which pictures are squashed to the input; None: its own."
+        None, description="Filter with which images are resized to the input. None: the network's own."
     )
 
 
@@ -343,15 +395,31 @@ class Execution(BaseModel):
         ),
     )
     memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")
-    label_cache: Path | None = Field(
+    label_cache: Annotated[Path | None, Option(default="the user's cache folder")] = Field(
         None,
         description=(
             "Folder where label maps stay packed, and the digest of what files hold is remembered, for the next run on "
-            "the same data; it may be deleted at any time. None: files are read and decoded again."
+            "the same data; it may be deleted at any time. none: files are read and decoded again."
         ),
     )
     workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")
     checkpoint_seconds: float = Field(30.0, ge=0, description="How much work an interruption may cost.")
+
+
+class RunRequest(BaseModel):
+    """Everything that repeats a run: the options of ``netdissect run``, and the content of its ``config.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: Annotated[NetworkSource | None, Option(panel="Network")] = Field(
+        description="What to load; None if it was made in Python."
+    )
+    concepts: str | None = Field(description="Data set in Broden's layout; None if its images were chosen in Python.")
+    config: DissectConfig
+    execution: Annotated[Execution, Option(panel="Execution")] = Field(default_factory=Execution)
+    threads: int | None = Field(
+        None, gt=0, description="Threads of torch: the last bits of activations depend on them. None: as it is."
+    )
 
 
 Progress = Callable[[str, int, int | None], None]

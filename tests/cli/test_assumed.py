@@ -53,10 +53,10 @@ def test_layers_whose_way_is_lost_are_listed_with_the_reason_and_as_they_are_ass
     [
         ([], "lost where its code leaves torch.*--assume-layout"),
         (["--assume-layout", "NHWC"], "no receptive field could be traced for detour.*--receptive-field"),
-        (["--assume-layout", "HWC"], "--assume-layout cannot be 'HWC'. Expected NCHW, NHWC, tokens"),
+        (["--assume-layout", "HWC"], "--assume-layout cannot be 'HWC': expected NCHW|NHWC|tokens[:PREFIX]"),
         (["--assume-layout", "tokens"], "lost where its code leaves torch"),
-        (["--receptive-field", "0,4"], "--receptive-field cannot be '0,4'. Expected OFFSET,SIZE,STEP"),
-        (["--receptive-field", "0,4,0"], "--receptive-field cannot be '0,4,0'. Expected OFFSET,SIZE,STEP"),
+        (["--receptive-field", "0,4"], "--receptive-field cannot be '0,4': expected OFFSET,SIZE,STEP"),
+        (["--receptive-field", "0,4,0"], "--receptive-field cannot be '0,4,0': expected OFFSET,SIZE,STEP"),
     ],
 )
 def test_what_is_not_traced_is_refused_until_it_is_said(netdissect, leaves, labeled, tmp_path, options, message):

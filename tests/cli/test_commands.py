@@ -2,9 +2,13 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
+import typer
 
+from netdissect.cli.app import app
 from netdissect.result.legacy_csv import LEADING, PARTS
 
 
@@ -118,12 +122,43 @@ def test_the_network_of_a_factory_is_listed_as_it_is_made(netdissect, module):
     assert "Scale" in listed.out
 
 
-def test_every_command_has_help(netdissect):
-    for command in ("demo", "layers", "run", "show", "count", "export", "report", "figure", "concepts"):
-        done = netdissect(command, "--help")
-        assert done.code == 0
-        assert "Usage" in done.out
+def _commands(group, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        yield from _commands(command, (*path, name)) if hasattr(command, "commands") else ()
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_and_every_option_has_help_in_words_and_no_type_of_a_flag(netdissect, path):
+    command = COMMANDS[path]
+    done = netdissect(*path, "-h")
+    assert done.code == 0
+    assert "Usage" in done.out
+    assert "<bool>" not in done.out
+    context = typer.Context(command)
+    assert [one.name for one in command.get_params(context) if not one.help] == []
+
+
+def test_the_version_is_printed(netdissect):
     assert netdissect("--version").out.strip()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["estimate", "-h"]])
+def test_help_waits_for_no_library_of_numbers(words):
+    heavy = {"matplotlib", "numba", "numpy", "polars", "scipy", "torch"}
+    code = f"""
+import sys; from netdissect.cli import main; sys.argv = ["netdissect", *{words}]
+try:
+    main()
+finally:
+    print(*sorted({heavy} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "Usage" in done.stdout
+    assert done.stderr == "\n"
 
 
 @pytest.mark.real

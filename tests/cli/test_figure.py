@@ -18,6 +18,7 @@ def run(netdissect: Netdissect, labeled: Path, module: str, tmp_path: Path) -> P
     made = netdissect(
         "run", network, "--concepts", tmp_path / "data", "--layer", "0", "--quantile", 0.1, "--out", tmp_path / "run",
         "--sensitivity",
+        "standard",
     )  # fmt: skip
     assert made.code == 0, made.err
     return tmp_path / "run"

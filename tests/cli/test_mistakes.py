@@ -65,8 +65,8 @@ def test_a_picture_that_is_cut_short_is_named(netdissect, module, data, tmp_path
 
 def test_options_outside_their_range(netdissect, module, data, tmp_path):
     common = ("run", f"python:{module}:red", "--concepts", data, "--layer", "0", "--out", tmp_path / "run")
-    told(netdissect(*common, "--quantile", 1.5), "quantiles")
-    told(netdissect(*common, "--quantile", 0.02, "--quantile", 0.02), "quantiles", "twice")
+    told(netdissect(*common, "--quantile", 1.5), "--quantile", "1.5")
+    told(netdissect(*common, "--quantile", 0.02, "--quantile", 0.02), "--quantile", "twice")
     told(netdissect(*common, "--min-iou", -1), "--min-iou", "-1")
     told(netdissect(*common, "--categories", "smell"), "smell", "object")
     told(netdissect(*common, "--device", "abacus"), "abacus")

@@ -4,20 +4,30 @@ import gc
 import logging
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperArgument, TyperOption
 
 import netdissect
 from netdissect.cli import checks, concepts, demo, figure, merge_shards, networks, reproduce, results, run, serve
-from netdissect.cli.allocator import keep_freed_memory
 from netdissect.cli.console import console
 from netdissect.cli.experiments import app as experiments
 from netdissect.cli.interruption import spare_locks
-from netdissect.cli.waiting import wait_briefly
+from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.errors import NetdissectError
+
+
+def _display_type(parameter: Any, ctx: Any) -> str | None:
+    flag = isinstance(parameter, TyperOption) and parameter.is_flag
+    return None if flag or isinstance(parameter, TyperArgument) else parameter.metavar or parameter.display_type(ctx)
+
+
+for kind in (TyperArgument, TyperOption):
+    # Typer would show the type of a flag as <bool>, and an argument's name twice.
+    setattr(kind, "display_type_rich", _display_type)  # noqa: B010 - mypy takes no method that is assigned
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -26,6 +36,7 @@ app = typer.Typer(
     help="Say what the single units of a vision network have learned.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
@@ -78,8 +89,8 @@ class _LogPrinter(logging.Handler):
 def main() -> None:
     """Run the command line."""
     spare_locks()
-    keep_freed_memory()
-    wait_briefly()
+    tune_malloc()
+    tune_openmp()
     errors = Console(stderr=True, soft_wrap=True)
     notes = logging.getLogger("netdissect")
     notes.setLevel(logging.INFO)

@@ -8,27 +8,20 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from netdissect.checksums import json_digest
-from netdissect.config import DissectConfig, Execution, NetworkSource
+from netdissect.config import Execution, RunRequest
 from netdissect.errors import ConfigError
 from netdissect.result.result import RunInfo
 
 CONFIG_FILE = "config.json"
 
 
-class RunConfig(BaseModel):
-    """What a run was asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RunConfig(RunRequest):
+    """What a run was asked for, as a file."""
 
     schema_version: Literal[1] = 1
-    network: NetworkSource | None = Field(description="What to load; None: the network was made in Python.")
-    concepts: str | None = Field(description="Folder of the data set; None: its images were chosen in Python.")
-    config: DissectConfig
-    execution: Execution
-    threads: int = Field(gt=0, description="Threads of torch: the last bits of activations depend on them.")
     digest: str | None = Field(None, description="SHA-256 of all of this but this line; None: written by hand.")
 
     def sealed_text(self) -> bytes:

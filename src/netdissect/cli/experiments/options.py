@@ -54,8 +54,10 @@ WeightsSeedOption = Annotated[
 SampleSeedOption = Annotated[
     int, typer.Option("--sample-seed", min=0, help="Seed of the draw of --max-images.", rich_help_panel=PANEL)
 ]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, rich_help_panel=PANEL)]
-DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=PANEL)]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Images in a forward pass.", rich_help_panel=PANEL)
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="Torch device of the forward pass.", rich_help_panel=PANEL)]
 ClassesOption = Annotated[
     Path | None,
     typer.Option(

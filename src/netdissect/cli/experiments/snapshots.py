@@ -8,7 +8,6 @@ import typer
 import netdissect
 from netdissect.cli.experiments.finish import carry_out
 from netdissect.cli.experiments.options import Measure, OutOption, RuleOption, checked, measure
-from netdissect.cli.networks import StateDictOption
 from netdissect.cli.options import with_options_of
 from netdissect.config import NetworkSource, Progress
 from netdissect.errors import ConfigError
@@ -29,7 +28,7 @@ def snapshots(
     out: OutOption,
     network: Annotated[str | None, typer.Option("--network", help="Whose checkpoints; runs need none.")] = None,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set; runs need none.")] = None,
-    state_dict: StateDictOption = None,
+    state_dict: Annotated[str | None, typer.Option("--state-dict", help="Which weights of each checkpoint.")] = None,
     layer: Annotated[str | None, typer.Option("--layer", help="Default: the last of the runs.")] = None,
     rule: RuleOption = "per-category",
 ) -> None:
