@@ -7,6 +7,7 @@ was enlarged. Weights are random; nothing is fetched.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from unittest import mock
 
@@ -14,7 +15,9 @@ import typer
 
 from benchmarks.layout_families import build, networks
 from netdissect.models import Network, list_layers
-from netdissect.models.receptive_field import spatial_layout
+from netdissect.models.receptive_field import branches
+from netdissect.models.receptive_field.cell_grid import CellGrid
+from netdissect.models.receptive_field.spatial_layout import SpatialLayout
 
 Centers = dict[str, tuple[float, ...]]
 
@@ -29,16 +32,12 @@ def centers(network: Network) -> Centers:
     return found
 
 
-def largest_decides(met: Sequence[spatial_layout.SpatialLayout]) -> spatial_layout.CellGrid:
-    """Join branches as if none had been enlarged."""
-    plain = [place.moved(place.codes) for place in met]
-    for place in plain:
-        object.__setattr__(place, "grid", place.grid.changed({}, {}))
-        object.__setattr__(place.grid, "enlarged", frozenset())
-    return RULE(plain)
+def largest_decides(met: Sequence[SpatialLayout]) -> CellGrid | None:
+    """Merge the grids of branches as if none had been enlarged."""
+    return RULE([replace(layout, grid=replace(layout.grid, enlarged=frozenset())) for layout in met])
 
 
-RULE = spatial_layout._met_grid
+RULE = branches.merge_grids
 
 
 def main(only: Annotated[str, typer.Option(help="Networks whose name contains this.")] = "") -> None:
@@ -50,7 +49,7 @@ def main(only: Annotated[str, typer.Option(help="Networks whose name contains th
         try:
             network = build(library, name)
             ruled = centers(network)
-            with mock.patch.object(spatial_layout, "_met_grid", largest_decides):
+            with mock.patch.object(branches, "merge_grids", largest_decides):
                 plain = centers(network)
         except Exception as error:
             print(f"{library} {name}: {type(error).__name__}", flush=True)

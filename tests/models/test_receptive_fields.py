@@ -18,7 +18,7 @@ from netdissect.models import (
     survey_layers,
     trace,
 )
-from netdissect.models.receptive_field.spatial_layout import Lost
+from netdissect.models.receptive_field.spatial_layout import UnknownLayout
 
 
 def network_of(module: nn.Module, size: int | tuple[int, int] = 224, channels: int = 3) -> Network:
@@ -284,12 +284,12 @@ def test_no_branch_is_enlarged_in_the_networks_of_the_paper_and_in_efficientnet(
         )
     if name in ("alexnet", "vgg11"):
         module = module.features  # at 64 pixels, the pooling behind them enlarges
-    places = [one.place for one in trace(network_of(module, 64))]
-    assert not any(isinstance(place, Lost) for place in places)
-    assert not any(place.grid.enlarged for place in places if place is not None)
+    layouts = [traced.layout for traced in trace(network_of(module, 64))]
+    assert not any(isinstance(layout, UnknownLayout) for layout in layouts)
+    assert not any(layout.grid.enlarged for layout in layouts if layout is not None)
 
 
-LOST = {
+UNTRACEABLE = {
     "sampling anywhere": (
         lambda x: functional.grid_sample(x, torch.zeros(len(x), 32, 32, 2), align_corners=False),
         [],
@@ -300,9 +300,9 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("case", LOST)
+@pytest.mark.parametrize("case", UNTRACEABLE)
 def test_a_layer_whose_way_from_the_image_is_lost_is_refused_and_the_reason_is_said(case):
-    function, layers = LOST[case]
+    function, layers = UNTRACEABLE[case]
     found = {layer.name: layer for layer in survey_layers(network_of(_Apply(function, *layers), 32))}
     assert found["out"].layout is found["out"].field is None
     assert "is lost" in found["out"].reason

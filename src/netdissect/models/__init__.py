@@ -8,7 +8,7 @@ from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
 from netdissect.models.receptive_field.axis_layout import Layout
-from netdissect.models.receptive_field.trace import Traced, trace
+from netdissect.models.receptive_field.trace import TracedModule, trace
 
 __all__ = [
     "ActivationRecorder",
@@ -18,7 +18,7 @@ __all__ = [
     "Preprocessing",
     "ReceptiveField",
     "ReceptiveFieldAxis",
-    "Traced",
+    "TracedModule",
     "list_layers",
     "load_checkpoint",
     "load_network",

@@ -13,9 +13,9 @@ from netdissect.config import Assumed, one_or_more
 from netdissect.errors import LayerError, ShapeError
 from netdissect.models.network import Network
 from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
-from netdissect.models.receptive_field.axis_layout import Layout, LayoutSource, Read, read_place
-from netdissect.models.receptive_field.spatial_layout import Lost
-from netdissect.models.receptive_field.trace import TRACED_IMAGES, Traced, trace
+from netdissect.models.receptive_field.axis_layout import Layout, LayoutSource, OutputReading, read_output
+from netdissect.models.receptive_field.spatial_layout import UnknownLayout
+from netdissect.models.receptive_field.trace import TRACED_IMAGES, TracedModule, trace
 
 NOTHING_ASSUMED = Assumed()
 
@@ -127,7 +127,7 @@ def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed =
     return tuple(layer for name, layer in layers.items() if name in chosen)
 
 
-def _names(traced: Traced, network: Network) -> list[str]:
+def _names(traced: TracedModule, network: Network) -> list[str]:
     """Return the names of a layer and of the virtual ones that are made from it."""
     return [traced.name, *(name for name, (source, _) in network.bases.items() if source == traced.name)]
 
@@ -136,11 +136,11 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(name == pattern or fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def _layers(traced: Sequence[Traced], network: Network, assumed: Assumed) -> dict[str, Layer]:
+def _layers(traced: Sequence[TracedModule], network: Network, assumed: Assumed) -> dict[str, Layer]:
     """Return layers by name, each followed by the virtual ones that are made from it."""
     layers: dict[str, Layer] = {}
     for one in traced:
-        if one.place is None or one.shape is None or min(one.shape, default=0) == 0:
+        if one.layout is None or one.shape is None or min(one.shape, default=0) == 0:
             continue
         layer = _layer(one, assumed)
         layers[layer.name] = layer
@@ -161,17 +161,17 @@ def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
     return {name: replace(layer, name=name, kind=kind, units=len(matrix)) for name, matrix in bases.items()}
 
 
-def _layer(traced: Traced, assumed: Assumed) -> Layer:
-    place, shape = traced.place, traced.shape or ()
-    read = read_place(place) if place is not None else "it was not computed from the image"
-    if isinstance(read, str) and isinstance(place, Lost):
+def _layer(traced: TracedModule, assumed: Assumed) -> Layer:
+    place, shape = traced.layout, traced.shape or ()
+    read = read_output(place) if place is not None else "it was not computed from the image"
+    if isinstance(read, str) and isinstance(place, UnknownLayout):
         read = _assumed(shape, assumed) or read
     if isinstance(read, str):
-        return Layer(traced.name, traced.kind, 0, None, None, reason=read)
+        return Layer(traced.name, traced.type, 0, None, None, reason=read)
     field, source = read.field, None if read.field is None else read.layout.source
     if read.grid is not None and field is None and assumed.receptive_field is not None:
         field, source = _assumed_field(assumed), "assumed"
-    return Layer(traced.name, traced.kind, read.units, read.grid, field, read.layout, source)
+    return Layer(traced.name, traced.type, read.units, read.grid, field, read.layout, source)
 
 
 def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
@@ -181,10 +181,10 @@ def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
     return ReceptiveField(axis, axis)
 
 
-def _assumed(shape: Sequence[int], assumed: Assumed) -> Read | None:
+def _assumed(shape: Sequence[int], assumed: Assumed) -> OutputReading | None:
     """Read an output as it was asked for; None if its shape does not allow that, or nothing was asked for."""
     if len(shape) == 2 and shape[0] == TRACED_IMAGES:
-        return Read(Layout(0, 1, name="units", source="assumed"), shape[1], None, None)
+        return OutputReading(Layout(0, 1, name="units", source="assumed"), shape[1], None, None)
     if assumed.layout is None or not shape or shape[0] != TRACED_IMAGES:
         return None
     name, _, prefix = assumed.layout.partition(":")
@@ -194,20 +194,22 @@ def _assumed(shape: Sequence[int], assumed: Assumed) -> Read | None:
         if side == 0 or side * side != shape[1] - before:
             return None
         cells = tuple(range(before, shape[1])) if before else None
-        return Read(Layout(0, 2, 1, cells, assumed.layout, "assumed"), shape[2], Size(side, side), None)
+        return OutputReading(Layout(0, 2, 1, cells, assumed.layout, "assumed"), shape[2], Size(side, side), None)
     if name in ("NCHW", "NHWC") and len(shape) == 4:
         units, rows = (1, 2) if name == "NCHW" else (3, 1)
-        return Read(Layout(0, units, name=name, source="assumed"), shape[units], Size(*shape[rows : rows + 2]), None)
+        return OutputReading(
+            Layout(0, units, name=name, source="assumed"), shape[units], Size(*shape[rows : rows + 2]), None
+        )
     return None
 
 
-def _why_not(pattern: str, network: Network, traced: Sequence[Traced], layers: dict[str, Layer]) -> str:
+def _why_not(pattern: str, network: Network, traced: Sequence[TracedModule], layers: dict[str, Layer]) -> str:
     of_network = f"of network {network.name!r}"
     seen = next((t for t in traced if t.name == pattern), None)
     if seen is not None:
         shape = "no tensor" if seen.shape is None else f"shape {seen.shape} for {TRACED_IMAGES} images"
         reason = layers[pattern].reason if pattern in layers else "it was not computed from the image"
-        lost = isinstance(seen.place, Lost)
+        lost = isinstance(seen.layout, UnknownLayout)
         remedy = (
             "if you know its layout, say it: --assume-layout NCHW, NHWC, tokens or tokens:PREFIX (in Python "
             "DissectConfig(assumed=Assumed(layout=...))), or "

@@ -44,7 +44,7 @@ class ReceptiveFieldAxis:
         Examples
         --------
         >>> ReceptiveFieldAxis(0, 1, 1).window(kernel=11, stride=4, padding=2)
-        Axis(offset=-2, size=11, step=4)
+        ReceptiveFieldAxis(offset=-2, size=11, step=4)
         """
         span = dilation * (kernel - 1)
         return ReceptiveFieldAxis(self.offset - padding * self.step, self.size + span * self.step, self.step * stride)
@@ -75,7 +75,7 @@ class ReceptiveFieldAxis:
         Examples
         --------
         >>> ReceptiveFieldAxis(0, 1, 2).resampled(scale=0.5)  # nearest neighbor, twice as fine
-        Axis(offset=-0.5, size=1, step=1.0)
+        ReceptiveFieldAxis(offset=-0.5, size=1, step=1.0)
         """
         return self._around(scale / 2 - 0.5 if first is None else first, scale, support - 1)
 

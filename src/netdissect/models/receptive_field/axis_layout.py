@@ -9,18 +9,9 @@ from torch import Tensor
 
 from netdissect.concepts import Size
 from netdissect.models.receptive_field.axis import ReceptiveField
-from netdissect.models.receptive_field.spatial_layout import (
-    DIRECTIONS,
-    HORIZONTAL,
-    IMAGE,
-    VERTICAL,
-    Lost,
-    SpatialLayout,
-    compact,
-    coordinate,
-    evenly_spaced,
-    reduced,
-)
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL, decode, unexpanded
+from netdissect.models.receptive_field.reduction import evenly_spaced, reduce_dims
+from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
 
 LayoutSource = Literal["traced", "assumed"]
 
@@ -91,8 +82,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What tracing says of an output: its layout, units, map size and receptive field."""
+class OutputReading:
+    """How an output is read: its layout, units, map size (None: image-level units) and receptive field."""
 
     layout: Layout
     units: int
@@ -100,43 +91,41 @@ class Read:
     field: ReceptiveField | None
 
 
-def read_place(place: SpatialLayout | Lost) -> Read | str:
-    """Tell units from cells by from where on the image elements come; a text says why they cannot be told.
+def read_output(spatial: SpatialLayout | UnknownLayout) -> OutputReading | str:
+    """Tell units from cells by from where on the image elements come; a text says why they cannot be told apart.
 
     Parameters
     ----------
-    place
+    spatial
         Of the output for a batch of at least two images.
     """
-    if isinstance(place, Lost):
-        return f"its way from the image is lost {place.reason}"
-    if place.pairs:
+    if isinstance(spatial, UnknownLayout):
+        return f"its way from the image is lost {spatial.reason}"
+    if spatial.pairwise:
         return "its elements are about pairs of cells, as an attention matrix is"
-    if len(place.shape) == 2 and not place.has(IMAGE) and not place.spread:
-        return Read(Layout(0, 1, name="units"), place.shape[1], None, None)
-    batch = _batch(place)
+    if len(spatial.shape) == 2 and not spatial.has(IMAGE) and not spatial.has_cells:
+        return OutputReading(Layout(0, 1, name="units"), spatial.shape[1], None, None)
+    batch = _batch_dim(spatial)
     if batch is None:
         return "no dimension of it is the batch"
     dim, parts = batch
-    if len(place.shape) == 2 and parts == 1:
-        return Read(Layout(dim, 1 - dim, name="units"), place.shape[1 - dim], None, None)
-    if not place.spread:
-        return _whole(place, dim, parts)
-    units = _units(place, dim)
+    if len(spatial.shape) == 2 and parts == 1:
+        return OutputReading(Layout(dim, 1 - dim, name="units"), spatial.shape[1 - dim], None, None)
+    if not spatial.has_cells:
+        return _read_image_level(spatial, dim, parts)
+    units = _unit_dim(spatial, dim)
     if isinstance(units, str):
         return units
-    place, unit_dim, count = units
-    if len(place.shape) != 4 and _is_part(place):
+    spatial, unit_dim, count = units
+    if len(spatial.shape) != 4 and _is_part(spatial):
         return "it holds a part of the map alone"
-    settled = place.settled
-    if settled is not None:
-        place = settled.place
-    return _mapped(place, Layout(dim, unit_dim, parts), count)
+    aligned = spatial.aligned
+    return _read_map(spatial if aligned is None else aligned.layout, Layout(dim, unit_dim, parts), count)
 
 
-def _batch(place: SpatialLayout) -> tuple[int, int] | None:
+def _batch_dim(spatial: SpatialLayout) -> tuple[int, int] | None:
     """Return the dimension of the images and how many of its indices each takes."""
-    images = coordinate(compact(place.codes), IMAGE)
+    images = decode(unexpanded(spatial.codes), IMAGE)
     count = int(images.max())
     varying = [dim for dim in range(images.ndim) if images.shape[dim] > 1 and _differs(images, dim)]
     if count < 2 or len(varying) != 1:
@@ -156,87 +145,86 @@ def _differs(values: Tensor, dim: int) -> bool:
     return bool(((values != high) & (values != 0)).any())
 
 
-def _whole(place: SpatialLayout, batch: int, parts: int) -> Read | str:
-    """Read what speaks of the whole image: one cell."""
-    shape = place.shape
+def _read_image_level(spatial: SpatialLayout, batch: int, parts: int) -> OutputReading | str:
+    """Read units of the whole image: one cell, or none."""
+    shape = spatial.shape
     if parts == 1 and len(shape) == 4 and batch == 0:
         for units, cells, name in ((1, (2, 3), "NCHW"), (3, (1, 2), "NHWC")):
             if all(shape[dim] == 1 for dim in cells):
-                return Read(Layout(batch, units, name=name), shape[units], Size(1, 1), place.grid.field)
+                return OutputReading(Layout(batch, units, name=name), shape[units], Size(1, 1), spatial.grid.field)
     larger = [dim for dim, length in enumerate(shape) if dim != batch and length > 1]
     if parts == 1 and len(larger) == 1:
-        return Read(Layout(batch, larger[0], name="units"), shape[larger[0]], None, None)
+        return OutputReading(Layout(batch, larger[0], name="units"), shape[larger[0]], None, None)
     return "no dimension of it is a direction of the image"
 
 
-def _units(place: SpatialLayout, batch: int) -> tuple[SpatialLayout, int, int] | str:
-    """Find the dimension of the units; return the place of single units, it and their number."""
-    others = [dim for dim in range(len(place.shape)) if dim != batch]
-    free = [dim for dim in others if not place.varies(dim)]
-    longer = [dim for dim in free if place.shape[dim] > 1]
+def _unit_dim(spatial: SpatialLayout, batch: int) -> tuple[SpatialLayout, int, int] | str:
+    """Find the dimension of the units; return the layout of single units, the dimension and their number."""
+    others = [dim for dim in range(len(spatial.shape)) if dim != batch]
+    free = [dim for dim in others if not spatial.varies(dim)]
+    longer = [dim for dim in free if spatial.shape[dim] > 1]
     if len(longer) > 1:
         return "it has more than one dimension of units, as values per head have"
     if free:
-        dim = (longer or [dim for dim in (1, len(place.shape) - 1) if dim in free] or free)[0]
-        return place, dim, place.shape[dim]
-    # Pieces of a map that was cut into its even and odd rows lie side by side as units: each sees a window.
+        dim = (longer or [dim for dim in (1, len(spatial.shape) - 1) if dim in free] or free)[0]
+        return spatial, dim, spatial.shape[dim]
+    # Pieces of a map that was cut into its even and odd rows are side by side as units: each sees a window.
     best: tuple[int, SpatialLayout, int] | None = None
     for dim in (others[-1], *others[:-1]):
-        seen = reduced(place, [dim], keep=True)
-        if seen is not None and _whole_windows(place, seen):
+        seen = reduce_dims(spatial, [dim], keep=True)
+        if seen is not None and _tiles(spatial, seen):
             cells = seen.grid.rows * seen.grid.columns
             if best is None or cells > best[0]:
                 best = cells, seen, dim
-    return (best[1], best[2], place.shape[best[2]]) if best else "none of its dimensions is that of the units"
+    return (best[1], best[2], spatial.shape[best[2]]) if best else "none of its dimensions is that of the units"
 
 
-def _whole_windows(place: SpatialLayout, seen: SpatialLayout) -> bool:
+def _tiles(spatial: SpatialLayout, seen: SpatialLayout) -> bool:
     """Tell whether single units still see every direction, in windows side by side."""
-    codes = compact(seen.codes)
-    for kind in DIRECTIONS:
-        before, after = place.grid.axis(kind), seen.grid.axis(kind)
-        if seen.has(kind) != place.has(kind) or after.size - before.size >= after.step:
+    codes = unexpanded(seen.codes)
+    for direction in DIRECTIONS:
+        before, after = spatial.grid.axis(direction), seen.grid.axis(direction)
+        if seen.has(direction) != spatial.has(direction) or after.size - before.size >= after.step:
             return False
     return len(torch.unique(codes).tolist()) == codes.numel()
 
 
-def _is_part(place: SpatialLayout) -> bool:
+def _is_part(spatial: SpatialLayout) -> bool:
     """Tell whether rows or columns at the border of the map are missing."""
-    for kind in DIRECTIONS:
-        values = coordinate(compact(place.codes), kind)
-        spaced = evenly_spaced(values[values > 0])
-        if spaced is not None and spaced[2] > 0:
-            start, step, count = spaced
-            if start > step or place.grid.length(kind) - (start + (count - 1) * step) >= step:
+    for direction in DIRECTIONS:
+        values = decode(unexpanded(spatial.codes), direction)
+        spacing = evenly_spaced(values[values > 0])
+        if spacing is not None and spacing.length > 0:
+            last = spacing.first + (spacing.length - 1) * spacing.step
+            if spacing.first > spacing.step or spatial.grid.length(direction) - last >= spacing.step:
                 return True
     return False
 
 
-def _mapped(place: SpatialLayout, layout: Layout, units: int) -> Read | str:
+def _read_map(spatial: SpatialLayout, layout: Layout, units: int) -> OutputReading | str:
     """Find each cell of a grid among the elements of one image."""
-    first, *rest = layout.by_image(place.codes)[:, 0]
-    where = [coordinate(first, kind) for kind in DIRECTIONS]
-    if any(not torch.equal(coordinate(first, kind), coordinate(one, kind)) for one in rest for kind in DIRECTIONS):
+    first, *rest = layout.by_image(spatial.codes)[:, 0]
+    positions = [decode(first, direction) for direction in DIRECTIONS]
+    if any(not torch.equal(decode(first, one), decode(other, one)) for other in rest for one in DIRECTIONS):
         return "its cells lie differently from image to image"
-    defined = (where[0] > 0) | (where[1] > 0)
+    defined = (positions[0] > 0) | (positions[1] > 0)
     order, lengths, axes = torch.zeros_like(first), {}, {}
-    for kind, values in zip(DIRECTIONS, where, strict=True):
-        spaced = evenly_spaced(values[defined])
-        if spaced is None:
+    for direction, values in zip(DIRECTIONS, positions, strict=True):
+        spacing = evenly_spaced(values[defined])
+        if spacing is None:
             return "its rows or columns are not evenly spaced"
-        start, step, count = spaced
-        lengths[kind] = count
+        start, step, count = spacing
+        lengths[direction] = count
         if start:
-            axes[kind] = place.grid.axis(kind).window(kernel=1, stride=step, padding=1 - start)
+            axes[direction] = spatial.grid.axis(direction).window(kernel=1, stride=step, padding=1 - start)
         order = order * count + (values - start) // step
     height, width = lengths[VERTICAL], lengths[HORIZONTAL]
     if not torch.equal(order[defined].sort().values, torch.arange(height * width, device=order.device)):
         return "its cells are not each cell of a map once"
     cells = defined.nonzero().flatten()[order[defined].argsort()].tolist()
-    as_they_lie = cells == list(range(len(first)))
-    found = replace(layout, cells=None if as_they_lie else tuple(cells))
-    named = replace(found, name=_name(found, place.shape))
-    return Read(named, units, Size(height, width), place.grid.changed(lengths, axes).field)
+    found = replace(layout, cells=None if cells == list(range(len(first))) else tuple(cells))
+    named = replace(found, name=_name(found, spatial.shape))
+    return OutputReading(named, units, Size(height, width), spatial.grid.changed(lengths, axes).field)
 
 
 def _name(layout: Layout, shape: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
-"""Run a network once and see where on the image the output of each of its modules lies.
+"""Run a network once and find from where on the image the output of each of its modules comes.
 
-Nothing is declared or probed: a dispatch mode sees every tensor operation of an ordinary forward pass, and `rules`
-carries along from where each element comes. Two images are passed, so that the batch is told from other dimensions.
+A dispatch mode sees every tensor operation of an ordinary forward pass, and `ops` gives the layout of each output.
+Two images are passed, so that the batch can be told from other dimensions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,44 +15,45 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from netdissect.models.network import Network
 from netdissect.models.outputs import first_tensor
-from netdissect.models.receptive_field.ops import Found, OpCall, follow
-from netdissect.models.receptive_field.spatial_layout import Lost, SpatialLayout, image_place
+from netdissect.models.receptive_field.ops.op_call import OpCall, TensorLayout
+from netdissect.models.receptive_field.ops.propagate import propagate
+from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout, image_layout
 from netdissect.models.run_module import refuse_without_data, watched
 
 TRACED_IMAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class TracedModule:
     """The output of one module in a forward pass of two images.
 
     Attributes
     ----------
     name
         Dotted name of the module.
-    kind
+    type
         Name of its class.
     shape
         Of its first output tensor; None if it returned none.
-    place
-        From where on the image its elements come; `Lost` if this could not be followed; None if it was computed from
-        parameters alone.
+    layout
+        From where on the image its elements come; `UnknownLayout` if this could not be followed; None if it was
+        computed from parameters alone.
     """
 
     name: str
-    kind: str
+    type: str
     shape: tuple[int, ...] | None
-    place: Found
+    layout: TensorLayout
 
 
-def trace(network: Network) -> tuple[Traced, ...]:
-    """Follow where elements come from through one forward pass of two images, one blank and one of noise.
+def trace(network: Network) -> tuple[TracedModule, ...]:
+    """Follow from where elements come through one forward pass of two images, one blank and one of noise.
 
     Returns
     -------
-    tuple of Traced
-        Every submodule that ran, in the order in which they finished. One that ran several times stands where it
-        last finished, with its last output; one of two names is there by both.
+    tuple of TracedModule
+        Every submodule that ran, in the order in which they finished. A module that ran several times is listed where
+        it last finished, with its last output. A module of two names is listed by both.
 
     Raises
     ------
@@ -64,21 +65,21 @@ def trace(network: Network) -> tuple[Traced, ...]:
     images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
     images[1:].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     images = images.to(network.device)
-    tracker = _FollowPlaces()
-    tracker.places[images] = image_place(images)
-    found: dict[str, Traced] = {}
+    tracker = _LayoutTracker()
+    tracker.layouts[images] = image_layout(images)
+    traced: dict[str, TracedModule] = {}
 
-    def note(name: str, module: torch.nn.Module, output: object) -> None:
+    def record(name: str, module: torch.nn.Module, output: object) -> None:
         tensor = first_tensor(output)
-        found.pop(name, None)  # so that the last call, not the first, gives the order
+        traced.pop(name, None)  # so that the last call, not the first, gives the order
         shape = None if tensor is None else tuple(tensor.shape)
-        place = None if tensor is None else tracker.places.get(tensor)
-        if place is None and tensor is not None and _differs(tensor):
-            place = Lost("where its code leaves torch, to NumPy, say")
-        found[name] = Traced(name, type(module).__name__, shape, place)
+        layout = None if tensor is None else tracker.layouts.get(tensor)
+        if layout is None and tensor is not None and _differs(tensor):
+            layout = UnknownLayout("where its code leaves torch, to NumPy, say")
+        traced[name] = TracedModule(name, type(module).__name__, shape, layout)
 
     hooks = [
-        module.register_forward_hook(lambda module, _inputs, output, name=name: note(name, module, output))
+        module.register_forward_hook(lambda module, _inputs, output, name=name: record(name, module, output))
         for name, module in watched(network.module, every_name=True)
         if name
     ]
@@ -88,80 +89,85 @@ def trace(network: Network) -> tuple[Traced, ...]:
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(found.values())
+    return tuple(traced.values())
 
 
 def _differs(output: Tensor) -> bool:
-    """Tell whether an output that was not followed is another one for another image."""
+    """Tell whether an output that was not followed differs between the images."""
     first, *others = output if output.ndim and len(output) == TRACED_IMAGES else (output,)
     return any(not torch.equal(first, other) for other in others)
 
 
-class _FollowPlaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keep the place of every living tensor that was computed from the image."""
+class _LayoutTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keep the layout of every living tensor that was computed from the image."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.places: Any = WeakIdKeyDictionary()
+        self.layouts: Any = WeakIdKeyDictionary()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and to say so torch would import its compiler, as large as itself
+        return False  # nothing is compiled here, and to answer yes torch would import its compiler, as large as itself
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        # Asked before the operation runs: afterwards an in-place one has replaced its input.
-        tensors = tuple((tensor, self.places.get(tensor)) for tensor in _tensors((*args, *kwargs.values())))
+        # Read before the operation runs: afterwards an in-place one has replaced its input.
+        tensors = tuple((tensor, self.layouts.get(tensor)) for tensor in _tensors((*args, *kwargs.values())))
         output = func(*args, **kwargs)
         random = torch.Tag.nondeterministic_seeded in func.tags
-        if not random and all(place is None for _, place in tensors):
+        if not random and all(layout is None for _, layout in tensors):
             return output
-        call = _call(func, args, kwargs, tensors, random=random)
+        call = _op_call(func, args, kwargs, tensors, random=random)
         outputs = list(_tensors((output,)))
-        for tensor, place in zip(outputs, _followed(call, outputs), strict=True):
-            if place is None:
-                self.places.pop(tensor, None)
+        for tensor, layout in zip(outputs, _propagated(call, outputs), strict=True):
+            if layout is None:
+                self.layouts.pop(tensor, None)
             else:
-                self.places[tensor] = place
+                self.layouts[tensor] = layout
             if func._schema.name.endswith("_") and tensor._base is not None:
-                self._write_through(tensor, place)
+                self._write_through(tensor, layout)
         return output
 
-    def _write_through(self, view: Tensor, place: Found) -> None:
-        """Note in a whole tensor what was written into a part of it."""
-        whole = view._base
-        if not isinstance(whole, Tensor):
+    def _write_through(self, view: Tensor, layout: TensorLayout) -> None:
+        """Note in the base of a view what was written into the view."""
+        base = view._base
+        if not isinstance(base, Tensor):
             return
-        before = self.places.get(whole)
-        lost = next((one for one in (before, place) if isinstance(one, Lost)), None)
-        known = [one for one in (before, place) if isinstance(one, SpatialLayout)]
-        if lost is not None or not known:
-            if lost is not None:
-                self.places[whole] = lost
+        before = self.layouts.get(base)
+        unknown = next((one for one in (before, layout) if isinstance(one, UnknownLayout)), None)
+        known = [one for one in (before, layout) if isinstance(one, SpatialLayout)]
+        if unknown is not None or not known:
+            if unknown is not None:
+                self.layouts[base] = unknown
             return
-        spread = [one for one in known if one.spread]
-        if len({one.grid for one in spread}) > 1:
-            self.places[whole] = Lost("by writing cells of several maps into one tensor")
+        with_cells = [one for one in known if one.has_cells]
+        if len({one.grid for one in with_cells}) > 1:
+            self.layouts[base] = UnknownLayout("by writing cells of several maps into one tensor")
             return
-        codes = torch.empty_strided(whole.shape, whole.stride(), dtype=torch.int64, device=whole.device)
+        codes = torch.empty_strided(base.shape, base.stride(), dtype=torch.int64, device=base.device)
         codes.copy_(before.codes if isinstance(before, SpatialLayout) else torch.zeros_like(codes))
-        part = codes.as_strided(view.shape, view.stride(), view.storage_offset() - whole.storage_offset())
-        part.copy_(place.codes if isinstance(place, SpatialLayout) else torch.zeros_like(part))
-        self.places[whole] = replace((spread or known)[0], codes=codes)
+        part = codes.as_strided(view.shape, view.stride(), view.storage_offset() - base.storage_offset())
+        part.copy_(layout.codes if isinstance(layout, SpatialLayout) else torch.zeros_like(part))
+        self.layouts[base] = replace((with_cells or known)[0], codes=codes)
 
 
-def _followed(call: OpCall, outputs: list[Tensor]) -> list[Found]:
+def _propagated(call: OpCall, outputs: list[Tensor]) -> list[TensorLayout]:
     try:
-        return follow(call, outputs)
+        return propagate(call, outputs)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError):
-        # The network is not to fail because an operation came in a form that its rule does not know.
-        return [Lost(f"by a form of {call.name} that is not known")] * len(outputs)
+        # The network must not fail because an operation came in a form that its rule does not know.
+        return [UnknownLayout(f"by a form of {call.name} that is not known")] * len(outputs)
 
 
-def _call(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: tuple[tuple[Tensor, Found], ...], *, random: bool
+def _op_call(
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tensors: tuple[tuple[Tensor, TensorLayout], ...],
+    *,
+    random: bool,
 ) -> OpCall:
     schema = func._schema
     space, name = schema.name.split("::")
