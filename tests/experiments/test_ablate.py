@@ -98,46 +98,46 @@ def residual(*, wrapped: bool = False) -> Network:
 
 
 CASES = {
-    "pooled": (network, "2.0", "head"),
-    "sequence": (network, "0", "tail"),
-    "inside": (lambda: network(wrapped=True), "body.0", "tail"),
-    "inside, pooled": (lambda: network(wrapped=True), "body.2.0", "head"),
-    "shortcut": (residual, "conv", "tail"),
-    "before a shortcut": (lambda: residual(wrapped=True), "body.stem", "tail"),
-    "branching": (lambda: Network("branching", Branching(network().module), SMALL), "body.0", "whole"),
+    "pooled": (network, "2.0", "linear"),
+    "sequence": (network, "0", "partial"),
+    "inside": (lambda: network(wrapped=True), "body.0", "partial"),
+    "inside, pooled": (lambda: network(wrapped=True), "body.2.0", "linear"),
+    "shortcut": (residual, "conv", "partial"),
+    "before a shortcut": (lambda: residual(wrapped=True), "body.stem", "partial"),
+    "branching": (lambda: Network("branching", Branching(network().module), SMALL), "body.0", "full"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_switching_units_off_is_zeroing_their_weights(pictures, case):
-    make, layer, how = CASES[case]
+def test_ablating_units_is_zeroing_their_weights(pictures, case):
+    make, layer, mode = CASES[case]
     small = make()
-    board = unit_ablator(small, layer)
-    assert board.how == how
+    ablator = unit_ablator(small, layer)
+    assert ablator.mode == mode
     images = torch.cat([small.preprocessing(torch.from_numpy(one)) for one in pictures.batches(SMALL)])
     sets = [[], [2], [0, 3, 5], list(range(6)), []]
     whole = small.forward(images.clone())
-    for units, scores in zip(sets, board.scores(images, sets), strict=True):
+    for units, scores in zip(sets, ablator.scores(images, sets), strict=True):
         torch.testing.assert_close(scores, zeroed(small, layer, units)(images), rtol=1e-5, atol=1e-6)
         assert torch.allclose(scores, whole) == (units == [])
     torch.testing.assert_close(small.forward(images), whole, rtol=0, atol=0)
 
 
-def test_what_lies_before_the_layer_runs_once_a_batch(pictures):
+def test_the_part_before_the_layer_runs_once_a_batch(pictures):
     small, runs = network(wrapped=True), []
     small.module.body[0].register_forward_hook(lambda *_: runs.append("layer"))
     small.module.body[2].register_forward_hook(lambda *_: runs.append("behind"))
-    board = unit_ablator(small, "body.0")
+    ablator = unit_ablator(small, "body.0")
     runs.clear()
-    list(board.scores(torch.zeros(2, 3, 32, 32), [(unit,) for unit in range(6)]))
+    list(ablator.scores(torch.zeros(2, 3, 32, 32), [(unit,) for unit in range(6)]))
     assert (runs.count("layer"), runs.count("behind")) == (1, 6)
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:densenet121", "torchvision:mobilenet_v2"])
-def test_published_architectures_are_cut(name):
+def test_published_architectures_are_split(name):
     found = load_network(name, weights="none")
     layers = [layer.name for layer in list_layers(found) if layer.kind == "Conv2d"]
-    assert unit_ablator(found, layers[len(layers) // 2]).how == "tail"
+    assert unit_ablator(found, layers[len(layers) // 2]).mode == "partial"
 
 
 class InterruptedRunError(Exception):

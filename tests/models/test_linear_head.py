@@ -1,4 +1,4 @@
-"""Heads: found where a decision is linear in pooled units, refused with what was found elsewhere."""
+"""Linear heads: found where scores are linear in pooled units, refused elsewhere with the reason."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from netdissect.training.scene_net import preprocessing, scene_network
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 
 
-def classifier(*behind: nn.Module, seed: int = 0) -> Network:
+def classifier(*after: nn.Module, seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    return Network("small", nn.Sequential(nn.Conv2d(3, 6, 5, stride=4), *behind), SMALL)
+    return Network("small", nn.Sequential(nn.Conv2d(3, 6, 5, stride=4), *after), SMALL)
 
 
 POOLED = (nn.BatchNorm2d(6), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))
@@ -32,7 +32,7 @@ def test_a_score_is_the_bias_and_the_sum_of_weights_times_pooled_units():
     assert seen.maps.shape == (5, 6, 7, 7)
 
 
-def test_the_scene_network_s_maxima_are_a_head_over_its_last_convolution():
+def test_the_head_of_the_scene_network_pools_the_maxima_of_its_last_convolution():
     network = Network("scenes", scene_network((4, 4, 4, 4, 8)), preprocessing(64))
     assert find_head(network).layer.name == "conv5.0"
     head = find_head(network, "conv5")
@@ -56,7 +56,7 @@ class _ChannelsLast(nn.Module):
         return self.head(self.last(self.conv(images).permute(0, 2, 3, 1)).mean((1, 2)))
 
 
-def test_units_of_a_channels_last_layer_with_as_many_rows_are_units():
+def test_units_of_a_channels_last_layer_with_as_many_rows_are_read_as_units():
     torch.manual_seed(0)
     network = Network("last", _ChannelsLast(), SMALL)
     head = find_head(network, "last")
@@ -66,17 +66,17 @@ def test_units_of_a_channels_last_layer_with_as_many_rows_are_units():
     torch.testing.assert_close(seen.maps, network.module.conv(dummy_input(network, 2)))
 
 
-def test_units_of_a_channels_last_layer_with_as_many_rows_are_switched_off():
+def test_units_of_a_channels_last_layer_with_as_many_rows_are_ablated():
     torch.manual_seed(0)
     module = nn.Sequential()
     module.add_module("body", _ChannelsLast())
-    module.body.head = nn.Sequential(nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 4))  # behind which there is no head
+    module.body.head = nn.Sequential(nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 4))  # not a linear head
     network = Network("last", module, SMALL)
     images = dummy_input(network, 2)
-    (off,) = unit_ablator(network, "body.last").scores(images, [[2, 5]])
+    (ablated,) = unit_ablator(network, "body.last").scores(images, [[2, 5]])
     pooled = module.body.conv(images).mean((2, 3))
     pooled[:, [2, 5]] = 0
-    torch.testing.assert_close(off, module.body.head(pooled))
+    torch.testing.assert_close(ablated, module.body.head(pooled))
 
 
 class Dictionary(nn.Module):
@@ -88,27 +88,27 @@ class Dictionary(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("behind", "layer", "message"),
+    ("after", "layer", "message"),
     [
         ((*POOLED, nn.Linear(6, 4), nn.Softmax(1)), None, r"does not end in a linear layer: .*'7', a Softmax"),
         ((nn.Flatten(), nn.Linear(294, 4)), None, r"takes 294 features, but layer '0' has 6 units"),
-        ((nn.Flatten(), nn.Linear(294, 6), nn.Linear(6, 4)), None, r"depends on units of other numbers"),
-        ((nn.Conv2d(6, 6, 1), *POOLED, nn.Linear(6, 4)), "0", r"depends on units of other numbers"),
+        ((nn.Flatten(), nn.Linear(294, 6), nn.Linear(6, 4)), None, r"depends on units of other indices"),
+        ((nn.Conv2d(6, 6, 1), *POOLED, nn.Linear(6, 4)), "0", r"depends on units of other indices"),
         ((*POOLED, nn.Linear(6, 4)), "9", r"no layer '9' with a feature map"),
         ((*POOLED, nn.Linear(6, 4), Dictionary()), None, r"returns a dict. Expected a classifier"),
     ],
 )
-def test_another_structure_is_refused_with_what_was_found(behind, layer, message):
+def test_another_structure_is_refused_with_what_was_found(after, layer, message):
     with pytest.raises(NetworkError, match=message):
-        find_head(classifier(*behind), layer)
+        find_head(classifier(*after), layer)
 
 
-def test_swapped_units_are_no_units_of_their_own():
+def test_a_head_with_swapped_units_is_refused():
     class Swap(nn.Module):
         def forward(self, maps: Tensor) -> Tensor:
             return maps[:, [1, 0, 2, 3, 4, 5]]
 
-    with pytest.raises(NetworkError, match="depends on units of other numbers"):
+    with pytest.raises(NetworkError, match="depends on units of other indices"):
         find_head(classifier(Swap(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)))
 
 

@@ -183,7 +183,7 @@ def ablate(
         "images": _image_table(measuring, sets, config),
     }
     verdict = conclude(table, config, extra=further)
-    made = {"network": network.name, "pictures": len(pictures), "how": asked.board.how, "units": layer.units}
+    made = {"network": network.name, "pictures": len(pictures), "mode": asked.board.mode, "units": layer.units}
     return ExperimentResult("ablate", table, verdict, config.model_dump(mode="json") | made, seconds, further)
 
 

@@ -126,8 +126,8 @@ def _scores(asked: Classifier, pictures: LabeledImages, rows: slice, sets: Seque
 
 
 def _digest(asked: Classifier, pictures: LabeledImages, sets: Sequence[Units], batch_size: int) -> str:
-    network, how = asked.network, asked.board.how
-    made = [network.digest, repr(network.preprocessing), asked.layer, how, pictures.digest, batch_size, sets]
+    network, mode = asked.network, asked.board.mode
+    made = [network.digest, repr(network.preprocessing), asked.layer, mode, pictures.digest, batch_size, sets]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]
 
 

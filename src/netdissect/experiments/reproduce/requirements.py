@@ -195,14 +195,15 @@ def _ablate(job: ReproduceJob) -> ExperimentPart:
     sizes = tuple(size for size in AblateConfig.model_fields["sizes"].default if size <= units // 2) or (1,)
     asked = AblateConfig(layer=job.layer, sizes=sizes, batch_size=job.config.batch_size)
     check_sets(asked, units, shown)
-    how = unit_ablator(job.first, job.layer).how
+    mode = unit_ablator(job.first, job.layer).mode
     sets = len(sizes) * (3 * len(set(shown.labels.tolist())) + asked.random_sets)
-    times = 1 if how == "head" else (units + sets) / 2
-    part = {
-        "head": "the network runs once", "tail": "what follows the layer runs", "whole": "the whole network runs",
-    }[how]  # fmt: skip
-    words = f"{units} units and {sets} sets of them off, on half of {len(shown):,} pictures each: {part}"
-    words += " at most as long as a whole pass for each" if how == "tail" else "" if how == "head" else " for each"
+    times = 1 if mode == "linear" else (units + sets) / 2
+    work = {
+        "linear": "the network runs once",
+        "partial": "what follows the layer runs at most as long as a whole pass for each",
+        "full": "the whole network runs for each",
+    }[mode]
+    words = f"{units} units and {sets} sets of them off, on half of {len(shown):,} pictures each: {work}"
     return ExperimentPart(
         "ablate",
         (Cost(words, 0, times * len(shown) * job.pace(job.first)),),

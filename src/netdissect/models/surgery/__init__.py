@@ -1,1 +1,6 @@
-"""Parts of a network: its linear head, the part behind a layer, ablated units."""
+"""Parts of a network, and what its classifier gives without some units.
+
+linear_head     find_head -> LinearHead: a layer pooled into a final linear layer
+split           split_after -> SplitNetwork: a network in two parts, before and after a layer
+unit_ablation   unit_ablator -> UnitAblator: scores with units set to 0, by the cheapest of these
+"""

@@ -1,10 +1,10 @@
-"""Classifiers whose decision is a weighted sum of units: a layer, pooled over the picture, and a linear layer.
+"""Classifiers that end in a layer, pooled over the image, and a linear layer.
 
     find_head(network) -> LinearHead (layer, weights)
     with HeadRecorder(network, head) as record:
-        record(images)  # maps of the layer, what the linear layer sees of them, scores of the classes
+        record(images)  # maps of the layer, pooled units, scores of the classes
 
-There a class's score is its bias plus, for each unit, weight times pooled activation.
+The score of a class is its bias plus, for each unit, weight times pooled activation.
 
 Source: Zhou et al. 2018 :cite:p:`zhou2018interpreting`, on explaining decisions by units.
 """
@@ -24,14 +24,14 @@ from netdissect.models.run_module import watched
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A layer whose units, each pooled by itself, are what a final linear layer sees.
+    """A final linear layer whose inputs are the units of a layer, each pooled by itself.
 
     Attributes
     ----------
     layer
-        Whose units they are.
+        The layer that is pooled.
     name
-        Dotted name of the linear layer; empty if the network is nothing else.
+        Dotted name of the linear layer; empty if it is the whole network.
     weight
         float32 (C, U).
     bias
@@ -53,51 +53,52 @@ class HeadOutput(NamedTuple):
 
 
 def find_head(network: Network, layer: str | None = None) -> LinearHead:
-    """Find the linear layer that makes the decision, and the layer whose pooled units feed it.
+    """Find the final linear layer of a classifier and the layer whose pooled units are its inputs.
 
     Parameters
     ----------
     network
-        Runs a few times on a picture of noise.
+        Runs a few times on an image of noise.
     layer
         Name of the layer that is pooled. None: the last convolution.
 
     Raises
     ------
     NetworkError
-        If the network does not end in a linear layer on pooled units of that layer; says what was found.
+        If the network does not end in a linear layer on pooled units of that layer.
     """
     name, linear = _last_linear(network)
-    chosen = _chosen(network, layer)
-    if linear.in_features != chosen.units:
+    source = _pooled_layer(network, layer)
+    if linear.in_features != source.units:
         raise NetworkError(
-            f"{_ends(network, name, linear)}, but layer {chosen.name!r} has {chosen.units} units. Expected a linear "
-            "layer that sees each unit once, pooled over the picture: name the layer that is pooled, or take a network "
-            "with global pooling before its classifier."
+            f"Network {network.name!r} ends in the linear layer {name!r}, which takes {linear.in_features} features, "
+            f"but layer {source.name!r} has {source.units} units. Expected a linear layer with one input for each "
+            "unit, pooled over the image: name the layer that is pooled, or take a network with global pooling before "
+            "its classifier."
         )
     bias = torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach().float()
-    head = LinearHead(chosen, name, linear.weight.detach().float(), bias)
-    _check_own_units(network, head)
+    head = LinearHead(source, name, linear.weight.detach().float(), bias)
+    _check_unit_by_unit(network, head)
     return head
 
 
 class HeadRecorder:
-    """Run a network and keep what its head sees; hooks are attached while it is open.
+    """Run a network and record the inputs of its head; hooks are attached while it is open.
 
     Parameters
     ----------
     network
-        Stays as it is.
+        Is not changed.
     head
         From `find_head`.
     zeroed
-        Replace the layer's output by zeros: what the head sees then is what a unit gives that is switched off.
+        Replace the layer's output by zeros: the head's inputs are then those of ablated units.
     """
 
     def __init__(self, network: Network, head: LinearHead, *, zeroed: bool = False) -> None:
         self._network, self._head, self._zeroed = network, head, zeroed
         self._hooks: list[RemovableHandle] = []
-        self._seen: dict[str, Tensor] = {}
+        self._recorded: dict[str, Tensor] = {}
 
     def __enter__(self) -> Self:
         layer = self._network.module.get_submodule(self._head.layer.name)
@@ -117,14 +118,14 @@ class HeadRecorder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> HeadOutput:
-        """Run one batch of normalized pictures, float32 (B, C, H, W)."""
+        """Run one batch of normalized images, float32 (B, C, H, W)."""
         scores = self._network.forward(images)
         if not isinstance(scores, Tensor):
             raise _no_tensor(self._network, scores)
-        return HeadOutput(self._seen["maps"], self._seen["pooled"], scores.float())
+        return HeadOutput(self._recorded["maps"], self._recorded["pooled"], scores.float())
 
     def _keep(self, name: str, values: Tensor) -> None:
-        self._seen[name] = values.float().clone()  # the next operation may work in place
+        self._recorded[name] = values.float().clone()  # the next operation may work in place
 
     def _keep_maps(self, output: Tensor) -> Tensor | None:
         self._keep("maps", _by_unit(output, self._head.layer))
@@ -137,7 +138,7 @@ def _by_unit(output: Tensor, layer: Layer) -> Tensor:
 
 
 def dummy_input(network: Network, count: int = 1) -> Tensor:
-    """Make normalized pictures of noise, float32 (count, C, H, W), the same ones each time."""
+    """Make normalized images of noise, float32 (count, C, H, W), the same ones each time."""
     preprocessing = network.preprocessing
     generator = torch.Generator().manual_seed(0)
     shape = (count, preprocessing.channels, *preprocessing.size)
@@ -167,12 +168,12 @@ def _last_linear(network: Network) -> tuple[str, nn.Linear]:
     last = f"the module that runs last is {outputs[-1][0]!r}, a {type(outputs[-1][1]).__name__}" if outputs else "none"
     raise NetworkError(
         f"Network {network.name!r} does not end in a linear layer: {last}. Expected a classifier that returns the "
-        "output of a torch.nn.Linear, whose input is a layer pooled over the picture."
+        "output of a torch.nn.Linear, whose input is a layer pooled over the image."
     )
 
 
-def _chosen(network: Network, layer: str | None) -> Layer:
-    layers = {one.name: one for one in list_layers(network) if one.grid is not None}
+def _pooled_layer(network: Network, layer: str | None) -> Layer:
+    layers = {found.name: found for found in list_layers(network) if found.grid is not None}
     if layer is not None:
         if layer not in layers:
             raise NetworkError(
@@ -181,7 +182,7 @@ def _chosen(network: Network, layer: str | None) -> Layer:
             )
         return layers[layer]
     modules = dict(network.module.named_modules())
-    convolutions = [one for name, one in layers.items() if isinstance(modules.get(name), nn.Conv2d)]
+    convolutions = [found for name, found in layers.items() if isinstance(modules.get(name), nn.Conv2d)]
     if not convolutions:
         raise NetworkError(
             f"Network {network.name!r} has no convolution. Expected one before its pooling; name the layer that is "
@@ -190,29 +191,29 @@ def _chosen(network: Network, layer: str | None) -> Layer:
     return convolutions[-1]
 
 
-def _check_own_units(network: Network, head: LinearHead) -> None:
-    """Make sure that what the head sees under a number comes from the unit of that number alone.
+def _check_unit_by_unit(network: Network, head: LinearHead) -> None:
+    """Make sure that each input of the head depends on the unit of the same index alone.
 
-    Numbers differ in some bit. For each bit the derivative of all pooled units with that bit set has to vanish
+    Two indices differ in some bit. For each bit the derivative of all pooled units with that bit set has to vanish
     at all units without it, and the other way round: 2 log2(U) derivatives tell all pairs apart.
     """
     maps, pooled = _with_graph(network, head)
     units = torch.arange(head.layer.units, device=pooled.device)
     if pooled.ndim != 2 or pooled.shape[1] != len(units) or not pooled.requires_grad:
-        raise _mixed(network, head, f"it sees {tuple(pooled.shape)} for one picture")
+        raise _mixed(network, head, f"its input is {tuple(pooled.shape)} for one image")
     for bit in range(max(1, int(units[-1]).bit_length())):
-        for wanted in (0, 1):
-            inside = (units >> bit) % 2 == wanted
+        for value in (0, 1):
+            inside = (units >> bit) % 2 == value
             try:
                 (slope,) = torch.autograd.grad(pooled[:, inside].sum(), maps, retain_graph=True, allow_unused=True)
             except RuntimeError as error:  # code that overwrites what a derivative needs
-                raise _mixed(network, head, f"what it sees has no derivative ({str(error)[:120]})") from error
+                raise _mixed(network, head, f"its input has no derivative ({str(error)[:120]})") from error
             if slope is not None and bool((_by_unit(slope, head.layer)[:, ~inside] != 0).any()):
-                raise _mixed(network, head, "what it sees under one number depends on units of other numbers")
+                raise _mixed(network, head, "one of its inputs depends on units of other indices")
 
 
 def _with_graph(network: Network, head: LinearHead) -> tuple[Tensor, Tensor]:
-    """Run a picture of noise; return the layer's output and, as a function of it, what the head sees."""
+    """Run an image of noise; return the layer's output and, as a function of it, the head's input."""
     kept: dict[str, Tensor] = {}
 
     def start(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -236,14 +237,10 @@ def _with_graph(network: Network, head: LinearHead) -> tuple[Tensor, Tensor]:
     return kept["maps"], kept["pooled"]
 
 
-def _ends(network: Network, name: str, linear: nn.Linear) -> str:
-    return f"Network {network.name!r} ends in the linear layer {name!r}, which takes {linear.in_features} features"
-
-
-def _mixed(network: Network, head: LinearHead, seen: str) -> NetworkError:
+def _mixed(network: Network, head: LinearHead, reason: str) -> NetworkError:
     return NetworkError(
         f"Network {network.name!r} does not pool layer {head.layer.name!r} unit by unit before its linear layer "
-        f"{head.name!r}: {seen}. Expected nothing between them but normalization, rectifiers, pooling and dropout; "
+        f"{head.name!r}: {reason}. Expected nothing between them but normalization, rectifiers, pooling and dropout; "
         "name the layer that is pooled."
     )
 

@@ -1,9 +1,9 @@
-"""Cut a network behind one layer, so that what lies before it runs once and what lies behind it as often as needed.
+"""Split a network after one layer, so that the first part runs once and the second as often as needed.
 
-    cut(network, layer) -> Cut.before(images) -> values -> Cut.behind(values) -> scores
+    split_after(network, layer) -> SplitNetwork.before(images) -> values -> SplitNetwork.after(values) -> scores
 
-`torch.fx` follows the data through the modules around the layer; every other module is a single step, whatever its
-code does. A network whose code around the layer depends on the data cannot be followed.
+`torch.fx` traces the modules around the layer; every other module is a single step. A network whose code around the
+layer depends on the data cannot be traced.
 """
 
 from collections.abc import Sequence
@@ -24,85 +24,88 @@ class SplitNetwork:
     Attributes
     ----------
     before
-        From normalized pictures to everything that is needed behind: first the layer's output.
-    behind
+        From normalized images to all values that the second part needs: first the layer's output.
+    after
         From these values to the network's output.
     """
 
     before: fx.GraphModule
-    behind: fx.GraphModule
+    after: fx.GraphModule
 
     def scores(self, values: Sequence[object], changed: Tensor) -> object:
-        """Run what lies behind the layer, with another output of it; `values` stay as they are."""
+        """Run the second part with another output of the layer; `values` are not changed."""
         rest = (value.clone() if isinstance(value, Tensor) else value for value in values[1:])
-        return self.behind(changed, *rest)
+        return self.after(changed, *rest)
 
 
 def split_after(network: Network, layer: str) -> SplitNetwork | None:
-    """Cut a network behind a layer.
+    """Split a network after a layer.
 
     Parameters
     ----------
     network
-        Runs on pictures of noise, whole and in parts.
+        Runs on images of noise, as a whole and in parts.
     layer
         Dotted name of a module.
 
     Returns
     -------
-    Cut or None
-        None: its code cannot be followed, the layer runs more than once, or the parts do not give what the whole does.
+    SplitNetwork or None
+        None: its code cannot be traced, the layer runs more than once, or the parts give another result than the
+        network.
     """
     images = dummy_input(network, 2)
     try:
         with evaluating(network.module):
-            found = _parts(network.module, _Around(layer).trace(network.module), layer)
-            same = found is not None and _gives_the_whole(found, network, images)
-    except Exception:  # tracing runs the module's own code on stand-ins, which may raise anything
+            split = _split(network.module, _LayerTracer(layer).trace(network.module), layer)
+            same = split is not None and _reproduces(split, network, images)
+    except Exception:  # tracing runs the module's own code on proxies, which may raise anything
         return None
-    return found if same else None
+    return split if same else None
 
 
-class _Around(fx.Tracer):
-    """Follow the code of the modules around a layer; the layer and all others are single steps."""
+class _LayerTracer(fx.Tracer):
+    """Trace the modules around a layer; the layer and all other modules are single steps."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
         self._layer = layer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - as torch calls it
-        """Say whether a module is a single step."""
+        """Tell whether a module is a single step."""
         return not self._layer.startswith(f"{module_qualified_name}.")
 
 
-def _parts(module: nn.Module, graph: fx.Graph, layer: str) -> SplitNetwork | None:
+def _split(module: nn.Module, graph: fx.Graph, layer: str) -> SplitNetwork | None:
     runs = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(runs) != 1:
         return None
-    later = {runs[0]}
+    dependent = {runs[0]}
     for node in graph.nodes:
-        if any(one in later for one in node.all_input_nodes):
-            later.add(node)
-    later.discard(runs[0])
-    before, behind, made = fx.Graph(), fx.Graph(), dict[fx.Node, fx.Node]()
+        if any(source in dependent for source in node.all_input_nodes):
+            dependent.add(node)
+    dependent.discard(runs[0])
+    before, after, first = fx.Graph(), fx.Graph(), dict[fx.Node, fx.Node]()
     for node in graph.nodes:
-        if node not in later and node.op != "output":
-            made[node] = before.node_copy(node, made.__getitem__)
+        if node not in dependent and node.op != "output":
+            first[node] = before.node_copy(node, first.__getitem__)
     needed = [runs[0]]
     for node in graph.nodes:
-        needed += [one for one in node.all_input_nodes if node in later and one not in (*later, *needed)]
-    before.output(tuple(made[node] for node in needed))
-    there = {node: behind.placeholder(node.name) for node in needed}
+        if node in dependent:
+            needed += [source for source in node.all_input_nodes if source not in (*dependent, *needed)]
+    before.output(tuple(first[node] for node in needed))
+    second = {node: after.placeholder(node.name) for node in needed}
     for node in graph.nodes:
-        if node in later:
-            there[node] = behind.node_copy(node, there.__getitem__)
-    return SplitNetwork(fx.GraphModule(module, before), fx.GraphModule(module, behind))
+        if node in dependent:
+            second[node] = after.node_copy(node, second.__getitem__)
+    return SplitNetwork(fx.GraphModule(module, before), fx.GraphModule(module, after))
 
 
 @torch.no_grad()
-def _gives_the_whole(found: SplitNetwork, network: Network, images: Tensor) -> bool:
-    values = found.before(network.as_input(images))
+def _reproduces(split: SplitNetwork, network: Network, images: Tensor) -> bool:
+    """Tell whether the parts give bit for bit what the network gives."""
+    values = split.before(network.as_input(images))
     if not isinstance(values[0], Tensor):
         return False
-    whole, parts = network.forward(images), found.scores(values, values[0].clone())
-    return isinstance(whole, Tensor) and isinstance(parts, Tensor) and torch.equal(whole, parts)
+    expected, scores = network.forward(images), split.scores(values, values[0].clone())
+    return isinstance(expected, Tensor) and isinstance(scores, Tensor) and torch.equal(expected, scores)

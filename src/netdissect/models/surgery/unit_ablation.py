@@ -1,15 +1,14 @@
-"""Switch units of a layer off and see what a classifier then says.
+"""Ablate units of a layer and return the scores of the classifier.
 
-    board = switchboard(network, layer)
-    for scores in board.scores(images, sets):  # float32 (B, C), one for each set of units
+    ablator = unit_ablator(network, layer)
+    for scores in ablator.scores(images, sets):  # float32 (B, C), one for each set of units
         ...
 
-A unit is off when its activations are 0 everywhere. What lies before the layer runs once for each batch of pictures;
-what lies behind it is as little as the network allows:
+Activations of an ablated unit are 0 everywhere. For each set of units as little of the network runs again as it allows:
 
-    head    the layer is pooled into a linear layer: weights times the difference of the pooled units
-    tail    the network can be cut behind the layer: only what follows runs again
-    whole   any other: the whole network, with a hook
+    linear    the layer is pooled into a linear layer: nothing runs again, the terms of the units are replaced
+    partial   the network can be split after the layer: the second part runs again
+    full      any other network: it runs again as a whole, with a hook on the layer
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,18 +24,18 @@ from netdissect.models.run_module import evaluating
 from netdissect.models.surgery.linear_head import HeadRecorder, LinearHead, dummy_input, find_head
 from netdissect.models.surgery.split import SplitNetwork, split_after
 
-How = Literal["head", "tail", "whole"]
+AblationMode = Literal["linear", "partial", "full"]
 
 
 class UnitAblator(Protocol):
-    """A classifier that can be asked what it says with units off."""
+    """A classifier of which units can be ablated."""
 
     @property
-    def how(self) -> How:
+    def mode(self) -> AblationMode:
         """How much of the network runs again for a set of units."""
 
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        """Yield the scores of a batch with each set of units off, float32 (B, C).
+        """Yield the scores of a batch with each set of units ablated, float32 (B, C).
 
         Raises
         ------
@@ -46,83 +45,83 @@ class UnitAblator(Protocol):
 
 
 def unit_ablator(network: Network, layer: str) -> UnitAblator:
-    """Return the cheapest way to switch units of a layer off.
+    """Return the cheapest ablator of the units of a layer.
 
     Parameters
     ----------
     network
-        A classifier that returns (B, C); runs a few times on pictures of noise.
+        A classifier that returns (B, C); runs a few times on images of noise.
     layer
-        Name of the layer whose units are switched.
+        Name of the layer whose units are ablated.
 
     Raises
     ------
     LayerError
         If there is no such layer.
     """
-    chosen = resolve_layers(network, [layer])[0]
+    resolved = resolve_layers(network, [layer])[0]
     try:
-        head = find_head(network, chosen.name)
+        head = find_head(network, resolved.name)
     except NetworkError:
-        parts = split_after(network, chosen.name)
-        return _FullAblation(network, chosen) if parts is None else _PartialAblation(network, chosen, parts)
+        parts = split_after(network, resolved.name)
+        return _FullAblation(network, resolved) if parts is None else _PartialAblation(network, resolved, parts)
     with HeadRecorder(network, head, zeroed=True) as record:
-        off = record(dummy_input(network)).pooled
-    return _LinearAblation(network, head, off)
+        ablated = record(dummy_input(network)).pooled
+    return _LinearAblation(network, head, ablated)
 
 
 @dataclass(frozen=True)
 class _LinearAblation:
-    """Scores are linear in the pooled units: only the terms of the units that are off change."""
+    """Scores are linear in the pooled units: only the terms of the ablated units change."""
 
     network: Network
     head: LinearHead
-    off: Tensor  # (1, U): pooled units when they are off
-    how: How = "head"
+    ablated: Tensor  # (1, U): pooled units when they are ablated
+    mode: AblationMode = "linear"
 
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         with HeadRecorder(self.network, self.head) as record:
-            seen = record(images)
-        change = seen.pooled - self.off
+            output = record(images)
+        change = output.pooled - self.ablated
         for units in sets:
-            places = _places(units, images)
-            yield (seen.scores - change[:, places] @ self.head.weight[:, places].T).cpu()
+            indices = _indices(units, images)
+            yield (output.scores - change[:, indices] @ self.head.weight[:, indices].T).cpu()
 
 
 @dataclass(frozen=True)
 class _PartialAblation:
-    """What follows the layer runs on its output with the units at 0."""
+    """The part after the layer runs on the layer's output with the units at 0."""
 
     network: Network
     layer: Layer
     parts: SplitNetwork
-    how: How = "tail"
+    mode: AblationMode = "partial"
 
     @torch.no_grad()
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         with evaluating(self.network.module):
             values = self.parts.before(self.network.as_input(images))
             for units in sets:
-                yield _checked(self.network, self.parts.scores(values, _off(values[0], self.layer, units)))
+                yield _checked(self.network, self.parts.scores(values, _ablated(values[0], self.layer, units)))
 
 
 @dataclass(frozen=True)
 class _FullAblation:
-    """The whole network runs, with a hook that switches the units off."""
+    """The whole network runs, with a hook that sets the units to 0."""
 
     network: Network
     layer: Layer
-    how: How = "whole"
+    mode: AblationMode = "full"
 
     @torch.no_grad()
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         module = self.network.module.get_submodule(self.layer.name)
         for units in sets:
 
-            def off(_module: nn.Module, _inputs: object, output: Tensor, units: Sequence[int] = units) -> Tensor:
-                return _off(output, self.layer, units)
+            def ablate(_module: nn.Module, _inputs: object, output: Tensor, units: Sequence[int] = units) -> Tensor:
+                return _ablated(output, self.layer, units)
 
-            hook = module.register_forward_hook(off)
+            hook = module.register_forward_hook(ablate)
             try:
                 scores = self.network.forward(images)
             finally:
@@ -130,14 +129,14 @@ class _FullAblation:
             yield _checked(self.network, scores)
 
 
-def _places(units: Sequence[int], like: Tensor) -> Tensor:
+def _indices(units: Sequence[int], like: Tensor) -> Tensor:
     return torch.as_tensor(list(units), dtype=torch.int64, device=like.device)
 
 
-def _off(output: Tensor, layer: Layer, units: Sequence[int]) -> Tensor:
+def _ablated(output: Tensor, layer: Layer, units: Sequence[int]) -> Tensor:
     """Return a copy of a layer's output, maps or tokens, with units at 0."""
     axis = 1 if layer.layout is None else layer.layout.units
-    return output.clone().index_fill_(axis, _places(units, output), 0)
+    return output.clone().index_fill_(axis, _indices(units, output), 0)
 
 
 def _checked(network: Network, scores: object) -> Tensor:
