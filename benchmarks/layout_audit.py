@@ -3,9 +3,9 @@
     python -m benchmarks.layout_audit FILE [--only TEXT] [--seconds 300]   # a line a network; goes on after a stop
     python -m benchmarks.layout_audit FILE --table                         # the lines as a table
 
-Weights are random and pictures drawn: nothing is fetched. Each network runs in a process of its own, up to a time and
-to a size of memory. A feature map is an output of four dimensions, or of three with tokens, that answers to spots in
-few of its cells; attention matrices and values per head are none.
+Weights are random and images synthetic: nothing is downloaded. Each network runs in a process of its own, with limits
+of time and memory. A feature map is an output of four dimensions, or of three with tokens, that responds to spots in
+few of its cells. Attention matrices and values per head are no feature maps.
 """
 
 import json
@@ -30,26 +30,25 @@ from benchmarks.layout_families import build, missing, networks
 from netdissect.concepts import Size
 from netdissect.models import Layer, Network, survey_layers
 from netdissect.models.outputs import first_tensor
-from netdissect.models.receptive_field import layout_check
 from netdissect.models.receptive_field.layout_check import (
     CONCENTRATED,
     FEWEST_CELLS,
     PEAK,
-    CellResponses,
     LayoutCheck,
+    check_layout,
     half_pixel,
-    judge,
 )
+from netdissect.models.receptive_field.spot_probe import CellResponses, Pixels, make_probe
 
 MEMORY = 12 * 2**30  # bytes of addresses a network may take
 # Words of the reasons why attention matrices, values per head and depth maps without units have no layout.
 NO_MAPS = ("pairs of cells", "values per head", "none of its dimensions is that of the units")
-KINDS = ("confirmed", "no evidence", "unknown", "contradicted")
-COLUMNS = ("family", "networks", *KINDS, "no maps", "one cell", "unknown, %")
+VERDICTS = ("confirmed", "no evidence", "unknown", "contradicted")
+COLUMNS = ("family", "networks", *VERDICTS, "no maps", "one cell", "unknown, %")
 
 
-def pictures(size: Size) -> layout_check.Pixels:
-    """Draw two pictures of coarse and fine noise, uint8 (2, 3, H, W)."""
+def noise_images(size: Size) -> Pixels:
+    """Draw two images of coarse and fine noise, uint8 (2, 3, H, W)."""
     rng = np.random.default_rng(0)
     total = np.zeros((2, *size, 3))
     for cells in (3, 6, 12, 24, 48):
@@ -60,8 +59,8 @@ def pictures(size: Size) -> layout_check.Pixels:
     return ((total - low) / (high - low) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
 
 
-class Seen:
-    """What spots say of every layer of a network, taken while it runs."""
+class LayerChecks:
+    """Layout checks of every layer of a network, taken while it runs."""
 
     def __init__(self, network: Network) -> None:
         self.size = network.preprocessing.size
@@ -69,13 +68,13 @@ class Seen:
         self.checks: dict[str, LayoutCheck] = {}
         self.unread: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.shown = layout_check.probe(pictures(self.size))
+        self.probe = make_probe(noise_images(self.size))
         modules = dict(network.module.named_modules(remove_duplicate=False))
         hooks = [
             modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: self._note(name, output))
             for name in self.layers
         ]
-        images = network.preprocessing(torch.from_numpy(self.shown.images))
+        images = network.preprocessing(torch.from_numpy(self.probe.images))
         with network.prepared(network.device), torch.inference_mode():
             network.forward(images)
         for hook in hooks:
@@ -92,41 +91,41 @@ class Seen:
             self._read(tensor.float(), layer)
 
     def _read(self, output: Tensor, layer: Layer) -> None:
-        """Judge an output read as its layer says; of modules that run several times, the last run counts."""
+        """Check an output that is read as its layer says; the last run of a module counts."""
         self.unread.pop(layer.name, None)
         try:
             maps = layer.layout.read(output, layer.grid)
         except (ValueError, IndexError, RuntimeError) as error:
             self.unread[layer.name] = str(error)
         else:
-            self.checks[layer.name] = self._judged(maps, layer)
+            self.checks[layer.name] = self._check(maps, layer)
 
-    def _judged(self, maps: Tensor, layer: Layer) -> LayoutCheck:
-        answers = CellResponses(self.shown.original)
-        answers.update(maps)
+    def _check(self, maps: Tensor, layer: Layer) -> LayoutCheck:
+        responses = CellResponses(self.probe.original)
+        responses.update(maps)
         field = layer.field or half_pixel(Size(*maps.shape[2:]), self.size)
-        return judge(answers.maps, field, self.size, self.shown, units=answers.units)
+        return check_layout(responses.maps, field, self.size, self.probe, units=responses.units)
 
     def _any_layout(self, output: Tensor) -> LayoutCheck:
-        """Return how concentrated an output answers in the reading in which it does most."""
-        images = len(self.shown.images)
+        """Return the check of an output in the reading in which its responses are most concentrated."""
+        images = len(self.probe.images)
         if output.ndim < 3 or len(output) % images:
-            return LayoutCheck("no evidence", "silent")
+            return LayoutCheck("no evidence", "no response")
         parts = output if len(output) == images else output.unflatten(0, (images, -1))
         found = []
         for units in range(1 if output.ndim == 4 else parts.ndim - 1, parts.ndim):  # tokens have units last
             maps = parts.movedim(units, 1).flatten(2)[:, :, None]
             if maps.shape[3] < FEWEST_CELLS**2:
                 continue
-            answers = CellResponses(self.shown.original)
-            answers.update(maps)
+            responses = CellResponses(self.probe.original)
+            responses.update(maps)
             cells = half_pixel(Size(1, maps.shape[3]), self.size)
-            found.append(judge(answers.maps, cells, self.size, self.shown, units=answers.units))
+            found.append(check_layout(responses.maps, cells, self.size, self.probe, units=responses.units))
         few = LayoutCheck("no evidence", "few cells")
         return min(found, key=lambda check: (not concentrated(check), check.share), default=few)
 
-    def kind(self, name: str) -> str:
-        """Name the column of a layer."""
+    def column(self, name: str) -> str:
+        """Return the column of a layer in the table."""
         layer, check = self.layers[name], self.checks.get(name)
         if name in self.unread:
             return "contradicted"
@@ -139,40 +138,44 @@ class Seen:
         return check.verdict
 
     def _no_map(self, shape: tuple[int, ...], layer: Layer) -> bool:
-        """Tell attention by its heads, each with all cells, or among channels; and what has no tokens at all."""
+        """Tell whether an output is attention by heads or among channels, or has no tokens at all."""
         reason = str(layer.reason)
         if len(shape) == 3:
-            merged = shape[0] > len(self.shown.images) and "each cell of a map once" in reason
+            merged = shape[0] > len(self.probe.images) and "each cell of a map once" in reason
             return merged or "no dimension of it" in reason
         return shape[2] == shape[3] and "no dimension of it" in reason
 
-    def told(self, name: str) -> dict[str, Any]:
-        """Say what is stated of a layer, and what was seen."""
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return what is stated of a layer, and the result of its check."""
         layer, check = self.layers[name], self.checks.get(name)
         axes = () if layer.field is None else (layer.field.vertical, layer.field.horizontal)
         layout = None if layer.layout is None else layer.layout.name
         return {
-            "layer": name, "kind": layer.kind, "shape": self.shapes[name], "layout": layout, "grid": layer.grid,
+            "layer": name, "type": layer.type, "shape": self.shapes[name], "layout": layout, "grid": layer.grid,
             "field": [(axis.offset, axis.size, axis.step) for axis in axes], "reason": layer.reason,
-            "seen": asdict(check) if check and name not in self.unread else self.unread[name],
+            "check": asdict(check) if check and name not in self.unread else self.unread[name],
         }  # fmt: skip
 
 
 def concentrated(check: LayoutCheck) -> bool:
-    """Tell whether answers are strong in few cells."""
+    """Tell whether responses are strong in few cells."""
     return check.share <= CONCENTRATED and check.peak >= PEAK
 
 
 def audit(network: Network) -> dict[str, Any]:
-    """Count the layers of a network by what is known of them, with those that need a look."""
-    seen = Seen(network)
-    kinds = {name: seen.kind(name) for name in seen.layers if name in seen.shapes}
+    """Count the layers of a network by column, and describe those that need inspection."""
+    seen = LayerChecks(network)
+    columns = {name: seen.column(name) for name in seen.layers if name in seen.shapes}
     return {
-        "counts": dict(Counter(kinds.values())),
-        "contradicted": [seen.told(name) for name, kind in kinds.items() if kind == "contradicted"],
-        "reasons": dict(Counter(str(seen.layers[name].reason) for name, kind in kinds.items() if kind == "no maps")),
-        "no evidence": dict(Counter(seen.checks[name].reason for name, kind in kinds.items() if kind == "no evidence")),
-        "unknown": [seen.told(name) for name, kind in kinds.items() if kind == "unknown"],
+        "counts": dict(Counter(columns.values())),
+        "contradicted": [seen.describe(name) for name, column in columns.items() if column == "contradicted"],
+        "reasons": dict(
+            Counter(str(seen.layers[name].reason) for name, column in columns.items() if column == "no maps")
+        ),
+        "no evidence": dict(
+            Counter(seen.checks[name].reason for name, column in columns.items() if column == "no evidence")
+        ),
+        "unknown": [seen.describe(name) for name, column in columns.items() if column == "unknown"],
     }
 
 
@@ -211,10 +214,10 @@ def table(lines: Iterable[Mapping[str, Any]]) -> str:
             counts["networks" if "counts" in line else "not run"] += 1
     rows = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for (library, family), counts in sorted(families.items()):
-        maps = sum(counts[kind] for kind in KINDS)
+        maps = sum(counts[verdict] for verdict in VERDICTS)
         share = f"{100 * counts['unknown'] / maps:.1f}" if maps else ""
         run = f"{counts['networks']}" + (f" ({counts['not run']} not run)" if counts["not run"] else "")
-        cells = [run, *(str(counts[kind]) for kind in (*KINDS, "no maps", "one cell")), share]
+        cells = [run, *(str(counts[column]) for column in (*VERDICTS, "no maps", "one cell")), share]
         rows.append(f"| {library} {family} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

@@ -235,7 +235,7 @@ def _numbers(value: object) -> object:
 
 
 class Assumed(BaseModel):
-    """What is taken for granted of layers whose way from the image cannot be followed; of others it says nothing."""
+    """Layout and field that are assumed of layers that cannot be traced to the image; other layers keep their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -37,9 +37,9 @@ def leaves(tmp_path, monkeypatch):
     return f"python:{name}:make"
 
 
-def test_layers_whose_way_is_lost_are_listed_with_the_reason_and_as_they_are_assumed(netdissect, leaves):
+def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(netdissect, leaves):
     listed = netdissect("layers", leaves)
-    assert "Cannot be dissected, because its way from the image is lost where its code leaves torch" in listed.out
+    assert "Cannot be dissected, because its elements cannot be traced to the image: the trace ends where" in listed.out
     assert "detour" in listed.out.rpartition("Cannot be dissected")[2]
     assumed = netdissect("layers", leaves, "--assume-layout", "NHWC", "--receptive-field", "0,4,4")
     row = next(line for line in assumed.out.splitlines() if "detour" in line)
@@ -51,10 +51,10 @@ def test_layers_whose_way_is_lost_are_listed_with_the_reason_and_as_they_are_ass
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "lost where its code leaves torch.*--assume-layout"),
+        ([], "ends where its code leaves torch.*--assume-layout"),
         (["--assume-layout", "NHWC"], "no receptive field could be traced for detour.*--receptive-field"),
         (["--assume-layout", "HWC"], "--assume-layout cannot be 'HWC': expected NCHW|NHWC|tokens[:PREFIX]"),
-        (["--assume-layout", "tokens"], "lost where its code leaves torch"),
+        (["--assume-layout", "tokens"], "ends where its code leaves torch"),
         (["--receptive-field", "0,4"], "--receptive-field cannot be '0,4': expected OFFSET,SIZE,STEP"),
         (["--receptive-field", "0,4,0"], "--receptive-field cannot be '0,4,0': expected OFFSET,SIZE,STEP"),
     ],

@@ -104,7 +104,7 @@ def test_protocols_that_spread_cells_evenly_are_checked_for_that(broden: Path, p
 
 
 class Outside(nn.Module):
-    """Leaves torch, so that the trace loses the way from the image."""
+    """Leaves torch, so that its output cannot be traced to the image."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the same values."""
@@ -114,7 +114,7 @@ class Outside(nn.Module):
 def lost(units: int = 12, stride: int = 2) -> Network:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, units, 3, stride, 1), Outside())
-    return Network("lost", module, Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3))
+    return Network("untraceable", module, Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3))
 
 
 def assuming(layout: str, **options: Any) -> DissectConfig:
@@ -128,13 +128,13 @@ def test_an_assumed_layout_that_the_spots_confirm_is_dissected(broden: Path):
 
 
 def test_an_assumed_layout_that_the_spots_contradict_is_refused(broden: Path):
-    with pytest.raises(LayerError, match=r"do not lie where the layout that was assumed puts .*Assume another layout"):
+    with pytest.raises(LayerError, match=r"are not where the layout that was assumed puts .*Assume another layout"):
         dissect(lost(), broden, assuming("NHWC"))  # 12 units on 12 x 12 cells: shapes cannot tell
 
 
 def test_an_assumed_layout_without_evidence_runs_by_force_alone(broden: Path):
     network = lost(stride=6)
-    with pytest.raises(LayerError, match=r"could not be shown to lie .*fewer than six cells along a side.*--force"):
+    with pytest.raises(LayerError, match=r"could not be shown to be .*fewer than six cells along a side.*--force"):
         dissect(network, broden, assuming("NCHW"))
     info = dissect(network, broden, assuming("NCHW", force=True)).info
     assert info.layout_checks["1"].verdict == "no evidence"

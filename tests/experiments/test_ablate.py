@@ -136,7 +136,7 @@ def test_the_part_before_the_layer_runs_once_a_batch(pictures):
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:densenet121", "torchvision:mobilenet_v2"])
 def test_published_architectures_are_split(name):
     found = load_network(name, weights="none")
-    layers = [layer.name for layer in list_layers(found) if layer.kind == "Conv2d"]
+    layers = [layer.name for layer in list_layers(found) if layer.type == "Conv2d"]
     assert unit_ablator(found, layers[len(layers) // 2]).mode == "partial"
 
 

@@ -48,7 +48,7 @@ def network_of(module, size=12):
 def test_layers_come_in_the_order_of_execution_a_shared_one_where_it_runs_last():
     layers = list_layers(network_of(_Branchy()))
     assert [layer.name for layer in layers] == ["block1", "parts.0", "block2", "act", "head"]
-    assert [layer.kind for layer in layers] == ["Conv2d", "Identity", "Conv2d", "ReLU", "Linear"]
+    assert [layer.type for layer in layers] == ["Conv2d", "Identity", "Conv2d", "ReLU", "Linear"]
     assert [layer.grid for layer in layers] == [(10, 10), (10, 10), (8, 8), (8, 8), None]
     assert [layer.units for layer in layers] == [4, 4, 4, 4, 2]
     assert layers[3].field.vertical.size == 5
@@ -70,7 +70,7 @@ def test_an_exact_name_is_not_read_as_a_glob():
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("blok1", "near it are 'block1'"),
+        ("blok1", "similar names: 'block1'"),
         ("layer*", "matches 'layer"),
         ("never", "did not run"),
         ("parts", "did not run"),
@@ -95,8 +95,10 @@ def test_tokens_that_cannot_be_followed_lie_on_a_square_if_that_is_assumed(token
 def test_tokens_that_cannot_be_followed_are_refused_with_the_reason_and_the_remedy(layout):
     network, assumed = network_of(_Tokens(16)), Assumed(layout=layout)
     assert list_layers(network, assumed) == ()
-    assert [layer.reason for layer in survey_layers(network, assumed)] == ["its way from the image is lost by sum"]
-    with pytest.raises(LayerError, match=r"is lost by sum.*--assume-layout.*python:module:factory"):
+    assert [layer.reason for layer in survey_layers(network, assumed)] == [
+        "its elements cannot be traced to the image: the trace ends at sum"
+    ]
+    with pytest.raises(LayerError, match=r"trace ends at sum.*--assume-layout.*python:module:factory"):
         resolve_layers(network, ["out"], assumed)
 
 

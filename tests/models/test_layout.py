@@ -265,27 +265,30 @@ REFUSED = {
         lambda x: tokens(x).reshape(len(x), 72, 3),
         "not each cell of a map once",
     ),
-    "shuffled": (lambda x: x[:, :, torch.randperm(6)], "lost"),
-    "sorted": (lambda x: x.sort(3).values, "lost"),
-    "beside units that were sorted": (lambda x: torch.cat([x, x.sort(3).values], 1), "lost by sort"),
+    "shuffled": (lambda x: x[:, :, torch.randperm(6)], "cannot be traced"),
+    "sorted": (lambda x: x.sort(3).values, "cannot be traced"),
+    "beside units that were sorted": (lambda x: torch.cat([x, x.sort(3).values], 1), "ends at sort"),
     "padded around": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="circular"), "not each cell of a map once"),
-    "sorted over the batch": (lambda x: x.sort(0).values, "lost by sort"),
+    "sorted over the batch": (lambda x: x.sort(0).values, "ends at sort"),
     "added up in places of an index": (
         lambda x: torch.zeros_like(x).index_put((torch.arange(len(x))[:, None], torch.zeros(6).long()), x, True),
-        "lost by index_put",
+        "ends at index_put",
     ),
-    "halves of a map added": (lambda x: x[:, :, :3] + x[:, :, 3:], "lost by add"),
+    "halves of a map added": (lambda x: x[:, :, :3] + x[:, :, 3:], "ends at add"),
     "halves of a map, each with its own grid, added": (
         lambda x: functional.max_pool2d(x[:, :, :3], 3, 1, 1) + functional.max_pool2d(x[:, :, 3:], 3, 1, 1),
-        "lost by add",
+        "ends at add",
     ),
-    "mixed by fft": (lambda x: torch.fft.fft2(x).real, "lost"),
-    "the mean over the batch": (lambda x: x.mean(0, keepdim=True).expand(len(x), -1, -1, -1), "lost"),
+    "mixed by fft": (lambda x: torch.fft.fft2(x).real, "cannot be traced"),
+    "the mean over the batch": (lambda x: x.mean(0, keepdim=True).expand(len(x), -1, -1, -1), "cannot be traced"),
     "learned queries": (
         lambda x: functional.scaled_dot_product_attention(torch.zeros(len(x), 36, 6), tokens(x), tokens(x)),
         "no dimension of it is a direction",
     ),
-    "a kernel made of the image": (lambda x: functional.conv2d(x, x[:1].mT.repeat(6, 1, 1, 1), padding=3), "lost"),
+    "a kernel made of the image": (
+        lambda x: functional.conv2d(x, x[:1].mT.repeat(6, 1, 1, 1), padding=3),
+        "cannot be traced",
+    ),
 }
 
 
@@ -315,7 +318,7 @@ def windows_back(x, side=3):
 def test_queries_that_are_repeated_over_windows_do_not_say_where_those_lie():
     within = survey(_Moved(global_queries))["out"]
     assert within.layout is None
-    assert "lost" in within.reason
+    assert "cannot be traced" in within.reason
     behind = _Moved(lambda x: x + windows_back(global_queries(x)))
     assert survey(behind)["out"].field == survey(behind)["map"].field
 

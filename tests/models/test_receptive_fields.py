@@ -301,11 +301,11 @@ UNTRACEABLE = {
 
 
 @pytest.mark.parametrize("case", UNTRACEABLE)
-def test_a_layer_whose_way_from_the_image_is_lost_is_refused_and_the_reason_is_said(case):
+def test_a_layer_that_cannot_be_traced_is_refused_with_the_reason(case):
     function, layers = UNTRACEABLE[case]
     found = {layer.name: layer for layer in survey_layers(network_of(_Apply(function, *layers), 32))}
     assert found["out"].layout is found["out"].field is None
-    assert "is lost" in found["out"].reason
+    assert "cannot be traced" in found["out"].reason
 
 
 def test_what_is_computed_from_parameters_alone_is_no_layer():

@@ -49,17 +49,17 @@ def layers(asked: Typed[ListRequest]) -> None:
     for layer in survey_layers(loaded, request.assumed):
         if layer.layout is None:
             refused.setdefault(layer.reason or "", []).append(layer.name)
-            table.add_row(layer.name, layer.kind, "unknown", "", "", "", "", "", style="dim")
+            table.add_row(layer.name, layer.type, "unknown", "", "", "", "", "", style="dim")
             continue
         cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
         mark = " (assumed)" if layer.layout.source == "assumed" else ""
-        table.add_row(layer.name, layer.kind, layer.layout.name + mark, str(layer.units), cells, *_field(layer))
+        table.add_row(layer.name, layer.type, layer.layout.name + mark, str(layer.units), cells, *_field(layer))
     screen = console()
     screen.print(table)
     for reason, names in refused.items():
         screen.print(f"Cannot be dissected, because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
-    if any("lost" in reason for reason in refused):
-        screen.print("If you know the layout of those that were lost, say it with --assume-layout.", soft_wrap=True)
+    if any("cannot be traced" in reason for reason in refused):
+        screen.print("If you know the layout of what cannot be traced, give it by --assume-layout.", soft_wrap=True)
 
 
 def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:

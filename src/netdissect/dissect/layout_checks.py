@@ -25,19 +25,20 @@ from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import LayerError
 from netdissect.models import Layer, ReceptiveField
-from netdissect.models.receptive_field.layout_check import CORRELATED, IMAGES, CellResponses, half_pixel, judge, probe
+from netdissect.models.receptive_field.layout_check import CORRELATED, check_layout, half_pixel
+from netdissect.models.receptive_field.spot_probe import IMAGES, CellResponses, make_probe
 from netdissect.result import LayoutCheckInfo, RunInfo
 from netdissect.result.files import write_whole
 
 LAYOUT_FILE = "layout.json"
 SEEN = {
-    "outside": "cells that answer are said to lie {outside:.1f} steps outside the image",
-    "displaced": "answers follow the spots but lie {displacement[0]:+.1f} (down) and {displacement[1]:+.1f} (right) "
+    "outside": "cells that respond are stated {outside:.1f} steps outside the image",
+    "displaced": "responses follow the spots but are {displacement[0]:+.1f} (down) and {displacement[1]:+.1f} (right) "
     "steps from them",
-    "stretched": "answers move {slope[0]:.1f} (down) and {slope[1]:.1f} (right) pixels where spots move one",
-    "scattered": "answers are strong in few cells but do not follow the spots",
-    "diffuse": "answers are spread over the map",
-    "silent": "no cell answers",
+    "stretched": "responses move {slope[0]:.1f} (down) and {slope[1]:.1f} (right) pixels where spots move one",
+    "scattered": "responses are strong in few cells but do not follow the spots",
+    "diffuse": "responses are spread over the map",
+    "no response": "no cell responds",
     "few cells": "the map has fewer than six cells along a side",
 }
 
@@ -102,18 +103,18 @@ def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     layers = [layer for layer in source.layers if layer.grid is not None]
     if not layers:
         return {}
-    shown = probe(_two_images(source))
-    answers = {layer.name: CellResponses(shown.original) for layer in layers}
+    probe = make_probe(_two_images(source))
+    responses = {layer.name: CellResponses(probe.original) for layer in layers}
     # A recorder's first pass runs to the network's end: it takes the two plain images, and the spots a shorter one.
-    edges = [0, *range(IMAGES, len(shown.images), source.config.batch_size), len(shown.images)]
-    batches = (Batch(start, shown.images[start:stop]) for start, stop in pairwise(edges))
+    edges = [0, *range(IMAGES, len(probe.images), source.config.batch_size), len(probe.images)]
+    batches = (Batch(start, probe.images[start:stop]) for start, stop in pairwise(edges))
     for _batch, maps in recorded(source._replace(layers=layers), batches):
         for name, of_layer in maps.items():
-            answers[name].update(of_layer)
+            responses[name].update(of_layer)
     checks = {}
     for layer in layers:
-        seen = answers[layer.name]
-        check = judge(seen.maps, stated(layer, source), size, shown, units=seen.units)
+        seen = responses[layer.name]
+        check = check_layout(seen.maps, stated(layer, source), size, probe, units=seen.units)
         checks[layer.name] = LayoutCheckInfo(**asdict(check))
     return checks
 
@@ -162,8 +163,8 @@ def _refuse(source: DissectionInputs, found: Mapping[str, LayoutCheckInfo]) -> N
     )
     raise LayerError(
         f"the cells of layer {name!r}{more} of network {source.network.name!r} "
-        f"{'do not' if check.verdict == 'contradicted' else 'could not be shown to'} lie where {stated} puts them: of "
-        f"spots on two images of the data, {SEEN[check.reason].format(**check.model_dump())}; answers and spots "
+        f"{'are not' if check.verdict == 'contradicted' else 'could not be shown to be'} where {stated} puts them: of "
+        f"spots on two images of the data, {SEEN[check.reason].format(**check.model_dump())}; responses and spots "
         f"correlate at {check.correlation[0]:.2f} (down) and {check.correlation[1]:.2f} (right). Expected at least "
         f"{CORRELATED} both ways, within {max(check.tolerance):.1f} steps and inside the image. {remedy}, leave the "
         "layer out, or dissect it as it is with --force; if its layout was traced, please report the network."

@@ -1,4 +1,4 @@
-"""Which layers a network has, and which of them are meant."""
+"""List the layers of a network, and resolve names and globs to layers."""
 
 import difflib
 import fnmatch
@@ -22,31 +22,31 @@ NOTHING_ASSUMED = Assumed()
 
 @dataclass(frozen=True)
 class Layer:
-    """A module whose output speaks of the image.
+    """A module whose output is computed from the image.
 
     Attributes
     ----------
     name
         Dotted name of the module.
-    kind
+    type
         Name of its class.
     units
         Channels of its output, or columns of a (B, U) output; 0 where its layout is not known.
     grid
-        Height and width of its feature map in cells; None if its units speak of the whole image.
+        Height and width of its feature map in cells; None for image-level units.
     field
-        Receptive field of its cells; None for whole-image units, where it cannot be told, and where cells are assumed
-        to cover the image evenly.
+        Receptive field of its cells; None for image-level units, where it is not known, and where cells are assumed to
+        cover the image evenly.
     layout
-        How its output is read; None: this cannot be told, and `reason` says why.
+        How its output is read; None: not known, and `reason` says why.
     field_source
-        Whether the field was ``traced`` or ``assumed``; None: it cannot be told, or whole-image units have none.
+        Whether the field was ``traced`` or ``assumed``; None: it is not known, or image-level units have none.
     reason
-        Why it has no layout.
+        Why its layout is not known.
     """
 
     name: str
-    kind: str
+    type: str
     units: int
     grid: Size | None
     field: ReceptiveField | None
@@ -61,16 +61,16 @@ def list_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[L
     Parameters
     ----------
     network
-        Runs once, on two blank images.
+        Runs once, on two images.
     assumed
-        What is taken for granted of layers whose way from the image is lost.
+        Layout and field of layers that cannot be traced to the image.
 
     Returns
     -------
     tuple of Layer
-        Modules with a feature map such as (B, U, h, w) or (B, h, w, U), with tokens (B, T, U) or (T, B, U) that lie on
-        a grid (class and register tokens dropped), or with whole-image units (B, U). A module that runs several times
-        in a forward pass stands where it last runs, with its last output.
+        Modules with a feature map such as (B, U, h, w) or (B, h, w, U), with tokens (B, T, U) or (T, B, U) of a grid
+        (class and register tokens dropped), or with image-level units (B, U). A module that runs several times in a
+        forward pass is listed where it last runs, with its last output.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def list_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[L
 
 
 def survey_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
-    """Return every module whose output was computed from the image: also those whose layout cannot be told, with why.
+    """Return every module whose output is computed from the image, also those whose layout is not known.
 
     Parameters
     ----------
@@ -97,15 +97,15 @@ def survey_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple
 
 
 def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
-    """Return the layers that names or globs stand for, in the order of execution, each once.
+    """Return the layers that match names or globs, in the order of execution, each once.
 
     Parameters
     ----------
     network
         Runs once, on two blank images.
     patterns
-        Exact names, or globs as in ``layer*.1``; an exact name is never read as a glob. A glob leaves out
-        layers that cannot be dissected.
+        Exact names, or globs such as ``layer*.1``; an exact name is never read as a glob. A glob leaves out layers that
+        cannot be dissected.
     assumed
         What is taken for granted of layers whose way from the image is lost.
 
@@ -115,20 +115,20 @@ def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed =
         If a pattern matches no layer, or names a module whose output cannot be dissected.
     """
     traced, patterns = trace(network), one_or_more(patterns)
-    # Reading a layout takes 5 ms: only those are read that may be meant.
-    meant = [one for one in traced if any(_matches(name, patterns) for name in _names(one, network))]
-    layers = {name: layer for name, layer in _layers(meant, network, assumed).items() if layer.layout is not None}
-    chosen: set[str] = set()
+    # Reading a layout takes 5 ms: only layers that may match are read.
+    candidates = [module for module in traced if any(_matches(name, patterns) for name in _names(module, network))]
+    layers = {name: layer for name, layer in _layers(candidates, network, assumed).items() if layer.layout is not None}
+    resolved: set[str] = set()
     for pattern in patterns:
         matches = [pattern] if pattern in layers else fnmatch.filter(layers, pattern)
         if not matches:
-            raise LayerError(_why_not(pattern, network, traced, _layers(traced, network, assumed)))
-        chosen.update(matches)
-    return tuple(layer for name, layer in layers.items() if name in chosen)
+            raise LayerError(_no_match(pattern, network, traced, _layers(traced, network, assumed)))
+        resolved.update(matches)
+    return tuple(layer for name, layer in layers.items() if name in resolved)
 
 
 def _names(traced: TracedModule, network: Network) -> list[str]:
-    """Return the names of a layer and of the virtual ones that are made from it."""
+    """Return the names of a layer and of its virtual layers."""
     return [traced.name, *(name for name, (source, _) in network.bases.items() if source == traced.name)]
 
 
@@ -137,12 +137,12 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _layers(traced: Sequence[TracedModule], network: Network, assumed: Assumed) -> dict[str, Layer]:
-    """Return layers by name, each followed by the virtual ones that are made from it."""
+    """Return layers by name, each followed by its virtual layers."""
     layers: dict[str, Layer] = {}
-    for one in traced:
-        if one.layout is None or one.shape is None or min(one.shape, default=0) == 0:
+    for module in traced:
+        if module.layout is None or module.shape is None or min(module.shape, default=0) == 0:
             continue
-        layer = _layer(one, assumed)
+        layer = _layer(module, assumed)
         layers[layer.name] = layer
         if layer.layout is not None:
             layers |= _virtual(layer, network)
@@ -157,21 +157,21 @@ def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
                 f"The basis {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {layer.name!r} has {layer.units} "
                 f"units. Expected a float32 matrix of {layer.units} columns."
             )
-    kind = f"basis of {layer.name}"
-    return {name: replace(layer, name=name, kind=kind, units=len(matrix)) for name, matrix in bases.items()}
+    described = replace(layer, type=f"basis of {layer.name}")
+    return {name: replace(described, name=name, units=len(matrix)) for name, matrix in bases.items()}
 
 
 def _layer(traced: TracedModule, assumed: Assumed) -> Layer:
-    place, shape = traced.layout, traced.shape or ()
-    read = read_output(place) if place is not None else "it was not computed from the image"
-    if isinstance(read, str) and isinstance(place, UnknownLayout):
-        read = _assumed(shape, assumed) or read
-    if isinstance(read, str):
-        return Layer(traced.name, traced.type, 0, None, None, reason=read)
-    field, source = read.field, None if read.field is None else read.layout.source
-    if read.grid is not None and field is None and assumed.receptive_field is not None:
+    spatial, shape = traced.layout, traced.shape or ()
+    reading = read_output(spatial) if spatial is not None else "it was not computed from the image"
+    if isinstance(reading, str) and isinstance(spatial, UnknownLayout):
+        reading = _assumed_reading(shape, assumed) or reading
+    if isinstance(reading, str):
+        return Layer(traced.name, traced.type, 0, None, None, reason=reading)
+    field, source = reading.field, None if reading.field is None else reading.layout.source
+    if reading.grid is not None and field is None and assumed.receptive_field is not None:
         field, source = _assumed_field(assumed), "assumed"
-    return Layer(traced.name, traced.type, read.units, read.grid, field, read.layout, source)
+    return Layer(traced.name, traced.type, reading.units, reading.grid, field, reading.layout, source)
 
 
 def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
@@ -181,8 +181,8 @@ def _assumed_field(assumed: Assumed) -> ReceptiveField | None:
     return ReceptiveField(axis, axis)
 
 
-def _assumed(shape: Sequence[int], assumed: Assumed) -> OutputReading | None:
-    """Read an output as it was asked for; None if its shape does not allow that, or nothing was asked for."""
+def _assumed_reading(shape: Sequence[int], assumed: Assumed) -> OutputReading | None:
+    """Return the assumed reading of an output; None if its shape does not allow it, or none is assumed."""
     if len(shape) == 2 and shape[0] == TRACED_IMAGES:
         return OutputReading(Layout(0, 1, name="units", source="assumed"), shape[1], None, None)
     if assumed.layout is None or not shape or shape[0] != TRACED_IMAGES:
@@ -203,32 +203,37 @@ def _assumed(shape: Sequence[int], assumed: Assumed) -> OutputReading | None:
     return None
 
 
-def _why_not(pattern: str, network: Network, traced: Sequence[TracedModule], layers: dict[str, Layer]) -> str:
+def _unreadable(module: TracedModule, layer: Layer | None) -> str:
+    """Return why the output of a module cannot be read, and what to do."""
+    shape = "no tensor" if module.shape is None else f"shape {module.shape} for {TRACED_IMAGES} images"
+    reason = "" if module.shape is None else ", and it was not computed from the image"
+    if layer is not None and module.shape is not None:
+        reason = f", and {layer.reason}"
+    remedy = (
+        "if you know its layout, give it by --assume-layout NCHW, NHWC, tokens or tokens:PREFIX (in Python "
+        "DissectConfig(assumed=Assumed(layout=...))), or "
+        if isinstance(module.layout, UnknownLayout)
+        else ""
+    )
+    return (
+        f"its output has {shape}{reason}. Expected a feature map (batch, units, height, width), tokens of a grid "
+        f"(batch, tokens, units) or (batch, units); {remedy}wrap the network in a 'python:module:factory' whose "
+        "modules return one of these."
+    )
+
+
+def _no_match(pattern: str, network: Network, traced: Sequence[TracedModule], layers: dict[str, Layer]) -> str:
     of_network = f"of network {network.name!r}"
-    seen = next((t for t in traced if t.name == pattern), None)
-    if seen is not None:
-        shape = "no tensor" if seen.shape is None else f"shape {seen.shape} for {TRACED_IMAGES} images"
-        reason = layers[pattern].reason if pattern in layers else "it was not computed from the image"
-        lost = isinstance(seen.layout, UnknownLayout)
-        remedy = (
-            "if you know its layout, say it: --assume-layout NCHW, NHWC, tokens or tokens:PREFIX (in Python "
-            "DissectConfig(assumed=Assumed(layout=...))), or "
-            if lost
-            else ""
-        )
-        return (
-            f"Layer {pattern!r} {of_network} cannot be dissected: its output has {shape}"
-            + (f", and {reason}" if seen.shape is not None else "")
-            + f". Expected a feature map (batch, units, height, width), tokens of a grid (batch, tokens, units) or "
-            f"(batch, units); {remedy}wrap the network in a 'python:module:factory' whose modules return one of these."
-        )
-    inside = dict(network.module.named_modules(remove_duplicate=False)).get(pattern)
-    if isinstance(inside, torch.jit.ScriptModule):
+    module = next((module for module in traced if module.name == pattern), None)
+    if module is not None:
+        return f"Layer {pattern!r} {of_network} cannot be dissected: {_unreadable(module, layers.get(pattern))}"
+    part = dict(network.module.named_modules(remove_duplicate=False)).get(pattern)
+    if isinstance(part, torch.jit.ScriptModule):
         return (
             f"Layer {pattern!r} {of_network} cannot be dissected: it runs inside TorchScript, where nothing can be "
-            "recorded. Expected a module of Python: the one from which it was scripted or traced, with its weights."
+            "recorded. Expected the Python module from which it was scripted or traced, with its weights."
         )
-    if inside is not None:
+    if part is not None:
         return (
             f"Layer {pattern!r} {of_network} cannot be dissected: it did not run in a forward pass (lists of modules "
             "and training-only heads do not). Expected a module that runs; run 'netdissect layers' to list them."
@@ -236,6 +241,6 @@ def _why_not(pattern: str, network: Network, traced: Sequence[TracedModule], lay
     known = [name for name, layer in layers.items() if layer.layout is not None]
     near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4) or known[-3:]
     return (
-        f"No layer {of_network} matches {pattern!r}; near it are {', '.join(map(repr, near)) or 'none'}. "
+        f"No layer {of_network} matches {pattern!r}; similar names: {', '.join(map(repr, near)) or 'none'}. "
         "Expected the dotted name of a module or a glob such as 'layer*'; run 'netdissect layers' to list them."
     )

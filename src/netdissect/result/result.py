@@ -88,20 +88,20 @@ class LayerInfo(_Info):
 
 
 class LayoutCheckInfo(_Info):
-    """What spots on two images said of one layer; pairs are vertical and horizontal."""
+    """Result of the layout check of one layer; pairs are vertical and horizontal."""
 
     verdict: Literal["confirmed", "contradicted", "no evidence"]
-    reason: Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "silent", "few cells"] = Field(
-        description="Why not confirmed; see `netdissect.models.receptive_field.layout_check.LayoutCheck`."
+    reason: Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "no response", "few cells"] = (
+        Field(description="Why not confirmed; see `netdissect.models.receptive_field.layout_check.LayoutCheck`.")
     )
-    correlation: tuple[float, float] = Field(description="Of the answers' centers with the spots' centers.")
-    slope: tuple[float, float] = Field(description="Pixels that answers move where spots move one.")
-    displacement: tuple[float, float] = Field(description="Median of answers less spots, in steps between cells.")
-    tolerance: tuple[float, float] = Field(description="Up to which displacement is put down to chance, in steps.")
-    share: float = Field(description="Effective share of the cells that answer.")
-    peak: float = Field(description="The largest answer in medians of the map.")
-    common: float = Field(description="Share of the answers that go to any spot of an image.")
-    outside: float = Field(description="Steps by which answering cells lie outside the image; at most 0: none.")
+    correlation: tuple[float, float] = Field(description="Of the responses' centers with the spots' centers.")
+    slope: tuple[float, float] = Field(description="Pixels that responses move where spots move one.")
+    displacement: tuple[float, float] = Field(description="Median of responses less spots, in steps between cells.")
+    tolerance: tuple[float, float] = Field(description="Largest displacement that is taken for random, in steps.")
+    share: float = Field(description="Effective share of the cells that respond.")
+    peak: float = Field(description="The largest response in medians of the map.")
+    common: float = Field(description="Share of the responses that occur with any spot of an image.")
+    outside: float = Field(description="Steps by which responding cells are outside the image; at most 0: none.")
 
 
 class Environment(_Info):

@@ -45,7 +45,7 @@ def convolutions(network: Network) -> tuple[str, ...]:
     LayerError
         If the network has none.
     """
-    names = tuple(layer.name for layer in list_layers(network) if layer.kind.startswith("Conv"))
+    names = tuple(layer.name for layer in list_layers(network) if layer.type.startswith("Conv"))
     if not names:
         raise LayerError(
             f"Network {network.name!r} has no module whose class is called Conv..., so its depth cannot be told. "

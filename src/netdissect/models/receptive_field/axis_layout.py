@@ -1,4 +1,4 @@
-"""Which dimension of a layer's output is what: the batch, the units, and the cells of its maps."""
+"""Which dimensions of a layer's output are the batch, the units and the cells of its maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,13 +29,13 @@ class Layout:
     parts
         How many indices of the batch dimension belong to one image: windows of an image may follow each other there.
     cells
-        Where each cell, row by row, lies among the remaining dimensions of one image, flattened in order. None: as
-        they lie there.
+        Index of each cell, row by row, in the remaining dimensions of one image, flattened in order. None: the cells
+        are in order there.
     name
-        What it is called: ``NCHW``, ``NHWC``, ``tokens`` (``tokens:1`` behind one class token), ``units`` of the
-        whole image, or another order in words.
+        ``NCHW``, ``NHWC``, ``tokens`` (``tokens:1`` after one class token), ``units`` of the whole image, or another
+        order in words.
     source
-        ``traced``, or ``assumed`` because it was asked for.
+        ``traced``, or ``assumed`` by an option.
 
     Examples
     --------
@@ -53,12 +53,12 @@ class Layout:
     source: LayoutSource = "traced"
 
     def read(self, output: Tensor, grid: Size | None) -> Tensor:
-        """Bring an output to (B, U, h, w); whole-image units (`grid` is None) to (B, U, 1, 1).
+        """Bring an output to (B, U, h, w); image-level units (`grid` is None) to (B, U, 1, 1).
 
         Raises
         ------
         ValueError
-            If the output has not the cells of the grid.
+            If the output has another number of cells than the grid.
         """
         height, width = grid or (1, 1)
         values = self.by_image(output)
@@ -73,7 +73,7 @@ class Layout:
         return values.reshape(*values.shape[:2], height, width)
 
     def by_image(self, output: Tensor) -> Tensor:
-        """Return an output as (B, U, cells), the cells as they lie in it."""
+        """Return an output as (B, U, cells), the cells in the order of the output."""
         values = output.movedim(self.batch, 0)
         units = self.units + (self.units < self.batch)
         if self.parts > 1:
@@ -100,7 +100,7 @@ def read_output(spatial: SpatialLayout | UnknownLayout) -> OutputReading | str:
         Of the output for a batch of at least two images.
     """
     if isinstance(spatial, UnknownLayout):
-        return f"its way from the image is lost {spatial.reason}"
+        return f"its elements cannot be traced to the image: the trace ends {spatial.reason}"
     if spatial.pairwise:
         return "its elements are about pairs of cells, as an attention matrix is"
     if len(spatial.shape) == 2 and not spatial.has(IMAGE) and not spatial.has_cells:

@@ -1,98 +1,70 @@
-"""Whether a layer's cells lie where they are said to lie: seen from its answers, not from the code that made them.
+"""Whether the cells of a layer respond where its receptive field says that they are.
 
-    two images, each eight times with one square spot          -> 18 inputs of one forward pass
-    activations (18, U, h, w)                                  -> how much each cell answers to each spot
-    answers, and the stated centers of the cells               -> confirmed, contradicted or no evidence
+    responses to spots (`spot_probe`), stated centers of the cells -> confirmed, contradicted or no evidence
 
-The check knows nothing of operations, so no operation can fool it as it can fool the trace. A shift by one cell is
-below its resolution.
+The check uses activations alone, so an operation that misleads the trace does not mislead it. It does not resolve a
+shift by one cell.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from netdissect.concepts import Size
 from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
+from netdissect.models.receptive_field.spot_probe import IMAGES, SIDE, Floats, SpotProbe
 
 Verdict = Literal["confirmed", "contradicted", "no evidence"]
-Reason = Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "silent", "few cells"]
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+Reason = Literal["", "outside", "displaced", "stretched", "scattered", "diffuse", "no response", "few cells"]
 
-IMAGES, PAIRS = 2, 8  # images, and pairs of spots on both together
-SIDE = 10  # spots that would fit along a side
-CLIP = 3.0  # of a unit's change, in its standard deviations
-FLOOR = 0.1  # of a unit's deviation, in the median one of the layer's units
-ROUNDING = 1e-5  # of a unit's largest value: a smaller deviation is rounding
-FEWEST_CELLS, FEWEST_SPOTS = 6, 8  # along a side; that are answered
-FEWEST_UNITS = 3  # attention over cells (CSATv2, MobileViTv2) has one or two, whose answers no mean makes steady
+FEWEST_CELLS, FEWEST_SPOTS = 6, 8  # along a side; with a response
+FEWEST_UNITS = 3  # attention over cells (CSATv2, MobileViTv2) has one or two, too few for a steady mean
 
-# Of 6,400 right layers of 30 networks all that answer in few cells correlate at 0.88 or more, have a slope between 0.69
-# and 1.09, and are displaced by less than a step.
+# Of 6,400 right layers of 30 networks all that respond in few cells correlate at 0.88 or more, have a slope between
+# 0.69 and 1.09, and are displaced by less than a step.
 CORRELATED = 0.6
 FLATTEST, STEEPEST = 0.35, 1.4
 STEPS, ERRORS = 1.0, 3.0  # of displacement: cells, or standard errors of the median
-DISPLACED = 1.5  # steps: enlarged branches of HRNet carry the answers 1.1 steps beside the branch that decides
+DISPLACED = 1.5  # steps: enlarged branches of HRNet respond 1.1 steps from the branch that decides
 SHARP = 2.0  # steps: with a wider tolerance, half a window could pass
 OUTSIDE = 1.5  # steps
 CONCENTRATED, PEAK = 0.35, 3.0  # share of the cells; medians
-PEAK_OUTSIDE = 2.0  # medians, for answers that follow the spots while some are stated outside the image
-COMMON = 0.75  # of the answers: more in deep layers of random weights where few cells are alive
-MOST = 1000.0  # medians: the largest peak that is told
+PEAK_OUTSIDE = 2.0  # medians, for responses that follow the spots while some are stated outside the image
+COMMON = 0.75  # of the responses: more in deep layers of random weights where few cells are alive
+LARGEST_PEAK = 1000.0  # medians: the largest peak that is reported
 ERROR_OF_MEDIAN = 1.2533  # sqrt(pi / 2) standard errors of a mean, for normal values
-
-
-class Probe(NamedTuple):
-    """Images with and without spots.
-
-    Attributes
-    ----------
-    images
-        uint8 (18, C, H, W): two images as they are, then with one spot each.
-    original
-        int64 (16,): which of the two each spot was put on.
-    spots
-        float64 (16, 2): row and column of each spot's center, in pixels.
-    """
-
-    images: Pixels
-    original: npt.NDArray[np.int64]
-    spots: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutCheck:
-    """What the spots say of one layer; pairs of numbers are vertical and horizontal.
+    """Result of the check of one layer; pairs of numbers are vertical and horizontal.
 
     Attributes
     ----------
     verdict
-        Whether cells lie where they are stated to lie.
+        Whether the cells are where their receptive field says.
     reason
-        Why not confirmed. ``outside``: cells that answer are stated outside the image. ``displaced``, ``stretched``:
-        answers follow the spots, elsewhere or at another step. ``scattered``: answers are concentrated and do not
-        follow the spots. ``diffuse``: they do not follow, and are spread, or in the same cells whatever the spot.
-        ``silent``: too few spots are answered. ``few cells``: fewer than six along a side.
+        Why not confirmed. ``outside``: cells that respond are stated outside the image. ``displaced``, ``stretched``:
+        responses follow the spots, but are elsewhere or at another step. ``scattered``: responses are concentrated and
+        do not follow the spots. ``diffuse``: they do not follow, and are spread, or in the same cells whatever the
+        spot. ``no response``: too few spots have a response. ``few cells``: fewer than six along a side.
     correlation
-        Of the answers' centers with the spots' centers.
+        Of the responses' centers with the spots' centers.
     slope
-        Pixels by which answers move for each pixel by which spots do: a median over pairs of spots.
+        Pixels by which responses move for each pixel by which spots do: a median over pairs of spots.
     displacement
-        Median of the answers' centers less the spots', in steps between cells.
+        Median of the responses' centers less the spots', in steps between cells.
     tolerance
-        Up to which displacement is put down to chance, in steps.
+        Largest displacement that is taken for random, in steps.
     share, peak
-        Effective share of the cells that answer; the largest answer in medians of the map, at most 1000.
+        Effective share of the cells that respond; the largest response in medians of the map, at most 1000.
     common
-        Share of the answers that go to any spot of an image.
+        Share of the responses that occur with any spot of an image.
     outside
-        Steps by which the stated centers of cells that answer reach beyond the image; at most 0 if they do not.
+        Steps by which the stated centers of cells that respond reach beyond the image; at most 0 if they do not.
     """
 
     verdict: Verdict
@@ -107,39 +79,6 @@ class LayoutCheck:
     outside: float = 0.0
 
 
-def probe(images: Pixels) -> Probe:
-    """Put a spot on each of sixteen copies of two images.
-
-    Parameters
-    ----------
-    images : uint8 (2, C, H, W)
-        Two images of the data set. One serves twice where there are no two.
-
-    Notes
-    -----
-    A spot is a tenth of the image's height and width; its values are shifted by half their range, modulo the range.
-    Spots lie on a jittered 4 x 4 grid, in pairs symmetric about the image's center. Always the same ones.
-    """
-    size = Size(*images.shape[2:])
-    spot = Size(*(max(1, round(length / SIDE)) for length in size))
-    room = np.array([size.height - spot.height, size.width - spot.width])
-    jitter = np.random.default_rng(0).random((PAIRS, 2))
-    shown, original, corners = list(images), [], []
-    for pair, within in enumerate(jitter):
-        row, column = divmod(pair, 4)
-        corner = np.rint((np.array([row, column]) + within) / 4 * room).astype(np.int64)
-        for top, left in (corner, room - corner):
-            # Both images get spots in every row and every column of the grid.
-            which = (row + column) % IMAGES
-            spotted = images[which].copy()
-            spotted[:, top : top + spot.height, left : left + spot.width] += np.uint8(128)
-            shown.append(spotted)
-            original.append(which)
-            corners.append((top, left))
-    centers = np.array(corners, np.float64) + (np.array([spot.height, spot.width]) - 1) / 2
-    return Probe(np.stack(shown), np.array(original), centers)
-
-
 def half_pixel(grid: Size, size: Size) -> ReceptiveField:
     """Return the centers of cells that cover the image evenly, as a field of one pixel."""
     return ReceptiveField(
@@ -147,92 +86,43 @@ def half_pixel(grid: Size, size: Size) -> ReceptiveField:
     )
 
 
-class CellResponses:
-    """How much each cell of one layer answers to each spot, collected batch by batch.
-
-    Parameters
-    ----------
-    original
-        Of the probe.
-    """
-
-    def __init__(self, original: npt.NDArray[np.int64]) -> None:
-        self.units = 0
-        self._original = original.tolist()
-        self._plain: list[Tensor] = []
-        self._changes: list[Tensor] = []
-        self._scales: Tensor | None = None
-
-    def update(self, maps: Tensor) -> None:
-        """Take the layer's activations, float32 (B, U, h, w), on the next images of the probe.
-
-        Notes
-        -----
-        The answer of a cell is the mean over units of the change that the spot makes, in the unit's standard deviations
-        over the two images (but at least a tenth of the layer's median one, of units that vary at all), each
-        clipped at 3.
-        """
-        self.units = maps.shape[1]
-        for one in maps:
-            if len(self._plain) < IMAGES:
-                self._plain.append(one.clone())
-                continue
-            plain = self._plain[self._original[len(self._changes)]]
-            if self._scales is None:
-                self._scales = _scales(torch.stack(self._plain))
-            self._changes.append((one - plain).abs_().div_(self._scales).clamp_(max=CLIP).mean(0))
-
-    @property
-    def maps(self) -> Floats:
-        """float64 (16, h, w), once all images of the probe were seen."""
-        return torch.stack(self._changes).double().cpu().numpy()
-
-
-def _scales(plain: Tensor) -> Tensor:
-    """Return what each unit's changes are measured in, (U, 1, 1); infinite where no unit varies."""
-    deviations = plain.std(dim=(0, 2, 3), correction=0)
-    varying = deviations[deviations > ROUNDING * plain.abs().amax(dim=(0, 2, 3))]
-    floor = FLOOR * float(varying.median()) if len(varying) else torch.inf
-    return deviations.clamp(min=floor)[:, None, None]
-
-
-def judge(
-    answered: Floats, field: ReceptiveField, size: Size, shown: Probe, *, units: int = FEWEST_UNITS
+def check_layout(
+    responses: Floats, field: ReceptiveField, size: Size, probe: SpotProbe, *, units: int = FEWEST_UNITS
 ) -> LayoutCheck:
-    """Tell from its answers whether the cells of a layer lie where its field says.
+    """Compare the responses of a layer's cells with the centers that its field states.
 
     Parameters
     ----------
-    answered : float64 (16, h, w)
+    responses : float64 (16, h, w)
         From `CellResponses`.
     field
-        Where the cells are stated to lie: only their centers count.
+        Only the centers of the cells count.
     size
         Of the network's input.
-    shown
-        What was answered to.
+    probe
+        The images that made the responses.
     units
-        Over how many the answers are means: those of one or two are no evidence against a layer for being scattered.
+        Over how many units the responses are means. A layer of one or two is not contradicted for being scattered.
 
     Returns
     -------
     LayoutCheck
         ``no evidence``, too, where activations are not finite.
     """
-    if not np.isfinite(answered).all():
-        return LayoutCheck("no evidence", "silent")
-    above = np.clip(answered - np.median(answered, axis=(1, 2), keepdims=True), 0, None)
-    own = np.clip(answered - _common(answered, shown.original), 0, None)
+    if not np.isfinite(responses).all():
+        return LayoutCheck("no evidence", "no response")
+    above = np.clip(responses - np.median(responses, axis=(1, 2), keepdims=True), 0, None)
+    own = np.clip(responses - _common(responses, probe.original), 0, None)
     weights = np.clip(own - np.median(own, axis=(1, 2), keepdims=True), 0, None)
-    heard = weights.max(axis=(1, 2)) > 0
-    if heard.sum() < FEWEST_SPOTS:
-        return LayoutCheck("no evidence", "silent")
-    centers, spots = _centers(weights[heard] ** 2, field), shown.spots[heard]
+    responded = weights.max(axis=(1, 2)) > 0
+    if responded.sum() < FEWEST_SPOTS:
+        return LayoutCheck("no evidence", "no response")
+    centers, spots = _centers(weights[responded] ** 2, field), probe.spots[responded]
     displacements = (centers - spots) / [field.vertical.step, field.horizontal.step]
     displacement = np.median(displacements, axis=0)
     # From the median deviation: cells that a roll has carried around the edge must not widen the tolerance.
     spread = 1.4826 * np.median(np.abs(displacements - displacement), axis=0)
-    share, peak = _concentration(answered[heard])
+    share, peak = _concentration(responses[responded])
     measured = LayoutCheck(
         "no evidence",
         correlation=_pair(_correlation(*pair) for pair in zip(centers.T, spots.T, strict=True)),
@@ -241,54 +131,56 @@ def judge(
         tolerance=_pair(np.maximum(STEPS, ERRORS * ERROR_OF_MEDIAN * spread / np.sqrt(len(spots)))),
         share=round(share, 3),
         peak=round(peak, 3),
-        common=round(float(_common(above, shown.original).sum() / above.sum()), 3),
+        common=round(float(_common(above, probe.original).sum() / above.sum()), 3),
         outside=round(_outside(own.max(axis=0) > 0, field, size), 3),
     )
-    verdict, reason = _verdict(measured, few=min(answered.shape[1:]) < FEWEST_CELLS, thin=units < FEWEST_UNITS)
+    verdict, reason = _verdict(
+        measured, few_cells=min(responses.shape[1:]) < FEWEST_CELLS, few_units=units < FEWEST_UNITS
+    )
     return replace(measured, verdict=verdict, reason=reason)
 
 
-def _common(answered: Floats, original: npt.NDArray[np.int64]) -> Floats:
-    """Return what each cell answers to any spot of an image: trained transformers have tokens that any change moves."""
-    each = np.stack([np.median(answered[original == image], axis=0) for image in range(IMAGES)])
-    return np.asarray(each[original])
+def _common(responses: Floats, original: npt.NDArray[np.int64]) -> Floats:
+    """Return the response of each cell to any spot of an image: some tokens of transformers respond to any change."""
+    by_image = np.stack([np.median(responses[original == image], axis=0) for image in range(IMAGES)])
+    return np.asarray(by_image[original])
 
 
-def _concentration(answered: Floats) -> tuple[float, float]:
-    """Return the effective share of the cells that answer, and the largest answer in medians: medians over spots."""
-    medians, largest = np.median(answered, axis=(1, 2)), answered.max(axis=(1, 2))
-    weights = np.clip(answered - medians[:, None, None], 0, None)
+def _concentration(responses: Floats) -> tuple[float, float]:
+    """Return the effective share of cells that respond, and the largest response in medians: medians over spots."""
+    medians, largest = np.median(responses, axis=(1, 2)), responses.max(axis=(1, 2))
+    weights = np.clip(responses - medians[:, None, None], 0, None)
     squares = np.maximum((weights**2).sum(axis=(1, 2)), np.finfo(np.float64).tiny)
     shares = weights.sum(axis=(1, 2)) ** 2 / (weights[0].size * squares)
-    return float(np.median(shares)), float(np.median(largest / np.maximum(medians, largest / MOST)))
+    return float(np.median(shares)), float(np.median(largest / np.maximum(medians, largest / LARGEST_PEAK)))
 
 
-def _verdict(seen: LayoutCheck, *, few: bool, thin: bool) -> tuple[Verdict, Reason]:
-    concentrated = seen.share <= CONCENTRATED and seen.peak >= PEAK
-    outside = seen.outside > OUTSIDE
-    follows = min(seen.correlation) >= CORRELATED
-    near = all(abs(moved) <= most for moved, most in zip(seen.displacement, seen.tolerance, strict=True))
-    stretched = max(seen.slope) > STEEPEST
-    # First, since cells on a wide padding lie outside by right. Spread answers to doubled steps can look like these.
-    spread = seen.share > CONCENTRATED or seen.peak < PEAK_OUTSIDE
-    if follows and near and not stretched and min(seen.slope) >= FLATTEST and not (outside and spread):
-        sharp = max(seen.tolerance) <= SHARP
-        return ("no evidence", "few cells") if few else ("confirmed", "") if sharp else ("no evidence", "diffuse")
+def _verdict(measured: LayoutCheck, *, few_cells: bool, few_units: bool) -> tuple[Verdict, Reason]:
+    concentrated = measured.share <= CONCENTRATED and measured.peak >= PEAK
+    outside = measured.outside > OUTSIDE
+    follows = min(measured.correlation) >= CORRELATED
+    pairs = list(zip(measured.displacement, measured.tolerance, strict=True))
+    near = all(abs(moved) <= most for moved, most in pairs)
+    stretched, steep_enough = max(measured.slope) > STEEPEST, min(measured.slope) >= FLATTEST
+    # First, since cells on a wide padding are outside rightly. Spread responses to doubled steps can look like these.
+    spread = measured.share > CONCENTRATED or measured.peak < PEAK_OUTSIDE
+    if follows and near and not stretched and steep_enough and not (outside and spread):
+        sharp = max(measured.tolerance) <= SHARP
+        return ("no evidence", "few cells") if few_cells else ("confirmed", "") if sharp else ("no evidence", "diffuse")
     if outside:
         return "contradicted", "outside"
-    if few:
+    if few_cells:
         return "no evidence", "few cells"
-    # Centers of spread answers are less certain than they look: between once and twice the limit, they say nothing.
+    # Centers of spread responses are less certain than they look: between once and twice the limit is no evidence.
     margin = 1 if concentrated else 2
-    pairs = zip(seen.displacement, seen.tolerance, strict=True)
     if follows and any(abs(moved) > max(margin * most, DISPLACED) for moved, most in pairs):
         return "contradicted", "displaced"
-    if follows and max(seen.slope) > margin * STEEPEST:
+    if follows and max(measured.slope) > margin * STEEPEST:
         return "contradicted", "stretched"
-    if follows and not near and not stretched and min(seen.slope) >= FLATTEST:
+    if follows and not near and not stretched and steep_enough:
         return "no evidence", "displaced"
-    # Answers in the same few cells, whatever the spot, say nothing: units that are alive nowhere else, say.
-    moved = seen.common <= COMMON and not thin
+    # Responses in the same few cells, whatever the spot, are no evidence: units may be alive nowhere else.
+    moved = measured.common <= COMMON and not few_units
     return ("contradicted", "scattered") if concentrated and moved else ("no evidence", "diffuse")
 
 
@@ -305,17 +197,18 @@ def _correlation(centers: Floats, spots: Floats) -> float:
 
 
 def _slope(centers: Floats, spots: Floats, length: int) -> float:
-    """Return the median of the slopes between all two spots that lie apart (Theil and Sen)."""
+    """Return the median of the slopes between all two spots that are apart (Theil and Sen)."""
     one, other = np.triu_indices(len(spots), 1)
-    apart = spots[one] - spots[other]
-    far = np.abs(apart) > length / SIDE
-    return float(np.median((centers[one] - centers[other])[far] / apart[far])) if far.any() else 0.0
+    distances = spots[one] - spots[other]
+    apart = np.abs(distances) > length / SIDE
+    return float(np.median((centers[one] - centers[other])[apart] / distances[apart])) if apart.any() else 0.0
 
 
-def _outside(answers_at_all: npt.NDArray[np.bool_], field: ReceptiveField, size: Size) -> float:
+def _outside(responding: npt.NDArray[np.bool_], field: ReceptiveField, size: Size) -> float:
+    """Return the largest distance of a responding cell's stated center from the image, in steps."""
     reach = []
     for axis, length, other in zip(_axes(field), size, (1, 0), strict=True):
-        along: npt.NDArray[np.bool_] = np.asarray(answers_at_all.any(axis=other))
+        along: npt.NDArray[np.bool_] = np.asarray(responding.any(axis=other))
         centers = _stated(axis, len(along))[along]
         reach += [-centers.min() / axis.step, (centers.max() - (length - 1)) / axis.step]
     return float(max(reach))

@@ -34,7 +34,7 @@ class UnknownLayout:
     Attributes
     ----------
     reason
-        The operation at which the trace ended.
+        Where the trace ended: at which operation, for example.
     """
 
     reason: str

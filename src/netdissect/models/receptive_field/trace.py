@@ -75,7 +75,7 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
         shape = None if tensor is None else tuple(tensor.shape)
         layout = None if tensor is None else tracker.layouts.get(tensor)
         if layout is None and tensor is not None and _differs(tensor):
-            layout = UnknownLayout("where its code leaves torch, to NumPy, say")
+            layout = UnknownLayout("where its code leaves torch, for NumPy for example")
         traced[name] = TracedModule(name, type(module).__name__, shape, layout)
 
     hooks = [
@@ -144,7 +144,7 @@ class _LayoutTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         with_cells = [one for one in known if one.has_cells]
         if len({one.grid for one in with_cells}) > 1:
-            self.layouts[base] = UnknownLayout("by writing cells of several maps into one tensor")
+            self.layouts[base] = UnknownLayout("where cells of several maps are written into one tensor")
             return
         codes = torch.empty_strided(base.shape, base.stride(), dtype=torch.int64, device=base.device)
         codes.copy_(before.codes if isinstance(before, SpatialLayout) else torch.zeros_like(codes))
@@ -158,7 +158,7 @@ def _propagated(call: OpCall, outputs: list[Tensor]) -> list[TensorLayout]:
         return propagate(call, outputs)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError):
         # The network must not fail because an operation came in a form that its rule does not know.
-        return [UnknownLayout(f"by a form of {call.name} that is not known")] * len(outputs)
+        return [UnknownLayout(f"at an unknown form of {call.name}")] * len(outputs)
 
 
 def _op_call(

@@ -50,7 +50,7 @@ class OpCall:
     def unknown(self) -> UnknownLayout:
         """The layout of an output that cannot be followed."""
         inputs = (layout for _, layout in self.tensors if isinstance(layout, UnknownLayout))
-        return next(inputs, UnknownLayout(f"by {self.name}"))
+        return next(inputs, UnknownLayout(f"at {self.name}"))
 
     def layout_of(self, tensor: object) -> TensorLayout:
         """Return the layout of a tensor among the arguments."""
