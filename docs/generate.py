@@ -6,6 +6,7 @@ Each function returns one page in Markdown. `conf.py` writes them to `reference/
 import importlib
 import inspect
 import pkgutil
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -84,24 +85,33 @@ def _parameter(parameter: Any, context: Any) -> tuple[str, ...]:
     names = " ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     kind = parameter.metavar or parameter.display_type(context).strip("<>").removesuffix(" range")
     bounds = [f" {sign} {bound}" for sign, bound in ((">=", parameter.min), ("<=", parameter.max)) if bound is not None]
-    help_text = prose(getattr(parameter, "help", ""))
+    help_text, default = _split_default(prose(getattr(parameter, "help", "")))
+    default = _shown_default(parameter, context) or default
     if parameter.param_type_name == "argument":
-        return (f"`{kind}`", "argument", "required" if parameter.required else "", help_text)
-    value = f"`{kind.removeprefix('list[').removesuffix(']') if kind.startswith('list[') else kind}{','.join(bounds)}`"
+        return (f"`{kind}`", "argument", default, help_text)
+    value = f"`{kind.removeprefix('list[').removesuffix(']')}{','.join(bounds)}`"
     if parameter.is_flag:
         value = ""
     elif parameter.multiple:
         value += ", repeats"
-    return (names, value, _shown_default(parameter, context), help_text)
+    return (names, value, default, help_text)
+
+
+def _split_default(text: str) -> tuple[str, str]:
+    """Take the default out of a help text that states it: options made of fields do, as unset they are None."""
+    if " Required." in text:
+        return text.replace(" Required.", ""), "required"
+    found = re.search(r" Default: (.+?)\.(?= |$)", text)
+    return (text.replace(found[0], ""), found[1]) if found else (text, "")
 
 
 def _shown_default(parameter: Any, context: Any) -> str:
-    """Return the default of an option; a flag without a negation is off."""
+    """Return the default of an option as typer knows it; a flag without a negation is off."""
     default = parameter.get_default(context)
     if parameter.required:
         return "required"
-    if parameter.is_flag:
-        return "" if default is None or not parameter.secondary_opts else "on" if default else "off"
+    if getattr(parameter, "is_flag", False):
+        return "yes" if default else ""
     return "" if default in (None, (), []) else f"`{default}`"
 
 
@@ -116,6 +126,7 @@ def configuration() -> str:
         "class of the same name. The last sections are what `run.json` records.\n"
     ]
     models = (
+        config.RunRequest,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
     )  # fmt: skip

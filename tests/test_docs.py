@@ -89,6 +89,16 @@ def test_the_page_on_installation_names_every_extra_that_a_user_needs() -> None:
     assert named_there == set(project["optional-dependencies"]) - {"docs", "dev"}
 
 
+def test_every_option_has_help() -> None:
+    without = [
+        (" ".join(words), parameter.name)
+        for words, command in COMMANDS.items()
+        for parameter in command.params
+        if not (getattr(parameter, "help", None) or "").strip()
+    ]
+    assert not without
+
+
 def test_a_column_without_a_description_stops_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     described = GENERATE.described_columns()
     del described["concepts.parquet"]["concept"]

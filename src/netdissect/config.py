@@ -60,7 +60,7 @@ OneOrMore = BeforeValidator(_one_as_tuple)
 
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("no value may stand there twice")
+        raise ValueError("no value may be given twice")
     return values
 
 
@@ -91,8 +91,8 @@ class Protocol(BaseModel):
     anchor: Anchor = Field(
         "receptive-field",
         description=(
-            "Where a cell of the map lies on the segmentation: at the center of its receptive field (exact, or in "
-            "integers as the first program did), or as if the map covered the image evenly (exact, or as Pillow does)."
+            "Where a cell of the map is on the label map: at the center of its receptive field (exact, or in integers "
+            "as in the authors' Caffe code), or as if the map covered the image evenly (exact, or as in Pillow)."
         ),
     )
     restriction: Restriction = Field(
@@ -103,7 +103,7 @@ class Protocol(BaseModel):
         ),
     )
     duplicates: Duplicates = Field(
-        "once", description="Whether a pixel that bears a label in two channels counts once or each time."
+        "once", description="Whether a pixel that has a label in two channels counts once or each time."
     )
     segmentation_size: int | None = Field(
         None, gt=0, description="Bring label maps to this square size (nearest); None: as they are on disk."
@@ -128,7 +128,7 @@ class Protocol(BaseModel):
         return values | {"name": "+".join([name, *changed])}
 
 
-# 5 / 999 above is the quantile 994 / 999 that the first program read out as its 0.995.
+# 5 / 999 above is the quantile 994 / 999 that the authors' Caffe code (2017) read out as its 0.995.
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "paper": Protocol(name="paper"),
     "original": Protocol(
@@ -159,7 +159,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 
 
 REPORTED_QUANTILES = (0.005, 0.02)
-"""At which a concept's attainable IoU is reported: the paper's, and on small data sets one beside it."""
+"""At which a concept's attainable IoU is reported: the paper's, and another one on small data sets."""
 SMALL_DATA = 10_000
 """Images below which a data set is small; the published one has 63,305."""
 SENSITIVITY_QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
@@ -243,8 +243,8 @@ class Assumed(BaseModel):
         None,
         pattern=r"^(NCHW|NHWC|tokens(:\d{1,6})?)$",
         description=(
-            "How their output is read: NCHW, NHWC, or tokens of a square grid, row by row, behind PREFIX others "
-            "(tokens:PREFIX). None: such layers are refused."
+            "How the output of such layers is read: NCHW, NHWC, or tokens of a square grid, row by row, after PREFIX "
+            "others (tokens:PREFIX). None: such layers are refused."
         ),
     )
     receptive_field: Annotated[
@@ -261,7 +261,7 @@ class Assumed(BaseModel):
 
 
 class DissectConfig(BaseModel):
-    """What one dissection reads and measures, apart from the network and the data themselves."""
+    """What one dissection measures, apart from the network and the data set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -311,7 +311,7 @@ class DissectConfig(BaseModel):
         default_factory=StatisticsConfig, description="Confidence intervals, permutation test, further metrics."
     )
     assumed: Assumed = Field(
-        default_factory=Assumed, description="What is taken for granted of layers that could not be traced."
+        default_factory=Assumed, description="Layout and receptive field of layers that cannot be traced."
     )
 
     @property
@@ -376,15 +376,15 @@ class NetworkSource(BaseModel):
 
 
 class Execution(BaseModel):
-    """How a dissection is carried out: nothing here changes a single count."""
+    """How a dissection is carried out. Nothing here changes a count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     activation_cache: Literal["auto", "dense", "sparse", "none"] = Field(
         "auto",
         description=(
-            "What is kept of the activations between thresholds and tallies: every cell, those that can matter, or "
-            "nothing (a second forward pass instead). auto: sparse, or none where the disk lacks room."
+            "What is kept of the activations between the threshold pass and the counting pass: every cell, those that "
+            "can matter, or nothing (a second forward pass instead). auto: sparse, or none if the disk lacks space."
         ),
     )
     engine: Literal["auto", "compiled", "tensor"] = Field(
@@ -402,8 +402,8 @@ class Execution(BaseModel):
             "the same data; it may be deleted at any time. none: files are read and decoded again."
         ),
     )
-    workers: int = Field(2, gt=0, description="Threads that decode pictures and label maps.")
-    checkpoint_seconds: float = Field(30.0, ge=0, description="How much work an interruption may cost.")
+    workers: int = Field(2, gt=0, description="Threads that decode images and label maps.")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="Seconds of work that an interruption may cost.")
 
 
 class RunRequest(BaseModel):
