@@ -28,7 +28,7 @@ def test_a_folder_that_is_no_data_set(netdissect, module, tmp_path):
     )
 
 
-def test_an_unknown_network_suggests_near_names(netdissect):
+def test_an_unknown_network_suggests_similar_names(netdissect):
     told(netdissect("layers", "torchvision:resnet81"), "NetworkError", "resnet18")
     told(netdissect("layers", "resnet18"), "NetworkError", "torchvision:")
 

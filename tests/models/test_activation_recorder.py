@@ -63,7 +63,7 @@ IMAGES = torch.randn(3, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
 @pytest.mark.parametrize("names", [["one", "two", "act"], ["one"], ["act"]])
-def test_a_layer_is_recorded_as_it_put_it_out_even_if_the_next_one_works_in_place(names, passes):
+def test_an_output_is_recorded_unchanged_even_if_the_next_layer_works_in_place(names, passes):
     network = network_of(_Shared())
     one = torch.conv2d(IMAGES, network.module.one.weight, network.module.one.bias)
     two = torch.conv2d(one.relu(), network.module.two.weight, network.module.two.bias)
@@ -82,7 +82,7 @@ def test_alexnet_convolutions_keep_their_negative_values():
     assert torch.equal(out["features.0"].relu(), out["features.1"])
 
 
-def test_the_pass_ends_after_the_last_wanted_layer_from_the_second_batch_on():
+def test_the_pass_ends_after_the_last_recorded_layer_from_the_second_batch_on():
     network = network_of(_Shared())
     with ActivationRecorder(network, resolve_layers(network, ["one", "act"])) as recorder:
         network.module.tail.runs = 0
@@ -134,12 +134,12 @@ def test_outputs_need_no_gradient_and_are_float32_whatever_the_layer_computes_in
 
 def test_tuples_and_dictionaries_give_their_first_tensor():
     class Wrapped(nn.Module):
-        def __init__(self, kind) -> None:
+        def __init__(self, container) -> None:
             super().__init__()
-            self.kind = kind
+            self.container = container
 
         def forward(self, x):
-            return (None, x, x * 2) if self.kind is tuple else {"a": [x], "b": x * 2}
+            return (None, x, x * 2) if self.container is tuple else {"a": [x], "b": x * 2}
 
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -155,7 +155,7 @@ def test_tuples_and_dictionaries_give_their_first_tensor():
     assert torch.equal(out["dict"], IMAGES)
 
 
-def test_whole_image_units_are_one_cell_and_tokens_and_channels_last_lie_on_their_grid():
+def test_image_level_units_are_one_cell_and_tokens_and_channels_last_maps_have_their_grid():
     vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 6, 12, num_classes=5).eval()
     network = network_of(vit, size=32)
     images = torch.randn(2, 3, 32, 32)
@@ -211,11 +211,13 @@ def test_maps_that_change_their_size_and_layers_that_do_not_run_are_errors():
     network = network_of(Fickle())
     with ActivationRecorder(network, resolve_layers(network, ["conv"])) as recorder:
         recorder(IMAGES)
-        with pytest.raises(ActivationError, match=r"put out \(2, 4, 9, 9\) for 2 images.*listed with 4 units on 8 x 8"):
+        with pytest.raises(
+            ActivationError, match=r"returned \(2, 4, 9, 9\) for 2 images.*listed with 4 units on 8 x 8"
+        ):
             recorder(torch.randn(2, 3, 11, 11))
     with ActivationRecorder(network, resolve_layers(network, ["rare"])) as recorder:
         recorder(IMAGES[:2])
-        with pytest.raises(ActivationError, match="put out no tensor"):
+        with pytest.raises(ActivationError, match="returned no tensor"):
             recorder(IMAGES)
 
 

@@ -92,12 +92,12 @@ PAIRS = {
          | prefixed(OTHER.state_dict(), "target_encoder.net.")},
         "online_encoder", "state_dict.target_encoder.net",
     ),
-    "beside plain names": ({"a": ONE.state_dict(), **OTHER.state_dict()}, "a", "."),
+    "and plain names": ({"a": ONE.state_dict(), **OTHER.state_dict()}, "a", "."),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_of_two_sets_of_weights_none_is_taken_unasked_and_either_can_be_chosen(tmp_path, pair):
+def test_of_two_sets_of_weights_there_is_no_default_and_either_can_be_chosen(tmp_path, pair):
     content, *keys = PAIRS[pair]
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"2 sets of weights that fit Sequential, and they differ.*--state-dict"):
@@ -108,7 +108,7 @@ def test_of_two_sets_of_weights_none_is_taken_unasked_and_either_can_be_chosen(t
         assert torch.equal(target.fc.weight, source.fc.weight)
 
 
-def test_what_was_taken_from_what_is_said(tmp_path, caplog):
+def test_the_set_of_weights_that_was_loaded_is_logged(tmp_path, caplog):
     caplog.set_level("INFO", "netdissect")
     torch.save(PAIRS["DINO"][0] | {"optimizer": {"step": torch.ones(1)}}, tmp_path / "w.pt")
     load_checkpoint(small(), tmp_path / "w.pt", "teacher")
@@ -130,7 +130,7 @@ def test_two_equal_copies_of_the_weights_are_one_set(tmp_path):
     assert torch.equal(target.fc.weight, ONE.fc.weight)
 
 
-BESIDE = {
+OTHER_OBJECTS = {
     "a NumPy number": np.float64(76.1),
     "a NumPy array and a random state": {
         "a": np.arange(6.0).reshape(2, 3),
@@ -143,17 +143,17 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("others", OTHER_OBJECTS)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_programs_keep_beside_the_weights_does_not_matter(tmp_path, beside, zipped):
+def test_other_objects_in_a_checkpoint_are_ignored(tmp_path, others, zipped):
     target = small()
-    content = {"beside": BESIDE[beside], "state_dict": ONE.state_dict()}
+    content = {"others": OTHER_OBJECTS[others], "state_dict": ONE.state_dict()}
     torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     load_checkpoint(target, tmp_path / "w.pt")
     assert torch.equal(target.fc.weight, ONE.fc.weight)
 
 
-def test_a_type_that_may_stand_beside_weights_is_never_made(tmp_path):
+def test_a_harmless_type_in_a_checkpoint_is_never_instantiated(tmp_path):
     (tmp_path / "file").write_text("kept")
     torch.save({"w": torch.ones(2), "path": tmp_path / "file", "size": argparse.Namespace(a=1)}, tmp_path / "w.pt")
     content = checkpoint_file._pickled(tmp_path / "w.pt", b"PK\x03\x04")
@@ -183,7 +183,7 @@ def test_an_array_whose_bytes_do_not_fill_its_shape_is_no_tensor():
 def test_numbers_without_their_scales_are_refused_for_weights(tmp_path, dtype):
     state = {name: tensor.to(dtype) if tensor.ndim > 1 else tensor for name, tensor in ONE.state_dict().items()}
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"another kind of number features\.0\.weight \(torch\.\w+ instead of"):
+    with pytest.raises(CheckpointError, match=r"another type of number features\.0\.weight \(torch\.\w+ instead of"):
         load_checkpoint(small(), tmp_path / "w.pt")
 
 
@@ -199,7 +199,7 @@ WRAPPED = {
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_names_that_wrappers_make_are_seen_through_in_the_file_and_in_the_network(tmp_path, wrapping, compiled):
+def test_names_of_wrappers_are_ignored_in_the_file_and_in_the_network(tmp_path, wrapping, compiled):
     torch.save(WRAPPED[wrapping](ONE.state_dict()), tmp_path / "w.pt")
     target = small()
     load_checkpoint(torch.compile(target, backend="eager") if compiled else target, tmp_path / "w.pt")
@@ -256,16 +256,16 @@ def test_a_whole_pickled_module_is_refused_with_the_remedy(tmp_path):
         load_checkpoint(small(), tmp_path / "module.pt")
 
 
-@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
-def test_a_truncated_file_is_named_as_such(tmp_path, kind):
+@pytest.mark.parametrize("file_format", ["zip", "old", "safetensors"])
+def test_a_truncated_file_is_named_as_such(tmp_path, file_format):
     path = tmp_path / "w.pt"
-    if kind == "safetensors":
+    if file_format == "safetensors":
         save_file(small().state_dict(), path)
     else:
-        torch.save(small().state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
-    whole = path.read_bytes()
+        torch.save(small().state_dict(), path, _use_new_zipfile_serialization=file_format == "zip")
+    content = path.read_bytes()
     for part in (0.1, 0.5, 0.9):
-        path.write_bytes(whole[: int(len(whole) * part)])
+        path.write_bytes(content[: int(len(content) * part)])
         with pytest.raises(CheckpointError, match=r"w\.pt cannot be read.*truncated"):
             load_checkpoint(small(), path)
 
@@ -300,7 +300,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
         load_checkpoint(small(), tmp_path / "w.pt")
 
 
-def test_another_architecture_is_recognized_and_the_module_left_alone(tmp_path):
+def test_another_architecture_is_recognized_and_the_module_is_not_changed(tmp_path):
     torch.save(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).state_dict(), tmp_path / "w.pt")
     module = small()
     before = module.fc.weight.clone()

@@ -91,7 +91,7 @@ def test_an_inner_cell_sees_exactly_the_pixels_of_its_traced_field(layers):
     assert last.field is not None
     axes = (last.field.vertical, last.field.horizontal)
     cell = (last.grid.height // 2, last.grid.width // 2)
-    # Slices move the map inwards, so that padding behind them can lie within the picture: stay away from it.
+    # Slices move the map inwards, so that padding behind them can lie within the image: stay away from it.
     assume(all(inner(axes[i], cell[i], SIZE[i], margin=6) for i in (0, 1)))
     for i, axis in enumerate(axes):
         start = axis.offset + cell[i] * axis.step

@@ -77,13 +77,13 @@ def test_an_exact_name_is_not_read_as_a_glob():
         ("sequence", r"output has shape \(2, 7, 3\) for 2 images, and it holds a part of the map alone.*feature map"),
     ],
 )
-def test_a_pattern_that_means_no_layer_says_why(pattern, message):
+def test_a_pattern_that_matches_no_layer_is_refused_with_the_reason(pattern, message):
     with pytest.raises(LayerError, match=message):
         resolve_layers(network_of(_Branchy()), ["block1", pattern])
 
 
 @pytest.mark.parametrize(("tokens", "layout", "side"), [(16, "tokens", 4), (17, "tokens:1", 4), (21, "tokens:5", 4)])
-def test_tokens_that_cannot_be_followed_lie_on_a_square_if_that_is_assumed(tokens, layout, side):
+def test_tokens_that_cannot_be_traced_form_a_square_if_that_is_assumed(tokens, layout, side):
     network = network_of(_Tokens(tokens))
     assert list_layers(network) == ()
     (layer,) = list_layers(network, Assumed(layout=layout, receptive_field=(-1, 3, 2)))
@@ -92,7 +92,7 @@ def test_tokens_that_cannot_be_followed_lie_on_a_square_if_that_is_assumed(token
 
 
 @pytest.mark.parametrize("layout", [None, "NCHW", "tokens:1"])
-def test_tokens_that_cannot_be_followed_are_refused_with_the_reason_and_the_remedy(layout):
+def test_tokens_that_cannot_be_traced_are_refused_with_the_reason_and_the_remedy(layout):
     network, assumed = network_of(_Tokens(16)), Assumed(layout=layout)
     assert list_layers(network, assumed) == ()
     assert [layer.reason for layer in survey_layers(network, assumed)] == [
@@ -102,7 +102,7 @@ def test_tokens_that_cannot_be_followed_are_refused_with_the_reason_and_the_reme
         resolve_layers(network, ["out"], assumed)
 
 
-def test_tokens_that_are_followed_need_no_square():
+def test_traced_tokens_need_no_square():
     class Patches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -132,12 +132,12 @@ def test_channels_last_maps_are_recognized_even_if_units_and_cells_are_alike():
     assert [(layer.units, layer.grid) for layer in layers] == [(6, (12, 12))] * 2
 
 
-def test_a_network_that_fails_on_its_input_says_so():
+def test_a_network_that_fails_on_its_input_is_reported():
     with pytest.raises(NetworkError, match=r"fails on an input of shape \(2, 3, 12, 12\) with RuntimeError"):
         list_layers(network_of(nn.Conv2d(1, 2, 3)))
 
 
-def test_listing_leaves_no_hooks_and_no_changes_behind():
+def test_listing_leaves_no_hooks_and_no_changes():
     network = network_of(_Branchy())
     before = network.digest
     list_layers(network)

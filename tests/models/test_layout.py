@@ -27,7 +27,7 @@ from netdissect.models import (
 IMAGES = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
 
 
-class _Moved(nn.Module):
+class _Rearranges(nn.Module):
     """A map of U units on 6 x 6 cells, and what becomes of it."""
 
     def __init__(self, move, units=6):
@@ -115,7 +115,7 @@ SAME_MAP = {
     "a scan and the way back": (scan, "NCHW"),
     "written into a buffer": (lambda x: torch.zeros_like(x).copy_(x), "NCHW"),
     "written into a part of a larger buffer": (lambda x: _written(x)[:, :, 1:-1, 1:-1], "NCHW"),
-    "beside a class token that is written afterwards": (lambda x: _with_class_token(x), "tokens:1"),
+    "and a class token that is written afterwards": (lambda x: _with_class_token(x), "tokens:1"),
     "in a data class": (lambda x: _Output(None, [x]), "NCHW"),
     "unfolded into patches of one cell": (lambda x: functional.unfold(x, 1), "tokens, units first"),
 }
@@ -128,22 +128,22 @@ class _Output:
 
 
 def _with_class_token(x):
-    whole = torch.empty(len(x), 37, x.shape[1])
-    whole[:, 1:] = tokens(x)
-    whole[:, 0] = torch.ones(x.shape[1])
-    return whole
+    full = torch.empty(len(x), 37, x.shape[1])
+    full[:, 1:] = tokens(x)
+    full[:, 0] = torch.ones(x.shape[1])
+    return full
 
 
 def _written(x):
-    whole = torch.zeros(len(x), x.shape[1], 8, 8)
-    whole[:, :, 1:-1, 1:-1] = x
-    return whole
+    full = torch.zeros(len(x), x.shape[1], 8, 8)
+    full[:, :, 1:-1, 1:-1] = x
+    return full
 
 
 @pytest.mark.parametrize("case", SAME_MAP)
-def test_values_that_were_only_moved_are_read_as_the_map_that_they_came_from(case):
+def test_rearranged_values_are_read_as_the_map_from_which_they_came(case):
     move, name = SAME_MAP[case]
-    module = _Moved(move)
+    module = _Rearranges(move)
     out = recorded(module)
     assert torch.equal(out["out"], out["map"])
     layers = survey(module)
@@ -195,7 +195,7 @@ FINER = {
 @pytest.mark.parametrize("case", FINER)
 def test_cells_that_are_cut_finer_by_hand_have_the_step_of_the_finer_grid(case):
     move, plain = FINER[case]
-    module = _Moved(move, units=8)
+    module = _Rearranges(move, units=8)
     out = recorded(module)
     assert torch.equal(out["out"], plain(out["map"]))
     axis = survey(module)["out"].field.vertical
@@ -218,7 +218,7 @@ def even_and_odd(x):
 
 BOTH_WAYS = nn.GRU(6, 3, bidirectional=True)
 
-# What is done by hand, and an operation of torch whose cells lie at the same places.
+# Hand-written operations, and operations of torch with the same cells.
 ALIKE = {
     "a kernel for each image": (kernels_of_images, lambda x: functional.max_pool2d(x, 3, 1, 1)),
     "even and odd cells added": (even_and_odd, lambda x: functional.avg_pool2d(x, 2)),
@@ -242,8 +242,8 @@ ALIKE = {
 
 
 @pytest.mark.parametrize("case", ALIKE)
-def test_cells_that_are_made_by_hand_lie_where_those_of_the_operation_lie(case):
-    mine, of_torch = (survey(_Moved(move))["out"] for move in ALIKE[case])
+def test_a_hand_written_operation_has_the_fields_of_the_builtin_one(case):
+    mine, of_torch = (survey(_Rearranges(move))["out"] for move in ALIKE[case])
     assert mine.field == of_torch.field
     assert (mine.grid, mine.layout.name) == (of_torch.grid, of_torch.layout.name)
 
@@ -267,10 +267,10 @@ REFUSED = {
     ),
     "shuffled": (lambda x: x[:, :, torch.randperm(6)], "cannot be traced"),
     "sorted": (lambda x: x.sort(3).values, "cannot be traced"),
-    "beside units that were sorted": (lambda x: torch.cat([x, x.sort(3).values], 1), "ends at sort"),
+    "concatenated with sorted units": (lambda x: torch.cat([x, x.sort(3).values], 1), "ends at sort"),
     "padded around": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="circular"), "not each cell of a map once"),
     "sorted over the batch": (lambda x: x.sort(0).values, "ends at sort"),
-    "added up in places of an index": (
+    "added up at indices": (
         lambda x: torch.zeros_like(x).index_put((torch.arange(len(x))[:, None], torch.zeros(6).long()), x, True),
         "ends at index_put",
     ),
@@ -293,9 +293,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_map_is_refused_and_said_why(case):
+def test_an_output_that_is_no_map_is_refused_with_the_reason(case):
     move, reason = REFUSED[case]
-    module = _Moved(move)
+    module = _Rearranges(move)
     layer = survey(module)["out"]
     assert layer.layout is layer.grid is layer.field is None
     assert reason in layer.reason
@@ -305,9 +305,9 @@ def test_what_is_no_map_is_refused_and_said_why(case):
 
 
 def global_queries(x):
-    """GC ViT's: queries of a coarser map are the same for every window; what they see lies where the window does."""
-    seen, asked = windows(x), tokens(functional.avg_pool2d(x, 2)).repeat_interleave(4, 0)
-    return functional.scaled_dot_product_attention(asked, seen, seen)
+    """Attention as in GC ViT: queries of a coarser map are the same for every window; results belong to the window."""
+    keys, queries = windows(x), tokens(functional.avg_pool2d(x, 2)).repeat_interleave(4, 0)
+    return functional.scaled_dot_product_attention(queries, keys, keys)
 
 
 def windows_back(x, side=3):
@@ -315,12 +315,12 @@ def windows_back(x, side=3):
     return images.permute(0, 5, 1, 3, 2, 4).reshape(len(images), -1, 6, 6)
 
 
-def test_queries_that_are_repeated_over_windows_do_not_say_where_those_lie():
-    within = survey(_Moved(global_queries))["out"]
+def test_queries_that_are_repeated_over_windows_do_not_give_the_windows_a_layout():
+    within = survey(_Rearranges(global_queries))["out"]
     assert within.layout is None
     assert "cannot be traced" in within.reason
-    behind = _Moved(lambda x: x + windows_back(global_queries(x)))
-    assert survey(behind)["out"].field == survey(behind)["map"].field
+    added = _Rearranges(lambda x: x + windows_back(global_queries(x)))
+    assert survey(added)["out"].field == survey(added)["map"].field
 
 
 # What becomes of 32 x 48 pixels: layout, units, and the vertical and the horizontal axis, derived by hand.
@@ -340,7 +340,7 @@ MIXED = {
         [nn.Linear(48, 5)],
         ("NHWC", 5, (0, 4, 4)),
     ),
-    # Each pixel comes from a patch of 4 at its place: the field of the patch, at the step of pixels.
+    # Each pixel comes from the patch of 4 around it: the field of the patch, at the step of pixels.
     "patches folded back": (
         lambda x, a: functional.fold(a(functional.unfold(x, 4, stride=4).mT).mT, (32, 48), 4, stride=4),
         [nn.Linear(48, 48)],
@@ -392,7 +392,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("case", MIXED)
-def test_what_mixes_cells_of_a_map_that_is_not_square_has_the_field_derived_by_hand(case):
+def test_operations_that_mix_cells_of_a_map_that_is_not_square_have_the_field_derived_by_hand(case):
     function, layers, (name, units, axis) = MIXED[case]
     module = _Function(function, *layers)
     layer = survey(module, (32, 48))["out"]
@@ -402,17 +402,17 @@ def test_what_mixes_cells_of_a_map_that_is_not_square_has_the_field_derived_by_h
         assert cells == pixels // axis[2]
 
 
-def test_what_is_known_to_be_no_map_is_not_read_as_one_even_if_a_layout_is_assumed():
-    module = _Moved(lambda x: (tokens(x) @ x.flatten(2)).softmax(-1))
+def test_an_output_that_is_traced_as_no_map_is_refused_even_if_a_layout_is_assumed():
+    module = _Rearranges(lambda x: (tokens(x) @ x.flatten(2)).softmax(-1))
     with pytest.raises(LayerError, match="pairs of cells"):
         resolve_layers(network_of(module), ["out"], Assumed(layout="tokens"))
 
 
-def test_an_assumed_layout_is_read_as_it_says_and_a_traced_one_is_left_alone():
+def test_an_assumed_layout_is_used_unless_the_layer_was_traced():
     def leave(x):
         return torch.from_numpy(x.permute(0, 2, 3, 1).numpy() * 1)
 
-    module = _Moved(leave)
+    module = _Rearranges(leave)
     network = network_of(module)
     layers = resolve_layers(network, ["map", "out"], Assumed(layout="NHWC", receptive_field="half-pixel"))
     assert [layer.layout.source for layer in layers] == ["traced", "assumed"]
@@ -438,7 +438,7 @@ MOVES = {
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(MOVES)), max_size=6), st.sampled_from([(4, 6, 4), (6, 6, 6), (5, 4, 6)]))
-def test_any_sequence_of_moves_gives_the_map_back_or_is_refused(names, sizes):
+def test_any_sequence_of_rearrangements_gives_the_map_back_or_is_refused(names, sizes):
     units, height, width = sizes
 
     def move(x):
@@ -446,7 +446,7 @@ def test_any_sequence_of_moves_gives_the_map_back_or_is_refused(names, sizes):
             x = MOVES[name](x)
         return x
 
-    module = _Moved(move, units)
+    module = _Rearranges(move, units)
     size = (8 * height, 8 * width)
     if survey(module, size)["out"].grid is not None:
         images = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(1))
@@ -454,11 +454,9 @@ def test_any_sequence_of_moves_gives_the_map_back_or_is_refused(names, sizes):
         maps = functional.pad(out["map"], (1, 1, 1, 1))  # a class token may be what pads a map
         rows = [(field.vertical.center(cell) - 3.5) / 8 + 1 for cell in range(out["out"].shape[2])]
         columns = [(field.horizontal.center(cell) - 3.5) / 8 + 1 for cell in range(out["out"].shape[3])]
-        if all(
-            place == int(place) for place in rows + columns
-        ):  # not where odd and even columns are units side by side
+        if all(index == int(index) for index in rows + columns):  # not where odd and even columns are two units
             stated = maps[:, :, [int(row) for row in rows]][..., [int(column) for column in columns]]
-            # Units may have another order, and one of zeros beside them; cells may not.
+            # Units may have another order, and another unit of zeros; cells may not.
             for unit in stated.unbind(1):
                 assert any(torch.equal(unit, other) for other in out["out"].unbind(1))
 
@@ -487,7 +485,7 @@ def test_published_networks_with_as_many_units_as_rows_are_read_channels_last(na
 
 
 def centers(module: nn.Module, size: int) -> list[float]:
-    """Where each output row lies, for modules that keep straight lines: what they make of an image of row numbers."""
+    """Return the center of each output row of a module that keeps straight lines: its output for row indices."""
     ramp = torch.arange(float(size)).view(1, 1, size, 1).expand(1, 3, size, 8).contiguous()
     with torch.no_grad():
         return module(ramp)[0, 0, :, 0].tolist()
@@ -519,18 +517,18 @@ RESIZED = [
 
 
 @pytest.mark.parametrize("number", range(len(RESIZED)))
-def test_anchors_of_resized_maps_are_where_the_operation_takes_its_values(number):
+def test_centers_of_resized_cells_are_where_the_operation_takes_its_values(number):
     size, function = RESIZED[number]
     module = _Function(function)
     true = centers(module, size)
     axis = survey(module, (size, 8))["out"].field.vertical
     # At the border values are clamped; picking whole cells or uneven windows is right on the average.
-    off = [axis.center(cell) - place for cell, place in enumerate(true) if 1 < place < size - 2]
+    off = [axis.center(cell) - row for cell, row in enumerate(true) if 1 < row < size - 2]
     assert math.fsum(off) / len(off) == pytest.approx(0, abs=0.06)
     assert max(map(abs, off)) <= 0.51
 
 
-def test_a_class_token_is_units_of_the_whole_image_and_its_head_too():
+def test_a_class_token_and_its_head_are_image_level_units():
     module = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=1)
     layers = survey(module, (64, 64))
     assert (layers["fc_norm"].units, layers["fc_norm"].grid, layers["fc_norm"].layout.name) == (192, None, "units")

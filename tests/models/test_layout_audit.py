@@ -1,6 +1,6 @@
-"""Twenty published networks, one of each kind of layout: whatever is read as a map lies where the trace says.
+"""Twenty published networks, one for each type of layout: cells of every map are where the trace says.
 
-The whole of three libraries is audited by ``python -m benchmarks.layout_audit``.
+All of three libraries are audited by ``python -m benchmarks.layout_audit``.
 """
 
 import json
@@ -17,13 +17,13 @@ SAMPLE = {
     "convolutions and pooling": ("torchvision", "alexnet@128"),
     "residuals": ("timm", "resnet10t@96"),
     "channels shuffled": ("torchvision", "shufflenet_v2_x0_5@192"),
-    "branches side by side": ("torchvision", "squeezenet1_1@128"),
+    "branches concatenated": ("torchvision", "squeezenet1_1@128"),
     "squeeze and excitation": ("timm", "mobilenetv3_small_050@192"),
     "padding on one side": ("timm", "tf_mobilenetv3_small_minimal_100@192"),
     "units last": ("timm", "test_convnext"),
-    "tokens behind a class token": ("timm", "test_vit"),
-    "tokens behind registers": ("transformers", "dinov2_with_registers"),
-    "tokens behind two": ("transformers", "deit"),
+    "tokens after a class token": ("timm", "test_vit"),
+    "tokens after registers": ("transformers", "dinov2_with_registers"),
+    "tokens after two": ("transformers", "deit"),
     "windows": ("transformers", "swin"),
     "windows and grids": ("timm", "test_maxvit"),
     "shifted windows": ("transformers", "swinv2"),
@@ -32,15 +32,15 @@ SAMPLE = {
     "patches unfolded": ("transformers", "mobilevit"),
     "keys at another step": ("transformers", "pvt_v2"),
     "pooling for attention": ("transformers", "poolformer"),
-    "maps enlarged and joined": ("transformers", "depth_anything"),
+    "maps enlarged and added": ("transformers", "depth_anything"),
     "pieces in groups": ("timm", "efficientvit_m0"),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", SAMPLE)
-def test_of_a_published_network_no_layer_is_contradicted_and_no_map_unknown(kind: str):
-    found = layout_audit.audit(layout_families.build(*SAMPLE[kind]))
+@pytest.mark.parametrize("layout", SAMPLE)
+def test_of_a_published_network_no_layer_is_contradicted_and_no_map_unknown(layout: str):
+    found = layout_audit.audit(layout_families.build(*SAMPLE[layout]))
     assert found["contradicted"] == []
     assert found["unknown"] == []
     assert found["counts"]["confirmed"] >= 10
@@ -53,14 +53,14 @@ def test_the_audit_names_every_family_of_timm_and_each_network_once():
     assert {library for library, *_ in listed} == {"timm", "torchvision", "transformers"}
 
 
-def test_an_audit_that_was_stopped_goes_on_behind_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
+def test_an_interrupted_audit_resumes_after_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    audited: list[str] = []
 
     def run(_library: str, name: str, _seconds: float) -> dict[str, Any]:
-        asked.append(name)
-        if len(asked) == 3:
+        audited.append(name)
+        if len(audited) == 3:
             raise KeyboardInterrupt
-        return {"counts": {"confirmed": len(asked), "unknown": 1}}
+        return {"counts": {"confirmed": len(audited), "unknown": 1}}
 
     monkeypatch.setattr(layout_audit, "run", run)
     file = tmp_path / "audit.jsonl"
@@ -68,7 +68,7 @@ def test_an_audit_that_was_stopped_goes_on_behind_its_last_line(tmp_path: Path, 
         layout_audit.main(file, only="torchvision", seconds=1, as_table=False)
     layout_audit.main(file, only="torchvision", seconds=1, as_table=False)
     expected = [name for library, _family, name in layout_families.networks() if library == "torchvision"]
-    assert asked == [*expected[:3], *expected[2:]]
+    assert audited == [*expected[:3], *expected[2:]]
     assert [json.loads(line)["network"] for line in file.read_text().splitlines()] == expected
 
 

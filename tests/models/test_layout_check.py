@@ -84,7 +84,7 @@ def test_each_probe_differs_from_its_image_in_one_square_spot_by_half_the_range(
         assert (statistics.mean(rows.tolist()), statistics.mean(columns.tolist())) == pytest.approx(tuple(center))
 
 
-def test_spots_lie_in_every_sixteenth_of_the_image_in_pairs_about_its_center():
+def test_spots_are_in_every_sixteenth_of_the_image_in_pairs_about_its_center():
     spots = make_probe(images()).spots
     middle = (np.array(SIZE) - 1) / 2
     assert np.allclose(spots[::2] - middle, middle - spots[1::2])

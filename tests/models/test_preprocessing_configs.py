@@ -14,7 +14,7 @@ from PIL import Image
 from netdissect.errors import NetworkError
 from netdissect.models import Preprocessing, load_network
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 
 PROCESSORS = {
     "ViT": lambda: transformers.ViTImageProcessorPil(size={"height": 32, "width": 24}),
@@ -37,14 +37,14 @@ def as_netdissect(how: Preprocessing, pixels: np.ndarray) -> torch.Tensor:
     return how(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
 
 
-@pytest.mark.parametrize("kind", PROCESSORS)
+@pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("saved", [False, True])
-def test_a_processor_of_transformers_and_its_configuration_give_the_same_input(kind, saved, tmp_path):
-    processor = PROCESSORS[kind]()
+def test_a_processor_of_transformers_and_its_configuration_give_the_same_input(name, saved, tmp_path):
+    processor = PROCESSORS[name]()
     if saved:
         processor.save_pretrained(tmp_path)
-    expected = processor(Image.fromarray(PICTURE), return_tensors="pt")["pixel_values"]
-    found = as_netdissect(Preprocessing.from_config(tmp_path if saved else processor), PICTURE)
+    expected = processor(Image.fromarray(IMAGE), return_tensors="pt")["pixel_values"]
+    found = as_netdissect(Preprocessing.from_config(tmp_path if saved else processor), IMAGE)
     torch.testing.assert_close(found, expected.float(), atol=2e-5, rtol=1e-5)
 
 
@@ -63,7 +63,7 @@ def test_sizes_are_those_that_would_be_cropped():
 
 
 @pytest.mark.parametrize("name", ["resnet18.a1_in1k", "vit_tiny_patch16_224.augreg_in21k", "mobilenetv3_small_050"])
-def test_what_timm_says_of_its_weights_is_read_from_every_form_of_it(name, tmp_path):
+def test_the_configuration_of_timm_weights_is_read_from_every_form_of_it(name, tmp_path):
     model = timm.create_model(name, pretrained=False)
     config = timm.data.resolve_model_data_config(model)
     found = Preprocessing.from_config(model.pretrained_cfg)
@@ -85,7 +85,7 @@ def test_what_timm_says_of_its_weights_is_read_from_every_form_of_it(name, tmp_p
         ({"mean": [0.5], "std": [0.5], "input_size": [3, 8]}, "ValueError"),
     ],
 )
-def test_what_cannot_be_understood_is_refused(config, message, tmp_path):
+def test_an_unreadable_preprocessing_configuration_is_refused(config, message, tmp_path):
     with pytest.raises(NetworkError, match=message):
         Preprocessing.from_config(config)
     (tmp_path / "preprocessor_config.json").write_text("{")
@@ -96,17 +96,17 @@ def test_what_cannot_be_understood_is_refused(config, message, tmp_path):
         Preprocessing.from_config(tmp_path / "empty")
 
 
-def test_the_configuration_beside_weights_comes_with_them(tmp_path, caplog):
+def test_the_configuration_in_the_folder_of_weights_is_used(tmp_path, caplog):
     caplog.set_level("INFO", "netdissect")
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "w.pt")
-    asked = {"weights": str(tmp_path / "w.pt")}
-    own = load_network("timm:resnet10t", **asked).preprocessing
+    options = {"weights": str(tmp_path / "w.pt")}
+    own = load_network("timm:resnet10t", **options).preprocessing
     config = {"input_size": [3, 96, 96], "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear"}
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
-    found = load_network("timm:resnet10t", **asked)
+    found = load_network("timm:resnet10t", **options)
     assert found.preprocessing == Preprocessing((96, 96), (0.1,) * 3, (0.2,) * 3) != own
     assert any("config.json" in message for message in caplog.messages)
-    changed = load_network("timm:resnet10t", **asked, size=64, mean=own.mean, interpolation="nearest")
+    changed = load_network("timm:resnet10t", **options, size=64, mean=own.mean, interpolation="nearest")
     assert changed.preprocessing == Preprocessing((64, 64), own.mean, (0.2,) * 3, "nearest")
     assert changed.source.interpolation == "nearest"
 
@@ -136,16 +136,16 @@ def test_the_input_transform_of_published_weights_comes_with_their_file(name, tm
     assert not torch.equal(of_file.module._transform_input(images), images)
 
 
-def test_the_second_classifier_of_a_published_segmentation_network_does_not_stand_in_the_way(tmp_path):
-    made = {"weights": None, "weights_backbone": None, "aux_loss": True}
-    source = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(**made)
+def test_a_checkpoint_with_the_second_classifier_of_a_segmentation_network_is_loaded(tmp_path):
+    options = {"weights": None, "weights_backbone": None, "aux_loss": True}
+    source = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(**options)
     torch.save(source.state_dict(), tmp_path / "w.pth")
     found = load_network("torchvision:deeplabv3_mobilenet_v3_large", weights=str(tmp_path / "w.pth"))
     assert torch.equal(found.module.classifier[4].weight, source.classifier[4].weight)
 
 
 @pytest.mark.slow
-def test_a_file_that_is_called_as_published_weights_are_has_their_preset(tmp_path):
+def test_a_file_with_the_name_of_published_weights_has_their_preset(tmp_path):
     enum = torchvision.models.ViT_B_16_Weights
     swag = enum.IMAGENET1K_SWAG_E2E_V1
     source = torchvision.models.VisionTransformer(384, 16, 12, 12, 768, 3072)

@@ -91,7 +91,7 @@ def test_same_padding_that_is_smaller_on_the_left_counts_as_the_left_one(layer, 
     assert field_of(network_of(lite.EfficientNet.from_name("efficientnet-lite0")), layer) == square(*expected)
 
 
-def test_alexnet_at_227_is_anchored_as_the_method_says():
+def test_alexnet_at_227_has_the_center_of_the_method_page():
     # The method's example pads nothing in conv1.
     layers = [nn.Conv2d(3, 2, 11, 4), nn.MaxPool2d(3, 2), nn.Conv2d(2, 2, 5, padding=2), nn.MaxPool2d(3, 2)]
     layers += [nn.Conv2d(2, 2, 3, padding=1) for _ in range(3)]
@@ -194,7 +194,7 @@ SINGLE = {
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("case", SINGLE)
-def test_each_operation_moves_the_field_as_it_should(case):
+def test_each_operation_has_the_field_derived_by_hand(case):
     function, layers, expected = SINGLE[case]
     field = traced(function, *layers)
     for axis in (field.vertical, field.horizontal):
@@ -218,7 +218,7 @@ def enlarged(x, scale=2, **options):
     return functional.interpolate(x, scale_factor=scale, mode="bilinear", **options)
 
 
-# A pooled map has fields of 2 at step 2, of 6 behind a conv 3; enlarged, they grow by one of its steps, and their step
+# A pooled map has fields of 2 at step 2, of 6 after a conv 3; enlarged, they grow by one of its steps, and their step
 # is 1, or 2 * 15 / 31 with corners aligned. Where x meets it, x gives center 0 and step 1, the enlarged map the size.
 BRANCHES = {
     "a skip connection decides, however small its field": (
@@ -226,12 +226,12 @@ BRANCHES = {
         [conv(3, padding=1)],
         (-3.5, 8, 1),
     ),
-    "on whichever side it stands": (
+    "as either argument": (
         lambda x, a: enlarged(a(functional.avg_pool2d(x, 2)), align_corners=True) + x,
         [conv(3, padding=1)],
         (-3.5, 8, 1),
     ),
-    "behind convolutions, too": (
+    "after convolutions, too": (
         lambda x, a: x + a(enlarged(functional.avg_pool2d(x, 2), align_corners=True)),
         [conv(3, padding=1)],
         (-(3 + 2 * 30 / 31) / 2, 4 + 2 * 30 / 31, 1),
@@ -256,7 +256,7 @@ BRANCHES = {
         [conv(5, padding=2)],
         (-2.5, 6, 31 / 63),
     ),
-    "a branch that was made smaller is no enlarged one": (
+    "a reduced branch is not an enlarged one": (
         lambda x, a: a(x) + enlarged(x, 0.5),
         [conv(2, stride=2)],
         (0, 2, 2),
@@ -283,7 +283,7 @@ def test_no_branch_is_enlarged_in_the_networks_of_the_paper_and_in_efficientnet(
             name, weights=None, **({"init_weights": False} if name == "googlenet" else {})
         )
     if name in ("alexnet", "vgg11"):
-        module = module.features  # at 64 pixels, the pooling behind them enlarges
+        module = module.features  # at 64 pixels, the pooling after them enlarges
     layouts = [traced.layout for traced in trace(network_of(module, 64))]
     assert not any(isinstance(layout, UnknownLayout) for layout in layouts)
     assert not any(layout.grid.enlarged for layout in layouts if layout is not None)
@@ -308,7 +308,7 @@ def test_a_layer_that_cannot_be_traced_is_refused_with_the_reason(case):
     assert "cannot be traced" in found["out"].reason
 
 
-def test_what_is_computed_from_parameters_alone_is_no_layer():
+def test_an_output_of_parameters_alone_is_no_layer():
     table = nn.Parameter(torch.randn(1, 3, 32, 32))
     network = network_of(_Apply(lambda x, a: x + a(table), nn.Identity()), 32)
     assert [layer.name for layer in list_layers(network)] == ["out"]
@@ -319,7 +319,7 @@ def test_fully_connected_layers_have_no_field():
     assert [(layer.units, layer.grid, layer.field) for layer in layers[1:]] == [(2700, None, None), (5, None, None)]
 
 
-def test_vision_transformers_and_swin_keep_the_geometry_of_their_patches():
+def test_vision_transformers_and_swin_keep_the_fields_of_their_patches():
     vit = torchvision.models.VisionTransformer(64, 16, 2, 2, 8, 16)
     assert field_of(network_of(vit, 64), "encoder.layers.encoder_layer_1.mlp") == square(0, 16, 16)
     swin = torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 2], [4, 4])

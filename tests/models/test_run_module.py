@@ -1,4 +1,4 @@
-"""Modules of other people run as PyTorch runs them, whatever kind they are, and come back as they were."""
+"""Users' modules run as in plain PyTorch, whatever their type, and are restored."""
 
 import copy
 import pickle
@@ -14,16 +14,16 @@ from netdissect.errors import ActivationError, LayerError, NetworkError
 from netdissect.models import ActivationRecorder, Network, Preprocessing, list_layers, resolve_layers
 from netdissect.models.determinism import find_difference
 from netdissect.models.layers import survey_layers
-from netdissect.models.run_module import borrowed, lay_out
+from netdissect.models.run_module import restoring_tensors, set_memory_format
 
 SIDE = 8
-HOW = Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3)
+PREPROCESSING = Preprocessing(Size(SIDE, SIDE), (0.5,) * 3, (0.5,) * 3)
 PIXELS = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-IMAGES = HOW(PIXELS)
+IMAGES = PREPROCESSING(PIXELS)
 
 
 class _Sums(nn.Module):
-    """Unit u is the sum of a 2 x 2 cell of channel u: whole numbers of 1/255, whatever order they are added in."""
+    """Unit u is the sum of a 2 x 2 cell of channel u: whole numbers of 1/255, in any order of summation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _StandardizesWeights(_Sums):
 
 
 class _OfFiveDimensions(_Sums):
-    """A table of five dimensions beside a convolution."""
+    """A table of five dimensions and a convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _HoldsTorchScript(_Sums):
 
 
 def network(module: nn.Module) -> Network:
-    return Network("net", module, HOW)
+    return Network("net", module, PREPROCESSING)
 
 
 def recorded(found: Network, *names: str) -> dict[str, torch.Tensor]:
@@ -96,19 +96,19 @@ def recorded(found: Network, *names: str) -> dict[str, torch.Tensor]:
         return recorder(IMAGES)
 
 
-@pytest.mark.parametrize("kind", [_Sums, _Flattens, _StandardizesWeights, _OfFiveDimensions, _ReadsMemory])
-def test_a_network_that_plain_pytorch_runs_gives_what_it_gives_there(kind):
-    torch.testing.assert_close(recorded(network(kind()), "map")["map"], EXPECTED)
+@pytest.mark.parametrize("module_type", [_Sums, _Flattens, _StandardizesWeights, _OfFiveDimensions, _ReadsMemory])
+def test_a_network_gives_the_same_as_in_plain_pytorch(module_type):
+    torch.testing.assert_close(recorded(network(module_type()), "map")["map"], EXPECTED)
 
 
 @pytest.mark.parametrize(
-    ("kind", "layout"),
+    ("module_type", "layout"),
     [(_Sums, torch.channels_last), (_OfFiveDimensions, torch.channels_last), (_Flattens, torch.contiguous_format),
      (_StandardizesWeights, torch.contiguous_format), (_ReadsMemory, torch.contiguous_format)],
 )  # fmt: skip
-def test_channels_lie_side_by_side_where_the_network_bears_it(kind, layout):
+def test_the_memory_format_is_channels_last_where_the_network_runs_with_it(module_type, layout):
     seen = []
-    module = kind()
+    module = module_type()
     module.map.register_forward_hook(
         lambda own, inputs, _: seen.append((inputs[0].is_contiguous(memory_format=layout), own.weight.stride()))
     )
@@ -117,7 +117,7 @@ def test_channels_lie_side_by_side_where_the_network_bears_it(kind, layout):
         seen.clear()
         found.forward(IMAGES)
     strides = torch.empty(3, 3, 2, 2).contiguous(memory_format=layout).stride()
-    assert seen == [(True, strides)] or (kind is _ReadsMemory and seen[0][1] == strides)
+    assert seen == [(True, strides)] or (module_type is _ReadsMemory and seen[0][1] == strides)
 
 
 class _Half(_Sums):
@@ -157,7 +157,7 @@ COMPILED = {
 
 
 @pytest.mark.parametrize("how", COMPILED)
-def test_every_recorder_of_a_compiled_module_sees_its_layers(how):
+def test_every_recorder_of_a_compiled_module_records_its_layers(how):
     module = COMPILED[how](nn.Sequential(_Sums()) if how == "in place" else _Sums())
     with torch.no_grad():
         module.eval()(IMAGES)  # compiled before any hook is there
@@ -173,7 +173,7 @@ def test_data_parallel_is_run_without_its_replicas():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_modules_in_which_nothing_can_be_recorded_are_refused_by_their_kind():
+def test_modules_that_cannot_have_hooks_are_refused_by_their_type():
     example = (torch.rand(1, 3, SIDE, SIDE),)
     for script in (torch.jit.script(_Sums()), torch.jit.trace(_Sums(), example)):
         with pytest.raises(NetworkError, match=r"runs? inside TorchScript.*load_state_dict"):
@@ -191,7 +191,7 @@ def test_an_unflattened_program_with_a_dynamic_batch_is_recorded():
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated", "ignore:Please use quant_min")
-def test_quantized_layers_are_recorded_as_the_numbers_they_stand_for():
+def test_quantized_layers_are_recorded_as_dequantized_numbers():
     module = nn.Sequential(torch.ao.quantization.QuantStub(), _Sums().map, torch.ao.quantization.DeQuantStub()).eval()
     module.qconfig = torch.ao.quantization.default_qconfig
     module = torch.ao.quantization.prepare(module)
@@ -214,7 +214,7 @@ def test_a_quantized_network_has_the_receptive_fields_of_the_network_that_it_was
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:.*deprecated")
-def test_the_digest_tells_packed_weights_apart():
+def test_packed_weights_change_the_digest():
     def packed(seed: int) -> Network:
         torch.manual_seed(seed)
         return network(torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)), {nn.Linear}))
@@ -298,7 +298,7 @@ def state_of(module: nn.Module) -> list[object]:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_module_comes_back_as_it_went_in(failing):
+def test_a_module_is_restored_after_a_run(failing):
     module = in_mixed_modes()
     before, found = state_of(module), network(module)
     assert state_of(module) == before
@@ -314,14 +314,14 @@ def test_a_module_comes_back_as_it_went_in(failing):
     assert module[0].weight.grad is not None
 
 
-def test_tensors_come_back_from_another_device_and_format():
+def test_tensors_are_restored_after_another_device_and_memory_format():
     module = in_mixed_modes()
     before = state_of(module)
-    with borrowed(module):
+    with restoring_tensors(module):
         module.to("meta", torch.float64)
     assert state_of(module) == before
-    with borrowed(module):
-        lay_out(module, torch.channels_last)
+    with restoring_tensors(module):
+        set_memory_format(module, torch.channels_last)
         assert module[0].weight.stride()[1] == 1
     assert state_of(module) == before
 
@@ -337,7 +337,7 @@ def test_one_preparation_within_another_changes_nothing():
     assert state_of(found.module) == before
 
 
-def test_the_digest_follows_the_weights_and_not_how_they_lie():
+def test_the_digest_depends_on_the_weights_and_not_on_their_memory_format():
     found = network(_Sums())
     first = found.digest
     with found.prepared():
@@ -359,7 +359,7 @@ def test_a_network_can_be_sent_to_another_process():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_a_scripted_part_runs_and_is_followed_and_only_cannot_be_dissected_itself():
+def test_a_scripted_part_runs_and_is_traced_but_cannot_be_dissected_itself():
     module = _HoldsTorchScript()
     found = network(module)
     names = [layer.name for layer in list_layers(found)]

@@ -1,4 +1,11 @@
-"""What a unit is: loading a network, its layers, their geometry, and recording their activations."""
+"""Load a network, list its layers with their layouts and receptive fields, and record activations.
+
+    load_network (load, checkpoints, checkpoint_file, preprocessing) -> Network
+    list_layers (layers, receptive_field/) -> Layer: units, map size, receptive field
+    ActivationRecorder(network, layers)(images) -> activations of each layer
+
+`run_module` runs a user's module and restores it, `determinism` compares repeated passes, `surgery/` ablates units.
+"""
 
 from netdissect.models.activation_recorder import ActivationRecorder
 from netdissect.models.checkpoints import load_checkpoint

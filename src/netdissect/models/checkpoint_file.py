@@ -1,8 +1,8 @@
-"""Read the tensors of a checkpoint file, without ever running code from it.
+"""Read the tensors of a checkpoint file without running code from it.
 
-Files are PyTorch's (zip or the older format) or safetensors, told apart by their first bytes. What training programs
-keep beside the weights (numbers of NumPy, arguments, paths) is read as objects that hold nothing and do nothing, if
-its type stands in `INERT`; a file with any other type is refused.
+Files are PyTorch's (zip or the older format) or safetensors, distinguished by their first bytes. Other objects that
+training programs save with the weights (NumPy numbers, arguments, paths) are read as empty objects if their type is in
+`INERT`; a file with any other type is refused.
 """
 
 import math
@@ -25,11 +25,11 @@ from netdissect.errors import CheckpointError
 State = dict[str, Tensor]
 
 DEPTH = 3
-"""How deep dictionaries of tensors lie in each other."""
+"""Up to how many levels of nested dictionaries are read."""
 
 
 class _Inert:
-    """Stands for an object whose type is harmless and whose content is of no use here."""
+    """Replaces an object whose type is harmless and whose content is not needed."""
 
     def __new__(cls, *_arguments: object, **_named: object) -> "_Inert":
         return super().__new__(cls)
@@ -42,7 +42,7 @@ class _Inert:
 
 
 class _Dtype:
-    """Stands for a NumPy dtype: keeps its code, such as "f4"."""
+    """Replaces a NumPy dtype: keeps its code, such as "f4"."""
 
     def __init__(self, code: object = "", *_options: object) -> None:
         self.code = code if isinstance(code, str) else ""
@@ -54,7 +54,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a NumPy array: keeps what a tensor can be made of."""
+    """Replaces a NumPy array: keeps what is needed to make a tensor."""
 
     def __init__(self, *_arguments: object) -> None:
         self.state: object = None
@@ -63,17 +63,17 @@ class _Array:
         self.state = state
 
     def tensor(self) -> Tensor | None:
-        """Return its numbers; None: it holds something else."""
+        """Return its values; None: it holds no numbers."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             return None
         _version, shape, dtype, fortran, content = self.state
-        kind = _DTYPES.get(dtype.code) if isinstance(dtype, _Dtype) and dtype.order in "<|=" else None
+        torch_dtype = _DTYPES.get(dtype.code) if isinstance(dtype, _Dtype) and dtype.order in "<|=" else None
         sizes = isinstance(shape, tuple) and all(isinstance(size, int) and size >= 0 for size in shape)
-        if kind is None or not sizes or not isinstance(content, bytes):
+        if torch_dtype is None or not sizes or not isinstance(content, bytes):
             return None
-        if len(content) != math.prod(shape) * kind.itemsize:
+        if len(content) != math.prod(shape) * torch_dtype.itemsize:
             return None
-        flat = torch.frombuffer(bytearray(content), dtype=kind) if content else torch.empty(0, dtype=kind)
+        flat = torch.frombuffer(bytearray(content), dtype=torch_dtype) if content else torch.empty(0, dtype=torch_dtype)
         return flat.reshape(shape[::-1]).permute(*range(len(shape))[::-1]) if fortran else flat.reshape(shape)
 
 
@@ -90,33 +90,33 @@ def _empty(*_arguments: object) -> OrderedDict[object, object]:
 _SETTINGS = (
     "argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.date", "datetime.timedelta",
     "datetime.timezone", "decimal.Decimal", "uuid.UUID", "torch.torch_version.TorchVersion", "typing.Any",
-    *(f"pathlib{inner}.{kind}" for inner in ("", "._local") for kind in (
+    *(f"pathlib{inner}.{name}" for inner in ("", "._local") for name in (
         "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path",
     )),
-    *(f"builtins.{kind}" for kind in ("list", "dict", "tuple", "int", "float", "str", "bool", "slice", "range")),
+    *(f"builtins.{name}" for name in ("list", "dict", "tuple", "int", "float", "str", "bool", "slice", "range")),
     "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.Metadata",
     "omegaconf.base.ContainerMetadata", "omegaconf.nodes.AnyNode",
 )  # fmt: skip
 _NUMPY = {"multiarray.scalar": _Inert, "multiarray._reconstruct": _Array}
 INERT: Mapping[str, object] = (
     dict.fromkeys(_SETTINGS, _Inert)
-    | {f"numpy.{core}.{name}": kind for core in ("core", "_core") for name, kind in _NUMPY.items()}
+    | {f"numpy.{core}.{name}": inert for core in ("core", "_core") for name, inert in _NUMPY.items()}
     | {"numpy.ndarray": _Inert, "numpy.dtype": _Dtype, "collections.defaultdict": _empty}
     # Dictionaries that Lightning keeps hyper-parameters in.
     | dict.fromkeys(
         ("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict",
          "pytorch_lightning.utilities.parsing.AttributeDict"), OrderedDict)
 )  # fmt: skip
-"""What is taken for a type that a pickle names, beside tensors: none of the types themselves is ever called."""
+"""Type that a pickle names -> what replaces it; the type itself is never called."""
 
 
 def read_states(path: Path) -> dict[str, State]:
-    """Read a file and return every dictionary of tensors in it, by the keys under which it lies, joined by points.
+    """Return every dictionary of tensors in a file, by the keys that lead to it, joined by points.
 
     Raises
     ------
     CheckpointError
-        If there is none, or the file cannot be read without running code from it.
+        If there is none, or the file cannot be read without running code.
     """
     try:
         with path.open("rb") as file:
@@ -162,10 +162,10 @@ def _pickled(path: Path, head: bytes) -> object:
             "torch.save or safetensors wrote; check what was downloaded or copied."
         )
     _refuse_script(path)
-    taken: list[Any] = [(kind, name) for name, kind in INERT.items()]
+    replacements: list[Any] = [(inert, name) for name, inert in INERT.items()]
     try:
-        with torch.serialization.safe_globals(taken), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # what it cannot read, it refuses
+        with torch.serialization.safe_globals(replacements), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it refuses what it cannot read
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)|(?:class|function|global) (\S+\.\S+)", str(error), re.IGNORECASE)
@@ -177,7 +177,7 @@ def _pickled(path: Path, head: bytes) -> object:
             "because they can run any code. Expected weights only; if you trust the file, load it yourself "
             "and save the weights with torch.save(module.state_dict(), FILE)."
         ) from error
-    except Exception as error:  # what a parser raises on bytes that anyone may have written is not foreseeable
+    except Exception as error:  # a parser may raise anything on foreign bytes
         raise CheckpointError(_damaged(path, "PyTorch", error)) from error
 
 
@@ -186,7 +186,7 @@ def _refuse_script(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError):
-        return  # of the older format, or damaged: torch says which
+        return  # of the older format, or damaged: torch.load reports it
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise CheckpointError(
             f"The checkpoint {path} is a TorchScript archive: a program with its weights. Expected weights only; if "
@@ -194,9 +194,9 @@ def _refuse_script(path: Path) -> None:
         )
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> str:
+def _damaged(path: Path, file_format: str, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
     return (
-        f"The checkpoint {path} cannot be read as a {kind} file ({type(error).__name__}: {reason}). Expected a whole "
-        "file of weights; it may be truncated, copy or download it again."
+        f"The checkpoint {path} cannot be read as a {file_format} file ({type(error).__name__}: {reason}). Expected a "
+        "complete file of weights; it may be truncated, copy or download it again."
     )

@@ -1,8 +1,8 @@
-"""Put the weights of a checkpoint file into a network.
+"""Load the weights of a checkpoint file into a network.
 
-Training programs wrap the weights in dictionaries, prefix their names, and keep several sets of them in one file
-(student and teacher, weights and their moving average). A set must fit the network entirely. Where sets that differ
-fit, the caller chooses by the keys or the prefix under which a set lies; nothing is taken by convention.
+Training programs wrap the weights in dictionaries, prefix their names, and save several sets of them in one file
+(student and teacher, weights and their moving average). A set must fit the network entirely. Where several different
+sets fit, the caller chooses one by its keys or its prefix; there is no default.
 """
 
 import logging
@@ -21,28 +21,28 @@ from netdissect.models.checkpoint_file import State, read_states
 logger = logging.getLogger(__name__)
 
 PREFIXES = 32
-"""How many prefixes of one dictionary are tried, those first that most names agree with."""
+"""How many prefixes of one dictionary are tried, the most frequent first."""
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
-"""What torch.compile, FSDP, activation checkpoints and Lightning Fabric put into names, anywhere."""
+"""What torch.compile, FSDP, activation checkpointing and Lightning Fabric insert into names."""
 TOP = "."
-"""Names a set that lies in a file as it is, without keys and prefix."""
+"""Name of a set without keys and prefix."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeightsMatch:
     """How one set of weights compares with a network.
 
     Attributes
     ----------
     key
-        Keys and prefix under which it lies in its file, joined by points.
+        Its keys and prefix in the file, joined by points.
     state
-        Under the network's own names.
+        Its tensors by the network's names.
     matching
-        How many of the network's names, shapes and kinds of numbers agree.
+        Number of the network's tensors whose name, shape and type of numbers agree.
     missing, unexpected, misshapen, integers
-        Names that do not: of tensors that the set lacks, has too many, has in another shape, or has in whole numbers
-        or 8 bits where the network's are floating-point.
+        Names of tensors that the set lacks, that the network lacks, that have another shape, or that are integers or
+        8-bit numbers where the network's are floating-point.
     """
 
     key: str
@@ -54,8 +54,8 @@ class Fit:
     integers: tuple[str, ...]
 
     @property
-    def whole(self) -> bool:
-        """Whether every name and shape agrees."""
+    def complete(self) -> bool:
+        """Whether every name, shape and type agrees."""
         return not (self.missing or self.unexpected or self.misshapen or self.integers)
 
 
@@ -67,24 +67,24 @@ def load_checkpoint(module: torch.nn.Module, path: Path | str, state_dict: str |
     module
         Changed in place, only if the file fits.
     path
-        `.pth`, `.pt`, `.safetensors`, or however it is called.
+        `.pth`, `.pt`, `.safetensors` or a file with another ending.
     state_dict
         Which set of weights: keys of dictionaries in the file and a prefix of names, joined by points, or a part of
-        these, such as ``teacher`` or ``state_dict.module.encoder_q``; ``.`` is what lies there without any. None: the
-        only one that fits. What was taken is logged.
+        these, such as ``teacher`` or ``state_dict.module.encoder_q``; ``.`` is the set without keys and prefix. None:
+        the only one that fits. The choice is logged.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, foreign or holds code, if a weight is not finite, if sets that differ fit
-        and none was chosen, or if names, shapes or kinds of numbers differ from the module's. BatchNorm's
+        If the file is missing, truncated, foreign or holds code, if a weight is not finite, if several different sets
+        fit and none was chosen, or if names, shapes or types of numbers differ from the module's. BatchNorm's
         ``num_batches_tracked`` may be missing.
     """
-    put_weights(module, Path(path), read_states(Path(path)), state_dict)
+    load_weights(module, Path(path), read_states(Path(path)), state_dict)
 
 
-def put_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State], state_dict: str | None) -> None:
-    """Load one of the sets of weights that were read from a file; see `load_checkpoint`."""
+def load_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State], state_dict: str | None) -> None:
+    """Load one of the sets of weights of a file; see `load_checkpoint`."""
     fits = _fits(module, states, state_dict)
     if not fits:
         keys = [repr(fit.key) for fit in sorted(_fits(module, states), key=lambda fit: -fit.matching)]
@@ -92,8 +92,8 @@ def put_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State]
             f"The checkpoint {path} holds no weights {state_dict!r}; it has {_few(keys, 8)}. Expected keys or a "
             "prefix of these, or a part of them between points."
         )
-    whole = [fit for fit in fits if fit.whole]
-    different = [fit for number, fit in enumerate(whole) if not any(_equal(fit, other) for other in whole[:number])]
+    complete = [fit for fit in fits if fit.complete]
+    different = [fit for i, fit in enumerate(complete) if not any(_equal(fit, other) for other in complete[:i])]
     if len(different) > 1:
         keys = [fit.key for fit in different]
         raise CheckpointError(
@@ -101,9 +101,9 @@ def put_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State]
             f"differ: {', '.join(map(repr, keys))}. Expected one; choose with --state-dict {keys[0]} (in Python "
             f"state_dict={keys[0]!r}), or a part of it between points that no other has."
         )
-    if not whole:
+    if not complete:
         raise CheckpointError(_mismatch(path, module, max(fits, key=lambda fit: fit.matching)))
-    fit = whole[0]
+    fit = complete[0]
     _check_finite(path, fit.state)
     module.load_state_dict(fit.state, strict=False)
     if fit.key != TOP or len(states) > 1:
@@ -112,10 +112,12 @@ def put_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State]
         logger.info("weights of %s: took %r%s", path, fit.key, of)
 
 
-def other_classes(module: torch.nn.Module, states: Mapping[str, State], state_dict: str | None = None) -> int | None:
-    """Return how many classes a checkpoint was trained for, if that is all in which it differs from the module.
+def checkpoint_classes(
+    module: torch.nn.Module, states: Mapping[str, State], state_dict: str | None = None
+) -> int | None:
+    """Return for how many classes a checkpoint was trained, if it differs from the module in nothing else.
 
-    Places365 checkpoints of an ImageNet architecture are such.
+    An example is a Places365 checkpoint of an ImageNet architecture.
     """
     fit = max(_fits(module, states, state_dict), key=lambda fit: fit.matching, default=None)
     if fit is None or not fit.misshapen or fit.missing or fit.unexpected or fit.integers:
@@ -126,23 +128,23 @@ def other_classes(module: torch.nn.Module, states: Mapping[str, State], state_di
     return int(fit.state[fit.misshapen[0]].shape[0]) if inner and len(changes) == 1 else None
 
 
-def _fits(module: torch.nn.Module, states: Mapping[str, State], asked: str | None = None) -> list[Fit]:
-    """Compare every set of weights in a file, or those that were asked for, with a module."""
+def _fits(module: torch.nn.Module, states: Mapping[str, State], chosen: str | None = None) -> list[WeightsMatch]:
+    """Compare every set of weights in a file, or those that were chosen, with a module."""
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    found: list[Fit] = []
+    found: list[WeightsMatch] = []
     for rename in RENAMES:
         fits = [fit for key, state in states.items() for fit in _of_dictionary(own, key, _renamed(state, rename))]
-        exact = [fit for fit in fits if fit.key == asked and fit.whole]
-        fits = exact or [fit for fit in fits if asked in (None, fit.key) or f".{asked}." in f".{fit.key}."]
+        exact = [fit for fit in fits if fit.key == chosen and fit.complete]
+        fits = exact or [fit for fit in fits if chosen in (None, fit.key) or f".{chosen}." in f".{fit.key}."]
         found += fits
-        if any(fit.whole for fit in fits):
+        if any(fit.complete for fit in fits):
             break
     return found
 
 
-def _of_dictionary(own: State, key: str, state: State) -> Iterator[Fit]:
-    """Compare a dictionary with the network's own tensors under each prefix that some of its names may have."""
-    names = dict(zip(_renamed(own, _as_it_is), own, strict=True))
+def _of_dictionary(own: State, key: str, state: State) -> Iterator[WeightsMatch]:
+    """Compare a dictionary with the network's tensors, under each prefix that its names may have."""
+    names = dict(zip(_renamed(own, _unchanged), own, strict=True))
     votes = Counter({"": 0})
     for name in state:
         parts = name.split(".")
@@ -153,11 +155,11 @@ def _of_dictionary(own: State, key: str, state: State) -> Iterator[Fit]:
         yield _fit(own, ".".join(part for part in (key, prefix.rstrip(".")) if part) or TOP, taken)
 
 
-def _fit(own: State, key: str, state: State) -> Fit:
+def _fit(own: State, key: str, state: State) -> WeightsMatch:
     shared = [name for name in own if name in state]
     misshapen = tuple(name for name in shared if own[name].shape != state[name].shape)
     integers = tuple(name for name in shared if not _is_counter(name) and _is_real(own[name]) != _is_real(state[name]))
-    return Fit(
+    return WeightsMatch(
         key,
         state,
         matching=len(set(shared) - set(misshapen) - set(integers)),
@@ -169,26 +171,26 @@ def _fit(own: State, key: str, state: State) -> Fit:
 
 
 def _is_counter(name: str) -> bool:
-    """Tell whether a tensor counts the batches that a batch norm saw: of no effect when it does not train."""
+    """Tell whether a tensor counts the batches of a batch norm: it has an effect in training only."""
     return name.endswith("num_batches_tracked")
 
 
 def _is_real(tensor: Tensor) -> bool:
-    """Tell whether a tensor holds weights as they are; numbers of 8 bits have scales elsewhere."""
+    """Tell whether a tensor holds floating-point weights; 8-bit numbers have separate scales."""
     return tensor.is_floating_point() and tensor.element_size() > 1
 
 
-def _equal(one: Fit, other: Fit) -> bool:
+def _equal(one: WeightsMatch, other: WeightsMatch) -> bool:
     return all(name in other.state and torch.equal(one.state[name], other.state[name]) for name in one.state)
 
 
 def _renamed(state: State, rename: Callable[[str], str]) -> State:
-    """Return a dictionary without the names of wrappers in its names, and renamed once more; as it is if two clash."""
+    """Remove the names of wrappers from the names of a dictionary and rename them; unchanged if two names clash."""
     renamed = {rename(WRAPPERS.sub("", name)): tensor for name, tensor in state.items()}
     return renamed if len(renamed) == len(state) else state
 
 
-def _as_it_is(name: str) -> str:
+def _unchanged(name: str) -> str:
     return name
 
 
@@ -202,25 +204,25 @@ def _joined_number(name: str) -> str:
     return re.sub(r"\.(norm|relu|conv)\.(\d+)\.", r".\1\2.", name)
 
 
-RENAMES = (_as_it_is, _without_inner_module, _joined_number)
+RENAMES = (_unchanged, _without_inner_module, _joined_number)
 
 
-def _mismatch(path: Path, module: torch.nn.Module, fit: Fit) -> str:
+def _mismatch(path: Path, module: torch.nn.Module, fit: WeightsMatch) -> str:
     own = module.state_dict()
     shapes = [f"{n} {tuple(fit.state[n].shape)} instead of {tuple(own[n].shape)}" for n in fit.misshapen]
-    kinds = [f"{n} ({fit.state[n].dtype} instead of {own[n].dtype})" for n in fit.integers]
+    types = [f"{n} ({fit.state[n].dtype} instead of {own[n].dtype})" for n in fit.integers]
     parts = [
         f"missing {_few(fit.missing)}",
         f"unexpected {_few(fit.unexpected)}",
         f"of other shape {_few(shapes)}",
-        f"of another kind of number {_few(kinds)}",
+        f"of another type of number {_few(types)}",
     ]
     if fit.integers:
         hint = "Quantized weights mean nothing without their scales; save the weights as floating-point numbers."
     elif 2 * fit.matching < len(own):
         hint = "These look like the weights of another architecture; name the network that they belong to."
     else:
-        hint = "Name the network that they belong to, or make it with a 'python:module:factory'."
+        hint = "Name the network that they belong to, or make the network with a 'python:module:factory'."
     where = "" if fit.key == TOP else f" under {fit.key!r}"
     return (
         f"The checkpoint {path} does not fit {type(module).__name__}: {fit.matching} of {len(own)} weights{where} "

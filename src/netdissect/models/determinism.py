@@ -1,7 +1,7 @@
-"""See that a network gives the same for an image each time, alone or in a batch.
+"""Check that a network gives the same for an image each time, alone or in a batch.
 
-Dropout that evaluation mode does not switch off and batch normalization without running statistics do not: counts
-would depend on the run or on the batch size.
+Dropout that evaluation mode does not disable and batch normalization without running statistics do not: counts would
+depend on the run or on the batch size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,36 +15,36 @@ from torch.utils._pytree import tree_leaves
 from netdissect.models.activation_recorder import ActivationRecorder
 from netdissect.models.layers import Layer
 from netdissect.models.network import Network
-from netdissect.models.run_module import watched
+from netdissect.models.run_module import hookable_modules
 
 TOLERANCE = 1e-3
-"""Largest difference that is put down to rounding, as a part of a layer's largest magnitude."""
+"""Largest difference that is taken for rounding, relative to a layer's largest magnitude."""
 FINER = (TOLERANCE, 1e-5, 0.0)
-"""Differences by which the module is sought at which they begin: they grow from layer to layer."""
+"""Tolerances in the search for the module where differences begin: they grow from layer to layer."""
 LOW_PRECISION = 16
-"""Between batch sizes, this many times the precision of numbers of 16 bits, where that is more."""
+"""Between batch sizes, the tolerance in precisions of 16-bit numbers, if that is more than `TOLERANCE`."""
 
 Between = Literal["two equal passes", "passes alone and in a batch"]
 HINTS: dict[Between, str] = {
-    "two equal passes": "Numbers are drawn at random there in evaluation mode, too, as by torch.nn.functional.dropout "
+    "two equal passes": "It draws random numbers in evaluation mode, too, as torch.nn.functional.dropout does "
     "without training=self.training",
-    "passes alone and in a batch": "What it gives for an image depends on the others in its batch, as that of batch "
+    "passes alone and in a batch": "Its output for an image depends on the other images of the batch, as that of batch "
     "normalization without running statistics (track_running_stats=False) does",
 }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where what a network gives for one image differs.
+    """Where the outputs of a network for one image differ.
 
     Attributes
     ----------
     between
-        Of which two passes.
+        Which two passes.
     layer
-        The layer of which it was seen.
+        The first layer that differs.
     share
-        How large it is, as a part of the layer's largest magnitude.
+        Largest difference relative to the layer's largest magnitude.
     module
         Where it begins: dotted name and class of the first module to finish whose inputs agree and whose output does
         not; None: not found.
@@ -64,21 +64,21 @@ class Difference:
 
 
 def find_difference(network: Network, layers: Sequence[Layer], images: Tensor) -> Difference | None:
-    """Run one image twice, and alone and in a batch, and compare what layers put out.
+    """Run one image twice, and alone and in a batch, and compare the outputs of layers.
 
     Parameters
     ----------
     network
         Within `Network.prepared`.
     layers
-        What is compared.
+        Layers to compare.
     images : float32 (B, C, H, W)
         Normalized, on the network's device; the first one is compared.
 
     Returns
     -------
     Difference or None
-        None: all agree but for rounding. The global generators are left alone.
+        None: all agree but for rounding. The global generators are not changed.
     """
     one = images[:1]
     devices = [images.device] if images.device.type == "cuda" else []
@@ -100,13 +100,13 @@ def find_difference(network: Network, layers: Sequence[Layer], images: Tensor) -
 
 
 def _precision(network: Network, device: torch.device) -> float:
-    """Return the relative precision of numbers of 16 bits, where the network computes with such; 0 otherwise."""
+    """Return the relative precision of 16-bit numbers if the network computes with them; 0 otherwise."""
     low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else network.dtype
     return torch.finfo(low).eps if low.itemsize == 2 else 0.0
 
 
 def _share(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference as a part of the largest magnitude; infinities and NaN are refused elsewhere."""
+    """Return the largest difference relative to the largest magnitude; infinities and NaN are refused elsewhere."""
     one, other = (torch.nan_to_num(tensor.float(), 0.0, 0.0, 0.0) for tensor in (one, other))
     largest = max(float(one.abs().max()), float(other.abs().max())) if one.numel() else 0.0
     return float((one - other).abs().max()) / largest if largest > 0 else 0.0
@@ -115,7 +115,7 @@ def _share(one: Tensor, other: Tensor) -> float:
 @dataclass(frozen=True)
 class _ModuleCall:
     name: str
-    kind: str
+    type: str
     inputs: list[Tensor]
     outputs: list[Tensor]
 
@@ -127,23 +127,23 @@ def _begins_in(network: Network, one: Tensor, other: Tensor) -> str | None:
             if left.name != right.name:
                 return f"what calls {left.name!r} in one pass and {right.name!r} in the other"
             if _agree(left.inputs, right.inputs, tolerance) and not _agree(left.outputs, right.outputs, tolerance):
-                return f"the network's own code ({left.kind})" if not left.name else f"{left.name!r} ({left.kind})"
+                return f"the network's own code ({left.type})" if not left.name else f"{left.name!r} ({left.type})"
     return None
 
 
 def _calls(network: Network, images: Tensor) -> list[_ModuleCall]:
-    """Run a network and return copies of what each of its modules got and gave, in the order in which they finished."""
+    """Run a network and return copies of the inputs and outputs of its modules, in the order in which they finished."""
     calls: list[_ModuleCall] = []
-    waiting: list[list[Tensor]] = []
+    unfinished: list[list[Tensor]] = []
 
     def before(_module: nn.Module, args: object, kwargs: object) -> None:
-        waiting.append(_copies((args, kwargs)))
+        unfinished.append(_copies((args, kwargs)))
 
     def after(module: nn.Module, output: object, name: str) -> None:
-        calls.append(_ModuleCall(name, type(module).__name__, waiting.pop(), _copies(output)))
+        calls.append(_ModuleCall(name, type(module).__name__, unfinished.pop(), _copies(output)))
 
     hooks = []
-    for name, module in watched(network.module):
+    for name, module in hookable_modules(network.module):
         hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
         hooks.append(
             module.register_forward_hook(lambda module, _inputs, output, name=name: after(module, output, name))
@@ -167,7 +167,7 @@ def _agree(one: Sequence[Tensor], other: Sequence[Tensor], tolerance: float) -> 
 
 
 def _same_image(one: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs of tensors, of the second what belongs to its first image: the batch may be any dimension."""
+    """Yield pairs of tensors, the second cut to its first image: the batch may be any dimension."""
     for left, right in zip(one, other, strict=False):
         if left.ndim != right.ndim:
             continue

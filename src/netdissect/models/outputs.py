@@ -1,4 +1,4 @@
-"""What a module returns, as one tensor."""
+"""Find the first tensor in the output of a module."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass

@@ -1,4 +1,4 @@
-"""How a picture becomes a network's input."""
+"""How an image becomes a network's input."""
 
 import json
 import math
@@ -15,34 +15,34 @@ from netdissect.config import Interpolation
 from netdissect.errors import NetworkError, ShapeError
 
 LARGEST_MEAN, LARGEST_STD = 1.0, 2.0
-"""Above these, numbers are on the scale 0..255: means of pixels from 0 to 1 lie there, too, and deviations below."""
+"""Larger numbers are on the scale 0..255: means of pixels from 0 to 1 are at most 1, and deviations smaller."""
 
 CONFIG_FILES = ("preprocessor_config.json", "processor_config.json", "config.json")
-"""Where transformers and timm write a preprocessing configuration, beside the weights."""
+"""Files in which transformers and timm save a preprocessing configuration, in the folder of the weights."""
 
 RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""What the numbers mean by which transformers, as Pillow, names filters."""
+"""Filters by their numbers in Pillow, which transformers uses."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input: squashed to `size`, then normalized channel by channel.
+    """How an image becomes the network's input: stretched to `size`, then normalized channel by channel.
 
     Attributes
     ----------
     size
         Height and width of the input in pixels.
     mean, std
-        One number a channel, for pixels scaled to 0..1. A gray network has one channel, one of pictures with
-        transparency has four (red, green, blue, alpha).
+        One number for each channel, for pixels scaled to 0..1. Gray input has one channel, input with transparency has
+        four (red, green, blue, alpha).
     interpolation
-        Filter with which a picture of another size is squashed, as Pillow names and implements it.
+        Filter with which an image of another size is stretched, as Pillow names and implements it.
 
     Raises
     ------
     NetworkError
-        If a number is not finite, a deviation or a size is not above 0, the channels disagree, there is no such
-        filter, or the numbers are on the scale 0..255.
+        If a number is not finite, a standard deviation or a size is not above 0, `mean` and `std` differ in length,
+        there is no such filter, or the numbers are on the scale 0..255.
     """
 
     size: Size
@@ -84,24 +84,24 @@ class Preprocessing:
 
     @classmethod
     def from_config(cls, config: object) -> Self:
-        """Read timm's or transformers' own preprocessing configuration.
+        """Read a preprocessing configuration of timm or transformers.
 
         Parameters
         ----------
         config
             timm: a model's ``pretrained_cfg``, what ``timm.data.resolve_model_data_config`` returns, or the
-            ``config.json`` beside weights from the hub. transformers: an image processor or its
+            ``config.json`` of weights from the hub. transformers: an image processor or its
             ``preprocessor_config.json``. A mapping, an object with ``to_dict()``, a JSON file, or the folder of one.
 
         Returns
         -------
         Preprocessing
-            A crop is left out: the whole picture is squashed to the size that would be cropped.
+            Without cropping: the whole image is stretched to the size that would be cropped.
 
         Raises
         ------
         NetworkError
-            If it cannot be read, or asks for what a `Preprocessing` cannot do, such as blue before red.
+            If it cannot be read, or needs what a `Preprocessing` cannot do, such as blue before red.
 
         Examples
         --------
@@ -113,16 +113,16 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """How many channels the input has."""
+        """Number of channels of the input."""
         return len(self.mean)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Turn pixels into the network's input.
+        """Normalize pixels.
 
         Parameters
         ----------
         images : uint8 (B, C, H, W)
-            Pictures, already `size` large.
+            Images of the input's size.
 
         Returns
         -------
@@ -143,7 +143,7 @@ class Preprocessing:
         if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ShapeError(
                 f"The images are {images.dtype} {tuple(images.shape)}; the network takes torch.uint8 (batch, "
-                f"{', '.join(map(str, expected))}). Resize the pictures to {self.size.height} x {self.size.width} "
+                f"{', '.join(map(str, expected))}). Resize the images to {self.size.height} x {self.size.width} "
                 "pixels and keep them as bytes."
             )
         mean, deviation = (
@@ -153,12 +153,12 @@ class Preprocessing:
         return images.float().sub_(mean.to(images.device)).div_(deviation.to(images.device))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Turn pixels into the network's input: see `normalize`."""
+        """Normalize pixels: see `normalize`."""
         return self.normalize(images)
 
 
-def config_beside(weights: Path) -> Path | None:
-    """Return the file beside a checkpoint that holds a preprocessing configuration; None: there is none."""
+def find_config(weights: Path) -> Path | None:
+    """Return the preprocessing configuration file in the folder of a checkpoint; None: there is none."""
     for name in CONFIG_FILES:
         path = weights.parent / name
         if path.is_file() and _mapping_of(_content(path)) is not None:
@@ -167,11 +167,11 @@ def config_beside(weights: Path) -> Path | None:
 
 
 def read_config(config: object) -> dict[str, Any]:
-    """Return what a configuration says, as arguments of `Preprocessing`; see `Preprocessing.from_config`."""
+    """Return a configuration as arguments of `Preprocessing`; see `Preprocessing.from_config`."""
     if isinstance(config, (str, Path)):
         path = Path(config)
         if path.is_dir():
-            config = config_beside(path / "weights")
+            config = find_config(path / "weights")
             if config is None:
                 raise NetworkError(
                     f"The folder {path} holds no preprocessing configuration. Expected one of "
@@ -208,7 +208,7 @@ def _content(path: Path) -> object:
 
 
 def _mapping_of(content: object) -> Mapping[str, Any] | None:
-    """Return the part of a configuration that is about preprocessing; None: it has none."""
+    """Return the preprocessing part of a configuration; None: it has none."""
     if not isinstance(content, Mapping):
         return None
     for part in ("pretrained_cfg", "image_processor"):

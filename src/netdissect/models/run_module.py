@@ -1,7 +1,7 @@
-"""Run a module that belongs to someone else: frozen, uncompiled, where it runs best, and undo it all.
+"""Run a user's module in evaluation mode on any device and in any memory format, and restore it afterwards.
 
-with evaluating(module), uncompiled():      around each forward pass
-with borrowed(module): module.to(device)    around a run; afterwards every tensor is the one that was there
+with evaluation_mode(module), without_compiling():     around each forward pass
+with restoring_tensors(module): module.to(device)      around a run; afterwards every tensor is the original object
 """
 
 import sys
@@ -20,33 +20,33 @@ AGREEMENT = 1e-3
 """Largest difference between two layouts in memory, as a part of an output's largest magnitude."""
 
 
-def refuse(name: str, module: object) -> None:
-    """Refuse what is no module, and kinds of modules whose parts run where no hook sees them.
+def check_module(name: str, module: object) -> None:
+    """Refuse an object that is no module, and modules whose parts cannot have hooks.
 
     Raises
     ------
     NetworkError
-        That says which kind it is and what to do.
+        If it is neither a torch.nn.Module, nor one whose parts can have hooks.
     """
-    kind = f"Network {name!r} was given a {type(module).__name__} as its module"
+    given = f"Network {name!r} was given a {type(module).__name__} as its module"
     if isinstance(module, torch.jit.ScriptModule):
         raise NetworkError(
-            f"{kind}: its parts run inside TorchScript, where nothing can be recorded. Expected the Python module from "
-            "which it was scripted or traced; its weights can be loaded into that with "
+            f"{given}: its parts run inside TorchScript, where nothing can be recorded. Expected the Python module "
+            "from which it was scripted or traced; its weights can be loaded into that with "
             "module.load_state_dict(scripted.state_dict())."
         )
     exported = any(base.__module__.startswith("torch.export._unlift") for base in type(module).__mro__)
     if exported or type(module).__module__.startswith("torch.export.exported_program"):
         raise NetworkError(
-            f"{kind}: an exported program runs as one list of operations, without modules. Expected the module that "
+            f"{given}: an exported program runs as one list of operations, without modules. Expected the module that "
             "was exported, or torch.export.unflatten(program) of a program whose batch dimension was exported as "
             "dynamic (dynamic_shapes)."
         )
     if not isinstance(module, nn.Module):
-        raise NetworkError(f"{kind}. Expected a torch.nn.Module; wrap functions in one.")
+        raise NetworkError(f"{given}. Expected a torch.nn.Module; wrap functions in one.")
 
 
-def refuse_without_data(name: str, module: nn.Module) -> None:
+def check_has_data(name: str, module: nn.Module) -> None:
     """Refuse a module whose weights have shapes only.
 
     Raises
@@ -62,25 +62,25 @@ def refuse_without_data(name: str, module: nn.Module) -> None:
         )
 
 
-def watched(module: nn.Module, *, every_name: bool = False) -> Iterator[tuple[str, nn.Module]]:
-    """Return the modules that hooks see, by their first or by every name: all but those that run inside TorchScript."""
+def hookable_modules(module: nn.Module, *, every_name: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """Yield modules that can have hooks, by their first or by every name: all but those inside TorchScript."""
     for name, part in module.named_modules(remove_duplicate=not every_name):
         if not isinstance(part, torch.jit.ScriptModule):
             yield name, part
 
 
-def called(module: nn.Module) -> nn.Module:
-    """Return the module to call: what is inside DataParallel and its like, which would run replicas elsewhere."""
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel and similar wrappers, which would run replicas elsewhere."""
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
     return module
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Have a module in evaluation mode and its parameters frozen; afterwards each part is as it was.
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode and freeze its parameters; afterwards each part is as before.
 
-    Where parameters ask for gradients torch multiplies matrices of another shape, even if none are computed: last
+    Where parameters require gradients torch multiplies matrices of another shape, even if no gradient is computed: last
     bits would depend on it.
     """
     modes = [(part, part.training) for part in module.modules()]
@@ -100,16 +100,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def uncompiled() -> Iterator[None]:
-    """Have what torch.compile compiled run as it was written: hooks that came after it would not be seen."""
+def without_compiling() -> Iterator[None]:
+    """Run modules that torch.compile compiled without compiling: hooks that came after it would not run."""
     # Nothing is compiled where its compiler was never imported, which takes as long as torch itself.
     with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
         yield
 
 
 @contextmanager
-def borrowed(module: nn.Module) -> Iterator[None]:
-    """Let a module be moved and laid out anew; afterwards its parameters and buffers are the very ones of before."""
+def restoring_tensors(module: nn.Module) -> Iterator[None]:
+    """Allow moving a module and changing its memory format; afterwards its parameters and buffers are the originals."""
     parameters = [
         (part, key, parameter, parameter.data)
         for part in module.modules()
@@ -130,8 +130,8 @@ def borrowed(module: nn.Module) -> Iterator[None]:
                 part._buffers[key] = value
 
 
-def lay_out(module: nn.Module, layout: torch.memory_format) -> None:
-    """Lay the four-dimensional tensors of a module out in memory; unlike Module.to, whatever others it has."""
+def set_memory_format(module: nn.Module, layout: torch.memory_format) -> None:
+    """Change the memory format of a module's tensors of rank 4; unlike Module.to, leave those of another rank."""
     for part in module.modules():
         for parameter in part._parameters.values():
             if parameter is not None and parameter.ndim == 4:
@@ -142,13 +142,13 @@ def lay_out(module: nn.Module, layout: torch.memory_format) -> None:
 
 
 def input_dtypes(module: nn.Module) -> list[torch.dtype]:
-    """Return the kinds of floating-point numbers that its input may have: those of its parameters, in order."""
-    kinds = dict.fromkeys(tensor.dtype for tensor in module.parameters() if tensor.dtype in FLOATS)
-    return list(kinds) or [torch.float32]
+    """Return the floating-point types that the input of a module may have: those of its parameters, in order."""
+    dtypes = dict.fromkeys(tensor.dtype for tensor in module.parameters() if tensor.dtype in FLOATS)
+    return list(dtypes) or [torch.float32]
 
 
-def agree(one: Any, other: Any) -> bool:
-    """Tell whether two outputs are the same up to rounding, whatever the tensors lie in."""
+def outputs_agree(one: Any, other: Any) -> bool:
+    """Tell whether the tensors of two outputs are the same up to rounding."""
     pairs = zip(tree_leaves(one), tree_leaves(other), strict=False)
     return all(_close(left, right) for left, right in pairs if isinstance(left, Tensor) and isinstance(right, Tensor))
 

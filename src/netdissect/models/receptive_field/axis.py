@@ -1,10 +1,8 @@
-"""Which input pixels a cell of a feature map sees.
+"""Receptive fields along one direction: which input pixels a cell of a feature map sees.
 
-One `ReceptiveFieldAxis` holds, for the vertical or the horizontal direction, where the receptive field of cell 0
-starts (offset), how many pixels it spans (size), and how far the next cell's lies (step). The input
-itself is (0, 1, 1); every method composes one more operation and returns a new `ReceptiveFieldAxis`.
-
-Numbers are real: upsampling puts cells between pixels.
+Offset is the first pixel of the field of cell 0, size its number of pixels, step the distance to the field of the next
+cell. The input itself is (0, 1, 1); each method composes one more operation. Numbers are real: upsampling places cells
+between pixels.
 """
 
 from dataclasses import dataclass

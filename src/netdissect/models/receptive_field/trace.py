@@ -18,7 +18,7 @@ from netdissect.models.outputs import first_tensor
 from netdissect.models.receptive_field.ops.op_call import OpCall, TensorLayout
 from netdissect.models.receptive_field.ops.propagate import propagate
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout, image_layout
-from netdissect.models.run_module import refuse_without_data, watched
+from netdissect.models.run_module import check_has_data, hookable_modules
 
 TRACED_IMAGES = 2
 
@@ -60,7 +60,7 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
     NetworkError
         If the network fails on its own input size.
     """
-    refuse_without_data(network.name, network.module)
+    check_has_data(network.name, network.module)
     preprocessing = network.preprocessing
     images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
     images[1:].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
@@ -80,7 +80,7 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
 
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: record(name, module, output))
-        for name, module in watched(network.module, every_name=True)
+        for name, module in hookable_modules(network.module, every_name=True)
         if name
     ]
     try:

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from netdissect.errors import NetworkError
 from netdissect.models import Layer, Network, list_layers
-from netdissect.models.run_module import watched
+from netdissect.models.run_module import hookable_modules
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _last_linear(network: Network) -> tuple[str, nn.Linear]:
     outputs: list[tuple[str, nn.Module, object]] = []
     hooks = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: outputs.append((name, module, output)))
-        for name, module in watched(network.module)
+        for name, module in hookable_modules(network.module)
         if next(module.children(), None) is None
     ]
     try:

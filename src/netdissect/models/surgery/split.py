@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from netdissect.models import Network
-from netdissect.models.run_module import evaluating
+from netdissect.models.run_module import evaluation_mode
 from netdissect.models.surgery.linear_head import dummy_input
 
 
@@ -56,7 +56,7 @@ def split_after(network: Network, layer: str) -> SplitNetwork | None:
     """
     images = dummy_input(network, 2)
     try:
-        with evaluating(network.module):
+        with evaluation_mode(network.module):
             split = _split(network.module, _LayerTracer(layer).trace(network.module), layer)
             same = split is not None and _reproduces(split, network, images)
     except Exception:  # tracing runs the module's own code on proxies, which may raise anything

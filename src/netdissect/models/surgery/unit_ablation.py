@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from netdissect.errors import NetworkError
 from netdissect.models import Layer, Network, resolve_layers
-from netdissect.models.run_module import evaluating
+from netdissect.models.run_module import evaluation_mode
 from netdissect.models.surgery.linear_head import HeadRecorder, LinearHead, dummy_input, find_head
 from netdissect.models.surgery.split import SplitNetwork, split_after
 
@@ -99,7 +99,7 @@ class _PartialAblation:
 
     @torch.no_grad()
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        with evaluating(self.network.module):
+        with evaluation_mode(self.network.module):
             values = self.parts.before(self.network.as_input(images))
             for units in sets:
                 yield _checked(self.network, self.parts.scores(values, _ablated(values[0], self.layer, units)))
