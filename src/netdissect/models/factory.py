@@ -1,0 +1,69 @@
+"""Build a network by a function of the user's own."""
+
+import difflib
+import importlib
+
+import torch
+
+from netdissect.errors import NetworkError
+from netdissect.models.model_zoos import Built, similar_names
+from netdissect.models.network import Network
+from netdissect.models.preprocessing import Preprocessing
+from netdissect.models.run_module import check_module
+
+
+def build_from_factory(spec: str) -> Built:
+    """Call the factory of ``python:package.module:factory``."""
+    returned = _call_factory(spec)
+    if isinstance(returned, Network):
+        returned = (returned.module, returned.preprocessing)
+    if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Preprocessing)):
+        items = [type(item).__name__ for item in returned] if isinstance(returned, tuple) else []
+        found = f"a tuple of {', '.join(items)}" if items else type(returned).__name__
+        raise NetworkError(
+            f"The factory of {spec!r} returned {found}. Expected a pair (torch.nn.Module, "
+            "netdissect.models.Preprocessing) or a netdissect.models.Network."
+        )
+    check_module(spec, returned[0])
+    return returned
+
+
+def _call_factory(spec: str) -> object:
+    path, _, attribute = spec.removeprefix("python:").partition(":")
+    if not path or not attribute:
+        raise NetworkError(f"The network {spec!r} names no factory. Expected python:package.module:factory.")
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # importing runs the user's code
+        raise NetworkError(
+            f"Module {path!r} of network {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
+            "module on Python's path; install it or add its folder to PYTHONPATH."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        near = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(getattr(module, name))])
+        raise NetworkError(
+            f"Module {path!r} of network {spec!r} has no function {attribute!r}"
+            f"{similar_names(near)}. Expected one that returns (torch.nn.Module, Preprocessing)."
+        )
+    try:
+        return factory()
+    except Exception as error:
+        raise NetworkError(
+            f"The factory of {spec!r} failed with {type(error).__name__}: {error}. Expected it to return "
+            "(torch.nn.Module, Preprocessing) when called without arguments; correct the factory."
+        ) from error
+
+
+def reset_parameters(module: torch.nn.Module, spec: str) -> None:
+    """Initialize the weights of a factory's network again, by the reset_parameters of its modules."""
+    for name, part in module.named_modules():
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in part.parameters(recurse=False)):
+            raise NetworkError(
+                f"Network {spec!r} cannot be initialized at random: its module {name!r} ({type(part).__name__}) has "
+                "parameters but no reset_parameters(). Add that method, or name a factory that returns the "
+                "untrained network and leave --weights out."
+            )

