@@ -165,7 +165,7 @@ def thresholded(firing: Firing, simulations: int, images: int = 200, seed: int =
         margin = ThresholdShift.between(gone, np.array([masks.sum()]), images, leading, apart)
         union = np.array([(masks | concept).sum()])
         score = (masks & concept).sum() / union
-        for place, lost in enumerate((margin, ThresholdShift(np.zeros(1), np.zeros(1), margin.on, images))):
+        for place, lost in enumerate((margin, ThresholdShift(np.zeros(1), np.zeros(1), margin.mask_pixels, images))):
             moments = InfluenceMoments.zeros(leading)
             moments.update(presence, overlaps, counted, leading, score, lost)
             low, high = iou_interval(score, union, moments)

@@ -304,7 +304,7 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
     -----
     Definition: protocol ``paper``; a layer cell lies exactly on its label pixel, so nothing is interpolated.
     """
-    number = next(one.number for one in data.concepts if one.name == concept)
+    number = next(one.label_id for one in data.concepts if one.name == concept)
     category = data.category_of[number]
     spelled = [_unspell(data.image_path(row)) for row in range(len(data))]
     values = np.stack([_fire(unit, cells) for cells in spelled])
@@ -312,8 +312,8 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
     intersection = activation = truth = 0
     for row, mask in enumerate(values > above):
         labels = data.labels(row)
-        present = np.unique(np.concatenate([labels.planes.ravel(), labels.whole]))
-        bears = (labels.planes == number).any(axis=0) | (number in labels.whole)
+        present = np.unique(np.concatenate([labels.label_channels.ravel(), labels.image_level]))
+        bears = (labels.label_channels == number).any(axis=0) | (number in labels.image_level)
         intersection += int((mask & bears).sum())
         truth += int(bears.sum())
         if (data.category_of[present[present > 0]] == category).any():

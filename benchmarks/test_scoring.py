@@ -50,15 +50,15 @@ def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler
     for index, start in enumerate(range(0, images, BATCH)):
         part = labels[start : start + BATCH]
         tallier.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
-    return tallier.tally
+    return tallier.counts
 
 
 def matrix(axis: UpsamplingAxis) -> npt.NDArray[np.float64]:
     """Return an axis as a matrix, float64 (pixels, cells)."""
     lower = np.repeat(np.arange(axis.cells), np.diff(axis.start))
     weights = np.zeros((axis.pixels, axis.cells))
-    weights[np.arange(axis.pixels), lower] += axis.near
-    weights[np.arange(axis.pixels), np.minimum(lower + 1, axis.cells - 1)] += axis.far
+    weights[np.arange(axis.pixels), lower] += axis.lower_weight
+    weights[np.arange(axis.pixels), np.minimum(lower + 1, axis.cells - 1)] += axis.upper_weight
     return weights
 
 
@@ -76,7 +76,7 @@ def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsample
         on = (cells.amax(dim=(1, 2)) > thresholds).nonzero()[:, 0]
         masks = rows @ cells[on].double() @ columns.T
         unit, y, x = (masks.float() > thresholds[on, None, None]).nonzero(as_tuple=True)
-        for plane in torch.from_numpy(image.planes):
+        for plane in torch.from_numpy(image.label_channels):
             counts += torch.bincount(on[unit] * numbers + plane[y, x], minlength=len(counts))
     return counts.reshape(units, numbers)
 
@@ -95,7 +95,7 @@ def test_scoring(
 ) -> None:
     maps = wide(activations[layer], units)
     side = maps.shape[2]
-    of_pixels = [replace(street.labels(row), whole=np.empty(0, np.int32)) for row in range(len(street))]
+    of_pixels = [replace(street.labels(row), image_level=np.empty(0, np.int32)) for row in range(len(street))]
     labels = [ImageLabels.of(image, street, "once") for image in of_pixels]
     to = make_upsampler(
         Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field"

@@ -84,7 +84,7 @@ def planted_maps(data: ConceptData) -> Maps:
     rng = np.random.default_rng(1)
     maps = rng.random((len(data), 8, CELLS, CELLS)).astype(np.float32)
     for row in range(len(data)):
-        plane = data.labels(row).planes[0]
+        plane = data.labels(row).label_channels[0]
         for number in (1, 2, 3):
             share = (plane == number).reshape(CELLS, 4, CELLS, 4).mean(axis=(1, 3))
             maps[row, number - 1] = share + 0.01 * maps[row, number - 1]
@@ -155,8 +155,8 @@ def _layer(
         info=LayerInfo(name=name, kind="Conv2d", units=maps.shape[1], height=maps.shape[2], width=maps.shape[3],
                        field=field),
         thresholds=thresholds,
-        units=unit_table(data, truth, tallier.tally, thresholds),
-        lazy_scores=score_table(data, truth, tallier.tally, config.protocol).lazy(),
+        units=unit_table(data, truth, tallier.counts, thresholds),
+        lazy_scores=score_table(data, truth, tallier.counts, config.protocol).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=kept,
     )  # fmt: skip

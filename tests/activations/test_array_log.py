@@ -40,7 +40,7 @@ def test_a_kill_at_any_byte_leaves_what_was_recorded_and_appending_goes_on(tmp_p
     for left in range(offsets[2], len(whole) + 1):  # killed while the third record was written
         file.path.write_bytes(whole[:left])
         again = AppendOnlyArrayFile(file.path)
-        again.cut(offsets[:3])
+        again.truncate(offsets[:3])
         again.append([np.arange(2), np.full(3, 2)])
         assert file.path.read_bytes() == whole
         assert [[array.tolist() for array in arrays] for arrays in again] == [
@@ -65,10 +65,10 @@ def test_a_file_that_was_cut_short_or_removed_is_refused_by_name(tmp_path: Path)
     with pytest.raises(ResultError, match=r"counts\.images is damaged: its record 1 .* Remove the run folder's 'work'"):
         list(file)
     with pytest.raises(ResultError, match=rf"should hold {file.offsets[-1]} bytes but was cut short or removed"):
-        AppendOnlyArrayFile(file.path).cut(file.offsets)
+        AppendOnlyArrayFile(file.path).truncate(file.offsets)
     file.path.unlink()
     with pytest.raises(ResultError, match=rf"should hold {file.offsets[-1]} bytes but was cut short or removed"):
-        AppendOnlyArrayFile(file.path).cut(file.offsets)
+        AppendOnlyArrayFile(file.path).truncate(file.offsets)
     with pytest.raises(ResultError, match=r"is damaged: its record 0 .*No such file"):
         file.read(0)
 

@@ -49,7 +49,7 @@ def tally(world: strategies.World, maps: strategies.Floats, limits: strategies.F
         made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         image = ImageLabels.of(labels, data, protocol.duplicates)
         tallier.update_batch(one[None], BatchLabels.of([image]), made)
-    return tallier.tally
+    return tallier.counts
 
 
 @given(
@@ -107,7 +107,7 @@ def test_what_an_interruption_left_behind_is_cut_off(tmp_path: Path, dense: bool
     offsets = list(store.offsets)
     store.append(maps[2:4], bound)  # after the checkpoint: lost
     again = ActivationStore(tmp_path / "maps", 3, Size(4, 5), dense=dense)
-    again.cut(offsets)
+    again.truncate(offsets)
     again.append(maps[4:], bound)
     assert again.offsets[-1] == (tmp_path / "maps").stat().st_size
     found = np.concatenate([again.read(0, 2), again.read(1, 2)])
@@ -125,12 +125,12 @@ def test_a_store_that_lost_bytes_is_refused_by_name(tmp_path: Path, damage: str,
     content, again = path.read_bytes(), ActivationStore(path, 1, Size(2, 2), dense=dense)
     if damage == "removed":
         path.unlink()
-        again.cut(store.offsets)
+        again.truncate(store.offsets)
         assert again.records == 0, "what was removed is made again"
     elif damage == "cut":
         path.write_bytes(content[:-1])
         with pytest.raises(ResultError, match=re.escape(f"{path} should hold {len(content)} bytes")):
-            again.cut(store.offsets)
+            again.truncate(store.offsets)
     else:
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])

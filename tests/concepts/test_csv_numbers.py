@@ -103,7 +103,7 @@ def test_what_is_no_number_is_refused_or_told(root: Path, tmp_path: Path, table:
 
 def test_a_cell_of_the_index_holds_labels_whatever_stands_around_them(root: Path) -> None:
     write(root / "index.csv", "object", "\x1f1 ; 2\x1c")
-    assert ConceptData.open(root).labels(0).whole.tolist()[:2] == [1, 2]
+    assert ConceptData.open(root).labels(0).image_level.tolist()[:2] == [1, 2]
     write(root / "index.csv", "object", HUGE)
     with pytest.raises(ConceptsError, match=f"label number {LARGEST}"):
         use(root)

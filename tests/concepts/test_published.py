@@ -66,7 +66,7 @@ def test_all_1197_labels_have_their_published_numbers_and_names(published: Path,
     with (published / "label.csv").open(newline="") as file:
         labels = list(csv.DictReader(file))
     assert len(data.concepts) == len(labels) == 1197
-    assert [(c.number, c.name) for c in data.concepts] == [(int(row["number"]), row["name"]) for row in labels]
+    assert [(c.label_id, c.name) for c in data.concepts] == [(int(row["number"]), row["name"]) for row in labels]
     assert data.by_number[14].synonyms == ("flooring",)
     assert len(data) == 22210
     assert Counter(row.split for row in data.rows) == {"train": 15716, "val": 6494}
@@ -82,7 +82,7 @@ def test_primary_categories_are_those_of_the_largest_coverage(published: Path, w
             for row in csv.DictReader(file):
                 entry = (float(row["coverage"]), place, category)
                 coverage.setdefault(int(row["number"]), []).append(entry)
-    assert {c.number: c.category for c in data.concepts} == {n: max(found)[2] for n, found in coverage.items()}
+    assert {c.label_id: c.category for c in data.concepts} == {n: max(found)[2] for n, found in coverage.items()}
     assert sum(map(len, coverage.values())) == 1376
     # windowpane stands in object and in part; among the parts alone it is a part.
     assert data.by_number[15].category == "object"
@@ -106,7 +106,7 @@ def test_a_literal_scene_0_is_no_label(published: Path, index: list[dict[str, st
     draw_map(root, row["object"], [12])
     for number, name in enumerate(filter(None, row["part"].split(";"))):
         draw_map(root, name, [21], number)
-    assert ConceptData.open(root).labels(0).whole.tolist() == []
+    assert ConceptData.open(root).labels(0).image_level.tolist() == []
 
 
 def test_three_part_channels_are_three_planes_and_wide_numbers_come_back(
@@ -118,8 +118,8 @@ def test_three_part_channels_are_three_planes_and_wide_numbers_come_back(
     assert max(parts) > 255
     drawn = [draw_map(root, name, parts, seed) for seed, name in enumerate(row["part"].split(";"))]
     labels = ConceptData.open(root, categories=["part"]).labels(0)
-    assert labels.planes.dtype == np.int32
-    assert np.array_equal(labels.planes, np.stack(drawn))
+    assert labels.label_channels.dtype == np.int32
+    assert np.array_equal(labels.label_channels, np.stack(drawn))
 
 
 def test_the_planes_stand_in_column_order_and_the_scene_is_whole(
@@ -132,8 +132,8 @@ def test_the_planes_stand_in_column_order_and_the_scene_is_whole(
         for name in row[category].split(";"):
             drawn[name] = draw_map(root, name, numbers_of(published, category), seed + len(drawn))
     labels = ConceptData.open(root).labels(0)
-    assert labels.whole.tolist() == [int(row["scene"])]
-    assert np.array_equal(labels.planes, np.stack(list(drawn.values())))
+    assert labels.image_level.tolist() == [int(row["scene"])]
+    assert np.array_equal(labels.label_channels, np.stack(list(drawn.values())))
 
 
 def test_numbers_beside_label_maps_in_one_cell_and_several_numbers_are_read(
@@ -144,10 +144,10 @@ def test_numbers_beside_label_maps_in_one_cell_and_several_numbers_are_read(
     drawn = draw_map(root, "own/map.png", [21, 26, 1006 if 1006 in numbers_of(published, "part") else 22])
     data = ConceptData.open(root)
     labels = data.labels(0)
-    assert sorted(labels.whole.tolist()) == [21, 22, 237, 314]
-    assert np.array_equal(labels.planes, drawn[None])
-    once = labels.once()
-    assert not np.isin(once.planes, [21, 22]).any()  # the whole picture bears them already
+    assert sorted(labels.image_level.tolist()) == [21, 22, 237, 314]
+    assert np.array_equal(labels.label_channels, drawn[None])
+    once = labels.deduplicated()
+    assert not np.isin(once.label_channels, [21, 22]).any()  # the whole picture bears them already
 
 
 def test_a_number_that_no_table_names_is_an_error(published: Path, index: list[dict[str, str]], tmp_path: Path) -> None:
@@ -181,5 +181,5 @@ def test_gray_and_indexed_maps_hold_the_red_channel_alone(
     indexed.putdata(values.ravel().tolist())
     indexed.putpalette([7, 200, 90] * 256)
     indexed.save(root / "images/own/indexed.png")
-    planes = ConceptData.open(root, categories=["color"]).labels(0).planes
+    planes = ConceptData.open(root, categories=["color"]).labels(0).label_channels
     assert np.array_equal(planes, np.stack([values, values]))

@@ -353,7 +353,7 @@ def test_masks_are_turned_with_their_pictures(tmp_path: Path) -> None:
     names = tmp_path / "names.csv"
     names.write_text("value,name\n1,top\n2,bottom\n")
     out = build_dataset(tmp_path / "out", [parse_source(f"hf:{tmp_path / 'own'}?names={names}")], WriteOptions(size=16))
-    (plane,) = ConceptData.open(out).labels(0).planes
+    (plane,) = ConceptData.open(out).labels(0).label_channels
     data = ConceptData.open(out)
     assert data.by_number[int(plane[0, 0])].name == "bottom"  # the top as stored is the right side of what is shown
     assert data.by_number[int(plane[0, 7])].name == "top"
@@ -373,7 +373,7 @@ def test_a_mask_drawn_on_the_upright_picture_is_told_by_an_option(tmp_path: Path
     with pytest.raises(SourceError, match=message):
         build_dataset(tmp_path / "out", [parse_source(source)], WriteOptions(size=16))
     out = build_dataset(tmp_path / "out", [parse_source(f"{source}&drawn=upright")], WriteOptions(size=16))
-    (plane,) = ConceptData.open(out).labels(0).planes
+    (plane,) = ConceptData.open(out).labels(0).label_channels
     assert ConceptData.open(out).by_number[int(plane[0, 0])].name == "left"
 
 

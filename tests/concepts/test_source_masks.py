@@ -231,7 +231,7 @@ def turned_pair(folder: Path, orientation: int, own: int | None) -> Path:
 def assert_label_on_red(data: Path) -> None:
     data_set = ConceptData.open(data)
     picture = np.asarray(Image.open(data_set.image_path(0)).resize((16, 16), Image.Resampling.BOX))
-    planes = data_set.labels(0).planes
+    planes = data_set.labels(0).label_channels
     assert np.array_equal(planes[0] > 0, picture[..., 0] > 128)
     assert planes.any()
 

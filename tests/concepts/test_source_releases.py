@@ -393,10 +393,10 @@ def draw_as_labelme(root: Path) -> str:
 def planes(words: str, out: Path) -> dict[str, dict[str, list[list[bool]]]]:
     """Build, and return where each name lies on each picture."""
     data = ConceptData.open(build_dataset(out, [parse_source(words)], WriteOptions(size=48)))
-    names = {concept.number: concept.name for concept in data.concepts}
+    names = {concept.label_id: concept.name for concept in data.concepts}
     return {
         Path(row.image).stem: {
-            name: (data.labels(index).planes == number).any(axis=0).tolist() for number, name in names.items()
+            name: (data.labels(index).label_channels == number).any(axis=0).tolist() for number, name in names.items()
         }
         for index, row in enumerate(data.rows)
     }  # fmt: skip

@@ -45,12 +45,12 @@ def contents(root: Path) -> dict[str, bytes]:
 def by_picture(root: Path) -> dict[str, tuple[str, str]]:
     """Return, by picture, its bytes and its named label maps as text that can be compared between data sets."""
     data = ConceptData.open(root)
-    names = {concept.number: concept.name for concept in data.concepts} | {0: ""}
+    names = {concept.label_id: concept.name for concept in data.concepts} | {0: ""}
     found = {}
     for number, row in enumerate(data.rows):
         labels = data.labels(number)
-        planes = [[[names[n] for n in line] for line in plane] for plane in labels.planes.tolist()]
-        whole = [names[n] for n in labels.whole.tolist()]
+        planes = [[[names[n] for n in line] for line in plane] for plane in labels.label_channels.tolist()]
+        whole = [names[n] for n in labels.image_level.tolist()]
         found[row.image] = (row.split + str(data.image_path(number).read_bytes()), str((planes, whole)))
     return found
 

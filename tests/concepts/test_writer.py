@@ -79,8 +79,8 @@ def test_the_reader_gives_back_the_labels_that_were_written(
         seen = {}
         for number, row in enumerate(data.rows):
             labels = data.labels(number)
-            masks = {data.by_number[n].name: np.ones((size, size), bool) for n in labels.whole.tolist()}
-            for plane in labels.planes:
+            masks = {data.by_number[n].name: np.ones((size, size), bool) for n in labels.image_level.tolist()}
+            for plane in labels.label_channels:
                 for n in np.unique(plane[plane > 0]).tolist():
                     name = data.by_number[n].name
                     masks[name] = masks.get(name, np.zeros((size, size), bool)) | (plane == n)
@@ -183,7 +183,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: P
         WriteOptions(size=40),
     )
     data = ConceptData.open(out)
-    seen = [[data.by_number[n].name if n else "" for n in row] for row in data.labels(0).planes[0].tolist()]
+    seen = [[data.by_number[n].name if n else "" for n in row] for row in data.labels(0).label_channels[0].tolist()]
     assert seen == [[names.get(n, "") for n in row] for row in values.tolist()]
     assert np.asarray(Image.open(out / "images/a/1_object.png"))[..., 1].max() == 1
 
@@ -202,7 +202,7 @@ def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> N
     assert small[1, 1].tolist() == [255, 0, 0]
     assert small[14, 14].tolist() == [0, 0, 255]
     data = ConceptData.open(out)
-    plane = data.labels(0).planes[0]
+    plane = data.labels(0).label_channels[0]
     assert data.by_number[int(plane[0, 0])].name == "first"
     assert data.by_number[int(plane[7, 7])].name == "last"
     assert (plane > 0).sum() == 8
@@ -309,7 +309,7 @@ def test_rare_labels_are_dropped_by_images_and_by_coverage_and_listed(tmp_path: 
     assert data.categories == ("object",)
     assert len(data) == 3
     assert inspect_dataset(out).problems == ()
-    assert set(np.unique(data.labels(0).planes)) == {0, 1}
+    assert set(np.unique(data.labels(0).label_channels)) == {0, 1}
     assert not list((out / "images").rglob("*part*"))
     dropped = {fact["name"]: fact["why"] for fact in json.loads((out / "build.json").read_text())["dropped"]}
     assert dropped == {
@@ -354,9 +354,11 @@ def test_labels_stay_on_their_pixels_at_every_resize(resize: Resize, height: int
     assert inspect_dataset(out).problems == ()
     small = np.asarray(Image.open(out / "images/a/1.png").resize((40, 40), Image.Resampling.NEAREST)).astype(int)
     data = ConceptData.open(out, categories=["object"])
-    names = np.array(["", *(concept.name for concept in sorted(data.concepts, key=lambda c: c.number))])
-    number = {concept.number: i for i, concept in enumerate(sorted(data.concepts, key=lambda c: c.number), 1)} | {0: 0}
-    (plane,) = data.labels(0).planes
+    names = np.array(["", *(concept.name for concept in sorted(data.concepts, key=lambda c: c.label_id))])
+    number = {concept.label_id: i for i, concept in enumerate(sorted(data.concepts, key=lambda c: c.label_id), 1)} | {
+        0: 0
+    }
+    (plane,) = data.labels(0).label_channels
     named = names[np.vectorize(number.get)(plane)]
     assert (named[(small[..., 0] > 250)] == "low").all()
     assert (named[(small[..., 2] > 250)] == "high").all()
@@ -364,7 +366,7 @@ def test_labels_stay_on_their_pixels_at_every_resize(resize: Resize, height: int
     long, short = max(height, width), min(height, width)
     assert border.mean() == pytest.approx(1 - short / long if resize == "pad" else 0, abs=0.06)
     assert (small[border] <= 130).all()
-    (colors,) = ConceptData.open(out, categories=["color"]).labels(0).planes
+    (colors,) = ConceptData.open(out, categories=["color"]).labels(0).label_channels
     assert ((colors == 0) == border).all()
 
 

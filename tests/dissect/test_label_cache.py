@@ -87,8 +87,8 @@ def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path:
 
 
 def arrays_of(image: ImageLabels) -> Iterator[np.ndarray[Any, Any]]:
-    yield from vars(image.kinds).values()
-    yield from (image.planes, image.numbers, image.pixels, image.categories, image.whole_categories)
+    yield from vars(image.label_sets).values()
+    yield from (image.label_channels, image.label_ids, image.pixels, image.categories, image.image_level_categories)
 
 
 def some_map(root: Path) -> Path:
@@ -204,12 +204,15 @@ def forged(change: Callable[[ImageLabels], ImageLabels]) -> Callable[[Path], Non
 
 @forged
 def foreign_kind(image: ImageLabels) -> ImageLabels:
-    return replace(image, kinds=replace(image.kinds, places=image.kinds.places + len(image.kinds.pixels)))
+    return replace(
+        image,
+        label_sets=replace(image.label_sets, index_map=image.label_sets.index_map + len(image.label_sets.set_sizes)),
+    )
 
 
 @forged
 def foreign_label(image: ImageLabels) -> ImageLabels:
-    return replace(image, numbers=image.numbers + 1_000)
+    return replace(image, label_ids=image.label_ids + 1_000)
 
 
 @forged
@@ -219,7 +222,7 @@ def foreign_category(image: ImageLabels) -> ImageLabels:
 
 @forged
 def label_of_another_image(image: ImageLabels) -> ImageLabels:
-    return replace(image, numbers=image.numbers[:-1], pixels=image.pixels[:-1])
+    return replace(image, label_ids=image.label_ids[:-1], pixels=image.pixels[:-1])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def dissected(
             truth.update(image)
             tallier.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
     rows = [[int(row) for row in unit if row >= 0] for unit in made.top_images.ranked()[0]]
-    return made.thresholds(), tallier.tally, truth, rows
+    return made.thresholds(), tallier.counts, truth, rows
 
 
 def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies.Definition]:

@@ -73,7 +73,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
         tallier.update_batch(kept, BatchLabels.of(images), grid)
     if collector.store is not None and not plan.needs_dense:
         assert collector.store.offsets[-1] < maps.nbytes / 2
-    return collector.thresholds(), tallier.tally, truth
+    return collector.thresholds(), tallier.counts, truth
 
 
 @pytest.mark.parametrize(("name", "how"), [*((name, "sparse") for name in WORKED), ("paper", "spilled")])
@@ -84,7 +84,7 @@ def test_every_threshold_and_count_of_the_worked_result_is_met(
     limits, tally, truth = dissected(shared, name, how, tmp_path)
     for row in rows_of(shared / f"{STEM}-{name}-thresholds.csv")[:32]:
         assert limits[0, int(row["unit"])] == np.float32(row["threshold"])
-    numbers = {concept.name: concept.number for concept in data.concepts}
+    numbers = {concept.name: concept.label_id for concept in data.concepts}
     rows = [row for row in rows_of(shared / f"{STEM}-{name}.csv") if int(row["unit"]) < 32]
     assert len(rows) == 32 * len(data.concepts) == 32 * 25
     for row in rows:

@@ -128,8 +128,8 @@ def measured(result: Result, world: ConceptData) -> Result:
     layer = result.layers["block.1"]
     number = result.concepts.filter(concept=layer.units["label"][0])["label_id"].item()
     rows = [(row, 0.05, 0, number if row == 0 else 0, 5 if row == 0 else 0, 10 + row) for row in range(6)]
-    labels = [(row, int(n), int((world.labels(row).planes == n).sum())) for row in range(len(world))
-              for n in np.unique(world.labels(row).planes) if n]  # fmt: skip
+    labels = [(row, int(n), int((world.labels(row).label_channels == n).sum())) for row in range(len(world))
+              for n in np.unique(world.labels(row).label_channels) if n]  # fmt: skip
     sure = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
     "heldout_iou": 0.3333,
             "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None}  # fmt: skip
@@ -155,14 +155,14 @@ def test_a_unit_shows_where_it_and_its_concept_disagree_and_how_sure_it_is(
     page = Page(report(measured(result, world), tmp_path / "report").parent / "r0/l0/u0.html")
     names = [each["alt"] for each in page.all("img")][7:]
     number = result.concepts.filter(concept=result.layers["block.1"].units["label"][0])["label_id"].item()
-    bears = {row: bool((world.labels(row).planes == number).any()) for row in range(24)}
+    bears = {row: bool((world.labels(row).label_channels == number).any()) for row in range(24)}
     # Where nothing of the category is labeled, a mask is no false alarm.
     category = result.concepts.filter(label_id=number)["category"].item()
     numbers = result.concepts.filter(category=category)["label_id"]
-    annotated = [row for row in range(24) if np.isin(world.labels(row).planes, numbers).any()]
+    annotated = [row for row in range(24) if np.isin(world.labels(row).label_channels, numbers).any()]
     alarms = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
     assert names[: len(alarms)] == alarms
-    sizes = {row: int((world.labels(row).planes == number).sum()) for row in range(1, 24) if bears[row]}
+    sizes = {row: int((world.labels(row).label_channels == number).sum()) for row in range(1, 24) if bears[row]}
     misses = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
     assert names[len(alarms) : len(alarms) + len(misses)] == [world.rows[row].image for row in misses]
     assert "(0.211 to 0.422)" in page.text

@@ -33,7 +33,7 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTo
     tally = IoUCounts.zeros(len(QUANTILES), units, data)
     tally.intersection[:] = rng.integers(0, 40, tally.intersection.shape)
     tally.activation[:] = rng.integers(40, 400, tally.activation.shape)
-    tally.intersection[:, :, data.concepts[-1].number] = 0
+    tally.intersection[:, :, data.concepts[-1].label_id] = 0
     tally.intersection[:, 0] = 0  # unit 0 meets nothing
     maps = strategies.activations(rng, "normal", (units, 3, 2, 5))
     maxima = np.sort(maps.max(axis=(2, 3)))[:, ::-1].astype(np.float32)

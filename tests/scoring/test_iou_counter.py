@@ -44,7 +44,7 @@ def tallied(
         truth.update(image)
         made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         tallier.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
-    return tallier.tally, truth
+    return tallier.counts, truth
 
 
 def assert_counts(
@@ -170,14 +170,14 @@ def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> Non
 @given(strategies.worlds())
 def test_sets_of_labels_are_resized_as_their_occurrences_are(world: strategies.World) -> None:
     for row, picture in enumerate(world.pictures):
-        once, twice = world.labels(row).once(), world.labels(row)
-        assert once.once().planes.tolist() == once.planes.tolist()
+        once, twice = world.labels(row).deduplicated(), world.labels(row)
+        assert once.deduplicated().label_channels.tolist() == once.label_channels.tolist()
         resized = twice.resized(Size(5, 5))
-        for plane, expected in zip(resized.planes, picture.resized(5).planes, strict=True):
+        for plane, expected in zip(resized.label_channels, picture.resized(5).planes, strict=True):
             np.testing.assert_array_equal(plane, expected)
         for number in range(1, 8):
-            held = (twice.planes == number).any(axis=0) | (number in twice.whole)
-            kept = (once.planes == number).sum(axis=0) + (once.whole == number).sum()
+            held = (twice.label_channels == number).any(axis=0) | (number in twice.image_level)
+            kept = (once.label_channels == number).sum(axis=0) + (once.image_level == number).sum()
             np.testing.assert_array_equal(kept, held)
 
 
@@ -198,7 +198,7 @@ def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[i
     tallier = IoUCounter(data, np.zeros((1, 1), np.float32), "none")
     with pytest.raises(ShapeError, match=r"labels of 1 images and thresholds of 1 units"):
         tallier.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), made)
-    assert not tallier.tally.activation.any()
+    assert not tallier.counts.activation.any()
 
 
 @pytest.mark.parametrize("tensor", [False, True])
@@ -222,11 +222,11 @@ def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
     if tensor:
         on_device = TorchIoUCounter(data, limits[None], "none", torch.device("cpu"))
         on_device.update_batch(torch.from_numpy(repeated), BatchLabels.of([labels]), made)
-        tally = on_device.tally
+        tally = on_device.counts
     else:
         tallier = IoUCounter(data, limits[None], "none")
         tallier.update_batch(repeated, BatchLabels.of([labels]), made)
-        tally = tallier.tally
+        tally = tallier.counts
     expected = (pixels.ravel() > limits[:, None]).sum(axis=1)
     np.testing.assert_array_equal(tally.activation[0, :, 0], expected)
     np.testing.assert_array_equal(tally.intersection[0, :, 1], expected)

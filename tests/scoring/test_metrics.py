@@ -60,10 +60,10 @@ def test_scores_are_scikit_learn_s_on_the_raw_values(
     for unit, slot in np.ndindex(units, 3):
         number = int(numbers[unit, slot])
         if number == 0:
-            assert found.within[unit, slot].sum() == 0
+            assert found.positives[unit, slot].sum() == 0
             continue
         truth, values = raw(world, definition, unit, number)
-        within, around = found.within[unit, slot], found.around[unit, world.category_of[number]]
+        within, around = found.positives[unit, slot], found.all[unit, world.category_of[number]]
         assert (within.sum(), around.sum()) == (truth.sum(), len(truth))
         if truth.all() or not truth.any():
             assert np.isnan(auroc(within, around - within))
@@ -100,8 +100,8 @@ def test_parts_add_up_to_the_whole(world: strategies.World, definition: strategi
     rows = list(range(len(world.maps)))
     whole = measured(world, definition, rows, numbers)
     parts = measured(world, definition, rows[:cut], numbers) + measured(world, definition, rows[cut:], numbers)
-    np.testing.assert_array_equal(parts.within, whole.within)
-    np.testing.assert_array_equal(parts.around, whole.around)
+    np.testing.assert_array_equal(parts.positives, whole.positives)
+    np.testing.assert_array_equal(parts.all, whole.all)
     np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-12)
     np.testing.assert_allclose(parts.moments, whole.moments, rtol=1e-12)
 

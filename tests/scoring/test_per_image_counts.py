@@ -39,7 +39,7 @@ def overlaps_of(
         image = ImageLabels.of(labels, data, protocol.duplicates)
         maps = world.maps[row][None]
         found = tallier.update_batch(torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), made)
-        parts.append(found._replace(rows=found.rows + row))
+        parts.append(found._replace(image_index=found.image_index + row))
     return ImageIntersections.join(parts)
 
 
@@ -56,14 +56,16 @@ def test_each_image_has_the_counts_of_a_data_set_of_that_image_alone(
             world.source, world.fields, limits,
         )  # fmt: skip
         for unit in range(world.maps.shape[1]):
-            here = (found.rows == row) & (found.units == unit)
+            here = (found.image_index == row) & (found.units == unit)
             assert here.sum() <= 1
-            entries = here[found.masks]
-            counts = dict(zip(found.numbers[entries].tolist(), found.intersections[entries].tolist(), strict=True))
+            entries = here[found.mask_index]
+            counts = dict(zip(found.label_ids[entries].tolist(), found.intersections[entries].tolist(), strict=True))
             wanted = {number: expected.intersection[unit, number] for number in world.category_of}
             assert counts == {number: count for number, count in wanted.items() if count}
             if definition.protocol.restriction == "none":
-                assert found.on[here].sum() == expected.activation[unit, next(iter(world.category_of.values()))]
+                assert (
+                    found.mask_pixels[here].sum() == expected.activation[unit, next(iter(world.category_of.values()))]
+                )
 
 
 @given(world=strategies.worlds(), definition=strategies.definitions(), listed=st.integers(0, 2))
@@ -82,9 +84,9 @@ def test_a_batch_is_counted_as_its_images_one_by_one(
     parts = []
     for row, image in enumerate(images):
         part = alone.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
-        parts.append(part._replace(rows=part.rows + row))
-    for name, array in vars(together.tally).items():
-        np.testing.assert_array_equal(array, getattr(alone.tally, name))
+        parts.append(part._replace(image_index=part.image_index + row))
+    for name, array in vars(together.counts).items():
+        np.testing.assert_array_equal(array, getattr(alone.counts, name))
     for left, right in zip(found, ImageIntersections.join(parts), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -105,7 +107,7 @@ def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
     offsets = list(file.offsets)
     path.write_bytes(path.read_bytes() + b"torn")
     again = AppendOnlyArrayFile(path)
-    again.cut(offsets)
+    again.truncate(offsets)
     assert path.stat().st_size == offsets[-1]
     again.append(written[0])
     for found, expected in zip(read_intersections(again), [*written, written[0]], strict=True):
@@ -131,4 +133,4 @@ def test_only_masks_of_the_listed_quantiles_are_returned(
     every = overlaps_of(world, definition, limits, tensor=tensor)
     for one, other in zip(overlaps_of(world, definition, limits, tensor=tensor, listed=1), every.at(0), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not len(overlaps_of(world, definition, limits, tensor=tensor, listed=0).rows)
+    assert not len(overlaps_of(world, definition, limits, tensor=tensor, listed=0).image_index)

@@ -126,8 +126,8 @@ def test_places_that_float64_can_hold_are_held_exactly(kind: str, pixels: int) -
         for pixel in range(pixels):
             place = min(max((pixel - first) / step, Fraction(0)), Fraction(cells - 1))
             if float(place) == place:
-                assert Fraction(columns.far[pixel]) + int(lower[pixel]) == place, (cells, pixel)
-            assert columns.near[pixel] + columns.far[pixel] == 1
+                assert Fraction(columns.upper_weight[pixel]) + int(lower[pixel]) == place, (cells, pixel)
+            assert columns.lower_weight[pixel] + columns.upper_weight[pixel] == 1
 
 
 @pytest.mark.parametrize("pixels", [5, 7, 12])

@@ -152,12 +152,12 @@ def test_most_things_cover_little_enough_to_be_found_at_the_papers_quantile(draw
 
 def test_a_label_map_on_disk_is_the_drawings_own_at_half_the_size(dataset):
     data = ConceptData.open(dataset)
-    names = {concept.number: concept.name for concept in data.concepts}
+    names = {concept.label_id: concept.name for concept in data.concepts}
     for row in range(0, len(data), 7):
         index = int(Path(data.rows[row].image).stem)
         sample = render(index, seed=2, size=64)
         labels = data.labels(row)
-        bearing = {names[number] for number in np.unique(labels.planes) if number}
+        bearing = {names[number] for number in np.unique(labels.label_channels) if number}
         expected: set[str] = set()
         for category in ("object", "part", "material", "texture"):
             channel = sample.read_labels()[category][0]
@@ -166,20 +166,20 @@ def test_a_label_map_on_disk_is_the_drawings_own_at_half_the_size(dataset):
                 if (small == value).any():
                     expected.add(name)
                     number = next(number for number, spelled in names.items() if spelled == name)
-                    assert np.array_equal((labels.planes == number).any(axis=0), small == value)
+                    assert np.array_equal((labels.label_channels == number).any(axis=0), small == value)
         assert {name for name in bearing if not name.endswith("-c")} == expected
 
 
 def test_the_picture_on_disk_is_lossless_and_its_colors_are_named_from_it(dataset):
     data = ConceptData.open(dataset, categories=["color"])
-    number = {concept.name: concept.number for concept in data.concepts}
+    number = {concept.name: concept.label_id for concept in data.concepts}
     for row in (0, 11):
         picture = np.asarray(read_upright(data.image_path(row)).image)
         drawn = draw(int(Path(data.rows[row].image).stem), seed=2, size=64).picture
         assert np.array_equal(picture, drawn)
         colors = name_colors(CropBox.of(*picture.shape[:2], "squash").values(picture, 32))
         expected = np.array([number.get(f"{name}-c", 0) for name in COLOR_NAMES])[colors - 1]
-        assert np.array_equal(data.labels(row).planes[0], expected)
+        assert np.array_equal(data.labels(row).label_channels[0], expected)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Append-only files of checksummed records: batches of arrays, masks of images, activations.
 
-    append -> append -> append -> sync, and the offsets into a checkpoint       after a kill: cut(offsets) -> append
+    append -> append -> append -> sync, and the offsets into a checkpoint       after a kill: truncate -> append
 
 Every record ends with a CRC-32, so a flipped bit is found when it is read. What an interruption left behind the last
 checkpoint is cut off, so a file always holds what its offsets say. Records are read in any order, one at a time.
@@ -28,7 +28,7 @@ class AppendOnlyFile:
     Parameters
     ----------
     path
-        The file; made when the first record is written. Empty until then, or until `cut`.
+        The file; made when the first record is written. Empty until then, or until `truncate`.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class AppendOnlyFile:
 
     remedy = "Remove the run folder's 'work' folder, and run again: the pass begins anew."
     """What to do about a damaged file."""
-    spare = ""
+    disk_full_remedy = ""
     """What else to do about a full disk."""
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class AppendOnlyFile:
         ResultError
             If the disk is full or cannot be written.
         """
-        remedy = f"What was finished is kept: free space and run the same command again{self.spare}."
+        remedy = f"What was finished is kept: free space and run the same command again{self.disk_full_remedy}."
         with writing(self.path, remedy), self.path.open("ab" if self.offsets[-1] else "wb") as file:
             file.writelines([*parts, checksums.seal(parts)])
             end = file.tell()
@@ -80,7 +80,7 @@ class AppendOnlyFile:
         except (OSError, ValueError) as error:
             raise self._damaged(number, error) from error
 
-    def cut(self, offsets: Sequence[int]) -> None:
+    def truncate(self, offsets: Sequence[int]) -> None:
         """Go on after the records of an earlier session.
 
         Raises

@@ -52,16 +52,16 @@ class ActivationStore(AppendOnlyFile):
         "Remove this file and run the same command again: its activations are computed once more, everything else is "
         "kept."
     )
-    spare = ", or keep nothing with --activation-cache none"
+    disk_full_remedy = ", or keep nothing with --activation-cache none"
 
     def __init__(self, path: Path, units: int, cells: Size, *, dense: bool) -> None:
         super().__init__(path)
         self._shape = (units, *cells)
         self.dense = dense
 
-    def cut(self, offsets: Sequence[int]) -> None:
+    def truncate(self, offsets: Sequence[int]) -> None:
         """Go on after the batches of an earlier session; a file that was removed holds none of them."""
-        super().cut(offsets if self.path.exists() else [0])
+        super().truncate(offsets if self.path.exists() else [0])
 
     def append(self, maps: Floats, bound: Floats) -> None:
         """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""

@@ -30,14 +30,14 @@ class TopImages:
     """
 
     def __init__(self, units: int, cells: Size, keep: int) -> None:
-        self._rows: Ints = np.full((units, keep), -1, np.int64)
+        self._image_index: Ints = np.full((units, keep), -1, np.int64)
         self._maxima: Floats = np.full((units, keep), -np.inf, np.float32)
         self._slots: Ints = np.tile(np.arange(keep), (units, 1))  # where the map of each rank is kept
         self._maps: Floats = np.zeros((units, keep, *cells), np.float32)
 
     def update(self, maps: Floats, rows: Ints) -> None:
         """Take in maps, float32 (B, U, h, w), of the images `rows`, int64 (B,)."""
-        _insert(maps, rows, self._rows, self._maxima, self._slots, self._maps)
+        _insert(maps, rows, self._image_index, self._maxima, self._slots, self._maps)
 
     def __add__(self, other: Self) -> Self:
         """Combine two parts of the same data."""
@@ -45,10 +45,10 @@ class TopImages:
         merged = type(self)(units, Size(height, width), keep)
         for part in (self, other):
             rows, _maxima, maps = part.ranked()
-            merged.absorb(rows, maps)
+            merged.merge(rows, maps)
         return merged
 
-    def absorb(self, rows: Ints, maps: Floats) -> None:
+    def merge(self, rows: Ints, maps: Floats) -> None:
         """Take in what another part of the data kept: rows (U, K), -1 for none, and maps (U, K, h, w)."""
         for unit, kept in enumerate(rows):
             present = kept >= 0
@@ -58,18 +58,18 @@ class TopImages:
     def ranked(self) -> tuple[Ints, Floats, Floats]:
         """Return rows (U, K), maxima (U, K) and maps (U, K, h, w), best first; row -1 where there are fewer images."""
         maps = np.take_along_axis(self._maps, self._slots[:, :, None, None], axis=1)
-        return self._rows, self._maxima, maps
+        return self._image_index, self._maxima, maps
 
     def _arrays(self) -> tuple[Ints, Floats, Ints, Floats]:
-        return self._rows, self._maxima, self._slots, self._maps
+        return self._image_index, self._maxima, self._slots, self._maps
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything needed to go on later."""
-        return {"rows": self._rows, "maxima": self._maxima, "slots": self._slots, "maps": self._maps}
+        return {"rows": self._image_index, "maxima": self._maxima, "slots": self._slots, "maps": self._maps}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from a `state`."""
-        self._rows[:], self._maxima[:] = state["rows"], state["maxima"]
+        self._image_index[:], self._maxima[:] = state["rows"], state["maxima"]
         self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 

@@ -144,7 +144,7 @@ class StreamingTopK:
         if floor is not None:
             np.maximum(self.bound, floor, out=self.bound)
         units = len(self.bound)
-        step = units if self._file is None else self._file.rows_at_once
+        step = units if self._file is None else self._file.units_at_once
         for first in range(0, units, step):
             last = min(first + step, units)
             _keep_largest(values, self._values, self._filled, self.bound, self.keep, (first, last))
@@ -160,7 +160,7 @@ class StreamingTopK:
             )
         merged = type(self)(len(self.bound), self.keep, self.total)
         for part in (self, other):
-            merged.absorb(part._values, part._filled, part.seen)
+            merged.merge(part._values, part._filled, part.seen)
         return merged
 
     @property
@@ -168,7 +168,7 @@ class StreamingTopK:
         """What is kept, as `absorb` takes it in: values (U, n), how many of each unit, and out of how many."""
         return self._values[:, : int(self._filled.max(initial=0))], self._filled, self.seen
 
-    def absorb(self, values: Floats, filled: Ints, seen: int) -> None:
+    def merge(self, values: Floats, filled: Ints, seen: int) -> None:
         """Take in what another part of the data kept: the first `filled` (U,) of values (U, n), out of `seen`."""
         self.seen += seen
         for unit, count in enumerate(filled):
@@ -238,7 +238,7 @@ class MemmapTopK:
             self.values = np.memmap(file, np.float32, "r+", shape=shape)
 
     @property
-    def rows_at_once(self) -> int:
+    def units_at_once(self) -> int:
         """How many units may be touched before `release`."""
         return max(1, MAPPED_BYTES // (4 * int(self.values.shape[1])))
 

@@ -70,32 +70,34 @@ class TorchTopImages:
 
     def __init__(self, units: int, cells: Size, keep: int, device: torch.device) -> None:
         self._keep = keep
-        self._rows = torch.empty((units, 0), dtype=torch.int64, device=device)
+        self._image_index = torch.empty((units, 0), dtype=torch.int64, device=device)
         self._maps = torch.empty((units, 0, *cells), dtype=torch.float32, device=device)
 
     def update(self, maps: Tensor, rows: npt.NDArray[np.int64]) -> None:
         """Take in maps, float32 (B, U, h, w), of the images `rows`, which rise from call to call."""
-        units = len(self._rows)
+        units = len(self._image_index)
         new_rows = torch.from_numpy(rows).to(maps.device).expand(units, -1)
-        all_rows = torch.cat([self._rows, new_rows], dim=1)
+        all_rows = torch.cat([self._image_index, new_rows], dim=1)
         all_maps = torch.cat([self._maps, maps.transpose(0, 1)], dim=1)
         # Stable: of equal maxima the earlier row, which stands further left, stays first.
         order = all_maps.amax(dim=(2, 3)).sort(dim=1, descending=True, stable=True).indices[:, : self._keep]
-        self._rows = all_rows.gather(1, order)
+        self._image_index = all_rows.gather(1, order)
         self._maps = all_maps.gather(1, order[:, :, None, None].expand(-1, -1, *all_maps.shape[2:]))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything needed to go on later."""
-        return {"rows": self._rows.cpu().numpy(), "maps": self._maps.cpu().numpy()}
+        return {"rows": self._image_index.cpu().numpy(), "maps": self._maps.cpu().numpy()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from a `state`."""
-        self._rows, self._maps = (torch.from_numpy(state[name]).to(self._rows.device) for name in ("rows", "maps"))
+        self._image_index, self._maps = (
+            torch.from_numpy(state[name]).to(self._image_index.device) for name in ("rows", "maps")
+        )
 
     def ranked(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return rows (U, K), maxima (U, K) and maps (U, K, h, w), best first; row -1 where there are fewer images."""
-        missing = self._keep - self._rows.shape[1]
-        rows = np.pad(self._rows.cpu().numpy(), ((0, 0), (0, missing)), constant_values=-1)
+        missing = self._keep - self._image_index.shape[1]
+        rows = np.pad(self._image_index.cpu().numpy(), ((0, 0), (0, missing)), constant_values=-1)
         maps = self._maps.cpu().numpy()
         maxima = np.pad(maps.max(axis=(2, 3)), ((0, 0), (0, missing)), constant_values=-np.inf)
         return rows, maxima, np.pad(maps, ((0, 0), (0, missing), (0, 0), (0, 0)))

@@ -207,14 +207,14 @@ class ConceptData:
     @cached_property
     def by_number(self) -> dict[int, Concept]:
         """Concepts by label number."""
-        return {concept.number: concept for concept in self.concepts}
+        return {concept.label_id: concept for concept in self.concepts}
 
     @cached_property
     def category_of(self) -> npt.NDArray[np.int64]:
         """Index of each label number's primary category, int64 (largest number + 1,); -1 where no concept is."""
-        numbers = np.full(self.concepts[-1].number + 1, -1, dtype=np.int64)
+        numbers = np.full(self.concepts[-1].label_id + 1, -1, dtype=np.int64)
         for concept in self.concepts:
-            numbers[concept.number] = self.categories.index(concept.category)
+            numbers[concept.label_id] = self.categories.index(concept.category)
         return numbers
 
     @cached_property

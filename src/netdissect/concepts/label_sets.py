@@ -25,42 +25,42 @@ class LabelSetMap:
 
     Attributes
     ----------
-    places
+    index_map
         int32 (sh, sw): the kind of each pixel.
-    pixels
+    set_sizes
         int64 (K,): how many pixels are of each kind.
-    numbers
+    label_ids
         int32 (K, P): label numbers that a pixel of each kind bears, one for each of P channels; 0 where unlabeled.
-    whole
+    image_level
         int32 (W,): labels of the whole image.
     """
 
-    places: Numbers
-    pixels: Ints
-    numbers: Numbers
-    whole: Numbers
+    index_map: Numbers
+    set_sizes: Ints
+    label_ids: Numbers
+    image_level: Numbers
 
     @classmethod
     def of(cls, labels: Labels) -> Self:
         """Tell the kinds of pixels of one image, in the order in which they are met."""
         height, width = labels.size
-        places, pixels, numbers = _find_label_sets(labels.planes.reshape(-1, height * width))
-        return cls(places.reshape(height, width), pixels, numbers, labels.whole)
+        places, pixels, numbers = _find_label_sets(labels.label_channels.reshape(-1, height * width))
+        return cls(places.reshape(height, width), pixels, numbers, labels.image_level)
 
     @property
     def size(self) -> Size:
         """Height and width of the label maps in pixels."""
-        return Size(*self.places.shape)
+        return Size(*self.index_map.shape)
 
     @property
-    def planes(self) -> Numbers:
+    def label_channels(self) -> Numbers:
         """Label number of each pixel in each channel, int32 (P, sh, sw)."""
-        return np.ascontiguousarray(self.numbers.T[:, self.places])
+        return np.ascontiguousarray(self.label_ids.T[:, self.index_map])
 
-    def once(self) -> Self:
+    def deduplicated(self) -> Self:
         """Return the same labels as sets, as `Labels.once` does: what holds for pixels holds for kinds of them."""
-        once = Labels(self.numbers.T[:, None], self.whole).once()
-        return replace(self, numbers=np.ascontiguousarray(once.planes[:, 0].T), whole=once.whole)
+        once = Labels(self.label_ids.T[:, None], self.image_level).deduplicated()
+        return replace(self, label_ids=np.ascontiguousarray(once.label_channels[:, 0].T), image_level=once.image_level)
 
 
 @compiled

@@ -22,7 +22,7 @@ class Concept:
 
     Attributes
     ----------
-    number
+    label_id
         Its label number, at least 1; 0 means unlabeled and is never a concept.
     name
         Unique in the data set; scenes end in ``-s`` and colors in ``-c``.
@@ -36,7 +36,7 @@ class Concept:
         Other spellings.
     """
 
-    number: int
+    label_id: int
     name: str
     category: str
     frequency: int
@@ -50,29 +50,29 @@ class Labels:
 
     Attributes
     ----------
-    planes
+    label_channels
         int32 (P, sh, sw): one label number per pixel and channel, 0 where unlabeled.
-    whole
+    image_level
         int32 (W,): labels of the whole image, each standing for a constant plane.
     """
 
-    planes: Planes
-    whole: npt.NDArray[np.int32]
+    label_channels: Planes
+    image_level: npt.NDArray[np.int32]
 
     @property
     def size(self) -> Size:
         """Height and width of the label maps in pixels."""
-        return Size(*self.planes.shape[1:])
+        return Size(*self.label_channels.shape[1:])
 
-    def once(self) -> "Labels":
+    def deduplicated(self) -> "Labels":
         """Return the same labels as sets: no pixel bears a label twice.
 
         Notes
         -----
         A label is its number, whichever column or channel it stands in. Later repetitions become 0.
         """
-        whole = np.unique(self.whole)
-        planes = self.planes.copy()
+        whole = np.unique(self.image_level)
+        planes = self.label_channels.copy()
         for number in whole:
             planes[planes == number] = 0
         for later in range(1, len(planes)):
@@ -85,4 +85,4 @@ class Labels:
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, self.size, strict=True)
         )
-        return Labels(np.ascontiguousarray(self.planes[:, rows][:, :, columns]), self.whole)
+        return Labels(np.ascontiguousarray(self.label_channels[:, rows][:, :, columns]), self.image_level)

@@ -204,10 +204,10 @@ def _packed(images: Sequence[ImageLabels]) -> bytes:
     """Write the arrays of some images one after the other: first how long each is, in every image."""
     parts = [
         (
-            np.array(image.size), image.kinds.places.ravel(), image.kinds.pixels, image.kinds.numbers.ravel(),
-            image.kinds.whole, image.numbers, image.pixels, image.categories, image.whole_categories,
+            np.array(image.size), sets.index_map.ravel(), sets.set_sizes, sets.label_ids.ravel(), sets.image_level,
+            image.label_ids, image.pixels, image.categories, image.image_level_categories,
         )
-        for image in images
+        for image, sets in ((image, image.label_sets) for image in images)
     ]  # fmt: skip
     content = io.BytesIO()
     np.save(content, np.array([[len(part) for part in image] for image in parts]), allow_pickle=False)
@@ -234,16 +234,19 @@ def _image(size: Ints, places: Numbers, area: Ints, borne: Numbers, whole: Numbe
 
 def _check(image: ImageLabels, data: ConceptData) -> None:
     """See that kinds, labels and categories are some that there are: compiled loops take them as indices."""
-    kinds, categories, label_ids = image.kinds, len(data.categories), len(data.category_of)
+    kinds, categories, label_ids = image.label_sets, len(data.categories), len(data.category_of)
     indices: list[tuple[npt.NDArray[Any], int]] = [
-        (kinds.places, len(kinds.pixels)),
+        (kinds.index_map, len(kinds.set_sizes)),
         (image.categories, categories),
-        (image.whole_categories, categories),
-        (image.numbers, label_ids),
-        (kinds.whole, label_ids),
+        (image.image_level_categories, categories),
+        (image.label_ids, label_ids),
+        (kinds.image_level, label_ids),
     ]
     for values, stop in indices:
         if values.size and not 0 <= values.min() <= values.max() < stop:
             raise ValueError(f"it holds {values.min()} and {values.max()} where 0 to {stop - 1} were expected")
-    if not np.isin(kinds.numbers, np.append(image.numbers, 0)).all() or not np.isin(kinds.whole, image.numbers).all():
+    if (
+        not np.isin(kinds.label_ids, np.append(image.label_ids, 0)).all()
+        or not np.isin(kinds.image_level, image.label_ids).all()
+    ):
         raise ValueError("pixels bear labels that the image does not have")

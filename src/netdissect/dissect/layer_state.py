@@ -83,7 +83,7 @@ class _LayerState:
     def _begun(self, tally: IoUCounts) -> IoUCounts:
         """Return the tally of no images, with the histogram of the first look and room for where units fire."""
         places = np.zeros((self.plan.layer.units, *cells_of(self.plan.layer)), np.int64)
-        return replace(tally, places=places, histogram=self.histogram.counts)
+        return replace(tally, firing_map=places, histogram=self.histogram.counts)
 
 
 class Collector(_LayerState):
@@ -136,7 +136,7 @@ class Collector(_LayerState):
     def tallier(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
         """Return what counts the second look, with thresholds of the whole data."""
         tallier = IoUCounter(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
-        tallier.restore(self._begun(tallier.tally))
+        tallier.restore(self._begun(tallier.counts))
         return tallier
 
     def state(self) -> Arrays:
@@ -151,7 +151,7 @@ class Collector(_LayerState):
         """Go on from a `state`."""
         super().restore(arrays)
         if self.store is not None:
-            self.store.cut(arrays["store.offsets"].tolist())
+            self.store.truncate(arrays["store.offsets"].tolist())
 
 
 class DeviceCollector(_LayerState):
@@ -180,7 +180,7 @@ class DeviceCollector(_LayerState):
         """Return what counts the second look, with thresholds of the whole data."""
         config = self.plan.config
         tallier = TorchIoUCounter(data, thresholds, config.protocol.restriction, self._device, config.listed)
-        tallier.restore(self._begun(tallier.tally))
+        tallier.restore(self._begun(tallier.counts))
         return tallier
 
 

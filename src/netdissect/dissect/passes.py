@@ -119,7 +119,7 @@ class TwoPass:
                 | strip_prefix("truth", vars(truth))
                 | strip_prefix("images", images.state())
             )
-            return arrays | of_layers(vars(tallier.tally) for tallier in talliers.values())
+            return arrays | of_layers(vars(tallier.counts) for tallier in talliers.values())
 
         labels = self.labels(self._rows[done * self.starts.step :])
         with self._threads() as threads:
@@ -134,7 +134,7 @@ class TwoPass:
                 done += 1
                 self.work.save("second", state)
         self.work.save("second", state, now=True)
-        return CountResult(truth, {name: tallier.tally for name, tallier in talliers.items()}, images)
+        return CountResult(truth, {name: tallier.counts for name, tallier in talliers.items()}, images)
 
     def _refill(self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]) -> None:
         """Make activations once more that were kept of the first `done` batches, and are lost."""
@@ -180,7 +180,7 @@ class TwoPass:
         for size, labels in parts:
             stop = start + len(labels.images)
             masks = tallier.update_batch(maps[start:stop], labels, plan.grid_to(size))
-            found.append(masks._replace(rows=masks.rows + batch.start + start))
+            found.append(masks._replace(image_index=masks.image_index + batch.start + start))
             start = stop
         return found
 

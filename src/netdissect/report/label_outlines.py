@@ -20,11 +20,11 @@ def read_labels(data: ConceptData, row: int) -> Labels | None:
 
 def present(labels: Labels) -> list[int]:
     """List the label numbers that a picture bears."""
-    return [number for number in np.unique(np.append(labels.planes, labels.whole)).tolist() if number]
+    return [number for number in np.unique(np.append(labels.label_channels, labels.image_level)).tolist() if number]
 
 
 def concept_outline(labels: Labels, number: int) -> str:
     """Outline a concept in an image, as `plots.outlines.outline` does; an image-level label covers it."""
-    if number in labels.whole or not len(labels.planes):
+    if number in labels.image_level or not len(labels.label_channels):
         return outline(np.ones((1, 1)), 0.5)
-    return outline((labels.planes == number).any(axis=0), 0.5, SPECK)
+    return outline((labels.label_channels == number).any(axis=0), 0.5, SPECK)

@@ -23,7 +23,7 @@ Floats32 = npt.NDArray[np.float32]
 
 def attainable_ious(data: ConceptData, truth: ConceptTotals, protocol: Protocol, quantile: float) -> Floats:
     """Return the attainable IoU of each concept of a data set, float64 (C,)."""
-    numbers = np.array([concept.number for concept in data.concepts])
+    numbers = np.array([concept.label_id for concept in data.concepts])
     annotated = truth.annotated[data.category_of[numbers]]
     side = protocol.segmentation_size
     pixels = sum(row.size.height * row.size.width if side is None else side**2 for row in data.rows)
@@ -32,7 +32,7 @@ def attainable_ious(data: ConceptData, truth: ConceptTotals, protocol: Protocol,
 
 def concept_table(data: ConceptData, truth: ConceptTotals, protocol: Protocol) -> pl.DataFrame:
     """List the concepts as the dissected images carry them; see `netdissect.result.Result.concepts`."""
-    numbers = np.array([concept.number for concept in data.concepts])
+    numbers = np.array([concept.label_id for concept in data.concepts])
     annotated = truth.annotated[data.category_of[numbers]]
     coverage = np.divide(truth.pixels[numbers], annotated, out=np.zeros(len(numbers)), where=annotated > 0)
     return pl.DataFrame(
@@ -51,7 +51,7 @@ def concept_table(data: ConceptData, truth: ConceptTotals, protocol: Protocol) -
 
 def score_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
-    numbers = np.array([concept.number for concept in data.concepts])
+    numbers = np.array([concept.label_id for concept in data.concepts])
     intersection, activation = columns_of(numbers, tally, data.category_of)
     count, units, concepts = intersection.shape
     pixels = np.broadcast_to(truth.pixels[numbers], intersection.shape)
@@ -86,9 +86,9 @@ def activity_tables(tally: IoUCounts) -> dict[str, pl.LazyFrame]:
         unit, place = np.nonzero(tally.histogram)
         counted = {"bin_low": low[place], "bin_high": high[place], "count": tally.histogram[unit, place]}
         tables["histogram"] = complete(pl.DataFrame({"unit": unit} | counted), HISTOGRAM).lazy()
-    if tally.places.size:
-        unit, row, column = np.nonzero(tally.places)
-        counted = {"y": row, "x": column, "count": tally.places[unit, row, column]}
+    if tally.firing_map.size:
+        unit, row, column = np.nonzero(tally.firing_map)
+        counted = {"y": row, "x": column, "count": tally.firing_map[unit, row, column]}
         tables["firing_map"] = complete(pl.DataFrame({"unit": unit} | counted), FIRING_MAP).lazy()
     return tables
 
@@ -109,7 +109,7 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
 
 def unit_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
     """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
-    numbers = np.array([concept.number for concept in data.concepts])
+    numbers = np.array([concept.label_id for concept in data.concepts])
     intersection, activation = columns_of(numbers, tally, data.category_of)
     parts = [
         _best_of(data, counts, masks, truth.pixels[numbers])
@@ -137,7 +137,7 @@ def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float
     list of dict
         rule, category (or ``total``), detectors, unique.
     """
-    numbers = np.array([concept.number for concept in data.concepts])
+    numbers = np.array([concept.label_id for concept in data.concepts])
     best = best_concepts(scores[:, numbers], data.category_of[numbers], len(data.categories))
     names = np.array([concept.name for concept in data.concepts] + [""], object)[best]
     reached = np.where(best >= 0, np.take_along_axis(scores[:, numbers], np.maximum(best, 0), 1), 0)

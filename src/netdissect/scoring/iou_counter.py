@@ -73,9 +73,9 @@ class ConceptTotals:
 
     def update(self, image: "ImageLabels") -> None:
         """Count one image in place."""
-        self.pixels[image.numbers] += image.pixels
-        self.images[image.numbers] += 1
-        self.annotated[image.categories] += image.kinds.places.size
+        self.pixels[image.label_ids] += image.pixels
+        self.images[image.label_ids] += 1
+        self.annotated[image.categories] += image.label_sets.index_map.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,48 +84,48 @@ class ImageLabels:
 
     Attributes
     ----------
-    kinds
+    label_sets
         What each pixel bears.
-    numbers, pixels
+    label_ids, pixels
         int64 (n,): which labels occur, and on how many pixels each.
-    categories, whole_categories
+    categories, image_level_categories
         int64 (k,): the primary categories of those labels, and of the whole-image ones among them.
     """
 
-    kinds: LabelSetMap
-    numbers: Ints
+    label_sets: LabelSetMap
+    label_ids: Ints
     pixels: Ints
     categories: Ints
-    whole_categories: Ints
+    image_level_categories: Ints
 
     @classmethod
     def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
         """Count the labels of one image; under ``once`` a pixel bears each label once."""
         kinds = LabelSetMap.of(labels)
         if duplicates == "once":
-            kinds = kinds.once()
+            kinds = kinds.deduplicated()
         counts = np.zeros(len(data.category_of), np.int64)
-        np.add.at(counts, kinds.numbers, kinds.pixels[:, None])
-        np.add.at(counts, kinds.whole, kinds.places.size)
+        np.add.at(counts, kinds.label_ids, kinds.set_sizes[:, None])
+        np.add.at(counts, kinds.image_level, kinds.index_map.size)
         counts[0] = 0
         numbers = np.flatnonzero(counts)
         categories = np.unique(data.category_of[numbers])
-        return cls(kinds, numbers, counts[numbers], categories, np.unique(data.category_of[kinds.whole]))
+        return cls(kinds, numbers, counts[numbers], categories, np.unique(data.category_of[kinds.image_level]))
 
     @property
-    def planes(self) -> npt.NDArray[np.int32]:
+    def label_channels(self) -> npt.NDArray[np.int32]:
         """Label number of each pixel in each channel, int32 (P, sh, sw), 0 where unlabeled."""
-        return self.kinds.planes
+        return self.label_sets.label_channels
 
     @property
-    def whole(self) -> npt.NDArray[np.int32]:
+    def image_level(self) -> npt.NDArray[np.int32]:
         """Labels of the whole image, int32 (W,)."""
-        return self.kinds.whole
+        return self.label_sets.image_level
 
     @property
     def size(self) -> Size:
         """Height and width of the label maps in pixels."""
-        return self.kinds.size
+        return self.label_sets.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +146,18 @@ class BatchLabels:
     @classmethod
     def of(cls, images: Sequence[ImageLabels]) -> Self:
         """Put the labels of some images, one at least, together."""
-        kinds = [image.kinds for image in images]
-        numbers = [image.numbers for image in images]
-        whole = [np.searchsorted(image.numbers, image.whole) for image in images]
+        kinds = [image.label_sets for image in images]
+        numbers = [image.label_ids for image in images]
+        whole = [np.searchsorted(image.label_ids, image.image_level) for image in images]
         categories = [image.categories for image in images]
-        borne = [np.searchsorted(image.numbers, image.kinds.numbers[image.kinds.numbers > 0]) for image in images]
-        ends = [(kind.numbers > 0).sum(axis=1).cumsum() for kind in kinds]
+        borne = [
+            np.searchsorted(image.label_ids, image.label_sets.label_ids[image.label_sets.label_ids > 0])
+            for image in images
+        ]
+        ends = [(kind.label_ids > 0).sum(axis=1).cumsum() for kind in kinds]
         parts = (numbers, whole, categories, borne, ends)
         starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
-        joined = [np.stack([kind.places for kind in kinds]), *(np.concatenate(part) for part in parts), starts]
+        joined = [np.stack([kind.index_map for kind in kinds]), *(np.concatenate(part) for part in parts), starts]
         return cls(tuple(images), LabelArrays(*joined))
 
 
@@ -168,7 +171,7 @@ class IoUCounts:
         int64 (Q, U, C): pixels on which a unit is on and the label lies, for each quantile.
     activation
         int64 (Q, U, K): mask pixels summed over the images in which each category counts.
-    places
+    firing_map
         int64 (U, h, w): images in which each cell of a map lies above the first threshold; empty: not counted.
     histogram
         int64 (U, bins): how all activations are distributed; empty: not counted. See
@@ -177,7 +180,7 @@ class IoUCounts:
 
     intersection: Ints
     activation: Ints
-    places: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    firing_map: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     histogram: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
@@ -215,7 +218,7 @@ class IoUCounter:
         self, data: ConceptData, thresholds: Maps, restriction: Restriction, listed: int | None = None
     ) -> None:
         quantiles, units = thresholds.shape
-        self.tally = IoUCounts.zeros(quantiles, units, data)
+        self.counts = IoUCounts.zeros(quantiles, units, data)
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
         rising = np.lexsort(thresholds.T)
         self._counting = Counting(
@@ -228,7 +231,7 @@ class IoUCounter:
 
     def restore(self, tally: IoUCounts) -> None:
         """Go on from an earlier tally."""
-        self.tally = tally
+        self.counts = tally
 
     def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, grid: Upsampler) -> ImageIntersections:
         """Count a batch in one compiled call, which leaves the interpreter to other threads.
@@ -261,14 +264,14 @@ class IoUCounter:
                 f"maps are of shape {maps.shape} but there are labels of {images} images and thresholds of {units} "
                 f"units. Pass maps of shape ({images}, {units}, height, width)."
             )
-        places = self.tally.places.reshape(-1, *maps.shape[2:])
+        places = self.counts.firing_map.reshape(-1, *maps.shape[2:])
         masks, entries = tally_batch(
             maps,
-            np.ascontiguousarray(grid.prepare(maps)),
+            np.ascontiguousarray(grid.resample(maps)),
             self._counting,
             UpsamplerArrays.of(grid),
             labels.arrays,
-            TallyArrays(self.tally.intersection, self.tally.activation, places),
+            TallyArrays(self.counts.intersection, self.counts.activation, places),
         )
         return ImageIntersections(*masks, *entries)
 

@@ -24,8 +24,8 @@ CHUNK_BYTES = 256 * 2**20  # of upsampled float64 maps at a time
 def upsample(maps: Tensor, grid: Upsampler) -> Tensor:
     """Interpolate maps, float32 (..., h, w), to float32 (..., sh, sw): `Upsampler.upsample` on any device."""
     for axis, dim in ((grid.columns, -1), (grid.rows, -2)):
-        if axis.resample is not None:
-            weights = torch.from_numpy(axis.resample).to(maps.device)
+        if axis.resample_matrix is not None:
+            weights = torch.from_numpy(axis.resample_matrix).to(maps.device)
             maps = torch.movedim(torch.movedim(maps, dim, -1).double() @ weights.T, -1, dim).float()
     across = _interpolate(maps.double(), grid.columns)
     if grid.round_rows:
@@ -36,7 +36,9 @@ def upsample(maps: Tensor, grid: Upsampler) -> Tensor:
 def _interpolate(values: Tensor, axis: UpsamplingAxis) -> Tensor:
     lower = np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
     upper = np.minimum(lower + 1, len(axis.start) - 2)
-    first, second, near, far = (torch.from_numpy(a).to(values.device) for a in (lower, upper, axis.near, axis.far))
+    first, second, near, far = (
+        torch.from_numpy(a).to(values.device) for a in (lower, upper, axis.lower_weight, axis.upper_weight)
+    )
     return values[..., first] * near + values[..., second] * far
 
 
@@ -54,20 +56,20 @@ class TorchIoUCounter:
         quantiles, units = thresholds.shape
         zeros = IoUCounts.zeros(quantiles, units, data)
         self._restriction = restriction
-        self._listed = quantiles if listed is None else listed
+        self._record_images_for = quantiles if listed is None else listed
         self._thresholds = torch.from_numpy(thresholds).to(device)
         # Units agree in the order of quantiles; see `IoUCounter`.
-        self._rising = np.lexsort(thresholds.T).tolist()
+        self._threshold_order = np.lexsort(thresholds.T).tolist()
         self._data = data
         self._intersection = torch.from_numpy(zeros.intersection).to(device)
         self._activation = torch.from_numpy(zeros.activation).to(device)
-        self._places = torch.from_numpy(zeros.places).to(device)
+        self._firing_map = torch.from_numpy(zeros.firing_map).to(device)
         self._histogram = zeros.histogram
 
     @property
-    def tally(self) -> IoUCounts:
+    def counts(self) -> IoUCounts:
         """The counts so far, brought to the host."""
-        counts = (self._intersection, self._activation, self._places)
+        counts = (self._intersection, self._activation, self._firing_map)
         intersection, activation, places = (count.cpu().numpy().copy() for count in counts)
         return IoUCounts(intersection, activation, places, self._histogram)
 
@@ -75,7 +77,7 @@ class TorchIoUCounter:
         """Go on from an earlier tally."""
         self._intersection = torch.from_numpy(tally.intersection).to(self._intersection.device)
         self._activation = torch.from_numpy(tally.activation).to(self._activation.device)
-        self._places = torch.from_numpy(tally.places).to(self._activation.device)
+        self._firing_map = torch.from_numpy(tally.firing_map).to(self._activation.device)
         self._histogram = tally.histogram
 
     def update_batch(self, maps: Tensor, labels: BatchLabels, grid: Upsampler) -> ImageIntersections:
@@ -98,15 +100,19 @@ class TorchIoUCounter:
         of_batch = _DeviceLabels(labels.images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * grid.rows.pixels * grid.columns.pixels))
         found: list[ImageIntersections] = []
-        if self._places.numel():
-            self._places += (maps > self._thresholds[0][:, None, None]).sum(dim=0)
+        if self._firing_map.numel():
+            self._firing_map += (maps > self._thresholds[0][:, None, None]).sum(dim=0)
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], grid)
-            counted = zip(self._rising, *_count(pixels, self._thresholds[self._rising, units], of_batch), strict=True)
+            counted = zip(
+                self._threshold_order,
+                *_count(pixels, self._thresholds[self._threshold_order, units], of_batch),
+                strict=True,
+            )
             for quantile, on, counts in sorted(counted, key=itemgetter(0)):
                 self._add(quantile, units, on, counts, of_batch)
-                if quantile < self._listed:
+                if quantile < self._record_images_for:
                     found += _overlaps(quantile, start, on, counts, labels.images)
         return ImageIntersections.join(found)
 
@@ -153,7 +159,9 @@ def _overlaps(
 ) -> Iterator[ImageIntersections]:
     masks, labels = on.cpu().numpy(), counts.cpu().numpy()
     for row, image in enumerate(images):
-        found = ImageIntersections.of(row, quantile, masks[row], labels[row, :, : len(image.numbers)], image.numbers)
+        found = ImageIntersections.of(
+            row, quantile, masks[row], labels[row, :, : len(image.label_ids)], image.label_ids
+        )
         yield found._replace(units=found.units + first)
 
 
@@ -166,19 +174,19 @@ class _DeviceLabels:
     """
 
     def __init__(self, images: Sequence[ImageLabels], data: ConceptData, device: torch.device) -> None:
-        most = max(len(image.numbers) for image in images)
-        channels = max(image.kinds.numbers.shape[1] for image in images)
+        most = max(len(image.label_ids) for image in images)
+        channels = max(image.label_sets.label_ids.shape[1] for image in images)
         places = np.full((len(images), channels, *images[0].size), most)
         numbers, whole = np.zeros((2, len(images), most), np.int64)
         categories = np.zeros((len(images), most, len(data.categories)))
         for index, image in enumerate(images):
-            own = len(image.numbers)
-            borne = image.kinds.numbers.T
-            places_of = np.where(borne > 0, np.searchsorted(image.numbers, borne), most)
-            places[index, : len(borne)] = places_of[:, image.kinds.places]
-            numbers[index, :own] = image.numbers
-            np.add.at(whole[index], np.searchsorted(image.numbers, image.whole), 1)
-            categories[index, np.arange(own), data.category_of[image.numbers]] = 1
+            own = len(image.label_ids)
+            borne = image.label_sets.label_ids.T
+            places_of = np.where(borne > 0, np.searchsorted(image.label_ids, borne), most)
+            places[index, : len(borne)] = places_of[:, image.label_sets.index_map]
+            numbers[index, :own] = image.label_ids
+            np.add.at(whole[index], np.searchsorted(image.label_ids, image.image_level), 1)
+            categories[index, np.arange(own), data.category_of[image.label_ids]] = 1
         self.places, self.numbers, self.whole, self.categories = (
             torch.from_numpy(array).to(device) for array in (places, numbers, whole, categories)
         )

@@ -31,7 +31,7 @@ class AxisArrays(NamedTuple):
     @classmethod
     def of(cls, axis: UpsamplingAxis) -> Self:
         """Return those of an axis."""
-        return cls(axis.start.astype(np.uint64), axis.near, axis.far)
+        return cls(axis.start.astype(np.uint64), axis.lower_weight, axis.upper_weight)
 
 
 class UpsamplerArrays(NamedTuple):

@@ -23,14 +23,14 @@ class MaskPixels(NamedTuple):
 
     Attributes
     ----------
-    on
+    mask_pixels
         uint32 (M,): pixels of each mask; M is quantiles times units, units side by side.
-    places
-        uint32 (sum of `on`,): their places y * width + x, mask after mask.
+    pixel_index
+        uint32 (sum of `mask_pixels`,): their places y * width + x, mask after mask.
     """
 
-    on: Places
-    places: Places
+    mask_pixels: Places
+    pixel_index: Places
 
 
 def mask_pixels(maps: Maps, thresholds: Maps, grid: Upsampler) -> MaskPixels:
@@ -45,7 +45,7 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Upsampler) -> MaskPixels:
     grid
         From the maps' size to the label maps'.
     """
-    cells = np.ascontiguousarray(grid.prepare(maps))
+    cells = np.ascontiguousarray(grid.resample(maps))
     quantiles, units = thresholds.shape
     on = np.zeros((quantiles, units), np.uint32)
     # Room for full masks, of which the operating system provides only what is written to.

@@ -23,20 +23,20 @@ class ImageIntersections(NamedTuple):
 
     Attributes
     ----------
-    rows, quantiles, units, on
+    image_index, quantiles, units, mask_pixels
         int64 (M,): image, index of the quantile, unit, and pixels on.
-    labels
+    label_counts
         int64 (M,): how many of the following entries are the mask's.
-    numbers, intersections
+    label_ids, intersections
         int64 (N,): label number, and pixels on which the mask is on and the label lies, mask after mask.
     """
 
-    rows: Ints
+    image_index: Ints
     quantiles: Ints
     units: Ints
-    on: Ints
-    labels: Ints
-    numbers: Ints
+    mask_pixels: Ints
+    label_counts: Ints
+    label_ids: Ints
     intersections: Ints
 
     @classmethod
@@ -63,14 +63,14 @@ class ImageIntersections(NamedTuple):
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     @property
-    def masks(self) -> Ints:
+    def mask_index(self) -> Ints:
         """Which mask each entry belongs to, int64 (N,)."""
-        return np.repeat(np.arange(len(self.rows)), self.labels)
+        return np.repeat(np.arange(len(self.image_index)), self.label_counts)
 
     def at(self, quantile: int) -> "ImageIntersections":
         """Return the masks of one quantile."""
         chosen = self.quantiles == quantile
-        entries = np.repeat(chosen, self.labels)
+        entries = np.repeat(chosen, self.label_counts)
         return ImageIntersections(*(array[chosen] for array in self[:5]), *(array[entries] for array in self[5:]))
 
 
@@ -81,13 +81,13 @@ class ImageLabelCounts(NamedTuple):
     ----------
     images
         int64 (n,): rows of the images, rising; those without any label, too.
-    rows, numbers, pixels
+    image_index, label_ids, pixels
         int64 (N,): image, label number, and how many pixels bear it.
     """
 
     images: Ints
-    rows: Ints
-    numbers: Ints
+    image_index: Ints
+    label_ids: Ints
     pixels: Ints
 
     @classmethod
@@ -107,11 +107,11 @@ def check_counts(presence: ImageLabelCounts, masks: ImageIntersections, units: i
         If one is not.
     """
     for name, found, known in (
-        ("image", presence.rows, presence.images),
-        ("image", masks.rows, presence.images),
+        ("image", presence.image_index, presence.images),
+        ("image", masks.image_index, presence.images),
         ("unit", masks.units, range(units)),
-        ("label number", presence.numbers, range(numbers)),
-        ("label number", masks.numbers, range(numbers)),
+        ("label number", presence.label_ids, range(numbers)),
+        ("label number", masks.label_ids, range(numbers)),
     ):
         if isinstance(known, range):
             foreign = found[(found < 0) | (found >= len(known))]
@@ -122,11 +122,11 @@ def check_counts(presence: ImageLabelCounts, masks: ImageIntersections, units: i
                 f"counts of single images name the {name} {foreign[0]}, which is not among those of the run: a file of "
                 "its folder 'work', or of a shard, is damaged. Remove that folder, and run again."
             )
-    if masks.labels.sum() != len(masks.numbers) or (masks.labels < 0).any():
+    if masks.label_counts.sum() != len(masks.label_ids) or (masks.label_counts < 0).any():
         raise ResultError(
-            f"counts of single images hold {len(masks.numbers)} labels of masks, which say that they are "
-            f"{masks.labels.sum()}: a file of the run's folder 'work', or of a shard, is damaged. Remove that folder, "
-            "and run again."
+            f"counts of single images hold {len(masks.label_ids)} labels of masks, which say that they are "
+            f"{masks.label_counts.sum()}: a file of the run's folder 'work', or of a shard, is damaged. Remove that "
+            "folder, and run again."
         )
 
 

@@ -53,13 +53,13 @@ class ResponseHistograms:
     Attributes
     ----------
     bins
-        Where the bins of `within` and `around` lie.
-    numbers
+        Where the bins of `positives` and `all` lie.
+    label_ids
         int64 (U, T): each unit's concepts; 0 for none.
-    within
+    positives
         uint32 or uint64 (U, T, bins): pixels that bear the concept.
-    around
-        As `within`, (U, K, bins): pixels of the images annotated in each category.
+    all
+        As `positives`, (U, K, bins): pixels of the images annotated in each category.
     sums
         float64 (U, T): sum of the values within, less `bins.low`.
     moments
@@ -71,9 +71,9 @@ class ResponseHistograms:
     """
 
     bins: ValueBins
-    numbers: Ints
-    within: npt.NDArray[Any]
-    around: npt.NDArray[Any]
+    label_ids: Ints
+    positives: npt.NDArray[Any]
+    all: npt.NDArray[Any]
     sums: Floats
     moments: Floats
 
@@ -89,18 +89,20 @@ class ResponseHistograms:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
-            self.bins, self.numbers, self.within + other.within, self.around + other.around,
+            self.bins, self.label_ids, self.positives + other.positives, self.all + other.all,
             self.sums + other.sums, self.moments + other.moments,
         )  # fmt: skip
 
     def update(self, maps: Maps, image: ImageLabels, grid: Upsampler) -> None:
         """Take in one image, float32 (U, h, w), in place."""
-        across = _across(grid.prepare(maps), grid)
-        rows = PixelRows(_lower(grid.rows), grid.rows.near, grid.rows.far)
-        index = np.full(max(int(self.numbers.max(initial=0)), int(image.numbers.max(initial=0))) + 1, -1, np.int64)
-        index[image.numbers] = np.arange(len(image.numbers))
-        labels = PixelLists(*_places(image), np.isin(image.numbers, image.whole), index[self.numbers], image.categories)
-        sums = ResponseArrays(self.within, self.around, self.sums, self.moments)
+        across = _across(grid.resample(maps), grid)
+        rows = PixelRows(_lower(grid.rows), grid.rows.lower_weight, grid.rows.upper_weight)
+        index = np.full(max(int(self.label_ids.max(initial=0)), int(image.label_ids.max(initial=0))) + 1, -1, np.int64)
+        index[image.label_ids] = np.arange(len(image.label_ids))
+        labels = PixelLists(
+            *_places(image), np.isin(image.label_ids, image.image_level), index[self.label_ids], image.categories
+        )
+        sums = ResponseArrays(self.positives, self.all, self.sums, self.moments)
         _respond(across, rows, self.bins, labels, sums)
 
 
@@ -109,7 +111,7 @@ def _across(cells: Maps, grid: Upsampler) -> Floats:
     wide, axis = cells.astype(np.float64), grid.columns
     lower = _lower(axis)
     upper = np.minimum(lower + 1, wide.shape[-1] - 1)
-    across = wide[..., lower] * axis.near + wide[..., upper] * axis.far
+    across = wide[..., lower] * axis.lower_weight + wide[..., upper] * axis.upper_weight
     return np.ascontiguousarray(across.astype(np.float32).astype(np.float64) if grid.round_rows else across)
 
 
@@ -119,10 +121,10 @@ def _lower(axis: UpsamplingAxis) -> Ints:
 
 def _places(image: ImageLabels) -> tuple[Ints, Ints]:
     """List the pixels of each label number of an image once, one number after the other, and where each begins."""
-    planes = image.kinds.once().planes
+    planes = image.label_sets.deduplicated().label_channels
     numbers = planes.ravel().astype(np.uint16)  # all that a label map holds; sorting is fastest on two bytes
     order = np.argsort(numbers, kind="stable")
-    start = np.searchsorted(numbers[order], image.numbers.astype(np.uint16))
+    start = np.searchsorted(numbers[order], image.label_ids.astype(np.uint16))
     return order % (planes.shape[1] * planes.shape[2]), np.append(start, len(order))
 
 
@@ -130,8 +132,8 @@ class PixelRows(NamedTuple):
     """How rows of pixels lie between rows of cells: the upper one, int64 (sh,), and weights of both, float64 (sh,)."""
 
     lower: Ints
-    near: Floats
-    far: Floats
+    lower_weight: Floats
+    upper_weight: Floats
 
 
 class PixelLists(NamedTuple):
@@ -139,28 +141,28 @@ class PixelLists(NamedTuple):
 
     Attributes
     ----------
-    places, start
+    pixel_index, starts
         int64: the pixels of each label, one label after the other, and where each begins.
-    everywhere
+    image_level
         bool (n,): whether a label is of the whole image.
-    present
+    label_index
         int64 (U, T): where each unit's concepts stand among the labels; -1: they do not.
     categories
         int64 (k,): those that the image is annotated in.
     """
 
-    places: Ints
-    start: Ints
-    everywhere: npt.NDArray[np.bool_]
-    present: Ints
+    pixel_index: Ints
+    starts: Ints
+    image_level: npt.NDArray[np.bool_]
+    label_index: Ints
     categories: Ints
 
 
 class ResponseArrays(NamedTuple):
     """The arrays of `ResponseHistograms` that an image adds to."""
 
-    within: npt.NDArray[Any]
-    around: npt.NDArray[Any]
+    positives: npt.NDArray[Any]
+    all: npt.NDArray[Any]
     sums: Floats
     moments: Floats
 
@@ -241,7 +243,7 @@ def _bin_values(
 def _add_around(
     unit: int, categories: Ints, powers: tuple[float, float], found: UnitValues, sums: ResponseArrays
 ) -> None:
-    counts, around, moments = found.counts, sums.around, sums.moments
+    counts, around, moments = found.counts, sums.all, sums.moments
     for category in categories:
         for place in range(BINS):
             around[unit, category, place] += counts[place]
@@ -255,7 +257,7 @@ def _add_within(
 ) -> None:
     """Add the values on a unit's concepts; `of` is its low end, and the sum of all values less that."""
     (places, start, everywhere, present, _), (low, whole) = labels, of
-    values, binned, counts, within, sums_within = found.values, found.binned, found.counts, sums.within, sums.sums
+    values, binned, counts, within, sums_within = found.values, found.binned, found.counts, sums.positives, sums.sums
     for slot in range(present.shape[1]):
         label = present[unit, slot]
         if label < 0:

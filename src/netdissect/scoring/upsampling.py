@@ -51,27 +51,27 @@ class UpsamplingAxis:
     start
         int64 (cells + 1,): pixels ``start[i]`` to ``start[i + 1]`` lie between cell i and cell i + 1
         (the last cell is its own neighbor).
-    near, far
+    lower_weight, upper_weight
         float64 (pixels,): weights of cell i and of cell i + 1.
-    resample
+    resample_matrix
         float64 (pixels, cells) if a pixel needs more than two cells (Pillow when it shrinks): maps are
         brought to the segmentation's size with it first, and the other attributes are then the identity.
     """
 
     start: npt.NDArray[np.int64]
-    near: Floats
-    far: Floats
-    resample: Floats | None = None
+    lower_weight: Floats
+    upper_weight: Floats
+    resample_matrix: Floats | None = None
 
     @property
     def cells(self) -> int:
         """Cells of the map along this axis."""
-        return len(self.start) - 1 if self.resample is None else self.resample.shape[1]
+        return len(self.start) - 1 if self.resample_matrix is None else self.resample_matrix.shape[1]
 
     @property
     def pixels(self) -> int:
         """Pixels of the segmentation along this axis."""
-        return len(self.near)
+        return len(self.lower_weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Upsampler:
     columns: UpsamplingAxis
     round_rows: bool
 
-    def prepare(self, maps: Maps) -> Maps:
+    def resample(self, maps: Maps) -> Maps:
         """Bring maps to the size that the axes expect: the identity unless Pillow shrinks.
 
         Parameters
@@ -107,10 +107,10 @@ class Upsampler:
                 f"activation maps are {maps.shape[-2]} x {maps.shape[-1]} (height x width) but the grid was made for "
                 f"{self.rows.cells} x {self.columns.cells}. Make a grid of the maps' own size with grid()."
             )
-        if self.columns.resample is not None:
-            maps = (maps.astype(np.float64) @ self.columns.resample.T).astype(np.float32)
-        if self.rows.resample is not None:
-            maps = (self.rows.resample @ maps.astype(np.float64)).astype(np.float32)
+        if self.columns.resample_matrix is not None:
+            maps = (maps.astype(np.float64) @ self.columns.resample_matrix.T).astype(np.float32)
+        if self.rows.resample_matrix is not None:
+            maps = (self.rows.resample_matrix @ maps.astype(np.float64)).astype(np.float32)
         return maps
 
     def upsample(self, maps: Maps) -> Maps:
@@ -126,7 +126,7 @@ class Upsampler:
         float32 (..., sh, sw)
             Interpolated in float64 and rounded once (twice under `round_rows`).
         """
-        wide = self.prepare(maps).astype(np.float64)
+        wide = self.resample(maps).astype(np.float64)
         across = _interpolate(wide, self.columns)
         if self.round_rows:
             across = across.astype(np.float32).astype(np.float64)
@@ -165,7 +165,7 @@ def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Ancho
         weights = _pillow_weights(cells, pixels)
         if cells > pixels:
             identity = _two_taps([Fraction(pixel) for pixel in range(pixels)], pixels)
-            return UpsamplingAxis(identity.start, identity.near, identity.far, weights)
+            return UpsamplingAxis(identity.start, identity.lower_weight, identity.upper_weight, weights)
         return _pillow_taps(weights)
     first, step = _anchors(cells, pixels, source, span, anchor)
     return _two_taps([(pixel - first) / step for pixel in range(pixels)], cells)
@@ -225,4 +225,4 @@ def _interpolate(values: Floats, axis: UpsamplingAxis) -> Floats:
     """Interpolate the last axis of `values` (..., cells) to (..., pixels)."""
     lower = np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
     upper = np.minimum(lower + 1, len(axis.start) - 2)
-    return np.asarray(values[..., lower] * axis.near + values[..., upper] * axis.far)
+    return np.asarray(values[..., lower] * axis.lower_weight + values[..., upper] * axis.upper_weight)

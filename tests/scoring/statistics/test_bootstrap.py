@@ -117,7 +117,7 @@ def test_masks_count_where_the_protocol_says(seed: int, restriction: str) -> Non
     images = Images(seed)
     presence, masks = images.sparse()
     found = counted_masks(presence, masks, CATEGORY_OF, CATEGORIES, restriction)
-    for index, (row, unit) in enumerate(zip(masks.rows, masks.units, strict=True)):
+    for index, (row, unit) in enumerate(zip(masks.image_index, masks.units, strict=True)):
         below = images.intersection[row, unit] > 0
         expected = {
             "none": [True, True],
@@ -138,9 +138,9 @@ def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int,
     for replicate in range(replicates):
         scores = images.iou(weights[:, replicate])
         for unit in np.unique(leading.units):
-            numbers = leading.numbers[leading.pairs(unit)]
+            numbers = leading.label_ids[leading.pairs(unit)]
             np.testing.assert_array_equal(sums.iou(leading, images.margin(), unit)[:, replicate], scores[unit, numbers])
-        led = np.where(leading.pair_of >= 0, scores, 0)
+        led = np.where(leading.pair_index >= 0, scores, 0)
         labels = labels_of(led)
         for rule in RULES:
             count = count_detectors(labels, rule, min_iou)
@@ -179,7 +179,7 @@ def test_masks_of_a_replicate_shrink_by_what_the_margin_takes_for_each_pixel_in_
     for unit in np.unique(leading.units):
         found, excess = sums.iou(leading, margin, unit), weights @ (images.on[:, unit] - images.on[:, unit].mean())
         for row, pair in enumerate(range(len(leading.units))[leading.pairs(unit)]):
-            number = leading.numbers[pair]
+            number = leading.label_ids[pair]
             masks = weights @ (images.on[:, unit] * images.annotated[:, CATEGORY_OF[number]])
             truth = weights @ images.truth[:, number]
             hits = weights @ images.intersection[:, unit, number] - margin.intersection[pair] * excess
@@ -193,11 +193,11 @@ def test_masks_of_a_replicate_shrink_by_what_the_margin_takes_for_each_pixel_in_
 def test_intervals_are_those_of_the_images_influences_one_by_one(seed: int) -> None:
     images = Images(seed)
     leading, scores, margin = images.leading, images.iou(np.ones(12)), images.margin(seed)
-    moments, pairs = InfluenceMoments.zeros(leading), scores[leading.units, leading.numbers]
+    moments, pairs = InfluenceMoments.zeros(leading), scores[leading.units, leading.label_ids]
     moments.update(*images.counted([0, 1, 2, 3, 4]), leading, pairs, margin)
     moments.update(*images.counted([5, 6, 7, 8, 9, 10, 11]), leading, pairs, margin)
     unions = np.zeros(len(pairs))
-    for pair, (unit, number) in enumerate(zip(leading.units, leading.numbers, strict=True)):
+    for pair, (unit, number) in enumerate(zip(leading.units, leading.label_ids, strict=True)):
         hits = images.intersection[:, unit, number]
         activation = images.on[:, unit] * images.annotated[:, CATEGORY_OF[number]]
         union = activation + images.truth[:, number] - hits
@@ -215,12 +215,12 @@ def test_intervals_are_those_of_the_images_influences_one_by_one(seed: int) -> N
 def test_an_interval_is_that_of_scipy_s_bootstrap_where_images_are_many() -> None:
     images = Images(5, images=600, units=1)
     leading, scores = images.leading, images.iou(np.ones(600))
-    pairs = scores[leading.units, leading.numbers]
+    pairs = scores[leading.units, leading.label_ids]
     moments = InfluenceMoments.zeros(leading)
     moments.update(*images.counted(), leading, pairs, images.margin())
     sums = Replicates.zeros(leading, 4000)
     sums.update(*images.counted(), leading, seed=0)
-    for pair, number in enumerate(leading.numbers):
+    for pair, number in enumerate(leading.label_ids):
         hits = images.intersection[:, 0, number]
         union = images.on[:, 0] * images.annotated[:, CATEGORY_OF[number]] + images.truth[:, number] - hits
 

@@ -25,7 +25,7 @@ def masks_of(world: strategies.World, definition: strategies.Definition, limits:
     """List the masks of every image of a world, at thresholds (Q, U)."""
     found = []
     for row, maps in enumerate(world.maps):
-        size = labels_of(world, definition, row).planes.shape[1:]
+        size = labels_of(world, definition, row).label_channels.shape[1:]
         made = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
@@ -112,14 +112,14 @@ def test_mask_pixels_are_those_of_the_upsampled_maps(
 ) -> None:
     limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.9, 0.5)])
     for maps, masks, row in zip(world.maps, masks_of(world, definition, limits), range(99), strict=False):
-        size = labels_of(world, definition, row).planes.shape[1:]
+        size = labels_of(world, definition, row).label_channels.shape[1:]
         on = [
             oracle.upsample(cells, (size[0], size[1]), world.source, world.fields, definition.rules.anchor) > limit
             for quantile in limits
             for cells, limit in zip(maps, quantile, strict=True)
         ]
-        assert masks.on.tolist() == [mask.sum() for mask in on]
-        listed = np.split(masks.places, np.cumsum(masks.on)[:-1])
+        assert masks.mask_pixels.tolist() == [mask.sum() for mask in on]
+        listed = np.split(masks.pixel_index, np.cumsum(masks.mask_pixels)[:-1])
         assert [sorted(places) for places in listed] == [np.flatnonzero(mask).tolist() for mask in on]
 
 
@@ -171,7 +171,7 @@ def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
     best = best_of(data, truth, tally.intersection, tally.activation, np.ones(len(truth), np.bool_))
     for unit, place in product(range(len(limits)), range(len(world.categories))):
         number = expected.best(unit, place)
-        assert best.numbers[unit, place] == (number or 0)
+        assert best.label_ids[unit, place] == (number or 0)
         assert best.scores[unit, place] == pytest.approx(0 if number is None else float(expected.iou(unit, number)))
 
 
@@ -200,7 +200,7 @@ def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_on
     with ThreadPoolExecutor(2) as pool:
         counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)
     zeros = np.zeros(0, np.int64)
-    best = counts.best(data, ConceptTotals(truth, zeros, zeros), IoUCounts(hits[None], activation), everything)
+    best = counts.best_concepts(data, ConceptTotals(truth, zeros, zeros), IoUCounts(hits[None], activation), everything)
     found = p_values(observed, np.stack([repeat.scores[:, 0] for repeat in best]))
     assert kstest(found[:noise], "uniform").pvalue > 0.01
     assert found[noise:].max() < 1e-6

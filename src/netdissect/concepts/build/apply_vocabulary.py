@@ -87,9 +87,9 @@ def _recount(items: Items, folders: Folders, size: int) -> dict[str, int]:
         for one in maps
     ]
     stack = np.array(planes, dtype=np.int32).reshape(len(planes), size, size)
-    once = Labels(stack, np.array([code[name] for name in whole], dtype=np.int32)).once()
-    counts = np.bincount(once.planes.ravel(), minlength=len(names) + 1)
-    counts[once.whole] = size * size
+    once = Labels(stack, np.array([code[name] for name in whole], dtype=np.int32)).deduplicated()
+    counts = np.bincount(once.label_channels.ravel(), minlength=len(names) + 1)
+    counts[once.image_level] = size * size
     return {name: int(counts[code[name]]) for name in names}
 
 

@@ -327,12 +327,12 @@ def _write(
         names, local = _localize(category, channels, _Fitting(frame, inside, options.map_size))
         if not names:
             continue
-        files = _map_paths(f"{sample.name}_{category}", len(local.planes))
-        for path, plane in zip(files, local.planes, strict=True):
+        files = _map_paths(f"{sample.name}_{category}", len(local.label_channels))
+        for path, plane in zip(files, local.label_channels, strict=True):
             (folders.drafts / path).write_bytes(encode_label_map(plane, compression=1))
         pixels[category] = dict(zip(names, _count(local, len(names)), strict=True))
-        maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.planes, strict=True))
-        items[category] = [*(names[n - 1] for n in local.whole), *maps]
+        maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.label_channels, strict=True))
+        items[category] = [*(names[n - 1] for n in local.image_level), *maps]
     image = _write_picture(sample, picture, frame, folders.images, options)
     turned = picture.orientation != 1
     return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels, turned)
@@ -387,9 +387,9 @@ def _present(names: Sequence[str], plane: npt.NDArray[np.int32]) -> tuple[str, .
 
 
 def _count(local: Labels, names: int) -> list[int]:
-    once = local.once()
-    counts = np.bincount(once.planes.ravel(), minlength=names + 1)[1:]
-    counts[once.whole - 1] = once.size.height * once.size.width
+    once = local.deduplicated()
+    counts = np.bincount(once.label_channels.ravel(), minlength=names + 1)[1:]
+    counts[once.image_level - 1] = once.size.height * once.size.width
     return [int(count) for count in counts]
 
 

@@ -168,10 +168,10 @@ def _make_card(image: str, parts: dict[str, _OpenedPart]) -> Card:
         if image not in part.rows:
             continue
         labels = part.data.labels(part.rows[image])
-        names = [part.data.by_number[int(number)].name for number in labels.whole]
+        names = [part.data.by_number[int(number)].name for number in labels.image_level]
         whole.extend(f"{category}: {name}" for name in names)
-        if len(labels.planes):
-            panels.append(_make_panel(category, labels.planes, part.data.by_number))
+        if len(labels.label_channels):
+            panels.append(_make_panel(category, labels.label_channels, part.data.by_number))
     root = next(iter(parts.values())).data.root
     path = contained(root / "images", image, root / "index.csv")
     # The map of colors says least: last.

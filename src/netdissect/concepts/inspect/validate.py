@@ -144,7 +144,7 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
     for category, numbers in known.items():
         labels = _read_cell(row[category] or "", root, size, facts)
         read.append(labels)
-        _count_labels(labels.once(), category, facts)
+        _count_labels(labels.deduplicated(), category, facts)
         unnamed = sorted(facts.shares[category].keys() - numbers)
         if unnamed:
             told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
@@ -246,20 +246,20 @@ def _read_cell(cell: str, root: Path, size: Size, facts: RowFacts) -> Labels:
 
 def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
     area = labels.size.height * labels.size.width
-    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    numbers, pixels = np.unique(labels.label_channels, return_counts=True)
     shares = {int(n): int(p) / area for n, p in zip(numbers, pixels, strict=True) if n}
-    facts.shares[category] = shares | {int(number): 1.0 for number in labels.whole}
-    facts.labeled[category] = 1.0 if labels.whole.size else float((labels.planes > 0).any(axis=0).mean())
+    facts.shares[category] = shares | {int(number): 1.0 for number in labels.image_level}
+    facts.labeled[category] = 1.0 if labels.image_level.size else float((labels.label_channels > 0).any(axis=0).mean())
 
 
 def _count_pixels(read: Sequence[Labels], size: Size, facts: RowFacts) -> None:
     """Count each label over all categories, as a dissection does."""
-    planes = np.concatenate([np.zeros((0, *size), np.int32), *(labels.planes for labels in read)])
-    whole = np.concatenate([np.zeros(0, np.int32), *(labels.whole for labels in read)])
-    labels, area = Labels(planes, whole).once(), size.height * size.width
-    numbers, pixels = np.unique(labels.planes, return_counts=True)
+    planes = np.concatenate([np.zeros((0, *size), np.int32), *(labels.label_channels for labels in read)])
+    whole = np.concatenate([np.zeros(0, np.int32), *(labels.image_level for labels in read)])
+    labels, area = Labels(planes, whole).deduplicated(), size.height * size.width
+    numbers, pixels = np.unique(labels.label_channels, return_counts=True)
     facts.pixels = {int(n): int(p) for n, p in zip(numbers, pixels, strict=True) if n}
-    facts.pixels |= {int(number): area for number in labels.whole}
+    facts.pixels |= {int(number): area for number in labels.image_level}
     facts.area = area if len(planes) or len(whole) else 0
 
 

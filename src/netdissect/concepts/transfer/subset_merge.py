@@ -87,10 +87,10 @@ class DatasetSource:
         """
         selection = selection or Selection()
         data = ConceptData.open(root, categories=selection.categories, split=selection.split)
-        spelled = {c.number: ";".join((c.name, *c.synonyms)) for c in data.concepts}
+        spelled = {c.label_id: ";".join((c.name, *c.synonyms)) for c in data.concepts}
         if selection.concepts is None:
             return cls(data, spelled)
-        number = {name: c.number for c in data.concepts for name in (*c.synonyms, c.name)}
+        number = {name: c.label_id for c in data.concepts for name in (*c.synonyms, c.name)}
         unknown = [name for name in selection.concepts if name not in number]
         if unknown:
             raise ConceptsError(

@@ -220,8 +220,8 @@ def _layer_first(whole: _MergedShards, index: int, file: Path) -> tuple[Streamin
     images = TopImages(layer.units, Size(layer.height, layer.width), whole.info.run.config.top_images)
     for part in parts:
         kept = add_prefix(f"layer{index}", part)
-        values.absorb(kept["values"], kept["filled"], int(kept["counts"][2]))
-        images.absorb(kept["rows"], kept["maps"])
+        values.merge(kept["values"], kept["filled"], int(kept["counts"][2]))
+        images.merge(kept["rows"], kept["maps"])
     return values, images
 
 

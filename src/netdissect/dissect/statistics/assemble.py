@@ -158,14 +158,14 @@ class QuantileCounts:
         leading, tally = self.leading, self.looked.tally
         nearby = nearby_quantiles(self.quantile)
         less, more = map(self.looked.config.quantiles.index, nearby)
-        pairs, of = (leading.units, leading.numbers), (leading.units, leading.categories)
+        pairs, of = (leading.units, leading.label_ids), (leading.units, leading.categories)
         gone = (
             tally.intersection[more][pairs] - tally.intersection[less][pairs],
             tally.activation[more][of] - tally.activation[less][of],
         )
         on, images = np.zeros(len(self.scores), np.int64), 0
         for presence, masks, _ in self.blocks():
-            on += np.bincount(masks.units, masks.on, minlength=len(on)).astype(np.int64)
+            on += np.bincount(masks.units, masks.mask_pixels, minlength=len(on)).astype(np.int64)
             images += len(presence.images)
         return ThresholdShift.between(gone, on, images, leading, (nearby[1] - nearby[0]) / self.quantile)
 
@@ -252,19 +252,19 @@ def _label_frame(level: QuantileCounts) -> pl.DataFrame:
 def intervals_of(level: QuantileCounts) -> pl.DataFrame:
     """Return the leading concepts of each unit, best first, with the intervals of their IoUs."""
     leading, counts, by_number = level.leading, level.counts, level.data.by_number
-    scores = level.scores[leading.units, leading.numbers]
+    scores = level.scores[leading.units, leading.label_ids]
     moments = InfluenceMoments.zeros(leading)
     for presence, masks, counted in level.blocks():
         moments.update(presence, masks, counted, leading, scores, level.margin)
     masks_on = counts.activation[leading.units, leading.categories]
-    union = masks_on + counts.truth[leading.numbers] - counts.intersection[leading.units, leading.numbers]
+    union = masks_on + counts.concept_pixels[leading.label_ids] - counts.intersection[leading.units, leading.label_ids]
     low, high = iou_interval(scores, union, moments)
-    concepts = [by_number[int(number)] for number in leading.numbers]
+    concepts = [by_number[int(number)] for number in leading.label_ids]
     frame = pl.DataFrame(
         {
             "quantile": np.full(len(scores), level.quantile),
             "unit": leading.units.astype(np.int32),
-            "label_id": leading.numbers.astype(np.int32),
+            "label_id": leading.label_ids.astype(np.int32),
             "concept": pl.Series([concept.name for concept in concepts], dtype=pl.String),
             "category": pl.Series([concept.category for concept in concepts], dtype=pl.String),
             "iou": scores,
@@ -382,20 +382,20 @@ def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:
 
 def _image_frame(level: QuantileCounts, masks: ImageIntersections) -> pl.DataFrame:
     """Keep the entries of leading concepts, and of each mask without any one entry of number 0."""
-    of, pair_of = masks.masks, level.leading.pair_of
-    led = pair_of[masks.units[of], masks.numbers] >= 0
-    bare = np.setdiff1d(np.arange(len(masks.rows)), of[led])
+    of, pair_of = masks.mask_index, level.leading.pair_index
+    led = pair_of[masks.units[of], masks.label_ids] >= 0
+    bare = np.setdiff1d(np.arange(len(masks.image_index)), of[led])
     mask = np.concatenate([of[led], bare])
     order = np.argsort(mask, kind="stable")
     mask, zeros = mask[order], np.zeros(len(bare), np.int64)
     frame = pl.DataFrame(
         {
-            "image_index": masks.rows[mask],
+            "image_index": masks.image_index[mask],
             "quantile": np.full(len(mask), level.quantile),
             "unit": masks.units[mask],
-            "label_id": np.concatenate([masks.numbers[led], zeros])[order],
+            "label_id": np.concatenate([masks.label_ids[led], zeros])[order],
             "intersection": np.concatenate([masks.intersections[led], zeros])[order],
-            "mask_pixels": masks.on[mask],
+            "mask_pixels": masks.mask_pixels[mask],
         }
     )
     return tables.complete(frame, tables.IMAGES)

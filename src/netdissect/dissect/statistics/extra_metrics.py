@@ -55,7 +55,7 @@ class Images:
 
     def update(self, row: int, image: ImageLabels) -> None:
         """Note one image."""
-        self.holds[row, image.numbers] = True
+        self.holds[row, image.label_ids] = True
         self.annotated[row, image.categories] = True
 
 
@@ -79,7 +79,7 @@ class ExtraMetrics:
 
     def state(self) -> Arrays:
         """Return everything needed to go on later, but what the images carry."""
-        names = ("within", "around", "sums", "moments")
+        names = ("positives", "all", "sums", "moments")
         bins = {name: np.asarray(array) for name, array in self.responses.bins._asdict().items()}
         return {name: getattr(self.responses, name) for name in names} | bins | {"maxima": self.maxima}
 
@@ -194,12 +194,12 @@ def count_extra_metrics(
 def extra_metric_scores(data: ConceptData, beside: ExtraMetrics) -> pl.DataFrame:
     """Return what activations say of each unit's leading concepts at the run's first quantile."""
     responses = beside.responses
-    unit, slot = responses.numbers.nonzero()
-    number = responses.numbers[unit, slot]
+    unit, slot = responses.label_ids.nonzero()
+    number = responses.label_ids[unit, slot]
     category = data.category_of[number]
     columns: dict[str, list[float]] = {metric.name: [] for metric in ACTIVATION_METRICS}
     for one, place, its, concept in zip(unit, slot, category, number, strict=True):
-        within, around = responses.within[one, place], responses.around[one, its]
+        within, around = responses.positives[one, place], responses.all[one, its]
         pair = PairResponses(
             within, around - within, responses.sums[one, place], responses.moments[one, its],
             beside.maxima[:, one], beside.images.holds[:, concept], beside.images.annotated[:, its],

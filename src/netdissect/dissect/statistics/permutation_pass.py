@@ -71,7 +71,7 @@ class PermutationNull:
         """Count the detectors of each repetition."""
         units = self.observed.shape[1]
         chosen = slice(quantile * units, (quantile + 1) * units)
-        best = [BestConcepts(repeat.numbers[chosen], repeat.scores[chosen]) for repeat in self.repeats]
+        best = [BestConcepts(repeat.label_ids[chosen], repeat.scores[chosen]) for repeat in self.repeats]
         return null_detector_counts(best, self.categories, rule, min_iou)
 
 
@@ -110,7 +110,7 @@ def counts_by_chance(chance: PermutationNull, min_iou: float) -> pl.DataFrame:
 class MaskFile(AppendOnlyArrayFile):
     """The masks of one layer, image by image: two bytes for each pixel that is on."""
 
-    spare = ", or leave --permutations out"
+    disk_full_remedy = ", or leave --permutations out"
 
     def read(self, number: int) -> MaskPixels:
         """Return the masks of image `number`."""
@@ -160,11 +160,11 @@ def keep_masks(
         of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             strata.append((*image.categories.tolist(), image.size))
-            whole[image.whole] = True
+            whole[image.image_level] = True
             for name, file in files.items():
                 grid = plans[name].grid_to(image.size)
                 masks = mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid)
-                lookups[name] += len(masks.places) * image.kinds.numbers.shape[1]
+                lookups[name] += len(masks.pixel_index) * image.label_sets.label_ids.shape[1]
                 file.append(masks)
     return KeptMasks(files, lookups, strata, whole)
 
@@ -209,7 +209,7 @@ def _chance_of(looks: TwoPass, masks: KeptMasks, layer: str, tally: IoUCounts, t
                     [masks.files[layer].read(row) for row in rows], list(looks.labels(rows.tolist()))
                 )
                 counts.update(block, int(rows[0]), data.category_of, pool)
-        best += counts.best(data, truth, tally, chosen)
+        best += counts.best_concepts(data, truth, tally, chosen)
         if looks.progress:
             looks.progress(f"chance, {layer}", some.stop, repeats)
     observed = best_of(data, truth.pixels, tally.intersection, tally.activation, chosen).scores.max(axis=1, initial=0)

@@ -53,9 +53,10 @@ class PerImageFiles:
         if not self.files:
             return
         images = np.arange(row, row + len(labels))
-        rows = np.repeat(images, [len(image.numbers) for image in labels])
-        numbers, pixels = (np.concatenate([getattr(image, name) for image in labels]) for name in ("numbers", "pixels"))
-        self.files["labels"].append(ImageLabelCounts(images, rows, numbers, pixels))
+        rows = np.repeat(images, [len(image.label_ids) for image in labels])
+        label_ids = np.concatenate([image.label_ids for image in labels])
+        pixels = np.concatenate([image.pixels for image in labels])
+        self.files["labels"].append(ImageLabelCounts(images, rows, label_ids, pixels))
         for index, layer in enumerate(self.layers):
             self.files[f"masks{index}"].append(ImageIntersections.join(masks[layer]))
 
@@ -73,7 +74,7 @@ class PerImageFiles:
     def restore(self, arrays: Arrays) -> None:
         """Go on from a `state`."""
         for name, file in self.files.items():
-            file.cut(arrays[name].tolist())
+            file.truncate(arrays[name].tolist())
 
 
 @dataclass(frozen=True)

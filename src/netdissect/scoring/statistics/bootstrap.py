@@ -64,19 +64,19 @@ class CandidateConcepts:
 
     Attributes
     ----------
-    units, numbers, categories
+    units, label_ids, categories
         int64 (P,).
-    pair_of
+    pair_index
         int64 (U, C): index of a pair, -1 where the concept does not lead.
-    count
+    num_categories
         How many categories there are.
     """
 
     units: Ints
-    numbers: Ints
+    label_ids: Ints
     categories: Ints
-    pair_of: Ints
-    count: int
+    pair_index: Ints
+    num_categories: int
 
     @classmethod
     def of(cls, scores: Floats, category_of: Ints, categories: int) -> "CandidateConcepts":
@@ -107,21 +107,21 @@ class ThresholdShift:
     ----------
     intersection, activation
         float64 (P,): pixels of each pair of `CandidateConcepts`, the activation being that of its category.
-    on
+    mask_pixels
         int64 (U,): pixels on which each unit is on, in all images.
     images
         How many these are.
 
     Notes
     -----
-    A threshold leaves the same share of all activations above it, so a sample in which a unit is on more than on
+    A threshold leaves the same share of all activations above it, so a sample in which a unit is active more than on
     average has a higher one. How much a pixel in excess costs is read off what lies between a smaller and a larger
     quantile nearby: a central difference in place of the derivative.
     """
 
     intersection: Floats
     activation: Floats
-    on: Ints
+    mask_pixels: Ints
     images: int
 
     @classmethod
@@ -155,9 +155,9 @@ class Replicates:
         int64 (P, R), for each pair of `CandidateConcepts`.
     activation
         int64 (U, K, R).
-    truth
+    concept_pixels
         int64 (C, R).
-    on
+    mask_pixels
         int64 (U, R): pixels on, in whatever image.
     images
         int64 (R,).
@@ -165,15 +165,15 @@ class Replicates:
 
     intersection: Ints
     activation: Ints
-    truth: Ints
-    on: Ints
+    concept_pixels: Ints
+    mask_pixels: Ints
     images: Ints
 
     @classmethod
     def zeros(cls, leading: CandidateConcepts, replicates: int) -> "Replicates":
         """Return the replicates of no images."""
-        units, numbers = leading.pair_of.shape
-        shapes = ((len(leading.units),), (units, leading.count), (numbers,), (units,), ())
+        units, numbers = leading.pair_index.shape
+        shapes = ((len(leading.units),), (units, leading.num_categories), (numbers,), (units,), ())
         return cls(*(np.zeros((*shape, replicates), np.int64) for shape in shapes))
 
     def __add__(self, other: "Replicates") -> "Replicates":
@@ -201,25 +201,25 @@ class Replicates:
         seed
             Of the weights.
         """
-        weights = poisson_weights(seed, presence.images, self.truth.shape[1])
-        places, here = (np.searchsorted(presence.images, rows) for rows in (masks.rows, presence.rows))
+        weights = poisson_weights(seed, presence.images, self.concept_pixels.shape[1])
+        places, here = (np.searchsorted(presence.images, rows) for rows in (masks.image_index, presence.image_index))
         self.images[:] += weights.sum(axis=0, dtype=np.int64)
-        _add(presence.numbers, here, presence.pixels, weights, self.truth)
-        _add(masks.units, places, masks.on, weights, self.on)
+        _add(presence.label_ids, here, presence.pixels, weights, self.concept_pixels)
+        _add(masks.units, places, masks.mask_pixels, weights, self.mask_pixels)
         mask, category = counted.nonzero()
-        cells = masks.units[mask] * leading.count + category
+        cells = masks.units[mask] * leading.num_categories + category
         activation = self.activation.reshape(-1, self.activation.shape[2])
-        _add(cells, places[mask], masks.on[mask], weights, activation)
-        of = masks.masks
-        pairs = leading.pair_of[masks.units[of], masks.numbers]
+        _add(cells, places[mask], masks.mask_pixels[mask], weights, activation)
+        of = masks.mask_index
+        pairs = leading.pair_index[masks.units[of], masks.label_ids]
         led = pairs >= 0
         _add(pairs[led], places[of[led]], masks.intersections[led], weights, self.intersection)
 
     def iou(self, leading: CandidateConcepts, margin: ThresholdShift, unit: int) -> Floats:
         """Return the IoU of a unit's leading concepts, float64 (pairs, R)."""
         pairs = leading.pairs(unit)
-        truth = self.truth[leading.numbers[pairs]]
-        excess = self.on[unit] - margin.on[unit] / margin.images * self.images
+        truth = self.concept_pixels[leading.label_ids[pairs]]
+        excess = self.mask_pixels[unit] - margin.mask_pixels[unit] / margin.images * self.images
         masks = self.activation[unit, leading.categories[pairs]]
         intersection = np.clip(self.intersection[pairs] - margin.intersection[pairs, None] * excess, 0, truth)
         # However large the excess, pixels on the concept are the last to go.
@@ -232,14 +232,14 @@ def counted_masks(
 ) -> Bools:
     """Say in which categories each mask counts, bool (M, K); see `netdissect.config.Protocol`."""
     if restriction == "none":
-        return np.ones((len(masks.rows), categories), np.bool_)
-    counted: Bools = np.zeros((len(masks.rows), categories), np.bool_)
+        return np.ones((len(masks.image_index), categories), np.bool_)
+    counted: Bools = np.zeros((len(masks.image_index), categories), np.bool_)
     if restriction == "overlap":
-        counted[masks.masks, category_of[masks.numbers]] = True
+        counted[masks.mask_index, category_of[masks.label_ids]] = True
         return counted
     annotated = np.zeros((len(presence.images), categories), np.bool_)
-    annotated[np.searchsorted(presence.images, presence.rows), category_of[presence.numbers]] = True
-    counted[:] = annotated[np.searchsorted(presence.images, masks.rows)]
+    annotated[np.searchsorted(presence.images, presence.image_index), category_of[presence.label_ids]] = True
+    counted[:] = annotated[np.searchsorted(presence.images, masks.image_index)]
     return counted
 
 
@@ -277,8 +277,8 @@ def count_replicates(
     sums: Replicates, leading: CandidateConcepts, margin: ThresholdShift, min_iou: float
 ) -> CountReplicates:
     """Choose labels and count detectors in each replicate, as `netdissect.scoring.count_detectors` does in the data."""
-    units, numbers = leading.pair_of.shape
-    count, replicates = leading.count, sums.truth.shape[1]
+    units, numbers = leading.pair_index.shape
+    count, replicates = leading.num_categories, sums.concept_pixels.shape[1]
     labels = np.zeros((units, replicates), np.int64)
     detectors = {rule: np.zeros((count + 1, replicates), np.int64) for rule in RULES}
     seen = {rule: np.zeros((numbers, replicates), np.bool_) for rule in RULES}
@@ -303,8 +303,8 @@ def _best(
     """Yield each unit's best concept and its IoU in each replicate and category, (R, K)."""
     for unit in np.unique(leading.units):
         pairs = leading.pairs(unit)
-        scores, numbers = sums.iou(leading, margin, unit).T, leading.numbers[pairs]
-        best = best_concepts(scores, leading.categories[pairs], leading.count)
+        scores, numbers = sums.iou(leading, margin, unit).T, leading.label_ids[pairs]
+        best = best_concepts(scores, leading.categories[pairs], leading.num_categories)
         found = best >= 0
         reached = np.where(found, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)
         yield int(unit), (np.where(found, numbers[best], 0), reached)
@@ -312,9 +312,9 @@ def _best(
 
 def _by_category(seen: Bools, leading: CandidateConcepts) -> Ints:
     category_of = np.full(len(seen), -1)
-    category_of[leading.numbers] = leading.categories
-    rows = [seen[category_of == category].sum(axis=0) for category in range(leading.count)]
-    return np.array([*rows, seen.sum(axis=0)], np.int64).reshape(leading.count + 1, -1)
+    category_of[leading.label_ids] = leading.categories
+    rows = [seen[category_of == category].sum(axis=0) for category in range(leading.num_categories)]
+    return np.array([*rows, seen.sum(axis=0)], np.int64).reshape(leading.num_categories + 1, -1)
 
 
 def interval_of_counts(

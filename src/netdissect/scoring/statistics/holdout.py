@@ -28,13 +28,13 @@ class CountSubset:
 
     Attributes
     ----------
-    intersection, activation, truth
+    intersection, activation, concept_pixels
         int64 (U, C), (U, K) and (C,), in pixels.
     """
 
     intersection: Ints
     activation: Ints
-    truth: Ints
+    concept_pixels: Ints
 
     @classmethod
     def zeros(cls, units: int, numbers: int, categories: int) -> "CountSubset":
@@ -65,20 +65,20 @@ class CountSubset:
         rows
             int64, sorted.
         """
-        chosen = np.isin(presence.rows, rows)
-        np.add.at(self.truth, presence.numbers[chosen], presence.pixels[chosen])
-        mine = np.isin(masks.rows, rows)
+        chosen = np.isin(presence.image_index, rows)
+        np.add.at(self.concept_pixels, presence.label_ids[chosen], presence.pixels[chosen])
+        mine = np.isin(masks.image_index, rows)
         mask, category = (counted & mine[:, None]).nonzero()
-        np.add.at(self.activation, (masks.units[mask], category), masks.on[mask])
-        of = masks.masks
+        np.add.at(self.activation, (masks.units[mask], category), masks.mask_pixels[mask])
+        of = masks.mask_index
         entries = mine[of]
-        cells = masks.units[of[entries]], masks.numbers[entries]
+        cells = masks.units[of[entries]], masks.label_ids[entries]
         np.add.at(self.intersection, cells, masks.intersections[entries])
 
     def iou(self, category_of: Ints) -> Floats:
         """Return the IoU of each unit and label number, float64 (U, C); 0 where no concept is."""
         categories = np.maximum(category_of, 0)
-        scores = iou(self.intersection, self.activation[:, categories], self.truth)
+        scores = iou(self.intersection, self.activation[:, categories], self.concept_pixels)
         return np.where(category_of >= 0, scores, 0)
 
 

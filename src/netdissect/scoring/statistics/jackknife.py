@@ -41,7 +41,7 @@ class PairArrays(NamedTuple):
     ----------
     starts
         int64 (U + 1,): where each unit's begin.
-    numbers, categories, pair_of
+    label_ids, categories, pair_index
         See `CandidateConcepts`.
     scores
         float64 (P,): IoU over all images.
@@ -52,9 +52,9 @@ class PairArrays(NamedTuple):
     """
 
     starts: Ints
-    numbers: Ints
+    label_ids: Ints
     categories: Ints
-    pair_of: Ints
+    pair_index: Ints
     scores: Floats
     lost: Floats
     mean: Floats
@@ -108,19 +108,19 @@ class InfluenceMoments:
         margin
             What a rising threshold takes from them.
         """
-        here = np.searchsorted(presence.images, presence.rows)
-        truth = np.zeros((len(presence.images), leading.pair_of.shape[1]))
-        truth[here, presence.numbers] = presence.pixels
+        here = np.searchsorted(presence.images, presence.image_index)
+        truth = np.zeros((len(presence.images), leading.pair_index.shape[1]))
+        truth[here, presence.label_ids] = presence.pixels
         lost = margin.intersection - scores * (margin.activation - margin.intersection)
-        mean = margin.on[leading.units] / margin.images
-        powers = [(truth**power).sum(axis=0)[leading.numbers] for power in range(5)]
+        mean = margin.mask_pixels[leading.units] / margin.images
+        powers = [(truth**power).sum(axis=0)[leading.label_ids] for power in range(5)]
         for power, sums in ((2, self.second), (4, self.fourth)):
             # As if no unit were on, (c mean - IoU T)**power: the masks below put right the images where one is.
             for taken in range(power + 1):
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
-        starts = np.searchsorted(leading.units, np.arange(len(leading.pair_of) + 1))
-        pairs = PairArrays(starts, leading.numbers, leading.categories, leading.pair_of, scores, lost, mean)
-        places = np.searchsorted(presence.images, masks.rows)
+        starts = np.searchsorted(leading.units, np.arange(len(leading.pair_index) + 1))
+        pairs = PairArrays(starts, leading.label_ids, leading.categories, leading.pair_index, scores, lost, mean)
+        places = np.searchsorted(presence.images, masks.image_index)
         _add_masks(masks, places, counted, truth, pairs, (self.second, self.fourth))
         self.images[0] += len(presence.images)
 

@@ -106,5 +106,6 @@ def null_detector_counts(
     """Count the detectors of each repetition of chance by one of the two published rules."""
     names = tuple(categories)
     return [
-        count_detectors(UnitLabels(names, best.numbers.astype(object), best.scores), rule, min_iou) for best in repeats
+        count_detectors(UnitLabels(names, best.label_ids.astype(object), best.scores), rule, min_iou)
+        for best in repeats
     ]

@@ -63,40 +63,40 @@ class AnnotationStratum(NamedTuple):
 
     Attributes
     ----------
-    on
+    mask_pixels
         uint32 (n, M): pixels of each mask.
-    start
+    starts
         int64 (n,): where each image's places begin.
-    places
+    pixel_index
         uint32: y * width + x of every pixel that is on, image after image, mask after mask.
-    planes
+    label_channels
         unsigned (n, P, height, width): label numbers, 0 where unlabeled.
-    whole
+    image_level
         int64 (n, W): labels of the whole image, filled up with 0.
     """
 
-    on: Places
-    start: Ints
-    places: Places
-    planes: npt.NDArray[Any]
-    whole: Ints
+    mask_pixels: Places
+    starts: Ints
+    pixel_index: Places
+    label_channels: npt.NDArray[Any]
+    image_level: Ints
 
     @classmethod
     def of(cls, masks: Sequence[MaskPixels], images: Sequence[ImageLabels]) -> Self:
         """Put images whose label maps are of one size together."""
-        channels = max(image.kinds.numbers.shape[1] for image in images)
-        whole = max(len(image.whole) for image in images)
-        largest = max(int(image.numbers.max(initial=0)) for image in images)
+        channels = max(image.label_sets.label_ids.shape[1] for image in images)
+        whole = max(len(image.image_level) for image in images)
+        largest = max(int(image.label_ids.max(initial=0)) for image in images)
         planes = np.zeros((len(images), channels, *images[0].size), np.min_scalar_type(largest))
         everywhere = np.zeros((len(images), whole), np.int64)
         for index, image in enumerate(images):
-            planes[index, : image.kinds.numbers.shape[1]] = image.planes
-            everywhere[index, : len(image.whole)] = image.whole
-        lengths = [len(mask.places) for mask in masks]
+            planes[index, : image.label_sets.label_ids.shape[1]] = image.label_channels
+            everywhere[index, : len(image.image_level)] = image.image_level
+        lengths = [len(mask.pixel_index) for mask in masks]
         return cls(
-            np.stack([mask.on for mask in masks]),
+            np.stack([mask.mask_pixels for mask in masks]),
             np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64),
-            np.concatenate([mask.places for mask in masks]),
+            np.concatenate([mask.pixel_index for mask in masks]),
             planes,
             everywhere,
         )
@@ -107,13 +107,13 @@ class BestConcepts(NamedTuple):
 
     Attributes
     ----------
-    numbers
+    label_ids
         int32 (M, K): label number; 0 where no concept of the category intersects the mask.
     scores
         float64 (M, K): its IoU; 0 where there is none.
     """
 
-    numbers: npt.NDArray[np.int32]
+    label_ids: npt.NDArray[np.int32]
     scores: Floats
 
 
@@ -123,11 +123,11 @@ class PermutationCounts:
 
     Attributes
     ----------
-    repeats
+    permutations
         Which repetitions, by number: what one draws depends on `seed`, its number and the block alone.
     seed
         Of all draws.
-    of
+    null
         ``images``: masks meet the labels of other images. ``locations``: labels are shifted on their own image.
     restriction
         See `netdissect.config.Protocol`.
@@ -137,9 +137,9 @@ class PermutationCounts:
         int64 (R, M, K); counted under ``overlap`` alone, where it depends on the draw.
     """
 
-    repeats: range
+    permutations: range
     seed: int
-    of: NullModel
+    null: NullModel
     restriction: Restriction
     intersection: npt.NDArray[np.uint32]
     activation: Ints
@@ -156,7 +156,7 @@ class PermutationCounts:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
-            self.repeats, self.seed, self.of, self.restriction,
+            self.permutations, self.seed, self.null, self.restriction,
             self.intersection + other.intersection, self.activation + other.activation,
         )  # fmt: skip
 
@@ -177,21 +177,21 @@ class PermutationCounts:
         bits = np.where(category_of >= 0, np.uint64(1) << np.maximum(category_of, 0).astype(np.uint64), 0)
 
         def repeat(index: int) -> None:
-            partners, shifts = self._draw(self.repeats[index], first, block)
+            partners, shifts = self._draw(self.permutations[index], first, block)
             overlaps = self.activation[index] if self.restriction == "overlap" else np.empty((0, 0), np.int64)
             _pair(block, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
 
-        for _ in pool.map(repeat, range(len(self.repeats))):
+        for _ in pool.map(repeat, range(len(self.permutations))):
             pass
 
     def _draw(self, repeat: int, first: int, block: AnnotationStratum) -> tuple[Ints, Ints]:
         rng = np.random.default_rng((self.seed, repeat, first))
-        images, (height, width) = len(block.on), block.planes.shape[2:]
-        if self.of == "images":
+        images, (height, width) = len(block.mask_pixels), block.label_channels.shape[2:]
+        if self.null == "images":
             return rng.permutation(images), np.zeros((images, 2), np.int64)
         return np.arange(images), rng.integers((0, 0), (height, width), (images, 2))
 
-    def best(
+    def best_concepts(
         self, data: ConceptData, truth: ConceptTotals, tally: IoUCounts, chosen: npt.NDArray[np.bool_]
     ) -> Iterator[BestConcepts]:
         """Yield the best concepts of each repetition.
@@ -205,7 +205,7 @@ class PermutationCounts:
         chosen
             bool (C,): concepts that take part.
         """
-        for index in range(len(self.repeats)):
+        for index in range(len(self.permutations)):
             activation = self.activation[index] if self.restriction == "overlap" else tally.activation
             yield best_of(data, truth.pixels, self.intersection[index], activation, chosen)
 
@@ -214,7 +214,7 @@ def best_of(
     data: ConceptData, truth: Ints, intersection: npt.NDArray[Any], activation: Ints, chosen: npt.NDArray[np.bool_]
 ) -> BestConcepts:
     """Find the best of the concepts `chosen`, bool (C,), for masks with these counts, (..., C) and (..., K)."""
-    numbers = np.array([concept.number for concept in data.concepts if chosen[concept.number]], np.int64)
+    numbers = np.array([concept.label_id for concept in data.concepts if chosen[concept.label_id]], np.int64)
     categories = data.category_of[numbers]
     hits = intersection.reshape(-1, len(chosen))[:, numbers].astype(np.int64)
     masks = activation.reshape(len(hits), -1)[:, categories]
