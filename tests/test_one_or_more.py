@@ -13,7 +13,7 @@ from netdissect.errors import ConceptsError, LayerError, ResultError, SourceErro
 from netdissect.experiments import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
 from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig
-from netdissect.experiments.reproduce.job import ReproduceConfig
+from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 from netdissect.experiments.rotate.experiment import RotateConfig
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.models import resolve_layers
@@ -75,7 +75,8 @@ def test_configurations_take_one_name_for_a_list_of_one(run: Path) -> None:
     assert RotateConfig(dissect=measured, bases="pca", matrices=run).bases == ("pca",)
     assert RotateConfig(dissect=measured, matrices=str(run)).matrices == (run,)
     assert RaterAgreementConfig(layers="conv5").layers == ("conv5",)
-    assert ReproduceConfig.model_fields["layers"].metadata == ReproduceConfig.model_fields["names"].metadata
+    asked = ReproduceConfig(names="torchvision:alexnet", layers="features.10")
+    assert (asked.names, asked.layers) == (("torchvision:alexnet",), ("features.10",))
     assert one_or_more({"a": 1}) == ("a",)
 
 

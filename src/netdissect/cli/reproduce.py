@@ -10,72 +10,20 @@ from rich.table import Table
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.experiments.options import open_network
-from netdissect.cli.options import with_options_of
 from netdissect.cli.progress import progress_bars
+from netdissect.cli_options import Typed, with_options
 from netdissect.errors import ConfigError
-from netdissect.training.choices import ScaleName
+from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 
 if TYPE_CHECKING:
-    from netdissect.experiments import ExperimentResult, ReproduceConfig
+    from netdissect.experiments import ExperimentResult
 
 FULL = "With the scale full"
 
 
-def full_config(
-    network: Annotated[
-        list[str] | None, typer.Option("--network", help="As for 'run'; repeats.", rich_help_panel=FULL)
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option("--layer", help="The last convolution, one for each network.", rich_help_panel=FULL),
-    ] = None,
-    max_images: Annotated[
-        int | None, typer.Option("--max-images", min=1, help="Draw this many images.", rich_help_panel=FULL)
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Images in a forward pass.", rich_help_panel=FULL)
-    ] = 32,
-    checkpoints: Annotated[
-        Path | None,
-        typer.Option("--checkpoints", help="For training-dynamics: the first network's weights.", rich_help_panel=FULL),
-    ] = None,
-    train_images: Annotated[
-        Path | None,
-        typer.Option(
-            "--train-images", help="For linear-probe and supervision: a folder a class.", rich_help_panel=FULL
-        ),
-    ] = None,
-    class_images: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-images", help="For attribution and ablate: a folder for each class of the first network.",
-            rich_help_panel=FULL,
-        ),
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option("--classes", help="Names of its outputs, one a line.", rich_help_panel=FULL)
-    ] = None,
-    ratings: Annotated[
-        Path | None, typer.Option("--ratings", help="For rater-agreement: what raters said.", rich_help_panel=FULL)
-    ] = None,
-    train: Annotated[
-        ScaleName | None,
-        typer.Option("--train", help="Train variants and tasks at this scale.", rich_help_panel=FULL),
-    ] = None,
-) -> "ReproduceConfig | None":  # fmt: skip
-    """Return what the scale full asks; None: no network and layer were named."""
-    if not network or not layer:
-        return None
-    return netdissect.experiments.ReproduceConfig(
-        names=tuple(network), layers=tuple(layer), max_images=max_images, batch_size=batch_size,
-        checkpoints=checkpoints, train_images=train_images,
-        class_images=class_images, classes=classes, ratings=ratings, train=train,
-    )  # fmt: skip
-
-
-@with_options_of(full_config)
+@with_options(ReproduceConfig, panel=FULL)
 def reproduce(
-    full: "ReproduceConfig | None",
+    asked: Typed[ReproduceConfig],
     out: Annotated[Path, typer.Option("--out", help="Folder of everything; what is done there is taken up.")],
     scale: Annotated[
         Literal["tiny", "small", "full"],
@@ -88,7 +36,7 @@ def reproduce(
 ) -> None:
     """Run all experiments of the paper, and write one page with every figure and verdict."""
     if scale == "full":
-        _full(out, concepts, full, dry_run=dry_run)
+        _full(out, concepts, asked, dry_run=dry_run)
         return
     wanted = netdissect.training.SCALES[scale]
     if dry_run:
@@ -112,12 +60,13 @@ def reproduce(
     _tell(outcomes, reproduce_page(outcomes, out, facts))
 
 
-def _full(out: Path, concepts: Path | None, wanted: "ReproduceConfig | None", *, dry_run: bool) -> None:
-    if concepts is None or wanted is None:
+def _full(out: Path, concepts: Path | None, asked: Typed[ReproduceConfig], *, dry_run: bool) -> None:
+    if concepts is None or not (asked.at("names") and asked.at("layers")):
         raise ConfigError(
             "the scale full needs --concepts, at least one --network and the --layer of each. The scales tiny and "
             "small draw their own world."
         )
+    wanted = asked.model()
     opened = [open_network(name) for name in wanted.names]
     for line in netdissect.experiments.reproduce_plan(opened, concepts, wanted, out):
         console().print(line, soft_wrap=True, markup=False, highlight=False)

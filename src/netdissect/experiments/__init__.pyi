@@ -22,7 +22,7 @@ from .rater_agreement.experiment import rater_agreement as rater_agreement
 from .rater_agreement.experiment import read_ratings as read_ratings
 from .reproduce.execute import reproduce as reproduce
 from .reproduce.execute import reproduce_plan as reproduce_plan
-from .reproduce.job import ReproduceConfig as ReproduceConfig
+from .reproduce.reproduce_config import ReproduceConfig as ReproduceConfig
 from .reproduce.synthetic_scale import reproduce_synthetic as reproduce_synthetic
 from .reproduce.synthetic_scale import synthetic_plan as synthetic_plan
 from .rotate.experiment import RotateConfig as RotateConfig

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from netdissect.cli_options import Option
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.errors import CheckpointError, ConfigError
@@ -55,8 +56,8 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(96, ge=64, le=128, description="Pixels of the square pictures.")
-    pictures: int = Field(12_000, ge=1, description="Training pictures.")
+    size: Annotated[int, Option("--input-size")] = Field(96, ge=64, le=128, description="Pixels of the square images.")
+    pictures: Annotated[int, Option("--num-images")] = Field(12_000, ge=1, description="Training pictures.")
     held_out: int = Field(1_000, ge=1, description="Pictures kept back to measure the accuracy.")
     world: int = Field(1, ge=0, description="Seed of the training pictures; not that of the dissected data set.")
     units: tuple[int, ...] = Field(

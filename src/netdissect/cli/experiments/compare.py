@@ -1,56 +1,38 @@
 """`netdissect experiment compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-import netdissect
 from netdissect.cli.experiments.finish import carry_out
-from netdissect.cli.experiments.options import Measure, OutOption, RuleOption, checked, measure, open_network
-from netdissect.cli.options import with_options_of
+from netdissect.cli.experiments.options import MEASURED, OutOption, WeightsSeedOption, open_network
+from netdissect.cli_options import Typed, with_options
 from netdissect.errors import ConfigError
+from netdissect.experiments import CompareConfig, compare
 
 
-@with_options_of(measure)
-def compare(
-    measured: Measure,
+@with_options(CompareConfig, MEASURED)
+def run(
+    asked: Typed[CompareConfig],
     out: OutOption,
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="RUN_OR_NETWORK...", help="Run folders, or networks to dissect.")
     ] = None,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set; needed for networks.")] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option("--layer", help="One for all, or one for each in the same order. Default: the last of each run."),
-    ] = None,
-    published: Annotated[
-        Path | None, typer.Option("--published", help="CSV of published counts to put beside.")
-    ] = None,
-    expected: Annotated[
-        list[str] | None, typer.Option("--expected", help="Network names, most detectors first as you expect; repeats.")
-    ] = None,
-    rule: RuleOption = "per-category",
+    weights_seed: WeightsSeedOption = 0,
 ) -> None:
-    """Put the detectors of several networks or runs beside each other, and published counts beside them."""
-    opened = [
-        Path(text) if Path(text).is_dir() else open_network(text, measured.weights_seed) for text in sources or ()
-    ]
-    networks = any(not isinstance(source, Path) for source in opened)
-    if networks and not (concepts and layer):
-        raise ConfigError(
-            "networks are to be dissected: name a data set with --concepts, and --layer. Runs need neither."
-        )
-    config = checked(
-        netdissect.experiments.CompareConfig,
-        dissect=measured.config(layer or ()) if networks else None,
-        layers=tuple(layer or ()),
-        quantile=measured.quantiles[0] if measured.quantiles else None,
-        rule=rule,
-        published=published,
-        expected=tuple(expected or ()),
-    )
-    carry_out(
-        lambda progress: netdissect.experiments.compare(opened, config, out=out, concepts=concepts, progress=progress),
-        out,
-    )
+    """--layer is one for all, or one for each network or run in the same order; default: the last of each run."""
+    opened = [Path(text) if Path(text).is_dir() else open_network(text, weights_seed) for text in sources or ()]
+    layers, quantiles = asked.at("dissect", "layers") or (), asked.at("dissect", "protocol", "quantiles") or (None,)
+    defaults: dict[str, Any] = {"layers": layers, "quantile": quantiles[0]}
+    if any(not isinstance(source, Path) for source in opened):
+        if not (concepts and layers):
+            raise ConfigError(
+                "networks are to be dissected: name a data set with --concepts, and --layer. Runs need neither."
+            )
+        config = asked.model(MEASURED | defaults)
+    else:
+        given = {name: value for name, value in asked.given.items() if name != "dissect"}
+        config = Typed(CompareConfig, given, defaults).model()
+    carry_out(lambda progress: compare(opened, config, out=out, concepts=concepts, progress=progress), out)

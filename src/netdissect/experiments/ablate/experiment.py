@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.cli_options import Option
 from netdissect.config import Progress
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -51,8 +52,10 @@ class AblateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layer: str = Field(description="Whose units are switched off.")
-    sizes: tuple[int, ...] = Field((1, 4, 20), min_length=1, description="How many units are off at a time.")
+    layer: str = Field(description="Layer whose units are ablated.")
+    sizes: Annotated[tuple[int, ...], Option("--units")] = Field(
+        (1, 4, 20), min_length=1, description="How many units are off at a time."
+    )
     rank: Literal["effect", "score", "iou"] = Field(
         "effect",
         description=(
@@ -62,9 +65,11 @@ class AblateConfig(BaseModel):
         ),
     )
     random_sets: int = Field(10, ge=1, description="Random sets of each size.")
-    seed: int = Field(0, ge=0, description="Of the halves, the random sets and the bootstrap.")
+    seed: Annotated[int, Option("--sample-seed")] = Field(
+        0, ge=0, description="Seed of the drawn images, the halves, the random sets and the bootstrap."
+    )
     batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")
-    resamples: int = Field(2000, ge=100, description="Of the bootstrap over pictures.")
+    resamples: int = Field(2000, ge=100, description="Resamples of the bootstrap over images.")
 
 
 @dataclass(frozen=True)

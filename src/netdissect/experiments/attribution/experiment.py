@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.cli_options import Option
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
@@ -47,10 +48,12 @@ class AttributionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layer: str | None = Field(None, description="That is pooled. None: the dissection's last, or the last convolution.")
+    layer: str | None = Field(
+        None, description="Layer that is pooled. None: the dissection's last, or the last convolution."
+    )
     top: int = Field(5, ge=1, description="Strongest units that are listed.")
     shown: int = Field(6, ge=1, description="Pictures that are explained one by one, spread over all.")
-    classes: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
+    classes: Annotated[tuple[str, ...] | None, OneOrMore, Option(hidden=True)] = Field(
         None, description="Names of the outputs, in order. None: numbers."
     )
     batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")

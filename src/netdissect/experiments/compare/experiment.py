@@ -12,6 +12,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
 from netdissect.dissect import dissect
@@ -47,12 +48,14 @@ class CompareConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: DissectConfig | None = Field(None, description="For networks that are still to be dissected.")
-    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
+    layers: Annotated[tuple[str, ...], OneOrMore, Option(hidden=True)] = Field(
         (), description="One for all, or one for each; empty: the last of each."
     )
-    quantile: float | None = Field(None, gt=0, lt=1, description="None: the first of the first run.")
+    quantile: Annotated[float | None, Option(hidden=True)] = Field(
+        None, gt=0, lt=1, description="None: the first of the first run."
+    )
     rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
-    published: Path | None = Field(None, description="A table of published counts; see `read_counts`.")
+    published: Path | None = Field(None, description="CSV of published counts to compare with.")
     expected: Annotated[tuple[str, ...], OneOrMore] = Field(
         (), description="Names in the order in which the paper found them, most detectors first; empty: not compared."
     )

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from netdissect.cli_options import Option
 from netdissect.config import Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
@@ -63,16 +64,16 @@ class LinearProbeConfig(BaseModel):
 
     category: str = Field("object", description="Whose unique detectors the accuracy is compared with.")
     rule: Rule = Field("per-category", description="Which published rule counts detectors.")
-    pool: Literal["mean", "max"] = Field("mean", description="Of a unit over the picture.")
+    pool: Literal["mean", "max"] = Field("mean", description="Pooling of a unit over the image.")
     penalty: float = Field(0.001, gt=0, description="C of the SVM, as in the paper.")
-    penalties: tuple[float, ...] = Field(
+    penalties: Annotated[tuple[float, ...], Option("--penalties")] = Field(
         (1e-4, 1e-3, 1e-2, 1e-1),
         description="Of which cross-validation on the training half picks one; empty: no.",
     )
-    folds: int = Field(5, ge=2, description="Of the cross-validation.")
+    folds: int = Field(5, ge=2, description="Folds of the cross-validation.")
     splits: int = Field(5, ge=1, description="Random halves of the pictures, train and test, class by class.")
-    seed: int = Field(0, ge=0, description="Of the splits.")
-    batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")
+    seed: Annotated[int, Option(hidden=True)] = Field(0, ge=0, description="Seed of the splits.")
+    batch_size: Annotated[int, Option(hidden=True)] = Field(64, gt=0, description="Pictures in a forward pass.")
 
 
 @dataclass(frozen=True)

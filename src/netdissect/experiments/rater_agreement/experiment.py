@@ -23,6 +23,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from netdissect.cli_options import Option
 from netdissect.config import OneOrMore
 from netdissect.errors import ResultError
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means, quantile_interval
@@ -57,12 +58,12 @@ class RaterAgreementConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
+    layers: Annotated[tuple[str, ...] | None, OneOrMore, Option("--layer", metavar="LAYER")] = Field(
         None, description="From the first to the last. None: in the order in which the ratings name them."
     )
     min_iou: float = Field(0.04, ge=0, lt=1, description="Labels of at least this IoU are those of detectors.")
-    seed: int = Field(0, ge=0, description="Of the bootstrap.")
-    resamples: int = Field(2000, ge=100, description="Of the bootstrap over labels.")
+    seed: Annotated[int, Option("--stats-seed")] = Field(0, ge=0, description="Seed of the bootstrap.")
+    resamples: int = Field(2000, ge=100, description="Resamples of the bootstrap over labels.")
 
 
 def read_ratings(path: str | Path) -> pl.DataFrame:

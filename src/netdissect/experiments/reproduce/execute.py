@@ -15,7 +15,8 @@ from time import monotonic
 from netdissect.config import Progress
 from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.experiments.reproduce.job import Cost, ReproduceConfig, ReproduceJob
+from netdissect.experiments.reproduce.job import Cost, ReproduceJob
+from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 from netdissect.experiments.reproduce.requirements import PARTS
 from netdissect.models import Network
 

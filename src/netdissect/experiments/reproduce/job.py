@@ -5,59 +5,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution, OneOrMore, Progress
+from netdissect.config import Execution, Progress
 from netdissect.dissect import dissect
 from netdissect.dissect.cost_plan import make_plan
 from netdissect.experiments.compare.experiment import run_folder
 from netdissect.experiments.outcome import ExperimentResult
+from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 from netdissect.models import Network, resolve_layers
 from netdissect.models.surgery.linear_head import dummy_input
 from netdissect.result import Result
-from netdissect.training.choices import ScaleName
 from netdissect.training.workspace import SCALES, Workspace
 
 TIMED = 4
 """Pictures by which a forward pass is timed."""
-
-
-class ReproduceConfig(BaseModel):
-    """What the whole paper measures on one's own networks, and which files it may use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    names: Annotated[tuple[str, ...], OneOrMore] = Field(min_length=1, description="Of the networks.")
-    layers: Annotated[tuple[str, ...], OneOrMore] = Field(
-        min_length=1, description="The last convolution: one for all, or one for each."
-    )
-    max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
-    batch_size: int = Field(32, gt=0, description="Images in one forward pass.")
-    rotations: tuple[int, ...] = Field((0, 1, 2, 3, 4), description="Seeds of random rotations.")
-    steps: int = Field(5, ge=1, description="Steps from alpha 0 to 1.")
-    checkpoints: Path | None = Field(None, description="Folder of the first network's weights over its training.")
-    train_images: Path | None = Field(
-        None,
-        description="A folder for each of some classes that no network was trained to tell; for transfer and tasks.",
-    )
-    class_images: Path | None = Field(
-        None, description="A folder for each class, called as the first network's outputs."
-    )
-    classes: Path | None = Field(None, description="Names of the first network's outputs, one a line.")
-    ratings: Path | None = Field(None, description="Table of what raters said, as the explorer exports it.")
-    train: ScaleName | None = Field(None, description="Train variants and tasks at this scale; None: not at all.")
-
-    def layer_of(self, index: int) -> str:
-        """Return the layer of a network."""
-        return self.layers[index if len(self.layers) > 1 else 0]
-
-    def measured(self, names: Sequence[str]) -> DissectConfig:
-        """Return the dissection of some layers."""
-        return DissectConfig(layers=tuple(names), max_images=self.max_images, batch_size=self.batch_size)
 
 
 class Cost(NamedTuple):

@@ -22,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
@@ -63,13 +64,19 @@ class RotateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: DissectConfig = Field(description="The dissection; it has one layer.")
-    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), description="Of random rotations.")
-    steps: int = Field(5, ge=1, description="Steps from alpha 0, the units, to 1, the whole rotation.")
-    bases: Annotated[tuple[BasisKind, ...], OneOrMore] = Field((), description="Further bases of the layer.")
-    matrices: Annotated[tuple[Path, ...], OneOrMore] = Field(
-        (), description="Files of further bases; see `read_basis`."
+    seeds: Annotated[tuple[int, ...], Option("--rotation-seeds", metavar="SEED,...")] = Field(
+        (0, 1, 2, 3, 4), description="Seeds of random rotations."
     )
-    sample: CellSample = Field(default_factory=CellSample, description="What principal components are found on.")
+    steps: int = Field(5, ge=1, description="Steps from alpha 0, the units, to 1, the whole rotation.")
+    bases: Annotated[tuple[BasisKind, ...], OneOrMore, Option("--basis")] = Field(
+        (), description="Further bases of the layer."
+    )
+    matrices: Annotated[tuple[Path, ...], OneOrMore, Option("--matrix", metavar="FILE")] = Field(
+        (), description="Further bases: .npy or .safetensors, a row for each new unit; repeats."
+    )
+    sample: Annotated[CellSample, Option(hidden=True)] = Field(
+        default_factory=CellSample, description="What principal components are found on."
+    )
     rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
 
     @property

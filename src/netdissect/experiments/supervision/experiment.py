@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
 from netdissect.dissect import dissect
@@ -41,11 +42,13 @@ class SupervisionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: Annotated[tuple[TaskName, ...], OneOrMore] = Field(
+    tasks: Annotated[tuple[TaskName, ...], OneOrMore, Option("--task")] = Field(
         TASKS, min_length=1, description="Trained for equal steps."
     )
     recipe: TrainConfig = Field(description="Backbone and training of all; its seed is replaced.")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="One network of each task for each.")
+    seeds: Annotated[tuple[int, ...], Option("--training-seeds", metavar="SEED,...")] = Field(
+        (0, 1, 2), min_length=1, description="One network of each task is trained for each of these seeds."
+    )
     dissect: DissectConfig = Field(description="The dissection; its layers are the backbone's.")
     rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
 
