@@ -93,8 +93,8 @@ def mean_paired_difference(
     frames = [_differences(left, right, pair) for pair in layer_pairs(left, right, layers)]
     rows = [frame.filter(quantile=quantile, rule=rule, category=TOTAL).row(0, named=True) for frame in frames]
     # Sums are counts, means are not: the interval is that of the sum.
-    value, least, most = (sum(row[f"unique{end}"] for row in rows) for end in ("", "_least", "_most"))
-    drawn = np.sum([row["unique_drawn"] for row in rows], axis=0)
+    value, least, most = (sum(row[f"unique_detectors{end}"] for row in rows) for end in ("", "_least", "_most"))
+    drawn = np.sum([row["unique_detectors_drawn"] for row in rows], axis=0)
     low, high = interval_of_counts([value], drawn[None], least, most)
     number = len(rows)
     return PairedDifference(value / number, float(low[0]) / number, float(high[0]) / number, len(drawn))
