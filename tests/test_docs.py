@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import shlex
 import tomllib
@@ -293,6 +294,14 @@ def test_the_python_of_a_page_names_what_there_is(path: Path) -> None:
     examples = Examples()
     for block in blocks(path.read_text(encoding="utf-8"), "python"):
         examples.run(block)
+    assert not list(examples.wrong)
+
+
+def test_the_python_of_the_notebook_names_what_there_is() -> None:
+    examples = Examples()
+    for cell in json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            examples.run("".join(cell["source"]))
     assert not list(examples.wrong)
 
 

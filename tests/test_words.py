@@ -18,7 +18,10 @@ from netdissect.result import schema, statistics_schema
 CHECKOUT = Path(__file__).parents[1]
 PAGES = [
     *(path for path in sorted((CHECKOUT / "docs").rglob("*.md")) if not {"_build", "generated"} & {*path.parts}),
-    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md")),
+    *(
+        CHECKOUT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md", "docs/notebook.ipynb")
+    ),
 ]
 
 TERMS = {
