@@ -90,8 +90,8 @@ def network(module: nn.Module) -> Network:
     return Network("net", module, PREPROCESSING)
 
 
-def recorded(found: Network, *names: str) -> dict[str, torch.Tensor]:
-    with found.prepared(), ActivationRecorder(found, resolve_layers(found, names)) as recorder:
+def recorded(net: Network, *names: str) -> dict[str, torch.Tensor]:
+    with net.prepared(), ActivationRecorder(net, resolve_layers(net, names)) as recorder:
         recorder(IMAGES)
         return recorder(IMAGES)
 
@@ -112,10 +112,10 @@ def test_the_memory_format_is_channels_last_where_the_network_runs_with_it(modul
     module.map.register_forward_hook(
         lambda own, inputs, _: seen.append((inputs[0].is_contiguous(memory_format=layout), own.weight.stride()))
     )
-    found = network(module)
-    with found.prepared():
+    net = network(module)
+    with net.prepared():
         seen.clear()
-        found.forward(IMAGES)
+        net.forward(IMAGES)
     strides = torch.empty(3, 3, 2, 2).contiguous(memory_format=layout).stride()
     assert seen == [(True, strides)] or (module_type is _ReadsMemory and seen[0][1] == strides)
 
@@ -136,16 +136,16 @@ class _Half(_Sums):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_module_of_another_format_is_given_its_own_and_recorded_as_float32(dtype):
     module = _Sums().to(dtype)
-    found = recorded(network(module), "map")["map"]
-    assert found.dtype == torch.float32
-    assert torch.equal(found, module(IMAGES.to(dtype)).float())
+    maps = recorded(network(module), "map")["map"]
+    assert maps.dtype == torch.float32
+    assert torch.equal(maps, module(IMAGES.to(dtype)).float())
 
 
 @pytest.mark.parametrize("first", [torch.float16, torch.float32, torch.bfloat16])
 def test_a_module_of_several_formats_is_given_the_first_with_which_it_runs(first):
-    found = network(_Half(first))
-    assert found.dtype == torch.float32
-    maps = recorded(found, "map", "low")
+    net = network(_Half(first))
+    assert net.dtype == torch.float32
+    maps = recorded(net, "map", "low")
     assert torch.equal(maps["low"], maps["map"].bfloat16().float())
 
 
@@ -156,20 +156,20 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("how", COMPILED)
-def test_every_recorder_of_a_compiled_module_records_its_layers(how):
-    module = COMPILED[how](nn.Sequential(_Sums()) if how == "in place" else _Sums())
+@pytest.mark.parametrize("case", COMPILED)
+def test_every_recorder_of_a_compiled_module_records_its_layers(case):
+    module = COMPILED[case](nn.Sequential(_Sums()) if case == "in place" else _Sums())
     with torch.no_grad():
         module.eval()(IMAGES)  # compiled before any hook is there
-    found = network(module)
+    net = network(module)
     names = [name for name, part in module.named_modules() if type(part) is nn.Conv2d]
     for _ in range(2):
-        torch.testing.assert_close(recorded(found, *names)[names[0]], EXPECTED)
+        torch.testing.assert_close(recorded(net, *names)[names[0]], EXPECTED)
 
 
 def test_data_parallel_is_run_without_its_replicas():
-    found = network(nn.DataParallel(_Sums()))
-    torch.testing.assert_close(recorded(found, "module.map")["module.map"], EXPECTED)
+    net = network(nn.DataParallel(_Sums()))
+    torch.testing.assert_close(recorded(net, "module.map")["module.map"], EXPECTED)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -206,8 +206,10 @@ def test_quantized_layers_are_recorded_as_dequantized_numbers():
 def test_a_quantized_network_has_the_receptive_fields_of_the_network_that_it_was_made_of():
     zoo = torchvision.models
     made = zoo.quantization.shufflenet_v2_x0_5(weights=None, quantize=True), zoo.shufflenet_v2_x0_5(weights=None)
-    how = Preprocessing(Size(64, 64), (0.5,) * 3, (0.5,) * 3)
-    quantized, plain = ({one.name: one for one in survey_layers(Network("net", module, how))} for module in made)
+    preprocessing = Preprocessing(Size(64, 64), (0.5,) * 3, (0.5,) * 3)
+    quantized, plain = (
+        {one.name: one for one in survey_layers(Network("net", module, preprocessing))} for module in made
+    )
     same = [(one, plain[name]) for name, one in quantized.items() if name in plain]
     assert len(same) > 150
     assert all((one.grid, one.field, one.layout) == (of.grid, of.field, of.layout) for one, of in same)
@@ -223,8 +225,8 @@ def test_packed_weights_change_the_digest():
 
 
 def test_weights_without_numbers_are_refused_where_numbers_are_needed():
-    found = network(_Sums().to("meta"))
-    for needed in (lambda: found.digest, lambda: found.prepared().__enter__(), lambda: list_layers(found)):
+    net = network(_Sums().to("meta"))
+    for needed in (lambda: net.digest, lambda: net.prepared().__enter__(), lambda: list_layers(net)):
         with pytest.raises(NetworkError, match=r"'map\.weight' on the meta device.*to_empty"):
             needed()
 
@@ -245,11 +247,11 @@ class _Copies(nn.Module):
 
 def test_a_network_that_runs_a_copy_of_its_modules_is_refused_and_left_usable():
     module = _Copies()
-    found = network(module)
+    net = network(module)
     inner = [replace(layer, name="model.map") for layer in list_layers(network(_Sums()))]
     for _ in range(2):
         with (
-            ActivationRecorder(found, inner) as recorder,
+            ActivationRecorder(net, inner) as recorder,
             pytest.raises(ActivationError, match="a copy of it did in its place"),
         ):
             recorder(IMAGES)
@@ -270,9 +272,9 @@ class _Twice(nn.Module):
 
 
 def test_a_module_under_two_names_is_recorded_by_both():
-    found = network(_Twice())
-    assert [layer.name for layer in list_layers(found)] == ["first", "second"]
-    maps = recorded(found, "first", "second")
+    net = network(_Twice())
+    assert [layer.name for layer in list_layers(net)] == ["first", "second"]
+    maps = recorded(net, "first", "second")
     torch.testing.assert_close(maps["first"], EXPECTED)
     assert torch.equal(maps["first"], maps["second"])
 
@@ -300,9 +302,9 @@ def state_of(module: nn.Module) -> list[object]:
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_module_is_restored_after_a_run(failing):
     module = in_mixed_modes()
-    before, found = state_of(module), network(module)
+    before, net = state_of(module), network(module)
     assert state_of(module) == before
-    with found.prepared(torch.device("cpu")), ActivationRecorder(found, list_layers(found)) as recorder:
+    with net.prepared(torch.device("cpu")), ActivationRecorder(net, list_layers(net)) as recorder:
         recorder(IMAGES)
         assert not any(part.training for part in module.modules())
         assert not any(parameter.requires_grad for parameter in module.parameters())
@@ -327,44 +329,44 @@ def test_tensors_are_restored_after_another_device_and_memory_format():
 
 
 def test_one_preparation_within_another_changes_nothing():
-    found = network(in_mixed_modes())
-    before = state_of(found.module)
-    with found.prepared():
-        prepared = state_of(found.module)
-        with found.prepared():
-            assert state_of(found.module) == prepared
-        assert state_of(found.module) == prepared
-    assert state_of(found.module) == before
+    net = network(in_mixed_modes())
+    before = state_of(net.module)
+    with net.prepared():
+        prepared = state_of(net.module)
+        with net.prepared():
+            assert state_of(net.module) == prepared
+        assert state_of(net.module) == prepared
+    assert state_of(net.module) == before
 
 
 def test_the_digest_depends_on_the_weights_and_not_on_their_memory_format():
-    found = network(_Sums())
-    first = found.digest
-    with found.prepared():
-        assert found.digest == first
+    net = network(_Sums())
+    first = net.digest
+    with net.prepared():
+        assert net.digest == first
     with torch.no_grad():
-        found.module.map.weight.mul_(2)
-    second = found.digest
+        net.module.map.weight.mul_(2)
+    second = net.digest
     assert second != first
-    found.module.map.weight = nn.Parameter(found.module.map.weight / 2)
-    assert found.digest == first
-    found.module.add_module("more", nn.ReLU())
-    assert found.digest not in (first, second)
+    net.module.map.weight = nn.Parameter(net.module.map.weight / 2)
+    assert net.digest == first
+    net.module.add_module("more", nn.ReLU())
+    assert net.digest not in (first, second)
 
 
 def test_a_network_can_be_sent_to_another_process():
-    found = network(_Sums())
-    digest = found.digest
-    assert pickle.loads(pickle.dumps(found)).digest == digest  # noqa: S301 - its own bytes
+    net = network(_Sums())
+    digest = net.digest
+    assert pickle.loads(pickle.dumps(net)).digest == digest  # noqa: S301 - its own bytes
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_a_scripted_part_runs_and_is_traced_but_cannot_be_dissected_itself():
     module = _HoldsTorchScript()
-    found = network(module)
-    names = [layer.name for layer in list_layers(found)]
+    net = network(module)
+    names = [layer.name for layer in list_layers(net)]
     assert names == ["map", "out"]
-    torch.testing.assert_close(recorded(found, "map", "out")["out"], EXPECTED)
-    assert find_difference(found, list_layers(found), IMAGES) is None
+    torch.testing.assert_close(recorded(net, "map", "out")["out"], EXPECTED)
+    assert find_difference(net, list_layers(net), IMAGES) is None
     with pytest.raises(LayerError, match="runs inside TorchScript"):
-        resolve_layers(found, ["scripted.0"])
+        resolve_layers(net, ["scripted.0"])
