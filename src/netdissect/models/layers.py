@@ -102,12 +102,12 @@ def resolve_layers(network: Network, patterns: Sequence[str], assumed: Assumed =
     Parameters
     ----------
     network
-        Runs once, on two blank images.
+        Runs once, on two images.
     patterns
         Exact names, or globs such as ``layer*.1``; an exact name is never read as a glob. A glob leaves out layers that
         cannot be dissected.
     assumed
-        What is taken for granted of layers whose way from the image is lost.
+        Layout and field of layers that cannot be traced to the image.
 
     Raises
     ------
