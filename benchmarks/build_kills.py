@@ -47,21 +47,21 @@ def contents(root: Path) -> dict[str, bytes]:
 def kill_and_resume(
     folder: Path, sources: list[str], options: dict[str, object], *, kills: int, seed: int, workers: int = 2
 ) -> list[tuple[float, int]]:
-    """Return the moment of each kill in seconds and the pictures finished then; exit if the results differ."""
+    """Return the moment of each kill in seconds and the images finished then; exit if the results differ."""
     whole, broken = folder / "whole", folder / "broken"
     if start(whole, sources, options, workers).wait() != 0:
         raise SystemExit("the unbroken build failed")
-    pictures = json.loads((whole / "build.json").read_text())["images"]
+    images = json.loads((whole / "build.json").read_text())["images"]
     rng = random.Random(seed)  # noqa: S311 - moments of kills, no secret
     late = max(1, kills // 4)  # kills while label maps are numbered and tables written
-    targets = sorted(rng.sample(range(1, pictures), kills - late)) + [pictures] * late
+    targets = sorted(rng.sample(range(1, images), kills - late)) + [images] * late
     moments = []
     for target in targets:
         process = start(broken, sources, options, workers)
         begun = time.monotonic()
         while finished(broken) < target and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.02 if target < pictures else 0.6))
+        time.sleep(rng.uniform(0, 0.02 if target < images else 0.6))
         process.send_signal(signal.SIGKILL)
         process.wait()
         moments.append((time.monotonic() - begun, finished(broken)))
@@ -89,8 +89,8 @@ def main() -> None:
         moments = kill_and_resume(
             Path(folder), told.sources, options, kills=told.kills, seed=told.seed, workers=told.workers
         )
-    for moment, pictures in moments:
-        print(f"killed after {moment:6.2f} s with {pictures} pictures in the journal")
+    for moment, images in moments:
+        print(f"killed after {moment:6.2f} s with {images} images in the journal")
     print(f"{told.kills} kills: the resumed data set equals the unbroken one, byte for byte")
 
 

@@ -1,4 +1,4 @@
-"""Build a data set from real pictures: pictures a second, and where the time goes.
+"""Build a data set from real images: images a second, and where the time goes.
 
     python benchmarks/build_speed.py masks:DIR folders:DIR=texture [--colors]
 
@@ -49,8 +49,8 @@ def main() -> None:
         out = build_dataset(Path(folder) / "all", sources, options, workers=os.cpu_count())
         took = time.perf_counter() - begun
         facts = inspect_dataset(out)
-        print(f"{facts.images} pictures, {len(facts.concepts)} concepts, {len(facts.problems)} problems")
-        print(f"{took:.1f} s with {os.cpu_count()} processes: {facts.images / took:.0f} pictures a second")
+        print(f"{facts.images} images, {len(facts.concepts)} concepts, {len(facts.problems)} problems")
+        print(f"{took:.1f} s with {os.cpu_count()} processes: {facts.images / took:.0f} images a second")
         profile = cProfile.Profile()
         begun = time.perf_counter()
         profile.runcall(build_dataset, Path(folder) / "one", sources, options)

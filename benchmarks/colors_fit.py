@@ -23,7 +23,7 @@ PURE_BLUE = 0.01  # weight of the pure blues, see `fit`
 
 
 def count_cells(folder: Path) -> npt.NDArray[np.int64]:
-    """Count the pixels of the pictures below `folder` in each cell of the RGB cube."""
+    """Count the pixels of the images below `folder` in each cell of the RGB cube."""
     counts = np.zeros(CELLS, dtype=np.int64)
     for path in sorted(folder.rglob("*.jpg")):
         with Image.open(path) as image:

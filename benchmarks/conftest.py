@@ -2,7 +2,7 @@
 
     make bench
 
-Real pictures are used where the folder of labeled pictures lies beside the checkout; otherwise benchmarks skip.
+Real images are used where the folder of labeled images lies beside the checkout; otherwise benchmarks skip.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,10 +44,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def street() -> ConceptData:
-    """184 real street pictures with an object and a color label on every pixel."""
+    """184 real street images with an object and a color label on every pixel."""
     folder = SHARED / "data" / "broden-camvid"
     if not folder.is_dir():
-        pytest.skip("the folder of real labeled pictures is not beside the checkout")
+        pytest.skip("the folder of real labeled images is not beside the checkout")
     return ConceptData.open(folder)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage             images drawn from distributions whose IoU is known
     python -m benchmarks.coverage RUN LAYER   a run's images, drawn anew with replacement: the run is the truth
-    python -m benchmarks.coverage planted     whole runs of a network with planted units, each on pictures of its own
+    python -m benchmarks.coverage planted     whole runs of a network with planted units, each on images of its own
 
 The first is what the tests run in a short form.
 """

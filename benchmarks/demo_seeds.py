@@ -27,10 +27,10 @@ def main(folder: Path) -> None:
     if not (folder / "index.csv").exists():
         write_synthetic(folder, images=4000, size=DEMO.size, workers=2)
     data = ConceptData.open(folder)
-    pictures, scenes = training_set(DEMO.held_out + DEMO.pictures, size=DEMO.size, seed=DEMO.world)
+    images, scenes = training_set(DEMO.held_out + DEMO.images, size=DEMO.size, seed=DEMO.world)
     for seed in SEEDS:
         recipe = DEMO.model_copy(update={"seed": seed})
-        trained = train_on(pictures, scenes, recipe)
+        trained = train_on(images, scenes, recipe)
         how = f"{trained.seconds:.0f} s of training in {trained.recipe.precision}"
         print(f"seed {seed}: accuracy {trained.accuracy:.3f}, {how}")
         network = with_rotations(trained.network(), LAYERS[-1], ROTATIONS)

@@ -4,7 +4,7 @@
     python -m benchmarks.memory --growth                        images, units and concepts tenfold
 
 The network is a 1 x 1 convolution over averaged pixels, which costs next to nothing, and the data set names the same
-64 pictures of noise over and over; everything else is what `netdissect run` does. At 63,305 images about 45 minutes and
+64 images of noise over and over; everything else is what `netdissect run` does. At 63,305 images about 45 minutes and
 10 GB of disk.
 """
 
@@ -23,13 +23,13 @@ import typer
 from PIL import Image
 
 import netdissect
-from benchmarks.plain_loop import forward_all, pictures
+from benchmarks.plain_loop import forward_all, source_images
 from benchmarks.process import peak_memory, prepared
 from netdissect.config import DissectConfig, Execution
 from netdissect.models import Network, Preprocessing
 
 SIDE = 112
-PICTURES = 64
+IMAGES = 64
 CATEGORIES = {"scene": 0.4, "object": 0.48, "part": 0.12}  # shares of the concepts; scenes are of the whole image
 LIMIT = 1.5e9
 
@@ -52,7 +52,7 @@ def network_of(case: Case) -> Network:
 
 
 def write_data(root: Path, images: int, concepts: int) -> None:
-    """Write a data set in Broden's layout, its rows being the same pictures again and again."""
+    """Write a data set in Broden's layout, its rows being the same images again and again."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     edges = np.round(np.cumsum([0, *CATEGORIES.values()]) * concepts).astype(int) + 1
@@ -68,7 +68,7 @@ def write_data(root: Path, images: int, concepts: int) -> None:
         table(root / f"c_{name}.csv", "code,number,name,frequency,coverage",
               [(code, i, f"concept {i}", 1, 1) for code, i in enumerate(codes)])  # fmt: skip
     rows = []
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         noise = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
         noise.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(root / "images" / f"{index}.jpg")
         cells = [str(rng.choice(numbers["scene"]))]
@@ -79,7 +79,7 @@ def write_data(root: Path, images: int, concepts: int) -> None:
             )
             cells.append(f"{index}_{name}.png")
         rows.append((f"{index}.jpg", "train", SIDE, SIDE, SIDE, SIDE, *cells))
-    table(root / "index.csv", "image,split,ih,iw,sh,sw,scene,object,part", [rows[i % PICTURES] for i in range(images)])
+    table(root / "index.csv", "image,split,ih,iw,sh,sw,scene,object,part", [rows[i % IMAGES] for i in range(images)])
 
 
 def table(path: Path, header: str, rows: list[tuple[Any, ...]]) -> None:
@@ -91,7 +91,7 @@ def child(do: str, case: Case, data: Path, out: Path) -> dict[str, float]:
     """Do one thing, and say what it took."""
     network, begin = network_of(case), time.monotonic()
     if do == "network":
-        forward_all(network, pictures(data, 20 * 32), "2", 32)
+        forward_all(network, source_images(data, 20 * 32), "2", 32)
     else:
         config = DissectConfig(layers=("2",))
         result = netdissect.dissect(network, data, config, out=out, execution=Execution(activation_cache=case.store))

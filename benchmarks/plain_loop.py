@@ -1,8 +1,8 @@
-"""The least that a dissection can cost: decode the pictures, and run the network up to a layer.
+"""The least that a dissection can cost: decode the images, and run the network up to a layer.
 
     python -m benchmarks.plain_loop DATA LAYER [--batch-size 32] [--give-back]
 
-Tuned by hand: inference mode, channels last, batches of one size, pictures decoded by two threads while the network
+Tuned by hand: inference mode, channels last, batches of one size, images decoded by two threads while the network
 runs, freed memory kept (`--give-back`: not, as C libraries do by default), nothing computed behind the layer.
 """
 
@@ -32,8 +32,8 @@ class ReachedError(Exception):
     """The layer has run."""
 
 
-def pictures(data: Path, limit: int | None) -> list[Path]:
-    """List the pictures of a data set."""
+def source_images(data: Path, limit: int | None) -> list[Path]:
+    """List the images of a data set."""
     with (data / "index.csv").open(newline="", encoding="utf-8") as file:
         return [data / "images" / row["image"] for row in csv.DictReader(file)][:limit]
 
@@ -43,10 +43,10 @@ def decode(paths: list[Path], side: int) -> npt.NDArray[np.uint8]:
     batch = np.empty((len(paths), 3, side, side), np.uint8)
     for row, path in zip(batch, paths, strict=True):
         with Image.open(path) as image:
-            picture = image.convert("RGB")
-            if picture.size != (side, side):
-                picture = picture.resize((side, side), Image.Resampling.BILINEAR)
-            row[:] = np.asarray(picture).transpose(2, 0, 1)
+            source_image = image.convert("RGB")
+            if source_image.size != (side, side):
+                source_image = source_image.resize((side, side), Image.Resampling.BILINEAR)
+            row[:] = np.asarray(source_image).transpose(2, 0, 1)
     return batch
 
 
@@ -64,7 +64,7 @@ def decoded(paths: list[Path], side: int, batch_size: int) -> Iterator[npt.NDArr
 
 
 def forward_all(network: Network, paths: list[Path], layer: str, batch_size: int) -> int:
-    """Run the network on all pictures up to a layer, and count what it put out."""
+    """Run the network on all images up to a layer, and count what it put out."""
     module = network.module.to(memory_format=torch.channels_last)
     seen = 0
 
@@ -98,7 +98,7 @@ def main(
         prepared()
     with freeze_gc():
         loaded = load_network(network)
-    print(forward_all(loaded, pictures(data, limit), layer, batch_size))
+    print(forward_all(loaded, source_images(data, limit), layer, batch_size))
     gc.freeze()
 
 

@@ -1,6 +1,6 @@
-"""Units whose answers are known: a network made by hand on pictures that carry their labels.
+"""Units whose answers are known: a network made by hand on images that carry their labels.
 
-Every cell of a planted picture's label map is a block of 2 x 2 pixels whose color channels spell, as
+Every cell of a planted image's label map is a block of 2 x 2 pixels whose color channels spell, as
 plain bytes, the cell's object and part, a lot between 0 and 255, and a grade that no other cell of the
 data set shares. A network of five fixed convolutions reads these bytes and lets each unit fire, with the
 cell's grade, on one concept: exactly, or shifted, blurred, thinned, or mixed with a second concept.
@@ -113,7 +113,7 @@ class Counts:
 def planted_dataset(
     out: str | Path, *, images: int = 60, size: int = 64, seed: int = 0, unlabeled: float = 0.2, overwrite: bool = False
 ) -> Path:
-    """Write pictures that carry their own labels, as a data set in Broden's layout.
+    """Write images that carry their own labels, as a data set in Broden's layout.
 
     Parameters
     ----------
@@ -122,11 +122,11 @@ def planted_dataset(
     images
         How many.
     size
-        Pixels of the square pictures, an even number; label maps are half as large.
+        Pixels of the square images, an even number; label maps are half as large.
     seed
         Of the layout.
     unlabeled
-        Share of pictures in which concepts are drawn but not labeled, separately for objects and parts: units
+        Share of images in which concepts are drawn but not labeled, separately for objects and parts: units
         fire there, and the union must not count it.
     overwrite
         Replace a finished data set at `out`.
@@ -141,7 +141,7 @@ def planted_dataset(
     cells = size // BLOCK
     if size % BLOCK or cells < 16 or images < 1 or images * cells * cells >= GRADES:
         raise ConfigError(
-            f"planted pictures were asked for: {images} of {size} pixels. Expected at least one, of an even size of "
+            f"planted images were asked for: {images} of {size} pixels. Expected at least one, of an even size of "
             f"32 or more, and fewer than {GRADES:,} label cells (a quarter of the pixels) in all."
         )
     options = WriteOptions(size=size, image_format="png")
@@ -185,10 +185,10 @@ def _enlarge(cells: Cells) -> Cells:
 def _spell(fields: tuple[Cells, Cells], lots: Cells, grades: Cells) -> npt.NDArray[np.uint8]:
     """Write a cell's bytes into its block: object, part and lot at the top left, the grade at the top right."""
     size = BLOCK * len(lots)
-    picture = np.full((size, size, 3), 128, dtype=np.uint8)
-    picture[0::2, 0::2] = np.stack([*fields, lots], axis=2)
-    picture[0::2, 1::2] = np.stack([grades % 256, grades // 256 % 256, grades // 65536], axis=2)
-    return picture
+    image = np.full((size, size, 3), 128, dtype=np.uint8)
+    image[0::2, 0::2] = np.stack([*fields, lots], axis=2)
+    image[0::2, 1::2] = np.stack([grades % 256, grades // 256 % 256, grades // 65536], axis=2)
+    return image
 
 
 def planted_network(units: Sequence[PlantedUnit], size: int = 64) -> Network:
@@ -199,7 +199,7 @@ def planted_network(units: Sequence[PlantedUnit], size: int = 64) -> Network:
     units
         At least one.
     size
-        Of the pictures in pixels.
+        Of the images in pixels.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
 
 
 def _unspell(path: Path) -> Cells:
-    """Read a picture's cells: int64 (4, cells, cells) of object, part, lot, grade."""
+    """Read an image's cells: int64 (4, cells, cells) of object, part, lot, grade."""
     with open_image(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(np.int64)
     grade = pixels[0::2, 1::2] @ np.array([1, 256, 65536])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.prediction DATA [--network N] [--limit N]
 
-Each run and each prediction is a process of its own. EfficientNet-Lite0, 1,906 pictures: about 4 minutes.
+Each run and each prediction is a process of its own. EfficientNet-Lite0, 1,906 images: about 4 minutes.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Whole runs as a user types them, against a tuned bare loop over the same pictures; processes, in turn.
+"""Whole runs as a user types them, against a tuned bare loop over the same images; processes, in turn.
 
     python -m benchmarks.whole_run DATA [--pairs 5] [--limit N] [--times N]
 
-DATA is a data set in Broden's layout. EfficientNet-Lite0 on 2 cores, 1,906 pictures, 5 pairs: about 25 minutes.
+DATA is a data set in Broden's layout. EfficientNet-Lite0 on 2 cores, 1,906 images, 5 pairs: about 25 minutes.
 """
 
 import json
@@ -21,7 +21,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.plain_loop import WORKERS, decode, forward_all, pictures
+from benchmarks.plain_loop import WORKERS, decode, forward_all, images
 from benchmarks.process import interleaved, prepared
 from netdissect.cli.process_tuning import SPINS
 from netdissect.models import Network, load_network
@@ -46,7 +46,7 @@ def seconds(function: Callable[[], object], times: int = 3) -> float:
 
 
 def physical_limit(network: Network, paths: list[Path]) -> tuple[float, float]:
-    """Return seconds a picture at the peak of the processor's matrix product, and of decoding, on all cores."""
+    """Return seconds an image at the peak of the processor's matrix product, and of decoding, on all cores."""
     image = torch.zeros(1, 3, *network.preprocessing.size)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.module(image)
@@ -56,7 +56,7 @@ def physical_limit(network: Network, paths: list[Path]) -> tuple[float, float]:
     decoding = seconds(lambda: decode(some, network.preprocessing.size.height)) / len(some) / WORKERS
     flops = counter.get_total_flops()
     print(
-        f"{flops / 1e9:.2f} GFLOP a picture, matrix product {peak / 1e9:.0f} GFLOP/s, decoding {1e3 * decoding:.2f} ms"
+        f"{flops / 1e9:.2f} GFLOP an image, matrix product {peak / 1e9:.0f} GFLOP/s, decoding {1e3 * decoding:.2f} ms"
     )
     return flops / peak, decoding
 
@@ -65,13 +65,13 @@ def tuned(network: Network, paths: list[Path]) -> int:
     """Return the batch size at which the bare loop is fastest."""
     some = paths[:256]
     paces = {size: seconds(lambda size=size: forward_all(network, some, LAST, size), 2) for size in BATCHES}
-    print("bare loop, ms a picture: " + ", ".join(f"{1e3 * s / len(some):.2f} at {n}" for n, s in paces.items()))
+    print("bare loop, ms an image: " + ", ".join(f"{1e3 * s / len(some):.2f} at {n}" for n, s in paces.items()))
     return min(paces, key=paces.__getitem__)
 
 
 @contextmanager
 def repeated(data: Path, times: int) -> Iterator[Path]:
-    """Make a data set that names every picture some times over: a larger one with the same work for each picture."""
+    """Make a data set that names every image some times over: a larger one with the same work for each image."""
     with TemporaryDirectory() as folder:
         larger = Path(folder)
         for table in data.glob("*.csv"):
@@ -93,7 +93,7 @@ def main(
     data: Path,
     pairs: Annotated[int, typer.Option()] = 5,
     limit: Annotated[int | None, typer.Option()] = None,
-    times: Annotated[int, typer.Option(help="Go through the pictures so many times, as if they were more.")] = 1,
+    times: Annotated[int, typer.Option(help="Go through the images so many times, as if they were more.")] = 1,
     option: Annotated[list[str] | None, typer.Option(help="Passed on to netdissect run, as --bootstrap=0.")] = None,
 ) -> None:
     """Print ratios: medians of interleaved pairs."""
@@ -104,7 +104,7 @@ def main(
 
 def measure(data: Path, pairs: int, limit: int | None, option: list[str]) -> None:
     """Run all cases, and print the ratio of each."""
-    network, paths = load_network(NETWORK), pictures(data, limit)
+    network, paths = load_network(NETWORK), images(data, limit)
     computing, decoding = physical_limit(network, paths)
     size = tuned(network, paths)
     few = ["--max-images", limit] if limit else []

@@ -84,9 +84,9 @@ def pytest_runtest_call() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of real labeled pictures and published tables beside the checkout."""
+    """Folder of real labeled images and published tables beside the checkout."""
     if not (SHARED / "data").is_dir():
-        pytest.skip("the folder of real labeled pictures and published tables is not beside the checkout")
+        pytest.skip("the folder of real labeled images and published tables is not beside the checkout")
     return SHARED
 
 

@@ -1,4 +1,4 @@
-"""What the explorer's tests share: two runs and what made them, pictures to send, tables to read back."""
+"""What the explorer's tests share: two runs and what made them, images to send, tables to read back."""
 
 import csv
 import io
@@ -37,8 +37,8 @@ class Pair:
         return {folder.name: network for folder, network in zip(self.folders, self.networks, strict=True)}
 
 
-def picture_bytes(size: tuple[int, int] = (40, 30), kind: str = "PNG", **options: object) -> bytes:
-    """Encode a picture of noise."""
+def image_bytes(size: tuple[int, int] = (40, 30), kind: str = "PNG", **options: object) -> bytes:
+    """Encode an image of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind, **options)

@@ -1,4 +1,4 @@
-"""Folders of tiny pictures with a class each."""
+"""Folders of tiny images with a class each."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from netdissect.training.classification_data import LabeledImages, labeled_folde
 def write_classes(
     root: Path, count: int = 12, names: tuple[str, ...] = ("blue", "green", "red"), side: int = 32
 ) -> Path:
-    """Write noisy pictures in one folder a class; the class's channel is a little brighter."""
+    """Write noisy images in one folder a class; the class's channel is a little brighter."""
     rng = np.random.default_rng(0)
     for channel, name in enumerate(names):
         (root / name).mkdir(parents=True)
@@ -22,6 +22,6 @@ def write_classes(
     return root
 
 
-def pictures(root: Path, count: int = 12) -> LabeledImages:
+def images(root: Path, count: int = 12) -> LabeledImages:
     """Write and read three classes."""
     return labeled_folder(write_classes(root / "classes", count))

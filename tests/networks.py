@@ -54,14 +54,14 @@ class Spoiled(nn.Module):
         return spoiled if self.when is None else torch.where(self.when(maps)[:, None, None, None], spoiled, maps)
 
 
-def pictures(count: int = 7, seed: int = 3, sizes: tuple[tuple[int, int], ...] = ((12, 12),)) -> list[oracle.Picture]:
+def images(count: int = 7, seed: int = 3, sizes: tuple[tuple[int, int], ...] = ((12, 12),)) -> list[oracle.OracleImage]:
     """Draw labels: each channel those of its column's category, the whole image those of the last one."""
     rng = np.random.default_rng(seed)
     codes = [np.array([0, *numbers]) for numbers in COVERAGE.values()]
     drawn = []
     for index in range(count):
-        one = strategies.picture(rng, 3, sizes[index % len(sizes)])
+        one = strategies.labeled_image(rng, 3, sizes[index % len(sizes)])
         planes = tuple(codes[channel % len(codes)][plane] for channel, plane in enumerate(one.planes))
         whole = tuple(int(codes[-1][n]) for n in one.whole) or (int(codes[-1][1 + index % 3]),)
-        drawn.append(oracle.Picture(planes, whole, one.size))
+        drawn.append(oracle.OracleImage(planes, whole, one.size))
     return drawn

@@ -4,7 +4,7 @@ Written from the method's definition alone, in NumPy, SciPy, Pillow and plain Py
 the library: thresholds by sorting everything, maps brought to the label map's grid by SciPy (Pillow for
 `lite`), masks and concepts as boolean arrays, one image, one unit, one concept at a time, IoU as a fraction.
 
-    activations, pictures, rules -> count() -> Counts -> iou(), best(), label()
+    activations, images, rules -> count() -> Counts -> iou(), best(), label()
 """
 
 import csv
@@ -57,19 +57,19 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class OracleImage:
     """Labels of one image: channels of label numbers on its own grid, and numbers that hold everywhere."""
 
     planes: tuple[npt.NDArray[Any], ...]
     whole: tuple[int, ...]
     size: tuple[int, int]
 
-    def resized(self, side: int) -> "Picture":
+    def resized(self, side: int) -> "OracleImage":
         """Take the pixel that lies under the center of each new pixel."""
         height, width = self.size
         rows = [math.floor(Fraction(2 * y + 1, 2) * height / side) for y in range(side)]
         columns = [math.floor(Fraction(2 * x + 1, 2) * width / side) for x in range(side)]
-        return Picture(tuple(plane[np.ix_(rows, columns)] for plane in self.planes), self.whole, (side, side))
+        return OracleImage(tuple(plane[np.ix_(rows, columns)] for plane in self.planes), self.whole, (side, side))
 
     def channels(self) -> list[npt.NDArray[Any]]:
         """Every channel as a full map, the labels of the whole image as constant ones."""
@@ -177,7 +177,7 @@ def thresholds(maps: Floats, rules: Rules) -> Floats:
 
 def count(
     maps: Floats,
-    pictures: Sequence[Picture],
+    source_images: Sequence[OracleImage],
     category_of: Mapping[int, int],
     rules: Rules,
     image: tuple[int, int] = (1, 1),
@@ -191,20 +191,20 @@ def count(
     """
     limits = thresholds(maps, rules) if limits is None else limits
     counts = Counts(maps.shape[1], category_of, limits)
-    for cells, given in zip(maps, pictures, strict=True):
-        picture = given if rules.segmentation is None else given.resized(rules.segmentation)
-        areas = {number: _pixels(picture, number, rules) for number in picture.numbers()}
+    for cells, given in zip(maps, source_images, strict=True):
+        source_image = given if rules.segmentation is None else given.resized(rules.segmentation)
+        areas = {number: _pixels(source_image, number, rules) for number in source_image.numbers()}
         for number, area in areas.items():
             counts.truth[number] += int(area.sum())
         for unit, one in enumerate(cells):
-            mask = upsample(one, picture.size, image, fields, rules.anchor) > limits[unit]
+            mask = upsample(one, source_image.size, image, fields, rules.anchor) > limits[unit]
             _count_mask(counts, unit, mask, areas, rules)
     return counts
 
 
-def _pixels(picture: Picture, number: int, rules: Rules) -> npt.NDArray[np.int64]:
+def _pixels(source_image: OracleImage, number: int, rules: Rules) -> npt.NDArray[np.int64]:
     """How often each pixel bears the label: at most once, unless occurrences are counted."""
-    times = sum((channel == number).astype(np.int64) for channel in picture.channels())
+    times = sum((channel == number).astype(np.int64) for channel in source_image.channels())
     assert isinstance(times, np.ndarray)
     return times if rules.occurrences else (times > 0).astype(np.int64)
 
@@ -268,7 +268,7 @@ class Broden:
     names: dict[int, str]
     category_of: dict[int, int]
     images: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    source_images: tuple[OracleImage, ...]
 
 
 def read_broden(root: Path, categories: Sequence[str] | None = None) -> Broden:
@@ -282,17 +282,17 @@ def read_broden(root: Path, categories: Sequence[str] | None = None) -> Broden:
             number = int(row["number"])
             names[number] = row["name"]
             coverage[number] = max(coverage.get(number, (-1.0, -1)), (float(row["coverage"]), place))
-    images, pictures = [], []
+    images, source_images = [], []
     for row in _table(root / "index.csv"):
         items = [item for name in chosen for item in row[name].split(";") if item and item != "0"]
         if items:
             images.append(row["image"])
-            pictures.append(_picture(root, items, (int(row["sh"]), int(row["sw"]))))
+            source_images.append(_source_image(root, items, (int(row["sh"]), int(row["sw"]))))
     category_of = {number: place for number, (_, place) in sorted(coverage.items())}
-    return Broden(tuple(chosen), names, category_of, tuple(images), tuple(pictures))
+    return Broden(tuple(chosen), names, category_of, tuple(images), tuple(source_images))
 
 
-def _picture(root: Path, items: Sequence[str], size: tuple[int, int]) -> Picture:
+def _source_image(root: Path, items: Sequence[str], size: tuple[int, int]) -> OracleImage:
     planes, whole = [], []
     for item in items:
         if item.isdigit():
@@ -300,7 +300,7 @@ def _picture(root: Path, items: Sequence[str], size: tuple[int, int]) -> Picture
         else:
             red_green = np.asarray(Image.open(root / "images" / item).convert("RGB")).astype(np.int64)
             planes.append(red_green[..., 0] + 256 * red_green[..., 1])
-    return Picture(tuple(planes), tuple(whole), size)
+    return OracleImage(tuple(planes), tuple(whole), size)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -30,8 +30,8 @@ def hooked(
     for start in range(0, len(images), size):
         pixels = []
         for image in images[start : start + size]:
-            picture = Image.open(root / "images" / image).convert(mode).resize((side.width, side.height), 2)
-            pixels.append(np.asarray(picture, dtype=np.float32).reshape(*side, -1).transpose(2, 0, 1))
+            one_image = Image.open(root / "images" / image).convert(mode).resize((side.width, side.height), 2)
+            pixels.append(np.asarray(one_image, dtype=np.float32).reshape(*side, -1).transpose(2, 0, 1))
         batch = np.ascontiguousarray(np.stack(pixels))
         with torch.no_grad(), network.prepared():  # weights laid out otherwise would take another convolution
             network.forward((torch.from_numpy(batch) - 127.5) / 128)

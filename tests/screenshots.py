@@ -8,6 +8,6 @@ FOLDER = Path(__file__).resolve().parents[1] / "screenshots"
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep a picture of the whole page."""
+    """Keep an image of the whole page."""
     FOLDER.mkdir(exist_ok=True)
     page.screenshot(path=FOLDER / f"{name}.png", full_page=True)

@@ -39,7 +39,7 @@ NAMES = {"object": ("square", "disk <script>alert(1)</script>", "a$b_$ [bold]"),
 
 
 def write_world(root: Path, images: int = 24) -> Path:
-    """Draw pictures with a red square or a blue disk on noise, and label them in Broden's layout."""
+    """Draw images with a red square or a blue disk on noise, and label them in Broden's layout."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     numbers = {name: place + 1 for place, name in enumerate(name for each in NAMES.values() for name in each)}
@@ -164,13 +164,13 @@ def _layer(
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> ConceptData:
-    """24 drawn pictures."""
+    """24 drawn images."""
     return ConceptData.open(write_world(tmp_path_factory.mktemp("world") / "drawn"))
 
 
 @pytest.fixture(scope="session")
 def result(world: ConceptData) -> Result:
-    """Two layers of 8 units at two quantiles; the second layer has one cell a picture."""
+    """Two layers of 8 units at two quantiles; the second layer has one cell an image."""
     maps = planted_maps(world)
     protocol = Protocol(quantiles=(0.05, 0.1))
     config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
@@ -246,7 +246,7 @@ def nothing(world: ConceptData) -> Result:
 
 @pytest.fixture(scope="session")
 def camvid(shared: Path) -> Result:
-    """32 units of a real layer on real street pictures."""
+    """32 units of a real layer on real street images."""
     data = ConceptData.open(shared / "data" / "broden-camvid")
     maps = np.load(shared / "reference" / "camvid-efficientnet_lite0_blocks.10-activations.npy")
     span = Span(-154, 339, 16)

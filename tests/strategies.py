@@ -28,7 +28,7 @@ class World:
     """Activations and labels of a few images, as the oracle wants them."""
 
     maps: Floats
-    pictures: tuple[oracle.Picture, ...]
+    images: tuple[oracle.OracleImage, ...]
     category_of: dict[int, int]
     categories: tuple[str, ...]
     source: tuple[int, int]
@@ -44,9 +44,9 @@ class World:
 
     def labels(self, row: int) -> Labels:
         """One image's labels for the library."""
-        picture = self.pictures[row]
-        planes = np.array(picture.planes, dtype=np.int32).reshape(len(picture.planes), *picture.size)
-        return Labels(planes, np.array(picture.whole, dtype=np.int32))
+        labeled_image = self.images[row]
+        planes = np.array(labeled_image.planes, dtype=np.int32).reshape(len(labeled_image.planes), *labeled_image.size)
+        return Labels(planes, np.array(labeled_image.whole, dtype=np.int32))
 
     def field(self) -> Field:
         """The receptive field for the library."""
@@ -75,7 +75,7 @@ def activations(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> 
     return np.asarray(drawn, dtype=np.float32)
 
 
-def picture(rng: np.random.Generator, concepts: int, size: tuple[int, int]) -> oracle.Picture:
+def labeled_image(rng: np.random.Generator, concepts: int, size: tuple[int, int]) -> oracle.OracleImage:
     """Draw the labels of one image: up to three channels, with holes, and up to three whole-image numbers."""
     planes = []
     for _ in range(rng.integers(0, 4)):
@@ -86,7 +86,7 @@ def picture(rng: np.random.Generator, concepts: int, size: tuple[int, int]) -> o
     if planes and rng.random() < 0.3:
         planes.append(planes[0].copy())
     whole = tuple(int(n) for n in rng.integers(1, concepts + 1, rng.integers(0, 4)))
-    return oracle.Picture(tuple(planes), whole, size)
+    return oracle.OracleImage(tuple(planes), whole, size)
 
 
 @st.composite
@@ -102,7 +102,7 @@ def worlds(draw: st.DrawFn) -> World:
     concepts = draw(st.integers(1, 7))
     return World(
         np.stack([activations(rng, kind, (images, *cells)) for kind in kinds], axis=1),
-        tuple(picture(rng, concepts, size) for _ in range(images)),
+        tuple(labeled_image(rng, concepts, size) for _ in range(images)),
         {number: int(rng.integers(categories)) for number in range(1, concepts + 1)},
         tuple(f"category{index}" for index in range(categories)),
         (size[0] * ratio, size[1] * ratio),
@@ -139,30 +139,30 @@ def definitions(draw: st.DrawFn) -> Definition:
 
 def write_broden(
     root: Path,
-    pictures: Sequence[oracle.Picture],
+    images: Sequence[oracle.OracleImage],
     coverage: dict[str, dict[int, float]],
     *,
     image: tuple[int, int] = (24, 24),
     seed: int = 0,
     columns: Sequence[Sequence[str]] | None = None,
 ) -> Path:
-    """Write a data set in Broden's layout, its pictures being noise.
+    """Write a data set in Broden's layout, its images being noise.
 
     Parameters
     ----------
     root
         Made if absent.
-    pictures
+    images
         Labels of each image. Its channels go, in turn, to the columns of the categories, whole-image labels to
         the last one.
     coverage
         For each category the coverage of its label numbers: what ``c_<category>.csv`` says.
     image
-        Height and width of the pictures.
+        Height and width of the images.
     seed
         Of the noise.
     columns
-        The cells of each image, in place of those made from `pictures`' channels.
+        The cells of each image, in place of those made from `images`' channels.
     """
     (root / "images").mkdir(parents=True)
     numbers = sorted({number for codes in coverage.values() for number in codes})
@@ -176,7 +176,7 @@ def write_broden(
                [(code, n, f"concept {n}", 1, c) for code, (n, c) in enumerate(codes.items(), 1)])  # fmt: skip
     rng = np.random.default_rng(seed)
     rows = []
-    for index, labels in enumerate(pictures):
+    for index, labels in enumerate(images):
         noise = rng.integers(0, 256, (3, 3, 3), dtype=np.uint8)
         wide = Image.fromarray(noise).resize((image[1], image[0]), Image.Resampling.BICUBIC)
         wide.save(root / "images" / f"{index}.png")
@@ -188,10 +188,10 @@ def write_broden(
 
 def write_label_map(path: Path, plane: npt.NDArray[Any]) -> None:
     """Write label numbers as Broden does: number = R + 256 * G."""
-    write_picture(path, np.stack([plane % 256, plane // 256, np.zeros_like(plane)], axis=-1))
+    write_image(path, np.stack([plane % 256, plane // 256, np.zeros_like(plane)], axis=-1))
 
 
-def write_picture(path: Path, pixels: npt.NDArray[Any]) -> None:
+def write_image(path: Path, pixels: npt.NDArray[Any]) -> None:
     """Write pixels, (H, W, 3), as they are."""
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
@@ -205,12 +205,12 @@ def repaint(path: Path) -> None:
     aside = path.with_suffix(".aside.png")
     Image.fromarray(pixels).save(aside)
     content = aside.read_bytes()
-    aside.write_bytes(content + bytes(facts.st_size - len(content)))  # nobody reads beyond the end of the picture
+    aside.write_bytes(content + bytes(facts.st_size - len(content)))  # nobody reads beyond the end of the image
     os.utime(aside, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     aside.replace(path)  # at once, as a reader may be at it
 
 
-def _cells(root: Path, index: int, labels: oracle.Picture, categories: int) -> list[str]:
+def _cells(root: Path, index: int, labels: oracle.OracleImage, categories: int) -> list[str]:
     items: list[list[str]] = [[] for _ in range(categories)]
     for channel, plane in enumerate(labels.planes):
         name = f"{index}_{channel}.png"

@@ -17,14 +17,14 @@ from netdissect.dissect import dissect
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result
 from netdissect.scoring.statistics import bootstrap
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 # Everything that can be asked for, little of each.
 ASKED = (
     StatisticsConfig(bootstrap=4, holdout=0.5, sensitivity=(0.2,), permutations=2, extra_metrics=True),
     StatisticsConfig(bootstrap=3, holdout=0.3, permutations=2, null="locations"),
 )
-EMPTY = oracle.Picture((np.zeros((12, 12), np.int64),), (), Size(12, 12))
+EMPTY = oracle.OracleImage((np.zeros((12, 12), np.int64),), (), Size(12, 12))
 
 
 def one_unit() -> Network:
@@ -34,16 +34,16 @@ def one_unit() -> Network:
     return Network("one", module, Preprocessing(Size(SIDE, SIDE), half, (128 / 255,) * 3))
 
 
-def labels_of(case: str) -> list[oracle.Picture]:
+def labels_of(case: str) -> list[oracle.OracleImage]:
     """Draw the labels of some images."""
-    drawn = pictures(5)
+    drawn = images(5)
     objects = list(COVERAGE["object"])
     return {
         "empty first, middle and last": [EMPTY, drawn[0], EMPTY, drawn[1], drawn[2], EMPTY],
         "empty batches": [EMPTY] * 3 + drawn[:2] + [EMPTY] * 3,
         "nothing at all": [EMPTY] * 4,
         "no labels in a category": [
-            oracle.Picture(tuple(np.where(np.isin(p, objects), 0, p) for p in one.planes), one.whole, one.size)
+            oracle.OracleImage(tuple(np.where(np.isin(p, objects), 0, p) for p in one.planes), one.whole, one.size)
             for one in drawn[:4]
         ],
         "one image": drawn[:1],

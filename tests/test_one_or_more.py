@@ -18,12 +18,12 @@ from netdissect.experiments.rotate.experiment import RotateConfig
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.models import resolve_layers
 from netdissect.result import Result, compare_results, paired_differences
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", pictures(), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", images(), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
     NetdissectError
     ├── ConceptsError     a data set is missing, unreadable or contradicts itself
-    │   └── SourceError   labeled pictures that `concepts build` cannot turn into a data set
+    │   └── SourceError   labeled images that `concepts build` cannot turn into a data set
     ├── NetworkError      a network or its preprocessing cannot be made
     │   ├── CheckpointError   a weights file is missing, foreign, damaged or unsafe
     │   └── LayerError        a layer does not exist or cannot be dissected
@@ -27,7 +27,7 @@ class ConceptsError(NetdissectError):
 
 
 class SourceError(ConceptsError):
-    """Labeled pictures that cannot be turned into a data set."""
+    """Labeled images that cannot be turned into a data set."""
 
 
 class NetworkError(NetdissectError):

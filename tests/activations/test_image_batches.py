@@ -1,4 +1,4 @@
-"""Pictures as a network takes them."""
+"""Images as a network takes them."""
 
 from pathlib import Path
 
@@ -25,41 +25,41 @@ def how(channels: int = 3, interpolation: str = "bilinear", size: tuple[int, int
     return Preprocessing(Size(*size), (0.5,) * channels, (0.5,) * channels, interpolation)
 
 
-def picture(folder: Path, mode: str = "RGB") -> Path:
+def source_image(folder: Path, mode: str = "RGB") -> Path:
     Image.fromarray(PIXELS if mode == "RGBA" else PIXELS[..., :3]).convert(mode).save(folder / "one.png")
     return folder / "one.png"
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_a_picture_is_squashed_with_the_filter_that_the_network_names(tmp_path, interpolation):
-    found = read_image(picture(tmp_path), how(interpolation=interpolation))
+def test_an_image_is_squashed_with_the_filter_that_the_network_names(tmp_path, interpolation):
+    found = read_image(source_image(tmp_path), how(interpolation=interpolation))
     expected = Image.fromarray(PIXELS[..., :3]).resize((8, 12), Image.Resampling[interpolation.upper()])
     assert np.array_equal(found, np.asarray(expected))
-    same = read_image(picture(tmp_path), how(interpolation=interpolation, size=(19, 31)))
+    same = read_image(source_image(tmp_path), how(interpolation=interpolation, size=(19, 31)))
     assert np.array_equal(same, PIXELS[..., :3])
 
 
 def test_filters_give_different_inputs(tmp_path):
-    found = [read_image(picture(tmp_path), how(interpolation=one)).tobytes() for one in FILTERS]
+    found = [read_image(source_image(tmp_path), how(interpolation=one)).tobytes() for one in FILTERS]
     assert len(set(found)) == len(FILTERS)
 
 
 def test_a_fourth_channel_is_transparency_and_weighs_nothing(tmp_path):
-    found = read_image(picture(tmp_path, "RGBA"), how(4))
+    found = read_image(source_image(tmp_path, "RGBA"), how(4))
     for channel in range(4):
         expected = Image.fromarray(PIXELS[..., channel]).resize((8, 12), Image.Resampling.BILINEAR)
         assert np.array_equal(found[..., channel], np.asarray(expected))
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 4), ("L", 4), ("RGBA", 2), ("RGB", 13)])
-def test_channels_that_a_picture_does_not_have_are_refused(tmp_path, mode, channels):
+def test_channels_that_an_image_does_not_have_are_refused(tmp_path, mode, channels):
     with pytest.raises(NetworkError, match=rf"takes {channels} channels.*one\.png is {mode}\. Expected 1 .*alpha"):
-        read_image(picture(tmp_path, mode), how(channels))
+        read_image(source_image(tmp_path, mode), how(channels))
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return strategies.write_broden(tmp_path / "broden", networks.pictures(), networks.COVERAGE, image=(40, 40))
+    return strategies.write_broden(tmp_path / "broden", networks.images(), networks.COVERAGE, image=(40, 40))
 
 
 def test_a_run_uses_and_records_the_filter_and_is_another_run_with_another(data):
@@ -77,7 +77,7 @@ def test_a_run_uses_and_records_the_filter_and_is_another_run_with_another(data)
         network_of(results["bilinear"].info, found["bicubic"])
 
 
-def test_pictures_with_transparency_are_dissected_by_a_network_of_four_channels(data):
+def test_images_with_transparency_are_dissected_by_a_network_of_four_channels(data):
     for path in (data / "images").glob("*"):
         image = Image.open(path)
         image.putalpha(Image.fromarray(np.asarray(image)[..., 0]))

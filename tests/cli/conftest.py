@@ -40,19 +40,19 @@ def netdissect(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 @pytest.fixture
 def labeled(tmp_path: Path) -> Path:
-    """A folder of eight pictures with masks: a red square somewhere on a gray wall."""
+    """A folder of eight images with masks: a red square somewhere on a gray wall."""
     folder = tmp_path / "squares"
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     (folder / "classes.csv").write_text("value,name\n0,\n1,wall\n2,square\n")
     rng = np.random.default_rng(0)
     for index in range(8):
-        picture = np.full((48, 48, 3), 120, np.uint8) + rng.integers(0, 8, (48, 48, 3), dtype=np.uint8)
+        image = np.full((48, 48, 3), 120, np.uint8) + rng.integers(0, 8, (48, 48, 3), dtype=np.uint8)
         mask = np.ones((48, 48), np.uint8)
         top, left = rng.integers(0, 36, 2)
-        picture[top : top + 12, left : left + 12] = (220, 20, 20)
+        image[top : top + 12, left : left + 12] = (220, 20, 20)
         mask[top : top + 12, left : left + 12] = 2
-        Image.fromarray(picture).save(folder / "images" / f"{index}.png")
+        Image.fromarray(image).save(folder / "images" / f"{index}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
     return folder
 

@@ -1,4 +1,4 @@
-"""From labeled pictures to a page, by commands alone."""
+"""From labeled images to a page, by commands alone."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ def run(netdissect, data, module, tmp_path):
     return folder
 
 
-def test_pictures_become_labeled_units_a_table_and_a_page(netdissect, run, tmp_path):
+def test_images_become_labeled_units_a_table_and_a_page(netdissect, run, tmp_path):
     shown = netdissect("show", run)
     assert shown.code == 0
     assert "red-c" in shown.out or "square" in shown.out

@@ -44,7 +44,7 @@ def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
 '''
-RECIPE = TrainConfig(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
+RECIPE = TrainConfig(size=64, images=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
 RATINGS = """run,layer,unit,label,iou,rater,rating,time
 r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
 r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
@@ -56,7 +56,7 @@ FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png",
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A data set, pictures with classes, ratings, checkpoints and networks of tasks, all tiny."""
+    """A data set, images with classes, ratings, checkpoints and networks of tasks, all tiny."""
     root = tmp_path_factory.mktemp("place")
     write_synthetic(root / "world", images=12, size=64)
     labeled_images.write_classes(root / "classes", count=14, side=64)
@@ -109,7 +109,7 @@ COMMANDS = {
 
 PROGRESS = {
     "rater-agreement": None,
-    "attribution": "pictures",
+    "attribution": "images",
     "ablate": "single units",
     "training-dynamics": "snapshots",
 }

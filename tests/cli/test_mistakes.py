@@ -53,13 +53,13 @@ def test_activations_that_are_not_finite(netdissect, module, data, tmp_path):
     )
 
 
-def test_a_picture_that_is_cut_short_is_named(netdissect, module, data, tmp_path):
-    picture = sorted((data / "images").rglob("*.jpg"))[3]
-    picture.write_bytes(picture.read_bytes()[:300])
+def test_an_image_that_is_cut_short_is_named(netdissect, module, data, tmp_path):
+    image = sorted((data / "images").rglob("*.jpg"))[3]
+    image.write_bytes(image.read_bytes()[:300])
     told(
         netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "0", "--out", tmp_path / "run"),
         "ConceptsError",
-        picture.name,
+        image.name,
     )
 
 

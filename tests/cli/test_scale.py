@@ -15,16 +15,14 @@ import strategies
 from netdissect.config import NetworkSource
 from netdissect.result import load_result
 from netdissect.result.run_config import read_config
-from networks import COVERAGE, SIDE, pictures
+from networks import COVERAGE, SIDE, images
 
 Command = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return strategies.write_broden(
-        tmp_path_factory.mktemp("data") / "broden", pictures(8), COVERAGE, image=(SIDE, SIDE)
-    )
+    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", images(8), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a mask can reach of a concept at best: against all masks that there can be, and on real pictures."""
+"""What a mask can reach of a concept at best: against all masks that there can be, and on real images."""
 
 import csv
 from pathlib import Path
@@ -13,7 +13,7 @@ from netdissect.concepts.attainable_iou import mask_attainable_iou, max_attainab
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.config import PROTOCOLS, REPORTED_QUANTILES, DissectConfig, Protocol, Restriction, StatisticsConfig
 from netdissect.dissect import dissect
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 
 @given(
@@ -42,15 +42,15 @@ def test_a_concept_of_an_eighth_of_the_pixels_can_just_pass() -> None:
     assert float(max_attainable_iou(125, 1000, 1000, 0.005)) == pytest.approx(0.04)
     assert float(max_attainable_iou(0, 1000, 1000, 0.005)) == 0.0
     assert float(max_attainable_iou(5, 1000, 1000, 0.005)) == 1.0
-    # In half of the pictures: all of the mask may lie there, and the concept may be twice as large a share of them.
+    # In half of the images: all of the mask may lie there, and the concept may be twice as large a share of them.
     assert float(max_attainable_iou(125, 500, 1000, 0.005)) == pytest.approx(0.04)
     assert mask_attainable_iou([5, 0], [125, 0]).tolist() == [0.04, 0.0]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Pictures of which some have no object, and some no part."""
-    drawn = pictures(10, sizes=((12, 12), (6, 8), (24, 24)))
+    """Images of which some have no object, and some no part."""
+    drawn = images(10, sizes=((12, 12), (6, 8), (24, 24)))
     for index, one in enumerate(drawn):
         for plane in one.planes[index % 3 :: 3]:
             plane[:] = 0

@@ -1,4 +1,4 @@
-"""Sources of labeled pictures, and one data set out of several."""
+"""Sources of labeled images, and one data set out of several."""
 
 from pathlib import Path
 
@@ -127,20 +127,20 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_written(masks: Path, tmp
     save(masks / "masks" / "widow.png", halves(1, 2))
     save(masks / "images" / "odd.png", noise(8, 6, 3))
     save(masks / "masks" / "odd.png", halves(1, 77))
-    (masks / "images" / "fake.jpg").write_text("no picture")
+    (masks / "images" / "fake.jpg").write_text("no image")
     save(masks / "masks" / "fake.png", halves(1, 2))
     with pytest.raises(SourceError) as caught:
         build_dataset(tmp_path / "out", [MaskSource(masks)], WriteOptions(size=16))
     message = str(caught.value)
-    assert message.startswith("7 labeled pictures or masks cannot be used")
+    assert message.startswith("7 labeled images or masks cannot be used")
     for part in (
-        "a.jpg cannot be read as a picture",
+        "a.jpg cannot be read as an image",
         "c.png cannot be read as a mask",
         "b.png is 5 x 6 pixels",
         "lonely.png does not exist",
         "widow.* does not exist",
         "odd.png holds the value 77, which has no name",
-        "fake.jpg cannot be read as a picture",
+        "fake.jpg cannot be read as an image",
     ):
         assert part in message
     assert not (tmp_path / "out").exists()
@@ -200,7 +200,7 @@ def test_hidden_and_text_files_are_passed_over_but_two_of_a_name_are_not(masks: 
 
 
 @pytest.mark.parametrize("below", ["", "images"])
-def test_folders_label_the_whole_picture(below: str, tmp_path: Path) -> None:
+def test_folders_label_the_whole_image(below: str, tmp_path: Path) -> None:
     for name in ("Banded/1.jpg", "Banded/2.png", "dotted/sub/3.jpg"):
         save(tmp_path / "tex" / below / name, noise(8, 6, 3))
     source = parse_source(f"folders:{tmp_path / 'tex'}=texture?class=first")
@@ -209,7 +209,7 @@ def test_folders_label_the_whole_picture(below: str, tmp_path: Path) -> None:
     assert all(len(row.whole) == 1 and not row.maps for row in ConceptData.open(out).rows)
 
 
-def test_the_joint_list_adds_labels_and_lines_without_pictures_are_ignored(tmp_path: Path) -> None:
+def test_the_joint_list_adds_labels_and_lines_without_images_are_ignored(tmp_path: Path) -> None:
     for name in ("banded/1.jpg", "dotted/2.jpg", "woven/3.jpg"):
         save(tmp_path / "tex" / "images" / name, noise(8, 6, 3))
     lines = "banded/1.jpg banded dotted \ndotted/2.jpg woven\nbanded/gone.jpg banded lacelike\n"
@@ -229,7 +229,7 @@ def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"loose\.jpg lies in no class folder"):
         list(FolderSource(tmp_path / "flat", "scene").samples("flat"))
     (tmp_path / "empty" / "coast").mkdir(parents=True)
-    with pytest.raises(SourceError, match="holds no picture"):
+    with pytest.raises(SourceError, match="holds no image"):
         build_dataset(tmp_path / "out", [FolderSource(tmp_path / "empty", "scene")])
     (tmp_path / "flat" / "labels_joint_anno.txt").write_text("coast/1.jpg\n")
     with pytest.raises(SourceError, match=r"line 1: 'coast/1\.jpg' names no class"):
@@ -266,7 +266,7 @@ def test_no_source_and_a_target_in_the_way_are_told_before_anything_is_read(mask
         build_dataset(out, [MaskSource(tmp_path / "not there")])
 
 
-def test_one_picture_is_a_data_set(tmp_path: Path) -> None:
+def test_one_image_is_a_data_set(tmp_path: Path) -> None:
     save(tmp_path / "one" / "coast" / "1.png", noise(5, 5, 3))
     out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "one", "scene")], WriteOptions(size=32, colors=True))
     data = ConceptData.open(out)

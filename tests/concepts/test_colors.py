@@ -65,13 +65,13 @@ def test_names_follow_the_table_cell_by_cell() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("pictures", "least"), [("camvid", 0.96), ("ccp", 0.96), ("dtd", 0.95)])
+@pytest.mark.parametrize(("images", "least"), [("camvid", 0.96), ("ccp", 0.96), ("dtd", 0.95)])
 def test_names_agree_with_the_published_table_on_photographs_that_were_not_fitted(
-    shared: Path, pictures: str, least: float
+    shared: Path, images: str, least: float
 ) -> None:
     published = read_color_table(shared / "reference" / "w2c-32.npy")
     agree = total = 0
-    for path in sorted((shared / "data" / pictures / "images").rglob("*.jpg"))[::8]:
+    for path in sorted((shared / "data" / images / "images").rglob("*.jpg"))[::8]:
         rgb = np.asarray(Image.open(path).convert("RGB"))
         agree += int((name_colors(rgb) == name_colors(rgb, published)).sum())
         total += rgb.shape[0] * rgb.shape[1]

@@ -14,7 +14,7 @@ from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.transfer.subset_merge import merge
 from netdissect.errors import ConceptsError, SourceError
-from networks import COVERAGE, SIDE, pictures
+from networks import COVERAGE, SIDE, images
 
 HUGE = "9" * 5000
 
@@ -49,7 +49,7 @@ def test_a_text_is_a_finite_number_or_none(text: str) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return strategies.write_broden(tmp_path / "broden", pictures(3), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path / "broden", images(3), COVERAGE, image=(SIDE, SIDE))
 
 
 def write(path: Path, column: str, value: str) -> None:

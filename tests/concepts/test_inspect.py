@@ -140,7 +140,7 @@ def test_the_contact_sheet_passes_over_what_cannot_be_read(root: Path) -> None:
     contact_sheet(root, images=4)
     for path in (root / "images/src").glob("*.jpg"):
         path.unlink()
-    with pytest.raises(ConceptsError, match="not one picture of"):
+    with pytest.raises(ConceptsError, match="not one image of"):
         contact_sheet(root)
 
 
@@ -148,4 +148,4 @@ def test_a_tall_data_set_of_whole_labels_alone_has_a_sheet(tmp_path: Path) -> No
     tall = np.zeros((30, 4, 3), np.uint8)
     root = write_dataset(tmp_path / "set", [Sample("a/1", tall, {"scene": ["x" * 90]})], WriteOptions(size=8))
     sheet = np.asarray(contact_sheet(root))
-    assert (sheet == 0).all(axis=2).sum() > 1000  # the picture, enlarged
+    assert (sheet == 0).all(axis=2).sum() > 1000  # the image, enlarged

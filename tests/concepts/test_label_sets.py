@@ -19,7 +19,7 @@ def pixels_of(labels: Labels) -> list[tuple[int, ...]]:
 
 @given(strategies.worlds())
 def test_pixels_of_one_kind_are_those_that_bear_the_same_labels(world: strategies.World) -> None:
-    for row in range(len(world.pictures)):
+    for row in range(len(world.images)):
         labels = world.labels(row)
         kinds, expected = LabelSetMap.of(labels), pixels_of(labels)
         assert kinds.size == labels.size

@@ -89,7 +89,7 @@ def test_primary_categories_are_those_of_the_largest_coverage(published: Path, w
     assert ConceptData.open(whole, categories=["part"]).by_number[15].category == "part"
 
 
-def test_only_pictures_with_a_label_in_the_chosen_categories_take_part(whole: Path) -> None:
+def test_only_images_with_a_label_in_the_chosen_categories_take_part(whole: Path) -> None:
     assert len(ConceptData.open(whole, categories=["part"])) == 11560
     assert len(ConceptData.open(whole, categories=["scene"])) == 19733 - 1987  # a literal 0 is no label
     assert len(ConceptData.open(whole, categories=["scene", "part"], split="val")) < 6494
@@ -147,7 +147,7 @@ def test_numbers_beside_label_maps_in_one_cell_and_several_numbers_are_read(
     assert sorted(labels.image_level.tolist()) == [21, 22, 237, 314]
     assert np.array_equal(labels.label_channels, drawn[None])
     once = labels.deduplicated()
-    assert not np.isin(once.label_channels, [21, 22]).any()  # the whole picture bears them already
+    assert not np.isin(once.label_channels, [21, 22]).any()  # the whole image bears them already
 
 
 def test_a_number_that_no_table_names_is_an_error(published: Path, index: list[dict[str, str]], tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_polars_counts_the_same_on_drawn_labels(tmp_path: Path) -> None:
         planes = [Channel(rng.integers(0, 8, (17, 12)) * rng.integers(0, 2, (17, 12)), names) for _ in range(3)]
         part: list[Channel | str] = [planes[2], "hound", "rare"]
         labels: dict[str, list[Channel | str]] = {"object": [*planes[:2]], "part": part[: int(rng.integers(1, 4))]}
-        picture = rng.integers(0, 256, (17, 12, 3), dtype=np.uint8)
-        samples.append(Sample(f"{'ab'[number % 2]}/{number}", picture, labels))
+        image = rng.integers(0, 256, (17, 12, 3), dtype=np.uint8)
+        samples.append(Sample(f"{'ab'[number % 2]}/{number}", image, labels))
     check_tables(write_dataset(tmp_path / "all", samples, WriteOptions(size=22, colors=True)))
     options = WriteOptions(size=22, colors=True, min_images=12, min_coverage=2.0, resize="pad")
     check_tables(write_dataset(tmp_path / "some", samples, options))
@@ -88,7 +88,7 @@ def test_polars_counts_the_same_on_drawn_labels(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_polars_counts_the_same_on_real_pictures(shared: Path, tmp_path: Path) -> None:
+def test_polars_counts_the_same_on_real_images(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     words = [f"masks:{data / 'camvid'}", f"masks:{data / 'ccp'}=part", f"folders:{data / 'scene15'}=scene"]
     options = WriteOptions(size=96, colors=True, min_images=10, min_coverage=0.5)

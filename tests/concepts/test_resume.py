@@ -41,7 +41,7 @@ def test_five_kills_at_random_moments_leave_no_trace(script: ModuleType, tmp_pat
     options = {"size": 96, "colors": True, "min_images": 2}
     moments = script.kill_and_resume(tmp_path / "work", [f"masks:{own}"], options, kills=5, seed=1, workers=1)
     assert len(moments) == 5
-    assert any(0 < pictures < 120 for _, pictures in moments)
+    assert any(0 < images < 120 for _, images in moments)
 
 
 def read(path: Path, names: dict[int, str]) -> dict[str, list[Channel | str]]:
@@ -49,20 +49,20 @@ def read(path: Path, names: dict[int, str]) -> dict[str, list[Channel | str]]:
 
 
 def test_a_sample_is_known_by_its_files_and_arrays_and_by_nothing_else(tmp_path: Path) -> None:
-    picture, mask = tmp_path / "a.jpg", tmp_path / "a.png"
-    picture.write_bytes(b"one")
+    image, mask = tmp_path / "a.jpg", tmp_path / "a.png"
+    image.write_bytes(b"one")
     mask.write_bytes(b"two")
     names = {n: f"name {n}" for n in range(100)}
 
     def stamp(values: int = 1, raw: str = "sky", split: str | None = None) -> str:
         channel = Channel(np.full((2, 2), values), {1: raw})
-        return InputHasher().stamp(Sample("a", picture, {"object": [channel]}, split))  # type: ignore[arg-type]
+        return InputHasher().stamp(Sample("a", image, {"object": [channel]}, split))  # type: ignore[arg-type]
 
     assert stamp() == stamp()
     assert len({stamp(), stamp(2), stamp(raw="sea"), stamp(split="val")}) == 4
 
     def lazy(stamper: InputHasher, table: dict[int, str] = names) -> str:
-        return stamper.stamp(Sample("a", picture, partial(read, mask, table)))
+        return stamper.stamp(Sample("a", image, partial(read, mask, table)))
 
     one = InputHasher()
     first = lazy(one)
@@ -71,9 +71,9 @@ def test_a_sample_is_known_by_its_files_and_arrays_and_by_nothing_else(tmp_path:
     os.utime(mask, ns=(1, 1))
     touched = lazy(InputHasher())
     assert touched != first
-    picture.write_bytes(b"longer")
+    image.write_bytes(b"longer")
     assert lazy(InputHasher()) not in (first, touched)
-    picture.unlink()
+    image.unlink()
     assert len(lazy(InputHasher())) == 64
 
 
@@ -83,7 +83,7 @@ def test_a_journal_gives_back_what_is_whole_and_forgets_what_is_torn_or_foreign(
         folder.mkdir()
     written = []
     for number in range(3):
-        (folders.images / f"{number}.jpg").write_bytes(b"picture")
+        (folders.images / f"{number}.jpg").write_bytes(b"image")
         (folders.drafts / f"{number}.png").write_bytes(b"map")
         items = {"object": ("whole;all", MapFile(f"{number}.png", ("sky", "", "sea;ocean")))}
         written.append(Rendered(f"{number}.jpg", "train", items, {"object": {"sky": 3, "sea;ocean": 1}}))
@@ -100,7 +100,7 @@ def test_a_journal_gives_back_what_is_whole_and_forgets_what_is_torn_or_foreign(
     assert [torn.find(f"stamp {n}") for n in range(2)] == [None, None]
     foreign = BuildManifest(tmp_path, folders, "another key")
     assert (len(foreign), foreign.is_ours) == (0, False)
-    (folders.images / "0.jpg").write_bytes(b"picture")
+    (folders.images / "0.jpg").write_bytes(b"image")
     path.write_bytes(whole.replace(b'"sky": 3', b'"sky": 7', 2))  # digits flipped in the first two lines of samples
     flipped = BuildManifest(tmp_path, folders, "key")
     assert [flipped.find(f"stamp {n}") for n in range(3)] == [None, None, written[2]]

@@ -49,7 +49,7 @@ def facts(text: str, out: Path) -> dict[str, tuple[int, float]]:
 
 @pytest.fixture(scope="module")
 def street(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures of CamVid."""
+    """Four images of CamVid."""
     folder, data = tmp_path_factory.mktemp("street"), shared / "data" / "camvid"
     (folder / "images").mkdir()
     (folder / "masks").mkdir()

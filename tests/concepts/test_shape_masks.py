@@ -97,8 +97,8 @@ def test_a_pixel_belongs_to_an_ellipse_that_holds_its_center(
         ([0, 0, 4, 4, 2, 2], "no area"),
         ([1, 1, 1, 1, 1, 1], "no area"),
         ([0, 0, 4, 4, 4, 0, 0, 4], None),  # a bow tie, whose halves cancel
-        ([10, 0, 14, 0, 14, 4], "no point inside the picture"),
-        ([0, -5, 4, -5, 4, 0], "no point inside the picture"),
+        ([10, 0, 14, 0, 14, 4], "no point inside the image"),
+        ([0, -5, 4, -5, 4, 0], "no point inside the image"),
         ([0, 0, math.nan, 0, 4, 4], "a coordinate that is no finite number"),
         ([0, 0, math.inf, 0, -math.inf, 4], "a coordinate that is no finite number"),
         ([0, 0, 1e9, 0, 4, 4], "an outline of more than 2,000,000 pixels"),
@@ -119,7 +119,7 @@ def test_it_is_said_why_a_polygon_covers_nothing(numbers: list[float], flaw: str
         (Ellipse(-1, -1, 2, 2), None),
         (Ellipse(5, 5, 0, 2), "no area"),
         (Ellipse(5, 5, 2, -1), "no area"),
-        (Ellipse(50, 5, 2, 2), "no point inside the picture"),
+        (Ellipse(50, 5, 2, 2), "no point inside the image"),
         (Ellipse(math.nan, 5, 2, 2), "a coordinate that is no finite number"),
     ],
 )

@@ -41,8 +41,8 @@ def draw(folder: Path, stem: str = "ADE_train_00000001") -> Path:
     return folder / f"{stem}.jpg"
 
 
-def write_instances(picture: Path, lines: str) -> None:
-    picture.with_name(f"{picture.stem}_atr.txt").write_text(lines)
+def write_instances(image: Path, lines: str) -> None:
+    image.with_name(f"{image.stem}_atr.txt").write_text(lines)
 
 
 LINES = """\
@@ -68,11 +68,11 @@ def write_index(path: Path, scenes: dict[str, str]) -> None:
     scipy.io.savemat(path, {"index": index}, do_compression=True)
 
 
-def write_json(picture: Path, scene: list[str]) -> None:
+def write_json(image: Path, scene: list[str]) -> None:
     objects = [{"id": n, "name": name, "name_ndx": ndx} for n, (ndx, name) in enumerate(NAMES.items())]
-    folder = f"ADE20K_2021_17_01/images/{picture.parent.relative_to(picture.parents[4]).as_posix()}"
-    content = {"annotation": {"filename": picture.name, "folder": folder, "scene": scene, "object": objects}}
-    picture.with_suffix(".json").write_text(json.dumps(content))
+    folder = f"ADE20K_2021_17_01/images/{image.parent.relative_to(image.parents[4]).as_posix()}"
+    content = {"annotation": {"filename": image.name, "folder": folder, "scene": scene, "object": objects}}
+    image.with_suffix(".json").write_text(json.dumps(content))
 
 
 def only(folder: Path) -> Sample:
@@ -94,19 +94,19 @@ PARTS = [{"wheel": 8}, {"rim": 1}]
 
 
 def test_the_2016_layout_is_named_by_its_index(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "ADE20K_2016_07_26" / "images" / "training" / "s" / "street")
-    write_index(tmp_path / "ADE20K_2016_07_26" / "index_ade20k.mat", {picture.name: "street"})
+    image = draw(tmp_path / "ADE20K_2016_07_26" / "images" / "training" / "s" / "street")
+    write_index(tmp_path / "ADE20K_2016_07_26" / "index_ade20k.mat", {image.name: "street"})
     sample = only(tmp_path)
     labels = sample.read_labels()
-    assert (sample.name, sample.image, sample.split) == (f"ade20k/{picture.stem}", picture, None)
+    assert (sample.name, sample.image, sample.split) == (f"ade20k/{image.stem}", image, None)
     assert pixels(labels, "object") == OBJECTS
     assert pixels(labels, "part") == PARTS
     assert labels["scene"] == ("street",)
 
 
 def test_without_its_index_the_2016_layout_is_named_by_its_instances_and_folders(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "validation" / "a" / "apse" / "indoor")
-    write_instances(picture, LINES)
+    image = draw(tmp_path / "images" / "validation" / "a" / "apse" / "indoor")
+    write_instances(image, LINES)
     labels = only(tmp_path).read_labels()
     assert pixels(labels, "object") == OBJECTS
     assert pixels(labels, "part") == PARTS
@@ -114,27 +114,27 @@ def test_without_its_index_the_2016_layout_is_named_by_its_instances_and_folders
 
 
 def test_an_instance_that_is_hidden_does_not_shift_the_names_of_the_others(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "training" / "s" / "street")
+    image = draw(tmp_path / "images" / "training" / "s" / "street")
     # Three instances: the shades 85, 170 and 255 stand for them, and 85 is nowhere to be seen.
     shades = np.array([[170] * 6] * 4 + [[255] * 6] * 4)
     classes = np.array([[SKY] * 6] * 4 + [[CAR] * 6] * 4)
-    Image.fromarray(encode(classes, shades)).save(picture.with_name(f"{picture.stem}_seg.png"))
+    Image.fromarray(encode(classes, shades)).save(image.with_name(f"{image.stem}_seg.png"))
     hidden = LINES.replace("002 # 0", "003 # 0").replace("001 # 0 # 0 # sky", "002 # 0 # 0 # sky")
-    write_instances(picture, '001 # 0 # 1 # sun # sun # ""\n' + hidden)
+    write_instances(image, '001 # 0 # 1 # sun # sun # ""\n' + hidden)
     assert pixels(only(tmp_path).read_labels(), "object") == OBJECTS
 
 
 def test_a_scene_with_a_tilde_is_none(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "training" / "m" / "misc")
-    write_index(tmp_path / "index_ade20k.mat", {picture.name: "~not labeled"})
+    image = draw(tmp_path / "images" / "training" / "m" / "misc")
+    write_index(tmp_path / "index_ade20k.mat", {image.name: "~not labeled"})
     assert "scene" not in only(tmp_path).read_labels()
 
 
-def test_the_2021_layout_is_named_by_its_json_and_masks_of_instances_are_no_pictures(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "ADE" / "training" / "cultural" / "apse__indoor")
-    write_json(picture, ["indoor", "cultural", "apse", "indoor"])
-    (picture.parent / picture.stem).mkdir()
-    (picture.parent / picture.stem / "instance_000_x.jpg").write_bytes(b"not looked at")
+def test_the_2021_layout_is_named_by_its_json_and_masks_of_instances_are_no_images(tmp_path: Path) -> None:
+    image = draw(tmp_path / "images" / "ADE" / "training" / "cultural" / "apse__indoor")
+    write_json(image, ["indoor", "cultural", "apse", "indoor"])
+    (image.parent / image.stem).mkdir()
+    (image.parent / image.stem / "instance_000_x.jpg").write_bytes(b"not looked at")
     labels = only(tmp_path).read_labels()
     assert pixels(labels, "object") == OBJECTS
     assert pixels(labels, "part") == PARTS
@@ -142,33 +142,33 @@ def test_the_2021_layout_is_named_by_its_json_and_masks_of_instances_are_no_pict
 
 
 def test_the_scene_of_the_2021_layout_survives_moving_the_files(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "ADE" / "training" / "urban" / "street")
-    write_json(picture, [])
+    image = draw(tmp_path / "images" / "ADE" / "training" / "urban" / "street")
+    write_json(image, [])
     flat = tmp_path / "flat"
-    picture.parent.rename(flat)
+    image.parent.rename(flat)
     assert only(flat).read_labels()["scene"] == ("street",)
 
 
 def test_a_built_data_set_holds_objects_parts_and_scene(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "ade" / "images" / "ADE" / "training" / "urban" / "street")
-    write_json(picture, [])
+    image = draw(tmp_path / "ade" / "images" / "ADE" / "training" / "urban" / "street")
+    write_json(image, [])
     data = ConceptData.open(build_dataset(tmp_path / "out", [Ade20kSource(tmp_path / "ade")]))
     assert set(data.categories) == {"object", "part", "scene"}
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "training" / "s" / "street")
+    image = draw(tmp_path / "images" / "training" / "s" / "street")
     sample = only(tmp_path)
     with pytest.raises(SourceError, match=r"_atr\.txt does not exist"):
         sample.read_labels()
-    write_instances(picture, "a line\n")
+    write_instances(image, "a line\n")
     with pytest.raises(SourceError, match=r"_atr\.txt, line 1: 'a line' names no instance"):
         sample.read_labels()
-    seg = picture.with_name(f"{picture.stem}_seg.png")
+    seg = image.with_name(f"{image.stem}_seg.png")
     Image.fromarray(np.zeros((8, 6), np.uint8)).save(seg)
     with pytest.raises(SourceError, match=r"_seg\.png holds L pixels"):
         sample.read_labels()
-    seg.write_bytes(b"no picture")
+    seg.write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"_seg\.png cannot be read"):
         sample.read_labels()
     seg.unlink()
@@ -195,8 +195,8 @@ def test_a_label_map_that_would_fill_the_memory_is_refused(tmp_path: Path, monke
     ],
 )
 def test_a_strange_annotation_is_named(content: str, message: str, tmp_path: Path) -> None:
-    picture = draw(tmp_path / "images" / "ADE" / "training" / "urban" / "street")
-    picture.with_suffix(".json").write_text(content)
+    image = draw(tmp_path / "images" / "ADE" / "training" / "urban" / "street")
+    image.with_suffix(".json").write_text(content)
     with pytest.raises(SourceError, match=rf"\.json .*{message}"):
         only(tmp_path).read_labels()
 
@@ -217,7 +217,7 @@ def test_an_index_of_another_form_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_pictures_have_objects_two_levels_of_parts_and_a_scene(shared: Path) -> None:
+def test_real_images_have_objects_two_levels_of_parts_and_a_scene(shared: Path) -> None:
     samples = list(Ade20kSource(shared / "data" / "ade20k").samples("ade20k"))
     assert [sample.name[-8:] for sample in samples] == ["00016869", "00016900", "00016964"]
     labels = samples[0].read_labels()

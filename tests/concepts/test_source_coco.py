@@ -28,7 +28,7 @@ CATEGORIES = [
 LARGE_ID = 3 + 256 * 7 + 65536 * 9
 
 
-def write_pictures(folder: Path, *names: str) -> None:
+def write_images(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(folder / f"{name}.jpg")
@@ -42,7 +42,7 @@ def write_json(path: Path, annotations: list[dict[str, Any]], images: tuple[str,
 
 def write_panoptic(folder: Path, split: str = "val2017") -> Path:
     """A wall above a car; the lowest row is unlabeled."""
-    write_pictures(folder / split, "1")
+    write_images(folder / split, "1")
     ids = np.array([[7] * WIDTH] * 4 + [[LARGE_ID] * WIDTH] * 3 + [[0] * WIDTH])
     maps = folder / "annotations" / f"panoptic_{split}"
     maps.mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_splits_are_those_of_the_file_names(tmp_path: Path) -> None:
 
 
 def test_polygons_run_lengths_and_compressed_run_lengths_are_decoded(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "images" / "train2017", "1", "2")
+    write_images(tmp_path / "images" / "train2017", "1", "2")
     annotations = [
         thing(1, segmentation=SQUARE),
         thing(3, segmentation=COLUMNS),
@@ -112,7 +112,7 @@ def test_polygons_run_lengths_and_compressed_run_lengths_are_decoded(tmp_path: P
 
 
 def test_stuff_and_instances_are_read_together_unless_there_is_a_panoptic_file(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "val2017", "1")
+    write_images(tmp_path / "val2017", "1")
     write_json(tmp_path / "annotations" / "instances_val2017.json", [thing(1, segmentation=SQUARE)])
     stuff = [thing(112, segmentation=runs(UPPER)), thing(183, segmentation=runs(1 - UPPER))]
     write_json(tmp_path / "annotations" / "stuff_val2017.json", stuff)
@@ -124,7 +124,7 @@ def test_stuff_and_instances_are_read_together_unless_there_is_a_panoptic_file(t
 
 
 def test_boxes_are_masks_only_when_asked_for(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "val2017", "1")
+    write_images(tmp_path / "val2017", "1")
     boxes = [thing(1, segmentation=[], bbox=[1, 2, 3, 4]), thing(3, bbox=[-2, -2, 4, 3])]
     write_json(tmp_path / "annotations" / "instances_val2017.json", boxes)
     with pytest.raises(SourceError, match=r"annotation 11 has no mask, nor has any other .*\?boxes=yes"):
@@ -132,8 +132,8 @@ def test_boxes_are_masks_only_when_asked_for(tmp_path: Path) -> None:
     assert pixels(read(tmp_path, "coco:{}=part?boxes=yes")["coco/val2017/1"], "part") == {"person": 12, "car": 2}
 
 
-def test_pictures_without_annotations_are_left_out_and_the_rest_is_built(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in" / "train2017", "1", "2")
+def test_images_without_annotations_are_left_out_and_the_rest_is_built(tmp_path: Path) -> None:
+    write_images(tmp_path / "in" / "train2017", "1", "2")
     write_json(tmp_path / "in" / "annotations" / "instances_train2017.json", [thing(1, segmentation=SQUARE)])
     concepts = inspect_dataset(build_dataset(tmp_path / "out", [CocoSource(tmp_path / "in")])).concepts
     assert [(c.name, c.category, c.frequency) for c in concepts] == [("person", "object", 1)]
@@ -156,7 +156,7 @@ def test_pictures_without_annotations_are_left_out_and_the_rest_is_built(tmp_pat
     ],
 )
 def test_masks_that_cannot_be_are_refused(shape: object, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "val2017", "1")
+    write_images(tmp_path / "val2017", "1")
     write_json(tmp_path / "annotations" / "instances_val2017.json", [thing(1, segmentation=shape)])
     with pytest.raises(SourceError, match=r"instances_val2017\.json, annotation 11 cannot be decoded"):
         read(tmp_path)
@@ -170,7 +170,7 @@ def test_a_file_of_another_form_is_named(content: str, tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_picture_of_absurd_size_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_absurd_size_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "annotations" / "instances_val2017.json", [thing(1, segmentation=SQUARE)])
     path = tmp_path / "annotations" / "instances_val2017.json"
     path.write_text(path.read_text().replace(f'"height": {HEIGHT}', '"height": 4000000000'))

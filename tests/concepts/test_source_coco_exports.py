@@ -39,7 +39,7 @@ def photo(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH), orientation: int 
 
 
 def content(files: list[str], annotations: list[Json], classes: tuple[str, ...] = ("road", "car")) -> Json:
-    """Pictures from 1, classes from 0, as Label Studio counts them."""
+    """Images from 1, classes from 0, as Label Studio counts them."""
     return {
         "images": [
             {"id": n, "file_name": file, "height": HEIGHT, "width": WIDTH} for n, file in enumerate(files, start=1)
@@ -74,11 +74,11 @@ def decoded(shapes: Any) -> npt.NDArray[np.uint8]:
     return mask[..., 0]
 
 
-# Where pictures lie
+# Where images lie
 
 
 @pytest.mark.parametrize("place", ["images", "images/default", "default"])
-def test_cvat_names_its_file_default_and_puts_pictures_below_images(place: str, tmp_path: Path) -> None:
+def test_cvat_names_its_file_default_and_puts_images_below_images(place: str, tmp_path: Path) -> None:
     image = photo(tmp_path / place / "street" / "a.b.jpg")
     made = content(["street/a.b.jpg"], [covered([SQUARE])])
     write(tmp_path / "annotations" / "instances_default.json", made)
@@ -87,7 +87,7 @@ def test_cvat_names_its_file_default_and_puts_pictures_below_images(place: str, 
     assert pixels(found["coco/default/street/a.b"].read_labels()) == {"car": 64}
 
 
-def test_roboflow_puts_a_file_beside_the_pictures_of_each_split(tmp_path: Path) -> None:
+def test_roboflow_puts_a_file_beside_the_images_of_each_split(tmp_path: Path) -> None:
     for split, side in (("train", 10), ("valid", 6), ("test", 4)):
         photo(tmp_path / split / "a_jpg.rf.0a1b.jpg")
         box = [2, 2, side, 2, side, side, 2, side]
@@ -104,7 +104,7 @@ def test_roboflow_puts_a_file_beside_the_pictures_of_each_split(tmp_path: Path) 
 @pytest.mark.parametrize(
     "name", ["images/0a1b-a.jpg", r"images\\0a1b-a.jpg".replace("\\\\", "\\"), "./images/0a1b-a.jpg"]
 )
-def test_label_studio_names_pictures_from_the_folder_of_the_export(name: str, tmp_path: Path) -> None:
+def test_label_studio_names_images_from_the_folder_of_the_export(name: str, tmp_path: Path) -> None:
     image = photo(tmp_path / "images" / "0a1b-a.jpg")
     made = content([name], [covered([SQUARE], category_id=0), covered([[20, 2, 28, 2, 28, 10, 20, 10]])])
     write(tmp_path / "result.json", made)
@@ -161,11 +161,11 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, tmp_path: Pat
     root = tmp_path / "in"
     photo(root / "images" / "a.jpg")
     write(root / "result.json", content([name], [covered([SQUARE])]))
-    with pytest.raises(SourceError, match=r"result\.json names the picture .* which leads out of .*put a picture"):
+    with pytest.raises(SourceError, match=r"result\.json names the image .* which leads out of .*put an image"):
         samples(root)
 
 
-def test_the_picture_of_the_same_file_name_stands_in_for_a_name_that_leads_out(
+def test_the_image_of_the_same_file_name_stands_in_for_a_name_that_leads_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photo(tmp_path / "upload" / "1" / "a.jpg")
@@ -184,12 +184,12 @@ def test_the_picture_of_the_same_file_name_stands_in_for_a_name_that_leads_out(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x" * 5000 + ".jpg", "cannot be read as a picture"),
+        ("x" * 5000 + ".jpg", "cannot be read as an image"),
         ("data:image/png;base64," + "A" * 5000, "which leads out"),
         ("a\0.jpg", "names the file"),
         ("\ud800.jpg", "names the file"),
-        ("", "names the picture ''"),
-        ("./", "names the picture './'"),
+        ("", "names the image ''"),
+        ("./", "names the image './'"),
         ("images/", "does not exist"),
     ],
 )
@@ -232,7 +232,7 @@ def test_a_panoptic_map_outside_of_its_folder_is_refused(tmp_path: Path) -> None
         samples(tmp_path)
 
 
-def test_a_picture_that_is_listed_twice_is_one(tmp_path: Path) -> None:
+def test_an_image_that_is_listed_twice_is_one(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.jpg")
     more = [20, 2, 28, 2, 28, 10, 20, 10]
     made = content(["a.jpg", "images/a.jpg"], [covered([SQUARE]), covered([SQUARE]), covered([more], image_id=2)])
@@ -240,24 +240,22 @@ def test_a_picture_that_is_listed_twice_is_one(tmp_path: Path) -> None:
     assert {name: pixels(labels) for name, labels in read(tmp_path).items()} == {"coco/a": {"car": 128}}
 
 
-def test_a_picture_that_is_missing_is_named_once_when_the_data_set_is_built(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_is_named_once_when_the_data_set_is_built(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.jpg")
     write(tmp_path / "result.json", content(["a.jpg", "b.jpg"], [covered([SQUARE]), covered([SQUARE], image_id=2)]))
-    with pytest.raises(SourceError, match=r"(?s)1 labeled pictures or masks .*images/b\.jpg does not exist") as told:
+    with pytest.raises(SourceError, match=r"(?s)1 labeled images or masks .*images/b\.jpg does not exist") as told:
         build_dataset(tmp_path / "out", [parse_source(f"coco:{tmp_path}")])
     assert str(told.value).count("b.jpg") == 1
 
 
-def test_pictures_that_are_missing_are_left_out_when_asked_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_are_missing_are_left_out_when_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     photo(tmp_path / "images" / "a.jpg")
     made = content(["a.jpg", "b.jpg"], [covered([SQUARE]), covered([SQUARE], image_id=2), covered([], image_id=2)])
     write(tmp_path / "result.json", made)
     with caplog.at_level(logging.WARNING, logger="netdissect"):
         assert list(samples(tmp_path, "coco:{}?missing=skip")) == ["coco/a"]
     assert "that are not there and were left out: 1 (the first is" in caplog.text
-    assert "left out: 1; " not in caplog.text  # what is wrong with shapes of such a picture is not told
+    assert "left out: 1; " not in caplog.text  # what is wrong with shapes of such an image is not told
     assert parse_source("coco:a?boxes=yes&missing=skip").text == "coco:a=object?boxes=yes&missing=skip"
     with pytest.raises(SourceError, match=r"says missing=no\. Expected error or skip"):
         parse_source("coco:a?missing=no")
@@ -278,8 +276,8 @@ NAN, INF = float("nan"), float("inf")
         ([1, 1, 1, 5, 1, 9], "no area"),
         ([1, 1, 9, 9, 5, 5, 3, 3], "no area"),
         ([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], "no area"),
-        ([40, 2, 50, 2, 50, 10], "no point inside the picture"),
-        ([-9, -9, -1, -9, -1, -1], "no point inside the picture"),
+        ([40, 2, 50, 2, 50, 10], "no point inside the image"),
+        ([-9, -9, -1, -9, -1, -1], "no point inside the image"),
         ([1e12, 0, -1e12, 1, 0, 1], "an outline of more than 2,000,000 pixels"),
         ([NAN, 2, 10, 2, 10, 10], "a coordinate that is no finite number"),
         ([2, 2, 10, 2, 10, INF], "a coordinate that is no finite number"),
@@ -309,7 +307,7 @@ def test_polygons_that_cover_nothing_are_left_out_and_counted(
         [2.5, 2.5, 10.5, 2.5, 10.5, 10.5, 2.5, 10.5],
     ],
 )
-def test_polygons_that_reach_out_of_the_picture_cover_what_pycocotools_gives_them(
+def test_polygons_that_reach_out_of_the_image_cover_what_pycocotools_gives_them(
     polygon: list[float], tmp_path: Path
 ) -> None:
     photo(tmp_path / "images" / "a.jpg")
@@ -322,7 +320,7 @@ def test_polygons_that_reach_out_of_the_picture_cover_what_pycocotools_gives_the
 def test_polygons_of_one_thing_are_united_before_they_become_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crowd of thousands of polygons on a large picture would take a mask of its size for each."""
+    """A crowd of thousands of polygons on a large image would take a mask of its size for each."""
     photo(tmp_path / "images" / "a.jpg")
     polygons = [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for x in range(2, 30, 2) for y in range(20)]
     write(tmp_path / "result.json", content(["a.jpg"], [covered(polygons)]))
@@ -440,7 +438,7 @@ def test_a_box_without_width_is_left_out_and_one_without_numbers_is_named(tmp_pa
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
-def test_masks_are_turned_with_their_picture_if_they_were_drawn_as_it_is_stored(
+def test_masks_are_turned_with_their_image_if_they_were_drawn_as_it_is_stored(
     orientation: int, stored: bool, ending: str, tmp_path: Path
 ) -> None:
     lying = orientation > 4
@@ -460,7 +458,7 @@ def test_masks_are_turned_with_their_picture_if_they_were_drawn_as_it_is_stored(
     build_dataset(tmp_path / "out", [parse_source(f"coco:{tmp_path}")], WriteOptions(size=16))
 
 
-def test_a_picture_whose_size_is_not_stated_has_its_own(tmp_path: Path) -> None:
+def test_an_image_whose_size_is_not_stated_has_its_own(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.jpg", orientation=6)
     made = content(["a.jpg"], [covered([[2, 2, 10, 2, 10, 30, 2, 30]])])
     del made["images"][0]["height"], made["images"][0]["width"]
@@ -468,7 +466,7 @@ def test_a_picture_whose_size_is_not_stated_has_its_own(tmp_path: Path) -> None:
     assert pixels(read(tmp_path)["coco/a"]) == {"car": 8 * 28}
 
 
-def test_numbers_of_classes_and_pictures_may_be_large_negative_or_text(tmp_path: Path) -> None:
+def test_numbers_of_classes_and_images_may_be_large_negative_or_text(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.jpg")
     made = content(["a.jpg"], [covered([SQUARE], image_id="1", category_id="-5"), covered([SQUARE], category_id=2**40)])
     made["categories"] = [{"id": -5, "name": "road"}, {"id": 2**40, "name": "car"}]

@@ -19,7 +19,7 @@ def draw(root: Path, places: Iterable[str]) -> Path:
 
 
 def classes(text: str) -> dict[str, tuple[str, str | None]]:
-    """By picture, its class and split."""
+    """By image, its class and split."""
     found = {}
     for sample in parse_source(text).samples("own"):
         ((label,),) = sample.read_labels().values()
@@ -93,7 +93,7 @@ def test_folders_of_folders_are_asked_about_and_an_option_settles_it(
     assert labels(source.text) == expected
 
 
-def test_one_picture_deeper_than_the_others_is_asked_about(tmp_path: Path) -> None:
+def test_one_image_deeper_than_the_others_is_asked_about(tmp_path: Path) -> None:
     root = draw(tmp_path / "own", ["abbey/1.jpg", "church/indoor/1.jpg"])
     with pytest.raises(SourceError, match="'church-indoor'"):
         labels(f"folders:{root}=scene")
@@ -121,7 +121,7 @@ def test_folders_that_are_letters_themselves_are_classes(tmp_path: Path) -> None
 )
 def test_folders_of_images_and_masks_are_no_classes(places: tuple[str, ...], tmp_path: Path) -> None:
     root = draw(tmp_path / "own", places)
-    with pytest.raises(SourceError, match=r"no names of classes\..*masks:.*own reads pictures with masks"):
+    with pytest.raises(SourceError, match=r"no names of classes\..*masks:.*own reads images with masks"):
         labels(f"folders:{root}=texture")
 
 

@@ -82,7 +82,7 @@ def pixels(labels: LabelsByCategory, category: str = "object") -> dict[str, int]
     return {name: count for name, count in named if name}
 
 
-def test_a_saved_data_set_has_pictures_masks_and_splits(saved: Path) -> None:
+def test_a_saved_data_set_has_images_masks_and_splits(saved: Path) -> None:
     first, second, third = read(f"hf:{saved}?ignore=255")
     assert [s.name for s in (first, third)] == ["own/train/000000", "own/validation/000000"]
     assert [s.split for s in (first, second, third)] == ["train", "train", "val"]
@@ -128,7 +128,7 @@ def test_masks_may_be_arrays_with_class_labels(tmp_path: Path) -> None:
         assert pixels(sample.read_labels()) == {"sea": 24, "sand": 24}
 
 
-def test_classes_and_words_label_whole_pictures(tmp_path: Path) -> None:
+def test_classes_and_words_label_whole_images(tmp_path: Path) -> None:
     both = table([mask(0), mask(0)]).add_column("words", [["calm", "blue"], []])
     both.save_to_disk(tmp_path / "a")
     both.remove_columns("annotation").save_to_disk(tmp_path / "b")
@@ -164,13 +164,13 @@ def test_names_of_another_form_are_refused(content: str, saved: Path) -> None:
         read(f"hf:{saved}")
 
 
-def test_a_row_that_holds_no_picture_is_named(tmp_path: Path) -> None:
-    cells = {"image": [{"bytes": b"no picture", "path": None}], "mask": [{"bytes": b"", "path": None}]}
+def test_a_row_that_holds_no_image_is_named(tmp_path: Path) -> None:
+    cells = {"image": [{"bytes": b"no image", "path": None}], "mask": [{"bytes": b"", "path": None}]}
     features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
     datasets.Dataset.from_dict(cells, features=features).save_to_disk(tmp_path / "bad")
     write_names(tmp_path / "bad" / "id2label.json", {1: "wall"})
     (sample,) = read(f"hf:{tmp_path / 'bad'}")
-    with pytest.raises(SourceError, match="row 0, column image cannot be read as a picture"):
+    with pytest.raises(SourceError, match="row 0, column image cannot be read as an image"):
         np.asarray(sample.image)
     with pytest.raises(SourceError, match="row 0, column mask cannot be read as a mask"):
         sample.read_labels()
@@ -194,7 +194,7 @@ CITY = ["road", "sky", "car"]
 
 
 def whole(path: Path, feature: Any, cells: list[Any]) -> Path:
-    """Save pictures whose column ``label`` holds these cells."""
+    """Save images whose column ``label`` holds these cells."""
     columns = {"image": [photo(seed) for seed in range(len(cells))], "label": cells}
     features = datasets.Features({"image": datasets.Image(), "label": feature})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(path)
@@ -336,18 +336,18 @@ def test_a_source_that_labels_nothing_is_an_error_beside_another_one(saved: Path
     table([mask(0, 0)]).save_to_disk(blank)
     write_names(blank / "id2label.json", {1: "wall"})
     sources = [parse_source(f"hf:{saved}?ignore=255"), parse_source(f"hf:{blank}")]
-    with pytest.raises(SourceError, match=r"the source hf:.*blank labels no pixel and no picture"):
+    with pytest.raises(SourceError, match=r"the source hf:.*blank labels no pixel and no image"):
         build_dataset(tmp_path / "out", sources)
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_are_turned_with_their_pictures(tmp_path: Path) -> None:
+def test_masks_are_turned_with_their_images(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    photo(0).save(pictures / "a.png", exif=exif)
-    columns = {"image": [str(pictures / "a.png")], "mask": [Image.fromarray(mask(1, 2))]}
+    images = tmp_path / "images"
+    images.mkdir()
+    photo(0).save(images / "a.png", exif=exif)
+    columns = {"image": [str(images / "a.png")], "mask": [Image.fromarray(mask(1, 2))]}
     features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "own")
     names = tmp_path / "names.csv"
@@ -359,7 +359,7 @@ def test_masks_are_turned_with_their_pictures(tmp_path: Path) -> None:
     assert data.by_number[int(plane[0, 7])].name == "top"
 
 
-def test_a_mask_drawn_on_the_upright_picture_is_told_by_an_option(tmp_path: Path) -> None:
+def test_a_mask_drawn_on_the_upright_image_is_told_by_an_option(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo(0).save(tmp_path / "a.png", exif=exif)

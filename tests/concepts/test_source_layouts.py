@@ -210,7 +210,7 @@ def test_a_row_is_a_label_and_several_rows_are_several_labels(tmp_path: Path) ->
     assert {(c.category, c.frequency) for c in concepts} == {("scene", 1), ("attribute", 1)}
 
 
-def test_pictures_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_images_of_a_table_may_lie_elsewhere(tmp_path: Path) -> None:
     image = save(tmp_path / "photos" / "a.jpg", gray())
     table = write_table(tmp_path / "tables" / "mine.csv", 'image,label\n"a.jpg","sea;ocean"\n')
     for folder in ("../photos", str(tmp_path / "photos")):
@@ -305,7 +305,7 @@ def test_letters_that_json_escapes_are_themselves(tmp_path: Path) -> None:
     assert read_labels(f"labels:{table}=object?separator=,") == {"0": ["caf\u00e9", 'a "b" c']}
 
 
-def test_rows_of_a_picture_and_labels_of_several_words_are_not_asked_about(tmp_path: Path) -> None:
+def test_rows_of_an_image_and_labels_of_several_words_are_not_asked_about(tmp_path: Path) -> None:
     text = "image,label\na.jpg,traffic light\na.jpg,traffic sign\nb.jpg,light\n"
     table = write_table(tmp_path / "mine.csv", text)
     assert read_labels(f"labels:{table}=object") == {"a": ["traffic light", "traffic sign"], "b": ["light"]}

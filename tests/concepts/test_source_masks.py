@@ -1,4 +1,4 @@
-"""Masks in values and in colors, their tables, and pictures that EXIF turns."""
+"""Masks in values and in colors, their tables, and images that EXIF turns."""
 
 from pathlib import Path
 
@@ -212,7 +212,7 @@ def test_options_of_masks_that_cannot_be_followed_are_explained(option: str, mes
 
 
 def turned_pair(folder: Path, orientation: int, own: int | None) -> Path:
-    """Draw a picture that is red where its mask is 1, as stored, and let EXIF turn it; `own` turns the mask, too."""
+    """Draw an image that is red where its mask is 1, as stored, and let EXIF turn it; `own` turns the mask, too."""
     folder.mkdir(parents=True)
     stored = np.zeros((12, 16, 3), np.uint8)
     stored[:4, :4] = (255, 0, 0)
@@ -230,14 +230,14 @@ def turned_pair(folder: Path, orientation: int, own: int | None) -> Path:
 
 def assert_label_on_red(data: Path) -> None:
     data_set = ConceptData.open(data)
-    picture = np.asarray(Image.open(data_set.image_path(0)).resize((16, 16), Image.Resampling.BOX))
+    image = np.asarray(Image.open(data_set.image_path(0)).resize((16, 16), Image.Resampling.BOX))
     planes = data_set.labels(0).label_channels
-    assert np.array_equal(planes[0] > 0, picture[..., 0] > 128)
+    assert np.array_equal(planes[0] > 0, image[..., 0] > 128)
     assert planes.any()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture_and_its_mask(orientation: int, tmp_path: Path) -> None:
+def test_exif_turns_the_image_and_its_mask(orientation: int, tmp_path: Path) -> None:
     options = WriteOptions(size=32, image_format="png")
     for number, own in enumerate((None, orientation)):
         folder = turned_pair(tmp_path / str(number), orientation, own)
@@ -251,7 +251,7 @@ def test_exif_turns_the_picture_and_its_mask(orientation: int, tmp_path: Path) -
         assert np.argwhere(built[..., 0] > 128).min(axis=0) == pytest.approx(corner, abs=1)
 
 
-def test_masks_drawn_on_the_upright_picture_are_told_by_an_option(tmp_path: Path) -> None:
+def test_masks_drawn_on_the_upright_image_are_told_by_an_option(tmp_path: Path) -> None:
     folder = turned_pair(tmp_path / "own", 6, None)
     Image.fromarray(np.rot90(np.asarray(Image.open(folder / "masks" / "a.png")), -1)).save(folder / "masks" / "a.png")
     with pytest.raises(
@@ -263,7 +263,7 @@ def test_masks_drawn_on_the_upright_picture_are_told_by_an_option(tmp_path: Path
     assert_label_on_red(out)
 
 
-def test_a_data_set_whose_pictures_ask_for_a_turn_is_read_as_stored_and_inspect_says_so(tmp_path: Path) -> None:
+def test_a_data_set_whose_images_ask_for_a_turn_is_read_as_stored_and_inspect_says_so(tmp_path: Path) -> None:
     folder = turned_pair(tmp_path / "own", 1, None)
     options = WriteOptions(size=32, image_format="png")
     out = build_dataset(tmp_path / "out", [parse_source(f"masks:{folder}")], options)

@@ -67,7 +67,7 @@ def write_context(folder: Path, stem: str, values: npt.NDArray[Any]) -> None:
     (folder / "labels.txt").write_text("1: accordion\n113: diningtable\n431: unknown\n")
 
 
-def write_picture(folder: Path, stem: str) -> None:
+def write_image(folder: Path, stem: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(folder / f"{stem}.jpg")
 
@@ -80,8 +80,8 @@ def context_map() -> npt.NDArray[np.uint16]:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    write_picture(tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000001")
-    write_picture(tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000002")
+    write_image(tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000001")
+    write_image(tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000002")
     write_parts(tmp_path / "part" / "Annotations_Part" / "2008_000001.mat")
     write_parts(tmp_path / "part" / "Annotations_Part" / "2008_000002.mat")
     write_context(tmp_path / "context", "2008_000001", context_map())
@@ -111,8 +111,8 @@ def test_objects_are_those_of_context_and_parts_those_of_part(voc: Path) -> None
     assert pixels(second.read_labels(), "object") == {"horse": 32, "boat": 24}
 
 
-def test_annotations_may_lie_beside_their_pictures(tmp_path: Path) -> None:
-    write_picture(tmp_path, "2008_000001")
+def test_annotations_may_lie_beside_their_images(tmp_path: Path) -> None:
+    write_image(tmp_path, "2008_000001")
     write_parts(tmp_path / "2008_000001.mat")
     (sample,) = PascalSource(tmp_path).samples("pascal")
     assert sample.image == tmp_path / "2008_000001.jpg"
@@ -120,7 +120,7 @@ def test_annotations_may_lie_beside_their_pictures(tmp_path: Path) -> None:
 
 
 def test_context_may_come_without_part(tmp_path: Path) -> None:
-    write_picture(tmp_path / "JPEGImages", "1")
+    write_image(tmp_path / "JPEGImages", "1")
     write_context(tmp_path, "1", context_map())
     (sample,) = PascalSource(tmp_path).samples("pascal")
     labels = sample.read_labels()

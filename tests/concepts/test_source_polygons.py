@@ -32,10 +32,10 @@ def shape(points: Any = SQUARE, label: str | None = "car", kind: str = "polygon"
     return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}} | more
 
 
-def labelme(path: Path, *shapes: Json, picture: str = "a.jpg", **more: Any) -> Path:
+def labelme(path: Path, *shapes: Json, image: str = "a.jpg", **more: Any) -> Path:
     """Write a file of LabelMe 5."""
     content = {
-        "version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": picture, "imageData": None,
+        "version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": image, "imageData": None,
         "imageHeight": HEIGHT, "imageWidth": WIDTH,
     } | more  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,10 +51,10 @@ def via_square(attributes: Json) -> Json:
     return region(attributes, name="polygon", all_points_x=[2, 10, 10, 2], all_points_y=[2, 2, 10, 10])
 
 
-def via(path: Path, pictures: dict[str, Any], version: int = 2) -> Path:
+def via(path: Path, images: dict[str, Any], version: int = 2) -> Path:
     """Write a project of VIA 2, or the annotations of VIA 1, which number regions."""
     listed: Json = {}
-    for name, regions in pictures.items():
+    for name, regions in images.items():
         known = regions if version == 2 else {str(number): one for number, one in enumerate(regions)}
         listed[f"{name}1234"] = {"filename": name, "size": 1234, "regions": known, "file_attributes": {}}
     more = {"fileref": "", "base64_img_data": ""} if version == 1 else {}
@@ -83,7 +83,7 @@ def where(sample: Sample, name: str) -> npt.NDArray[np.bool_]:
 # LabelMe
 
 
-def test_labelme_writes_a_file_beside_each_picture(tmp_path: Path) -> None:
+def test_labelme_writes_a_file_beside_each_image(tmp_path: Path) -> None:
     image = photo(tmp_path / "street" / "a.jpg")
     labelme(tmp_path / "street" / "a.json", shape(), shape([[20, 2], [28, 2], [28, 10], [20, 10]], "sky"))
     (sample,) = samples(tmp_path).values()
@@ -92,13 +92,13 @@ def test_labelme_writes_a_file_beside_each_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "../images/a.jpg", "..\\images\\a.jpg", "./a.jpg"])
-def test_pictures_may_lie_in_a_folder_of_their_own(name: str, tmp_path: Path) -> None:
+def test_images_may_lie_in_a_folder_of_their_own(name: str, tmp_path: Path) -> None:
     image = photo(tmp_path / "images" / "a.jpg")
-    labelme(tmp_path / "labels" / "a.json", shape(), picture=name)
+    labelme(tmp_path / "labels" / "a.json", shape(), image=name)
     assert {one.name: one.image for one in samples(tmp_path).values()} == {"own/images/a": image}
 
 
-def test_pictures_below_train_and_val_have_that_split(tmp_path: Path) -> None:
+def test_images_below_train_and_val_have_that_split(tmp_path: Path) -> None:
     for folder in ("train", "val", "trains"):
         photo(tmp_path / folder / "a.jpg")
         labelme(tmp_path / folder / "a.json", shape())
@@ -135,7 +135,7 @@ def test_rectangles_and_circles_are_shapes(tmp_path: Path) -> None:
         (shape([[2, 2], [2, 2]], kind="circle"), "no area"),
         (shape([[2, 2], [2, 9]], kind="rectangle"), "no area"),
         (shape([[2, 2]], kind="rectangle"), "fewer than 2 points"),
-        (shape([[40, 2], [50, 2], [50, 9]]), "no point inside the picture"),
+        (shape([[40, 2], [50, 2], [50, 9]]), "no point inside the image"),
         (shape([[2, NAN], [9, 2], [9, 9]]), "a coordinate that is no finite number"),
         (shape([[2, None], [9, 2], [9, 9]]), "a coordinate that is no finite number"),
         (shape(label=""), "no label"),
@@ -148,7 +148,7 @@ def test_shapes_that_cover_nothing_are_left_out_and_counted(
     for name in ("a", "b"):
         photo(tmp_path / f"{name}.jpg")
     labelme(tmp_path / "a.json", shape(), bad)
-    labelme(tmp_path / "b.json", bad, picture="b.jpg")
+    labelme(tmp_path / "b.json", bad, image="b.jpg")
     with caplog.at_level(logging.WARNING, logger="netdissect"):
         assert covered(tmp_path) == {"own/a": {"car": 64}}
     assert f"left out: 2; 2 with {reason} (the first is" in caplog.text
@@ -175,8 +175,8 @@ def test_an_old_file_without_kinds_and_sizes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (WIDTH, HEIGHT)])
-def test_shapes_lie_on_the_picture_as_it_was_shown(size: tuple[int, int], tmp_path: Path) -> None:
-    """LabelMe of today turns pictures upright, 32 x 24 here; old versions did not and state 24 x 32."""
+def test_shapes_lie_on_the_image_as_it_was_shown(size: tuple[int, int], tmp_path: Path) -> None:
+    """LabelMe of today turns images upright, 32 x 24 here; old versions did not and state 24 x 32."""
     photo(tmp_path / "a.jpg", orientation=6)
     corner = [[0, 0], [12, 0], [12, 6], [0, 6]]
     labelme(tmp_path / "a.json", shape(corner), imageHeight=size[0], imageWidth=size[1])
@@ -192,18 +192,18 @@ def test_shapes_lie_on_the_picture_as_it_was_shown(size: tuple[int, int], tmp_pa
     build_dataset(tmp_path / "out", [PolygonSource(tmp_path)], WriteOptions(size=16))
 
 
-def test_a_picture_that_the_file_itself_holds_stands_in_for_a_missing_one(tmp_path: Path) -> None:
+def test_an_image_that_the_file_itself_holds_stands_in_for_a_missing_one(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), 77, np.uint8)).save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     for name in ("gone.jpg", "C:\\photos\\a.jpg"):
-        labelme(tmp_path / "a.json", shape(), picture=name, imageData=data)
+        labelme(tmp_path / "a.json", shape(), image=name, imageData=data)
         (sample,) = samples(tmp_path).values()
         assert sample.name == "own/a"
         assert (np.asarray(read_upright(sample.image).image) == 77).all()
         assert pixels(sample.read_labels()) == {"car": 64}
-    labelme(tmp_path / "a.json", shape(), picture="gone.jpg", imageData=data[: len(data) // 2])
-    with pytest.raises(SourceError, match=r"a\.json holds a picture that cannot be read"):
+    labelme(tmp_path / "a.json", shape(), image="gone.jpg", imageData=data[: len(data) // 2])
+    with pytest.raises(SourceError, match=r"a\.json holds an image that cannot be read"):
         build_dataset(tmp_path / "out", [PolygonSource(tmp_path)])
 
 
@@ -211,15 +211,15 @@ def test_a_picture_that_the_file_itself_holds_stands_in_for_a_missing_one(tmp_pa
 def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     photo(tmp_path / "secret.jpg")
     photo(tmp_path / "in" / "images" / "a.jpg")
-    labelme(tmp_path / "in" / "a.json", shape(), picture=name)
-    with pytest.raises(SourceError, match=r"a\.json names the picture .* which leads out"):
+    labelme(tmp_path / "in" / "a.json", shape(), image=name)
+    with pytest.raises(SourceError, match=r"a\.json names the image .* which leads out"):
         samples(tmp_path / "in")
 
 
-def test_a_picture_with_two_files_has_the_shapes_of_both(tmp_path: Path) -> None:
+def test_an_image_with_two_files_has_the_shapes_of_both(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     labelme(tmp_path / "a.json", shape())
-    labelme(tmp_path / "again" / "a.json", shape(), shape(label="sky"), picture="../a.jpg")
+    labelme(tmp_path / "again" / "a.json", shape(), shape(label="sky"), image="../a.jpg")
     (sample,) = samples(tmp_path).values()
     assert pixels(sample.read_labels()) == {"car": 64, "sky": 64}
 
@@ -232,7 +232,7 @@ def test_all_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     labelme(tmp_path / "huge.json", shape(), imageHeight=10**9)
     with pytest.raises(SourceError, match="3 annotations cannot be used") as told:
         samples(tmp_path)
-    for part in ("torn.json is no JSON", "odd.json lacks what", "huge.json gives a picture of 1000000000 x 32"):
+    for part in ("torn.json is no JSON", "odd.json lacks what", "huge.json gives an image of 1000000000 x 32"):
         assert part in str(told.value)
 
 
@@ -240,7 +240,7 @@ def test_all_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_via_writes_one_file_for_all_pictures(version: int, tmp_path: Path) -> None:
+def test_via_writes_one_file_for_all_images(version: int, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         photo(tmp_path / f"{name}.jpg")
     regions = {
@@ -309,7 +309,7 @@ def test_shapes_of_one_class_may_have_no_label_at_all(tmp_path: Path) -> None:
     assert covered(tmp_path, "polygons:{}?name=balloon") == {"own/a": {"balloon": 64}}
 
 
-def test_pictures_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
+def test_images_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     regions = [via_square({"class": "car"})]
     via(tmp_path / "via.json", {"a.jpg": regions, "b.jpg": regions, "c.jpg": regions})
@@ -317,18 +317,16 @@ def test_pictures_of_via_that_are_missing_are_all_named(tmp_path: Path) -> None:
         samples(tmp_path)
 
 
-def test_pictures_that_are_missing_are_left_out_when_asked_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_are_missing_are_left_out_when_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     photo(tmp_path / "a.jpg")
     regions = [via_square({"class": "car"})]
     via(tmp_path / "via.json", {"a.jpg": regions, "b.jpg": regions})
-    labelme(tmp_path / "c.json", shape(), picture="c.jpg")
+    labelme(tmp_path / "c.json", shape(), image="c.jpg")
     with caplog.at_level(logging.WARNING, logger="netdissect"):
         assert covered(tmp_path, "polygons:{}?missing=skip") == {"own/a": {"car": 64}}
     assert "that are not there and were left out: 2 (the first is" in caplog.text
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(SourceError, match="holds no picture that its annotations name"):
+    with pytest.raises(SourceError, match="holds no image that its annotations name"):
         covered(tmp_path, "polygons:{}?missing=skip")
 
 
@@ -351,7 +349,7 @@ POLYGON = '<polygon label="car" source="manual" occluded="0" points="2.00,2.00;1
 
 
 @pytest.mark.parametrize("place", ["images", "images/default", "."])
-def test_cvat_writes_one_file_for_all_pictures(place: str, tmp_path: Path) -> None:
+def test_cvat_writes_one_file_for_all_images(place: str, tmp_path: Path) -> None:
     image = photo(tmp_path / place / "a.jpg")
     cvat(
         tmp_path / "annotations.xml",
@@ -391,7 +389,7 @@ def test_boxes_of_cvat_are_turned_about_their_center(tmp_path: Path) -> None:
         ('<polygon label="car" points="1,1;nan,9;4,9"/>', "a coordinate that is no finite number"),
         ('<box label="car" xtl="9" ytl="2" xbr="9" ybr="4"/>', "no area"),
         ('<mask label="car" rle="10" left="1" top="20" width="5" height="2"/>', "no area"),
-        ('<mask label="car" rle="0, 10" left="90" top="20" width="5" height="2"/>', "no point inside the picture"),
+        ('<mask label="car" rle="0, 10" left="90" top="20" width="5" height="2"/>', "no point inside the image"),
     ],
 )
 def test_shapes_of_cvat_that_cover_nothing_are_left_out(
@@ -438,8 +436,8 @@ def test_files_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 # Label Studio
 
 
-def studio(path: Path, *results: Json, picture: str = "/data/upload/1/0a1b-a.jpg", **more: Any) -> Path:
-    task = {"id": 1, "data": {"image": picture}, "annotations": [{"id": 1, "result": list(results)}], "predictions": []}
+def studio(path: Path, *results: Json, image: str = "/data/upload/1/0a1b-a.jpg", **more: Any) -> Path:
+    task = {"id": 1, "data": {"image": image}, "annotations": [{"id": 1, "result": list(results)}], "predictions": []}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([task | more]))
     return path
@@ -486,7 +484,7 @@ def test_label_studio_gives_coordinates_in_per_cent(tmp_path: Path, caplog: pyte
 def test_names_in_the_addresses_of_label_studio_are_decoded(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "0a1b-a b.jpg")
     square = result("polygonlabels", points=percent(SQUARE))
-    studio(tmp_path / "project.json", square, picture="/data/local-files/?d=own/0a1b-a%20b.jpg")
+    studio(tmp_path / "project.json", square, image="/data/local-files/?d=own/0a1b-a%20b.jpg")
     assert covered(tmp_path) == {"own/images/0a1b-a b": {"car": 64}}
 
 
@@ -501,10 +499,10 @@ def test_what_annotators_cancelled_does_not_count(tmp_path: Path) -> None:
     assert covered(tmp_path) == {"own/0a1b-a": {"car": 64}}
 
 
-def test_a_task_that_does_not_say_which_is_the_picture_is_named(tmp_path: Path) -> None:
+def test_a_task_that_does_not_say_which_is_the_image_is_named(tmp_path: Path) -> None:
     square = result("polygonlabels", points=percent(SQUARE))
     studio(tmp_path / "project.json", square, data={"left": "a.jpg", "right": "b.jpg"})
-    with pytest.raises(SourceError, match="do not say which is the picture"):
+    with pytest.raises(SourceError, match="do not say which is the image"):
         samples(tmp_path)
 
 
@@ -519,10 +517,10 @@ def test_a_file_that_is_named_itself_is_read_alone(tmp_path: Path) -> None:
     assert parse_source(f"polygons:{tmp_path / 'via.json'}").name == "via"
 
 
-def test_pictures_that_differ_only_in_their_ending_are_not_one(tmp_path: Path) -> None:
+def test_images_that_differ_only_in_their_ending_are_not_one(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         photo(tmp_path / name)
-        labelme(tmp_path / f"{name}.json", shape(label=name), picture=name)
+        labelme(tmp_path / f"{name}.json", shape(label=name), image=name)
     with pytest.raises(SourceError, match=r"would both be written as .*rename one"):
         build_dataset(tmp_path / "out", [PolygonSource(tmp_path)], WriteOptions(size=16))
 

@@ -65,7 +65,7 @@ Idx\tRatio\tTrain\tVal\tName
 
 
 def draw_sceneparse(root: Path) -> Path:
-    """Three pictures; the scene of one of them is not listed."""
+    """Three images; the scene of one of them is not listed."""
     for split, stem in (
         ("training", "ADE_train_00000001"),
         ("training", "ADE_train_00000002"),
@@ -99,7 +99,7 @@ def test_sceneparse_becomes_a_data_set(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_class_map_without_a_picture_and_a_broken_list_are_named(tmp_path: Path) -> None:
+def test_a_class_map_without_an_image_and_a_broken_list_are_named(tmp_path: Path) -> None:
     root = draw_sceneparse(tmp_path / "in")
     (root / "images" / "training" / "ADE_train_00000001.jpg").unlink()
     with pytest.raises(SourceError, match=r"ADE_train_00000001\.jpg does not exist"):
@@ -228,7 +228,7 @@ def draw_roboflow(folder: Path, stem: str = "a_jpg.rf.0a1b") -> Path:
     return folder
 
 
-def test_roboflow_puts_masks_beside_the_pictures_of_each_split(tmp_path: Path) -> None:
+def test_roboflow_puts_masks_beside_the_images_of_each_split(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         draw_roboflow(tmp_path / split)
     found = samples(f"masks:{tmp_path}")
@@ -386,12 +386,12 @@ def draw_as_labelme(root: Path) -> str:
             shape([[x, y], [x + 4, y + 4]], NAMES[int(values[y, x])], "rectangle")
             for y in range(0, HEIGHT, 4) for x in range(0, WIDTH, 4) if values[y, x]
         ]  # fmt: skip
-        labelme(root / f"{stem}.json", *blocks, picture=f"{stem}.jpg")
+        labelme(root / f"{stem}.json", *blocks, image=f"{stem}.jpg")
     return f"polygons:{root}"
 
 
 def planes(words: str, out: Path) -> dict[str, dict[str, list[list[bool]]]]:
-    """Build, and return where each name lies on each picture."""
+    """Build, and return where each name lies on each image."""
     data = ConceptData.open(build_dataset(out, [parse_source(words)], WriteOptions(size=48)))
     names = {concept.label_id: concept.name for concept in data.concepts}
     return {

@@ -24,12 +24,12 @@ def make_samples(seed: int, images: int) -> list[Sample]:
     rng = np.random.default_rng(seed)
     samples = []
     for number in range(images):
-        picture = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+        image = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
         names = dict(enumerate([*rng.permutation(NAMES).tolist(), ""], start=1))
         planes = [Channel(rng.integers(0, 8, (9, 11)), names) for _ in range(rng.integers(1, 4))]
         labels = {"object": planes[:1], "part": planes[1:], "scene": rng.permutation(["coast", "hill"])[:2].tolist()}
         chosen = {category: labels[category] for category in labels if rng.random() < 0.8}
-        samples.append(Sample(f"drawn/{number}", picture, {**chosen, "texture": ["dotted"]}))
+        samples.append(Sample(f"drawn/{number}", image, {**chosen, "texture": ["dotted"]}))
     return samples
 
 
@@ -42,8 +42,8 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-def by_picture(root: Path) -> dict[str, tuple[str, str]]:
-    """Return, by picture, its bytes and its named label maps as text that can be compared between data sets."""
+def by_image(root: Path) -> dict[str, tuple[str, str]]:
+    """Return, by image, its bytes and its named label maps as text that can be compared between data sets."""
     data = ConceptData.open(root)
     names = {concept.label_id: concept.name for concept in data.concepts} | {0: ""}
     found = {}
@@ -71,7 +71,7 @@ def test_real_broden_layout_of_other_makers_comes_back_equal(shared: Path, tmp_p
     root = shared / "data" / "broden-camvid"
     out = subset(root, tmp_path / "again")
     assert inspect_dataset(out).problems == ()
-    old, new = by_picture(root), by_picture(out)
+    old, new = by_image(root), by_image(out)
     assert {image: new[image] for image in list(new)[::9]} == {image: old[image] for image in list(new)[::9]}
     assert new.keys() == old.keys()
 
@@ -81,7 +81,7 @@ def world(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "world", make_samples(3, 12), WriteOptions(size=SIZE))
 
 
-def test_a_subset_holds_the_chosen_categories_and_their_pictures(world: Path, tmp_path: Path) -> None:
+def test_a_subset_holds_the_chosen_categories_and_their_images(world: Path, tmp_path: Path) -> None:
     out = subset(world, tmp_path / "out", Selection(categories=("part", "scene")))
     data = ConceptData.open(out)
     assert data.categories == ("part", "scene")
@@ -102,7 +102,7 @@ def test_a_subset_of_concepts_leaves_the_other_pixels_unlabeled(world: Path, tmp
     assert inspect_dataset(out).problems == ()
 
 
-def test_pictures_of_a_subset_are_drawn_by_seed_among_those_that_carry_a_label(world: Path, tmp_path: Path) -> None:
+def test_images_of_a_subset_are_drawn_by_seed_among_those_that_carry_a_label(world: Path, tmp_path: Path) -> None:
     def images(out: str, **choice: object) -> list[str]:
         chosen = Selection(**choice)
         return [row.image for row in ConceptData.open(subset(world, tmp_path / out, chosen)).rows]
@@ -147,7 +147,7 @@ def test_merged_data_sets_have_one_vocabulary_and_keep_every_label(world: Path, 
     assert (out / "images" / image).read_bytes() == (world / "images" / image.removeprefix("world/")).read_bytes()
 
 
-def test_merging_is_refused_without_data_sets_and_for_uneven_pictures(world: Path, tmp_path: Path) -> None:
+def test_merging_is_refused_without_data_sets_and_for_uneven_images(world: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no data set to merge"):
         merge(tmp_path / "out", [])
     with (world / "index.csv").open(newline="") as file:

@@ -131,7 +131,7 @@ def test_every_label_gets_a_concept_that_is_one_of_its_names_or_owns_its_first(
         assert {name for name in raw.names if name not in owner} == set()
 
 
-def test_the_order_of_sources_and_pictures_decides_nothing() -> None:
+def test_the_order_of_sources_and_images_decides_nothing() -> None:
     images = [
         ("x", "part", "a;b"),
         ("y", "part", "b"),

@@ -19,7 +19,7 @@ from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.config import Resize
 from netdissect.errors import ConceptsError, ConfigError, SourceError
-from samples import one_sample, picture, read_rows
+from samples import one_sample, read_rows, source_image
 
 Mask = npt.NDArray[np.bool_]
 
@@ -43,7 +43,7 @@ def worlds(draw: st.DrawFn) -> list[Sample]:
                 )
                 items.append(Channel(values, dict(enumerate(rng.permutation(NAMES).tolist(), start=1))))
             labels[category] = items
-        samples.append(Sample(f"drawn/{number}", picture(number, height, width), labels))
+        samples.append(Sample(f"drawn/{number}", source_image(number, height, width), labels))
     return samples
 
 
@@ -70,7 +70,7 @@ def test_the_reader_gives_back_the_labels_that_were_written(
     truth = {s.name: {c: named_pixels(s, c, size) for c in CATEGORIES} for s in samples}
     out = tmp_path_factory.mktemp("round") / "trip"
     if not any(names for one in truth.values() for names in one.values()):
-        with pytest.raises(ConceptsError, match="no pixel and no picture carries any label"):
+        with pytest.raises(ConceptsError, match="no pixel and no image carries any label"):
             write_dataset(out, samples, WriteOptions(size=2 * size))
         return
     write_dataset(out, samples, WriteOptions(size=2 * size))
@@ -165,8 +165,8 @@ def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(
 def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path: Path) -> None:
     whole = np.ones((9, 12), np.uint8)
     samples = [
-        Sample("a/1", picture(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
-        Sample("a/2", picture(2), {"part": [Channel(whole, {1: "wheel"})]}),
+        Sample("a/1", source_image(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
+        Sample("a/2", source_image(2), {"part": [Channel(whole, {1: "wheel"})]}),
     ]
     out = write_dataset(tmp_path / "set", samples, WriteOptions(size=8))
     (label,) = read_rows(out / "label.csv")
@@ -179,7 +179,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: P
     names = {n: f"thing {n}" for n in range(1, 400)}
     out = write_dataset(
         tmp_path / "set",
-        [Sample("a/1", picture(0, 20, 20), {"object": [Channel(values, names)]})],
+        [Sample("a/1", source_image(0, 20, 20), {"object": [Channel(values, names)]})],
         WriteOptions(size=40),
     )
     data = ConceptData.open(out)
@@ -188,7 +188,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: P
     assert np.asarray(Image.open(out / "images/a/1_object.png"))[..., 1].max() == 1
 
 
-def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> None:
+def test_the_whole_image_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> None:
     pixels = np.zeros((40, 120, 3), np.uint8)
     values = np.zeros((40, 120), np.uint8)
     corners = {1: (slice(0, 10), slice(0, 30)), 2: (slice(30, 40), slice(90, 120))}
@@ -209,8 +209,8 @@ def test_the_whole_picture_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> N
 
 
 def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path: Path) -> None:
-    samples = [Sample(f"a/{n}", picture(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
-    samples.append(Sample("b/given", picture(1, 4, 4), {"object": ["sky"]}, split="val"))
+    samples = [Sample(f"a/{n}", source_image(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
+    samples.append(Sample("b/given", source_image(1, 4, 4), {"object": ["sky"]}, split="val"))
     forward = read_rows(write_dataset(tmp_path / "one", samples, WriteOptions(size=4)) / "index.csv")
     backward = read_rows(write_dataset(tmp_path / "two", samples[::-1], WriteOptions(size=4)) / "index.csv")
     assert sorted(map(str, forward)) == sorted(map(str, backward))
@@ -227,7 +227,7 @@ def test_several_workers_write_the_same_bytes_and_tell_of_progress(tmp_path: Pat
     files = sorted(path.relative_to(alone) for path in alone.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(many) for path in many.rglob("*") if path.is_file())
     assert all((alone / name).read_bytes() == (many / name).read_bytes() for name in files)
-    assert told == [*(("pictures", n, None) for n in range(1, 7)), *(("label maps", n, 6) for n in range(1, 7))]
+    assert told == [*(("images", n, None) for n in range(1, 7)), *(("label maps", n, 6) for n in range(1, 7))]
 
 
 def test_the_notes_say_what_was_built(tmp_path: Path) -> None:
@@ -241,17 +241,17 @@ def test_the_notes_say_what_was_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (Sample("../up", picture(0), {}), "cannot be a path"),
-        (Sample("a;b", picture(0), {}), "cannot be a path"),
-        (Sample("a/1", picture(0), {"Bad Name": ["sky"]}), "cannot be a category"),
-        (Sample("a/1", picture(0), {"split": ["sky"]}), "cannot be a category"),
-        (Sample("a/1", picture(0)[..., 0], {}), "uint8 \\(height, width, 3\\)"),
-        (Sample("a/1", picture(0), {"object": [Channel(np.ones((3, 4), int), {1: "x"})]}), "is 3 x 4 pixels"),
+        (Sample("../up", source_image(0), {}), "cannot be a path"),
+        (Sample("a;b", source_image(0), {}), "cannot be a path"),
+        (Sample("a/1", source_image(0), {"Bad Name": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", source_image(0), {"split": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", source_image(0)[..., 0], {}), "uint8 \\(height, width, 3\\)"),
+        (Sample("a/1", source_image(0), {"object": [Channel(np.ones((3, 4), int), {1: "x"})]}), "is 3 x 4 pixels"),
         (
-            Sample("a/1", picture(0), {"object": [Channel(np.full((9, 12), 7), {1: "x"}, "m.png")]}),
+            Sample("a/1", source_image(0), {"object": [Channel(np.full((9, 12), 7), {1: "x"}, "m.png")]}),
             "m.png holds the value 7",
         ),
-        (Sample("a/1", picture(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
+        (Sample("a/1", source_image(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
     ],
 )
 def test_a_sample_that_contradicts_itself_is_refused(sample: Sample, message: str, tmp_path: Path) -> None:
@@ -268,10 +268,10 @@ def test_two_samples_whose_names_differ_in_case_alone_are_refused(tmp_path: Path
 
 
 def test_no_sample_and_no_label_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="hold no picture"):
+    with pytest.raises(SourceError, match="hold no image"):
         write_dataset(tmp_path / "set", [])
     with pytest.raises(ConceptsError, match="carries any label"):
-        write_dataset(tmp_path / "set", [Sample("a/1", picture(0))])
+        write_dataset(tmp_path / "set", [Sample("a/1", source_image(0))])
     assert not list(tmp_path.iterdir())
 
 
@@ -282,13 +282,13 @@ def test_how_much_will_be_written_is_said_first_and_is_about_right(
     samples = [
         Sample(
             f"a/{n}",
-            picture(n, 64, 64),
-            {"object": [Channel(picture(n, 64, 64)[..., 0] // 64, {0: "x", 1: "y", 2: "z", 3: "w"})]},
+            source_image(n, 64, 64),
+            {"object": [Channel(source_image(n, 64, 64)[..., 0] // 64, {0: "x", 1: "y", 2: "z", 3: "w"})]},
         )
         for n in range(60)
     ]
     out = write_dataset(tmp_path / "set", samples, WriteOptions(size=64))
-    said = re.match(r"writing 60 pictures of 64 x 64 pixels.*about ([0-9.]+) MB", caplog.messages[0])
+    said = re.match(r"writing 60 images of 64 x 64 pixels.*about ([0-9.]+) MB", caplog.messages[0])
     assert said is not None
     written = sum(path.stat().st_size for path in (out / "images").rglob("*") if path.is_file())
     assert float(said[1]) * 1e6 == pytest.approx(written, rel=0.25, abs=1e5)
@@ -299,9 +299,12 @@ def test_rare_labels_are_dropped_by_images_and_by_coverage_and_listed(tmp_path: 
     values[0, 0] = 1  # a speck
     values[10:] = 2
     wide = [
-        Sample(f"a/{n}", picture(n, 20, 20), {"object": [Channel(values, {1: "speck", 2: "sea"})]}) for n in range(3)
+        Sample(f"a/{n}", source_image(n, 20, 20), {"object": [Channel(values, {1: "speck", 2: "sea"})]})
+        for n in range(3)
     ]
-    once = Sample("a/once", picture(9, 20, 20), {"scene": ["coast"], "part": [Channel(values, {1: "dot", 2: "once"})]})
+    once = Sample(
+        "a/once", source_image(9, 20, 20), {"scene": ["coast"], "part": [Channel(values, {1: "dot", 2: "once"})]}
+    )
     options = WriteOptions(size=40, min_images=2, min_coverage=0.5)
     out = write_dataset(tmp_path / "set", [*wide, once], options)
     data = ConceptData.open(out)
@@ -314,9 +317,9 @@ def test_rare_labels_are_dropped_by_images_and_by_coverage_and_listed(tmp_path: 
     dropped = {fact["name"]: fact["why"] for fact in json.loads((out / "build.json").read_text())["dropped"]}
     assert dropped == {
         "speck": "a coverage below 0.5",
-        "coast-s": "fewer than 2 pictures",
-        "once": "fewer than 2 pictures",
-        "dot": "fewer than 2 pictures and a coverage below 0.5",
+        "coast-s": "fewer than 2 images",
+        "once": "fewer than 2 images",
+        "dot": "fewer than 2 images and a coverage below 0.5",
     }
     with pytest.raises(ConceptsError, match="all 5 labels are below the limits"):
         write_dataset(tmp_path / "none", [*wide, once], WriteOptions(size=40, min_images=99))
@@ -328,10 +331,12 @@ def test_synonyms_of_two_sources_are_one_concept_whose_pixels_count_once(tmp_pat
     lower = np.zeros((20, 20), np.uint8)
     lower[5:15] = 1
     samples = [
-        Sample("ade/1", picture(0, 20, 20), {"object": [Channel(values, {1: "Car; auto;automobile"})]}),
-        Sample("ade/2", picture(1, 20, 20), {"object": [Channel(values, {1: "car;auto;automobile"})]}),
+        Sample("ade/1", source_image(0, 20, 20), {"object": [Channel(values, {1: "Car; auto;automobile"})]}),
+        Sample("ade/2", source_image(1, 20, 20), {"object": [Channel(values, {1: "car;auto;automobile"})]}),
         Sample(
-            "own/1", picture(2, 20, 20), {"object": [Channel(values, {1: "auto"}), Channel(lower, {1: "automobile"})]}
+            "own/1",
+            source_image(2, 20, 20),
+            {"object": [Channel(values, {1: "auto"}), Channel(lower, {1: "automobile"})]},
         ),
     ]
     out = write_dataset(tmp_path / "set", samples, WriteOptions(size=40))
@@ -370,7 +375,7 @@ def test_labels_stay_on_their_pixels_at_every_resize(resize: Resize, height: int
     assert ((colors == 0) == border).all()
 
 
-def test_gray_pictures_of_cifar_size_work_and_become_rgb(tmp_path: Path) -> None:
+def test_gray_images_of_cifar_size_work_and_become_rgb(tmp_path: Path) -> None:
     samples = []
     for number, mode in enumerate(["L", "I;16", "1", "LA", "P"]):
         gray = np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
@@ -390,7 +395,7 @@ def test_gray_pictures_of_cifar_size_work_and_become_rgb(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 1}, r"the option 'size' of a data set was 1: .*greater than or equal to 2.*Pictures become"),
+        ({"size": 1}, r"the option 'size' of a data set was 1: .*greater than or equal to 2.*Images become"),
         ({"resize": "squash"}, r"'resize' of a data set was 'squash'.*stretch: the whole"),
         ({"quality": "best"}, r"'quality' of a data set was 'best'"),
         ({"min_images": -1}, r"'min_images' of a data set was -1"),

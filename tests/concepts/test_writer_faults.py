@@ -19,7 +19,7 @@ from netdissect.concepts.build.render import Folders, Rendered, render
 from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.errors import ConceptsError, SourceError
-from samples import one_sample, picture
+from samples import image, one_sample
 
 
 def test_a_finished_data_set_is_replaced_only_when_told(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_foreign_files_are_never_replaced(tmp_path: Path) -> None:
 def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
     with pytest.raises(SourceError, match="cannot be a path"):
-        write_dataset(out, [Sample("../up", picture(0), {"object": ["x"]})], overwrite=True)
+        write_dataset(out, [Sample("../up", image(0), {"object": ["x"]})], overwrite=True)
     assert ConceptData.open(out).concepts[0].name == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
@@ -128,7 +128,7 @@ def test_a_real_file_size_limit_is_told_and_leaves_nothing(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def kill_when_pictures_stand(program: str, out: Path) -> None:
+def kill_when_images_stand(program: str, out: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", program, str(out)])
     try:
         deadline = time.monotonic() + 60
@@ -140,7 +140,7 @@ def kill_when_pictures_stand(program: str, out: Path) -> None:
 
 
 def test_a_killed_build_looks_like_nothing_and_a_build_of_something_else_clears_it(tmp_path: Path) -> None:
-    kill_when_pictures_stand(ENDLESS, tmp_path / "set")
+    kill_when_images_stand(ENDLESS, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == [".set.building"]
     with pytest.raises(ConceptsError, match="is no concept data set"):
         ConceptData.open(tmp_path / "set")
@@ -150,7 +150,7 @@ def test_a_killed_build_looks_like_nothing_and_a_build_of_something_else_clears_
 
 
 def test_samples_that_are_gone_or_changed_since_the_kill_leave_nothing_behind(tmp_path: Path) -> None:
-    kill_when_pictures_stand(ENDLESS, tmp_path / "set")
+    kill_when_images_stand(ENDLESS, tmp_path / "set")
     samples = [one_sample("a/0"), Sample("a/1", np.full((8, 8, 3), 128, np.uint8), {"object": ["sky"]})]
     out = write_dataset(tmp_path / "set", samples, WriteOptions(size=8))
     assert contents(out) == contents(write_dataset(tmp_path / "fresh", samples, WriteOptions(size=8)))
@@ -190,6 +190,6 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(ConceptsError, match="has 0 MB free, but 1 pictures take about"):
+    with pytest.raises(ConceptsError, match="has 0 MB free, but 1 images take about"):
         write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
     assert not list(tmp_path.iterdir())

@@ -6,14 +6,14 @@ import pytest
 
 import strategies
 from netdissect.activations import topk
-from networks import COVERAGE, SIDE, pictures
+from networks import COVERAGE, SIDE, images
 
 
 @pytest.fixture(scope="session")
 def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven images with label maps of three sizes."""
     root = tmp_path_factory.mktemp("data") / "broden"
-    drawn = pictures(sizes=((12, 12), (6, 8), (24, 24)))
+    drawn = images(sizes=((12, 12), (6, 8), (24, 24)))
     return strategies.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
 
 

@@ -19,7 +19,7 @@ CONFIG = DissectConfig(layers=("deep_relu",))
 
 @pytest.fixture(scope="module")
 def concepts(tmp_path_factory):
-    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", networks.pictures(), networks.COVERAGE)
+    return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", networks.images(), networks.COVERAGE)
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def test_lightning_dissects_before_and_during_the_training(watch, tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.01)
 
-    pictures = torch.randn(8, 3, networks.SIDE, networks.SIDE)
+    images = torch.randn(8, 3, networks.SIDE, networks.SIDE)
     trainer = lightning.Trainer(
         max_steps=4, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[LightningCallback(watch, "model")], default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(Task(), torch.utils.data.DataLoader(pictures, 2))
+    trainer.fit(Task(), torch.utils.data.DataLoader(images, 2))
     assert [moment.step for moment in dissected_runs(watch.out)] == [0, 2, 4]
 
 

@@ -14,7 +14,7 @@ from netdissect.dissect import cost_estimate
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.layer_state import Collector
 from netdissect.models import Layer
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 SETTINGS = DissectConfig(layers=("wide_relu", "deep_relu"), batch_size=3, top_images=3)
 
@@ -52,5 +52,5 @@ def test_the_pace_is_that_of_the_batches_in_the_middle() -> None:
 def test_more_images_are_expected_to_take_more_never_less(tmp_path: Path) -> None:
     assert cost_estimate._line((10, 1.0), (20, 2.0), 100) == pytest.approx(10)
     assert cost_estimate._line((10, 2.0), (20, 1.0), 100) == pytest.approx(1)
-    root = strategies.write_broden(tmp_path / "data", pictures(2), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(2), COVERAGE, image=(SIDE, SIDE))
     assert cost_estimate.estimate(build(), root, SETTINGS).images == 2, "fewer images than the sample"

@@ -138,7 +138,7 @@ def test_generators_are_left_alone():
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     side = networks.SIDE
-    return strategies.write_broden(tmp_path / "broden", networks.pictures(), networks.COVERAGE, image=(side, side))
+    return strategies.write_broden(tmp_path / "broden", networks.images(), networks.COVERAGE, image=(side, side))
 
 
 UNTRACKED = nn.BatchNorm2d(5, track_running_stats=False)

@@ -16,7 +16,7 @@ from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, Protocol
 from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import Result
-from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, pictures
+from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -40,7 +40,7 @@ def assert_run_is_the_oracle_s(
         fields = FIELDS.get(name, (oracle.Field(0, 1, 1),) * 2)
         for fraction in settings.protocol.quantiles:
             level = oracle.Rules(**{**vars(rules), "fraction": fraction})
-            expected = oracle.count(maps[name], broden.pictures, broden.category_of, level, (SIDE, SIDE), fields)
+            expected = oracle.count(maps[name], broden.images, broden.category_of, level, (SIDE, SIDE), fields)
             run_asserts.assert_layer_is_the_oracle_s(result.layers[name], expected, broden, maps[name], fraction)
 
 
@@ -73,20 +73,20 @@ def test_chosen_categories_are_all_that_is_read(broden: Path, categories: tuple[
     assert_run_is_the_oracle_s(build(), broden, settings, definition, Execution())
 
 
-def test_a_gray_network_is_shown_gray_pictures(broden: Path) -> None:
+def test_a_gray_network_is_shown_gray_images(broden: Path) -> None:
     definition = strategies.definition("paper", 0.05)
     assert_run_is_the_oracle_s(build(channels=1), broden, config(definition), definition, Execution())
 
 
-def test_pictures_of_another_size_are_squashed_whole(tmp_path: Path) -> None:
-    root = strategies.write_broden(tmp_path / "data", pictures(4), COVERAGE, image=(40, 31))
+def test_images_of_another_size_are_squashed_whole(tmp_path: Path) -> None:
+    root = strategies.write_broden(tmp_path / "data", images(4), COVERAGE, image=(40, 31))
     definition = strategies.definition("paper", 0.05)
     assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_one_image_and_whole_batches_are_enough(tmp_path: Path, count: int) -> None:
-    root = strategies.write_broden(tmp_path / "data", pictures(count), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(count), COVERAGE, image=(SIDE, SIDE))
     for name in ("paper", "lite"):
         definition = strategies.definition(name)
         assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
@@ -141,7 +141,7 @@ def test_a_unit_that_never_moves_has_an_empty_mask(broden: Path, value: float) -
 
 
 def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
-    drawn = [oracle.Picture((np.full((12, 12), 1),), (2,), (12, 12)) for _ in range(3)]
+    drawn = [oracle.OracleImage((np.full((12, 12), 1),), (2,), (12, 12)) for _ in range(3)]
     coverage = {"object": {1: 1.0}, "material": {9: 1.0}, "scene": {2: 1.0}, "empty": {}}
     cells = [["{}_0.png", "", "2", ""], ["{}_0.png", "", "", ""], ["", "", "2;0", "0"]]
     columns = [[cell.format(index) for cell in row] for index, row in enumerate(cells)]
@@ -171,8 +171,8 @@ def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
     assert set(result.concepts["label_id"]) == set(data.category_of)
     for row in result.concepts.to_dicts():
         number, place = row["label_id"], data.category_of[row["label_id"]]
-        held = [one for one in data.pictures if number in one.numbers()]
-        speaking = [one for one in data.pictures if any(data.category_of[n] == place for n in one.numbers())]
+        held = [one for one in data.images if number in one.numbers()]
+        speaking = [one for one in data.images if any(data.category_of[n] == place for n in one.numbers())]
         area = sum(one.size[0] * one.size[1] for one in speaking)
         pixels = sum(int(np.any([c == number for c in one.channels()], axis=0).sum()) for one in held)
         assert (row["images"], row["concept_pixels"], row["category"]) == (len(held), pixels, data.categories[place])
@@ -212,16 +212,16 @@ def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
 
 
 def test_a_planted_object_in_the_corner_is_found_there(tmp_path: Path) -> None:
-    # Nothing of the picture is cropped away, and cells lie where they look: the unit's mask is the object.
+    # Nothing of the image is cropped away, and cells lie where they look: the unit's mask is the object.
     plane = np.zeros((12, 12), np.int64)
     plane[:3, :3] = 1
     rng = np.random.default_rng(0)
-    drawn = [oracle.Picture((np.roll(plane, (0, 9)[index % 2], axis=1),), (), (12, 12)) for index in range(6)]
+    drawn = [oracle.OracleImage((np.roll(plane, (0, 9)[index % 2], axis=1),), (), (12, 12)) for index in range(6)]
     root = strategies.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, image=(SIDE, SIDE))
     for index, one in enumerate(drawn):
         pixels = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
         pixels[np.kron(one.planes[0], np.ones((2, 2))) == 1] = 255
-        strategies.write_picture(root / "images" / f"{index}.png", pixels)
+        strategies.write_image(root / "images" / f"{index}.png", pixels)
     module = nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
     network = Network("bright", module, build().preprocessing)
     settings = DissectConfig(layers=("0",), protocol=strategies.definition("paper", 0.06).protocol)

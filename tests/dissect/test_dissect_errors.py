@@ -16,13 +16,13 @@ import strategies
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.errors import ActivationError, ConceptsError, ConfigError, LayerError, ResultError
-from networks import COVERAGE, SIDE, Spoiled, build, pictures
+from networks import COVERAGE, SIDE, Spoiled, build, images
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Five images that a test may spoil."""
-    return strategies.write_broden(tmp_path / "data", pictures(5), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path / "data", images(5), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def _truncate(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
     "truncated": _truncate,
-    "text": lambda path: path.write_text("no picture"),
+    "text": lambda path: path.write_text("no image"),
     "empty": lambda path: path.write_bytes(b""),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_damaged_picture_is_refused_by_name(data: Path, damage: str, workers: int) -> None:
+def test_a_damaged_image_is_refused_by_name(data: Path, damage: str, workers: int) -> None:
     rng = np.random.default_rng(0)
     path = data / "images" / "3.png"
-    strategies.write_picture(path, rng.integers(0, 256, (SIDE, SIDE, 3)))
+    strategies.write_image(path, rng.integers(0, 256, (SIDE, SIDE, 3)))
     DAMAGES[damage](path)
     with pytest.raises(ConceptsError, match=re.escape(str(path))):
         dissect(build(), data, layers=["deep_relu"], execution=Execution(workers=workers))
@@ -123,7 +123,7 @@ def test_a_label_that_no_table_names_is_refused_by_name(data: Path) -> None:
 
 
 def test_a_data_set_without_any_label_is_refused(tmp_path: Path) -> None:
-    drawn = [oracle.Picture((), (), (12, 12))] * 2
+    drawn = [oracle.OracleImage((), (), (12, 12))] * 2
     root = strategies.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, columns=[["0"], [""]])
     with pytest.raises(ConceptsError, match=r"index\.csv has no image with a label in object"):
         dissect(build(), root, layers=["deep_relu"])
@@ -131,7 +131,7 @@ def test_a_data_set_without_any_label_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("coverage", [{}, {"object": {}}])
 def test_a_data_set_without_any_concept_is_refused(tmp_path: Path, coverage: dict[str, dict[int, float]]) -> None:
-    drawn = [oracle.Picture((), (), (12, 12))] * 2
+    drawn = [oracle.OracleImage((), (), (12, 12))] * 2
     root = strategies.write_broden(tmp_path / "data", drawn, coverage, columns=[[""] * len(coverage)] * 2)
     with pytest.raises(ConceptsError, match=re.escape(str(root))):
         dissect(build(), root, layers=["deep_relu"])

@@ -16,7 +16,7 @@ from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result, load_result
-from networks import COVERAGE, FIELDS, SIDE, build, pictures
+from networks import COVERAGE, FIELDS, SIDE, build, source_images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -34,7 +34,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     corner = np.zeros((6, 8), np.int64)
     corner[0, 0] = 1
-    drawn = [*pictures(count=11, sizes=((12, 12), (12, 12), (6, 8))), oracle.Picture((corner,), (), (6, 8))]
+    drawn = [*source_images(count=11, sizes=((12, 12), (12, 12), (6, 8))), oracle.OracleImage((corner,), (), (6, 8))]
     root = tmp_path_factory.mktemp("data") / "broden"
     return strategies.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
 
@@ -57,8 +57,8 @@ def of_single_images(
     whole = oracle.Rules(**{**vars(rules), "activation_over": "all"})
     limits = oracle.thresholds(maps, rules)
     return [
-        oracle.count(maps[row : row + 1], [picture], broden.category_of, whole, (SIDE, SIDE), fields, limits)
-        for row, picture in enumerate(broden.pictures)
+        oracle.count(maps[row : row + 1], [image], broden.category_of, whole, (SIDE, SIDE), fields, limits)
+        for row, image in enumerate(broden.source_images)
     ]
 
 

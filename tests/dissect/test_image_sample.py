@@ -18,15 +18,13 @@ from netdissect.dissect.work_dir.fingerprint import identity_of_run
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.experiments import LayerProfileConfig, layer_profile
 from netdissect.result.run_config import read_config
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images, some in each split."""
-    root = strategies.write_broden(
-        tmp_path_factory.mktemp("data") / "broden", pictures(12), COVERAGE, image=(SIDE, SIDE)
-    )
+    root = strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", images(12), COVERAGE, image=(SIDE, SIDE))
     index = (root / "index.csv").read_text().splitlines()
     split = [line.replace("train", "val") if number % 3 == 0 else line for number, line in enumerate(index)]
     (root / "index.csv").write_text("\n".join([index[0], *split[1:]]) + "\n")

@@ -75,8 +75,8 @@ def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies
     """Make a world in which each image is a little brighter than the one before it, or far darker."""
     rng = np.random.default_rng(0)
     maps = (rng.random((4, 2, 6, 6)) + step * np.arange(4)[:, None, None, None]).astype(np.float32)
-    pictures = tuple(strategies.picture(rng, 3, (6, 6)) for _ in range(4))
-    world = strategies.World(maps, pictures, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
+    images = tuple(strategies.labeled_image(rng, 3, (6, 6)) for _ in range(4))
+    world = strategies.World(maps, images, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
     return world, strategies.definition(name, 0.02, 9)
 
 
@@ -95,7 +95,7 @@ def test_two_looks_at_any_world_give_the_counts_of_the_oracle(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     limits, tally, truth, rows = dissected(world, definition.protocol, how, size, folder)
-    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     assert limits[0].tolist() == expected.thresholds.tolist()
     assert rows == oracle.top_images(world.maps, 3)
     for number, place in world.category_of.items():
@@ -124,7 +124,7 @@ def test_several_quantiles_share_one_store(
     limits, tally, _, _ = dissected(world, definition.protocol.model_copy(update=changes), "sparse", 2, folder)
     for index, fraction in enumerate(fractions):
         rules = oracle.Rules(**{**vars(definition.rules), "fraction": fraction})
-        expected = oracle.count(world.maps, world.pictures, world.category_of, rules, world.source, world.fields)
+        expected = oracle.count(world.maps, world.images, world.category_of, rules, world.source, world.fields)
         assert limits[index].tolist() == expected.thresholds.tolist()
         for unit in range(expected.units):
             for number, place in world.category_of.items():
@@ -143,7 +143,7 @@ def test_the_order_of_the_images_changes_no_count(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     order = random.sample(range(len(world.maps)), len(world.maps))
-    other = replace(world, maps=world.maps[order], pictures=tuple(world.pictures[row] for row in order))
+    other = replace(world, maps=world.maps[order], images=tuple(world.images[row] for row in order))
     limits, tally, truth, _ = dissected(world, definition.protocol, how, 2, folder)
     other_limits, other_tally, other_truth, _ = dissected(other, definition.protocol, how, 2, folder)
     assert limits.tolist() == other_limits.tolist()

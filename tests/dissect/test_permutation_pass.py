@@ -16,7 +16,7 @@ from netdissect.dissect.statistics import permutation_pass
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit
 from netdissect.result import Result
 from netdissect.scoring.statistics.multiple_testing import fdr_threshold
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("tight")
 def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images, of which many are annotated alike."""
     root = tmp_path_factory.mktemp("data") / "broden"
-    drawn = pictures(sizes=((12, 12), (6, 8)))
+    drawn = images(sizes=((12, 12), (6, 8)))
     return strategies.write_broden(root, [*drawn, *drawn[::-1]], COVERAGE, image=(SIDE, SIDE))
 
 

@@ -21,7 +21,7 @@ from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network, load_network
 from netdissect.result import Result
 from netdissect.result.run_config import read_config
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its processes and sockets
 
@@ -71,7 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the factory of the network lies, and the data."""
     folder = tmp_path_factory.mktemp("ray")
     (folder / "watched_network.py").write_text(FACTORY)
-    strategies.write_broden(folder / "broden", pictures(16), COVERAGE, image=(SIDE, SIDE))
+    strategies.write_broden(folder / "broden", images(16), COVERAGE, image=(SIDE, SIDE))
     sys.path.insert(0, str(folder))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

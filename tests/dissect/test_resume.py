@@ -29,7 +29,7 @@ from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import hold
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -209,7 +209,7 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: P
 
 
 def other_data(root: Path, name: str) -> Path:
-    return strategies.write_broden(root / name, pictures(6), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root / name, images(6), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -252,7 +252,7 @@ def test_a_folder_of_another_network_or_other_data_is_refused(broden: Path, tmp_
         dissect(build(), other_data(tmp_path, "other"), SETTINGS, out=out)
 
 
-def test_a_folder_of_the_same_pictures_with_other_labels_is_refused(broden: Path, tmp_path: Path) -> None:
+def test_a_folder_of_the_same_images_with_other_labels_is_refused(broden: Path, tmp_path: Path) -> None:
     interrupt(broden, tmp_path / "run", 5)
     shutil.copytree(broden, tmp_path / "relabeled")
     row = ConceptData.open(broden).rows[0]

@@ -45,12 +45,12 @@ def test_a_run_tells_what_happened_in_its_folder(broden: Path, tmp_path: Path) -
 
 def test_what_went_wrong_is_in_the_log(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
-        raise ConceptsError("the picture is gone")
+        raise ConceptsError("the image is gone")
 
     with pytest.raises(ConceptsError, match="gone"):
         dissect(build(), broden, SETTINGS, out=tmp_path, progress=broken)
     last = lines(tmp_path)[-1]
-    assert (last["level"], last["error"], last["message"]) == ("error", "ConceptsError", "the picture is gone")
+    assert (last["level"], last["error"], last["message"]) == ("error", "ConceptsError", "the image is gone")
 
 
 def test_the_process_logs_as_before(broden: Path, tmp_path: Path) -> None:

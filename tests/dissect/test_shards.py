@@ -24,7 +24,7 @@ from netdissect.dissect.work_dir import fingerprint
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, ResultError
 from netdissect.result import Result, load_result
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -37,7 +37,7 @@ SETTINGS = DissectConfig(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "broden"
-    return strategies.write_broden(root, pictures(13, sizes=((12, 12), (6, 8))), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root, images(13, sizes=((12, 12), (6, 8))), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def refused(pattern: str, run: Path, parts: Sequence[Path] = (), **options: Any)
 
 @pytest.mark.parametrize("thresholds", [False, True])
 def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresholds: bool) -> None:
-    root = strategies.write_broden(tmp_path / "data", pictures(6), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(6), COVERAGE, image=(SIDE, SIDE))
     run, stage = tmp_path / "run", "second" if thresholds else "first"
     if thresholds:
         for text in ("1/2", "2/2"):

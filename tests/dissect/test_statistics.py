@@ -18,7 +18,7 @@ from netdissect.report import console_tables as printed
 from netdissect.result import LayerResult, Result, load_result, paired_differences
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring.statistics.holdout import held_out
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, source_images
 
 SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
@@ -157,8 +157,8 @@ def test_held_out_ious_are_those_of_the_images_that_had_no_part_in_the_choice(br
 
 
 def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do(tmp_path: Path) -> None:
-    empty = oracle.Picture((np.zeros((12, 12), np.int64),), (), (12, 12))
-    drawn = pictures(6)
+    empty = oracle.OracleImage((np.zeros((12, 12), np.int64),), (), (12, 12))
+    drawn = source_images(6)
     root = strategies.write_broden(
         tmp_path / "data", [empty, *drawn[:3], empty, *drawn[3:], empty], COVERAGE, image=(SIDE, SIDE)
     )

@@ -49,8 +49,8 @@ class Calls(TorchDispatchMode):
 def world(images: int, units: int) -> strategies.World:
     rng = np.random.default_rng(0)
     maps = rng.random((images, units, 6, 6)).astype(np.float32)
-    pictures = tuple(oracle.Picture(tuple(rng.integers(0, 4, (2, 6, 6))), (1,), (6, 6)) for _ in range(images))
-    return strategies.World(maps, pictures, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
+    source_images = tuple(oracle.OracleImage(tuple(rng.integers(0, 4, (2, 6, 6))), (1,), (6, 6)) for _ in range(images))
+    return strategies.World(maps, source_images, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, units: int) -> tuple[Calls, Counter[str]]:

@@ -1,4 +1,4 @@
-"""The worked result on real pictures: thresholds and counts equal to the integer, from the given activations."""
+"""The worked result on real images: thresholds and counts equal to the integer, from the given activations."""
 
 import csv
 from functools import cache

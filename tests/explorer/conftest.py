@@ -1,4 +1,4 @@
-"""Two real, tiny runs on the same pictures, their networks made in Python, and the explorer of both."""
+"""Two real, tiny runs on the same images, their networks made in Python, and the explorer of both."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 import networks
 import run_asserts
 import strategies
-from explorer_client import CONFIG, HOME, HOSTILE, LAYERS, Pair, picture_bytes
+from explorer_client import CONFIG, HOME, HOSTILE, LAYERS, Pair, image_bytes
 from netdissect.concepts import ConceptData
 from netdissect.dissect import dissect
 from netdissect.explorer import create_app, guarded
@@ -18,7 +18,7 @@ from netdissect.explorer import create_app, guarded
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     root = tmp_path_factory.mktemp("explorer")
-    data = strategies.write_broden(root / "data", networks.pictures(24), networks.COVERAGE)
+    data = strategies.write_broden(root / "data", networks.images(24), networks.COVERAGE)
     for table in data.glob("*.csv"):  # a name is data, whatever it says
         table.write_text(table.read_text().replace("concept 2", HOSTILE))
     made = (networks.build(seed=0), networks.build(seed=1))
@@ -38,6 +38,6 @@ def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def picture() -> bytes:
+def image() -> bytes:
     """Bytes of a PNG file of 40 x 30 pixels."""
-    return picture_bytes()
+    return image_bytes()

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 import networks
 import oracle
 import run_asserts
-from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, picture_bytes
+from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, image_bytes
 from netdissect.config import RULES, NetworkSource
 from netdissect.errors import ConfigError
 from netdissect.explorer import create_app, guarded
@@ -179,7 +179,7 @@ def test_concepts_are_found_over_runs_with_their_best_unit(client: TestClient, p
 def looked_at_row(client: TestClient, row: int) -> str:
     answer = client.post(f"{RUN}/rows/{row}")
     assert answer.status_code == 201, answer.text
-    return str(answer.json()["picture"])
+    return str(answer.json()["image"])
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -192,13 +192,13 @@ def test_units_that_fire_are_those_of_the_oracle(client: TestClient, pair: Pair,
         oracle.upsample(cells, (12, 12), (24, 24), networks.FIELDS[name], "field") for cells in pair.maps[name][row]
     ]
     masks = [scene > np.float32(threshold) for scene, threshold in zip(scenes, thresholds, strict=True)]
-    found = get(client, f"{RUN}/pictures/{seen}/units", layer=layer, quantile=0.2)
+    found = get(client, f"{RUN}/images/{seen}/units", layer=layer, quantile=0.2)
     areas = {unit["unit"]: unit["area"] for unit in found["units"]}
     assert areas == pytest.approx({unit: mask.mean() for unit, mask in enumerate(masks) if mask.any()})
     assert found["firing"] == len(areas)
     for x, y in ((0.1, 0.2), (0.5, 0.5), (1, 0)):
         place = min(int(12 * y), 11), min(int(12 * x), 11)
-        at = get(client, f"{RUN}/pictures/{seen}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
+        at = get(client, f"{RUN}/images/{seen}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
         assert {unit["unit"] for unit in at["units"]} == {unit for unit, mask in enumerate(masks) if mask[place]}
         for unit in at["units"]:
             assert unit["value"] == pytest.approx(scenes[unit["unit"]][place], rel=1e-5)
@@ -206,7 +206,7 @@ def test_units_that_fire_are_those_of_the_oracle(client: TestClient, pair: Pair,
 
 def test_units_that_fire_are_ordered_by_rarity_and_grouped_by_label(client: TestClient, pair: Pair) -> None:
     seen = looked_at_row(client, pair.results[0].layers["deep_relu"].top["image_index"][0])
-    found = get(client, f"{RUN}/pictures/{seen}/units", layer=1, quantile=0.2)
+    found = get(client, f"{RUN}/images/{seen}/units", layer=1, quantile=0.2)
     shares = [unit["share_above"] for unit in found["units"]]
     assert shares == sorted(shares)
     assert all(share < 0.2 for share in shares)
@@ -217,10 +217,10 @@ def test_units_that_fire_are_ordered_by_rarity_and_grouped_by_label(client: Test
     assert {each["concept"]: set(each["units"]) for each in found["concepts"]} == by_label
 
 
-def test_a_picture_of_one_s_own_gives_what_the_network_says(client: TestClient, pair: Pair) -> None:
-    data = picture_bytes((24, 24))
-    answer = client.post(f"{RUN}/pictures", content=data, headers={"content-type": "image/png"})
-    found = get(client, f"{RUN}/pictures/{answer.json()['picture']}/units", layer=0, quantile=0.2)
+def test_an_image_of_one_s_own_gives_what_the_network_says(client: TestClient, pair: Pair) -> None:
+    data = image_bytes((24, 24))
+    answer = client.post(f"{RUN}/images", content=data, headers={"content-type": "image/png"})
+    found = get(client, f"{RUN}/images/{answer.json()['image']}/units", layer=0, quantile=0.2)
     pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)[None].astype(np.float32)
     with torch.no_grad():
         module = pair.networks[0].module
@@ -230,20 +230,20 @@ def test_a_picture_of_one_s_own_gives_what_the_network_says(client: TestClient, 
         assert unit["value"] == pytest.approx(maps[unit["unit"]].max().item(), rel=1e-5)
 
 
-def test_pictures_are_forgotten_after_a_while_and_belong_to_their_run(client: TestClient, picture: bytes) -> None:
+def test_images_are_forgotten_after_a_while_and_belong_to_their_run(client: TestClient, image: bytes) -> None:
     headers = {"content-type": "image/png"}
-    names = [client.post(f"{RUN}/pictures", content=picture, headers=headers).json()["picture"] for _ in range(17)]
-    assert client.get(f"{RUN}/pictures/{names[0]}/units").status_code == 404
-    assert client.get(f"{RUN}/pictures/{names[-1]}/units").status_code == 200
-    assert client.get(f"/api/runs/second/pictures/{names[-1]}/units").status_code == 404
+    names = [client.post(f"{RUN}/images", content=image, headers=headers).json()["image"] for _ in range(17)]
+    assert client.get(f"{RUN}/images/{names[0]}/units").status_code == 404
+    assert client.get(f"{RUN}/images/{names[-1]}/units").status_code == 200
+    assert client.get(f"/api/runs/second/images/{names[-1]}/units").status_code == 404
     for wrong in ("0.5", "0.5,2", "-1,0", "0.5,0.5,0.5", "nan,0"):
-        answer = client.get(f"{RUN}/pictures/{names[-1]}/units", params={"at": wrong})
+        answer = client.get(f"{RUN}/images/{names[-1]}/units", params={"at": wrong})
         assert answer.status_code == 422
 
 
-def test_too_many_pictures_at_once_are_refused_for_a_while(client: TestClient, picture: bytes) -> None:
+def test_too_many_images_at_once_are_refused_for_a_while(client: TestClient, image: bytes) -> None:
     explorer_of(client).sight._under_way = WAITING + 1
-    answer = client.post(f"{RUN}/pictures", content=picture, headers={"content-type": "image/png"})
+    answer = client.post(f"{RUN}/images", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
@@ -263,20 +263,20 @@ def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     indirect=["without"],
 )
 def test_a_network_that_cannot_be_loaded_is_a_reason_not_a_failure(
-    without: TestClient, reason: str, picture: bytes
+    without: TestClient, reason: str, image: bytes
 ) -> None:
     assert reason in get(without, "/api/runs/tiny")["why_no_network"]
-    answer = without.post("/api/runs/tiny/pictures", content=picture, headers={"content-type": "image/png"})
+    answer = without.post("/api/runs/tiny/images", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, reason in answer.json()["message"]) == (409, True)
 
 
 @pytest.mark.parametrize("change", ["weights", "preprocessing"])
-def test_another_network_than_the_run_s_is_refused(pair: Pair, picture: bytes, change: str) -> None:
+def test_another_network_than_the_run_s_is_refused(pair: Pair, image: bytes, change: str) -> None:
     other = networks.build(seed=7) if change == "weights" else networks.build(seed=0)
     if change == "preprocessing":
         other = replace(other, preprocessing=replace(other.preprocessing, mean=(0.1, 0.1, 0.1)))
     with TestClient(guarded(create_app(pair.folders[:1], networks={"First run": other})), base_url=HOME) as client:
-        answer = client.post(f"{RUN}/pictures", content=picture, headers={"content-type": "image/png"})
+        answer = client.post(f"{RUN}/images", content=image, headers={"content-type": "image/png"})
     assert answer.status_code == 409
     assert {"weights": "weights have changed", "preprocessing": "the same preprocessing"}[change] in answer.text
 
@@ -288,10 +288,10 @@ def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
         create_app([])
 
 
-def test_only_pictures_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
+def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
     named = {row for layer in pair.results[0].layers.values() for row in layer.top["image_index"].to_list()}
     for row in range(30):
-        answer = client.get(f"/pictures/first-run/{row}.webp")
+        answer = client.get(f"/images/first-run/{row}.webp")
         assert answer.status_code == (200 if row in named else 404)
     assert answer.headers["content-type"] == "application/json"
 
@@ -299,7 +299,7 @@ def test_only_pictures_that_a_table_names_are_served(client: TestClient, pair: P
 @pytest.mark.parametrize(
     "path",
     ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/report/../../run.json",
-     "/report/%2e%2e/run.json", "/pictures/first-run/..%2f0.webp", "/static//etc/passwd"],
+     "/report/%2e%2e/run.json", "/images/first-run/..%2f0.webp", "/static//etc/passwd"],
 )  # fmt: skip
 def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -308,7 +308,7 @@ def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) ->
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "a\\..\\..\\secret.png"])
-def test_a_run_that_names_pictures_outside_its_data_shows_none_of_them(pair: Pair, name: str, tmp_path: Path) -> None:
+def test_a_run_that_names_images_outside_its_data_shows_none_of_them(pair: Pair, name: str, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(pair.data / "secret.png")
     layers = {
         key: replace(layer, top=layer.top.with_columns(pl.lit(name).alias("image")))
@@ -317,8 +317,8 @@ def test_a_run_that_names_pictures_outside_its_data_shows_none_of_them(pair: Pai
     hostile = Result(pair.results[0].info, pair.results[0].concepts, layers)
     with TestClient(guarded(create_app([hostile])), base_url=HOME) as client:
         row = layers["wide_relu"].top["image_index"][0]
-        assert client.get(f"/pictures/tiny/{row}.webp").status_code == 404
-        assert client.get(f"/report/pictures/0/{row}.webp").status_code == 404
+        assert client.get(f"/images/tiny/{row}.webp").status_code == 404
+        assert client.get(f"/report/images/0/{row}.webp").status_code == 404
         assert client.post(f"/api/runs/tiny/rows/{row}").status_code == 404
 
 
@@ -353,7 +353,7 @@ def test_units_are_matched_by_the_correlation_of_their_maxima(client: TestClient
     rows = sorted(
         {row for run in pair.results for layer in run.layers.values() for row in layer.top["image_index"].to_list()}
     )
-    assert found["pictures"] == len(rows)
+    assert found["images"] == len(rows)
     assert result.info.data.images == 24
     one = pair.maps["wide_relu"][rows].max(axis=(2, 3))
     images = tuple(f"{row}.png" for row in range(24))
@@ -391,7 +391,7 @@ def test_a_matching_that_cannot_be_done_says_why(pair: Pair) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["/", "/runs/first-run/layers/0", "/runs/first-run/layers/1/units/4", "/concepts", "/picture", "/compare", "/rate",
+    ["/", "/runs/first-run/layers/0", "/runs/first-run/layers/1/units/4", "/concepts", "/image", "/compare", "/rate",
      "/about", "/report/index.html", "/report/r1/l1/index.html", "/report/r0/l0/u3.html", "/report/concepts/index.html",
      "/report/concepts/c1.html", "/report/look/report.css", "/report/look/report.js", "/static/lib.js"],
 )  # fmt: skip

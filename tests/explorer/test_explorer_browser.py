@@ -1,4 +1,4 @@
-"""The explorer in a real browser, from a real server: sliders, a picture of one's own, comparison, rating."""
+"""The explorer in a real browser, from a real server: sliders, an image of one's own, comparison, rating."""
 
 import re
 import threading
@@ -11,14 +11,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 import screenshots
-from explorer_client import HOSTILE, Pair, picture_bytes
+from explorer_client import HOSTILE, Pair, image_bytes
 from netdissect.explorer import create_app, guarded
 from netdissect.explorer.server import _bind
 
 pytestmark = pytest.mark.browser
 
 LAYER = "/runs/first-run/layers/0"
-PAGES = ("/", LAYER, f"{LAYER}/units/1", f"/concepts?name={HOSTILE}", "/picture", "/compare", "/rate", "/about")
+PAGES = ("/", LAYER, f"{LAYER}/units/1", f"/concepts?name={HOSTILE}", "/image", "/compare", "/rate", "/about")
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +105,12 @@ def test_units_are_found_by_label_and_number(page: Page) -> None:
     expect(page.locator(".opening .kicker")).to_contain_text("unit 3")
 
 
-def test_a_picture_is_dissected_and_a_point_asks_what_fires_there(page: Page) -> None:
-    page.goto("/picture")
+def test_an_image_is_dissected_and_a_point_asks_what_fires_there(page: Page) -> None:
+    page.goto("/image")
     page.select_option("select[name=layer]", "0")
     slide(page, "quantile", 1000)
     page.set_input_files(
-        "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": picture_bytes((48, 32))}
+        "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": image_bytes((48, 32))}
     )
     expect(page.locator(".answer .unit").first).to_be_visible()
     everywhere = page.locator(".answer .unit").count()
@@ -121,19 +121,19 @@ def test_a_picture_is_dissected_and_a_point_asks_what_fires_there(page: Page) ->
     page.locator(".point").focus()
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         page.keyboard.press(key)
-    page.get_by_role("button", name="Whole picture").click()
+    page.get_by_role("button", name="Whole image").click()
     expect(page.get_by_role("heading", name="Units that fire", exact=True)).to_be_visible()
     expect(page.locator(".answer .unit")).to_have_count(everywhere)
 
 
-def test_what_is_no_picture_is_refused_on_the_page(page: Page) -> None:
-    page.goto("/picture")
+def test_what_is_no_image_is_refused_on_the_page(page: Page) -> None:
+    page.goto("/image")
     page.wait_for_load_state("networkidle")
     page.set_input_files("input[type=file]", {"name": "a <b>.gif", "mimeType": "image/gif", "buffer": b"GIF89a"})
-    expect(page.get_by_role("alert")).to_have_text("a <b>.gif is no JPEG, PNG or WebP picture.")
+    expect(page.get_by_role("alert")).to_have_text("a <b>.gif is no JPEG, PNG or WebP image.")
 
 
-def test_a_picture_of_the_data_set_opens_from_a_unit(page: Page) -> None:
+def test_an_image_of_the_data_set_opens_from_a_unit(page: Page) -> None:
     page.goto(f"{LAYER}/units/1")
     page.locator(".gallery a").first.click()
     expect(page.locator(".canvas img")).to_be_visible()
@@ -187,5 +187,5 @@ def test_the_report_opens_live(page: Page) -> None:
     page.goto("/report/index.html")
     page.locator("table.layers a").first.click()
     page.locator(".unit h3 a").first.click()
-    expect(page.get_by_role("heading", name="Most active pictures")).to_be_visible()
+    expect(page.get_by_role("heading", name="Most active images")).to_be_visible()
     page.wait_for_load_state("networkidle")

@@ -68,7 +68,7 @@ def test_a_server_process_answers_many_at_once_and_ends_by_ctrl_c(pair: Pair) ->
     with started(pair, "--port", "0") as (process, address):
         units = "api/runs/first-run/layers/{}/units?quantile={}"
         asked = ["", "api/runs", "api/concepts", units.format(0, 0.02), units.format(1, 0.1), "static/lib.js"]
-        asked += ["api/runs/second/layers/1/counts?min_iou=0.05", "pictures/first-run/{row}.webp"]
+        asked += ["api/runs/second/layers/1/counts?min_iou=0.05", "images/first-run/{row}.webp"]
         row = pair.results[0].layers["wide_relu"].top["image_index"][0]
 
         def ask(place: int) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""Pictures from strangers: what is taken, what is refused, and that nothing is written."""
+"""Images from strangers: what is taken, what is refused, and that nothing is written."""
 
 import io
 import struct
@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from explorer_client import picture_bytes
+from explorer_client import image_bytes
 from netdissect.errors import RequestError
 from netdissect.explorer import uploads
 from netdissect.explorer.uploads import decode_upload, network_input, shown
 from netdissect.result import NetworkInfo
 
-PICTURES = "/api/runs/first-run/pictures"
+IMAGES = "/api/runs/first-run/images"
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -30,21 +30,21 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_pictures_of_three_formats_are_decoded(kind: str) -> None:
-    image = decode_upload(picture_bytes((40, 30), kind))
+def test_images_of_three_formats_are_decoded(kind: str) -> None:
+    image = decode_upload(image_bytes((40, 30), kind))
     assert (image.mode, image.size) == ("RGB", (40, 30))
 
 
 @pytest.mark.parametrize(
     ("data", "reason", "status"),
     [
-        (picture_bytes(kind="GIF"), "cannot be decoded", 415),
-        (picture_bytes(kind="TIFF"), "cannot be decoded", 415),
-        (picture_bytes(kind="BMP"), "cannot be decoded", 415),
+        (image_bytes(kind="GIF"), "cannot be decoded", 415),
+        (image_bytes(kind="TIFF"), "cannot be decoded", 415),
+        (image_bytes(kind="BMP"), "cannot be decoded", 415),
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot be decoded", 415),
         (b"", "cannot be decoded", 415),
-        (picture_bytes()[:200], "cannot be decoded", 415),
-        (picture_bytes(kind="JPEG")[:300], "cannot be decoded", 415),
+        (image_bytes()[:200], "cannot be decoded", 415),
+        (image_bytes(kind="JPEG")[:300], "cannot be decoded", 415),
         (bomb(60_000, 60_000), "far too large. Expected at most 40,000,000 pixels", 413),
         (bomb(10_000, 9_500), "far too large. Expected at most 40,000,000 pixels", 413),
         (bomb(8_000, 8_000), "8,000 x 8,000 pixels. Expected at most", 413),
@@ -59,16 +59,16 @@ def test_what_cannot_be_taken_is_refused_with_a_reason(data: bytes, reason: str,
     assert refused.value.status == status
 
 
-def test_a_huge_picture_is_refused_before_its_pixels_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_image_is_refused_before_its_pixels_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("pixels were decoded"))
     with pytest.raises(RequestError, match="pixels"):
         decode_upload(bomb(8_000, 8_000))
 
 
-def test_a_picture_is_turned_upright_and_of_an_animation_the_first_frame_is_taken() -> None:
+def test_an_image_is_turned_upright_and_of_an_animation_the_first_frame_is_taken() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode_upload(picture_bytes((40, 30), "JPEG", exif=exif)).size == (30, 40)
+    assert decode_upload(image_bytes((40, 30), "JPEG", exif=exif)).size == (30, 40)
     file = io.BytesIO()
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
@@ -81,7 +81,7 @@ def test_transparent_pixels_lie_on_white() -> None:
     assert np.asarray(decode_upload(file.getvalue())).min() == 255
 
 
-def test_a_picture_is_kept_small_and_reaches_the_network_whole() -> None:
+def test_an_image_is_kept_small_and_reaches_the_network_whole() -> None:
     image = Image.new("RGB", (3000, 1500), "white")
     assert shown(image).shape == (384, 768, 3)
     for channels in (1, 3):
@@ -90,11 +90,11 @@ def test_a_picture_is_kept_small_and_reaches_the_network_whole() -> None:
 
 
 def test_an_upload_is_answered_and_nothing_is_written(
-    client: TestClient, picture: bytes, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryFile", "mkstemp"):
         monkeypatch.setattr(f"tempfile.{name}", lambda *_, **__: pytest.fail("a file was made"))
-    answer = client.post(PICTURES, content=picture, headers={"content-type": "image/png"})
+    answer = client.post(IMAGES, content=image, headers={"content-type": "image/png"})
     assert answer.status_code == 201
     looked = answer.json()
     assert (looked["width"], looked["height"]) == (40, 30)
@@ -106,7 +106,7 @@ def test_an_upload_is_answered_and_nothing_is_written(
 
 @pytest.mark.parametrize("kind", ["image/gif", "text/html", "multipart/form-data; boundary=x", ""])
 def test_other_types_are_refused_unread(client: TestClient, kind: str) -> None:
-    answer = client.post(PICTURES, content=b"GIF89a", headers={"content-type": kind})
+    answer = client.post(IMAGES, content=b"GIF89a", headers={"content-type": kind})
     assert answer.status_code == 415
     assert "Expected image/jpeg, image/png, image/webp" in answer.json()["message"]
 
@@ -114,14 +114,14 @@ def test_other_types_are_refused_unread(client: TestClient, kind: str) -> None:
 def test_a_body_beyond_the_limit_is_refused_announced_or_not(client: TestClient) -> None:
     large = b"\x89PNG" + b"0" * uploads.MAX_BYTES
     headers = {"content-type": "image/png"}
-    announced = client.post(PICTURES, content=large, headers=headers)
+    announced = client.post(IMAGES, content=large, headers=headers)
     pieces = (large[at : at + 2**20] for at in range(0, len(large), 2**20))
-    piecewise = client.post(PICTURES, content=pieces, headers=headers)
+    piecewise = client.post(IMAGES, content=pieces, headers=headers)
     assert (announced.status_code, piecewise.status_code) == (413, 413)
     for answer in (announced, piecewise):
         assert set(answer.json()) == {"error", "message"}
 
 
-def test_what_a_picture_is_said_to_be_does_not_decide_how_it_is_decoded(client: TestClient) -> None:
-    answer = client.post(PICTURES, content=picture_bytes(kind="GIF"), headers={"content-type": "image/png"})
+def test_what_an_image_is_said_to_be_does_not_decide_how_it_is_decoded(client: TestClient) -> None:
+    answer = client.post(IMAGES, content=image_bytes(kind="GIF"), headers={"content-type": "image/png"})
     assert answer.status_code == 415

@@ -41,7 +41,7 @@ from netdissect.dissect import dissect  # noqa: E402
 from netdissect.dissect.verify import repair  # noqa: E402
 from netdissect.errors import NetdissectError  # noqa: E402
 from netdissect.result.files import corrupted_files  # noqa: E402
-from networks import COVERAGE, SIDE, build, pictures  # noqa: E402
+from networks import COVERAGE, SIDE, build, images  # noqa: E402
 
 IMAGES = 48
 SETTINGS = DissectConfig(
@@ -77,7 +77,7 @@ class Field:
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311  faults are no secret
         self.folder = folder
-        self.data = strategies.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
+        self.data = strategies.write_broden(folder / "data", images(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
         self.run = folder / "run"
         self.said = folder / "said.txt"
         self.finish()  # compiles
@@ -338,14 +338,14 @@ def limit_memory(field: Field) -> int:
 
 
 def change_data(field: Field) -> int:
-    """Rewrite a picture while the run is under way."""
-    picture = field.random.choice(sorted(path for path in (field.data / "images").rglob("*") if path.is_file()))
-    content, code = picture.read_bytes(), 0
+    """Rewrite an image while the run is under way."""
+    image = field.random.choice(sorted(path for path in (field.data / "images").rglob("*") if path.is_file()))
+    content, code = image.read_bytes(), 0
     for _ in range(6):
         field.clear()
         child = field.start()
         time.sleep(field.random.uniform(0.3, 0.9) * field.seconds)
-        picture.write_bytes(content)
+        image.write_bytes(content)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if field.adapt(code != 0):
             field.expect_refused(code, "were changed while the run was under way")

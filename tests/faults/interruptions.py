@@ -35,7 +35,7 @@ import run_asserts  # noqa: E402  the folder of tests comes first
 import strategies  # noqa: E402
 from netdissect.cli import main  # noqa: E402
 from netdissect.result import load_result  # noqa: E402
-from networks import COVERAGE, SIDE, pictures  # noqa: E402
+from networks import COVERAGE, SIDE, images  # noqa: E402
 
 IMAGES = 30
 INTERRUPTED = 130
@@ -64,7 +64,7 @@ class Trials:
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311  moments are no secret
         self.folder = folder
-        self.data = strategies.write_broden(folder / "data", pictures(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
+        self.data = strategies.write_broden(folder / "data", images(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
         (folder / "interrupted_network.py").write_text(NETWORK)
         sys.path.insert(0, str(folder))
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")

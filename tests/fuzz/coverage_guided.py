@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["netdissect"]):
     from netdissect.result import load_result, parse_requirement, read_published
 
 import strategies
-from networks import COVERAGE, pictures
+from networks import COVERAGE, images
 
 FOLDER = Path(tempfile.mkdtemp(prefix="atheris-"))
 
@@ -48,7 +48,7 @@ def index(data: bytes) -> None:
     """The index of a data set."""
     root = FOLDER / "data"
     if not root.exists():
-        strategies.write_broden(root, pictures(count=2), COVERAGE, image=(24, 24))
+        strategies.write_broden(root, images(count=2), COVERAGE, image=(24, 24))
     (root / "index.csv").write_bytes(b"image,split,ih,iw,sh,sw,object,part,color\n" + data)
     opened = ConceptData.open(root)
     for row in range(len(opened)):

@@ -9,7 +9,7 @@ import pytest
 
 import strategies
 from corruption import png_of
-from networks import COVERAGE, SIDE, pictures
+from networks import COVERAGE, SIDE, images
 
 # Beyond what the libraries take when they are loaded.
 ALLOWED_MB = 300
@@ -34,7 +34,7 @@ READ = """
 
 @pytest.fixture
 def broden(tmp_path: Path) -> Path:
-    return strategies.write_broden(tmp_path / "broden", pictures(count=3), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(tmp_path / "broden", images(count=3), COVERAGE, image=(SIDE, SIDE))
 
 
 def read(root: Path) -> str:
@@ -53,7 +53,7 @@ def test_a_sound_data_set_is_read_within_the_same_bound(broden: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (2**31 - 1, 1)])
-def test_pictures_that_claim_to_be_huge_are_refused(broden: Path, size: tuple[int, int]) -> None:
+def test_images_that_claim_to_be_huge_are_refused(broden: Path, size: tuple[int, int]) -> None:
     for path in (broden / "images").rglob("*"):
         if path.is_file():
             path.write_bytes(png_of(*size))
@@ -72,7 +72,7 @@ def test_an_index_with_one_endless_cell_is_refused(broden: Path) -> None:
     assert "index.csv" in read(broden)
 
 
-def test_a_link_to_a_file_that_is_no_picture_says_so_and_nothing_of_its_content(broden: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_file_that_is_no_image_says_so_and_nothing_of_its_content(broden: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("the secret words")
     path = sorted(path for path in (broden / "images").rglob("*") if path.is_file())[0]
     path.unlink()

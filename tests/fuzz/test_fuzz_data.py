@@ -30,9 +30,9 @@ from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.transfer.subset_merge import merge
 from netdissect.models import Preprocessing
-from networks import COVERAGE, SIDE, pictures
+from networks import COVERAGE, SIDE, images
 
-# Pillow tells of damaged metadata and of large pictures, and goes on.
+# Pillow tells of damaged metadata and of large images, and goes on.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
@@ -60,7 +60,7 @@ def one_day() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hostile") / "broden"
-    return strategies.write_broden(root, pictures(count=3), COVERAGE, image=(SIDE, SIDE))
+    return strategies.write_broden(root, images(count=3), COVERAGE, image=(SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +136,15 @@ def labels(folder: Path) -> str:
 
 
 def ade_2016(folder: Path) -> str:
-    picture = test_source_ade20k.draw(folder / "images" / "training" / "b" / "beach")
-    test_source_ade20k.write_instances(picture, test_source_ade20k.LINES)
-    test_source_ade20k.write_index(folder / "index_ade20k.mat", {picture.name: "beach"})
+    image = test_source_ade20k.draw(folder / "images" / "training" / "b" / "beach")
+    test_source_ade20k.write_instances(image, test_source_ade20k.LINES)
+    test_source_ade20k.write_index(folder / "index_ade20k.mat", {image.name: "beach"})
     return f"ade20k:{folder}"
 
 
 def ade_2021(folder: Path) -> str:
-    picture = test_source_ade20k.draw(folder / "images" / "ADE" / "training" / "nature" / "beach")
-    test_source_ade20k.write_json(picture, ["beach"])
+    image = test_source_ade20k.draw(folder / "images" / "ADE" / "training" / "nature" / "beach")
+    test_source_ade20k.write_json(image, ["beach"])
     return f"ade20k:{folder}"
 
 
@@ -154,7 +154,7 @@ def coco(folder: Path) -> str:
 
 
 def coco_instances(folder: Path) -> str:
-    test_source_coco.write_pictures(folder / "val2017", "1", "2")
+    test_source_coco.write_images(folder / "val2017", "1", "2")
     things = [
         test_source_coco.thing(1, segmentation=test_source_coco.SQUARE),
         test_source_coco.thing(3, 2, segmentation=test_source_coco.COLUMNS),
@@ -180,7 +180,7 @@ def dtd(folder: Path) -> str:
 
 
 def pascal(folder: Path) -> str:
-    test_source_pascal.write_picture(folder / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000001")
+    test_source_pascal.write_image(folder / "VOCdevkit" / "VOC2010" / "JPEGImages", "2008_000001")
     test_source_pascal.write_parts(folder / "part" / "Annotations_Part" / "2008_000001.mat")
     test_source_pascal.write_context(folder / "context", "2008_000001", test_source_pascal.context_map())
     return f"pascal:{folder}"
@@ -194,7 +194,7 @@ def drawn(folder: Path) -> str:
     test_source_polygons.cvat(folder / "c.xml", test_source_polygons.POLYGON, name="c.jpg")
     points = test_source_polygons.percent(test_source_polygons.SQUARE)
     test_source_polygons.studio(
-        folder / "d.json", test_source_polygons.result("polygonlabels", points=points), picture="d.jpg"
+        folder / "d.json", test_source_polygons.result("polygonlabels", points=points), image="d.jpg"
     )
     return f"polygons:{folder}"
 
@@ -241,8 +241,8 @@ def test_a_damaged_source_is_built_or_refused(
     shutil.rmtree(field)
 
 
-def test_the_picture_of_a_source_that_leads_out_of_its_folder_is_not_a_way_to_read_files(tmp_path: Path) -> None:
-    """A link is followed only to a picture: what is no picture never gets into a data set."""
+def test_the_image_of_a_source_that_leads_out_of_its_folder_is_not_a_way_to_read_files(tmp_path: Path) -> None:
+    """A link is followed only to an image: what is no image never gets into a data set."""
     (tmp_path / "canary").write_bytes(CANARY)
     text = masks(tmp_path / "copy")
     Image.fromarray(np.zeros((8, 6, 3), np.uint8)).save(tmp_path / "copy" / "images" / "a.jpg")

@@ -28,12 +28,12 @@ from netdissect.report import console_tables, report
 from netdissect.result import load_result, read_published, save_result
 from netdissect.result.invariants import check_invariants
 from netdissect.result.legacy_csv import write_published
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 
 def write_run(root: Path) -> Path:
     """Write a run of the same bytes each time: otherwise the same wound hits another letter every day."""
-    data = strategies.write_broden(root / "data", pictures(count=3), COVERAGE, image=(SIDE, SIDE))
+    data = strategies.write_broden(root / "data", images(count=3), COVERAGE, image=(SIDE, SIDE))
     config = DissectConfig(
         layers=("wide_relu", "fc"), protocol=strategies.definition("paper", 0.05).protocol, top_images=2
     )

@@ -34,9 +34,9 @@ from netdissect.dissect.distributed.shard_result import ShardResult
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.errors import ConceptsError, NetdissectError
 from netdissect.experiments.outcome_files import load_outcome
-from netdissect.plots.example_images import read_picture
+from netdissect.plots.example_images import read_image
 from netdissect.result.files import corrupted_files, layer_folder, load_result, repair_file
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 PRIVATE = "private.png"
 WAYS_OUT = {
@@ -60,7 +60,7 @@ CONFIG = DissectConfig(
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set, a run of it, and shards of it whose thresholds are merged."""
     root = tmp_path_factory.mktemp("pristine")
-    data = strategies.write_broden(root / "data", pictures(count=4), COVERAGE, image=(SIDE, SIDE))
+    data = strategies.write_broden(root / "data", images(count=4), COVERAGE, image=(SIDE, SIDE))
     dissect(build(), data, CONFIG, out=root / "run")
     for _ in range(2):
         for number in (1, 2):
@@ -111,7 +111,7 @@ def category_of_data(world: Path, name: str) -> None:
     ConceptData.open(world / "data")
 
 
-def picture_to_inspect(world: Path, name: str) -> None:
+def image_to_inspect(world: Path, name: str) -> None:
     problems = inspect_dataset(index(world, "0.png", name)).problems
     raise ConceptsError(" ".join(problem.message for problem in problems))
 
@@ -198,7 +198,7 @@ def file_of_cvat(world: Path, name: str) -> None:
 
 
 def subset_of_cvat(world: Path, name: str) -> None:
-    """The folder of the picture, whose own name leads out, so that it is sought by its file name."""
+    """The folder of the image, whose own name leads out, so that it is sought by its file name."""
     if "\0" in name or "\ud800" in name:
         pytest.skip("no XML can hold this name")
     box = '<box label="a" xtl="0" ytl="0" xbr="8" ybr="8"/>'
@@ -287,7 +287,7 @@ def file_to_merge(world: Path, name: str) -> None:
 
 def image_of_a_table(world: Path, name: str) -> None:
     linked(world / "data" / "images")
-    if read_picture(world / "data" / "images", name) is None:
+    if read_image(world / "data" / "images", name) is None:
         raise ConceptsError(f"{name!r} lies outside of what is shown")
 
 
@@ -305,7 +305,7 @@ def table_of_an_outcome(world: Path, name: str) -> None:
 
 MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
     "concepts/dataset.py": [image_of_index, map_of_index, category_of_data],
-    "concepts/inspect/inspect.py": [picture_to_inspect, map_to_inspect],
+    "concepts/inspect/inspect.py": [image_to_inspect, map_to_inspect],
     "concepts/transfer/subset_merge.py": [image_to_combine, map_to_combine],
     "concepts/transfer/download.py": [index_of_download],
     "concepts/transfer/unzip.py": [member_of_archive],

@@ -29,29 +29,29 @@ from netdissect.plots import example_images as shown
 from netdissect.result import load_result, read_published, write_published
 from netdissect.result.csv_frames import escaped_frame, plain_frame
 from netdissect.result.files import corrupted_files
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 FORMULAS = ("=1+1", "+2", "-three", "@four", "\t=five", "'=six", "seven")
 
 
-def test_an_eps_is_no_picture_and_no_program_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "picture.png"
+def test_an_eps_is_no_image_and_no_program_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(EPS)
     with Image.open(path) as image:
         assert image.format == "EPS", "Pillow alone would take it"
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("a program was run"))
-    with pytest.raises(NetdissectError, match="cannot be read as a picture"):
+    with pytest.raises(NetdissectError, match="cannot be read as an image"):
         read_upright(path)
-    with pytest.raises(NetdissectError, match="cannot be read as a picture"):
+    with pytest.raises(NetdissectError, match="cannot be read as an image"):
         read_image(path, Preprocessing(Size(8, 8), (0.5,) * 3, (0.5,) * 3))
-    assert shown.read_picture(tmp_path, "picture.png") is None
+    assert shown.read_image(tmp_path, "image.png") is None
 
 
 def test_every_image_is_opened_by_the_function_that_knows_the_formats() -> None:
     root = Path(netdissect.__file__).parent
     opening = {path.name for path in root.rglob("*.py") if re.search(r"\bImage\.open\(", path.read_text("utf-8"))}
-    assert opening == {"pictures.py"}
+    assert opening == {"images.py"}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def impatient() -> Iterator[None]:
 
 def of_data(name: str) -> Callable[[Path], tuple[Path, Callable[[], object]]]:
     def made(root: Path) -> tuple[Path, Callable[[], object]]:
-        data = strategies.write_broden(root / "data", pictures(count=3), COVERAGE, image=(SIDE, SIDE))
+        data = strategies.write_broden(root / "data", images(count=3), COVERAGE, image=(SIDE, SIDE))
         config = DissectConfig(layers=("fc",), protocol=strategies.definition("paper", 0.05).protocol)
         return data / name, lambda: dissect(build(), data, config)
 

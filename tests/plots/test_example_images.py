@@ -1,4 +1,4 @@
-"""Pictures of units: outlines stand where a unit is on, and files that cannot be read are left out."""
+"""Images of units: outlines stand where a unit is on, and files that cannot be read are left out."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import Protocol
-from netdissect.plots.example_images import read_picture, webp
+from netdissect.plots.example_images import read_image, webp
 from netdissect.plots.outlines import SIDE, MaskGrid, outline
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import Field, Span
@@ -57,7 +57,7 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
     maps[0, 2, 5] = 1
     path = MaskGrid(layer, (64, 64), Protocol()).outline(maps[0], 0.5)
     down, right = np.nonzero(filled(path))
-    # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on a picture of twice the size.
+    # Cell i is centered at input pixel -2.5 + 8 i, which is -4.5 + 16 i on an image of twice the size.
     assert (down.min() + down.max()) / 2 == pytest.approx(-4.5 + 16 * 2, abs=1)
     assert (right.min() + right.max()) / 2 == pytest.approx(-4.5 + 16 * 5, abs=1)
 
@@ -70,20 +70,20 @@ def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:
     assert nowhere == ""
 
 
-def test_pictures_that_cannot_be_read_are_none(tmp_path: Path, world: ConceptData) -> None:
+def test_images_that_cannot_be_read_are_none(tmp_path: Path, world: ConceptData) -> None:
     whole = world.image_path(0).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "foreign.png").write_text("hello")
     (tmp_path / "inner").mkdir()
     for name in ("cut.png", "foreign.png", "gone.png", "inner/../cut.png", str(world.image_path(0))):
-        assert read_picture(tmp_path, name) is None
+        assert read_image(tmp_path, name) is None
 
 
-def test_a_picture_is_whole_and_squashed(tmp_path: Path) -> None:
+def test_an_image_is_whole_and_squashed(tmp_path: Path) -> None:
     wide = np.zeros((50, 200, 3), np.uint8)
     wide[:, 100:] = (250, 0, 0)
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    pixels = read_picture(tmp_path, "wide.png")
+    pixels = read_image(tmp_path, "wide.png")
     assert pixels is not None
     assert pixels.shape == (SIDE, SIDE, 3)
     assert pixels[:, 3 * SIDE // 4].tolist() == [[250, 0, 0]] * SIDE

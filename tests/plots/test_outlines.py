@@ -21,7 +21,7 @@ from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.views import unit_view
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import Field, Span
-from networks import COVERAGE, build, pictures
+from networks import COVERAGE, build, images
 from networks import SIDE as INPUT
 
 # Beside the function of the same name.
@@ -96,7 +96,7 @@ def test_an_outline_of_any_mask_holds_its_pixels_and_no_others(seed: int, size: 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Label maps of three sizes, half, a quarter and all of the network's input."""
-    drawn = pictures(sizes=((12, 12), (6, 8), (24, 24)))
+    drawn = images(sizes=((12, 12), (6, 8), (24, 24)))
     return strategies.write_broden(tmp_path_factory.mktemp("data") / "broden", drawn, COVERAGE, image=(INPUT, INPUT))
 
 
@@ -129,7 +129,7 @@ def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
 ) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(
-        contact, "draw_on", lambda _axes, _picture, values, limit: drawn.append(int((values > np.float32(limit)).sum()))
+        contact, "draw_on", lambda _axes, _image, values, limit: drawn.append(int((values > np.float32(limit)).sum()))
     )
     side = run.info.config.protocol.segmentation_size
     tables = LayerTables(number_runs([run], moved=root)[0], 0)

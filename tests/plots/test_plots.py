@@ -62,10 +62,10 @@ def test_the_distribution_of_iou_holds_every_unit_and_a_line_at_the_limit(result
     assert beyond == layer_units(result, "block.1", 0.05, 0.04)["detector"].sum()
 
 
-def test_a_contact_sheet_has_a_row_of_pictures_for_each_chosen_unit(result: Result) -> None:
+def test_a_contact_sheet_has_a_row_of_images_for_each_chosen_unit(result: Result) -> None:
     figure = plots.units(result, "block.1", [2, 0, 6], count=4)
     shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 8  # unit 6 is dead: its pictures say nothing, and none is bright
+    assert len(shown) == 8  # unit 6 is dead: its images say nothing, and none is bright
     names = [text.get_text() for axes in figure.axes for text in axes.texts]
     labels = layer_units(result, "block.1", 0.05, 0.04)["label"]
     assert names[0] == labels[2]

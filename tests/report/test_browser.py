@@ -37,7 +37,7 @@ def page(browser: Browser) -> Iterator[Page]:
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    # Pictures that are still on their way when the page is left are no failure.
+    # Images that are still on their way when the page is left are no failure.
     page.on("requestfailed", lambda each: trouble.extend([each.url] * (each.failure != "net::ERR_ABORTED")))
     page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith(("file:", "data:")))))
     page.on("dialog", lambda dialog: trouble.append(dialog.message))
@@ -186,16 +186,16 @@ def test_pages_have_no_barrier_that_axe_finds(browser: Browser, site: Path, sche
 
 
 @pytest.mark.parametrize("width", [1440, 768, 390])
-def test_pages_fit_the_screen_and_pictures_load(page: Page, site: Path, width: int) -> None:
+def test_pages_fit_the_screen_and_images_load(page: Page, site: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     for name, path in PAGES.items():
         page.goto((site / path).as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        picture = page.locator(".tile img")
-        if picture.count():
-            picture.first.scroll_into_view_if_needed()
+        image = page.locator(".tile img")
+        if image.count():
+            image.first.scroll_into_view_if_needed()
             loaded = "image => image.complete && image.naturalWidth > 0"
-            page.wait_for_function(loaded, arg=picture.first.element_handle())
+            page.wait_for_function(loaded, arg=image.first.element_handle())
         screenshots.keep(page, f"report-{name}-{width}")
 
 

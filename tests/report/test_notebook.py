@@ -35,11 +35,11 @@ def test_a_unit_shows_its_label_and_top_images_and_names_are_text(result: Result
     for row in result.layers["block.1"].units.filter(quantile=0.05).iter_rows(named=True):
         shown = show_unit(result, "block.1", row["unit"])
         page = parsed(shown._repr_html_())
-        pictures = list(page.iter("svg"))
-        assert len(pictures) == (0 if row["dead"] else 7)
+        images = list(page.iter("svg"))
+        assert len(images) == (0 if row["dead"] else 7)
         assert page.find(".//b").text == ("dead" if row["dead"] else row["label"] or "no concept")  # type: ignore[union-attr]
         assert str(shown).startswith(f"unit {row['unit']}: ")
-    assert pictures == []
+    assert images == []
     with pytest.raises(ResultError, match=r"no unit 8; its units are 0 to 7"):
         show_unit(result, "block.1", 8)
 

@@ -92,7 +92,7 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result:
                 count = entry.count
                 share = 100 * count.detectors["total"] / count.units
                 assert f"{count.detectors['total']} {share:.0f} % {count.unique_detectors['total']}" in text
-    assert "0.05, 0.1 (labels and pictures are of the first)" in Page(folder / "index.html").text
+    assert "0.05, 0.1 (labels and images are of the first)" in Page(folder / "index.html").text
 
 
 def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
@@ -119,7 +119,7 @@ def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folde
     assert places == sorted(places)
     gallery = [each for each in page.all("img") if each.get("alt", "").endswith(".png")]
     assert len(gallery) == 8
-    for image in gallery:  # every third picture shows a square
+    for image in gallery:  # every third image shows a square
         assert int(image["alt"][:2]) % 3 == 0
 
 
@@ -197,16 +197,16 @@ def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path)
     assert checked > 200
 
 
-def test_pictures_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
+def test_images_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
     shown = set(pl.concat(layer.top for layer in result.layers.values())["image_index"])
-    pictures = [name for name in files_of(folder) if name.startswith("pictures/")]
-    assert len(pictures) <= 24  # of two layers and eight units each, and examples: each picture once
-    assert {f"pictures/0/{row}.webp" for row in shown} & set(pictures)
+    images = [name for name in files_of(folder) if name.startswith("images/")]
+    assert len(images) <= 24  # of two layers and eight units each, and examples: each image once
+    assert {f"images/0/{row}.webp" for row in shown} & set(images)
     for image in Page(folder / "r0/l0/u0.html").all("img"):
         assert image["loading"] == "lazy"
         assert image["alt"].endswith(".png")
-    with Image.open(folder / pictures[0]) as picture:
-        assert picture.size == (128, 128)
+    with Image.open(folder / images[0]) as shown_image:
+        assert shown_image.size == (128, 128)
 
 
 def test_markup_in_names_is_text(folder: Path) -> None:
@@ -249,7 +249,7 @@ def test_without_detectors_the_report_is_whole_and_says_why_units_are_silent(not
     assert "None of the 3 units detects a concept: no IoU reaches 0.04." in layer.text
     assert layer.text.count("a dead unit is no detector") == 2
     assert layer.text.count("constant or saturated") == 1
-    assert "no pictures" not in Page(page).text
+    assert "no images" not in Page(page).text
     assert "No unit detects it." in Page(page.parent / "concepts/c0.html").text
 
 
@@ -272,9 +272,9 @@ def moved(result: Result, root: Path) -> Result:
     return Result(result.info.model_copy(update={"data": data}), result.concepts, result.layers)
 
 
-def test_without_the_pictures_the_report_says_so(result: Result, tmp_path: Path) -> None:
+def test_without_the_images_the_report_says_so(result: Result, tmp_path: Path) -> None:
     page = report(moved(result, tmp_path / "gone"), tmp_path / "report")
-    assert "This report has no pictures." in Page(page).text
+    assert "This report has no images." in Page(page).text
     layer = Page(page.parent / "r0/l0/index.html")
     assert len(layer.all("article", "unit")) == 8
     assert not layer.all("img")
@@ -282,19 +282,19 @@ def test_without_the_pictures_the_report_says_so(result: Result, tmp_path: Path)
 
 
 @pytest.mark.parametrize("inner", ["", "images"])
-def test_pictures_are_found_where_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
+def test_images_are_found_where_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "new" / "images")
     page = report(moved(result, tmp_path / "gone"), tmp_path / "report", data_root=tmp_path / "new" / inner)
-    assert "no pictures" not in Page(page).text
-    assert list((tmp_path / "report" / "pictures" / "0").glob("*.webp"))
+    assert "no images" not in Page(page).text
+    assert list((tmp_path / "report" / "images" / "0").glob("*.webp"))
 
 
-def test_single_pictures_that_are_damaged_are_named(result: Result, tmp_path: Path) -> None:
+def test_single_images_that_are_damaged_are_named(result: Result, tmp_path: Path) -> None:
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "images")
     broken = result.layers["block.1"].top["image"][0]
     (tmp_path / "images" / broken).write_bytes(b"\x89PNG")
     text = Page(report(result, tmp_path / "report", data_root=tmp_path)).text
-    assert f"1 picture could not be read and is left blank: {broken}." in text
+    assert f"1 image could not be read and is left blank: {broken}." in text
 
 
 def test_a_smaller_report_leaves_nothing_of_a_larger_one_and_nothing_else_is_touched(

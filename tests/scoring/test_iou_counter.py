@@ -64,7 +64,7 @@ def assert_counts(
 @given(strategies.worlds(), strategies.definitions())
 def test_counts_are_those_of_sets_of_pixels(world: strategies.World, definition: strategies.Definition) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
-    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
 
 
@@ -76,7 +76,7 @@ def test_counts_at_thresholds_equal_to_activations_are_strict(
     values = world.maps.transpose(1, 0, 2, 3).reshape(world.maps.shape[1], -1)
     limits = np.array([rng.choice(row) for row in values], dtype=np.float32)
     expected = oracle.count(
-        world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields, limits
+        world.maps, world.images, world.category_of, definition.rules, world.source, world.fields, limits
     )
     assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
 
@@ -116,7 +116,7 @@ def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[
     """One image of one cell and one pixel, under one unit that is on."""
     return strategies.World(
         np.ones((1, 1, 1, 1), np.float32),
-        (oracle.Picture(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
+        (oracle.ImageInput(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
         categories,
         tuple(f"category{i}" for i in range(1 + max(categories.values()))),
         (1, 1),
@@ -146,7 +146,7 @@ def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expec
     # One pixel of two is on. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
     world = strategies.World(
         np.array([[[[0, 1]]]], np.float32),
-        (oracle.Picture((np.array([[1, 0]]),), (2,), (1, 2)),),
+        (oracle.ImageInput((np.array([[1, 0]]),), (2,), (1, 2)),),
         {1: 0, 2: 1, 3: 2},
         ("a", "b", "c"),
         (1, 2),
@@ -169,11 +169,11 @@ def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> Non
 
 @given(strategies.worlds())
 def test_sets_of_labels_are_resized_as_their_occurrences_are(world: strategies.World) -> None:
-    for row, picture in enumerate(world.pictures):
+    for row, image in enumerate(world.images):
         once, twice = world.labels(row).deduplicated(), world.labels(row)
         assert once.deduplicated().label_channels.tolist() == once.label_channels.tolist()
         resized = twice.resized(Size(5, 5))
-        for plane, expected in zip(resized.label_channels, picture.resized(5).planes, strict=True):
+        for plane, expected in zip(resized.label_channels, image.resized(5).planes, strict=True):
             np.testing.assert_array_equal(plane, expected)
         for number in range(1, 8):
             held = (twice.label_channels == number).any(axis=0) | (number in twice.image_level)

@@ -36,15 +36,15 @@ def raw(
 ) -> tuple[npt.NDArray[np.bool_], strategies.Floats]:
     """Every pixel of the images annotated in the number's category: does it bear the label, and the unit's value."""
     truth, values = [], []
-    for maps, picture in zip(world.maps, world.pictures, strict=True):
-        if not any(world.category_of[other] == world.category_of[number] for other in picture.numbers()):
+    for maps, image in zip(world.maps, world.images, strict=True):
+        if not any(world.category_of[other] == world.category_of[number] for other in image.numbers()):
             continue
         made = make_upsampler(
-            world.cells(), Size(*picture.size), Size(*world.source), world.field(), definition.protocol.anchor
+            world.cells(), Size(*image.size), Size(*world.source), world.field(), definition.protocol.anchor
         )
         values.append(made.upsample(maps[unit]).ravel())
-        held = [channel == number for channel in picture.channels()]
-        truth.append(np.any(held, axis=0).ravel() if held else np.zeros(picture.size, bool).ravel())
+        held = [channel == number for channel in image.channels()]
+        truth.append(np.any(held, axis=0).ravel() if held else np.zeros(image.size, bool).ravel())
     return np.concatenate(truth or [[]]).astype(bool), np.concatenate(values or [[]]).astype(np.float32)
 
 

@@ -52,7 +52,7 @@ def test_each_image_has_the_counts_of_a_data_set_of_that_image_alone(
     found = overlaps_of(world, definition, limits[None], tensor=tensor)
     for row in range(len(world.maps)):
         expected = oracle.count(
-            world.maps[row : row + 1], world.pictures[row : row + 1], world.category_of, definition.rules,
+            world.maps[row : row + 1], world.images[row : row + 1], world.category_of, definition.rules,
             world.source, world.fields, limits,
         )  # fmt: skip
         for unit in range(world.maps.shape[1]):

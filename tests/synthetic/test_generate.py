@@ -40,26 +40,26 @@ def dataset(tmp_path_factory) -> Path:
     return write_synthetic(tmp_path_factory.mktemp("world") / "data", images=40, size=64, seed=2)
 
 
-def test_the_same_number_and_seed_give_the_same_picture_and_labels():
+def test_the_same_number_and_seed_give_the_same_image_and_labels():
     for index in range(6):
         once, again = draw(index, seed=3), draw(index, seed=3)
-        assert np.array_equal(once.picture, again.picture)
+        assert np.array_equal(once.image, again.image)
         assert np.array_equal(once.drawing.surface_of, again.drawing.surface_of)
         assert once.drawing.surfaces == again.drawing.surfaces
 
 
-def test_other_numbers_and_other_seeds_give_other_pictures():
-    pictures = [draw(index, seed).picture.tobytes() for index, seed in itertools.product(range(5), range(3))]
-    assert len(set(pictures)) == 15
+def test_other_numbers_and_other_seeds_give_other_images():
+    images = [draw(index, seed).image.tobytes() for index, seed in itertools.product(range(5), range(3))]
+    assert len(set(images)) == 15
 
 
-def test_a_picture_does_not_depend_on_what_was_drawn_before():
-    alone = draw(7, seed=1).picture
+def test_an_image_does_not_depend_on_what_was_drawn_before():
+    alone = draw(7, seed=1).image
     draw(3, seed=9)
-    assert np.array_equal(draw(7, seed=1).picture, alone)
+    assert np.array_equal(draw(7, seed=1).image, alone)
 
 
-def test_every_pixel_of_a_scene_shows_an_object_and_a_texture_picture_shows_only_textures(drawings):
+def test_every_pixel_of_a_scene_shows_an_object_and_a_texture_image_shows_only_textures(drawings):
     for one in drawings:
         shown = [one.drawing.surfaces[i] for i in np.unique(one.drawing.surface_of)]
         if one.scene is None:
@@ -101,7 +101,7 @@ def test_the_world_is_as_rich_as_promised(drawings):
     assert len(TEXTURE_NAMES) >= 8
 
 
-def test_no_scene_takes_more_than_eight_percent_of_the_pictures():
+def test_no_scene_takes_more_than_eight_percent_of_the_images():
     # Scenes are drawn evenly; 400 drawings are too few to measure a share near 8 %.
     assert 1 / len(SCENE_NAMES) < 0.05
     scenes = Counter(draw(index, seed=8, size=64).scene for index in range(300))
@@ -170,14 +170,14 @@ def test_a_label_map_on_disk_is_the_drawings_own_at_half_the_size(dataset):
         assert {name for name in bearing if not name.endswith("-c")} == expected
 
 
-def test_the_picture_on_disk_is_lossless_and_its_colors_are_named_from_it(dataset):
+def test_the_image_on_disk_is_lossless_and_its_colors_are_named_from_it(dataset):
     data = ConceptData.open(dataset, categories=["color"])
     number = {concept.name: concept.label_id for concept in data.concepts}
     for row in (0, 11):
-        picture = np.asarray(read_upright(data.image_path(row)).image)
-        drawn = draw(int(Path(data.rows[row].image).stem), seed=2, size=64).picture
-        assert np.array_equal(picture, drawn)
-        colors = name_colors(CropBox.of(*picture.shape[:2], "squash").values(picture, 32))
+        image = np.asarray(read_upright(data.image_path(row)).image)
+        drawn = draw(int(Path(data.rows[row].image).stem), seed=2, size=64).image
+        assert np.array_equal(image, drawn)
+        colors = name_colors(CropBox.of(*image.shape[:2], "squash").values(image, 32))
         expected = np.array([number.get(f"{name}-c", 0) for name in COLOR_NAMES])[colors - 1]
         assert np.array_equal(data.labels(row).label_channels[0], expected)
 
@@ -196,25 +196,25 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_progress_counts_pictures_and_label_maps_with_their_total(tmp_path):
+def test_progress_counts_images_and_label_maps_with_their_total(tmp_path):
     told = []
     write_synthetic(tmp_path / "data", images=12, size=64, progress=lambda *event: told.append(event))
-    assert told == [(stage, done, 12) for stage in ("pictures", "label maps") for done in range(1, 13)]
+    assert told == [(stage, done, 12) for stage in ("images", "label maps") for done in range(1, 13)]
 
 
-def test_training_pictures_are_scenes_drawn_from_their_numbers():
-    pictures, scenes = training_set(70, size=64, seed=4, workers=1)
-    assert pictures.shape == (70, 64, 64, 3)
+def test_training_images_are_scenes_drawn_from_their_numbers():
+    images, scenes = training_set(70, size=64, seed=4, workers=1)
+    assert images.shape == (70, 64, 64, 3)
     for index in (0, 63, 64, 69):
         one = draw(index, seed=4, size=64, swatch_share=0)
-        assert np.array_equal(pictures[index], one.picture)
+        assert np.array_equal(images[index], one.image)
         assert SCENE_NAMES[scenes[index]] == one.scene
 
 
 @pytest.mark.parametrize("size", [62, 130, 97])
 def test_a_size_out_of_range_is_refused(size, tmp_path):
     for ask in (lambda: render(0, 0, size), lambda: training_set(1, size=size), lambda: _write(tmp_path, size=size)):
-        with pytest.raises(ConfigError, match=f"pictures of {size} pixels. Expected an even size from 64 to 128"):
+        with pytest.raises(ConfigError, match=f"images of {size} pixels. Expected an even size from 64 to 128"):
             ask()
 
 
@@ -222,8 +222,8 @@ def _write(folder: Path, **options: int) -> Path:
     return write_synthetic(folder / "data", **options)
 
 
-def test_no_pictures_at_all_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="asked for 0 pictures"):
+def test_no_images_at_all_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="asked for 0 images"):
         _write(tmp_path, images=0)
 
 

@@ -88,7 +88,7 @@ def test_a_thinned_unit_has_about_the_share_that_was_kept(tmp_path):
 
 
 def test_a_thing_in_the_last_corner_is_found_where_it_is(data):
-    # A resize-and-crop of the picture, or map cells anchored elsewhere, would lose these six cells.
+    # A resize-and-crop of the image, or map cells anchored elsewhere, would lose these six cells.
     counts = planted_counts(data, PlantedUnit("corner stone"), "corner stone", 0.01)
     assert counts.intersection == counts.truth > 0
     assert planted_counts(data, PlantedUnit("corner stone", shift=(-3, 0)), "corner stone", 0.01).intersection == 0
@@ -144,7 +144,7 @@ def test_a_network_without_units_is_refused():
 
 
 @pytest.mark.parametrize(("images", "size"), [(0, 64), (1, 63), (1, 30), (9000, 64)])
-def test_pictures_that_cannot_carry_their_labels_are_refused(images, size, tmp_path):
+def test_images_that_cannot_carry_their_labels_are_refused(images, size, tmp_path):
     with pytest.raises(ConfigError, match=f"asked for: {images} of {size} pixels"):
         planted_dataset(tmp_path / "data", images=images, size=size)
 

@@ -1,4 +1,4 @@
-"""Shapes on the canvas: picture and labels come from the same map, chance repeats, patterns are whole."""
+"""Shapes on the canvas: image and labels come from the same map, chance repeats, patterns are whole."""
 
 import numpy as np
 import pytest
@@ -29,18 +29,18 @@ def test_the_later_shape_hides_the_earlier_and_both_maps_agree():
     outside[31:, 15:50] = False
     assert (drawing.surface_of[inside] == 1).all()
     assert (drawing.surface_of[outside] == 0).all()
-    assert (drawing.picture[inside] == (0, 0, 200)).all()
-    assert (drawing.picture[outside] == (200, 0, 0)).all()
+    assert (drawing.image[inside] == (0, 0, 200)).all()
+    assert (drawing.image[outside] == (200, 0, 0)).all()
 
 
-def test_an_edge_is_smooth_in_the_picture_and_sharp_in_the_labels():
+def test_an_edge_is_smooth_in_the_image_and_sharp_in_the_labels():
     canvas = Canvas(64, outlines=0)
     canvas.polygon(_square(-1, -1, 2, 2), RED)
     canvas.polygon([(0.1, 0.1), (0.9, 0.3), (0.5, 0.9)], BLUE)
     drawing = canvas.finish()
-    assert len(np.unique(drawing.picture[:, :, 0])) > 4
+    assert len(np.unique(drawing.image[:, :, 0])) > 4
     assert set(np.unique(drawing.surface_of)) == {0, 1}
-    share = drawing.picture[:, :, 2] / 200
+    share = drawing.image[:, :, 2] / 200
     assert (drawing.surface_of[share > 0.99] == 1).all()
     assert (drawing.surface_of[share < 0.01] == 0).all()
 
@@ -50,12 +50,12 @@ def test_an_outline_belongs_to_its_surface():
     canvas.polygon(_square(-1, -1, 2, 2), RED, outlined=False)
     canvas.polygon(_square(0.3, 0.3, 0.7, 0.7), BLUE)
     drawing = canvas.finish()
-    dark = (drawing.picture == shade((0, 0, 200), 0.45)).all(axis=2)
+    dark = (drawing.image == shade((0, 0, 200), 0.45)).all(axis=2)
     assert dark.sum() > 50
     assert (drawing.surface_of[dark] == 1).all()
 
 
-def test_a_shape_off_the_picture_leaves_no_trace():
+def test_a_shape_off_the_image_leaves_no_trace():
     canvas = Canvas(64)
     canvas.polygon(_square(-1, -1, 2, 2), RED, outlined=False)
     canvas.polygon(_square(3, 3, 4, 4), Surface(Paint((1, 2, 3), (4, 5, 6), texture="striped"), "far", None))
@@ -66,11 +66,11 @@ def test_a_texture_has_both_colors_and_nothing_else_but_their_mixtures():
     canvas = Canvas(64)
     paint = Paint((0, 100, 0), (200, 100, 0), texture="striped")
     canvas.polygon(_square(-1, -1, 2, 2), Surface(paint, None, None), outlined=False)
-    picture = canvas.finish().picture
-    assert picture[:, :, 0].min() == 0
-    assert picture[:, :, 0].max() == 200
-    assert (picture[:, :, 1] == 100).all()
-    assert picture[:, :, 0].mean() == pytest.approx(100, abs=12)
+    image = canvas.finish().image
+    assert image[:, :, 0].min() == 0
+    assert image[:, :, 0].max() == 200
+    assert (image[:, :, 1] == 100).all()
+    assert image[:, :, 0].mean() == pytest.approx(100, abs=12)
 
 
 @pytest.mark.parametrize("name", [*TEXTURES, *MATERIALS])
@@ -82,7 +82,7 @@ def test_every_pattern_varies_and_stays_within_its_levels(name):
 
 
 @pytest.mark.parametrize("size", [64, 96, 128])
-def test_a_shape_takes_the_same_share_of_a_picture_of_any_size(size):
+def test_a_shape_takes_the_same_share_of_an_image_of_any_size(size):
     canvas = Canvas(size)
     canvas.polygon(_square(-1, -1, 2, 2), RED, outlined=False)
     canvas.polygon(_square(0.2, 0.2, 0.8, 0.8), BLUE, outlined=False)
@@ -129,7 +129,7 @@ def test_weights_are_respected():
 
 
 def test_dice_fall_as_they_always_did():
-    # Pinned: a change here would change every picture of the world.
+    # Pinned: a change here would change every image of the world.
     dice = PortableRandom("pinned")
     assert [dice.whole(0, 99) for _ in range(6)] == PINNED
 

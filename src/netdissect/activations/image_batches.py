@@ -1,4 +1,4 @@
-"""Decode pictures and label maps ahead of the computation.
+"""Decode images and label maps ahead of the computation.
 
 Batches are cut at fixed multiples of the batch size by index row, whatever the resume point, so that a
 network sees the same batches in every session. Pillow releases the interpreter lock while it decodes:
@@ -30,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class InputFormat(Protocol):
-    """What is asked of a picture as a network's input; `netdissect.models.Preprocessing` is such."""
+    """What is asked of an image as a network's input; `netdissect.models.Preprocessing` is such."""
 
     @property
     def size(self) -> Size:
@@ -42,7 +42,7 @@ class InputFormat(Protocol):
 
     @property
     def interpolation(self) -> Interpolation:
-        """Filter by which the whole picture is squashed, never cropped."""
+        """Filter by which the whole image is squashed, never cropped."""
 
 
 class Batch(NamedTuple):
@@ -74,7 +74,7 @@ def image_batches(data: ConceptData, how: InputFormat, starts: range, *, workers
     Raises
     ------
     ConceptsError
-        If a picture is missing or cannot be decoded whole.
+        If an image is missing or cannot be decoded whole.
     """
 
     def read(start: int) -> Batch:
@@ -84,24 +84,24 @@ def image_batches(data: ConceptData, how: InputFormat, starts: range, *, workers
 
 
 def read_rows(data: ConceptData, rows: Iterable[int], how: InputFormat) -> Pixels:
-    """Decode some pictures of a data set as uint8 (B, C, H, W), a pixel's channels side by side; see `read_image`."""
+    """Decode some images of a data set as uint8 (B, C, H, W), a pixel's channels side by side; see `read_image`."""
     return np.stack([read_image(data.image_path(row), how) for row in rows]).transpose(0, 3, 1, 2)
 
 
 def read_image(path: Path, how: InputFormat, *, upright: bool = False) -> Pixels:
-    """Decode one picture as uint8 (H, W, C) of a network's input; see `squashed`.
+    """Decode one image as uint8 (H, W, C) of a network's input; see `squashed`.
 
-    Pictures of a data set are taken as they are stored, as their label maps; photographs of a user are turned `upright`
+    Images of a data set are taken as they are stored, as their label maps; photographs of a user are turned `upright`
     as EXIF says.
     """
-    with named_in_index(path, "a picture", "a whole JPEG or PNG"), open_image(path) as image:
+    with named_in_index(path, "an image", "a whole JPEG or PNG"), open_image(path) as image:
         image.load()
-        picture = ImageOps.exif_transpose(image) if upright else image
-    return squashed(picture, how, str(path))
+        source_image = ImageOps.exif_transpose(image) if upright else image
+    return squashed(source_image, how, str(path))
 
 
 def squashed(image: Image.Image, how: InputFormat, origin: str) -> Pixels:
-    """Bring a whole picture to the size and the channels of a network's input.
+    """Bring a whole image to the size and the channels of a network's input.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def squashed(image: Image.Image, how: InputFormat, origin: str) -> Pixels:
     how
         The network's preprocessing.
     origin
-        Names the picture in messages.
+        Names the image in messages.
 
     Returns
     -------
@@ -120,21 +120,21 @@ def squashed(image: Image.Image, how: InputFormat, origin: str) -> Pixels:
     Raises
     ------
     NetworkError
-        If pictures do not have that many channels, or this one has none that would be the fourth.
+        If images do not have that many channels, or this one has none that would be the fourth.
     """
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(how.channels)
     if mode is None or (mode == "RGBA" and not image.has_transparency_data):
         raise NetworkError(
             f"The network takes {how.channels} channels (as many means and deviations has its preprocessing), but "
-            f"{origin} is {image.mode}. Expected 1 (gray), 3 (RGB), or 4 where every picture has red, green, blue and "
-            "alpha: nothing else in a picture says what a further channel shows."
+            f"{origin} is {image.mode}. Expected 1 (gray), 3 (RGB), or 4 where every image has red, green, blue and "
+            "alpha: nothing else in an image says what a further channel shows."
         )
-    picture = image.convert(mode)
-    if (picture.height, picture.width) != how.size:
+    source_image = image.convert(mode)
+    if (source_image.height, source_image.width) != how.size:
         size, filter_ = (how.size.width, how.size.height), Image.Resampling[how.interpolation.upper()]
         # Band by band: Pillow weighs the colors of RGBA by their alpha, which here is a channel like any other.
-        picture = Image.merge(mode, [band.resize(size, filter_) for band in picture.split()])
-    pixels = np.asarray(picture)
+        source_image = Image.merge(mode, [band.resize(size, filter_) for band in source_image.split()])
+    pixels = np.asarray(source_image)
     return pixels[..., None] if how.channels == 1 else pixels
 
 

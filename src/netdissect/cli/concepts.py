@@ -27,11 +27,9 @@ RootArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Data set in B
 MergeVariantsOption = Annotated[
     bool, typer.Option("--merge-variants", help="Merge plurals, 'left arm' and 'arm', and such.")
 ]
-MinImagesOption = Annotated[
-    int, typer.Option("--min-images", help="Drop labels that fewer pictures carry; Broden: 10.")
-]
+MinImagesOption = Annotated[int, typer.Option("--min-images", help="Drop labels that fewer images carry; Broden: 10.")]
 MinCoverageOption = Annotated[
-    float, typer.Option("--min-coverage", help="Drop labels that cover less, in whole pictures; Broden: 0.5.")
+    float, typer.Option("--min-coverage", help="Drop labels that cover less, in whole images; Broden: 0.5.")
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: all cores.")]
 
@@ -51,7 +49,7 @@ def build(
         ),
     ],
     out: OutOption,
-    size: Annotated[int, typer.Option("--size", help="Pictures become this square; label maps half of it.")] = 224,
+    size: Annotated[int, typer.Option("--size", help="Images become this square; label maps half of it.")] = 224,
     resize: Annotated[
         Resize, typer.Option("--resize", help="How an image becomes a square; stretch: as Broden.")
     ] = "stretch",
@@ -65,7 +63,7 @@ def build(
     overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:
-    """Write a data set in Broden's layout from labeled pictures; a killed build goes on where it was."""
+    """Write a data set in Broden's layout from labeled images; a killed build goes on where it was."""
     parsed = [netdissect.parse_source(source) for source in sources]
     options = netdissect.WriteOptions(
         size=size, resize=resize, colors=colors, color_table=color_table, merge_variants=merge_variants,
@@ -128,7 +126,7 @@ def subset(
 def merge(
     roots: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets in Broden's layout.")],
     out: OutOption,
-    size: Annotated[int, typer.Option("--size", help="Of the merged pictures.")] = 224,
+    size: Annotated[int, typer.Option("--size", help="Of the merged images.")] = 224,
     merge_variants: MergeVariantsOption = False,
     min_images: MinImagesOption = 0,
     min_coverage: MinCoverageOption = 0.0,
@@ -137,7 +135,7 @@ def merge(
 ) -> None:
     """Join data sets into one, with one vocabulary."""
     options = netdissect.WriteOptions(
-        size=size, merge_variants=merge_variants, min_images=min_images, min_coverage=min_coverage, copy_pictures=True
+        size=size, merge_variants=merge_variants, min_images=min_images, min_coverage=min_coverage, copy_images=True
     )
     with progress_bars() as progress:
         netdissect.concepts.merge(
@@ -155,7 +153,7 @@ def inspect(
     root: RootArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Write a contact sheet PNG: pictures beside their label maps.")
+        Path | None, typer.Option("--sheet", help="Write a contact sheet PNG: images beside their label maps.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Concepts of each category in the table.")] = 15,
     workers: WorkersOption = None,
@@ -174,9 +172,9 @@ def inspect(
 
 
 def _save_sheet(root: Path, sheet: Path) -> None:
-    picture = netdissect.contact_sheet(root)
+    image = netdissect.contact_sheet(root)
     try:
-        picture.save(sheet)
+        image.save(sheet)
     except (OSError, ValueError) as error:
         raise netdissect.NetdissectError(
             f"the contact sheet cannot be written to {sheet} ({error}). Name a .png file in a folder that exists."
@@ -186,15 +184,13 @@ def _save_sheet(root: Path, sheet: Path) -> None:
 def _print(inspection: "Inspection", limit: int) -> None:
     screen = console()
     screen.print(
-        f"{inspection.root}: {inspection.images} pictures, {inspection.labeled} of them labeled; "
+        f"{inspection.root}: {inspection.images} images, {inspection.labeled} of them labeled; "
         + ", ".join(f"{images} {split}" for split, images in inspection.splits.items())
         + "; "
         + ", ".join(f"{images} of {size}" for size, images in inspection.sizes.items())
     )
     if inspection.turned:
-        screen.print(
-            f"{inspection.turned} pictures ask to be turned (EXIF): they are run, labeled and shown as stored."
-        )
+        screen.print(f"{inspection.turned} images ask to be turned (EXIF): they are run, labeled and shown as stored.")
     for category in inspection.categories:
         screen.print(_category_table(inspection, category, limit))
     if not inspection.problems:
@@ -207,12 +203,12 @@ def _print(inspection: "Inspection", limit: int) -> None:
 
 def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> Table:
     table = Table(
-        title=f"{category.name}: {category.concepts} concepts on {category.images} pictures", title_justify="left"
+        title=f"{category.name}: {category.concepts} concepts on {category.images} images", title_justify="left"
     )
     table.add_column("concept")
     quantiles = REPORTED_QUANTILES if inspection.labeled < SMALL_DATA else REPORTED_QUANTILES[:1]
     attainable = [f"attainable IoU at {quantile:g}" for quantile in quantiles]
-    for name in ("pictures", "coverage", "share of pixels", *attainable):
+    for name in ("images", "coverage", "share of pixels", *attainable):
         table.add_column(name, justify="right")
     members = [concept for concept in inspection.concepts if concept.category == category.name]
     for concept in members[:limit]:
@@ -229,8 +225,8 @@ def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: 
 def synthetic(
     out: OutOption,
     num_images: Annotated[int, typer.Option("--num-images", min=1, help="How many images.")] = 4000,
-    size: Annotated[int, typer.Option("--size", min=64, max=128, help="Of the square pictures, in pixels.")] = 96,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same pictures.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=64, max=128, help="Of the square images, in pixels.")] = 96,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same images.")] = 0,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:

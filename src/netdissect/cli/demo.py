@@ -62,8 +62,8 @@ def _tell(made: "Demo", page: Path) -> None:
     trained, data = made.trained, made.units.info.data
     screen.print(
         f"\nA small network learned to tell {len(netdissect.synthetic.SCENE_NAMES)} scenes apart "
-        f"({trained.accuracy:.0%} of new pictures right). Nobody told it about objects, parts, textures or colors. "
-        f"Its units were compared with every concept that is drawn in {data.images:,} other pictures."
+        f"({trained.accuracy:.0%} of new images right). Nobody told it about objects, parts, textures or colors. "
+        f"Its units were compared with every concept that is drawn in {data.images:,} other images."
     )
     for quantile in made.units.info.config.protocol.quantiles:
         screen.print(_table(made, quantile))

@@ -53,8 +53,8 @@ def reproduce(
     from netdissect.report.reproduce_page import reproduce_page
 
     facts = {
-        "World": f"{wanted.images:,} drawn pictures of {recipe.size} pixels, {concepts_drawn} concepts",
-        "Training": f"{recipe.pictures:,} other pictures, {recipe.steps} steps; {wanted.seeds} seeds of each variant",
+        "World": f"{wanted.images:,} drawn images of {recipe.size} pixels, {concepts_drawn} concepts",
+        "Training": f"{recipe.pictures:,} other images, {recipe.steps} steps; {wanted.seeds} seeds of each variant",
         "Thresholds": ", ".join(f"{quantile:g}" for quantile in wanted.quantiles) + "; the first decides",
     }
     _tell(outcomes, reproduce_page(outcomes, out, facts))

@@ -24,7 +24,7 @@ def serve(
         list[str] | None, typer.Option("--allow-host", help="Another name under which a public server is reached.")
     ] = None,
 ) -> None:
-    """Show runs in a browser: thresholds to move, pictures of your own, comparisons, ratings. Ctrl-C ends it."""
+    """Show runs in a browser: thresholds to move, images of your own, comparisons, ratings. Ctrl-C ends it."""
     netdissect.serve(
         runs, data_root=data_root, ratings=ratings, host=host, port=port, public=public, allow_hosts=allow_host or (),
         open_browser=open_browser,

@@ -3,7 +3,7 @@
 import math
 
 LARGEST = 2**31 - 1
-"""Larger whole numbers are read as this one, which no table and no picture reaches."""
+"""Larger whole numbers are read as this one, which no table and no image reaches."""
 
 
 def whole_number(text: str) -> int | None:

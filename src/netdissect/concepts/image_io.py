@@ -1,4 +1,4 @@
-"""Decode pictures of any kind to RGB, and bring pictures and label values to the data set's size."""
+"""Decode images of any kind to RGB, and bring images and label values to the data set's size."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 
-from netdissect.concepts.build.sample import Picture
+from netdissect.concepts.build.sample import ImageInput
 from netdissect.errors import SourceError
 from netdissect.paths import check_regular
 
@@ -24,13 +24,13 @@ GRAY_STEPS = {2: 85, 4: 17}
 """By bits of gray: what Pillow multiplies values with, so that the brightest is 255."""
 
 ORIENTATION = 0x0112  # EXIF
-LYING = (5, 6, 7, 8)  # orientations of pictures that are stored on their side
+LYING = (5, 6, 7, 8)  # orientations of images that are stored on their side
 
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "PCX")
 if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
     FORMATS += ("AVIF",)
-"""What a picture may be. Pillow knows more: an EPS is a program, which it has Ghostscript run."""
+"""What an image may be. Pillow knows more: an EPS is a program, which it has Ghostscript run."""
 
 
 def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | list[str] = FORMATS) -> ImageFile.ImageFile:
@@ -71,14 +71,14 @@ def turn(values: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
 
 
 class Upright(NamedTuple):
-    """A picture that was turned upright, and by which EXIF orientation (1: it stood so)."""
+    """An image that was turned upright, and by which EXIF orientation (1: it stood so)."""
 
     image: Image.Image
     orientation: int
 
 
 def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
-    """Return a picture of a finished data set as an RGB image, and whether its file asks to be turned.
+    """Return an image of a finished data set as an RGB image, and whether its file asks to be turned.
 
     It is not turned, as in networks and for label maps.
 
@@ -87,12 +87,12 @@ def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
     SourceError
         As `read_upright`.
     """
-    picture, orientation = _read_file(path, turned=False)
-    return picture, orientation != 1
+    source_image, orientation = _read_file(path, turned=False)
+    return source_image, orientation != 1
 
 
-def read_upright(picture: Picture) -> Upright:
-    """Return `picture` as an RGB image, and how it was turned.
+def read_upright(source_image: ImageInput) -> Upright:
+    """Return `source_image` as an RGB image, and how it was turned.
 
     Notes
     -----
@@ -102,35 +102,35 @@ def read_upright(picture: Picture) -> Upright:
     Raises
     ------
     SourceError
-        If a file is missing, damaged or no picture, or an array is not uint8 (H, W, 3).
+        If a file is missing, damaged or no image, or an array is not uint8 (H, W, 3).
     """
-    if isinstance(picture, Image.Image):
-        return Upright(to_rgb(picture, "a picture in memory"), 1)
-    if not isinstance(picture, Path):
-        return Upright(Image.fromarray(_checked_array(picture)), 1)
-    return _read_file(picture, turned=True)
+    if isinstance(source_image, Image.Image):
+        return Upright(to_rgb(source_image, "an image in memory"), 1)
+    if not isinstance(source_image, Path):
+        return Upright(Image.fromarray(_checked_array(source_image)), 1)
+    return _read_file(source_image, turned=True)
 
 
-def _read_file(picture: Path, *, turned: bool) -> Upright:
+def _read_file(source_image: Path, *, turned: bool) -> Upright:
     try:
-        with open_image(picture) as image:
+        with open_image(source_image) as image:
             before = orientation_of(image)
             image.load()  # turns a TIFF; of other files EXIF may stand at the end
             orientation = max(before, orientation_of(image))
             shown = ImageOps.exif_transpose(image) if turned else image
-            return Upright(to_rgb(shown, str(picture)), orientation)
+            return Upright(to_rgb(shown, str(source_image)), orientation)
     except SourceError:
         raise
     except FileNotFoundError:
-        raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
+        raise SourceError(f"{source_image} does not exist. Expected an image; restore the file.") from None
     except UNREADABLE as error:
         raise SourceError(
-            f"{picture} cannot be read as a picture ({error}). Expected a whole image file; restore or remove it."
+            f"{source_image} cannot be read as an image ({error}). Expected a whole image file; restore or remove it."
         ) from error
 
 
 def to_rgb(image: Image.Image, origin: str) -> Image.Image:
-    """Convert any Pillow mode to RGB; `origin` names the picture in messages.
+    """Convert any Pillow mode to RGB; `origin` names the image in messages.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def to_rgb(image: Image.Image, origin: str) -> Image.Image:
     if image.mode == "F":
         raise SourceError(
             f"{origin} holds floating-point pixels, for which nothing says what is white. "
-            "Expected 8 or 16 bits a channel; convert the picture first."
+            "Expected 8 or 16 bits a channel; convert the image first."
         )
     if image.mode in SIXTEEN_BIT:
         wide = np.asarray(image).astype(np.int64)
@@ -154,15 +154,15 @@ def to_rgb(image: Image.Image, origin: str) -> Image.Image:
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """Bring the whole picture to `size` x `size`, whatever its shape (bilinear, averaging where it shrinks)."""
+    """Bring the whole image to `size` x `size`, whatever its shape (bilinear, averaging where it shrinks)."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _checked_array(picture: Any) -> npt.NDArray[np.uint8]:
-    pixels = np.asarray(picture)
+def _checked_array(source_image: Any) -> npt.NDArray[np.uint8]:
+    pixels = np.asarray(source_image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise SourceError(
-            f"a picture in memory is {pixels.dtype} {pixels.shape}. Expected uint8 (height, width, 3), RGB; "
+            f"an image in memory is {pixels.dtype} {pixels.shape}. Expected uint8 (height, width, 3), RGB; "
             "convert it, or pass a path or a Pillow image."
         )
     return pixels

@@ -1,8 +1,8 @@
-"""Bring pictures of any shape to a square: squash the whole, crop the middle, or pad with a border.
+"""Bring images of any shape to a square: squash the whole, crop the middle, or pad with a border.
 
-    Frame.of(height, width, resize) -> picture(image, size), values(labels, size)
+    Frame.of(height, width, resize) -> image(image, size), values(labels, size)
 
-Pictures and label maps go through the same frame, so that a label stays on its pixels.
+Images and label maps go through the same frame, so that a label stays on its pixels.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from netdissect.config import Resize
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """The part of a picture that is taken, in its pixels; it may reach beyond the picture.
+    """The part of an image that is taken, in its pixels; it may reach beyond the image.
 
     Attributes
     ----------
@@ -32,14 +32,14 @@ class CropBox:
 
     @classmethod
     def of(cls, height: int, width: int, resize: Resize) -> "CropBox":
-        """Return the frame of a picture of `height` x `width`: all of it, its middle square, or a square around it."""
+        """Return the frame of an image of `height` x `width`: all of it, its middle square, or a square around it."""
         if resize == "stretch":
             return cls(0, 0, height, width)
         side = min(height, width) if resize == "crop" else max(height, width)
         return cls((height - side) // 2, (width - side) // 2, side, side)
 
-    def picture(self, image: Image.Image, size: int) -> Image.Image:
-        """Return what the frame shows at `size` x `size`; beyond the picture it is black."""
+    def crop_image(self, image: Image.Image, size: int) -> Image.Image:
+        """Return what the frame shows at `size` x `size`; beyond the image it is black."""
         if (self.top, self.left, self.height, self.width) == (0, 0, image.height, image.width):
             return squash(image, size)
         box = (self.left, self.top, self.left + self.width, self.top + self.height)
@@ -54,7 +54,7 @@ class CropBox:
         return picked
 
     def inside(self, height: int, width: int, size: int) -> npt.NDArray[np.bool_] | None:
-        """Tell which cells of (size, size) lie on a picture of `height` x `width`; None: all of them."""
+        """Tell which cells of (size, size) lie on an image of `height` x `width`; None: all of them."""
         rows, columns = (
             (index >= 0) & (index < length) for index, length in zip(self._centers(size), (height, width), strict=True)
         )

@@ -3,7 +3,7 @@
     three small dissections -> seconds an image, seconds for the rest, bytes -> CostEstimate for all images
 
 The first one also starts what every run has to start (libraries, compiled loops): by how much it takes longer than the
-second tells how long that is. Of the third, batches in the middle give the pace: before them pictures are decoded that
+second tells how long that is. Of the third, batches in the middle give the pace: before them images are decoded that
 nothing waits for yet, after them none is left to decode.
 """
 

@@ -137,7 +137,7 @@ class CostPlan:
 
     @property
     def passes(self) -> int:
-        """How often the network sees every picture."""
+        """How often the network sees every image."""
         return 2 if self.store == "none" else 1
 
     @property

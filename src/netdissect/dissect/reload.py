@@ -61,7 +61,7 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
     taken, used = network.preprocessing, info.network
     if (taken.size, taken.mean, taken.std, taken.interpolation) != (used.size, used.mean, used.std, used.interpolation):
         raise NetworkError(
-            f"{network.name!r} takes pictures of {taken.size.height} x {taken.size.width} pixels "
+            f"{network.name!r} takes images of {taken.size.height} x {taken.size.width} pixels "
             f"({taken.interpolation}), mean {taken.mean} and deviation {taken.std}; the run used "
             f"{used.size[0]} x {used.size[1]} ({used.interpolation}), {used.mean} and {used.std}. Give it the same "
             "preprocessing."

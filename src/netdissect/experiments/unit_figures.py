@@ -13,7 +13,7 @@ from netdissect.experiments.figure_parts import short
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import CATEGORY_COLORS
-from netdissect.plots.example_images import read_picture
+from netdissect.plots.example_images import read_image
 from netdissect.plots.outlines import MaskGrid
 from netdissect.plots.unit_sheet import EDGE, draw_on, edge_of
 from netdissect.result import LayerInfo
@@ -39,12 +39,12 @@ def contribution(outcome: ExperimentResult) -> Figure:
         for axes in line:
             axes.set_axis_off()
         here = rows.filter(image=name)
-        picture = read_picture(folder, name, EDGE)
+        picture = read_image(folder, name, EDGE)
         line[0].imshow(np.full((1, 1, 3), 128, np.uint8) if picture is None else picture, interpolation="antialiased")
         _words(line[0], here["class"][0], f"score {here['score'][0]:.1f}")
         for axes, row in zip(line[1:], here.iter_rows(named=True), strict=False):
             values, threshold = _values(outcome, name, row["rank"])
-            draw_on(axes, read_picture(folder, name, edge_of(values)), values, threshold)
+            draw_on(axes, read_image(folder, name, edge_of(values)), values, threshold)
             iou = f", IoU {row['iou']:.2f}" if row.get("iou") else ""
             _words(axes, f"{row['unit']} {row.get('label') or ''}".strip(), f"{row['contribution']:+.2f}{iou}")
     return figure

@@ -1,7 +1,7 @@
 """The live explorer: finished runs in a browser, with what needs computing.
 
     runs -> Shelf -> answers (JSON, described by OpenAPI) -> pages that ask for them
-                  -> Sight: a network looks at a picture
+                  -> Sight: a network looks at an image
                   -> Matcher: units of two runs by what excites them
                   -> Ratings: what people say of a unit's label
 

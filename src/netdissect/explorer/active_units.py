@@ -1,4 +1,4 @@
-"""Which units are on where in one picture: the dissection's own rule, applied to a single picture."""
+"""Which units are on where in one image: the dissection's own rule, applied to a single image."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ class Firing:
     units
         int64 (n,): their numbers, rising.
     values
-        float32 (n,): the largest activation in the picture; at a point, the activation there.
+        float32 (n,): the largest activation in the image; at a point, the activation there.
     areas
-        float64 (n,): share of the picture in which each is on.
+        float64 (n,): share of the image in which each is on.
     """
 
     units: npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def firing(
     point: tuple[float, float] | None = None,
     labels: Size | None = None,
 ) -> Firing:
-    """Say which units of a layer are on in a picture.
+    """Say which units of a layer are on in an image.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def firing(
     point
         x from the left and y from the top, both in 0..1: only units that are on there. None: anywhere.
     labels
-        Size of the picture's label maps; None: it has none.
+        Size of the image's label maps; None: it has none.
     """
     # A pixel exceeds the threshold only if a cell does: most units need no upsampling.
     hot = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)

@@ -28,7 +28,7 @@ from netdissect.explorer.uploads import MAX_BYTES
 from netdissect.models import Network
 from netdissect.result import Result
 
-DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, pictures of your own, ratings."
+DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, images of your own, ratings."
 
 
 def create_app(

@@ -4,7 +4,7 @@
     /runs/RUN/layers/L                    units of a layer, with sliders        /api/runs/RUN/layers/L/units
     /runs/RUN/layers/L/units/U            one unit                              /api/runs/RUN/layers/L/units/U
     /concepts                             search concepts across runs           /api/concepts, /api/concept
-    /picture                              dissect a picture of your own         /api/runs/RUN/pictures
+    /image                              dissect an image of your own         /api/runs/RUN/images
     /compare                              two runs side by side                 /api/compare, /api/matches
     /rate                                 the rating page                       /api/rating/...
     /report/...                           the report's own pages, made when they are opened
@@ -41,7 +41,7 @@ def install(app: FastAPI) -> None:
         ("/runs/{run}/layers/{layer}", layer_page),
         ("/runs/{run}/layers/{layer}/units/{unit}", unit_page),
         ("/concepts", concepts_page),
-        ("/picture", picture_page),
+        ("/image", image_page),
         ("/compare", compare_page),
         ("/rate", rate_page),
         ("/about", about_page),
@@ -73,9 +73,9 @@ def concepts_page() -> HTMLResponse:
     return _page("concepts")
 
 
-def picture_page() -> HTMLResponse:
-    """Return the page on which a picture is dissected."""
-    return _page("picture")
+def image_page() -> HTMLResponse:
+    """Return the page on which an image is dissected."""
+    return _page("image")
 
 
 def compare_page() -> HTMLResponse:
@@ -95,7 +95,7 @@ def report_file(address: str, explorer: ExplorerPart) -> Response:
 
 
 def about_page(request: Request) -> HTMLResponse:
-    """Return the list of all addresses that answer with JSON or pictures."""
+    """Return the list of all addresses that answer with JSON or images."""
     app: FastAPI = request.app
     described: list[dict[str, Any]] = [
         {"method": method.upper(), "path": path, "summary": operation["description"].split("\n")[0]}

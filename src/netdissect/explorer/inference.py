@@ -1,6 +1,6 @@
-"""Networks that look at single pictures: loaded when first needed, one forward pass at a time, off the event loop.
+"""Networks that look at single images: loaded when first needed, one forward pass at a time, off the event loop.
 
-Pictures that were looked at are kept in memory, a few of them, and never written.
+Images that were looked at are kept in memory, a few of them, and never written.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ T = TypeVar("T")
 Maps = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
-KEPT_PICTURES = 16
+KEPT_IMAGES = 16
 KEPT_NETWORKS = 4
 WAITING = 8
 """Forward passes that may wait for the one under way; a further one is refused."""
@@ -34,7 +34,7 @@ WAITING = 8
 
 @dataclass(frozen=True)
 class ProcessedImage:
-    """A picture and what every layer of one run's network made of it.
+    """An image and what every layer of one run's network made of it.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class ProcessedImage:
 
 
 class InferenceWorker:
-    """Looks at pictures for all runs of an explorer."""
+    """Looks at images for all runs of an explorer."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="netdissect-sight")
@@ -86,7 +86,7 @@ class InferenceWorker:
             If too many wait already.
         """
         if self._under_way > WAITING and not patient:
-            raise RequestError(f"{self._under_way} pictures are waiting already. Try again in a few seconds.", 503)
+            raise RequestError(f"{self._under_way} images are waiting already. Try again in a few seconds.", 503)
         self._under_way += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -96,14 +96,14 @@ class InferenceWorker:
     async def look(
         self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]], labels: Size | None = None
     ) -> ProcessedImage:
-        """Look at one picture and keep it.
+        """Look at one image and keep it.
 
         Parameters
         ----------
         run
             Whose network looks.
         prepare
-            Gives the picture as it is shown, uint8 (H, W, 3), and as the network takes it, uint8 (C, H, W).
+            Gives the image as it is shown, uint8 (H, W, 3), and as the network takes it, uint8 (C, H, W).
         labels
             Size of its label maps; None: it has none.
         """
@@ -116,27 +116,27 @@ class InferenceWorker:
 
         seen = await self.run(work)
         self._seen[run.id, seen.id] = seen
-        while len(self._seen) > KEPT_PICTURES:
+        while len(self._seen) > KEPT_IMAGES:
             self._seen.popitem(last=False)
         return seen
 
-    def seen(self, run: OpenRun, picture: str) -> ProcessedImage:
-        """Return a picture that was looked at.
+    def seen(self, run: OpenRun, image: str) -> ProcessedImage:
+        """Return an image that was looked at.
 
         Raises
         ------
         RequestError
             If it is not kept (any more).
         """
-        if (run.id, picture) not in self._seen:
+        if (run.id, image) not in self._seen:
             raise RequestError(
-                f"the picture {picture!r} is not kept (any more): the last {KEPT_PICTURES} are. Send it again."
+                f"the image {image!r} is not kept (any more): the last {KEPT_IMAGES} are. Send it again."
             )
-        self._seen.move_to_end((run.id, picture))
-        return self._seen[run.id, picture]
+        self._seen.move_to_end((run.id, image))
+        return self._seen[run.id, image]
 
     def maps(self, run: OpenRun, pixels: Pixels) -> dict[str, Maps]:
-        """Return activations, float32 (B, U, h, w) of each layer, of pictures, uint8 (B, C, H, W); in the thread."""
+        """Return activations, float32 (B, U, h, w) of each layer, of images, uint8 (B, C, H, W); in the thread."""
         network, layers = self._network(run)
         images = network.preprocessing.normalize(torch.from_numpy(pixels).to(network.device))
         low = run.result.info.config.precision == "bfloat16"

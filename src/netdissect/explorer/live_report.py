@@ -7,7 +7,7 @@ from threading import Lock
 
 from netdissect.errors import RequestError
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
-from netdissect.plots.example_images import read_picture, webp
+from netdissect.plots.example_images import read_image, webp
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import PageNotes, Pages, script, style
@@ -20,7 +20,7 @@ PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 _UNIT = re.compile(r"r(\d{1,6})/l(\d{1,6})/u(\d{1,9})\.html")
 _LAYER = re.compile(r"r(\d{1,6})/l(\d{1,6})/index\.html")
 _CONCEPT = re.compile(r"concepts/c(\d{1,9})\.html")
-_PICTURE = re.compile(r"pictures/(\d{1,6})/(\d{1,9})\.webp")
+_IMAGE = re.compile(r"images/(\d{1,6})/(\d{1,9})\.webp")
 
 
 class LiveReport:
@@ -79,7 +79,7 @@ class LiveReport:
             (_UNIT, self._unit),
             (_LAYER, self._layer),
             (_CONCEPT, self._concept),
-            (_PICTURE, self._picture),
+            (_IMAGE, self._image),
         ):
             found = pattern.fullmatch(address)
             if found:
@@ -96,7 +96,7 @@ class LiveReport:
         if unit >= tables.info.units:
             raise _nothing(urls.unit(run, index, unit))
         detail = unit_detail(tables, unit)
-        self._named |= {tile.picture: tile.image for tile in (*detail.alarms, *detail.misses)}
+        self._named |= {tile.file: tile.image for tile in (*detail.alarms, *detail.misses)}
         return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
 
     def _layer(self, run: int, index: int) -> bytes:
@@ -113,12 +113,12 @@ class LiveReport:
         ]
         return self._pages.concept(view, found).encode()
 
-    def _picture(self, data: int, row: int) -> bytes:
-        address = urls.picture(data, row)
+    def _image(self, data: int, row: int) -> bytes:
+        address = urls.image(data, row)
         for run, numbered in zip(self._open, self._runs, strict=True):
-            name = run.pictures.get(row, self._named.get(address))
+            name = run.image_names.get(row, self._named.get(address))
             if numbered.data == data and name is not None:
-                pixels = read_picture(run.images, name)
+                pixels = read_image(run.images, name)
                 if pixels is not None:
                     return webp(pixels)
         raise _nothing(address)

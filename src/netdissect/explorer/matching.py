@@ -1,6 +1,6 @@
-"""Units of two layers matched by what excites them: how their largest activations go together over pictures.
+"""Units of two layers matched by what excites them: how their largest activations go together over images.
 
-Both networks look at a sample of the pictures that the runs' tables of top images name. The maxima of a run are
+Both networks look at a sample of the images that the runs' tables of top images name. The maxima of a run are
 computed once and kept; matching is a job that can be asked how far it is.
 """
 
@@ -20,14 +20,14 @@ from netdissect.errors import NetdissectError
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import MatchedUnits, Matching, MatchRequest
-from netdissect.explorer.thumbnails import as_dissected, picture_path
+from netdissect.explorer.thumbnails import as_dissected, image_path
 from netdissect.explorer.uploads import network_input
 
 Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
 
 SAMPLE = 256
-"""Pictures that both networks look at."""
+"""Images that both networks look at."""
 BATCH = 16
 SEED = 0
 
@@ -61,7 +61,7 @@ class Matcher:
         name = f"{left.id}.{request.left_layer}.{right.id}.{request.right_layer}"
         job = self._jobs.get(name)
         if job is None or job.state == "failed":
-            paths = common_pictures(left, right)
+            paths = common_images(left, right)
             job = _MatchingJob(request, total=len(paths) * len({left.id, right.id}))
             self._jobs[name] = job
             job.task = asyncio.get_running_loop().create_task(self._carry_out(job, paths))
@@ -104,15 +104,15 @@ class Matcher:
         return self._maxima[run.id, paths]
 
     def _look(self, run: OpenRun, paths: Sequence[Path]) -> dict[str, Maps]:
-        """Return the largest activation of each unit in each picture, float32 (U, B), of each layer."""
+        """Return the largest activation of each unit in each image, float32 (U, B), of each layer."""
         network = run.result.info.network
         pixels = np.stack([network_input(as_dissected(path), network) for path in paths])
         return {name: maps.max(axis=(2, 3)).T for name, maps in self._sight.maps(run, pixels).items()}
 
 
-def common_pictures(left: OpenRun, right: OpenRun) -> tuple[Path, ...]:
-    """Draw a sample of the pictures that either run's tables name, in a fixed order."""
-    paths = sorted({picture_path(run, row) for run in (left, right) for row in run.pictures})
+def common_images(left: OpenRun, right: OpenRun) -> tuple[Path, ...]:
+    """Draw a sample of the images that either run's tables name, in a fixed order."""
+    paths = sorted({image_path(run, row) for run in (left, right) for row in run.image_names})
     return tuple(sorted(Random(SEED).sample(paths, min(SAMPLE, len(paths)))))  # noqa: S311 - a sample, no secret
 
 
@@ -122,7 +122,7 @@ def correlations(left: Maps, right: Maps) -> Floats:
     Parameters
     ----------
     left, right
-        float32 (U, n), (V, n): a value for each unit and picture.
+        float32 (U, n), (V, n): a value for each unit and image.
 
     Returns
     -------
@@ -168,6 +168,6 @@ def _labels(run: OpenRun, layer: str) -> list[str | None]:
 def _answer(name: str, job: _MatchingJob) -> Matching:
     sides = len({job.request.left, job.request.right})
     return Matching(
-        id=name, state=job.state, message=job.message, pictures=job.total // sides, done=job.done, total=job.total,
+        id=name, state=job.state, message=job.message, images=job.total // sides, done=job.done, total=job.total,
         pairs=job.pairs,
     )  # fmt: skip

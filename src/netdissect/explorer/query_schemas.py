@@ -40,7 +40,7 @@ class UnitsQuery(Query):
 
 
 class ImageQuery(Query):
-    """Which units that fire in a picture, or at a point of it."""
+    """Which units that fire in an image, or at a point of it."""
 
     layer: LayerIndex = 0
     quantile: QuantileOrOwn = None

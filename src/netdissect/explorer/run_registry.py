@@ -30,7 +30,7 @@ class OpenRun:
     result
         What it found.
     images
-        Folder of the data set's pictures.
+        Folder of the data set's images.
     network
         Given in Python; None: it is loaded again when it is needed.
     """
@@ -71,8 +71,8 @@ class OpenRun:
             return self._curves[layer.info.name]
 
     @cached_property
-    def pictures(self) -> dict[int, str]:
-        """The pictures that the tables of top images name, by index row."""
+    def image_names(self) -> dict[int, str]:
+        """The images that the tables of top images name, by index row."""
         named: dict[int, str] = {}
         for layer in self.result.layers.values():
             named |= dict(layer.top.select("image_index", "image").unique().rows())
@@ -80,7 +80,7 @@ class OpenRun:
 
     @cached_property
     def label_sizes(self) -> dict[int, Size]:
-        """Sizes of the label maps of these pictures, by index row."""
+        """Sizes of the label maps of these images, by index row."""
         sizes: dict[int, Size] = {}
         for layer in self.result.layers.values():
             rows = layer.top.select("image_index", "label_height", "label_width").unique().iter_rows()

@@ -58,7 +58,7 @@ class RunSummary(Response):
     quantiles: tuple[float, ...]
     created: str
     layers: tuple[LayerSummary, ...]
-    why_no_network: str | None = Field(description="Why pictures cannot be looked at; null: they can.")
+    why_no_network: str | None = Field(description="Why images cannot be looked at; null: they can.")
 
 
 class LayerCountsResponse(Response):
@@ -79,7 +79,7 @@ class TopImage(Response):
     image_index: int = Field(description="Index row of the image in the data set.")
     image: str
     max_activation: float
-    picture: str = Field(description="Address of the picture.")
+    thumbnail: str = Field(description="Address of the image.")
     outline: str = Field(description="Where the unit is on: an SVG path in a square of 128 x 128, rule evenodd.")
 
 
@@ -189,7 +189,7 @@ class ConceptUnit(Response):
 
 
 class ConceptInRun(Response):
-    """How much of a run's pictures a concept covers."""
+    """How much of a run's images a concept covers."""
 
     run: str
     images: int
@@ -207,25 +207,25 @@ class ConceptDetail(Response):
 
 
 class UploadedImage(Response):
-    """A picture that a network has looked at."""
+    """An image that a network has looked at."""
 
     run: str
-    picture: str = Field(description="Its id: kept in memory for a while, and not written.")
+    image: str = Field(description="Its id: kept in memory for a while, and not written.")
     address: str
     width: int
     height: int
 
 
 class FiringUnit(Response):
-    """A unit that is on in a picture."""
+    """A unit that is on in an image."""
 
     unit: int
     label: str | None
     category: str | None
     state: State
-    value: float = Field(description="Its largest activation in the picture; with a point, the activation there.")
+    value: float = Field(description="Its largest activation in the image; with a point, the activation there.")
     share_above: float = Field(description="Share of its activations over the data set that lie above `value`.")
-    area: float = Field(description="Share of the picture in which it is on.")
+    area: float = Field(description="Share of the image in which it is on.")
     outline: str = Field(description="Where it is on: an SVG path in a square of 128 x 128, rule evenodd.")
 
 
@@ -235,13 +235,13 @@ class FiringConcept(Response):
     concept: str
     category: str
     units: tuple[int, ...]
-    area: float = Field(description="Share of the picture in which at least one of them is on.")
+    area: float = Field(description="Share of the image in which at least one of them is on.")
 
 
 class Explanation(Response):
-    """Which units of a layer are on in a picture, the rarest activation first."""
+    """Which units of a layer are on in an image, the rarest activation first."""
 
-    picture: UploadedImage
+    image: UploadedImage
     layer: int
     masks: MaskLevel
     point: tuple[float, float] | None
@@ -300,13 +300,13 @@ class MatchRequest(BaseModel):
 
 
 class MatchedUnits(Response):
-    """The unit on the right whose maxima over common pictures go best with those of one on the left."""
+    """The unit on the right whose maxima over common images go best with those of one on the left."""
 
     left_unit: int
     left_label: str | None
     right_unit: int
     right_label: str | None
-    correlation: float = Field(description="Pearson's, of the largest activation in each picture.")
+    correlation: float = Field(description="Pearson's, of the largest activation in each image.")
     mutual: bool = Field(description="Whether each is the other's best.")
 
 
@@ -316,7 +316,7 @@ class Matching(Response):
     id: str
     state: Literal["running", "done", "failed"]
     message: str
-    pictures: int
+    images: int
     done: int
     total: int
     pairs: tuple[MatchedUnits, ...]

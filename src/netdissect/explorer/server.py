@@ -98,8 +98,8 @@ def _check_host(host: str, public: bool) -> None:
             "Expected 127.0.0.1; say --public if that is what you want."
         )
     warnings.warn(
-        f"The explorer listens at {host}: everyone who can reach this machine sees these runs and their pictures, has "
-        "the network look at pictures, and can rate.",
+        f"The explorer listens at {host}: everyone who can reach this machine sees these runs and their images, has "
+        "the network look at images, and can rate.",
         stacklevel=3,
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of a data set as the explorer shows them: small, squashed to a square, kept for the next time."""
+"""Images of a data set as the explorer shows them: small, squashed to a square, kept for the next time."""
 
 from collections import OrderedDict
 from io import BytesIO
@@ -15,21 +15,21 @@ from netdissect.explorer.uploads import Pixels
 from netdissect.paths import contained
 
 SIDE = 256
-"""Height and width in which a picture is shown."""
+"""Height and width in which an image is shown."""
 QUALITY = 80
 KEPT = 2048
-"""Pictures kept, of about 12 kB each."""
+"""Images kept, of about 12 kB each."""
 
 
 class Thumbnails:
-    """The pictures that the runs' tables name, and no other file."""
+    """The images that the runs' tables name, and no other file."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = Lock()
 
     def webp(self, run: OpenRun, row: int) -> bytes:
-        """Return one picture as a WebP file.
+        """Return one image as a WebP file.
 
         Raises
         ------
@@ -41,7 +41,7 @@ class Thumbnails:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        image = as_dissected(picture_path(run, row))
+        image = as_dissected(image_path(run, row))
         small = image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=3.0)
         data = encoded(small)
         with self._lock:
@@ -51,7 +51,7 @@ class Thumbnails:
         return data
 
 
-def picture_path(run: OpenRun, row: int) -> Path:
+def image_path(run: OpenRun, row: int) -> Path:
     """Return the file of an index row that a table of top images names.
 
     Raises
@@ -59,14 +59,14 @@ def picture_path(run: OpenRun, row: int) -> Path:
     RequestError
         If no table names it, or its name leaves the folder.
     """
-    name = run.pictures.get(row)
+    name = run.image_names.get(row)
     if name is None:
-        raise RequestError(f"no table of the run {run.name!r} names a picture of row {row}.")
+        raise RequestError(f"no table of the run {run.name!r} names an image of row {row}.")
     return contained(run.images, name, f"the run {run.name!r}", RequestError)
 
 
 def as_dissected(path: Path) -> Image.Image:
-    """Return a picture of a data set as the dissection saw it: not turned, whatever EXIF says.
+    """Return an image of a data set as the dissection saw it: not turned, whatever EXIF says.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def as_dissected(path: Path) -> Image.Image:
             return image.convert("L" if image.mode == "L" else "RGB")
     except UNREADABLE:
         raise RequestError(
-            f"the picture {path.name!r} cannot be read. Expected it in the data set's folder; start with --data-root "
+            f"the image {path.name!r} cannot be read. Expected it in the data set's folder; start with --data-root "
             "FOLDER if it was moved."
         ) from None
 
 
 def encoded(image: Image.Image | Pixels) -> bytes:
-    """Encode a picture as WebP."""
+    """Encode an image as WebP."""
     out = BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))).save(out, "WEBP", quality=QUALITY)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures from strangers: bounded in bytes and pixels, of three formats, decoded in memory, never written."""
+"""Images from strangers: bounded in bytes and pixels, of three formats, decoded in memory, never written."""
 
 from io import BytesIO
 
@@ -18,13 +18,13 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 20_000
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 SHOWN_SIDE = 768
-"""Longest side, in pixels, in which a picture is kept and shown."""
+"""Longest side, in pixels, in which an image is kept and shown."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def decode_upload(data: bytes) -> Image.Image:
-    """Decode one picture from memory.
+    """Decode one image from memory.
 
     Parameters
     ----------
@@ -53,32 +53,32 @@ def decode_upload(data: bytes) -> Image.Image:
             image.verify()
         with open_image(BytesIO(data), list(FORMATS.values())) as image:
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image), "the picture")
+            return to_rgb(ImageOps.exif_transpose(image), "the image")
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("far too large") from error
     except (*UNREADABLE, NetdissectError) as error:
         raise RequestError(
-            f"the picture cannot be decoded ({type(error).__name__}). Expected a whole JPEG, PNG or WebP file.", 415
+            f"the image cannot be decoded ({type(error).__name__}). Expected a whole JPEG, PNG or WebP file.", 415
         ) from error
 
 
 def check_bytes(size: int) -> None:
     """Refuse a file of more than `MAX_BYTES`."""
     if size > MAX_BYTES:
-        raise RequestError(f"the picture has more than {MAX_BYTES:,} bytes; send a smaller copy.", 413)
+        raise RequestError(f"the image has more than {MAX_BYTES:,} bytes; send a smaller copy.", 413)
 
 
 def shown(image: Image.Image) -> Pixels:
-    """Return a picture as it is kept: uint8 (H, W, 3), its longest side at most `SHOWN_SIDE`."""
+    """Return an image as it is kept: uint8 (H, W, 3), its longest side at most `SHOWN_SIDE`."""
     copy = image.convert("RGB")
     copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(copy)
 
 
 def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
-    """Return a picture as the dissection gives it to a network, uint8 (C, H, W): whole, squashed.
+    """Return an image as the dissection gives it to a network, uint8 (C, H, W): whole, squashed.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
     """
     how = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
     try:
-        return np.ascontiguousarray(squashed(image, how, "the picture").transpose(2, 0, 1))
+        return np.ascontiguousarray(squashed(image, how, "the image").transpose(2, 0, 1))
     except NetworkError as error:
         raise RequestError(str(error), 415) from error
 
@@ -99,7 +99,7 @@ def _check_size(width: int, height: int) -> None:
 
 def _too_many_pixels(seen: str) -> RequestError:
     return RequestError(
-        f"the picture is {seen}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
+        f"the image is {seen}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
         "copy.",
         413,
     )

@@ -1,4 +1,4 @@
-"""Small versions of a data set's pictures, each kept once, whichever units fire on it."""
+"""Small versions of a data set's images, each kept once, whichever units fire on it."""
 
 import io
 from pathlib import Path
@@ -14,13 +14,13 @@ from netdissect.plots.outlines import SIDE
 
 Pixels = npt.NDArray[np.uint8]
 
-# At this quality a picture takes about 4 kB.
+# At this quality an image takes about 4 kB.
 QUALITY = 74
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def read_picture(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
-    """Read one picture squashed to a square, as the network saw it.
+def read_image(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
+    """Read one image squashed to a square, as the network saw it.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def read_picture(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
 
 
 def webp(pixels: Pixels) -> bytes:
-    """Encode a picture for a page."""
+    """Encode an image for a page."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=QUALITY, method=4)
     return file.getvalue()
 
 
 def image_folder(root: str | Path, data_root: str | Path | None = None) -> Path:
-    """Return where a data set's pictures lie: `data_root`, or its ``images/``, if they have moved."""
+    """Return where a data set's images lie: `data_root`, or its ``images/``, if they have moved."""
     folder = Path(root if data_root is None else data_root)
     inner = folder / "images"
     return inner if data_root is None or inner.is_dir() else folder

@@ -6,7 +6,7 @@
     mask_outline(values, threshold)                           an SVG path for a page, in a square of SIDE x SIDE
     outline(label plane)                                      likewise of labels
 
-A picture is kept once, whichever units fire on it and however their masks are shown.
+An image is kept once, whichever units fire on it and however their masks are shown.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class MaskGrid:
     protocol
         The run's.
     labels
-        Size of the label maps of pictures that come without any; None: half the network's input, as in the published
+        Size of the label maps of images that come without any; None: half the network's input, as in the published
         data.
     """
 
@@ -65,7 +65,7 @@ class MaskGrid:
         return cls(layer.info, info.network.size, info.config.protocol, Size(*first[0]) if first else None)
 
     def size(self, labels: Size | None = None) -> Size:
-        """Return the grid on which masks of a picture are scored, by the size of its label maps."""
+        """Return the grid on which masks of an image are scored, by the size of its label maps."""
         side = self.protocol.segmentation_size
         if side is not None:
             return Size(side, side)
@@ -79,7 +79,7 @@ class MaskGrid:
         maps
             float32 (..., h, w).
         labels
-            Size of the picture's label maps; None: see the class.
+            Size of the image's label maps; None: see the class.
 
         Returns
         -------
@@ -150,7 +150,7 @@ def outline(values: npt.NDArray[Any], level: float, smallest: float = 0) -> str:
     Parameters
     ----------
     values
-        (H, W): values at the centers of the pixels of a picture.
+        (H, W): values at the centers of the pixels of an image.
     level
         Values above it are inside.
     smallest

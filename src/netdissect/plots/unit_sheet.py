@@ -13,7 +13,7 @@ from netdissect.concepts import Size
 from netdissect.config import Palette
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.example_images import image_folder, read_picture
+from netdissect.plots.example_images import image_folder, read_image
 from netdissect.plots.outlines import MaskGrid, enlarged, signed
 from netdissect.plots.style import INK, StyledFigure
 from netdissect.result import Result
@@ -99,7 +99,7 @@ def _row(places: Sequence[Axes], result: Result, layer: str, unit: int, folder: 
     for axes, row in zip(places, top.iter_rows(named=True), strict=False):
         labels = Size(row["label_height"], row["label_width"])
         values = masks.values(tables.top_maps[unit, row["rank"]], labels)
-        draw_on(axes, read_picture(folder, row["image"], edge_of(values)), values, threshold)
+        draw_on(axes, read_image(folder, row["image"], edge_of(values)), values, threshold)
 
 
 def edge_of(values: npt.NDArray[np.float32]) -> int:
@@ -107,16 +107,14 @@ def edge_of(values: npt.NDArray[np.float32]) -> int:
     return int(max(EDGE, *values.shape))
 
 
-def draw_on(
-    axes: Axes, picture: npt.NDArray[np.uint8] | None, values: npt.NDArray[np.float32], threshold: float
-) -> None:
-    """Draw a picture, dimmed where a unit is off, with the border of its mask.
+def draw_on(axes: Axes, image: npt.NDArray[np.uint8] | None, values: npt.NDArray[np.float32], threshold: float) -> None:
+    """Draw an image, dimmed where a unit is off, with the border of its mask.
 
     Parameters
     ----------
     axes
         To draw on.
-    picture
+    image
         uint8 (E, E, 3), E by `edge_of`; None: gray.
     values
         float32 (sh, sw), as they were scored; see `netdissect.plots.outlines.MaskGrid.values`.
@@ -124,7 +122,7 @@ def draw_on(
         The unit's.
     """
     edge = edge_of(values)
-    pixels = np.full((edge, edge, 3), 128, np.uint8) if picture is None else picture
+    pixels = np.full((edge, edge, 3), 128, np.uint8) if image is None else image
     mask = values > np.float32(threshold)
     on = enlarged(mask, edge)[..., None]
     axes.imshow(np.where(on, pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")

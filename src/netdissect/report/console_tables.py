@@ -162,7 +162,7 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
 
 
 def concepts(result: Result, quantile: float | None = None) -> Table:
-    """Return the concepts of a run: how much of the pictures each covers, and the units that detect it.
+    """Return the concepts of a run: how much of the images each covers, and the units that detect it.
 
     Parameters
     ----------

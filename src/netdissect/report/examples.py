@@ -20,7 +20,7 @@ Found = dict[str, list[Tile]]
 
 
 def find_examples(run: NumberedRun, data: ConceptData, wanted: int = WANTED, looked_at: int = LOOKED_AT) -> Found:
-    """Find pictures of each concept, by name, with the concept's own outline.
+    """Find images of each concept, by name, with the concept's own outline.
 
     Images are looked at in a drawn order, the same every time, until every concept has enough.
 
@@ -48,7 +48,7 @@ def find_examples(run: NumberedRun, data: ConceptData, wanted: int = WANTED, loo
         for number in present(labels):
             name = data.by_number[number].name
             if short.get(name, 0) > 0:
-                tile = Tile(urls.picture(run.data, row), data.rows[row].image, concept_outline(labels, number))
+                tile = Tile(urls.image(run.data, row), data.rows[row].image, concept_outline(labels, number))
                 found.setdefault(name, []).append(tile)
                 short[name] -= 1
                 if not short[name]:

@@ -1,4 +1,4 @@
-"""Small drawings on a unit's page: the histogram of its activations, and where in the picture it fires."""
+"""Small drawings on a unit's page: the histogram of its activations, and where in the image it fires."""
 
 import base64
 import io
@@ -46,11 +46,11 @@ class HistogramSvg:
 
 @dataclass(frozen=True)
 class FiringMapSvg:
-    """Where a unit fires, over the whole picture.
+    """Where a unit fires, over the whole image.
 
     Attributes
     ----------
-    picture
+    image
         A PNG as a data address: the unit's color, the denser the more often.
     largest
         Places at which the densest cell is on.
@@ -58,7 +58,7 @@ class FiringMapSvg:
         Where that is, in words.
     """
 
-    picture: str
+    image: str
     largest: int
     words: str
 

@@ -1,4 +1,4 @@
-"""Labels of single pictures: which concepts a picture bears, and where."""
+"""Labels of single images: which concepts an image bears, and where."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SPECK = 24
 
 
 def read_labels(data: ConceptData, row: int) -> Labels | None:
-    """Read the labels of one picture; None if they cannot be read."""
+    """Read the labels of one image; None if they cannot be read."""
     try:
         return data.labels(row)
     except ConceptsError:
@@ -19,7 +19,7 @@ def read_labels(data: ConceptData, row: int) -> Labels | None:
 
 
 def present(labels: Labels) -> list[int]:
-    """List the label numbers that a picture bears."""
+    """List the label numbers that an image bears."""
     return [number for number in np.unique(np.append(labels.label_channels, labels.image_level)).tolist() if number]
 
 

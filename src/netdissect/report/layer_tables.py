@@ -42,7 +42,7 @@ class NumberedRun:
     result
         Its result.
     data
-        Number of its data set among those of all runs: runs on the same pictures share them.
+        Number of its data set among those of all runs: runs on the same images share them.
     moved
         The data set's folder, if it has moved since the run.
     """

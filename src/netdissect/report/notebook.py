@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.example_images import image_folder, read_picture, webp
+from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.plots.outlines import SIDE
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.views import UnitView, unit_view
@@ -39,7 +39,7 @@ class ShownUnit:
     view
         What is shown, as plain values.
     folder
-        Where the pictures lie.
+        Where the images lie.
     color
         Of its category.
     """
@@ -67,7 +67,7 @@ class ShownUnit:
     def _tiles(self) -> list[Markup]:
         tiles = []
         for tile in self.view.tiles:
-            pixels = read_picture(self.folder, tile.image)
+            pixels = read_image(self.folder, tile.image)
             if pixels is not None:
                 data = base64.b64encode(webp(pixels)).decode()
                 tiles.append(Markup(_TILE).format(side=SIDE, name=tile.image, data=data, mask=tile.mask))  # noqa: S704

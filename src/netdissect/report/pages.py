@@ -36,15 +36,15 @@ class PageNotes:
 
     Attributes
     ----------
-    pictureless
-        Whether pictures were expected and none could be read.
+    imageless
+        Whether images were expected and none could be read.
     missing
-        Names of the pictures that could not be read.
+        Names of the images that could not be read.
     files, size
         How many files there are, and how large they are, in words; empty where nothing is written.
     """
 
-    pictureless: bool = False
+    imageless: bool = False
     missing: tuple[str, ...] = ()
     files: int = 0
     size: str = ""
@@ -58,7 +58,7 @@ class Pages:
     runs
         What is shown together.
     missing
-        Addresses of pictures that are not there.
+        Addresses of images that are not there.
     """
 
     def __init__(self, runs: Sequence[NumberedRun], missing: Collection[str] = ()) -> None:
@@ -108,7 +108,7 @@ class Pages:
         found: Sequence[tuple[FoundUnit, UnitView]],
         examples: Sequence[Tile] = (),
     ) -> str:
-        """Return the page of a concept: its best units with their pictures, and examples of it."""
+        """Return the page of a concept: its best units with their images, and examples of it."""
         return self._render(
             "concept.html.j2", view.address, runs=self.runs, concept=view, found=found, examples=examples
         )

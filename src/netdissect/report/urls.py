@@ -1,11 +1,11 @@
-"""Where each page and picture of a report stands: the files of a folder, and the same paths on a server.
+"""Where each page and image of a report stands: the files of a folder, and the same paths on a server.
 
     index.html                  all runs
     r0/l1/index.html            layer 1 of run 0
     r0/l1/u12.html              unit 12 of that layer
     concepts/index.html         all concepts
     concepts/c7.html            concept 7 of the list of `netdissect.report.views.concept_numbers`
-    pictures/0/345.webp         the picture of index row 345 of data set 0
+    images/0/345.webp         the image of index row 345 of data set 0
     look/report.css, report.js  style and script of every page
 
 Paths are made of numbers alone: no name of a layer, concept or image ever becomes part of one.
@@ -17,7 +17,7 @@ INDEX = "index.html"
 CONCEPTS = "concepts/index.html"
 STYLE = "look/report.css"
 SCRIPT = "look/report.js"
-NUMBERED = re.compile(r"r\d+/l\d+/(index|u\d+)\.html|concepts/c\d+\.html|pictures/\d+/\d+\.webp")
+NUMBERED = re.compile(r"r\d+/l\d+/(index|u\d+)\.html|concepts/c\d+\.html|images/\d+/\d+\.webp")
 
 
 def layer(run: int, index: int) -> str:
@@ -39,9 +39,9 @@ def concept(number: int) -> str:
     return f"concepts/c{number}.html"
 
 
-def picture(data: int, row: int) -> str:
-    """Return the file of a picture."""
-    return f"pictures/{data}/{row}.webp"
+def image(data: int, row: int) -> str:
+    """Return the file of an image."""
+    return f"images/{data}/{row}.webp"
 
 
 def root_of(address: str) -> str:

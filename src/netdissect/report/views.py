@@ -30,11 +30,11 @@ SOUGHT = 200
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with a mask over it.
+    """An image with a mask over it.
 
     Attributes
     ----------
-    picture
+    file
         Its address.
     image
         Its name in the data set.
@@ -44,7 +44,7 @@ class Tile:
         What to say of it: the largest activation, or how many pixels.
     """
 
-    picture: str
+    file: str
     image: str
     mask: str | None
     value: float | None = None
@@ -399,7 +399,7 @@ def legend(runs: Sequence[NumberedRun]) -> dict[str, str]:
 def _tiles(tables: LayerTables, unit: int, count: int) -> tuple[Tile, ...]:
     return tuple(
         Tile(
-            urls.picture(tables.run.data, row["image_index"]),
+            urls.image(tables.run.data, row["image_index"]),
             row["image"],
             _outline(tables, unit, row),
             row["max_activation"],
@@ -447,7 +447,7 @@ def _misses(tables: LayerTables, unit: int) -> tuple[Tile, ...]:
 
 def _tile_of(run: NumberedRun, row: Mapping[str, Any], mask: str | None) -> Tile:
     name = run.dataset.rows[row["image_index"]].image if run.dataset is not None else ""
-    return Tile(urls.picture(run.data, row["image_index"]), name, mask, row["pixels"])
+    return Tile(urls.image(run.data, row["image_index"]), name, mask, row["pixels"])
 
 
 def _outline(tables: LayerTables, unit: int, top: Mapping[str, Any]) -> str:
@@ -460,7 +460,7 @@ def _why_silent(tables: LayerTables, maximum: float) -> str:
     """Explain a unit without activations above its threshold."""
     allowed = tables.run.quantile * tables.run.result.info.data.images * tables.info.height * tables.info.width
     if maximum <= 0:
-        return "It never rises above zero on these pictures, so it is never on: a dead unit is no detector."
+        return "It never rises above zero on these images, so it is never on: a dead unit is no detector."
     if allowed < 1:
         return "There are too few activations for any to lie above a threshold at this quantile: it is no detector."
     return (

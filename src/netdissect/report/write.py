@@ -1,6 +1,6 @@
 """Write runs as a folder of pages that open from disk: no server, no network, no script from elsewhere.
 
-What the files are called is said in `netdissect.report.urls`. A picture is written once, however many units fire on
+What the files are called is said in `netdissect.report.urls`. An image is written once, however many units fire on
 it: masks are drawn over it by the page. A list of what was written lies beside the pages, so that a later, smaller
 report in the same folder leaves nothing behind.
 """
@@ -19,7 +19,7 @@ from netdissect.activations import prefetch
 from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.paths import contained
-from netdissect.plots.example_images import image_folder, read_picture, webp
+from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.report import urls
 from netdissect.report.examples import find_examples
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
@@ -66,7 +66,7 @@ def report(
     names
         What the runs are called; None: as their networks.
     data_root
-        The data set's folder, or its ``images/``, if it has moved since the run. Without the pictures the
+        The data set's folder, or its ``images/``, if it has moved since the run. Without the images the
         report is written all the same, and says so.
     progress
         Called with the stage and the number of units done and in all.
@@ -219,12 +219,12 @@ class _Writer:
                 (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
                 for each in concept.best
             ]
-            shown = [tile for tile in examples.get(concept.concept, []) if tile.picture not in self.missing]
+            shown = [tile for tile in examples.get(concept.concept, []) if tile.file not in self.missing]
             self.folder.write(concept.address, self.pages.concept(concept, units, shown))
 
     def _draw(self, run: NumberedRun, tiles: Iterable[Tile]) -> None:
-        """Write the pictures that are not there yet."""
-        wanted = {tile.picture: tile.image for tile in tiles}
+        """Write the images that are not there yet."""
+        wanted = {tile.file: tile.image for tile in tiles}
         wanted = {address: name for address, name in wanted.items() if address not in self.folder.sizes | self.missing}
         encode = partial(_encoded, self.roots[run.data])
         drawn = prefetch(encode, list(wanted.values()), DRAWING_THREADS, 8 * DRAWING_THREADS)
@@ -235,10 +235,10 @@ class _Writer:
                 self.folder.write(address, data)
 
     def _notes(self) -> PageNotes:
-        pictured = any(name.startswith("pictures/") for name in self.folder.sizes)
+        imaged = any(name.startswith("images/") for name in self.folder.sizes)
         size = sum(self.folder.sizes.values())
         return PageNotes(
-            pictureless=bool(self.missing) and not pictured,
+            imageless=bool(self.missing) and not imaged,
             missing=tuple(sorted(set(self.missing.values()))),
             files=len(self.folder.sizes) + 2,  # the first page and the list of files
             size=f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
@@ -254,7 +254,7 @@ def _card(unit: UnitView) -> UnitView:
 
 
 def _encoded(root: Path, name: str) -> bytes | None:
-    pixels = read_picture(root, name)
+    pixels = read_image(root, name)
     return None if pixels is None else webp(pixels)
 
 

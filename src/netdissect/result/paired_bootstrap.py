@@ -3,7 +3,7 @@
     paired_differences        a table: each pair of layers, quantile, rule and category
     mean_paired_difference    one number: unique detectors, averaged over pairs of layers
 
-Replicates of one seed draw the same images in every run. What makes all counts rise together, such as pictures that
+Replicates of one seed draw the same images in every run. What makes all counts rise together, such as images that
 are easy to label, falls out of the difference of the replicates, which is why it is surer than either count.
 
 Source: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`, section 10.3.

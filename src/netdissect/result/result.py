@@ -41,7 +41,7 @@ class NetworkInfo(_Info):
     size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: Interpolation = Field("bilinear", description="Filter with which pictures were squashed.")
+    interpolation: Interpolation = Field("bilinear", description="Filter with which images were squashed.")
     source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
 
 

@@ -3,7 +3,7 @@
     Dice -> Scenery, Stage (things) -> Canvas -> draw -> render, write_synthetic, training_set
 
 Every pixel remembers which surface it shows, and a surface knows its object, part, material and
-texture, so labels are exact by construction. Colors are named from the finished picture.
+texture, so labels are exact by construction. Colors are named from the finished image.
 """
 
 from netdissect.synthetic.background import STUFF_NAMES

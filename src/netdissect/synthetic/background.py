@@ -26,7 +26,7 @@ from netdissect.synthetic.portable_random import PortableRandom
 from netdissect.synthetic.rasterize import Canvas, Points, Surface
 from netdissect.synthetic.scenes import Scene
 
-BEYOND = 0.05  # how far stuff reaches over the edge of the picture
+BEYOND = 0.05  # how far stuff reaches over the edge of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ GROUNDS: dict[str, Ground] = {
 
 
 class Background:
-    """Paints the stuff of one picture.
+    """Paints the stuff of one image.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Background:
     Attributes
     ----------
     horizon
-        Where the ground begins on which things stand, as a share of the picture from the top.
+        Where the ground begins on which things stand, as a share of the image from the top.
     ground
         The surface that things stand on and throw their shadows on.
     water

@@ -1,6 +1,6 @@
-"""Pictures by number: the same number, seed and size give the same picture and labels.
+"""Images by number: the same number, seed and size give the same image and labels.
 
-index, seed, size -> draw -> DrawnPicture (pixels, scene, what each pixel shows)
+index, seed, size -> draw -> DrawnImage (pixels, scene, what each pixel shows)
 """
 
 from dataclasses import dataclass
@@ -15,41 +15,41 @@ from netdissect.synthetic.scene_composer import SceneComposer, swatches
 from netdissect.synthetic.scenes import SCENE_NAMES, SCENES
 
 Bytes = npt.NDArray[np.uint8]
-SWATCHES = 0.08  # share of pictures that are nothing but texture
+SWATCHES = 0.08  # share of images that are nothing but texture
 
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """A picture with its drawing.
+    """An image with its drawing.
 
     Attributes
     ----------
-    picture
+    image
         uint8 (size, size, 3), lit and with noise.
     scene
-        Name of the scene, or None for a picture of nothing but texture.
+        Name of the scene, or None for an image of nothing but texture.
     drawing
         The surfaces that each pixel shows.
     """
 
-    picture: Bytes
+    image: Bytes
     scene: str | None
     drawing: Drawing
 
 
 def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWATCHES) -> DrawnImage:
-    """Draw one picture of the world.
+    """Draw one image of the world.
 
     Parameters
     ----------
     index
-        Which of the pictures; each can be drawn alone.
+        Which of the images; each can be drawn alone.
     seed
         Of the world.
     size
-        Pixels of the square picture.
+        Pixels of the square image.
     swatch_share
-        Share of pictures that show nothing but texture, and so no scene.
+        Share of images that show nothing but texture, and so no scene.
     """
     dice = PortableRandom(f"netdissect world 1/{seed}/{index}")
     canvas = Canvas(size)
@@ -59,16 +59,16 @@ def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWA
     else:
         SceneComposer(canvas, dice, SCENES[scene])
     drawing = canvas.finish()
-    return DrawnImage(_light(drawing.picture, dice), scene, drawing)
+    return DrawnImage(_light(drawing.image, dice), scene, drawing)
 
 
-def _light(picture: Bytes, dice: PortableRandom) -> Bytes:
+def _light(image: Bytes, dice: PortableRandom) -> Bytes:
     """Shine a light from somewhere, tint it, and add the noise of a camera."""
-    size = len(picture)
+    size = len(image)
     axis = np.arange(size, dtype=np.float32) * np.float32(2 / (size - 1)) - 1
     gain = dice.between(0.8, 1.15) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
     tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
-    lit = picture * (gain[:, :, None] * tint)
+    lit = image * (gain[:, :, None] * tint)
     lift, noise = dice.between(-4, 14), dice.between(1, 8)
     y, x = dice.whole(0, 127), dice.whole(0, 127)
     grain = _grain()[y : y + size, x : x + size]

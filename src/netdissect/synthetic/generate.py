@@ -1,6 +1,6 @@
-"""Hand out the world: one labeled sample, a data set on disk, or training pictures in memory.
+"""Hand out the world: one labeled sample, a data set on disk, or training images in memory.
 
-Training pictures carry scene labels and nothing else. Objects, parts, materials, textures and colors
+Training images carry scene labels and nothing else. Objects, parts, materials, textures and colors
 are known only to the data set that units are compared with.
 """
 
@@ -23,7 +23,7 @@ from netdissect.synthetic.scene_composer import THING_NAMES
 from netdissect.synthetic.scenes import SCENE_NAMES
 
 SMALLEST, LARGEST = 64, 128
-BLOCK = 64  # pictures in one task of a worker that draws training pictures
+BLOCK = 64  # images in one task of a worker that draws training images
 
 FEW = 8  # blocks that are drawn without further processes, unless these are asked for
 VISIBLE = 0.01  # share of the pixels from which on an object counts as shown
@@ -33,21 +33,21 @@ Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 def render(index: int, seed: int = 0, size: int = 96) -> Sample:
-    """Draw one labeled picture.
+    """Draw one labeled image.
 
     Parameters
     ----------
     index
-        Which of the pictures; each can be drawn alone.
+        Which of the images; each can be drawn alone.
     seed
         Of the world.
     size
-        Pixels of the square picture, 64 to 128.
+        Pixels of the square image, 64 to 128.
 
     Returns
     -------
     Sample
-        With exact label maps of the picture's size; colors are named by the writer.
+        With exact label maps of the image's size; colors are named by the writer.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def render(index: int, seed: int = 0, size: int = 96) -> Sample:
     texture_labels = _channel([surface.paint.texture for surface in drawing.surfaces], drawn)
     return Sample(
         name=f"synthetic/{seed}/{index // 1000:03d}/{index:06d}",
-        image=drawn.picture,
+        image=drawn.image,
         labels={
             "scene": [drawn.scene] if drawn.scene else [],
             "object": [object_labels],
@@ -91,17 +91,17 @@ def write_synthetic(
     out
         The new folder.
     images
-        How many pictures, at least 1.
+        How many images, at least 1.
     size
-        Of the square pictures in pixels, 64 to 128; label maps are half as large.
+        Of the square images in pixels, 64 to 128; label maps are half as large.
     seed
-        The same seed draws the same pictures and labels.
+        The same seed draws the same images and labels.
     workers
         Processes; None or 1: this process. The files are the same, byte for byte, for any number.
     overwrite
         Replace a finished data set at `out`.
     progress
-        Told of every picture and every set of label maps.
+        Told of every image and every set of label maps.
 
     Returns
     -------
@@ -117,13 +117,13 @@ def write_synthetic(
     """
     _check_size(size)
     if images < 1:
-        raise ConfigError(f"the synthetic world was asked for {images} pictures. Expected at least 1.")
+        raise ConfigError(f"the synthetic world was asked for {images} images. Expected at least 1.")
 
     def told(stage: str, done: int, _: int | None) -> None:
         if progress:
             progress(stage, done, images)
 
-    # Pictures are drawn by processes of their own: the writer's open files or arrays, but do not draw.
+    # Images are drawn by processes of their own: the writer's open files or arrays, but do not draw.
     samples = map_in_order(partial(render, seed=seed, size=size), range(images), workers)
     options = WriteOptions(size=size, colors=True, image_format="png")
     about = {"source": "synthetic", "images": images, "seed": seed}
@@ -140,18 +140,18 @@ def training_set(
     images
         How many.
     size
-        Pixels of the square pictures, 64 to 128.
+        Pixels of the square images, 64 to 128.
     seed
         Take another one than that of the data set which units are compared with.
     workers
-        Processes; None: one for each processor. The pictures are the same for any number.
+        Processes; None: one for each processor. The images are the same for any number.
     progress
-        Told of the pictures drawn so far.
+        Told of the images drawn so far.
 
     Returns
     -------
     uint8 (N, size, size, 3), int64 (N,)
-        Pictures, and the index of each one's scene in `SCENE_NAMES`.
+        Images, and the index of each one's scene in `SCENE_NAMES`.
 
     Raises
     ------
@@ -159,34 +159,34 @@ def training_set(
         If the size is out of range.
     """
     _check_size(size)
-    pictures = np.empty((images, size, size, 3), dtype=np.uint8)
+    drawn_images = np.empty((images, size, size, 3), dtype=np.uint8)
     scenes = np.empty(images, dtype=np.int64)
     done = 0
     for block, names in _blocks(partial(_draw_block, size=size, seed=seed), images, workers):
-        pictures[done : done + len(block)] = block
+        drawn_images[done : done + len(block)] = block
         scenes[done : done + len(block)] = names
         done += len(block)
         if progress:
             progress("training set", done, images)
-    return pictures, scenes
+    return drawn_images, scenes
 
 
 def training_objects(
     images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Say which objects the pictures of `training_set` show.
+    """Say which objects the images of `training_set` show.
 
     Parameters
     ----------
     images, size, seed, workers
         Those of `training_set`.
     progress
-        Told of the pictures looked at so far.
+        Told of the images looked at so far.
 
     Returns
     -------
     bool (N, C)
-        In the order of `THING_NAMES`: whether the object fills at least 1 % of the picture.
+        In the order of `THING_NAMES`: whether the object fills at least 1 % of the image.
 
     Raises
     ------
@@ -206,14 +206,14 @@ def training_objects(
 
 def _blocks(work: Callable[[range], T], images: int, workers: int | None) -> Iterator[T]:
     ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
-    # To start processes takes longer than to draw a few hundred pictures.
+    # To start processes takes longer than to draw a few hundred images.
     return map_in_order(work, ranges, workers or (os.cpu_count() if len(ranges) > FEW else 1))
 
 
 def _draw_block(indices: range, size: int, seed: int) -> Block:
     drawn = [draw(index, seed, size, swatch_share=0.0) for index in indices]
     scenes = [SCENE_NAMES.index(one.scene) for one in drawn if one.scene]
-    return np.stack([one.picture for one in drawn]), np.array(scenes, dtype=np.int64)
+    return np.stack([one.image for one in drawn]), np.array(scenes, dtype=np.int64)
 
 
 def _objects_block(indices: range, size: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -241,6 +241,6 @@ def _channel(names: list[str | None], drawn: DrawnImage) -> Channel:
 def _check_size(size: int) -> None:
     if not SMALLEST <= size <= LARGEST or size % 2:
         raise ConfigError(
-            f"the synthetic world was asked for pictures of {size} pixels. Expected an even size from {SMALLEST} to "
+            f"the synthetic world was asked for images of {size} pixels. Expected an even size from {SMALLEST} to "
             f"{LARGEST}, so that label maps are exactly half as large."
         )

@@ -52,7 +52,7 @@ class Paint:
     material, texture
         Their names, or None. The texture's pattern hides the material's grain.
     scale
-        Of the pattern; 1 draws a texture's period as one seventh of the picture.
+        Of the pattern; 1 draws a texture's period as one seventh of the image.
     angle
         Of the pattern in degrees.
     lying

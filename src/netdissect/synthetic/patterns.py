@@ -19,7 +19,7 @@ Draw = Callable[[Array, Array], Level]
 
 TILE = 1024
 LEVELS = 16
-PERIOD = 40.0  # tile pixels; at scale 1 a tile pixel is 1/288 of the picture, a period one seventh
+PERIOD = 40.0  # tile pixels; at scale 1 a tile pixel is 1/288 of the image, a period one seventh
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """A canvas that remembers which surface each pixel shows.
 
 Shapes are painted back to front into one map of surface numbers, three times as fine as the
-picture. Picture and label maps are both read off that map in the end, so they cannot disagree: the
-picture averages 3 x 3 samples, a label is that of the middle sample.
+image. Image and label maps are both read off that map in the end, so they cannot disagree: the
+image averages 3 x 3 samples, a label is that of the middle sample.
 
-    polygon, surface -> Canvas -> Drawing (picture, the surface that each pixel shows)
+    polygon, surface -> Canvas -> Drawing (image, the surface that each pixel shows)
 """
 
 import math
@@ -20,7 +20,7 @@ from netdissect.synthetic.palette import Paint, shade
 from netdissect.synthetic.patterns import LEVELS, TILE, tile
 
 FINE = 3
-TILE_PER_PICTURE = 288  # tile pixels across the picture at scale 1
+TILE_PER_IMAGE = 288  # tile pixels across the image at scale 1
 
 Points = Sequence[tuple[float, float]]
 Bytes = npt.NDArray[np.uint8]
@@ -53,7 +53,7 @@ class Drawing:
 
     Attributes
     ----------
-    picture
+    image
         uint8 (size, size, 3), evenly lit.
     surface_of
         int64 (size, size): the index into `surfaces` of what each pixel shows.
@@ -61,7 +61,7 @@ class Drawing:
         Every surface that was painted, hidden ones too.
     """
 
-    picture: Bytes
+    image: Bytes
     surface_of: npt.NDArray[np.int64]
     surfaces: tuple[Surface, ...]
 
@@ -73,9 +73,9 @@ class Canvas:
     Parameters
     ----------
     size
-        Pixels of the square picture.
+        Pixels of the square image.
     outlines
-        Width of the outlines as a share of the picture; 0 for none.
+        Width of the outlines as a share of the image; 0 for none.
     """
 
     size: int
@@ -91,7 +91,7 @@ class Canvas:
         self._line = round(self.outlines * self._fine)
 
     def polygon(self, points: Points, surface: Surface, *, outlined: bool = True) -> None:
-        """Paint a polygon given in shares of the picture, (0, 0) at the top left."""
+        """Paint a polygon given in shares of the image, (0, 0) at the top left."""
         number = self._numbers.setdefault(surface, len(self._numbers))
         if number == len(self._extents):
             self._extents.append(_Extent())
@@ -109,9 +109,9 @@ class Canvas:
             self._fill_levels(levels, ids, surface.paint, number)
         colors = _lookup([surface.paint for surface in self._numbers]).take(ids * LEVELS + levels)
         fine = Image.frombuffer("RGBX", (self._fine, self._fine), colors.tobytes(), "raw", "RGBX", 0, 1)
-        picture = np.asarray(fine.reduce(FINE))[:, :, :3]
+        image = np.asarray(fine.reduce(FINE))[:, :, :3]
         middle = slice(FINE // 2, None, FINE)
-        return Drawing(picture, ids[middle, middle] // 2, tuple(self._numbers))
+        return Drawing(image, ids[middle, middle] // 2, tuple(self._numbers))
 
     def _fill_levels(
         self, levels: npt.NDArray[np.int64], ids: npt.NDArray[np.int64], paint: Paint, number: int
@@ -126,7 +126,7 @@ class Canvas:
         if paint.fading:
             pattern = (np.arange(bottom - top) * LEVELS // (bottom - top))[:, None]
         else:
-            pattern = np.asarray(_look(paint, right - left, bottom - top, TILE_PER_PICTURE / self._fine))
+            pattern = np.asarray(_look(paint, right - left, bottom - top, TILE_PER_IMAGE / self._fine))
         np.copyto(levels[window], pattern, where=ids[window] == 2 * number)
 
 

@@ -121,7 +121,7 @@ class SceneComposer:
 
 
 def swatches(canvas: Canvas, dice: PortableRandom) -> None:
-    """Fill the picture with nothing but textures: one, or two or three side by side."""
+    """Fill the image with nothing but textures: one, or two or three side by side."""
     paints = Paints(dice)
     edges = sorted(dice.between(0.25, 0.75) for _ in range(dice.pick((0, 0, 0, 1, 2))))
     lean, upright = dice.between(-0.2, 0.2), dice.chance(0.5)

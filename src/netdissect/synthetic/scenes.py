@@ -13,12 +13,12 @@ Layout = Literal["land", "shore", "deep", "road", "room"]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A recipe for pictures of one kind of place.
+    """A recipe for images of one kind of place.
 
     Attributes
     ----------
     layout
-        How the picture is divided: sky and ground, sky, water and ground, water and its bed, sky and road,
+        How the image is divided: sky and ground, sky, water and ground, water and its bed, sky and road,
         or wall and floor.
     grounds
         Kinds of ground and their weights.

@@ -14,7 +14,7 @@ _CIRCLE = tuple((math.cos(math.pi * i / 12), math.sin(math.pi * i / 12)) for i i
 
 
 class ThingBox(NamedTuple):
-    """Where a thing's own coordinates lie on the picture: (x, y) = origin + u * right + v * up."""
+    """Where a thing's own coordinates lie on the image: (x, y) = origin + u * right + v * up."""
 
     x: float
     y: float
@@ -30,7 +30,7 @@ class ThingBox(NamedTuple):
         return cls(x, y, (side * cos, side * sin), (sin, -cos))
 
     def at(self, u: float, v: float) -> tuple[float, float]:
-        """Return the place on the picture."""
+        """Return the place on the image."""
         return (self.x + u * self.right[0] + v * self.up[0], self.y + u * self.right[1] + v * self.up[1])
 
     def inner(self, u: float, v: float, scale: float) -> "ThingBox":
@@ -49,7 +49,7 @@ class Thing:
     name
         The concept.
     height
-        As a share of the picture, in the foreground.
+        As a share of the image, in the foreground.
     habit
         Where it is found: standing or lying flat on the ground, hung on a wall, in the sky, on water.
     draw

@@ -150,7 +150,7 @@ def labeled_folder(folder: str | Path) -> LabeledImages:
     ConceptsError
         If it holds no picture.
     """
-    found = [(one.label, one.path) for one in FolderSource(Path(folder), "class").pictures()]
+    found = [(one.label, one.path) for one in FolderSource(Path(folder), "class").images()]
     return _of_pairs(found, Path(folder))
 
 

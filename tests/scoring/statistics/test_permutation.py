@@ -58,21 +58,21 @@ def shuffled(
 
 def drawn(
     world: strategies.World, definition: strategies.Definition, repeat: int, of: NullModel
-) -> list[oracle.Picture]:
+) -> list[oracle.OracleImage]:
     """The labels that each image meets in a repetition, the obvious way."""
     images = [labels_of(world, definition, row) for row in range(len(world.maps))]
     side = definition.protocol.segmentation_size
-    pictures = [picture if side is None else picture.resized(side) for picture in world.pictures]
-    met = list(pictures)
+    repeated = [drawn_image if side is None else drawn_image.resized(side) for drawn_image in world.images]
+    met = list(repeated)
     for rows in strata_of([tuple(image.categories) for image in images], 3, 0):
         rng = np.random.default_rng((5, repeat, int(rows[0])))
         if of == "images":
             for row, partner in zip(rows, rows[rng.permutation(len(rows))], strict=True):
-                met[row] = pictures[partner]
+                met[row] = repeated[partner]
             continue
-        for row, (down, right) in zip(rows, rng.integers((0, 0), pictures[0].size, (len(rows), 2)), strict=True):
-            planes = tuple(np.roll(plane, (down, right), (0, 1)) for plane in pictures[row].planes)
-            met[row] = oracle.Picture(planes, pictures[row].whole, pictures[row].size)
+        for row, (down, right) in zip(rows, rng.integers((0, 0), repeated[0].size, (len(rows), 2)), strict=True):
+            planes = tuple(np.roll(plane, (down, right), (0, 1)) for plane in repeated[row].planes)
+            met[row] = oracle.OracleImage(planes, repeated[row].whole, repeated[row].size)
     return met
 
 
@@ -85,11 +85,11 @@ def test_a_repetition_counts_what_sets_of_pixels_do(
     counts = shuffled(world, definition, limits[None], of)
     rules = oracle.Rules(**{**vars(definition.rules), "segmentation": None})
     original = oracle.count(
-        world.maps, drawn_pictures(world, definition), world.category_of, rules, world.source, world.fields, limits
+        world.maps, drawn_images(world, definition), world.category_of, rules, world.source, world.fields, limits
     )
     for repeat in range(3):
-        pictures = drawn(world, definition, repeat, of)
-        expected = oracle.count(world.maps, pictures, world.category_of, rules, world.source, world.fields, limits)
+        repeated = drawn(world, definition, repeat, of)
+        expected = oracle.count(world.maps, repeated, world.category_of, rules, world.source, world.fields, limits)
         assert expected.truth == original.truth
         for unit, number in product(range(len(limits)), world.category_of):
             assert counts.intersection[repeat, unit, number] == expected.intersection[unit, number]
@@ -100,10 +100,10 @@ def test_a_repetition_counts_what_sets_of_pixels_do(
                 assert original.activation[unit, place] == expected.activation[unit, place]
 
 
-def drawn_pictures(world: strategies.World, definition: strategies.Definition) -> list[oracle.Picture]:
-    """The world's own pictures at the protocol's size."""
+def drawn_images(world: strategies.World, definition: strategies.Definition) -> list[oracle.OracleImage]:
+    """The world's own images at the protocol's size."""
     side = definition.protocol.segmentation_size
-    return [picture if side is None else picture.resized(side) for picture in world.pictures]
+    return [drawn_image if side is None else drawn_image.resized(side) for drawn_image in world.images]
 
 
 @given(strategies.worlds(), strategies.definitions())
@@ -159,7 +159,7 @@ def test_images_of_other_annotations_never_meet() -> None:
 def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
     definition = strategies.definition("paper", 0.1)
     limits = oracle.thresholds(world.maps, definition.rules)
-    expected = oracle.count(world.maps, world.pictures, world.category_of, definition.rules, world.source, world.fields)
+    expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     data = world.data()
     tally, truth = IoUCounts.zeros(1, len(limits), data), np.zeros(len(data.category_of), np.int64)
     for (unit, number), count in expected.intersection.items():

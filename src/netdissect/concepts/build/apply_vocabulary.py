@@ -1,8 +1,8 @@
-"""Replace each picture's own names by the concepts they turned out to be.
+"""Replace each image's own names by the concepts they turned out to be.
 
     what was rendered -> census of each source -> unify -> concepts -> Vocabulary, without what is too rare
 
-Frequencies are those of the concepts: a picture that carries two names of one concept carries it once, and a pixel
+Frequencies are those of the concepts: an image that carries two names of one concept carries it once, and a pixel
 that bears both, in two channels, counts once.
 """
 
@@ -24,12 +24,12 @@ Items = Sequence[MapFile | str]
 def consolidate(
     rendered: Sequence[Rendered], folders: Folders, options: WriteOptions
 ) -> tuple[list[Rendered], Vocabulary]:
-    """Find the concepts, and say of each picture which of them it carries.
+    """Find the concepts, and say of each image which of them it carries.
 
     Returns
     -------
     list of Rendered, Vocabulary
-        The same pictures with concepts in place of keys; labels that were dropped are gone.
+        The same images with concepts in place of keys; labels that were dropped are gone.
 
     Raises
     ------

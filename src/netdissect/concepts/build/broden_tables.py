@@ -1,7 +1,7 @@
 """Write the tables of a data set: index.csv, label.csv, category.csv, c_<category>.csv.
 
-Frequency and coverage are those of the published tables: in ``c_<category>.csv`` the pictures that carry the label
-and the share of pixels that bear it, summed over pictures; ``label.csv`` adds up a label's categories (a picture that
+Frequency and coverage are those of the published tables: in ``c_<category>.csv`` the images that carry the label
+and the share of pixels that bear it, summed over images; ``label.csv`` adds up a label's categories (an image that
 is "windowpane" both as object and as part counts twice there); ``category.csv`` adds up a category's labels.
 """
 

@@ -20,12 +20,12 @@ def build_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the pictures of all `sources` as one data set.
+    """Write the images of all `sources` as one data set.
 
     Parameters
     ----------
     sources
-        In the order in which their pictures stand in ``index.csv``; `parse_source` makes them of words.
+        In the order in which their images stand in ``index.csv``; `parse_source` makes them of words.
     options
         Sizes, fit, colors, and which labels are merged and dropped; None: as published at 224 pixels, without colors,
         and nothing is dropped.
@@ -46,9 +46,9 @@ def build_dataset(
 
     Notes
     -----
-    Names are unified over all sources (`claim_names`); a name in two categories keeps both. A source's pictures lie in
+    Names are unified over all sources (`claim_names`); a name in two categories keeps both. A source's images lie in
     a folder of its name; a second source of that name gets ``-2``. A build that was interrupted or killed goes on
-    where it was when it is called again with the same sources and options. How many pictures and bytes will be
+    where it was when it is called again with the same sources and options. How many images and bytes will be
     written, and how many labels were dropped, is logged to ``netdissect.concepts``.
     """
     check_target(Path(out), overwrite=overwrite)
@@ -69,7 +69,7 @@ def build_dataset(
         before = len(samples)
         samples.extend(source.samples(prefix))
         if len(samples) == before:
-            raise SourceError(f"the source {source.text} holds no picture. Expected at least one; correct the folder.")
+            raise SourceError(f"the source {source.text} holds no image. Expected at least one; correct the folder.")
         counts[prefix] = len(samples) - before
     told = [
         {"source": source.text, "folder": prefix, "images": images}

@@ -35,7 +35,7 @@ class InputHasher:
         self._known: dict[int, tuple[object, bytes]] = {}
 
     def stamp(self, sample: Sample) -> str:
-        """Return the digest of the sample's name, split, picture and labels, without reading files."""
+        """Return the digest of the sample's name, split, image and labels, without reading files."""
         digest = hashlib.sha256()
         for part in self._parts((sample.name, sample.split, sample.image, sample.labels)):
             digest.update(part + b"\0")

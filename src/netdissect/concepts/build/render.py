@@ -1,7 +1,7 @@
-"""Turn one sample into files: the squashed picture and its label maps, still numbered for this picture alone.
+"""Turn one sample into files: the squashed image and its label maps, still numbered for this image alone.
 
 `render` and `renumber` are the two things that workers do. Between them the writer learns all names,
-because a concept's number depends on how many pictures carry it. `Folders` keeps what they write apart, so that
+because a concept's number depends on how many images carry it. `Folders` keeps what they write apart, so that
 a build that was killed while numbering finds the maps of `render` as they were.
 """
 
@@ -34,31 +34,31 @@ COLOR_CHANNEL = dict(enumerate(COLOR_NAMES, start=1))
 
 
 class WriteOptions(BaseModel):
-    """How pictures and label maps are written, and which names and labels they carry."""
+    """How images and label maps are written, and which names and labels they carry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(224, ge=2, description="Pictures become this square; label maps half of it.")
+    size: int = Field(224, ge=2, description="Images become this square; label maps half of it.")
     resize: Resize = Field(
         "stretch",
         description=(
-            "How a picture becomes a square. stretch: the whole picture, as Broden. crop: the middle of its longer "
-            "side. pad: the whole picture on a black, unlabeled square."
+            "How an image becomes a square. stretch: the whole image, as Broden. crop: the middle of its longer "
+            "side. pad: the whole image on a black, unlabeled square."
         ),
     )
     colors: bool = Field(False, description="Name the color of every pixel, as the category 'color'.")
     color_table: Path | None = Field(None, description="A published 32x32x32 table of color names; None: our model.")
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="jpeg: of the quality below; png: lossless.")
     quality: int = Field(92, ge=1, le=95, description="JPEG quality, without chroma subsampling.")
-    copy_pictures: bool = Field(
-        False, description="Copy the file of a picture that has the size already, instead of encoding it again."
+    copy_images: bool = Field(
+        False, description="Copy the file of an image that has the size already, instead of encoding it again."
     )
     merge_variants: bool = Field(
         False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
     )
-    min_images: int = Field(0, ge=0, description="Drop labels that fewer pictures carry; Broden: 10.")
+    min_images: int = Field(0, ge=0, description="Drop labels that fewer images carry; Broden: 10.")
     min_coverage: float = Field(
-        0.0, ge=0, description="Drop labels that cover less, in whole pictures, added up over all; Broden: 0.5."
+        0.0, ge=0, description="Drop labels that cover less, in whole images, added up over all; Broden: 0.5."
     )
 
     @model_validator(mode="wrap")
@@ -107,15 +107,15 @@ class Rendered:
     Attributes
     ----------
     image
-        Path of the picture below ``images/``.
+        Path of the image below ``images/``.
     split
         ``train`` or ``val``.
     items
-        By category: label maps, and names of the whole picture.
+        By category: label maps, and names of the whole image.
     pixels
         By category: on how many label-map pixels each name stands; each pixel once.
     turned
-        Whether EXIF asked for a turn, so that the picture and its label maps were turned upright.
+        Whether EXIF asked for a turn, so that the image and its label maps were turned upright.
     """
 
     image: str
@@ -126,7 +126,7 @@ class Rendered:
 
     @property
     def source(self) -> str:
-        """Whose picture it is: the first part of its path."""
+        """Whose image it is: the first part of its path."""
         return self.image.split("/", 1)[0]
 
     @property
@@ -147,7 +147,7 @@ class Folders:
     Attributes
     ----------
     images
-        Pictures and final label maps: ``images/`` of the data set.
+        Images and final label maps: ``images/`` of the data set.
     drafts
         Provisional label maps.
     """
@@ -157,7 +157,7 @@ class Folders:
 
 
 def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -> Rendered | list[str]:
-    """Write the picture and provisional label maps of `sample`; what is rendered already is returned as it is.
+    """Write the image and provisional label maps of `sample`; what is rendered already is returned as it is.
 
     Returns
     -------
@@ -172,43 +172,45 @@ def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -
     if isinstance(sample, Rendered):
         return sample
     problems: list[str] = []
-    picture: Upright | None = None
+    source_image: Upright | None = None
     labels: LabelsByCategory = {}
     try:
         _check_name(sample.name)
-        picture = read_upright(sample.image)
+        source_image = read_upright(sample.image)
     except SourceError as error:
         problems.append(str(error))
     try:
         labels = sample.read_labels()
-        if picture is not None:
-            labels = {category: _turned(category, items, picture, sample) for category, items in labels.items()}
+        if source_image is not None:
+            labels = {category: _turned(category, items, source_image, sample) for category, items in labels.items()}
     except SourceError as error:
         problems.append(str(error))
-    if picture is None or problems:
+    if source_image is None or problems:
         return problems
-    return _write(sample, picture, _with_colors(labels, picture.image, options), folders, options)
+    return _write(sample, source_image, _with_colors(labels, source_image.image, options), folders, options)
 
 
-def _turned(category: str, items: Sequence[Channel | str], picture: Upright, sample: Sample) -> list[Channel | str]:
-    """Check the labels of one category, and turn its channels upright with the picture."""
+def _turned(
+    category: str, items: Sequence[Channel | str], source_image: Upright, sample: Sample
+) -> list[Channel | str]:
+    """Check the labels of one category, and turn its channels upright with the image."""
     _check_category(category, sample.name)
     turned: list[Channel | str] = []
     for item in items:
         if isinstance(item, Channel):
-            by = picture.orientation if item.orientation is None else item.orientation
-            _check_channel(item, by, picture, sample)
+            by = source_image.orientation if item.orientation is None else item.orientation
+            _check_channel(item, by, source_image, sample)
             item = replace(item, values=turn(item.values, by), orientation=1)
         turned.append(item)
     return turned
 
 
 Renumbering = tuple[tuple[str, tuple[int, ...]], ...]
-"""Path below ``images/`` of each label map of a picture, and the final number of pixel values 1, 2, ..."""
+"""Path below ``images/`` of each label map of an image, and the final number of pixel values 1, 2, ..."""
 
 
 def renumber(maps: Renumbering, folders: Folders, map_size: int) -> None:
-    """Write the label maps of one picture with their final numbers.
+    """Write the label maps of one image with their final numbers.
 
     Raises
     ------
@@ -250,11 +252,11 @@ def _check_category(category: str, name: str) -> None:
         )
 
 
-def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) -> None:
+def _check_channel(channel: Channel, by: int, source_image: Upright, sample: Sample) -> None:
     origin = channel.origin or f"the label map of {sample.name}"
     if channel.values.dtype.kind not in "iub":
         raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
-    size = (picture.image.height, picture.image.width)
+    size = (source_image.image.height, source_image.image.width)
     if channel.values.shape != (size[::-1] if by in LYING else size):
         raise SourceError(_unequal(origin, channel, by, size, sample))
     unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
@@ -268,7 +270,7 @@ def _check_channel(channel: Channel, by: int, picture: Upright, sample: Sample) 
 
 
 def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], sample: Sample) -> str:
-    """Say that a label map, to be turned by an EXIF orientation, has another size than its picture."""
+    """Say that a label map, to be turned by an EXIF orientation, has another size than its image."""
     seen = " x ".join(map(str, channel.values.shape))
     of = f" {sample.image}" if isinstance(sample.image, Path) else ""
     height, width = upright[::-1] if by in LYING else upright
@@ -276,11 +278,11 @@ def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], s
     if by != 1:
         how = (
             f", which EXIF turns to {upright[0]} x {upright[1]}. A mask belongs to the pixels as stored and is turned "
-            "with them; say ?drawn=upright (masks: and hf:) if masks were drawn on the upright picture"
+            "with them; say ?drawn=upright (masks: and hf:) if masks were drawn on the upright image"
         )
     return (
-        f"{origin} is {seen} pixels (height x width) but its picture{of} is {height} x {width}{how}. Expected one mask "
-        "pixel for each picture pixel; resize the mask with nearest neighbor or correct the pair."
+        f"{origin} is {seen} pixels (height x width) but its image{of} is {height} x {width}{how}. Expected one mask "
+        "pixel for each image pixel; resize the mask with nearest neighbor or correct the pair."
     )
 
 
@@ -292,12 +294,12 @@ def distinct(values: PixelValues) -> list[int]:
     return [int(value) for value in np.unique(values)]
 
 
-def _with_colors(labels: LabelsByCategory, picture: Image.Image, options: WriteOptions) -> LabelsByCategory:
+def _with_colors(labels: LabelsByCategory, source_image: Image.Image, options: WriteOptions) -> LabelsByCategory:
     if not options.colors or "color" in labels:
         return labels
     # Naming pixel by pixel and taking the nearest are the same in either order; this order names fewer.
-    frame = CropBox.of(picture.height, picture.width, options.resize)
-    pixels = frame.values(np.asarray(picture), options.map_size)
+    frame = CropBox.of(source_image.height, source_image.width, options.resize)
+    pixels = frame.values(np.asarray(source_image), options.map_size)
     table = None if options.color_table is None else _color_table(options.color_table)
     return {**labels, "color": (_Fitted(name_colors(pixels, table), COLOR_CHANNEL),)}
 
@@ -314,11 +316,11 @@ def _color_table(path: Path) -> ColorTable:
 
 
 def _write(
-    sample: Sample, picture: Upright, labels: LabelsByCategory, folders: Folders, options: WriteOptions
+    sample: Sample, source_image: Upright, labels: LabelsByCategory, folders: Folders, options: WriteOptions
 ) -> Rendered:
     items: dict[str, list[MapFile | str]] = {}
     pixels: dict[str, dict[str, int]] = {}
-    height, width = picture.image.height, picture.image.width
+    height, width = source_image.image.height, source_image.image.width
     frame = CropBox.of(height, width, options.resize)
     inside = frame.inside(height, width, options.map_size)
     for folder in (folders.images, folders.drafts):
@@ -333,8 +335,8 @@ def _write(
         pixels[category] = dict(zip(names, _count(local, len(names)), strict=True))
         maps = (MapFile(path, _present(names, plane)) for path, plane in zip(files, local.label_channels, strict=True))
         items[category] = [*(names[n - 1] for n in local.image_level), *maps]
-    image = _write_picture(sample, picture, frame, folders.images, options)
-    turned = picture.orientation != 1
+    image = _write_image(sample, source_image, frame, folders.images, options)
+    turned = source_image.orientation != 1
     return Rendered(image, sample.split or split_by_hash(sample.name), items, pixels, turned)
 
 
@@ -352,7 +354,7 @@ class _Fitting:
 
 
 def _localize(category: str, items: Sequence[Channel | str], fitting: _Fitting) -> tuple[tuple[str, ...], Labels]:
-    """Give the keys that this picture carries in one category numbers, and its labels in these numbers."""
+    """Give the keys that this image carries in one category numbers, and its labels in these numbers."""
     whole = list(dict.fromkeys(key for item in items if isinstance(item, str) if (key := _key(item, category))))
     small: list[tuple[PixelValues, Mapping[int, str]]] = [
         (fitting.values(item), item.names) for item in items if isinstance(item, Channel)
@@ -397,21 +399,21 @@ def _map_paths(stem: str, channels: int) -> list[str]:
     return [f"{stem}.png"] if channels == 1 else [f"{stem}_{channel}.png" for channel in range(1, channels + 1)]
 
 
-def _write_picture(sample: Sample, picture: Upright, frame: CropBox, images: Path, options: WriteOptions) -> str:
-    fits = picture.image.size == (options.size, options.size) and picture.orientation == 1
-    if options.copy_pictures and isinstance(sample.image, Path) and fits:
+def _write_image(sample: Sample, source_image: Upright, frame: CropBox, images: Path, options: WriteOptions) -> str:
+    fits = source_image.image.size == (options.size, options.size) and source_image.orientation == 1
+    if options.copy_images and isinstance(sample.image, Path) and fits:
         image = sample.name + sample.image.suffix
         shutil.copyfile(sample.image, images / image)
         return image
     image = f"{sample.name}.{'jpg' if options.image_format == 'jpeg' else 'png'}"
-    (images / image).write_bytes(_encode_picture(frame.picture(picture.image, options.size), options))
+    (images / image).write_bytes(_encode_image(frame.crop_image(source_image.image, options.size), options))
     return image
 
 
-def _encode_picture(picture: Image.Image, options: WriteOptions) -> bytes:
+def _encode_image(source_image: Image.Image, options: WriteOptions) -> bytes:
     buffer = io.BytesIO()
-    # Pixels alone: EXIF and color profiles would turn or tint the picture a second time when it is read.
-    plain = Image.fromarray(np.asarray(picture))
+    # Pixels alone: EXIF and color profiles would turn or tint the image a second time when it is read.
+    plain = Image.fromarray(np.asarray(source_image))
     if options.image_format == "png":
         plain.save(buffer, "PNG")
     else:

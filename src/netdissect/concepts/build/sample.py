@@ -1,4 +1,4 @@
-"""One labeled picture as a source yields it, before concepts are numbered.
+"""One labeled image as a source yields it, before concepts are numbered.
 
     source -> Sample (raw names, any size) -> write_dataset -> Broden's layout
 
@@ -29,15 +29,15 @@ class Channel:
     Attributes
     ----------
     values
-        Integers (H, W), of the picture's height and width before or after its turn; see `orientation`.
+        Integers (H, W), of the image's height and width before or after its turn; see `orientation`.
     names
         Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it is named here;
         any other value that is not here is an error.
     origin
         The file that the values were read from, for messages.
     orientation
-        EXIF orientation of `values`. None: that of the picture, because label maps belong to its pixels as they are
-        stored; both are turned together. 1: drawn on the upright picture, as annotation tools do.
+        EXIF orientation of `values`. None: that of the image, because label maps belong to its pixels as they are
+        stored; both are turned together. 1: drawn on the upright image, as annotation tools do.
     """
 
     values: PixelValues
@@ -47,24 +47,24 @@ class Channel:
 
 
 LabelsByCategory = Mapping[str, Sequence[Channel | str]]
-"""For each category its channels; a plain string is a concept of the whole picture."""
+"""For each category its channels; a plain string is a concept of the whole image."""
 
-Picture = Path | Image.Image | npt.NDArray[np.uint8]
+ImageInput = Path | Image.Image | npt.NDArray[np.uint8]
 """A file that is opened when its turn comes, a Pillow image, or uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One labeled picture.
+    """One labeled image.
 
     Attributes
     ----------
     name
         Identity and path without extension: forward slashes, source first, e.g. ``msrc/9_6_s``.
     image
-        The picture; a path is opened by the worker that writes the sample.
+        The image; a path is opened by the worker that writes the sample.
     labels
-        For each category its channels and whole-picture concepts, dominant ones first; or a function of no
+        For each category its channels and whole-image concepts, dominant ones first; or a function of no
         arguments that reads them, called by the worker (with several workers it must be picklable, e.g. a
         `functools.partial` of a module's function). It raises `SourceError` for a file that cannot be used.
     split
@@ -72,7 +72,7 @@ class Sample:
     """
 
     name: str
-    image: Picture
+    image: ImageInput
     labels: LabelsByCategory | Callable[[], LabelsByCategory] = field(default_factory=dict)
     split: Split | None = None
 

@@ -1,6 +1,6 @@
 """Make one numbered vocabulary of the names that several sources use.
 
-    labels of each picture -> Census -> rank -> claim_names -> merged counts -> Vocabulary (numbers, what was dropped)
+    labels of each image -> Census -> rank -> claim_names -> merged counts -> Vocabulary (numbers, what was dropped)
 
 `names.py` says which raw names are one concept. A name that stands in two categories is one number with two
 categories, as in the published Broden; the reader takes as its primary category the one of larger coverage.
@@ -53,7 +53,7 @@ class Census:
 
 
 def unify(sources: Mapping[str, Census], *, variants: bool = False) -> SynonymTable:
-    """Decide which of the raw labels that each source's pictures carry are one concept.
+    """Decide which of the raw labels that each source's images carry are one concept.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Limits:
     Attributes
     ----------
     images
-        Pictures that carry it, added up over its categories.
+        Images that carry it, added up over its categories.
     pixels
         Label-map pixels that bear it, likewise.
     """
@@ -181,9 +181,9 @@ def _nothing_left(names: int) -> str:
     if names:
         return (
             f"all {names} labels are below the limits (min_images, min_coverage), so there is nothing to write. "
-            "Expected at least one label that is frequent enough; lower the limits or add pictures."
+            "Expected at least one label that is frequent enough; lower the limits or add images."
         )
     return (
-        "no pixel and no picture carries any label, so there is nothing to write. Expected at least one "
-        "labeled picture; check the classes and masks of the sources."
+        "no pixel and no image carries any label, so there is nothing to write. Expected at least one "
+        "labeled image; check the classes and masks of the sources."
     )

@@ -2,7 +2,7 @@
 
     samples -> render (workers) -> consolidate -> renumber (workers) -> tables -> rename into place
 
-Pictures are decoded once. Label maps are first written with numbers of their own picture and numbered when
+Images are decoded once. Label maps are first written with numbers of their own image and numbered when
 all names are known, because numbers fall with frequency. Everything happens in a hidden folder beside the
 target, which gets its name only when it is whole; a build that was killed goes on where it was.
 """
@@ -34,23 +34,23 @@ __all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 
 logger = logging.getLogger(__name__)
 
-TRIALS = 8  # pictures that are written once more, to say beforehand how large the data set will be
+TRIALS = 8  # images that are written once more, to say beforehand how large the data set will be
 PROBLEMS_TOLD = 10
 
 README = """\
 A concept data set in Broden's layout, written by netdissect {version}.
 
-{images} pictures of {size} x {size} pixels, {concepts} concepts in {categories}.
+{images} images of {size} x {size} pixels, {concepts} concepts in {categories}.
 
 index.csv         image,split,ih,iw,sh,sw, then one column for each category. A cell is empty or holds items
-                  separated by ';': label numbers (of the whole picture) and paths of label maps.
+                  separated by ';': label numbers (of the whole image) and paths of label maps.
 label.csv         number,name,category,frequency,coverage,syns. Numbers fall with frequency, then coverage.
 category.csv      name,first,last,count,frequency.
 c_<category>.csv  code,number,name,frequency,coverage within that category.
-images/           pictures, and label maps of {map_size} x {map_size} pixels: label = red + 256 * green, 0 = unlabeled.
+images/           images, and label maps of {map_size} x {map_size} pixels: label = red + 256 * green, 0 = unlabeled.
 build.json        what it was built from, and which labels were dropped as too rare.
 
-frequency: pictures that carry the label. coverage: share of label-map pixels that bear it, summed over pictures.
+frequency: images that carry the label. coverage: share of label-map pixels that bear it, summed over images.
 In label.csv and category.csv both are summed over categories or labels.
 """
 
@@ -86,7 +86,7 @@ def write_dataset(
         Processes that decode and encode. None or 1: this process. Files are the same, byte for byte, for any number.
         More than one starts fresh interpreters: call from a script under ``if __name__ == "__main__"``.
     progress
-        Told of every picture and of every set of label maps.
+        Told of every image and of every set of label maps.
 
     Returns
     -------
@@ -153,11 +153,11 @@ def _prepare(folders: Folders, journal: BuildManifest) -> None:
     folders.images.mkdir(parents=True, exist_ok=True)
     folders.drafts.mkdir(exist_ok=True)
     if len(journal):
-        logger.info("going on with a build that was interrupted after %d pictures", len(journal))
+        logger.info("going on with a build that was interrupted after %d images", len(journal))
 
 
 def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, done: int) -> None:
-    """Say how many pictures and bytes will be written, from a few that are written for trial.
+    """Say how many images and bytes will be written, from a few that are written for trial.
 
     Raises
     ------
@@ -173,20 +173,20 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
         isinstance(render(sample, Folders(trial.images / str(n), trial.drafts / str(n)), options), Rendered)
         for n, sample in enumerate(drawn)
     )
-    pictures, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
+    images, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
     shutil.rmtree(folder / "trial", ignore_errors=True)
     if not written:
         return  # what is wrong with the samples is told when all of them are read
-    final = (pictures + maps) * len(samples) // written
+    final = (images + maps) * len(samples) // written
     free = shutil.disk_usage(folder).free
     logger.info(
-        "writing %d pictures of %d x %d pixels with their label maps, about %.1f MB (%.1f MB are free)",
+        "writing %d images of %d x %d pixels with their label maps, about %.1f MB (%.1f MB are free)",
         len(samples), options.size, options.size, final / 1e6, free / 1e6,
     )  # fmt: skip
-    needed = (pictures + 2 * maps) * (len(samples) - done) // written
+    needed = (images + 2 * maps) * (len(samples) - done) // written
     if needed > free:
         raise ConceptsError(
-            f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} pictures take about "
+            f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} images take about "
             f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
         )
 
@@ -197,7 +197,7 @@ def _check_all_label(rendered: Iterable[Rendered], sources: Mapping[str, str]) -
     empty = [text for folder, text in sources.items() if folder not in labeling]
     if empty and labeling:
         raise SourceError(
-            f"the source {empty[0]} labels no pixel and no picture, so no data set was written. Expected at least one "
+            f"the source {empty[0]} labels no pixel and no image, so no data set was written. Expected at least one "
             "label of each source; check its names, classes and masks, or leave it out."
         )
 
@@ -213,7 +213,7 @@ def _remove_strangers(rendered: Iterable[Rendered], folders: Folders) -> None:
 def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
     if vocabulary.dropped:
         logger.info(
-            "dropped %d of %d labels: fewer than %d pictures or a coverage below %g; build.json lists them",
+            "dropped %d of %d labels: fewer than %d images or a coverage below %g; build.json lists them",
             len(vocabulary.dropped), len(vocabulary.dropped) + len(vocabulary.entries),
             options.min_images, options.min_coverage,
         )  # fmt: skip
@@ -223,7 +223,7 @@ def _tell_turned(rendered: Iterable[Rendered]) -> int:
     turned = sum(one.turned for one in rendered)
     if turned:
         logger.info(
-            "turned %d pictures upright as EXIF says; masks stored without a turn were turned with their pictures",
+            "turned %d images upright as EXIF says; masks stored without a turn were turned with their images",
             turned,
         )
     return turned
@@ -247,12 +247,12 @@ def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journa
                     journal.add(stamp, one)
             else:
                 problems.extend(one)
-            work.tell("pictures", done, total)
+            work.tell("images", done, total)
     if problems:
         raise SourceError(_tell(problems))
     if not rendered:
         raise SourceError(
-            "the sources hold no picture. Expected at least one labeled picture; check the folders that were named."
+            "the sources hold no image. Expected at least one labeled image; check the folders that were named."
         )
     return rendered
 
@@ -277,7 +277,7 @@ def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
         if owner is not one:
             both = f"{one.image} and {owner.image}"
             if one.image == owner.image:
-                both = "two pictures whose names differ only in their ending or in capital letters"
+                both = "two images whose names differ only in their ending or in capital letters"
             problems.append(f"{both} would both be written as {path}; rename one of them.")
     return problems
 
@@ -286,7 +286,7 @@ def _tell(problems: Sequence[str]) -> str:
     told = "".join(f"\n  - {problem}" for problem in problems[:PROBLEMS_TOLD])
     more = len(problems) - PROBLEMS_TOLD
     return (
-        f"{len(problems)} labeled pictures or masks cannot be used, so no data set was written. "
+        f"{len(problems)} labeled images or masks cannot be used, so no data set was written. "
         f"Mend or remove them and run again:{told}" + (f"\n  ... and {more} more." if more > 0 else "")
     )
 
@@ -327,7 +327,7 @@ def _write_notes(
 
 def _dropped_facts(entry: Entry, options: WriteOptions) -> dict[str, object]:
     total, coverage = entry.total, entry.total.pixels / options.map_size**2
-    few = [f"fewer than {options.min_images} pictures"] if total.images < options.min_images else []
+    few = [f"fewer than {options.min_images} images"] if total.images < options.min_images else []
     small = [f"a coverage below {options.min_coverage:g}"] if coverage < options.min_coverage else []
     return {
         "name": entry.name,

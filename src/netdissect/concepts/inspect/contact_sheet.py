@@ -1,4 +1,4 @@
-"""Draw a contact sheet: pictures of a data set, their label maps in color beside them, and what the colors mean."""
+"""Draw a contact sheet: images of a data set, their label maps in color beside them, and what the colors mean."""
 
 import colorsys
 from collections.abc import Iterator, Sequence
@@ -60,10 +60,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One picture of the sheet, its whole-picture labels and its panels."""
+    """One image of the sheet, its whole-image labels and its panels."""
 
     name: str
-    picture: Image.Image
+    image: Image.Image
     whole: tuple[str, ...]
     panels: tuple[Panel, ...]
 
@@ -74,7 +74,7 @@ class Card:
 
 
 def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image.Image:
-    """Draw some pictures of a data set with their labels.
+    """Draw some images of a data set with their labels.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
     seed
         Of the draw.
     images
-        How many pictures, drawn from the categories in turn so that each has its share.
+        How many images, drawn from the categories in turn so that each has its share.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
     Raises
     ------
     ConceptsError
-        If the data set cannot be opened. A picture that cannot be read is passed over; `inspect_dataset` names it.
+        If the data set cannot be opened. An image that cannot be read is passed over; `inspect_dataset` names it.
     """
     data = ConceptData.open(root)
     parts = _open_parts(data)
@@ -107,9 +107,9 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
             continue
     if not cards:
         raise ConceptsError(
-            f"not one picture of {data.root} can be read with its labels. Run 'netdissect concepts inspect' to see why."
+            f"not one image of {data.root} can be read with its labels. Run 'netdissect concepts inspect' to see why."
         )
-    counts = f"{len(data):,} pictures, {len(data.concepts):,} concepts in {', '.join(data.categories)}"
+    counts = f"{len(data):,} images, {len(data.concepts):,} concepts in {', '.join(data.categories)}"
     return _lay_out(cards, data.root.resolve().name, counts)
 
 
@@ -126,7 +126,7 @@ def concept_color(number: int, name: str) -> Rgb:
 
 @dataclass(frozen=True)
 class _OpenedPart:
-    """One category of the data set, and the row of each of its pictures."""
+    """One category of the data set, and the row of each of its images."""
 
     data: ConceptData
     rows: dict[str, int]
@@ -138,14 +138,14 @@ def _open_parts(data: ConceptData) -> dict[str, _OpenedPart]:
     for category in data.categories:
         try:
             part = ConceptData.open(data.root, categories=[category])
-        except ConceptsError:  # no picture carries it
+        except ConceptsError:  # no image carries it
             continue
         parts[category] = _OpenedPart(part, {row.image: number for number, row in enumerate(part.rows)})
     return parts
 
 
 def _draw_images(parts: dict[str, _OpenedPart], seed: int) -> Iterator[str]:
-    """Yield every picture once, in random order, from the categories in turn; the rarest begins."""
+    """Yield every image once, in random order, from the categories in turn; the rarest begins."""
     rng = np.random.default_rng(seed)
     queues = [list(part.rows) for part in parts.values()]
     for queue in queues:
@@ -242,7 +242,7 @@ def _draw_card(sheet: Image.Image, card: Card, x: int, y: int, height: int) -> N
     draw.rectangle((x, y, x + _width(card) - 1, y + height - 1), fill=CARD, outline=EDGE)
     left, top = x + GAP, y + GAP
     _write(draw, (left, top), card.name, TILE, FAINT)
-    sheet.paste(card.picture, (left, top + LINE))
+    sheet.paste(card.image, (left, top + LINE))
     below = top + LINE + TILE + GAP
     for number, text in enumerate(card.whole):
         _write(draw, (left, below + number * LINE), text, TILE, INK)

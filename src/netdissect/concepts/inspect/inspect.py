@@ -45,10 +45,10 @@ class CategoryFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    concepts: int = Field(description="Labels that some picture carries in this category.")
-    images: int = Field(description="Pictures with any label of this category.")
+    concepts: int = Field(description="Labels that some image carries in this category.")
+    images: int = Field(description="Images with any label of this category.")
     splits: dict[str, int] = Field(description="Of these, how many in each split.")
-    coverage: float = Field(description="Share of pixels with a label of this category, summed over pictures.")
+    coverage: float = Field(description="Share of pixels with a label of this category, summed over images.")
 
 
 class ConceptFacts(BaseModel):
@@ -59,9 +59,9 @@ class ConceptFacts(BaseModel):
     number: int
     name: str
     category: str
-    frequency: int = Field(description="Pictures that carry it.")
-    coverage: float = Field(description="Share of pixels that bear it, summed over pictures.")
-    share: float = Field(description="Coverage divided by all labeled pictures: the share of pixels that bear it.")
+    frequency: int = Field(description="Images that carry it.")
+    coverage: float = Field(description="Share of pixels that bear it, summed over images.")
+    share: float = Field(description="Coverage divided by all labeled images: the share of pixels that bear it.")
     attainable_iou: float = Field(
         description="The largest IoU with it of a mask of 0.005 of all pixels, under the protocol paper."
     )
@@ -75,11 +75,11 @@ class Inspection(BaseModel):
 
     root: str
     images: int = Field(description="Rows of index.csv.")
-    labeled: int = Field(description="Pictures that carry any label; only these take part in a dissection.")
-    splits: dict[str, int] = Field(description="Pictures in each split.")
-    sizes: dict[str, int] = Field(description="How many pictures have each size, 'HxW, label maps HxW'.")
+    labeled: int = Field(description="Images that carry any label; only these take part in a dissection.")
+    splits: dict[str, int] = Field(description="Images in each split.")
+    sizes: dict[str, int] = Field(description="How many images have each size, 'HxW, label maps HxW'.")
     turned: int = Field(
-        0, description="Pictures whose EXIF asks for a turn: networks, label maps and reports take them as stored."
+        0, description="Images whose EXIF asks for a turn: networks, label maps and reports take them as stored."
     )
     categories: tuple[CategoryFacts, ...] = Field(description="In the order of category.csv.")
     concepts: tuple[ConceptFacts, ...] = Field(description="By category, then falling frequency and coverage.")
@@ -87,16 +87,16 @@ class Inspection(BaseModel):
 
 
 def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> Inspection:
-    """Read every table, picture and label map below `root`.
+    """Read every table, image and label map below `root`.
 
     Parameters
     ----------
     root
         Folder in Broden's layout.
     workers
-        Processes that read pictures. None or 1: this process.
+        Processes that read images. None or 1: this process.
     progress
-        Told of every picture.
+        Told of every image.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):
         facts.append(one)
         if progress:
-            progress("pictures", done, len(rows))
+            progress("images", done, len(rows))
     concepts = _concept_facts(tables, facts)
     problems = [*tables.problems, *_check_index(rows), *(problem for one in facts for problem in one.problems)]
     if not any(one.problems for one in facts):  # otherwise counts would be off for a reason that is told already
@@ -131,12 +131,10 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
 
 def _check_index(rows: Sequence[TableRow]) -> Iterable[DatasetProblem]:
     if not rows:
-        yield DatasetProblem(file="index.csv", message="has no row. Expected at least one picture.")
+        yield DatasetProblem(file="index.csv", message="has no row. Expected at least one image.")
     for image, times in Counter(row["image"] for row in rows).items():
         if times > 1:
-            yield DatasetProblem(
-                file="index.csv", message=f"names the picture {image} {times} times. Expected one row."
-            )
+            yield DatasetProblem(file="index.csv", message=f"names the image {image} {times} times. Expected one row.")
 
 
 def _labeled(facts: Iterable[RowFacts]) -> int:

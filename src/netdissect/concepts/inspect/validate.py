@@ -1,4 +1,4 @@
-"""Check the tables and the pictures of a data set, and say everything that is wrong.
+"""Check the tables and the images of a data set, and say everything that is wrong.
 
 `ConceptData` stops at the first thing it cannot use; the functions here go on. `inspect.py` adds up what they find.
 """
@@ -49,7 +49,7 @@ class _Checked:
     problems
         Everything that is wrong.
     turned
-        Whether its file asks to be turned (EXIF); a data set's pictures and label maps are read as they are stored.
+        Whether its file asks to be turned (EXIF); a data set's images and label maps are read as they are stored.
     """
 
     problems: list[DatasetProblem] = field(default_factory=list)
@@ -81,12 +81,12 @@ class DatasetTables(_Checked):
 
 @dataclass(slots=True)
 class RowFacts(_Checked):
-    """What one picture carries.
+    """What one image carries.
 
     Attributes
     ----------
     shares
-        By category, the share of the picture's pixels that bears each number; a pixel counts once.
+        By category, the share of the image's pixels that bears each number; a pixel counts once.
     labeled
         By category, the share of pixels that bears any number.
     pixels
@@ -137,7 +137,7 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
             facts.report("index.csv", told)
             return facts
     height, width, *small = numbers_of.values()
-    _check_picture(row["image"], root, Size(height, width), facts)
+    _check_image(row["image"], root, Size(height, width), facts)
     if any(row[category] is None for category in known):
         facts.report("index.csv", f"has a row for {row['image']} that is shorter than the header. It may be truncated.")
     size, read = Size(*small), list[Labels]()
@@ -217,15 +217,15 @@ def _real(row: TableRow, column: str, file: str, tables: DatasetTables) -> float
     return number
 
 
-def _check_picture(image: str, root: Path, size: Size, facts: RowFacts) -> None:
+def _check_image(image: str, root: Path, size: Size, facts: RowFacts) -> None:
     try:
-        picture, asks_for_turn = read_as_stored(contained(root / "images", image, "index.csv"))
+        source_image, asks_for_turn = read_as_stored(contained(root / "images", image, "index.csv"))
     except ConceptsError as error:
         facts.report(f"images/{image}", str(error))
         return
     facts.turned = asks_for_turn
-    if picture.size != (size.width, size.height):
-        seen = f"{picture.height} x {picture.width} pixels (height x width)"
+    if source_image.size != (size.width, size.height):
+        seen = f"{source_image.height} x {source_image.width} pixels (height x width)"
         facts.report(f"images/{image}", f"is {seen}, but index.csv says {size.height} x {size.width}.")
 
 

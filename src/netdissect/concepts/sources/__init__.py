@@ -1,4 +1,4 @@
-"""One file a source: labeled pictures in the layout of their authors, as an iterator of samples.
+"""One file a source: labeled images in the layout of their authors, as an iterator of samples.
 
     parse_source("masks:photos=part") -> SourceWords -> Source -> samples(prefix) -> build_dataset
 

@@ -114,7 +114,7 @@ class MaskReading:
     unlisted
         Whether values and colors that are not in the table are unlabeled; otherwise they are an error.
     upright
-        Whether masks were drawn on pictures turned upright as EXIF says; otherwise they belong to the stored pixels.
+        Whether masks were drawn on images turned upright as EXIF says; otherwise they belong to the stored pixels.
     """
 
     table: ClassTable

@@ -1,10 +1,10 @@
-"""A table of labels of whole pictures.
+"""A table of labels of whole images.
 
-    FILE.csv        image,label[,category]      several rows of a picture are several labels
+    FILE.csv        image,label[,category]      several rows of an image are several labels
 
-Paths of pictures are relative to the table, or to the folder that ``?images=DIR`` names (itself relative to the table).
-A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. A picture named without a
-label is an unlabeled picture.
+Paths of images are relative to the table, or to the folder that ``?images=DIR`` names (itself relative to the table).
+A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. An image named without a
+label is an unlabeled image.
 
 ``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+``, ``_``, ``-`` or ``space``) says what stands between several labels
 in a cell. With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a
@@ -31,7 +31,7 @@ FURTHER = re.compile(r"labels?[ _-]?\d+")
 
 @dataclass(frozen=True)
 class LabelSource:
-    """A table of pictures and labels.
+    """A table of images and labels.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class LabelSource:
         return SourceSpec("labels", str(self.file), self.category, options)
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture, in the order in which the table first names it.
+        """Yield a sample for each image, in the order in which the table first names it.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class LabelSource:
             If the table is missing or wrong; names the line.
         """
         root = self.file.parent / (self.images or "")
-        rows = read_table(self.file, COLUMNS, "a table of pictures and labels")
+        rows = read_table(self.file, COLUMNS, "a table of images and labels")
         self._check_columns(rows)
         check_cells((row["label"] for row in rows), self.separator, str(self.file), self._words)
         apart = keep_apart(label for row in rows for label in split_cell(row["label"], self.separator))
@@ -108,13 +108,13 @@ class LabelSource:
         if further and any(row[further].strip() for row in rows):
             raise SourceError(
                 f"{self.file} has the columns 'label' and {further!r}. Expected one column of labels; write further "
-                "labels of a picture in rows of their own, or in one cell with ?separator=."
+                "labels of an image in rows of their own, or in one cell with ?separator=."
             )
 
     def _check_place(self, image: str, line: int) -> None:
         if not PurePosixPath(image).name or LEADS_OUT.search(image):
             raise SourceError(
-                f"{self.file}, row {line}: {image!r} is no path below the folder of the pictures. Expected a relative "
+                f"{self.file}, row {line}: {image!r} is no path below the folder of the images. Expected a relative "
                 "path without '..', e.g. 'photos/1.jpg'; name the folder with ?images=DIR."
             )
 

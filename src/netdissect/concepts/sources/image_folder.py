@@ -1,22 +1,22 @@
-"""A folder for each class; its name labels the whole picture.
+"""A folder for each class; its name labels the whole image.
 
     DIR/CLASS/*   or   DIR/images/CLASS/*
     DIR/train/CLASS/*, DIR/val/CLASS/*     the splits of the authors (also training, valid, validation, test, ...)
     DIR/a/abbey/*, DIR/a/apse/indoor/*     initial letters, as in SUN397 and Places: abbey, apse-indoor
     DIR/labels_joint_anno.txt   or   DIR/labels/labels_joint_anno.txt     optional
 
-Where pictures otherwise lie more than one folder deep, it is in doubt which folder is the class: the build asks.
+Where images otherwise lie more than one folder deep, it is in doubt which folder is the class: the build asks.
 
 Options:
 
 - ``?class=path``: all folders, joined by a hyphen (``apse-indoor``);
-- ``?class=last``: the folder that holds the picture (of ``animals/dog``: ``dog``);
-- ``?class=first``: the outermost folder; those below only sort its pictures;
+- ``?class=last``: the folder that holds the image (of ``animals/dog``: ``dog``);
+- ``?class=first``: the outermost folder; those below only sort its images;
 - ``?splits=no``: folders called ``train``, ``val``, ... are classes.
 
-The joint list is that of the Describable Textures Dataset: a line names a picture (``CLASS/FILE``) and every
-class that annotators saw in it, the dominant first. Lines of pictures that are not here are ignored;
-a picture without a line has its folder's class alone.
+The joint list is that of the Describable Textures Dataset: a line names an image (``CLASS/FILE``) and every
+class that annotators saw in it, the dominant first. Lines of images that are not here are ignored;
+an image without a line has its folder's class alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from netdissect.errors import SourceError
 
 JOINT_LIST = "labels_joint_anno.txt"
 CHOICES = ("path", "last", "first")
-PICTURE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photos", "pictures"})
+IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "leftimg8bit", "photos", "pictures"})
 MASK_FOLDERS = frozenset(
     {
         *("annotation", "annotations", "gt", "gtcoarse", "gtfine", "label", "labels", "labelids", "mask", "masks"),
@@ -41,8 +41,8 @@ MASK_FOLDERS = frozenset(
 )
 
 
-class ClassPicture(NamedTuple):
-    """A picture in a class folder: its place below the folder, with forward slashes, its class and its split."""
+class ClassImage(NamedTuple):
+    """An image in a class folder: its place below the folder, with forward slashes, its class and its split."""
 
     place: str
     path: Path
@@ -102,22 +102,22 @@ class FolderSource:
         ).text
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture, class by class.
+        """Yield a sample for each image, class by class.
 
         Raises
         ------
         SourceError
-            As `pictures`, or if the joint list cannot be read.
+            As `images`, or if the joint list cannot be read.
         """
         joint = _read_joint_list(self.folder)
-        for one in self.pictures():
+        for one in self.images():
             listed = joint.get(one.place, ())
             labels = tuple(dict.fromkeys(listed if one.label in listed else (one.label, *listed)))
             name = PurePosixPath(one.place).with_suffix("").as_posix()
             yield Sample(f"{prefix}/{name}", one.path, {self.category: labels}, one.split)
 
-    def pictures(self) -> Iterator[ClassPicture]:
-        """Yield each picture with its class, class by class.
+    def images(self) -> Iterator[ClassImage]:
+        """Yield each image with its class, class by class.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class FolderSource:
             root = root / "images"
         if not _folders(root):
             raise SourceError(
-                f"{root} holds no folder. Expected a folder for each class, with the pictures of the class in it."
+                f"{root} holds no folder. Expected a folder for each class, with the images of the class in it."
             )
         places = [path.relative_to(root) for path in find_files(root)]
         splits = self.splits and _are_splits(places)
@@ -143,13 +143,13 @@ class FolderSource:
             self._check_depth(root, names)
         for place, parts in zip(places, names, strict=True):
             split = split_of(place.parts[0]) if splits else None
-            yield ClassPicture(place.as_posix(), root / place, self._class(parts), split)
+            yield ClassImage(place.as_posix(), root / place, self._class(parts), split)
 
     def _class(self, parts: Sequence[str]) -> str:
         return {"first": parts[0], "last": parts[-1]}.get(self.choice or "path", "-".join(parts))
 
     def _check_folders(self, root: Path, folders: Sequence[Sequence[str]], places: Sequence[PurePath]) -> None:
-        """Refuse pictures beside the class folders, and folders that hold pictures and masks."""
+        """Refuse images beside the class folders, and folders that hold images and masks."""
         for parts, place in zip(folders, places, strict=True):
             if not parts:
                 where = root.joinpath(*place.parts[:-1], "CLASS", place.name)
@@ -168,7 +168,7 @@ class FolderSource:
         tops = {parts[0] for parts in names}
         inner = f", or folders:{root / deep[0]} if that folder holds the classes" if len(tops) == 1 else ""
         raise SourceError(
-            f"{root} holds pictures more than one folder deep, e.g. in {'/'.join(deep)}, so that it is in doubt which "
+            f"{root} holds images more than one folder deep, e.g. in {'/'.join(deep)}, so that it is in doubt which "
             f"folder is the class. Expected a folder for each class; say ?class=last for {deep[-1]!r}, ?class=path for "
             f"{'-'.join(deep)!r}, or ?class=first for {deep[0]!r}{inner}."
         )
@@ -181,15 +181,15 @@ def _folders(root: Path) -> set[str]:
 
 
 def _check_no_masks(folder: Path, names: set[str], *, may_be_class: bool) -> None:
-    """Refuse folders of pictures and masks: their names are no classes, without masks unless they may be."""
-    pictures = sorted(name for name in names if name.lower() in PICTURE_FOLDERS)
+    """Refuse folders of images and masks: their names are no classes, without masks unless they may be."""
+    images = sorted(name for name in names if name.lower() in IMAGE_FOLDERS)
     masks = sorted(name for name in names if name.lower() in MASK_FOLDERS)
-    if not pictures or (may_be_class and not masks):
+    if not images or (may_be_class and not masks):
         return
     raise SourceError(
-        f"{folder} holds the folder{'s' if masks else ''} {' and '.join((pictures[0], *masks[:1]))}: no names of "
-        f"classes. Expected a folder for each class; masks:{folder} reads pictures with masks (images/, "
-        f"masks/, classes.csv), labels:FILE.csv pictures with a table, and folders:{folder / pictures[0]} classes in "
+        f"{folder} holds the folder{'s' if masks else ''} {' and '.join((images[0], *masks[:1]))}: no names of "
+        f"classes. Expected a folder for each class; masks:{folder} reads images with masks (images/, "
+        f"masks/, classes.csv), labels:FILE.csv images with a table, and folders:{folder / images[0]} classes in "
         "that folder" + ("." if masks else "; say ?class=first if it is the name of a class.")
     )
 
@@ -224,7 +224,7 @@ def _read_joint_list(folder: Path) -> dict[str, tuple[str, ...]]:
         if words := line.split():
             if len(words) < 2:
                 raise SourceError(
-                    f"{path}, line {number}: {line.strip()!r} names no class. Expected a picture and its classes, "
+                    f"{path}, line {number}: {line.strip()!r} names no class. Expected an image and its classes, "
                     "e.g. 'banded/banded_0002.jpg banded striped'."
                 )
             joint[words[0]] = tuple(words[1:])

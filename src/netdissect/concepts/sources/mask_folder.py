@@ -1,6 +1,6 @@
-"""Pictures with label maps of the same size: the usual layout of one's own data.
+"""Images with label maps of the same size: the usual layout of one's own data.
 
-    DIR/images/NAME.jpg    any picture format, folders below allowed
+    DIR/images/NAME.jpg    any image format, folders below allowed
     DIR/masks/NAME.png     lossless; indexed or gray: the pixel is the value; in color: see below
     DIR/classes.csv        value,name; an empty name means unlabeled; colors in a column color or in r,g,b;
                            or class_dict.csv (name,r,g,b), or labelmap.txt, colors as CVAT writes them
@@ -17,7 +17,7 @@ Options:
 - ``?read=value``: RGB is R + 256 * G, and indexed masks are read by index; ``?read=color``: by the colors of the table;
 - ``?colors=voc``: values have the colors of Pascal VOC's palette;
 - ``?unlisted=unlabeled``: values and colors that the table does not list are unlabeled instead of an error;
-- ``?drawn=upright``: masks were drawn on pictures that were turned upright as EXIF says. Otherwise a mask belongs to
+- ``?drawn=upright``: masks were drawn on images that were turned upright as EXIF says. Otherwise a mask belongs to
   the pixels as they are stored, and both are turned together.
 """
 
@@ -42,7 +42,7 @@ from netdissect.errors import SourceError
 
 DEFAULT_CATEGORY = "object"
 TABLES = ("classes.csv", "class_dict.csv", "labelmap.txt")
-LAYOUT = "images/, masks/ with a mask of the same name for each picture, and classes.csv"
+LAYOUT = "images/, masks/ with a mask of the same name for each image, and classes.csv"
 OTHERS = (
     ("annotations/training", "ade20k", "SceneParse150"),
     ("*/annotations/training", "ade20k", "SceneParse150"),
@@ -57,7 +57,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class MaskSource:
-    """A folder of pictures, masks and ``classes.csv``.
+    """A folder of images, masks and ``classes.csv``.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class MaskSource:
         return SourceSpec("masks", str(self.folder), self.category, dict(self.options))
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture and each mask, by their common name; or those of the other layouts.
+        """Yield a sample for each image and each mask, by their common name; or those of the other layouts.
 
         Raises
         ------

@@ -59,7 +59,7 @@ def _numbered(masks: Iterable[tuple[str, Mask]], values: dict[str, int], origin:
     size: tuple[int, ...] | None = None
     for name, mask in masks:
         if size is not None and mask.shape != size:
-            raise SourceError(f"{origin}: masks of one picture have the sizes {size} and {mask.shape}. Expected one.")
+            raise SourceError(f"{origin}: masks of one image have the sizes {size} and {mask.shape}. Expected one.")
         size = mask.shape
         if name:
             yield values.setdefault(name, len(values) + 1), mask

@@ -69,7 +69,7 @@ def read_mask_file(path: Path, what: str) -> Stored:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SourceError(
-            f"{path} does not exist. Expected {what}, one for each picture; restore the file or remove its picture."
+            f"{path} does not exist. Expected {what}, one for each image; restore the file or remove its image."
         ) from None
     except OSError as error:
         raise SourceError(

@@ -1,8 +1,8 @@
-"""Bring what was drawn on a picture as it is stored to the picture as it is seen.
+"""Bring what was drawn on an image as it is stored to the image as it is seen.
 
-Cameras store pictures on their side and say so in EXIF. netdissect turns them upright, and so do browsers and most
+Cameras store images on their side and say so in EXIF. netdissect turns them upright, and so do browsers and most
 annotation programs; others draw on the stored pixels. Which of the two it was is told by the size that an annotation
-states. Where both have the same size (a square picture, one that is upside down), what was drawn is taken as upright.
+states. Where both have the same size (a square image, one that is upside down), what was drawn is taken as upright.
 Masks in files are not told so: they belong to the stored pixels (see `Channel.orientation`).
 """
 
@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 257, 256  # tags of TIFF
 
 
 class ImageSize(NamedTuple):
-    """Size of a picture, from its header alone.
+    """Size of an image, from its header alone.
 
     Attributes
     ----------
@@ -33,22 +33,22 @@ class ImageSize(NamedTuple):
     orientation: int
 
 
-def image_size(picture: Path) -> ImageSize:
-    """Read the size of a picture.
+def image_size(source_image: Path) -> ImageSize:
+    """Read the size of an image.
 
     Raises
     ------
     SourceError
-        If the file is missing, damaged or no picture.
+        If the file is missing, damaged or no image.
     """
     try:
-        with open_image(picture) as image:
+        with open_image(source_image) as image:
             return size_of(image)
     except FileNotFoundError:
-        raise SourceError(f"{picture} does not exist. Expected a picture; restore the file.") from None
+        raise SourceError(f"{source_image} does not exist. Expected an image; restore the file.") from None
     except UNREADABLE as error:
         raise SourceError(
-            f"{picture} cannot be read as a picture ({error}). Expected a whole image file; restore or remove it."
+            f"{source_image} cannot be read as an image ({error}). Expected a whole image file; restore or remove it."
         ) from error
 
 
@@ -64,13 +64,13 @@ def size_of(image: Image.Image) -> ImageSize:
     return ImageSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
 
 
-def drawn_orientation(size: tuple[int, int], picture: Path) -> int:
-    """Return the EXIF orientation of what was drawn on a picture of this size; 1: it is upright.
+def drawn_orientation(size: tuple[int, int], source_image: Path) -> int:
+    """Return the EXIF orientation of what was drawn on an image of this size; 1: it is upright.
 
-    Of a picture that cannot be read it is 1: whoever reads it says what is wrong with it.
+    Of an image that cannot be read it is 1: whoever reads it says what is wrong with it.
     """
     try:
-        seen = image_size(picture)
+        seen = image_size(source_image)
     except SourceError:
         return 1
     return 1 if size == seen.upright or size != seen.stored else seen.orientation

@@ -13,15 +13,15 @@ from netdissect.errors import SourceError
 
 SPLIT = re.compile(r"(train(ing)?|val(id(ation)?)?|dev|test(ing)?)(?![a-z])")
 
-NO_PICTURES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
-"""Extensions that are passed over; any other file must be a picture."""
+NO_IMAGES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
+"""Extensions that are passed over; any other file must be an image."""
 
 
 class ConceptSource(Protocol):
-    """Labeled pictures in somebody's layout.
+    """Labeled images in somebody's layout.
 
     Samples carry raw names, at any size and in any number of channels; merging, numbering, squashing and colors
-    are common code. Reading of pictures and label maps is left to the worker (see `Sample`).
+    are common code. Reading of images and label maps is left to the worker (see `Sample`).
     """
 
     @property
@@ -38,7 +38,7 @@ class ConceptSource(Protocol):
         Raises
         ------
         SourceError
-            If the layout is not there at all. What is wrong with a single picture is raised when it is read.
+            If the layout is not there at all. What is wrong with a single image is raised when it is read.
         """
 
 
@@ -84,17 +84,17 @@ def find_folder(folder: Path, what: str) -> Path:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """List the pictures at any depth below `folder`, sorted by their path.
+    """List the images at any depth below `folder`, sorted by their path.
 
     Notes
     -----
-    Passed over: hidden files and folders (a leading dot), and files of `NO_PICTURES`.
-    Everything else counts as a picture, so that a file that cannot be read is reported instead of missed.
+    Passed over: hidden files and folders (a leading dot), and files of `NO_IMAGES`.
+    Everything else counts as an image, so that a file that cannot be read is reported instead of missed.
     """
     found = []
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if any(part.startswith(".") for part in parts) or path.suffix.lower() in NO_PICTURES:
+        if any(part.startswith(".") for part in parts) or path.suffix.lower() in NO_IMAGES:
             continue
         if path.is_file() or (path.is_symlink() and not path.is_dir()):
             found.append(path)
@@ -104,7 +104,7 @@ def find_files(folder: Path) -> list[Path]:
 def split_of(name: str) -> Split | None:
     """Return the split that a folder or file stands for, by its name; None: drawn by name.
 
-    Test pictures are for validation, because there is no third split.
+    Test images are for validation, because there is no third split.
 
     Examples
     --------

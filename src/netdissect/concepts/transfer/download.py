@@ -44,10 +44,10 @@ PATIENCE = 1.0  # seconds before the second attempt; twice as long before each f
 BLOCK = 1 << 20
 LARGEST = 16 << 30  # bytes of an answer that does not say how long it is; the published archives have 0.5 to 2.5 GB
 TIMEOUT = httpx.Timeout(60.0, connect=20.0)
-LOOKED_AT = 64  # pictures that are read to see whether a data set is sound
+LOOKED_AT = 64  # images that are read to see whether a data set is sound
 HOPELESS = (httpx.HTTPStatusError, httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL)
 MISSING = 0.01  # share of files that may be missing: a published set with a flaw is of use, and inspect lists it
-UNSOUND = 0.5  # share of the pictures looked at that may have problems, likewise
+UNSOUND = 0.5  # share of the images looked at that may have problems, likewise
 
 
 def download(
@@ -267,7 +267,7 @@ def _check_sum(path: Path, origin: _DownloadOrigin, *, is_ours: bool) -> None:
 
 
 def _validate(folder: Path, archive: Path) -> None:
-    """Make sure that `folder` is a data set: sound tables, every named file there, a sample of pictures readable."""
+    """Make sure that `folder` is a data set: sound tables, every named file there, a sample of images readable."""
     if not (folder / "index.csv").is_file():
         raise ConceptsError(
             f"the archive {archive} holds no index.csv, so it is no data set in Broden's layout. Name another mirror."
@@ -281,7 +281,7 @@ def _validate(folder: Path, archive: Path) -> None:
     if not rows:
         problems.append("index.csv has no row.")
     if not problems:
-        problems = _missing_files(folder, rows, tables.categories) or _unsound_pictures(folder, rows, tables)
+        problems = _missing_files(folder, rows, tables.categories) or _unsound_images(folder, rows, tables)
     if problems:
         raise ConceptsError(
             f"the archive {archive} unpacks to a data set with {len(problems)} problems, the first: {problems[0]} "
@@ -296,7 +296,7 @@ def _missing_files(folder: Path, rows: Sequence[TableRow], categories: Sequence[
     return _worst(missing, len(named), MISSING)
 
 
-def _unsound_pictures(folder: Path, rows: Sequence[TableRow], tables: DatasetTables) -> list[str]:
+def _unsound_images(folder: Path, rows: Sequence[TableRow], tables: DatasetTables) -> list[str]:
     known = {category: frozenset(codes) for category, codes in tables.codes.items()}
     looked_at = rows[:: max(1, len(rows) // LOOKED_AT)]
     found = [check_row(row, folder, known).problems for row in looked_at]

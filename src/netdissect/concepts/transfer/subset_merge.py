@@ -2,7 +2,7 @@
 
     root -> DatasetSource (Samples read back) -> write_dataset -> out
 
-Both go through the writer, so that names are unified, numbered and counted as in any build. Pictures of the right
+Both go through the writer, so that names are unified, numbered and counted as in any build. Images of the right
 size are copied as files, never encoded again.
 """
 
@@ -45,7 +45,7 @@ class Selection(BaseModel):
     )
     split: Split | None = Field(None, description="Only this split; None: both.")
     max_images: int | None = Field(
-        None, gt=0, description="Draw this many of the pictures that carry a label; None: all."
+        None, gt=0, description="Draw this many of the images that carry a label; None: all."
     )
     sample_seed: int = Field(0, ge=0, description="Seed of the draw.")
 
@@ -63,7 +63,7 @@ class _SubsetEntry:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set in Broden's layout as a source of labeled pictures.
+    """A data set in Broden's layout as a source of labeled images.
 
     Attributes
     ----------
@@ -111,25 +111,25 @@ class DatasetSource:
         return f"dataset:{self.data.root}"
 
     def size(self) -> int:
-        """Return the size of the square pictures.
+        """Return the size of the square images.
 
         Raises
         ------
         ConceptsError
-            If pictures differ, are not square, or their label maps are not of half their size.
+            If images differ, are not square, or their label maps are not of half their size.
         """
         sizes = {(entry.size, entry.map_size) for entry in self._entries()}
         ((height, width), small), *others = sizes
         if others or height != width or small != (height // 2, height // 2):
             told = ", ".join(f"{h} x {w} with maps {mh} x {mw}" for (h, w), (mh, mw) in sorted(sizes)[:3])
             raise ConceptsError(
-                f"{self.data.root} holds pictures of {told}. Expected one square size and label maps of half of it; "
+                f"{self.data.root} holds images of {told}. Expected one square size and label maps of half of it; "
                 "say which size the new data set has."
             )
         return int(height)
 
     def samples(self, prefix: str = "") -> Iterator[Sample]:
-        """Yield its pictures that carry a label in a chosen category, in index order, named ``prefix/...``."""
+        """Yield its images that carry a label in a chosen category, in index order, named ``prefix/...``."""
         path = self.data.root / "index.csv"
         for entry in self._entries():
             name = re.sub(r"\.[^./]*$", "", entry.image)
@@ -164,7 +164,7 @@ def subset(
     Parameters
     ----------
     selection
-        Categories, concepts, split and number of pictures. None: everything that carries a label.
+        Categories, concepts, split and number of images. None: everything that carries a label.
     overwrite, workers, progress
         See `write_dataset`.
 
@@ -183,7 +183,7 @@ def subset(
     source = DatasetSource.open(root, selection)
     samples = _choose(list(source.samples()), selection)
     about = {"subset": source.text, "digest": source.data.digest, "selection": selection.model_dump(mode="json")}
-    options = WriteOptions(size=source.size(), copy_pictures=True)
+    options = WriteOptions(size=source.size(), copy_images=True)
     return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=progress)
 
 
@@ -201,9 +201,9 @@ def merge(
     Parameters
     ----------
     roots
-        Folders in Broden's layout. The pictures of each lie in a folder of its name.
+        Folders in Broden's layout. The images of each lie in a folder of its name.
     options
-        None: pictures of the first data set's size, labels as they are. Pictures that have the size are copied.
+        None: images of the first data set's size, labels as they are. Images that have the size are copied.
     overwrite, workers, progress
         See `write_dataset`.
 
@@ -233,7 +233,7 @@ def merge(
     return write_dataset(
         out,
         samples,
-        options.model_copy(update={"copy_pictures": True}),
+        options.model_copy(update={"copy_images": True}),
         about={"sources": told},
         overwrite=overwrite,
         workers=workers,
@@ -242,7 +242,7 @@ def merge(
 
 
 def _choose(samples: Sequence[Sample], selection: Selection) -> list[Sample]:
-    """Draw pictures by seed; when concepts are selected only among those that carry one of them."""
+    """Draw images by seed; when concepts are selected only among those that carry one of them."""
     order = np.arange(len(samples))
     if selection.max_images is not None:
         order = np.random.default_rng(selection.sample_seed).permutation(len(samples))
@@ -265,7 +265,7 @@ def _carries_any(sample: Sample) -> bool:
 
 
 def _read_labels(root: Path, entry: _SubsetEntry, names: Mapping[int, str]) -> LabelsByCategory:
-    """Read the labels of one picture, enlarged to its size: the writer takes every cell back to where it was."""
+    """Read the labels of one image, enlarged to its size: the writer takes every cell back to where it was."""
     labels: dict[str, list[Channel | str]] = {}
     rows, columns = (
         ((2 * np.arange(large) + 1) * small) // (2 * large)

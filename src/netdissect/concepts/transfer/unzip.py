@@ -19,7 +19,7 @@ from netdissect.paths import LEADS_OUT
 
 logger = logging.getLogger(__name__)
 
-INFLATION = 50  # pictures hardly shrink in an archive and tables fivefold; beyond this it is a bomb
+INFLATION = 50  # images hardly shrink in an archive and tables fivefold; beyond this it is a bomb
 SMALL = 64 << 20  # bytes that may come out of any archive, however small
 FILES = 2_000_000  # broden1 has about 400,000
 ENCRYPTED = 0x1
@@ -122,7 +122,7 @@ class Archive:
 
     def _unsafe(self, what: str) -> ConceptsError:
         return ConceptsError(
-            f"the archive {self._path} is not safe to unpack: {what}. Expected pictures and tables below one folder; "
+            f"the archive {self._path} is not safe to unpack: {what}. Expected images and tables below one folder; "
             "do not trust where it came from."
         )
 

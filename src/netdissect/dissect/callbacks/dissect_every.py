@@ -19,7 +19,7 @@ class DissectEvery:
     Parameters
     ----------
     preprocessing
-        How pictures become the network's input.
+        How images become the network's input.
     concepts
         A data set in Broden's layout, or its folder.
     config

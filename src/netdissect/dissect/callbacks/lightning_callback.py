@@ -19,7 +19,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
     watch
         When, and what of it.
     attribute
-        Name of the module within the LightningModule that takes pictures; None: the LightningModule itself, whose
+        Name of the module within the LightningModule that takes images; None: the LightningModule itself, whose
         `forward` then takes them.
     """
 

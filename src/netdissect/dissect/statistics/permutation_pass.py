@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 MEGABYTE = 2**20
 BLOCK = 500  # images that are shuffled among themselves: with their label maps some 50 MB
-# Repetitions of --permutations auto: as many as take the time in which a small network sees the pictures.
+# Repetitions of --permutations auto: as many as take the time in which a small network sees the images.
 NANOSECONDS_A_LOOKUP = 6
 NANOSECONDS_AN_IMAGE = 20_000_000
 FEWEST, MOST = 100, 1000
@@ -139,7 +139,7 @@ class KeptMasks:
     whole: npt.NDArray[np.bool_]
 
     def repeats(self) -> int:
-        """Return how many repetitions take the time in which a small network sees the pictures."""
+        """Return how many repetitions take the time in which a small network sees the images."""
         lookups = max(sum(self.lookups.values()), 1)
         fitting = NANOSECONDS_AN_IMAGE * len(self.strata) // (NANOSECONDS_A_LOOKUP * lookups)
         return min(max(fitting, FEWEST), MOST)

@@ -1,4 +1,4 @@
-"""Answers about single pictures: which units are on in them, and where."""
+"""Answers about single images: which units are on in them, and where."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from netdissect.plots.outlines import MaskGrid
 
 
 def looked(run: OpenRun, seen: ProcessedImage) -> UploadedImage:
-    """Describe a picture that was looked at."""
+    """Describe an image that was looked at."""
     height, width = seen.pixels.shape[:2]
-    address = f"/api/runs/{run.id}/pictures/{seen.id}.webp"
-    return UploadedImage(run=run.id, picture=seen.id, address=address, width=width, height=height)
+    address = f"/api/runs/{run.id}/images/{seen.id}.webp"
+    return UploadedImage(run=run.id, image=seen.id, address=address, width=width, height=height)
 
 
 def explanation(run: OpenRun, seen: ProcessedImage, asked: ImageQuery) -> Explanation:
-    """Say which units of a layer are on in a picture, or at a point of it.
+    """Say which units of a layer are on in an image, or at a point of it.
 
     Units are ordered by how rare their activation is on the data set: the scales of two units have nothing in
     common, their ranks have.
@@ -49,7 +49,7 @@ def explanation(run: OpenRun, seen: ProcessedImage, asked: ImageQuery) -> Explan
         for place in order[: asked.limit]
     )
     return Explanation(
-        picture=looked(run, seen),
+        image=looked(run, seen),
         layer=asked.layer,
         masks=level,
         point=asked.point,

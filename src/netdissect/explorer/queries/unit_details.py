@@ -159,7 +159,7 @@ def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, im
             image_index=row["image_index"],
             image=row["image"],
             max_activation=row["max_activation"],
-            picture=f"/pictures/{run.id}/{row['image_index']}.webp",
+            thumbnail=f"/images/{run.id}/{row['image_index']}.webp",
             outline=masks.outline(
                 layer.top_maps[unit, row["rank"]], threshold, Size(row["label_height"], row["label_width"])
             ),

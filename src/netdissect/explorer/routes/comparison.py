@@ -21,7 +21,7 @@ def compare(explorer: ExplorerPart, asked: Annotated[ComparisonQuery, Query()]) 
 
 @router.post("/api/matches", status_code=202, responses=problems(400, 403, 404, 409))
 async def start_matching(request: MatchRequest, explorer: ExplorerPart) -> Matching:
-    """Begin to match units of two layers by their activations on common pictures."""
+    """Begin to match units of two layers by their activations on common images."""
     return explorer.matcher.start(request)
 
 

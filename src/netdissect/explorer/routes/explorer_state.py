@@ -22,7 +22,7 @@ class Explorer:
     shelf: RunRegistry
     sight: InferenceWorker
     matcher: Matcher
-    pictures: Thumbnails
+    images: Thumbnails
     report: LiveReport
     ratings: Ratings | None
 
@@ -59,8 +59,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "What is on disk does not allow it.",
         410: "A run was replaced, changed or removed since the explorer began.",
         413: "Too large.",
-        415: "No picture of a known format.",
-        503: "Too many pictures are waiting, or another program uses the file of ratings.",
+        415: "No image of a known format.",
+        503: "Too many images are waiting, or another program uses the file of ratings.",
     }
     return {status: {"model": ProblemDetails, "description": texts[status]} for status in statuses}
 

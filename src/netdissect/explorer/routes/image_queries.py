@@ -1,4 +1,4 @@
-"""Pictures that a network looks at now: sent by the user, or one of the data set's."""
+"""Images that a network looks at now: sent by the user, or one of the data set's."""
 
 from typing import Annotated
 
@@ -12,10 +12,10 @@ from netdissect.explorer.query_schemas import ImageQuery
 from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, RowNumber, Run, problems
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import Explanation, UploadedImage
-from netdissect.explorer.thumbnails import as_dissected, encoded, picture_path
+from netdissect.explorer.thumbnails import as_dissected, encoded, image_path
 from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upload, network_input, shown
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["images"])
 
 _BODY = {
     "requestBody": {
@@ -26,10 +26,10 @@ _BODY = {
 
 
 @router.post(
-    "/api/runs/{run}/pictures", status_code=201, responses=problems(403, 404, 409, 413, 415, 503), openapi_extra=_BODY
+    "/api/runs/{run}/images", status_code=201, responses=problems(403, 404, 409, 413, 415, 503), openapi_extra=_BODY
 )
-async def send_picture(run: Run, request: Request, explorer: ExplorerPart) -> UploadedImage:
-    """Let a run's network look at a picture: the body is a JPEG, PNG or WebP file.
+async def send_image(run: Run, request: Request, explorer: ExplorerPart) -> UploadedImage:
+    """Let a run's network look at an image: the body is a JPEG, PNG or WebP file.
 
     It is kept in memory for a while, under a name that cannot be guessed, and never written.
     """
@@ -49,8 +49,8 @@ async def send_picture(run: Run, request: Request, explorer: ExplorerPart) -> Up
 
 @router.post("/api/runs/{run}/rows/{row}", status_code=201, responses=problems(403, 404, 409, 503))
 async def look_at_row(run: Run, row: RowNumber, explorer: ExplorerPart) -> UploadedImage:
-    """Let a run's network look at a picture of the data set that a table of top images names."""
-    path = picture_path(run, row)
+    """Let a run's network look at an image of the data set that a table of top images names."""
+    path = image_path(run, row)
 
     def prepare() -> tuple[Pixels, Pixels]:
         return _prepared(run, as_dissected(path))
@@ -58,18 +58,16 @@ async def look_at_row(run: Run, row: RowNumber, explorer: ExplorerPart) -> Uploa
     return looked(run, await explorer.sight.look(run, prepare, run.label_sizes[row]))
 
 
-@router.get("/api/runs/{run}/pictures/{picture}/units", responses=problems(404))
-def explain_picture(
-    run: Run, picture: str, explorer: ExplorerPart, asked: Annotated[ImageQuery, Query()]
-) -> Explanation:
-    """Say which units are on in a picture, or at a point of it; the rarest activations first."""
-    return explanation(run, explorer.sight.seen(run, picture), asked)
+@router.get("/api/runs/{run}/images/{image}/units", responses=problems(404))
+def explain_image(run: Run, image: str, explorer: ExplorerPart, asked: Annotated[ImageQuery, Query()]) -> Explanation:
+    """Say which units are on in an image, or at a point of it; the rarest activations first."""
+    return explanation(run, explorer.sight.seen(run, image), asked)
 
 
-@router.get("/api/runs/{run}/pictures/{picture}.webp", responses=WEBP | problems(404), response_class=Response)
-def seen_picture(run: Run, picture: str, explorer: ExplorerPart) -> Response:
-    """Return a picture that was looked at."""
-    data = encoded(Image.fromarray(np.asarray(explorer.sight.seen(run, picture).pixels)))
+@router.get("/api/runs/{run}/images/{image}.webp", responses=WEBP | problems(404), response_class=Response)
+def seen_image(run: Run, image: str, explorer: ExplorerPart) -> Response:
+    """Return an image that was looked at."""
+    data = encoded(Image.fromarray(np.asarray(explorer.sight.seen(run, image).pixels)))
     return Response(data, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 

@@ -89,7 +89,7 @@ def show_concept(
     return concept_detail(explorer.shelf, name, category, limit)
 
 
-@router.get("/pictures/{run}/{row}.webp", responses=WEBP | problems(404), response_class=Response)
-def show_picture(run: Run, row: RowNumber, explorer: ExplorerPart) -> Response:
-    """Return a picture of the data set that a table of top images names."""
-    return Response(explorer.pictures.webp(run, row), media_type="image/webp", headers=CACHED)
+@router.get("/images/{run}/{row}.webp", responses=WEBP | problems(404), response_class=Response)
+def show_image(run: Run, row: RowNumber, explorer: ExplorerPart) -> Response:
+    """Return an image of the data set that a table of top images names."""
+    return Response(explorer.images.webp(run, row), media_type="image/webp", headers=CACHED)

@@ -91,8 +91,8 @@ function matching(found) {
   bar.hidden = found?.state !== "running";
   if (found) { bar.max = found.total; bar.value = found.done; }
   table.parentNode.hidden = found?.state !== "done";
-  $(".match-state").textContent = !found ? "" : found.state === "running" ? `The networks look at ${number(found.pictures)} pictures: ${number(found.done)} of ${number(found.total)} looks.`
-    : found.state === "failed" ? found.message : `Over ${number(found.pictures)} pictures, drawn by a fixed seed from those among either run's top images.`;
+  $(".match-state").textContent = !found ? "" : found.state === "running" ? `The networks look at ${number(found.images)} images: ${number(found.done)} of ${number(found.total)} looks.`
+    : found.state === "failed" ? found.message : `Over ${number(found.images)} images, drawn by a fixed seed from those among either run's top images.`;
   if (found?.state !== "done") { watched += found ? 0 : 1; return; }
   const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
   table.replaceChildren(

@@ -51,7 +51,7 @@ const show = latest(async (current, name, category) => {
   panel.style.setProperty("--c", colorOf(colors, found.category));
   $("h2", panel).textContent = found.concept;
   $(".small", panel).replaceChildren(chip(colors, found.category), ...found.runs.map((each) =>
-    ` ${title[each.run]}: ${number(each.images)} pictures, ${percent(each.coverage)} of the annotated pixels. `));
+    ` ${title[each.run]}: ${number(each.images)} images, ${percent(each.coverage)} of the annotated pixels. `));
   $(".units-of").replaceChildren(
     el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, place) => el("th", { scope: "col", className: place === 2 || place === 3 ? "n" : "" }, text)))),
     el("tbody", {}, found.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),

@@ -55,7 +55,7 @@ const load = latest(async (current, offset) => {
     scale,
     body: unit.state === "dead"
       ? [el("p", { className: "why" }, "Never on: no activation lies above its threshold.")]
-      : [el("div", { className: "tiles", role: "img", aria: { label: `Pictures on which unit ${unit.unit} is most active` } },
+      : [el("div", { className: "tiles", role: "img", aria: { label: `Images on which unit ${unit.unit} is most active` } },
           unit.images.map((image) => tile(image)))],
   }));
   if (offset) grid.append(...cards); else grid.replaceChildren(...cards);

@@ -87,12 +87,12 @@ export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
 export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);
 export const unitAddress = (run, layer, unit, state = {}) => `/runs/${run}/layers/${layer}/units/${unit}${query(state)}`;
 
-/** A picture with the mask of a unit drawn over it. */
+/** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
   const drawn = svg("svg", { viewBox: "0 0 128 128", "aria-hidden": "true" }, svg("path", { d: image.outline }));
-  const picture = el("img", { src: image.picture, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
-  const made = el("span", { className: "tile" }, picture, drawn);
-  picture.addEventListener("error", () => made.replaceChildren(el("span", { className: "gone", title: image.image }, "not found")));
+  const shown = el("img", { src: image.thumbnail, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
+  const made = el("span", { className: "tile" }, shown, drawn);
+  shown.addEventListener("error", () => made.replaceChildren(el("span", { className: "gone", title: image.image }, "not found")));
   return made;
 }
 

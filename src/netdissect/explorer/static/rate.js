@@ -41,7 +41,7 @@ function show(found) {
   $(".rating output").textContent = `${number(found.done)} of ${number(found.total)}`;
   $(".phrase").textContent = next ? next.phrase : "Thank you: that was all of them.";
   $(".question").hidden = !next;
-  $(".gallery").replaceChildren(...(next ? next.images.map((image) => el("li", {}, tile(image, `Picture ${image.rank + 1}`))) : []));
+  $(".gallery").replaceChildren(...(next ? next.images.map((image) => el("li", {}, tile(image, `Image ${image.rank + 1}`))) : []));
   for (const button of $$("[data-rating]")) button.disabled = !next;
   $(".undo").disabled = !found.can_undo;
 }

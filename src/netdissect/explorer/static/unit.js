@@ -1,4 +1,4 @@
-// One unit: its pictures under a threshold that moves, and all its concepts.
+// One unit: its images under a threshold that moves, and all its concepts.
 import { $, QuantileSlider, ask, chip, colorOf, el, iou, keep, later, latest, maskChoice, nameOf, number, percent, query, stateOf, tile } from "./lib.js";
 
 const { run: id, layer, unit } = $(".opening").dataset;
@@ -28,7 +28,7 @@ const show = latest(async (current) => {
   slider.note.append(` Threshold ${digits(threshold.value)}` + (threshold.exact ? ", exact" : `, between ${digits(threshold.low)} and ${digits(threshold.high)}`)
     + `; largest activation ${digits(found.max_activation)}.`);
   $(".gallery").replaceChildren(...brief.images.map((image) => el("li", {},
-    el("a", { href: `/picture${query({ run: id, layer, row: image.image_index })}` }, tile(image, image.image)), el("small", {}, image.max_activation.toPrecision(4)))));
+    el("a", { href: `/image${query({ run: id, layer, row: image.image_index })}` }, tile(image, image.image)), el("small", {}, image.max_activation.toPrecision(4)))));
   $(".matches").replaceChildren(
     el("thead", {}, el("tr", {}, ["concept", "IoU", "attainable", "both", "mask", "concept"].map((text, place) =>
       el("th", { scope: "col", className: place ? "n" : "" }, text)))),

@@ -23,7 +23,7 @@
     masks.addEventListener("change", (event) => showMasks(event.target.value));
   }
 
-  // Pictures of cards are text until they come near: a layer of 2,048 units has 12,288 of them.
+  // Images of cards are text until they come near: a layer of 2,048 units has 12,288 of them.
   const near = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) {
       if (isIntersecting) {

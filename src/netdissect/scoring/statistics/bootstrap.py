@@ -1,4 +1,4 @@
-"""Bootstrap over images: how the labels and the number of detectors would vary with other pictures.
+"""Bootstrap over images: how the labels and the number of detectors would vary with other images.
 
 Every image gets a Poisson weight in each replicate, which depends on nothing but the seed and the image's row. Sums
 over images therefore add up over shards, and two runs on the same images share their replicates: they are paired.
@@ -341,7 +341,7 @@ def interval_of_counts(
     Noise lifts IoUs over a threshold more often than it pushes them below, since most lie below. A count is
     therefore too large in a sample, and larger still in samples of the sample: percentiles of replicates would mostly
     not hold the truth. The second step measures the first, ``bias = mean(replicates) - value`` (Efron and Tibshirani
-    1993, section 10.3). Setting it right adds noise of its own: on real pictures the corrected count varies 1.5 to 1.8
+    1993, section 10.3). Setting it right adds noise of its own: on real images the corrected count varies 1.5 to 1.8
     times as much as replicates do. The interval is ``value - bias +- 1.96 sqrt(2 variance + bias**2)``; it holds
     `value`, too.
     """

@@ -11,9 +11,9 @@ without
 it, intervals of planted units covered 85 to 97 %, with it 93 to 97 %.
 
 The interval is Student's on the scale log(IoU / (1 - IoU)). Its degrees of freedom say of how many images' worth the
-variance is known, which for a concept on few large pictures is few: 2 / (sum l^4 / (sum l^2)^2 - 1 / images).
+variance is known, which for a concept on few large images is few: 2 / (sum l^4 / (sum l^2)^2 - 1 / images).
 
-On real pictures this covers 95 % where percentiles of the bootstrap cover 89 to 93 %, and the bias-corrected and
+On real images this covers 95 % where percentiles of the bootstrap cover 89 to 93 %, and the bias-corrected and
 accelerated bootstrap 92 to 94 %: see the documentation, "How to read an IoU".
 
 Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapter 6; degrees of freedom: Satterthwaite

@@ -2,7 +2,7 @@
 
 LabelMe (Russell et al. 2008; the program by Wada), and programs that write its form (X-AnyLabeling)::
 
-    {"imagePath": "a.jpg", "imageHeight": 480, "imageWidth": 640, "imageData": null or the picture in Base64,
+    {"imagePath": "a.jpg", "imageHeight": 480, "imageWidth": 640, "imageData": null or the image in Base64,
      "shapes": [{"label": "car", "shape_type": "polygon", "points": [[x, y], ...]}, ...]}
 
 VGG Image Annotator (Dutta and Zisserman 2019), versions 1 and 2, a project or its annotations alone::
@@ -50,10 +50,10 @@ class FormatKeys:
 
     Attributes
     ----------
-    picture
-        Of a picture: its file name.
+    image
+        Of an image: its file name.
     shapes
-        Of a picture: its shapes, as a list, or as an object with numbers for keys.
+        Of an image: its shapes, as a list, or as an object with numbers for keys.
     label
         Of a shape: its label, several labels, or its attributes by name.
     outline
@@ -63,14 +63,14 @@ class FormatKeys:
     outlines
         By kind, how an outline becomes a shape; None: the kind covers no area.
     size
-        Of a picture: height and width.
+        Of an image: height and width.
     embedded
-        Of a picture: the picture itself, in Base64.
+        Of an image: the image itself, in Base64.
     subset
-        Of a picture: the folder below ``images`` where it may lie.
+        Of an image: the folder below ``images`` where it may lie.
     """
 
-    picture: str
+    image: str
     shapes: str
     label: str
     kind: str
@@ -82,7 +82,7 @@ class FormatKeys:
 
 
 LABELME = FormatKeys(
-    picture="imagePath",
+    image="imagePath",
     shapes="shapes",
     label="label",
     kind="shape_type",
@@ -98,7 +98,7 @@ LABELME = FormatKeys(
     embedded="imageData",
 )
 VIA = FormatKeys(
-    picture="filename",
+    image="filename",
     shapes="regions",
     label="region_attributes",
     outline="shape_attributes",
@@ -112,7 +112,7 @@ VIA = FormatKeys(
     },
 )
 CVAT = FormatKeys(
-    picture="name",
+    image="name",
     shapes="shapes",
     label="label",
     kind="kind",
@@ -127,7 +127,7 @@ CVAT = FormatKeys(
     subset="subset",
 )
 LABEL_STUDIO = FormatKeys(
-    picture="image",
+    image="image",
     shapes="shapes",
     label="label",
     kind="type",
@@ -141,13 +141,13 @@ LABEL_STUDIO = FormatKeys(
 )
 
 
-def read_pictures(path: Path) -> tuple[FormatKeys, Sequence[Object]] | None:
-    """Read what a file says of pictures, and by which keys; None if it is of no known program.
+def read_images(path: Path) -> tuple[FormatKeys, Sequence[Object]] | None:
+    """Read what a file says of images, and by which keys; None if it is of no known program.
 
     Raises
     ------
     SourceError
-        If the file cannot be read, or is of a known program but not of pictures.
+        If the file cannot be read, or is of a known program but not of images.
     """
     if path.suffix.lower() == ".xml":
         return _cvat(_read_xml(path), path)
@@ -156,7 +156,7 @@ def read_pictures(path: Path) -> tuple[FormatKeys, Sequence[Object]] | None:
         return _label_studio(content)
     if not isinstance(content, Mapping):
         return None
-    if LABELME.picture in content and LABELME.shapes in content:
+    if LABELME.image in content and LABELME.shapes in content:
         return LABELME, [content]
     return _via(content)
 
@@ -164,7 +164,7 @@ def read_pictures(path: Path) -> tuple[FormatKeys, Sequence[Object]] | None:
 def _via(content: Object) -> tuple[FormatKeys, Sequence[Object]] | None:
     project = content.get("_via_img_metadata", content)
     listed = list(project.values()) if isinstance(project, Mapping) else []
-    known = all(isinstance(one, Mapping) and VIA.picture in one and VIA.shapes in one for one in listed)
+    known = all(isinstance(one, Mapping) and VIA.image in one and VIA.shapes in one for one in listed)
     return (VIA, listed) if known and (listed or project is not content) else None
 
 
@@ -181,13 +181,13 @@ def _cvat(root: Element, path: Path) -> tuple[FormatKeys, Sequence[Object]] | No
         return None
     if root.find("track") is not None and root.find("image") is None:
         raise SourceError(
-            f"{path} holds the tracks of a video. Expected pictures; export the task as 'CVAT for images 1.1'."
+            f"{path} holds the tracks of a video. Expected images; export the task as 'CVAT for images 1.1'."
         )
-    pictures = (
+    images = (
         {**image.attrib, CVAT.shapes: [{**shape.attrib, CVAT.kind: shape.tag} for shape in image]}
         for image in root.iter("image")
     )
-    return CVAT, list(pictures)
+    return CVAT, list(images)
 
 
 def _label_studio(tasks: Sequence[Any]) -> tuple[FormatKeys, Sequence[Object]] | None:
@@ -197,7 +197,7 @@ def _label_studio(tasks: Sequence[Any]) -> tuple[FormatKeys, Sequence[Object]] |
 
 
 def _task(task: Object) -> Object:
-    """Bring a task to the form of a picture; of several annotators all count, but not what they cancelled."""
+    """Bring a task to the form of an image; of several annotators all count, but not what they cancelled."""
     results = [
         {**result, LABEL_STUDIO.label: result["value"].get(result[LABEL_STUDIO.kind])}
         for annotation in task["annotations"]
@@ -208,21 +208,21 @@ def _task(task: Object) -> Object:
     size = {key: one.get(key) for one in results[:1] for key in LABEL_STUDIO.size}
     data = task["data"]
     words = [value for value in data.values() if isinstance(value, str)]
-    if LABEL_STUDIO.picture not in data and len(words) != 1:
-        raise ValueError(f"data {sorted(data)} that do not say which is the picture")
-    picture = data.get(LABEL_STUDIO.picture) or words[0]
-    return {LABEL_STUDIO.picture: unquote(picture), LABEL_STUDIO.shapes: results, **size}
+    if LABEL_STUDIO.image not in data and len(words) != 1:
+        raise ValueError(f"data {sorted(data)} that do not say which is the image")
+    image = data.get(LABEL_STUDIO.image) or words[0]
+    return {LABEL_STUDIO.image: unquote(image), LABEL_STUDIO.shapes: results, **size}
 
 
-def shapes_of(picture: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | str]]:
+def shapes_of(image: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | str]]:
     """Yield the label of each shape, and the shape or what is wrong with it.
 
     Raises
     ------
     KeyError, TypeError, ValueError, AttributeError
-        If the picture is not written as its program writes it.
+        If the image is not written as its program writes it.
     """
-    shapes = picture[keys.shapes]
+    shapes = image[keys.shapes]
     for shape in shapes.values() if isinstance(shapes, Mapping) else shapes:
         outline = shape[keys.outline] if keys.outline else shape
         kind = outline.get(keys.kind) or "polygon"

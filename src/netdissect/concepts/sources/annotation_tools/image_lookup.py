@@ -1,4 +1,4 @@
-"""Find the pictures that annotations name: below one folder, whatever the tool wrote before the name."""
+"""Find the images that annotations name: below one folder, whatever the tool wrote before the name."""
 
 import posixpath
 import re
@@ -13,30 +13,30 @@ from netdissect.paths import contained
 logger = getLogger("netdissect.concepts")
 
 ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|data:")
-"""How a drive, an address on the network or a picture within the name begins: ``C:``, ``https://``, ``data:``."""
+"""How a drive, an address on the network or an image within the name begins: ``C:``, ``https://``, ``data:``."""
 
 MISSING = ("error", "skip")
-"""Values of the option that says what pictures become that are not there."""
+"""Values of the option that says what images become that are not there."""
 
 
 @dataclass
 class ImageLocator:
-    """Finds pictures by the names that annotation files give.
+    """Finds images by the names that annotation files give.
 
     Names are relative to one of several folders, with slashes or backslashes, and may lead up and down again as long as
     they stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed:
-    a picture of the same file name in one of the folders is taken in its place, if there is one.
+    an image of the same file name in one of the folders is taken in its place, if there is one.
 
     Attributes
     ----------
     root
         The folder of the source.
     skip
-        Whether pictures that are not there are left out, instead of being an error.
+        Whether images that are not there are left out, instead of being an error.
     strays
-        Pictures that were taken in place of a name that leads out, with that name.
+        Images that were taken in place of a name that leads out, with that name.
     absent
-        Pictures that were left out.
+        Images that were left out.
     """
 
     root: Path
@@ -46,26 +46,26 @@ class ImageLocator:
     _there: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, name: str, folders: tuple[str, ...], manifest: Path) -> tuple[Path, str]:
-        """Return a picture, and its path below one of the folders, without leading dots.
+        """Return an image, and its path below one of the folders, without leading dots.
 
         Parameters
         ----------
         name
             As the annotation file spells it.
         folders
-            Below the root, with forward slashes, the root itself is empty; the first that holds the picture counts.
+            Below the root, with forward slashes, the root itself is empty; the first that holds the image counts.
         manifest
             The annotation file.
 
         Returns
         -------
         tuple of Path and str
-            A picture that no folder holds is taken to be in the first that exists: whoever reads it will say so.
+            An image that no folder holds is taken to be in the first that exists: whoever reads it will say so.
 
         Raises
         ------
         SourceError
-            If the name leads out of the root and no picture of its file name is there, or two such names share one.
+            If the name leads out of the root and no image of its file name is there, or two such names share one.
         """
         spelled = name.strip().replace("\\", "/")
         there = self._existing(folders)
@@ -77,7 +77,7 @@ class ImageLocator:
         found = next((pair for pair in places if _is_file(self.root / pair[1])), None)
         short = posixpath.normpath(spelled)
         if short == ".":
-            raise SourceError(f"{manifest} names the picture {name!r}. Expected the path of a file; correct it.")
+            raise SourceError(f"{manifest} names the image {name!r}. Expected the path of a file; correct it.")
         up = short.startswith("..")
         if not places or (up and found is None):
             return self._stray(name, posixpath.basename(spelled), there, manifest)
@@ -86,27 +86,27 @@ class ImageLocator:
             return contained(self.root, place, manifest, SourceError), place
         return contained(self.root / folder, short, manifest, SourceError), short
 
-    def skips(self, picture: Path) -> bool:
-        """Return whether a picture is to be left out because it is not there, and count it."""
-        if not self.skip or _is_file(picture):
+    def skips(self, image: Path) -> bool:
+        """Return whether an image is to be left out because it is not there, and count it."""
+        if not self.skip or _is_file(image):
             return False
-        self.absent[picture] = None
+        self.absent[image] = None
         return True
 
     def tell(self, source: str) -> None:
-        """Log how many pictures were left out, and how many taken in place of names that lead out."""
+        """Log how many images were left out, and how many taken in place of names that lead out."""
         if self.absent:
             told = len(self.absent), next(iter(self.absent))
-            logger.warning("%s: pictures that are not there and were left out: %d (the first is %s)", source, *told)
+            logger.warning("%s: images that are not there and were left out: %d (the first is %s)", source, *told)
         if self.strays:
             path, name = next(iter(self.strays.items()))
             logger.warning(
-                "%s: names that lead out of the folder and were not followed: %d; pictures of the same file name in it "
+                "%s: names that lead out of the folder and were not followed: %d; images of the same file name in it "
                 "were taken (%s for %r)", source, len(self.strays), path, name[:200],
             )  # fmt: skip
 
     def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the folders that exist, or else the first; looked up once, because pictures are many."""
+        """Return the folders that exist, or else the first; looked up once, because images are many."""
         if folders not in self._there:
             inside = tuple(one for one in folders if _place("", one) is not None)
             self._there[folders] = tuple(one for one in inside if (self.root / one).is_dir()) or (*inside, "")[:1]
@@ -117,12 +117,12 @@ class ImageLocator:
         path = next((path for path in paths if _is_file(path)), None)
         if path is None:
             raise SourceError(
-                f"{manifest} names the picture {name[:200]!r}, which leads out of {self.root}. Expected a path below "
-                f"that folder; put a picture of that file name in {self.root / folders[0]}, or correct the path."
+                f"{manifest} names the image {name[:200]!r}, which leads out of {self.root}. Expected a path below "
+                f"that folder; put an image of that file name in {self.root / folders[0]}, or correct the path."
             )
         if self.strays.setdefault(path, name) != name:
             raise SourceError(
-                f"{manifest} names the pictures {self.strays[path][:200]!r} and {name[:200]!r}, which lead out of "
+                f"{manifest} names the images {self.strays[path][:200]!r} and {name[:200]!r}, which lead out of "
                 f"{self.root} and have one file name. Expected paths below that folder; correct them."
             )
         return path, file

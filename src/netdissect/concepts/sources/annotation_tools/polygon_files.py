@@ -1,6 +1,6 @@
-"""Pictures with the shapes that people drew on them in LabelMe, VIA, CVAT or Label Studio.
+"""Images with the shapes that people drew on them in LabelMe, VIA, CVAT or Label Studio.
 
-    DIR/**/*.json      beside the pictures (``a.jpg``, ``a.json``), or in a folder of their own beside ``images/``
+    DIR/**/*.json      beside the images (``a.jpg``, ``a.json``), or in a folder of their own beside ``images/``
     DIR/**/*.xml       of CVAT: ``annotations.xml`` and ``images/``
     DIR/FILE.json      one of several, named itself
 
@@ -9,16 +9,16 @@ pixels by the rule of `shapes`; points and lines cover none and are left out, an
 shapes that cover nothing. How many of each kind were left out is logged. Where shapes of different classes overlap, a
 pixel has all their labels, in several channels. Classes are ``object`` unless another category is given.
 
-Pictures are found as `ImageLocator` says. A picture that is missing is taken from its file of LabelMe if that holds
+Images are found as `ImageLocator` says. An image that is missing is taken from its file of LabelMe if that holds
 it. One
-that is annotated in several files has all their shapes. Pictures without any shape are left out. Pictures below a
+that is annotated in several files has all their shapes. Images without any shape are left out. Images below a
 folder ``train``, ``val`` or ``test`` have that split; of others it is drawn by name.
 
 Options:
 
 - ``?label=NAME``: the attribute of VIA that is the label, where shapes have several;
 - ``?name=NAME``: the label of shapes that have none;
-- ``?missing=skip``: pictures that are not there are left out and counted; otherwise they are an error.
+- ``?missing=skip``: images that are not there are left out and counted; otherwise they are an error.
 """
 
 import base64
@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.concepts.build.sample import LabelsByCategory, Picture, Sample
+from netdissect.concepts.build.sample import ImageInput, LabelsByCategory, Sample
 from netdissect.concepts.build.synonyms import keep_apart
 from netdissect.concepts.image_io import UNREADABLE, open_image, to_rgb, turn
 from netdissect.concepts.sources.annotation_tools.formats import (
@@ -43,7 +43,7 @@ from netdissect.concepts.sources.annotation_tools.formats import (
     WHAT,
     FormatKeys,
     Object,
-    read_pictures,
+    read_images,
     shapes_of,
 )
 from netdissect.concepts.sources.annotation_tools.image_lookup import MISSING, ImageLocator
@@ -67,12 +67,12 @@ FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowE
 
 @dataclass(frozen=True)
 class PolygonSource:
-    """A folder of pictures and annotation files.
+    """A folder of images and annotation files.
 
     Attributes
     ----------
     folder
-        Holds both, at any depth; or one annotation file, beside its pictures.
+        Holds both, at any depth; or one annotation file, beside its images.
     category
         Of every class.
     label
@@ -80,7 +80,7 @@ class PolygonSource:
     unnamed
         The label of shapes that have none; None: they are left out.
     skip_missing
-        Whether pictures that are not there are left out.
+        Whether images that are not there are left out.
     """
 
     folder: Path
@@ -109,31 +109,31 @@ class PolygonSource:
         return SourceSpec("polygons", str(self.folder), self.category, options).text
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture that has a shape.
+        """Yield a sample for each image that has a shape.
 
         Raises
         ------
         SourceError
-            If the folder or all annotations are missing, files cannot be read or name pictures that are not there (the
+            If the folder or all annotations are missing, files cannot be read or name images that are not there (the
             first ten are named), or nothing says what is the label.
         """
         if self.folder.is_file():
             root, files = self.folder.parent, [self.folder]
         else:
-            root = find_folder(self.folder, "a folder with pictures and annotations")
+            root = find_folder(self.folder, "a folder with images and annotations")
             files = annotation_files(root)
         reader = _Reader(ImageLocator(root, self.skip_missing), self.label, self.unnamed)
         if not files:
             raise SourceError(
-                f"{root} holds no annotation. Expected {WHAT} (*.json, *.xml) beside the pictures, or in a folder of "
+                f"{root} holds no annotation. Expected {WHAT} (*.json, *.xml) beside the images, or in a folder of "
                 "their own."
             )
         for file in files:
             reader.read(file)
-        for picture, (name, sheets) in reader.sheets().items():
+        for image_path, (name, sheets) in reader.sheets().items():
             labels = partial(_read_labels, tuple(sheets), self.category)
             split = split_of(name) if "/" in name else None
-            yield Sample(f"{prefix}/{name}", cast("Picture", picture), labels, split)
+            yield Sample(f"{prefix}/{name}", cast("ImageInput", image_path), labels, split)
         reader.tell(self.text)
 
 
@@ -148,7 +148,7 @@ def is_annotated(root: Path) -> bool:
     """Return whether a folder holds an annotation of a known program."""
     for file in annotation_files(root):
         try:
-            if read_pictures(file):
+            if read_images(file):
                 return True
         except SourceError:
             continue
@@ -156,20 +156,20 @@ def is_annotated(root: Path) -> bool:
 
 
 class _Sheet(NamedTuple):
-    """What one file says of one picture, small enough to be sent to a worker."""
+    """What one file says of one image, small enough to be sent to a worker."""
 
     file: Path
-    picture: "Path | _Embedded"
+    image_path: "Path | _Embedded"
     size: Size
     shapes: tuple[tuple[str, Shape], ...]
 
 
 @dataclass
 class _RawShape:
-    """What one file says of one picture, before it is known which attribute is the label."""
+    """What one file says of one image, before it is known which attribute is the label."""
 
     file: Path
-    picture: "Path | _Embedded"
+    image_path: "Path | _Embedded"
     name: str
     size: Size
     shapes: list[tuple[Any, Shape | str]]
@@ -196,7 +196,7 @@ class _Reader:
     def read(self, file: Path) -> None:
         """Read a file; one of another form is passed over, what is wrong with one of this form is kept."""
         try:
-            found = read_pictures(file)
+            found = read_images(file)
         except SourceError as error:
             self.problems.append(str(error))
             return
@@ -206,33 +206,33 @@ class _Reader:
         if found is None:
             self.others.append(file)
             return
-        keys, pictures = found
-        for picture in pictures:
+        keys, images = found
+        for image_path in images:
             try:
-                if picture[keys.shapes] and (raw := self._picture(picture, keys, file)):
+                if image_path[keys.shapes] and (raw := self._image(image_path, keys, file)):
                     self.raw.append(raw)
             except SourceError as error:
                 self.problems.append(str(error))
             except FAULTS as error:
                 self.problems.append(_other_form(file, error))
 
-    def _picture(self, picture: Object, keys: FormatKeys, file: Path) -> _RawShape | None:
-        shapes = list(shapes_of(picture, keys))
-        image, name = self._find(picture, keys, file)
+    def _image(self, image_path: Object, keys: FormatKeys, file: Path) -> _RawShape | None:
+        shapes = list(shapes_of(image_path, keys))
+        image, name = self._find(image_path, keys, file)
         if isinstance(image, Path) and self.locator.skips(image):
             return None
-        size = _stated(picture, keys) or (image_size(image) if isinstance(image, Path) else image.size()).upright
+        size = _stated(image_path, keys) or (image_size(image) if isinstance(image, Path) else image.size()).upright
         if not is_sane(*size):
-            raise SourceError(f"{file} gives a picture of {size[0]} x {size[1]} pixels. Expected its real size.")
+            raise SourceError(f"{file} gives an image of {size[0]} x {size[1]} pixels. Expected its real size.")
         return _RawShape(file, image, name, size, shapes)
 
-    def _find(self, picture: Object, keys: FormatKeys, file: Path) -> tuple["Path | _Embedded", str]:
-        embedded = picture.get(keys.embedded)
+    def _find(self, image_path: Object, keys: FormatKeys, file: Path) -> tuple["Path | _Embedded", str]:
+        embedded = image_path.get(keys.embedded)
         folder = file.parent.relative_to(self.root).as_posix()
         try:
-            subset = (f"images/{picture[keys.subset]}",) if picture.get(keys.subset) else ()
+            subset = (f"images/{image_path[keys.subset]}",) if image_path.get(keys.subset) else ()
             folders = ("" if folder == "." else folder, "images", *subset, "")
-            image, _ = self.locator.find(str(picture[keys.picture]), folders, file)
+            image, _ = self.locator.find(str(image_path[keys.image]), folders, file)
         except SourceError:
             if not embedded:
                 raise
@@ -242,7 +242,7 @@ class _Reader:
         return _Embedded(file, keys.embedded), file.relative_to(self.root).with_suffix("").as_posix()
 
     def sheets(self) -> dict["Path | _Embedded", tuple[str, list[_Sheet]]]:
-        """Return the name of each picture, and what is drawn on it."""
+        """Return the name of each image, and what is drawn on it."""
         if self.problems:
             told = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_TOLD])
             more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_TOLD) > 0 else ""
@@ -253,8 +253,8 @@ class _Reader:
         for raw in sorted(self.raw, key=lambda raw: raw.name):
             shapes = [pair for number, one in enumerate(raw.shapes) for pair in self._sound(one, number, key, raw)]
             if shapes:
-                sheet = _Sheet(raw.file, raw.picture, raw.size, tuple(shapes))
-                found.setdefault(raw.picture, (raw.name, []))[1].append(sheet)
+                sheet = _Sheet(raw.file, raw.image_path, raw.size, tuple(shapes))
+                found.setdefault(raw.image_path, (raw.name, []))[1].append(sheet)
         if not found:
             raise SourceError(self._nothing())
         return found
@@ -292,7 +292,7 @@ class _Reader:
                 "if all shapes are of one class, name it: ?name=NAME."
             )
         if self.locator.absent:
-            return f"{self.root} holds no picture that its annotations name. Expected at least one; put them there."
+            return f"{self.root} holds no image that its annotations name. Expected at least one; put them there."
         seen = f"files of another form, e.g. {self.others[0]}" if self.others else "no shape that covers anything"
         return (
             f"{self.root} holds {seen}. Expected {WHAT} with at least one polygon, rectangle, circle or ellipse (for "
@@ -312,8 +312,8 @@ def _other_form(file: Path, error: Exception) -> str:
     return f"{file} lacks what {WHAT} holds ({error!r}). Correct or remove the file."
 
 
-def _stated(picture: Object, keys: FormatKeys) -> Size | None:
-    height, width = (picture.get(key) for key in keys.size)
+def _stated(image_path: Object, keys: FormatKeys) -> Size | None:
+    height, width = (image_path.get(key) for key in keys.size)
     return (int(height), int(width)) if height and width else None
 
 
@@ -328,7 +328,7 @@ def _names(label: Any, key: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class _Embedded:
-    """A picture that an annotation file holds in Base64, decoded when NumPy asks for its pixels, in the worker."""
+    """An image that an annotation file holds in Base64, decoded when NumPy asks for its pixels, in the worker."""
 
     file: Path
     key: str
@@ -343,7 +343,7 @@ class _Embedded:
             return open_image(io.BytesIO(data))
         except (*UNREADABLE, TypeError, KeyError) as error:
             raise SourceError(
-                f"{self.file} holds a picture that cannot be read ({error!r}). Put the picture beside it."
+                f"{self.file} holds an image that cannot be read ({error!r}). Put the image beside it."
             ) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
@@ -352,7 +352,7 @@ class _Embedded:
             return np.asarray(to_rgb(shown, str(self.file)), dtype=dtype)
         except UNREADABLE as error:
             raise SourceError(
-                f"{self.file} holds a picture that cannot be read ({error!r}). Put the picture beside it."
+                f"{self.file} holds an image that cannot be read ({error!r}). Put the image beside it."
             ) from error
 
 
@@ -362,5 +362,5 @@ def _read_labels(sheets: Sequence[_Sheet], category: str) -> LabelsByCategory:
 
 def _masks(sheets: Sequence[_Sheet]) -> Iterator[tuple[str, Mask]]:
     for sheet in sheets:
-        orientation = drawn_orientation(sheet.size, sheet.picture) if isinstance(sheet.picture, Path) else 1
+        orientation = drawn_orientation(sheet.size, sheet.image_path) if isinstance(sheet.image_path, Path) else 1
         yield from ((name, turn(shape.fill(sheet.size), orientation)) for name, shape in sheet.shapes)

@@ -27,7 +27,7 @@ def decode_runs(counts: Any, height: int, width: int) -> Mask:
     Raises
     ------
     ValueError, TypeError
-        If they are neither, negative, or do not add up to the picture.
+        If they are neither, negative, or do not add up to the image.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def decode_runs(counts: Any, height: int, width: int) -> Mask:
     """
     lengths = _compressed(counts) if isinstance(counts, str | bytes) else _plain(counts)
     if (lengths < 0).any() or lengths.sum() != height * width:
-        raise ValueError("its run lengths do not add up to the picture")
+        raise ValueError("its run lengths do not add up to the image")
     mask: Mask = np.repeat(np.arange(len(lengths)) % 2 > 0, lengths).reshape(width, height).T
     return mask
 
@@ -58,7 +58,7 @@ def _compressed(text: str | bytes) -> npt.NDArray[np.int64]:
     first = np.append(0, last[:-1] + 1)
     places = np.arange(len(codes)) - np.repeat(first, last - first + 1)
     if places.max() >= LONGEST:
-        raise ValueError("its run lengths are longer than any picture")
+        raise ValueError("its run lengths are longer than any image")
     values = np.add.reduceat((codes & (MORE - 1)) << (BITS * places), first)
     values -= np.where(codes[last] & SIGN, np.int64(1) << (BITS * (last - first + 1)), 0)
     for start in (1, 2):

@@ -1,4 +1,4 @@
-"""Semantic masks as Roboflow exports them: pictures and masks side by side, in a folder a split.
+"""Semantic masks as Roboflow exports them: images and masks side by side, in a folder a split.
 
     DIR/{train,valid,test}/a_jpg.rf.0a1b.jpg          or DIR/a_jpg.rf.0a1b.jpg
                            a_jpg.rf.0a1b_mask.png     gray, the pixel is the value
@@ -32,19 +32,19 @@ def roboflow_folders(root: Path) -> list[Path]:
 
 
 def roboflow_pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Yield the name, the picture and the mask of each pair; of one that is not whole, where the other half should be.
+    """Yield the name, the image and the mask of each pair; of one that is not whole, where the other half should be.
 
     Raises
     ------
     SourceError
-        If two pictures have the same name.
+        If two images have the same name.
     """
     files = [path for path in find_files(folder) if path.parent == folder]
     masks = {path.stem.removesuffix(MASK_ENDING): path for path in files if _is_mask(path)}
     images: dict[str, Path] = {}
     for path in files:
         if not _is_mask(path) and images.setdefault(path.stem, path) != path:
-            raise SourceError(f"{images[path.stem]} and {path} have the same name. Expected one picture a name.")
+            raise SourceError(f"{images[path.stem]} and {path} have the same name. Expected one image a name.")
     for name in sorted(images.keys() | masks.keys()):
         yield name, images.get(name, folder / f"{name}.jpg"), masks.get(name, folder / f"{name}{MASK_ENDING}.png")
 

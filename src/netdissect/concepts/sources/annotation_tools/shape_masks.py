@@ -1,6 +1,6 @@
-"""Shapes that people draw on pictures: what is wrong with one, and which pixels it covers.
+"""Shapes that people draw on images: what is wrong with one, and which pixels it covers.
 
-Coordinates are in pixels from the upper left corner of the picture, x before y: pixel (row r, column c) covers x from c
+Coordinates are in pixels from the upper left corner of the image, x before y: pixel (row r, column c) covers x from c
 to c + 1 and y from r to r + 1. **A pixel belongs to a shape that holds its center** (c + 0.5, r + 0.5). Inside a
 polygon is what a ray leaves by crossing an odd number of edges, so that shapes that share an edge share no pixel. COCO
 has its own rule, that of pycocotools, which differs along the edges.
@@ -21,7 +21,7 @@ from netdissect.concepts.sources.mask_stacking import Mask
 logger = getLogger("netdissect.concepts")
 
 FEW, ODD, NUMBERLESS = "fewer than 3 points", "an odd number of coordinates", "a coordinate that is no finite number"
-AREALESS, OUTSIDE, LONG = "no area", "no point inside the picture", "an outline of more than 2,000,000 pixels"
+AREALESS, OUTSIDE, LONG = "no area", "no point inside the image", "an outline of more than 2,000,000 pixels"
 UNNAMED = "no label"
 LONGEST = 2_000_000
 """Pixels of an outline: pycocotools takes memory for five points in each."""
@@ -67,13 +67,13 @@ class Skipped:
 
 
 def is_sane(height: int, width: int) -> bool:
-    """Return whether two stated numbers can be the size of a picture that Pillow would open."""
+    """Return whether two stated numbers can be the size of an image that Pillow would open."""
     largest: int = Image.MAX_IMAGE_PIXELS or 1 << 28
     return height > 0 and width > 0 and height * width <= largest
 
 
 def polygon_flaw(numbers: Sequence[float], size: Size) -> str | None:
-    """Say why a polygon x, y, x, y, ... covers nothing of a picture; None if it may cover something.
+    """Say why a polygon x, y, x, y, ... covers nothing of an image; None if it may cover something.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Polygon:
     numbers: tuple[float, ...]
 
     def flaw(self, size: Size) -> str | None:
-        """Say why it covers nothing of a picture."""
+        """Say why it covers nothing of an image."""
         return polygon_flaw(self.numbers, size)
 
     def fill(self, size: Size) -> Mask:
@@ -164,7 +164,7 @@ class Ellipse:
     angle: float = 0.0
 
     def flaw(self, size: Size) -> str | None:
-        """Say why it covers nothing of a picture."""
+        """Say why it covers nothing of an image."""
         if not all(map(math.isfinite, (self.x, self.y, self.across, self.down, self.angle))):
             return NUMBERLESS
         if self.across <= 0 or self.down <= 0:
@@ -186,7 +186,7 @@ class Ellipse:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Pixels that lie somewhere on a picture: bits (h, w) packed, and where their upper left corner is."""
+    """Pixels that lie somewhere on an image: bits (h, w) packed, and where their upper left corner is."""
 
     left: int
     top: int
@@ -194,7 +194,7 @@ class Stamp:
     bits: bytes
 
     def flaw(self, size: Size) -> str | None:
-        """Say why it covers nothing of a picture."""
+        """Say why it covers nothing of an image."""
         (height, width), (tall, wide) = size, self.shape
         away = self.left >= width or self.top >= height or self.left + wide <= 0 or self.top + tall <= 0
         return OUTSIDE if away else None if any(self.bits) else AREALESS

@@ -1,8 +1,8 @@
-"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart picture by picture; and SceneParse150 (`sceneparse`).
+"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart image by image; and SceneParse150 (`sceneparse`).
 
 2016_07_26, of which Broden was made::
 
-    DIR/index_ade20k.mat                                       names of all classes, scene of each picture
+    DIR/index_ade20k.mat                                       names of all classes, scene of each image
     DIR/images/{training,validation}/s/street/ADE_*.jpg        also two folders deep: a/apse/indoor
                                               ADE_*_seg.png
                                               ADE_*_parts_1.png, _parts_2.png, ...
@@ -15,7 +15,7 @@
                                                       ADE_*.json
 
 A pixel of a label map is class = R // 10 * 256 + G, B the instance. Objects are ``object``, each level of parts is a
-channel of ``part``, the scene labels the whole picture. Masks of single instances and attributes are not read.
+channel of ``part``, the scene labels the whole image. Masks of single instances and attributes are not read.
 Both releases list WordNet's synonyms of a class, separated by commas.
 
 Notes
@@ -47,7 +47,7 @@ from netdissect.concepts.sources.source import PublishedFolder, find_folder
 from netdissect.errors import SourceError
 
 INDEX = "index_ade20k.mat"
-LARGEST_INDEX = 16 << 30  # it holds dense tables of every class in every picture, 0.5 GB each
+LARGEST_INDEX = 16 << 30  # it holds dense tables of every class in every image, 0.5 GB each
 LARGEST_ANNOTATION = 64 << 20
 SPLITS = ("training", "validation")
 MAP = "a label map of ADE20K with class = R // 10 * 256 + G"
@@ -62,13 +62,13 @@ class Ade20kSource(PublishedFolder):
     Attributes
     ----------
     folder
-        Holds the pictures at any depth, and the index of the 2016 release, if there is one, at most two folders deep.
+        Holds the images at any depth, and the index of the 2016 release, if there is one, at most two folders deep.
     """
 
     name = "ade20k"
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture.
+        """Yield a sample for each image.
 
         Raises
         ------
@@ -79,18 +79,18 @@ class Ade20kSource(PublishedFolder):
         if root := find_sceneparse(folder):
             yield from sceneparse_samples(root, prefix)
             return
-        found = _find_pictures(folder)
+        found = _find_images(folder)
         index: _Index | None = None
-        for picture, files in found:
-            maps = _maps(picture, files)
-            if (annotation := picture.with_suffix(".json")).name in files:
-                read = partial(_read_2021, picture, annotation, maps)
+        for image, files in found:
+            maps = _maps(image, files)
+            if (annotation := image.with_suffix(".json")).name in files:
+                read = partial(_read_2021, image, annotation, maps)
             else:
                 index = index or _find_index(self.folder)
-                instances = None if index.names else picture.with_name(f"{picture.stem}_atr.txt")
-                scene = index.scenes.get(picture.name, _scene_of(picture))
+                instances = None if index.names else image.with_name(f"{image.stem}_atr.txt")
+                scene = index.scenes.get(image.name, _scene_of(image))
                 read = partial(_read_2016, instances or index.names, maps, scene)
-            yield Sample(f"{prefix}/{picture.stem}", picture, read)
+            yield Sample(f"{prefix}/{image.stem}", image, read)
 
 
 @dataclass(frozen=True)
@@ -99,23 +99,23 @@ class _Index:
     scenes: Mapping[str, str]
 
 
-def _find_pictures(folder: Path) -> list[tuple[Path, Set[str]]]:
-    """Find each picture, with the names of all files beside it."""
+def _find_images(folder: Path) -> list[tuple[Path, Set[str]]]:
+    """Find each image, with the names of all files beside it."""
     found: list[tuple[Path, Set[str]]] = []
     for place, folders, files in os.walk(folder):
         there = set(files)
-        # A folder named like a picture holds the masks of its instances, thirty files a picture.
+        # A folder named like an image holds the masks of its instances, thirty files an image.
         folders[:] = [name for name in folders if f"{name}.jpg" not in there and not name.startswith(".")]
         found += [(Path(place, name), there) for name in files if name.endswith(".jpg") and not name.startswith(".")]
     return sorted(found, key=lambda pair: pair[0].relative_to(folder).as_posix())
 
 
-def _maps(picture: Path, files: Set[str]) -> tuple[Path, ...]:
+def _maps(image: Path, files: Set[str]) -> tuple[Path, ...]:
     """List the label map of the objects, which must exist, and those of the parts, level by level."""
-    names = [f"{picture.stem}_seg.png"]
-    while (name := f"{picture.stem}_parts_{len(names)}.png") in files:
+    names = [f"{image.stem}_seg.png"]
+    while (name := f"{image.stem}_parts_{len(names)}.png") in files:
         names.append(name)
-    return tuple(picture.with_name(name) for name in names)
+    return tuple(image.with_name(name) for name in names)
 
 
 def _find_index(folder: Path) -> _Index:
@@ -158,9 +158,9 @@ def _scene_name(scene: str) -> str:
     return "" if scene.startswith("~") else scene.strip("/").replace("__", "-").replace("/", "-")
 
 
-def _scene_of(picture: Path) -> str:
+def _scene_of(image: Path) -> str:
     """Read the scene off the folders below ``training/s`` or ``training/urban``; empty if there are none."""
-    parts = picture.parent.parts
+    parts = image.parent.parts
     below = [number for number, part in enumerate(parts) if part in SPLITS]
     return _scene_name("/".join(parts[below[-1] + 2 :])) if below else ""
 
@@ -172,15 +172,15 @@ def _read_2016(names: ClassNames | Path, maps: Sequence[Path], scene: str) -> La
     return _labels(maps, levels, known, scene)
 
 
-def _read_2021(picture: Path, annotation: Path, maps: Sequence[Path]) -> LabelsByCategory:
-    what = "the annotation of a picture of ADE20K"
+def _read_2021(image: Path, annotation: Path, maps: Sequence[Path]) -> LabelsByCategory:
+    what = "the annotation of an image of ADE20K"
     content = read_json(annotation, what, LARGEST_ANNOTATION)
     try:
         objects = content["annotation"]["object"]
-        # Of a picture without any object, an object alone: MATLAB wrote no list.
+        # Of an image without any object, an object alone: MATLAB wrote no list.
         objects = [objects] if isinstance(objects, dict) else objects
         names = {int(one["name_ndx"]): _synonyms(str(one["name"])) for one in objects}
-        scene = _scene_of(Path(str(content["annotation"].get("folder", ""))) / picture.name) or _scene_of(picture)
+        scene = _scene_of(Path(str(content["annotation"].get("folder", ""))) / image.name) or _scene_of(image)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
             f"{annotation} lacks what {what} holds ({error!r}). Expected 'annotation' with 'object', each with 'name' "
@@ -206,9 +206,9 @@ LINE = re.compile(r"\s*(\d+)\s*#\s*(\d+)\s*#[^#]*#([^#]*)#")
 
 
 def _names_by_instances(path: Path, levels: Sequence[Pixels]) -> ClassNames:
-    """Name the classes of one picture by its list of instances."""
+    """Name the classes of one image by its list of instances."""
     rows: dict[int, dict[int, str]] = {}
-    for number, line in enumerate(read_text(path, "the list of instances of a picture of ADE20K").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "the list of instances of an image of ADE20K").splitlines(), 1):
         if not line.strip():
             continue
         if not (found := LINE.match(line)):

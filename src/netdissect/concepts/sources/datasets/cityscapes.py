@@ -84,7 +84,7 @@ class CityscapesSource:
         )
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture of the training and validation folders.
+        """Yield a sample for each image of the training and validation folders.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class CityscapesSource:
             If a folder is missing.
         """
         find_folder(self.folder, "a folder of Cityscapes")
-        images = _find(self.folder, "leftImg8bit", "the pictures of Cityscapes")
+        images = _find(self.folder, "leftImg8bit", "the images of Cityscapes")
         labels = _find(self.folder, self.labels, "the label maps of Cityscapes")
         for split, ours in SPLITS.items():
             if not (labels / split).is_dir():

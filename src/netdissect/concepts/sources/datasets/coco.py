@@ -7,24 +7,24 @@ The published data set, and programs that name their files like it (CVAT: ``inst
     DIR/annotations/stuff_val2017.json
     DIR/annotations/instances_val2017.json
 
-Roboflow, a folder a split, pictures and annotations side by side::
+Roboflow, a folder a split, images and annotations side by side::
 
     DIR/{train,valid,test}/_annotations.coco.json     or DIR/_annotations.coco.json
 
 Anything else in COCO's form, if it is the only JSON file there (Label Studio: ``result.json``), or is named itself::
 
-    DIR/*.json                                        or DIR/annotations/*.json, with the pictures below DIR
-    DIR/annotations/{train,val}.json                  a file a split, with pictures as in the published data set
+    DIR/*.json                                        or DIR/annotations/*.json, with the images below DIR
+    DIR/annotations/{train,val}.json                  a file a split, with images as in the published data set
     DIR/annotations/FILE.json
 
 Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Polygons of
 instances and stuff are filled by pycocotools (the extra ``coco``); where masks of different classes overlap they lie in
-several channels. Pictures without any annotation are left out. Splits are those of the folders or file names. Classes
+several channels. Images without any annotation are left out. Splits are those of the folders or file names. Classes
 are ``object`` unless another category is given.
 
-Pictures are found as `ImageLocator` says; several that are listed twice are one. A polygon that covers nothing (fewer
+Images are found as `ImageLocator` says; several that are listed twice are one. A polygon that covers nothing (fewer
 than
-three points, an odd number of coordinates, no area, not a number, outside of the picture) is left out, and so is an
+three points, an odd number of coordinates, no area, not a number, outside of the image) is left out, and so is an
 annotation without a mask; how many is logged.
 
 Names of stuff lose what only tells how classes were merged: ``wall-other-merged``, ``tree-merged`` and ``mirror-stuff``
@@ -33,7 +33,7 @@ are ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unl
 Options:
 
 - ``?kinds=instances,stuff``: read these kinds (``panoptic``, ``stuff``, ``instances``).
-- ``?missing=skip``: pictures that are not there are left out and counted; otherwise they are an error.
+- ``?missing=skip``: images that are not there are left out and counted; otherwise they are an error.
 - ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is left out: a box holds much that is not
   the thing.
 """
@@ -86,7 +86,7 @@ class CocoSource:
     Attributes
     ----------
     folder
-        Holds annotations and pictures; or the annotation file.
+        Holds annotations and images; or the annotation file.
     category
         Of every class.
     kinds
@@ -94,7 +94,7 @@ class CocoSource:
     boxes
         Whether boxes stand in for missing masks.
     skip_missing
-        Whether pictures that are not there are left out.
+        Whether images that are not there are left out.
     """
 
     folder: Path
@@ -124,28 +124,28 @@ class CocoSource:
         return f"coco:{self.folder}={self.category}" + (f"?{'&'.join(options)}" if options else "")
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture that is annotated.
+        """Yield a sample for each image that is annotated.
 
         Raises
         ------
         SourceError
             If a folder or all annotations are missing, an annotation file cannot be read, no annotation has a mask, a
-            picture lies outside of the folder, or pycocotools is missing.
+            image lies outside of the folder, or pycocotools is missing.
         """
         root, parts = self._parts()
         notes = _CocoNotes(self.text, ImageLocator(root, self.skip_missing))
         for part in parts:
-            pictures: dict[Path, tuple[str, list[_Labeled]]] = {}
+            images: dict[Path, tuple[str, list[_Labeled]]] = {}
             for kind, path in part.files.items():
-                for picture, name, labeled in _read_annotations(path, kind, part.folders, self.boxes, notes):
-                    pictures.setdefault(picture, (name, []))[1].append(labeled)
-            for picture, (name, found) in sorted(pictures.items()):
+                for image_file, name, labeled in _read_annotations(path, kind, part.folders, self.boxes, notes):
+                    images.setdefault(image_file, (name, []))[1].append(labeled)
+            for image_file, (name, found) in sorted(images.items()):
                 stem = "/".join(filter(None, (prefix, part.name, PurePosixPath(name).with_suffix("").as_posix())))
-                yield Sample(stem, picture, partial(_read_labels, tuple(found), self.category), split_of(part.name))
+                yield Sample(stem, image_file, partial(_read_labels, tuple(found), self.category), split_of(part.name))
         notes.tell()
 
     def _parts(self) -> tuple[Path, list["_CocoSplit"]]:
-        """Find the annotation files to read, and the folder below which all pictures lie."""
+        """Find the annotation files to read, and the folder below which all images lie."""
         if self.folder.is_file():
             above = self.folder.parent
             root = above.parent if above.name == "annotations" else above
@@ -156,7 +156,7 @@ class CocoSource:
         if not any(part.files for part in wanted):
             kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or KINDS_OF_LABELS)
             raise SourceError(
-                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} beside pictures, or one other "
+                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} beside images, or one other "
                 "file in COCO's form; correct the folder, or name the file: coco:DIR/FILE.json."
             )
         return root, [part for part in wanted if part.files]
@@ -174,11 +174,11 @@ class _CocoSplit(NamedTuple):
     Attributes
     ----------
     name
-        Of the split, a part of its pictures' names; may be empty.
+        Of the split, a part of its images' names; may be empty.
     files
         By kind.
     folders
-        Where its pictures may lie, below the folder of the source.
+        Where its images may lie, below the folder of the source.
     """
 
     name: str
@@ -206,7 +206,7 @@ class _CocoNotes:
 
 
 class _CocoMasks(NamedTuple):
-    """What one annotation file says of one picture, small enough to be sent to a worker.
+    """What one annotation file says of one image, small enough to be sent to a worker.
 
     Attributes
     ----------
@@ -217,7 +217,7 @@ class _CocoMasks(NamedTuple):
     """
 
     file: Path
-    picture: Path
+    image_file: Path
     size: Size
     masks: Sequence[tuple[str, str, Any]]
 
@@ -225,10 +225,10 @@ class _CocoMasks(NamedTuple):
         """Decode the masks."""
         if not is_sane(*self.size):
             raise SourceError(
-                f"{self.file} gives a picture of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
+                f"{self.file} gives an image of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
                 "width."
             )
-        orientation = drawn_orientation(self.size, self.picture)
+        orientation = drawn_orientation(self.size, self.image_file)
         for name, number, shape in self.masks:
             yield name, turn(_decode(shape, self.size, f"{self.file}, annotation {number}"), orientation)
 
@@ -309,7 +309,7 @@ def _json_files(folder: Path) -> list[Path]:
 def _read_annotations(
     path: Path, kind: str, folders: tuple[str, ...], boxes: bool, notes: _CocoNotes
 ) -> Iterator[tuple[Path, str, _Labeled]]:
-    """Yield what a file says of each picture, with the picture and its name."""
+    """Yield what a file says of each image, with the image and its name."""
     content = read_json(path, "annotations in COCO's form")
     try:
         names = named_apart({int(one["id"]): _class_name(str(one["name"])) for one in content["categories"]})
@@ -321,13 +321,13 @@ def _read_annotations(
         if not panoptic:
             need("pycocotools.mask", "coco", "A source coco:")
         for number, annotations in grouped.items():
-            picture, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
-            if notes.locator.skips(picture):
+            image_file, name = notes.locator.find(str(images[number]["file_name"]), folders, path)
+            if notes.locator.skips(image_file):
                 continue
             if panoptic:
-                yield from ((picture, name, _segments(one, names, path)) for one in annotations)
-            elif (masks := _masks(annotations, images[number], names, picture, path, boxes, notes)).masks:
-                yield picture, name, masks
+                yield from ((image_file, name, _segments(one, names, path)) for one in annotations)
+            elif (masks := _masks(annotations, images[number], names, image_file, path, boxes, notes)).masks:
+                yield image_file, name, masks
     except FAULTS as error:
         raise SourceError(
             f"{path} is not in the form of COCO ({error!r}). Expected images, annotations and categories that refer to "
@@ -346,10 +346,10 @@ def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _
 
 
 def _masks(
-    annotations: Sequence[Mapping[str, Any]], image: Mapping[str, Any], names: Mapping[int, str], picture: Path,
+    annotations: Sequence[Mapping[str, Any]], image: Mapping[str, Any], names: Mapping[int, str], image_file: Path,
     path: Path, boxes: bool, notes: _CocoNotes,
 ) -> _CocoMasks:  # fmt: skip
-    size = _size(image, picture)
+    size = _size(image, image_file)
     shapes = []
     for one in annotations:
         number = str(one.get("id", "?"))
@@ -357,14 +357,14 @@ def _masks(
         if shape:
             shapes.append((names[int(one["category_id"])], number, shape))
     notes.masks += len(shapes)
-    return _CocoMasks(path, picture, size, shapes)
+    return _CocoMasks(path, image_file, size, shapes)
 
 
-def _size(image: Mapping[str, Any], picture: Path) -> Size:
-    """Return the stated height and width, or else those of the picture as it is seen."""
+def _size(image: Mapping[str, Any], image_file: Path) -> Size:
+    """Return the stated height and width, or else those of the image as it is seen."""
     if image.get("height") and image.get("width"):
         return int(image["height"]), int(image["width"])
-    return image_size(picture).upright
+    return image_size(image_file).upright
 
 
 def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, told: str) -> Any:
@@ -429,11 +429,11 @@ def _decode(shape: Any, size: Size, told: str) -> Mask:
         if isinstance(shape, list):
             return _fill(shape, height, width)
         if list(shape["size"]) != [height, width]:
-            raise ValueError(f"its mask is {shape['size']}, its picture {[height, width]}")
+            raise ValueError(f"its mask is {shape['size']}, its image {[height, width]}")
         return decode_runs(shape["counts"], height, width)
     except Exception as error:  # compiled code that trusts what it is given
         raise SourceError(
-            f"{told} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} picture."
+            f"{told} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} image."
         ) from error
 
 

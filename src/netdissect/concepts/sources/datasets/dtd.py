@@ -1,9 +1,9 @@
 """The Describable Textures Dataset (Cimpoi et al. 2014), as its archive ``dtd-r1.0.1.tar.gz`` unpacks.
 
     DIR/images/TEXTURE/TEXTURE_NNNN.jpg
-    DIR/labels/labels_joint_anno.txt        every texture that annotators saw in a picture, the dominant first
+    DIR/labels/labels_joint_anno.txt        every texture that annotators saw in an image, the dominant first
 
-DIR is ``dtd`` of the archive or the folder above it. Textures label the whole picture. The lists of the authors'
+DIR is ``dtd`` of the archive or the folder above it. Textures label the whole image. The lists of the authors'
 ten splits are not read: the split is drawn by name, as for every source that Broden used.
 """
 

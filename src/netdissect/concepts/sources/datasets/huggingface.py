@@ -1,15 +1,15 @@
-"""Data sets of the library ``datasets`` (the extra ``hf``): a picture and a mask, or a picture and its class, a row.
+"""Data sets of the library ``datasets`` (the extra ``hf``): an image and a mask, or an image and its class, a row.
 
     hf:DIR[=CATEGORY][?...]      a folder that save_to_disk wrote, or one of Parquet files
     hf:NAME[=CATEGORY][?...]     a data set of the hub, downloaded by ``datasets``
 
-Which column is what is seen from the columns' types and names: pictures are of the type ``Image``; of two, the one
+Which column is what is seen from the columns' types and names: images are of the type ``Image``; of two, the one
 called ``mask``, ``annotation``, ``label``, ``segmentation`` or the like is the mask. With one, a ``ClassLabel`` column
-labels the whole picture. A mask is an image, read as in ``masks:``, or an array of two dimensions.
+labels the whole image. A mask is an image, read as in ``masks:``, or an array of two dimensions.
 
 Options, each where the guess is wrong or impossible:
 
-- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole pictures: classes, words, whole numbers, lists of these;
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole images: classes, words, whole numbers, lists of these;
   a boolean column without names labels with its own name where it is true);
 - ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
   (``value,name``); or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the column's own
@@ -113,7 +113,7 @@ class HuggingFaceSource:
                     at = _HuggingFaceRow(file, place, f"{self.words.text}, {split} row {row}", root)
                     yield Sample(
                         f"{prefix}/{split}/{row:06d}",
-                        _picture(at, plan),
+                        _image(at, plan),
                         partial(_read_labels, at, plan),
                         _split(split),
                     )
@@ -125,7 +125,7 @@ class HuggingFaceSource:
         if strange:
             raise SourceError(
                 f"the source {self.text!r} says {strange[0]}=, but its column {label or mask!r} holds "
-                f"{'labels of whole pictures' if label else 'masks'}. Leave the option out."
+                f"{'labels of whole images' if label else 'masks'}. Leave the option out."
             )
         if not label:
             names = mask_table(table.features, mask or "", self.words)
@@ -133,14 +133,14 @@ class HuggingFaceSource:
             return _ColumnPlan(image, mask or "", self.words.category or "object", reading, self.words)
         if self.words.category is None:
             raise SourceError(
-                f"the source {self.text!r} labels whole pictures by its column {label!r} and names no category. "
+                f"the source {self.text!r} labels whole images by its column {label!r} and names no category. "
                 f"Expected what they are, e.g. hf:{self.words.place}=scene."
             )
         return _ColumnPlan(image, label, self.words.category, LabelNames.of(table, label, self.words), self.words)
 
 
 class _ColumnPlan(NamedTuple):
-    """Which columns hold pictures and labels, and what the values of the latter mean."""
+    """Which columns hold images and labels, and what the values of the latter mean."""
 
     image: str
     column: str
@@ -150,7 +150,7 @@ class _ColumnPlan(NamedTuple):
 
 
 class _HuggingFaceRow(NamedTuple):
-    """A row of an Arrow file on disk, below `root` like all its pictures: all that a worker is sent."""
+    """A row of an Arrow file on disk, below `root` like all its images: all that a worker is sent."""
 
     file: Path
     row: int
@@ -163,8 +163,8 @@ class _HuggingFaceRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _LazyPicture:
-    """A picture that is decoded when NumPy asks for its pixels, in the worker."""
+class _LazyImage:
+    """An image that is decoded when NumPy asks for its pixels, in the worker."""
 
     row: _HuggingFaceRow
     column: str
@@ -178,8 +178,8 @@ class _LazyPicture:
             raise _broken(self.row.told, self.column, error) from error
 
 
-def _picture(row: _HuggingFaceRow, plan: _ColumnPlan) -> npt.NDArray[np.uint8]:
-    return cast("npt.NDArray[np.uint8]", _LazyPicture(row, plan.image))
+def _image(row: _HuggingFaceRow, plan: _ColumnPlan) -> npt.NDArray[np.uint8]:
+    return cast("npt.NDArray[np.uint8]", _LazyImage(row, plan.image))
 
 
 def _load(words: SourceSpec) -> dict[str, Any]:
@@ -231,23 +231,23 @@ def _open(file: Path) -> Any:
 
 
 def _columns(features: Mapping[str, Any], words: SourceSpec) -> tuple[str, str | None, str | None]:
-    """Find the columns of picture, mask and label; of the last two, one is None."""
+    """Find the columns of image, mask and label; of the last two, one is None."""
     told = words.options
     for option in ("image", "mask", "label"):
         if option in told and told[option] not in features:
             raise SourceError(f"the source {words.text!r} says {option}={told[option]}. {_there(features)}")
-    pictures = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    images = [name for name, feature in features.items() if _kind(feature) == "Image"]
     mask = told.get("mask")
     if not mask and "label" not in told:
-        mask = _only([name for name in pictures if name != told.get("image") and _sounds_like_mask(name)])
-    image = told.get("image") or _only([name for name in pictures if name != mask])
+        mask = _only([name for name in images if name != told.get("image") and _sounds_like_mask(name)])
+    image = told.get("image") or _only([name for name in images if name != mask])
     if image is None and not mask:
-        image = _only([name for name in pictures if not _sounds_like_mask(name)])
+        image = _only([name for name in images if not _sounds_like_mask(name)])
     label = told.get("label")
     if not mask and not label:
         label = _only([name for name, feature in features.items() if _kind(feature) == "ClassLabel"])
     if image is None or not (mask or label):
-        unknown = "picture" if image is None else "mask or label"
+        unknown = "image" if image is None else "mask or label"
         raise SourceError(
             f"the source {words.text!r} does not say which column is the {unknown}. "
             f"{_there(features)} Name them: ?image=COLUMN&mask=COLUMN, or label=COLUMN."
@@ -283,7 +283,7 @@ def _read_labels(row: _HuggingFaceRow, plan: _ColumnPlan) -> LabelsByCategory:
         return {plan.category: plan.meaning.read(row.read(plan.column), origin)}
     channel = plan.meaning.channel(_stored(row, plan.column), origin)
     turned = channel.orientation
-    if turned is None:  # as the picture beside it
+    if turned is None:  # as the image beside it
         turned = orientation_of(_decode(row, plan.image))
     return {plan.category: (check_values(replace(channel, orientation=turned), plan.words),)}
 
@@ -320,6 +320,6 @@ def _content(row: _HuggingFaceRow, column: str) -> bytes:
 
 def _broken(told: str, column: str, error: Exception) -> SourceError:
     return SourceError(
-        f"{told}, column {column} cannot be read as a picture ({error or type(error).__name__}). Expected a whole "
+        f"{told}, column {column} cannot be read as an image ({error or type(error).__name__}). Expected a whole "
         "image; restore or drop the row."
     )

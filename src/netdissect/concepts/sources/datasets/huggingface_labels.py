@@ -1,4 +1,4 @@
-"""What the values in a column of a Hugging Face data set mean: of masks, and of labels of whole pictures."""
+"""What the values in a column of a Hugging Face data set mean: of masks, and of labels of whole images."""
 
 import json
 import math
@@ -108,7 +108,7 @@ def _ask_for_shift(table: ClassTable, words: SourceSpec) -> None:
 
 @dataclass(frozen=True)
 class LabelNames:
-    """Names of the labels in a column of whole pictures.
+    """Names of the labels in a column of whole images.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class LabelNames:
         return cls(column, keep_apart(labels) if any(";" in label for label in labels) else None, words)
 
     def check_lists(self, chunks: Iterable[Any]) -> None:
-        """Refuse lists of two classes that all hold 0 and 1: classes that all pictures have, or one place a class.
+        """Refuse lists of two classes that all hold 0 and 1: classes that all images have, or one place a class.
 
         Raises
         ------

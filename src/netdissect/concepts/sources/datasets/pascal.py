@@ -13,7 +13,7 @@ The folders are found by their names, at most three folders below DIR (``VOCdevk
 Annotations_Part, ``NAME.mat`` files in DIR itself are those of Pascal-Part; without JPEGImages, ``NAME.jpg`` lie
 beside the annotations.
 
-A picture of either is a sample. Its objects are those of Context; a picture without Context has the objects
+An image of either is a sample. Its objects are those of Context; an image without Context has the objects
 of Part, the 20 classes of VOC. Parts lie in several channels where they overlap, as ears and head do.
 
 Part names are abbreviated: ``lfho`` is the left front hoof. They are spelled out, and left, right, front, back, upper,
@@ -39,8 +39,8 @@ from netdissect.concepts.sources.source import PublishedFolder, find_folder
 from netdissect.errors import SourceError
 
 DEPTH = 3
-PICTURES, CONTEXT, PARTS = "JPEGImages", "trainval", "Annotations_Part"
-FOLDERS = (PICTURES, CONTEXT, PARTS, MASKS)
+IMAGES, CONTEXT, PARTS = "JPEGImages", "trainval", "Annotations_Part"
+FOLDERS = (IMAGES, CONTEXT, PARTS, MASKS)
 UNLABELED = frozenset({"unknown", "-"})
 
 SPELLED: Mapping[str, Iterable[str]] = {
@@ -80,7 +80,7 @@ PART_NAMES = {short: name for name, shorts in SPELLED.items() for short in short
 
 
 class PascalSource(PublishedFolder):
-    """A folder with pictures of VOC, Pascal-Context, Pascal-Part, or both.
+    """A folder with images of VOC, Pascal-Context, Pascal-Part, or both.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class PascalSource(PublishedFolder):
     name = "pascal"
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield a sample for each picture that is annotated.
+        """Yield a sample for each image that is annotated.
 
         Raises
         ------
@@ -103,8 +103,8 @@ class PascalSource(PublishedFolder):
         parts = _annotations(found.get(PARTS, root))
         context = _annotations(found[CONTEXT]) if CONTEXT in found else {}
         if not parts and not context and MASKS in found:
-            beside = found[MASKS].parent / PICTURES
-            yield from voc_samples(found[MASKS], found.get(PICTURES, beside) if not beside.is_dir() else beside, prefix)
+            beside = found[MASKS].parent / IMAGES
+            yield from voc_samples(found[MASKS], found.get(IMAGES, beside) if not beside.is_dir() else beside, prefix)
             return
         if not parts and not context:
             raise SourceError(
@@ -113,7 +113,7 @@ class PascalSource(PublishedFolder):
             )
         names = _read_context_names(found[CONTEXT], root) if context else {}
         for stem in sorted(parts.keys() | context.keys()):
-            place = found.get(PICTURES) or (parts.get(stem) or context[stem]).parent
+            place = found.get(IMAGES) or (parts.get(stem) or context[stem]).parent
             labels = partial(_read_labels, context.get(stem), parts.get(stem), names)
             yield Sample(f"{prefix}/{stem}", place / f"{stem}.jpg", labels)
 

@@ -33,7 +33,7 @@ def find_sceneparse(folder: Path) -> Path | None:
 
 
 def sceneparse_samples(root: Path, prefix: str) -> Iterator[Sample]:
-    """Yield a sample for each picture and each label map.
+    """Yield a sample for each image and each label map.
 
     Raises
     ------

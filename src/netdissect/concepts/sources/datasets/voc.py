@@ -6,10 +6,10 @@
 
 What programs write in this layout is read, too, if it says which classes it has: ``class_names.txt`` of LabelMe's
 ``labelme2voc`` (a line a value, from 0), or ``labelmap.txt`` of CVAT (``car:128,0,0::``), whose masks are in color and
-may lie in folders below, as their pictures do.
+may lie in folders below, as their images do.
 Without either the classes are the 20 of VOC, and masks in color have the colors of VOC.
 
-Background and borders are unlabeled. The split is that of the lists; of pictures that are in neither it is drawn by
+Background and borders are unlabeled. The split is that of the lists; of images that are in neither it is drawn by
 name.
 """
 
@@ -38,12 +38,12 @@ CLASSES = (
 """In the order of their values, from 1."""
 
 
-def voc_samples(masks: Path, pictures: Path, prefix: str) -> Iterator[Sample]:
+def voc_samples(masks: Path, images: Path, prefix: str) -> Iterator[Sample]:
     """Yield a sample for each mask.
 
     Parameters
     ----------
-    masks, pictures
+    masks, images
         The folders ``SegmentationClass`` and ``JPEGImages``.
 
     Raises
@@ -56,17 +56,17 @@ def voc_samples(masks: Path, pictures: Path, prefix: str) -> Iterator[Sample]:
     folder = masks if _masks(masks) else masks.with_name(OLD_MASKS)
     found = _masks(folder)
     if not found:
-        raise SourceError(f"{masks} holds no PNG. Expected masks of pictures; export them anew as PNG.")
+        raise SourceError(f"{masks} holds no PNG. Expected masks of images; export them anew as PNG.")
     for mask in found:
         name = mask.relative_to(folder).with_suffix("").as_posix()
-        yield Sample(f"{prefix}/{name}", _picture(pictures, name), partial(_read_labels, mask, table), splits.get(name))
+        yield Sample(f"{prefix}/{name}", _image(images, name), partial(_read_labels, mask, table), splits.get(name))
 
 
 def _masks(folder: Path) -> list[Path]:
     return [path for path in find_files(folder) if path.suffix.lower() == ".png"]
 
 
-def _picture(folder: Path, stem: str) -> Path:
+def _image(folder: Path, stem: str) -> Path:
     paths = [folder / f"{stem}{ending}" for ending in (".jpg", ".jpeg", ".png", ".JPG")]
     return next((path for path in paths if path.is_file()), paths[0])
 
@@ -89,7 +89,7 @@ def _read_splits(folder: Path) -> dict[str, Split]:
     for split in lists:
         path = folder / f"{split}.txt"
         if path.is_file():
-            lines = read_text(path, "the names of pictures, a line each").splitlines()
+            lines = read_text(path, "the names of images, a line each").splitlines()
             splits |= dict.fromkeys((line.split()[0] for line in lines if line.strip()), split)
     return splits
 

@@ -1,4 +1,4 @@
-// A picture of one's own, or one of the data set: which units fire where.
+// An image of one's own, or one of the data set: which units fire where.
 import { $, QuantileSlider, ask, card, colorOf, el, keep, later, latest, maskChoice, nameOf, number, options, percent, query, stateOf, svg, tell, unitAddress } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
@@ -10,7 +10,7 @@ const drop = $(".drop");
 const canvas = $(".canvas");
 const cross = $(".cross");
 let run = runs.find((each) => each.id === state.run) ?? runs[0];
-let picture = null; // what the server has looked at
+let uploaded = null; // what the server has looked at
 let file = null; // what was sent, to be sent again for another run
 let point = null;
 
@@ -28,8 +28,8 @@ function chooseRun() {
 
 const explain = latest(async (current) => {
   keep({ ...state, run: run.id, layer: form.layer.value });
-  if (!picture) return;
-  const found = await ask(`/api/runs/${run.id}/pictures/${picture.picture}/units${query({
+  if (!uploaded) return;
+  const found = await ask(`/api/runs/${run.id}/images/${uploaded.image}/units${query({
     layer: form.layer.value, quantile: slider.value, at: point?.join(","), limit: 24 })}`);
   if (!current()) return;
   $(".answer").hidden = false;
@@ -39,9 +39,9 @@ const explain = latest(async (current) => {
   $(".small-lead").replaceChildren(el("b", {}, number(found.firing)), ` of ${number(found.masks.units)} units ${found.firing === 1 ? "is" : "are"} on ${point ? "there" : "somewhere"}.`,
     found.units.length < found.firing ? ` Those of the rarest activation:` : "");
   $(".labels").replaceChildren(...(point ? [] : found.concepts.slice(0, 10)).map((each) =>
-    el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${number(each.units.length)} ${each.units.length === 1 ? "unit" : "units"}, ${percent(each.area)} of the picture`))));
+    el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${number(each.units.length)} ${each.units.length === 1 ? "unit" : "units"}, ${percent(each.area)} of the image`))));
   $(".answer .units").replaceChildren(...found.units.map((unit) => {
-    const image = { picture: picture.address, outline: unit.outline, image: "" };
+    const image = { thumbnail: uploaded.address, outline: unit.outline, image: "" };
     const made = card(unit, {
       colors: run.colors, href: unitAddress(run.id, found.layer, unit.unit), value: percent(unit.area),
       body: [look(image), el("p", { className: "why" }, rarity(unit.share_above))],
@@ -57,8 +57,8 @@ const rarity = (share) => share === 0 ? "Above everything the data set holds." :
 
 function look(image) {
   const shape = svg("svg", { viewBox: "0 0 128 128", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
-  const made = el("span", { className: "tile" }, el("img", { src: image.picture, alt: "", decoding: "async" }), shape);
-  made.style.aspectRatio = `${picture.width} / ${picture.height}`;
+  const made = el("span", { className: "tile" }, el("img", { src: image.thumbnail, alt: "", decoding: "async" }), shape);
+  made.style.aspectRatio = `${uploaded.width} / ${uploaded.height}`;
   return made;
 }
 
@@ -73,7 +73,7 @@ const accept = latest(async (current, looked) => {
   try {
     const seen = await looked();
     if (!current()) return;
-    picture = seen;
+    uploaded = seen;
     point = null;
     cross.hidden = true;
     $("img", canvas).src = seen.address;
@@ -88,11 +88,11 @@ const accept = latest(async (current, looked) => {
 
 function send(chosen) {
   if (!chosen) return;
-  if (!TYPES.includes(chosen.type)) return tell({ message: `${chosen.name || "The file"} is no JPEG, PNG or WebP picture.` });
-  if (chosen.size > LARGEST) return tell({ message: `${chosen.name || "The picture"} has more than 10 MB; send a smaller copy.` });
+  if (!TYPES.includes(chosen.type)) return tell({ message: `${chosen.name || "The file"} is no JPEG, PNG or WebP image.` });
+  if (chosen.size > LARGEST) return tell({ message: `${chosen.name || "The image"} has more than 10 MB; send a smaller copy.` });
   file = chosen;
   state.row = "";
-  return accept(() => ask(`/api/runs/${run.id}/pictures`, { method: "POST", headers: { "Content-Type": chosen.type }, body: chosen }));
+  return accept(() => ask(`/api/runs/${run.id}/images`, { method: "POST", headers: { "Content-Type": chosen.type }, body: chosen }));
 }
 
 const sendAgain = () => {
@@ -115,7 +115,7 @@ form.addEventListener("submit", (event) => event.preventDefault());
 form.run.addEventListener("change", () => {
   state.layer = "";
   if (!file) state.row = ""; // rows are numbers of another data set there
-  picture = null;
+  uploaded = null;
   canvas.hidden = true;
   $(".answer").hidden = true;
   chooseRun();
