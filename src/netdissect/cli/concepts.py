@@ -10,7 +10,6 @@ from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
-from netdissect.cli.parse import split_names
 from netdissect.cli.progress import progress_bars
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 
@@ -109,8 +108,8 @@ def subset(
 ) -> None:
     """Write a part of a data set as a data set of its own."""
     selection = netdissect.concepts.Selection(
-        categories=split_names(categories),
-        concepts=split_names(concept),
+        categories=_names(categories),
+        concepts=_names(concept),
         split=split,
         max_images=max_images,
         sample_seed=sample_seed,
@@ -142,6 +141,11 @@ def merge(
             out, roots, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
         )
     _written(out)
+
+
+def _names(items: list[str] | None) -> tuple[str, ...] | None:
+    """Return names given as repeated options, as a comma-separated list, or both."""
+    return tuple(name for item in items for name in item.split(",") if name) if items else None
 
 
 def _written(out: Path) -> None:

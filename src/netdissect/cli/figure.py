@@ -1,14 +1,15 @@
 """`netdissect figure`: figures that can go straight into a paper."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import BaseModel, Field
 
 import netdissect
 from netdissect.cli.console import console
-from netdissect.cli.options import with_options_of
 from netdissect.cli.results import RunArgument, RunsArgument, run_names
+from netdissect.cli_options import Typed, with_options
 from netdissect.config import Palette, Rule
 from netdissect.errors import ConfigError
 
@@ -19,64 +20,57 @@ app = typer.Typer(no_args_is_help=True)
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .svg or .png.")]
 OneLayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: the only one.")]
-QuantileOption = Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")]
-MinIouOption = Annotated[float | None, typer.Option("--min-iou", help="IoU of a detector; default: the run's own.")]
 ColorsOption = Annotated[
     Palette, typer.Option("--colors", help="safe: told apart with any color vision; paper: the first program's.")
 ]
 
 
-class Counting(TypedDict):
+class Counting(BaseModel):
     """What counts as a detector, and in which colors it is drawn."""
 
-    quantile: float | None
-    min_iou: float | None
-    colors: Palette
-
-
-def counting(quantile: QuantileOption = None, min_iou: MinIouOption = None, colors: ColorsOption = "safe") -> Counting:
-    """Return what several figures are asked."""
-    return {"quantile": quantile, "min_iou": min_iou, "colors": colors}
+    quantile: float | None = Field(None, description="One of the run's. None: its first.")
+    min_iou: float | None = Field(None, description="IoU of a detector. None: the run's own.")
+    colors: Palette = Field("safe", description="safe: told apart with any color vision; paper: the authors' of 2017.")
 
 
 @app.command()
-@with_options_of(counting)
+@with_options(Counting)
 def bars(
-    counted: Counting,
+    asked: Typed[Counting],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
 ) -> None:
     """Draw the paper's bar graph: how many units of a layer detect each concept."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.bars(result, layer, **counted), out)
+    _save(netdissect.plots.bars(result, layer, **asked.model().model_dump()), out)
 
 
 @app.command()
-@with_options_of(counting)
+@with_options(Counting)
 def layers(
-    counted: Counting,
+    asked: Typed[Counting],
     runs: RunsArgument,
     out: OutOption,
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
     results = [netdissect.load_result(run) for run in runs]
-    figure = netdissect.plots.layers(results, rule=rule, **counted, names=run_names(runs, results))
+    figure = netdissect.plots.layers(results, rule=rule, **asked.model().model_dump(), names=run_names(runs, results))
     _save(figure, out)
 
 
 @app.command()
-@with_options_of(counting)
+@with_options(Counting)
 def iou(
-    counted: Counting,
+    asked: Typed[Counting],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
 ) -> None:
     """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.iou(result, layer, **counted), out)
+    _save(netdissect.plots.iou(result, layer, **asked.model().model_dump()), out)
 
 
 @app.command()
@@ -108,9 +102,9 @@ def units(
 
 
 @app.command()
-@with_options_of(counting)
+@with_options(Counting)
 def concept_scatter(
-    counted: Counting,
+    asked: Typed[Counting],
     runs: RunsArgument,
     out: OutOption,
 ) -> None:
@@ -120,7 +114,7 @@ def concept_scatter(
     results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(
-        netdissect.plots.concept_scatter(*results, **counted, names=names),
+        netdissect.plots.concept_scatter(*results, **asked.model().model_dump(), names=names),
         out,
     )
 

@@ -1,6 +1,7 @@
 """`netdissect experiment NAME ...`: the paper's experiments, one command each.
 
-options.py     options that several commands share, and how networks are named
+app.py         the commands, imported when they are asked for
+options.py     what several commands take apart from their configurations, and how networks are named
 finish.py      save an outcome, print its verdict and where the files are
 """
 
