@@ -16,7 +16,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.run_dissection import opened, planned
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, keep_masks, permutation_nulls_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
-from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, gumbel_of, p_values
+from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, fit_gumbel, p_values
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def compare(chance: PermutationNull, few: int) -> None:
     ratios = np.log10(fitted[known] / ranked[known])
     middle, spread = np.median(ratios), np.std(ratios)
     print(f"  p-values below 0.05, fitted over ranked, in decades: median {middle:.2f}, sd {spread:.2f}")
-    location, scale = gumbel_of(np.log(many[:few]))
+    location, scale = fit_gumbel(np.log(many[:few]))
     for level in (0.05, 0.01, 0.001):
         share = (many[few:] >= np.exp(gumbel_r.isf(level, location, scale))).mean()
         print(f"  other repetitions above the fitted {level:g} level: {share:.5f}")

@@ -17,14 +17,23 @@ from benchmarks.process import interleaved
 from netdissect.activations import ActivationStore, StreamingTopK, ranks
 from netdissect.activations.histogram import Histogram
 from netdissect.concepts import ConceptData, Size
-from netdissect.scoring import BatchLabels, Field, ImageLabels, IoUCounter, IoUCounts, Span, Upsampler, make_upsampler
+from netdissect.scoring import (
+    BatchLabels,
+    FieldSpan,
+    FieldSpans,
+    ImageLabels,
+    IoUCounter,
+    IoUCounts,
+    Upsampler,
+    make_upsampler,
+)
 from netdissect.scoring.upsampling import UpsamplingAxis
 
 Maps = npt.NDArray[np.float32]
 QUANTILE = 0.005
 BATCH = 32
 PAIRS = 5
-FIELDS = {"_blocks.10": Span(-154, 339, 16), "_blocks.15": Span(-394, 851, 32)}
+FIELDS = {"_blocks.10": FieldSpan(-154, 339, 16), "_blocks.15": FieldSpan(-394, 851, 32)}
 
 
 def wide(maps: Maps, units: int) -> Maps:
@@ -98,7 +107,7 @@ def test_scoring(
     of_pixels = [replace(street.labels(row), image_level=np.empty(0, np.int32)) for row in range(len(street))]
     labels = [ImageLabels.of(image, street, "once") for image in of_pixels]
     to = make_upsampler(
-        Size(side, side), Size(112, 112), Size(224, 224), Field(FIELDS[layer], FIELDS[layer]), "receptive-field"
+        Size(side, side), Size(112, 112), Size(224, 224), FieldSpans(FIELDS[layer], FIELDS[layer]), "receptive-field"
     )
     path = tmp_path / "store.bin"
     found = ours(maps, labels, street, to, path)

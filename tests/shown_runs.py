@@ -26,7 +26,15 @@ from netdissect.result import (
     statistics_schema,
 )
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
-from netdissect.scoring import BatchLabels, ConceptTotals, Field, ImageLabels, IoUCounter, Span, make_upsampler
+from netdissect.scoring import (
+    BatchLabels,
+    ConceptTotals,
+    FieldSpan,
+    FieldSpans,
+    ImageLabels,
+    IoUCounter,
+    make_upsampler,
+)
 from netdissect.scoring.metrics import METRICS
 
 Maps = npt.NDArray[np.float32]
@@ -34,7 +42,7 @@ MakeResult = Callable[..., Result]
 
 INPUT, SEGMENTATION, CELLS = 64, 32, 8
 INPUT_SIZE = Size(INPUT, INPUT)
-FIELD = Field(Span(-4, 16, 8), Span(-4, 16, 8))
+FIELD = FieldSpans(FieldSpan(-4, 16, 8), FieldSpan(-4, 16, 8))
 NAMES = {"object": ("square", "disk <script>alert(1)</script>", "a$b_$ [bold]"), "color": ("red-c", "blue-c")}
 
 
@@ -103,7 +111,7 @@ def make(
     layers: dict[str, Maps],
     config: DissectConfig,
     size: Size = INPUT_SIZE,
-    field: Field | None = FIELD,
+    field: FieldSpans | None = FIELD,
 ) -> Result:
     quantiles = config.protocol.quantiles
     truth = ConceptTotals.zeros(data)
@@ -144,7 +152,7 @@ def _layer(
     truth: ConceptTotals,
     data: ConceptData,
     config: DissectConfig,
-    field: Field | None,
+    field: FieldSpans | None,
 ) -> LayerResult:
     quantiles = config.protocol.quantiles
     images = TopImages(maps.shape[1], Size(*maps.shape[2:]), config.top_images)
@@ -249,9 +257,9 @@ def camvid(shared: Path) -> Result:
     """32 units of a real layer on real street images."""
     data = ConceptData.open(shared / "data" / "broden-camvid")
     maps = np.load(shared / "reference" / "camvid-efficientnet_lite0_blocks.10-activations.npy")
-    span = Span(-154, 339, 16)
+    span = FieldSpan(-154, 339, 16)
     config = DissectConfig(layers=("_blocks.10",), protocol=Protocol(quantiles=(0.005, 0.02)))
-    return make(data, {"_blocks.10": maps}, config, Size(224, 224), Field(span, span))
+    return make(data, {"_blocks.10": maps}, config, Size(224, 224), FieldSpans(span, span))
 
 
 @pytest.fixture(scope="session")

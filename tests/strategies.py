@@ -15,7 +15,7 @@ from PIL import Image
 import oracle
 from netdissect.concepts import Concept, ConceptData, Labels, Size
 from netdissect.config import PROTOCOLS, Protocol, ProtocolName
-from netdissect.scoring import Field, Span
+from netdissect.scoring import FieldSpan, FieldSpans
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,9 +48,9 @@ class World:
         planes = np.array(labeled_image.planes, dtype=np.int32).reshape(len(labeled_image.planes), *labeled_image.size)
         return Labels(planes, np.array(labeled_image.whole, dtype=np.int32))
 
-    def field(self) -> Field:
+    def field(self) -> FieldSpans:
         """The receptive field for the library."""
-        return Field(*(Span(*axis) for axis in self.fields))
+        return FieldSpans(*(FieldSpan(*axis) for axis in self.fields))
 
     def cells(self) -> Size:
         """Size of the maps."""

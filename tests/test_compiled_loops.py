@@ -79,7 +79,7 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("lite", one_unit(), ("0", "1"), ASKED[1]),
     ]
     # No room to spare: bounds of the largest values rise on tiny data, too.
-    monkeypatch.setattr(topk, "capacity_of", lambda keep, total: min(total, keep + 3))
+    monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
     compiled = [dissected(root, *job) for job in jobs]
     names, calls = guarded.guard_all(monkeypatch)
     for job, expected in zip(jobs, compiled, strict=True):

@@ -20,4 +20,4 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too."""
-    monkeypatch.setattr(topk, "capacity_of", lambda keep, total: min(total, keep + 3))
+    monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))

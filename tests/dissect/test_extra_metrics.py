@@ -16,7 +16,7 @@ from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result
-from netdissect.scoring.iou import LEADING
+from netdissect.scoring.iou import NUM_LEADING
 from networks import FIELDS, SIDE, build
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -105,4 +105,4 @@ def test_intervals_and_scores_are_of_the_same_leading_concepts(broden: Path) -> 
         rows = scores(layer)
         assert rows.select(pl.col("iou_ci_low", "iou_ci_high", "iou", "rank").is_not_null().all()).row(0) == (True,) * 4
         ten = rows.filter(pl.col("precision").is_not_null())
-        assert ten.equals(rows.filter(pl.col("rank") < LEADING))
+        assert ten.equals(rows.filter(pl.col("rank") < NUM_LEADING))

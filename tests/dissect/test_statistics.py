@@ -17,7 +17,7 @@ from netdissect.errors import ResultError
 from netdissect.report import console_tables as printed
 from netdissect.result import LayerResult, Result, load_result, paired_differences
 from netdissect.result import statistics_schema as tables
-from netdissect.scoring.statistics.holdout import held_out
+from netdissect.scoring.statistics.holdout import is_held_out
 from networks import COVERAGE, SIDE, build, source_images
 
 SCHEMAS = {
@@ -165,7 +165,7 @@ def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do
     protocol = strategies.definition("pnas2020", 0.1, 12).protocol  # a mask counts whatever the image's labels are
     asked = settings(holdout=0.5).model_copy(update={"protocol": protocol})
     layer = dissect(build(), root, asked).layers["wide_relu"]
-    out = np.flatnonzero(held_out(0, np.arange(9), 0.5)).tolist()
+    out = np.flatnonzero(is_held_out(0, np.arange(9), 0.5)).tolist()
     assert {0, 4, 8} & set(out)
     assert not {0, 4, 8} <= set(out)
     images, labels = (frame(layer, name).filter(pl.col("image_index").is_in(out)) for name in ("images", "labels"))

@@ -16,7 +16,7 @@ from netdissect.config import Protocol
 from netdissect.plots.example_images import read_image, webp
 from netdissect.plots.outlines import SIDE, MaskGrid, outline
 from netdissect.result import LayerInfo, Result
-from netdissect.scoring import Field, Span
+from netdissect.scoring import FieldSpan, FieldSpans
 
 
 def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
@@ -51,8 +51,8 @@ def test_outlines_have_holes_and_are_empty_where_nothing_is_inside() -> None:
 
 
 def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
-    span = Span(-12, 20, 8)
-    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=Field(span, span))
+    span = FieldSpan(-12, 20, 8)
+    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=FieldSpans(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
     maps[0, 2, 5] = 1
     path = MaskGrid(layer, (64, 64), Protocol()).outline(maps[0], 0.5)

@@ -20,7 +20,7 @@ from netdissect.plots.outlines import SIDE, MaskGrid, enlarged, mask_outline, ou
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.views import unit_view
 from netdissect.result import LayerInfo, Result
-from netdissect.scoring import Field, Span
+from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images
 from networks import SIDE as INPUT
 
@@ -52,10 +52,10 @@ def scenes(draw: st.DrawFn) -> tuple[MaskGrid, tuple[int, int], npt.NDArray[np.f
     ratio = draw(st.sampled_from([1, 2]))
     labels = source[0] // ratio, source[1] // ratio
     spans = [
-        Span(draw(st.integers(-60, 5)), draw(st.integers(1, 90)), draw(st.sampled_from([1, 2, 4, 8, 16, 32])))
+        FieldSpan(draw(st.integers(-60, 5)), draw(st.integers(1, 90)), draw(st.sampled_from([1, 2, 4, 8, 16, 32])))
         for _ in range(2)
     ]
-    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=cells[0], width=cells[1], field=Field(*spans))
+    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=cells[0], width=cells[1], field=FieldSpans(*spans))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     maps = rng.normal(size=cells).astype(np.float32)
     threshold = np.float32(rng.choice(maps.ravel()) if draw(st.booleans()) else rng.normal())

@@ -11,7 +11,7 @@ from netdissect.concepts.dataset import IndexRow
 from netdissect.config import DissectConfig, Protocol
 from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
-from netdissect.scoring import ConceptTotals, Field, IoUCounts, Span
+from netdissect.scoring import ConceptTotals, FieldSpan, FieldSpans, IoUCounts
 
 QUANTILES = (0.005, 0.02)
 CATEGORIES = ("object", "part", "color", "glow")  # the last has concepts, but no unit meets one
@@ -40,7 +40,7 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTo
     rows = np.tile(np.array([2, 0, -1]), (units, 1))
     limits = rng.normal(size=(len(QUANTILES), units)).astype(np.float32)
     thresholds = threshold_table(limits, maxima[:, 0], QUANTILES)
-    field = Field(Span(-3, 7.5, 2), Span(0.5, 1, 1)) if seed else None
+    field = FieldSpans(FieldSpan(-3, 7.5, 2), FieldSpan(0.5, 1, 1)) if seed else None
     return LayerResult(
         info=LayerInfo(name=name, kind="Conv2d", units=units, height=2, width=5, field=field),
         thresholds=thresholds,

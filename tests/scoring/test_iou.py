@@ -11,7 +11,8 @@ import oracle
 from netdissect.concepts.attainable_iou import mask_attainable_iou
 from netdissect.config import RULES, Rule
 from netdissect.scoring import UnitLabels, best_concepts, count_detectors, f1, iou
-from netdissect.scoring.iou import LEADING, largest_counts, leading_concepts, limit_in_words, passes, top_category
+from netdissect.scoring.detectors import largest_counts, limit_in_words, passes
+from netdissect.scoring.iou import NUM_LEADING, leading_concepts, top_category
 
 counts_strategy = st.lists(
     st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=4, max_size=4), min_size=1, max_size=5
@@ -133,8 +134,10 @@ def test_leading_concepts_are_the_ten_of_highest_iou_and_the_lowest_number_on_a_
     scores = np.random.default_rng(seed).integers(0, 4, (3, numbers)) / 7
     scores[:, 0] = 0
     for row, found in zip(scores.tolist(), leading_concepts(scores).tolist(), strict=True):
-        wanted = sorted((number for number in range(numbers) if row[number] > 0), key=lambda n: (-row[n], n))[:LEADING]
-        assert found == wanted + [0] * (LEADING - len(wanted))
+        wanted = sorted((number for number in range(numbers) if row[number] > 0), key=lambda n: (-row[n], n))[
+            :NUM_LEADING
+        ]
+        assert found == wanted + [0] * (NUM_LEADING - len(wanted))
 
 
 @given(seed=st.integers(0, 2**32 - 1), rule=st.sampled_from(RULES))

@@ -18,12 +18,12 @@ from netdissect.errors import ShapeError
 from netdissect.scoring import (
     BatchLabels,
     ConceptTotals,
-    Field,
+    FieldSpan,
+    FieldSpans,
     ImageLabels,
     IoUCounter,
     IoUCounts,
-    Span,
-    columns_of,
+    concept_counts,
     iou,
     make_upsampler,
 )
@@ -160,7 +160,7 @@ def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expec
 def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> None:
     world = one_pixel_world([2], (), {1: 0, 2: 1})
     tally, truth = tallied(world, PROTOCOLS["paper"], np.zeros((1, 1), np.float32))
-    intersection, activation = columns_of(np.array([1, 2]), tally, world.data().category_of)
+    intersection, activation = concept_counts(np.array([1, 2]), tally, world.data().category_of)
     assert intersection.tolist() == [[[0, 1]]]
     assert activation.tolist() == [[[0, 1]]]
     assert truth.annotated.tolist() == [0, 1]
@@ -213,7 +213,9 @@ def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
     rng = np.random.default_rng(5)
     data = one_pixel_world([1], (), {1: 0}).data()
     labels = ImageLabels.of(Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32)), data, "once")
-    made = make_upsampler(Size(*cells), Size(31, 17), Size(62, 34), Field(Span(-3, 7, 7), Span(1, 4, 5)), anchor)
+    made = make_upsampler(
+        Size(*cells), Size(31, 17), Size(62, 34), FieldSpans(FieldSpan(-3, 7, 7), FieldSpan(1, 4, 5)), anchor
+    )
     maps = rng.normal(0.1, spread, cells).astype(np.float32)
     pixels = made.upsample(maps)
     values = np.unique(pixels)

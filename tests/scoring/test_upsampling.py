@@ -12,7 +12,7 @@ import oracle
 from netdissect.concepts import Size
 from netdissect.config import Anchor
 from netdissect.errors import ShapeError
-from netdissect.scoring import Field, Span, make_upsampler
+from netdissect.scoring import FieldSpan, FieldSpans, make_upsampler
 
 ORACLE_KIND: dict[Anchor, str] = {
     "receptive-field": "field",
@@ -22,17 +22,19 @@ ORACLE_KIND: dict[Anchor, str] = {
 }
 
 
-def anchors(cells: int, pixels: int, source: int, span: Span, anchor: Anchor) -> list[float]:
+def anchors(cells: int, pixels: int, source: int, span: FieldSpan, anchor: Anchor) -> list[float]:
     """Find where a ramp over the cells passes each whole number."""
-    made = make_upsampler(Size(1, cells), Size(1, pixels), Size(1, source), Field(Span(0, 1, 1), span), anchor)
+    made = make_upsampler(
+        Size(1, cells), Size(1, pixels), Size(1, source), FieldSpans(FieldSpan(0, 1, 1), span), anchor
+    )
     ramp = made.upsample(np.arange(cells, dtype=np.float32)[None])[0].astype(np.float64)
     inside = np.flatnonzero((ramp > 0) & (ramp < cells - 1))
     slope, start = np.polyfit(inside, ramp[inside], 1)
     return [float((cell - start) / slope) for cell in range(cells)]
 
 
-EFFICIENTNET = Span(-154, 339, 16)
-ALEXNET = Span(-64, 163, 16)
+EFFICIENTNET = FieldSpan(-154, 339, 16)
+ALEXNET = FieldSpan(-64, 163, 16)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_alexnet_conv5_cells_lie_at_every_eighth_pixel_under_the_original_geomet
 
 
 def test_an_integer_step_that_vanishes_falls_back_to_the_exact_rule() -> None:
-    span = Span(-3, 7, 1)
+    span = FieldSpan(-3, 7, 1)
     found = anchors(12, 8, 16, span, "receptive-field-integer")
     assert found == pytest.approx(anchors(12, 8, 16, span, "receptive-field"), abs=1e-4)
     assert found == pytest.approx([(i + 0.5) / 2 - 0.5 for i in range(12)], abs=1e-4)
@@ -82,7 +84,9 @@ def test_upsampled_maps_are_those_of_scipy_and_pillow(
 ) -> None:
     maps = np.random.default_rng(seed).normal(size=cells).astype(np.float32)
     source = (size[0] * ratio, size[1] * ratio)
-    made = make_upsampler(Size(*cells), Size(*size), Size(*source), Field(*(Span(*f) for f in fields)), anchor)
+    made = make_upsampler(
+        Size(*cells), Size(*size), Size(*source), FieldSpans(*(FieldSpan(*f) for f in fields)), anchor
+    )
     expected = oracle.upsample(maps, size, source, fields, ORACLE_KIND[anchor])
     found = made.upsample(maps)
     assert found.dtype == np.float32
@@ -119,7 +123,7 @@ def test_places_that_float64_can_hold_are_held_exactly(kind: str, pixels: int) -
     for cells in range(2, 24):
         source, field = 3 * pixels, oracle.Field(-7, 12, 5)
         columns = make_upsampler(
-            Size(1, cells), Size(1, pixels), Size(1, source), Field(Span(0, 1, 1), Span(*field)), anchor
+            Size(1, cells), Size(1, pixels), Size(1, source), FieldSpans(FieldSpan(0, 1, 1), FieldSpan(*field)), anchor
         ).columns
         first, step = oracle.anchors(cells, pixels, source, field, kind)
         lower = np.repeat(np.arange(cells), np.diff(columns.start))
@@ -147,7 +151,7 @@ def test_lite_gives_no_weight_where_pillow_gives_none(pixels: int) -> None:
 def test_a_map_that_is_flat_stays_flat(anchor: Anchor) -> None:
     flat = np.full((5, 3), 0.1, np.float32)
     found = make_upsampler(
-        Size(5, 3), Size(31, 17), Size(62, 34), Field(Span(-7, 9, 7), Span(3, 5, 3)), anchor
+        Size(5, 3), Size(31, 17), Size(62, 34), FieldSpans(FieldSpan(-7, 9, 7), FieldSpan(3, 5, 3)), anchor
     ).upsample(flat)
     np.testing.assert_array_equal(found, np.full((31, 17), np.float32(0.1)))
 

@@ -6,7 +6,7 @@ from netdissect.activations.image_batches import (
     batch_starts,
     image_batches,
     prefetch,
-    read_rows,
+    read_images,
 )
 from netdissect.activations.store import ActivationStore
 from netdissect.activations.top_images import TopImages
@@ -22,5 +22,5 @@ __all__ = [
     "image_batches",
     "prefetch",
     "ranks",
-    "read_rows",
+    "read_images",
 ]

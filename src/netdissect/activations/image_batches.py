@@ -78,18 +78,18 @@ def image_batches(data: ConceptData, how: InputFormat, starts: range, *, workers
     """
 
     def read(start: int) -> Batch:
-        return Batch(start, read_rows(data, range(start, min(start + starts.step, len(data))), how))
+        return Batch(start, read_images(data, range(start, min(start + starts.step, len(data))), how))
 
     return prefetch(read, starts, workers, PREFETCHED_BATCHES)
 
 
-def read_rows(data: ConceptData, rows: Iterable[int], how: InputFormat) -> Pixels:
+def read_images(data: ConceptData, rows: Iterable[int], how: InputFormat) -> Pixels:
     """Decode some images of a data set as uint8 (B, C, H, W), a pixel's channels side by side; see `read_image`."""
     return np.stack([read_image(data.image_path(row), how) for row in rows]).transpose(0, 3, 1, 2)
 
 
 def read_image(path: Path, how: InputFormat, *, upright: bool = False) -> Pixels:
-    """Decode one image as uint8 (H, W, C) of a network's input; see `squashed`.
+    """Decode one image as uint8 (H, W, C) of a network's input; see `fit_to_input`.
 
     Images of a data set are taken as they are stored, as their label maps; photographs of a user are turned `upright`
     as EXIF says.
@@ -97,10 +97,10 @@ def read_image(path: Path, how: InputFormat, *, upright: bool = False) -> Pixels
     with named_in_index(path, "an image", "a whole JPEG or PNG"), open_image(path) as image:
         image.load()
         source_image = ImageOps.exif_transpose(image) if upright else image
-    return squashed(source_image, how, str(path))
+    return fit_to_input(source_image, how, str(path))
 
 
-def squashed(image: Image.Image, how: InputFormat, origin: str) -> Pixels:
+def fit_to_input(image: Image.Image, how: InputFormat, origin: str) -> Pixels:
     """Bring a whole image to the size and the channels of a network's input.
 
     Parameters

@@ -79,7 +79,7 @@ def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float
     return total - ceil(position), total - floor(position), position - floor(position)
 
 
-def positions_of(quantiles: Sequence[float], total: int, rule: Threshold) -> tuple[Ints, npt.NDArray[np.float64]]:
+def rank_positions(quantiles: Sequence[float], total: int, rule: Threshold) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Return `ranks` for many quantiles as positions in falling order, int64 (Q, 2), and weights, float64 (Q,)."""
     found = [ranks(quantile, total, rule) for quantile in quantiles]
     return np.array([(upper - 1, lower - 1) for upper, lower, _ in found]), np.array([weight for *_, weight in found])
@@ -115,7 +115,7 @@ class StreamingTopK:
     """
 
     def __init__(self, units: int, keep: int, total: int, file: Path | None = None) -> None:
-        capacity = capacity_of(keep, total)
+        capacity = buffer_capacity(keep, total)
         self.keep = keep
         self.total = total
         self.seen = 0
@@ -183,7 +183,7 @@ class StreamingTopK:
             raise ShapeError(
                 f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
             )
-        positions, weights = positions_of(quantiles, self.total, rule)
+        positions, weights = rank_positions(quantiles, self.total, rule)
         neighbors = []
         for row, filled in zip(self._values, self._filled, strict=True):
             neighbors.append(np.sort(row[:filled])[::-1][positions])
@@ -323,7 +323,7 @@ def _allocate(file: Path, size: int) -> None:
             made.write(zeros[: size - start])
 
 
-def capacity_of(keep: int, total: int) -> int:
+def buffer_capacity(keep: int, total: int) -> int:
     """Return how many values a unit has room for: half as much again as it must keep, so that few are sorted twice."""
     return min(total, keep + max(keep // 2, 1024))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from netdissect.activations.histogram import BINS, FIRST, MAGNITUDE, SHIFT, SIDE
-from netdissect.activations.topk import interpolate_order_statistics, positions_of
+from netdissect.activations.topk import interpolate_order_statistics, rank_positions
 from netdissect.concepts import Size
 from netdissect.config import Threshold
 
@@ -43,7 +43,7 @@ class TorchStreamingTopK:
     def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> npt.NDArray[np.float32]:
         """Return T, float32 (quantiles, U), once all values were seen."""
         self._settle()
-        positions, weights = positions_of(quantiles, self.total, rule)
+        positions, weights = rank_positions(quantiles, self.total, rule)
         neighbors = self._kept[:, torch.from_numpy(positions).to(self._kept.device)]
         return interpolate_order_statistics(neighbors.cpu().numpy(), weights)
 

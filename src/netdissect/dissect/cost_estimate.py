@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from netdissect.activations import ActivationStore, batch_starts
 from netdissect.activations.histogram import Histogram
-from netdissect.activations.topk import capacity_of
+from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import ConceptData
 from netdissect.concepts.content_digests import READING
 from netdissect.concepts.dataset import Subset
@@ -200,7 +200,7 @@ def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Pat
     values = maps.transpose(1, 0, 2, 3).reshape(units, -1)
     histogram = Histogram(units)
     histogram.update(maps)
-    ratio = max(capacity_of(layer.keep, layer.total) / layer.keep, 1.001)
+    ratio = max(buffer_capacity(layer.keep, layer.total) / layer.keep, 1.001)
     room = (ratio - 1) / log(ratio)
     weighed = []
     for level in LEVELS:

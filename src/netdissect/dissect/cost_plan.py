@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from netdissect.activations import ranks
-from netdissect.activations.topk import capacity_of
+from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
 from netdissect.models import Layer
-from netdissect.scoring import Field, Span, Upsampler, make_upsampler
+from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
 
 StoreKind = Literal["dense", "sparse", "none"]
 # Measured on real layers: 8 to 15 % of the dense size at a quantile of 0.005, 38 to 56 % at 0.05.
@@ -23,12 +23,12 @@ def cells_of(layer: Layer) -> Size:
     return layer.grid or Size(1, 1)
 
 
-def field_of(layer: Layer) -> Field | None:
+def field_of(layer: Layer) -> FieldSpans | None:
     """Return a layer's receptive field as plain numbers; None: half-pixel centers."""
     if layer.field is None:
         return None
     spans = (layer.field.vertical, layer.field.horizontal)
-    return Field(*(Span(axis.offset, axis.size, axis.step) for axis in spans))
+    return FieldSpans(*(FieldSpan(axis.offset, axis.size, axis.step) for axis in spans))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class LayerPlan:
     @property
     def top_bytes(self) -> int:
         """Memory that the largest values take."""
-        return 4 * self.layer.units * capacity_of(self.keep, self.total)
+        return 4 * self.layer.units * buffer_capacity(self.keep, self.total)
 
     @property
     def top_image_bytes(self) -> int:

@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-from netdissect.activations import read_rows
+from netdissect.activations import read_images
 from netdissect.dissect.forward import DissectionInputs, torch_device
 from netdissect.errors import NetworkError
 from netdissect.models.determinism import TOLERANCE, find_difference
@@ -35,7 +35,7 @@ def with_repeatability(source: DissectionInputs, info: RunInfo) -> RunInfo:
     device = torch_device(config.device)
     rows = sorted({0, len(data) // 2, len(data) - 1})
     preprocessing = network.preprocessing
-    pixels = read_rows(data, rows, preprocessing)
+    pixels = read_images(data, rows, preprocessing)
     with network.prepared(device), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         found = find_difference(network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device)))
     if found is None:

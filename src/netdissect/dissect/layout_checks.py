@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from netdissect.activations import Batch, read_rows
+from netdissect.activations import Batch, read_images
 from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.forward import DissectionInputs, recorded
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
@@ -135,7 +135,7 @@ def stated(layer: Layer, source: DissectionInputs) -> ReceptiveField:
 
 def _two_images(source: DissectionInputs) -> npt.NDArray[np.uint8]:
     preprocessing, data = source.network.preprocessing, source.data
-    return read_rows(data, (0, len(data) // 2), preprocessing)
+    return read_images(data, (0, len(data) // 2), preprocessing)
 
 
 def _read(path: Path, made_by: str) -> dict[str, LayoutCheckInfo] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.activations.image_batches import squashed
+from netdissect.activations.image_batches import fit_to_input
 from netdissect.concepts import Size
 from netdissect.concepts.image_io import UNREADABLE, open_image, to_rgb
 from netdissect.errors import NetdissectError, NetworkError, RequestError
@@ -87,7 +87,7 @@ def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
     """
     how = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
     try:
-        return np.ascontiguousarray(squashed(image, how, "the image").transpose(2, 0, 1))
+        return np.ascontiguousarray(fit_to_input(image, how, "the image").transpose(2, 0, 1))
     except NetworkError as error:
         raise RequestError(str(error), 415) from error
 

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from netdissect.config import Rule
 from netdissect.errors import ResultError
 from netdissect.paths import writing
-from netdissect.scoring.iou import limit_in_words
+from netdissect.scoring.detectors import limit_in_words
 
 INK = "#22262B"
 FAINT = "#8A9099"

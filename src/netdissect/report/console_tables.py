@@ -24,7 +24,7 @@ from netdissect.result.queries import (
 )
 from netdissect.result.schema import ATTAINABLE_BESIDE
 from netdissect.scoring import DetectorCount
-from netdissect.scoring.iou import limit_in_words
+from netdissect.scoring.detectors import limit_in_words
 
 RUNNERS_UP = 3
 

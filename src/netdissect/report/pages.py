@@ -23,7 +23,7 @@ from netdissect.report.layer_tables import FLOOR, LayerTables, NumberedRun, conc
 from netdissect.report.views import ConceptView, FoundUnit, LayerView, RunView, Tile, UnitDetail, UnitView, legend
 from netdissect.result import RunInfo
 from netdissect.result.queries import limits
-from netdissect.scoring.iou import limit_in_words, limit_number
+from netdissect.scoring.detectors import limit_in_words, limit_number
 
 GENERATOR = "netdissect report"
 TEMPLATES = Path(__file__).parent / "templates"

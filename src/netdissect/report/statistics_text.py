@@ -18,7 +18,7 @@ from netdissect.result import LayerInfo, Result, RunInfo
 from netdissect.result.queries import layer_units, limits, run_min_iou
 from netdissect.result.statistics_schema import SCORES, SENSITIVITY, UNITS, Schema, complete
 from netdissect.scoring import passes
-from netdissect.scoring.iou import limit_number
+from netdissect.scoring.detectors import limit_number
 from netdissect.scoring.metrics import METRICS
 
 SIGNIFICANT = 0.05

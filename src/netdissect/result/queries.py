@@ -10,7 +10,7 @@ import polars as pl
 from netdissect.config import Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.result import Result
-from netdissect.scoring.iou import limit_in_words, limit_number, passes
+from netdissect.scoring.detectors import limit_in_words, limit_number, passes
 
 
 def run_quantile(result: Result, quantile: float | None = None) -> float:

@@ -20,9 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule
 from netdissect.errors import ResultError
-from netdissect.scoring import DetectorCount, UnitLabels, count_detectors
-from netdissect.scoring import Field as ReceptiveField
-from netdissect.scoring.iou import limit_number
+from netdissect.scoring import DetectorCount, FieldSpans, UnitLabels, count_detectors
+from netdissect.scoring.detectors import limit_number
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_VERSIONS = (SCHEMA_VERSION,)
@@ -65,7 +64,7 @@ class LayerInfo(_Info):
     units: int
     height: int
     width: int
-    field: ReceptiveField | None = Field(description="None: half-pixel centers were used.")
+    field: FieldSpans | None = Field(description="None: half-pixel centers were used.")
     field_source: Literal["traced", "assumed"] | None = Field(
         None, description="Whether tracing told the receptive field, or the user; None: units of the whole image."
     )

@@ -13,7 +13,16 @@ from netdissect.concepts.attainable_iou import mask_attainable_iou, max_attainab
 from netdissect.config import REPORTED_QUANTILES, RULES, Protocol
 from netdissect.result.schema import ATTAINABLE_BESIDE
 from netdissect.result.statistics_schema import FIRING_MAP, HISTOGRAM, complete
-from netdissect.scoring import ConceptTotals, IoUCounts, UnitLabels, best_concepts, columns_of, count_detectors, f1, iou
+from netdissect.scoring import (
+    ConceptTotals,
+    IoUCounts,
+    UnitLabels,
+    best_concepts,
+    concept_counts,
+    count_detectors,
+    f1,
+    iou,
+)
 from netdissect.scoring.iou import top_category
 
 Ints = npt.NDArray[np.int64]
@@ -52,7 +61,7 @@ def concept_table(data: ConceptData, truth: ConceptTotals, protocol: Protocol) -
 def score_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
     numbers = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = columns_of(numbers, tally, data.category_of)
+    intersection, activation = concept_counts(numbers, tally, data.category_of)
     count, units, concepts = intersection.shape
     pixels = np.broadcast_to(truth.pixels[numbers], intersection.shape)
     names = pl.Series([concept.name for concept in data.concepts], dtype=pl.Categorical)
@@ -110,7 +119,7 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
 def unit_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
     """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
     numbers = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = columns_of(numbers, tally, data.category_of)
+    intersection, activation = concept_counts(numbers, tally, data.category_of)
     parts = [
         _best_of(data, counts, masks, truth.pixels[numbers])
         for counts, masks in zip(intersection, activation, strict=True)

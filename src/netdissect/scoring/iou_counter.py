@@ -276,7 +276,7 @@ class IoUCounter:
         return ImageIntersections(*masks, *entries)
 
 
-def columns_of(numbers: Ints, tally: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:
+def concept_counts(numbers: Ints, tally: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:
     """Pick concepts out of a tally.
 
     Returns

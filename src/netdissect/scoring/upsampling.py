@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
 
 
-class Span(NamedTuple):
+class FieldSpan(NamedTuple):
     """A receptive field along one axis, in input pixels: cell i covers offset + i * step onwards, size pixels."""
 
     offset: float
@@ -35,11 +35,11 @@ class Span(NamedTuple):
     step: float
 
 
-class Field(NamedTuple):
+class FieldSpans(NamedTuple):
     """The receptive field of a layer's cells along both axes."""
 
-    vertical: Span
-    horizontal: Span
+    vertical: FieldSpan
+    horizontal: FieldSpan
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,9 @@ class Upsampler:
         return np.swapaxes(_interpolate(np.swapaxes(across, -1, -2), self.rows), -1, -2).astype(np.float32)
 
 
-def make_upsampler(cells: Size, segmentation: Size, source: Size, field: Field | None, anchor: Anchor) -> Upsampler:
+def make_upsampler(
+    cells: Size, segmentation: Size, source: Size, field: FieldSpans | None, anchor: Anchor
+) -> Upsampler:
     """Make the grid that brings maps of one layer to a segmentation.
 
     Parameters
@@ -160,7 +162,7 @@ def make_upsampler(cells: Size, segmentation: Size, source: Size, field: Field |
 
 
 @lru_cache(maxsize=256)
-def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> UpsamplingAxis:
+def _axis(cells: int, pixels: int, source: int, span: FieldSpan | None, anchor: Anchor) -> UpsamplingAxis:
     if anchor == "half-pixel-pillow":
         weights = _pillow_weights(cells, pixels)
         if cells > pixels:
@@ -171,7 +173,7 @@ def _axis(cells: int, pixels: int, source: int, span: Span | None, anchor: Ancho
     return _two_taps([(pixel - first) / step for pixel in range(pixels)], cells)
 
 
-def _anchors(cells: int, pixels: int, source: int, span: Span | None, anchor: Anchor) -> tuple[Fraction, Fraction]:
+def _anchors(cells: int, pixels: int, source: int, span: FieldSpan | None, anchor: Anchor) -> tuple[Fraction, Fraction]:
     """Return where cell 0 lies on the segmentation's grid, and the distance from cell to cell.
 
     In fractions: a place midway between two cells is to be exactly that, and a weight is rounded once.

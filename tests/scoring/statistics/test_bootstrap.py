@@ -23,7 +23,7 @@ from netdissect.scoring.statistics.bootstrap import (
     poisson_weights,
     stability,
 )
-from netdissect.scoring.statistics.holdout import CountSubset, held_out, label_numbers
+from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
 
 Ints = npt.NDArray[np.int64]
@@ -149,7 +149,7 @@ def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int,
                 assert counted.unique_detectors[rule][index, replicate] == count.unique_detectors[category]
         chosen = [int(labels.names[unit, top]) if top >= 0 else 0 for unit, top in enumerate(labels.top)]
         assert counted.labels[:, replicate].tolist() == chosen
-        assert label_numbers(led, CATEGORY_OF, CATEGORIES).tolist() == chosen
+        assert best_label_ids(led, CATEGORY_OF, CATEGORIES).tolist() == chosen
 
 
 @given(st.integers(0, 2**32 - 1), st.sets(st.integers(1, 11)))
@@ -275,8 +275,8 @@ def test_stability_is_the_share_of_replicates_that_keep_the_label() -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.5, 0.8]))
 def test_two_halves_are_counted_apart_and_add_up_to_the_whole(seed: int, share: float) -> None:
     images, rows = Images(seed), np.arange(12)
-    out = held_out(seed, rows, share)
-    assert held_out(seed, rows[5:], share).tolist() == out[5:].tolist()
+    out = is_held_out(seed, rows, share)
+    assert is_held_out(seed, rows[5:], share).tolist() == out[5:].tolist()
     halves = []
     for chosen in (out, ~out):
         half = CountSubset.zeros(3, 6, CATEGORIES)
@@ -291,7 +291,7 @@ def test_two_halves_are_counted_apart_and_add_up_to_the_whole(seed: int, share: 
 
 
 def test_halves_have_the_share_of_images_that_was_asked_for_and_do_not_follow_the_weights() -> None:
-    out = held_out(0, np.arange(4000), 0.3)
+    out = is_held_out(0, np.arange(4000), 0.3)
     assert out.mean() == pytest.approx(0.3, abs=0.03)
     weights = poisson_weights(0, np.arange(4000), 3)
     assert abs(np.corrcoef(out, weights[:, 0])[0, 1]) < 0.06

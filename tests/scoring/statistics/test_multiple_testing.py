@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control, gumbel_r, kstest, lognorm
 from netdissect.scoring.statistics.multiple_testing import (
     adjust_pvalues,
     fdr_threshold,
-    gumbel_of,
+    fit_gumbel,
     null_detector_counts,
     p_values,
 )
@@ -60,7 +60,7 @@ def test_units_whose_repetitions_are_all_alike_have_p_values_by_rank() -> None:
 
 def test_gumbel_s_law_is_recovered() -> None:
     drawn = gumbel_r.rvs(3, 2, size=(200_000, 1), random_state=np.random.default_rng(3))
-    location, scale = gumbel_of(drawn)
+    location, scale = fit_gumbel(drawn)
     assert location[0] == pytest.approx(3, abs=0.03)
     assert scale[0] == pytest.approx(2, abs=0.03)
 

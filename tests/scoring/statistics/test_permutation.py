@@ -18,7 +18,12 @@ from netdissect.config import NullModel
 from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, make_upsampler
 from netdissect.scoring.mask_pixels import MaskPixels, mask_pixels
 from netdissect.scoring.statistics.multiple_testing import p_values
-from netdissect.scoring.statistics.permutation import AnnotationStratum, PermutationCounts, best_of, strata_of
+from netdissect.scoring.statistics.permutation import (
+    AnnotationStratum,
+    PermutationCounts,
+    annotation_strata,
+    find_best_concepts,
+)
 
 
 def masks_of(world: strategies.World, definition: strategies.Definition, limits: strategies.Floats) -> list[MaskPixels]:
@@ -50,7 +55,7 @@ def shuffled(
         range(3), limits.size, data, seed=5, of=of, restriction=definition.protocol.restriction
     )  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
-        for rows in strata_of([tuple(image.categories) for image in images], 3, 0):
+        for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
             block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
             counts.update(block, int(rows[0]), data.category_of, pool)
     return counts
@@ -64,7 +69,7 @@ def drawn(
     side = definition.protocol.segmentation_size
     repeated = [drawn_image if side is None else drawn_image.resized(side) for drawn_image in world.images]
     met = list(repeated)
-    for rows in strata_of([tuple(image.categories) for image in images], 3, 0):
+    for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
         rng = np.random.default_rng((5, repeat, int(rows[0])))
         if of == "images":
             for row, partner in zip(rows, rows[rng.permutation(len(rows))], strict=True):
@@ -131,7 +136,7 @@ def test_parts_of_the_blocks_add_up_whatever_the_threads(
     data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
     limits = oracle.thresholds(world.maps, definition.rules)
     masks = masks_of(world, definition, limits[None])
-    blocks = list(strata_of([tuple(image.categories) for image in images], 2, 7))
+    blocks = list(annotation_strata([tuple(image.categories) for image in images], 2, 7))
     assert sorted(np.concatenate(blocks).tolist()) == list(range(len(images)))
 
     def counted(some: list[npt.NDArray[np.int64]], threads: int) -> PermutationCounts:
@@ -149,7 +154,7 @@ def test_parts_of_the_blocks_add_up_whatever_the_threads(
 
 def test_images_of_other_annotations_never_meet() -> None:
     strata = ["a", "b", "a", "a", "b", "a", "a"]
-    for rows in strata_of(strata, 2, 3):
+    for rows in annotation_strata(strata, 2, 3):
         assert len(rows) <= 2
         assert len({strata[row] for row in rows}) == 1
 
@@ -168,7 +173,7 @@ def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
         tally.activation[0, unit, place] = count
     for number, count in expected.truth.items():
         truth[number] = count
-    best = best_of(data, truth, tally.intersection, tally.activation, np.ones(len(truth), np.bool_))
+    best = find_best_concepts(data, truth, tally.intersection, tally.activation, np.ones(len(truth), np.bool_))
     for unit, place in product(range(len(limits)), range(len(world.categories))):
         number = expected.best(unit, place)
         assert best.label_ids[unit, place] == (number or 0)
@@ -195,7 +200,7 @@ def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_on
     activation = on.sum((0, 2, 3))[None, :, None]
     hits = np.stack([(on & (blocks == number)[:, None]).sum((0, 2, 3)) for number in range(7)], axis=-1)
     everything = np.ones(7, np.bool_)
-    observed = best_of(data, truth, hits, activation, everything).scores[:, 0]
+    observed = find_best_concepts(data, truth, hits, activation, everything).scores[:, 0]
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, of="images", restriction="annotated")
     with ThreadPoolExecutor(2) as pool:
         counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)

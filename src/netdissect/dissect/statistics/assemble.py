@@ -26,7 +26,8 @@ from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.result import statistics_schema as tables
 from netdissect.result.tables import counts_at
 from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts
-from netdissect.scoring.iou import Floats, largest_counts
+from netdissect.scoring.detectors import largest_counts
+from netdissect.scoring.iou import Floats
 from netdissect.scoring.per_image_counts import check_counts
 from netdissect.scoring.statistics.bootstrap import (
     Bools,
@@ -40,7 +41,7 @@ from netdissect.scoring.statistics.bootstrap import (
     interval_of_counts,
     stability,
 )
-from netdissect.scoring.statistics.holdout import CountSubset, held_out, label_numbers
+from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
 
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
@@ -150,7 +151,7 @@ class QuantileCounts:
     @cached_property
     def labels(self) -> Ints:
         """Label number of each unit, 0 for none."""
-        return label_numbers(self.scores, self.data.category_of, len(self.data.categories))
+        return best_label_ids(self.scores, self.data.category_of, len(self.data.categories))
 
     @cached_property
     def margin(self) -> ThresholdShift:
@@ -333,10 +334,10 @@ def holdout_of(level: QuantileCounts) -> pl.DataFrame:
     units, numbers = counts.intersection.shape
     out = CountSubset.zeros(units, numbers, counts.activation.shape[1])
     for presence, masks, counted in level.blocks():
-        rows = presence.images[held_out(asked.stats_seed, presence.images, share)]
+        rows = presence.images[is_held_out(asked.stats_seed, presence.images, share)]
         out.update(presence, masks, counted, rows)
     chosen, scored = (counts - out).iou(category_of), out.iou(category_of)
-    labels = label_numbers(chosen, category_of, len(level.data.categories))
+    labels = best_label_ids(chosen, category_of, len(level.data.categories))
     each = np.arange(units)
     frame = pl.DataFrame(
         {"unit": each.astype(np.int32), "selection_iou": chosen[each, labels], "heldout_iou": scored[each, labels]}

@@ -20,15 +20,15 @@ from netdissect.config import RULES, Rule
 from netdissect.dissect.layer_state import AnyCollector, ThresholdResult
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.scoring import ConceptTotals, IoUCounts
-from netdissect.scoring.iou import DetectorCount
+from netdissect.scoring.detectors import DetectorCount
 from netdissect.scoring.mask_pixels import MaskPixels, mask_pixels
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
 from netdissect.scoring.statistics.permutation import (
     AnnotationStratum,
     BestConcepts,
     PermutationCounts,
-    best_of,
-    strata_of,
+    annotation_strata,
+    find_best_concepts,
 )
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _chance_of(looks: TwoPass, masks: KeptMasks, layer: str, tally: IoUCounts, t
             some, quantiles * units, data, seed=evidence.stats_seed, of=evidence.null, restriction=protocol.restriction
         )
         with ThreadPoolExecutor(source.execution.workers) as pool:
-            for rows in strata_of(masks.strata, BLOCK, evidence.stats_seed):
+            for rows in annotation_strata(masks.strata, BLOCK, evidence.stats_seed):
                 block = AnnotationStratum.of(
                     [masks.files[layer].read(row) for row in rows], list(looks.labels(rows.tolist()))
                 )
@@ -212,7 +212,8 @@ def _chance_of(looks: TwoPass, masks: KeptMasks, layer: str, tally: IoUCounts, t
         best += counts.best_concepts(data, truth, tally, chosen)
         if looks.progress:
             looks.progress(f"chance, {layer}", some.stop, repeats)
-    observed = best_of(data, truth.pixels, tally.intersection, tally.activation, chosen).scores.max(axis=1, initial=0)
+    of_run = find_best_concepts(data, truth.pixels, tally.intersection, tally.activation, chosen)
+    observed = of_run.scores.max(axis=1, initial=0)
     maxima = np.stack([one.scores.max(axis=1, initial=0) for one in best])
     shape = (quantiles, units)
     return PermutationNull(

@@ -22,7 +22,8 @@ import scipy
 
 from netdissect.config import RULES, Rule
 from netdissect.jit import compiled
-from netdissect.scoring.iou import Floats, best_concepts, iou, leading_concepts, passes, top_category
+from netdissect.scoring.detectors import passes
+from netdissect.scoring.iou import Floats, best_concepts, iou, leading_concepts, top_category
 from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCounts
 
 Ints = npt.NDArray[np.int64]

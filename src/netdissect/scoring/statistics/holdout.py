@@ -16,7 +16,7 @@ from netdissect.scoring.statistics.bootstrap import Bools, Ints
 OTHER_STREAM = 1 << 63  # of random numbers: halves do not depend on the weights of the bootstrap
 
 
-def held_out(seed: int, rows: npt.ArrayLike, share: float) -> Bools:
+def is_held_out(seed: int, rows: npt.ArrayLike, share: float) -> Bools:
     """Say which images are held out, bool (n,): by the seed and an image's row alone."""
     generators = (np.random.Philox(key=np.array([seed + OTHER_STREAM, row], np.uint64)) for row in np.asarray(rows))
     return np.array([generator.random_raw() for generator in generators], np.float64) < share * 2.0**64
@@ -82,7 +82,7 @@ class CountSubset:
         return np.where(category_of >= 0, scores, 0)
 
 
-def label_numbers(scores: Floats, category_of: Ints, categories: int) -> Ints:
+def best_label_ids(scores: Floats, category_of: Ints, categories: int) -> Ints:
     """Return each unit's label number, int64 (U,), 0 for none; `scores` by label number, float64 (U, C)."""
     numbers = np.flatnonzero(category_of >= 0)
     best = best_concepts(scores[:, numbers], category_of[numbers], categories)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import scipy
 
 from netdissect.config import Rule
-from netdissect.scoring.iou import DetectorCount, UnitLabels, count_detectors
+from netdissect.scoring.detectors import DetectorCount, UnitLabels, count_detectors
 from netdissect.scoring.statistics.permutation import BestConcepts
 
 Floats = npt.NDArray[np.float64]
@@ -47,12 +47,12 @@ def p_values(observed: Floats, chance: Floats) -> Floats:
     by_rank = (1 + reached) / (1 + len(chance))
     fitted = (reached < ENOUGH) & (chance > 0).all(axis=0) & (np.ptp(chance, axis=0) > 0) & (observed > 0)
     found = by_rank.copy()
-    location, scale = gumbel_of(np.log(chance[:, fitted]))
+    location, scale = fit_gumbel(np.log(chance[:, fitted]))
     found[fitted] = scipy.stats.gumbel_r.sf(np.log(observed[fitted]), location, scale)
     return np.asarray(np.maximum(found, np.finfo(np.float64).tiny))
 
 
-def gumbel_of(values: Floats) -> tuple[Floats, Floats]:
+def fit_gumbel(values: Floats) -> tuple[Floats, Floats]:
     """Fit Gumbel's law to each column of float64 (R, U) by its first two L-moments: location and scale, (U,).
 
     Notes

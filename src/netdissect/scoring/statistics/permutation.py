@@ -32,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def strata_of(strata: Sequence[Any], size: int, seed: int) -> Iterator[Ints]:
+def annotation_strata(strata: Sequence[Any], size: int, seed: int) -> Iterator[Ints]:
     """Cut images into blocks within which they are exchangeable.
 
     Parameters
@@ -207,10 +207,10 @@ class PermutationCounts:
         """
         for index in range(len(self.permutations)):
             activation = self.activation[index] if self.restriction == "overlap" else tally.activation
-            yield best_of(data, truth.pixels, self.intersection[index], activation, chosen)
+            yield find_best_concepts(data, truth.pixels, self.intersection[index], activation, chosen)
 
 
-def best_of(
+def find_best_concepts(
     data: ConceptData, truth: Ints, intersection: npt.NDArray[Any], activation: Ints, chosen: npt.NDArray[np.bool_]
 ) -> BestConcepts:
     """Find the best of the concepts `chosen`, bool (C,), for masks with these counts, (..., C) and (..., K)."""
