@@ -7,7 +7,7 @@ SCALE = Scale(
     name="test",
     images=24,
     recipe=TrainConfig(
-        size=64, images=48, held_out=16, steps=4, units=(4, 6, 8, 8, 8), batch_size=16, precision="float32"
+        size=64, pictures=48, held_out=16, steps=4, units=(4, 6, 8, 8, 8), batch_size=16, precision="float32"
     ),
     seeds=2,
     rotations=2,

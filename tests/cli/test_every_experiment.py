@@ -44,7 +44,7 @@ def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
 '''
-RECIPE = TrainConfig(size=64, images=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
+RECIPE = TrainConfig(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
 RATINGS = """run,layer,unit,label,iou,rater,rating,time
 r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
 r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
