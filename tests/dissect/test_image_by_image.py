@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import networks
 import oracle
 import run_asserts
 import strategies
@@ -16,7 +17,7 @@ from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.models import Network
 from netdissect.result import LayerResult, Result, load_result
-from networks import COVERAGE, FIELDS, SIDE, build, source_images
+from networks import COVERAGE, FIELDS, SIDE, build
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -34,7 +35,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     corner = np.zeros((6, 8), np.int64)
     corner[0, 0] = 1
-    drawn = [*source_images(count=11, sizes=((12, 12), (12, 12), (6, 8))), oracle.OracleImage((corner,), (), (6, 8))]
+    drawn = [*networks.images(count=11, sizes=((12, 12), (12, 12), (6, 8))), oracle.OracleImage((corner,), (), (6, 8))]
     root = tmp_path_factory.mktemp("data") / "broden"
     return strategies.write_broden(root, drawn, COVERAGE, image=(SIDE, SIDE))
 

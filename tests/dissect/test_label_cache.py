@@ -22,7 +22,7 @@ from netdissect.dissect import dissect, label_cache
 from netdissect.dissect.label_cache import BLOCK, LabelCacheWriter, packed
 from netdissect.errors import ConceptsError
 from netdissect.scoring import ImageLabels
-from networks import COVERAGE, SIDE, build, source_images
+from networks import COVERAGE, SIDE, build, images
 
 SETTINGS = DissectConfig(layers=("deep_relu",), batch_size=3, top_images=3, statistics=StatisticsConfig(bootstrap=10))
 
@@ -104,7 +104,7 @@ def changed_pixels(root: Path) -> None:
 
 
 def test_data_with_other_pixels_are_packed_apart(tmp_path: Path) -> None:
-    root = strategies.write_broden(tmp_path / "data", source_images(), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
     before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
     changed_pixels(root)
     plain = dissect(build(), root, SETTINGS)
@@ -114,7 +114,7 @@ def test_data_with_other_pixels_are_packed_apart(tmp_path: Path) -> None:
 
 
 def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -> None:
-    root = strategies.write_broden(tmp_path / "data", source_images(), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
     dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
     other = shutil.copytree(root, tmp_path / "other")  # with all times
     changed_pixels(other)
@@ -124,7 +124,7 @@ def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -
 
 
 def test_touched_and_copied_data_are_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = strategies.write_broden(tmp_path / "data", source_images(), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
     before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
     changed_time(root)
     other = shutil.copytree(root, tmp_path / "other")
@@ -157,7 +157,7 @@ def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("change", [changed_time, changed_pixels])
 def test_data_that_change_under_way_are_not_packed(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    root = strategies.write_broden(tmp_path / "data", source_images(), COVERAGE, image=(SIDE, SIDE))
+    root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
 
     def meanwhile(stage: str, done: int, _total: int | None) -> None:
         if (stage, done) == ("second look", 3):

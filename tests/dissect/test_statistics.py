@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import networks
 import oracle
 import strategies
 from netdissect import plots
@@ -18,7 +19,7 @@ from netdissect.report import console_tables as printed
 from netdissect.result import LayerResult, Result, load_result, paired_differences
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring.statistics.holdout import is_held_out
-from networks import COVERAGE, SIDE, build, source_images
+from networks import COVERAGE, SIDE, build
 
 SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
@@ -158,7 +159,7 @@ def test_held_out_ious_are_those_of_the_images_that_had_no_part_in_the_choice(br
 
 def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do(tmp_path: Path) -> None:
     empty = oracle.OracleImage((np.zeros((12, 12), np.int64),), (), (12, 12))
-    drawn = source_images(6)
+    drawn = networks.images(6)
     root = strategies.write_broden(
         tmp_path / "data", [empty, *drawn[:3], empty, *drawn[3:], empty], COVERAGE, image=(SIDE, SIDE)
     )
