@@ -160,7 +160,7 @@ def _layer(
     rows, maxima, kept = images.ranked()
     thresholds = threshold_table(_thresholds(maps, quantiles), maxima[:, 0], quantiles)
     return LayerResult(
-        info=LayerInfo(name=name, kind="Conv2d", units=maps.shape[1], height=maps.shape[2], width=maps.shape[3],
+        info=LayerInfo(name=name, type="Conv2d", units=maps.shape[1], height=maps.shape[2], width=maps.shape[3],
                        field=field),
         thresholds=thresholds,
         units=unit_table(data, truth, tallier.counts, thresholds),

@@ -52,7 +52,7 @@ def test_outlines_have_holes_and_are_empty_where_nothing_is_inside() -> None:
 
 def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
     span = FieldSpan(-12, 20, 8)
-    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=8, width=8, field=FieldSpans(span, span))
+    layer = LayerInfo(name="x", type="Conv2d", units=1, height=8, width=8, field=FieldSpans(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
     maps[0, 2, 5] = 1
     path = MaskGrid(layer, (64, 64), Protocol()).outline(maps[0], 0.5)
@@ -63,7 +63,7 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
 
 
 def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:
-    layer = LayerInfo(name="x", kind="Linear", units=1, height=1, width=1, field=None)
+    layer = LayerInfo(name="x", type="Linear", units=1, height=1, width=1, field=None)
     masks = MaskGrid(layer, (64, 64), Protocol())
     everywhere, nowhere = (masks.outline(np.array([[value]], np.float32), 1.0) for value in (2.0, 1.0))
     assert filled(everywhere).all()

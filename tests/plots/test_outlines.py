@@ -55,7 +55,7 @@ def scenes(draw: st.DrawFn) -> tuple[MaskGrid, tuple[int, int], npt.NDArray[np.f
         FieldSpan(draw(st.integers(-60, 5)), draw(st.integers(1, 90)), draw(st.sampled_from([1, 2, 4, 8, 16, 32])))
         for _ in range(2)
     ]
-    layer = LayerInfo(name="x", kind="Conv2d", units=1, height=cells[0], width=cells[1], field=FieldSpans(*spans))
+    layer = LayerInfo(name="x", type="Conv2d", units=1, height=cells[0], width=cells[1], field=FieldSpans(*spans))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     maps = rng.normal(size=cells).astype(np.float32)
     threshold = np.float32(rng.choice(maps.ravel()) if draw(st.booleans()) else rng.normal())

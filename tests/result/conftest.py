@@ -42,7 +42,7 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTo
     thresholds = threshold_table(limits, maxima[:, 0], QUANTILES)
     field = FieldSpans(FieldSpan(-3, 7.5, 2), FieldSpan(0.5, 1, 1)) if seed else None
     return LayerResult(
-        info=LayerInfo(name=name, kind="Conv2d", units=units, height=2, width=5, field=field),
+        info=LayerInfo(name=name, type="Conv2d", units=units, height=2, width=5, field=field),
         thresholds=thresholds,
         units=unit_table(data, truth, tally, thresholds),
         lazy_scores=score_table(data, truth, tally, Protocol(quantiles=QUANTILES)).lazy(),

@@ -36,7 +36,7 @@ class LayerSummary(Response):
 
     index: int
     name: str
-    kind: str
+    type: str
     units: int
     height: int = Field(description="Cells of a map.")
     width: int

@@ -60,7 +60,7 @@ class LayerInfo(_Info):
     """One layer."""
 
     name: str
-    kind: str
+    type: str
     units: int
     height: int
     width: int

@@ -22,7 +22,7 @@ def layer_info(layer: Layer) -> LayerInfo:
     height, width = cells_of(layer)
     return LayerInfo(
         name=layer.name,
-        kind=layer.type,
+        type=layer.type,
         units=layer.units,
         height=height,
         width=width,

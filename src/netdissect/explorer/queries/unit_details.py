@@ -60,7 +60,7 @@ def run_summary(run: OpenRun) -> RunSummary:
             LayerSummary(
                 index=index,
                 name=layer.info.name,
-                kind=layer.info.kind,
+                type=layer.info.type,
                 units=layer.info.units,
                 height=layer.info.height,
                 width=layer.info.width,
