@@ -3,7 +3,7 @@
     python -m benchmarks.branch_rule [--only TEXT]    # a line a network that changes, and the count of all
 
 Each network of the layout audit is traced twice: by the rule, and with the largest branch deciding whether or not it
-was enlarged. Weights are random; nothing is fetched.
+was enlarged. Weights are random; nothing is downloaded.
 """
 
 from collections.abc import Sequence

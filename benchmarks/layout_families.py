@@ -1,4 +1,4 @@
-"""Which networks the audit of layouts looks at: of every family of three libraries one or two small members.
+"""Networks of the layout audit: one or two small members of every family of three libraries.
 
 timm's families are its modules. An entry may end in ``@SIZE``, an input size in pixels other than the network's own.
 Families of torchvision and transformers that take no single image (video, optical flow, text beside it) are absent.
@@ -228,7 +228,7 @@ NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def networks() -> list[tuple[str, str, str]]:
-    """Return library, family and network of all that is looked at, the first members of all families first."""
+    """Return library, family and name of every network, the first members of all families first."""
     timms = [("timm", family, name) for family, names in TIMM.items() for name in names[:1]]
     timms += [("timm", family, name) for family, names in TIMM.items() for name in names[1:]]
     visions = [("torchvision", family, name) for family, names in TORCHVISION.items() for name in names]
@@ -238,12 +238,12 @@ def networks() -> list[tuple[str, str, str]]:
 def build(library: str, name: str) -> Network:
     """Make a network with random weights."""
     torch.manual_seed(0)
-    name, _, asked = name.partition("@")
+    name, _, size = name.partition("@")
     makers: dict[str, Callable[[str, int], tuple[nn.Module, int]]] = {
         "timm": _timm, "torchvision": _torchvision, "transformers": _transformers
     }  # fmt: skip
-    module, size = makers[library](name, int(asked or 0))
-    return Network(f"{library}:{name}", module, Preprocessing(Size(size, size), *NORM))
+    module, side = makers[library](name, int(size or 0))
+    return Network(f"{library}:{name}", module, Preprocessing(Size(side, side), *NORM))
 
 
 def missing() -> list[str]:

@@ -96,16 +96,8 @@ def load_network(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
             "--weights FILE, too."
         )
-    source, _, name = spec.partition(":")
     with _seeded(weights_seed):
-        if source == "python":
-            module, preprocessing = _from_factory(spec, weights, file)
-        elif spec in LITE_SIZES:
-            module, preprocessing = _with_weights(efficientnet_lite, LoadRequest(spec, weights is None, size), file)
-        elif source in ZOOS and name:
-            module, preprocessing = _with_weights(ZOOS[source], LoadRequest(name, weights is None, size), file)
-        else:
-            raise NetworkError(unknown_spec(spec))
+        module, preprocessing = _build(spec, weights, size, file)
     given: dict[str, Any] = {
         "mean": None if mean is None else tuple(mean),
         "std": None if std is None else tuple(std),
@@ -125,6 +117,17 @@ def load_network(
 def reload_network(source: NetworkSource) -> Network:
     """Load a network again from the ``info.network.source`` of a run; see `load_network`."""
     return load_network(**source.model_dump())
+
+
+def _build(spec: str, weights: str | None, size: int | None, file: CheckpointChoice | None) -> Built:
+    source, _, name = spec.partition(":")
+    if source == "python":
+        return _from_factory(spec, weights, file)
+    if spec in LITE_SIZES:
+        return _with_weights(efficientnet_lite, LoadRequest(spec, weights is None, size), file)
+    if source in ZOOS and name:
+        return _with_weights(ZOOS[source], LoadRequest(name, weights is None, size), file)
+    raise NetworkError(unknown_spec(spec))
 
 
 def _title(source: NetworkSource) -> str:
