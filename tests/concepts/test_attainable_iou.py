@@ -67,8 +67,8 @@ def test_inspection_and_a_run_say_one_number_of_each_concept(root: Path) -> None
     )
     run = dissect(build(), root, config)
     for row in run.concepts.iter_rows(named=True):
-        assert row["max_attainable_iou"] == seen[row["label_id"]].attainable_iou
-        assert row["max_attainable_iou_at_0.02"] == seen[row["label_id"]].attainable_iou_beside
+        assert row["max_attainable_iou"] == seen[row["label_id"]].max_attainable_iou
+        assert row["max_attainable_iou_at_0.02"] == seen[row["label_id"]].max_attainable_iou_at_0_02
     scores = run.layers["wide_relu"].scores
     for quantile, column in zip(REPORTED_QUANTILES, ("max_attainable_iou", "max_attainable_iou_at_0.02"), strict=True):
         rows = scores.filter(quantile=quantile)
@@ -99,7 +99,7 @@ def test_other_protocols_have_bounds_of_their_own(root: Path, name: str) -> None
 def test_no_unit_of_a_real_network_reaches_more_than_a_tenth_above_what_is_attainable(shared: Path) -> None:
     """Of 184 street scenes a quarter has no object labels."""
     facts = inspect_dataset(shared / "data" / "broden-camvid").concepts
-    attainable = {(concept.name, concept.category): concept.attainable_iou for concept in facts}
+    attainable = {(concept.name, concept.category): concept.max_attainable_iou for concept in facts}
     reached = []
     with (shared / "reference" / "camvid-efficientnet_lite0_blocks.10-paper.csv").open() as file:
         for row in csv.DictReader(file):

@@ -115,7 +115,7 @@ def test_label_numbers_that_no_pixel_can_hold_are_refused_before_tables_are_made
         ConceptData.open(root)
     write(root / "c_object.csv", "number", "1")
     write(root / "index.csv", "sh", "100000")
-    with pytest.raises(ConceptsError, match=r"have the sh 100000\. Expected from 1 to 65536 pixels"):
+    with pytest.raises(ConceptsError, match=r"gives 0.png the sh 100000\. Expected from 1 to 65536 pixels"):
         ConceptData.open(root)
 
 

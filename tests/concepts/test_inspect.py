@@ -48,8 +48,8 @@ def test_a_sound_data_set_has_no_problems_and_its_facts_are_right(root: Path) ->
     assert [facts.name for facts in seen.categories] == ["color", "object", "part", "scene"]
     street = next(concept for concept in seen.concepts if concept.name == "street-s")
     assert (street.frequency, street.coverage, street.share) == (4, 4.0, 1.0)
-    assert street.attainable_iou == pytest.approx(0.005)
-    assert street.attainable_iou_beside == pytest.approx(0.02)
+    assert street.max_attainable_iou == pytest.approx(0.005)
+    assert street.max_attainable_iou_at_0_02 == pytest.approx(0.02)
     assert Inspection.model_validate_json(seen.model_dump_json()) == seen
 
 

@@ -19,7 +19,7 @@ from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.config import Resize
 from netdissect.errors import ConceptsError, ConfigError, SourceError
-from samples import one_sample, read_rows, source_image
+from samples import one_sample, random_image, read_rows
 
 Mask = npt.NDArray[np.bool_]
 
@@ -43,7 +43,7 @@ def worlds(draw: st.DrawFn) -> list[Sample]:
                 )
                 items.append(Channel(values, dict(enumerate(rng.permutation(NAMES).tolist(), start=1))))
             labels[category] = items
-        samples.append(Sample(f"drawn/{number}", source_image(number, height, width), labels))
+        samples.append(Sample(f"drawn/{number}", random_image(number, height, width), labels))
     return samples
 
 
@@ -165,8 +165,8 @@ def test_the_published_formulas_give_the_tables_of_a_data_set_that_others_built(
 def test_one_name_in_two_categories_is_one_number_with_two_categories(tmp_path: Path) -> None:
     whole = np.ones((9, 12), np.uint8)
     samples = [
-        Sample("a/1", source_image(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
-        Sample("a/2", source_image(2), {"part": [Channel(whole, {1: "wheel"})]}),
+        Sample("a/1", random_image(1), {"object": [Channel(whole, {1: "Wheel"})], "part": ["wheel"]}),
+        Sample("a/2", random_image(2), {"part": [Channel(whole, {1: "wheel"})]}),
     ]
     out = write_dataset(tmp_path / "set", samples, WriteOptions(size=8))
     (label,) = read_rows(out / "label.csv")
@@ -179,7 +179,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: P
     names = {n: f"thing {n}" for n in range(1, 400)}
     out = write_dataset(
         tmp_path / "set",
-        [Sample("a/1", source_image(0, 20, 20), {"object": [Channel(values, names)]})],
+        [Sample("a/1", random_image(0, 20, 20), {"object": [Channel(values, names)]})],
         WriteOptions(size=40),
     )
     data = ConceptData.open(out)
@@ -209,8 +209,8 @@ def test_the_whole_image_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> Non
 
 
 def test_splits_are_given_or_drawn_from_the_name_alone(tmp_path: Path) -> None:
-    samples = [Sample(f"a/{n}", source_image(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
-    samples.append(Sample("b/given", source_image(1, 4, 4), {"object": ["sky"]}, split="val"))
+    samples = [Sample(f"a/{n}", random_image(n, 4, 4), {"object": ["sky"]}) for n in range(200)]
+    samples.append(Sample("b/given", random_image(1, 4, 4), {"object": ["sky"]}, split="val"))
     forward = read_rows(write_dataset(tmp_path / "one", samples, WriteOptions(size=4)) / "index.csv")
     backward = read_rows(write_dataset(tmp_path / "two", samples[::-1], WriteOptions(size=4)) / "index.csv")
     assert sorted(map(str, forward)) == sorted(map(str, backward))
@@ -241,17 +241,17 @@ def test_the_notes_say_what_was_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (Sample("../up", source_image(0), {}), "cannot be a path"),
-        (Sample("a;b", source_image(0), {}), "cannot be a path"),
-        (Sample("a/1", source_image(0), {"Bad Name": ["sky"]}), "cannot be a category"),
-        (Sample("a/1", source_image(0), {"split": ["sky"]}), "cannot be a category"),
-        (Sample("a/1", source_image(0)[..., 0], {}), "uint8 \\(height, width, 3\\)"),
-        (Sample("a/1", source_image(0), {"object": [Channel(np.ones((3, 4), int), {1: "x"})]}), "is 3 x 4 pixels"),
+        (Sample("../up", random_image(0), {}), "cannot be a path"),
+        (Sample("a;b", random_image(0), {}), "cannot be a path"),
+        (Sample("a/1", random_image(0), {"Bad Name": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", random_image(0), {"split": ["sky"]}), "cannot be a category"),
+        (Sample("a/1", random_image(0)[..., 0], {}), "uint8 \\(height, width, 3\\)"),
+        (Sample("a/1", random_image(0), {"object": [Channel(np.ones((3, 4), int), {1: "x"})]}), "is 3 x 4 pixels"),
         (
-            Sample("a/1", source_image(0), {"object": [Channel(np.full((9, 12), 7), {1: "x"}, "m.png")]}),
+            Sample("a/1", random_image(0), {"object": [Channel(np.full((9, 12), 7), {1: "x"}, "m.png")]}),
             "m.png holds the value 7",
         ),
-        (Sample("a/1", source_image(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
+        (Sample("a/1", random_image(0), {"object": [Channel(np.ones((9, 12)), {1: "x"})]}), "float64 values"),  # type: ignore[arg-type]
     ],
 )
 def test_a_sample_that_contradicts_itself_is_refused(sample: Sample, message: str, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_no_sample_and_no_label_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="hold no image"):
         write_dataset(tmp_path / "set", [])
     with pytest.raises(ConceptsError, match="carries any label"):
-        write_dataset(tmp_path / "set", [Sample("a/1", source_image(0))])
+        write_dataset(tmp_path / "set", [Sample("a/1", random_image(0))])
     assert not list(tmp_path.iterdir())
 
 
@@ -282,8 +282,8 @@ def test_how_much_will_be_written_is_said_first_and_is_about_right(
     samples = [
         Sample(
             f"a/{n}",
-            source_image(n, 64, 64),
-            {"object": [Channel(source_image(n, 64, 64)[..., 0] // 64, {0: "x", 1: "y", 2: "z", 3: "w"})]},
+            random_image(n, 64, 64),
+            {"object": [Channel(random_image(n, 64, 64)[..., 0] // 64, {0: "x", 1: "y", 2: "z", 3: "w"})]},
         )
         for n in range(60)
     ]
@@ -299,11 +299,11 @@ def test_rare_labels_are_dropped_by_images_and_by_coverage_and_listed(tmp_path: 
     values[0, 0] = 1  # a speck
     values[10:] = 2
     wide = [
-        Sample(f"a/{n}", source_image(n, 20, 20), {"object": [Channel(values, {1: "speck", 2: "sea"})]})
+        Sample(f"a/{n}", random_image(n, 20, 20), {"object": [Channel(values, {1: "speck", 2: "sea"})]})
         for n in range(3)
     ]
     once = Sample(
-        "a/once", source_image(9, 20, 20), {"scene": ["coast"], "part": [Channel(values, {1: "dot", 2: "once"})]}
+        "a/once", random_image(9, 20, 20), {"scene": ["coast"], "part": [Channel(values, {1: "dot", 2: "once"})]}
     )
     options = WriteOptions(size=40, min_images=2, min_coverage=0.5)
     out = write_dataset(tmp_path / "set", [*wide, once], options)
@@ -331,11 +331,11 @@ def test_synonyms_of_two_sources_are_one_concept_whose_pixels_count_once(tmp_pat
     lower = np.zeros((20, 20), np.uint8)
     lower[5:15] = 1
     samples = [
-        Sample("ade/1", source_image(0, 20, 20), {"object": [Channel(values, {1: "Car; auto;automobile"})]}),
-        Sample("ade/2", source_image(1, 20, 20), {"object": [Channel(values, {1: "car;auto;automobile"})]}),
+        Sample("ade/1", random_image(0, 20, 20), {"object": [Channel(values, {1: "Car; auto;automobile"})]}),
+        Sample("ade/2", random_image(1, 20, 20), {"object": [Channel(values, {1: "car;auto;automobile"})]}),
         Sample(
             "own/1",
-            source_image(2, 20, 20),
+            random_image(2, 20, 20),
             {"object": [Channel(values, {1: "auto"}), Channel(lower, {1: "automobile"})]},
         ),
     ]

@@ -19,7 +19,7 @@ from netdissect.concepts.build.render import Folders, Rendered, render
 from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.errors import ConceptsError, SourceError
-from samples import image, one_sample
+from samples import one_sample, random_image
 
 
 def test_a_finished_data_set_is_replaced_only_when_told(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_foreign_files_are_never_replaced(tmp_path: Path) -> None:
 def test_a_failed_overwrite_leaves_the_old_data_set(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "set", [one_sample(concept="old")], WriteOptions(size=8))
     with pytest.raises(SourceError, match="cannot be a path"):
-        write_dataset(out, [Sample("../up", image(0), {"object": ["x"]})], overwrite=True)
+        write_dataset(out, [Sample("../up", random_image(0), {"object": ["x"]})], overwrite=True)
     assert ConceptData.open(out).concepts[0].name == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 

@@ -109,9 +109,9 @@ def test_a_frame_flips_and_turns():
 
 
 def test_dice_of_one_name_fall_alike_and_of_other_names_apart():
-    assert [PortableRandom("a").whole(0, 9) for _ in range(5)] == [PortableRandom("a").whole(0, 9)] * 5
+    assert [PortableRandom("a").integer(0, 9) for _ in range(5)] == [PortableRandom("a").integer(0, 9)] * 5
     one, other = PortableRandom("a"), PortableRandom("b")
-    assert [one.whole(0, 999) for _ in range(5)] != [other.whole(0, 999) for _ in range(5)]
+    assert [one.integer(0, 999) for _ in range(5)] != [other.integer(0, 999) for _ in range(5)]
 
 
 def test_a_drawn_count_has_the_expected_mean():
@@ -131,7 +131,7 @@ def test_weights_are_respected():
 def test_dice_fall_as_they_always_did():
     # Pinned: a change here would change every image of the world.
     dice = PortableRandom("pinned")
-    assert [dice.whole(0, 99) for _ in range(6)] == PINNED
+    assert [dice.integer(0, 99) for _ in range(6)] == PINNED
 
 
 PINNED = [36, 90, 59, 69, 52, 17]

@@ -16,7 +16,7 @@ from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 if TYPE_CHECKING:
     from netdissect.concepts.inspect.inspect import CategoryFacts, Inspection
 
-PROBLEMS_TOLD = 20
+PROBLEMS_SHOWN = 20
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -199,10 +199,10 @@ def _print(inspection: "Inspection", limit: int) -> None:
         screen.print(_category_table(inspection, category, limit))
     if not inspection.problems:
         screen.print("No problems found.")
-    for problem in inspection.problems[:PROBLEMS_TOLD]:
+    for problem in inspection.problems[:PROBLEMS_SHOWN]:
         screen.print(f"[red]problem:[/] {escape(str(problem))}")
-    if len(inspection.problems) > PROBLEMS_TOLD:
-        screen.print(f"... and {len(inspection.problems) - PROBLEMS_TOLD} more problems; --json lists all.")
+    if len(inspection.problems) > PROBLEMS_SHOWN:
+        screen.print(f"... and {len(inspection.problems) - PROBLEMS_SHOWN} more problems; --json lists all.")
 
 
 def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> Table:
@@ -218,7 +218,8 @@ def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: 
     for concept in members[:limit]:
         table.add_row(
             escape(concept.name), str(concept.frequency), f"{concept.coverage:.2f}", f"{concept.share:.2%}",
-            *(f"{value:.3f}" for value in (concept.attainable_iou, concept.attainable_iou_beside)[: len(quantiles)]),
+            *(f"{value:.3f}" for value in (concept.max_attainable_iou, concept.max_attainable_iou_at_0_02)[:
+            len(quantiles)]),
         )  # fmt: skip
     if len(members) > limit:
         table.add_row(f"... {len(members) - limit} more")

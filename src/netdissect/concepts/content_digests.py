@@ -51,7 +51,7 @@ class ContentDigests:
 
     def stamp(self) -> str:
         """Return a digest of sizes and times of modification: another one, and a file was written."""
-        return self._look()[0]
+        return self._stat_files()[0]
 
     def digest(self, progress: Progress | None = None) -> str:
         """Return the SHA-256 of what all files hold; a file that is missing or unreadable counts as such.
@@ -61,13 +61,13 @@ class ContentDigests:
         progress
             Called with the number of files read and in all, if reading them takes seconds.
         """
-        _, touched, last = self._look()
+        _, touched, last = self._stat_files()
         # A file that was written just now may be written again within the same tick of the clock.
         settled = time.time_ns() - last > SETTLED
         found = self.recall(touched)
         if found is None:
             found = self.read(progress)
-            if settled and self._look()[1] == touched:
+            if settled and self._stat_files()[1] == touched:
                 self._remember(touched, found)
         return found
 
@@ -111,7 +111,7 @@ class ContentDigests:
             for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
                 old.unlink()
 
-    def _look(self) -> tuple[str, str, int]:
+    def _stat_files(self) -> tuple[str, str, int]:
         """Return the stamp, one that also knows times of change and inodes, and when a file was touched last (ns)."""
         written, touched, last = hashlib.sha256(), hashlib.sha256(str(self.root.resolve()).encode()), 0
         for name in self.names:

@@ -91,10 +91,10 @@ class Subset(NamedTuple):
             categories or in another number afterwards.
         """
         drawn = self.max_images is not None
-        own, wanted = (None if names is None else set(names) for names in (self.categories, further.categories))
-        outside = wanted is not None and own is not None and not wanted <= own
+        own, requested = (None if names is None else set(names) for names in (self.categories, further.categories))
+        outside = requested is not None and own is not None and not requested <= own
         contradictions = {
-            "categories": wanted is not None and (wanted != own if drawn else outside),
+            "categories": requested is not None and (requested != own if drawn else outside),
             "split": further.split is not None and further.split != self.split and (drawn or self.split is not None),
             "max_images": drawn and further.max_images not in (None, self.max_images),
             "sample_seed": drawn
@@ -410,10 +410,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         ) from error
 
 
-def _choose(known: Sequence[str], wanted: Sequence[str] | None, root: Path) -> list[str]:
-    if wanted is None:
+def _choose(known: Sequence[str], requested: Sequence[str] | None, root: Path) -> list[str]:
+    if requested is None:
         return list(known)
-    chosen = one_or_more(wanted)
+    chosen = one_or_more(requested)
     for name in chosen:
         if name not in known:
             raise ConceptsError(

@@ -135,7 +135,7 @@ class Background:
         ground = self._floor(self.horizon)
         asphalt = self.paints.of("asphalt", self.paints.any("grey", "grey", "black", "brown", "purple"), 0.85)
         line = self.paints.plain("white", "white", "yellow")
-        road = self._road_ahead if self.dice.chance(0.4) else self._road_across
+        road = self._road_ahead if self.dice.happens(0.4) else self._road_across
         road(asphalt, line)
         return ground
 
@@ -162,17 +162,17 @@ class Background:
         self.horizon = self.dice.between(0.56, 0.74)
         self._band(-BEYOND, self.horizon + 0.02, self._wall(), "wall")
         floor = self._floor(self.horizon)
-        if self.dice.chance(0.3):
+        if self.dice.happens(0.3):
             self._band(-BEYOND, self.dice.between(0.05, 0.12), self.paints.plaster().times(1.3), "ceiling")
-        if self.dice.chance(0.6):
+        if self.dice.happens(0.6):
             self._band(self.horizon - 0.02, self.horizon + 0.01, self.paints.wood(), "skirting board")
         return floor
 
     def _wall(self) -> Paint:
         paints = self.paints
         wall = self.dice.pick((paints.plaster,) * 6 + (paints.ceramic,) * 2 + (paints.brick, paints.wood))()
-        if wall.material in ("plaster", "ceramic") and self.dice.chance(0.6):
-            return self._dress(wall, soft=self.dice.chance(0.5))
+        if wall.material in ("plaster", "ceramic") and self.dice.happens(0.6):
+            return self._dress(wall, soft=self.dice.happens(0.5))
         return wall
 
     def _dress(self, paint: Paint, *, soft: bool) -> Paint:
@@ -182,7 +182,7 @@ class Background:
 
     def _sky(self) -> None:
         color = self.paints.jitter(self.dice.pick(SKIES), 20)
-        pale = self.dice.chance(0.7)
+        pale = self.dice.happens(0.7)
         low = shade(color, self.dice.between(1.0, 1.9)) if pale else self.paints.jitter(self.dice.pick(SKIES))
         self._band(-BEYOND, self.horizon + 0.02, Paint(color, low, fading=True), "sky")
 
@@ -190,19 +190,19 @@ class Background:
         kind = GROUNDS[self.dice.weighed(self.scene.grounds)]
         color = self.dice.pick(kind.colors) if kind.colors else self.paints.any()
         paint = self.paints.wood() if kind.material == "wood" else self.paints.of(kind.material, color, kind.grain)
-        if self.dice.chance(kind.textured):
-            paint = self._dress(paint, soft=kind.soft or self.dice.chance(0.3))
+        if self.dice.happens(kind.textured):
+            paint = self._dress(paint, soft=kind.soft or self.dice.happens(0.3))
         return self._band(top, 1 + BEYOND, replace(paint, lying=True), kind.name)
 
     def _backdrop(self) -> None:
         kind = self.dice.weighed(self.scene.backdrops)
         if kind == "hills":
-            for _ in range(self.dice.whole(1, 2)):
+            for _ in range(self.dice.integer(1, 2)):
                 heights = [self.dice.between(0.5, 1) for _ in range(11)]
                 self._ridge("hill", self.paints.of("turf", self.dice.pick(LEAVES), 0.85), heights, 0.16)
         elif kind == "mountains":
-            for _ in range(self.dice.whole(1, 2)):
-                peaks = 2 * self.dice.whole(2, 3) + 1
+            for _ in range(self.dice.integer(1, 2)):
+                peaks = 2 * self.dice.integer(2, 3) + 1
                 heights = [
                     self.dice.between(0.6, 1) if i % 2 else self.dice.between(0.1, 0.5) for i in range(peaks + 1)
                 ]

@@ -53,7 +53,7 @@ def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWA
     """
     dice = PortableRandom(f"netdissect world 1/{seed}/{index}")
     canvas = Canvas(size)
-    scene = None if dice.chance(swatch_share) else dice.pick(SCENE_NAMES)
+    scene = None if dice.happens(swatch_share) else dice.pick(SCENE_NAMES)
     if scene is None:
         swatches(canvas, dice)
     else:
@@ -70,7 +70,7 @@ def _light(image: Bytes, dice: PortableRandom) -> Bytes:
     tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
     lit = image * (gain[:, :, None] * tint)
     lift, noise = dice.between(-4, 14), dice.between(1, 8)
-    y, x = dice.whole(0, 127), dice.whole(0, 127)
+    y, x = dice.integer(0, 127), dice.integer(0, 127)
     grain = _grain()[y : y + size, x : x + size]
     return np.clip(lit + (lift + 0.5) + noise * grain, 0, 255).astype(np.uint8)
 

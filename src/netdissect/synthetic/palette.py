@@ -139,13 +139,13 @@ class Paints:
 
     def wood(self, upright: bool = False) -> Paint:
         """Return wood, sometimes painted."""
-        color = self.dice.pick(WOODS) if self.dice.chance(0.75) else self.any()
+        color = self.dice.pick(WOODS) if self.dice.happens(0.75) else self.any()
         paint = self.of("wood", color, 0.72)
         return replace(paint, angle=90.0) if upright else paint
 
     def metal(self, *families: str) -> Paint:
         """Return metal: bare, or lacquered in one of these colors or any."""
-        color = self.any(*families) if families or self.dice.chance(0.5) else self.any("grey", "grey", "black")
+        color = self.any(*families) if families or self.dice.happens(0.5) else self.any("grey", "grey", "black")
         return self.of("metal", color, 1.35)
 
     def lacquer(self) -> Paint:
@@ -187,17 +187,17 @@ class Paints:
     def fabric(self, textured: float = 0.4, scale: float = 0.6) -> Paint:
         """Return cloth, with this probability patterned."""
         base = self.of("fabric", self.any(), 0.84)
-        return self.patterned(base, scale) if self.dice.chance(textured) else base
+        return self.patterned(base, scale) if self.dice.happens(textured) else base
 
     def patterned(self, base: Paint, scale: float = 1.0, texture: str | None = None) -> Paint:
         """Return the paint with a texture in a second, contrasting color."""
-        worn = self.fashion if self.fashion and self.dice.chance(0.75) else tuple(TEXTURES)
+        worn = self.fashion if self.fashion and self.dice.happens(0.75) else tuple(TEXTURES)
         return replace(
             base,
             second=self.contrast(base.color),
             texture=texture or self.dice.pick(worn),
             scale=self.dice.about(scale, 0.3),
-            angle=self.dice.between(-20, 20) + (90 if self.dice.chance(0.5) else 0),
+            angle=self.dice.between(-20, 20) + (90 if self.dice.happens(0.5) else 0),
         )
 
     def skin(self) -> Paint:

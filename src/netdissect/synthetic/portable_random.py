@@ -37,11 +37,11 @@ class PortableRandom:
         """Return `value`, up to the share `spread` of it smaller or larger."""
         return value * self.between(1 - spread, 1 + spread)
 
-    def chance(self, probability: float) -> bool:
+    def happens(self, probability: float) -> bool:
         """Return True with this probability."""
         return self._next() < probability
 
-    def whole(self, low: int, high: int) -> int:
+    def integer(self, low: int, high: int) -> int:
         """Return a whole number from `low` to `high`, both included."""
         return low + math.floor((high - low + 1) * self._next())
 
@@ -65,4 +65,4 @@ class PortableRandom:
     def count(self, expected: float) -> int:
         """Return a whole number whose mean is `expected`, no more than one and a half of it, rounded up."""
         top = math.ceil(1.5 * expected)
-        return sum(self.chance(expected / top) for _ in range(top)) if top else 0
+        return sum(self.happens(expected / top) for _ in range(top)) if top else 0

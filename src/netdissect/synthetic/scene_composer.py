@@ -64,7 +64,7 @@ class SceneComposer:
         self.placed: list[PlacedThing] = []
         for name in self._cast(scene):
             self._place(THINGS[name])
-        if self.airy and dice.chance(0.3):
+        if self.airy and dice.happens(0.3):
             self._place(THINGS["cloud"])
         for placed in sorted(self.placed, key=lambda one: one.depth):
             self._perform(placed)
@@ -110,7 +110,7 @@ class SceneComposer:
             self._shadow(placed, height)
         aloft = thing.habit == "sky" and not self.indoors
         tilt = dice.between(-14, 14) if aloft else dice.between(-2.5, 2.5)
-        frame = ThingBox.standing(placed.x, placed.base, height, flip=dice.chance(0.5), tilt=tilt)
+        frame = ThingBox.standing(placed.x, placed.base, height, flip=dice.happens(0.5), tilt=tilt)
         thing.draw(Sketch(self.canvas, self.scenery.paints, frame, thing.name))
 
     def _shadow(self, placed: PlacedThing, height: float) -> None:
@@ -124,7 +124,7 @@ def swatches(canvas: Canvas, dice: PortableRandom) -> None:
     """Fill the image with nothing but textures: one, or two or three side by side."""
     paints = Paints(dice)
     edges = sorted(dice.between(0.25, 0.75) for _ in range(dice.pick((0, 0, 0, 1, 2))))
-    lean, upright = dice.between(-0.2, 0.2), dice.chance(0.5)
+    lean, upright = dice.between(-0.2, 0.2), dice.happens(0.5)
     for low, high in zip((-1.0, *edges), (*edges, 2.0), strict=True):
         base = dice.pick((paints.plaster, paints.ceramic, paints.lacquer))()
         paint = paints.patterned(base, 1.1, dice.pick(tuple(TEXTURES)))

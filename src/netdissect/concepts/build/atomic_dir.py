@@ -68,7 +68,7 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
     """
     out = absolute(out)
     folder = out.with_name(f".{out.name}.{word}")
-    with _told(out, keep=keep):
+    with _reported(out, keep=keep):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, out):
             _recover(out)
@@ -85,7 +85,7 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
 
 
 @contextmanager
-def _told(out: Path, *, keep: bool) -> Iterator[None]:
+def _reported(out: Path, *, keep: bool) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -43,8 +43,9 @@ def _members(category: str, vocabulary: Vocabulary) -> list[Entry]:
 
 def _label_row(entry: Entry, area: int) -> Fields:
     categories = sorted(entry.counts.items(), key=lambda pair: (-pair[1].images, pair[0]))
-    told = ";".join(f"{category}({count.images})" for category, count in categories)
-    return entry.number, entry.name, told, entry.total.images, _coverage(entry.total, area), ";".join(entry.synonyms)
+    named = ";".join(f"{category}({count.images})" for category, count in categories)
+    coverage = _coverage(entry.total, area)
+    return entry.number, entry.name, named, entry.total.images, coverage, ";".join(entry.synonyms)
 
 
 def _code_row(code: int, entry: Entry, category: str, area: int) -> Fields:

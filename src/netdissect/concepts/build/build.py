@@ -71,7 +71,7 @@ def build_dataset(
         if len(samples) == before:
             raise SourceError(f"the source {source.text} holds no image. Expected at least one; correct the folder.")
         counts[prefix] = len(samples) - before
-    told = [
+    descriptions = [
         {"source": source.text, "folder": prefix, "images": images}
         for source, (prefix, images) in zip(sources, counts.items(), strict=True)
     ]
@@ -80,7 +80,7 @@ def build_dataset(
         out,
         samples,
         options,
-        about={"sources": told},
+        about={"sources": descriptions},
         sources=texts,
         overwrite=overwrite,
         workers=workers,
@@ -90,13 +90,13 @@ def build_dataset(
 
 def prefixes(names: Sequence[str]) -> list[str]:
     """Make folder names of source names, with ``-2`` for the second of a name."""
-    taken: set[str] = set()
+    used: set[str] = set()
     made = []
     for name in names:
         prefix, number = name, 1
-        while prefix.casefold() in taken:
+        while prefix.casefold() in used:
             number += 1
             prefix = f"{name}-{number}"
-        taken.add(prefix.casefold())
+        used.add(prefix.casefold())
         made.append(prefix)
     return made

@@ -199,9 +199,9 @@ def assign_names(ranked: Iterable[RawLabel], *, variants: bool = False) -> Synon
     for raw in ranked:
         folded = {name: fold_variant(name) if variants else name for name in raw.names}
         free = [name for name, form in folded.items() if form not in owner]
-        taken_by = owner.get(folded[raw.names[0]])
-        told_apart = taken_by is not None and (raw.source, raw.category) in sources[taken_by]
-        concept = free[0] if taken_by is None or (told_apart and free) else taken_by
+        owner_key = owner.get(folded[raw.names[0]])
+        distinguished = owner_key is not None and (raw.source, raw.category) in sources[owner_key]
+        concept = free[0] if owner_key is None or (distinguished and free) else owner_key
         for name in free:
             owner.setdefault(folded[name], concept)
         concepts[raw] = concept

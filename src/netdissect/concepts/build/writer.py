@@ -35,7 +35,7 @@ __all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 logger = logging.getLogger(__name__)
 
 TRIALS = 8  # images that are written once more, to say beforehand how large the data set will be
-PROBLEMS_TOLD = 10
+PROBLEMS_SHOWN = 10
 
 README = """\
 A concept data set in Broden's layout, written by netdissect {version}.
@@ -115,8 +115,8 @@ def write_dataset(
         _check_all_label(rendered, sources or {})
         _remove_strangers(rendered, folders)
         carried, vocabulary = consolidate(rendered, folders, options)
-        _tell_dropped(vocabulary, options)
-        turned = _tell_turned(rendered)
+        _log_dropped(vocabulary, options)
+        turned = _log_turned(rendered)
         _renumber_all(carried, folders, vocabulary, work)
         write_tables(carried, folder / "set", vocabulary, options)
         facts = {"images": len(carried), "turned_upright": turned}
@@ -131,7 +131,7 @@ class _Work:
     workers: int | None
     progress: Progress | None
 
-    def tell(self, stage: str, done: int, total: int | None) -> None:
+    def report_progress(self, stage: str, done: int, total: int | None) -> None:
         if self.progress:
             self.progress(stage, done, total)
 
@@ -176,7 +176,7 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
     images, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
     shutil.rmtree(folder / "trial", ignore_errors=True)
     if not written:
-        return  # what is wrong with the samples is told when all of them are read
+        return  # what is wrong with the samples is listing when all of them are read
     final = (images + maps) * len(samples) // written
     free = shutil.disk_usage(folder).free
     logger.info(
@@ -210,7 +210,7 @@ def _remove_strangers(rendered: Iterable[Rendered], folders: Folders) -> None:
             path.unlink()
 
 
-def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
+def _log_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
     if vocabulary.dropped:
         logger.info(
             "dropped %d of %d labels: fewer than %d images or a coverage below %g; build.json lists them",
@@ -219,7 +219,7 @@ def _tell_dropped(vocabulary: Vocabulary, options: WriteOptions) -> None:
         )  # fmt: skip
 
 
-def _tell_turned(rendered: Iterable[Rendered]) -> int:
+def _log_turned(rendered: Iterable[Rendered]) -> int:
     turned = sum(one.turned for one in rendered)
     if turned:
         logger.info(
@@ -247,9 +247,9 @@ def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journa
                     journal.add(stamp, one)
             else:
                 problems.extend(one)
-            work.tell("images", done, total)
+            work.report_progress("images", done, total)
     if problems:
-        raise SourceError(_tell(problems))
+        raise SourceError(_describe(problems))
     if not rendered:
         raise SourceError(
             "the sources hold no image. Expected at least one labeled image; check the folders that were named."
@@ -282,12 +282,12 @@ def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
     return problems
 
 
-def _tell(problems: Sequence[str]) -> str:
-    told = "".join(f"\n  - {problem}" for problem in problems[:PROBLEMS_TOLD])
-    more = len(problems) - PROBLEMS_TOLD
+def _describe(problems: Sequence[str]) -> str:
+    listing = "".join(f"\n  - {problem}" for problem in problems[:PROBLEMS_SHOWN])
+    more = len(problems) - PROBLEMS_SHOWN
     return (
         f"{len(problems)} labeled images or masks cannot be used, so no data set was written. "
-        f"Mend or remove them and run again:{told}" + (f"\n  ... and {more} more." if more > 0 else "")
+        f"Mend or remove them and run again:{listing}" + (f"\n  ... and {more} more." if more > 0 else "")
     )
 
 
@@ -296,7 +296,7 @@ def _renumber_all(rendered: Sequence[Rendered], folders: Folders, vocabulary: Vo
     maps = (tuple((m.path, tuple(numbers[name] for name in m.names)) for m in one.maps) for one in rendered)
     task = partial(renumber, folders=folders, map_size=work.options.map_size)
     for done, _ in enumerate(map_in_order(task, maps, work.workers), start=1):
-        work.tell("label maps", done, len(rendered))
+        work.report_progress("label maps", done, len(rendered))
 
 
 def _write_notes(

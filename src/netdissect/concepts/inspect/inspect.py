@@ -62,10 +62,10 @@ class ConceptFacts(BaseModel):
     frequency: int = Field(description="Images that carry it.")
     coverage: float = Field(description="Share of pixels that bear it, summed over images.")
     share: float = Field(description="Coverage divided by all labeled images: the share of pixels that bear it.")
-    attainable_iou: float = Field(
+    max_attainable_iou: float = Field(
         description="The largest IoU with it of a mask of 0.005 of all pixels, under the protocol paper."
     )
-    attainable_iou_beside: float = Field(description="The same of a mask of 0.02, for small data sets.")
+    max_attainable_iou_at_0_02: float = Field(description="The same of a mask of 0.02, for small data sets.")
 
 
 class Inspection(BaseModel):
@@ -195,8 +195,8 @@ def _concept_facts(tables: DatasetTables, facts: Sequence[RowFacts]) -> list[Con
                     frequency=frequency[number],
                     coverage=coverage[number],
                     share=share,
-                    attainable_iou=reached[0],
-                    attainable_iou_beside=reached[1],
+                    max_attainable_iou=reached[0],
+                    max_attainable_iou_at_0_02=reached[1],
                 )
             )
     return found

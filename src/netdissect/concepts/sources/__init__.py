@@ -69,11 +69,11 @@ def parse_source(text: str) -> ConceptSource:
     >>> parse_source("masks:photos=part")
     MaskSource(folder=PosixPath('photos'), category='part')
     """
-    words = SourceSpec.read(text)
-    if words.kind not in KINDS:
+    spec = SourceSpec.read(text)
+    if spec.type not in KINDS:
         raise SourceError(
-            f"the source {text!r} cannot be read: the kind {words.kind!r} is unknown. Expected KIND:DIR or "
+            f"the source {text!r} cannot be read: the kind {spec.type!r} is unknown. Expected KIND:DIR or "
             f"KIND:DIR=CATEGORY where KIND is {' or '.join(KINDS)}, e.g. masks:photos=object or "
             "folders:textures=texture; 'netdissect concepts build --help' says which of them reads what."
         )
-    return KINDS[words.kind](words)
+    return KINDS[spec.type](spec)

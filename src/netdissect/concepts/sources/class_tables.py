@@ -123,7 +123,7 @@ class MaskReading:
     upright: bool = False
 
     @classmethod
-    def parse(cls, words: SourceSpec, table: ClassTable) -> "MaskReading":
+    def parse(cls, spec: SourceSpec, table: ClassTable) -> "MaskReading":
         """Make it of the options ``read=``, ``unlisted=``, ``drawn=`` and ``colors=``.
 
         Raises
@@ -131,21 +131,21 @@ class MaskReading:
         SourceError
             If an option has another value, or colors are to be read and there are none.
         """
-        read = words.one_of("read", READ)
-        if words.one_of("colors", ("voc",)):
+        read = spec.choice("read", READ)
+        if spec.choice("colors", ("voc",)):
             table = ClassTable(table.names, voc_colors(), table.has_values, table.origin)
         if read == "color" and not table.colors:
             raise SourceError(
-                f"the source {words.text!r} says read=color, but {table.origin} gives no colors. Expected a column "
+                f"the source {spec.text!r} says read=color, but {table.origin} gives no colors. Expected a column "
                 "color such as #800000, columns r,g,b, or ?colors=voc for those of Pascal VOC."
             )
         if read == "value" and not table.has_values:
             raise SourceError(
-                f"the source {words.text!r} says read=value, but {table.origin} gives colors alone. Expected a column "
+                f"the source {spec.text!r} says read=value, but {table.origin} gives colors alone. Expected a column "
                 "value, or leave the option out."
             )
-        unlisted = words.one_of("unlisted", ("unlabeled", "error")) == "unlabeled"
-        upright = words.one_of("drawn", ("upright", "stored")) == "upright"
+        unlisted = spec.choice("unlisted", ("unlabeled", "error")) == "unlabeled"
+        upright = spec.choice("drawn", ("upright", "stored")) == "upright"
         return cls(table, "value" if read == "value" else "color" if read else None, unlisted, upright)
 
     def channel(self, stored: Stored, origin: str) -> Channel:
@@ -202,8 +202,8 @@ class MaskReading:
         if 0 not in self.table.names:
             known.setdefault(0, 0)  # black, as the value 0, is unlabeled unless it is named
         colors = np.array(sorted(known), dtype=np.int64)
-        place = np.searchsorted(colors, painted).clip(max=len(colors) - 1)
-        strange = colors[place] != painted
+        position = np.searchsorted(colors, painted).clip(max=len(colors) - 1)
+        strange = colors[position] != painted
         if strange.any() and not self.unlisted:
             others, counts = np.unique(painted[strange], return_counts=True)
             more = f" and {len(others) - 1} more such colors" if len(others) > 1 else ""
@@ -213,7 +213,7 @@ class MaskReading:
                 "edges were smoothed or it was once a JPEG, or say ?unlisted=unlabeled."
             )
         values = np.array([known[color] for color in colors.tolist()], dtype=np.int32)
-        return np.where(strange, np.int32(UNLISTED), values[place])
+        return np.where(strange, np.int32(UNLISTED), values[position])
 
     def _by_value(self, stored: Stored, origin: str) -> PixelValues:
         """Read values; colors without blue may be R + 256 * G or painted classes, and are asked about."""

@@ -52,10 +52,10 @@ class LabelSource:
     separator: str | None = None
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "LabelSource":
+    def parse(cls, spec: SourceSpec) -> "LabelSource":
         """Make the source that ``labels:FILE.csv[=CATEGORY][?images=DIR&separator=...]`` names."""
-        images = words.check("images", "separator").options.get("images")
-        return cls(words.folder, words.category, None if images is None else Path(images), parse_separator(words))
+        images = spec.check("images", "separator").options.get("images")
+        return cls(spec.folder, spec.category, None if images is None else Path(images), parse_separator(spec))
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class LabelSource:
         labels: dict[str, dict[str, list[str]]] = {}
         for line, row in enumerate(rows, start=2):
             image = row["image"].strip().replace("\\", "/")
-            self._check_place(image, line)
+            self._check_image_path(image, line)
             named = labels.setdefault(str(PurePosixPath(image)), {})
             for label in split_cell(row["label"], self.separator):
                 found = named.setdefault(self._category(row.get("category", ""), line), [])
@@ -111,15 +111,15 @@ class LabelSource:
                 "labels of an image in rows of their own, or in one cell with ?separator=."
             )
 
-    def _check_place(self, image: str, line: int) -> None:
+    def _check_image_path(self, image: str, line: int) -> None:
         if not PurePosixPath(image).name or LEADS_OUT.search(image):
             raise SourceError(
                 f"{self.file}, row {line}: {image!r} is no path below the folder of the images. Expected a relative "
                 "path without '..', e.g. 'photos/1.jpg'; name the folder with ?images=DIR."
             )
 
-    def _category(self, told: str, line: int) -> str:
-        category = told.strip() or self.category
+    def _category(self, cell: str, line: int) -> str:
+        category = cell.strip() or self.category
         if category is None:
             raise SourceError(
                 f"{self.file}, row {line} names no category. Expected a column 'category', or one for all rows: "

@@ -42,9 +42,9 @@ MASK_FOLDERS = frozenset(
 
 
 class ClassImage(NamedTuple):
-    """An image in a class folder: its place below the folder, with forward slashes, its class and its split."""
+    """An image in a class folder: its path below the folder, with forward slashes, its class and its split."""
 
-    place: str
+    name: str
     path: Path
     label: str
     split: Split | None
@@ -72,7 +72,7 @@ class FolderSource:
     splits: bool = True
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "FolderSource":
+    def parse(cls, spec: SourceSpec) -> "FolderSource":
         """Make the source that ``folders:FOLDER=CATEGORY[?class=...&splits=no]`` names.
 
         Raises
@@ -80,13 +80,13 @@ class FolderSource:
         SourceError
             If no category is given.
         """
-        category = words.check("class", "splits").category
+        category = spec.check("class", "splits").category
         if category is None:
             raise SourceError(
-                f"the source {words.text!r} names no category. Expected what its folders stand for, "
-                f"e.g. folders:{words.place}=texture or folders:{words.place}=scene."
+                f"the source {spec.text!r} names no category. Expected what its folders stand for, "
+                f"e.g. folders:{spec.location}=texture or folders:{spec.location}=scene."
             )
-        return cls(words.folder, category, words.one_of("class", CHOICES), words.says("splits", default=True))
+        return cls(spec.folder, category, spec.choice("class", CHOICES), spec.flag("splits", default=True))
 
     @property
     def name(self) -> str:
@@ -111,9 +111,9 @@ class FolderSource:
         """
         joint = _read_joint_list(self.folder)
         for one in self.images():
-            listed = joint.get(one.place, ())
+            listed = joint.get(one.name, ())
             labels = tuple(dict.fromkeys(listed if one.label in listed else (one.label, *listed)))
-            name = PurePosixPath(one.place).with_suffix("").as_posix()
+            name = PurePosixPath(one.name).with_suffix("").as_posix()
             yield Sample(f"{prefix}/{name}", one.path, {self.category: labels}, one.split)
 
     def images(self) -> Iterator[ClassImage]:
@@ -133,29 +133,29 @@ class FolderSource:
             raise SourceError(
                 f"{root} holds no folder. Expected a folder for each class, with the images of the class in it."
             )
-        places = [path.relative_to(root) for path in find_files(root)]
-        splits = self.splits and _are_splits(places)
-        folders = [place.parts[splits:-1] for place in places]
-        self._check_folders(root, folders, places)
+        paths = [path.relative_to(root) for path in find_files(root)]
+        splits = self.splits and _are_splits(paths)
+        folders = [path.parts[splits:-1] for path in paths]
+        self._check_folders(root, folders, paths)
         letters = _are_letters(folders)
         names = [parts[letters:] for parts in folders]
         if self.choice is None and not letters:
             self._check_depth(root, names)
-        for place, parts in zip(places, names, strict=True):
-            split = split_of(place.parts[0]) if splits else None
-            yield ClassImage(place.as_posix(), root / place, self._class(parts), split)
+        for path, parts in zip(paths, names, strict=True):
+            split = split_of(path.parts[0]) if splits else None
+            yield ClassImage(path.as_posix(), root / path, self._class(parts), split)
 
     def _class(self, parts: Sequence[str]) -> str:
         return {"first": parts[0], "last": parts[-1]}.get(self.choice or "path", "-".join(parts))
 
-    def _check_folders(self, root: Path, folders: Sequence[Sequence[str]], places: Sequence[PurePath]) -> None:
+    def _check_folders(self, root: Path, folders: Sequence[Sequence[str]], paths: Sequence[PurePath]) -> None:
         """Refuse images beside the class folders, and folders that hold images and masks."""
-        for parts, place in zip(folders, places, strict=True):
+        for parts, path in zip(folders, paths, strict=True):
             if not parts:
-                where = root.joinpath(*place.parts[:-1], "CLASS", place.name)
+                where = root.joinpath(*path.parts[:-1], "CLASS", path.name)
                 raise SourceError(
-                    f"{root / place} lies in no class folder. Expected {where}; move it"
-                    + (", or say ?splits=no if the folder is a class." if len(place.parts) > 1 else ".")
+                    f"{root / path} lies in no class folder. Expected {where}; move it"
+                    + (", or say ?splits=no if the folder is a class." if len(path.parts) > 1 else ".")
                 )
         for level in range(max(map(len, folders), default=0)):
             names = {parts[level] for parts in folders if len(parts) > level}
@@ -194,9 +194,9 @@ def _check_no_masks(folder: Path, names: set[str], *, may_be_class: bool) -> Non
     )
 
 
-def _are_splits(places: Sequence[PurePath]) -> bool:
+def _are_splits(paths: Sequence[PurePath]) -> bool:
     """Tell whether the outermost folders are all called as splits are, and hold folders."""
-    return bool(places) and all(len(place.parts) > 1 and split_of(place.parts[0]) for place in places)
+    return bool(paths) and all(len(path.parts) > 1 and split_of(path.parts[0]) for path in paths)
 
 
 def _are_letters(folders: Sequence[Sequence[str]]) -> bool:

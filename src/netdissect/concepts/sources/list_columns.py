@@ -1,7 +1,7 @@
 """Cells of tables that hold one label or several.
 
 A table cannot say whether ``car;person`` is two labels or one with a synonym, whether ``car person`` is two or one of
-two words. What looks like several labels is asked about, and ``?separator=`` settles it.
+two spec. What looks like several labels is asked about, and ``?separator=`` settles it.
 """
 
 import json
@@ -27,7 +27,7 @@ QUOTES = "\"' "
 QUOTED = re.compile("'([^']*)'|\"([^\"]*)\"")
 
 
-def parse_separator(words: SourceSpec) -> str | None:
+def parse_separator(spec: SourceSpec) -> str | None:
     """Return what separates the labels in a cell: one mark, empty for none; None unless the source says.
 
     Raises
@@ -35,8 +35,8 @@ def parse_separator(words: SourceSpec) -> str | None:
     SourceError
         If it says something else.
     """
-    told = words.one_of("separator", tuple(SEPARATORS))
-    return None if told is None else SEPARATORS[told]
+    separator = spec.choice("separator", tuple(SEPARATORS))
+    return None if separator is None else SEPARATORS[separator]
 
 
 def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
@@ -93,14 +93,14 @@ def find_list(cells: Iterable[str]) -> str | None:
     listed = [cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)]
     if listed:  # of lists one that holds several shows what is between them
         return next((cell for cell in listed if any(mark in cell for mark in MARKS)), listed[0])
-    words = {cell: list(filter(None, WORDS.split(cell))) for cell in distinct}
-    alone = {parts[0] for cell, parts in words.items() if parts == [cell]}
-    longer = [parts for parts in words.values() if len(parts) > 1]
+    tokens = {cell: list(filter(None, WORDS.split(cell))) for cell in distinct}
+    alone = {parts[0] for cell, parts in tokens.items() if parts == [cell]}
+    longer = [parts for parts in tokens.values() if len(parts) > 1]
     free = alone | ({parts[0] for parts in longer} & {parts[-1] for parts in longer})
-    return next((cell for cell, parts in words.items() if len(parts) > 1 and free.issuperset(parts)), None)
+    return next((cell for cell, parts in tokens.items() if len(parts) > 1 and free.issuperset(parts)), None)
 
 
-def check_cells(cells: Iterable[str], separator: str | None, where: str, words: SourceSpec) -> None:
+def check_cells(cells: Iterable[str], separator: str | None, where: str, spec: SourceSpec) -> None:
     """Refuse cells that look like several labels, unless the source says how to read them.
 
     Raises
@@ -116,8 +116,8 @@ def check_cells(cells: Iterable[str], separator: str | None, where: str, words: 
     listed = LIST.fullmatch(found)
     marks = [name for name, sign in SEPARATORS.items() if sign and len(split_cell(found, sign)) > 1]
     mark = "," if listed and (_quoted(listed[1]) or not marks) else (*marks, "space")[0]
-    option = {**words.options, "separator": mark}
-    several = SourceSpec(words.kind, words.place, words.category, option).text
+    option = {**spec.options, "separator": mark}
+    several = SourceSpec(spec.type, spec.location, spec.category, option).text
     parts = " and ".join(map(repr, split_cell(found, SEPARATORS[mark])[:2]))
     raise SourceError(
         f"{where} holds the cell {found[:80]!r}, which looks like several labels. Expected one label a cell, or the "

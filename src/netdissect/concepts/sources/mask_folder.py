@@ -74,10 +74,10 @@ class MaskSource:
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "MaskSource":
+    def parse(cls, spec: SourceSpec) -> "MaskSource":
         """Make the source that ``masks:FOLDER[=CATEGORY][?...]`` names; the category is ``object`` unless given."""
-        options = tuple(words.check(*MASK_OPTIONS).options.items())
-        return cls(words.folder, words.category or DEFAULT_CATEGORY, options)
+        options = tuple(spec.check(*MASK_OPTIONS).options.items())
+        return cls(spec.folder, spec.category or DEFAULT_CATEGORY, options)
 
     @property
     def name(self) -> str:

@@ -59,9 +59,9 @@ class PublishedFolder:
     folder: Path
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> Self:
+    def parse(cls, spec: SourceSpec) -> Self:
         """Make the source that the words name."""
-        return cls(words.check(category=False).folder)
+        return cls(spec.check(category=False).folder)
 
     @property
     def text(self) -> str:

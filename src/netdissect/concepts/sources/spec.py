@@ -18,9 +18,9 @@ class SourceSpec:
 
     Attributes
     ----------
-    kind
+    type
         The word before the colon.
-    place
+    location
         A folder, a file, or a name.
     category
         After the equals sign; None if there is none.
@@ -28,8 +28,8 @@ class SourceSpec:
         After the question mark.
     """
 
-    kind: str
-    place: str
+    type: str
+    location: str
     category: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,14 +67,14 @@ class SourceSpec:
     @property
     def folder(self) -> Path:
         """The place as a path."""
-        return Path(self.place)
+        return Path(self.location)
 
     @property
     def text(self) -> str:
         """The words, put together again."""
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
         category = f"={self.category}" if self.category else ""
-        return f"{self.kind}:{self.place}{category}" + (f"?{options}" if options else "")
+        return f"{self.type}:{self.location}{category}" + (f"?{options}" if options else "")
 
     def check(self, *options: str, category: bool = True) -> "SourceSpec":
         """Return the words if they hold no other option, and no category where the kind fixes its own.
@@ -86,18 +86,18 @@ class SourceSpec:
         """
         if self.category and not category:
             raise SourceError(
-                f"the source {self.text!r} names the category {self.category!r}, but {self.kind}: says itself what is "
-                f"an object, a part or a scene. Expected {self.kind}:{self.place}; leave the category out."
+                f"the source {self.text!r} names the category {self.category!r}, but {self.type}: says itself what is "
+                f"an object, a part or a scene. Expected {self.type}:{self.location}; leave the category out."
             )
         if unknown := [key for key in self.options if key not in options]:
             known = f"one of {', '.join(options)}" if options else "none"
             raise SourceError(
-                f"the source {self.text!r} has the option {unknown[0]!r}, which {self.kind}: does not know. "
+                f"the source {self.text!r} has the option {unknown[0]!r}, which {self.type}: does not know. "
                 f"Expected {known}; correct or remove it."
             )
         return self
 
-    def says(self, option: str, *, default: bool = False) -> bool:
+    def flag(self, option: str, *, default: bool = False) -> bool:
         """Return whether a yes-or-no option is yes; `default` unless given.
 
         Raises
@@ -110,7 +110,7 @@ class SourceSpec:
             raise SourceError(f"the source {self.text!r} says {option}={value}. Expected {option}=yes or {option}=no.")
         return value in YES
 
-    def one_of(self, option: str, known: Sequence[str]) -> str | None:
+    def choice(self, option: str, known: Sequence[str]) -> str | None:
         """Return the value of an option that is one of `known`; None unless given.
 
         Raises
@@ -123,7 +123,7 @@ class SourceSpec:
             raise SourceError(f"the source {self.text!r} says {option}={value}. Expected {' or '.join(known)}.")
         return value
 
-    def listed(self, option: str, known: Sequence[str]) -> tuple[str, ...] | None:
+    def choices(self, option: str, known: Sequence[str]) -> tuple[str, ...] | None:
         """Return the values of an option, separated by commas; None unless given.
 
         Raises

@@ -187,9 +187,9 @@ class _DownloadedPart:
                 self.path.unlink(missing_ok=True)
                 raise httpx.RemoteProtocolError("the server has no more than what is here, yet it is not whole")
             response.raise_for_status()
-            start, total = self._place(response)
+            start, total = self._range_of(response)
             self._note(response, total)
-            self._check_room((total or 0) - start)
+            self._check_free_space((total or 0) - start)
             with self.path.open("r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
@@ -215,7 +215,7 @@ class _DownloadedPart:
             return {}  # never written, torn by a kill, or damaged
         return known
 
-    def _place(self, response: httpx.Response) -> tuple[int, int | None]:
+    def _range_of(self, response: httpx.Response) -> tuple[int, int | None]:
         """Return where the answer begins, and how long the whole is."""
         length = response.headers.get("Content-Length")
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -233,7 +233,7 @@ class _DownloadedPart:
         text = json.dumps(self._facts).encode()
         self._notes.write_bytes(text + checksums.seal([text]))
 
-    def _check_room(self, missing: int) -> None:
+    def _check_free_space(self, missing: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
         logger.info("downloading %.1f MB (%.1f MB are free)", missing / 1e6, free / 1e6)
         if missing > free:

@@ -33,7 +33,7 @@ __all__ = ["DatasetSource", "Selection", "merge", "subset"]
 
 
 class Selection(BaseModel):
-    """Which part of a data set is wanted."""
+    """Which part of a data set is requested."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,7 +70,7 @@ class DatasetSource:
     data
         The data set and its categories.
     names
-        By number, the raw name of each concept that is wanted: its name and synonyms.
+        By number, the raw name of each concept that is requested: its name and synonyms.
     """
 
     data: ConceptData
@@ -97,8 +97,8 @@ class DatasetSource:
                 f"{root} has no concept {unknown[0]!r} in {', '.join(data.categories)}. Expected names or synonyms as "
                 "they stand in label.csv; 'netdissect concepts inspect' lists them."
             )
-        wanted = {number[name] for name in selection.concepts}
-        return cls(data, {n: raw if n in wanted else "" for n, raw in spelled.items()})
+        requested = {number[name] for name in selection.concepts}
+        return cls(data, {n: raw if n in requested else "" for n, raw in spelled.items()})
 
     @property
     def name(self) -> str:
@@ -246,10 +246,10 @@ def _choose(samples: Sequence[Sample], selection: Selection) -> list[Sample]:
     order = np.arange(len(samples))
     if selection.max_images is not None:
         order = np.random.default_rng(selection.sample_seed).permutation(len(samples))
-    wanted = selection.max_images or len(samples)
+    requested = selection.max_images or len(samples)
     chosen: list[int] = []
     for index in order.tolist():
-        if len(chosen) == wanted:
+        if len(chosen) == requested:
             break
         if selection.concepts is None or _carries_any(samples[index]):
             chosen.append(index)

@@ -59,7 +59,7 @@ class Archive:
             with zipfile.ZipFile(self._path) as archive:
                 members = self._members(archive)
                 total = self._check_size(members)
-                self._check_room(folder.parent, total, len(members))
+                self._check_free_space(folder.parent, total, len(members))
                 for done, (name, member) in enumerate(members.items(), start=1):
                     self._write(archive, member, folder / name)
                     yield done, len(members)
@@ -69,7 +69,7 @@ class Archive:
     def _members(self, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
         """Return the files by their path below the data set's folder."""
         found: dict[PurePosixPath, zipfile.ZipInfo] = {}
-        taken: set[str] = set()
+        seen_names: set[str] = set()
         infos = archive.infolist()
         if len(infos) > FILES:
             raise self._unsafe(f"it lists {len(infos)} files, more than {FILES}")
@@ -77,9 +77,9 @@ class Archive:
             path = self._checked_path(info)
             if info.is_dir():
                 continue
-            if path.as_posix().casefold() in taken:
+            if path.as_posix().casefold() in seen_names:
                 raise self._unsafe(f"it holds {info.filename!r} twice")
-            taken.add(path.as_posix().casefold())
+            seen_names.add(path.as_posix().casefold())
             found[path] = info
         roots = {path.parts[0] for path in found}
         if len(roots) == 1 and PurePosixPath("index.csv") not in found:
@@ -106,7 +106,7 @@ class Archive:
             raise self._unsafe(f"its {packed} bytes would become {total}, more than {INFLATION} times as many")
         return total
 
-    def _check_room(self, disk: Path, total: int, files: int) -> None:
+    def _check_free_space(self, disk: Path, total: int, files: int) -> None:
         free = shutil.disk_usage(disk).free
         logger.info("unpacking %d files, %.1f MB (%.1f MB are free)", files, total / 1e6, free / 1e6)
         if total > free:

@@ -29,13 +29,13 @@ def pane(s: Sketch, box: tuple[float, float, float, float], glass: Paint, sash: 
 @thing("house", 0.52)
 def _house(s: Sketch) -> None:
     half, eaves = s.dice.between(0.4, 0.62), s.dice.between(0.5, 0.62)
-    roof = s.paints.brick() if s.dice.chance(0.3) else s.paints.of("stone", s.paints.any(), 0.8)
-    if s.dice.chance(0.3):
+    roof = s.paints.brick() if s.dice.happens(0.3) else s.paints.of("stone", s.paints.any(), 0.8)
+    if s.dice.happens(0.3):
         roof = s.paints.patterned(roof, 0.4, "scaly")
-    if s.dice.chance(0.7):
+    if s.dice.happens(0.7):
         s.box(0.3 * half, 0.65, 0.3 * half + 0.13, 1.03, s.paints.brick(), "chimney")
     s.box(-half, 0, half, eaves, wall_paint(s))
-    ridge = 0.0 if s.dice.chance(0.6) else 0.6 * half
+    ridge = 0.0 if s.dice.happens(0.6) else 0.6 * half
     s.shape([(-half - 0.09, eaves - 0.03), (-ridge, 1), (ridge, 1), (half + 0.09, eaves - 0.03)], roof, "roof")
     glass, sash, side = s.paints.glass(), s.paints.plain("white", "white", "brown", "blue"), s.dice.sign()
     door(s, side * 0.45 * half, 0.2, 0.36)
@@ -78,7 +78,7 @@ def _tower_block(s: Sketch) -> None:
     wall = s.dice.pick((s.paints.brick, s.paints.plaster, s.paints.stone, s.paints.metal))()
     height = s.dice.between(0.7, 1)
     s.box(-half, 0, half, height, wall)
-    glass, columns, rows = s.paints.glass(), s.dice.whole(2, 3), s.dice.whole(4, 6)
+    glass, columns, rows = s.paints.glass(), s.dice.integer(2, 3), s.dice.integer(4, 6)
     step, rise = 2 * half / columns, (height - 0.2) / rows
     for column in range(columns):
         for row in range(rows):
@@ -90,7 +90,7 @@ def _tower_block(s: Sketch) -> None:
 @thing("lighthouse", 0.6)
 def _lighthouse(s: Sketch) -> None:
     wall = s.paints.plaster()
-    if s.dice.chance(0.7):
+    if s.dice.happens(0.7):
         wall = s.paints.patterned(wall, 0.7, "striped")
     s.shape([(-0.17, 0), (-0.1, 0.78), (0.1, 0.78), (0.17, 0)], wall)
     s.box(-0.07, 0, 0.07, 0.13, s.paints.wood(upright=True), "door")
@@ -138,7 +138,7 @@ def _bench(s: Sketch) -> None:
 @thing("fence", 0.17)
 def _fence(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
-    count = s.dice.whole(5, 9)
+    count = s.dice.integer(5, 9)
     for y in (0.3, 0.68):
         s.box(-0.25 * count, y, 0.25 * count, y + 0.12, wood.times(0.85), "rail")
     for i in range(count):
@@ -150,7 +150,7 @@ def _fence(s: Sketch) -> None:
 def _street_lamp(s: Sketch) -> None:
     iron = s.paints.metal("black", "grey", "green", "brown")
     s.bar((0, 0), (0, 0.86), 0.045, iron, "pole")
-    if s.dice.chance(0.5):
+    if s.dice.happens(0.5):
         s.bar((0, 0.86), (0.24, 0.95), 0.035, iron, "pole")
         s.oval(0.28, 0.93, 0.11, 0.055, s.paints.plain("yellow", "white", "orange"), "lantern")
         return
@@ -166,7 +166,7 @@ def _street_lamp(s: Sketch) -> None:
 def _traffic_light(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.65), 0.05, s.paints.metal("grey", "black", "yellow"), "pole")
     s.box(-0.1, 0.58, 0.1, 1, s.paints.plain("black", "grey", "yellow", "green"))
-    lit = s.dice.whole(0, 2)
+    lit = s.dice.integer(0, 2)
     for i, family in enumerate(("green", "orange", "red")):
         lamp = s.paints.plain(family)
         s.oval(0, 0.65 + 0.14 * i, 0.062, 0.062, lamp if i == lit else lamp.times(0.45), "signal")
@@ -176,7 +176,7 @@ def _traffic_light(s: Sketch) -> None:
 def _sign(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.7), 0.06, s.paints.metal("grey", "black", "white"), "pole")
     face, rim = s.paints.plain("white", "yellow", "blue", "white"), s.paints.plain("red", "blue", "black", "green")
-    form = s.dice.whole(0, 2)
+    form = s.dice.integer(0, 2)
     if form == 0:
         s.oval(0, 0.8, 0.2, 0.2, rim, "board")
         s.oval(0, 0.8, 0.13, 0.13, face, "board")
@@ -246,7 +246,7 @@ def _market_stall(s: Sketch) -> None:
     s.box(-0.6, 0, 0.6, 0.36, s.paints.wood(), "counter")
     for i in range(6):
         s.oval(-0.45 + 0.18 * i, 0.4, 0.08, 0.08, s.paints.plain("red", "orange", "green", "yellow", "purple"), "fruit")
-    texture = "striped" if s.dice.chance(0.7) else None
+    texture = "striped" if s.dice.happens(0.7) else None
     s.shape(
         [(-0.6, 1), (0.6, 1), (0.75, 0.68), (-0.75, 0.68)],
         s.paints.patterned(s.paints.fabric(0), 0.6, texture),
@@ -280,7 +280,7 @@ def _goal(s: Sketch) -> None:
 @thing("picnic blanket", 0.09, "flat")
 def _picnic_blanket(s: Sketch) -> None:
     cloth, half = (
-        s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.chance(0.7) else None),
+        s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.happens(0.7) else None),
         s.dice.between(1.6, 2.4),
     )
     s.shape([(-half, 0), (-half + 0.5, 1), (half - 0.2, 1), (half, 0)], replace(cloth, lying=True))

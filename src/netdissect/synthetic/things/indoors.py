@@ -38,7 +38,7 @@ def _sofa(s: Sketch) -> None:
             cloth.times(0.9),
             "armrest",
         )
-    for _ in range(s.dice.whole(0, 2)):
+    for _ in range(s.dice.integer(0, 2)):
         x = s.dice.between(-0.7, 0.7) * wide
         s.shape(
             [(x - 0.22, 0.48), (x - 0.18, 0.86), (x + 0.2, 0.84), (x + 0.22, 0.46)],
@@ -52,7 +52,7 @@ def _chair(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
     for x in (-0.24, 0.24):
         s.box(x - 0.045, 0, x + 0.045, 0.48, wood, "leg")
-    back = s.paints.fabric(0.3, 0.4) if s.dice.chance(0.4) else wood
+    back = s.paints.fabric(0.3, 0.4) if s.dice.happens(0.4) else wood
     s.shape([(-0.28, 0.5), (-0.3, 1), (-0.19, 1), (-0.17, 0.5)], back, "backrest")
     s.box(-0.3, 0.42, 0.3, 0.53, back.times(0.85), "seat")
 
@@ -71,7 +71,7 @@ def _table(s: Sketch) -> None:
     wood, half = s.paints.wood(), s.dice.between(0.7, 1.15)
     _legs(s, -0.85 * half, 0.85 * half, 0.85, wood.times(0.9))
     s.box(-half, 0.84, half, 1, wood, "tabletop")
-    if s.dice.chance(0.3):
+    if s.dice.happens(0.3):
         s.shape(
             [(-0.7 * half, 1), (0.7 * half, 1), (0.75 * half, 0.68), (-0.75 * half, 0.68)],
             s.paints.fabric(0.8, 0.5),
@@ -96,7 +96,7 @@ def _desk(s: Sketch) -> None:
         s.box(-half + 0.06, 0.06 + 0.27 * i, -half + 0.54, 0.28 + 0.27 * i, wood, "drawer")
         _knob(s, -half + 0.3, 0.17 + 0.27 * i)
     s.box(-half - 0.04, 0.86, half + 0.04, 1, wood, "tabletop")
-    if s.dice.chance(0.55):
+    if s.dice.happens(0.55):
         s.put("monitor", s.dice.between(-0.2, 0.3), 1)
     _set_out(s, half, ("book", "cup", "desk lamp", "bottle"), 1.0)
 
@@ -127,7 +127,7 @@ def _chest_of_drawers(s: Sketch) -> None:
 
 @thing("bookcase", 0.48)
 def _bookcase(s: Sketch) -> None:
-    wood, half, shelves = s.paints.wood(), s.dice.between(0.28, 0.42), s.dice.whole(3, 4)
+    wood, half, shelves = s.paints.wood(), s.dice.between(0.28, 0.42), s.dice.integer(3, 4)
     s.box(-half, 0, half, 1, wood)
     rise = 0.94 / shelves
     for i in range(shelves):
@@ -136,7 +136,7 @@ def _bookcase(s: Sketch) -> None:
         x = -half + 0.05
         while x < half - 0.1:
             wide = s.dice.between(0.045, 0.08)
-            if s.dice.chance(0.85):
+            if s.dice.happens(0.85):
                 s.box(x, bottom, x + wide, bottom + rise * s.dice.between(0.55, 0.82), s.paints.plain(), "book spine")
             x += wide + 0.005
 
@@ -161,14 +161,14 @@ def _stove(s: Sketch) -> None:
     for x in (-0.3, -0.1, 0.1, 0.3):
         _knob(s, x, 0.81, 0.06)
     s.box(-0.48, 0.92, 0.48, 1, s.paints.metal("black", "grey"), "stovetop")
-    if s.dice.chance(0.6):
+    if s.dice.happens(0.6):
         s.put("pot", s.dice.between(-0.2, 0.2), 1)
 
 
 @thing("sink", 0.28)
 def _sink(s: Sketch) -> None:
     ceramic, metal = s.paints.ceramic(), s.paints.metal("grey", "yellow", "white")
-    if s.dice.chance(0.5):
+    if s.dice.happens(0.5):
         s.box(-0.12, 0, 0.12, 0.6, ceramic.times(0.9))
     else:
         wood = s.paints.wood(upright=True)
@@ -189,7 +189,7 @@ def _bathtub(s: Sketch) -> None:
     s.bar((half - 0.18, 1.16), (half - 0.42, 1.12), 0.09, metal, "faucet")
     s.shape([(-half, 0.85), (half, 0.85), (0.8 * half, 0.1), (-0.8 * half, 0.1)], ceramic)
     s.box(-half - 0.06, 0.8, half + 0.06, 0.95, ceramic.times(0.9), "rim")
-    if s.dice.chance(0.4):
+    if s.dice.happens(0.4):
         for x in (-0.5, -0.2, 0.05, 0.3):
             s.oval(x, 0.98, 0.2, 0.14, s.paints.plain("white"), "foam")
 
@@ -221,7 +221,7 @@ def _monitor(s: Sketch) -> None:
 
 
 def _shade(s: Sketch, bottom: float, top: float, half: float) -> None:
-    cloth = s.paints.fabric(0.4, 0.35) if s.dice.chance(0.6) else s.paints.plain("yellow", "white", "orange")
+    cloth = s.paints.fabric(0.4, 0.35) if s.dice.happens(0.6) else s.paints.plain("yellow", "white", "orange")
     s.shape([(-half, bottom), (-0.55 * half, top), (0.55 * half, top), (half, bottom)], cloth, "lampshade")
 
 
@@ -250,7 +250,7 @@ def _picture_frame(s: Sketch) -> None:
     half = s.dice.between(0.4, 0.75)
     s.box(-half, 0, half, 1, s.paints.wood(), "frame")
     s.box(-half + 0.1, 0.1, half - 0.1, 0.9, s.paints.plain())
-    if s.dice.chance(0.6):
+    if s.dice.happens(0.6):
         s.shape([(-half + 0.1, 0.1), (-0.1, 0.6), (0.1, 0.35), (0.2, 0.5), (half - 0.1, 0.1)], s.paints.plain())
     else:
         s.oval(0, 0.5, 0.2, 0.25, s.paints.plain())
@@ -258,9 +258,9 @@ def _picture_frame(s: Sketch) -> None:
 
 @thing("mirror", 0.24, "wall")
 def _mirror(s: Sketch) -> None:
-    rim = s.paints.wood() if s.dice.chance(0.5) else s.paints.metal()
+    rim = s.paints.wood() if s.dice.happens(0.5) else s.paints.metal()
     glass = s.paints.of("glass", s.dice.pick(((200, 222, 232), (180, 200, 206), (222, 232, 236))), 1.6, 0.7)
-    if s.dice.chance(0.5):
+    if s.dice.happens(0.5):
         s.oval(0, 0.5, 0.4, 0.5, rim, "frame")
         s.oval(0, 0.5, 0.32, 0.42, glass, "looking glass")
     else:
@@ -308,7 +308,7 @@ def _wall_shelf(s: Sketch) -> None:
     half = s.dice.between(0.8, 1.3)
     s.box(-half, 0, half, 0.16, s.paints.wood(), "board")
     for x in (-0.6, 0.0, 0.6):
-        if s.dice.chance(0.75):
+        if s.dice.happens(0.75):
             s.put(s.dice.pick(("bottle", "cup", "vase", "book", "bowl", "pot")), x * half, 0.16)
 
 
@@ -321,7 +321,7 @@ def _towel(s: Sketch) -> None:
 @thing("rug", 0.09, "flat")
 def _rug(s: Sketch) -> None:
     cloth, half = s.paints.fabric(0.85, 0.9), s.dice.between(2.2, 3.4)
-    if s.dice.chance(0.4):
+    if s.dice.happens(0.4):
         s.oval(0, 0.5, half, 0.7, cloth.times(0.7), "fringe")
         s.oval(0, 0.5, 0.85 * half, 0.55, cloth)
         return
@@ -345,7 +345,7 @@ def _cup(s: Sketch) -> None:
     s.oval(0.36, 0.55, 0.22, 0.24, ceramic.times(0.8), "handle")
     s.shape(
         [(-0.34, 1), (0.34, 1), (0.28, 0), (-0.28, 0)],
-        s.paints.patterned(ceramic, 0.3) if s.dice.chance(0.4) else ceramic,
+        s.paints.patterned(ceramic, 0.3) if s.dice.happens(0.4) else ceramic,
     )
 
 
@@ -363,7 +363,7 @@ def _vase(s: Sketch) -> None:
     for x, y in ((-0.26, 1.15), (0.0, 1.35), (0.26, 1.15)):
         s.bar((0, 0.6), (x, y), 0.05, s.paints.of("foliage", (60, 130, 60), 1.2), "stem")
         s.oval(x, y, 0.16, 0.16, petal, "petal")
-    body = s.paints.patterned(ceramic, 0.35) if s.dice.chance(0.5) else ceramic
+    body = s.paints.patterned(ceramic, 0.35) if s.dice.happens(0.5) else ceramic
     s.shape(
         [(-0.13, 0), (-0.25, 0.35), (-0.1, 0.62), (-0.16, 0.75), (0.16, 0.75), (0.1, 0.62), (0.25, 0.35), (0.13, 0)],
         body,
@@ -383,7 +383,7 @@ def _pot(s: Sketch) -> None:
 @thing("book", 0.06)
 def _book(s: Sketch) -> None:
     y = 0.0
-    for _ in range(s.dice.whole(1, 3)):
+    for _ in range(s.dice.integer(1, 3)):
         half = s.dice.between(0.8, 1.1)
         s.box(-half, y, half, y + 0.45, s.paints.plain(), "cover")
         s.box(half - 0.12, y + 0.1, half, y + 0.35, s.paints.plain("white"), "page")
@@ -398,7 +398,7 @@ def _potted_plant(s: Sketch) -> None:
     ceramic = s.paints.ceramic()
     s.shape(
         [(-0.2, 0.32), (0.2, 0.32), (0.15, 0), (-0.15, 0)],
-        s.paints.patterned(ceramic, 0.4) if s.dice.chance(0.4) else ceramic,
+        s.paints.patterned(ceramic, 0.4) if s.dice.happens(0.4) else ceramic,
         "planter",
     )
 
@@ -408,7 +408,7 @@ def _bin(s: Sketch) -> None:
     metal = s.paints.metal()
     s.shape(
         [(-0.34, 0.82), (0.34, 0.82), (0.27, 0), (-0.27, 0)],
-        s.paints.patterned(metal, 0.4, "striped") if s.dice.chance(0.4) else metal,
+        s.paints.patterned(metal, 0.4, "striped") if s.dice.happens(0.4) else metal,
     )
     s.box(-0.4, 0.8, 0.4, 0.95, metal.times(0.8), "lid")
 
@@ -426,5 +426,5 @@ def _aquarium(s: Sketch) -> None:
 def _sample_board(s: Sketch) -> None:
     half = s.dice.between(0.38, 0.55)
     s.bar((-half, 1), (half, 1), 0.06, s.paints.metal("black", "grey", "yellow"), "rod")
-    base = s.dice.pick((s.paints.ceramic, s.paints.plaster))() if s.dice.chance(0.5) else s.paints.fabric(0)
+    base = s.dice.pick((s.paints.ceramic, s.paints.plaster))() if s.dice.happens(0.5) else s.paints.fabric(0)
     s.box(-half, 0, half, 0.98, s.paints.patterned(base, 0.8))

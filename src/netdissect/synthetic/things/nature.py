@@ -10,7 +10,7 @@ from netdissect.synthetic.shapes import Sketch, thing
 def _tree(s: Sketch) -> None:
     trunk, crown = s.paints.wood(upright=True), s.paints.leaves()
     s.shape([(-0.07, 0), (-0.045, 0.5), (0.045, 0.5), (0.07, 0)], trunk, "trunk")
-    if s.dice.chance(0.5):
+    if s.dice.happens(0.5):
         s.oval(0, 0.68, s.dice.between(0.24, 0.34), 0.32, crown, "crown")
         return
     for x, y in ((-0.19, 0.54), (0.19, 0.56), (0, 0.74)):
@@ -70,7 +70,7 @@ def _bush(s: Sketch) -> None:
     leaves, berries = s.paints.leaves(), s.paints.plain("red", "pink", "purple", "white", "yellow")
     for x, r in ((-0.45, 0.4), (0.45, 0.42), (0, 0.55)):
         s.dome(x, 0, r, 1.8 * r, leaves)
-    if s.dice.chance(0.4):
+    if s.dice.happens(0.4):
         for _ in range(6):
             s.oval(s.dice.between(-0.5, 0.5), s.dice.between(0.15, 0.6), 0.07, 0.07, berries, "berry")
 
@@ -125,7 +125,7 @@ def _person(s: Sketch) -> None:
         s.bar((side * 0.06, 0.46), (side * (0.05 + step), 0), 0.1, trousers, "leg")
         s.bar((side * 0.13, 0.72), (side * (0.14 + swing), 0.42), 0.075, shirt, "arm")
         s.oval(side * (0.145 + swing), 0.4, 0.045, 0.045, skin, "arm")
-    if s.dice.chance(0.3):
+    if s.dice.happens(0.3):
         s.shape([(-0.1, 0.5), (0.1, 0.5), (0.22, 0.22), (-0.22, 0.22)], trousers, "skirt")
     s.shape([(-0.14, 0.77), (0.14, 0.77), (0.11, 0.42), (-0.11, 0.42)], shirt, "torso")
     head(s, 0, 0.87, 0.105, skin)
@@ -139,7 +139,7 @@ def _legs(s: Sketch, xs: tuple[float, ...], top: float, width: float, paint: Pai
 @thing("cow", 0.22)
 def _cow(s: Sketch) -> None:
     hide = s.paints.plain("white", "brown", "black", "grey")
-    if s.dice.chance(0.6):
+    if s.dice.happens(0.6):
         hide = s.paints.patterned(hide, 0.5, "blotchy")
     _legs(s, (-0.5, -0.35, 0.35, 0.5), 0.45, 0.13, hide)
     s.bar((-0.66, 0.75), (-0.78, 0.25), 0.06, hide, "tail")
@@ -279,6 +279,6 @@ def _bird(s: Sketch) -> None:
 @thing("ball", 0.12)
 def _ball(s: Sketch) -> None:
     color = s.paints.plain()
-    if s.dice.chance(0.6):
+    if s.dice.happens(0.6):
         color = s.paints.patterned(color, 0.5)
     s.oval(0, 0.5, 0.5, 0.5, color)

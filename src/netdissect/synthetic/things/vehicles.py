@@ -13,7 +13,7 @@ def wheels(s: Sketch, *spots: tuple[float, float]) -> None:
 
 @thing("car", 0.2)
 def _car(s: Sketch) -> None:
-    if s.dice.chance(0.25):
+    if s.dice.happens(0.25):
         _car_from_ahead(s)
         return
     body, glass = s.paints.lacquer(), s.paints.glass()
@@ -44,7 +44,7 @@ def _bus(s: Sketch) -> None:
     body, glass, half = s.paints.lacquer(), s.paints.glass(), s.dice.between(0.95, 1.25)
     s.box(-half, 0.14, half, 1, body)
     s.box(-half, 0.3, half, 0.42, s.paints.lacquer())
-    count = s.dice.whole(4, 5)
+    count = s.dice.integer(4, 5)
     step = (2 * half - 0.35) / count
     for i in range(count):
         s.box(-half + 0.08 + i * step, 0.52, -half + 0.02 + (i + 1) * step, 0.86, glass, "pane")
@@ -57,7 +57,7 @@ def _bus(s: Sketch) -> None:
 def _truck(s: Sketch) -> None:
     cab, back = s.paints.lacquer(), s.dice.between(-1.3, -1.0)
     load = s.paints.lacquer()
-    if s.dice.chance(0.35):
+    if s.dice.happens(0.35):
         load = s.paints.patterned(load, 0.6)
     s.box(back, 0.16, 0.95, 0.26, s.paints.metal("black", "grey"))
     s.box(back, 0.24, 0.35, 1, load, "container")

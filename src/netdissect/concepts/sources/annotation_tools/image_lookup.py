@@ -25,7 +25,7 @@ class ImageLocator:
 
     Names are relative to one of several folders, with slashes or backslashes, and may lead up and down again as long as
     they stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed:
-    an image of the same file name in one of the folders is taken in its place, if there is one.
+    an image of the same file name in one of the folders is taken in its candidate, if there is one.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class ImageLocator:
     skip
         Whether images that are not there are left out, instead of being an error.
     strays
-        Images that were taken in place of a name that leads out, with that name.
+        Images that were taken in candidate of a name that leads out, with that name.
     absent
         Images that were left out.
     """
@@ -69,21 +69,21 @@ class ImageLocator:
         """
         spelled = name.strip().replace("\\", "/")
         there = self._existing(folders)
-        places = (
+        candidates = (
             []
             if ADDRESS.match(spelled)
-            else [(folder, place) for folder in there if (place := _place(folder, spelled))]
+            else [(folder, candidate) for folder in there if (candidate := _candidate(folder, spelled))]
         )
-        found = next((pair for pair in places if _is_file(self.root / pair[1])), None)
+        found = next((pair for pair in candidates if _is_file(self.root / pair[1])), None)
         short = posixpath.normpath(spelled)
         if short == ".":
             raise SourceError(f"{manifest} names the image {name!r}. Expected the path of a file; correct it.")
         up = short.startswith("..")
-        if not places or (up and found is None):
+        if not candidates or (up and found is None):
             return self._stray(name, posixpath.basename(spelled), there, manifest)
-        folder, place = found or places[0]
+        folder, candidate = found or candidates[0]
         if up:
-            return contained(self.root, place, manifest, SourceError), place
+            return contained(self.root, candidate, manifest, SourceError), candidate
         return contained(self.root / folder, short, manifest, SourceError), short
 
     def skips(self, image: Path) -> bool:
@@ -93,11 +93,11 @@ class ImageLocator:
         self.absent[image] = None
         return True
 
-    def tell(self, source: str) -> None:
-        """Log how many images were left out, and how many taken in place of names that lead out."""
+    def log_summary(self, source: str) -> None:
+        """Log how many images were left out, and how many taken in candidate of names that lead out."""
         if self.absent:
-            told = len(self.absent), next(iter(self.absent))
-            logger.warning("%s: images that are not there and were left out: %d (the first is %s)", source, *told)
+            absent = len(self.absent), next(iter(self.absent))
+            logger.warning("%s: images that are not there and were left out: %d (the first is %s)", source, *absent)
         if self.strays:
             path, name = next(iter(self.strays.items()))
             logger.warning(
@@ -108,7 +108,7 @@ class ImageLocator:
     def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
         """Return the folders that exist, or else the first; looked up once, because images are many."""
         if folders not in self._there:
-            inside = tuple(one for one in folders if _place("", one) is not None)
+            inside = tuple(one for one in folders if _candidate("", one) is not None)
             self._there[folders] = tuple(one for one in inside if (self.root / one).is_dir()) or (*inside, "")[:1]
         return self._there[folders]
 
@@ -135,7 +135,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _place(folder: str, name: str) -> str | None:
+def _candidate(folder: str, name: str) -> str | None:
     """Join and resolve two paths; None if the result leads out."""
-    place = posixpath.normpath(posixpath.join(folder, name))
-    return None if posixpath.isabs(place) or place == ".." or place.startswith("../") else place
+    candidate = posixpath.normpath(posixpath.join(folder, name))
+    return None if posixpath.isabs(candidate) or candidate == ".." or candidate.startswith("../") else candidate

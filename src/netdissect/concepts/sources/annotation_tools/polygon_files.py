@@ -60,7 +60,7 @@ logger = getLogger("netdissect.concepts")
 UNLABELED = frozenset({"__ignore__", "_background_"})
 LABEL_NAMES = ("label", "class", "name", "category", "type", "object")
 """Attributes of VIA that are taken for the label if one of them is there among others."""
-PROBLEMS_TOLD = 10
+PROBLEMS_SHOWN = 10
 FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What reading an annotation of another form raises."""
 
@@ -90,11 +90,11 @@ class PolygonSource:
     skip_missing: bool = False
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "PolygonSource":
+    def parse(cls, spec: SourceSpec) -> "PolygonSource":
         """Make the source that ``polygons:DIR[=CATEGORY][?label=NAME&name=NAME&missing=skip]`` names."""
-        options = words.check("label", "name", "missing").options
-        skip = words.one_of("missing", MISSING) == "skip"
-        return cls(words.folder, words.category or "object", options.get("label"), options.get("name"), skip)
+        options = spec.check("label", "name", "missing").options
+        skip = spec.choice("missing", MISSING) == "skip"
+        return cls(spec.folder, spec.category or "object", options.get("label"), options.get("name"), skip)
 
     @property
     def name(self) -> str:
@@ -104,8 +104,8 @@ class PolygonSource:
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        told = {"label": self.label, "name": self.unnamed, "missing": "skip" if self.skip_missing else None}
-        options = {key: value for key, value in told.items() if value is not None}
+        given = {"label": self.label, "name": self.unnamed, "missing": "skip" if self.skip_missing else None}
+        options = {key: value for key, value in given.items() if value is not None}
         return SourceSpec("polygons", str(self.folder), self.category, options).text
 
     def samples(self, prefix: str) -> Iterator[Sample]:
@@ -134,7 +134,7 @@ class PolygonSource:
             labels = partial(_read_labels, tuple(sheets), self.category)
             split = split_of(name) if "/" in name else None
             yield Sample(f"{prefix}/{name}", cast("ImageInput", image_path), labels, split)
-        reader.tell(self.text)
+        reader.log_summary(self.text)
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -244,9 +244,9 @@ class _Reader:
     def sheets(self) -> dict["Path | _Embedded", tuple[str, list[_Sheet]]]:
         """Return the name of each image, and what is drawn on it."""
         if self.problems:
-            told = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_TOLD])
-            more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_TOLD) > 0 else ""
-            raise SourceError(f"{len(self.problems)} annotations cannot be used. Mend or remove them:{told}{more}")
+            listing = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN])
+            more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_SHOWN) > 0 else ""
+            raise SourceError(f"{len(self.problems)} annotations cannot be used. Mend or remove them:{listing}{more}")
         key = self.label or self._only_attribute()
         self.apart = keep_apart(name for raw in self.raw for label, _ in raw.shapes for name in _names(label, key))
         found: dict[Path | _Embedded, tuple[str, list[_Sheet]]] = {}
@@ -263,11 +263,11 @@ class _Reader:
         self, one: tuple[Any, Shape | str], number: int, key: str | None, raw: _RawShape
     ) -> Iterator[tuple[str, Shape]]:
         label, shape = one
-        told = f"{raw.file}, shape {number} of {raw.name}"
+        where = f"{raw.file}, shape {number} of {raw.name}"
         names = _names(label, key) or ([self.unnamed] if self.unnamed else [])
         flaw = shape if isinstance(shape, str) else shape.flaw(raw.size)
         if flaw or not names:
-            self.skipped.add(flaw or UNNAMED, told)
+            self.skipped.add(flaw or UNNAMED, where)
         elif not isinstance(shape, str):
             yield from ((self.apart.get(name, name), shape) for name in names if name not in UNLABELED)
 
@@ -299,13 +299,13 @@ class _Reader:
             "annotations in COCO's form say coco:DIR)."
         )
 
-    def tell(self, source: str) -> None:
+    def log_summary(self, source: str) -> None:
         """Log what was left out."""
         if self.others:
-            told = len(self.others), self.others[0]
-            logger.info("%s: files of another form that were passed over: %d (the first is %s)", source, *told)
-        self.skipped.tell(source)
-        self.locator.tell(source)
+            others = len(self.others), self.others[0]
+            logger.info("%s: files of another form that were passed over: %d (the first is %s)", source, *others)
+        self.skipped.log_summary(source)
+        self.locator.log_summary(source)
 
 
 def _other_form(file: Path, error: Exception) -> str:

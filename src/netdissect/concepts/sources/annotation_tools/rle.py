@@ -56,10 +56,10 @@ def _compressed(text: str | bytes) -> npt.NDArray[np.int64]:
     if not len(last) or last[-1] != len(codes) - 1 or codes.min() < 0 or codes.max() >= 2 * MORE:
         raise ValueError("its run lengths are cut short or no run lengths")
     first = np.append(0, last[:-1] + 1)
-    places = np.arange(len(codes)) - np.repeat(first, last - first + 1)
-    if places.max() >= LONGEST:
+    positions = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    if positions.max() >= LONGEST:
         raise ValueError("its run lengths are longer than any image")
-    values = np.add.reduceat((codes & (MORE - 1)) << (BITS * places), first)
+    values = np.add.reduceat((codes & (MORE - 1)) << (BITS * positions), first)
     values -= np.where(codes[last] & SIGN, np.int64(1) << (BITS * (last - first + 1)), 0)
     for start in (1, 2):
         values[start::2] = np.cumsum(values[start::2])

@@ -51,12 +51,12 @@ class Skipped:
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
-    def add(self, reason: str, told: str) -> None:
-        """Count a shape; `told` says which."""
+    def add(self, reason: str, where: str) -> None:
+        """Count a shape; `where` says which."""
         self.counts[reason] += 1
-        self.first.setdefault(reason, told)
+        self.first.setdefault(reason, where)
 
-    def tell(self, source: str) -> None:
+    def log_summary(self, source: str) -> None:
         """Log how many shapes were left out, and why."""
         if self.counts:
             reasons = "; ".join(

@@ -102,11 +102,13 @@ class _Index:
 def _find_images(folder: Path) -> list[tuple[Path, Set[str]]]:
     """Find each image, with the names of all files beside it."""
     found: list[tuple[Path, Set[str]]] = []
-    for place, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder):
         there = set(files)
         # A folder named like an image holds the masks of its instances, thirty files an image.
         folders[:] = [name for name in folders if f"{name}.jpg" not in there and not name.startswith(".")]
-        found += [(Path(place, name), there) for name in files if name.endswith(".jpg") and not name.startswith(".")]
+        found += [
+            (Path(directory, name), there) for name in files if name.endswith(".jpg") and not name.startswith(".")
+        ]
     return sorted(found, key=lambda pair: pair[0].relative_to(folder).as_posix())
 
 
@@ -220,9 +222,9 @@ def _names_by_instances(path: Path, levels: Sequence[Pixels]) -> ClassNames:
     votes: dict[int, dict[str, int]] = {}
     for level, pixels in enumerate(levels):
         for code, name, count in _vote(pixels, rows.get(level, {})):
-            tally = votes.setdefault(code, {})
-            tally[name] = tally.get(name, 0) + count
-    return {code: max(tally, key=lambda name: tally[name]) for code, tally in votes.items()}
+            counts = votes.setdefault(code, {})
+            counts[name] = counts.get(name, 0) + count
+    return {code: max(counts, key=lambda name: counts[name]) for code, counts in votes.items()}
 
 
 def _vote(pixels: Pixels, names: Mapping[int, str]) -> Iterator[tuple[int, str, int]]:

@@ -64,12 +64,12 @@ class CityscapesSource:
     labels: str = "gtFine"
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "CityscapesSource":
+    def parse(cls, spec: SourceSpec) -> "CityscapesSource":
         """Make the source that ``cityscapes:DIR[=CATEGORY][?labels=gtCoarse]`` names."""
-        kinds = words.check("labels").listed("labels", KINDS_OF_LABELS) or ("gtFine",)
+        kinds = spec.check("labels").choices("labels", KINDS_OF_LABELS) or ("gtFine",)
         if len(kinds) > 1:
-            raise SourceError(f"the source {words.text!r} names several kinds of labels. Expected gtFine or gtCoarse.")
-        return cls(words.folder, words.category or "object", kinds[0])
+            raise SourceError(f"the source {spec.text!r} names several kinds of labels. Expected gtFine or gtCoarse.")
+        return cls(spec.folder, spec.category or "object", kinds[0])
 
     @property
     def name(self) -> str:
@@ -107,8 +107,8 @@ class CityscapesSource:
 def _find(root: Path, name: str, what: str) -> Path:
     """Return the folder of this name that holds the splits: in the root, or in that of its archive."""
     archives = sorted(root.glob(f"{name}*/"))
-    places = (root / name, *(folder / name for folder in archives), *archives)
-    held = (place for place in places if any((place / split).is_dir() for split in SPLITS))
+    candidates = (root / name, *(folder / name for folder in archives), *archives)
+    held = (path for path in candidates if any((path / split).is_dir() for split in SPLITS))
     return find_folder(next(held, root / name), what)
 
 

@@ -104,11 +104,11 @@ class CocoSource:
     skip_missing: bool = False
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "CocoSource":
+    def parse(cls, spec: SourceSpec) -> "CocoSource":
         """Make the source that ``coco:DIR[=CATEGORY][?kinds=...&boxes=yes&missing=skip]`` names."""
-        kinds = words.check("kinds", "boxes", "missing").listed("kinds", KINDS_OF_LABELS)
-        skip = words.one_of("missing", MISSING) == "skip"
-        return cls(words.folder, words.category or "object", kinds, words.says("boxes"), skip)
+        kinds = spec.check("kinds", "boxes", "missing").choices("kinds", KINDS_OF_LABELS)
+        skip = spec.choice("missing", MISSING) == "skip"
+        return cls(spec.folder, spec.category or "object", kinds, spec.flag("boxes"), skip)
 
     @property
     def name(self) -> str:
@@ -142,7 +142,7 @@ class CocoSource:
             for image_file, (name, found) in sorted(images.items()):
                 stem = "/".join(filter(None, (prefix, part.name, PurePosixPath(name).with_suffix("").as_posix())))
                 yield Sample(stem, image_file, partial(_read_labels, tuple(found), self.category), split_of(part.name))
-        notes.tell()
+        notes.log_summary()
 
     def _parts(self) -> tuple[Path, list["_CocoSplit"]]:
         """Find the annotation files to read, and the folder below which all images lie."""
@@ -152,16 +152,16 @@ class CocoSource:
             return root, [_part(self.folder, root)]
         root = find_folder(self.folder, "a folder of COCO, or an annotation file")
         parts = [part for part in _published(root) if part.files] or _roboflow(root) or _lone(root)
-        wanted = [part._replace(files=self._wanted(part.files)) for part in parts]
-        if not any(part.files for part in wanted):
+        selected = [part._replace(files=self._selected(part.files)) for part in parts]
+        if not any(part.files for part in selected):
             kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or KINDS_OF_LABELS)
             raise SourceError(
                 f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} beside images, or one other "
                 "file in COCO's form; correct the folder, or name the file: coco:DIR/FILE.json."
             )
-        return root, [part for part in wanted if part.files]
+        return root, [part for part in selected if part.files]
 
-    def _wanted(self, files: Mapping[str, Path]) -> dict[str, Path]:
+    def _selected(self, files: Mapping[str, Path]) -> dict[str, Path]:
         if ANY in files:
             return dict(files)
         names = self.kinds or (("panoptic",) if "panoptic" in files else ("stuff", "instances"))
@@ -188,21 +188,21 @@ class _CocoSplit(NamedTuple):
 
 @dataclass
 class _CocoNotes:
-    """What is told once all annotations are read."""
+    """What is where once all annotations are read."""
 
     source: str
     locator: ImageLocator
     skipped: Skipped = field(default_factory=Skipped)
     masks: int = 0
 
-    def tell(self) -> None:
+    def log_summary(self) -> None:
         if not self.masks and NO_MASK in self.skipped.counts:
             raise SourceError(
                 f"{self.skipped.first[NO_MASK]} has no mask, nor has any other of {self.skipped.counts[NO_MASK]} "
                 "annotations. Expected segmentations; say ?boxes=yes if boxes may stand in for them."
             )
-        self.skipped.tell(self.source)
-        self.locator.tell(self.source)
+        self.skipped.log_summary(self.source)
+        self.locator.log_summary(self.source)
 
 
 class _CocoMasks(NamedTuple):
@@ -247,15 +247,15 @@ class _Segments(NamedTuple):
         segments = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
         listed = {0: 0, **self.values}
         ids = np.array(sorted(listed), dtype=np.int64)
-        place = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
-        strange = ids[place] != segments
+        position = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
+        strange = ids[position] != segments
         if strange.any():
             raise SourceError(
                 f"{self.path} holds the segment {int(segments[strange][0])}, which {self.file} does not list. "
                 "Expected only listed segments; restore both files from the same release."
             )
         values = np.array([listed[number] for number in ids.tolist()], dtype=np.int32)
-        return Channel(values[place], self.names, str(self.path), orientation=1)
+        return Channel(values[position], self.names, str(self.path), orientation=1)
 
 
 _Labeled = _CocoMasks | _Segments
@@ -336,12 +336,12 @@ def _read_annotations(
 
 
 def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _Segments:
-    place = contained(path.with_suffix(""), str(one["file_name"]).replace("\\", "/"), path, SourceError)
+    mask_folder = contained(path.with_suffix(""), str(one["file_name"]).replace("\\", "/"), path, SourceError)
     classes = {int(segment["id"]): int(segment["category_id"]) for segment in one["segments_info"]}
     # 0 is unlabeled in every channel, but a class in some files.
     values = {category: value for value, category in enumerate(sorted(set(classes.values())), start=1)}
     return _Segments(
-        path, place, {n: values[c] for n, c in classes.items()}, {value: names[c] for c, value in values.items()}
+        path, mask_folder, {n: values[c] for n, c in classes.items()}, {value: names[c] for c, value in values.items()}
     )
 
 
@@ -367,11 +367,11 @@ def _size(image: Mapping[str, Any], image_file: Path) -> Size:
     return image_size(image_file).upright
 
 
-def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, told: str) -> Any:
+def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, where: str) -> Any:
     """Return the run lengths of an annotation or its sound polygons; nothing if there are none."""
     shape = one.get("segmentation")
     if not shape and not boxes:
-        skipped.add(NO_MASK, told)
+        skipped.add(NO_MASK, where)
         return None
     if isinstance(shape, Mapping):
         return {"size": shape.get("size"), "counts": shape.get("counts")}
@@ -379,12 +379,12 @@ def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, to
         polygons = _polygons(shape) if shape else [_box(one)]
     except FAULTS as error:
         raise SourceError(
-            f"{told} cannot be decoded ({error!r}). Expected polygons, run lengths, or with ?boxes=yes a bbox: left, "
+            f"{where} cannot be decoded ({error!r}). Expected polygons, run lengths, or with ?boxes=yes a bbox: left, "
             "top, width, height."
         ) from error
     flaws = [polygon_flaw(polygon, size) for polygon in polygons]
     for flaw in filter(None, flaws):
-        skipped.add(flaw, told)
+        skipped.add(flaw, where)
     return [polygon for polygon, flaw in zip(polygons, flaws, strict=True) if flaw is None]
 
 
@@ -422,7 +422,7 @@ def _read_labels(labeled: Sequence[_Labeled], category: str) -> LabelsByCategory
     return {category: (*segments, *named_channels(named, files, orientation=1))}
 
 
-def _decode(shape: Any, size: Size, told: str) -> Mask:
+def _decode(shape: Any, size: Size, where: str) -> Mask:
     """Decode sound polygons or run lengths, bool (H, W)."""
     height, width = size
     try:
@@ -433,7 +433,7 @@ def _decode(shape: Any, size: Size, told: str) -> Mask:
         return decode_runs(shape["counts"], height, width)
     except Exception as error:  # compiled code that trusts what it is given
         raise SourceError(
-            f"{told} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} image."
+            f"{where} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} image."
         ) from error
 
 

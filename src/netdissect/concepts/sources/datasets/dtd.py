@@ -30,9 +30,9 @@ class DtdSource(FolderSource):
     category: str = "texture"
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "DtdSource":
+    def parse(cls, spec: SourceSpec) -> "DtdSource":
         """Make the source that ``dtd:DIR`` names."""
-        folder = words.check(category=False).folder
+        folder = spec.check(category=False).folder
         inner = folder / "dtd"
         return cls(inner if not (folder / "images").is_dir() and (inner / "images").is_dir() else folder)
 

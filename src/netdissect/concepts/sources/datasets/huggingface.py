@@ -9,7 +9,7 @@ labels the whole image. A mask is an image, read as in ``masks:``, or an array o
 
 Options, each where the guess is wrong or impossible:
 
-- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole images: classes, words, whole numbers, lists of these;
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole images: classes, spec, whole numbers, lists of these;
   a boolean column without names labels with its own name where it is true);
 - ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
   (``value,name``); or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the column's own
@@ -17,7 +17,7 @@ Options, each where the guess is wrong or impossible:
 - ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; asked about where ``id2label`` of a model
   calls 0 a class, and where a value is one beyond the names;
 - ``ignore=255``: a value that is unlabeled;
-- ``separator=;``: what stands between several labels in a cell of words, as in ``labels:``;
+- ``separator=;``: what stands between several labels in a cell of spec, as in ``labels:``;
 - ``read=``, ``colors=``, ``unlisted=``, ``drawn=``, as in ``masks:``;
 - ``config=NAME``, ``split=train,validation`` (all splits unless given).
 
@@ -62,38 +62,38 @@ class HuggingFaceSource:
 
     Attributes
     ----------
-    words
+    spec
         How it was named: place, category, options.
     """
 
-    words: SourceSpec
+    spec: SourceSpec
 
     @classmethod
-    def parse(cls, words: SourceSpec) -> "HuggingFaceSource":
+    def parse(cls, spec: SourceSpec) -> "HuggingFaceSource":
         """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
-        ignore = words.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
+        ignore = spec.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
         value = whole_number(ignore)
         if value is None or value == LARGEST:
             raise SourceError(
-                f"the source {words.text!r} says ignore={ignore[:80]}. Expected the value of a pixel, e.g. 255."
+                f"the source {spec.text!r} says ignore={ignore[:80]}. Expected the value of a pixel, e.g. 255."
             )
-        if "mask" in words.options and "label" in words.options:
+        if "mask" in spec.options and "label" in spec.options:
             raise SourceError(
-                f"the source {words.text!r} names a mask and a label. Expected one; name it as two sources."
+                f"the source {spec.text!r} names a mask and a label. Expected one; name it as two sources."
             )
-        shift_of(words)
-        return cls(words)
+        shift_of(spec)
+        return cls(spec)
 
     @property
     def name(self) -> str:
         """Name of the folder, or the last part of the data set's name."""
-        folder = self.words.folder
+        folder = self.spec.folder
         return folder.resolve().name if folder.is_dir() else folder.name
 
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        return self.words.text
+        return self.spec.text
 
     def samples(self, prefix: str) -> Iterator[Sample]:
         """Yield a sample for each row of each split.
@@ -103,14 +103,14 @@ class HuggingFaceSource:
         SourceError
             If ``datasets`` is missing, the data set cannot be opened, or it does not say which column is what.
         """
-        folder = self.words.folder
+        folder = self.spec.folder
         root = folder if folder.is_dir() else Path(need("datasets", "hf", "A source hf:").config.HF_CACHE_HOME)
-        for split, table in _load(self.words).items():
+        for split, table in _load(self.spec).items():
             plan = self._plan(table)
             row = 0
-            for file in _files(table, self.words):
-                for place in range(len(_open(file))):
-                    at = _HuggingFaceRow(file, place, f"{self.words.text}, {split} row {row}", root)
+            for file in _files(table, self.spec):
+                for index in range(len(_open(file))):
+                    at = _HuggingFaceRow(file, index, f"{self.spec.text}, {split} row {row}", root)
                     yield Sample(
                         f"{prefix}/{split}/{row:06d}",
                         _image(at, plan),
@@ -120,23 +120,23 @@ class HuggingFaceSource:
                     row += 1
 
     def _plan(self, table: Any) -> "_ColumnPlan":
-        image, mask, label = _columns(table.features, self.words)
-        strange = [option for option in self.words.options if option in (OF_MASKS if label else OF_LABELS)]
+        image, mask, label = _columns(table.features, self.spec)
+        strange = [option for option in self.spec.options if option in (OF_MASKS if label else OF_LABELS)]
         if strange:
             raise SourceError(
                 f"the source {self.text!r} says {strange[0]}=, but its column {label or mask!r} holds "
                 f"{'labels of whole images' if label else 'masks'}. Leave the option out."
             )
         if not label:
-            names = mask_table(table.features, mask or "", self.words)
-            reading = MaskReading.parse(self.words, names)
-            return _ColumnPlan(image, mask or "", self.words.category or "object", reading, self.words)
-        if self.words.category is None:
+            names = mask_table(table.features, mask or "", self.spec)
+            reading = MaskReading.parse(self.spec, names)
+            return _ColumnPlan(image, mask or "", self.spec.category or "object", reading, self.spec)
+        if self.spec.category is None:
             raise SourceError(
                 f"the source {self.text!r} labels whole images by its column {label!r} and names no category. "
-                f"Expected what they are, e.g. hf:{self.words.place}=scene."
+                f"Expected what they are, e.g. hf:{self.spec.location}=scene."
             )
-        return _ColumnPlan(image, label, self.words.category, LabelNames.of(table, label, self.words), self.words)
+        return _ColumnPlan(image, label, self.spec.category, LabelNames.of(table, label, self.spec), self.spec)
 
 
 class _ColumnPlan(NamedTuple):
@@ -146,7 +146,7 @@ class _ColumnPlan(NamedTuple):
     column: str
     category: str
     meaning: MaskReading | LabelNames
-    words: SourceSpec
+    spec: SourceSpec
 
 
 class _HuggingFaceRow(NamedTuple):
@@ -154,7 +154,7 @@ class _HuggingFaceRow(NamedTuple):
 
     file: Path
     row: int
-    told: str
+    where: str
     root: Path
 
     def read(self, column: str) -> Any:
@@ -173,32 +173,32 @@ class _LazyImage:
         image = _decode(self.row, self.column)
         try:
             upright = ImageOps.exif_transpose(image)
-            return np.asarray(to_rgb(upright, self.row.told), dtype=dtype)
+            return np.asarray(to_rgb(upright, self.row.where), dtype=dtype)
         except UNREADABLE as error:
-            raise _broken(self.row.told, self.column, error) from error
+            raise _broken(self.row.where, self.column, error) from error
 
 
 def _image(row: _HuggingFaceRow, plan: _ColumnPlan) -> npt.NDArray[np.uint8]:
     return cast("npt.NDArray[np.uint8]", _LazyImage(row, plan.image))
 
 
-def _load(words: SourceSpec) -> dict[str, Any]:
+def _load(spec: SourceSpec) -> dict[str, Any]:
     """Open the data set: its splits by name."""
     datasets = need("datasets", "hf", "A source hf:")
-    folder, config = words.folder, words.options.get("config")
+    folder, config = spec.folder, spec.options.get("config")
     with _quiet(datasets):
         try:
             if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
                 loaded = datasets.load_from_disk(str(folder))
             else:
-                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else words.place, config)
+                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else spec.location, config)
         except Exception as error:  # whatever the hub, the network or a foreign file brings about
             raise SourceError(
-                f"{words.text} cannot be opened by the library datasets ({type(error).__name__}: {error}). Expected a "
+                f"{spec.text} cannot be opened by the library datasets ({type(error).__name__}: {error}). Expected a "
                 "folder of save_to_disk or of Parquet files, or a name on the hub; correct it, or say config=NAME."
             ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
-    wanted = words.listed("split", tuple(splits)) or tuple(splits)
+    wanted = spec.choices("split", tuple(splits)) or tuple(splits)
     return {split: splits[split] for split in wanted}
 
 
@@ -214,11 +214,11 @@ def _quiet(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _files(table: Any, words: SourceSpec) -> list[Path]:
+def _files(table: Any, spec: SourceSpec) -> list[Path]:
     files = [Path(file["filename"]) for file in table.cache_files]
     if not files or sum(len(_open(file)) for file in files) != len(table):
         raise SourceError(
-            f"{words.text} is not held in Arrow files as it stands, so that workers cannot read it row by row. "
+            f"{spec.text} is not held in Arrow files as it stands, so that workers cannot read it row by row. "
             "Expected a data set as saved; write it with save_to_disk(DIR) and use hf:DIR."
         )
     return files
@@ -230,26 +230,26 @@ def _open(file: Path) -> Any:
     return need("datasets", "hf", "A source hf:").Dataset.from_file(str(file))
 
 
-def _columns(features: Mapping[str, Any], words: SourceSpec) -> tuple[str, str | None, str | None]:
+def _columns(features: Mapping[str, Any], spec: SourceSpec) -> tuple[str, str | None, str | None]:
     """Find the columns of image, mask and label; of the last two, one is None."""
-    told = words.options
+    given = spec.options
     for option in ("image", "mask", "label"):
-        if option in told and told[option] not in features:
-            raise SourceError(f"the source {words.text!r} says {option}={told[option]}. {_there(features)}")
+        if option in given and given[option] not in features:
+            raise SourceError(f"the source {spec.text!r} says {option}={given[option]}. {_there(features)}")
     images = [name for name, feature in features.items() if _kind(feature) == "Image"]
-    mask = told.get("mask")
-    if not mask and "label" not in told:
-        mask = _only([name for name in images if name != told.get("image") and _sounds_like_mask(name)])
-    image = told.get("image") or _only([name for name in images if name != mask])
+    mask = given.get("mask")
+    if not mask and "label" not in given:
+        mask = _only([name for name in images if name != given.get("image") and _sounds_like_mask(name)])
+    image = given.get("image") or _only([name for name in images if name != mask])
     if image is None and not mask:
         image = _only([name for name in images if not _sounds_like_mask(name)])
-    label = told.get("label")
+    label = given.get("label")
     if not mask and not label:
         label = _only([name for name, feature in features.items() if _kind(feature) == "ClassLabel"])
     if image is None or not (mask or label):
         unknown = "image" if image is None else "mask or label"
         raise SourceError(
-            f"the source {words.text!r} does not say which column is the {unknown}. "
+            f"the source {spec.text!r} does not say which column is the {unknown}. "
             f"{_there(features)} Name them: ?image=COLUMN&mask=COLUMN, or label=COLUMN."
         )
     return image, mask, None if mask else label
@@ -278,19 +278,19 @@ def _split(split: str) -> Split | None:
 
 
 def _read_labels(row: _HuggingFaceRow, plan: _ColumnPlan) -> LabelsByCategory:
-    origin = f"{row.told}, column {plan.column}"
+    origin = f"{row.where}, column {plan.column}"
     if isinstance(plan.meaning, LabelNames):
         return {plan.category: plan.meaning.read(row.read(plan.column), origin)}
     channel = plan.meaning.channel(_stored(row, plan.column), origin)
     turned = channel.orientation
     if turned is None:  # as the image beside it
         turned = orientation_of(_decode(row, plan.image))
-    return {plan.category: (check_values(replace(channel, orientation=turned), plan.words),)}
+    return {plan.category: (check_values(replace(channel, orientation=turned), plan.spec),)}
 
 
 def _stored(row: _HuggingFaceRow, column: str) -> Stored:
     table = _open(row.file)
-    origin = f"{row.told}, column {column}"
+    origin = f"{row.where}, column {column}"
     if _kind(table.features[column]) != "Image":
         array = np.asarray(table.with_format("numpy", columns=[column])[row.row][column])
         return Stored(array, "floating-point" if array.dtype.kind == "f" else "odd")
@@ -301,7 +301,7 @@ def _decode(row: _HuggingFaceRow, column: str) -> Image.Image:
     try:
         return open_image(io.BytesIO(_content(row, column)))
     except UNREADABLE as error:
-        raise _broken(row.told, column, error) from error
+        raise _broken(row.where, column, error) from error
 
 
 def _content(row: _HuggingFaceRow, column: str) -> bytes:
@@ -313,9 +313,9 @@ def _content(row: _HuggingFaceRow, column: str) -> bytes:
         # Built from a folder of images, a table holds their whole paths.
         root = row.root.resolve()
         name = os.path.relpath(Path(root, cell["path"]), root)
-        return contained(root, name, f"{row.told}, column {column}", SourceError).read_bytes()
+        return contained(root, name, f"{row.where}, column {column}", SourceError).read_bytes()
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _broken(row.told, column, error) from error
+        raise _broken(row.where, column, error) from error
 
 
 def _broken(told: str, column: str, error: Exception) -> SourceError:

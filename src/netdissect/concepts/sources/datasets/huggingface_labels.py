@@ -24,7 +24,7 @@ UNLABELED = frozenset(
 TRUTH = {True: ("1", "true", "True"), False: ("0", "false", "False")}
 
 
-def shift_of(words: SourceSpec) -> int:
+def shift_of(spec: SourceSpec) -> int:
     """Return what is added to a value before its name is looked up; 0 unless given.
 
     Raises
@@ -32,16 +32,16 @@ def shift_of(words: SourceSpec) -> int:
     SourceError
         If it is no whole number.
     """
-    text = words.options.get("shift", "0").strip()
+    text = spec.options.get("shift", "0").strip()
     if not text.lstrip("+-").isdecimal() or len(text) > 6:
         raise SourceError(
-            f"the source {words.text!r} says shift={text}. Expected a whole number that is added to a value before its "
+            f"the source {spec.text!r} says shift={text}. Expected a whole number that is added to a value before its "
             "name is looked up: -1 if the value 1 means the name 0."
         )
     return int(text)
 
 
-def mask_table(features: Mapping[str, Any], mask: str, words: SourceSpec) -> ClassTable:
+def mask_table(features: Mapping[str, Any], mask: str, spec: SourceSpec) -> ClassTable:
     """Return what the values of the masks in a column mean.
 
     Raises
@@ -50,22 +50,22 @@ def mask_table(features: Mapping[str, Any], mask: str, words: SourceSpec) -> Cla
         If nothing says it, a file of names is wrong, or names count from 0 in a file of a model, so that it is in doubt
         whether the masks do.
     """
-    told = words.options.get("names")
-    beside = words.folder / ID_TO_LABEL
-    path = Path(told) if told and told not in features else beside if not told and beside.is_file() else None
+    given = spec.options.get("names")
+    beside = spec.folder / ID_TO_LABEL
+    path = Path(given) if given and given not in features else beside if not given and beside.is_file() else None
     if path is None:
-        table = ClassTable(names_of_feature(features[told or mask]), origin=f"the column {told or mask}")
+        table = ClassTable(names_of_feature(features[given or mask]), origin=f"the column {given or mask}")
     elif path.suffix.lower() in (".csv", ".txt"):
         table = read_class_table(path)
     else:
         table = ClassTable(_read_id_to_label(path), origin=str(path))
-        _ask_for_shift(table, words)
+        _ask_for_shift(table, spec)
     if not table.names:
         raise SourceError(
-            f"the source {words.text!r} does not say what the values of its masks mean. Expected a file of names: "
+            f"the source {spec.text!r} does not say what the values of its masks mean. Expected a file of names: "
             'add ?names=FILE, JSON such as {"1": "wall"} or CSV with value,name.'
         )
-    shift, ignore = shift_of(words), words.options.get("ignore")
+    shift, ignore = shift_of(spec), spec.options.get("ignore")
     names = {value - shift: name for value, name in table.names.items() if value >= shift}
     if ignore:
         names[whole_number(ignore) or 0] = ""
@@ -73,7 +73,7 @@ def mask_table(features: Mapping[str, Any], mask: str, words: SourceSpec) -> Cla
     return ClassTable(names, colors, table.has_values, table.origin)
 
 
-def check_values(channel: Channel, words: SourceSpec) -> Channel:
+def check_values(channel: Channel, spec: SourceSpec) -> Channel:
     """Return the channel of a mask.
 
     Raises
@@ -82,7 +82,7 @@ def check_values(channel: Channel, words: SourceSpec) -> Channel:
         If it holds a value that is one beyond names that count from 0: masks then often count from 1.
     """
     beyond = max(channel.names) + 1
-    ignored = words.options.get("ignore")
+    ignored = spec.options.get("ignore")
     if ignored:
         beyond = max((value for value in channel.names if str(value) != ignored), default=0) + 1
     if channel.names.get(0) and beyond not in channel.names and (channel.values == beyond).any():
@@ -94,10 +94,10 @@ def check_values(channel: Channel, words: SourceSpec) -> Channel:
     return channel
 
 
-def _ask_for_shift(table: ClassTable, words: SourceSpec) -> None:
+def _ask_for_shift(table: ClassTable, spec: SourceSpec) -> None:
     """Refuse id2label of a model that begins with a class: its masks may count from 1 (reduce_labels)."""
     first = table.names.get(0, "")
-    if first.strip().lower() in UNLABELED or "shift" in words.options or whole_number(words.options.get("ignore", "0")):
+    if first.strip().lower() in UNLABELED or "shift" in spec.options or whole_number(spec.options.get("ignore", "0")):
         return
     raise SourceError(
         f"{table.origin} calls 0 {first!r}. In masks that models train on with reduced labels (do_reduce_labels, as "
@@ -116,16 +116,16 @@ class LabelNames:
         Its name, with which a boolean column without names labels.
     names
         By label as text; None if the labels are words themselves.
-    words
+    spec
         The source's.
     """
 
     column: str
     names: Mapping[str, str] | None
-    words: SourceSpec
+    spec: SourceSpec
 
     @classmethod
-    def of(cls, table: Any, column: str, words: SourceSpec) -> "LabelNames":
+    def of(cls, table: Any, column: str, spec: SourceSpec) -> "LabelNames":
         """Find the names of a column, and check them against all of its labels if they are single values.
 
         Raises
@@ -133,21 +133,21 @@ class LabelNames:
         SourceError
             If labels are numbers without names, lack a name, or look like several labels in a cell.
         """
-        names = _label_names(table.features, column, words)
-        ignore = words.options.get("ignore")
-        found = cls(column, names if ignore is None or names is None else {**names, ignore: ""}, words)
+        names = _label_names(table.features, column, spec)
+        ignore = spec.options.get("ignore")
+        found = cls(column, names if ignore is None or names is None else {**names, ignore: ""}, spec)
         if type(table.features[column]).__name__ not in ("Value", "ClassLabel"):
             found.check_lists(table.data.column(column).chunks)
             return found
         distinct = [one for one in table.unique(column) if one is not None]
         if names is not None or not all(isinstance(one, str) for one in distinct):
             for one in distinct:
-                found.read(one, f"{words.text}, column {column}")
+                found.read(one, f"{spec.text}, column {column}")
             return found
-        separator = parse_separator(words)
-        check_cells(distinct, separator, f"the column {column}", words)
+        separator = parse_separator(spec)
+        check_cells(distinct, separator, f"the column {column}", spec)
         labels = {label for one in distinct for label in split_cell(one, separator)}
-        return cls(column, keep_apart(labels) if any(";" in label for label in labels) else None, words)
+        return cls(column, keep_apart(labels) if any(";" in label for label in labels) else None, spec)
 
     def check_lists(self, chunks: Iterable[Any]) -> None:
         """Refuse lists of two classes that all hold 0 and 1: classes that all images have, or one place a class.
@@ -162,7 +162,7 @@ class LabelNames:
         cells = (cell for chunk in chunks for cell in chunk.to_pylist())
         if all(cell in ([0, 1], [1, 0]) and not isinstance(cell[0], bool) for cell in cells):
             raise SourceError(
-                f"every list in the column {self.column} of {self.words.text} holds 0 and 1, as if each place were a "
+                f"every list in the column {self.column} of {self.spec.text} holds 0 and 1, as if each place were a "
                 "class and 1 meant that it is there. Expected a list of classes, or of booleans; convert the column."
             )
 
@@ -176,7 +176,7 @@ class LabelNames:
         """
         cells = cell if isinstance(cell, list) else [cell]
         if isinstance(cell, list) and cells and all(isinstance(one, bool) for one in cells):
-            cells = [place for place, holds in enumerate(cells) if holds]
+            cells = [index for index, holds in enumerate(cells) if holds]
         elif len(set(map(str, cells))) < len(cells) and not any(isinstance(one, str) for one in cells):
             raise SourceError(
                 f"{origin} holds {str(cell)[:80]}, in which labels stand twice, as if each place were a class and 1 "
@@ -194,13 +194,13 @@ class LabelNames:
         if isinstance(one, float) and one.is_integer():
             one = int(one)
         if isinstance(one, int):
-            return () if one < 0 else (self._find((str(one + shift_of(self.words)),), one, origin),)
+            return () if one < 0 else (self._find((str(one + shift_of(self.spec)),), one, origin),)
         if not isinstance(one, str):
             raise SourceError(
-                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, words, whole numbers or "
+                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, spec, whole numbers or "
                 "booleans; name another column."
             )
-        parts = split_cell(one, parse_separator(self.words))
+        parts = split_cell(one, parse_separator(self.spec))
         return tuple(self._find((part,), part, origin) for part in parts) if self.names is not None else parts
 
     def _find(self, keys: tuple[str, ...], one: Any, origin: str) -> str:
@@ -222,7 +222,7 @@ class LabelNames:
         numbers = [number for number in map(whole_number, self.names or ()) if number is not None]
         if not isinstance(one, int) or not numbers:
             return ""
-        shift = shift_of(self.words)
+        shift = shift_of(self.spec)
         step = {max(numbers) + 1: -1, min(numbers) - 1: 1}.get(one + shift)
         return f", say ?shift={shift + step} if labels and names differ by one" if step else ""
 
@@ -237,16 +237,16 @@ def names_of_feature(feature: Any) -> dict[int, str]:
     return named_apart({value: str(name) for value, name in enumerate(feature.names)})
 
 
-def _label_names(features: Mapping[str, Any], column: str, words: SourceSpec) -> dict[str, str] | None:
-    told = words.options.get("names")
-    if told and told not in features:
-        path = Path(told)
+def _label_names(features: Mapping[str, Any], column: str, spec: SourceSpec) -> dict[str, str] | None:
+    given = spec.options.get("names")
+    if given and given not in features:
+        path = Path(given)
         if path.suffix.lower() != ".csv":
             return _read_names(path)
         rows = read_table(path, ("value", "name"), "a table of labels and their names")
         return named_apart({row["value"].strip(): row["name"].strip() for row in rows})
-    own = names_of_feature(features[told or column])
-    beside = words.folder / ID_TO_LABEL
+    own = names_of_feature(features[given or column])
+    beside = spec.folder / ID_TO_LABEL
     if not own and str(getattr(features[column], "dtype", "")).startswith(("int", "uint")) and beside.is_file():
         return _read_names(beside)
     return {str(value): name for value, name in own.items()} or None

@@ -103,8 +103,10 @@ class PascalSource(PublishedFolder):
         parts = _annotations(found.get(PARTS, root))
         context = _annotations(found[CONTEXT]) if CONTEXT in found else {}
         if not parts and not context and MASKS in found:
-            beside = found[MASKS].parent / IMAGES
-            yield from voc_samples(found[MASKS], found.get(IMAGES, beside) if not beside.is_dir() else beside, prefix)
+            image_folder = found[MASKS].parent / IMAGES
+            yield from voc_samples(
+                found[MASKS], found.get(IMAGES, image_folder) if not image_folder.is_dir() else image_folder, prefix
+            )
             return
         if not parts and not context:
             raise SourceError(
@@ -113,9 +115,9 @@ class PascalSource(PublishedFolder):
             )
         names = _read_context_names(found[CONTEXT], root) if context else {}
         for stem in sorted(parts.keys() | context.keys()):
-            place = found.get(IMAGES) or (parts.get(stem) or context[stem]).parent
+            image_folder = found.get(IMAGES) or (parts.get(stem) or context[stem]).parent
             labels = partial(_read_labels, context.get(stem), parts.get(stem), names)
-            yield Sample(f"{prefix}/{stem}", place / f"{stem}.jpg", labels)
+            yield Sample(f"{prefix}/{stem}", image_folder / f"{stem}.jpg", labels)
 
 
 def spell_part(short: str) -> str | None:
@@ -131,12 +133,12 @@ def spell_part(short: str) -> str | None:
 
 def _find_folders(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for place, folders, _ in os.walk(root):
+    for directory, folders, _ in os.walk(root):
         folders.sort()
         for name in FOLDERS:
             if name in folders:
-                found[name] = Path(place, name)
-        deep = len(Path(place).relative_to(root).parts) >= DEPTH - 1
+                found[name] = Path(directory, name)
+        deep = len(Path(directory).relative_to(root).parts) >= DEPTH - 1
         folders[:] = [] if deep else [name for name in folders if name not in found]
     return found
 
@@ -146,8 +148,8 @@ def _annotations(folder: Path) -> dict[str, Path]:
 
 
 def _read_context_names(folder: Path, root: Path) -> dict[int, str]:
-    places = (folder.parent / "labels.txt", folder / "labels.txt", root / "labels.txt")
-    path = next((place for place in places if place.is_file()), places[0])
+    candidates = (folder.parent / "labels.txt", folder / "labels.txt", root / "labels.txt")
+    path = next((path for path in candidates if path.is_file()), candidates[0])
     names: dict[int, str] = {}
     for number, line in enumerate(read_text(path, "the labels of Pascal-Context").splitlines(), 1):
         value, colon, name = line.partition(":")
