@@ -10,13 +10,13 @@ from pathlib import Path
 from netdissect import dissect
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol
-from netdissect.experiments import with_rotations
-from netdissect.experiments.demonstration import QUANTILES
-from netdissect.experiments.rotate.experiment import rotated_name
 from netdissect.models import Network
+from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.result import Result
 from netdissect.synthetic import training_set, write_synthetic
-from netdissect.training.scene_net import DEMO, LAYERS, preprocessing, scene_network, train_on
+from netdissect.training.demo import QUANTILES
+from netdissect.training.scene_net import DEMO, LAYERS, preprocessing, scene_network
+from netdissect.training.train import train_on
 
 SEEDS = range(3)
 ROTATIONS = range(5)
@@ -27,19 +27,19 @@ def main(folder: Path) -> None:
     if not (folder / "index.csv").exists():
         write_synthetic(folder, images=4000, size=DEMO.size, workers=2)
     data = ConceptData.open(folder)
-    images, scenes = training_set(DEMO.held_out + DEMO.images, size=DEMO.size, seed=DEMO.world)
+    images, scenes = training_set(DEMO.held_out + DEMO.num_images, size=DEMO.size, seed=DEMO.data_seed)
     for seed in SEEDS:
-        recipe = DEMO.model_copy(update={"seed": seed})
-        trained = train_on(images, scenes, recipe)
-        how = f"{trained.seconds:.0f} s of training in {trained.recipe.precision}"
+        train_config = DEMO.model_copy(update={"seed": seed})
+        trained = train_on(images, scenes, train_config)
+        how = f"{trained.seconds:.0f} s of training in {trained.train_config.precision}"
         print(f"seed {seed}: accuracy {trained.accuracy:.3f}, {how}")
         network = with_rotations(trained.network(), LAYERS[-1], ROTATIONS)
         rotated = [rotated_name(LAYERS[-1], rotation) for rotation in ROTATIONS]
         start = time.perf_counter()
         tell("trained", measure(network, data, [*LAYERS, *rotated]))
         print(f"  dissecting ten layers: {time.perf_counter() - start:.0f} s")
-        untrained = scene_network(recipe.units, seed=seed)
-        tell("random", measure(Network("random", untrained, preprocessing(recipe.size)), data, LAYERS))
+        untrained = scene_network(train_config.units, seed=seed)
+        tell("random", measure(Network("random", untrained, preprocessing(train_config.size)), data, LAYERS))
 
 
 def measure(network: Network, data: ConceptData, layers: list[str] | tuple[str, ...]) -> Result:

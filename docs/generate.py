@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 import netdissect
 from netdissect import config
 from netdissect.cli.app import app
+from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.result import schema, statistics_schema
 from netdissect.result.result import RunInfo
 from netdissect.scoring.metrics import METRICS, Metric
@@ -250,6 +251,22 @@ def metrics() -> str:
     ) + table(("column", "title", "computed from", "meaning"), rows)
 
 
+# Experiments
+
+
+def experiment_list() -> str:
+    """Return the page of all experiments, from their registry."""
+    rows = []
+    for name in REGISTRY:
+        experiment = load_experiment(name)
+        tables = ", ".join(f"`{table}`" for table in ("table", *experiment.extra_tables))
+        command = f"`netdissect experiment {name}`"
+        rows.append((f"[{name}](../experiments.md#{name})", experiment.question, experiment.paper, command, tables))
+    return "# All experiments\n\nIn the order of the paper.\n\n" + table(
+        ("experiment", "question", "finding of the paper", "command", "tables"), rows
+    )
+
+
 # The explorer
 
 
@@ -374,5 +391,5 @@ def _stanza(path: str, thing: Any) -> str:
     return f".. autofunction:: {path}\n" if callable(thing) else f".. py:data:: {path}\n"
 
 
-PAGES = (commands, configuration, tables, metrics, explorer_json, python)
+PAGES = (commands, configuration, tables, metrics, experiment_list, explorer_json, python)
 """Functions that return a page; each is written under its own name."""

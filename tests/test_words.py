@@ -69,12 +69,7 @@ ROOMS = (
 
 STILL_CALLED = {
     "netdissect.WriteOptions(copy_pictures)",
-    "netdissect.experiments.ablate(pictures)",
-    "netdissect.experiments.attribution(pictures)",
-    "netdissect.experiments.linear_probe(pictures)",
-    "netdissect.experiments.supervision(pictures)",
     "netdissect.result.LayerResult(evidence)",
-    "netdissect.training.TrainConfig(pictures)",
 }
 """Public names and their parameters that still have such a word."""
 

@@ -52,6 +52,8 @@ class Option:
         Words for a default that is another on each machine.
     hidden
         Whether there is no option: the field is set in Python and in files only.
+    without
+        Of a nested model: fields of it, at any depth, that have no option here.
     """
 
     name: str | None = None
@@ -60,6 +62,7 @@ class Option:
     argument: bool = False
     default: str | None = None
     hidden: bool = False
+    without: tuple[str, ...] = ()
 
 
 class Leaf(NamedTuple):
@@ -83,15 +86,17 @@ class Leaf(NamedTuple):
         return f"{name}/--no-{name[2:]}" if _plain(self.field.annotation) is bool else name
 
 
-def leaves(model: type[BaseModel], path: tuple[str, ...] = (), panel: str | None = None) -> Iterator[Leaf]:
+def leaves(
+    model: type[BaseModel], path: tuple[str, ...] = (), panel: str | None = None, without: tuple[str, ...] = ()
+) -> Iterator[Leaf]:
     """Yield the options of a model, those of nested models in their place."""
     for name, field in model.model_fields.items():
         option = next((mark for mark in field.metadata if isinstance(mark, Option)), Option())
         nested = _nested(field)
-        if option.hidden:
+        if option.hidden or name in without:
             continue
         if nested is not None:
-            yield from leaves(nested, (*path, name), option.panel or panel)
+            yield from leaves(nested, (*path, name), option.panel or panel, without + option.without)
         else:
             yield Leaf((*path, name), field, Option(**(vars(option) | {"panel": option.panel or panel})))
 

@@ -1,7 +1,8 @@
-"""Every experiment as a user types it: files, figure, verdict, progress, taken up, and what a mistake is answered."""
+"""Every experiment as a user types it: files, figure, conclusion, progress, resuming, and errors."""
 
-import inspect
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,20 +11,11 @@ from PIL import Image
 import labeled_images
 import netdissect
 from netdissect import experiments, load_network
-from netdissect.cli.experiments.app import HELP
-from netdissect.experiments import outcome_files
-from netdissect.experiments.ablate import experiment as ablate_experiment
-from netdissect.experiments.compare import experiment as compare_experiment
-from netdissect.experiments.layer_profile import experiment as layer_profile_experiment
-from netdissect.experiments.linear_probe import experiment as linear_probe_experiment
+from netdissect.experiments import result_files
 from netdissect.experiments.outcome import Conclusion
-from netdissect.experiments.rater_agreement import experiment as rater_agreement_experiment
-from netdissect.experiments.rotate import experiment as rotate_experiment
-from netdissect.experiments.supervision import experiment as supervision_experiment
-from netdissect.experiments.training_conditions import experiment as training_conditions_experiment
-from netdissect.experiments.training_dynamics import experiment as training_dynamics_experiment
+from netdissect.experiments.registry import REGISTRY, load_experiment
+from netdissect.experiments.training_conditions.conditions import CONDITIONS
 from netdissect.synthetic import write_synthetic
-from netdissect.training.choices import CONDITIONS
 from netdissect.training.scene_net import TrainConfig
 from netdissect.training.task_images import folder_images
 from netdissect.training.task_networks import trained_task
@@ -44,19 +36,19 @@ def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
 '''
-RECIPE = TrainConfig(size=64, pictures=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
+RECIPE = TrainConfig(size=64, num_images=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
 RATINGS = """run,layer,unit,label,iou,rater,rating,time
 r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
 r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
 r,conv5,0,car,0.2,ann,yes,2024-05-01T12:00:02Z
 r,conv5,0,car,0.2,bob,no,2024-05-01T12:00:03Z
 """
-FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png", "verdict.txt", "verdict.json"}
+FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png", "conclusion.txt", "conclusion.json"}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A data set, images with classes, ratings, checkpoints and networks of tasks, all tiny."""
+    """A data set, pictures with classes, ratings, checkpoints and networks of tasks, all tiny."""
     root = tmp_path_factory.mktemp("place")
     write_synthetic(root / "world", images=12, size=64)
     labeled_images.write_classes(root / "classes", count=14, side=64)
@@ -81,135 +73,66 @@ def small(monkeypatch, place):
 
 
 NETWORK = "python:factories_of_experiments:classifier"
-DATA = ("--concepts", "{place}/world")
-MEASURED = (*DATA, "--quantile", "0.05")
-COMMANDS = {
-    "rotate": (NETWORK, "--layer", "2", *MEASURED, "--rotation-seeds", "0", "--steps", "1"),
-    "layer-profile": (NETWORK, *MEASURED),
-    "compare": (
-        NETWORK, "{place}/trained/*.safetensors", "--layer", "0", "--layer", "conv3", "--layer", "conv3", *MEASURED,
-    ),
-    "training-dynamics": ("{place}/checkpoints", "--network", NETWORK, "--layer", "2", *MEASURED),
-    **dict.fromkeys(CONDITIONS, ("--scale", "tiny", "--seeds", "1", "--steps", "1")),
-    "supervision": (
-        *MEASURED, "--train-images", "{place}/classes", "--task", "scene", "--task", "random", "--training-seeds", "0",
-        "--steps", "1", "--input-size", "64", "--num-images", "42",
-    ),
-    "linear-probe": (
-        "{place}/trained/*.safetensors", "--layer", "conv3", "--class-images", "{place}/classes", *MEASURED,
-    ),
-    "rater-agreement": ("{place}/ratings.csv", "--layer", "conv1", "--layer", "conv5"),
-    "attribution": (NETWORK, "{place}/classes", "--classes", "{place}/names.txt", "--shown", "2"),
-    "ablate": (
-        NETWORK, "--layer", "0", "--class-images", "{place}/classes", "--classes", "{place}/names.txt", "--units", "1",
-        "--units", "2", "--random-sets", "2",
-    ),
-}  # fmt: skip
-"""Name -> arguments; the other one of two runs of a command has the same."""
-
-PROGRESS = {
-    "rater-agreement": None,
-    "attribution": "images",
-    "ablate": "single units",
-    "training-dynamics": "snapshots",
+CASES = {
+    name: case
+    for path in sorted((Path(__file__).parents[1] / "experiments").glob("*/command.toml"))
+    for name, case in tomllib.loads(path.read_text()).items()
 }
-"""What the bars of an experiment name, where it is not the looks of a dissection; a file of ratings takes no time."""
-
-HOLDS = {
-    "compare": "rotation, seed 0", "training-dynamics": "20", "supervision": "supervised",
-    "linear-probe": "rotation, seed 0",
-    "rater-agreement": "all layers", "attribution": "class", "ablate": "others",
-}  # fmt: skip
-"""What stands in an experiment's table; networks of tasks are opened by their files and called by their task."""
+"""For each experiment, from its folder of tests: a command, a stage of its progress and a value in its table; a command
+with a mistake, and the words of the error."""
 
 
-CONCLUSIONS = {
-    "rotate": (rotate_experiment.conclude, experiments.RotateConfig),
-    "layer-profile": (layer_profile_experiment.conclude, experiments.LayerProfileConfig),
-    "compare": (compare_experiment.conclude, experiments.CompareConfig),
-    "training-dynamics": (training_dynamics_experiment.conclude, experiments.TrainingDynamicsConfig),
-    **dict.fromkeys(
-        CONDITIONS, (training_conditions_experiment.conclude, training_conditions_experiment.VariantsConfig)
-    ),
-    "supervision": (supervision_experiment.conclude, experiments.SupervisionConfig),
-    "linear-probe": (linear_probe_experiment.conclude, experiments.LinearProbeConfig),
-    "rater-agreement": (rater_agreement_experiment.conclude, experiments.RaterAgreementConfig),
-    "ablate": (ablate_experiment.conclude, experiments.AblateConfig),
-}
-"""Name -> how it concludes, and from which configuration; contribution saves another layer than it was asked for."""
-
-
-def concluded_again(outcome):
+def concluded_again(result):
     """Conclude once more, from nothing but what was saved."""
-    conclude, kind = CONCLUSIONS[outcome.name]
-    config = kind.model_validate({name: outcome.config[name] for name in kind.model_fields})
-    needed = {"extra": outcome.further} if "extra" in inspect.signature(conclude).parameters else {}
-    return conclude(outcome.table, config, **needed)
+    experiment = load_experiment(result.name)
+    return experiment.conclude(result.table, experiment.config.model_validate(result.config), extra=result.extra_tables)
 
 
 def typed(place, name):
     """Return the arguments of a command, with patterns expanded as a shell does."""
-    for argument in COMMANDS[name]:
+    for argument in CASES[name]["command"]:
         written = argument.format(place=place)
         yield from sorted(map(str, place.glob(written.removeprefix(f"{place}/")))) if "*" in written else [written]
 
 
 def test_every_experiment_is_tried_here():
-    assert set(HELP) == set(COMMANDS)
+    assert set(REGISTRY) == set(CASES)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_an_experiment_ends_with_its_files_and_is_taken_up(netdissect, place, tmp_path, monkeypatch, name):
-    # Variants share the networks of one folder, as a user's would.
-    out = place / "variants" if name in CONDITIONS else tmp_path / "out"
+@pytest.mark.parametrize("name", CASES)
+def test_an_experiment_writes_its_files_and_resumes(netdissect, place, tmp_path, monkeypatch, name):
+    # Conditions share the networks of one folder.
+    out = place / "conditions" if name in CONDITIONS else tmp_path / "out"
     done = netdissect("experiment", name, *typed(place, name), "--out", out)
     assert done.code == 0, done.err
     folder = out / name if name in CONDITIONS else out
     assert {path.name for path in folder.iterdir()} >= FILES
     with Image.open(folder / "figure.png") as image:
         assert len(image.convert("RGB").getcolors(2**24)) > 2  # something is drawn
-    verdict = Conclusion.model_validate(json.loads((folder / "verdict.json").read_text())["verdict"])
-    assert name not in CONCLUSIONS or concluded_again(outcome_files.load_outcome(folder)) == verdict
+    conclusion = Conclusion.model_validate(json.loads((folder / "conclusion.json").read_text())["conclusion"])
+    saved = result_files.load_experiment_result(folder)
+    assert concluded_again(saved) == conclusion
+    assert set(saved.extra_tables) <= set(load_experiment(name).extra_tables)
     flat = " ".join(done.out.split())
-    assert f"Found: {verdict.finding}" in flat
-    assert f"Agreement: {verdict.agreement}" in flat
-    stage = PROGRESS.get(name, "look")
-    assert stage is None or stage in done.err
+    assert f"Found: {conclusion.finding}" in flat
+    assert f"Outcome: {conclusion.outcome}" in flat
+    assert CASES[name].get("stage", "") in done.err
     table = (folder / "table.csv").read_bytes()
-    assert HOLDS.get(name, "conv5" if name in CONDITIONS else "per-category") in table.decode()
-    monkeypatch.setattr(outcome_files, "save_figure", lambda *_: None)  # it takes longer than the experiment
+    assert CASES[name]["cell"] in table.decode()
+    monkeypatch.setattr(result_files, "save_figure", lambda *_: None)  # it takes longer than the experiment
     again = netdissect("experiment", name, *typed(place, name), "--out", out)
     assert again.code == 0, again.err
     assert (folder / "table.csv").read_bytes() == table
 
 
-MISTAKES = {
-    "rotate": ((NETWORK, "--layer", "nowhere", *DATA), "LayerError", "nowhere"),
-    "layer-profile": ((NETWORK, "--concepts", "{place}/classes"), "ConceptsError", "index.csv"),
-    "compare": ((NETWORK,), "ConfigError", "--concepts"),
-    "training-dynamics": (
-        ("{place}/classes", "--network", NETWORK, "--layer", "2", *DATA), "ResultError", "checkpoint",
-    ),
-    **dict.fromkeys(CONDITIONS, (("--scale", "huge"), "Invalid value", "huge")),
-    "supervision": ((*DATA, "--train-images", "{place}/classes", "--task", "dreaming"), "ConfigError", "dreaming"),
-    "linear-probe": (
-        ("{place}/checkpoints/step-1.safetensors", "--class-images", "{place}/classes", *DATA), "CheckpointError",
-        "step-1",
-    ),
-    "rater-agreement": (("{place}/names.txt",), "ResultError", "names.txt"),
-    "attribution": (("python:factories_of_experiments:flat", "{place}/classes"), "NetworkError", "900 features"),
-    "ablate": ((NETWORK, "--layer", "0", "--class-images", "{place}/classes"), "ConfigError", "--classes"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_mistake_ends_with_one_paragraph_and_code_2(netdissect, place, tmp_path, name):
-    arguments, *words = MISTAKES[name]
+    arguments, words = CASES[name]["mistake"], CASES[name]["error"]
     done = netdissect("experiment", name, *(one.format(place=place) for one in arguments), "--out", tmp_path / "out")
     assert done.code == 2, done
     assert "Traceback" not in done.out + done.err
     assert all(word in done.err for word in words), done.err
-    assert not (tmp_path / "out" / "verdict.json").exists()
+    assert not (tmp_path / "out" / "conclusion.json").exists()
 
 
 def test_a_file_of_weights_alone_is_no_network(netdissect, place, tmp_path):
@@ -240,9 +163,9 @@ def test_the_full_paper_plans_every_experiment_or_says_what_it_needs(netdissect,
         return dict(line.split(": ", 1) for line in lines)
 
     bare, whole = planned(), planned(*FILES_OF_FULL)
-    assert set(bare) == set(whole) == set(COMMANDS)
+    assert set(bare) == set(whole) == set(CASES)
     needs = {name: words for name, words in bare.items() if "left out" in words}
-    assert set(needs) == set(COMMANDS) - {"rotate", "layer-profile", "compare"}
+    assert set(needs) == set(CASES) - {"rotate", "layer-profile", "compare"}
     assert all("needs --" in words for words in needs.values()), needs
     assert not [words for words in whole.values() if "left out" in words]
     assert "2 times one forward pass over 12 images" in whole["training-dynamics"]
@@ -268,11 +191,11 @@ def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place,
 def test_the_full_paper_is_carried_out_as_planned(place, tmp_path):
     network = load_network(NETWORK)
     config = experiments.ReproduceConfig(
-        names=(NETWORK,), layers=("2",), rotations=(0,), steps=1, checkpoints=place / "checkpoints",
+        names=(NETWORK,), layers=("2",), rotations=1, steps=1, checkpoints=place / "checkpoints",
         train_images=place / "classes", class_images=place / "classes", classes=place / "names.txt",
         ratings=place / "ratings.csv",
     )  # fmt: skip
     found = list(experiments.reproduce([network], place / "world", config, out=tmp_path))
-    assert {one.name for one in found} == set(COMMANDS) - {*CONDITIONS, "supervision"}
+    assert {one.name for one in found} == set(CASES) - {*CONDITIONS, "supervision"}
     contributed = next(one for one in found if one.name == "attribution")
     assert "iou" in contributed.table.columns  # labels are those of compare's run

@@ -21,13 +21,13 @@ def network(module):
 def test_a_layer_is_rotated_and_two_runs_are_compared(netdissect, data, network, tmp_path):
     out = tmp_path / "rotate"
     done = netdissect(
-        "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--rotation-seeds", 0, "--steps", 1,
+        "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--rotations", 1, "--steps", 1,
         "--basis", "permutation", "--quantile", 0.05, "--out", out,
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "Question: Do single units mean more" in done.out
     assert "one forward pass over 8 images" in done.err  # what it costs is said first
-    assert {"figure.svg", "table.csv", "table.parquet", "verdict.json"} <= {path.name for path in out.iterdir()}
+    assert {"figure.svg", "table.csv", "table.parquet", "conclusion.json"} <= {path.name for path in out.iterdir()}
     run = out / "runs" / "rotate"
     beside = netdissect("experiment", "compare", run, run, "--out", tmp_path / "compare")
     assert beside.code == 0, beside.err
@@ -38,7 +38,7 @@ def test_a_basis_that_does_not_fit_ends_with_one_paragraph(netdissect, data, net
     np.save(tmp_path / "wide.npy", np.eye(99))
     done = netdissect(
         "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--matrix", tmp_path / "wide.npy",
-        "--rotation-seeds", "", "--out", tmp_path / "out",
+        "--rotations", 0, "--out", tmp_path / "out",
     )  # fmt: skip
     assert done.code == 2
     assert "ShapeError" in done.err

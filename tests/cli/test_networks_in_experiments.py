@@ -2,7 +2,7 @@
 
 import torch
 
-from netdissect.cli.experiments.options import open_network
+from netdissect.training import open_network
 
 
 def test_a_set_of_weights_is_named_behind_its_checkpoint(module, tmp_path):

@@ -13,9 +13,10 @@ import labeled_images
 from netdissect import Network, Preprocessing, list_layers, load_network
 from netdissect.errors import ConfigError, LayerError, ResultError
 from netdissect.experiments import AblateConfig, ablate
-from netdissect.experiments.ablate import predictions as answering
-from netdissect.experiments.ablate.experiment import balanced_terms, conclude
-from netdissect.experiments.outcome_files import load_outcome, save_outcome
+from netdissect.experiments.ablate import predictions
+from netdissect.experiments.ablate.experiment import conclude
+from netdissect.experiments.ablate.unit_sets import balanced_terms
+from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.models.surgery.unit_ablation import unit_ablator
 from netdissect.training.classification_data import balanced_halves
 
@@ -157,42 +158,42 @@ def test_an_interrupted_ablation_goes_on_where_it_was(pictures, tmp_path, monkey
 
     with pytest.raises(InterruptedRunError):
         ablate(network(), pictures, config, out=tmp_path, progress=stop)
-    asked_again = []
-    kept = answering._scores
+    again = []
+    kept = predictions._scores
     monkeypatch.setattr(
-        answering,
+        predictions,
         "_scores",
-        lambda asked, shown, rows, sets: asked_again.extend(sets) or kept(asked, shown, rows, sets),
+        lambda classifier, shown, batch, sets: again.extend(sets) or kept(classifier, shown, batch, sets),
     )
-    outcome = ablate(network(), pictures, config, out=tmp_path)
-    units = outcome.config["units"]
+    result = ablate(network(), pictures, config, out=tmp_path)
+    units = result.context["units"]
     first, sets = 4 * (units + 1), 4 * len(read_kept(tmp_path, units))
-    assert len(asked_again) == first + sets - len(told)  # nothing twice, nothing left out
-    assert outcome.table.equals(whole.table)
-    assert outcome.further["units"].equals(whole.further["units"])
-    assert outcome.verdict == whole.verdict
-    asked_again.clear()
+    assert len(again) == first + sets - len(told)  # nothing twice, nothing left out
+    assert result.table.equals(whole.table)
+    assert result.extra_tables["units"].equals(whole.extra_tables["units"])
+    assert result.conclusion == whole.conclusion
+    again.clear()
     assert ablate(network(), pictures, config, out=tmp_path).table.equals(whole.table)
-    assert asked_again == []
+    assert again == []
 
 
 def read_kept(folder, units):
     """Return the answers to sets of units: the file that does not have one for each unit, and one for none."""
-    files = [np.load(path) for path in (folder / "answers").iterdir()]
+    files = [np.load(path) for path in (folder / "predictions").iterdir()]
     return next(one for one in files if len(one) != units + 1)
 
 
 def test_damaged_answers_are_named(pictures, tmp_path):
     config = AblateConfig(layer="0", sizes=(1,), random_sets=1, resamples=100)
     ablate(network(), pictures, config, out=tmp_path)
-    for path in (tmp_path / "answers").iterdir():
+    for path in (tmp_path / "predictions").iterdir():
         path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ResultError, match=r"answers/.*npy cannot be used .* Remove it"):
+    with pytest.raises(ResultError, match=r"predictions/.*npy cannot be used .* Remove it"):
         ablate(network(), pictures, config, out=tmp_path)
 
 
 def test_names_for_another_number_of_outputs_are_refused(pictures):
-    named = pictures.named(("blue", "green", "red", "yellow"))
+    named = pictures.relabeled(("blue", "green", "red", "yellow"))
     with pytest.raises(ConfigError, match="has 3 outputs, and there are names for 4"):
         ablate(network(), named, AblateConfig(layer="0", sizes=(1,)))
 
@@ -220,41 +221,41 @@ def planted(leak=0.0):
 def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path):
     shown, found = labeled_images.pictures(tmp_path / "shown", count=20), planted(leak=0.1)
     config = AblateConfig(layer="0", sizes=(1, 2), random_sets=2)
-    outcome = ablate(found, shown, config)
+    result = ablate(found, shown, config)
     _, half = balanced_halves(shown.labels, config.seed)
-    measured, order = shown.taken(half), outcome.further["units"].sort("rank")
+    measured, order = shown.subset(half), result.extra_tables["units"].sort("rank")
     images = torch.cat([SMALL(torch.from_numpy(one)) for one in measured.batches(SMALL)])
 
     def accuracy(name, units):
         labels, own = zeroed(found, "0", units)(images).argmax(1).numpy(), shown.classes.index(name)
         return balanced_accuracy_score(measured.labels == own, labels == own)
 
-    assert len(outcome.table) == 3 * 2 * (3 + 2)
-    for row in outcome.table.filter(pl.col("kind") != "random").iter_rows(named=True):
-        ranked, n = order.filter(order["class"] == row["class"])["unit"].to_list(), row["n"]
+    assert len(result.table) == 3 * 2 * (3 + 2)
+    for row in result.table.filter(pl.col("kind") != "random").iter_rows(named=True):
+        ranked, n = order.filter(order["class"] == row["class"])["unit"].to_list(), row["set_size"]
         units = {"best": ranked[:n], "worst": ranked[-n:], "others": ranked[n:]}[row["kind"]]
-        assert row["balanced"] == pytest.approx(accuracy(row["class"], units))
-        assert row["drop"] == pytest.approx(accuracy(row["class"], []) - row["balanced"])
+        assert row["balanced_accuracy"] == pytest.approx(accuracy(row["class"], units))
+        assert row["drop"] == pytest.approx(accuracy(row["class"], []) - row["balanced_accuracy"])
     for kind in ("best", "worst", "others", "random"):  # what the conclusion is drawn from sums up to the table's mean
-        mean = outcome.table.filter(kind=kind, n=2)["drop"].mean()
-        assert outcome.further["images"][kind].sum() == pytest.approx(mean)
-    again = load_outcome(save_outcome(outcome, tmp_path / "out"))
-    assert conclude(again.table, config, extra=again.further) == outcome.verdict
+        mean = result.table.filter(kind=kind, set_size=2)["drop"].mean()
+        assert result.extra_tables["images"][kind].sum() == pytest.approx(mean)
+    again = load_experiment_result(save_experiment_result(result, tmp_path / "out"))
+    assert conclude(again.table, config, extra=again.extra_tables) == result.conclusion
 
 
 def test_a_unit_that_decides_everything_is_found(tmp_path):
     shown = labeled_images.pictures(tmp_path, count=30)
-    outcome = ablate(planted(), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
-    best = outcome.further["units"].filter(rank=0)
+    result = ablate(planted(), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
+    best = result.extra_tables["units"].filter(rank=0)
     assert dict(zip(best["class"], best["unit"], strict=True)) == {"blue": 0, "green": 1, "red": 2}
-    assert outcome.table.filter(kind="worst")["drop"].to_list() == [0, 0, 0]
-    assert outcome.verdict.agreement == "agrees"
+    assert result.table.filter(kind="worst")["drop"].to_list() == [0, 0, 0]
+    assert result.conclusion.outcome == "agrees"
 
 
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        (AblateConfig(layer="2.0", sizes=(9,)), ConfigError, "sets of 9 units were asked for; layer '2.0' has 8"),
+        (AblateConfig(layer="2.0", sizes=(9,)), ConfigError, "sets of 9 units are to be ablated; layer '2.0' has 8"),
         (AblateConfig(layer="2.0", rank="iou", sizes=(1,)), ConfigError, "ranked by IoU.* there is none"),
         (AblateConfig(layer="nowhere"), LayerError, "nowhere"),
     ],
@@ -265,12 +266,12 @@ def test_what_cannot_be_is_refused(pictures, config, error, message):
 
 
 def test_few_pictures_establish_nothing(pictures):
-    few = pictures.taken(np.array([0, 1, 12, 13, 24, 25]))
+    few = pictures.subset(np.array([0, 1, 12, 13, 24, 25]))
     found = ablate(network(), few, AblateConfig(layer="2.0", sizes=(3,), resamples=100))
-    assert found.verdict.agreement == "not established"
+    assert found.conclusion.outcome == "inconclusive"
 
 
 def test_a_class_with_one_picture_is_refused(pictures):
-    lonely = pictures.taken(np.array([0, 12, 13]))
-    with pytest.raises(ConfigError, match="class 'blue' has 1 of 3 pictures"):
+    lonely = pictures.subset(np.array([0, 12, 13]))
+    with pytest.raises(ConfigError, match="class 'blue' has 1 of 3 images"):
         ablate(network(), lonely, AblateConfig(layer="2.0", sizes=(1,)))

@@ -11,7 +11,7 @@ from netdissect import ConceptData, DissectConfig, Network, Preprocessing, Proto
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.experiments import AttributionConfig, attribution
 from netdissect.experiments.attribution.experiment import conclude
-from netdissect.experiments.outcome_files import load_outcome, save_outcome
+from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.synthetic import write_synthetic
 
 SIDE = 64
@@ -40,11 +40,11 @@ def run(network, tmp_path_factory):
 
 def test_contributions_are_gradient_times_activation(network, paths):
     top = 9
-    outcome = attribution(network, paths, AttributionConfig(top=top, shown=len(paths), batch_size=4))
-    images = outcome.table.filter(scope="image")
+    result = attribution(network, paths, AttributionConfig(top=top, shown=len(paths), batch_size=4))
+    images = result.table.filter(level="image")
     assert images["image"].n_unique() == len(paths)
     for path in paths:
-        here = images.filter(image=path.relative_to(outcome.config["root"]).as_posix()).sort("unit")
+        here = images.filter(image=path.relative_to(result.context["root"]).as_posix()).sort("unit")
         pixels = next(labeled_images.labeled_folder(paths[0].parents[1]).batches(SMALL, 9))
         picture = network.preprocessing(torch.from_numpy(pixels[[paths.index(path)]]))
         maps = network.module[:3](picture).requires_grad_()
@@ -58,47 +58,47 @@ def test_contributions_are_gradient_times_activation(network, paths):
 
 
 def test_what_speaks_for_a_class_is_the_mean_over_the_pictures_where_it_is_named(network, paths):
-    outcome = attribution(network, paths, AttributionConfig(top=9, shown=len(paths), classes=("a", "b", "c", "d")))
-    images, classes = (outcome.table.filter(scope=scope) for scope in ("image", "class"))
+    result = attribution(network, paths, AttributionConfig(top=9, shown=len(paths), classes=("a", "b", "c", "d")))
+    images, classes = (result.table.filter(level=scope) for scope in ("image", "class"))
     assert set(classes["class"]) == set(images["class"])
     for name in classes["class"].unique():
         here = images.filter(pl.col("class") == name).group_by("unit").agg(pl.col("contribution").mean()).sort("unit")
         found = classes.filter(pl.col("class") == name).sort("unit")
         np.testing.assert_allclose(found["contribution"], here["contribution"], rtol=1e-5, atol=1e-7)
-        assert found["pictures"][0] == images.filter(pl.col("class") == name)["image"].n_unique()
+        assert found["images"][0] == images.filter(pl.col("class") == name)["image"].n_unique()
 
 
 def test_half_of_what_speaks_for_a_decision_takes_so_many_units(network, paths):
-    outcome = attribution(network, paths, AttributionConfig(top=9, shown=len(paths)))
-    assert len(outcome.further["pictures"]) == len(paths)
-    for row in outcome.further["pictures"].iter_rows(named=True):
-        terms = sorted(outcome.table.filter(scope="image", image=row["image"])["contribution"], reverse=True)
+    result = attribution(network, paths, AttributionConfig(top=9, shown=len(paths)))
+    assert len(result.extra_tables["images"]) == len(paths)
+    for row in result.extra_tables["images"].iter_rows(named=True):
+        terms = sorted(result.table.filter(level="image", image=row["image"])["contribution"], reverse=True)
         positive = [term for term in terms if term > 0]
         needed = next(n for n in range(1, 10) if sum(positive[:n]) >= sum(positive) / 2 * (1 - 1e-6))
-        assert row["half"] == needed
+        assert row["units_for_half"] == needed
         assert row["share"] == pytest.approx(1)
 
 
 def test_a_dissection_adds_labels_and_thresholds(network, paths, run):
-    outcome = attribution(network, paths, AttributionConfig(top=3, shown=2), result=run)
+    result = attribution(network, paths, AttributionConfig(top=3, shown=2), result=run)
     units = run.layer("2").units
-    for row in outcome.table.iter_rows(named=True):
+    for row in result.table.iter_rows(named=True):
         assert row["label"] == units["label"][row["unit"]]
         assert row["iou"] == units["iou"][row["unit"]]
-    for (unit,), cells in outcome.further["maps"].group_by("unit"):
+    for (unit,), cells in result.extra_tables["maps"].group_by("unit"):
         assert set(cells["threshold"]) == {units["threshold"][unit]}
-    assert outcome.config["layer"]["name"] == "2"
-    assert outcome.further["units"]["label"].to_list() == units["label"].to_list()
+    assert result.context["layer"]["name"] == "2"
+    assert result.extra_tables["units"]["label"].to_list() == units["label"].to_list()
 
 
 def test_the_outcome_is_drawn_saved_and_read_back(network, paths, run, tmp_path):
     config = AttributionConfig(top=2, shown=2)
     for name, result in (("plain", None), ("labeled", run)):
-        outcome = attribution(network, paths, config, result=result)
-        again = load_outcome(save_outcome(outcome, tmp_path / name))
-        assert again.table.equals(outcome.table)
-        assert again.further["maps"].equals(outcome.further["maps"])
-        assert conclude(again.table, config, extra=again.further) == outcome.verdict
+        result = attribution(network, paths, config, result=result)
+        again = load_experiment_result(save_experiment_result(result, tmp_path / name))
+        assert again.table.equals(result.table)
+        assert again.extra_tables["maps"].equals(result.extra_tables["maps"])
+        assert conclude(again.table, config, extra=again.extra_tables) == result.conclusion
         assert (tmp_path / name / "figure.png").stat().st_size > 10_000
 
 
@@ -106,7 +106,7 @@ def test_the_outcome_is_drawn_saved_and_read_back(network, paths, run, tmp_path)
     ("config", "count", "error", "message"),
     [
         (AttributionConfig(classes=("a", "b")), 9, ConfigError, "2 names are given for 4 classes"),
-        (AttributionConfig(), 0, ConfigError, "no picture to explain"),
+        (AttributionConfig(), 0, ConfigError, "no image to explain"),
         (AttributionConfig(layer="0"), 9, NetworkError, "takes 9 features, but layer '0' has 6 units"),
     ],
 )
@@ -118,6 +118,6 @@ def test_what_cannot_be_is_refused(network, paths, config, count, error, message
 def test_one_picture_is_explained_and_establishes_nothing(network, paths, run):
     config = AttributionConfig(layer="2", top=20)  # more than the layer's nine units
     found = attribution(network, paths[:1], config, result=run)
-    assert len(found.table.filter(scope="image")) == 9
-    assert found.verdict.agreement == "not established"
-    assert "one value, no interval" in found.verdict.finding
+    assert len(found.table.filter(level="image")) == 9
+    assert found.conclusion.outcome == "inconclusive"
+    assert "one value, no interval" in found.conclusion.finding

@@ -19,7 +19,7 @@ from netdissect.experiments.rater_agreement import experiment as rater_agreement
 from netdissect.experiments.supervision import experiment as supervision_experiment
 from netdissect.training import TrainConfig
 
-OPEN = "not established"
+OPEN = "inconclusive"
 
 
 def task_table(counts, **keys):
@@ -35,7 +35,7 @@ def task_table(counts, **keys):
 
 def tasks_conclusion(*tables, tasks=("scene", "rotation")):
     measured = DissectConfig(layers=("conv4", "conv5"), protocol=Protocol(quantiles=(0.05, 0.01)))
-    config = SupervisionConfig(tasks=tasks, recipe=TrainConfig(), seeds=(0, 1, 2), dissect=measured)
+    config = SupervisionConfig(tasks=tasks, train_config=TrainConfig(), seeds=3, dissect=measured)
     return supervision_experiment.conclude(pl.concat(tables), config)
 
 
@@ -44,7 +44,7 @@ FEWER_MORE_TEXTURES = [(4, 5), (4, 6), (4, 5)]
 
 
 @pytest.mark.parametrize(
-    ("scene", "rotation", "agreement"),
+    ("scene", "rotation", "outcome"),
     [
         pytest.param(SCENE, FEWER_MORE_TEXTURES, "agrees", id="fewer, and more of them textures"),
         pytest.param(SCENE, [(9, 35), (9, 36), (9, 35)], "disagrees", id="more, and more of them textures"),
@@ -55,21 +55,21 @@ FEWER_MORE_TEXTURES = [(4, 5), (4, 6), (4, 5)]
         pytest.param([(2, 20), (4, 40), (6, 60)], [(9, 10), (29, 30), (49, 50)], "agrees", id="pairs of a seed alike"),
     ],
 )
-def test_tasks_agree_if_there_are_fewer_detectors_and_more_textures(scene, rotation, agreement):
-    assert tasks_conclusion(task_table({"scene": scene, "rotation": rotation})).agreement == agreement
+def test_tasks_agree_if_there_are_fewer_detectors_and_more_textures(scene, rotation, outcome):
+    assert tasks_conclusion(task_table({"scene": scene, "rotation": rotation})).outcome == outcome
 
 
 def test_tasks_are_judged_in_the_last_layer_at_the_first_quantile_by_the_rule_of_the_config():
     turned = {"scene": FEWER_MORE_TEXTURES, "rotation": SCENE}
     others = [task_table(turned, **keys) for keys in ({"layer": "conv4"}, {"quantile": 0.01}, {"rule": "top-label"})]
     found = tasks_conclusion(*others, task_table({"scene": SCENE, "rotation": FEWER_MORE_TEXTURES}))
-    assert found.agreement == "agrees"
+    assert found.outcome == "agrees"
     assert "scene 20.3, rotation 5.3." in found.finding
 
 
 def test_tasks_without_a_self_supervised_one_are_not_compared():
     table = task_table({"scene": SCENE, "random": FEWER_MORE_TEXTURES})
-    assert tasks_conclusion(table, tasks=("scene", "random")).agreement == "not compared"
+    assert tasks_conclusion(table, tasks=("scene", "random")).outcome == "not compared"
 
 
 def transfer_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0.2)):
@@ -79,7 +79,7 @@ def transfer_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0
             "network": f"net {unique}",
             "layer": "conv5",
             "unique_detectors": unique,
-            "selection": selection,
+            "C_selection": selection,
             "accuracy": mean + off,
         }
         for selection, means in (("paper", accuracies), ("cross-validated", other or accuracies))
@@ -94,29 +94,31 @@ RISING, FALLING = [0.4, 0.45, 0.5, 0.5, 0.55, 0.6], [0.6, 0.55, 0.5, 0.5, 0.45, 
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "agreement"),
+    ("accuracies", "outcome"),
     [(RISING, "agrees"), (FALLING, "disagrees"), ([0.4, 0.6, 0.5, 0.5, 0.6, 0.4], OPEN), (RISING[:3], OPEN)],
 )
-def test_transfer_agrees_if_accuracy_rises_with_the_detectors(accuracies, agreement):
-    assert transfer_conclusion(accuracies).agreement == agreement
+def test_transfer_agrees_if_accuracy_rises_with_the_detectors(accuracies, outcome):
+    assert transfer_conclusion(accuracies).outcome == outcome
 
 
 def test_transfer_is_judged_with_the_paper_s_penalty():
     found = transfer_conclusion(FALLING, other=RISING)
-    assert found.agreement == "disagrees"
+    assert found.outcome == "disagrees"
     assert "6 layers, 2 classes" in found.finding
 
 
-@pytest.mark.parametrize(("images", "agreement"), [((10, 90), "agrees"), ((9, 90), OPEN)])
-def test_transfer_with_a_class_of_fewer_than_ten_images_establishes_nothing(images, agreement):
-    assert transfer_conclusion(RISING, images=images).agreement == agreement
+@pytest.mark.parametrize(("images", "outcome"), [((10, 90), "agrees"), ((9, 90), OPEN)])
+def test_transfer_with_a_class_of_fewer_than_ten_images_establishes_nothing(images, outcome):
+    assert transfer_conclusion(RISING, images=images).outcome == outcome
 
 
 def raters_conclusion(accepted, labels=20):
     """Conclude from layers with `labels` labels each, of which so many are accepted."""
     table = pl.DataFrame(
-        {"layer": layer, "labels": labels, "share": count / labels}
-        | dict.fromkeys(("consistency", "alpha", "alpha_low", "alpha_high", "auroc", "auroc_low", "auroc_high"))
+        {"layer": layer, "labels": labels, "accepted_share": count / labels}
+        | dict.fromkeys(
+            ("percent_agreement", "alpha", "alpha_ci_low", "alpha_ci_high", "auroc", "auroc_ci_low", "auroc_ci_high")
+        )
         for layer, count in [*accepted.items(), (rater_agreement_experiment.ALL, 0)]
     )
     answers = pl.DataFrame(
@@ -126,7 +128,7 @@ def raters_conclusion(accepted, labels=20):
 
 
 @pytest.mark.parametrize(
-    ("accepted", "agreement"),
+    ("accepted", "outcome"),
     [
         ({"conv1": 4, "conv3": 0, "conv5": 16}, "agrees"),
         ({"conv1": 16, "conv3": 20, "conv5": 4}, "disagrees"),
@@ -134,8 +136,8 @@ def raters_conclusion(accepted, labels=20):
         ({"conv5": 16}, "not compared"),
     ],
 )
-def test_raters_agree_if_the_last_layer_s_labels_are_accepted_more_than_the_first_s(accepted, agreement):
-    assert raters_conclusion(accepted).agreement == agreement
+def test_raters_agree_if_the_last_layer_s_labels_are_accepted_more_than_the_first_s(accepted, outcome):
+    assert raters_conclusion(accepted).outcome == outcome
 
 
 def test_raters_conclusion_names_the_shares_and_the_change_from_first_to_last():
@@ -147,17 +149,17 @@ def test_raters_conclusion_names_the_shares_and_the_change_from_first_to_last():
 def contribution_conclusion(shares, images=2, **columns):
     """Conclude from so many images of each class; 30 % of all units are detectors, of the strongest `shares`."""
     each = pl.DataFrame(
-        {"class": str(label), "share": 0.5, "half": 4, "detectors": share}
+        {"class": str(label), "share": 0.5, "units_for_half": 4, "detector_share": share}
         for label, share in enumerate(shares)
         for _ in range(images)
     )
     units = pl.DataFrame({"unit": range(10), "detector": [True] * 3 + [False] * 7})
     table = pl.DataFrame({"unit": [0]} | columns)
-    return attribution_experiment.conclude(table, AttributionConfig(), extra={"pictures": each, "units": units})
+    return attribution_experiment.conclude(table, AttributionConfig(), extra={"images": each, "units": units})
 
 
 @pytest.mark.parametrize(
-    ("shares", "agreement"),
+    ("shares", "outcome"),
     [
         ([0.6, 0.8, 0.7], "agrees"),
         ([0.1, 0.0, 0.1], "disagrees"),
@@ -165,14 +167,14 @@ def contribution_conclusion(shares, images=2, **columns):
         pytest.param([0.6, 0.8], OPEN, id="two classes, however many images"),
     ],
 )
-def test_contributions_agree_if_the_strongest_units_are_detectors_more_often_than_all(shares, agreement):
-    assert contribution_conclusion(shares, images=9, label=["tree"]).agreement == agreement
+def test_contributions_agree_if_the_strongest_units_are_detectors_more_often_than_all(shares, outcome):
+    assert contribution_conclusion(shares, images=9, label=["tree"]).outcome == outcome
 
 
 def test_contributions_without_a_dissection_are_not_compared():
     found = contribution_conclusion([0.6, 0.8, 0.7])
-    assert found.agreement == "not compared"
-    assert "On 6 pictures the 5 strongest units make 50% of" in found.finding
+    assert found.outcome == "not compared"
+    assert "On 6 images the 5 strongest units make 50% of" in found.finding
 
 
 def ablation_conclusion(best, at_random, *, spread=0.0, images=10):
@@ -191,22 +193,22 @@ def ablation_conclusion(best, at_random, *, spread=0.0, images=10):
 
 
 @pytest.mark.parametrize(
-    ("best", "at_random", "spread", "agreement"),
+    ("best", "at_random", "spread", "outcome"),
     [(0.4, 0.1, 0.2, "agrees"), (0.1, 0.4, 0.2, "disagrees"), (0.3, 0.2, 2.0, OPEN), (0.2, 0.2, 0.0, OPEN)],
 )
-def test_ablation_agrees_if_the_best_units_cost_more_than_as_many_at_random(best, at_random, spread, agreement):
-    assert ablation_conclusion(best, at_random, spread=spread).agreement == agreement
+def test_ablation_agrees_if_the_best_units_cost_more_than_as_many_at_random(best, at_random, spread, outcome):
+    assert ablation_conclusion(best, at_random, spread=spread).outcome == outcome
 
 
-@pytest.mark.parametrize(("images", "agreement"), [(5, "agrees"), (4, OPEN)])
-def test_ablation_with_a_class_of_fewer_than_five_images_establishes_nothing(images, agreement):
-    assert ablation_conclusion(0.4, 0.1, images=images).agreement == agreement
+@pytest.mark.parametrize(("images", "outcome"), [(5, "agrees"), (4, OPEN)])
+def test_ablation_with_a_class_of_fewer_than_five_images_establishes_nothing(images, outcome):
+    assert ablation_conclusion(0.4, 0.1, images=images).outcome == outcome
 
 
 def test_ablation_s_conclusion_names_the_accuracy_and_every_drop():
     assert ablation_conclusion(0.4, 0.1).finding == (
-        "Mean balanced accuracy of 2 classes is 0.750. Switching off the 4 units that matter most for a class costs "
+        "Mean balanced accuracy of 2 classes is 0.750. Ablating the 4 units that matter most for a class costs "
         "0.400 (0.400 to 0.400), 4 at random 0.100 (0.100 to 0.100), the 4 that matter least 1.000 (1.000 to 1.000), "
         "all but the best 4 0.500 (0.500 to 0.500). Best less random: 0.300 (0.300 to 0.300); intervals by bootstrap "
-        "over 20 pictures."
+        "over 20 images."
     )

@@ -7,13 +7,13 @@ import pytest
 
 from netdissect.cli.demo import compilation_told
 from netdissect.errors import ResultError
-from netdissect.experiments import DemoConfig, demo
+from netdissect.training import DemoConfig, demo
 from netdissect.training.scene_net import TrainConfig
 
 TINY = DemoConfig(
     images=48,
-    recipe=TrainConfig(
-        size=64, pictures=64, held_out=16, steps=4, units=(4, 6, 8, 8, 8), batch_size=16, precision="float32"
+    train_config=TrainConfig(
+        size=64, num_images=64, held_out=16, steps=4, units=(4, 6, 8, 8, 8), batch_size=16, precision="float32"
     ),
     rotations=(0, 1),
 )
@@ -45,10 +45,10 @@ def made(folder, told):
 
 
 def test_the_demo_says_what_takes_long_while_it_happens(made, told):
-    stages = [line for line in told if line.startswith(("drawing", "dissecting"))]
+    stages = [line for line in told if line.startswith(("rendering", "dissecting"))]
     assert stages == [
-        "drawing 48 pictures whose labels are known",
-        "drawing 64 others, and training a network on them",
+        "rendering 48 images whose labels are known",
+        "rendering 64 other images, and training a network on them",
         "dissecting the network, its last layer in rotated bases, and then the same with random weights",
     ]
 
@@ -79,7 +79,7 @@ def test_five_convolutions_and_the_rotated_last_are_dissected_beside_random_weig
 
 
 def test_a_second_run_takes_up_what_is_there(made, folder, monkeypatch):
-    room = sys.modules["netdissect.experiments.demonstration"]
+    room = sys.modules["netdissect.training.demo"]
     for work in ("train", "write_synthetic"):
         monkeypatch.setattr(room, work, None)  # not to be called again
     again = demo(folder, TINY)

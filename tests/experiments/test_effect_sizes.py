@@ -57,10 +57,10 @@ def test_replicates_give_their_quantiles():
     [
         (Interval(2, 1, 3, 5), "agrees", "disagrees"),
         (Interval(-2, -3, -1, 5), "disagrees", "agrees"),
-        (Interval(1, -1, 3, 5), "not established", "not established"),
-        (Interval(1, 0, 2, 5), "not established", "not established"),
-        (Interval(-1, -2, 0, 5), "not established", "not established"),
-        (Interval(2, 2, 2, 2), "not established", "not established"),
+        (Interval(1, -1, 3, 5), "inconclusive", "inconclusive"),
+        (Interval(1, 0, 2, 5), "inconclusive", "inconclusive"),
+        (Interval(-1, -2, 0, 5), "inconclusive", "inconclusive"),
+        (Interval(2, 2, 2, 2), "inconclusive", "inconclusive"),
         (Interval(2, 2, 2, 3), "agrees", "disagrees"),
     ],
 )
@@ -70,23 +70,23 @@ def test_an_interval_decides_where_it_leaves_out_zero(interval, more, fewer):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "number", "verdict"),
+    ("low", "high", "number", "conclusion"),
     [
         (-0.1, 0.2, 3, "agrees"),
         (-0.2, 0.1, 3, "agrees"),
-        (-0.1, 0.2, 2, "not established"),
-        (-0.3, 0.1, 3, "not established"),
-        (-0.1, 0.3, 3, "not established"),
-        (-0.3, 0.3, 3, "not established"),
-        (0.2, 0.3, 3, "not established"),
-        (-0.3, -0.2, 3, "not established"),
+        (-0.1, 0.2, 2, "inconclusive"),
+        (-0.3, 0.1, 3, "inconclusive"),
+        (-0.1, 0.3, 3, "inconclusive"),
+        (-0.3, 0.3, 3, "inconclusive"),
+        (0.2, 0.3, 3, "inconclusive"),
+        (-0.3, -0.2, 3, "inconclusive"),
         (0.3, 0.4, 3, "disagrees"),
         (-0.4, -0.3, 3, "disagrees"),
-        (0.3, 0.4, 2, "not established"),
+        (0.3, 0.4, 2, "inconclusive"),
     ],
 )
-def test_counts_are_equal_where_the_interval_lies_within_the_margin(low, high, number, verdict):
-    assert decide_equal(Interval((low + high) / 2, low, high, number), 0.25) == verdict
+def test_counts_are_equal_where_the_interval_lies_within_the_margin(low, high, number, conclusion):
+    assert decide_equal(Interval((low + high) / 2, low, high, number), 0.25) == conclusion
 
 
 def test_no_number_has_no_mean():

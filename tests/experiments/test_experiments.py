@@ -1,4 +1,4 @@
-"""The experiments on a tiny bench: their tables hold what a direct count of their runs gives."""
+"""The experiments on a tiny workspace: their tables hold what a direct count of their runs gives."""
 
 import sys
 from dataclasses import replace
@@ -20,33 +20,34 @@ from netdissect.experiments import (
     compare,
     convolutions,
     layer_profile,
-    random_rotation,
     reproduce_synthetic,
     rotate,
     training_conditions,
     training_dynamics,
 )
 from netdissect.experiments.counts import count_rows
-from netdissect.experiments.reproduce.synthetic_scale import EXPERIMENTS
+from netdissect.experiments.registry import REGISTRY
 from netdissect.experiments.rotate.bases import CellSample, learned_bases, read_basis, sample_cells
-from netdissect.experiments.training_dynamics.experiment import checkpoint_steps, training_dynamics_synthetic
+from netdissect.experiments.training_conditions.conditions import CONDITIONS
+from netdissect.experiments.training_dynamics.experiment import run_synthetic as training_dynamics_synthetic
+from netdissect.experiments.training_dynamics.snapshots import checkpoint_steps
 from netdissect.models import Preprocessing
+from netdissect.models.surgery.rotations import random_rotation
 from netdissect.result import load_result
 from netdissect.training import Workspace
-from netdissect.training.choices import CONDITIONS
 from workspaces import SCALE
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Workspace(tmp_path_factory.mktemp("bench"), SCALE)
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("workspace"), SCALE)
 
 
 @pytest.fixture(scope="module")
-def config(bench):
+def config(workspace):
     return RotateConfig(
-        dissect=bench.measured(["conv5"]),
-        seeds=(0, 1),
+        dissect=workspace.dissect_config(["conv5"]),
+        rotations=2,
         steps=2,
         bases=("pca", "ica", "permutation"),
         sample=CellSample(images=8, cells=400, iterations=50),
@@ -54,8 +55,8 @@ def config(bench):
 
 
 @pytest.fixture(scope="module")
-def rotated(bench, config):
-    return rotate(bench.trained().network(), bench.data, config, out=bench.folder("turned"))
+def rotated(workspace, config):
+    return rotate(workspace.trained().network(), workspace.data, config, out=workspace.folder("turned"))
 
 
 def rows_of(table, **keys):
@@ -63,14 +64,14 @@ def rows_of(table, **keys):
     return table.filter(*(pl.col(name) == value for name, value in keys.items())).select(columns)
 
 
-def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(bench, rotated):
-    network = bench.trained().network()
+def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(workspace, rotated):
+    network = workspace.trained().network()
     explicit = replace(network, bases={"turned": ("conv5", random_rotation(8, 1))})
-    direct = dissect(explicit, bench.data, bench.measured(["conv5", "turned"]))
+    direct = dissect(explicit, workspace.data, workspace.dissect_config(["conv5", "turned"]))
     for name, keys in (("conv5", {"alpha": 0.0}), ("turned", {"alpha": 1.0, "seed": 1})):
         expected = count_rows(direct, [name]).drop("layer")
         assert rows_of(rotated.table, **keys).equals(expected)
-    run = load_result(bench.folder("turned") / "runs" / "rotate")
+    run = load_result(workspace.folder("turned") / "runs" / "rotate")
     left, right = run.layer("conv5@rotation-1").scores, direct.layer("turned").scores
     assert left["intersection"].equals(right["intersection"])
 
@@ -84,34 +85,34 @@ def test_every_basis_is_counted_once(rotated):
     whole = rotated.table.filter(quantile=0.02, rule="top-label", category="total")
     bases = ["original", *["rotation"] * 4, "pca", "ica", "permutation"]
     assert whole["basis"].to_list() == bases
-    assert rotated.verdict.agreement == "not established"  # two rotations are too few
+    assert rotated.conclusion.outcome == "inconclusive"  # two rotations are too few
 
 
 @pytest.mark.parametrize("kind", ["pca", "ica"])
-def test_components_point_to_their_long_tail_and_principal_ones_are_orthonormal(bench, config, kind):
-    network = bench.trained().network()
-    found = learned_bases(network, bench.data, "conv5", [kind], config.sample, config.dissect)[kind].numpy()
+def test_components_point_to_their_long_tail_and_principal_ones_are_orthonormal(workspace, config, kind):
+    network = workspace.trained().network()
+    found = learned_bases(network, workspace.data, "conv5", [kind], config.sample, config.dissect)[kind].numpy()
     assert 1 < len(found) <= 8
-    cells = sample_cells(network, bench.data, "conv5", config.sample, config.dissect)
+    cells = sample_cells(network, workspace.data, "conv5", config.sample, config.dissect)
     assert (skew(cells @ found.T, axis=0) >= 0).all()
     if kind == "pca":
         np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-5)
 
 
-def test_a_sample_holds_cells_of_all_its_images(bench, config):
-    network = bench.trained().network()
-    cells = sample_cells(network, bench.data, "conv5", config.sample, config.dissect)
+def test_a_sample_holds_cells_of_all_its_images(workspace, config):
+    network = workspace.trained().network()
+    cells = sample_cells(network, workspace.data, "conv5", config.sample, config.dissect)
     assert cells.shape == (400, 8)
     seen = {tuple(row) for row in cells}
     assert len(seen) > 100
 
 
-def test_a_basis_is_read_from_a_file(tmp_path, rotated, bench, config):
+def test_a_basis_is_read_from_a_file(tmp_path, rotated, workspace, config):
     matrix = random_rotation(8, 1).numpy()
     np.save(tmp_path / "mine.npy", matrix)
     assert torch.equal(read_basis(tmp_path / "mine.npy", 8), torch.from_numpy(matrix))
-    own = config.model_copy(update={"matrices": (tmp_path / "mine.npy",), "bases": (), "seeds": ()})
-    found = rotate(bench.trained().network(), bench.data, own, out=tmp_path)
+    own = config.model_copy(update={"matrices": (tmp_path / "mine.npy",), "bases": (), "rotations": 0})
+    found = rotate(workspace.trained().network(), workspace.data, own, out=tmp_path)
     assert rows_of(found.table, basis="mine").equals(rows_of(rotated.table, alpha=1.0, seed=1))
 
 
@@ -132,84 +133,86 @@ def test_a_matrix_that_does_not_fit_is_refused(tmp_path, matrix, why):
         read_basis(tmp_path / "none.npy", 8)
 
 
-def test_rotate_takes_one_layer(bench, config, tmp_path):
-    two = config.model_copy(update={"dissect": bench.measured(["conv4", "conv5"])})
+def test_rotate_takes_one_layer(workspace, config, tmp_path):
+    two = config.model_copy(update={"dissect": workspace.dissect_config(["conv4", "conv5"])})
     with pytest.raises(ConfigError, match="takes one layer"):
-        rotate(bench.trained().network(), bench.data, two, out=tmp_path)
+        rotate(workspace.trained().network(), workspace.data, two, out=tmp_path)
 
 
-def test_a_second_call_trains_and_dissects_nothing(bench, rotated, config, monkeypatch):
+def test_a_second_call_trains_and_dissects_nothing(workspace, rotated, config, monkeypatch):
     monkeypatch.setattr(sys.modules["netdissect.training.workspace"], "train_on", None)
-    files = sorted(bench.folder("turned").rglob("*"))
+    files = sorted(workspace.folder("turned").rglob("*"))
     times = [path.stat().st_mtime_ns for path in files]
-    again = rotate(Workspace(bench.root, SCALE).trained().network(), bench.data, config, out=bench.folder("turned"))
+    again = rotate(
+        Workspace(workspace.root, SCALE).trained().network(), workspace.data, config, out=workspace.folder("turned")
+    )
     assert again.table.equals(rotated.table)
-    assert [path.stat().st_mtime_ns for path in sorted(bench.folder("turned").rglob("*"))] == times
+    assert [path.stat().st_mtime_ns for path in sorted(workspace.folder("turned").rglob("*"))] == times
 
 
-def test_layers_are_all_convolutions_in_order(bench, tmp_path):
-    network = bench.trained().network()
+def test_layers_are_all_convolutions_in_order(workspace, tmp_path):
+    network = workspace.trained().network()
     assert convolutions(network) == tuple(f"conv{number}.0" for number in range(1, 6))
-    config = LayerProfileConfig(dissect=bench.measured([f"conv{number}" for number in range(1, 6)]))
-    outcome = layer_profile(network, bench.data, config, out=tmp_path)
-    assert outcome.table["layer"].unique(maintain_order=True).to_list() == list(config.dissect.layers)
+    config = LayerProfileConfig(dissect=workspace.dissect_config([f"conv{number}" for number in range(1, 6)]))
+    result = layer_profile(network, workspace.data, config, out=tmp_path)
+    assert result.table["layer"].unique(maintain_order=True).to_list() == list(config.dissect.layers)
     plain = Network("plain", torch.nn.Sequential(torch.nn.ReLU()), Preprocessing((8, 8), (0,) * 3, (1,) * 3))
     with pytest.raises(LayerError, match="no module whose class is called Conv"):
         convolutions(plain)
 
 
-def test_runs_networks_and_published_counts_are_compared_in_one_table(bench, rotated, tmp_path):
-    run = bench.folder("turned") / "runs" / "rotate"
+def test_runs_networks_and_published_counts_are_compared_in_one_table(workspace, rotated, tmp_path):
+    run = workspace.folder("turned") / "runs" / "rotate"
     published = tmp_path / "published.csv"
     published.write_text(
         "network,layer,unique_total,unique_object,unique_material,detector_units,detectors_object,detectors_material\n"
         "old,conv5,7,3,4,9,4,5\n"
     )
-    config = CompareConfig(dissect=bench.measured(["conv5"]), layers=("conv5",), published=published)
-    other = bench.trained(bench.recipe(seed=1)).network("other")
-    outcome = compare([run, other], config, out=tmp_path, concepts=bench.data)
-    totals = outcome.table.filter(category="total", rule="per-category").select(
+    config = CompareConfig(dissect=workspace.dissect_config(["conv5"]), layers=("conv5",), published=published)
+    other = workspace.trained(workspace.train_config(seed=1)).network("other")
+    result = compare([run, other], config, out=tmp_path, concepts=workspace.data)
+    totals = result.table.filter(category="total", rule="per-category").select(
         "network", "source", "detectors", "unique_detectors"
     )
     own = rotated.table.filter(basis="original", quantile=0.02, rule="per-category", category="total")
     assert totals.row(0) == ("scene network", "run", own["detectors"][0], own["unique_detectors"][0])
     assert totals.row(2) == ("old", "published", 9, 7)
-    assert outcome.verdict.agreement == "not compared"
+    assert result.conclusion.outcome == "not compared"
 
 
-def test_what_cannot_be_compared_says_why(bench, rotated, tmp_path):
-    run = bench.folder("turned") / "runs" / "rotate"
+def test_what_cannot_be_compared_says_why(workspace, rotated, tmp_path):
+    run = workspace.folder("turned") / "runs" / "rotate"
     with pytest.raises(ConfigError, match="nothing to compare"):
         compare([], CompareConfig(), out=tmp_path)
     with pytest.raises(ConfigError, match="no data set"):
-        compare([bench.trained().network()], CompareConfig(), out=tmp_path)
+        compare([workspace.trained().network()], CompareConfig(), out=tmp_path)
     with pytest.raises(ConfigError, match="3 layers were named for 1"):
         compare([run], CompareConfig(layers=("a", "b", "c")), out=tmp_path)
     with pytest.raises(ConfigError, match=r"no quantile 0\.3"):
         compare([run], CompareConfig(quantile=0.3), out=tmp_path)
 
 
-def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(bench):
-    outcome = training_dynamics_synthetic(bench)
-    assert outcome.table["step"].unique().sort().to_list() == [0, 4]
-    last = outcome.table.filter(seed=0, step=4).drop("seed", "step")
-    assert last.equals(count_rows(bench.dissected(bench.trained(bench.recipe(seed=0)))))
-    units = outcome.further["units"]
+def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(workspace):
+    result = training_dynamics_synthetic(workspace)
+    assert result.table["step"].unique().sort().to_list() == [0, 4]
+    last = result.table.filter(seed=0, step=4).drop("seed", "step")
+    assert last.equals(count_rows(workspace.dissected(workspace.trained(workspace.train_config(seed=0)))))
+    units = result.extra_tables["units"]
     assert len(units) == 2 * 2 * 8
 
 
-def test_units_that_change_category_are_listed(bench):
-    first = bench.dissected(bench.trained(bench.recipe(seed=0)))
-    second = bench.dissected(bench.trained(bench.recipe(seed=1)))
-    outcome = training_dynamics([Snapshot(20, second), Snapshot(10, first)])
+def test_units_that_change_category_are_listed(workspace):
+    first = workspace.dissected(workspace.trained(workspace.train_config(seed=0)))
+    second = workspace.dissected(workspace.trained(workspace.train_config(seed=1)))
+    result = training_dynamics([Snapshot(20, second), Snapshot(10, first)])
     tables = [result.layer("conv5").units.filter(quantile=0.02).to_dicts() for result in (first, second)]
     expected = [
         (0, old["unit"], 10, 20, old["category"], new["category"])
         for old, new in zip(*tables, strict=True)
         if min(old["iou"], new["iou"]) >= 0.04 and old["category"] != new["category"]
     ]
-    assert outcome.further["changes"].sort("unit").rows() == expected
-    with pytest.raises(ConfigError, match="at least two moments"):
+    assert result.extra_tables["changes"].sort("unit").rows() == expected
+    with pytest.raises(ConfigError, match="at least two steps"):
         training_dynamics([Snapshot(10, first)])
 
 
@@ -225,39 +228,45 @@ def test_checkpoints_are_ordered_by_the_last_number_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "count"), [("seeds", 1), ("dropout", 2)])
-def test_variants_differ_in_what_is_asked_and_nothing_else(bench, name, count):
-    outcome = training_conditions(name, bench)
-    assert outcome.table.select("variant", "seed").unique().height == count * SCALE.seeds
-    recipes = [bench.recipe(**changes) for changes in outcome.config["variants"].values()]
-    assert len({(recipe.steps, recipe.pictures, recipe.world) for recipe in recipes}) == 1
-    baseline = outcome.table.filter(variant=list(outcome.config["variants"])[-1], seed=1)
-    direct = count_rows(bench.dissected(bench.trained(bench.recipe(seed=1))))
-    assert baseline.drop("variant", "seed", "accuracy").equals(direct)
-
-
-def test_a_folder_of_another_scale_is_refused(bench):
-    with pytest.raises(ResultError, match="another scale"):
-        Workspace(bench.root, SCALE.model_copy(update={"images": 25}))
-
-
-def test_protocols_beside_the_paper_s_can_be_rotated(bench, tmp_path):
-    measured = DissectConfig(layers=("conv5",), protocol=Protocol(quantiles=(0.05,)), batch_size=64)
-    outcome = rotate(
-        bench.trained().network(), bench.data, RotateConfig(dissect=measured, seeds=(0,), steps=1), out=tmp_path
+def test_variants_differ_in_what_is_asked_and_nothing_else(workspace, name, count):
+    result = training_conditions(name, workspace)
+    assert result.table.select("condition", "seed").unique().height == count * SCALE.seeds
+    train_configs = [workspace.train_config(**changes) for changes in result.context["conditions"].values()]
+    assert (
+        len({(train_config.steps, train_config.num_images, train_config.data_seed) for train_config in train_configs})
+        == 1
     )
-    assert outcome.table["quantile"].unique().to_list() == [0.05]
+    baseline = result.table.filter(condition=list(result.context["conditions"])[-1], seed=1)
+    direct = count_rows(workspace.dissected(workspace.trained(workspace.train_config(seed=1))))
+    assert baseline.drop("condition", "seed", "accuracy").equals(direct)
+
+
+def test_a_folder_of_another_scale_is_refused(workspace):
+    with pytest.raises(ResultError, match="another scale"):
+        Workspace(workspace.root, SCALE.model_copy(update={"images": 25}))
+
+
+def test_protocols_beside_the_paper_s_can_be_rotated(workspace, tmp_path):
+    measured = DissectConfig(layers=("conv5",), protocol=Protocol(quantiles=(0.05,)), batch_size=64)
+    result = rotate(
+        workspace.trained().network(),
+        workspace.data,
+        RotateConfig(dissect=measured, rotations=1, steps=1),
+        out=tmp_path,
+    )
+    assert result.table["quantile"].unique().to_list() == [0.05]
 
 
 @pytest.mark.slow
-def test_the_paper_s_experiments_run_one_after_the_other_and_is_taken_up(bench, monkeypatch):
+def test_the_paper_s_experiments_run_one_after_the_other_and_is_taken_up(workspace, monkeypatch):
     here = ("rotate", "layer-profile", "compare", "training-dynamics", *CONDITIONS)
-    for name in set(EXPERIMENTS) - set(here):
-        monkeypatch.delitem(EXPERIMENTS, name)  # those have tests of their own, and need more pictures
-    found = list(reproduce_synthetic(bench))
-    assert [outcome.name for outcome in found] == list(EXPERIMENTS) == list(here)
-    for outcome in found:
-        assert outcome.verdict.question
-        assert outcome.verdict.finding
+    for name in set(REGISTRY) - set(here):
+        monkeypatch.delitem(REGISTRY, name)  # those have tests of their own, and need more images
+    found = list(reproduce_synthetic(workspace))
+    assert [result.name for result in found] == list(REGISTRY) == list(here)
+    for result in found:
+        assert result.conclusion.question
+        assert result.conclusion.finding
     monkeypatch.setattr(sys.modules["netdissect.training.workspace"], "train_on", None)
-    again = list(reproduce_synthetic(Workspace(bench.root, SCALE)))
-    assert [outcome.verdict for outcome in again] == [outcome.verdict for outcome in found]
+    again = list(reproduce_synthetic(Workspace(workspace.root, SCALE)))
+    assert [result.conclusion for result in again] == [result.conclusion for result in found]

@@ -18,7 +18,7 @@ from netdissect import ConceptData, DissectConfig, Network, Preprocessing, disse
 from netdissect.errors import ConfigError, ResultError
 from netdissect.experiments import LinearProbeConfig, Subject, linear_probe
 from netdissect.experiments.linear_probe.experiment import conclude, correlation, pooled_features
-from netdissect.experiments.outcome_files import load_outcome, save_outcome
+from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.synthetic import write_synthetic
 from netdissect.training import LabeledImages
 
@@ -56,7 +56,7 @@ def test_features_are_means_or_maxima_of_hooked_activations(subjects, pictures):
 
 
 def test_accuracies_are_scikit_learn_s(subjects, pictures):
-    outcome = linear_probe(subjects[:1], pictures, FEW)
+    result = linear_probe(subjects[:1], pictures, FEW)
     features = pooled_features(subjects[0].network, "1", pictures, FEW)
     splits = StratifiedShuffleSplit(2, test_size=0.5, random_state=0).split(features, pictures.labels)
     for split, (train, test) in enumerate(splits):
@@ -64,17 +64,17 @@ def test_accuracies_are_scikit_learn_s(subjects, pictures):
         mean, deviation = wide[train].mean(0), wide[train].std(0)
         machine = LinearSVC(C=0.001).fit((wide[train] - mean) / deviation, pictures.labels[train])
         expected = machine.score((wide[test] - mean) / deviation, pictures.labels[test])
-        assert outcome.table.filter(split=split, selection="paper")["accuracy"].item() == pytest.approx(expected)
-        picked = outcome.table.row(
-            by_predicate=(pl.col("split") == split) & (pl.col("selection") != "paper"), named=True
+        assert result.table.filter(split=split, C_selection="paper")["accuracy"].item() == pytest.approx(expected)
+        picked = result.table.row(
+            by_predicate=(pl.col("split") == split) & (pl.col("C_selection") != "paper"), named=True
         )
         folds = StratifiedKFold(2, shuffle=True, random_state=0)
         machines = {c: make_pipeline(StandardScaler(), LinearSVC(C=c, random_state=0)) for c in FEW.penalties}
         means = [
             cross_val_score(one, features[train], pictures.labels[train], cv=folds).mean() for one in machines.values()
         ]
-        assert picked["penalty"] == FEW.penalties[int(np.argmax(means))]
-        machine = machines[picked["penalty"]].fit(features[train], pictures.labels[train])
+        assert picked["C"] == FEW.penalties[int(np.argmax(means))]
+        machine = machines[picked["C"]].fit(features[train], pictures.labels[train])
         assert picked["accuracy"] == machine.score(features[test], pictures.labels[test])
 
 
@@ -94,18 +94,18 @@ def test_the_correlation_has_fisher_s_interval():
 
 
 def test_layers_are_compared_by_their_unique_detectors(subjects, pictures, tmp_path):
-    outcome = linear_probe(subjects, pictures, FEW)
+    result = linear_probe(subjects, pictures, FEW)
     for subject in subjects:
         counts = subject.result.detectors("per-category")[0].count.unique_detectors
-        rows = outcome.table.filter(network=subject.network.name)
+        rows = result.table.filter(network=subject.network.name)
         assert rows["unique_detectors"].unique().to_list() == [counts["object"]]
-        assert rows["all"].unique().to_list() == [counts["total"]]
-    assert "4 layers, 3 classes" in outcome.verdict.finding
-    assert outcome.further["classes"].rows() == [("blue", 12), ("green", 12), ("red", 12)]
-    saved = save_outcome(outcome, tmp_path)
+        assert rows["unique_all"].unique().to_list() == [counts["total"]]
+    assert "4 layers, 3 classes" in result.conclusion.finding
+    assert result.extra_tables["classes"].rows() == [("blue", 12), ("green", 12), ("red", 12)]
+    saved = save_experiment_result(result, tmp_path)
     assert (saved / "figure.pdf").is_file()
-    again = load_outcome(saved)
-    assert conclude(again.table, FEW, extra=again.further) == outcome.verdict
+    again = load_experiment_result(saved)
+    assert conclude(again.table, FEW, extra=again.extra_tables) == result.conclusion
 
 
 def test_networks_of_one_name_are_told_apart(subjects, pictures):
@@ -115,7 +115,7 @@ def test_networks_of_one_name_are_told_apart(subjects, pictures):
 
 
 def test_too_few_layers_establish_nothing(subjects, pictures):
-    assert linear_probe(subjects[:2], pictures, FEW).verdict.agreement == "not established"
+    assert linear_probe(subjects[:2], pictures, FEW).conclusion.outcome == "inconclusive"
 
 
 def test_features_are_kept_by_what_made_them(subjects, pictures, tmp_path):
@@ -134,9 +134,9 @@ def test_features_are_kept_by_what_made_them(subjects, pictures, tmp_path):
 def test_what_cannot_be_is_refused(subjects, pictures):
     with pytest.raises(ConfigError, match="No layer of a network"):
         linear_probe([], pictures, FEW)
-    few = pictures.taken(np.array([0, 1, 12, 13, 14, 15]))
+    few = pictures.subset(np.array([0, 1, 12, 13, 14, 15]))
     nothing = LabeledImages((), np.zeros(0, np.int64), ())
-    with pytest.raises(ConfigError, match="no pictures with a class"):
+    with pytest.raises(ConfigError, match="no images with a class"):
         linear_probe(subjects[:1], nothing, FEW)
-    with pytest.raises(ConfigError, match=r"'blue' the fewest: 2\. Expected at least 2 classes and 4 pictures"):
+    with pytest.raises(ConfigError, match=r"'blue' the fewest: 2\. Expected at least 2 classes and 4 images"):
         linear_probe(subjects[:1], few, FEW)

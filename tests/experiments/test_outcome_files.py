@@ -7,9 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from netdissect.errors import ResultError
-from netdissect.experiments.figures import FIGURES
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
-from netdissect.experiments.outcome_files import figure, load_outcome, save_outcome, verdict_text
+from netdissect.experiments.registry import draw_figure
+from netdissect.experiments.result_files import conclusion_text, load_experiment_result, save_experiment_result
 from netdissect.plots.category_colors import CATEGORY_COLORS
 from netdissect.report.reproduce_page import reproduce_page
 from netdissect.result.published_counts import read_counts
@@ -30,10 +30,10 @@ def counted(parts, **keys):
 
 NUMBERS = ((4, 3), (2, 2), (1, 1), (6, 6))
 FEWER = ((3, 2), (0, 0), (1, 1), (4, 3))
-CONFIG = {"quantile": 0.005, "rule": "per-category"}
+CONFIG, CONTEXT = {"rule": "per-category"}, {"quantile": 0.005}
 
 
-def outcome(name):
+def result(name):
     tables = {
         "rotate": counted(
             [({"basis": "original", "alpha": 0.0, "seed": None}, NUMBERS)]
@@ -47,30 +47,33 @@ def outcome(name):
         "training-dynamics": counted([({"seed": 0, "step": 0}, FEWER), ({"seed": 0, "step": 1000}, NUMBERS)]),
     }
     variant = counted(
-        [({"variant": name, "seed": seed}, NUMBERS) for name in ("with", "without") for seed in (0, 1, 2)]
+        [({"condition": name, "seed": seed}, NUMBERS) for name in ("with", "without") for seed in (0, 1, 2)]
     )
     units = pl.DataFrame(
         {"seed": 0, "step": [0, 1000], "unit": 3, "label": "car", "category": "object", "iou": 0.1, "detector": True}
     )
-    verdict = Conclusion(question="Is <it> so?", paper="It is.", finding="It may be.", agreement="not established")
-    further = {"units": units} if name == "training-dynamics" else {}
-    return ExperimentResult(name, tables.get(name, variant), verdict, CONFIG, {"dissect": 1.5}, further)
+    conclusion = Conclusion(question="Is <it> so?", paper="It is.", finding="It may be.", outcome="inconclusive")
+    extra_tables = {"units": units} if name == "training-dynamics" else {}
+    return ExperimentResult(
+        name, tables.get(name, variant), conclusion, CONFIG, CONTEXT, {"dissect": 1.5}, extra_tables
+    )
 
 
 @pytest.mark.parametrize("name", ["rotate", "layer-profile", "compare", "training-dynamics", "dropout"])
-def test_an_outcome_is_written_whole_and_comes_back(name, tmp_path):
-    made = outcome(name)
-    save_outcome(made, tmp_path)
-    again = load_outcome(tmp_path)
+def test_a_result_is_saved_and_loaded(name, tmp_path):
+    made = result(name)
+    save_experiment_result(made, tmp_path)
+    again = load_experiment_result(tmp_path)
     assert again.table.equals(made.table)
-    assert (again.name, again.verdict, again.config, again.seconds) == (
+    assert (again.name, again.conclusion, again.config, again.context, again.seconds) == (
         made.name,
-        made.verdict,
+        made.conclusion,
         CONFIG,
+        CONTEXT,
         {"dissect": 1.5},
     )
-    assert {key: table.to_dicts() for key, table in again.further.items()} == {
-        key: table.to_dicts() for key, table in made.further.items()
+    assert {key: table.to_dicts() for key, table in again.extra_tables.items()} == {
+        key: table.to_dicts() for key, table in made.extra_tables.items()
     }
     assert (tmp_path / "figure.svg").read_bytes().startswith(b"<?xml")
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
@@ -79,7 +82,7 @@ def test_an_outcome_is_written_whole_and_comes_back(name, tmp_path):
 
 
 def test_stacked_bars_are_as_long_as_the_counts_and_the_largest_is_on_top():
-    left, right = figure(outcome("compare")).axes
+    left, right = draw_figure(result("compare")).axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["big (published)", "small"]
     for axes, place in ((left, 1), (right, 0)):
         widths = {bar.get_y() + bar.get_height() / 2: 0.0 for bar in axes.patches}
@@ -92,14 +95,14 @@ def test_stacked_bars_are_as_long_as_the_counts_and_the_largest_is_on_top():
 
 
 def test_the_line_of_a_rotation_goes_through_the_means():
-    lines = figure(outcome("rotate")).axes[0].get_lines()
+    lines = draw_figure(result("rotate")).axes[0].get_lines()
     assert lines[-1].get_xydata().tolist() == [[0, 6], [1, 3]]
 
 
 def test_every_published_network_has_its_bar(shared):
     published = read_counts(shared / "reference" / "published-detectors.csv")
     table = published.with_columns(pl.lit("published").alias("source"), pl.lit(None, pl.Float64).alias("quantile"))
-    left, right = figure(ExperimentResult("compare", table, outcome("compare").verdict, CONFIG)).axes
+    left, right = draw_figure(ExperimentResult("compare", table, result("compare").conclusion, CONFIG, CONTEXT)).axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert len(names) == 27
     assert names[0].startswith("resnet-152-torch-places365")
@@ -133,29 +136,29 @@ def test_a_table_of_counts_that_is_none_is_refused(text, why, tmp_path):
         read_counts(tmp_path / "counts.csv")
 
 
-def test_a_folder_without_an_outcome_is_refused(tmp_path):
-    with pytest.raises(ResultError, match="holds no outcome"):
-        load_outcome(tmp_path)
-    save_outcome(outcome("layer-profile"), tmp_path)
+def test_a_folder_without_a_result_is_refused(tmp_path):
+    with pytest.raises(ResultError, match="holds no result"):
+        load_experiment_result(tmp_path)
+    save_experiment_result(result("layer-profile"), tmp_path)
     (tmp_path / "table.parquet").write_bytes(b"cut")
-    with pytest.raises(ResultError, match="holds no outcome"):
-        load_outcome(tmp_path)
+    with pytest.raises(ResultError, match="holds no result"):
+        load_experiment_result(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["table.parquet", "verdict.json"])
-def test_a_digit_changed_in_an_outcome_is_found(name, tmp_path):
-    save_outcome(outcome("layer-profile"), tmp_path)
+@pytest.mark.parametrize("name", ["table.parquet", "conclusion.json"])
+def test_a_digit_changed_in_a_result_is_found(name, tmp_path):
+    save_experiment_result(result("layer-profile"), tmp_path)
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     place = next(place for place in range(len(content) // 2, len(content)) if chr(content[place]) in "01234568")
     content[place] += 1
     path.write_bytes(content)
     with pytest.raises(ResultError, match=f"{name} is not what was written"):
-        load_outcome(tmp_path)
+        load_experiment_result(tmp_path)
 
 
 def test_the_page_of_all_experiments_stands_alone(tmp_path):
-    made = [outcome(name) for name in ("rotate", "layer-profile", "compare")]
+    made = [result(name) for name in ("rotate", "layer-profile", "compare")]
     text = reproduce_page(made, tmp_path, {"World": "60 <pictures>"}).read_text()
     assert text.count("<svg") == 3
     assert "Is &lt;it&gt; so?" in text
@@ -165,28 +168,22 @@ def test_the_page_of_all_experiments_stands_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
-def test_a_verdict_is_told_in_words():
-    text = verdict_text(outcome("rotate"))
+def test_a_conclusion_is_written_in_words():
+    text = conclusion_text(result("rotate"))
     assert text.splitlines() == [
-        "rotate", "Question: Is <it> so?", "The paper: It is.", "Found: It may be.", "Agreement: not established",
+        "rotate", "Question: Is <it> so?", "The paper: It is.", "Found: It may be.", "Outcome: inconclusive",
     ]  # fmt: skip
-
-
-def test_every_experiment_of_the_paper_has_a_figure():
-    from netdissect.experiments.reproduce.synthetic_scale import EXPERIMENTS
-
-    assert set(EXPERIMENTS) <= set(FIGURES)
 
 
 def test_the_band_of_the_ablation_figure_reaches_from_quartile_to_quartile_over_classes():
     drops = [0.0, 0.1, 0.3, 0.6, 1.0, 0.2, 0.25, 0.9]
     rows = [
-        {"kind": "best", "n": n, "class": f"class {place}", "drop": n * drop}
+        {"kind": "best", "set_size": n, "class": f"class {place}", "drop": n * drop}
         for n in (1, 2)
         for place, drop in enumerate(drops)
     ]
-    verdict = Conclusion(question="?", paper=None, finding="!", agreement="agrees")
-    drawn = FIGURES["ablate"](ExperimentResult("ablate", pl.DataFrame(rows), verdict))
+    conclusion = Conclusion(question="?", paper=None, finding="!", outcome="agrees")
+    drawn = draw_figure(ExperimentResult("ablate", pl.DataFrame(rows), conclusion))
     corners = drawn.axes[0].collections[0].get_paths()[0].vertices
     for place, n in enumerate((1, 2)):
         low, _, high = statistics.quantiles([n * drop for drop in drops], n=4, method="inclusive")

@@ -14,7 +14,7 @@ from netdissect.errors import ResultError
 from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, training_dynamics
 from netdissect.experiments.counts import difference_over_images
 from netdissect.result import Result, paired_differences
-from networks import COVERAGE, SIDE, build, pictures
+from networks import COVERAGE, SIDE, build, images
 
 QUANTILE = 0.2
 # 4 and 5 units; two concepts are objects, two parts, one a color: a unit counts once, or once in each category.
@@ -37,8 +37,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two data sets of the same concepts and as many images."""
     folder = tmp_path_factory.mktemp("data")
     return [
-        strategies.write_broden(folder / str(seed), pictures(seed=seed), COVERAGE, image=(SIDE, SIDE))
-        for seed in (3, 4)
+        strategies.write_broden(folder / str(seed), images(seed=seed), COVERAGE, image=(SIDE, SIDE)) for seed in (3, 4)
     ]
 
 
@@ -86,22 +85,24 @@ def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
     config = CompareConfig(
         layers=("wide_relu", "deep_relu"), rule=rule, expected=("tiny, deep_relu", "tiny, wide_relu")
     )
-    said = compare(runs, config, out=tmp_path).verdict.finding
+    said = compare(runs, config, out=tmp_path).conclusion.finding
     assert f"{value:.3g} more ({low:.3g} to {high:.3g} by the bootstrap" in said
     followed = training_dynamics([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
     value, low, high = oracle(*runs, [("deep_relu", "deep_relu")], "per-category")
-    assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.verdict.finding
+    assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.conclusion.finding
 
 
 def test_rotations_are_counted_against_the_units_over_images(roots, tmp_path):
-    config = RotateConfig(dissect=measured("deep_relu"), seeds=(0, 1, 2), steps=1)
-    outcome = rotate(build(seed=0), roots[0], config, out=tmp_path)
-    (change,) = outcome.further["over_images"].rows(named=True)
-    totals = outcome.table.filter(rule="per-category", category="total")
+    config = RotateConfig(dissect=measured("deep_relu"), rotations=3, steps=1)
+    result = rotate(build(seed=0), roots[0], config, out=tmp_path)
+    (change,) = result.extra_tables["over_images"].rows(named=True)
+    totals = result.table.filter(rule="per-category", category="total")
     units, *turned = totals["unique_detectors"].to_list()
     assert units != fmean(turned)
     assert change["mean"] == pytest.approx(fmean(turned) - units, rel=1e-15)
-    assert f"{change['low']:.3g} to {change['high']:.3g} by the bootstrap over images" in outcome.verdict.finding
+    assert (
+        f"{change['ci_low']:.3g} to {change['ci_high']:.3g} by the bootstrap over images" in result.conclusion.finding
+    )
 
 
 def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):
@@ -121,6 +122,6 @@ def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):
 def test_runs_without_a_bootstrap_establish_nothing(roots, runs, tmp_path):
     plain = run(0, roots[0], bootstrap=0)
     config = CompareConfig(layers=("wide_relu", "deep_relu"), expected=("tiny, wide_relu", "tiny, deep_relu"))
-    verdict = compare([plain, runs[1]], config, out=tmp_path).verdict
-    assert verdict.agreement == "not established"
-    assert "no bootstrap over images" in verdict.finding
+    conclusion = compare([plain, runs[1]], config, out=tmp_path).conclusion
+    assert conclusion.outcome == "inconclusive"
+    assert "no bootstrap over images" in conclusion.finding

@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from netdissect.errors import ResultError
 from netdissect.experiments import RaterAgreementConfig, rater_agreement, read_ratings
-from netdissect.experiments.outcome_files import load_outcome, save_outcome
-from netdissect.experiments.rater_agreement.experiment import ALL, COLUMNS, conclude, weighted_alpha, weighted_auroc
+from netdissect.experiments.rater_agreement.experiment import ALL, conclude, weighted_alpha, weighted_auroc
+from netdissect.experiments.rater_agreement.ratings import COLUMNS
+from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 
 HEADER = ",".join(COLUMNS)
 QUICK = {"resamples": 100}
@@ -39,16 +40,16 @@ def answers(layer, shares, raters=4):
 
 def test_shares_consistency_and_areas_are_those_counted_by_hand(tmp_path):
     shares = [0, 1, 2, 3, 4, 4]
-    outcome = rater_agreement(write(tmp_path / "r.csv", answers("conv5", shares)), RaterAgreementConfig(**QUICK))
-    row = outcome.table.row(0, named=True)
+    result = rater_agreement(write(tmp_path / "r.csv", answers("conv5", shares)), RaterAgreementConfig(**QUICK))
+    row = result.table.row(0, named=True)
     assert (row["labels"], row["raters"], row["ratings"], row["accepted"]) == (6, 4, 24, 3)
-    assert row["share"] == 0.5
+    assert row["accepted_share"] == 0.5
     pairs = [(a, b) for share in shares for a, b in itertools.permutations([n < share for n in range(4)], 2)]
-    assert row["consistency"] == pytest.approx(np.mean([a == b for a, b in pairs]))
+    assert row["percent_agreement"] == pytest.approx(np.mean([a == b for a, b in pairs]))
     assert row["auroc"] == 1.0
     assert row["detectors"] == 4  # from 0.04 on, as units are counted by their label
-    assert outcome.table["layer"].to_list() == ["conv5", ALL]
-    assert outcome.verdict.agreement == "not compared"
+    assert result.table["layer"].to_list() == ["conv5", ALL]
+    assert result.conclusion.outcome == "not compared"
 
 
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=12))
@@ -89,18 +90,20 @@ def test_weighted_values_are_the_libraries_on_repeated_labels():
 
 
 def test_a_rise_from_the_first_to_the_last_layer_agrees_with_the_paper(tmp_path):
-    rows = answers("low", [0] * 20 + [4] * 2) + answers("high", [4] * 20 + [0] * 2)
+    rows = answers("accepted_share_ci_low", [0] * 20 + [4] * 2) + answers("accepted_share_ci_high", [4] * 20 + [0] * 2)
     path = write(tmp_path / "r.csv", rows)
-    assert rater_agreement(path, RaterAgreementConfig(**QUICK)).verdict.agreement == "agrees"
-    turned = RaterAgreementConfig(layers=("high", "low"), **QUICK)
-    assert rater_agreement(path, turned).verdict.agreement == "disagrees"
-    even = write(tmp_path / "e.csv", answers("low", [0, 4] * 5) + answers("high", [0, 4] * 5))
-    outcome = rater_agreement(even, RaterAgreementConfig(**QUICK))
-    assert outcome.verdict.agreement == "not established"
-    saved = save_outcome(outcome, tmp_path / "out")
+    assert rater_agreement(path, RaterAgreementConfig(**QUICK)).conclusion.outcome == "agrees"
+    turned = RaterAgreementConfig(layers=("accepted_share_ci_high", "accepted_share_ci_low"), **QUICK)
+    assert rater_agreement(path, turned).conclusion.outcome == "disagrees"
+    even = write(
+        tmp_path / "e.csv", answers("accepted_share_ci_low", [0, 4] * 5) + answers("accepted_share_ci_high", [0, 4] * 5)
+    )
+    result = rater_agreement(even, RaterAgreementConfig(**QUICK))
+    assert result.conclusion.outcome == "inconclusive"
+    saved = save_experiment_result(result, tmp_path / "out")
     assert (saved / "figure.svg").is_file()
-    again = load_outcome(saved)
-    assert conclude(again.table, RaterAgreementConfig(**QUICK), extra=again.further) == outcome.verdict
+    again = load_experiment_result(saved)
+    assert conclude(again.table, RaterAgreementConfig(**QUICK), extra=again.extra_tables) == result.conclusion
 
 
 def test_the_later_answer_of_a_rater_counts_whatever_the_order_and_zone(tmp_path):

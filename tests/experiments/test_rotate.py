@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from netdissect import Network, Preprocessing, dissect
 from netdissect.concepts import ConceptData
 from netdissect.errors import LayerError
-from netdissect.experiments import random_rotation, with_rotations
-from netdissect.experiments.rotate.experiment import rotated_name
+from netdissect.models.surgery.rotations import random_rotation, rotated_name, with_rotations
 from netdissect.synthetic import write_synthetic
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netdissect.errors import ShapeError
-from netdissect.experiments import rotation_powers
+from netdissect.models.surgery.rotations import rotation_powers
 
 sizes, seeds, exponents = st.integers(1, 24), st.integers(0, 10**6), st.floats(-1, 1)
 

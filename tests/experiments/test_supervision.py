@@ -9,11 +9,11 @@ import labeled_images
 from netdissect import DissectConfig, Protocol
 from netdissect.errors import CheckpointError, ConfigError, SourceError
 from netdissect.experiments import SupervisionConfig, supervision
-from netdissect.experiments.outcome_files import load_outcome, save_outcome
+from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.experiments.supervision.experiment import conclude
 from netdissect.synthetic import write_synthetic
 from netdissect.training import TaskImages, TrainConfig, folder_images, task_networks, trained_network
-from netdissect.training import scene_net as recipe_module
+from netdissect.training import train as training
 from netdissect.training.choices import SELF_SUPERVISED, TASKS
 from netdissect.training.pretext import (
     ORDERS,
@@ -27,7 +27,7 @@ from netdissect.training.pretext import (
 from netdissect.training.task_networks import backbone_of, load_task, train_task, trained_task
 
 SIZE = 64
-RECIPE = TrainConfig(size=SIZE, pictures=48, held_out=8, units=(4, 6, 8), steps=2, batch_size=8, precision="float32")
+RECIPE = TrainConfig(size=SIZE, num_images=48, held_out=8, units=(4, 6, 8), steps=2, batch_size=8, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def world(tmp_path_factory):
     return write_synthetic(tmp_path_factory.mktemp("world") / "world", images=12, size=SIZE)
 
 
-def config(*names, seeds=(0, 1)):
+def config(*names, seeds=2):
     measured = DissectConfig(layers=("conv3",), protocol=Protocol(quantiles=(0.05,)))
-    return SupervisionConfig(tasks=names, recipe=RECIPE, seeds=seeds, dissect=measured)
+    return SupervisionConfig(tasks=names, train_config=RECIPE, seeds=seeds, dissect=measured)
 
 
 class Painter(nn.Module):
@@ -61,7 +61,7 @@ def test_every_task_trains_its_backbone(pictures, name):
     fresh = backbone_of(RECIPE).state_dict()
     assert all(not torch.equal(fresh[key], value) for key, value in made.module.state_dict().items() if "weight" in key)
     assert np.isfinite(made.loss)
-    assert (made.right is None) == (name in ("object", "crosschannel", "inpainting")), made.right
+    assert (made.accuracy is None) == (name in ("object", "crosschannel", "inpainting")), made.accuracy
 
 
 def test_all_tasks_of_a_seed_begin_with_the_same_weights_and_repeat(pictures):
@@ -136,20 +136,20 @@ def test_inpainting_hides_what_it_asks_for_and_nothing_else(pictures):
 
 def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, tmp_path, monkeypatch):
     asked = config("scene", "rotation", "random")
-    outcome = supervision(pictures, world, asked, out=tmp_path)
-    assert outcome.table.select("task", "kind", "seed").unique(maintain_order=True).rows() == [
+    result = supervision(pictures, world, asked, out=tmp_path)
+    assert result.table.select("task", "kind", "seed").unique(maintain_order=True).rows() == [
         ("scene", "supervised", 0), ("scene", "supervised", 1),
         ("rotation", "self-supervised", 0), ("rotation", "self-supervised", 1),
         ("random", "random", 0), ("random", "random", 1),
     ]  # fmt: skip
-    assert outcome.further["training"]["steps"].to_list() == [2, 2, 2, 2, 0, 0]
+    assert result.extra_tables["training"]["steps"].to_list() == [2, 2, 2, 2, 0, 0]
     monkeypatch.setattr(task_networks, "train_task", None)  # not to be called again
     again = supervision(pictures, world, asked, out=tmp_path)
-    assert again.table.equals(outcome.table)
-    assert again.further["training"].equals(outcome.further["training"])
-    saved = save_outcome(outcome, tmp_path)
+    assert again.table.equals(result.table)
+    assert again.extra_tables["training"].equals(result.extra_tables["training"])
+    saved = save_experiment_result(result, tmp_path)
     assert (saved / "figure.png").is_file()
-    assert conclude(load_outcome(saved).table, asked) == outcome.verdict
+    assert conclude(load_experiment_result(saved).table, asked) == result.conclusion
     next((tmp_path / "trained").glob("scene-*")).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not what was trained there"):
         supervision(pictures, world, asked, out=tmp_path)
@@ -157,11 +157,13 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
 
 def test_all_networks_of_an_outcome_are_trained_in_one_precision(pictures, world, tmp_path, monkeypatch):
     measured = iter(["bfloat16", "float32", "float32"])  # as on a machine that is busy only at first
-    monkeypatch.setattr(recipe_module, "choose_precision", lambda *_: next(measured))
-    auto = config("rotation", "random").model_copy(update={"recipe": RECIPE.model_copy(update={"precision": "auto"})})
+    monkeypatch.setattr(training, "choose_precision", lambda *_: next(measured))
+    auto = config("rotation", "random").model_copy(
+        update={"train_config": RECIPE.model_copy(update={"precision": "auto"})}
+    )
     for _ in range(2):
         supervision(pictures, world, auto, out=tmp_path)
-    found = [load_task(path).recipe.precision for path in (tmp_path / "trained").iterdir()]
+    found = [load_task(path).train_config.precision for path in (tmp_path / "trained").iterdir()]
     assert found == ["bfloat16"] * 4
 
 
@@ -191,7 +193,7 @@ def test_pictures_come_from_any_folder(tmp_path):
 
 def test_what_cannot_be_is_refused(pictures, world, tmp_path):
     blind = TaskImages(pictures.pixels)
-    with pytest.raises(ConfigError, match="task 'object' needs labels that these 56 pictures do not have"):
+    with pytest.raises(ConfigError, match="task 'object' needs labels that these 56 images do not have"):
         supervision(blind, world, config("object"), out=tmp_path)
-    with pytest.raises(ConfigError, match="6 pictures leave 5 to train on, fewer than a batch of 8"):
+    with pytest.raises(ConfigError, match="6 images leave 5 to train on, fewer than a batch of 8"):
         supervision(TaskImages(pictures.pixels[:6]), world, config("rotation"), out=tmp_path)

@@ -33,7 +33,7 @@ from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shard_result import ShardResult
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.errors import ConceptsError, NetdissectError
-from netdissect.experiments.outcome_files import load_outcome
+from netdissect.experiments.result_files import load_experiment_result
 from netdissect.plots.example_images import read_image
 from netdissect.result.files import corrupted_files, layer_folder, load_result, repair_file
 from networks import COVERAGE, SIDE, build, images
@@ -294,13 +294,21 @@ def image_of_a_table(world: Path, name: str) -> None:
 def table_of_an_outcome(world: Path, name: str) -> None:
     out = linked(world / "outcome")
     load_result(world / "run").concepts.write_parquet(out / "table.parquet")
-    verdict = {"question": "?", "finding": "x", "agreement": "agrees", "paper": "x"}
+    conclusion = {"question": "?", "finding": "x", "outcome": "agrees", "paper": "x"}
     if "\ud800" in name:
         pytest.skip("no forger could seal it")
-    saved = {"name": "rotate", "verdict": verdict, "config": {}, "seconds": {}, "further": [name], "files": {}}
+    saved = {
+        "name": "rotate",
+        "conclusion": conclusion,
+        "config": {},
+        "context": {},
+        "seconds": {},
+        "extra_tables": [name],
+    }
+    saved["files"] = {}
     saved["digest"] = hashlib.sha256(to_json(saved)).hexdigest()
-    (out / "verdict.json").write_text(json.dumps(saved))
-    load_outcome(out)
+    (out / "conclusion.json").write_text(json.dumps(saved))
+    load_experiment_result(out)
 
 
 MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
@@ -322,7 +330,7 @@ MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
     "result/files.py": [file_to_verify, file_to_load, file_to_restore],
     "dissect/distributed/shard_result.py": [file_to_open, file_to_merge],
     "plots/example_images.py": [image_of_a_table],
-    "experiments/outcome_files.py": [table_of_an_outcome],
+    "experiments/result_files.py": [table_of_an_outcome],
 }
 
 
@@ -358,9 +366,10 @@ NAMELESS = {
     "dissect/label_cache.py": "blocks by number",
     "models/preprocessing.py": "sizes, means and interpolation",
     "models/checkpoint_file.py": "whether the members of an archive of weights are whole; PyTorch reads them",
-    "experiments/reproduce/synthetic_scale.py": "seconds",
-    "training/scene_net.py": "a recipe and its history",
-    "training/task_networks.py": "a recipe and its history",
+    "experiments/reproduce/execute.py": "seconds",
+    "training/scene_net.py": "a training configuration and its log",
+    "training/train.py": "a precision",
+    "training/task_networks.py": "a training configuration and its log",
     "result/legacy_csv.py": "numbers and labels of units",
 }
 PARSERS = re.compile(

@@ -14,7 +14,7 @@ from netdissect.errors import ConceptsError, ConfigError, SourceError
 from netdissect.models import Preprocessing
 from netdissect.synthetic import SCENE_NAMES, training_objects, training_set, write_synthetic
 from netdissect.synthetic.generate import render
-from netdissect.training.classification_data import balanced_halves, labeled_by, labeled_folder
+from netdissect.training.classification_data import balanced_halves, labeled_data, labeled_folder
 
 
 def test_the_folders_are_the_classes_and_batches_hold_the_pictures_in_order(tmp_path):
@@ -27,26 +27,26 @@ def test_the_folders_are_the_classes_and_batches_hold_the_pictures_in_order(tmp_
 
 
 def test_labels_follow_the_network_s_order_of_classes_whatever_the_spelling(tmp_path):
-    found = labeled_images.pictures(tmp_path, count=1).named(["Red", "night sky", "BLUE", "green"])
+    found = labeled_images.pictures(tmp_path, count=1).relabeled(["Red", "night sky", "BLUE", "green"])
     assert [found.classes[label].lower() for label in found.labels] == ["blue", "green", "red"]
-    with pytest.raises(ConfigError, match="class 'blue' is not among the network's 2 classes"):
-        labeled_folder(tmp_path / "classes").named(["red", "green"])
+    with pytest.raises(ConfigError, match="class 'blue' of the images is not among the network's 2 classes"):
+        labeled_folder(tmp_path / "classes").relabeled(["red", "green"])
 
 
 def test_frequent_classes_are_kept_with_their_pictures(tmp_path):
     found = labeled_images.pictures(tmp_path, count=3)
-    kept = found.taken(np.array([0, 3, 4, 6, 7])).frequent(2)
+    kept = found.subset(np.array([0, 3, 4, 6, 7])).frequent(2)
     assert kept.classes == ("green", "red")
     assert [path.parent.name for path in kept.paths] == [kept.classes[label] for label in kept.labels]
 
 
 def test_scenes_of_a_data_set_are_classes_without_their_suffix(tmp_path):
     data = ConceptData.open(write_synthetic(tmp_path / "world", images=12, size=64))
-    found = labeled_by(data).named(SCENE_NAMES)
+    found = labeled_data(data).relabeled(SCENE_NAMES)
     drawn = [(render(index, 0, 64).labels["scene"] or [None])[0] for index in range(12)]
     assert [found.classes[label] for label in found.labels] == [scene for scene in drawn if scene]
-    with pytest.raises(ConceptsError, match="holds no picture of a class"):
-        labeled_by(data, "object")
+    with pytest.raises(ConceptsError, match="holds no image of a class"):
+        labeled_data(data, "object")
 
 
 def test_folders_below_splits_and_letters_are_the_classes_that_a_build_finds(tmp_path):

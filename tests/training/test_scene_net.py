@@ -1,4 +1,4 @@
-"""Training a scene network: repeatable, described by its recipe, kept in one file."""
+"""Training a scene network: repeatable, described by its configuration, saved in one file."""
 
 import pytest
 import torch
@@ -13,18 +13,15 @@ from netdissect.training.scene_net import (
     FAST,
     LAYERS,
     TrainConfig,
-    choose_precision,
     load_trained,
     preprocessing,
     save_trained,
     scene_network,
-    settle_precision,
-    train,
-    train_on,
 )
+from netdissect.training.train import choose_precision, settle_precision, train, train_on
 
 TINY = TrainConfig(
-    size=64, pictures=200, held_out=50, units=(6, 8, 8, 8, 12), steps=20, batch_size=16, precision="float32"
+    size=64, num_images=200, held_out=50, units=(6, 8, 8, 8, 12), steps=20, batch_size=16, precision="float32"
 )  # fmt: skip
 
 
@@ -41,7 +38,7 @@ def trained(world):
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(world, trained):
     again = train_on(*world, TINY)
     assert again.accuracy == trained.accuracy
-    assert again.history == trained.history
+    assert again.log == trained.log
     for one, other in zip(trained.module.state_dict().values(), again.module.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     other = train_on(*world, TINY.model_copy(update={"seed": 1}))
@@ -56,9 +53,9 @@ def test_training_leaves_the_global_generator_alone(world):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_history_has_ten_moments_and_ends_with_the_accuracy(trained):
-    assert [moment.step for moment in trained.history] == list(range(2, 21, 2))
-    assert trained.accuracy == trained.history[-1].accuracy
+def test_the_log_has_ten_entries_and_ends_with_the_accuracy(trained):
+    assert [entry.step for entry in trained.log] == list(range(2, 21, 2))
+    assert trained.accuracy == trained.log[-1].accuracy
 
 
 def test_train_draws_its_own_pictures(world, trained):
@@ -71,16 +68,16 @@ def test_train_draws_its_own_pictures(world, trained):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(world):
-    recipe = TINY.model_copy(update={"units": (12, 16, 24, 32, 32), "steps": 120, "learning_rate": 3e-3})
-    history = train_on(*world, recipe).history
-    assert history[-1].loss < 0.85 * history[0].loss
+    train_config = TINY.model_copy(update={"units": (12, 16, 24, 32, 32), "steps": 120, "learning_rate": 3e-3})
+    log = train_on(*world, train_config).log
+    assert log[-1].loss < 0.85 * log[0].loss
 
 
 def test_a_scene_network_has_five_named_layers_and_less_than_a_million_weights():
-    for recipe in (DEMO, FAST):
-        network = Network("scenes", scene_network(recipe.units), preprocessing(recipe.size))
+    for train_config in (DEMO, FAST):
+        network = Network("scenes", scene_network(train_config.units), preprocessing(train_config.size))
         layers = {layer.name: layer for layer in list_layers(network)}
-        assert [layers[name].units for name in LAYERS] == list(recipe.units)
+        assert [layers[name].units for name in LAYERS] == list(train_config.units)
         assert sum(parameter.numel() for parameter in network.module.parameters()) < 1_000_000
 
 
@@ -94,17 +91,17 @@ def test_every_layer_is_rectified():
 
 
 def test_the_units_that_dropout_hides_are_those_of_the_seed(world):
-    recipe = TINY.model_copy(update={"dropout": 0.5, "steps": 3})
-    first = train_on(*world, recipe).module.state_dict()
+    train_config = TINY.model_copy(update={"dropout": 0.5, "steps": 3})
+    first = train_on(*world, train_config).module.state_dict()
     drawn = torch.rand(7)  # whatever else a program draws
-    again = train_on(*world, recipe).module.state_dict()
+    again = train_on(*world, train_config).module.state_dict()
     assert all(torch.equal(first[name], value) for name, value in again.items()), drawn
 
 
 def test_a_network_is_saved_and_loaded_whole(trained, tmp_path):
     loaded = load_trained(save_trained(trained, tmp_path / "net.safetensors"))
-    assert loaded.recipe == trained.recipe
-    assert loaded.history == trained.history
+    assert loaded.train_config == trained.train_config
+    assert loaded.log == trained.log
     assert (loaded.accuracy, loaded.seconds) == (trained.accuracy, trained.seconds)
     images = torch.zeros(1, 3, 64, 64)
     assert torch.equal(loaded.module(images), trained.module(images))
@@ -127,13 +124,13 @@ def test_a_damaged_or_foreign_file_is_named(trained, tmp_path):
 
 def test_weights_without_a_recipe_are_refused(tmp_path):
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match=r"foreign.safetensors is not a scene network .*recipe"):
+    with pytest.raises(CheckpointError, match=r"foreign.safetensors is not a scene network .*train_config"):
         load_trained(tmp_path / "foreign.safetensors")
 
 
 def test_too_few_pictures_are_refused(world):
     pictures, scenes = world
-    with pytest.raises(ConfigError, match="50 pictures leave none to train on when 50 are kept back"):
+    with pytest.raises(ConfigError, match="50 images leave none to train on when 50 are held out"):
         train_on(pictures[:50], scenes[:50], TINY)
 
 

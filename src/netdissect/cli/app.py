@@ -12,9 +12,20 @@ from rich.markup import escape
 from typer.core import TyperArgument, TyperOption
 
 import netdissect
-from netdissect.cli import checks, concepts, demo, figure, merge_shards, networks, reproduce, results, run, serve
+from netdissect.cli import (
+    checks,
+    concepts,
+    demo,
+    experiment,
+    figure,
+    merge_shards,
+    networks,
+    reproduce,
+    results,
+    run,
+    serve,
+)
 from netdissect.cli.console import console
-from netdissect.cli.experiments import app as experiments
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.errors import NetdissectError
@@ -40,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
-app.add_typer(experiments, name="experiment", help="The experiments of the paper, one command each.")
+app.add_typer(experiment.app, name="experiment", help="The experiments of the paper, one command each.")
 app.command("demo")(demo.demo)
 app.command("reproduce")(reproduce.reproduce)
 app.command("layers")(networks.layers)

@@ -18,18 +18,18 @@ from netdissect.cli.progress import progress_bars
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from netdissect.experiments import Demo
     from netdissect.scoring import DetectorCount
+    from netdissect.training import Demo
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of everything that the demo makes.")] = Path("demo"),
-    fast: Annotated[bool, typer.Option("--fast", help="A smaller world and network: half a minute.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="A smaller data set and network: half a minute.")] = False,
 ) -> None:
-    """Draw a world, train a network on it, dissect it, and compare with random weights and a random rotation."""
-    config = netdissect.experiments.FAST_DEMO if fast else netdissect.experiments.FULL_DEMO
+    """Render a data set, train a network on it, dissect it, and compare with random weights and a random rotation."""
+    config = netdissect.training.FAST_DEMO if fast else netdissect.training.FULL_DEMO
     with compilation_told(), progress_bars() as progress:
-        made = netdissect.experiments.demo(out, config, progress=progress)
+        made = netdissect.training.demo(out, config, progress=progress)
         logger.info("drawing the pages of the report")
         page = netdissect.report(made.units, out / "report", progress=progress)
     _tell(made, page)

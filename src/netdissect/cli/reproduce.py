@@ -1,18 +1,18 @@
 """`netdissect reproduce`: every experiment, and one page."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import BaseModel, Field
 from rich.markup import escape
 from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
-from netdissect.cli.experiments.options import open_network
 from netdissect.cli.progress import progress_bars
-from netdissect.cli_options import Typed, with_options
-from netdissect.errors import ConfigError
+from netdissect.cli_options import Option, Typed, with_options
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 
 if TYPE_CHECKING:
@@ -21,76 +21,81 @@ if TYPE_CHECKING:
 FULL = "With the scale full"
 
 
-@with_options(ReproduceConfig, panel=FULL)
+class FullRequest(BaseModel):
+    """What the scale full takes."""
+
+    concepts: Annotated[Path, Option(panel=FULL)] = Field(description="Data set in Broden's layout.")
+    config: Annotated[ReproduceConfig, Option(panel=FULL)]
+
+
+@with_options(FullRequest)
 def reproduce(
-    asked: Typed[ReproduceConfig],
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything; what is done there is taken up.")],
+    typed: Typed[FullRequest],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results; an interrupted command there resumes.")],
     scale: Annotated[
         Literal["tiny", "small", "full"],
         typer.Option("--scale", help="tiny: two minutes. small: under 45. full: your own data and networks."),
     ] = "small",
-    concepts: Annotated[
-        Path | None, typer.Option("--concepts", help="Data set in Broden's layout.", rich_help_panel=FULL)
-    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the inputs, print the plan and stop.")] = False,
 ) -> None:
-    """Run all experiments of the paper, and write one page with every figure and verdict."""
+    """Run all experiments of the paper, and write one page with every figure and conclusion."""
     if scale == "full":
-        _full(out, concepts, asked, dry_run=dry_run)
-        return
-    wanted = netdissect.training.SCALES[scale]
+        _full(typed.model(), out, dry_run=dry_run)
+    else:
+        _synthetic(scale, out, dry_run=dry_run)
+
+
+def _synthetic(name: Literal["tiny", "small"], out: Path, *, dry_run: bool) -> None:
+    scale = netdissect.training.SCALES[name]
     if dry_run:
-        for line in netdissect.experiments.synthetic_plan(wanted):
+        for line in netdissect.experiments.synthetic_plan(scale):
             console().print(line, soft_wrap=True)
         return
-    outcomes: list[ExperimentResult] = []
     with progress_bars() as progress:
-        bench = netdissect.training.Workspace(out, wanted, progress)
-        for outcome in netdissect.experiments.reproduce_synthetic(bench):
-            netdissect.experiments.outcome_files.save_outcome(outcome, out / outcome.name)
-            outcomes.append(outcome)
-    recipe, concepts_drawn = wanted.recipe, len(bench.data.concepts)
-    from netdissect.report.reproduce_page import reproduce_page
-
+        workspace = netdissect.training.Workspace(out, scale, progress)
+        results = _saved(netdissect.experiments.reproduce_synthetic(workspace), out)
+    train_config, concepts = scale.train_config, len(workspace.data.concepts)
     facts = {
-        "World": f"{wanted.images:,} drawn images of {recipe.size} pixels, {concepts_drawn} concepts",
-        "Training": f"{recipe.pictures:,} other images, {recipe.steps} steps; {wanted.seeds} seeds of each variant",
-        "Thresholds": ", ".join(f"{quantile:g}" for quantile in wanted.quantiles) + "; the first decides",
+        "Data": f"{scale.images:,} synthetic images of {train_config.size} pixels, {concepts} concepts",
+        "Training": (
+            f"{train_config.num_images:,} other images, {train_config.steps} steps; {scale.seeds} seeds a condition"
+        ),
+        "Thresholds": ", ".join(f"{quantile:g}" for quantile in scale.quantiles) + "; the first decides",
     }
-    _tell(outcomes, reproduce_page(outcomes, out, facts))
+    _finish(results, out, facts)
 
 
-def _full(out: Path, concepts: Path | None, asked: Typed[ReproduceConfig], *, dry_run: bool) -> None:
-    if concepts is None or not (asked.at("names") and asked.at("layers")):
-        raise ConfigError(
-            "the scale full needs --concepts, at least one --network and the --layer of each. The scales tiny and "
-            "small draw their own world."
-        )
-    wanted = asked.model()
-    opened = [open_network(name) for name in wanted.names]
-    for line in netdissect.experiments.reproduce_plan(opened, concepts, wanted, out):
+def _full(request: FullRequest, out: Path, *, dry_run: bool) -> None:
+    config, concepts = request.config, request.concepts
+    networks = [netdissect.training.open_network(name) for name in config.names]
+    for line in netdissect.experiments.reproduce_plan(networks, concepts, config, out):
         console().print(line, soft_wrap=True, markup=False, highlight=False)
     if dry_run:
         return
-    outcomes: list[ExperimentResult] = []
     with progress_bars() as progress:
-        for outcome in netdissect.experiments.reproduce(opened, concepts, wanted, out=out, progress=progress):
-            netdissect.experiments.outcome_files.save_outcome(outcome, out / outcome.name)
-            outcomes.append(outcome)
+        results = _saved(netdissect.experiments.reproduce(networks, concepts, config, out=out, progress=progress), out)
+    _finish(results, out, {"Data": str(concepts), "Networks": ", ".join(config.names)})
+
+
+def _saved(results: "Iterable[ExperimentResult]", out: Path) -> "list[ExperimentResult]":
+    finished = []
+    for result in results:
+        netdissect.experiments.result_files.save_experiment_result(result, out / result.name)
+        finished.append(result)
+    return finished
+
+
+def _finish(results: "list[ExperimentResult]", out: Path, facts: dict[str, str]) -> None:
+    """Write the page, and print what every experiment found."""
     from netdissect.report.reproduce_page import reproduce_page
 
-    facts = {"Data": str(concepts), "Networks": ", ".join(wanted.names)}
-    _tell(outcomes, reproduce_page(outcomes, out, facts))
-
-
-def _tell(outcomes: "list[ExperimentResult]", page: Path) -> None:
-    table = Table()
-    for name in ("experiment", "agreement", "finding"):
+    page, table = reproduce_page(results, out, facts), Table()
+    for name in ("experiment", "outcome", "finding"):
         table.add_column(name, overflow="fold")
     table.add_column("time", justify="right")
-    for outcome in outcomes:
-        verdict, seconds = outcome.verdict, outcome.seconds.get("all", 0.0)
-        table.add_row(outcome.name, verdict.agreement, escape(verdict.finding), f"{seconds:.0f} s")
+    for result in results:
+        conclusion, seconds = result.conclusion, result.seconds.get("all", 0.0)
+        table.add_row(result.name, conclusion.outcome, escape(conclusion.finding), f"{seconds:.0f} s")
     screen = console()
     screen.print(table)
     screen.print(f"The page is {escape(str(page))}", soft_wrap=True)

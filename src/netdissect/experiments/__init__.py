@@ -1,17 +1,19 @@
-"""The experiments of the paper: a config in, a table and a verdict out.
+"""The experiments of the paper: a configuration in, a table and a conclusion out.
 
-    rotate(network, concepts, config, out=..., progress=...) -> Outcome ->
-    netdissect.experiments.outcome_files.save_outcome
+    REGISTRY[name] -> load_experiment(name) -> run(inputs, out, progress) -> ExperimentResult -> save_experiment_result
 
-outcome.py     what every experiment returns
-counts.py      detectors of runs as tidy rows
-intervals.py   means, differences and their intervals; what an interval decides
-bench.py       a drawn world, and scene networks trained on it, kept in one folder
-miniature.py   all experiments on a bench
-full.py        those that need only networks and data, on one's own
+registry.py      the registry, what an experiment offers, and its figure
+outcome.py       what every experiment returns
+result_files.py  its files
+counts.py        detectors of runs as tidy rows
+effect_sizes.py  means, differences, their intervals, and what an interval decides
+inputs.py        inputs that several commands share
+figure_parts.py  what several figures share
+reproduce/       all experiments at synthetic scale, or on one's own networks and data
+NAME/            experiment.py and figure.py of one experiment, or of several that differ in one word
 
-Each experiment keeps its runs below its folder, and a second call takes up what is there. A module has another
-name than its function. Names are loaded when they are first used, so that reading an outcome never waits for torch.
+Each experiment keeps its runs below its folder, and a second call reuses them. Names are loaded at their first use, so
+that reading a result needs no torch.
 """
 
 from netdissect.lazy import attach

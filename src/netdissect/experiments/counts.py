@@ -10,7 +10,7 @@ from netdissect.result import Result, mean_paired_difference
 
 TOTAL = "total"
 OVER_IMAGES = "over_images"
-_OVER_IMAGES = {"before": pl.String, "after": pl.String} | dict.fromkeys(("mean", "low", "high"), pl.Float64)
+_OVER_IMAGES = {"before": pl.String, "after": pl.String} | dict.fromkeys(("mean", "ci_low", "ci_high"), pl.Float64)
 
 
 def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: object) -> pl.DataFrame:
@@ -74,9 +74,9 @@ def difference_over_images(
 
 
 def over_images_table(differences: Mapping[tuple[str, str], Interval | None]) -> pl.DataFrame:
-    """Return differences over images by their two sides: before, after, mean, low, high, number (of replicates)."""
+    """Return differences over images by their two sides: before, after, mean, ci_low, ci_high, replicates."""
     rows = [(*sides, *interval) for sides, interval in differences.items() if interval is not None]
-    return pl.DataFrame(rows, schema=_OVER_IMAGES | {"number": pl.Int64}, orient="row")
+    return pl.DataFrame(rows, schema=_OVER_IMAGES | {"replicates": pl.Int64}, orient="row")
 
 
 def interval_over_images(extra: Mapping[str, pl.DataFrame], before: str, after: str) -> Interval | None:

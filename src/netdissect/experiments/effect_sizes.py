@@ -1,7 +1,7 @@
 """Means and their intervals, and what an interval decides.
 
 Few seeds are the rule here, so intervals are Student's: with three seeds they are 2.5 standard errors times
-wider than a normal table would say, and many small effects stay open. That is what a verdict has to say.
+wider than a normal table would say, and many small effects stay open. That is what a conclusion has to say.
 """
 
 import math
@@ -135,16 +135,16 @@ def decide(interval: Interval, expected: Literal["more", "fewer"]) -> Conclusion
 
     Returns
     -------
-    Agreement
-        ``not established`` where the interval holds 0, and for fewer than three numbers.
+    ConclusionOutcome
+        ``inconclusive`` where the interval holds 0, and for fewer than three numbers.
     """
     if interval.number < FEWEST:
-        return "not established"
+        return "inconclusive"
     if interval.low > 0:
         return "agrees" if expected == "more" else "disagrees"
     if interval.high < 0:
         return "agrees" if expected == "fewer" else "disagrees"
-    return "not established"
+    return "inconclusive"
 
 
 def decide_equal(interval: Interval, margin: float) -> ConclusionOutcome:
@@ -156,7 +156,7 @@ def decide_equal(interval: Interval, margin: float) -> ConclusionOutcome:
     nothing.
     """
     if interval.number < FEWEST:
-        return "not established"
+        return "inconclusive"
     if -margin < interval.low and interval.high < margin:
         return "agrees"
-    return "disagrees" if interval.low > margin or interval.high < -margin else "not established"
+    return "disagrees" if interval.low > margin or interval.high < -margin else "inconclusive"

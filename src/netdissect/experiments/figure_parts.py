@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.effect_sizes import drawn_range
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import FAINT, INK, style
+from netdissect.plots import FAINT, INK, plain, style
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.style import as_written
 
@@ -20,12 +21,12 @@ short = partial(style.short, longest=46)
 """Cut a long name."""
 
 
-def drawn_rows(outcome: ExperimentResult) -> pl.DataFrame:
-    """Return the rows of a table of counts at the quantile and rule that the outcome's config decides by."""
-    at = outcome.config["quantile"]
+def drawn_rows(result: ExperimentResult) -> pl.DataFrame:
+    """Return the rows of a table of counts at the deciding quantile and rule."""
+    at = result.context["quantile"]
     # Published tables do not say at which quantile they were counted.
     quantile = pl.col("quantile").is_null() | (pl.col("quantile") == at)
-    return outcome.table.filter(quantile, pl.col("rule") == outcome.config["rule"])
+    return result.table.filter(quantile, pl.col("rule") == result.config["rule"])
 
 
 def category_legend(figure: Figure, categories: Sequence[str], total: bool = False) -> None:
@@ -86,3 +87,54 @@ def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ..
 def plain_text(axes: Axes) -> None:
     """Keep dollar signs in the names of rows and columns from becoming formulas."""
     as_written((*axes.get_xticklabels(), *axes.get_yticklabels()))
+
+
+def stacks(rows: pl.DataFrame, column: str) -> Figure:
+    """Draw two stacked bars for each value of a column: unique detectors, and detectors.
+
+    Parameters
+    ----------
+    rows
+        A table of counts, one row for each value of `column` and category.
+    column
+        Names the bars, which stand in the table's order.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = rows[column].unique(maintain_order=True).to_list()
+    categories = categories_of(rows)
+    figure = Figure(figsize=(9.0, 1.4 + 0.3 * max(len(names), 2)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, value in ((left, "unique_detectors"), (right, "detectors")):
+        _stack(plain(axes), rows, column, names, value)
+        axes.set_xlabel("unique detectors" if value == "unique_detectors" else "units that detect", color=INK)
+    left.set_yticks(range(len(names)), [short(str(name)) for name in names], fontsize=9, color=INK)
+    left.set_ylim(len(names) - 0.4, -0.6)
+    plain_text(left)
+    right.tick_params(labelleft=False)
+    present = [name for name in categories if rows.filter(pl.col("category") == name)["detectors"].sum()]
+    category_legend(figure, present or categories)
+    return figure
+
+
+def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object], value: str) -> None:
+    categories = categories_of(rows)
+    colors = category_colors(categories)
+    counts = {(row[column], row["category"]): row[value] for row in rows.iter_rows(named=True)}
+    starts = [0] * len(names)
+    for category in categories:
+        widths = [counts.get((name, category), 0) for name in names]
+        axes.barh(range(len(names)), widths, left=starts, color=colors[category], height=0.72)
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    for place, name in enumerate(names):
+        # Under per-category a unit counts in several categories: the bar is longer than the units.
+        total = counts.get((name, TOTAL), starts[place])
+        text = f"{total:,}" if total == starts[place] else f"{total:,} units"
+        axes.annotate(
+            text, (starts[place], place), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=8
+        )
+    axes.set_xlim(0, max([*starts, 1]) * 1.22)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

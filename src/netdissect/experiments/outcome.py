@@ -1,28 +1,33 @@
 """What an experiment returns: a table, and what it says about the paper's finding.
 
-    experiment(...) -> Outcome -> netdissect.experiments.outcome_files.save_outcome (tables, figure, verdict)
+    experiment(...) -> ExperimentResult -> netdissect.experiments.outcome_files.save_experiment
 
 Nothing here knows about networks.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-ConclusionOutcome = Literal["agrees", "disagrees", "not established", "not compared"]
+NO_TABLES: Mapping[str, pl.DataFrame] = MappingProxyType({})
+"""The extra tables of an experiment that has none."""
+
+ConclusionOutcome = Literal["agrees", "disagrees", "inconclusive", "not compared"]
 
 
 class Conclusion(BaseModel):
-    """What was found, in plain language, beside what the paper found."""
+    """What was measured, in plain language, and how it compares with the finding of the paper."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: str = Field(description="What the experiment asks, in one sentence.")
     paper: str | None = Field(None, description="The published finding; None: the paper does not ask this.")
     finding: str = Field(description="What was measured here, with its numbers and their uncertainty.")
-    agreement: ConclusionOutcome = Field(description="not established: the interval does not decide.")
+    outcome: ConclusionOutcome = Field(description="inconclusive: the interval does not decide.")
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,38 @@ class ExperimentResult:
         Of the command, for example ``rotate``; it says which figure is drawn.
     table
         Tidy: one row for each measured number, its columns documented by the experiment.
-    verdict
-        What it says.
+    conclusion
+        What the table says about the paper's finding.
     config
-        What was asked for, as JSON values: enough to repeat it.
+        The experiment's configuration as JSON values; it validates as the experiment's `Config`.
+    context
+        What it was applied to, such as the network and the data set, as JSON values.
     seconds
         Wall time of each stage.
-    further
-        Tables beside the first, by name, such as the units behind the counts.
+    extra_tables
+        Further tables by name, such as the units behind the counts.
     """
 
     name: str
     table: pl.DataFrame
-    verdict: Conclusion
+    conclusion: Conclusion
     config: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    further: dict[str, pl.DataFrame] = field(default_factory=dict)
+    extra_tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+
+def concluded(
+    name: str,
+    config: BaseModel,
+    table: pl.DataFrame,
+    conclude: Callable[..., Conclusion],
+    *,
+    context: Mapping[str, Any],
+    extra_tables: Mapping[str, pl.DataFrame] = NO_TABLES,
+    seconds: Mapping[str, float] = MappingProxyType({}),
+) -> ExperimentResult:
+    """Return the result of an experiment, with what `conclude` says of its tables."""
+    conclusion = conclude(table, config, extra=extra_tables)
+    saved = config.model_dump(mode="json")
+    return ExperimentResult(name, table, conclusion, saved, dict(context), dict(seconds), dict(extra_tables))

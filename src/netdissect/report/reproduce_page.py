@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from netdissect.experiments.outcome import ConclusionOutcome, ExperimentResult
-from netdissect.experiments.outcome_files import figure
+from netdissect.experiments.registry import draw_figure
 from netdissect.paths import writing
 from netdissect.report.pages import chart, environment, style
 from netdissect.result.files import write_whole
@@ -16,12 +16,12 @@ PAGE = "index.html"
 COLORS: dict[ConclusionOutcome, str] = {
     "agrees": "#009E73",
     "disagrees": "#D55E00",
-    "not established": "#E69F00",
+    "inconclusive": "#E69F00",
     "not compared": "#8A9099",
 }
 
 
-def reproduce_page(outcomes: Sequence[ExperimentResult], out: str | Path, facts: Mapping[str, str]) -> Path:
+def reproduce_page(results: Sequence[ExperimentResult], out: str | Path, facts: Mapping[str, str]) -> Path:
     """Write the page of several experiments.
 
     Parameters
@@ -45,13 +45,13 @@ def reproduce_page(outcomes: Sequence[ExperimentResult], out: str | Path, facts:
     """
     out = Path(out)
     drawn = {
-        outcome.name: chart(figure(outcome), f"Figure of {outcome.name}; its numbers stand in the table.")
-        for outcome in outcomes
+        result.name: chart(draw_figure(result), f"Figure of {result.name}; its numbers stand in the table.")
+        for result in results
     }
     text = (
         environment()
         .get_template("paper.html.j2")
-        .render(outcomes=outcomes, figures=drawn, facts=facts, style=style(), colors=COLORS)
+        .render(results=results, figures=drawn, facts=facts, style=style(), colors=COLORS)
     )
     with writing(out / PAGE, "Choose a folder on a disk with space."):
         out.mkdir(parents=True, exist_ok=True)

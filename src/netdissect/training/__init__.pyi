@@ -1,8 +1,14 @@
 from .class_names import class_names as class_names
 from .classification_data import LabeledImages as LabeledImages
 from .classification_data import image_files as image_files
-from .classification_data import labeled_by as labeled_by
+from .classification_data import labeled_data as labeled_data
 from .classification_data import labeled_folder as labeled_folder
+from .demo import FAST_DEMO as FAST_DEMO
+from .demo import FULL_DEMO as FULL_DEMO
+from .demo import Demo as Demo
+from .demo import DemoConfig as DemoConfig
+from .demo import demo as demo
+from .load_trained import open_network as open_network
 from .load_trained import trained_network as trained_network
 from .scene_net import TrainConfig as TrainConfig
 from .scene_net import load_trained as load_trained

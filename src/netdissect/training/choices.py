@@ -1,4 +1,4 @@
-"""Names that the command line offers, apart from everything that needs torch."""
+"""Names that the command line offers; nothing here needs torch."""
 
 from typing import Literal, get_args
 
@@ -8,7 +8,6 @@ SelfSupervisedName = Literal["rotation", "context", "jigsaw", "colorization", "c
 TaskName = Literal[SupervisedName, SelfSupervisedName, "random"]
 ConditionName = Literal["seeds", "dropout", "batchnorm", "width", "depth"]
 
-CONDITIONS: tuple[ConditionName, ...] = get_args(ConditionName)
 SUPERVISED: tuple[SupervisedName, ...] = get_args(SupervisedName)
 SELF_SUPERVISED: tuple[SelfSupervisedName, ...] = get_args(SelfSupervisedName)
 RANDOM: Literal["random"] = "random"

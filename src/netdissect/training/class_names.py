@@ -1,4 +1,4 @@
-"""What the outputs of a classifier are called."""
+"""Names of the outputs of a classifier."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
     Parameters
     ----------
     network
-        Scene networks of the synthetic world and networks of 1,000 outputs, which are taken as ImageNet's, are known.
+        Known are scene networks of the synthetic data set, and networks of 1,000 outputs: the classes of ImageNet.
     file
-        UTF-8 text, a name on each line; None: what is known.
+        UTF-8 text, a name on each line; None: those of a known network.
 
     Returns
     -------
     tuple of str
-        None if nothing is known.
+        None if the network is not known.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Pictures with one class each, for experiments that ask how well a network tells classes apart.
+"""Images with one class each, for experiments that measure classification.
 
-a folder for each class, or the whole-picture labels of a data set -> LabeledPictures -> batches of pixels
+a folder for each class, or the image-level labels of a data set -> LabeledImages -> batches of pixels
 """
 
 import hashlib
@@ -29,18 +29,18 @@ SCENE_SUFFIX = "-s"
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """Picture files, each of one class.
+    """Image files, each of one class.
 
     Attributes
     ----------
     classes
         Names, C of them.
     labels
-        int64 (N,): index of each picture's class.
+        int64 (N,): index of the class of each image.
     paths
         The files, N of them.
     as_stored
-        Whether they are those of a data set, whose pictures no one turns; others are turned upright as EXIF says.
+        Whether they are images of a data set, which are used as stored; others are rotated upright as EXIF says.
     """
 
     classes: tuple[str, ...]
@@ -49,19 +49,19 @@ class LabeledImages:
     as_stored: bool = False
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         return len(self.paths)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names, classes and sizes of the files; pixels are not read."""
+        """SHA-256 over names, classes and sizes of the files, without their pixels."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             digest.update(repr((path.parent.name, path.name, path.stat().st_size, label)).encode())
         return digest.hexdigest()
 
     def batches(self, preprocessing: Preprocessing, size: int = 64, workers: int = 2) -> Iterator[Pixels]:
-        """Yield the pictures as a network wants them, uint8 (B, C, H, W), in order.
+        """Yield the images resized for a network, uint8 (B, C, H, W), in order.
 
         Raises
         ------
@@ -70,53 +70,53 @@ class LabeledImages:
         """
         yield from pixel_batches(self.paths, preprocessing, size, workers, as_stored=self.as_stored)
 
-    def taken(self, chosen: Ints) -> "LabeledImages":
-        """Return only the pictures at these places."""
-        return replace(self, labels=self.labels[chosen], paths=tuple(self.paths[i] for i in chosen.tolist()))
+    def subset(self, indices: Ints) -> "LabeledImages":
+        """Return only the images at these indices."""
+        return replace(self, labels=self.labels[indices], paths=tuple(self.paths[i] for i in indices.tolist()))
 
-    def drawn(self, limit: int | None, seed: int = 0) -> "LabeledImages":
-        """Return `limit` of the pictures, drawn by seed, in order; all where there are no more."""
+    def sample(self, limit: int | None, seed: int = 0) -> "LabeledImages":
+        """Return `limit` of the images, drawn by seed, in order; all if there are no more."""
         if limit is None or limit >= len(self):
             return self
-        return self.taken(np.sort(np.random.default_rng(seed).choice(len(self), limit, replace=False)))
+        return self.subset(np.sort(np.random.default_rng(seed).choice(len(self), limit, replace=False)))
 
     def frequent(self, least: int) -> "LabeledImages":
-        """Return only the pictures of classes that have at least so many, and only these classes."""
+        """Return only the images of classes that have at least so many, and only these classes."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
         kept = np.flatnonzero(counts >= least)
-        rows = np.flatnonzero(np.isin(self.labels, kept))
-        numbers = np.searchsorted(kept, self.labels[rows]).astype(np.int64)
+        indices = np.flatnonzero(np.isin(self.labels, kept))
+        labels = np.searchsorted(kept, self.labels[indices]).astype(np.int64)
         classes = tuple(self.classes[i] for i in kept.tolist())
-        return replace(self, classes=classes, labels=numbers, paths=tuple(self.paths[i] for i in rows.tolist()))
+        return replace(self, classes=classes, labels=labels, paths=tuple(self.paths[i] for i in indices.tolist()))
 
-    def named(self, classes: Sequence[str]) -> "LabeledImages":
-        """Return them with labels that count in the order of `classes`, as a classifier's outputs do.
+    def relabeled(self, classes: Sequence[str]) -> "LabeledImages":
+        """Return the images with labels that are indices of `classes`, as the outputs of a classifier.
 
-        Capital letters, and underscores in place of spaces, make no difference.
+        Case, and underscores for spaces, are ignored.
 
         Raises
         ------
         ConfigError
             If a class is not among them.
         """
-        places = {_plain(name): index for index, name in reversed(list(enumerate(one_or_more(classes))))}
-        unknown = [name for name in self.classes if _plain(name) not in places]
+        indices = {_plain(name): index for index, name in reversed(list(enumerate(one_or_more(classes))))}
+        unknown = [name for name in self.classes if _plain(name) not in indices]
         if unknown:
             raise ConfigError(
-                f"the pictures' class {unknown[0]!r} is not among the network's {len(classes)} classes "
+                f"the class {unknown[0]!r} of the images is not among the network's {len(classes)} classes "
                 f"({', '.join(classes[:4])}, ...). Expected the same names; give the network's classes in the order of "
                 "its outputs."
             )
-        numbers = np.array([places[_plain(name)] for name in self.classes], np.int64)
-        return replace(self, classes=tuple(classes), labels=numbers[self.labels])
+        labels = np.array([indices[_plain(name)] for name in self.classes], np.int64)
+        return replace(self, classes=tuple(classes), labels=labels[self.labels])
 
 
 def pixel_batches(
     paths: Sequence[Path], preprocessing: Preprocessing, size: int = 64, workers: int = 2, *, as_stored: bool = False
 ) -> Iterator[Pixels]:
-    """Yield picture files as a network wants them, uint8 (B, C, H, W), in order; they are decoded ahead.
+    """Yield image files resized for a network, uint8 (B, C, H, W), in order; decoding runs ahead.
 
-    They are turned upright as EXIF says, unless they are those of a data set (`as_stored`).
+    They are rotated upright as EXIF says, unless they belong to a data set (`as_stored`).
 
     Raises
     ------
@@ -129,7 +129,7 @@ def pixel_batches(
 
 
 def image_files(path: str | Path) -> list[Path]:
-    """Return a picture file itself, or the pictures at any depth below a folder, sorted.
+    """Return an image file itself, or the images at any depth below a folder, sorted.
 
     Raises
     ------
@@ -137,48 +137,48 @@ def image_files(path: str | Path) -> list[Path]:
         If there is no such file or folder.
     """
     path = Path(path)
-    return [path] if path.is_file() else find_files(find_folder(path, "a picture, or a folder of pictures"))
+    return [path] if path.is_file() else find_files(find_folder(path, "an image, or a folder of images"))
 
 
 def labeled_folder(folder: str | Path) -> LabeledImages:
-    """Read a folder that holds a folder of pictures for each class, as ``folders:`` does.
+    """Read a folder that holds a folder of images for each class, as ``folders:`` does.
 
     Raises
     ------
     SourceError
-        If it holds no class folder, or leaves in doubt what a class is.
+        If it holds no class folder, or it is not clear what a class is.
     ConceptsError
-        If it holds no picture.
+        If it holds no image.
     """
-    found = [(one.label, one.path) for one in FolderSource(Path(folder), "class").images()]
-    return _of_pairs(found, Path(folder))
+    pairs = [(image.label, image.path) for image in FolderSource(Path(folder), "class").images()]
+    return _of_pairs(pairs, Path(folder))
 
 
-def labeled_by(data: ConceptData, category: str = "scene") -> LabeledImages:
-    """Take the pictures of a data set that bear exactly one whole-picture label of a category.
+def labeled_data(data: ConceptData, category: str = "scene") -> LabeledImages:
+    """Return the images of a data set that have exactly one image-level label of a category.
 
     Parameters
     ----------
     data
         In Broden's layout.
     category
-        The classes lose the ``-s`` with which names of scenes end there.
+        Names of scenes lose their suffix ``-s``.
 
     Raises
     ------
     ConceptsError
-        If there is no such picture.
+        If there is no such image.
     """
-    found = []
-    for row, entry in enumerate(data.rows):
+    pairs = []
+    for index, entry in enumerate(data.rows):
         names = {data.by_number[number].name for number in entry.whole if data.by_number[number].category == category}
         if len(names) == 1:
-            found.append((names.pop().removesuffix(SCENE_SUFFIX), data.image_path(row)))
-    return replace(_of_pairs(found, data.root), as_stored=True)
+            pairs.append((names.pop().removesuffix(SCENE_SUFFIX), data.image_path(index)))
+    return replace(_of_pairs(pairs, data.root), as_stored=True)
 
 
 def balanced_halves(labels: Ints, seed: int) -> tuple[Ints, Ints]:
-    """Split places at random into two halves that hold half of each class, both in order."""
+    """Split indices at random into two halves that hold half of each class, both sorted."""
     rng = np.random.default_rng(seed)
     first = [
         rng.permutation(np.flatnonzero(labels == label))[: (count + index % 2) // 2]
@@ -192,12 +192,12 @@ def _plain(name: str) -> str:
     return name.replace("_", " ").casefold()
 
 
-def _of_pairs(found: Sequence[tuple[str, Path]], root: Path) -> LabeledImages:
-    if not found:
+def _of_pairs(pairs: Sequence[tuple[str, Path]], root: Path) -> LabeledImages:
+    if not pairs:
         raise ConceptsError(
-            f"{root} holds no picture of a class. Expected a folder for each class with pictures in it, or a data set "
-            "whose pictures bear one label of the category as a whole."
+            f"{root} holds no image of a class. Expected a folder for each class with images in it, or a data set "
+            "whose images have one image-level label of the category."
         )
-    classes = tuple(sorted({name for name, _ in found}))
-    labels = np.array([classes.index(name) for name, _ in found], np.int64)
-    return LabeledImages(classes, labels, tuple(path for _, path in found))
+    classes = tuple(sorted({name for name, _ in pairs}))
+    labels = np.array([classes.index(name) for name, _ in pairs], np.int64)
+    return LabeledImages(classes, labels, tuple(path for _, path in pairs))

@@ -1,9 +1,9 @@
-"""Open a network that an experiment trained, whichever it was, by its file.
+"""Load a network as a command names it, also one that an experiment trained.
 
-    ROOT/trained/DIGEST.safetensors        a scene network, of a bench or the demonstration
+    ROOT/trained/DIGEST.safetensors        a scene network, of a workspace or the demo
     OUT/trained/TASK-DIGEST.safetensors    the backbone of a task
 
-The file says what made it. It holds tensors and text alone: opening it runs no code.
+The metadata of these files say how to build the network. They hold tensors and text alone: loading them runs no code.
 """
 
 from pathlib import Path
@@ -11,13 +11,38 @@ from pathlib import Path
 import safetensors
 
 from netdissect.errors import CheckpointError
-from netdissect.models import Network
+from netdissect.models import Network, load_network
 from netdissect.training.scene_net import load_trained
 from netdissect.training.task_networks import load_task
 
 
+def open_network(text: str, weights_seed: int = 0) -> Network:
+    """Load a network from the text of a command: ``NETWORK``, ``NETWORK@FILE``, ``NETWORK@FILE#KEY``, ``NETWORK@none``.
+
+    Parameters
+    ----------
+    text
+        NETWORK is as for `netdissect.load_network`, or the ``.safetensors`` file of a network that an experiment
+        trained.
+    weights_seed
+        Seed of random weights.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such network.
+    CheckpointError
+        If its weights cannot be used.
+    """
+    if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
+        return trained_network(text)
+    spec, _, weights = text.partition("@")
+    file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
+    return load_network(spec, weights=file or None, state_dict=key or None, weights_seed=weights_seed)
+
+
 def trained_network(path: str | Path) -> Network:
-    """Open a network that an experiment trained.
+    """Load a network that an experiment trained.
 
     Parameters
     ----------
@@ -27,7 +52,7 @@ def trained_network(path: str | Path) -> Network:
     Returns
     -------
     Network
-        Called by its task and seed, or by its file.
+        Its name is its task and seed, or the name of its file.
 
     Raises
     ------
@@ -37,18 +62,18 @@ def trained_network(path: str | Path) -> Network:
     path = Path(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
+            metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be opened as a network ({error}). Expected a .safetensors file that an experiment trained, "
-            "such as those in the folder 'trained' of 'netdissect experiment tasks'; for weights of another network "
-            "name NETWORK@FILE."
+            "such as those in the folder 'trained' of 'netdissect experiment supervision'; for weights of another "
+            "network name NETWORK@FILE."
         ) from error
-    if "made" in facts:
+    if "inputs" in metadata:
         return load_task(path).network()
-    if "recipe" in facts:
+    if "train_config" in metadata:
         return load_trained(path).network(path.stem)
     raise CheckpointError(
-        f"{path} holds weights, but not what they are weights of: no experiment trained it. Name the network before "
+        f"{path} holds weights, but does not say of which network: no experiment trained it. Name the network before "
         f"them: NETWORK@{path.name}."
     )

@@ -1,10 +1,10 @@
-"""Tasks that a network can be trained on: one backbone, and for each task what is shown, a head and a loss.
+"""Tasks that a network can be trained on: one backbone, and for each task its input, a head and a loss.
 
     make_task(name, backbone, labels) -> Task
-    task(pixels, rows) -> Step (loss, right)   # one batch, float
+    task(pixels, rows) -> Step (loss, accuracy)   # one batch, float
 
-Supervised are ``scene`` (the class of the picture) and ``object`` (which objects it shows). The others ask for
-something that the picture itself answers.
+Supervised are ``scene`` (the class of the image) and ``object`` (the objects in it). The targets of the others come
+from the image itself.
 
 Everything random is drawn from torch's global generator, which the caller seeds and forks.
 """
@@ -26,17 +26,17 @@ losses = need("pytorch_metric_learning.losses", "experiments", "Training without
 
 HIDDEN = 128
 CHROMA = 8  # steps of each chroma channel
-CHROMA_RANGE = 0.3  # most chromas of photographs and of the synthetic world lie within, on the scale -0.5..0.5
+CHROMA_RANGE = 0.3  # most chromas of photographs and of the synthetic data set lie within, on the scale -0.5..0.5
 LUMINANCE = 16  # steps of the luminance
 TEMPERATURE = 0.2
 ORDERS = torch.tensor(list(permutations(range(4))))
 
 
 class Step(NamedTuple):
-    """The loss of one batch, and the share of right answers; None: the task has none."""
+    """The loss of one batch, and its accuracy; None: the task has no classes."""
 
     loss: Tensor
-    right: float | None
+    accuracy: float | None
 
 
 class Task(nn.Module):
@@ -54,27 +54,27 @@ class Task(nn.Module):
         super().__init__()
         self.backbone, self.units = backbone, units
 
-    def look(self, pixels: Tensor) -> Tensor:
-        """Return the backbone's maps of pictures, uint8 or float (B, 3, H, W) on the scale 0..255."""
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Return the maps of the backbone for images, uint8 or float (B, 3, H, W) on the scale 0..255."""
         normalize = preprocessing(pixels.shape[-1])
         images = normalize(pixels.round().clamp(0, 255).to(torch.uint8))
         maps: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return maps
 
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Return each unit's maximum over the picture, as the scene network sees it: (B, U)."""
-        return self.look(pixels).amax((2, 3))
+        """Return each unit's maximum over the image, as in the scene network: (B, U)."""
+        return self.maps(pixels).amax((2, 3))
 
 
 class Supervised(Task):
-    """Name the class of the picture, or every object that it shows.
+    """Predict the class of the image, or every object in it.
 
     Parameters
     ----------
     backbone, units
         See `Task`.
     labels
-        int64 (N,) of classes, or float32 (N, C) of objects: 1 where the picture shows it.
+        int64 (N,) of classes, or float32 (N, C) of objects: 1 if the image has it.
     """
 
     def __init__(self, backbone: nn.Module, units: int, labels: Tensor) -> None:
@@ -91,7 +91,7 @@ class Supervised(Task):
 
 
 class Rotation(Task):
-    """Say by how many quarter turns the picture is rotated: Gidaris et al. 2018 :cite:p:`gidaris2018unsupervised`."""
+    """Predict by how many quarter turns the image is rotated: Gidaris et al. 2018 :cite:p:`gidaris2018unsupervised`."""
 
     def __init__(self, backbone: nn.Module, units: int) -> None:
         super().__init__(backbone, units)
@@ -105,7 +105,7 @@ class Rotation(Task):
 
 
 class Context(Task):
-    """Say where a patch lies around another: Doersch et al. 2015 :cite:p:`doersch2015unsupervised`."""
+    """Predict the position of a patch around another: Doersch et al. 2015 :cite:p:`doersch2015unsupervised`."""
 
     def __init__(self, backbone: nn.Module, units: int) -> None:
         super().__init__(backbone, units)
@@ -114,14 +114,14 @@ class Context(Task):
     def forward(self, pixels: Tensor, rows: Tensor) -> Step:  # noqa: ARG002
         """Train on one batch; see the module."""
         around = torch.randint(8, (len(pixels),))
-        places = around + (around >= 4)  # the fifth of nine is the middle
-        pairs = torch.cat([_patches(pixels, torch.full_like(places, 4), 3), _patches(pixels, places, 3)])
+        cells = around + (around >= 4)  # the fifth of nine is the middle
+        pairs = torch.cat([_patches(pixels, torch.full_like(cells, 4), 3), _patches(pixels, cells, 3)])
         middle, other = self.pooled(pairs).chunk(2)
         return _classified(self.head(torch.cat([middle, other], 1)).float(), around)
 
 
 class Jigsaw(Task):
-    """Say in which order four tiles were laid: after Noroozi and Favaro 2016 :cite:p:`noroozi2016unsupervised`.
+    """Predict the order of four shuffled tiles, after Noroozi and Favaro 2016 :cite:p:`noroozi2016unsupervised`.
 
     Four tiles and all 24 orders, where they take nine tiles and a thousand orders.
     """
@@ -133,7 +133,7 @@ class Jigsaw(Task):
     def forward(self, pixels: Tensor, rows: Tensor) -> Step:  # noqa: ARG002
         """Train on one batch; see the module."""
         order = torch.randint(len(ORDERS), (len(pixels),))
-        tiles = torch.cat([_patches(pixels, places, 2) for places in ORDERS[order].T])
+        tiles = torch.cat([_patches(pixels, cells, 2) for cells in ORDERS[order].T])
         seen = self.pooled(tiles).view(4, len(pixels), self.units).transpose(0, 1).flatten(1)
         return _classified(self.head(seen).float(), order)
 
@@ -142,7 +142,7 @@ class CrossChannel(Task):
     """Tell color from light, and with `both` ways light from color.
 
     Colorization: Zhang et al. 2016 :cite:p:`zhang2016colorful`. Both ways: after the split-brain autoencoder of Zhang
-    et al. 2017 :cite:p:`zhang2017splitbrain`, with one backbone that sees the light of half of the pictures and the
+    et al. 2017 :cite:p:`zhang2017splitbrain`, with one backbone that sees the light of half of the images and the
     color of the others, where they split the units in two.
     """
 
@@ -155,10 +155,10 @@ class CrossChannel(Task):
         """Train on one batch; see the module."""
         light, color = light_and_color(pixels.float() / 255)
         if self.luminance is None:
-            return _per_cell(self.chroma(self.look(255 * light.expand_as(pixels))), color_steps, color)
+            return _per_cell(self.chroma(self.maps(255 * light.expand_as(pixels))), color_steps, color)
         half = len(pixels) // 2
         gray, tinted = 255 * light[:half].expand(-1, 3, -1, -1), 255 * even_light(color[half:])
-        maps = self.look(torch.cat([gray, tinted]))
+        maps = self.maps(torch.cat([gray, tinted]))
         first = _per_cell(self.chroma(maps[:half]), color_steps, color[:half])
         second = _per_cell(self.luminance(maps[half:]), light_steps, light[half:])
         return Step(first.loss + second.loss, None)
@@ -181,14 +181,14 @@ class Inpainting(Task):
         line = torch.arange(size)
         down, right = ((line >= one[:, None]) & (line < one[:, None] + side) for one in (tops, lefts))
         hidden = (down[:, None, :, None] & right[:, None, None, :]).expand_as(pixels)
-        wanted = pixels.float() / 255
-        painted = self.head(self.look(torch.where(hidden, torch.full_like(pixels, 118), pixels))).float()
+        target = pixels.float() / 255
+        painted = self.head(self.maps(torch.where(hidden, torch.full_like(pixels, 118), pixels))).float()
         painted = functional.interpolate(painted, size=(size, size), mode="nearest")
-        return Step(functional.mse_loss(painted[hidden], wanted[hidden]), None)
+        return Step(functional.mse_loss(painted[hidden], target[hidden]), None)
 
 
 class SimCLR(Task):
-    """Find the other view of the same picture among all: Chen et al. 2020 :cite:p:`chen2020simple`."""
+    """Find the other view of the same image in the batch: Chen et al. 2020 :cite:p:`chen2020simple`."""
 
     def __init__(self, backbone: nn.Module, units: int, size: int) -> None:
         super().__init__(backbone, units)
@@ -205,7 +205,7 @@ class SimCLR(Task):
 
     def forward(self, pixels: Tensor, rows: Tensor) -> Step:  # noqa: ARG002
         """Train on one batch; see the module."""
-        # One picture at a time: a batch would be cropped and tinted all alike.
+        # One image at a time: a batch would get one crop and one color change.
         views = torch.stack([self.view(one) for one in (*pixels, *pixels)])
         found = functional.normalize(self.head(self.pooled(views)).float(), dim=1)
         same = torch.arange(len(pixels)).repeat(2)
@@ -223,7 +223,7 @@ def make_task(name: TaskName, backbone: nn.Module, size: int, labels: Tensor | N
     backbone
         Takes (B, 3, H, W), returns maps.
     size
-        Pixels of the square pictures.
+        Pixels of the square images.
     labels
         Of the supervised tasks; see `Supervised`.
     """
@@ -243,27 +243,27 @@ def make_task(name: TaskName, backbone: nn.Module, size: int, labels: Tensor | N
     return makers[name]()
 
 
-def light_and_color(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Split pictures, float (B, 3, H, W) in 0..1, into luminance (B, 1, H, W) and chroma (B, 2, H, W) in -0.5..0.5.
+def light_and_color(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Split images, float (B, 3, H, W) in 0..1, into luminance (B, 1, H, W) and chroma (B, 2, H, W) in -0.5..0.5.
 
     Notes
     -----
     ITU-R BT.601, full range, as JPEG has it.
     """
-    red, green, blue = pictures.unbind(1)
+    red, green, blue = images.unbind(1)
     light = 0.299 * red + 0.587 * green + 0.114 * blue
     return light[:, None], torch.stack([(blue - light) / 1.772, (red - light) / 1.402], 1)
 
 
 def even_light(color: Tensor) -> Tensor:
-    """Return pictures of these chromas with a luminance of one half everywhere, (B, 3, H, W) in 0..1."""
+    """Return images of these chromas with a luminance of one half everywhere, (B, 3, H, W) in 0..1."""
     blue, red = 0.5 + 1.772 * color[:, 0], 0.5 + 1.402 * color[:, 1]
     green = (0.5 - 0.299 * red - 0.114 * blue) / 0.587
     return torch.stack([red, green, blue], 1).clamp(0, 1)
 
 
 def color_steps(color: Tensor) -> Tensor:
-    """Return the place of chromas (B, 2, h, w) in a table of 8 x 8, int64 (B, h, w)."""
+    """Return the index of chromas (B, 2, h, w) in a table of 8 x 8, int64 (B, h, w)."""
     steps = ((color / (2 * CHROMA_RANGE) + 0.5) * CHROMA).long().clamp(0, CHROMA - 1)
     return CHROMA * steps[:, 0] + steps[:, 1]
 
@@ -274,25 +274,25 @@ def light_steps(light: Tensor) -> Tensor:
 
 
 def _classified(scores: Tensor, labels: Tensor) -> Step:
-    right = float((scores.argmax(1) == labels).float().mean())
-    return Step(functional.cross_entropy(scores, labels), right)
+    accuracy = float((scores.argmax(1) == labels).float().mean())
+    return Step(functional.cross_entropy(scores, labels), accuracy)
 
 
-def _per_cell(scores: Tensor, steps: Callable[[Tensor], Tensor], wanted: Tensor) -> Step:
-    """Compare scores (B, C, h, w) with the mean of what is wanted, (B, K, H, W), over each cell."""
-    cells = functional.adaptive_avg_pool2d(wanted, (scores.shape[2], scores.shape[3]))
+def _per_cell(scores: Tensor, steps: Callable[[Tensor], Tensor], target: Tensor) -> Step:
+    """Compare scores (B, C, h, w) with the mean of a target (B, K, H, W) over each cell."""
+    cells = functional.adaptive_avg_pool2d(target, (scores.shape[2], scores.shape[3]))
     return _classified(scores.float(), steps(cells))
 
 
-def _patches(pixels: Tensor, places: Tensor, side: int) -> Tensor:
-    """Cut from each picture a patch out of one cell of a side x side table, somewhere in the cell.
+def _patches(pixels: Tensor, cells: Tensor, side: int) -> Tensor:
+    """Cut from each image a patch out of one cell of a side x side table, somewhere in the cell.
 
-    The gap of a quarter of the cell keeps edges from telling which patches touch.
+    A gap of a quarter of the cell keeps edges from showing which patches touch.
     """
     cell = pixels.shape[-1] // side
     size = cell - cell // 4
     shifts = torch.randint(cell - size + 1, (2, len(pixels)))
-    tops, lefts = places // side * cell + shifts[0], places % side * cell + shifts[1]
+    tops, lefts = cells // side * cell + shifts[0], cells % side * cell + shifts[1]
     cut = zip(pixels, tops.tolist(), lefts.tolist(), strict=True)
     return torch.stack([one[:, top : top + size, left : left + size] for one, top, left in cut])
 

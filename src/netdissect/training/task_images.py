@@ -1,4 +1,4 @@
-"""Pictures to train on, and what supervision says of them: drawn ones, or a folder of one's own."""
+"""Images to train on and their labels: synthetic ones, or a folder."""
 
 import hashlib
 import zipfile
@@ -25,7 +25,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TaskImages:
-    """Pictures in memory, and what supervision says of them.
+    """Images in memory and their labels.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class TaskImages:
     classes
         int64 (N,); None: not labeled.
     objects
-        bool (N, C): which objects each shows; None: not labeled.
+        bool (N, C): which objects each image has; None: not labeled.
     """
 
     pixels: Images
@@ -50,12 +50,12 @@ class TaskImages:
         return digest.hexdigest()
 
     def tasks(self) -> tuple[TaskName, ...]:
-        """Return the tasks that these pictures can be used for."""
-        missing = {"scene": self.classes is None, "object": self.objects is None}
-        return tuple(name for name in TASKS if not missing.get(name, False))
+        """Return the tasks that these images have labels for."""
+        unlabeled = {"scene": self.classes is None, "object": self.objects is None}
+        return tuple(name for name in TASKS if not unlabeled.get(name, False))
 
     def labels(self, task: TaskName) -> Tensor | None:
-        """Return what a supervised task is told; None for the others."""
+        """Return the labels of a supervised task; None for the others."""
         if task == "scene" and self.classes is not None:
             return torch.from_numpy(self.classes)
         if task == "object" and self.objects is not None:
@@ -64,35 +64,35 @@ class TaskImages:
 
 
 def synthetic_images(
-    recipe: TrainConfig, *, folder: str | Path | None = None, progress: Progress | None = None
+    train_config: TrainConfig, *, folder: str | Path | None = None, progress: Progress | None = None
 ) -> TaskImages:
-    """Draw the training pictures of a recipe, with their scenes and the objects that they show.
+    """Render the training images of a configuration, with their scenes and objects.
 
     Parameters
     ----------
-    recipe
-        Number, size and seed of the pictures.
+    train_config
+        Number, size and seed of the images.
     folder
-        They are kept there, as ``pictures-DIGEST.npz``, and taken up; None: nowhere.
+        They are saved there as ``images-DIGEST.npz`` and reused; None: not saved.
     progress
-        Told of pictures (``training set``, ``objects``).
+        Receives images (``training set``, ``objects``).
 
     Raises
     ------
     ResultError
-        If what is there is damaged.
+        If the saved file is damaged.
     """
-    count = recipe.held_out + recipe.pictures
-    name = hashlib.sha256(repr((count, recipe.size, recipe.world)).encode()).hexdigest()[:16]
-    path = None if folder is None else Path(folder) / f"pictures-{name}.npz"
+    count = train_config.held_out + train_config.num_images
+    name = hashlib.sha256(repr((count, train_config.size, train_config.data_seed)).encode()).hexdigest()[:16]
+    path = None if folder is None else Path(folder) / f"images-{name}.npz"
     if path is not None and path.exists():
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return TaskImages(**arrays)
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(f"{path} is damaged ({error}). Remove it; the same command makes it again.") from error
-    pixels, scenes = training_set(count, size=recipe.size, seed=recipe.world, progress=progress)
-    objects = training_objects(count, size=recipe.size, seed=recipe.world, progress=progress)
+    pixels, scenes = training_set(count, size=train_config.size, seed=train_config.data_seed, progress=progress)
+    objects = training_objects(count, size=train_config.size, seed=train_config.data_seed, progress=progress)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: np.savez(file, pixels=pixels, classes=scenes, objects=objects))
@@ -100,32 +100,32 @@ def synthetic_images(
 
 
 def folder_images(folder: str | Path, size: int, *, limit: int | None = None, seed: int = 0) -> TaskImages:
-    """Read pictures at any depth below a folder, squashed to a square.
+    """Read images at any depth below a folder, stretched to a square.
 
     Parameters
     ----------
     folder
-        If it holds a folder for each class, without doubt (see ``folders:``), these are the labels of ``scene``.
+        If it clearly holds a folder for each class (see ``folders:``), these are the labels of ``scene``.
     size
         Pixels of the square.
     limit
-        Draw this many by `seed`; all of them lie in memory.
+        Draw this many by `seed`; all of them are kept in memory.
 
     Raises
     ------
     ConceptsError
-        If there is no picture, or one cannot be decoded.
+        If there is no image, or one cannot be decoded.
     """
     root = Path(folder)
     files = image_files(root)
     if not files:
-        raise ConfigError(f"{root} holds no picture. Expected pictures, at any depth, to train on.")
+        raise ConfigError(f"{root} holds no image. Expected images, at any depth, to train on.")
     try:
-        found = labeled_folder(root)
-    except SourceError:  # no class folders, or it is in doubt which they are
-        found = LabeledImages((), np.zeros(len(files), np.int64), tuple(files))
-    # In random order: the first are kept back.
-    drawn = found.taken(np.random.default_rng(seed).permutation(len(found))[:limit])
+        labeled = labeled_folder(root)
+    except SourceError:  # no class folders, or it is not clear which
+        labeled = LabeledImages((), np.zeros(len(files), np.int64), tuple(files))
+    # In random order: the first are held out.
+    drawn = labeled.subset(np.random.default_rng(seed).permutation(len(labeled))[:limit])
     batches = pixel_batches(drawn.paths, preprocessing(size))
     pixels = np.concatenate([batch.transpose(0, 2, 3, 1) for batch in batches])
-    return TaskImages(pixels, drawn.labels if found.classes else None)
+    return TaskImages(pixels, drawn.labels if labeled.classes else None)

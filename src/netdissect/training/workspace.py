@@ -1,15 +1,15 @@
-"""A place for experiments in miniature: a drawn world, and scene networks trained on it, kept in one folder.
+"""The workspace of the experiments at synthetic scale: a synthetic data set and scene networks trained on it.
 
-    Bench(root, scale) -> .data, .pictures, .trained(recipe), .dissected(trained)
+    Workspace(root, scale) -> .data, .train_images, .trained(train_config), .dissected(trained)
 
-    ROOT/bench.json                   the scale; another one is refused
-    ROOT/world/                       the data set that is dissected
-    ROOT/pictures.npz                 training pictures and their scenes
-    ROOT/trained/DIGEST.safetensors   networks, named by the digest of their recipe
+    ROOT/workspace.json               the scale; another one is refused
+    ROOT/synthetic/                   the data set that is dissected
+    ROOT/train_images.npz             training images and their scenes
+    ROOT/trained/DIGEST.safetensors   networks, named by the digest of their configuration
     ROOT/runs/DIGEST/                 dissections that several experiments share
-    ROOT/NAME/                        what one experiment makes
+    ROOT/NAME/                        files of one experiment
 
-Every piece is made when it is first asked for, and taken up when it is there.
+Each file is made at its first use and reused afterwards.
 """
 
 import hashlib
@@ -34,30 +34,30 @@ from netdissect.training.scene_net import (
     Images,
     Precision,
     Scenes,
-    StepCallback,
     TrainConfig,
     TrainedSceneNet,
     load_trained,
     save_trained,
-    settle_precision,
-    train_on,
 )
+from netdissect.training.train import StepCallback, settle_precision, train_on
 
 
 class Scale(BaseModel):
-    """How large a miniature is."""
+    """Sizes at synthetic scale."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    images: int = Field(ge=1, description="Pictures that are dissected.")
-    recipe: TrainConfig = Field(description="Of the network that all variants are compared with.")
-    longer: int = Field(1, ge=1, description="Times the steps: for the network of rotate, layers and compare.")
-    seeds: int = Field(ge=1, description="Trained networks of each variant.")
+    images: int = Field(ge=1, description="Images that are dissected.")
+    train_config: TrainConfig = Field(description="Of the network that all conditions change.")
+    step_multiplier: int = Field(
+        1, ge=1, description="Times the steps, for the network of rotate, layer-profile and compare."
+    )
+    seeds: int = Field(ge=1, description="Networks trained under each condition, from the seeds 0, 1, ...")
     rotations: int = Field(ge=1, description="Random rotations.")
     steps: int = Field(ge=1, description="Steps from alpha 0 to 1.")
-    snapshots: int = Field(ge=2, description="Moments of the training that are dissected.")
-    world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
+    snapshots: int = Field(ge=2, description="Steps of the training at which it is dissected.")
+    data_seed: int = Field(0, ge=0, description="Seed of the dissected images.")
     quantiles: tuple[Fraction, ...] = Field((0.005, 0.02), description="Of the thresholds; the first decides.")
     replicates: int = Field(200, ge=0, description="Of the bootstrap over images.")
     batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
@@ -67,8 +67,8 @@ SCALES: dict[ScaleName, Scale] = {
     "tiny": Scale(
         name="tiny",
         images=60,
-        recipe=TrainConfig(
-            size=64, pictures=160, held_out=40, units=(6, 8, 12, 16, 16), steps=12, batch_size=16, precision="float32"
+        train_config=TrainConfig(
+            size=64, num_images=160, held_out=40, units=(6, 8, 12, 16, 16), steps=12, batch_size=16, precision="float32"
         ),
         seeds=2,
         rotations=2,
@@ -79,8 +79,8 @@ SCALES: dict[ScaleName, Scale] = {
     "small": Scale(
         name="small",
         images=1500,
-        recipe=TrainConfig(pictures=6_000, held_out=600, steps=600, batch_size=32, learning_rate=2e-3),
-        longer=3,
+        train_config=TrainConfig(num_images=6_000, held_out=600, steps=600, batch_size=32, learning_rate=2e-3),
+        step_multiplier=3,
         seeds=3,
         rotations=5,
         steps=5,
@@ -91,21 +91,21 @@ SCALES: dict[ScaleName, Scale] = {
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder in which a miniature is made, piece by piece.
+    """A folder of data and networks at synthetic scale.
 
     Attributes
     ----------
     root
         The folder.
     scale
-        How large.
+        Sizes.
     progress
-        Told of every stage.
+        Receives every stage.
 
     Raises
     ------
     ResultError
-        If the folder holds a bench of another scale, or cannot be written.
+        If the folder holds a workspace of another scale, or cannot be written.
     """
 
     root: Path
@@ -113,79 +113,86 @@ class Workspace:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        path, wanted = self.root / "bench.json", self.scale.model_dump_json(indent=2)
-        if path.exists() and path.read_text(encoding="utf-8") != wanted:
+        path, content = self.root / "workspace.json", self.scale.model_dump_json(indent=2)
+        if path.exists() and path.read_text(encoding="utf-8") != content:
             raise ResultError(
                 f"{self.root} holds experiments of another scale or seed, as {path.name} there says. Name another "
                 "folder with --out, or remove this one."
             )
         with writing(self.root, "Choose a folder on a disk with space."):
             self.root.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda file: file.write(wanted.encode()))
+            write_whole(path, lambda file: file.write(content.encode()))
 
     @cached_property
     def data(self) -> ConceptData:
-        """The world that is dissected."""
-        folder = self.root / "world"
+        """The synthetic data set that is dissected."""
+        folder = self.root / "synthetic"
         if not (folder / "index.csv").exists():
             scale = self.scale
             write_synthetic(
-                folder, images=scale.images, size=scale.recipe.size, seed=scale.world, progress=self.progress
+                folder, images=scale.images, size=scale.train_config.size, seed=scale.data_seed, progress=self.progress
             )
         return ConceptData.open(folder)
 
     @cached_property
-    def pictures(self) -> tuple[Images, Scenes]:
-        """Training pictures uint8 (N, size, size, 3) and scenes int64 (N,); the first `held_out` are kept back."""
-        path, recipe = self.root / "pictures.npz", self.scale.recipe
+    def train_images(self) -> tuple[Images, Scenes]:
+        """Training images uint8 (N, size, size, 3) and scenes int64 (N,); the first `held_out` are held out."""
+        path, train_config = self.root / "train_images.npz", self.scale.train_config
         if not path.exists():
-            drawn, named = training_set(
-                recipe.held_out + recipe.pictures, size=recipe.size, seed=recipe.world, progress=self.progress
+            images, scenes = training_set(
+                train_config.held_out + train_config.num_images,
+                size=train_config.size,
+                seed=train_config.data_seed,
+                progress=self.progress,
             )
-            write_whole(path, lambda file: np.savez(file, pictures=drawn, scenes=named))
+            write_whole(path, lambda file: np.savez(file, images=images, scenes=scenes))
         with np.load(path) as arrays:
-            return arrays["pictures"], arrays["scenes"]
+            return arrays["images"], arrays["scenes"]
 
     @cached_property
     def precision(self) -> Precision:
-        """Number format of all trainings: measured once, so that no variant is trained in another than its twin."""
-        return settle_precision(self.scale.recipe, self.root / "precision.json").precision
+        """Number format of all trainings, measured once: conditions are compared in the same one."""
+        return settle_precision(self.scale.train_config, self.root / "precision.json").precision
 
-    def recipe(self, **changes: object) -> TrainConfig:
-        """Return the scale's recipe with some fields changed."""
-        return TrainConfig.model_validate(self.scale.recipe.model_dump() | changes)
+    def train_config(self, **changes: object) -> TrainConfig:
+        """Return the configuration of the scale with some fields changed."""
+        return TrainConfig.model_validate(self.scale.train_config.model_dump() | changes)
 
-    def trained(self, recipe: TrainConfig | None = None) -> TrainedSceneNet:
-        """Train a scene network, or load the one that was trained by this recipe.
+    def trained(self, train_config: TrainConfig | None = None) -> TrainedSceneNet:
+        """Train a scene network, or load the one that was trained with this configuration.
 
         Parameters
         ----------
-        recipe
-            None: the scale's own. Its pictures are those of the bench.
+        train_config
+            None: that of the scale. The images are those of the workspace.
         """
-        recipe = recipe or self.scale.recipe
-        path = self._network_file(recipe)
-        return load_trained(path) if path.exists() else self.train(recipe)
+        train_config = train_config or self.scale.train_config
+        path = self._network_file(train_config)
+        return load_trained(path) if path.exists() else self.train(train_config)
 
-    def trained_longer(self) -> TrainedSceneNet:
-        """Train the network of the experiments that need only one: after a short training rotations cost nothing."""
-        return self.trained(self.recipe(steps=self.scale.longer * self.scale.recipe.steps))
+    def train_longer(self) -> TrainedSceneNet:
+        """Train the network of the experiments that need only one; after a short training rotations cost nothing."""
+        return self.trained(self.train_config(steps=self.scale.step_multiplier * self.scale.train_config.steps))
 
-    def train(self, recipe: TrainConfig, watch: StepCallback | None = None) -> TrainedSceneNet:
-        """Train a scene network and keep it, even if it is there; see `netdissect.training.scene_net.train_on`."""
-        settled = recipe.model_copy(update={"precision": self.precision}) if recipe.precision == "auto" else recipe
-        trained = train_on(*self.pictures, settled, progress=self.progress, watch=watch)
-        path = self._network_file(recipe)
+    def train(self, train_config: TrainConfig, callback: StepCallback | None = None) -> TrainedSceneNet:
+        """Train a scene network and keep it, even if it is there; see `netdissect.training.train.train_on`."""
+        settled = (
+            train_config.model_copy(update={"precision": self.precision})
+            if train_config.precision == "auto"
+            else train_config
+        )
+        trained = train_on(*self.train_images, settled, progress=self.progress, callback=callback)
+        path = self._network_file(train_config)
         path.parent.mkdir(exist_ok=True)
         save_trained(trained, path)
         return trained
 
-    def _network_file(self, recipe: TrainConfig) -> Path:
-        digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+    def _network_file(self, train_config: TrainConfig) -> Path:
+        digest = hashlib.sha256(train_config.model_dump_json().encode()).hexdigest()[:16]
         return self.root / "trained" / f"{digest}.safetensors"
 
-    def measured(self, layers: Sequence[str], replicates: int | None = None) -> DissectConfig:
-        """Return what a dissection on this bench measures; None: as many replicates of the bootstrap as its scale."""
+    def dissect_config(self, layers: Sequence[str], replicates: int | None = None) -> DissectConfig:
+        """Return the configuration of a dissection; `replicates` of the bootstrap, None: those of the scale."""
         protocol = Protocol(quantiles=self.scale.quantiles)
         return DissectConfig(
             layers=one_or_more(layers),
@@ -197,10 +204,10 @@ class Workspace:
     def dissected(self, trained: TrainedSceneNet) -> Result:
         """Dissect the last convolution of a scene network; experiments share its run, ``ROOT/runs/DIGEST``."""
         network = trained.network()
-        # These are compared over seeds, which the replicates of one run's images cannot stand for.
-        config = self.measured(trained.recipe.layers[-1:], replicates=0)
+        # These are compared over seeds; the bootstrap over the images of one run is another uncertainty.
+        config = self.dissect_config(trained.train_config.layers[-1:], replicates=0)
         return dissect(network, self.data, config, out=self.root / "runs" / network.digest[:16], progress=self.progress)
 
     def folder(self, name: str) -> Path:
-        """Return the folder of one experiment; the runs of all belong below its ``runs``."""
+        """Return the folder of one experiment."""
         return self.root / name

@@ -1,9 +1,9 @@
-"""What a classifier says of pictures while sets of units are off, kept as it is found.
+"""Predictions of a classifier while sets of units are ablated, saved one by one.
 
-    answers(asked, pictures, sets, batch_size, folder=FOLDER) -> Answers
+    predictions(classifier, images, sets, batch_size, folder=FOLDER) -> Predictions
 
-Batches are cut at fixed places and each answer is written to the file at once: after an interruption, only what is
-missing is asked.
+Batches have fixed limits and each prediction is written at once: after an interruption only what is missing is
+computed.
 """
 
 import hashlib
@@ -26,61 +26,61 @@ from netdissect.training.classification_data import LabeledImages, pixel_batches
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Kept = npt.NDArray[Any]
+Stored = npt.NDArray[Any]
 Units = tuple[int, ...]
 
-# 0: not asked yet; otherwise the class that is named, counted from 1.
-ANSWER = np.dtype([("named", np.int32), ("chance", np.float64)])
+# 0: not computed yet; otherwise the predicted class, counted from 1.
+PREDICTION = np.dtype([("predicted", np.int32), ("log_probability", np.float64)])
 
 
 class Predictions(NamedTuple):
-    """For S sets of units and N pictures.
+    """For S sets of units and N images.
 
     Attributes
     ----------
-    named
+    predicted
         int64 (S, N): class with the highest score.
-    chances
-        float64 (S, N): log probability of the picture's own class.
+    log_probabilities
+        float64 (S, N): of the class of the image.
     """
 
-    named: Ints
-    chances: Floats
+    predicted: Ints
+    log_probabilities: Floats
 
 
 class Classifier(NamedTuple):
-    """Who is asked: a network, and the way to switch units of one of its layers off."""
+    """A network, and the way to ablate units of one of its layers."""
 
     network: Network
     layer: str
-    board: UnitAblator
+    ablator: UnitAblator
 
 
-def answers(
-    asked: Classifier,
-    pictures: LabeledImages,
+def predictions(
+    classifier: Classifier,
+    images: LabeledImages,
     sets: Sequence[Units],
     batch_size: int,
     *,
     folder: Path | None = None,
     progress: tuple[str, Progress] | None = None,
 ) -> Predictions:
-    """Ask what a classifier says of pictures with each set of units off.
+    """Predict the classes of images with each set of units ablated.
 
     Parameters
     ----------
-    asked
-        The classifier.
-    pictures
-        N of them, with labels that count as its outputs do.
+    classifier
+        The network.
+    images
+        N of them, with labels that are indices of its outputs.
     sets
         S of them.
     batch_size
-        Pictures in a forward pass.
+        Images in a forward pass.
     folder
-        Where answers are kept, in a file named by what made them; None: nowhere.
+        Where predictions are saved, in a file named by the digest of their inputs; None: not saved.
     progress
-        Name of the stage, and who is told of answers, a set and a batch each.
+        Name of the stage, and what receives it; one step is a set and a batch.
 
     Raises
     ------
@@ -89,61 +89,60 @@ def answers(
     ConfigError
         If the network has another number of outputs than there are classes.
     """
-    sizes = (len(sets), len(pictures))
-    found = np.zeros(sizes, ANSWER)
+    table = np.zeros((len(sets), len(images)), PREDICTION)
     if folder is not None:
-        found = _opened(folder / f"{_digest(asked, pictures, sets, batch_size)}.npy", found)
-    starts, done = range(0, len(pictures), batch_size), 0
+        table = _opened(folder / f"{_digest(classifier, images, sets, batch_size)}.npy", table)
+    starts, done = range(0, len(images), batch_size), 0
     for start in starts:
-        rows = slice(start, start + batch_size)
-        missing = np.flatnonzero((found["named"][:, rows] == 0).any(axis=1)).tolist()
+        batch = slice(start, start + batch_size)
+        missing = np.flatnonzero((table["predicted"][:, batch] == 0).any(axis=1)).tolist()
         done += len(sets) - len(missing)
-        for place, scores in zip(missing, _scores(asked, pictures, rows, [sets[one] for one in missing]), strict=True):
-            own = torch.from_numpy(pictures.labels[rows])[:, None]
-            found["chance"][place, rows] = scores.double().log_softmax(1).gather(1, own)[:, 0].numpy()
-            found["named"][place, rows] = scores.argmax(1).numpy() + 1  # last: it says that the answer is whole
+        outputs = _scores(classifier, images, batch, [sets[index] for index in missing])
+        for index, scores in zip(missing, outputs, strict=True):
+            own = torch.from_numpy(images.labels[batch])[:, None]
+            table["log_probability"][index, batch] = scores.double().log_softmax(1).gather(1, own)[:, 0].numpy()
+            table["predicted"][index, batch] = scores.argmax(1).numpy() + 1  # last: it marks the entry as complete
             done += 1
             if progress:
                 progress[1](progress[0], done, len(sets) * len(starts))
-    return Predictions(found["named"].astype(np.int64) - 1, found["chance"].astype(np.float64))
+    return Predictions(table["predicted"].astype(np.int64) - 1, table["log_probability"].astype(np.float64))
 
 
-def _scores(asked: Classifier, pictures: LabeledImages, rows: slice, sets: Sequence[Units]) -> Iterator[Tensor]:
-    """Yield the scores of a few pictures with each set of units off; without sets no picture is read."""
+def _scores(classifier: Classifier, images: LabeledImages, batch: slice, sets: Sequence[Units]) -> Iterator[Tensor]:
+    """Yield the scores of a batch with each set of units ablated; without sets no image is read."""
     if not sets:
         return
-    preprocessing = asked.network.preprocessing
-    paths = pictures.paths[rows]
-    (pixels,) = pixel_batches(paths, preprocessing, len(paths), as_stored=pictures.as_stored)
-    images = preprocessing(torch.from_numpy(pixels)).to(asked.network.device)
-    for scores in asked.board.scores(images, sets):
-        if scores.shape[1] != len(pictures.classes):
+    network, paths = classifier.network, images.paths[batch]
+    (pixels,) = pixel_batches(paths, network.preprocessing, len(paths), as_stored=images.as_stored)
+    inputs = network.preprocessing(torch.from_numpy(pixels)).to(network.device)
+    for scores in classifier.ablator.scores(inputs, sets):
+        if scores.shape[1] != len(images.classes):
             raise ConfigError(
-                f"Network {asked.network.name!r} has {scores.shape[1]} outputs, and there are names for "
-                f"{len(pictures.classes)}. Expected the name of each output, in order; see LabeledPictures.named."
+                f"Network {network.name!r} has {scores.shape[1]} outputs, and there are names for "
+                f"{len(images.classes)}. Expected the name of each output, in order; see LabeledImages.relabeled."
             )
         yield scores
 
 
-def _digest(asked: Classifier, pictures: LabeledImages, sets: Sequence[Units], batch_size: int) -> str:
-    network, mode = asked.network, asked.board.mode
-    made = [network.digest, repr(network.preprocessing), asked.layer, mode, pictures.digest, batch_size, sets]
-    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:24]
+def _digest(classifier: Classifier, images: LabeledImages, sets: Sequence[Units], batch_size: int) -> str:
+    network, mode = classifier.network, classifier.ablator.mode
+    inputs = [network.digest, repr(network.preprocessing), classifier.layer, mode, images.digest, batch_size, sets]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]
 
 
-def _opened(path: Path, empty: Kept) -> Kept:
-    """Open the file of answers to be written in place; one without answers is made if there is none."""
+def _opened(path: Path, empty: Stored) -> Stored:
+    """Open the file of predictions for writing in place; an empty one is made if there is none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             write_whole(path, lambda file: np.save(file, empty))
-        np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a short file, which r+ would fill up
-        found: Kept = np.load(path, mmap_mode="r+", allow_pickle=False)
+        np.load(path, mmap_mode="r", allow_pickle=False)  # refuses a short file, which r+ would extend
+        table: Stored = np.load(path, mmap_mode="r+", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ResultError(f"{path} cannot be used ({error}). Remove it; the same command makes it again.") from error
-    if (found.shape, found.dtype) != (empty.shape, empty.dtype):
+    if (table.shape, table.dtype) != (empty.shape, empty.dtype):
         raise ResultError(
-            f"{path} holds {found.dtype} {found.shape}, not {empty.shape} answers. Remove it; the same command makes "
-            "it again."
+            f"{path} holds {table.dtype} {table.shape}, not {empty.shape} predictions. Remove it; the same command "
+            "makes it again."
         )
-    return found
+    return table

@@ -1,7 +1,7 @@
-"""Which units speak for a class, and for the decision on one picture.
+"""Attribution to classes: contributions of units to the score of a class, and to the decision on one image.
 
-Where a layer is pooled into a linear classifier, the score of a class is its bias plus one term for each unit,
-weight times pooled activation: the unit's contribution. Nothing is left over.
+If a layer is pooled into a linear classifier, the score of a class is its bias plus one term for each unit, weight
+times pooled activation: the contribution of the unit. The attribution is exact.
 
 Source: Zhou et al. 2018 :cite:p:`zhou2018interpreting`, on explaining decisions by units.
 """
@@ -22,15 +22,19 @@ from netdissect.cli_options import Option
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.errors import ConfigError
+from netdissect.errors import ConfigError, NetworkError
 from netdissect.experiments.effect_sizes import decide, mean_interval
-from netdissect.experiments.outcome import Conclusion, ExperimentResult
+from netdissect.experiments.inputs import ClassifierInputs
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.models import Network
 from netdissect.models.surgery.linear_head import HeadRecorder, LinearHead, find_head
 from netdissect.result import Result
 from netdissect.scoring import passes
 from netdissect.synthetic import SCENE_NAMES
-from netdissect.training.classification_data import pixel_batches
+from netdissect.training.class_names import class_names
+from netdissect.training.classification_data import image_files, pixel_batches
 from netdissect.training.workspace import Workspace
 
 Floats = npt.NDArray[np.float32]
@@ -44,28 +48,37 @@ PAPER = (
 
 
 class AttributionConfig(BaseModel):
-    """How many units and pictures are listed."""
+    """How many units and images are listed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str | None = Field(
-        None, description="Layer that is pooled. None: the dissection's last, or the last convolution."
+        None, description="Layer that is pooled. None: the last of the dissection, or the last convolution."
     )
     top: int = Field(5, ge=1, description="Strongest units that are listed.")
-    shown: int = Field(6, ge=1, description="Pictures that are explained one by one, spread over all.")
+    shown: int = Field(6, ge=1, description="Images that are explained one by one, spread over all.")
     classes: Annotated[tuple[str, ...] | None, OneOrMore, Option(hidden=True)] = Field(
-        None, description="Names of the outputs, in order. None: numbers."
+        None, description="Names of the outputs, in order. None: their indices."
     )
-    batch_size: int = Field(64, gt=0, description="Pictures in a forward pass.")
+    batch_size: int = Field(64, gt=0, description="Images in a forward pass.")
+
+
+class AttributionInputs(ClassifierInputs):
+    """Inputs of the command."""
+
+    images: Annotated[tuple[Path, ...], Option(argument=True, metavar="IMAGES...")] = Field(
+        min_length=1, description="Files, or folders at any depth."
+    )
+    config: AttributionConfig = Field(default_factory=AttributionConfig)
 
 
 @dataclass(frozen=True)
-class _Explained:
-    """Every picture's decision, and the maps of the units that speak for it.
+class _Contributions:
+    """The predicted class of every image, and the units that contribute to its score.
 
     Attributes
     ----------
-    named
+    predicted
         int64 (N,): class with the highest score.
     scores
         float32 (N,): that score.
@@ -75,7 +88,7 @@ class _Explained:
         float32 (N, top, h, w): of the strongest units, the strongest first.
     """
 
-    named: Ints
+    predicted: Ints
     scores: Floats
     contributions: Floats
     maps: Floats
@@ -87,7 +100,7 @@ class _Explained:
 
 def attribution(
     network: Network,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     config: AttributionConfig | None = None,
     *,
     result: Result | None = None,
@@ -100,63 +113,69 @@ def attribution(
     network
         A classifier that ends in a linear layer on a pooled layer; see
         `netdissect.models.surgery.linear_head.find_head`.
-    pictures
+    images
         Files; they need no labels.
     config
-        None: the strongest five units of six pictures and of every class that is named.
+        None: the strongest five units of six images and of every predicted class.
     result
-        A dissection that holds the layer: it adds labels and thresholds, and with it the verdict.
+        A dissection that holds the layer: it adds labels and thresholds, and an outcome.
     progress
-        Told of pictures.
+        Receives images.
 
     Returns
     -------
-    Outcome
-        `table`: scope (class: mean over the pictures on which the class is named; image), image, class, pictures,
-        score, rank (0 is strongest), unit, contribution, share (of all contributions above 0), and with a dissection
-        label, category, iou. `further["pictures"]`: for each picture image, class, score, share (of the strongest
-        units), half (how many units make half of what speaks for the class), and detectors (share of detectors
-        among the strongest). `further["maps"]`: image, rank, unit, threshold, row, column, activation, for figures.
-        `further["units"]`, with a dissection: unit, label, category, iou, threshold, detector.
+    ExperimentResult
+        `table`: level (class: mean over the images that are classified as it; image), image, class, images, score, rank
+        (0 is strongest), unit, contribution, share (of all positive contributions), and with a dissection label,
+        category, iou, detector.
+
+        `extra_tables["images"]`: image, class, score, share (of the strongest units), units_for_half (how many units
+        make half of the positive contributions), detector_share (share of detectors among the strongest).
+
+        `extra_tables["maps"]`, for figures: image, rank, unit, threshold, y, x, activation.
+
+        `extra_tables["units"]`, with a dissection: unit, label, category, iou, threshold, detector.
 
     Raises
     ------
     NetworkError
         If the network has another structure.
     ConfigError
-        If there is no picture, or names are given for another number of classes.
+        If there is no image, or names are given for another number of classes.
     """
     config = config or AttributionConfig()
     seconds: dict[str, float] = {}
     head = find_head(network, config.layer or (list(result.layers)[-1] if result else None))
-    pictures = one_or_more(pictures)
-    _check(head, pictures, config)
-    with timed("pictures", seconds), network.prepared():
-        explained = _explain(network, head, pictures, config, progress)
-    root = Path(os.path.commonpath([path.resolve().parent for path in pictures]))
-    names = [path.resolve().relative_to(root).as_posix() for path in pictures]
+    images = one_or_more(images)
+    _check(head, images, config)
+    with timed("images", seconds), network.prepared():
+        values = _contributions(network, head, images, config, progress)
+    root = Path(os.path.commonpath([path.resolve().parent for path in images]))
+    names = [path.resolve().relative_to(root).as_posix() for path in images]
     labels = _labels(result, head.layer.name)
-    rows = [*_class_rows(explained, config), *_image_rows(explained, names, config)]
+    rows = [*_class_rows(values, config), *_image_rows(values, names, config)]
     table = pl.DataFrame(rows, infer_schema_length=None)
     table = (
         table if labels is None else table.join(labels.drop("threshold"), on="unit", how="left", maintain_order="left")
     )
-    made = config.model_dump(mode="json") | {
+    context = {
         "network": network.name,
-        "pictures": len(pictures),
+        "images": len(images),
         "root": str(root),
         "layer": layer_info(head.layer).model_dump(mode="json"),
         "size": list(network.preprocessing.size),
         "protocol": (Protocol() if result is None else result.info.config.protocol).model_dump(mode="json"),
     }
-    further = {
-        "pictures": _picture_table(explained, names, config, labels),
-        "maps": _map_table(explained, names, config, labels),
+    extra = {
+        "images": _image_table(values, names, config, labels),
+        "maps": _map_table(values, names, config, labels),
     } | ({} if labels is None else {"units": labels})
-    return ExperimentResult("attribution", table, conclude(table, config, extra=further), made, seconds, further)
+    return concluded("attribution", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
 
 
-def conclude(table: pl.DataFrame, config: AttributionConfig, *, extra: Mapping[str, pl.DataFrame]) -> Conclusion:
+def conclude(
+    table: pl.DataFrame, config: AttributionConfig, *, extra: Mapping[str, pl.DataFrame] = NO_TABLES
+) -> Conclusion:
     """Compare the share of detectors among the strongest units with that among all units.
 
     Parameters
@@ -166,45 +185,36 @@ def conclude(table: pl.DataFrame, config: AttributionConfig, *, extra: Mapping[s
     config
         How many units are the strongest.
     extra
-        ``pictures``, and with a dissection ``units``.
+        ``images``, and with a dissection ``units``.
 
     Returns
     -------
-    Verdict
+    Conclusion
         Agrees if the interval of the difference, over classes, lies above 0.
     """
-    each = extra["pictures"]
-    share, half = float(np.median(each["share"])), float(np.median(each["half"]))
-    found = (
-        f"On {len(each):,} picture{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
-        f"what speaks for the class that is named, and {half:.0f} units make half of it (medians)."
+    each = extra["images"]
+    share, half = float(np.median(each["share"])), float(np.median(each["units_for_half"]))
+    finding = (
+        f"On {len(each):,} image{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
+        f"the positive contributions to the predicted class, and {half:.0f} units make half of it (medians)."
     )
     if "label" not in table.columns:
-        found += " Without a dissection nothing says what these units detect."
-        return Conclusion(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
-    # Pictures of one class share their units: a class, not a picture, is what counts as independent.
-    classes = each.group_by("class", maintain_order=True).agg(pl.col("detectors").mean())["detectors"]
+        finding += " Without a dissection nothing says what these units detect."
+        return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="not compared")
+    # Images of one class share their units: classes, not images, are independent.
+    classes = each.group_by("class", maintain_order=True).agg(pl.col("detector_share").mean())["detector_share"]
     everywhere = float(extra["units"]["detector"].to_numpy().mean())
     interval = mean_interval((classes - everywhere).to_list()).within(-everywhere, 1 - everywhere)
-    found += (
+    finding += (
         f" Of these strongest units {classes.to_numpy().mean():.0%} are detectors, of all units {everywhere:.0%}: a "
-        f"difference of {interval}, over the classes that are named."
+        f"difference of {interval}, over the predicted classes."
     )
-    return Conclusion(question=QUESTION, paper=PAPER, finding=found, agreement=decide(interval, "more"))
+    return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=decide(interval, "more"))
 
 
-def attribution_synthetic(bench: Workspace) -> ExperimentResult:
-    """Explain what the bench's scene network says of the world that is dissected."""
-    trained = bench.trained()
-    result = bench.dissected(trained)
-    paths = [bench.data.image_path(row) for row in range(len(bench.data))]
-    config = AttributionConfig(layer=trained.recipe.layers[-1], classes=SCENE_NAMES)
-    return attribution(trained.network(), paths, config, result=result, progress=bench.progress)
-
-
-def _check(head: LinearHead, pictures: Sequence[Path], config: AttributionConfig) -> None:
-    if not pictures:
-        raise ConfigError("There is no picture to explain. Expected at least one picture file.")
+def _check(head: LinearHead, images: Sequence[Path], config: AttributionConfig) -> None:
+    if not images:
+        raise ConfigError("There is no image to explain. Expected at least one image file.")
     if config.classes is not None and len(config.classes) != len(head.weight):
         raise ConfigError(
             f"{len(config.classes)} names are given for {len(head.weight)} classes. Expected a name for each output of "
@@ -212,22 +222,22 @@ def _check(head: LinearHead, pictures: Sequence[Path], config: AttributionConfig
         )
 
 
-def _explain(
-    network: Network, head: LinearHead, pictures: Sequence[Path], config: AttributionConfig, progress: Progress | None
-) -> _Explained:
+def _contributions(
+    network: Network, head: LinearHead, images: Sequence[Path], config: AttributionConfig, progress: Progress | None
+) -> _Contributions:
     parts: list[tuple[torch.Tensor, ...]] = []
     top = min(config.top, head.layer.units)
     with HeadRecorder(network, head) as record:
-        for pixels in pixel_batches(pictures, network.preprocessing, config.batch_size):
-            seen = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))
-            scores, named = seen.scores.cpu().max(1)
-            terms = head.weight.cpu()[named] * seen.pooled.cpu()
+        for pixels in pixel_batches(images, network.preprocessing, config.batch_size):
+            output = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))
+            scores, predicted = output.scores.cpu().max(1)
+            terms = head.weight.cpu()[predicted] * output.pooled.cpu()
             strongest = terms.argsort(dim=1, descending=True, stable=True)[:, :top]
-            maps = torch.stack([one[units] for one, units in zip(seen.maps.cpu(), strongest, strict=True)])
-            parts.append((named, scores, terms, maps))
+            maps = torch.stack([one[units] for one, units in zip(output.maps.cpu(), strongest, strict=True)])
+            parts.append((predicted, scores, terms, maps))
             if progress:
-                progress("pictures", min(len(parts) * config.batch_size, len(pictures)), len(pictures))
-    return _Explained(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+                progress("images", min(len(parts) * config.batch_size, len(images)), len(images))
+    return _Contributions(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
 
 
 def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
@@ -240,24 +250,24 @@ def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
     )
 
 
-def _class_rows(explained: _Explained, config: AttributionConfig) -> Iterator[dict[str, object]]:
-    for label in sorted(set(explained.named.tolist())):
-        here = explained.named == label
-        mean = explained.contributions[here].mean(axis=0)
+def _class_rows(values: _Contributions, config: AttributionConfig) -> Iterator[dict[str, object]]:
+    for label in sorted(set(values.predicted.tolist())):
+        here = values.predicted == label
+        mean = values.contributions[here].mean(axis=0)
         about: dict[str, object] = {
-            "scope": "class", "image": None, "class": _name(label, config), "pictures": int(here.sum()),
-            "score": float(explained.scores[here].mean()),
+            "level": "class", "image": None, "class": _name(label, config), "images": int(here.sum()),
+            "score": float(values.scores[here].mean()),
         }  # fmt: skip
         yield from _unit_rows(about, mean, config.top)
 
 
-def _image_rows(explained: _Explained, names: Sequence[str], config: AttributionConfig) -> Iterator[dict[str, object]]:
-    for place in _shown(len(names), config):
+def _image_rows(values: _Contributions, names: Sequence[str], config: AttributionConfig) -> Iterator[dict[str, object]]:
+    for index in _shown(len(names), config):
         about: dict[str, object] = {
-            "scope": "image", "image": names[place], "class": _name(int(explained.named[place]), config), "pictures": 1,
-            "score": float(explained.scores[place]),
+            "level": "image", "image": names[index], "class": _name(int(values.predicted[index]), config), "images": 1,
+            "score": float(values.scores[index]),
         }  # fmt: skip
-        yield from _unit_rows(about, explained.contributions[place], config.top)
+        yield from _unit_rows(about, values.contributions[index], config.top)
 
 
 def _unit_rows(about: dict[str, object], terms: Floats, top: int) -> Iterator[dict[str, object]]:
@@ -268,52 +278,100 @@ def _unit_rows(about: dict[str, object], terms: Floats, top: int) -> Iterator[di
 
 
 def _shown(count: int, config: AttributionConfig) -> list[int]:
-    """Spread the pictures that are explained evenly over all."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(config.shown, count))})
+    """Spread the images that are explained evenly over all."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(config.shown, count))})
 
 
-def _picture_table(
-    explained: _Explained, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
+def _image_table(
+    values: _Contributions, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
 ) -> pl.DataFrame:
-    positive = np.sort(explained.contributions.clip(min=0), axis=1)[:, ::-1].astype(np.float64)
+    positive = np.sort(values.contributions.clip(min=0), axis=1)[:, ::-1].astype(np.float64)
     running = positive.cumsum(axis=1)
     total = np.maximum(running[:, -1:], np.finfo(np.float64).tiny)
     table = pl.DataFrame(
         {
             "image": names,
-            "class": [_name(label, config) for label in explained.named.tolist()],
-            "score": explained.scores,
+            "class": [_name(label, config) for label in values.predicted.tolist()],
+            "score": values.scores,
             "share": (running / total)[:, min(config.top, running.shape[1]) - 1],
-            "half": (running < total / 2).sum(axis=1) + 1,
+            "units_for_half": (running < total / 2).sum(axis=1) + 1,
         }
     )
     if labels is None:
         return table
     detects = labels.sort("unit")["detector"].to_numpy()
-    return table.with_columns(detectors=detects[explained.strongest(config.top)].mean(axis=1))
+    return table.with_columns(detector_share=detects[values.strongest(config.top)].mean(axis=1))
 
 
 def _map_table(
-    explained: _Explained, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
+    values: _Contributions, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
 ) -> pl.DataFrame:
-    strongest, (height, width) = explained.strongest(config.top), explained.maps.shape[2:]
+    strongest, (height, width) = values.strongest(config.top), values.maps.shape[2:]
     thresholds = None if labels is None else labels.sort("unit")["threshold"].to_numpy()
     frames = []
-    for place in _shown(len(names), config):
-        for rank, (unit, values) in enumerate(zip(strongest[place].tolist(), explained.maps[place], strict=True)):
-            # Without a dissection a mask is where the unit is above half of its maximum on the picture.
-            level = float(values.max()) / 2 if thresholds is None else float(thresholds[unit])
+    for index in _shown(len(names), config):
+        for rank, (unit, activations) in enumerate(zip(strongest[index].tolist(), values.maps[index], strict=True)):
+            # Without a dissection a mask is where the unit is above half of its maximum on the image.
+            level = float(activations.max()) / 2 if thresholds is None else float(thresholds[unit])
             cells = pl.DataFrame(
                 {
                     "y": np.repeat(np.arange(height), width),
                     "x": np.tile(np.arange(width), height),
-                    "activation": values.ravel(),
+                    "activation": activations.ravel(),
                 }
             )
-            keys = {"image": names[place], "rank": rank, "unit": unit, "threshold": level}
+            keys = {"image": names[index], "rank": rank, "unit": unit, "threshold": level}
             frames.append(cells.select(*(pl.lit(value).alias(key) for key, value in keys.items()), pl.all()))
     return pl.concat(frames)
 
 
 def _name(label: int, config: AttributionConfig) -> str:
     return str(label) if config.classes is None else config.classes[label]
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Explain the decisions of the workspace's network on the dissected images."""
+    trained = workspace.trained()
+    paths = [workspace.data.image_path(index) for index in range(len(workspace.data))]
+    config = AttributionConfig(layer=trained.train_config.layers[-1], classes=SCENE_NAMES)
+    result = workspace.dissected(trained)
+    return attribution(trained.network(), paths, config, result=result, progress=workspace.progress)
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Explain the decisions of the first network, whose dissection is that of compare."""
+    if job.config.class_images is None:
+        return ScheduledExperiment.without(
+            "needs --class-images FOLDER with a folder for each class of the first network"
+        )
+    try:
+        find_head(job.first, job.layer)
+    except NetworkError as error:
+        return ScheduledExperiment.without(str(error))
+    files, names = image_files(job.config.class_images), class_names(job.first, job.config.classes)
+    config = AttributionConfig(layer=job.layer, classes=names, batch_size=job.config.batch_size)
+    return ScheduledExperiment(
+        (Cost(f"decisions on {len(files):,} images", 0, len(files) * job.forward_seconds(job.first)),),
+        lambda: attribution(job.first, files, config, result=job.dissected(0), progress=job.progress),
+    )
+
+
+def _run(inputs: AttributionInputs, _out: Path, progress: Progress | None) -> ExperimentResult:
+    network = inputs.load()
+    config = inputs.config.model_copy(update={"classes": inputs.names(network)})
+    files = [file for path in inputs.images for file in image_files(path)]
+    return attribution(network, files, config, result=inputs.result(), progress=progress)
+
+
+ATTRIBUTION = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=AttributionConfig,
+    inputs=AttributionInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    extra_tables=("images", "maps", "units"),
+    defaults={"config": {"batch_size": 32}},
+)

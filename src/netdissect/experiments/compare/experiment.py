@@ -3,7 +3,6 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 and 3.5.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +27,10 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide
-from netdissect.experiments.outcome import Conclusion, ConclusionOutcome, ExperimentResult
+from netdissect.experiments.inputs import LAST_CONVOLUTION, Inputs, with_layers
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment, run_folder
 from netdissect.models import Network
 from netdissect.result import Result, load_result
 from netdissect.result.published_counts import read_counts
@@ -47,18 +49,30 @@ class CompareConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dissect: DissectConfig | None = Field(None, description="For networks that are still to be dissected.")
-    layers: Annotated[tuple[str, ...], OneOrMore, Option(hidden=True)] = Field(
-        (), description="One for all, or one for each; empty: the last of each."
+    dissect: Annotated[DissectConfig | None, Option(panel="Dissection", without=("layers", "quantiles"))] = Field(
+        None, description="For networks that are still to be dissected."
     )
-    quantile: Annotated[float | None, Option(hidden=True)] = Field(
-        None, gt=0, lt=1, description="None: the first of the first run."
+    layers: Annotated[tuple[str, ...], OneOrMore, Option("--layer")] = Field(
+        (), description="One for all, or one for each, in the same order. Default: the last of each run; repeats."
     )
-    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
-    published: Path | None = Field(None, description="CSV of published counts to compare with.")
+    quantile: float | None = Field(
+        None, gt=0, lt=1, description="At which is compared; None: the first of the first run."
+    )
+    rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
+    published: Path | None = Field(None, description="CSV table of published counts.")
     expected: Annotated[tuple[str, ...], OneOrMore] = Field(
-        (), description="Names in the order in which the paper found them, most detectors first; empty: not compared."
+        (), description="Names in the expected order, most detectors first; without it there is no outcome. Repeats."
     )
+
+
+class CompareInputs(Inputs):
+    """Inputs of the command."""
+
+    sources: Annotated[tuple[str, ...], Option(argument=True, metavar="RUN_OR_NETWORK...")] = Field(
+        (), description="Run folders, or networks to dissect."
+    )
+    concepts: Path | None = Field(None, description="Data set in Broden's layout, for networks.")
+    config: CompareConfig
 
 
 def compare(
@@ -69,7 +83,7 @@ def compare(
     concepts: ConceptData | str | Path | None = None,
     progress: Progress | None = None,
 ) -> ExperimentResult:
-    """Put the detectors of several networks or runs beside each other.
+    """Compare the detectors of several networks or runs.
 
     Parameters
     ----------
@@ -82,14 +96,15 @@ def compare(
     concepts
         Data set for networks.
     progress
-        Told of every stage.
+        Receives every stage.
 
     Returns
     -------
-    Outcome
-        Its table: network, source (``run`` or ``published``), layer, quantile (null where it is not known), rule,
-        category, units, detectors, unique; in the order of `sources`, published networks last. Beside it
-        ``over_images``: each expected difference by the bootstrap over images, where the runs have one.
+    ExperimentResult
+        `table`: network, source (``run`` or ``published``), layer, quantile (null if it is not known), rule, category,
+        units, detectors, unique_detectors; in the order of `sources`, published networks last.
+
+        `extra_tables["over_images"]`: each expected difference by the bootstrap over images, if the runs have one.
 
     Raises
     ------
@@ -107,8 +122,8 @@ def compare(
             "each."
         )
     if config.dissect is not None and concepts is not None:
-        concepts, measured = sample_images(concepts, config.dissect)
-        config = config.model_copy(update={"dissect": measured})
+        concepts, dissect_config = sample_images(concepts, config.dissect)
+        config = config.model_copy(update={"dissect": dissect_config})
     seconds: dict[str, float] = {}
     with timed("dissect", seconds):
         results = [
@@ -116,36 +131,20 @@ def compare(
         ]
     quantile = config.quantile or (results[0].info.config.protocol.quantiles[0] if results else None)
     chosen = _chosen(results, config, quantile)
-    parts = [
+    tables = [
         count_rows(result, [layer], network=name, source="run").filter(quantile=quantile)
         for name, (result, layer) in chosen.items()
     ]
     if config.published:
-        own = [name for part in parts[:1] for name in part["category"].unique(maintain_order=True)]
-        parts.append(_aligned(read_counts(config.published), own))
-    table = pl.concat(parts, how="diagonal_relaxed")
-    asked = config.model_dump(mode="json") | {
+        own = [name for counts in tables[:1] for name in counts["category"].unique(maintain_order=True)]
+        tables.append(_aligned(read_counts(config.published), own))
+    table = pl.concat(tables, how="diagonal_relaxed")
+    context = {
         "quantile": quantile,
         "runs": {name: result.info.network.model_dump(mode="json") for name, (result, _) in chosen.items()},
     }
-    further = {OVER_IMAGES: _over_images(chosen, config, quantile)}
-    return ExperimentResult("compare", table, conclude(table, config, extra=further), asked, seconds, further)
-
-
-def compare_synthetic(bench: Workspace) -> ExperimentResult:
-    """Compare the bench's network with shorter trainings of its recipe, and with random weights."""
-    recipe = bench.scale.recipe
-    shorter = {f"{steps} steps": bench.recipe(steps=steps) for steps in (recipe.steps, max(1, recipe.steps // 6))}
-    networks = [bench.trained_longer().network("trained")]
-    networks += [bench.trained(short).network(name) for name, short in shorter.items()]
-    networks.append(Network("random weights", random_network(recipe), preprocessing(recipe.size)))
-    config = CompareConfig(dissect=bench.measured(recipe.layers[-1:]), expected=("trained", "random weights"))
-    return compare(networks, config, out=bench.folder("compare"), concepts=bench.data, progress=bench.progress)
-
-
-def run_folder(out: Path, index: int, network: Network) -> Path:
-    """Return where the run of a network lies, below the folder of the experiment."""
-    return out / "runs" / f"{index}-{re.sub(r'[^A-Za-z0-9]+', '-', network.name).strip('-')}"
+    extra = {OVER_IMAGES: _over_images(chosen, config, quantile)}
+    return concluded("compare", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
 
 
 def _result(
@@ -164,7 +163,7 @@ def _result(
     if config.dissect is None or concepts is None:
         raise ConfigError(
             f"Network {source.name!r} is to be dissected, but there is no data set or no protocol. Expected concepts "
-            "and config.dissect beside networks; finished runs need neither."
+            "and config.dissect for networks; finished runs need neither."
         )
     layers = config.layers or config.dissect.layers
     layer = layers[index] if len(layers) > 1 else layers[0]
@@ -197,16 +196,16 @@ def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | 
 
 
 def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
-    """Put the categories of a published table in one's own order, so that colors follow each other equally."""
+    """Put the categories of a published table in the order of the runs, so that colors have one order."""
     order = {name: index for index, name in enumerate([*own, *published["category"].unique(maintain_order=True)])}
-    places = {name: place for place, name in enumerate(published["network"].unique(maintain_order=True))}
+    positions = {name: position for position, name in enumerate(published["network"].unique(maintain_order=True))}
     ranked = published.with_columns(
         pl.lit("published").alias("source"),
         pl.lit(None, pl.Float64).alias("quantile"),
         pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
-        pl.col("network").replace_strict(places, return_dtype=pl.Int64).alias("place"),
+        pl.col("network").replace_strict(positions, return_dtype=pl.Int64).alias("position"),
     )
-    return ranked.sort("place", "order").drop("place", "order")
+    return ranked.sort("position", "order").drop("position", "order")
 
 
 def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None) -> pl.DataFrame:
@@ -225,8 +224,10 @@ def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, q
     return over_images_table(found)
 
 
-def conclude(table: pl.DataFrame, config: CompareConfig, *, extra: Mapping[str, pl.DataFrame] = {}) -> Conclusion:
-    """Say whether the networks follow each other as expected.
+def conclude(
+    table: pl.DataFrame, config: CompareConfig, *, extra: Mapping[str, pl.DataFrame] = NO_TABLES
+) -> Conclusion:
+    """Conclude whether the networks have the expected order.
 
     Parameters
     ----------
@@ -235,29 +236,82 @@ def conclude(table: pl.DataFrame, config: CompareConfig, *, extra: Mapping[str, 
     config
         Of the experiment.
     extra
-        Tables beside it; a difference that is not in ``over_images`` is not established.
+        A difference that is not in ``over_images`` is inconclusive.
     """
     totals = table.filter(category=TOTAL, rule=config.rule)
     ranked = totals.sort("unique_detectors", descending=True, maintain_order=True)
     order = "; ".join(f"{row['network']} {row['unique_detectors']}" for row in ranked.iter_rows(named=True))
     finding = f"Unique detectors, most first: {order}."
     if not config.expected:
-        return Conclusion(question=QUESTION, paper=PAPER, finding=finding, agreement="not compared")
-    told, agreements = [], set[ConclusionOutcome]()
+        return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="not compared")
+    texts, outcomes = [], set[ConclusionOutcome]()
     for more, fewer in pairwise(config.expected):
-        text, agreement = _difference(interval_over_images(extra, fewer, more))
-        told.append(f"{more} against {fewer}: {text}.")
-        agreements.add(agreement)
+        text, outcome = _difference(interval_over_images(extra, fewer, more))
+        texts.append(f"{more} against {fewer}: {text}.")
+        outcomes.add(outcome)
     worst: ConclusionOutcome = next(
-        (kind for kind in ("disagrees", "not established") if kind in agreements),
+        (kind for kind in ("disagrees", "inconclusive") if kind in outcomes),
         "agrees",
     )
-    return Conclusion(question=QUESTION, paper=PAPER, finding=" ".join([finding, *told]), agreement=worst)
+    return Conclusion(question=QUESTION, paper=PAPER, finding=" ".join([finding, *texts]), outcome=worst)
 
 
 def _difference(interval: Interval | None) -> tuple[str, ConclusionOutcome]:
-    """Say what a difference over the replicates of images decides; without these nothing is established."""
+    """Return what a difference over the replicates of images decides; without replicates, nothing."""
     if interval is None:
-        return "the runs have no bootstrap over images", "not established"
+        return "the runs have no bootstrap over images", "inconclusive"
     text = f"{interval.mean:.3g} more ({interval.low:.3g} to {interval.high:.3g} by the bootstrap over images)"
     return text, decide(interval, "more")
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Compare the workspace's network with shorter trainings, and with random weights."""
+    base = workspace.scale.train_config
+    shorter = {f"{steps} steps": workspace.train_config(steps=steps) for steps in (base.steps, max(1, base.steps // 6))}
+    networks = [workspace.train_longer().network("trained")]
+    networks += [workspace.trained(config).network(name) for name, config in shorter.items()]
+    networks.append(Network("random weights", random_network(base), preprocessing(base.size)))
+    config = CompareConfig(dissect=workspace.dissect_config(base.layers[-1:]), expected=("trained", "random weights"))
+    out, progress = workspace.folder("compare"), workspace.progress
+    return compare(networks, config, out=out, concepts=workspace.data, progress=progress)
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Compare the last convolutions of all networks."""
+    layers = job.config.layers
+    config, out = CompareConfig(dissect=job.config.dissect_config(layers), layers=layers), job.out / "compare"
+    return ScheduledExperiment(
+        tuple(job.dissection(network, [job.config.layer_of(index)]) for index, network in enumerate(job.networks)),
+        lambda: compare(job.networks, config, out=out, concepts=job.concepts, progress=job.progress),
+    )
+
+
+def _run(inputs: CompareInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+    config, concepts = inputs.config, inputs.concepts
+    sources = [Path(text) if Path(text).is_dir() else inputs.open(text) for text in inputs.sources]
+    if all(isinstance(source, Path) for source in sources):
+        config = config.model_copy(update={"dissect": None})
+    elif concepts is None or not config.layers:
+        raise ConfigError(
+            "networks are to be dissected: name a data set with --concepts, and --layer. Runs need neither."
+        )
+    elif config.dissect is not None:
+        quantiles = config.dissect.protocol.quantiles if config.quantile is None else (config.quantile,)
+        protocol = config.dissect.protocol.model_copy(update={"quantiles": quantiles})
+        dissection = config.dissect.model_copy(update={"layers": config.layers, "protocol": protocol})
+        config = config.model_copy(update={"dissect": dissection})
+    return compare(sources, config, out=out, concepts=concepts, progress=progress)
+
+
+COMPARE = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=CompareConfig,
+    inputs=CompareInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    extra_tables=(OVER_IMAGES,),
+    defaults=with_layers(LAST_CONVOLUTION),
+)

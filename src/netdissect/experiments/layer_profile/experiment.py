@@ -4,22 +4,26 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.3: color and texture
 parts at higher ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.errors import LayerError
 from netdissect.experiments.counts import TOTAL, count_rows
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means
-from netdissect.experiments.outcome import Conclusion, ExperimentResult
-from netdissect.models import Network, list_layers
+from netdissect.experiments.inputs import CONVOLUTIONS, NetworkInputs, convolutions, named_layers, with_layers
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
+from netdissect.models import Network
 from netdissect.training.workspace import Workspace
 
 LOW = ("color", "texture")
@@ -33,25 +37,17 @@ class LayerProfileConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dissect: DissectConfig = Field(description="The dissection; its layers in the order of execution are the depth.")
-    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+    dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(
+        description="The dissection; the order in which its layers run is the depth."
+    )
+    rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-def convolutions(network: Network) -> tuple[str, ...]:
-    """Return the names of all convolutions, in the order of execution.
+class LayerProfileInputs(NetworkInputs):
+    """Inputs of the command."""
 
-    Raises
-    ------
-    LayerError
-        If the network has none.
-    """
-    names = tuple(layer.name for layer in list_layers(network) if layer.type.startswith("Conv"))
-    if not names:
-        raise LayerError(
-            f"Network {network.name!r} has no module whose class is called Conv..., so its depth cannot be told. "
-            "Name its layers, in order; 'netdissect layers' lists them."
-        )
-    return names
+    concepts: Path = Field(description="Data set in Broden's layout.")
+    config: LayerProfileConfig
 
 
 def layer_profile(
@@ -62,7 +58,7 @@ def layer_profile(
     out: str | Path,
     progress: Progress | None = None,
 ) -> ExperimentResult:
-    """Dissect the layers of a network and say how their concepts change with depth.
+    """Dissect the layers of a network and conclude how their concepts change with depth.
 
     Parameters
     ----------
@@ -71,41 +67,36 @@ def layer_profile(
     concepts
         A data set in Broden's layout, or its folder.
     config
-        Layers and protocol; `convolutions` names all convolutions.
+        Layers and protocol; the layer name ``convolutions`` stands for all convolutions.
     out
-        The run is kept in ``OUT/runs/layers``.
+        The run is kept in ``OUT/runs/layer-profile``.
     progress
-        Told of every stage.
+        Receives every stage.
 
     Returns
     -------
-    Outcome
-        Its table: layer, quantile, rule, category, units, detectors, unique.
+    ExperimentResult
+        `table`: layer, quantile, rule, category, units, detectors, unique_detectors.
     """
-    data, measured = sample_images(concepts, config.dissect)
-    config, seconds = config.model_copy(update={"dissect": measured}), dict[str, float]()
+    data, dissect_config = sample_images(concepts, named_layers(network, config.dissect))
+    config, seconds = config.model_copy(update={"dissect": dissect_config}), dict[str, float]()
     with timed("dissect", seconds):
-        result = dissect(network, data, measured, out=Path(out) / "runs" / "layer-profile", progress=progress)
-    asked = config.model_dump(mode="json") | {
+        result = dissect(network, data, dissect_config, out=Path(out) / "runs" / "layer-profile", progress=progress)
+    context = {
         "network": result.info.network.model_dump(mode="json"),
         "concepts": result.info.data.root,
         "quantile": config.dissect.protocol.quantiles[0],
     }
-    table = count_rows(result)
-    return ExperimentResult("layer-profile", table, conclude(table, config), asked, seconds)
+    return concluded("layer-profile", config, count_rows(result), conclude, context=context, seconds=seconds)
 
 
-def layer_profile_synthetic(bench: Workspace) -> ExperimentResult:
-    """Run the experiment on the bench's network."""
-    trained = bench.trained_longer()
-    config = LayerProfileConfig(dissect=bench.measured(trained.recipe.layers))
-    return layer_profile(
-        trained.network(), bench.data, config, out=bench.folder("layer-profile"), progress=bench.progress
-    )
-
-
-def conclude(table: pl.DataFrame, config: LayerProfileConfig) -> Conclusion:
-    """Say whether detectors of objects and parts lie deeper than those of colors and textures.
+def conclude(
+    table: pl.DataFrame,
+    config: LayerProfileConfig,
+    *,
+    extra: Mapping[str, pl.DataFrame] = NO_TABLES,  # noqa: ARG001 - all experiments conclude alike
+) -> Conclusion:
+    """Conclude whether detectors of objects and parts are deeper than those of colors and textures.
 
     Parameters
     ----------
@@ -113,34 +104,36 @@ def conclude(table: pl.DataFrame, config: LayerProfileConfig) -> Conclusion:
         Of `layer_profile`; its layers in the order of execution.
     config
         Of the experiment.
+    extra
+        Not used.
     """
     rows = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
     low, high = _depths(rows, LOW), _depths(rows, HIGH)
     totals = ", ".join(
         f"{row['layer']} {row['unique_detectors']}" for row in rows.filter(category=TOTAL).iter_rows(named=True)
     )
-    found = f"Unique detectors: {totals}."
+    finding = f"Unique detectors: {totals}."
     if len(low) < 2 or len(high) < 2:
         few = f" {len(low)} units detect colors or textures and {len(high)} objects or parts: too few to compare."
-        return Conclusion(question=QUESTION, paper=PAPER, finding=found + few, agreement="not established")
+        return Conclusion(question=QUESTION, paper=PAPER, finding=finding + few, outcome="inconclusive")
     interval = difference_of_means(low, high)
     return Conclusion(
         question=QUESTION,
         paper=PAPER,
-        finding=f"{found} On a scale from 0 (first layer) to 1 (last), {_mean_depths(low, high, interval)}",
-        agreement=decide(interval, "more"),
+        finding=f"{finding} On a scale from 0 (first layer) to 1 (last), {_mean_depths(low, high, interval)}",
+        outcome=decide(interval, "more"),
     )
 
 
 def _depths(rows: pl.DataFrame, categories: Sequence[str]) -> list[float]:
-    """Return, for each unit that detects one of these categories, how deep its layer is: 0 the first, 1 the last."""
+    """Return the depth of each unit that detects one of these categories: 0 for the first layer, 1 for the last."""
     names = rows["layer"].unique(maintain_order=True)
     last = max(len(names) - 1, 1)
-    found: list[float] = []
+    depths: list[float] = []
     for index, layer in enumerate(names):
         here = rows.filter(pl.col("layer") == layer, pl.col("category").is_in(categories))
-        found += [index / last] * int(here["detectors"].sum())
-    return found
+        depths += [index / last] * int(here["detectors"].sum())
+    return depths
 
 
 def _mean_depths(low: Sequence[float], high: Sequence[float], interval: Interval) -> str:
@@ -148,3 +141,38 @@ def _mean_depths(low: Sequence[float], high: Sequence[float], interval: Interval
         f"detectors of colors and textures lie at {sum(low) / len(low):.2f} on average ({len(low)}), those of objects "
         f"and parts at {sum(high) / len(high):.2f} ({len(high)}): a difference of {interval}, bootstrap over units."
     )
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Dissect all convolutions of the workspace's network."""
+    trained = workspace.train_longer()
+    config = LayerProfileConfig(dissect=workspace.dissect_config(trained.train_config.layers))
+    out, progress = workspace.folder("layer-profile"), workspace.progress
+    return layer_profile(trained.network(), workspace.data, config, out=out, progress=progress)
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Dissect all convolutions of the first network."""
+    names, out = convolutions(job.first), job.out / "layer-profile"
+    config = LayerProfileConfig(dissect=job.config.dissect_config(names))
+    return ScheduledExperiment(
+        (job.dissection(job.first, names),),
+        lambda: layer_profile(job.first, job.concepts, config, out=out, progress=job.progress),
+    )
+
+
+def _run(inputs: LayerProfileInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+    return layer_profile(inputs.load(), inputs.concepts, inputs.config, out=out, progress=progress)
+
+
+LAYER_PROFILE = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=LayerProfileConfig,
+    inputs=LayerProfileInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    defaults=with_layers(CONVOLUTIONS),
+)

@@ -1,62 +1,23 @@
-"""The paper at full size: every experiment that one's own networks and data allow, and what it will cost.
+"""Run all experiments, one after the other, at synthetic scale or on one's own networks and data.
 
-    full_plan(networks, concepts, config, out) -> lines to read first
-    full_paper(networks, concepts, config, out=...) -> outcomes
-
-full_job.py     networks, data, files, and what a dissection of them takes
-full_parts.py   each experiment: what it takes, or what is missing for it, and how it is carried out
+reproduce_synthetic(workspace) -> results                          every experiment, on small trained networks
+reproduce(networks, concepts, config, out=...) -> results          every experiment for which nothing is missing
 """
 
-import shutil
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from netdissect.config import Progress
-from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.experiments.reproduce.job import Cost, ReproduceJob
+from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
-from netdissect.experiments.reproduce.requirements import PARTS
+from netdissect.experiments.reproduce.schedule import make_job
 from netdissect.models import Network
-
-
-def reproduce_plan(
-    networks: Sequence[Network], concepts: str | Path, config: ReproduceConfig, out: str | Path
-) -> Iterator[str]:
-    """Check the inputs, and say for every experiment of the paper what it takes or what is missing for it.
-
-    Parameters
-    ----------
-    networks, concepts, config
-        What is asked, and of what.
-    out
-        Folder of the outcomes; nothing is written.
-
-    Yields
-    ------
-    str
-        A line for the data, one or more for each experiment, and one for time and disk.
-
-    Raises
-    ------
-    NetdissectError
-        If the data set, a network, a layer or a file cannot be used.
-    """
-    job = _job(networks, concepts, config, out)
-    yield f"{len(job.data):,} images, {len(job.data.concepts):,} concepts of {', '.join(job.data.categories)}"
-    costs: list[Cost] = []
-    for name, part in PARTS.items():
-        for cost in part(job).costs:
-            costs.append(cost)
-            yield f"{name}: {cost.words}{_about(cost.seconds)}"
-    disk, free = max(cost.disk for cost in costs), shutil.disk_usage(job.place).free
-    seconds = sum(cost.seconds for cost in costs)
-    yield (
-        f"All of it: {_told(seconds)} of forward passes and training, as timed here; reading pictures and counting "
-        "labels comes besides, which 'netdissect estimate' predicts for a dissection. At most "
-        f"{disk / 1e9:.3g} GB on disk at a time, and {free / 1e9:.3g} GB are free."
-    )
+from netdissect.result.files import write_whole
+from netdissect.training.workspace import Scale, Workspace
 
 
 def reproduce(
@@ -67,48 +28,65 @@ def reproduce(
     out: str | Path,
     progress: Progress | None = None,
 ) -> Iterator[ExperimentResult]:
-    """Carry out the experiments for which nothing is missing.
+    """Run the experiments for which nothing is missing.
 
     Yields
     ------
-    Outcome
-        With the wall time of the whole experiment as ``seconds["all"]``; runs are kept below ``OUT/NAME/runs``.
+    ExperimentResult
+        With the wall time of the whole experiment, over all sessions, as ``seconds["all"]``; its dissections are kept
+        in ``OUT/NAME/runs``.
     """
-    job = _job(networks, concepts, config, out, progress)
-    for name, part in PARTS.items():
+    job = make_job(networks, concepts, config, out, progress)
+    yield from _execute({name: part.run for name, part in job.schedule().items()}, Path(out), progress)
+
+
+def synthetic_plan(scale: Scale) -> Iterator[str]:
+    """Say in lines to read beforehand what happens at synthetic scale."""
+    config = scale.train_config
+    training = config.num_images + config.held_out
+    yield f"Render {scale.images:,} images of {config.size} pixels to dissect, and {training:,} to train on."
+    yield f"Train scene networks for {config.steps} steps, {scale.seeds} under each condition."
+    yield f"Experiments: {', '.join(_synthetic())}. An interrupted command resumes when it is run again."
+
+
+def reproduce_synthetic(workspace: Workspace) -> Iterator[ExperimentResult]:
+    """Run every experiment at synthetic scale; what is in the workspace is reused.
+
+    Yields
+    ------
+    ExperimentResult
+        As `reproduce` does.
+    """
+    runs = {name: partial(run, workspace) for name, run in _synthetic().items()}
+    yield from _execute(runs, workspace.root, workspace.progress)
+
+
+def _synthetic() -> dict[str, Callable[[Workspace], ExperimentResult]]:
+    runs = {name: load_experiment(name).run_synthetic for name in REGISTRY}
+    return {name: run for name, run in runs.items() if run is not None}
+
+
+def _execute(
+    runs: Mapping[str, Callable[[], ExperimentResult] | None], out: Path, progress: Progress | None
+) -> Iterator[ExperimentResult]:
+    for done, (name, run) in enumerate(runs.items()):
         if progress:
-            progress("experiments", list(PARTS).index(name), len(PARTS))
-        started, run = monotonic(), part(job).run
+            progress("experiments", done, len(runs))
         if run is None:
             continue
-        outcome = run()
-        outcome.seconds["all"] = round(monotonic() - started, 1)
-        yield outcome
+        started = monotonic()
+        result = run()
+        result.seconds["all"] = _all_sessions(out / name, monotonic() - started)
+        yield result
     if progress:
-        progress("experiments", len(PARTS), len(PARTS))
+        progress("experiments", len(runs), len(runs))
 
 
-def _job(
-    networks: Sequence[Network],
-    concepts: str | Path,
-    config: ReproduceConfig,
-    out: str | Path,
-    progress: Progress | None = None,
-) -> ReproduceJob:
-    if len(config.layers) not in (1, len(networks)):
-        raise ConfigError(
-            f"{len(config.layers)} layers were named for {len(networks)} networks. Expected one for all, or one for "
-            "each."
-        )
-    return ReproduceJob(networks, concepts, config, Path(out), progress)
-
-
-def _about(seconds: float) -> str:
-    return f"; {_told(seconds)}" if seconds else ""
-
-
-def _told(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.2g} {unit}"
-    return f"about {max(1, round(seconds))} s"
+def _all_sessions(folder: Path, seconds: float) -> float:
+    """Add the seconds of this session to those of earlier ones, whose work is reused."""
+    path = folder / "seconds.json"
+    earlier = float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+    total = round(earlier + seconds, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(json.dumps(total).encode()))
+    return total

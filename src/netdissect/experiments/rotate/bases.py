@@ -1,7 +1,7 @@
 """Other bases of a layer: principal and independent components, a permutation, any matrix from a file.
 
-Components are found on a sample of cells. Their signs are arbitrary, but a mask is where a unit is largest:
-each component points where its values have the longer tail.
+Components are estimated on a sample of cells. Their signs are arbitrary, but a mask is where a unit is largest: the
+sign of each component is the one in which its values have the longer tail.
 """
 
 import logging
@@ -30,19 +30,19 @@ from netdissect.models import Network, resolve_layers
 
 logger = logging.getLogger(__name__)
 
-BasisKind = Literal["pca", "ica", "permutation"]
+BasisType = Literal["pca", "ica", "permutation"]
 Cells = npt.NDArray[np.float32]
 # Directions in which a layer's values hardly vary, such as dead units, have no component.
 RELATIVE_VARIANCE = 1e-7
 
 
 class CellSample(BaseModel):
-    """Which cells principal and independent components are found on."""
+    """Cells from which principal and independent components are estimated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    images: int = Field(500, gt=0, description="At most so many, spread evenly over the data set.")
-    cells: int = Field(20_000, gt=0, description="At most so many in all, drawn at random.")
+    images: int = Field(500, gt=0, description="Images at most, spread evenly over the data set.")
+    cells: int = Field(20_000, gt=0, description="Cells at most, in all, drawn at random.")
     iterations: int = Field(400, gt=0, description="Of FastICA at most.")
     seed: int = Field(0, ge=0, description="Of the cells, of FastICA's start and of the permutation.")
 
@@ -51,41 +51,41 @@ def learned_bases(
     network: Network,
     data: ConceptData,
     layer: str,
-    kinds: Sequence[BasisKind],
+    types: Sequence[BasisType],
     sample: CellSample,
     config: DissectConfig,
 ) -> dict[str, Tensor]:
-    """Find bases of a layer.
+    """Estimate bases of a layer.
 
     Parameters
     ----------
     network, data, layer
-        Whose activations.
-    kinds
-        Which.
+        The layer and the images.
+    types
+        Which bases.
     sample
-        On which cells.
+        The cells.
     config
         Of the forward pass.
 
     Returns
     -------
     dict of str to float32 (K, U)
-        By kind; K is below U where the layer has directions in which nothing varies.
+        By type; K is below U if the layer has directions without variance.
     """
     units = resolve_layers(network, [layer], config.assumed)[0].units
-    found: dict[str, Tensor] = {}
+    bases: dict[str, Tensor] = {}
     cells = None
-    if {"pca", "ica"} & set(kinds):
+    if {"pca", "ica"} & set(types):
         _sklearn("decomposition")  # before the pass over the images
         cells = sample_cells(network, data, layer, sample, config)
-    for kind in kinds:
-        if kind == "permutation" or cells is None:
+    for basis in types:
+        if basis == "permutation" or cells is None:
             order = np.random.default_rng(sample.seed).permutation(units)
-            found[kind] = torch.eye(units)[torch.from_numpy(order)]
+            bases[basis] = torch.eye(units)[torch.from_numpy(order)]
         else:
-            found[kind] = torch.from_numpy(_components(kind, cells, sample).astype(np.float32))
-    return found
+            bases[basis] = torch.from_numpy(_components(basis, cells, sample).astype(np.float32))
+    return bases
 
 
 def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSample, config: DissectConfig) -> Cells:
@@ -107,12 +107,12 @@ def _sklearn(module: str) -> Any:
     return need(f"sklearn.{module}", "experiments", "A basis of principal or independent components")
 
 
-def _components(kind: BasisKind, cells: Cells, sample: CellSample) -> npt.NDArray[np.float64]:
+def _components(basis: BasisType, cells: Cells, sample: CellSample) -> npt.NDArray[np.float64]:
     values = cells.astype(np.float64)
     principal = _sklearn("decomposition").PCA().fit(values)
     varying = int((principal.explained_variance_ > RELATIVE_VARIANCE * principal.explained_variance_[0]).sum())
     directions = principal.components_[:varying]
-    if kind == "ica":
+    if basis == "ica":
         directions = _independent(values, varying, sample)
     skewed = stats.skew((values - values.mean(axis=0)) @ directions.T, axis=0)
     return np.asarray(directions * np.where(skewed < 0, -1, 1)[:, None])
@@ -129,7 +129,7 @@ def _independent(values: npt.NDArray[np.float64], count: int, sample: CellSample
         except warning:
             warnings.simplefilter("ignore", warning)
             model.fit(values)
-            logger.info("FastICA has not settled after %d iterations: its basis is approximate", sample.iterations)
+            logger.info("FastICA has not converged after %d iterations: its basis is approximate", sample.iterations)
     return np.asarray(model.components_)
 
 

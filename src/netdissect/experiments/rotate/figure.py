@@ -12,9 +12,9 @@ from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
 
 
-def rotate(outcome: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult) -> Figure:
     """Draw means over rotations with their intervals on the left, and the whole of each basis on the right."""
-    rows = drawn_rows(outcome)
+    rows = drawn_rows(result)
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     turned = rows.filter(pl.col("alpha").is_not_null())

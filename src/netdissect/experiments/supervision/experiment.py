@@ -1,11 +1,11 @@
-"""The same network trained on other tasks, to see whether it takes supervision to make detectors.
+"""Train one network on several tasks, to test whether detectors need supervision.
 
-    TaskPictures -> trained_task (one loop for all tasks) -> dissect -> detectors by task, seed and category
+    TaskImages -> trained_task (one loop for all tasks) -> dissect -> detectors by task, seed and category
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,14 +22,19 @@ from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
-from netdissect.experiments.outcome import Conclusion, ConclusionOutcome, ExperimentResult
+from netdissect.experiments.inputs import LAST_CONVOLUTION, with_layers
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.result.files import write_whole
 from netdissect.synthetic import training_objects
 from netdissect.training.choices import RANDOM, SELF_SUPERVISED, SUPERVISED, TASKS, TaskName
-from netdissect.training.scene_net import TrainConfig, settle_precision
-from netdissect.training.task_images import TaskImages
-from netdissect.training.task_networks import kept_back, trained_task
-from netdissect.training.workspace import Workspace
+from netdissect.training.classification_data import image_files
+from netdissect.training.scene_net import TrainConfig, random_network
+from netdissect.training.task_images import TaskImages, folder_images, synthetic_images
+from netdissect.training.task_networks import held_out_count, trained_task
+from netdissect.training.train import settle_precision, training_seconds
+from netdissect.training.workspace import SCALES, Workspace
 
 TEXTURE = "texture"
 
@@ -43,18 +48,32 @@ class SupervisionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: Annotated[tuple[TaskName, ...], OneOrMore, Option("--task")] = Field(
-        TASKS, min_length=1, description="Trained for equal steps."
+        TASKS, min_length=1, description="Tasks, trained for equal steps; repeats."
     )
-    recipe: TrainConfig = Field(description="Backbone and training of all; its seed is replaced.")
-    seeds: Annotated[tuple[int, ...], Option("--training-seeds", metavar="SEED,...")] = Field(
-        (0, 1, 2), min_length=1, description="One network of each task is trained for each of these seeds."
+    train_config: Annotated[TrainConfig, Option(panel="Training", without=("dropout",))] = Field(
+        default_factory=TrainConfig, description="Backbone and training of all; its seed is replaced."
     )
-    dissect: DissectConfig = Field(description="The dissection; its layers are the backbone's.")
-    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+    seeds: int = Field(3, ge=1, description="Networks of each task, of seeds 0, 1, ...")
+    dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(
+        description="The dissection of layers of the backbone."
+    )
+    rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
+
+
+class SupervisionInputs(BaseModel):
+    """Inputs of the command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concepts: Path = Field(description="Data set in Broden's layout.")
+    train_images: Path | None = Field(
+        None, description="Train on the images at any depth below this folder. None: on synthetic images."
+    )
+    config: SupervisionConfig
 
 
 def supervision(
-    pictures: TaskImages,
+    images: TaskImages,
     concepts: ConceptData | str | Path,
     config: SupervisionConfig,
     *,
@@ -65,58 +84,66 @@ def supervision(
 
     Parameters
     ----------
-    pictures
-        To train on; `folder_pictures` and `synthetic_pictures` make them.
+    images
+        To train on; see `folder_images` and `synthetic_images`.
     concepts
         A data set in Broden's layout, or its folder.
     config
-        Tasks, seeds, recipe.
+        Tasks, seeds, training, dissection.
     out
-        Networks are kept in ``OUT/trained``, runs in ``OUT/runs``; what is there is taken up.
+        Networks are kept in ``OUT/trained``, runs in ``OUT/runs``; what is there is reused.
     progress
-        Told of every stage.
+        Receives every stage.
 
     Returns
     -------
-    Outcome
+    ExperimentResult
         `table`: task, kind (supervised, self-supervised, random), seed, layer, quantile, rule, category, units,
-        detectors, unique. `further["training"]`: task, seed, steps, loss and right (share of right answers, where
-        there are such), both on pictures that were kept back.
+        detectors, unique_detectors.
+
+        `extra_tables["training"]`: task, kind, seed, steps, loss and accuracy (null for tasks without classes), both on
+        held-out images.
 
     Raises
     ------
     ConfigError
-        If a supervised task is asked for that the pictures have no labels for, or there are too few pictures.
+        If the images have no labels for a supervised task, or there are too few of them.
     """
-    _check(pictures, config)
-    data, measured = sample_images(concepts, config.dissect)
-    config = config.model_copy(update={"dissect": measured})
+    _check(images, config)
+    data, dissect_config = sample_images(concepts, config.dissect)
+    config = config.model_copy(update={"dissect": dissect_config})
     out, seconds = Path(out), dict[str, float]()
     counts, trainings = [], []
-    first = settle_precision(config.recipe, out / "precision.json")
-    jobs = [(task, seed) for task in config.tasks for seed in config.seeds]
+    base = settle_precision(config.train_config, out / "precision.json")
+    jobs = [(task, seed) for task in config.tasks for seed in range(config.seeds)]
     for done, (task, seed) in enumerate(jobs):
         if progress:
             progress("networks", done, len(jobs))
-        recipe = first.model_copy(update={"seed": seed})
+        train_config = base.model_copy(update={"seed": seed})
         with timed(f"train {task}", seconds):
-            made = trained_task(task, pictures, recipe, out / "trained", progress=progress)
+            trained = trained_task(task, images, train_config, out / "trained", progress=progress)
         with timed("dissect", seconds):
             run = out / "runs" / f"{task}-{seed}"
-            result = dissect(made.network(), data, measured, out=run, progress=progress)
+            result = dissect(trained.network(), data, dissect_config, out=run, progress=progress)
         keys: dict[str, Any] = {"task": task, "kind": kind_of(task), "seed": seed}
         counts.append(count_rows(result, **keys))
-        steps = 0 if task == RANDOM else recipe.steps
-        trainings.append(keys | {"steps": steps, "loss": made.loss, "right": made.right})
+        steps = 0 if task == RANDOM else train_config.steps
+        trainings.append(keys | {"steps": steps, "loss": trained.loss, "accuracy": trained.accuracy})
     if progress:
         progress("networks", len(jobs), len(jobs))
-    table = pl.concat(counts)
-    asked = config.model_dump(mode="json") | {"quantile": config.dissect.protocol.quantiles[0]}
-    further = {"training": pl.DataFrame(trainings, infer_schema_length=None)}
-    return ExperimentResult("supervision", table, conclude(table, config), asked, seconds, further)
+    context = {"quantile": dissect_config.protocol.quantiles[0]}
+    extra = {"training": pl.DataFrame(trainings, infer_schema_length=None)}
+    return concluded(
+        "supervision", config, pl.concat(counts), conclude, context=context, extra_tables=extra, seconds=seconds
+    )
 
 
-def conclude(table: pl.DataFrame, config: SupervisionConfig) -> Conclusion:
+def conclude(
+    table: pl.DataFrame,
+    config: SupervisionConfig,
+    *,
+    extra: Mapping[str, pl.DataFrame] = NO_TABLES,  # noqa: ARG001 - of the protocol
+) -> Conclusion:
     """Compare self-supervised with supervised tasks in the last layer: detectors, and the share of textures.
 
     Parameters
@@ -125,54 +152,30 @@ def conclude(table: pl.DataFrame, config: SupervisionConfig) -> Conclusion:
         Of `supervision`.
     config
         Tasks, first quantile and rule.
+    extra
+        Not used.
 
     Returns
     -------
-    Verdict
+    Conclusion
         Agrees if both differences, paired by seed, go the paper's way; disagrees if one goes the other way.
     """
     keys = {"quantile": config.dissect.protocol.quantiles[0], "rule": config.rule}
     rows = table.filter(layer=table["layer"][-1], **keys)
     totals = {task: unique_of(rows, task=task) for task in config.tasks}
-    said = ", ".join(f"{task} {np.mean(values):.1f}" for task, values in totals.items())
-    found = f"Unique detectors of the last layer, mean of {len(config.seeds)} seeds: {said}."
+    listed = ", ".join(f"{task} {np.mean(values):.1f}" for task, values in totals.items())
+    finding = f"Unique detectors of the last layer, mean of {config.seeds} seeds: {listed}."
     supervised = [task for task in config.tasks if task in SUPERVISED]
     others = [task for task in config.tasks if task in SELF_SUPERVISED]
     if not supervised or not others:
-        return Conclusion(question=QUESTION, paper=PAPER, finding=found, agreement="not compared")
+        return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="not compared")
     fewer = paired_difference(_seed_means(rows, supervised), _seed_means(rows, others))
     fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
     texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others)).within(-1, 1)
-    found += (
+    finding += (
         f" Self-supervised less supervised, paired by seed: {fewer} detectors; share of textures among them: {texture}."
     )
-    return Conclusion(question=QUESTION, paper=PAPER, finding=found, agreement=_both(fewer, texture))
-
-
-def supervision_synthetic(bench: Workspace) -> ExperimentResult:
-    """Run the experiment on the bench's pictures and world."""
-    return supervision(
-        bench_pictures(bench), bench.data, bench_config(bench), out=bench.folder("supervision"), progress=bench.progress
-    )
-
-
-def bench_pictures(bench: Workspace) -> TaskImages:
-    """Return the bench's training pictures, with the objects that they show; these are kept beside the outcome."""
-    path, recipe = bench.folder("supervision") / "objects.npy", bench.scale.recipe
-    pixels, scenes = bench.pictures
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        shown = training_objects(len(pixels), size=recipe.size, seed=recipe.world, progress=bench.progress)
-        write_whole(path, lambda file: np.save(file, shown))
-    return TaskImages(pixels, scenes, np.load(path, allow_pickle=False))
-
-
-def bench_config(bench: Workspace) -> SupervisionConfig:
-    """Return what the experiment asks on a bench: every task, dissected at the last convolution."""
-    recipe = bench.recipe(precision=bench.precision)
-    return SupervisionConfig(
-        recipe=recipe, seeds=tuple(range(bench.scale.seeds)), dissect=bench.measured(recipe.layers[-1:], 0)
-    )
+    return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=_both(fewer, texture))
 
 
 def kind_of(task: str) -> str:
@@ -180,19 +183,20 @@ def kind_of(task: str) -> str:
     return RANDOM if task == RANDOM else "supervised" if task in SUPERVISED else "self-supervised"
 
 
-def _check(pictures: TaskImages, config: SupervisionConfig) -> None:
-    possible = pictures.tasks()
+def _check(images: TaskImages, config: SupervisionConfig) -> None:
+    possible = images.tasks()
     for task in config.tasks:
         if task not in possible:
             raise ConfigError(
-                f"the task {task!r} needs labels that these {len(pictures.pixels)} pictures do not have. Expected "
-                f"tasks among {', '.join(possible)}; a folder for each class labels 'scene', the synthetic world both."
+                f"the task {task!r} needs labels that these {len(images.pixels)} images do not have. Expected "
+                f"tasks among {', '.join(possible)}; a folder for each class labels 'scene', "
+                "synthetic images have both."
             )
-    left = len(pictures.pixels) - kept_back(len(pictures.pixels), config.recipe)
-    if left < config.recipe.batch_size:
+    left = len(images.pixels) - held_out_count(len(images.pixels), config.train_config)
+    if left < config.train_config.batch_size:
         raise ConfigError(
-            f"{len(pictures.pixels)} pictures leave {left} to train on, fewer than a batch of "
-            f"{config.recipe.batch_size}. Expected more pictures, or a smaller batch."
+            f"{len(images.pixels)} images leave {left} to train on, fewer than a batch of "
+            f"{config.train_config.batch_size}. Expected more images, or a smaller batch."
         )
 
 
@@ -210,6 +214,89 @@ def _texture_shares(rows: pl.DataFrame, tasks: Sequence[str]) -> list[float]:
 
 
 def _both(fewer: Interval, texture: Interval) -> ConclusionOutcome:
-    """Judge the two things that the paper says: agree if both do, disagree if one does not."""
-    judged = {decide(fewer, "fewer"), decide(texture, "more")}
-    return "disagrees" if "disagrees" in judged else "agrees" if judged == {"agrees"} else "not established"
+    """Combine both findings of the paper: agree if both do, disagree if one does not."""
+    outcomes = {decide(fewer, "fewer"), decide(texture, "more")}
+    return "disagrees" if "disagrees" in outcomes else "agrees" if outcomes == {"agrees"} else "inconclusive"
+
+
+def synthetic_config(workspace: Workspace) -> SupervisionConfig:
+    """Return the configuration at synthetic scale: every task, dissected at the last convolution."""
+    train_config = workspace.train_config(precision=workspace.precision)
+    dissection = workspace.dissect_config(train_config.layers[-1:], replicates=0)
+    return SupervisionConfig(train_config=train_config, seeds=workspace.scale.seeds, dissect=dissection)
+
+
+def workspace_images(workspace: Workspace) -> TaskImages:
+    """Return the training images of the workspace with their objects, which are saved there."""
+    path, train_config = workspace.folder("supervision") / "objects.npy", workspace.scale.train_config
+    pixels, scenes = workspace.train_images
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        objects = training_objects(
+            len(pixels), size=train_config.size, seed=train_config.data_seed, progress=workspace.progress
+        )
+        write_whole(path, lambda file: np.save(file, objects))
+    return TaskImages(pixels, scenes, np.load(path, allow_pickle=False))
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Train every task on the images of the workspace."""
+    config, out = synthetic_config(workspace), workspace.folder("supervision")
+    return supervision(workspace_images(workspace), workspace.data, config, out=out, progress=workspace.progress)
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Train the tasks for which a folder of images has labels."""
+    folder, out = job.config.train_images, job.out / "supervision"
+    if folder is None or job.config.train is None:
+        return ScheduledExperiment.without("needs --train-images FOLDER of images to train on, and --train small")
+    scale = SCALES[job.config.train]
+    train_config, number = scale.train_config, len(image_files(folder))
+    limit = train_config.num_images + train_config.held_out
+    number = min(number, limit)
+    if number - held_out_count(number, train_config) < train_config.batch_size:
+        return ScheduledExperiment.without(f"needs more images than the {number} of {folder}")
+    tasks = folder_images(folder, train_config.size, limit=1).tasks()
+    dissection = job.config.dissect_config(train_config.layers[-1:])
+    config = SupervisionConfig(tasks=tasks, train_config=train_config, seeds=scale.seeds, dissect=dissection)
+    networks = len(tasks) * scale.seeds
+    words = (
+        f"{', '.join(tasks)}: {networks} networks of {train_config.steps} steps on {number:,} images, each dissected "
+        f"on {len(job.data):,} images"
+    )
+
+    def run() -> ExperimentResult:
+        images = folder_images(folder, train_config.size, limit=limit)
+        return supervision(images, job.concepts, config, out=out, progress=job.progress)
+
+    seconds = networks * training_seconds(random_network(train_config), train_config)
+    return ScheduledExperiment((Cost(words, 0, seconds),), run)
+
+
+def _run(inputs: SupervisionInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+    config, train_config = inputs.config, inputs.config.train_config
+    images = (
+        synthetic_images(train_config, folder=out, progress=progress)
+        if inputs.train_images is None
+        else folder_images(inputs.train_images, train_config.size, limit=train_config.num_images)
+    )
+    if config.dissect.layers == (LAST_CONVOLUTION,):
+        dissection = config.dissect.model_copy(update={"layers": train_config.layers[-1:]})
+        config = config.model_copy(update={"dissect": dissection})
+    if "tasks" not in config.model_fields_set:
+        config = config.model_copy(update={"tasks": images.tasks()})
+    return supervision(images, inputs.concepts, config, out=out, progress=progress)
+
+
+SUPERVISION = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=SupervisionConfig,
+    inputs=SupervisionInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    extra_tables=("training",),
+    defaults=with_layers(LAST_CONVOLUTION),
+)

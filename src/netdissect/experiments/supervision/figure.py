@@ -15,9 +15,9 @@ GAP = 0.5
 """Between supervised, self-supervised and random."""
 
 
-def tasks(outcome: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult) -> Figure:
     """Draw a stacked bar for each task, the mean over seeds; the total of each seed is a dot."""
-    rows = drawn_rows(outcome)
+    rows = drawn_rows(result)
     rows = rows.filter(layer=rows["layer"][-1])
     kinds = rows.select("task", "kind").unique(maintain_order=True).rows()
     places: dict[str, float] = {}

@@ -1,134 +1,111 @@
-"""Trained variants of one recipe: other seeds, dropout, batch normalization, widths and depths.
+"""Train one configuration under several conditions: seeds, dropout, batch normalization, widths, depths.
 
-All variants of one question see the same pictures for equally many steps, and every variant is trained with
-the same seeds, so that differences are paired.
+All conditions of an experiment see the same images for equally many steps, and each is trained from the same seeds, so
+that differences are paired.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 to 3.7.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from pathlib import Path
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.config import Rule
+from netdissect.config import Progress, Rule
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.experiments.counts import TOTAL, count_rows, largest_unique
-from netdissect.experiments.effect_sizes import Interval, decide, decide_equal, mean_interval, paired_difference
-from netdissect.experiments.outcome import Conclusion, ConclusionOutcome, ExperimentResult
+from netdissect.experiments.counts import count_rows
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
+from netdissect.experiments.training_conditions.conditions import CONDITIONS, ConditionCounts
 from netdissect.result import Result
 from netdissect.scoring import passes
-from netdissect.training.choices import ConditionName
-from netdissect.training.scene_net import TrainConfig
-from netdissect.training.workspace import Scale, Workspace
-
-# Two seeds count as equal where they differ by less than this share of their mean.
-EQUAL = 0.25
-# A unit that keeps its place keeps its meaning, if more than half of the pairs did so.
-SAME_UNIT = 0.5
+from netdissect.training.choices import ConditionName, ScaleName
+from netdissect.training.scene_net import random_network
+from netdissect.training.train import training_seconds
+from netdissect.training.workspace import SCALES, Scale, Workspace
 
 
-class VariantsConfig(BaseModel):
-    """Which variants of which recipe are compared."""
+class TrainingConditionsConfig(BaseModel):
+    """Which conditions are compared, and at which scale."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    condition: ConditionName = Field(description="What the variants differ in.")
-    scale: Scale = Field(description="Recipe, seeds and quantiles; the first quantile decides.")
-    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+    condition: ConditionName = Field(description="What is changed.")
+    scale: Scale = Field(description="Base configuration, seeds and quantiles; the first quantile decides.")
+    rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-@dataclass(frozen=True)
-class _Condition:
-    """What a set of variants asks.
+class TrainingConditionsInputs(BaseModel):
+    """Inputs of the commands."""
 
-    Attributes
-    ----------
-    asks, paper
-        For the verdict.
-    recipes
-        The variants' changes of a recipe, by name, in the order of the figure.
-    judge
-        From the counts to what was found.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    asks: str
-    paper: str
-    recipes: Callable[[TrainConfig], Mapping[str, Mapping[str, Any]]]
-    judge: Callable[["_ConditionCounts"], tuple[str, ConclusionOutcome]]
+    scale: ScaleName = Field("small", description="Size of the synthetic data set and the networks.")
+    seeds: int | None = Field(None, ge=1, description="Networks of each condition. None: those of the scale.")
+    steps: int | None = Field(None, ge=1, description="Optimizer steps, equal for all. None: those of the scale.")
+
+    def workspace(self, out: Path, progress: Progress | None) -> Workspace:
+        """Return the workspace of these networks."""
+        scale = SCALES[self.scale]
+        train_config = scale.train_config.model_copy(update={"steps": self.steps or scale.train_config.steps})
+        changed = scale.model_copy(update={"train_config": train_config, "seeds": self.seeds or scale.seeds})
+        return Workspace(out, changed, progress)
 
 
-@dataclass(frozen=True)
-class _ConditionCounts:
-    """Unique detectors at the deciding quantile, by variant and category, one number a seed."""
-
-    table: pl.DataFrame
-    extra: Mapping[str, pl.DataFrame]
-
-    @property
-    def names(self) -> list[str]:
-        return [str(name) for name in self.table["variant"].unique(maintain_order=True)]
-
-    def of(self, variant: str, category: str = TOTAL) -> list[int]:
-        return self.table.filter(variant=variant, category=category)["unique_detectors"].to_list()
-
-    def change(self, left: str, right: str, category: str = TOTAL) -> Interval:
-        most = self.most(category)
-        return paired_difference(self.of(left, category), self.of(right, category)).within(-most, most)
-
-    def most(self, category: str = TOTAL) -> int:
-        return largest_unique(self.table, category)
-
-    def means(self) -> str:
-        return ", ".join(f"{name} {mean_interval(self.of(name)).mean:.3g}" for name in self.names)
-
-
-def training_conditions(name: ConditionName, bench: Workspace) -> ExperimentResult:
-    """Train variants of the bench's recipe, and compare the detectors of their last convolutions.
+def training_conditions(name: ConditionName, workspace: Workspace) -> ExperimentResult:
+    """Train under several conditions, and compare the detectors of the last convolutions.
 
     Parameters
     ----------
     name
-        Which question.
-    bench
-        Pictures, recipe, seeds; networks and runs that are there are taken up.
+        What is changed.
+    workspace
+        Images, base configuration, seeds; networks and runs that are there are reused.
 
     Returns
     -------
-    Outcome
-        Its table: variant, seed, accuracy (share of held-out pictures whose scene is right), layer, quantile, rule,
-        category, units, detectors, unique. Beside it ``pairs``: for each two seeds of a variant, the concepts that
-        both have (as a share of those that either has), and the share of units that detect the same concept.
+    ExperimentResult
+        `table`: condition, seed, accuracy (share of held-out images whose scene is classified correctly), layer,
+        quantile, rule, category, units, detectors, unique_detectors.
+
+        `extra_tables["pairs"]`: for each two seeds of a condition, concepts (that both detect, as a share of those
+        that either does) and units (share that detect the same concept).
     """
-    config, seconds = VariantsConfig(condition=name, scale=bench.scale), dict[str, float]()
+    scale, seconds = workspace.scale, dict[str, float]()
     rows: list[pl.DataFrame] = []
     pairs: list[dict[str, object]] = []
-    recipes = _QUESTIONS[name].recipes(bench.scale.recipe)
-    done, total = 0, len(recipes) * bench.scale.seeds
-    for variant, changes in recipes.items():
+    conditions = CONDITIONS[name].changes(scale.train_config)
+    done, total = 0, len(conditions) * scale.seeds
+    for condition, changes in conditions.items():
         results: dict[int, Result] = {}
-        for seed in range(bench.scale.seeds):
-            recipe = bench.recipe(**changes, seed=seed)
+        for seed in range(scale.seeds):
             with timed("train", seconds):
-                trained = bench.trained(recipe)
+                trained = workspace.trained(workspace.train_config(**changes, seed=seed))
             with timed("dissect", seconds):
-                results[seed] = bench.dissected(trained)
-            rows.append(count_rows(results[seed], variant=variant, seed=seed, accuracy=trained.accuracy))
+                results[seed] = workspace.dissected(trained)
+            rows.append(count_rows(results[seed], condition=condition, seed=seed, accuracy=trained.accuracy))
             done += 1
-            if bench.progress:
-                bench.progress(f"{name}: networks", done, total)
-        pairs += [{"variant": variant} | pair for pair in _pairs(results, bench.scale.quantiles[0])]
-    table, further = pl.concat(rows), {"pairs": pl.DataFrame(pairs, schema=_PAIRS)}
-    asked = config.model_dump(mode="json") | {"quantile": bench.scale.quantiles[0]}
-    asked["variants"] = {variant: dict(changes) for variant, changes in recipes.items()}
-    return ExperimentResult(name, table, conclude(table, config, extra=further), asked, seconds, further)
+            if workspace.progress:
+                workspace.progress(f"{name}: networks", done, total)
+        pairs += [{"condition": condition} | pair for pair in _pairs(results, scale.quantiles[0])]
+    context = {
+        "quantile": scale.quantiles[0],
+        "conditions": {condition: dict(changes) for condition, changes in conditions.items()},
+    }
+    config, extra = (
+        TrainingConditionsConfig(condition=name, scale=scale),
+        {"pairs": pl.DataFrame(pairs, schema=_PAIRS)},
+    )
+    return concluded(name, config, pl.concat(rows), conclude, context=context, extra_tables=extra, seconds=seconds)
 
 
-def conclude(table: pl.DataFrame, config: VariantsConfig, *, extra: Mapping[str, pl.DataFrame] = {}) -> Conclusion:
-    """Say whether the variants differ as the paper found.
+def conclude(
+    table: pl.DataFrame, config: TrainingConditionsConfig, *, extra: Mapping[str, pl.DataFrame] = NO_TABLES
+) -> Conclusion:
+    """Conclude whether the conditions differ as the paper found.
 
     Parameters
     ----------
@@ -137,45 +114,43 @@ def conclude(table: pl.DataFrame, config: VariantsConfig, *, extra: Mapping[str,
     config
         Of the experiment.
     extra
-        Tables beside it; seeds are compared by ``pairs``.
+        ``pairs``, by which seeds are compared.
     """
-    question, scale = _QUESTIONS[config.condition], config.scale
-    decided = table.filter(quantile=scale.quantiles[0], rule=config.rule)
-    finding, agreement = question.judge(_ConditionCounts(decided, extra))
-    accuracies = decided.group_by("variant", maintain_order=True).agg(pl.col("accuracy").mean()).rows()
-    told = ", ".join(f"{variant} {accuracy:.0%}" for variant, accuracy in accuracies)
+    condition, scale = CONDITIONS[config.condition], config.scale
+    deciding = table.filter(quantile=scale.quantiles[0], rule=config.rule)
+    finding, outcome = condition.decide(ConditionCounts(deciding, extra))
+    accuracies = deciding.group_by("condition", maintain_order=True).agg(pl.col("accuracy").mean()).rows()
+    listed = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in accuracies)
     return Conclusion(
-        question=question.asks,
-        paper=question.paper,
-        finding=f"{finding} Accuracy: {told}. {scale.seeds} seeds each, {scale.recipe.steps} steps.",
-        agreement=agreement,
+        question=condition.question,
+        paper=condition.paper,
+        finding=f"{finding} Accuracy: {listed}. {scale.seeds} seeds each, {scale.train_config.steps} steps.",
+        outcome=outcome,
     )
 
 
-def condition_configs(name: ConditionName, recipe: TrainConfig) -> dict[str, TrainConfig]:
-    """Return the recipes of a set of variants, by name; each is trained from several seeds."""
-    changed = _QUESTIONS[name].recipes(recipe)
-    return {
-        variant: TrainConfig.model_validate(recipe.model_dump() | dict(change)) for variant, change in changed.items()
-    }
-
-
-_PAIRS = {"variant": pl.String, "left": pl.Int64, "right": pl.Int64, "concepts": pl.Float64, "units": pl.Float64}
+_PAIRS = {"condition": pl.String, "left": pl.Int64, "right": pl.Int64, "concepts": pl.Float64, "units": pl.Float64}
 
 
 def _pairs(results: Mapping[int, Result], quantile: float) -> list[dict[str, object]]:
     """Compare each two seeds: which concepts they share, and whether the same units detect them."""
-    found: list[dict[str, object]] = []
+    pairs: list[dict[str, object]] = []
     labels = {seed: _labels(result, quantile) for seed, result in results.items()}
     for left, right in combinations(labels, 2):
-        one, other = labels[left], labels[right]
-        either = set(one.values()) | set(other.values())
-        both = set(one.values()) & set(other.values())
-        units = set(one) | set(other)
-        same = sum(one.get(unit) == other.get(unit) for unit in units)
-        shares = (len(part) / len(whole) if whole else None for part, whole in ((both, either), (range(same), units)))
-        found.append({"left": left, "right": right, **dict(zip(("concepts", "units"), shares, strict=True))})
-    return found
+        first, second = labels[left], labels[right]
+        either = set(first.values()) | set(second.values())
+        both = set(first.values()) & set(second.values())
+        units = set(first) | set(second)
+        same = sum(first.get(unit) == second.get(unit) for unit in units)
+        pairs.append(
+            {
+                "left": left,
+                "right": right,
+                "concepts": len(both) / len(either) if either else None,
+                "units": same / len(units) if units else None,
+            }
+        )
+    return pairs
 
 
 def _labels(result: Result, quantile: float) -> dict[int, str]:
@@ -189,99 +164,37 @@ def _labels(result: Result, quantile: float) -> dict[int, str]:
     return dict(units.select("unit", "label").rows())
 
 
-def _seeds(counts: _ConditionCounts) -> tuple[str, ConclusionOutcome]:
-    (name,) = counts.names
-    values = counts.of(name)
-    mean = sum(values) / len(values)
-    units = counts.extra["pairs"]["units"].drop_nulls().to_list()
-    if len(values) < 2 or not mean or not units:
-        return f"Unique detectors: {values}: too few to compare.", "not established"
-    spread = mean_interval(values).within(0, counts.most())
-    shared = counts.extra["pairs"]["concepts"].drop_nulls().to_list()
-    concepts, same = sum(shared) / len(shared), sum(units) / len(units)
-    relative = Interval(0.0, (spread.low - mean) / mean, (spread.high - mean) / mean, len(values))
-    agreement = decide_equal(relative, EQUAL)
-    if agreement == "agrees" and same > SAME_UNIT:
-        agreement = "disagrees"
-    return (
-        f"Unique detectors by seed: {', '.join(map(str, values))}; mean {spread}. Two seeds differ by "
-        f"{(max(values) - min(values)) / mean:.0%} of it at most, and share {concepts:.0%} of the concepts that either "
-        f"detects, but the unit of the same number detects the same concept in {same:.0%} of cases."
-    ), agreement
-
-
-def _dropout(counts: _ConditionCounts) -> tuple[str, ConclusionOutcome]:
-    with_it, without = "dropout", "no dropout"
-    texture, objects = (counts.change(with_it, without, category) for category in ("texture", "object"))
-    return (
-        f"Unique detectors: {counts.means()}. Without dropout, textures change by {texture} and objects by {objects}."
-    ), _both(decide(texture, "more"), decide(objects, "fewer"))
-
-
-def _batch_norm(counts: _ConditionCounts) -> tuple[str, ConclusionOutcome]:
-    change = counts.change("plain", "batch norm")
-    return (
-        f"Unique detectors: {counts.means()}. Batch normalization changes them by {change}.",
-        decide(change, "fewer"),
+def _requirements(name: ConditionName, job: ReproduceJob) -> ScheduledExperiment:
+    if job.config.train is None:
+        return ScheduledExperiment.without("needs --train small, to train networks on the synthetic data set")
+    scale = SCALES[job.config.train]
+    configs = CONDITIONS[name].train_configs(scale.train_config)
+    seconds = sum(training_seconds(random_network(config), config) for config in configs.values())
+    words = (
+        f"{', '.join(configs)}: {len(configs) * scale.seeds} networks of {scale.train_config.steps} steps on synthetic "
+        f"images, each dissected on {scale.images:,} more; what several conditions share is trained once"
+    )
+    return ScheduledExperiment(
+        (Cost(words, 0, scale.seeds * seconds),), lambda: training_conditions(name, job.workspace)
     )
 
 
-def _growth(counts: _ConditionCounts) -> tuple[str, ConclusionOutcome]:
-    first, *_, before, last = counts.names
-    whole, step = counts.change(first, last), counts.change(before, last)
-    return (
-        f"Unique detectors: {counts.means()}. From {first} to {last} they change by {whole}; of this {step} from "
-        f"{before} on.",
-        decide(whole, "more"),
+def _experiment(name: ConditionName) -> Experiment:
+    def run(inputs: TrainingConditionsInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+        return training_conditions(name, inputs.workspace(out, progress))
+
+    return Experiment(
+        question=CONDITIONS[name].question,
+        paper=CONDITIONS[name].paper,
+        config=TrainingConditionsConfig,
+        inputs=TrainingConditionsInputs,
+        run=run,
+        conclude=conclude,
+        requirements=lambda job: _requirements(name, job),
+        run_synthetic=lambda workspace: training_conditions(name, workspace),
+        extra_tables=("pairs",),
+        in_subfolder=True,
     )
 
 
-def _both(one: ConclusionOutcome, other: ConclusionOutcome) -> ConclusionOutcome:
-    if one == other:
-        return one
-    return "disagrees" if "disagrees" in (one, other) else "not established"
-
-
-def _widths(recipe: TrainConfig) -> dict[str, dict[str, Any]]:
-    *lower, last = recipe.units
-    return {f"{width} units": {"units": (*lower, width)} for width in (last // 4, last // 2, last, 2 * last)}
-
-
-def _depths(recipe: TrainConfig) -> dict[str, dict[str, Any]]:
-    one, two, three, *_, last = recipe.units
-    middles = {3: (), 5: (three, recipe.units[-2]), 7: (three, three, recipe.units[-2], recipe.units[-2])}
-    return {f"{depth} convolutions": {"units": (one, two, *middle, last)} for depth, middle in middles.items()}
-
-
-_QUESTIONS: dict[ConditionName, _Condition] = {
-    "seeds": _Condition(
-        "Do other initial weights give other detectors?",
-        "Four initializations converge to similar counts of unique detectors, by different units.",
-        lambda _recipe: {"seeds": {}},
-        _seeds,
-    ),
-    "dropout": _Condition(
-        "What does dropout change?",
-        "Without dropout, more texture detectors and fewer object detectors.",
-        lambda _recipe: {"dropout": {"dropout": 0.5}, "no dropout": {"dropout": 0.0}},
-        _dropout,
-    ),
-    "batchnorm": _Condition(
-        "What does batch normalization change?",
-        "Batch normalization lowers the number of unique detectors much.",
-        lambda _recipe: {"plain": {"batch_norm": False}, "batch norm": {"batch_norm": True}},
-        _batch_norm,
-    ),
-    "width": _Condition(
-        "Do more units in the last convolution give more detectors?",
-        "More units give more unique detectors, from 256 to 768 units of AlexNet-GAP; wider layers add no more.",
-        _widths,
-        _growth,
-    ),
-    "depth": _Condition(
-        "Do deeper networks have more detectors?",
-        "Deeper architectures have more unique detectors: ResNet, then VGG, GoogLeNet and AlexNet.",
-        _depths,
-        _growth,
-    ),
-}
+SEEDS, DROPOUT, BATCHNORM, WIDTH, DEPTH = map(_experiment, CONDITIONS)

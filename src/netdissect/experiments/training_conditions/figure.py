@@ -13,10 +13,10 @@ from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
 
 
-def variants(outcome: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult) -> Figure:
     """Draw the totals of the variants on the left, and their categories on the right."""
-    rows = drawn_rows(outcome)
-    names = [str(name) for name in rows["variant"].unique(maintain_order=True)]
+    rows = drawn_rows(result)
+    names = [str(name) for name in rows["condition"].unique(maintain_order=True)]
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     _dots(plain(left), rows, TOTAL, 0.0, INK)
@@ -42,8 +42,8 @@ def variants(outcome: ExperimentResult) -> Figure:
 def _dots(axes: Axes, rows: pl.DataFrame, category: str, shift: float, color: str) -> None:
     """Draw a dot for each seed, and the mean with its interval as a line beside them."""
     most = largest_unique(rows, category)
-    for place, name in enumerate(rows["variant"].unique(maintain_order=True)):
-        values = rows.filter(variant=name, category=category)["unique_detectors"].to_list()
+    for place, name in enumerate(rows["condition"].unique(maintain_order=True)):
+        values = rows.filter(condition=name, category=category)["unique_detectors"].to_list()
         low, high = drawn_range(values, most)
         axes.plot([place + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
         if len(values) > 1:

@@ -1,25 +1,22 @@
-"""How detectors emerge over training: from snapshots of the weights, or from runs that a callback made.
+"""How detectors emerge over training, from checkpoints or from runs that a callback made.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.6.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import polars as pl
-import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
-from torch import nn
 
-from netdissect.concepts import ConceptData
+from netdissect.cli_options import Option
 from netdissect.config import DissectConfig, NetworkSource, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConfigError
 from netdissect.experiments.counts import (
     OVER_IMAGES,
     TOTAL,
@@ -30,15 +27,21 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
-from netdissect.experiments.outcome import Conclusion, ConclusionOutcome, ExperimentResult
-from netdissect.models import Network, reload_network
-from netdissect.result import Result, load_result
-from netdissect.result.files import RUN_FILE, write_whole
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
+from netdissect.experiments.training_dynamics.snapshots import (
+    Snapshot,
+    checkpoint_steps,
+    dissected_checkpoints,
+    dissected_runs,
+    trained_snapshots,
+)
+from netdissect.models import reload_network
+from netdissect.result import Result
 from netdissect.scoring import passes
-from netdissect.training.scene_net import TrainConfig, preprocessing, random_network
 from netdissect.training.workspace import Workspace
 
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 QUESTION = "How do detectors emerge during training, and do units change what they are for?"
 PAPER = (
     "Detectors emerge gradually, objects from about 10,000 iterations on; units do not turn from one category into "
@@ -46,207 +49,91 @@ PAPER = (
 )
 
 
-class Snapshot(NamedTuple):
-    """One moment of one training: iterations done, the dissection, and which training it was."""
-
-    step: int
-    result: Result
-    seed: int = 0
-
-
 class TrainingDynamicsConfig(BaseModel):
-    """What of the snapshots decides."""
+    """Which layer and counts are followed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layer: str | None = Field(None, description="None: the last of the runs.")
-    quantile: float | None = Field(None, gt=0, lt=1, description="None: the first of the runs.")
-    rule: Rule = Field("per-category", description="Which published rule the figure and the verdict count by.")
+    layer: str | None = Field(None, description="Layer to follow; None: the last of the runs.")
+    quantile: float | None = Field(None, gt=0, lt=1, description="At which is counted; None: the first of the runs.")
+    rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-def training_dynamics(moments: Iterable[Snapshot], config: TrainingDynamicsConfig | None = None) -> ExperimentResult:
+class TrainingDynamicsInputs(BaseModel):
+    """Inputs of the command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    snapshots: Annotated[Path, Option(argument=True, metavar="SNAPSHOTS")] = Field(
+        description="Folder of checkpoints, or of the runs that a callback made; with iterations in the names."
+    )
+    network: str | None = Field(None, description="Network of the checkpoints; runs need none.")
+    state_dict: str | None = Field(None, description="Which weights of each checkpoint.")
+    concepts: Path | None = Field(None, description="Data set in Broden's layout, for checkpoints.")
+    dissect: Annotated[DissectConfig, Option(panel="Dissection", without=("layers", "quantiles"))]
+    config: TrainingDynamicsConfig = Field(default_factory=TrainingDynamicsConfig)
+
+
+def training_dynamics(snapshots: Iterable[Snapshot], config: TrainingDynamicsConfig | None = None) -> ExperimentResult:
     """Follow the detectors of one layer over training.
 
     Parameters
     ----------
-    moments
+    snapshots
         From `dissected_checkpoints`, `dissected_runs` or a callback such as `netdissect.DissectEvery`.
     config
         Which layer and quantile.
 
     Returns
     -------
-    Outcome
-        Its table: seed, step, layer, quantile, rule, category, units, detectors, unique. Beside it ``units``: seed,
-        step, unit, label, category, iou, detector; ``changes``: seed, unit, step and next_step, category and
-        next_category of every unit that is a detector at two moments that follow each other, of other categories;
-        and ``over_images``: the growth of a single training from its first to its last step by the bootstrap over
-        images.
+    ExperimentResult
+        `table`: seed, step, layer, quantile, rule, category, units, detectors, unique_detectors.
+
+        `extra_tables["units"]`: seed, step, unit, label, category, iou, detector.
+
+        `extra_tables["changes"]`: seed, unit, step, next_step, category, next_category of every unit that is a
+        detector of different categories at two successive snapshots.
+
+        `extra_tables["over_images"]`: the growth of a single training from its first to its last step by the bootstrap
+        over images.
 
     Raises
     ------
     ConfigError
-        If there are fewer than two moments, or a run lacks the layer or quantile.
+        If there are fewer than two snapshots, or a run lacks the layer or quantile.
     ResultError
         If the first and the last run of a single training saw different images.
     """
     config = config or TrainingDynamicsConfig()
-    ordered = sorted(moments, key=lambda moment: (moment.seed, moment.step))
-    if len({moment.step for moment in ordered}) < 2:
-        raise ConfigError(
-            f"There are {len(ordered)} snapshots. Expected at least two moments of a training to compare."
-        )
+    ordered = sorted(snapshots, key=lambda snapshot: (snapshot.seed, snapshot.step))
+    if len({snapshot.step for snapshot in ordered}) < 2:
+        raise ConfigError(f"There are {len(ordered)} snapshots. Expected at least two steps of a training to compare.")
     first = ordered[0].result
     layer = first.layer(config.layer or list(first.layers)[-1]).info.name
     quantile = config.quantile or first.info.config.protocol.quantiles[0]
     table = pl.concat(
-        count_rows(moment.result, [layer], seed=moment.seed, step=moment.step).cast(
+        count_rows(snapshot.result, [layer], seed=snapshot.seed, step=snapshot.step).cast(
             {"seed": pl.Int64, "step": pl.Int64}
         )
-        for moment in ordered
+        for snapshot in ordered
     )
-    units = pl.concat(_units(moment, layer, quantile) for moment in ordered)
+    units = pl.concat(_units(snapshot, layer, quantile) for snapshot in ordered)
     if units.is_empty():
         raise ConfigError(f"The runs have no quantile {quantile}. Name one that all of them have.")
     config = config.model_copy(update={"layer": layer, "quantile": quantile})
-    asked = config.model_dump(mode="json") | {"network": first.info.network.model_dump(mode="json")}
+    context = {"quantile": quantile, "network": first.info.network.model_dump(mode="json")}
     over_images = _over_images(ordered, layer, quantile, config.rule)
-    further = {"units": units, "changes": _changed(_followed(units)), OVER_IMAGES: over_images}
-    return ExperimentResult("training-dynamics", table, conclude(table, config, extra=further), asked, {}, further)
+    extra = {"units": units, "changes": _changed(_followed(units)), OVER_IMAGES: over_images}
+    return concluded("training-dynamics", config, table, conclude, context=context, extra_tables=extra)
 
 
-def checkpoint_steps(folder: str | Path) -> dict[int, Path]:
-    """Return the checkpoints of a folder by iteration: the last number in each file's name.
-
-    Raises
-    ------
-    ResultError
-        If there are none, or two of one iteration.
-    """
-    files = sorted(path for path in Path(folder).glob("*") if path.suffix in SUFFIXES)
-    return _by_step(files, Path(folder), f"checkpoint files ({', '.join(SUFFIXES)})")
-
-
-def _by_step(paths: Sequence[Path], folder: Path, what: str) -> dict[int, Path]:
-    found: dict[int, Path] = {}
-    for path in paths:
-        numbers = re.findall(r"\d+", path.stem if path.is_file() else path.name)
-        if not numbers:
-            continue
-        step = int(numbers[-1])
-        if step in found:
-            raise ResultError(
-                f"{found[step].name} and {path.name} in {folder} are both of iteration {step}: the last number in a "
-                "name is the iteration. Rename or move one of them."
-            )
-        found[step] = path
-    if not found:
-        raise ResultError(
-            f"{folder} holds no {what} with a number in their names. Expected one for each moment of the training, "
-            "such as step-1000.pt."
-        )
-    return dict(sorted(found.items()))
-
-
-def dissected_checkpoints(
-    source: NetworkSource,
-    folder: str | Path,
-    concepts: ConceptData | str | Path,
-    config: DissectConfig,
-    *,
-    out: str | Path,
-    progress: Progress | None = None,
-) -> Iterator[Snapshot]:
-    """Dissect a network with the weights of each checkpoint in a folder.
-
-    Parameters
-    ----------
-    source
-        What to load; its weights are those of the checkpoints.
-    folder
-        See `checkpoint_steps`.
-    concepts, config
-        What to measure.
-    out
-        Runs are kept in ``OUT/runs/step-N``.
-    progress
-        Told of every stage.
-    """
-    files = checkpoint_steps(folder)
-    for done, (step, path) in enumerate(files.items()):
-        if progress:
-            progress("snapshots", done, len(files))
-        network = reload_network(source.model_copy(update={"weights": str(path)}))
-        run = Path(out) / "runs" / f"step-{step:08}"
-        yield Snapshot(step, dissect(network, concepts, config, out=run, progress=progress))
-    if progress:
-        progress("snapshots", len(files), len(files))
-
-
-def dissected_runs(folder: str | Path) -> list[Snapshot]:
-    """Open the runs that a callback made: ``FOLDER/step-N``.
-
-    Raises
-    ------
-    ResultError
-        If there are none, or one is damaged.
-    """
-    runs = sorted(path.parent for path in Path(folder).glob(f"*/{RUN_FILE}"))
-    return [Snapshot(step, load_result(path)) for step, path in _by_step(runs, Path(folder), "finished runs").items()]
-
-
-def training_dynamics_synthetic(bench: Workspace) -> ExperimentResult:
-    """Follow the trainings of the bench's network from every seed."""
-    seconds: dict[str, float] = {}
-    moments: list[Snapshot] = []
-    for seed in range(bench.scale.seeds):
-        recipe = bench.recipe(seed=seed)
-        with timed("train", seconds):
-            networks = _watched(bench, recipe)
-        with timed("dissect", seconds):
-            for step, network in networks.items():
-                run = bench.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
-                measured = bench.measured(recipe.layers[-1:], replicates=0)
-                moments.append(Snapshot(step, dissect(network, bench.data, measured, out=run), seed))
-        if bench.progress:
-            bench.progress("snapshots: trainings", seed + 1, bench.scale.seeds)
-    outcome = training_dynamics(moments)
-    outcome.seconds.update(seconds)
-    return outcome
-
-
-def _watched(bench: Workspace, recipe: TrainConfig) -> dict[int, Network]:
-    """Train once more, and keep the weights at moments that lie ever further apart."""
-    count = bench.scale.snapshots
-    steps = sorted({round(recipe.steps * (2.0**place - 1) / (2.0 ** (count - 1) - 1)) for place in range(count)})
-    files = {
-        step: bench.folder("training-dynamics") / "weights" / f"seed-{recipe.seed}-step-{step}.safetensors"
-        for step in steps
-    }
-
-    def watch(step: int, module: nn.Module) -> None:
-        if step in files:
-            weights = {name: value.contiguous() for name, value in module.state_dict().items()}
-            write_whole(files[step], lambda file: file.write(safetensors.torch.save(weights)))
-
-    if not all(path.exists() for path in files.values()):
-        next(iter(files.values())).parent.mkdir(parents=True, exist_ok=True)
-        bench.train(recipe, watch)
-    networks: dict[int, Network] = {}
-    for step, path in files.items():
-        module = random_network(recipe)
-        module.load_state_dict(safetensors.torch.load_file(path))
-        networks[step] = Network(f"scene network, {step} steps", module, preprocessing(recipe.size))
-    return networks
-
-
-def _units(moment: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
-    level = moment.result.info.min_iou(layer)
+def _units(snapshot: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
+    level = snapshot.result.info.min_iou(layer)
     passing = passes(pl.col("iou"), "top-label", level) & pl.col("label").is_not_null()
-    units = moment.result.layer(layer).units.filter(pl.col("quantile") == quantile)
+    units = snapshot.result.layer(layer).units.filter(pl.col("quantile") == quantile)
     return units.select(
-        pl.lit(moment.seed, pl.Int64).alias("seed"),
-        pl.lit(moment.step, pl.Int64).alias("step"),
+        pl.lit(snapshot.seed, pl.Int64).alias("seed"),
+        pl.lit(snapshot.step, pl.Int64).alias("step"),
         "unit",
         "label",
         "category",
@@ -255,12 +142,12 @@ def _units(moment: Snapshot, layer: str, quantile: float) -> pl.DataFrame:
     )
 
 
-def _over_images(moments: Sequence[Snapshot], layer: str, quantile: float, rule: Rule) -> pl.DataFrame:
+def _over_images(snapshots: Sequence[Snapshot], layer: str, quantile: float, rule: Rule) -> pl.DataFrame:
     """Measure the growth of a single training over replicates of the images; several are compared over seeds."""
     runs: dict[int, dict[int, Result]] = {}
-    for moment in moments:
-        runs.setdefault(moment.seed, {})[moment.step] = moment.result
-    steps = [moment.step for moment in moments]
+    for snapshot in snapshots:
+        runs.setdefault(snapshot.seed, {})[snapshot.step] = snapshot.result
+    steps = [snapshot.step for snapshot in snapshots]
     first, last = min(steps), max(steps)
     whole = [run for run in runs.values() if first in run and last in run]
     if len(whole) != 1:
@@ -271,7 +158,7 @@ def _over_images(moments: Sequence[Snapshot], layer: str, quantile: float, rule:
 
 
 def _followed(units: pl.DataFrame) -> pl.DataFrame:
-    """Follow detectors to the next moment: seed, unit, step, next_step, category, next_category."""
+    """Join detectors with the next snapshot: seed, unit, step, next_step, category, next_category."""
     steps = units["step"].unique().sort()
     following = dict(pairwise(steps))
     detectors = units.filter("detector").select("seed", "step", "unit", "category")
@@ -287,8 +174,10 @@ def _changed(followed: pl.DataFrame) -> pl.DataFrame:
     return followed.filter(pl.col("category") != pl.col("next_category"))
 
 
-def conclude(table: pl.DataFrame, config: TrainingDynamicsConfig, *, extra: Mapping[str, pl.DataFrame]) -> Conclusion:
-    """Say whether detectors grow over training, and whether units keep their category.
+def conclude(
+    table: pl.DataFrame, config: TrainingDynamicsConfig, *, extra: Mapping[str, pl.DataFrame] = NO_TABLES
+) -> Conclusion:
+    """Conclude whether detectors grow over training, and whether units keep their category.
 
     Parameters
     ----------
@@ -297,37 +186,37 @@ def conclude(table: pl.DataFrame, config: TrainingDynamicsConfig, *, extra: Mapp
     config
         Of the experiment.
     extra
-        Tables beside it: ``units`` and, where a single training is followed, ``over_images``.
+        ``units`` and, for a single training, ``over_images``.
     """
     rows = table.filter(quantile=config.quantile or table["quantile"][0], rule=config.rule)
     totals = rows.filter(category=TOTAL).sort("step")
     course = totals.group_by("step", maintain_order=True).agg(pl.col("unique_detectors").mean()).rows()
-    told = ", ".join(f"{unique:.3g} at {step:,}" for step, unique in course)
+    counts = ", ".join(f"{unique:.3g} at {step:,}" for step, unique in course)
     growth, over = _growth(rows, extra)
-    grown: ConclusionOutcome = "not established" if growth is None else decide(growth, "more")
+    grown: ConclusionOutcome = "inconclusive" if growth is None else decide(growth, "more")
     stay, units = _stability(_followed(extra["units"]))
-    text = f"Unique detectors: {told}. From first to last they grow by {growth}, {over}." if growth else f"{told}."
-    agreement: ConclusionOutcome = grown if grown == stay else "not established"
+    text = f"Unique detectors: {counts}. From first to last they grow by {growth}, {over}." if growth else f"{counts}."
+    outcome: ConclusionOutcome = grown if grown == stay else "inconclusive"
     if "disagrees" in (grown, stay):
-        agreement = "disagrees"
-    return Conclusion(question=QUESTION, paper=PAPER, finding=f"{text} {units}", agreement=agreement)
+        outcome = "disagrees"
+    return Conclusion(question=QUESTION, paper=PAPER, finding=f"{text} {units}", outcome=outcome)
 
 
 def _stability(followed: pl.DataFrame) -> tuple[ConclusionOutcome, str]:
-    """Say whether units keep their category from one moment to the next."""
+    """Return whether units keep their category from one snapshot to the next."""
     if followed.is_empty():
-        return "not established", "No unit was a detector at two moments in a row."
+        return "inconclusive", "No unit was a detector at two snapshots in a row."
     number, changed = len(followed), len(_changed(followed))
     share = stats.binomtest(changed, number).proportion_ci(method="wilson")
-    stay: ConclusionOutcome = "agrees" if share.high < 0.5 else "disagrees" if share.low > 0.5 else "not established"
+    stay: ConclusionOutcome = "agrees" if share.high < 0.5 else "disagrees" if share.low > 0.5 else "inconclusive"
     return stay, (
-        f"Of {number} times that a unit was a detector at two moments in a row, its category changed {changed} "
+        f"Of {number} times that a unit was a detector at two snapshots in a row, its category changed {changed} "
         f"times ({changed / number:.0%}, interval {share.low:.0%} to {share.high:.0%})."
     )
 
 
 def _growth(rows: pl.DataFrame, extra: Mapping[str, pl.DataFrame]) -> tuple[Interval | None, str]:
-    """Return the growth from the first to the last moment: over seeds, or over the images of a single training."""
+    """Return the growth from the first to the last step: over seeds, or over the images of a single training."""
     totals, steps = rows.filter(category=TOTAL), rows["step"].unique().sort()
     first, last = (totals.filter(step=step) for step in (steps[0], steps[-1]))
     both = first.join(last, on="seed", suffix="_last").sort("seed")
@@ -336,3 +225,72 @@ def _growth(rows: pl.DataFrame, extra: Mapping[str, pl.DataFrame]) -> tuple[Inte
         growth = paired_difference(both["unique_detectors"].to_list(), both["unique_detectors_last"].to_list())
         return growth.within(-most, most), "over seeds"
     return interval_over_images(extra, str(steps[0]), str(steps[-1])), "by the bootstrap over images"
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Follow the trainings of the workspace's network from every seed."""
+    seconds: dict[str, float] = {}
+    snapshots: list[Snapshot] = []
+    for seed in range(workspace.scale.seeds):
+        train_config = workspace.train_config(seed=seed)
+        with timed("train", seconds):
+            networks = trained_snapshots(workspace, train_config)
+        with timed("dissect", seconds):
+            for step, network in networks.items():
+                run = workspace.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
+                config = workspace.dissect_config(train_config.layers[-1:], replicates=0)
+                snapshots.append(Snapshot(step, dissect(network, workspace.data, config, out=run), seed))
+        if workspace.progress:
+            workspace.progress("snapshots: trainings", seed + 1, workspace.scale.seeds)
+    result = training_dynamics(snapshots)
+    result.seconds.update(seconds)
+    return result
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Dissect the first network with the weights of each checkpoint."""
+    folder, source = job.config.checkpoints, job.first.source
+    if folder is None:
+        return ScheduledExperiment.without("needs --checkpoints FOLDER, the first network's weights over its training")
+    if source is None:
+        return ScheduledExperiment.without(
+            f"{job.first.name} was not loaded by a name to which a checkpoint can be given"
+        )
+    files = list(checkpoint_steps(folder).values())
+    for path in {files[0], files[-1]}:
+        reload_network(source.model_copy(update={"weights": str(path)}))
+
+    def run() -> ExperimentResult:
+        config, out = job.config.dissect_config([job.layer]), job.out / "training-dynamics"
+        snapshots = dissected_checkpoints(source, folder, job.concepts, config, out=out, progress=job.progress)
+        return training_dynamics(snapshots, TrainingDynamicsConfig(layer=job.layer))
+
+    return ScheduledExperiment((job.dissection(job.first, [job.layer], len(files)),), run)
+
+
+def _run(inputs: TrainingDynamicsInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+    config = inputs.config
+    if inputs.network is None:
+        return training_dynamics(dissected_runs(inputs.snapshots), config)
+    if inputs.concepts is None or config.layer is None:
+        raise ConfigError("checkpoints are to be dissected: name a data set with --concepts, and --layer.")
+    quantiles = inputs.dissect.protocol.quantiles if config.quantile is None else (config.quantile,)
+    protocol = inputs.dissect.protocol.model_copy(update={"quantiles": quantiles})
+    dissection = inputs.dissect.model_copy(update={"layers": (config.layer,), "protocol": protocol})
+    source = NetworkSource(spec=inputs.network, state_dict=inputs.state_dict)
+    snapshots = dissected_checkpoints(source, inputs.snapshots, inputs.concepts, dissection, out=out, progress=progress)
+    return training_dynamics(snapshots, config)
+
+
+TRAINING_DYNAMICS = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=TrainingDynamicsConfig,
+    inputs=TrainingDynamicsInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    extra_tables=("units", "changes", OVER_IMAGES),
+    defaults={"dissect": {"batch_size": 32, "layers": ("last",)}},
+)

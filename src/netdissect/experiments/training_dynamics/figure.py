@@ -18,9 +18,9 @@ BLANK = "#EEEEEA"
 LINED = 200  # units that have a line between them
 
 
-def snapshots(outcome: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult) -> Figure:
     """Draw means over trainings with their intervals on the left; on the right a row for each unit of the first one."""
-    rows = drawn_rows(outcome)
+    rows = drawn_rows(result)
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = sorted(rows["step"].unique())
@@ -29,7 +29,7 @@ def snapshots(outcome: ExperimentResult) -> Figure:
     present = bands(plain(left), placed, "place")
     left.set_ylabel("unique detectors", color=INK)
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _units(plain(right), outcome.further["units"], steps, categories_of(rows))
+    _units(plain(right), result.extra_tables["units"], steps, categories_of(rows))
     # A column of the grid begins at its number, a point stands at it.
     for axes, shift in ((left, 0.0), (right, 0.5)):
         axes.set_xticks(np.arange(len(steps)) + shift, [f"{step:,}" for step in steps], fontsize=8, color=INK)

@@ -1,8 +1,8 @@
-"""The embedded demo: the whole method in a few minutes, on a world whose labels are known.
+"""The demo: the whole method in a few minutes, on a synthetic data set whose labels are known.
 
-    draw the world -> train a scene network -> dissect it, random weights, and rotated units -> compare
+    render the data set -> train a scene network -> dissect it, random weights, and rotated units -> compare
 
-Every stage is kept in the demo's folder, and a second run takes up what is there.
+The result of every stage is saved in the folder of the demo, and a second run reuses it.
 """
 
 import logging
@@ -16,8 +16,8 @@ from netdissect.config import DissectConfig, Progress, Protocol
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ResultError
-from netdissect.experiments.rotate.experiment import rotated_name, with_rotations
 from netdissect.models import Network
+from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
@@ -32,34 +32,34 @@ from netdissect.training.scene_net import (
     preprocessing,
     save_trained,
     scene_network,
-    train,
 )
+from netdissect.training.train import train
 
 logger = logging.getLogger(__name__)
 
-# Beside the paper's 0.005: in a world of small pictures many concepts are too large to be agreed with at 0.005.
+# Besides the 0.005 of the paper: on small synthetic images many concepts are too large for a mask of 0.5 %.
 QUANTILES = (0.005, 0.02)
 
 
 class DemoConfig(BaseModel):
-    """How much the demo draws, trains and dissects."""
+    """How much the demo renders, trains and dissects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    images: int = Field(3000, ge=1, description="Pictures that are dissected.")
-    recipe: TrainConfig = Field(DEMO, description="How the network is trained.")
-    world: int = Field(0, ge=0, description="Seed of the dissected pictures.")
+    images: int = Field(3000, ge=1, description="Images that are dissected.")
+    train_config: TrainConfig = Field(DEMO, description="How the network is trained.")
+    data_seed: int = Field(0, ge=0, description="Seed of the dissected images.")
     rotations: tuple[int, ...] = Field((0,), description="Seeds of the random rotations of the last convolution.")
     batch_size: int = Field(64, gt=0, description="Images in one forward pass.")
 
 
 FULL_DEMO = DemoConfig()
-FAST_DEMO = DemoConfig(images=400, recipe=FAST)
+FAST_DEMO = DemoConfig(images=400, train_config=FAST)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Results of the demo.
 
     Attributes
     ----------
@@ -83,16 +83,16 @@ class Demo:
 
 
 def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress | None = None) -> Demo:
-    """Run the demo, or take up what an earlier one left in the folder.
+    """Run the demo, or reuse what an earlier one left in the folder.
 
     Parameters
     ----------
     out
-        Folder of the world, the weights and the runs.
+        Folder of the data set, the weights and the runs.
     config
-        How much of it.
+        Sizes.
     progress
-        Told of every stage.
+        Receives every stage.
 
     Raises
     ------
@@ -101,51 +101,53 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     """
     out, seconds = Path(out), dict[str, float]()
     _claim(out, config)
-    size = config.recipe.size
-    with timed("draw the world", seconds):
-        data = _world(out / "world", config, progress)
+    size = config.train_config.size
+    with timed("render the data set", seconds):
+        data = _synthetic(out / "synthetic", config, progress)
     with timed("train the network", seconds):
-        trained = _trained(out / "scene_network.safetensors", config.recipe, progress)
+        trained = _trained(out / "scene_network.safetensors", config.train_config, progress)
     last = LAYERS[-1]
     network = with_rotations(trained.network(), last, config.rotations)
-    untrained = scene_network(config.recipe.units, seed=config.recipe.seed)
+    untrained = scene_network(config.train_config.units, seed=config.train_config.seed)
     random = Network("scene network with random weights", untrained, preprocessing(size))
-    measured = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
+    dissect_config = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
     rotated = tuple(rotated_name(last, seed) for seed in config.rotations)
     logger.info("dissecting the network, its last layer in rotated bases, and then the same with random weights")
     with timed("dissect", seconds):
         units = dissect(
-            network, data, measured, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
+            network, data, dissect_config, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
         )
     with timed("dissect random weights", seconds):
-        chance = dissect(random, data, measured, out=out / "runs" / "random", progress=progress)
-    return Demo(trained, units, chance, rotated, seconds)
+        random_result = dissect(random, data, dissect_config, out=out / "runs" / "random", progress=progress)
+    return Demo(trained, units, random_result, rotated, seconds)
 
 
 def _claim(out: Path, config: DemoConfig) -> None:
-    """Write down what the folder holds, or refuse one that holds another demo."""
-    path, wanted = out / "demo.json", config.model_dump_json(indent=2)
-    if path.exists() and path.read_text(encoding="utf-8") != wanted:
+    """Save the configuration in the folder, or refuse a folder with another one."""
+    path, content = out / "demo.json", config.model_dump_json(indent=2)
+    if path.exists() and path.read_text(encoding="utf-8") != content:
         raise ResultError(
             f"{out} holds a demo of another size or seed, as {path.name} there says. Name another folder with --out, "
             "or remove this one."
         )
     with writing(out, "Choose a folder on a disk with space."):
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: file.write(wanted.encode()))
+        write_whole(path, lambda file: file.write(content.encode()))
 
 
-def _world(folder: Path, config: DemoConfig, progress: Progress | None) -> ConceptData:
+def _synthetic(folder: Path, config: DemoConfig, progress: Progress | None) -> ConceptData:
     if not (folder / "index.csv").exists():
-        logger.info("drawing %s pictures whose labels are known", f"{config.images:,}")
-        write_synthetic(folder, images=config.images, size=config.recipe.size, seed=config.world, progress=progress)
+        logger.info("rendering %s images whose labels are known", f"{config.images:,}")
+        write_synthetic(
+            folder, images=config.images, size=config.train_config.size, seed=config.data_seed, progress=progress
+        )
     return ConceptData.open(folder)
 
 
-def _trained(path: Path, recipe: TrainConfig, progress: Progress | None) -> TrainedSceneNet:
+def _trained(path: Path, train_config: TrainConfig, progress: Progress | None) -> TrainedSceneNet:
     if path.exists():
         return load_trained(path)
-    logger.info("drawing %s others, and training a network on them", f"{recipe.pictures:,}")
-    trained = train(recipe, progress=progress)
+    logger.info("rendering %s other images, and training a network on them", f"{train_config.num_images:,}")
+    trained = train(train_config, progress=progress)
     save_trained(trained, path)
     return trained

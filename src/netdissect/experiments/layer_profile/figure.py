@@ -1,0 +1,11 @@
+"""Stacked bars of unique detectors and of detectors by category, over the layers of a network."""
+
+from matplotlib.figure import Figure
+
+from netdissect.experiments.figure_parts import drawn_rows, stacks
+from netdissect.experiments.outcome import ExperimentResult
+
+
+def draw(result: ExperimentResult) -> Figure:
+    """Draw a pair of stacked bars for each layer, the first layer on top."""
+    return stacks(drawn_rows(result), "layer")

@@ -1,0 +1,134 @@
+"""Snapshots of a training: dissected checkpoints, runs that a callback made, or a training that is run here."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+from torch import nn
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, NetworkSource, Progress
+from netdissect.dissect import dissect
+from netdissect.errors import ResultError
+from netdissect.models import Network, reload_network
+from netdissect.result import Result, load_result
+from netdissect.result.files import RUN_FILE, write_whole
+from netdissect.training.scene_net import TrainConfig, preprocessing, random_network
+from netdissect.training.workspace import Workspace
+
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+class Snapshot(NamedTuple):
+    """The dissection after some steps of one training."""
+
+    step: int
+    result: Result
+    seed: int = 0
+
+
+def checkpoint_steps(folder: str | Path) -> dict[int, Path]:
+    """Return the checkpoints of a folder by iteration: the last number in each file's name.
+
+    Raises
+    ------
+    ResultError
+        If there are none, or two of one iteration.
+    """
+    files = sorted(path for path in Path(folder).glob("*") if path.suffix in SUFFIXES)
+    return _by_step(files, Path(folder), f"checkpoint files ({', '.join(SUFFIXES)})")
+
+
+def _by_step(paths: Sequence[Path], folder: Path, what: str) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for path in paths:
+        numbers = re.findall(r"\d+", path.stem if path.is_file() else path.name)
+        if not numbers:
+            continue
+        step = int(numbers[-1])
+        if step in found:
+            raise ResultError(
+                f"{found[step].name} and {path.name} in {folder} are both of iteration {step}: the last number in a "
+                "name is the iteration. Rename or move one of them."
+            )
+        found[step] = path
+    if not found:
+        raise ResultError(
+            f"{folder} holds no {what} with a number in their names. Expected one for each snapshot of the training, "
+            "such as step-1000.pt."
+        )
+    return dict(sorted(found.items()))
+
+
+def dissected_checkpoints(
+    source: NetworkSource,
+    folder: str | Path,
+    concepts: ConceptData | str | Path,
+    config: DissectConfig,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> Iterator[Snapshot]:
+    """Dissect a network with the weights of each checkpoint in a folder.
+
+    Parameters
+    ----------
+    source
+        Network; its weights are those of the checkpoints.
+    folder
+        See `checkpoint_steps`.
+    concepts, config
+        Data set, and how it is dissected.
+    out
+        Runs are kept in ``OUT/runs/step-N``.
+    progress
+        Receives every stage.
+    """
+    files = checkpoint_steps(folder)
+    for done, (step, path) in enumerate(files.items()):
+        if progress:
+            progress("snapshots", done, len(files))
+        network = reload_network(source.model_copy(update={"weights": str(path)}))
+        run = Path(out) / "runs" / f"step-{step:08}"
+        yield Snapshot(step, dissect(network, concepts, config, out=run, progress=progress))
+    if progress:
+        progress("snapshots", len(files), len(files))
+
+
+def dissected_runs(folder: str | Path) -> list[Snapshot]:
+    """Open the runs that a callback made: ``FOLDER/step-N``.
+
+    Raises
+    ------
+    ResultError
+        If there are none, or one is damaged.
+    """
+    runs = sorted(path.parent for path in Path(folder).glob(f"*/{RUN_FILE}"))
+    return [Snapshot(step, load_result(path)) for step, path in _by_step(runs, Path(folder), "finished runs").items()]
+
+
+def trained_snapshots(workspace: Workspace, train_config: TrainConfig) -> dict[int, Network]:
+    """Train once more and save the weights at steps whose distance doubles."""
+    count = workspace.scale.snapshots
+    steps = sorted({round(train_config.steps * (2.0**index - 1) / (2.0 ** (count - 1) - 1)) for index in range(count)})
+    files = {
+        step: workspace.folder("training-dynamics") / "weights" / f"seed-{train_config.seed}-step-{step}.safetensors"
+        for step in steps
+    }
+
+    def save(step: int, module: nn.Module) -> None:
+        if step in files:
+            weights = {name: value.contiguous() for name, value in module.state_dict().items()}
+            write_whole(files[step], lambda file: file.write(safetensors.torch.save(weights)))
+
+    if not all(path.exists() for path in files.values()):
+        next(iter(files.values())).parent.mkdir(parents=True, exist_ok=True)
+        workspace.train(train_config, save)
+    networks: dict[int, Network] = {}
+    for step, path in files.items():
+        module = random_network(train_config)
+        module.load_state_dict(safetensors.torch.load_file(path))
+        networks[step] = Network(f"scene network, {step} steps", module, preprocessing(train_config.size))
+    return networks
