@@ -25,7 +25,7 @@ ColorsOption = Annotated[
 ]
 
 
-class Counting(BaseModel):
+class CountOptions(BaseModel):
     """What counts as a detector, and in which colors it is drawn."""
 
     quantile: float | None = Field(None, description="One of the run's. None: its first.")
@@ -34,9 +34,9 @@ class Counting(BaseModel):
 
 
 @app.command()
-@with_options(Counting)
+@with_options(CountOptions)
 def bars(
-    asked: Typed[Counting],
+    asked: Typed[CountOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
@@ -47,9 +47,9 @@ def bars(
 
 
 @app.command()
-@with_options(Counting)
+@with_options(CountOptions)
 def layers(
-    asked: Typed[Counting],
+    asked: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
     rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
@@ -61,9 +61,9 @@ def layers(
 
 
 @app.command()
-@with_options(Counting)
+@with_options(CountOptions)
 def iou(
-    asked: Typed[Counting],
+    asked: Typed[CountOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
@@ -102,9 +102,9 @@ def units(
 
 
 @app.command()
-@with_options(Counting)
+@with_options(CountOptions)
 def concept_scatter(
-    asked: Typed[Counting],
+    asked: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
 ) -> None:

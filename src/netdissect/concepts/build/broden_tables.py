@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from netdissect.concepts.build.render import MapFile, Rendered, WriteOptions
-from netdissect.concepts.build.vocabulary import Entry, LabelCount, Vocabulary
+from netdissect.concepts.build.vocabulary import VocabularyEntry, LabelCount, Vocabulary
 from netdissect.concepts.dataset import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS
 from netdissect.csv_cells import escaped
 
@@ -36,24 +36,24 @@ def write_tables(rendered: Sequence[Rendered], folder: Path, vocabulary: Vocabul
     _write(folder / "index.csv", header, _index_rows(rendered, vocabulary, options))
 
 
-def _members(category: str, vocabulary: Vocabulary) -> list[Entry]:
+def _members(category: str, vocabulary: Vocabulary) -> list[VocabularyEntry]:
     entries = [entry for entry in vocabulary.entries if category in entry.counts]
     return sorted(entries, key=lambda e: (-e.counts[category].images, -e.counts[category].pixels, e.number))
 
 
-def _label_row(entry: Entry, area: int) -> Fields:
+def _label_row(entry: VocabularyEntry, area: int) -> Fields:
     categories = sorted(entry.counts.items(), key=lambda pair: (-pair[1].images, pair[0]))
     named = ";".join(f"{category}({count.images})" for category, count in categories)
     coverage = _coverage(entry.total, area)
     return entry.number, entry.name, named, entry.total.images, coverage, ";".join(entry.synonyms)
 
 
-def _code_row(code: int, entry: Entry, category: str, area: int) -> Fields:
+def _code_row(code: int, entry: VocabularyEntry, category: str, area: int) -> Fields:
     count = entry.counts[category]
     return code, entry.number, entry.name, count.images, _coverage(count, area)
 
 
-def _category_row(category: str, entries: Sequence[Entry]) -> Fields:
+def _category_row(category: str, entries: Sequence[VocabularyEntry]) -> Fields:
     numbers = [entry.number for entry in entries]
     frequency = sum(entry.counts[category].images for entry in entries)
     return category, min(numbers), max(numbers), len(numbers), frequency

@@ -17,7 +17,7 @@ __all__ = [
     "CATEGORY_ORDER",
     "SUFFIXES",
     "Census",
-    "Entry",
+    "VocabularyEntry",
     "LabelCount",
     "Limits",
     "Vocabulary",
@@ -103,7 +103,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class VocabularyEntry:
     """One numbered name: a row of ``label.csv``."""
 
     number: int
@@ -131,9 +131,9 @@ class Vocabulary:
         Labels below the limits, numbered 0, in the order in which they would have been numbered.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[VocabularyEntry, ...]
     categories: tuple[str, ...]
-    dropped: tuple[Entry, ...] = ()
+    dropped: tuple[VocabularyEntry, ...] = ()
 
     @classmethod
     def number(
@@ -156,9 +156,11 @@ class Vocabulary:
                 f"the sources name {len(kept)} concepts, but a label map holds at most {LARGEST_NUMBER}. Merge or "
                 "leave out names."
             )
-        entries = tuple(Entry(n, name, census.counts[name], synonyms.get(name, ())) for n, name in enumerate(kept, 1))
+        entries = tuple(
+            VocabularyEntry(n, name, census.counts[name], synonyms.get(name, ())) for n, name in enumerate(kept, 1)
+        )
         staying = set(kept)
-        dropped = tuple(Entry(0, name, census.counts[name]) for name in names if name not in staying)
+        dropped = tuple(VocabularyEntry(0, name, census.counts[name]) for name in names if name not in staying)
         found = {category for entry in entries for category in entry.counts}
         known = [category for category in CATEGORY_ORDER if category in found]
         return cls(entries, (*known, *sorted(found - set(known))), dropped)

@@ -25,7 +25,7 @@ from netdissect.concepts.build.manifest import BuildManifest, InputHasher
 from netdissect.concepts.build.parallel import map_in_order
 from netdissect.concepts.build.render import Folders, Rendered, WriteOptions, render, renumber
 from netdissect.concepts.build.sample import Sample
-from netdissect.concepts.build.vocabulary import Entry, Vocabulary
+from netdissect.concepts.build.vocabulary import VocabularyEntry, Vocabulary
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError
@@ -325,7 +325,7 @@ def _write_notes(
     (folder / "README.txt").write_text(text, encoding="utf-8")
 
 
-def _dropped_facts(entry: Entry, options: WriteOptions) -> dict[str, object]:
+def _dropped_facts(entry: VocabularyEntry, options: WriteOptions) -> dict[str, object]:
     total, coverage = entry.total, entry.total.pixels / options.map_size**2
     few = [f"fewer than {options.min_images} images"] if total.images < options.min_images else []
     small = [f"a coverage below {options.min_coverage:g}"] if coverage < options.min_coverage else []
