@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from netdissect.concepts.build.render import MapFile, Rendered, WriteOptions
-from netdissect.concepts.build.vocabulary import VocabularyEntry, LabelCount, Vocabulary
+from netdissect.concepts.build.vocabulary import LabelCount, Vocabulary, VocabularyEntry
 from netdissect.concepts.dataset import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS
 from netdissect.csv_cells import escaped
 

@@ -17,10 +17,10 @@ __all__ = [
     "CATEGORY_ORDER",
     "SUFFIXES",
     "Census",
-    "VocabularyEntry",
     "LabelCount",
     "Limits",
     "Vocabulary",
+    "VocabularyEntry",
     "normalize_name",
     "unify",
 ]

@@ -25,7 +25,7 @@ from netdissect.concepts.build.manifest import BuildManifest, InputHasher
 from netdissect.concepts.build.parallel import map_in_order
 from netdissect.concepts.build.render import Folders, Rendered, WriteOptions, render, renumber
 from netdissect.concepts.build.sample import Sample
-from netdissect.concepts.build.vocabulary import VocabularyEntry, Vocabulary
+from netdissect.concepts.build.vocabulary import Vocabulary, VocabularyEntry
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError
