@@ -1,10 +1,24 @@
-"""The script that writes the generated pages of the documentation, as a module."""
+"""The script that writes the generated pages of the documentation, as a module; what a page says of experiments."""
 
 import importlib.util
+import re
 from pathlib import Path
 
-_spec = importlib.util.spec_from_file_location("generate", Path(__file__).parents[1] / "docs" / "generate.py")
+DOCS = Path(__file__).parents[1] / "docs"
+_spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
 assert _spec is not None
 assert _spec.loader is not None
 GENERATE = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(GENERATE)
+
+
+def documented_columns(experiment: str) -> set[str]:
+    """Return the columns that the reference names for an experiment: its own, those of all, those of intervals."""
+    text = (DOCS / "reference" / "experiments.md").read_text(encoding="utf-8")
+    shared, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    by_name = {section.split()[0]: section for section in sections}
+    section = by_name[experiment]
+    like = re.search(r"as\s+for\s+\[(\S+)\]", section)
+    own = section + (by_name[like[1]] if like else "") + by_name["Bootstrap"]
+    named = set(re.findall(r"`([^`\n]+)`", shared + own))
+    return named | {f"{name}_ci_{end}" for name in named for end in ("low", "high")}

@@ -44,9 +44,7 @@ TERMS = {
 }
 """What is not said on a page (a regular expression of whole words), and what is said in its place."""
 STILL_SAID = {
-    r"beside IoU", r"by chance|chance (alone|gives|level|limit)|limit by chance", r"how sure", r"(?<!/)pictures?",
-    r"speaks? for",
-    r"switch(es|ed|ing)?( \w+){0,2} off", r"taken up|takes? up what", r"first program",
+    r"beside IoU", r"by chance|chance (alone|gives|level|limit)|limit by chance", r"how sure", r"first program",
     r"(drawn|small|synthetic) world", r"squash(ed|es|ing)?",
 }  # fmt: skip
 """Terms that help texts and descriptions of fields still say."""
@@ -67,10 +65,7 @@ ROOMS = (
 )  # fmt: skip
 
 
-STILL_CALLED = {
-    "netdissect.WriteOptions(copy_pictures)",
-    "netdissect.result.LayerResult(evidence)",
-}
+STILL_CALLED = {"netdissect.result.LayerResult(evidence)"}
 """Public names and their parameters that still have such a word."""
 
 

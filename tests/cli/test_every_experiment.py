@@ -4,12 +4,14 @@ import json
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 
 import labeled_images
 import netdissect
+from generated_pages import documented_columns
 from netdissect import experiments, load_network
 from netdissect.experiments import result_files
 from netdissect.experiments.outcome import Conclusion
@@ -113,6 +115,8 @@ def test_an_experiment_writes_its_files_and_resumes(netdissect, place, tmp_path,
     saved = result_files.load_experiment_result(folder)
     assert concluded_again(saved) == conclusion
     assert set(saved.extra_tables) <= set(load_experiment(name).extra_tables)
+    columns = {column for table in folder.glob("*.parquet") for column in pl.read_parquet_schema(table)}
+    assert columns <= documented_columns(name)
     flat = " ".join(done.out.split())
     assert f"Found: {conclusion.finding}" in flat
     assert f"Outcome: {conclusion.outcome}" in flat
