@@ -1,4 +1,4 @@
-"""What the explorer answers, compared with the runs' own tables and with an oracle that shares no code."""
+"""Responses of the explorer, compared with the tables of the runs and with an oracle that shares no code."""
 
 import io
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from generated_pages import GENERATE
 from netdissect.config import RULES, NetworkSource
 from netdissect.errors import ConfigError
 from netdissect.explorer import create_app, guarded
-from netdissect.explorer.inference import WAITING
+from netdissect.explorer.inference import MAX_QUEUED
 from netdissect.explorer.matching import correlations
 from netdissect.explorer.routes.explorer_state import Explorer
 from netdissect.result import Result, compare_results
@@ -94,7 +94,7 @@ def test_units_are_filtered_sorted_and_paged(client: TestClient, pair: Pair) -> 
     assert sorted(unit["unit"] for unit in detectors) == table.filter(pl.col("iou") >= 0.05)["unit"].to_list()
 
 
-def test_masks_move_with_the_quantile_and_labels_do_not(client: TestClient) -> None:
+def test_masks_change_with_the_quantile_and_labels_do_not(client: TestClient) -> None:
     address = f"{RUN}/layers/0/units"
     at_own, between = get(client, address), get(client, address, quantile=0.05)
     assert at_own["masks"] == {"quantile": 0.02, "measured": 0.02, "exact": 4, "units": 4}
@@ -106,48 +106,48 @@ def test_masks_move_with_the_quantile_and_labels_do_not(client: TestClient) -> N
     assert client.get(address, params={"quantile": 0.6}).status_code == 404
 
 
-def test_a_unit_is_shown_with_all_that_the_run_holds(client: TestClient, pair: Pair) -> None:
+def test_a_unit_has_its_label_threshold_images_and_scores(client: TestClient, pair: Pair) -> None:
     layer = pair.results[0].layers["deep_relu"]
     found = get(client, f"{RUN}/layers/1/units/2")
     own = layer.units.filter(quantile=0.02, unit=2).row(0, named=True)
-    assert (found["brief"]["label"], found["brief"]["iou"]) == (own["label"], own["iou"])
+    assert (found["summary"]["label"], found["summary"]["iou"]) == (own["label"], own["iou"])
     assert found["threshold"] == {
         "value": own["threshold"], "low": own["threshold"], "high": own["threshold"], "exact": True,
     }  # fmt: skip
-    assert [image["image"] for image in found["brief"]["images"]] == layer.top.filter(unit=2)["image"].to_list()
+    assert [image["image"] for image in found["summary"]["images"]] == layer.top.filter(unit=2)["image"].to_list()
     scores = layer.scores.filter(pl.col("iou") > 0, quantile=0.02, unit=2).sort("iou", descending=True)
     assert [each["iou"] for each in found["scores"]] == scores["iou"].to_list()
     assert client.get(f"{RUN}/layers/1/units/5").status_code == 404
 
 
 @pytest.mark.parametrize("quantile", [0.02, 0.2])
-def test_a_unit_is_shown_with_how_sure_it_is_as_on_its_page_of_the_report(
+def test_a_unit_has_its_statistics_and_extra_metrics_as_in_the_report(
     client: TestClient, pair: Pair, quantile: float
 ) -> None:
     layer = pair.results[0].layers["deep_relu"]
     unit = layer.units.filter(quantile=quantile).sort("iou")["unit"][-1]
     found = get(client, f"{RUN}/layers/1/units/{unit}", quantile=quantile)
     (own,) = layer.evidence["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
-    assert found["sure"] == {name: own[name] for name in list(own)[5:] if own[name] is not None}
+    assert found["statistics"] == {name: own[name] for name in list(own)[5:] if own[name] is not None}
     assert {"iou_ci_low", "stability", "heldout_iou", "p_value", "q_value_bh", "q_value_by", "null_iou_p95"} <= found[
-        "sure"
+        "statistics"
     ].keys()
     rows = {
         row["concept"]: row
         for row in layer.evidence["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     }
-    shown = {each["concept"]: each["beside"] for each in found["scores"]}
-    assert found["beside"] == {metric.name: metric.short for metric in METRICS}
+    shown = {each["concept"]: each["metrics"] for each in found["scores"]}
+    assert found["metric_titles"] == {metric.name: metric.short for metric in METRICS}
     for concept, scores in shown.items():
         wanted = rows.get(concept, {})
-        assert scores == {name: wanted[name] for name in found["beside"] if wanted.get(name) is not None}
+        assert scores == {name: wanted[name] for name in found["metric_titles"] if wanted.get(name) is not None}
     if quantile == 0.02:
         page = client.get(f"/report/r0/l1/u{unit}.html").text
         assert f"{own['q_value_by']:.2g} (Benjamini-Yekutieli)" in page
         assert "Detectors at other quantiles" in client.get("/report/r0/l1/index.html").text
 
 
-def test_a_hostile_name_is_a_name(client: TestClient) -> None:
+def test_a_hostile_name_is_escaped(client: TestClient) -> None:
     page = get(client, "/api/concepts", q="<SCRIPT>")
     assert [each["concept"] for each in page["concepts"]] == [HOSTILE]
     found = get(client, "/api/concept", name=HOSTILE)
@@ -177,37 +177,37 @@ def test_concepts_are_found_over_runs_with_their_best_unit(client: TestClient, p
         assert sum(unit["detector"] for unit in detail["units"]) == each["detectors"]
 
 
-def looked_at_row(client: TestClient, row: int) -> str:
-    answer = client.post(f"{RUN}/rows/{row}")
+def processed_image(client: TestClient, image_index: int) -> str:
+    answer = client.post(f"{RUN}/images/{image_index}/inference")
     assert answer.status_code == 201, answer.text
-    return str(answer.json()["image"])
+    return str(answer.json()["id"])
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_units_that_fire_are_those_of_the_oracle(client: TestClient, pair: Pair, layer: int) -> None:
+def test_active_units_are_those_of_the_oracle(client: TestClient, pair: Pair, layer: int) -> None:
     name = LAYERS[layer]
     row = pair.results[0].layers[name].top["image_index"][0]
-    seen = looked_at_row(client, row)
+    image_id = processed_image(client, row)
     thresholds = pair.results[0].layers[name].thresholds.filter(quantile=0.2)["threshold"].to_list()
-    scenes = [
+    upsampled = [
         oracle.upsample(cells, (12, 12), (24, 24), networks.FIELDS[name], "field") for cells in pair.maps[name][row]
     ]
-    masks = [scene > np.float32(threshold) for scene, threshold in zip(scenes, thresholds, strict=True)]
-    found = get(client, f"{RUN}/images/{seen}/units", layer=layer, quantile=0.2)
+    masks = [values > np.float32(threshold) for values, threshold in zip(upsampled, thresholds, strict=True)]
+    found = get(client, f"{RUN}/inference/{image_id}/units", layer=layer, quantile=0.2)
     areas = {unit["unit"]: unit["area"] for unit in found["units"]}
     assert areas == pytest.approx({unit: mask.mean() for unit, mask in enumerate(masks) if mask.any()})
-    assert found["firing"] == len(areas)
+    assert found["active"] == len(areas)
     for x, y in ((0.1, 0.2), (0.5, 0.5), (1, 0)):
-        place = min(int(12 * y), 11), min(int(12 * x), 11)
-        at = get(client, f"{RUN}/images/{seen}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
-        assert {unit["unit"] for unit in at["units"]} == {unit for unit, mask in enumerate(masks) if mask[place]}
+        pixel = min(int(12 * y), 11), min(int(12 * x), 11)
+        at = get(client, f"{RUN}/inference/{image_id}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
+        assert {unit["unit"] for unit in at["units"]} == {unit for unit, mask in enumerate(masks) if mask[pixel]}
         for unit in at["units"]:
-            assert unit["value"] == pytest.approx(scenes[unit["unit"]][place], rel=1e-5)
+            assert unit["value"] == pytest.approx(upsampled[unit["unit"]][pixel], rel=1e-5)
 
 
-def test_units_that_fire_are_ordered_by_rarity_and_grouped_by_label(client: TestClient, pair: Pair) -> None:
-    seen = looked_at_row(client, pair.results[0].layers["deep_relu"].top["image_index"][0])
-    found = get(client, f"{RUN}/images/{seen}/units", layer=1, quantile=0.2)
+def test_active_units_are_ordered_by_rarity_and_grouped_by_label(client: TestClient, pair: Pair) -> None:
+    image_id = processed_image(client, pair.results[0].layers["deep_relu"].top["image_index"][0])
+    found = get(client, f"{RUN}/inference/{image_id}/units", layer=1, quantile=0.2)
     shares = [unit["share_above"] for unit in found["units"]]
     assert shares == sorted(shares)
     assert all(share < 0.2 for share in shares)
@@ -218,10 +218,10 @@ def test_units_that_fire_are_ordered_by_rarity_and_grouped_by_label(client: Test
     assert {each["concept"]: set(each["units"]) for each in found["concepts"]} == by_label
 
 
-def test_an_image_of_one_s_own_gives_what_the_network_says(client: TestClient, pair: Pair) -> None:
+def test_an_uploaded_image_gives_the_activations_of_the_network(client: TestClient, pair: Pair) -> None:
     data = image_bytes((24, 24))
-    answer = client.post(f"{RUN}/images", content=data, headers={"content-type": "image/png"})
-    found = get(client, f"{RUN}/images/{answer.json()['image']}/units", layer=0, quantile=0.2)
+    answer = client.post(f"{RUN}/inference", content=data, headers={"content-type": "image/png"})
+    found = get(client, f"{RUN}/inference/{answer.json()['id']}/units", layer=0, quantile=0.2)
     pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)[None].astype(np.float32)
     with torch.no_grad():
         module = pair.networks[0].module
@@ -231,20 +231,20 @@ def test_an_image_of_one_s_own_gives_what_the_network_says(client: TestClient, p
         assert unit["value"] == pytest.approx(maps[unit["unit"]].max().item(), rel=1e-5)
 
 
-def test_images_are_forgotten_after_a_while_and_belong_to_their_run(client: TestClient, image: bytes) -> None:
+def test_the_last_processed_images_are_kept_for_their_run(client: TestClient, image: bytes) -> None:
     headers = {"content-type": "image/png"}
-    names = [client.post(f"{RUN}/images", content=image, headers=headers).json()["image"] for _ in range(17)]
-    assert client.get(f"{RUN}/images/{names[0]}/units").status_code == 404
-    assert client.get(f"{RUN}/images/{names[-1]}/units").status_code == 200
-    assert client.get(f"/api/runs/second/images/{names[-1]}/units").status_code == 404
+    names = [client.post(f"{RUN}/inference", content=image, headers=headers).json()["id"] for _ in range(17)]
+    assert client.get(f"{RUN}/inference/{names[0]}/units").status_code == 404
+    assert client.get(f"{RUN}/inference/{names[-1]}/units").status_code == 200
+    assert client.get(f"/api/runs/second/inference/{names[-1]}/units").status_code == 404
     for wrong in ("0.5", "0.5,2", "-1,0", "0.5,0.5,0.5", "nan,0"):
-        answer = client.get(f"{RUN}/images/{names[-1]}/units", params={"at": wrong})
+        answer = client.get(f"{RUN}/inference/{names[-1]}/units", params={"at": wrong})
         assert answer.status_code == 422
 
 
-def test_too_many_images_at_once_are_refused_for_a_while(client: TestClient, image: bytes) -> None:
-    explorer_of(client).sight._under_way = WAITING + 1
-    answer = client.post(f"{RUN}/images", content=image, headers={"content-type": "image/png"})
+def test_images_beyond_the_queue_are_refused(client: TestClient, image: bytes) -> None:
+    explorer_of(client).worker._queued = MAX_QUEUED + 1
+    answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
@@ -263,11 +263,9 @@ def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     [(None, "made in Python"), (NetworkSource(spec="python:os:abort"), "may not name code to be run here")],
     indirect=["without"],
 )
-def test_a_network_that_cannot_be_loaded_is_a_reason_not_a_failure(
-    without: TestClient, reason: str, image: bytes
-) -> None:
-    assert reason in get(without, "/api/runs/tiny")["why_no_network"]
-    answer = without.post("/api/runs/tiny/images", content=image, headers={"content-type": "image/png"})
+def test_the_reason_why_a_network_cannot_be_loaded_is_given(without: TestClient, reason: str, image: bytes) -> None:
+    assert reason in get(without, "/api/runs/tiny")["inference_unavailable"]
+    answer = without.post("/api/runs/tiny/inference", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, reason in answer.json()["message"]) == (409, True)
 
 
@@ -277,22 +275,22 @@ def test_another_network_than_the_run_s_is_refused(pair: Pair, image: bytes, cha
     if change == "preprocessing":
         other = replace(other, preprocessing=replace(other.preprocessing, mean=(0.1, 0.1, 0.1)))
     with TestClient(guarded(create_app(pair.folders[:1], networks={"First run": other})), base_url=HOME) as client:
-        answer = client.post(f"{RUN}/images", content=image, headers={"content-type": "image/png"})
+        answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
     assert answer.status_code == 409
     assert {"weights": "weights have changed", "preprocessing": "the same preprocessing"}[change] in answer.text
 
 
 def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
-    with pytest.raises(ConfigError, match="'third', which are no runs here"):
+    with pytest.raises(ConfigError, match="'third', which are not runs of this explorer"):
         create_app(pair.folders, networks={"third": pair.networks[0]})
-    with pytest.raises(ConfigError, match="no run was named"):
+    with pytest.raises(ConfigError, match="no run was given"):
         create_app([])
 
 
 def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
     named = {row for layer in pair.results[0].layers.values() for row in layer.top["image_index"].to_list()}
     for row in range(30):
-        answer = client.get(f"/images/first-run/{row}.webp")
+        answer = client.get(f"/api/runs/first-run/images/{row}.webp")
         assert answer.status_code == (200 if row in named else 404)
     assert answer.headers["content-type"] == "application/json"
 
@@ -300,7 +298,7 @@ def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pai
 @pytest.mark.parametrize(
     "path",
     ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/report/../../run.json",
-     "/report/%2e%2e/run.json", "/images/first-run/..%2f0.webp", "/static//etc/passwd"],
+     "/report/%2e%2e/run.json", "/api/runs/first-run/images/..%2f0.webp", "/static//etc/passwd"],
 )  # fmt: skip
 def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -318,9 +316,9 @@ def test_a_run_that_names_images_outside_its_data_shows_none_of_them(pair: Pair,
     hostile = Result(pair.results[0].info, pair.results[0].concepts, layers)
     with TestClient(guarded(create_app([hostile])), base_url=HOME) as client:
         row = layers["wide_relu"].top["image_index"][0]
-        assert client.get(f"/images/tiny/{row}.webp").status_code == 404
+        assert client.get(f"/api/runs/tiny/images/{row}.webp").status_code == 404
         assert client.get(f"/report/images/0/{row}.webp").status_code == 404
-        assert client.post(f"/api/runs/tiny/rows/{row}").status_code == 404
+        assert client.post(f"/api/runs/tiny/images/{row}/inference").status_code == 404
 
 
 def test_a_comparison_is_that_of_the_library(client: TestClient, pair: Pair) -> None:
@@ -368,7 +366,7 @@ def test_units_are_matched_by_the_correlation_of_their_maxima(client: TestClient
         assert wanted[each["right_unit"]] == pytest.approx(max(wanted), abs=1e-5)
 
 
-def test_a_layer_matched_with_itself_finds_every_unit_again(client: TestClient) -> None:
+def test_a_layer_matched_with_itself_pairs_each_unit_with_itself(client: TestClient) -> None:
     found = finished(client, {"left": "first-run", "right": "first-run", "left_layer": 0, "right_layer": 0})
     alive = [each for each in found["pairs"] if each["correlation"] > 0]
     assert alive
@@ -382,7 +380,7 @@ def test_a_constant_unit_correlates_with_nothing() -> None:
     np.testing.assert_allclose(correlations(left, right), [[0, 0], [1, -1]], atol=1e-12)
 
 
-def test_a_matching_that_cannot_be_done_says_why(pair: Pair) -> None:
+def test_a_failed_matching_gives_the_reason(pair: Pair) -> None:
     with TestClient(guarded(create_app(pair.folders)), base_url=HOME) as client:
         found = finished(client, {"left": "first-run", "right": "second"})
         assert found["state"] == "failed"
@@ -408,7 +406,7 @@ def test_every_page_opens_without_inline_script(client: TestClient, address: str
     ["/runs/third/layers/0", "/runs/first-run/layers/9", "/runs/first-run/layers/0/units/4", "/report/r7/l0/index.html",
      "/report/r0/l0/u99.html", "/report/concepts/c99.html", "/report/nothing", "/nothing"],
 )  # fmt: skip
-def test_what_is_not_there_is_said_so(client: TestClient, address: str) -> None:
+def test_a_missing_page_gives_status_404(client: TestClient, address: str) -> None:
     answer = client.get(address)
     assert answer.status_code == 404
     assert set(answer.json()) == {"error", "message"}

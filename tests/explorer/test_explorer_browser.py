@@ -1,4 +1,4 @@
-"""The explorer in a real browser, from a real server: sliders, an image of one's own, comparison, rating."""
+"""The explorer in a real browser, from a real server: sliders, uploads, comparison, rating."""
 
 import re
 import threading
@@ -72,13 +72,13 @@ def test_every_page_is_accessible_fits_every_screen_and_holds_no_markup_from_dat
     assert page.locator("script:not([src])").count() == 0
 
 
-def test_the_quantile_moves_masks_and_the_iou_moves_detectors(page: Page) -> None:
+def test_the_quantile_changes_masks_and_the_iou_changes_detectors(page: Page) -> None:
     page.goto(LAYER)
     expect(page.locator(".unit")).to_have_count(4)
-    expect(page.get_by_text("Measured by the run: masks, labels and counts belong together.")).to_be_visible()
+    expect(page.get_by_text("Measured by the run: masks, labels and counts are of the same quantile.")).to_be_visible()
     before, labels = outlines(page), page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.label)")
     slide(page, "quantile", 560)
-    expect(page.get_by_text("labels and counts stay those measured at")).to_be_visible()
+    expect(page.get_by_text("Labels and counts remain those measured at")).to_be_visible()
     page.wait_for_function("before => document.querySelector('.tile path').getAttribute('d') !== before", arg=before[0])
     assert outlines(page) != before
     assert page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.label)") == labels
@@ -105,7 +105,7 @@ def test_units_are_found_by_label_and_number(page: Page) -> None:
     expect(page.locator(".opening .kicker")).to_contain_text("unit 3")
 
 
-def test_an_image_is_dissected_and_a_point_asks_what_fires_there(page: Page) -> None:
+def test_an_image_is_dissected_and_a_point_lists_the_units_active_there(page: Page) -> None:
     page.goto("/image")
     page.select_option("select[name=layer]", "0")
     slide(page, "quantile", 1000)
@@ -115,22 +115,22 @@ def test_an_image_is_dissected_and_a_point_asks_what_fires_there(page: Page) -> 
     expect(page.locator(".answer .unit").first).to_be_visible()
     everywhere = page.locator(".answer .unit").count()
     page.locator(".point").click(position={"x": 5, "y": 5})
-    expect(page.get_by_role("heading", name="Units that fire at the point")).to_be_visible()
+    expect(page.get_by_role("heading", name="Units active at the point")).to_be_visible()
     expect(page.locator(".cross")).to_be_visible()
     assert page.locator(".answer .unit").count() <= everywhere
     page.locator(".point").focus()
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     page.get_by_role("button", name="Whole image").click()
-    expect(page.get_by_role("heading", name="Units that fire", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Active units", exact=True)).to_be_visible()
     expect(page.locator(".answer .unit")).to_have_count(everywhere)
 
 
-def test_what_is_no_image_is_refused_on_the_page(page: Page) -> None:
+def test_a_file_that_is_not_an_image_is_refused_on_the_page(page: Page) -> None:
     page.goto("/image")
     page.wait_for_load_state("networkidle")
     page.set_input_files("input[type=file]", {"name": "a <b>.gif", "mimeType": "image/gif", "buffer": b"GIF89a"})
-    expect(page.get_by_role("alert")).to_have_text("a <b>.gif is no JPEG, PNG or WebP image.")
+    expect(page.get_by_role("alert")).to_have_text("a <b>.gif is not a JPEG, PNG or WebP image.")
 
 
 def test_an_image_of_the_data_set_opens_from_a_unit(page: Page) -> None:
@@ -148,7 +148,7 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     expect(page).to_have_url(re.compile("rule=per-category"))
     page.get_by_role("button", name="Match units").click()
     expect(page.locator(".pairs tbody tr").first).to_be_visible()
-    expect(page.locator(".match-state")).to_contain_text("drawn by a fixed seed")
+    expect(page.locator(".match-state")).to_contain_text("sampled by a fixed seed")
 
 
 def test_a_hostile_concept_is_shown_as_text(page: Page) -> None:
@@ -157,7 +157,7 @@ def test_a_hostile_concept_is_shown_as_text(page: Page) -> None:
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
 
 
-def test_a_rater_answers_by_keys_and_takes_back(page: Page) -> None:
+def test_a_rater_rates_by_keys_and_undoes_ratings(page: Page) -> None:
     page.goto("/rate")
     page.select_option("select[name=run]", "second")
     page.get_by_label("Your name").fill(f"Ann {HOSTILE}")

@@ -1,4 +1,4 @@
-"""What the explorer answers when files are replaced, removed or locked under it, or when it is sent no JSON."""
+"""Responses of the explorer when files are replaced, removed or locked, or when the body is not JSON."""
 
 import shutil
 import sqlite3
@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from explorer_client import HOME, Pair
 from netdissect.errors import ResultError
 from netdissect.explorer import create_app, guarded
-from netdissect.explorer.queries import unit_details as units_module
+from netdissect.explorer.queries import unit_details
 from netdissect.result import files, load_result
 
 ADDRESSES = (
@@ -56,7 +56,7 @@ def half_copied(shown: Path, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("change", [replaced, removed, half_copied])
-def test_a_run_that_is_no_longer_what_was_opened_is_gone(
+def test_a_run_that_has_changed_since_it_was_opened_gets_status_410(
     client: TestClient, pair: Pair, shown: Path, change: Callable[[Path, Pair], None]
 ) -> None:
     assert client.get(ADDRESSES[2]).status_code == 200
@@ -67,16 +67,16 @@ def test_a_run_that_is_no_longer_what_was_opened_is_gone(
         assert "was replaced, changed or removed since the run was opened" in answer.json()["message"]
 
 
-def test_an_answer_that_was_under_way_when_the_run_was_replaced_is_not_sent(
+def test_a_response_in_progress_when_the_run_is_replaced_is_not_sent(
     client: TestClient, pair: Pair, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    top_images = units_module.top_images
+    top_images = unit_details.top_images
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         replaced(shown, pair)
         return top_images(*arguments, **options)
 
-    monkeypatch.setattr(units_module, "top_images", meanwhile)
+    monkeypatch.setattr(unit_details, "top_images", meanwhile)
     assert client.get(ADDRESSES[3]).status_code == 410
 
 
@@ -96,14 +96,14 @@ def test_a_run_that_is_replaced_while_it_is_loaded_is_not_loaded(
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", '"\\ud800"', "1" * 5000, '{"a": NaN}'])
 @pytest.mark.parametrize("field", ["layer", "rater", "item", "no such field \\ud800"])
-def test_what_json_cannot_say_is_a_wrong_question(client: TestClient, field: str, text: str) -> None:
+def test_values_that_json_cannot_represent_are_refused(client: TestClient, field: str, text: str) -> None:
     body = f'{{"run": "shown", "layer": 0, "rater": "me", "item": 0, "rating": "yes", "{field}": {text}}}'
     answer = client.post("/api/rating/answers", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in ({400, 422} if len(text) > 100 else {422})
     assert "error" in answer.json() or {"loc", "msg", "type"} == answer.json()["detail"][0].keys()
 
 
-def test_a_file_of_ratings_that_another_program_holds_is_told(
+def test_a_ratings_file_that_another_program_has_locked_is_reported(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {"run": "shown", "layer": 0, "rater": "me", "item": 0, "rating": "yes"}
@@ -113,7 +113,7 @@ def test_a_file_of_ratings_that_another_program_holds_is_told(
     other.execute("BEGIN EXCLUSIVE")
     refused = client.post("/api/rating/answers", json=answer)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-    assert "another program holds it" in refused.json()["message"]
+    assert "another program has locked it" in refused.json()["message"]
     other.execute("ROLLBACK")
     assert client.post("/api/rating/answers", json=answer).json()["done"] == 1
     other.execute("DROP TABLE ratings")

@@ -1,4 +1,4 @@
-"""Ratings: who is asked what, what is kept, what survives, and what never reaches a rater."""
+"""Ratings: the items of a rater, what is stored, what survives a crash, and what a rater never sees."""
 
 import signal
 import sqlite3
@@ -41,18 +41,18 @@ def run(pair: Pair) -> OpenRun:
     return RunRegistry.open(pair.folders)["first-run"]
 
 
-def test_every_labeled_unit_is_asked_once_in_an_order_of_the_rater_s_own(run: OpenRun, pair: Pair) -> None:
+def test_every_labeled_unit_is_rated_once_in_an_order_of_the_rater(run: OpenRun, pair: Pair) -> None:
     table_of_units = pair.results[0].layers["deep_relu"].units
     units = table_of_units.filter(pl.col("label").is_not_null(), ~pl.col("dead"), quantile=0.02)
     items = rating_items(run, 1, "Ann")
-    asked = {item.unit: (item.label, item.iou) for item in items if not item.control}
-    assert asked == {unit: (label, iou) for unit, label, iou in units.select("unit", "label", "iou").rows()}
+    rated = {item.unit: (item.label, item.iou) for item in items if not item.control}
+    assert rated == {unit: (label, iou) for unit, label, iou in units.select("unit", "label", "iou").rows()}
     assert items == rating_items(run, 1, "Ann")
     orders = {tuple(item.unit for item in rating_items(run, 1, name)) for name in ("Ann", "Ben", "Cy", "Dee", "Eve")}
     assert len(orders) > 1
 
 
-def test_controls_bear_a_wrong_phrase_that_the_unit_meets_least(run: OpenRun, pair: Pair) -> None:
+def test_controls_have_the_wrong_label_of_lowest_iou(run: OpenRun, pair: Pair) -> None:
     scores = pair.results[0].layers["deep_relu"].scores.filter(quantile=0.02)
     labels = {item.label for item in rating_items(run, 1, "Ann") if not item.control}
     controls = [item for name in ("Ann", "Ben", "Cy") for item in rating_items(run, 1, name) if item.control]
@@ -64,13 +64,13 @@ def test_controls_bear_a_wrong_phrase_that_the_unit_meets_least(run: OpenRun, pa
         assert item.iou == ious[item.label] == min(ious[label] for label in labels - {own})
 
 
-def test_a_rater_never_gets_an_iou(client: TestClient) -> None:
+def test_a_rater_never_sees_an_iou(client: TestClient) -> None:
     text = client.get("/api/rating/session", params=ANN).text + client.get("/rate").text
     assert '"iou"' not in text.lower()
     assert "control" not in client.get("/api/rating/session", params=ANN).text
 
 
-def test_answers_are_counted_undone_and_exported(client: TestClient, pair: Pair, run: OpenRun) -> None:
+def test_ratings_are_counted_undone_and_exported(client: TestClient, pair: Pair, run: OpenRun) -> None:
     items = rating_items(run, 1, "Ann")
     first = session(client)
     assert (first["done"], first["total"], first["can_undo"]) == (0, len(items), False)
@@ -92,7 +92,7 @@ def test_answers_are_counted_undone_and_exported(client: TestClient, pair: Pair,
         assert all(row["time"].endswith("+00:00") for row in rows)
 
 
-def test_a_second_answer_to_one_unit_replaces_the_first(client: TestClient) -> None:
+def test_a_second_rating_of_one_unit_replaces_the_first(client: TestClient) -> None:
     item = session(client)["next"]["item"]
     for rating in ("yes", "no", "no"):
         client.post("/api/rating/answers", json=ANN | {"item": item, "rating": rating})
@@ -114,7 +114,7 @@ def test_raters_and_layers_do_not_mix(client: TestClient) -> None:
     assert [(each["rater"], each["layer"]) for each in raters] == [("Ann", "deep_relu"), ("Ben", "wide_relu")]
 
 
-def test_a_summary_counts_refused_controls(client: TestClient, run: OpenRun) -> None:
+def test_a_summary_counts_rejected_controls(client: TestClient, run: OpenRun) -> None:
     for item in rating_items(run, 1, "Ann"):
         rate(client, "no" if item.control else "yes")
     (found,) = client.get("/api/rating/summary").json()["raters"]
@@ -125,8 +125,8 @@ def test_a_summary_counts_refused_controls(client: TestClient, run: OpenRun) -> 
 
 def test_the_agreement_experiment_reads_what_is_exported(client: TestClient, run: OpenRun, tmp_path: Path) -> None:
     for rater in ("Ann", "Ben"):
-        for place, _ in enumerate(rating_items(run, 1, rater)):
-            rate(client, "yes" if place % 3 else "no", rater=rater)
+        for index, _ in enumerate(rating_items(run, 1, rater)):
+            rate(client, "yes" if index % 3 else "no", rater=rater)
     path = tmp_path / "ratings.csv"
     path.write_text(client.get("/api/rating/export.csv").text, encoding="utf-8")
     found = read_ratings(path)
@@ -152,7 +152,7 @@ def test_a_rater_needs_a_name(client: TestClient, rater: str) -> None:
     assert answer.status_code == 422
 
 
-def test_without_a_file_nobody_rates(pair: Pair) -> None:
+def test_without_a_ratings_file_ratings_are_refused(pair: Pair) -> None:
     with TestClient(guarded(create_app(pair.folders)), base_url=HOME) as client:
         answers = [
             client.get("/api/rating/session", params=ANN),
@@ -163,7 +163,7 @@ def test_without_a_file_nobody_rates(pair: Pair) -> None:
     assert "--ratings FILE" in answers[0].json()["message"]
 
 
-def test_a_file_that_is_no_file_of_ratings_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_ratings_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database, but long enough to look at" * 50)
     with pytest.raises(ResultError, match=r"notes\.txt cannot be used for ratings"):
         Ratings(tmp_path / "notes.txt")
@@ -188,7 +188,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_was_confirmed_survives_a_killed_process(tmp_path: Path) -> None:
+def test_confirmed_ratings_survive_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "ratings.sqlite"
     ended = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout.strip()) == (-signal.SIGKILL, "kept"), ended.stderr

@@ -1,4 +1,4 @@
-"""The explorer as a process: started, asked by many, ended by Ctrl-C; and its answers against its own OpenAPI."""
+"""The explorer as a process: started, under load, ended by Ctrl-C; and its responses against its own OpenAPI."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ from netdissect.explorer import server as server_module
 from netdissect.explorer.server import address_of, serve
 
 EXAMPLES = int(os.environ.get("NETDISSECT_API_EXAMPLES", "6"))  # 200 in the long form
-NOTHING_TO_GET_WRONG = {"/api/runs", "/api/rating/summary", "/api/matches/{match}"}
+NO_INVALID_INPUT = {"/api/runs", "/api/rating/summary", "/api/matches/{match}"}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -64,21 +64,21 @@ def started(pair: Pair, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
         process.stderr.close()
 
 
-def test_a_server_process_answers_many_at_once_and_ends_by_ctrl_c(pair: Pair) -> None:
+def test_a_server_process_serves_parallel_requests_and_ends_by_ctrl_c(pair: Pair) -> None:
     with started(pair, "--port", "0") as (process, address):
         units = "api/runs/first-run/layers/{}/units?quantile={}"
-        asked = ["", "api/runs", "api/concepts", units.format(0, 0.02), units.format(1, 0.1), "static/lib.js"]
-        asked += ["api/runs/second/layers/1/counts?min_iou=0.05", "images/first-run/{row}.webp"]
-        row = pair.results[0].layers["wide_relu"].top["image_index"][0]
+        paths = ["", "api/runs", "api/concepts", units.format(0, 0.02), units.format(1, 0.1), "static/lib.js"]
+        paths += ["api/runs/second/layers/1/counts?min_iou=0.05", "api/runs/first-run/images/{image_index}.webp"]
+        image_index = pair.results[0].layers["wide_relu"].top["image_index"][0]
 
-        def ask(place: int) -> tuple[int, float]:
+        def request(index: int) -> tuple[int, float]:
             began = time.perf_counter()
-            answer = clients[place % 8].get(address + asked[place % len(asked)].format(row=row))
+            answer = clients[index % 8].get(address + paths[index % len(paths)].format(image_index=image_index))
             return answer.status_code, time.perf_counter() - began
 
         clients = [httpx.Client(timeout=30) for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(ask, range(200)))
+            found = list(pool.map(request, range(200)))
         for client in clients:
             client.close()
         assert {status for status, _ in found} == {200}
@@ -88,7 +88,7 @@ def test_a_server_process_answers_many_at_once_and_ends_by_ctrl_c(pair: Pair) ->
         assert process.wait(20) == 0
 
 
-def test_a_taken_port_gives_way_to_the_next_and_is_told(
+def test_the_next_free_port_is_used_if_the_default_is_taken(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as taken:
@@ -104,8 +104,8 @@ def test_a_taken_port_gives_way_to_the_next_and_is_told(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "example.org", "::"])  # noqa: S104
-def test_an_address_that_others_can_reach_must_be_wanted(pair: Pair, host: str) -> None:
-    with pytest.raises(ConfigError, match="asks nobody for a password"):
+def test_an_address_that_other_machines_can_reach_needs_public(pair: Pair, host: str) -> None:
+    with pytest.raises(ConfigError, match="has no password"):
         serve(pair.folders, host=host)
     with pytest.warns(UserWarning, match="everyone who can reach this machine"):
         server_module._check_host(host, public=True)
@@ -113,7 +113,7 @@ def test_an_address_that_others_can_reach_must_be_wanted(pair: Pair, host: str) 
     assert isinstance(result.exception, ConfigError)
 
 
-def test_addresses_to_open_are_those_of_a_browser() -> None:
+def test_the_address_to_open_is_valid_in_a_browser() -> None:
     assert address_of("127.0.0.1", 8461) == "http://127.0.0.1:8461/"
     assert address_of("::1", 8461) == "http://[::1]:8461/"
     assert address_of("0.0.0.0", 80) == "http://localhost:80/"  # noqa: S104
@@ -124,8 +124,8 @@ REAL = {"run": ["first-run", "second"], "left": ["first-run"], "right": ["second
         "quantile": [0.02, 0.07, 0.4], "rater": ["Ann"], "item": range(8)}  # fmt: skip
 
 
-def with_real_names(case: schemathesis.Case) -> None:
-    """Put names that exist, or nearly, in place of those that were drawn: else nearly all answers are 404."""
+def with_existing_names(case: schemathesis.Case) -> None:
+    """Replace drawn values by names that exist, or nearly: else nearly all responses are 404."""
     for values in (case.path_parameters, case.query, case.body):
         if isinstance(values, dict):
             for name in values.keys() & REAL.keys():
@@ -134,7 +134,7 @@ def with_real_names(case: schemathesis.Case) -> None:
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-def test_every_answer_is_what_openapi_promises(pair: Pair, tmp_path: Path, mode: schemathesis.GenerationMode) -> None:
+def test_every_response_conforms_to_openapi(pair: Pair, tmp_path: Path, mode: schemathesis.GenerationMode) -> None:
     app = guarded(create_app(pair.folders, networks=pair.given, ratings=tmp_path / "ratings.sqlite"))
     statuses: Counter[int] = Counter()
     with TestClient(app, base_url=HOME) as client:
@@ -142,14 +142,14 @@ def test_every_answer_is_what_openapi_promises(pair: Pair, tmp_path: Path, mode:
         schema.app = app
         for found in schema.get_all_operations():
             operation = found.ok()
-            if mode is schemathesis.GenerationMode.NEGATIVE and operation.path in NOTHING_TO_GET_WRONG:
+            if mode is schemathesis.GenerationMode.NEGATIVE and operation.path in NO_INVALID_INPUT:
                 continue
 
             @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
             @given(case=operation.as_strategy(generation_mode=mode))
             def conforms(case: schemathesis.Case) -> None:
                 if mode is schemathesis.GenerationMode.POSITIVE:
-                    with_real_names(case)
+                    with_existing_names(case)
                 statuses[case.call_and_validate(headers={"host": "127.0.0.1:8461"}).status_code] += 1
 
             conforms()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import oracle
 from netdissect.errors import RequestError
-from netdissect.explorer.threshold_curves import LayerCurves, nearest
+from netdissect.explorer.threshold_curves import ThresholdCurves, nearest
 from netdissect.result import LayerResult
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ LAYERS = st.sampled_from(["wide_relu", "deep_relu"])
 HISTOGRAMS = st.sampled_from(["none", "own", "even"])
 
 
-def curves_of(pair: "Pair", name: str, histogram: str = "none") -> LayerCurves:
+def curves_of(pair: "Pair", name: str, histogram: str = "none") -> ThresholdCurves:
     """Curves without a histogram, with the run's own, or with one of 16 even bins."""
     layer = pair.results[0].layers[name]
     info = pair.results[0].info
     tables = {"none": {}, "own": layer.evidence, "even": {"histogram": histogram_of(pair, name).lazy()}}
-    return LayerCurves(replace(layer, evidence=tables[histogram]), info.config.protocol, info.data.images)
+    return ThresholdCurves(replace(layer, evidence=tables[histogram]), info.config.protocol, info.data.images)
 
 
 def histogram_of(pair: "Pair", name: str, bins: int = 16) -> pl.DataFrame:
@@ -72,7 +72,7 @@ def test_a_larger_quantile_never_has_a_higher_threshold(
     assert (curves.at(low).values >= curves.at(high).values).all()
 
 
-def test_the_run_s_own_quantiles_give_its_own_thresholds(pair: "Pair") -> None:
+def test_the_run_s_quantiles_give_its_thresholds(pair: "Pair") -> None:
     for name, layer in pair.results[0].layers.items():
         for quantile in (0.02, 0.2):
             found = curves_of(pair, name).at(quantile)
@@ -80,7 +80,7 @@ def test_the_run_s_own_quantiles_give_its_own_thresholds(pair: "Pair") -> None:
             assert found.values.tolist() == layer.thresholds.filter(quantile=quantile)["threshold"].to_list()
 
 
-def test_the_upper_end_is_exact_and_the_middle_is_not(pair: "Pair") -> None:
+def test_the_upper_tail_is_exact_and_the_middle_is_not(pair: "Pair") -> None:
     curves = curves_of(pair, "wide_relu")
     assert curves.at(0.0005).exact.all()
     assert not curves.at(0.1).exact.all()
@@ -96,20 +96,22 @@ def test_a_histogram_narrows_the_bounds_and_widens_the_range(pair: "Pair", histo
     assert ((found.low <= wanted) & (wanted <= found.high)).all()
 
 
-def test_beyond_what_is_known_is_an_error(pair: "Pair") -> None:
-    with pytest.raises(RequestError, match=r"nothing is known about thresholds at the quantile 0\.3"):
+def test_a_quantile_out_of_range_is_an_error(pair: "Pair") -> None:
+    with pytest.raises(RequestError, match=r"thresholds at the quantile 0\.3 are unknown"):
         curves_of(pair, "wide_relu").at(0.3)
 
 
-@given(name=LAYERS, unit=st.integers(0, 3), place=st.floats(0, 1))
-def test_the_share_above_a_value_of_the_upper_end_is_counted(pair: "Pair", name: str, unit: int, place: float) -> None:
+@given(name=LAYERS, unit=st.integers(0, 3), position=st.floats(0, 1))
+def test_the_share_above_a_value_in_the_upper_tail_is_counted(
+    pair: "Pair", name: str, unit: int, position: float
+) -> None:
     curves = curves_of(pair, name)
     values = pair.maps[name][:, unit]
-    value = float(np.float32(curves.tails[unit][-1] + place * (values.max() - curves.tails[unit][-1])))
+    value = float(np.float32(curves.tails[unit][-1] + position * (values.max() - curves.tails[unit][-1])))
     assert curves.share_above(unit, value) == np.count_nonzero(values > value) / values.size
 
 
-def test_the_share_above_falls_with_the_value_and_stops_at_what_is_known(pair: "Pair") -> None:
+def test_the_share_above_falls_with_the_value_and_stops_at_the_largest_known_share(pair: "Pair") -> None:
     curves = curves_of(pair, "deep_relu")
     shares = [curves.share_above(0, value) for value in np.linspace(-1, float(pair.maps["deep_relu"].max()) + 1, 50)]
     assert shares == sorted(shares, reverse=True)
@@ -120,7 +122,7 @@ def test_the_share_above_falls_with_the_value_and_stops_at_what_is_known(pair: "
 def test_thresholds_of_upsampled_values_are_known_only_at_the_run_s_quantiles(pair: "Pair") -> None:
     layer: LayerResult = pair.results[0].layers["wide_relu"]
     protocol = pair.results[0].info.config.protocol.model_copy(update={"threshold_grid": 56})
-    curves = LayerCurves(layer, protocol, 24)
+    curves = ThresholdCurves(layer, protocol, 24)
     assert curves.range == (0.02, 0.2)
     assert not curves.at(0.05).exact.any()
 

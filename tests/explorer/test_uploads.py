@@ -1,4 +1,4 @@
-"""Images from strangers: what is taken, what is refused, and that nothing is written."""
+"""Uploaded images: what is accepted, what is refused, and that nothing is written to disk."""
 
 import io
 import struct
@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from explorer_client import image_bytes
 from netdissect.errors import RequestError
 from netdissect.explorer import uploads
-from netdissect.explorer.uploads import decode_upload, network_input, shown
+from netdissect.explorer.uploads import decode_upload, display_copy, network_input
 from netdissect.result import NetworkInfo
 
-IMAGES = "/api/runs/first-run/images"
+INFERENCE = "/api/runs/first-run/inference"
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -53,7 +53,7 @@ def test_images_of_three_formats_are_decoded(kind: str) -> None:
     ],
     ids=["gif", "tiff", "bmp", "svg", "empty", "cut png", "cut jpeg", "bomb", "warned", "large", "too long", "short"],
 )
-def test_what_cannot_be_taken_is_refused_with_a_reason(data: bytes, reason: str, status: int) -> None:
+def test_an_unsupported_image_is_refused_with_a_reason(data: bytes, reason: str, status: int) -> None:
     with pytest.raises(RequestError, match=reason) as refused:
         decode_upload(data)
     assert refused.value.status == status
@@ -65,7 +65,7 @@ def test_a_huge_image_is_refused_before_its_pixels_are_decoded(monkeypatch: pyte
         decode_upload(bomb(8_000, 8_000))
 
 
-def test_an_image_is_turned_upright_and_of_an_animation_the_first_frame_is_taken() -> None:
+def test_exif_orientation_is_applied_and_an_animation_gives_its_first_frame() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode_upload(image_bytes((40, 30), "JPEG", exif=exif)).size == (30, 40)
@@ -81,47 +81,47 @@ def test_transparent_pixels_lie_on_white() -> None:
     assert np.asarray(decode_upload(file.getvalue())).min() == 255
 
 
-def test_an_image_is_kept_small_and_reaches_the_network_whole() -> None:
+def test_the_displayed_copy_is_small_and_the_network_gets_the_whole_image() -> None:
     image = Image.new("RGB", (3000, 1500), "white")
-    assert shown(image).shape == (384, 768, 3)
+    assert display_copy(image).shape == (384, 768, 3)
     for channels in (1, 3):
         network = NetworkInfo(name="net", digest="", size=(24, 20), mean=(0.5,) * channels, std=(0.5,) * channels)
         assert network_input(image, network).shape == (channels, 24, 20)
 
 
-def test_an_upload_is_answered_and_nothing_is_written(
+def test_an_upload_is_processed_and_nothing_is_written(
     client: TestClient, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryFile", "mkstemp"):
         monkeypatch.setattr(f"tempfile.{name}", lambda *_, **__: pytest.fail("a file was made"))
-    answer = client.post(IMAGES, content=image, headers={"content-type": "image/png"})
+    answer = client.post(INFERENCE, content=image, headers={"content-type": "image/png"})
     assert answer.status_code == 201
-    looked = answer.json()
-    assert (looked["width"], looked["height"]) == (40, 30)
-    shown_back = client.get(looked["address"])
-    assert shown_back.headers["content-type"] == "image/webp"
-    assert shown_back.headers["cache-control"] == "no-store"
-    assert Image.open(io.BytesIO(shown_back.content)).size == (40, 30)
+    uploaded = answer.json()
+    assert (uploaded["width"], uploaded["height"]) == (40, 30)
+    displayed = client.get(uploaded["url"])
+    assert displayed.headers["content-type"] == "image/webp"
+    assert displayed.headers["cache-control"] == "no-store"
+    assert Image.open(io.BytesIO(displayed.content)).size == (40, 30)
 
 
 @pytest.mark.parametrize("kind", ["image/gif", "text/html", "multipart/form-data; boundary=x", ""])
-def test_other_types_are_refused_unread(client: TestClient, kind: str) -> None:
-    answer = client.post(IMAGES, content=b"GIF89a", headers={"content-type": kind})
+def test_other_content_types_are_refused(client: TestClient, kind: str) -> None:
+    answer = client.post(INFERENCE, content=b"GIF89a", headers={"content-type": kind})
     assert answer.status_code == 415
     assert "Expected image/jpeg, image/png, image/webp" in answer.json()["message"]
 
 
-def test_a_body_beyond_the_limit_is_refused_announced_or_not(client: TestClient) -> None:
+def test_a_body_beyond_the_limit_is_refused_with_or_without_a_length(client: TestClient) -> None:
     large = b"\x89PNG" + b"0" * uploads.MAX_BYTES
     headers = {"content-type": "image/png"}
-    announced = client.post(IMAGES, content=large, headers=headers)
+    announced = client.post(INFERENCE, content=large, headers=headers)
     pieces = (large[at : at + 2**20] for at in range(0, len(large), 2**20))
-    piecewise = client.post(IMAGES, content=pieces, headers=headers)
+    piecewise = client.post(INFERENCE, content=pieces, headers=headers)
     assert (announced.status_code, piecewise.status_code) == (413, 413)
     for answer in (announced, piecewise):
         assert set(answer.json()) == {"error", "message"}
 
 
-def test_what_an_image_is_said_to_be_does_not_decide_how_it_is_decoded(client: TestClient) -> None:
-    answer = client.post(IMAGES, content=image_bytes(kind="GIF"), headers={"content-type": "image/png"})
+def test_the_content_type_does_not_decide_how_an_image_is_decoded(client: TestClient) -> None:
+    answer = client.post(INFERENCE, content=image_bytes(kind="GIF"), headers={"content-type": "image/png"})
     assert answer.status_code == 415

@@ -1,13 +1,16 @@
-"""The live explorer: finished runs in a browser, with what needs computing.
+"""The live explorer: finished runs in a browser.
 
-    runs -> Shelf -> answers (JSON, described by OpenAPI) -> pages that ask for them
-                  -> Sight: a network looks at an image
-                  -> Matcher: units of two runs by what excites them
-                  -> Ratings: what people say of a unit's label
+    run_registry        the runs that are served
+    threshold_curves    thresholds at quantiles that the run did not measure
+    inference           forward passes on uploaded images and images of the data set; active_units thresholds them
+    matching            units of two layers matched by the correlation of their activations
+    ratings             a SQLite file of what raters said
+    thumbnails, uploads images of the data set, and images that users send
 
-    guard       foreign hosts and origins are refused, nothing is loaded from elsewhere
-    app         the parts put together
-    server      a port, and an end by Ctrl-C
+    queries/ -> schemas -> routes/      JSON, described by OpenAPI
+    html_pages, templates/, static/     pages that request this JSON; live_report renders the report's pages
+
+    asgi -> freshness -> security -> server
 
 Needs the extra ``serve`` (FastAPI, uvicorn).
 """

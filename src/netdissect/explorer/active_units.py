@@ -1,4 +1,4 @@
-"""Which units are on where in one image: the dissection's own rule, applied to a single image."""
+"""Which units are active in one image, and where, by the same rule as in a dissection."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ Maps = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Firing:
-    """Units that are on somewhere, or at the point asked for.
+class ActiveUnits:
+    """Units that are active somewhere in an image, or at one point of it.
 
     Attributes
     ----------
     units
-        int64 (n,): their numbers, rising.
+        int64 (n,): unit indices, ascending.
     values
-        float32 (n,): the largest activation in the image; at a point, the activation there.
+        float32 (n,): largest activation in the image, or the activation at the point.
     areas
-        float64 (n,): share of the image in which each is on.
+        float64 (n,): share of the image in which the unit is active.
     """
 
     units: npt.NDArray[np.int64]
@@ -30,14 +30,14 @@ class Firing:
     areas: npt.NDArray[np.float64]
 
 
-def firing(
+def active_units(
     maps: Maps,
     thresholds: Maps,
     masks: MaskGrid,
     point: tuple[float, float] | None = None,
-    labels: Size | None = None,
-) -> Firing:
-    """Say which units of a layer are on in an image.
+    label_size: Size | None = None,
+) -> ActiveUnits:
+    """Return which units of a layer are active in an image.
 
     Parameters
     ----------
@@ -46,27 +46,27 @@ def firing(
     thresholds
         float32 (U,).
     masks
-        How the run makes masks of them.
+        How the run makes masks of activation maps.
     point
-        x from the left and y from the top, both in 0..1: only units that are on there. None: anywhere.
-    labels
+        x from the left and y from the top, both in 0..1: only units that are active there. None: anywhere.
+    label_size
         Size of the image's label maps; None: it has none.
     """
     # A pixel exceeds the threshold only if a cell does: most units need no upsampling.
-    hot = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)
+    candidates = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)
     units, values, areas = [], [], []
-    for unit in hot:
-        scene = masks.values(maps[unit], labels)
-        mask = scene > thresholds[unit]
+    for unit in candidates:
+        upsampled = masks.values(maps[unit], label_size)
+        mask = upsampled > thresholds[unit]
         value = maps[unit].max()
         if point is not None:
-            value = scene[_pixel(point[1], scene.shape[0]), _pixel(point[0], scene.shape[1])]
+            value = upsampled[_pixel(point[1], upsampled.shape[0]), _pixel(point[0], upsampled.shape[1])]
         if (value > thresholds[unit]) and mask.any():
             units.append(unit)
             values.append(value)
             areas.append(mask.mean())
-    return Firing(np.array(units, np.int64), np.array(values, np.float32), np.array(areas, np.float64))
+    return ActiveUnits(np.array(units, np.int64), np.array(values, np.float32), np.array(areas, np.float64))
 
 
-def _pixel(place: float, pixels: int) -> int:
-    return min(int(place * pixels), pixels - 1)
+def _pixel(share: float, pixels: int) -> int:
+    return min(int(share * pixels), pixels - 1)

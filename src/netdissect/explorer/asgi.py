@@ -1,4 +1,4 @@
-"""The explorer as an ASGI application: its parts put together, and every failure answered in one form."""
+"""The explorer as an ASGI application; every error has the same JSON form."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,9 +18,8 @@ from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.matching import Matcher
 from netdissect.explorer.ratings import Ratings
-from netdissect.explorer.routes import comparison, image_queries, rating_sessions
-from netdissect.explorer.routes import run_pages as runs_routes
-from netdissect.explorer.routes.explorer_state import Explorer, problems
+from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
+from netdissect.explorer.routes.explorer_state import Explorer, error_responses
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
@@ -28,7 +27,7 @@ from netdissect.explorer.uploads import MAX_BYTES
 from netdissect.models import Network
 from netdissect.result import Result
 
-DESCRIPTION = "Runs of netdissect to look at: units, concepts, comparisons, images of your own, ratings."
+DESCRIPTION = "Runs of netdissect: units, concepts, comparisons, uploaded images, ratings."
 
 
 def create_app(
@@ -47,7 +46,7 @@ def create_app(
     data_root
         The data set's folder, if it has moved since the runs.
     networks
-        Networks made in Python, by the run's name: those that the runs cannot load again.
+        Networks that were built in Python and cannot be loaded again, by the name of the run.
     ratings
         SQLite file in which ratings are kept; None: the rating page is off.
 
@@ -56,36 +55,36 @@ def create_app(
     fastapi.FastAPI
         Not guarded against foreign hosts and origins: see `netdissect.explorer.security.Guard`.
     """
-    shelf, sight = RunRegistry.open(runs, data_root, networks), InferenceWorker()
-    kept = None if ratings is None else Ratings(ratings)
-    explorer = Explorer(shelf, sight, Matcher(shelf, sight), Thumbnails(), LiveReport(shelf), kept)
+    registry, worker = RunRegistry.open(runs, data_root, networks), InferenceWorker()
+    ratings_file = None if ratings is None else Ratings(ratings)
+    explorer = Explorer(registry, worker, Matcher(registry, worker), Thumbnails(), LiveReport(registry), ratings_file)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         await explorer.matcher.close()
-        explorer.sight.close()
+        explorer.worker.close()
         if explorer.ratings is not None:
             explorer.ratings.close()
 
     app = FastAPI(
         title="netdissect explorer", description=DESCRIPTION, version=version("netdissect"), lifespan=lifespan,
         # Its own documentation pages would load scripts from the web; the page /about lists the addresses instead.
-        docs_url=None, redoc_url=None, max_body_size=2 * MAX_BYTES, responses=problems(410),
+        docs_url=None, redoc_url=None, max_body_size=2 * MAX_BYTES, responses=error_responses(410),
     )  # fmt: skip
     app.state.explorer = explorer
-    for part in (runs_routes.router, image_queries.router, comparison.router, rating_sessions.router):
-        app.include_router(part)
+    for routes in (run_pages, image_queries, comparison, rating_sessions):
+        app.include_router(routes.router)
     html_pages.install(app)
     app.add_exception_handler(NetdissectError, _failed)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_middleware(FreshnessCheck, runs=tuple(shelf))
+    app.add_middleware(FreshnessCheck, runs=tuple(registry))
     return app
 
 
 def guarded(app: ASGIApp, hosts: Sequence[str] = (), *, any_address: bool = False) -> Guard:
-    """Put the guard before an application: only loopback names, and `hosts`."""
+    """Wrap an application so that it answers only to loopback names and `hosts`."""
     return Guard(app, LOOPBACK_NAMES | set(hosts), any_address=any_address)
 
 
@@ -98,25 +97,25 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     headers = dict(error.headers or {})
-    message = f"{request.method} {request.url.path}: {error.detail}. The page /about lists what can be asked."
+    message = f"{request.method} {request.url.path}: {error.detail}. The page /about lists all addresses."
     return JSONResponse({"error": "RequestError", "message": message}, error.status_code, headers=headers)
 
 
 async def _not_valid(_request: Request, error: Exception) -> JSONResponse:
-    """Say what is wrong with a question, without what was sent: not all of that can be said in JSON."""
+    """Say what is wrong with a request, without the values that were sent: JSON cannot represent all of them."""
     if not isinstance(error, RequestValidationError):
         raise error
-    told = [
-        {"loc": [_sayable(part) for part in each["loc"]], "msg": _sayable(each["msg"]), "type": each["type"]}
+    errors = [
+        {"loc": [_printable(part) for part in each["loc"]], "msg": _printable(each["msg"]), "type": each["type"]}
         for each in error.errors()
     ]
-    return JSONResponse({"detail": told}, 422)
+    return JSONResponse({"detail": errors}, 422)
 
 
-def _sayable(part: str | int) -> str | int:
+def _printable(part: str | int) -> str | int:
     return part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part
 
 
-def _problem(kind: str, message: str, status: int) -> JSONResponse:
+def _problem(error: str, message: str, status: int) -> JSONResponse:
     headers = {"Retry-After": "5"} if status == 503 else None
-    return JSONResponse({"error": kind, "message": message}, status_code=status, headers=headers)
+    return JSONResponse({"error": error, "message": message}, status_code=status, headers=headers)

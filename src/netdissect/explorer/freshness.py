@@ -1,7 +1,7 @@
-"""Answers speak of the runs as they were opened: none is a mixture of a run and of what has taken its place.
+"""Every response is computed from the runs as they were opened, never from a mixture of old and new files.
 
-Tables are read when they are asked for. A run folder that was replaced, changed or removed meanwhile is noticed before
-an answer is made and again before it is sent; every further question is answered by 410.
+Tables are read on request. Before a response is computed and again before it is sent, all run folders are checked; if
+one was replaced, changed or removed, this and all later requests get status 410.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from netdissect.explorer.run_registry import OpenRun
 
 
 class FreshnessCheck:
-    """Refuses to answer from runs that are no longer what was opened.
+    """Refuses requests when a run has changed since it was opened.
 
     Parameters
     ----------
     app
-        What answers.
+        The application.
     runs
-        What it answers from.
+        The runs that it reads.
     """
 
     def __init__(self, app: ASGIApp, runs: Sequence[OpenRun]) -> None:
@@ -30,30 +30,30 @@ class FreshnessCheck:
         self._runs = runs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back, if every run is what it was all the while."""
+        """Pass a request on, and its response back, if no run changes meanwhile."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = changed = False
+        started = changed = False
 
         async def checked(message: Message) -> None:
-            nonlocal begun, changed
+            nonlocal started, changed
             if message["type"] == "http.response.start":
                 changed = await self._refused(scope, receive, send)
             if not changed:
-                begun = True
+                started = True
                 await send(message)
 
         if await self._refused(scope, receive, send):
             return
         try:
             await self._app(scope, receive, checked)
-        except Exception:  # what a file that is gone brings about anywhere below
-            if begun or not (changed or await self._refused(scope, receive, send)):
+        except Exception:  # a removed file can cause any error below
+            if started or not (changed or await self._refused(scope, receive, send)):
                 raise
 
     async def _refused(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer in place of the application if a run has changed."""
+        """Send status 410 in place of the application's response if a run has changed."""
         reason = await run_in_threadpool(self._reason)
         if reason is None:
             return False
@@ -65,5 +65,5 @@ class FreshnessCheck:
             try:
                 run.result.check_unchanged()
             except ResultError as error:
-                return f"{error} Start the explorer again to see what is there now."
+                return f"{error} Restart the explorer to load the current files."
         return None

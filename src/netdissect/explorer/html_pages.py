@@ -1,16 +1,16 @@
-"""The explorer's pages: a frame for each, which its script fills from the same JSON that everyone can ask for.
+"""The explorer's pages: a template each, which its script fills from the public JSON addresses.
 
-    /                                     runs, and what can be done
+    /                                     runs, and links to all pages
     /runs/RUN/layers/L                    units of a layer, with sliders        /api/runs/RUN/layers/L/units
     /runs/RUN/layers/L/units/U            one unit                              /api/runs/RUN/layers/L/units/U
     /concepts                             search concepts across runs           /api/concepts, /api/concept
-    /image                              dissect an image of your own         /api/runs/RUN/images
+    /image                                dissect an image of your own          /api/runs/RUN/inference
     /compare                              two runs side by side                 /api/compare, /api/matches
     /rate                                 the rating page                       /api/rating/...
-    /report/...                           the report's own pages, made when they are opened
-    /about                                every address, and who may ask
+    /report/...                           the report's own pages, rendered when they are opened
+    /about                                every address, and the security rules
 
-A frame holds nothing from data but a run's id and numbers: names reach a page as text alone.
+Names from data reach a page only as escaped text.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ from netdissect.explorer.queries.unit_details import check_unit, run_summary
 from netdissect.explorer.routes.explorer_state import ExplorerPart, LayerNumber, Run, UnitNumber
 
 HERE = Path(__file__).parent
-KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "webp": "image/webp"}
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "webp": "image/webp"}
 
 _environment = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -51,8 +51,8 @@ def install(app: FastAPI) -> None:
 
 
 def index(explorer: ExplorerPart) -> HTMLResponse:
-    """Return the first page: runs, their layers, and what can be done with them."""
-    return _page("index", runs=[run_summary(run) for run in explorer.shelf], rating=explorer.ratings is not None)
+    """Return the first page: runs, their layers, and links to all pages."""
+    return _page("index", runs=[run_summary(run) for run in explorer.runs], rating=explorer.ratings is not None)
 
 
 def layer_page(run: Run, layer: LayerNumber) -> HTMLResponse:
@@ -90,12 +90,12 @@ def rate_page() -> HTMLResponse:
 
 def report_file(address: str, explorer: ExplorerPart) -> Response:
     """Return a file of the report."""
-    kind = KINDS.get(address.rpartition(".")[2], "application/octet-stream")
-    return Response(explorer.report.file(address), media_type=kind)
+    media_type = MEDIA_TYPES.get(address.rpartition(".")[2], "application/octet-stream")
+    return Response(explorer.report.file(address), media_type=media_type)
 
 
 def about_page(request: Request) -> HTMLResponse:
-    """Return the list of all addresses that answer with JSON or images."""
+    """Return the list of all addresses that return JSON or images."""
     app: FastAPI = request.app
     described: list[dict[str, Any]] = [
         {"method": method.upper(), "path": path, "summary": operation["description"].split("\n")[0]}

@@ -1,6 +1,6 @@
-"""Networks that look at single images: loaded when first needed, one forward pass at a time, off the event loop.
+"""Inference on single images: networks are loaded on first use and run in one thread, off the event loop.
 
-Images that were looked at are kept in memory, a few of them, and never written.
+The last processed images are kept in memory and never written to disk.
 """
 
 import asyncio
@@ -28,115 +28,115 @@ Pixels = npt.NDArray[np.uint8]
 
 KEPT_IMAGES = 16
 KEPT_NETWORKS = 4
-WAITING = 8
-"""Forward passes that may wait for the one under way; a further one is refused."""
+MAX_QUEUED = 8
+"""Forward passes that may wait for the one in progress; a further one is refused."""
 
 
 @dataclass(frozen=True)
 class ProcessedImage:
-    """An image and what every layer of one run's network made of it.
+    """An image and the activations of one run's layers on it.
 
     Attributes
     ----------
     id
-        Cannot be guessed.
+        Random, so that it cannot be guessed.
     pixels
-        uint8 (H, W, 3), as it is shown.
+        uint8 (H, W, 3), as displayed.
     maps
         float32 (U, h, w) of each layer.
-    labels
-        Size of its label maps; None: it is none of the data set's.
+    label_size
+        Size of its label maps; None: the image is not in the data set.
     """
 
     id: str
     pixels: Pixels
     maps: Mapping[str, Maps]
-    labels: Size | None = None
+    label_size: Size | None = None
 
 
 class InferenceWorker:
-    """Looks at images for all runs of an explorer."""
+    """Runs the networks of an explorer, in one thread."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="netdissect-sight")
-        self._under_way = 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="netdissect-inference")
+        self._queued = 0
         self._networks: OrderedDict[str, tuple[Network, tuple[Layer, ...], ExitStack]] = OrderedDict()
-        self._seen: OrderedDict[tuple[str, str], ProcessedImage] = OrderedDict()
+        self._images: OrderedDict[tuple[str, str], ProcessedImage] = OrderedDict()
 
     def close(self) -> None:
-        """Let the pass under way end and take no more."""
+        """Let the forward pass in progress end, and cancel the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for _, _, prepared in self._networks.values():
-            prepared.close()
+        for _, _, eval_mode in self._networks.values():
+            eval_mode.close()
         self._networks.clear()
 
     async def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
-        """Do some work in the one thread that networks run in.
+        """Call a function in the inference thread.
 
         Parameters
         ----------
         work
-            Called there.
+            The function.
         patient
-            Wait however many wait already.
+            Wait however long the queue is.
 
         Raises
         ------
         RequestError
-            If too many wait already.
+            If the queue is full and `patient` is false.
         """
-        if self._under_way > WAITING and not patient:
-            raise RequestError(f"{self._under_way} images are waiting already. Try again in a few seconds.", 503)
-        self._under_way += 1
+        if self._queued > MAX_QUEUED and not patient:
+            raise RequestError(f"{self._queued} images are queued already. Try again in a few seconds.", 503)
+        self._queued += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
-            self._under_way -= 1
+            self._queued -= 1
 
-    async def look(
-        self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]], labels: Size | None = None
+    async def run_image(
+        self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]], label_size: Size | None = None
     ) -> ProcessedImage:
-        """Look at one image and keep it.
+        """Run a network on one image, and keep the result.
 
         Parameters
         ----------
         run
-            Whose network looks.
+            The run whose network to use.
         prepare
-            Gives the image as it is shown, uint8 (H, W, 3), and as the network takes it, uint8 (C, H, W).
-        labels
+            Returns the image as displayed, uint8 (H, W, 3), and as input of the network, uint8 (C, H, W).
+        label_size
             Size of its label maps; None: it has none.
         """
 
         def work() -> ProcessedImage:
-            pixels, taken = prepare()
-            maps = self.maps(run, taken[None])
-            seen = {name: each[0] for name, each in maps.items()}
-            return ProcessedImage(secrets.token_urlsafe(12), pixels, seen, labels)
+            displayed, network_input = prepare()
+            maps = {name: batch[0] for name, batch in self.maps(run, network_input[None]).items()}
+            return ProcessedImage(secrets.token_urlsafe(12), displayed, maps, label_size)
 
-        seen = await self.run(work)
-        self._seen[run.id, seen.id] = seen
-        while len(self._seen) > KEPT_IMAGES:
-            self._seen.popitem(last=False)
-        return seen
+        image = await self.run(work)
+        self._images[run.id, image.id] = image
+        while len(self._images) > KEPT_IMAGES:
+            self._images.popitem(last=False)
+        return image
 
-    def seen(self, run: OpenRun, image: str) -> ProcessedImage:
-        """Return an image that was looked at.
+    def get(self, run: OpenRun, image_id: str) -> ProcessedImage:
+        """Return a processed image by its id.
 
         Raises
         ------
         RequestError
-            If it is not kept (any more).
+            If it is not kept, or no longer.
         """
-        if (run.id, image) not in self._seen:
-            raise RequestError(
-                f"the image {image!r} is not kept (any more): the last {KEPT_IMAGES} are. Send it again."
-            )
-        self._seen.move_to_end((run.id, image))
-        return self._seen[run.id, image]
+        if (run.id, image_id) not in self._images:
+            raise RequestError(f"the image {image_id!r} is not kept: only the last {KEPT_IMAGES} are. Send it again.")
+        self._images.move_to_end((run.id, image_id))
+        return self._images[run.id, image_id]
 
     def maps(self, run: OpenRun, pixels: Pixels) -> dict[str, Maps]:
-        """Return activations, float32 (B, U, h, w) of each layer, of images, uint8 (B, C, H, W); in the thread."""
+        """Return the activation maps of each layer, float32 (B, U, h, w), for images uint8 (B, C, H, W).
+
+        Call it in the inference thread.
+        """
         network, layers = self._network(run)
         images = network.preprocessing.normalize(torch.from_numpy(pixels).to(network.device))
         low = run.result.info.config.precision == "bfloat16"
@@ -149,28 +149,28 @@ class InferenceWorker:
 
     def _network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
         if run.id not in self._networks:
-            network, prepared = _load(run), ExitStack()
+            network, eval_mode = _load(run), ExitStack()
             layers = _layers(network, run)
-            prepared.enter_context(network.prepared())
-            self._networks[run.id] = network, layers, prepared
+            eval_mode.enter_context(network.prepared())
+            self._networks[run.id] = network, layers, eval_mode
             while len(self._networks) > KEPT_NETWORKS:
                 self._networks.popitem(last=False)[1][2].close()
         self._networks.move_to_end(run.id)
         return self._networks[run.id][:2]
 
 
-def why_not(run: OpenRun) -> str | None:
-    """Say why a run's network cannot be loaded again; None: it can be tried."""
+def unavailable_reason(run: OpenRun) -> str | None:
+    """Return why a run's network cannot be loaded again; None: there is no known reason."""
     if run.network is not None:
         return None
     reason = why_not_loaded(run.result.info.network.source)
     if reason is None:
         return None
-    return f"{reason[0].upper()}{reason[1:]}. Give it: netdissect.serve([run], networks={{'{run.name}': network}})."
+    return f"{reason[0].upper()}{reason[1:]}. Pass it: netdissect.serve([run], networks={{'{run.name}': network}})."
 
 
 def _load(run: OpenRun) -> Network:
-    reason = why_not(run)
+    reason = unavailable_reason(run)
     if reason is not None:
         raise NetworkError(reason)
     return network_of(run.result.info, run.network)

@@ -1,4 +1,4 @@
-"""The report's pages, made when they are opened: the same templates, the same addresses below ``/report/``."""
+"""The report's pages, rendered when they are opened: same templates and addresses, below ``/report/``."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import PageNotes, Pages, script, style
 from netdissect.report.views import ConceptView, RunView, concept_views, run_views, unit_detail, unit_view
 
-KEPT = 256
-"""Pages kept, of about 30 kB each (a layer's page is larger)."""
+CACHED_PAGES = 256
+"""Pages in the cache, of about 30 kB each (a layer's page is larger)."""
 PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 
 _UNIT = re.compile(r"r(\d{1,6})/l(\d{1,6})/u(\d{1,9})\.html")
@@ -24,31 +24,31 @@ _IMAGE = re.compile(r"images/(\d{1,6})/(\d{1,9})\.webp")
 
 
 class LiveReport:
-    """A report that is not written: each page is made when it is asked for, and some are kept."""
+    """A report that is not written to disk: pages are rendered on request and cached."""
 
-    def __init__(self, shelf: RunRegistry) -> None:
-        self._open: Sequence[OpenRun] = list(shelf)
-        self._kept: dict[str, bytes] = {}
-        # Beside the top images: those on which a unit and its label disagree, as pages name them.
-        self._named: dict[str, str] = {}
-        # One page at a time: charts are drawn with a library that does not draw in two threads.
+    def __init__(self, registry: RunRegistry) -> None:
+        self._open: Sequence[OpenRun] = list(registry)
+        self._cache: dict[str, bytes] = {}
+        # File names of images with false positives or false negatives, by address: they may be no top images.
+        self._error_images: dict[str, str] = {}
+        # One page at a time: matplotlib is not thread-safe.
         self._lock = Lock()
 
     def file(self, address: str) -> bytes:
-        """Return what a written report would hold at an address.
+        """Return the content of a file of the report.
 
         Raises
         ------
         RequestError
-            If it would hold nothing there.
+            If the report has no such file.
         """
         with self._lock:
-            if address not in self._kept:
-                data = self._made(address)
-                while len(self._kept) >= KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[address] = data
-            return self._kept[address]
+            if address not in self._cache:
+                data = self._render(address)
+                while len(self._cache) >= CACHED_PAGES:
+                    del self._cache[next(iter(self._cache))]
+                self._cache[address] = data
+            return self._cache[address]
 
     @cached_property
     def _runs(self) -> tuple[NumberedRun, ...]:
@@ -66,7 +66,7 @@ class LiveReport:
     def _concepts(self) -> list[ConceptView]:
         return concept_views(self._runs)
 
-    def _made(self, address: str) -> bytes:
+    def _render(self, address: str) -> bytes:
         if address == urls.STYLE:
             return style().encode()
         if address == urls.SCRIPT:
@@ -81,22 +81,22 @@ class LiveReport:
             (_CONCEPT, self._concept),
             (_IMAGE, self._image),
         ):
-            found = pattern.fullmatch(address)
-            if found:
-                return make(*(int(number) for number in found.groups()))
-        raise _nothing(address)
+            match = pattern.fullmatch(address)
+            if match:
+                return make(*(int(number) for number in match.groups()))
+        raise _not_in_report(address)
 
     def _tables(self, run: int, index: int) -> LayerTables:
         if run >= len(self._runs) or index >= len(self._runs[run].result.layers):
-            raise _nothing(f"r{run}/l{index}")
+            raise _not_in_report(f"r{run}/l{index}")
         return LayerTables(self._runs[run], index)
 
     def _unit(self, run: int, index: int, unit: int) -> bytes:
         tables = self._tables(run, index)
         if unit >= tables.info.units:
-            raise _nothing(urls.unit(run, index, unit))
+            raise _not_in_report(urls.unit(run, index, unit))
         detail = unit_detail(tables, unit)
-        self._named |= {tile.file: tile.image for tile in (*detail.alarms, *detail.misses)}
+        self._error_images |= {tile.file: tile.image for tile in (*detail.alarms, *detail.misses)}
         return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
 
     def _layer(self, run: int, index: int) -> bytes:
@@ -107,7 +107,7 @@ class LiveReport:
     def _concept(self, number: int) -> bytes:
         view = next((each for each in self._concepts if each.address == urls.concept(number)), None)
         if view is None:
-            raise _nothing(urls.concept(number))
+            raise _not_in_report(urls.concept(number))
         found = [
             (each, unit_view(self._tables(each.run.index, each.index), each.unit, CONCEPT_IMAGES)) for each in view.best
         ]
@@ -116,13 +116,13 @@ class LiveReport:
     def _image(self, data: int, row: int) -> bytes:
         address = urls.image(data, row)
         for run, numbered in zip(self._open, self._runs, strict=True):
-            name = run.image_names.get(row, self._named.get(address))
+            name = run.image_names.get(row, self._error_images.get(address))
             if numbered.data == data and name is not None:
                 pixels = read_image(run.images, name)
                 if pixels is not None:
                     return webp(pixels)
-        raise _nothing(address)
+        raise _not_in_report(address)
 
 
-def _nothing(address: str) -> RequestError:
-    return RequestError(f"the report has nothing at {address!r}. Begin at /report/index.html.")
+def _not_in_report(address: str) -> RequestError:
+    return RequestError(f"the report has no file {address!r}. Start at /report/index.html.")

@@ -1,7 +1,7 @@
-"""What people said of units when they were asked whether a phrase describes their top images and masks.
+"""Ratings by people: whether a phrase describes the top images and masks of a unit.
 
-Ratings lie in one SQLite file that is only ever added to: a rating taken back is marked, not removed. Among the
-units stand controls, whose phrase is wrong on purpose: who says yes to everything is found out.
+Ratings are stored in one SQLite file from which nothing is deleted: an undone rating is marked. Controls, units with
+a wrong phrase, are mixed in to detect raters who say yes to everything.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.1 (raters see the 15 top images of a unit).
 """
@@ -17,22 +17,22 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from netdissect.csv_cells import escaped
 from netdissect.errors import RequestError, ResultError
+from netdissect.explorer.queries.requests import Rating
 from netdissect.explorer.run_registry import OpenRun
-
-Choice = Literal["yes", "no", "skip"]
+from netdissect.explorer.schemas import RaterSummary
 
 IMAGES = 15
 COLUMNS = ("run", "layer", "unit", "label", "iou", "rater", "rating", "time")
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds to wait for another program that uses the file."""
 CONTROL_EVERY = 10
-"""One control is mixed in for so many units."""
+"""Number of units for each control."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS ratings (
@@ -64,86 +64,72 @@ class Item:
     control: bool
 
 
-@dataclass(frozen=True)
-class RaterTally:
-    """What one rater said in one layer."""
-
-    run: str
-    layer: str
-    rater: str
-    yes: int
-    no: int
-    skipped: int
-    controls_rejected: int
-    controls: int
-
-
 def rating_items(run: OpenRun, layer: int, rater: str) -> tuple[Item, ...]:
-    """Return what a rater is asked about a layer, in an order that is the rater's own.
+    """Return the items that a rater rates in a layer, in an order that depends on the rater.
 
     Parameters
     ----------
     run, layer
-        Which units: all that have a label and are not silent, whether they pass or not.
+        All units that have a label and are not dead, whether detectors or not.
     rater
-        Name; the same name gives the same order.
+        Name of the rater; it seeds the order.
 
     Notes
     -----
-    A control shows a unit with the label of another, one that the unit does not overlap at all on the data set
-    (IoU 0) if there is one, else the label that it overlaps least.
+    A control shows a unit with the label of another unit: the label with which its own IoU on the data set is lowest,
+    0 if possible.
     """
     tables = run.layer(layer)
     quantile = run.result.info.config.protocol.quantiles[0]
     units = tables.units.filter(pl.col("quantile") == quantile, pl.col("label").is_not_null(), ~pl.col("dead"))
     items = [Item(unit, label, iou, control=False) for unit, label, iou in units.select("unit", "label", "iou").rows()]
     seed = sha256("\n".join((run.digest, tables.info.name, rater)).encode()).digest()
-    dice = Random(seed)  # noqa: S311 - an order, no secret
-    items += _controls(run, layer, items, dice)
-    dice.shuffle(items)
+    rng = Random(seed)  # noqa: S311 - an order, no secret
+    items += _controls(run, layer, items, rng)
+    rng.shuffle(items)
     return tuple(items)
 
 
-def _controls(run: OpenRun, layer: int, items: Sequence[Item], dice: Random) -> list[Item]:
+def _controls(run: OpenRun, layer: int, items: Sequence[Item], rng: Random) -> list[Item]:
     labels = sorted({item.label for item in items})
     if len(labels) < 2:
         return []
-    chosen = dice.sample(items, -(-len(items) // CONTROL_EVERY))
+    controlled = rng.sample(items, -(-len(items) // CONTROL_EVERY))
     quantile = run.result.info.config.protocol.quantiles[0]
     scores = run.layer(layer).lazy_scores.filter(
-        pl.col("quantile") == quantile, pl.col("unit").is_in([item.unit for item in chosen])
+        pl.col("quantile") == quantile, pl.col("unit").is_in([item.unit for item in controlled])
     )
     rows = scores.select("unit", pl.col("concept").cast(pl.String), "iou").collect().rows()
-    found = {(unit, concept): iou for unit, concept, iou in rows}
+    ious = {(unit, concept): iou for unit, concept, iou in rows}
     controls = []
-    for item in chosen:
+    for item in controlled:
         others = [label for label in labels if label != item.label]
-        least = min(found.get((item.unit, label), 0.0) for label in others)
-        wrong = dice.choice([label for label in others if found.get((item.unit, label), 0.0) == least])
+        least = min(ious.get((item.unit, label), 0.0) for label in others)
+        wrong = rng.choice([label for label in others if ious.get((item.unit, label), 0.0) == least])
         controls.append(Item(item.unit, wrong, least, control=True))
     return controls
 
 
 class Ratings:
-    """A file of ratings, with one writer.
+    """The ratings file, with one writer.
 
     Parameters
     ----------
     path
-        Made if absent.
+        SQLite file, created if absent.
 
     Raises
     ------
     ResultError
-        If the file cannot be opened or is no file of ratings.
+        If the file cannot be opened or is not a ratings file.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._lock = Lock()
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-            # What was confirmed survives the end of the process at any moment, and of the machine.
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TIMEOUT)
+            # A confirmed rating survives a crash of the process and of the machine.
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_TABLE)
@@ -160,17 +146,17 @@ class Ratings:
             self._connection.close()
 
     def rated(self, run: OpenRun, layer: str, rater: str) -> set[tuple[int, bool]]:
-        """Return the units, and whether as a control, that a rater has answered."""
+        """Return which units a rater has rated, and whether as a control."""
         rows = self._read(
             "SELECT unit, control FROM ratings WHERE run_digest = ? AND layer = ? AND rater = ? AND undone IS NULL",
             (run.digest, layer, rater),
         )
         return {(int(unit), bool(control)) for unit, control in rows}
 
-    def add(self, run: OpenRun, layer: str, item: Item, rater: str, rating: Choice) -> None:
-        """Keep one rating; a second one of the same unit and rater takes the first back."""
+    def add(self, run: OpenRun, layer: str, item: Item, rater: str, rating: Rating) -> None:
+        """Store one rating; a second one of the same unit and rater undoes the first."""
         key = (run.digest, layer, item.unit, int(item.control), rater)
-        with self._writing():
+        with self._transaction():
             self._connection.execute(
                 "UPDATE ratings SET undone = ? WHERE run_digest = ? AND layer = ? AND unit = ? AND control = ? "
                 "AND rater = ? AND undone IS NULL",
@@ -184,8 +170,8 @@ class Ratings:
             )
 
     def undo(self, run: OpenRun, layer: str, rater: str) -> tuple[int, bool] | None:
-        """Take a rater's last rating of a layer back: its unit, and whether it was a control; None: there is none."""
-        with self._writing():
+        """Undo a rater's last rating of a layer; return its unit and whether it was a control, or None."""
+        with self._transaction():
             row = self._connection.execute(
                 "SELECT id, unit, control FROM ratings WHERE run_digest = ? AND layer = ? AND rater = ? "
                 "AND undone IS NULL ORDER BY id DESC LIMIT 1",
@@ -197,7 +183,7 @@ class Ratings:
             return int(row[1]), bool(row[2])
 
     def csv(self, *, controls: bool = False) -> str:
-        """Return what the agreement experiment reads: answers of yes and no, by time; or those to controls."""
+        """Return the yes and no ratings by time, as the rater-agreement experiment reads them; or those of controls."""
         rows = self._read(
             f"SELECT {', '.join(COLUMNS)} FROM ratings WHERE undone IS NULL AND rating != 'skip' "  # noqa: S608
             "AND control = ? ORDER BY id",
@@ -208,8 +194,8 @@ class Ratings:
         csv.writer(out, lineterminator="\n").writerows([COLUMNS, *cells])
         return out.getvalue()
 
-    def tallies(self) -> list[RaterTally]:
-        """Return what each rater said in each layer."""
+    def summaries(self) -> tuple[RaterSummary, ...]:
+        """Count the ratings of each rater in each layer."""
         rows = self._read(
             "SELECT run, layer, rater, "
             "sum(rating = 'yes' AND NOT control), sum(rating = 'no' AND NOT control), sum(rating = 'skip'), "
@@ -217,34 +203,38 @@ class Ratings:
             "FROM ratings WHERE undone IS NULL GROUP BY run_digest, layer, rater ORDER BY run, layer, rater",
             (),
         )
-        return [RaterTally(*row) for row in rows]
+        return tuple(RaterSummary(**dict(zip(RaterSummary.model_fields, row, strict=True))) for row in rows)
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._lock, self._told():
+        with self._lock, self._translated_errors():
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._lock, self._told(), self._connection:
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._translated_errors(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what to do about a file that cannot be used now.
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn errors of SQLite into a `RequestError`.
 
         Raises
         ------
         RequestError
-            With the status 503 if another program holds it, else 409.
+            With status 503 if another program has locked the file, else 409.
         """
         try:
             yield
         except sqlite3.Error as error:
             busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
             raise RequestError(
-                f"the file of ratings {self._path} cannot be used ({error}). Nothing was changed in it; "
-                + ("another program holds it, try again when it is done." if busy else "free space, or restore it."),
+                f"the ratings file {self._path} cannot be used ({error}). Nothing was changed in it; "
+                + (
+                    "another program has locked it, try again later."
+                    if busy
+                    else "free disk space, or restore the file."
+                ),
                 503 if busy else 409,
             ) from error
 

@@ -1,4 +1,4 @@
-"""The runs that an explorer shows, by a name that can stand in an address."""
+"""The runs that an explorer serves, by an id for use in URLs."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from threading import Lock
 from netdissect.concepts import Size
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
-from netdissect.explorer.threshold_curves import LayerCurves
+from netdissect.explorer.threshold_curves import ThresholdCurves
 from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
 from netdissect.result import LayerResult, Result, load_result
@@ -19,20 +19,20 @@ from netdissect.result import LayerResult, Result, load_result
 
 @dataclass(eq=False)
 class OpenRun:
-    """One run that is shown.
+    """One run that is served.
 
     Attributes
     ----------
     id
         Lower-case letters, digits and hyphens.
     name
-        Of its folder, or as given.
+        Name of its folder, or of the network if the result is in memory.
     result
-        What it found.
+        Result of the run.
     images
         Folder of the data set's images.
     network
-        Given in Python; None: it is loaded again when it is needed.
+        Passed from Python; None: loaded again on first use.
     """
 
     id: str
@@ -43,11 +43,11 @@ class OpenRun:
 
     def __post_init__(self) -> None:
         self._lock = Lock()
-        self._curves: dict[str, LayerCurves] = {}
+        self._curves: dict[str, ThresholdCurves] = {}
         self.digest = hashlib.sha256(self.result.info.model_dump_json().encode()).hexdigest()
 
     def layer(self, index: int) -> LayerResult:
-        """Return a layer by its place.
+        """Return a layer by its index.
 
         Raises
         ------
@@ -57,39 +57,39 @@ class OpenRun:
         layers = list(self.result.layers.values())
         if not 0 <= index < len(layers):
             raise RequestError(
-                f"the run {self.name!r} has no layer number {index}: it has {len(layers)} "
+                f"the run {self.name!r} has no layer {index}: it has {len(layers)} "
                 f"({', '.join(self.result.layers)}), counted from 0."
             )
         return layers[index]
 
-    def curves(self, layer: LayerResult) -> LayerCurves:
-        """Return what is known of a layer's thresholds."""
+    def curves(self, layer: LayerResult) -> ThresholdCurves:
+        """Return the threshold curves of a layer."""
         with self._lock:
             if layer.info.name not in self._curves:
                 info = self.result.info
-                self._curves[layer.info.name] = LayerCurves(layer, info.config.protocol, info.data.images)
+                self._curves[layer.info.name] = ThresholdCurves(layer, info.config.protocol, info.data.images)
             return self._curves[layer.info.name]
 
     @cached_property
     def image_names(self) -> dict[int, str]:
-        """The images that the tables of top images name, by index row."""
-        named: dict[int, str] = {}
+        """File names of the images that the tables of top images name, by image index."""
+        names: dict[int, str] = {}
         for layer in self.result.layers.values():
-            named |= dict(layer.top.select("image_index", "image").unique().rows())
-        return named
+            names |= dict(layer.top.select("image_index", "image").unique().rows())
+        return names
 
     @cached_property
     def label_sizes(self) -> dict[int, Size]:
-        """Sizes of the label maps of these images, by index row."""
+        """Sizes of the label maps of these images, by image index."""
         sizes: dict[int, Size] = {}
         for layer in self.result.layers.values():
             rows = layer.top.select("image_index", "label_height", "label_width").unique().iter_rows()
-            sizes |= {row: Size(height, width) for row, height, width in rows}
+            sizes |= {index: Size(height, width) for index, height, width in rows}
         return sizes
 
 
 class RunRegistry:
-    """Runs by their id, in the order given."""
+    """Runs by id, in the order given."""
 
     def __init__(self, runs: Sequence[OpenRun]) -> None:
         self._runs = {run.id: run for run in runs}
@@ -110,40 +110,40 @@ class RunRegistry:
         data_root
             The data set's folder, if it has moved.
         networks
-            Networks that cannot be loaded again, by the run's folder as given, its name or its id.
+            Networks that cannot be loaded again, by the path of the run folder as given, the run's name or its id.
 
         Raises
         ------
         ResultError
             If a folder holds no finished run.
         ConfigError
-            If there is no run, or a network belongs to none.
+            If `runs` is empty, or a key of `networks` names no run.
         """
         if not runs:
-            raise ConfigError("no run was named. Expected folders written by 'netdissect run'.")
-        given = dict(networks or {})
+            raise ConfigError("no run was given. Expected folders written by 'netdissect run'.")
+        unused = dict(networks or {})
         opened: list[OpenRun] = []
         for run in one_or_more(runs):
             result = run if isinstance(run, Result) else load_result(run)
             name = result.info.network.name if isinstance(run, Result) else Path(run).resolve().name
-            named = _unique(_slug(name), [each.id for each in opened])
-            keys = [key for key in (str(run) if not isinstance(run, Result) else name, name, named) if key in given]
-            network = given.pop(keys[0]) if keys else None
-            opened.append(OpenRun(named, name, result, image_folder(result.info.data.root, data_root), network))
-        if given:
+            run_id = _unique(_slug(name), [each.id for each in opened])
+            keys = [key for key in (str(run) if not isinstance(run, Result) else name, name, run_id) if key in unused]
+            network = unused.pop(keys[0]) if keys else None
+            opened.append(OpenRun(run_id, name, result, image_folder(result.info.data.root, data_root), network))
+        if unused:
             raise ConfigError(
-                f"networks were given for {', '.join(map(repr, given))}, which are no runs here. Expected names among "
-                f"{', '.join(each.name for each in opened)}."
+                f"networks were given for {', '.join(map(repr, unused))}, which are not runs of this explorer. "
+                f"Expected names among {', '.join(each.name for each in opened)}."
             )
         return cls(opened)
 
     def __iter__(self) -> Iterator[OpenRun]:
         return iter(self._runs.values())
 
-    def __getitem__(self, name: str) -> OpenRun:
-        if name not in self._runs:
-            raise RequestError(f"there is no run {name!r} here. Expected one of {', '.join(self._runs)}.")
-        return self._runs[name]
+    def __getitem__(self, run_id: str) -> OpenRun:
+        if run_id not in self._runs:
+            raise RequestError(f"there is no run {run_id!r}. Expected one of {', '.join(self._runs)}.")
+        return self._runs[run_id]
 
 
 def _slug(name: str) -> str:

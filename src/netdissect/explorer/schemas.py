@@ -1,4 +1,4 @@
-"""What the explorer answers, as data: one model for each kind of JSON, from which its OpenAPI description is made."""
+"""Models of responses: one for each kind of JSON; the OpenAPI description is generated from them."""
 
 from typing import Literal
 
@@ -11,16 +11,16 @@ Change = Literal["gained", "lost", "kept", "absent"]
 
 
 class Response(BaseModel):
-    """Base of all answers."""
+    """Base of all responses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ProblemDetails(Response):
-    """Why there is no answer."""
+    """An error."""
 
-    error: str = Field(description="Kind of error, as netdissect.errors names it.")
-    message: str = Field(description="What was seen, what was expected, what to do.")
+    error: str = Field(description="Class of the error in netdissect.errors.")
+    message: str = Field(description="What was received, what was expected, and what to do.")
 
 
 class CountsResponse(Response):
@@ -40,8 +40,8 @@ class LayerSummary(Response):
     units: int
     height: int = Field(description="Cells of a map.")
     width: int
-    min_iou: float = Field(description="From which IoU on the run calls a unit of this layer a detector.")
-    quantile_range: tuple[float, float] = Field(description="Quantiles for which thresholds are known.")
+    min_iou: float = Field(description="IoU from which the run counts a unit of this layer as a detector.")
+    quantile_range: tuple[float, float] = Field(description="Range of quantiles at which thresholds can be given.")
 
 
 class RunSummary(Response):
@@ -58,7 +58,7 @@ class RunSummary(Response):
     quantiles: tuple[float, ...]
     created: str
     layers: tuple[LayerSummary, ...]
-    why_no_network: str | None = Field(description="Why images cannot be looked at; null: they can.")
+    inference_unavailable: str | None = Field(description="Why the network cannot be run on images; null: it can.")
 
 
 class LayerCountsResponse(Response):
@@ -76,15 +76,15 @@ class TopImage(Response):
     """One of the images on which a unit is most active."""
 
     rank: int
-    image_index: int = Field(description="Index row of the image in the data set.")
-    image: str
+    image_index: int = Field(description="Index of the image in the data set, from 0.")
+    image: str = Field(description="File name of the image.")
     max_activation: float
-    thumbnail: str = Field(description="Address of the image.")
-    outline: str = Field(description="Where the unit is on: an SVG path in a square of 128 x 128, rule evenodd.")
+    url: str = Field(description="Address of the thumbnail.")
+    outline: str = Field(description="Where the unit is active: an SVG path in a square of 128 x 128, rule evenodd.")
 
 
-class UnitBrief(Response):
-    """One unit, its label measured at one of the run's quantiles."""
+class UnitSummary(Response):
+    """One unit, with its label at one of the run's quantiles."""
 
     unit: int
     label: str | None
@@ -95,11 +95,11 @@ class UnitBrief(Response):
 
 
 class MaskLevel(Response):
-    """The quantile of the masks that are shown."""
+    """The quantile of the masks."""
 
     quantile: float
-    measured: float = Field(description="The run's quantile of labels and counts: the nearest to `quantile`.")
-    exact: int = Field(description="Units whose threshold at `quantile` is exact; of the others it is approximate.")
+    measured: float = Field(description="The run's quantile nearest to `quantile`: that of labels and counts.")
+    exact: int = Field(description="Number of units whose threshold at `quantile` is exact, not interpolated.")
     units: int
 
 
@@ -107,9 +107,9 @@ class UnitPage(Response):
     """Units of a layer, filtered and sorted."""
 
     masks: MaskLevel
-    total: int = Field(description="Units that match.")
+    total: int = Field(description="Number of units that match.")
     offset: int
-    units: tuple[UnitBrief, ...]
+    units: tuple[UnitSummary, ...]
 
 
 class ConceptScore(Response):
@@ -119,20 +119,20 @@ class ConceptScore(Response):
     category: str
     iou: float
     max_attainable_iou: float = Field(
-        description="The largest IoU with the concept at this quantile, whatever the unit."
+        description="Upper bound of the IoU with the concept at this quantile, for any unit."
     )
-    mask_attainable_iou: float = Field(description="The largest IoU that a mask of this size can reach.")
+    mask_attainable_iou: float = Field(description="Upper bound of the IoU with the concept, for a mask of this size.")
     intersection: int
     mask_pixels: int
     concept_pixels: int
-    beside: dict[str, float] = Field(description="Scores beside IoU, such as auroc, as far as the run measured them.")
+    metrics: dict[str, float] = Field(description="Extra metrics, such as auroc, if the run measured them.")
 
 
 class Threshold(Response):
-    """A unit's threshold at the quantile asked for."""
+    """A unit's threshold at the requested quantile."""
 
     value: float
-    low: float = Field(description="The threshold certainly lies between `low` and `high`; equal where it is exact.")
+    low: float = Field(description="`low` and `high` bound the threshold; they are equal if it is exact.")
     high: float
     exact: bool
 
@@ -143,24 +143,24 @@ class UnitDetailResponse(Response):
     run: str
     layer: int
     layer_name: str
-    brief: UnitBrief
+    summary: UnitSummary
     masks: MaskLevel
     threshold: Threshold
     max_activation: float
-    sure: dict[str, float] = Field(
-        description="How sure the label is, as far as the run measured it: low, high, stability, p_value and others."
+    statistics: dict[str, float] = Field(
+        description="Statistics of the label, if the run measured them: iou_ci_low, stability, p_value and others."
     )
-    beside: dict[str, str] = Field(description="Columns of scores beside IoU that are there, and what they are called.")
-    scores: tuple[ConceptScore, ...] = Field(description="Best concepts first.")
+    metric_titles: dict[str, str] = Field(description="Titles of the extra metrics, by their name in `scores`.")
+    scores: tuple[ConceptScore, ...] = Field(description="In descending order of IoU.")
 
 
-class ConceptFound(Response):
-    """A concept in the runs shown."""
+class ConceptSummary(Response):
+    """A concept in all runs."""
 
     concept: str
     category: str
     runs: tuple[str, ...]
-    detectors: int = Field(description="Units over all layers and runs whose label it is and that pass.")
+    detectors: int = Field(description="Number of detectors of the concept in all layers and runs.")
     best_iou: float
     best_run: str | None
     best_layer: int | None
@@ -168,15 +168,15 @@ class ConceptFound(Response):
 
 
 class ConceptPage(Response):
-    """Concepts that were searched for."""
+    """Concepts that match a search."""
 
     total: int
     offset: int
-    concepts: tuple[ConceptFound, ...]
+    concepts: tuple[ConceptSummary, ...]
 
 
 class ConceptUnit(Response):
-    """A unit that meets a concept."""
+    """A unit and its IoU with a concept."""
 
     run: str
     layer: int
@@ -184,12 +184,12 @@ class ConceptUnit(Response):
     unit: int
     iou: float
     max_attainable_iou: float
-    detector: bool = Field(description="Whether the concept is its label and its IoU passes.")
+    detector: bool = Field(description="Whether the unit is a detector of the concept.")
     label: str | None
 
 
 class ConceptInRun(Response):
-    """How much of a run's images a concept covers."""
+    """Share of a run's images and pixels that a concept covers."""
 
     run: str
     images: int
@@ -203,51 +203,51 @@ class ConceptDetail(Response):
     concept: str
     category: str
     runs: tuple[ConceptInRun, ...]
-    units: tuple[ConceptUnit, ...] = Field(description="Best first.")
+    units: tuple[ConceptUnit, ...] = Field(description="In descending order of IoU.")
 
 
-class UploadedImage(Response):
-    """An image that a network has looked at."""
+class ProcessedImageResponse(Response):
+    """An image on which a network was run."""
 
     run: str
-    image: str = Field(description="Its id: kept in memory for a while, and not written.")
-    address: str
+    id: str = Field(description="Id of the image, valid while it is kept in memory.")
+    url: str
     width: int
     height: int
 
 
-class FiringUnit(Response):
-    """A unit that is on in an image."""
+class ActiveUnit(Response):
+    """A unit that is active in an image."""
 
     unit: int
     label: str | None
     category: str | None
     state: State
-    value: float = Field(description="Its largest activation in the image; with a point, the activation there.")
-    share_above: float = Field(description="Share of its activations over the data set that lie above `value`.")
-    area: float = Field(description="Share of the image in which it is on.")
-    outline: str = Field(description="Where it is on: an SVG path in a square of 128 x 128, rule evenodd.")
+    value: float = Field(description="Its largest activation in the image, or its activation at the point.")
+    share_above: float = Field(description="Share of its activations over the data set above `value`.")
+    area: float = Field(description="Share of the image in which it is active.")
+    outline: str = Field(description="Where it is active: an SVG path in a square of 128 x 128, rule evenodd.")
 
 
-class FiringConcept(Response):
-    """A label that units which are on have in common."""
+class ActiveConcept(Response):
+    """The active detectors of one concept."""
 
     concept: str
     category: str
     units: tuple[int, ...]
-    area: float = Field(description="Share of the image in which at least one of them is on.")
+    area: float = Field(description="Share of the image in which at least one of them is active.")
 
 
-class Explanation(Response):
-    """Which units of a layer are on in an image, the rarest activation first."""
+class ImageDetail(Response):
+    """Units of a layer that are active in an image, the rarest activation first."""
 
-    image: UploadedImage
+    image: ProcessedImageResponse
     layer: int
     masks: MaskLevel
     point: tuple[float, float] | None
-    firing: int = Field(description="Units that are on.")
-    units: tuple[FiringUnit, ...]
-    concepts: tuple[FiringConcept, ...] = Field(description="Labels of detectors that are on, largest area first.")
+    active: int = Field(description="Number of units that are active.")
+    units: tuple[ActiveUnit, ...]
+    concepts: tuple[ActiveConcept, ...] = Field(description="Labels of active detectors, largest area first.")
 
 
 class ComparedConcept(Response):
@@ -275,8 +275,8 @@ class ComparedSide(Response):
     unique_detectors: dict[str, int]
 
 
-class ComparisonAnswer(Response):
-    """Two layers side by side."""
+class ComparisonResponse(Response):
+    """Comparison of two layers."""
 
     left: ComparedSide
     right: ComparedSide
@@ -288,30 +288,19 @@ class ComparisonAnswer(Response):
     concepts: tuple[ComparedConcept, ...]
 
 
-class MatchRequest(BaseModel):
-    """Which layers' units are to be matched by activation."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    left: str = Field(max_length=64)
-    left_layer: int = Field(0, ge=0, le=10_000)
-    right: str = Field(max_length=64)
-    right_layer: int = Field(0, ge=0, le=10_000)
-
-
 class MatchedUnits(Response):
-    """The unit on the right whose maxima over common images go best with those of one on the left."""
+    """A unit on the left, and the unit on the right whose largest activations correlate best with its own."""
 
     left_unit: int
     left_label: str | None
     right_unit: int
     right_label: str | None
-    correlation: float = Field(description="Pearson's, of the largest activation in each image.")
-    mutual: bool = Field(description="Whether each is the other's best.")
+    correlation: float = Field(description="Pearson's correlation of the largest activations in each image.")
+    mutual: bool = Field(description="Whether each unit is the best match of the other.")
 
 
 class Matching(Response):
-    """Units matched by activation, or how far that has come."""
+    """Units matched by activation, or the progress of the job."""
 
     id: str
     state: Literal["running", "done", "failed"]
@@ -323,15 +312,15 @@ class Matching(Response):
 
 
 class RatingItem(Response):
-    """What a rater is shown: never an IoU."""
+    """What a rater sees: never an IoU."""
 
-    item: int = Field(description="Place in this rater's own order.")
+    item: int = Field(description="Index in this rater's order.")
     phrase: str
     images: tuple[TopImage, ...]
 
 
 class RatingSession(Response):
-    """How far a rater has come in one layer."""
+    """Progress of a rater in one layer."""
 
     run: str
     layer: int
@@ -339,28 +328,11 @@ class RatingSession(Response):
     done: int
     total: int
     can_undo: bool
-    next: RatingItem | None = Field(description="Null: all are rated.")
-
-
-class UndoRequest(BaseModel):
-    """Whose last rating is to be taken back."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    run: str = Field(max_length=64)
-    layer: int = Field(ge=0, le=10_000)
-    rater: str = Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")
-
-
-class RatingAnswer(UndoRequest):
-    """One rating."""
-
-    item: int = Field(ge=0, le=2**31 - 1)
-    rating: Literal["yes", "no", "skip"]
+    next: RatingItem | None = Field(description="Next item; null if all are rated.")
 
 
 class RaterSummary(Response):
-    """One rater in one layer."""
+    """Counts of one rater's ratings in one layer."""
 
     run: str
     layer: str
@@ -368,8 +340,8 @@ class RaterSummary(Response):
     yes: int
     no: int
     skipped: int
-    controls_rejected: int = Field(description="Wrong phrases that the rater answered with no.")
-    controls: int = Field(description="Wrong phrases that the rater answered.")
+    controls_rejected: int = Field(description="Controls that the rater rated no.")
+    controls: int = Field(description="Controls that the rater rated yes or no.")
 
 
 class RatingSummary(Response):

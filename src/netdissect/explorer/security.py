@@ -1,8 +1,8 @@
-"""What is checked of every request, and said with every answer, before any page is thought of.
+"""Checks of every request, and security headers of every response.
 
-A page of another site can make a browser talk to this server. It is held off by the host header (a foreign name
-that points to this machine: DNS rebinding), by the origin of everything that changes something, and by
-a content security policy: no script but the explorer's own files, nothing from elsewhere.
+A page of another site can make a browser send requests to this server. Three things prevent that: the host header is
+checked (against DNS rebinding), the origin of requests other than GET, HEAD and OPTIONS is checked, and a content
+security policy allows only the explorer's own scripts and files.
 """
 
 from collections.abc import Iterable
@@ -40,16 +40,16 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests under a foreign name or from a foreign page, and adds the headers of safety.
+    """Refuses requests with a foreign host or origin, and adds security headers.
 
     Parameters
     ----------
     app
-        What is guarded.
+        The application.
     hosts
-        Names under which the server may be addressed.
+        Host names that are allowed.
     any_address
-        Whether any IP address will do, too: no name of another site can stand there.
+        Whether any IP address is allowed as a host, too.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], *, any_address: bool = False) -> None:
@@ -75,7 +75,7 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._known(_name_of(f"//{hosts[0]}")):
+        if len(hosts) != 1 or not self._allowed(_host_name(f"//{hosts[0]}")):
             return _refused(
                 400,
                 f"the request names the host {', '.join(hosts)!r}. Expected one of {', '.join(sorted(self._hosts))}; "
@@ -93,14 +93,14 @@ class Guard:
             return _refused(403, "the request comes from a page of another site. Open the explorer directly.")
         return None
 
-    def _known(self, name: str | None) -> bool:
+    def _allowed(self, name: str | None) -> bool:
         if name is None:
             return False
         return name in self._hosts or (self._any_address and _is_address(name))
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a name or address leads to this machine alone."""
+    """Return whether a name or address is of the loopback interface."""
     return host.lower() in LOOPBACK_NAMES or (_is_address(host) and ip_address(host).is_loopback)
 
 
@@ -112,7 +112,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _name_of(address: str) -> str | None:
+def _host_name(address: str) -> str | None:
     try:
         parts = urlsplit(address)
     except ValueError:

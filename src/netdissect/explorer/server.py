@@ -1,4 +1,4 @@
-"""The explorer as a process of its own: a port, a browser, and an end by Ctrl-C."""
+"""The explorer as a process: binds a port, opens a browser, ends by Ctrl-C."""
 
 import logging
 import socket
@@ -46,18 +46,18 @@ def serve(
     host
         Address to listen at.
     port
-        None: 8461, or the next one that is free.
+        None: 8461, or the next free port.
     public
         Allow an address that others can reach.
     allow_hosts
-        Further names under which a public server may be addressed.
+        Further host names of a public server.
     open_browser
-        Open a page as soon as the server listens.
+        Open a browser as soon as the server listens.
 
     Raises
     ------
     ConfigError
-        If the address is not this machine's alone and `public` is not said, or the port is taken.
+        If other machines can reach the address and `public` is false, or the port is taken.
     ResultError
         If a folder holds no finished run.
     """
@@ -77,7 +77,7 @@ def serve(
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
-        # uvicorn has shut down in good order by then and passes the signal on.
+        # uvicorn has shut down and passes the signal on.
         logger.info("The explorer has ended.")
     finally:
         listening.close()
@@ -94,34 +94,34 @@ def _check_host(host: str, public: bool) -> None:
         return
     if not public:
         raise ConfigError(
-            f"the address {host!r} can be reached from other machines, and the explorer asks nobody for a password. "
-            "Expected 127.0.0.1; say --public if that is what you want."
+            f"the address {host!r} can be reached from other machines, and the explorer has no password. "
+            "Expected 127.0.0.1; use --public to allow it."
         )
     warnings.warn(
-        f"The explorer listens at {host}: everyone who can reach this machine sees these runs and their images, has "
-        "the network look at images, and can rate.",
+        f"The explorer listens at {host}: everyone who can reach this machine can see these runs and their images, run "
+        "the networks on images, and rate units.",
         stacklevel=3,
     )
 
 
 def _bind(host: str, port: int | None) -> socket.socket:
-    wanted = range(PORT, PORT + FALLBACKS) if port is None else range(port, port + 1)
+    ports = range(PORT, PORT + FALLBACKS) if port is None else range(port, port + 1)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for number in wanted:
+    for candidate in ports:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((host, number))
+            listening.bind((host, candidate))
             listening.listen(128)
         except (OSError, OverflowError) as error:
             listening.close()
             reason = error
             continue
-        if number != wanted[0]:
-            logger.info("Port %d is taken; port %d is used.", wanted[0], number)
+        if candidate != ports[0]:
+            logger.info("Port %d is taken; port %d is used.", ports[0], candidate)
         return listening
     raise ConfigError(
-        f"nothing can listen at {host} port {wanted[0]}{f' to {wanted[-1]}' if len(wanted) > 1 else ''} ({reason}). "
+        f"nothing can listen at {host} port {ports[0]}{f' to {ports[-1]}' if len(ports) > 1 else ''} ({reason}). "
         "Name a free one with --port; 0 takes any."
     )
 

@@ -1,12 +1,12 @@
-"""Thresholds of units at other quantiles than the run's own.
+"""Thresholds of units at quantiles that the run did not measure.
 
-A run keeps thresholds at its quantiles and the maps of each unit's top images. Every activation above the weakest
-of those images' maxima lies in one of them, so the upper end of a unit's distribution is known exactly; further
-down, the run's quantiles are known exactly, a histogram says more where the run holds one, and what lies between is
-interpolated (linearly over the logarithm of the quantile) and bounded by its neighbors.
+A run keeps the thresholds at its own quantiles and the activation maps of each unit's top images. Every activation
+above the smallest maximum of these images lies in one of them, so the upper tail of a unit's distribution is exact.
+Below it the thresholds at the run's quantiles are exact, and a histogram, if the run has one, adds bin edges. Between
+these values thresholds are interpolated (linearly over the logarithm of the quantile) and bounded by the neighbors.
 
-    LayerResult -> LayerCurves -> at(quantile): thresholds, and which of them are exact
-                               -> share_above(unit, value): how rare an activation is
+    LayerResult -> ThresholdCurves -> at(quantile): thresholds, and which of them are exact
+                                   -> share_above(unit, value): share of activations above a value
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ class Thresholds:
     values
         float32 (U,).
     exact
-        bool (U,): whether the threshold is the one that a run at this quantile would have used.
+        bool (U,): whether a run at this quantile would have the same threshold.
     low, high
-        float32 (U,): the threshold certainly lies between these; equal to `values` where exact.
+        float32 (U,): bounds of the threshold; equal to `values` where it is exact.
     """
 
     values: Floats32
@@ -51,20 +51,20 @@ class Thresholds:
 TINY = 2.0**histogram.LOWEST
 
 HIGHEST = 0.5
-"""Largest quantile for which a histogram of all activations is consulted: half of all places."""
+"""Largest quantile that is computed from a histogram: half of all activations."""
 
 
-class LayerCurves:
-    """The upper ends of the distributions of one layer's activations.
+class ThresholdCurves:
+    """The upper part of the distribution of each unit's activations in one layer.
 
     Parameters
     ----------
     layer
         Tables of the layer.
     protocol
-        The run's.
+        Protocol of the run.
     images
-        How many images were dissected.
+        Number of images in the run.
     """
 
     def __init__(self, layer: LayerResult, protocol: Protocol, images: int) -> None:
@@ -72,14 +72,14 @@ class LayerCurves:
         self._protocol = protocol
         self._images = images
         self._quantiles = tuple(sorted(protocol.quantiles))
-        known = layer.thresholds.sort("unit").partition_by("quantile", as_dict=True)
-        self._known = np.stack([known[(quantile,)]["threshold"].to_numpy() for quantile in self._quantiles])
+        by_quantile = layer.thresholds.sort("unit").partition_by("quantile", as_dict=True)
+        self._measured = np.stack([by_quantile[(quantile,)]["threshold"].to_numpy() for quantile in self._quantiles])
         cells = layer.info.height * layer.info.width
         self.total = images * (cells if protocol.threshold_grid is None else protocol.threshold_grid**2)
 
     @property
     def range(self) -> tuple[float, float]:
-        """The quantiles between which something is known."""
+        """Smallest and largest quantile at which thresholds can be given."""
         least, most = self._quantiles[0], self._quantiles[-1]
         if self._protocol.threshold_grid is None:
             least = min(least, 1 / self.total)
@@ -87,42 +87,42 @@ class LayerCurves:
 
     @cached_property
     def _edges(self) -> dict[int, list[tuple[int, float]]]:
-        """For each unit, from its histogram: how many values lie at or above an edge of a bin, and the edge."""
+        """For each unit, from its histogram: the number of values at or above each bin edge, and the edge."""
         if "histogram" not in self._layer.evidence or self._protocol.threshold_grid is not None:
             return {}
         bins = self._layer.evidence["histogram"].filter(pl.col("count") > 0)
         edges: dict[int, list[tuple[int, float]]] = {}
-        falling = (
+        rows = (
             bins.sort("unit", "bin_low", descending=[False, True])
             .select("unit", "bin_low", "bin_high", "count")
             .collect()
         )
-        for unit, low, high, count in falling.rows():
-            known = edges.setdefault(unit, [])
-            above = known[-1][0] if known else 0
-            # The bin of zeros holds magnitudes too small for another one.
+        for unit, low, high, count in rows.rows():
+            unit_edges = edges.setdefault(unit, [])
+            above = unit_edges[-1][0] if unit_edges else 0
+            # The bin of zeros holds magnitudes too small for any other bin.
             ends = (high, low) if low < high else (TINY, -TINY)
-            known += [(above, ends[0]), (above + count, ends[1])]
+            unit_edges += [(above, ends[0]), (above + count, ends[1])]
         return edges
 
     @cached_property
     def tails(self) -> tuple[Floats32, ...]:
-        """For each unit its largest activations in falling order, none left out; the last is a bound on the rest."""
+        """The largest activations of each unit in descending order, complete down to the last one."""
         if self._protocol.threshold_grid is not None:
-            # There thresholds are of upsampled values, of which the maps' cells say too little.
+            # These thresholds are of upsampled values, which the cells of the maps do not determine.
             return tuple(np.empty(0, np.float32) for _ in range(self._layer.info.units))
-        kept = self._layer.top.group_by("unit").agg(pl.len(), pl.col("max_activation").min()).sort("unit")
+        top = self._layer.top.group_by("unit").agg(pl.len(), pl.col("max_activation").min()).sort("unit")
         return tuple(
-            self._tail(self._layer.top_maps[unit, :count].ravel(), np.float32(weakest), count)
-            for unit, count, weakest in kept.rows()
+            self._tail(self._layer.top_maps[unit, :count].ravel(), np.float32(smallest), count)
+            for unit, count, smallest in top.rows()
         )
 
-    def _tail(self, values: npt.NDArray[np.float32], weakest: np.float32, count: int) -> Floats32:
-        falling = np.sort(values)[::-1]
+    def _tail(self, values: npt.NDArray[np.float32], smallest: np.float32, count: int) -> Floats32:
+        descending = np.sort(values)[::-1]
         if count >= self._images:
-            return falling
-        # The weakest maximum itself closes the list: no other image has anything above it.
-        return falling[: int(np.count_nonzero(falling > weakest)) + 1]
+            return descending
+        # No other image has an activation above the smallest maximum, which ends the list.
+        return descending[: int(np.count_nonzero(descending > smallest)) + 1]
 
     def at(self, quantile: float) -> Thresholds:
         """Return the units' thresholds at any quantile of `range`.
@@ -130,20 +130,20 @@ class LayerCurves:
         Raises
         ------
         RequestError
-            If nothing is known at that quantile.
+            If the quantile is out of `range`.
         """
         least, most = self.range
         if not least <= quantile <= most:
             raise RequestError(
-                f"nothing is known about thresholds at the quantile {quantile:g}: the run knows those from {least:.3g} "
+                f"thresholds at the quantile {quantile:g} are unknown: the run determines those from {least:.3g} "
                 f"to {most:g}. Choose one of these, or repeat the run with {quantile:g} among its quantiles."
             )
         if quantile in self._quantiles:
-            own = self._known[self._quantiles.index(quantile)]
-            return Thresholds(own, np.ones(len(own), bool), own, own)
+            exact = self._measured[self._quantiles.index(quantile)]
+            return Thresholds(exact, np.ones(len(exact), bool), exact, exact)
         upper, lower, weight = ranks(quantile, self.total, self._protocol.threshold)
-        found = [self._at(unit, upper, lower, weight) for unit in range(self._layer.info.units)]
-        values, low, high = (np.array(column, np.float32) for column in zip(*found, strict=True))
+        bounded = [self._at(unit, upper, lower, weight) for unit in range(self._layer.info.units)]
+        values, low, high = (np.array(column, np.float32) for column in zip(*bounded, strict=True))
         return Thresholds(values, low == high, low, high)
 
     def _at(self, unit: int, upper: int, lower: int, weight: float) -> tuple[float, float, float]:
@@ -160,32 +160,31 @@ class LayerCurves:
         return min(max(float(between), low), high), low, high
 
     def _knots(self, unit: int) -> "list[_Knot]":
-        """Return what is known, by rank: the end of the tail, the run's thresholds, the edges of the histogram."""
+        """Return known values by rank: the end of the tail, the run's thresholds, the edges of the histogram."""
         tail = self.tails[unit]
         knots = [_Knot(count, count + 1, edge) for count, edge in self._edges.get(unit, ())]
-        for place, quantile in enumerate(self._quantiles):
+        for index, quantile in enumerate(self._quantiles):
             upper, lower, _ = ranks(quantile, self.total, self._protocol.threshold)
-            knots.append(_Knot(upper, lower, float(self._known[place, unit])))
+            knots.append(_Knot(upper, lower, float(self._measured[index, unit])))
         if len(tail):
             knots = [knot for knot in knots if knot.last > len(tail)]
             knots.append(_Knot(len(tail), len(tail), float(tail[-1])))
         return sorted(knots, key=lambda knot: (knot.last, knot.first))
 
     def share_above(self, unit: int, value: float) -> float:
-        """Return which share of a unit's activations over the data set lies above a value.
+        """Return the share of a unit's activations over the data set above a value.
 
-        Exact in the upper end, interpolated between what is known, and at most the largest known share: below its
-        threshold nothing is known.
+        Exact in the upper tail, interpolated below it, and at most the largest known share.
         """
         tail = self.tails[unit]
         if len(tail) and value >= tail[-1]:
             return int(np.count_nonzero(tail > value)) / self.total
-        places, values = _curve(self._knots(unit))
-        return float(np.exp(np.interp(value, values[::-1], places[::-1])) - 1) / self.total
+        log_ranks, values = _curve(self._knots(unit))
+        return float(np.exp(np.interp(value, values[::-1], log_ranks[::-1])) - 1) / self.total
 
 
 class _Knot(NamedTuple):
-    """A value of known place among a unit's activations in falling order, counted from 1.
+    """A value of known rank among a unit's activations in descending order, counted from 1.
 
     The activation of every rank up to `first` is at least `value`, from `last` on it is at most that.
     """
@@ -196,11 +195,11 @@ class _Knot(NamedTuple):
 
 
 def _curve(knots: "list[_Knot]") -> tuple[Floats, Floats]:
-    """Return the knots as a curve: logarithms of ranks, rising, and values, never rising."""
-    places = np.log([knot.last for knot in knots])
-    return places, np.minimum.accumulate([knot.value for knot in knots])
+    """Return the knots as a curve: logarithms of ranks, ascending, and values, never ascending."""
+    log_ranks = np.log([knot.last for knot in knots])
+    return log_ranks, np.minimum.accumulate([knot.value for knot in knots])
 
 
 def nearest(quantile: float, known: Sequence[float]) -> float:
-    """Return the known quantile that is nearest in ratio."""
-    return min(known, key=lambda each: abs(np.log(each / quantile)))
+    """Return the quantile of `known` that is nearest in ratio."""
+    return min(known, key=lambda candidate: abs(np.log(candidate / quantile)))

@@ -1,4 +1,4 @@
-"""Images of a data set as the explorer shows them: small, squashed to a square, kept for the next time."""
+"""Thumbnails of the images of a data set: stretched to a square, encoded as WebP, cached in memory."""
 
 from collections import OrderedDict
 from io import BytesIO
@@ -15,58 +15,58 @@ from netdissect.explorer.uploads import Pixels
 from netdissect.paths import contained
 
 SIDE = 256
-"""Height and width in which an image is shown."""
+"""Height and width of a thumbnail."""
 QUALITY = 80
-KEPT = 2048
-"""Images kept, of about 12 kB each."""
+CACHED = 2048
+"""Thumbnails in the cache, of about 12 kB each."""
 
 
 class Thumbnails:
-    """The images that the runs' tables name, and no other file."""
+    """Thumbnails of the images that the runs' tables name, and of no other file."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = Lock()
 
-    def webp(self, run: OpenRun, row: int) -> bytes:
-        """Return one image as a WebP file.
+    def webp(self, run: OpenRun, image_index: int) -> bytes:
+        """Return the thumbnail of one image as a WebP file.
 
         Raises
         ------
         RequestError
-            If no table names it, or it cannot be read.
+            If no table names the image, or it cannot be read.
         """
-        key = (run.id, row)
+        key = (run.id, image_index)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        image = as_dissected(image_path(run, row))
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        image = open_as_dissected(image_path(run, image_index))
         small = image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=3.0)
-        data = encoded(small)
+        data = encode_webp(small)
         with self._lock:
-            self._kept[key] = data
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = data
+            while len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
         return data
 
 
-def image_path(run: OpenRun, row: int) -> Path:
-    """Return the file of an index row that a table of top images names.
+def image_path(run: OpenRun, image_index: int) -> Path:
+    """Return the file of an image that a table of top images names.
 
     Raises
     ------
     RequestError
-        If no table names it, or its name leaves the folder.
+        If no table names it, or its name leads out of the folder.
     """
-    name = run.image_names.get(row)
+    name = run.image_names.get(image_index)
     if name is None:
-        raise RequestError(f"no table of the run {run.name!r} names an image of row {row}.")
+        raise RequestError(f"no table of the run {run.name!r} names the image {image_index}.")
     return contained(run.images, name, f"the run {run.name!r}", RequestError)
 
 
-def as_dissected(path: Path) -> Image.Image:
-    """Return an image of a data set as the dissection saw it: not turned, whatever EXIF says.
+def open_as_dissected(path: Path) -> Image.Image:
+    """Return an image of a data set as the dissection reads it: EXIF orientation is ignored.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def as_dissected(path: Path) -> Image.Image:
         ) from None
 
 
-def encoded(image: Image.Image | Pixels) -> bytes:
+def encode_webp(image: Image.Image | Pixels) -> bytes:
     """Encode an image as WebP."""
     out = BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))).save(out, "WEBP", quality=QUALITY)

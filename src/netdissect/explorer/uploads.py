@@ -1,4 +1,4 @@
-"""Images from strangers: bounded in bytes and pixels, of three formats, decoded in memory, never written."""
+"""Uploaded images: limited in bytes and pixels, of three formats, decoded in memory, never written to disk."""
 
 from io import BytesIO
 
@@ -17,8 +17,8 @@ MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 20_000
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
-SHOWN_SIDE = 768
-"""Longest side, in pixels, in which an image is kept and shown."""
+DISPLAY_SIDE = 768
+"""Longest side, in pixels, of the copy that is displayed."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,21 +29,21 @@ def decode_upload(data: bytes) -> Image.Image:
     Parameters
     ----------
     data
-        A JPEG, PNG or WebP file; of an animation the first frame is taken.
+        A JPEG, PNG or WebP file; of an animation the first frame is used.
 
     Returns
     -------
     PIL.Image.Image
-        RGB, upright, whole.
+        RGB, with EXIF orientation applied.
 
     Raises
     ------
     RequestError
-        If it is larger than `MAX_BYTES` or `MAX_PIXELS`, of another format, or damaged.
+        If the file exceeds `MAX_BYTES` or `MAX_PIXELS`, has another format, or is damaged.
 
     Notes
     -----
-    The format is what the bytes say, whatever the sender says; the size is read from the header, before a single
+    The format is determined from the bytes, not from the content type. The size is read from the header, before any
     pixel is decoded.
     """
     check_bytes(len(data))
@@ -70,24 +70,24 @@ def check_bytes(size: int) -> None:
         raise RequestError(f"the image has more than {MAX_BYTES:,} bytes; send a smaller copy.", 413)
 
 
-def shown(image: Image.Image) -> Pixels:
-    """Return an image as it is kept: uint8 (H, W, 3), its longest side at most `SHOWN_SIDE`."""
+def display_copy(image: Image.Image) -> Pixels:
+    """Return a copy for display: uint8 (H, W, 3), its longest side at most `DISPLAY_SIDE`."""
     copy = image.convert("RGB")
-    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    copy.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(copy)
 
 
 def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
-    """Return an image as the dissection gives it to a network, uint8 (C, H, W): whole, squashed.
+    """Return an image as the dissection gives it to a network, uint8 (C, H, W), stretched to its input size.
 
     Raises
     ------
     RequestError
-        If it does not have the channels that the network takes.
+        If the image does not have the number of channels that the network expects.
     """
-    how = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
+    preprocessing = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
     try:
-        return np.ascontiguousarray(fit_to_input(image, how, "the image").transpose(2, 0, 1))
+        return np.ascontiguousarray(fit_to_input(image, preprocessing, "the image").transpose(2, 0, 1))
     except NetworkError as error:
         raise RequestError(str(error), 415) from error
 
@@ -97,9 +97,9 @@ def _check_size(width: int, height: int) -> None:
         raise _too_many_pixels(f"{width:,} x {height:,} pixels")
 
 
-def _too_many_pixels(seen: str) -> RequestError:
+def _too_many_pixels(size: str) -> RequestError:
     return RequestError(
-        f"the image is {seen}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
+        f"the image is {size}. Expected at most {MAX_PIXELS:,} pixels in all and {MAX_SIDE:,} a side; send a smaller "
         "copy.",
         413,
     )

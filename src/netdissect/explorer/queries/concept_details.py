@@ -1,23 +1,23 @@
-"""Answers about concepts over all runs."""
+"""Concepts of all runs: search, and the units of one concept."""
 
 import polars as pl
 
 from netdissect.errors import RequestError
 from netdissect.explorer.queries.unit_details import labeled_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
-from netdissect.explorer.schemas import ConceptDetail, ConceptFound, ConceptInRun, ConceptPage, ConceptUnit
+from netdissect.explorer.schemas import ConceptDetail, ConceptInRun, ConceptPage, ConceptSummary, ConceptUnit
 
 
-def concept_page(shelf: RunRegistry, q: str, category: str | None, offset: int, limit: int) -> ConceptPage:
-    """Search the concepts of all runs: those with most detectors first."""
-    frames = [_concepts_of(run) for run in shelf]
-    every = pl.concat(frame for frame in frames)
+def concept_page(registry: RunRegistry, q: str, category: str | None, offset: int, limit: int) -> ConceptPage:
+    """Search the concepts of all runs; those with most detectors come first."""
+    frames = [_concepts_of(run) for run in registry]
+    concepts = pl.concat(frames)
     if q:
-        every = every.filter(pl.col("concept").str.to_lowercase().str.contains(q.lower(), literal=True))
+        concepts = concepts.filter(pl.col("concept").str.to_lowercase().str.contains(q.lower(), literal=True))
     if category is not None:
-        every = every.filter(pl.col("category") == category)
-    found = (
-        every.sort("iou", descending=True, nulls_last=True, maintain_order=True)
+        concepts = concepts.filter(pl.col("category") == category)
+    matching = (
+        concepts.sort("iou", descending=True, nulls_last=True, maintain_order=True)
         .group_by("concept", "category", maintain_order=True)
         .agg(
             pl.col("run").unique(maintain_order=True).alias("runs"),
@@ -28,15 +28,15 @@ def concept_page(shelf: RunRegistry, q: str, category: str | None, offset: int, 
         .with_columns(pl.when(pl.col("best_unit").is_not_null()).then(pl.col("best_run", "best_layer")))
         .sort("detectors", "best_iou", "concept", descending=[True, True, False])
     )
-    shown = found.slice(offset, limit).to_dicts()
-    return ConceptPage(total=len(found), offset=offset, concepts=tuple(ConceptFound(**row) for row in shown))
+    page = matching.slice(offset, limit).to_dicts()
+    return ConceptPage(total=len(matching), offset=offset, concepts=tuple(ConceptSummary(**row) for row in page))
 
 
 def _concepts_of(run: OpenRun) -> pl.DataFrame:
     """List each concept of a run and layer: run, layer, concept, category, detectors, and the best unit and its IoU."""
     result, quantile = run.result, run.result.info.config.protocol.quantiles[0]
     known = result.concepts.select(pl.col("concept", "category").cast(pl.String))
-    parts = []
+    layers = []
     for index, layer in enumerate(result.layers.values()):
         best = (
             layer.lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
@@ -53,34 +53,34 @@ def _concepts_of(run: OpenRun) -> pl.DataFrame:
         )
         on = ["concept", "category"]
         joined = known.join(best, on=on, how="left").join(detectors, on=on, how="left")
-        parts.append(
+        layers.append(
             joined.select(
                 pl.lit(run.id).alias("run"), pl.lit(index).alias("layer"), *on, pl.col("detectors").fill_null(0),
                 pl.col("unit").cast(pl.Int64), pl.col("iou").cast(pl.Float64),
             )
         )  # fmt: skip
-    if not parts:
-        nothing = {"detectors": pl.Int64, "unit": pl.Int64, "iou": pl.Float64}
-        parts = [
+    if not layers:
+        unknown = {"detectors": pl.Int64, "unit": pl.Int64, "iou": pl.Float64}
+        layers = [
             known.select(
                 pl.lit(run.id).alias("run"), pl.lit(0).alias("layer"), "concept", "category",
-                *(pl.lit(None, dtype=kind).alias(name) for name, kind in nothing.items()),
+                *(pl.lit(None, dtype=dtype).alias(name) for name, dtype in unknown.items()),
             )
         ]  # fmt: skip
-    return pl.concat(parts)
+    return pl.concat(layers)
 
 
-def concept_detail(shelf: RunRegistry, concept: str, category: str | None, limit: int) -> ConceptDetail:
+def concept_detail(registry: RunRegistry, concept: str, category: str | None, limit: int) -> ConceptDetail:
     """Return one concept over all runs: its units, best first.
 
     Raises
     ------
     RequestError
-        If no run knows it.
+        If no run has this concept.
     """
     present: list[ConceptInRun] = []
     units: list[ConceptUnit] = []
-    for run in shelf:
+    for run in registry:
         row = run.result.concepts.filter(pl.col("concept").cast(pl.String) == concept)
         if category is not None:
             row = row.filter(pl.col("category").cast(pl.String) == category)
@@ -91,14 +91,14 @@ def concept_detail(shelf: RunRegistry, concept: str, category: str | None, limit
         present.append(ConceptInRun(run=run.id, **first))
         units += _units_of(run, concept, category)
     if category is None or not present:
-        raise RequestError(f"no run here knows the concept {concept!r}. Search for it on the page of concepts.")
+        raise RequestError(f"no run has the concept {concept!r}. Search for it on the page of concepts.")
     best = sorted(units, key=lambda each: -each.iou)[:limit]
     return ConceptDetail(concept=concept, category=category, runs=tuple(present), units=tuple(best))
 
 
 def _units_of(run: OpenRun, concept: str, category: str) -> list[ConceptUnit]:
     quantile = run.result.info.config.protocol.quantiles[0]
-    found: list[ConceptUnit] = []
+    units: list[ConceptUnit] = []
     for index, layer in enumerate(run.result.layers.values()):
         scores = layer.lazy_scores.filter(
             pl.col("quantile") == quantile,
@@ -107,7 +107,7 @@ def _units_of(run: OpenRun, concept: str, category: str) -> list[ConceptUnit]:
             pl.col("category").cast(pl.String) == category,
         ).select("unit", "iou", "max_attainable_iou")
         labels = labeled_units(run, layer, quantile, None).drop("iou")
-        found += [
+        units += [
             ConceptUnit(
                 run=run.id,
                 layer=index,
@@ -117,4 +117,4 @@ def _units_of(run: OpenRun, concept: str, category: str) -> list[ConceptUnit]:
             )
             for row in scores.collect().join(labels, on="unit").iter_rows(named=True)
         ]
-    return found
+    return units

@@ -1,4 +1,4 @@
-"""Answers about runs, counts and units, worked out of results."""
+"""Runs, counts and units, computed from results."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ import polars as pl
 from netdissect.concepts import Size
 from netdissect.config import RULES
 from netdissect.errors import RequestError
-from netdissect.explorer.inference import why_not
-from netdissect.explorer.query_schemas import MOST_IMAGES, UnitsQuery
+from netdissect.explorer.inference import unavailable_reason
+from netdissect.explorer.queries.requests import MOST_IMAGES, UnitsQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import (
     ConceptScore,
@@ -22,9 +22,9 @@ from netdissect.explorer.schemas import (
     RunSummary,
     Threshold,
     TopImage,
-    UnitBrief,
     UnitDetailResponse,
     UnitPage,
+    UnitSummary,
 )
 from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
@@ -35,7 +35,7 @@ from netdissect.result.queries import run_min_iou
 from netdissect.scoring import count_detectors, passes
 from netdissect.scoring.metrics import measured_metrics
 
-SURE = (
+STATISTICS = (
     "iou_ci_low", "iou_ci_high", "stability", "selection_iou", "heldout_iou", "p_value", "q_value_bh", "q_value_by",
     "null_iou_p95",
 )  # fmt: skip
@@ -69,40 +69,40 @@ def run_summary(run: OpenRun) -> RunSummary:
             )
             for index, layer in enumerate(run.result.layers.values())
         ),
-        why_no_network=why_not(run),
+        inference_unavailable=unavailable_reason(run),
     )
 
 
 def layer_counts(run: OpenRun, index: int, quantile: float | None, min_iou: float | None) -> LayerCountsResponse:
     """Count the detectors of a layer at one of the run's quantiles and any IoU threshold."""
     layer = run.layer(index)
-    level, limit = own_quantile(run.result, quantile), run_min_iou(run.result, layer.info.name, min_iou)
-    labels = run.result.unit_labels(layer.info.name, level)
-    counted: list[CountsResponse] = []
+    measured, limit = nearest_quantile(run.result, quantile), run_min_iou(run.result, layer.info.name, min_iou)
+    labels = run.result.unit_labels(layer.info.name, measured)
+    counts: list[CountsResponse] = []
     for rule in RULES:
         count = count_detectors(labels, rule, limit)
-        counted.append(
+        counts.append(
             CountsResponse(rule=rule, detectors=dict(count.detectors), unique_detectors=dict(count.unique_detectors))
         )
-    silent = layer.units.filter(pl.col("quantile") == level)["dead"].sum()
+    dead = layer.units.filter(pl.col("quantile") == measured)["dead"].sum()
     return LayerCountsResponse(
-        layer=index, quantile=level, min_iou=limit, units=layer.info.units, dead=int(silent), counts=tuple(counted)
+        layer=index, quantile=measured, min_iou=limit, units=layer.info.units, dead=int(dead), counts=tuple(counts)
     )
 
 
-def own_quantile(result: Result, quantile: float | None) -> float:
-    """Return the run's quantile that is nearest; None: its first."""
-    known = result.info.config.protocol.quantiles
-    return known[0] if quantile is None else nearest(quantile, known)
+def nearest_quantile(result: Result, quantile: float | None) -> float:
+    """Return the run's quantile nearest to `quantile`; None: its first."""
+    quantiles = result.info.config.protocol.quantiles
+    return quantiles[0] if quantile is None else nearest(quantile, quantiles)
 
 
 def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tuple[MaskLevel, Thresholds]:
-    """Return the thresholds of masks at any quantile, and what labels they go with."""
-    measured = own_quantile(run.result, quantile)
-    shown = measured if quantile is None else quantile
-    thresholds = run.curves(layer).at(shown)
+    """Return the thresholds of masks at any quantile, and the run's quantile of their labels."""
+    measured = nearest_quantile(run.result, quantile)
+    mask_quantile = measured if quantile is None else quantile
+    thresholds = run.curves(layer).at(mask_quantile)
     exact = int(np.count_nonzero(thresholds.exact))
-    return MaskLevel(quantile=shown, measured=measured, exact=exact, units=layer.info.units), thresholds
+    return MaskLevel(quantile=mask_quantile, measured=measured, exact=exact, units=layer.info.units), thresholds
 
 
 def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
@@ -114,43 +114,43 @@ def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: fl
     return units.select("unit", "label", "category", "iou", state.alias("state"))
 
 
-def unit_page(run: OpenRun, index: int, asked: UnitsQuery) -> UnitPage:
-    """Return units of a layer that match, with the masks of their top images."""
+def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
+    """Return the units of a layer that match a query, with the masks of their top images."""
     layer = run.layer(index)
-    level, thresholds = mask_level(run, layer, asked.quantile)
-    units = _matching(labeled_units(run, layer, level.measured, asked.min_iou), asked)
-    by, falling = SORTS[asked.sort]
-    ordered = units.sort([by, "iou", "unit"], descending=[falling, True, False], nulls_last=True)
-    shown = ordered.slice(asked.offset, asked.limit)
+    level, thresholds = mask_level(run, layer, query.quantile)
+    units = _matching(labeled_units(run, layer, level.measured, query.min_iou), query)
+    column, descending = SORTS[query.sort]
+    ordered = units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
+    page = ordered.slice(query.offset, query.limit)
     return UnitPage(
         masks=level,
         total=len(units),
-        offset=asked.offset,
+        offset=query.offset,
         units=tuple(
-            unit_brief(run, layer, row, float(thresholds.values[row["unit"]]), asked.images)
-            for row in shown.iter_rows(named=True)
+            unit_summary(run, layer, row, float(thresholds.values[row["unit"]]), query.images)
+            for row in page.iter_rows(named=True)
         ),
     )
 
 
-def _matching(units: pl.DataFrame, asked: UnitsQuery) -> pl.DataFrame:
-    if asked.q:
-        text = asked.q.lower()
-        number = int(text.lstrip("#")) if re.fullmatch(r"#?[0-9]{1,9}", text) else -1
-        found = pl.col("label").str.to_lowercase().str.contains(text, literal=True).fill_null(value=False)
-        units = units.filter(found | (pl.col("unit") == number))
-    if asked.category:
-        units = units.filter(pl.col("category").is_in(asked.category))
-    return units.filter(pl.col("state") == asked.state) if asked.state else units
+def _matching(units: pl.DataFrame, query: UnitsQuery) -> pl.DataFrame:
+    if query.q:
+        text = query.q.lower()
+        unit = int(text.lstrip("#")) if re.fullmatch(r"#?[0-9]{1,9}", text) else -1
+        in_label = pl.col("label").str.to_lowercase().str.contains(text, literal=True).fill_null(value=False)
+        units = units.filter(in_label | (pl.col("unit") == unit))
+    if query.category:
+        units = units.filter(pl.col("category").is_in(query.category))
+    return units.filter(pl.col("state") == query.state) if query.state else units
 
 
-def unit_brief(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold: float, images: int) -> UnitBrief:
+def unit_summary(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold: float, images: int) -> UnitSummary:
     """Describe a unit by its row of `labeled_units`, with its top images masked at a threshold."""
-    return UnitBrief(**row, images=top_images(run, layer, row["unit"], threshold, images))
+    return UnitSummary(**row, images=top_images(run, layer, row["unit"], threshold, images))
 
 
 def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
-    """Return the top images of a unit, with outlines of where it is above a threshold."""
+    """Return the top images of a unit, with the outlines of its masks at a threshold."""
     rows = layer.top.filter(pl.col("unit") == unit, pl.col("rank") < images).sort("rank").to_dicts()
     masks = MaskGrid.of(run.result.info, layer)
     return tuple(
@@ -159,7 +159,7 @@ def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, im
             image_index=row["image_index"],
             image=row["image"],
             max_activation=row["max_activation"],
-            thumbnail=f"/images/{run.id}/{row['image_index']}.webp",
+            url=f"/api/runs/{run.id}/images/{row['image_index']}.webp",
             outline=masks.outline(
                 layer.top_maps[unit, row["rank"]], threshold, Size(row["label_height"], row["label_width"])
             ),
@@ -189,35 +189,35 @@ def unit_detail(
         "mask_attainable_iou", "intersection", "mask_pixels", "concept_pixels",
     )  # fmt: skip
     ranked = scores.sort("iou", descending=True, maintain_order=True).collect().to_dicts()
-    beside = _beside(layer, unit, level.measured)
-    own = layer.thresholds.filter(pl.col("unit") == unit)["max_activation"][0]
-    value, low, high = (float(each[unit]) for each in (thresholds.values, thresholds.low, thresholds.high))
+    metrics = _metrics(layer, unit, level.measured)
+    max_activation = layer.thresholds.filter(pl.col("unit") == unit)["max_activation"][0]
+    value, low, high = (float(values[unit]) for values in (thresholds.values, thresholds.low, thresholds.high))
     return UnitDetailResponse(
         run=run.id,
         layer=index,
         layer_name=layer.info.name,
-        brief=unit_brief(run, layer, row, value, MOST_IMAGES),
+        summary=unit_summary(run, layer, row, value, MOST_IMAGES),
         masks=level,
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
-        max_activation=own,
-        sure=_sure(layer, unit, level.measured),
-        beside={metric.name: metric.short for metric in measured_metrics(beside.values())},
-        scores=tuple(ConceptScore(**row, beside=beside.get(row["concept"], {})) for row in ranked),
+        max_activation=max_activation,
+        statistics=_statistics(layer, unit, level.measured),
+        metric_titles={metric.name: metric.short for metric in measured_metrics(metrics.values())},
+        scores=tuple(ConceptScore(**row, metrics=metrics.get(row["concept"], {})) for row in ranked),
     )
 
 
-def _sure(layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
-    rows = _evidence(layer, "units", unit, quantile)
-    return {name: rows[0][name] for name in SURE if name in rows[0]} if rows else {}
+def _statistics(layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
+    rows = _statistics_rows(layer, "units", unit, quantile)
+    return {name: rows[0][name] for name in STATISTICS if name in rows[0]} if rows else {}
 
 
-def _beside(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
-    """Return the scores beside IoU of a unit's leading concepts, by concept."""
-    rows = _evidence(layer, "scores", unit, quantile)
+def _metrics(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
+    """Return the extra metrics of a unit's leading concepts, by concept."""
+    rows = _statistics_rows(layer, "scores", unit, quantile)
     return {row["concept"]: {metric.name: row[metric.name] for metric in measured_metrics([row])} for row in rows}
 
 
-def _evidence(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
+def _statistics_rows(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
     if table not in layer.evidence:
         return []
     rows = layer.evidence[table].filter(pl.col("quantile") == quantile, pl.col("unit") == unit).collect()
@@ -225,6 +225,12 @@ def _evidence(layer: LayerResult, table: str, unit: int, quantile: float) -> lis
 
 
 def check_unit(layer: LayerInfo, unit: int) -> None:
-    """Refuse a unit that a layer does not have."""
+    """Raise if a layer has no such unit.
+
+    Raises
+    ------
+    RequestError
+        With the number of units.
+    """
     if not 0 <= unit < layer.units:
         raise RequestError(f"the layer {layer.name!r} has no unit {unit}: it has {layer.units}, counted from 0.")

@@ -1,1 +1,1 @@
-"""What the explorer answers at which address; the pages are in `netdissect.explorer.html_pages`."""
+"""The JSON addresses of the explorer; the pages are in `netdissect.explorer.html_pages`."""

@@ -1,4 +1,4 @@
-"""What several addresses have in common: the parts of an explorer, and checked parameters."""
+"""Shared by all routes: the state of an explorer, and checked parameters."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.matching import Matcher
-from netdissect.explorer.query_schemas import LARGEST
+from netdissect.explorer.queries.requests import LARGEST
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import ProblemDetails
@@ -17,12 +17,12 @@ from netdissect.explorer.thumbnails import Thumbnails
 
 @dataclass(frozen=True)
 class Explorer:
-    """The parts of an explorer."""
+    """The state of an explorer."""
 
-    shelf: RunRegistry
-    sight: InferenceWorker
+    runs: RunRegistry
+    worker: InferenceWorker
     matcher: Matcher
-    images: Thumbnails
+    thumbnails: Thumbnails
     report: LiveReport
     ratings: Ratings | None
 
@@ -35,10 +35,10 @@ def _explorer(request: Request) -> Explorer:
 ExplorerPart = Annotated[Explorer, Depends(_explorer)]
 RunName = Annotated[str, Path(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
 RunQuery = Annotated[str, Query(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
-LayerNumber = Annotated[int, Path(ge=0, le=10_000, description="A layer's place in the run, from 0.")]
-RowNumber = Annotated[int, Path(ge=0, le=LARGEST, description="An index row of the data set, from 0.")]
-LayerQuery = Annotated[int, Query(ge=0, le=10_000, description="A layer's place in the run, from 0.")]
-UnitNumber = Annotated[int, Path(ge=0, le=LARGEST, description="A unit, from 0.")]
+LayerNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
+ImageIndex = Annotated[int, Path(ge=0, le=LARGEST, description="Index of an image in the data set, from 0.")]
+LayerQuery = Annotated[int, Query(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
+UnitNumber = Annotated[int, Path(ge=0, le=LARGEST, description="Index of a unit, from 0.")]
 Quantile = Annotated[
     float | None, Query(gt=0, lt=1, description="Share of activations above the threshold; default: the run's first.")
 ]
@@ -50,24 +50,24 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}, "description": "A WebP file."}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe how an address may fail."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of an address for OpenAPI."""
     texts = {
-        400: "The body is no JSON.",
+        400: "The body is not JSON.",
         403: "The rating page is off, or the request comes from another site.",
-        404: "There is no such thing here, or nothing is known of it.",
-        409: "What is on disk does not allow it.",
-        410: "A run was replaced, changed or removed since the explorer began.",
+        404: "No such run, layer, unit, concept or image, or the run holds no data on it.",
+        409: "The files of the run, the network or the ratings do not allow it.",
+        410: "A run was replaced, changed or removed since the explorer started.",
         413: "Too large.",
-        415: "No image of a known format.",
-        503: "Too many images are waiting, or another program uses the file of ratings.",
+        415: "Not an image of a supported format.",
+        503: "Too many images are queued, or another program uses the ratings file.",
     }
     return {status: {"model": ProblemDetails, "description": texts[status]} for status in statuses}
 
 
 def run_of(run: RunName, explorer: ExplorerPart) -> OpenRun:
     """Return the run that a path names."""
-    return explorer.shelf[run]
+    return explorer.runs[run]
 
 
 Run = Annotated[OpenRun, Depends(run_of)]

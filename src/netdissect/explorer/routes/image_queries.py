@@ -1,76 +1,84 @@
-"""Images that a network looks at now: sent by the user, or one of the data set's."""
+"""Run a network on an uploaded image or an image of the data set, and query the active units."""
 
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
 
 from netdissect.errors import RequestError
-from netdissect.explorer.queries.explanation import explanation, looked
-from netdissect.explorer.query_schemas import ImageQuery
-from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, RowNumber, Run, problems
+from netdissect.explorer.queries.image_details import image_detail, processed_image
+from netdissect.explorer.queries.requests import ImageQuery
+from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, ImageIndex, Run, error_responses
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.explorer.schemas import Explanation, UploadedImage
-from netdissect.explorer.thumbnails import as_dissected, encoded, image_path
-from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upload, network_input, shown
+from netdissect.explorer.schemas import ImageDetail, ProcessedImageResponse
+from netdissect.explorer.thumbnails import encode_webp, image_path, open_as_dissected
+from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upload, display_copy, network_input
 
+ImageId = Annotated[str, Path(alias="id", description="Id of a processed image.")]
 router = APIRouter(tags=["images"])
 
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS},
+        "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS},
     }
 }
 
 
 @router.post(
-    "/api/runs/{run}/images", status_code=201, responses=problems(403, 404, 409, 413, 415, 503), openapi_extra=_BODY
+    "/api/runs/{run}/inference",
+    status_code=201,
+    responses=error_responses(403, 404, 409, 413, 415, 503),
+    openapi_extra=_BODY,
 )
-async def send_image(run: Run, request: Request, explorer: ExplorerPart) -> UploadedImage:
-    """Let a run's network look at an image: the body is a JPEG, PNG or WebP file.
+async def run_uploaded_image(run: Run, request: Request, explorer: ExplorerPart) -> ProcessedImageResponse:
+    """Run a network on an image: the body is a JPEG, PNG or WebP file.
 
-    It is kept in memory for a while, under a name that cannot be guessed, and never written.
+    The image is kept in memory for a while, under an id that cannot be guessed, and never written to disk.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in FORMATS:
-        raise RequestError(f"the body is said to be {kind!r}. Expected {', '.join(FORMATS)}.", 415)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in FORMATS:
+        raise RequestError(f"the content type of the body is {media_type!r}. Expected {', '.join(FORMATS)}.", 415)
     data = bytearray()
-    async for piece in request.stream():
-        check_bytes(len(data) + len(piece))  # as it comes: what is announced may not be true
-        data += piece
+    async for chunk in request.stream():
+        check_bytes(len(data) + len(chunk))  # as it arrives: the announced length may be wrong
+        data += chunk
 
     def prepare() -> tuple[Pixels, Pixels]:
         return _prepared(run, decode_upload(bytes(data)))
 
-    return looked(run, await explorer.sight.look(run, prepare))
+    return processed_image(run, await explorer.worker.run_image(run, prepare))
 
 
-@router.post("/api/runs/{run}/rows/{row}", status_code=201, responses=problems(403, 404, 409, 503))
-async def look_at_row(run: Run, row: RowNumber, explorer: ExplorerPart) -> UploadedImage:
-    """Let a run's network look at an image of the data set that a table of top images names."""
-    path = image_path(run, row)
+@router.post(
+    "/api/runs/{run}/images/{image_index}/inference", status_code=201, responses=error_responses(403, 404, 409, 503)
+)
+async def run_data_set_image(run: Run, image_index: ImageIndex, explorer: ExplorerPart) -> ProcessedImageResponse:
+    """Run a network on an image of the data set that a table of top images names."""
+    path = image_path(run, image_index)
 
     def prepare() -> tuple[Pixels, Pixels]:
-        return _prepared(run, as_dissected(path))
+        return _prepared(run, open_as_dissected(path))
 
-    return looked(run, await explorer.sight.look(run, prepare, run.label_sizes[row]))
-
-
-@router.get("/api/runs/{run}/images/{image}/units", responses=problems(404))
-def explain_image(run: Run, image: str, explorer: ExplorerPart, asked: Annotated[ImageQuery, Query()]) -> Explanation:
-    """Say which units are on in an image, or at a point of it; the rarest activations first."""
-    return explanation(run, explorer.sight.seen(run, image), asked)
+    return processed_image(run, await explorer.worker.run_image(run, prepare, run.label_sizes[image_index]))
 
 
-@router.get("/api/runs/{run}/images/{image}.webp", responses=WEBP | problems(404), response_class=Response)
-def seen_image(run: Run, image: str, explorer: ExplorerPart) -> Response:
-    """Return an image that was looked at."""
-    data = encoded(Image.fromarray(np.asarray(explorer.sight.seen(run, image).pixels)))
+@router.get("/api/runs/{run}/inference/{id}/units", responses=error_responses(404))
+def list_active_units(
+    run: Run, image_id: ImageId, explorer: ExplorerPart, query: Annotated[ImageQuery, Query()]
+) -> ImageDetail:
+    """List the units that are active in an image, or at a point of it; the rarest activations first."""
+    return image_detail(run, explorer.worker.get(run, image_id), query)
+
+
+@router.get("/api/runs/{run}/inference/{id}.webp", responses=WEBP | error_responses(404), response_class=Response)
+def show_processed_image(run: Run, image_id: ImageId, explorer: ExplorerPart) -> Response:
+    """Return an image on which a network was run."""
+    data = encode_webp(Image.fromarray(np.asarray(explorer.worker.get(run, image_id).pixels)))
     return Response(data, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
 def _prepared(run: OpenRun, image: Image.Image) -> tuple[Pixels, Pixels]:
     network = run.result.info.network
-    return shown(image), network_input(image, network)
+    return display_copy(image), network_input(image, network)

@@ -1,25 +1,25 @@
-"""Runs, layers, units, concepts: what the tables of results say."""
+"""Runs, layers, units and concepts, from the tables of results."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from netdissect.explorer.queries.concept_details import concept_detail, concept_page
+from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.queries.unit_details import layer_counts, run_summary, unit_detail, unit_page
-from netdissect.explorer.query_schemas import UnitsQuery
 from netdissect.explorer.routes.explorer_state import (
     WEBP,
     ExplorerPart,
+    ImageIndex,
     LayerNumber,
     Limit,
     MinIou,
     Offset,
     Quantile,
-    RowNumber,
     Run,
     Search,
     UnitNumber,
-    problems,
+    error_responses,
 )
 from netdissect.explorer.schemas import (
     ConceptDetail,
@@ -37,32 +37,32 @@ CACHED = {"Cache-Control": "private, max-age=3600"}
 @router.get("/api/runs")
 def list_runs(explorer: ExplorerPart) -> tuple[RunSummary, ...]:
     """List the runs."""
-    return tuple(run_summary(run) for run in explorer.shelf)
+    return tuple(run_summary(run) for run in explorer.runs)
 
 
-@router.get("/api/runs/{run}", responses=problems(404))
+@router.get("/api/runs/{run}", responses=error_responses(404))
 def show_run(run: Run) -> RunSummary:
     """Describe one run."""
     return run_summary(run)
 
 
-@router.get("/api/runs/{run}/layers/{layer}/counts", responses=problems(404))
+@router.get("/api/runs/{run}/layers/{layer}/counts", responses=error_responses(404))
 def count_layer(run: Run, layer: LayerNumber, quantile: Quantile = None, min_iou: MinIou = None) -> LayerCountsResponse:
     """Count detectors at any IoU threshold, at the run's quantile that is nearest to `quantile`."""
     return layer_counts(run, layer, quantile, min_iou)
 
 
-@router.get("/api/runs/{run}/layers/{layer}/units", responses=problems(404))
-def list_units(run: Run, layer: LayerNumber, asked: Annotated[UnitsQuery, Query()]) -> UnitPage:
+@router.get("/api/runs/{run}/layers/{layer}/units", responses=error_responses(404))
+def list_units(run: Run, layer: LayerNumber, query: Annotated[UnitsQuery, Query()]) -> UnitPage:
     """List units: labels at the run's nearest quantile, masks at exactly `quantile`."""
-    return unit_page(run, layer, asked)
+    return unit_page(run, layer, query)
 
 
-@router.get("/api/runs/{run}/layers/{layer}/units/{unit}", responses=problems(404))
+@router.get("/api/runs/{run}/layers/{layer}/units/{unit}", responses=error_responses(404))
 def show_unit(
     run: Run, layer: LayerNumber, unit: UnitNumber, quantile: Quantile = None, min_iou: MinIou = None
 ) -> UnitDetailResponse:
-    """Show one unit: all its top images, its threshold, and every concept that it meets."""
+    """Show one unit: all its top images, its threshold, and every concept with an IoU above 0."""
     return unit_detail(run, layer, unit, quantile, min_iou)
 
 
@@ -75,21 +75,21 @@ def search_concepts(
     limit: Limit = 100,
 ) -> ConceptPage:
     """Search the concepts of all runs."""
-    return concept_page(explorer.shelf, q, category, offset, limit)
+    return concept_page(explorer.runs, q, category, offset, limit)
 
 
-@router.get("/api/concept", responses=problems(404))
+@router.get("/api/concept", responses=error_responses(404))
 def show_concept(
     explorer: ExplorerPart,
     name: Annotated[str, Query(min_length=1, max_length=200)],
     category: Annotated[str | None, Query(max_length=100)] = None,
     limit: Limit = 50,
 ) -> ConceptDetail:
-    """Show one concept: the units of all layers and runs that meet it, best first."""
-    return concept_detail(explorer.shelf, name, category, limit)
+    """Show one concept: its units in all layers and runs with an IoU above 0, best first."""
+    return concept_detail(explorer.runs, name, category, limit)
 
 
-@router.get("/images/{run}/{row}.webp", responses=WEBP | problems(404), response_class=Response)
-def show_image(run: Run, row: RowNumber, explorer: ExplorerPart) -> Response:
+@router.get("/api/runs/{run}/images/{image_index}.webp", responses=WEBP | error_responses(404), response_class=Response)
+def show_image(run: Run, image_index: ImageIndex, explorer: ExplorerPart) -> Response:
     """Return an image of the data set that a table of top images names."""
-    return Response(explorer.images.webp(run, row), media_type="image/webp", headers=CACHED)
+    return Response(explorer.thumbnails.webp(run, image_index), media_type="image/webp", headers=CACHED)

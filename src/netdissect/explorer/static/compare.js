@@ -1,15 +1,15 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, IouSlider, ask, colorOf, countsTable, el, iou, keep, later, latest, number, options, percent, post, query, stateOf, svg, unitAddress } from "./lib.js";
+import { $, IouSlider, requestJson, colorOf, countsTable, el, iou, saveState, debounce, latest, number, options, percent, post, query, loadState, svg, unitAddress } from "./lib.js";
 
-const state = stateOf({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
-const runs = await ask("/api/runs");
+const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
+const runs = await requestJson("/api/runs");
 const byId = Object.fromEntries(runs.map((run) => [run.id, run]));
 const form = $(".controls");
 const names = runs.map((run) => [run.id, run.name]);
 options(form.left, names, state.left || runs[0].id);
 options(form.right, names, state.right || (runs[1] ?? runs[0]).id);
 form.rule.value = state.rule;
-const limit = new IouSlider(later((value) => { state.min_iou = value; show(); }));
+const limit = new IouSlider(debounce((value) => { state.min_iou = value; show(); }));
 
 function fill() {
   for (const side of ["left", "right"]) {
@@ -30,23 +30,23 @@ form.addEventListener("change", (event) => {
 const unitLink = (side, unit) => unit === null ? "" : el("a", { href: unitAddress(side.run, side.layer, unit) }, String(unit));
 
 const show = latest(async (current) => {
-  const asked = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
-  asked.min_iou = limit.value;
-  keep(asked);
+  const params = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
+  params.min_iou = limit.value;
+  saveState(params);
   matching(null);
-  const found = await ask(`/api/compare${query(asked)}`);
+  const result = await requestJson(`/api/compare${query(params)}`);
   if (!current()) return;
-  const { left, right, changes } = found;
+  const { left, right, changes } = result;
   const colors = { ...byId[left.run].colors, ...byId[right.run].colors };
-  $(".strangers").hidden = found.same_data;
+  $(".different-data").hidden = result.same_data;
   $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
     el("b", {}, number(changes.kept ?? 0)), " kept from left to right.");
   countsTable($("table.counts"), [`${byId[left.run].name}, ${left.layer_name}`, `${byId[right.run].name}, ${right.layer_name}`],
     [...new Set([...byId[left.run].categories, ...byId[right.run].categories]), "total"].map((name) =>
       [name, [left, right].map((side) => [side.detectors[name] ?? 0, side.unique_detectors[name] ?? 0])]), colors);
-  $(".scatter").replaceChildren(scatter(found, colors));
+  $(".scatter").replaceChildren(scatter(result, colors));
   for (const change of ["gained", "lost", "kept"]) {
-    const of = found.concepts.filter((each) => each.change === change)
+    const of = result.concepts.filter((each) => each.change === change)
       .sort((a, b) => Math.max(b.left_iou ?? 0, b.right_iou ?? 0) - Math.max(a.left_iou ?? 0, a.right_iou ?? 0));
     $(`.${change}-title`).textContent = `${change[0].toUpperCase()}${change.slice(1)} (${number(of.length)})`;
     $(`.found.${change}`).replaceChildren(...of.map((each) => el("li", { vars: { c: colorOf(colors, each.category) } },
@@ -55,14 +55,14 @@ const show = latest(async (current) => {
   }
 });
 
-function scatter(found, colors) {
-  const points = found.concepts.filter((each) => each.left_iou !== null || each.right_iou !== null);
+function scatter(result, colors) {
+  const points = result.concepts.filter((each) => each.left_iou !== null || each.right_iou !== null);
   const most = Math.max(0.1, ...points.map((each) => Math.max(each.left_iou ?? 0, each.right_iou ?? 0)));
   const side = 320, left = 54, top = 8;
   const x = (value) => left + (side * (value ?? 0)) / most;
   const y = (value) => top + side - (side * (value ?? 0)) / most;
   const drawn = svg("svg", { viewBox: `0 0 ${left + side + 12} ${top + side + 40}`, role: "img", class: "plot",
-    "aria-label": `Best IoU of ${points.length} concepts, left against right. The lists below hold the same numbers.` });
+    "aria-label": `Best IoU of ${points.length} concepts, left against right. The lists below give the same values.` });
   drawn.append(
     svg("line", { x1: x(0), y1: y(0), x2: x(most), y2: y(most), class: "even" }),
     svg("line", { x1: x(limit.value), y1: y(0), x2: x(limit.value), y2: y(most), class: "limit" }),
@@ -83,22 +83,22 @@ function scatter(found, colors) {
   return drawn;
 }
 
-// Matching takes forward passes: it is begun by hand, and asked for how far it is.
+// Matching takes forward passes: it is started by a button, and its progress is polled.
 let watched = 0;
-function matching(found) {
+function matching(result) {
   const bar = $("progress"), table = $(".pairs");
-  $(".match").disabled = found?.state === "running";
-  bar.hidden = found?.state !== "running";
-  if (found) { bar.max = found.total; bar.value = found.done; }
-  table.parentNode.hidden = found?.state !== "done";
-  $(".match-state").textContent = !found ? "" : found.state === "running" ? `The networks look at ${number(found.images)} images: ${number(found.done)} of ${number(found.total)} looks.`
-    : found.state === "failed" ? found.message : `Over ${number(found.images)} images, drawn by a fixed seed from those among either run's top images.`;
-  if (found?.state !== "done") { watched += found ? 0 : 1; return; }
+  $(".match").disabled = result?.state === "running";
+  bar.hidden = result?.state !== "running";
+  if (result) { bar.max = result.total; bar.value = result.done; }
+  table.parentNode.hidden = result?.state !== "done";
+  $(".match-state").textContent = !result ? "" : result.state === "running" ? `Running the networks on ${number(result.images)} images: ${number(result.done)} of ${number(result.total)} forward passes.`
+    : result.state === "failed" ? result.message : `Over ${number(result.images)} images, sampled by a fixed seed from the top images of both runs.`;
+  if (result?.state !== "done") { watched += result ? 0 : 1; return; }
   const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
   table.replaceChildren(
-    el("thead", {}, el("tr", {}, ["left unit", "label", "right unit", "label", "correlation", "each other's best"].map((text, place) =>
-      el("th", { scope: "col", className: [0, 2, 4].includes(place) ? "n" : "" }, text)))),
-    el("tbody", {}, found.pairs.slice(0, 100).map((pair) => el("tr", {},
+    el("thead", {}, el("tr", {}, ["left unit", "label", "right unit", "label", "correlation", "mutual best"].map((text, index) =>
+      el("th", { scope: "col", className: [0, 2, 4].includes(index) ? "n" : "" }, text)))),
+    el("tbody", {}, result.pairs.slice(0, 100).map((pair) => el("tr", {},
       el("th", { scope: "row", className: "n" }, unitLink(sides[0], pair.left_unit)), el("td", {}, pair.left_label ?? "none"),
       el("td", { className: "n" }, unitLink(sides[1], pair.right_unit)), el("td", {}, pair.right_label ?? "none"),
       el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
@@ -106,13 +106,13 @@ function matching(found) {
 
 const match = latest(async (current) => {
   const mine = watched;
-  let found = await post("/api/matches", { left: form.left.value, left_layer: Number(form.left_layer.value),
+  let result = await post("/api/matches", { left: form.left.value, left_layer: Number(form.left_layer.value),
     right: form.right.value, right_layer: Number(form.right_layer.value) });
   while (current() && mine === watched) {
-    matching(found);
-    if (found.state !== "running") return;
+    matching(result);
+    if (result.state !== "running") return;
     await new Promise((resolve) => setTimeout(resolve, 400));
-    found = await ask(`/api/matches/${encodeURIComponent(found.id)}`);
+    result = await requestJson(`/api/matches/${encodeURIComponent(result.id)}`);
   }
 });
 $(".match").addEventListener("click", () => match());

@@ -1,15 +1,15 @@
-// Concepts of all runs, and the units that meet one of them.
-import { $, ask, chip, colorOf, el, iou, keep, later, latest, number, percent, query, stateOf, toggles, unitAddress } from "./lib.js";
+// Concepts of all runs, and the units of one concept.
+import { $, requestJson, chip, colorOf, el, iou, saveState, debounce, latest, number, percent, query, loadState, toggles, unitAddress } from "./lib.js";
 
-const state = stateOf({ q: "", category: "", name: "" });
-const runs = await ask("/api/runs");
+const state = loadState({ q: "", category: "", name: "" });
+const runs = await requestJson("/api/runs");
 const colors = Object.assign({}, ...runs.map((run) => run.colors));
 const title = Object.fromEntries(runs.map((run) => [run.id, run.name]));
 const chosen = new Set(state.category && !state.name ? [state.category] : []);
 const form = $(".controls");
 form.q.value = state.q;
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("input", later(() => { state.q = form.q.value.trim(); list(); }));
+form.addEventListener("input", debounce(() => { state.q = form.q.value.trim(); list(); }));
 toggles($(".toggles"), colors, chosen, () => {
   // One category at a time.
   const last = [...chosen].at(-1);
@@ -20,22 +20,22 @@ toggles($(".toggles"), colors, chosen, () => {
 });
 
 const list = latest(async (current) => {
-  keep(state);
-  const page = await ask(`/api/concepts${query({ q: state.q, category: [...chosen][0], limit: 200 })}`);
+  saveState(state);
+  const page = await requestJson(`/api/concepts${query({ q: state.q, category: [...chosen][0], limit: 200 })}`);
   if (!current()) return;
   $(".tally").textContent = number(page.total);
   $(".lead").textContent = `${number(page.total)} ${page.total === 1 ? "concept" : "concepts"} in ${runs.length} ${runs.length === 1 ? "run" : "runs"}.`;
   $(".none").hidden = page.total > 0;
   $(".list").hidden = page.total === 0;
   $(".list").replaceChildren(
-    el("thead", {}, el("tr", {}, ["concept", "category", "detectors", "best IoU"].map((text, place) => el("th", { scope: "col", className: place > 1 ? "n" : "" }, text)))),
+    el("thead", {}, el("tr", {}, ["concept", "category", "detectors", "best IoU"].map((text, index) => el("th", { scope: "col", className: index > 1 ? "n" : "" }, text)))),
     el("tbody", {}, page.concepts.map((each) => {
       const link = el("a", { href: `/concepts${query({ name: each.concept, category: each.category })}` }, each.concept);
       link.addEventListener("click", (event) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;
         event.preventDefault();
         state.name = each.concept;
-        keep(state);
+        saveState(state);
         show(each.concept, each.category);
       });
       return el("tr", {}, el("th", { scope: "row" }, link), el("td", {}, chip(colors, each.category)),
@@ -44,20 +44,20 @@ const list = latest(async (current) => {
 });
 
 const show = latest(async (current, name, category) => {
-  const found = await ask(`/api/concept${query({ name, category })}`);
+  const result = await requestJson(`/api/concept${query({ name, category })}`);
   if (!current()) return;
   const panel = $(".one");
   panel.hidden = false;
-  panel.style.setProperty("--c", colorOf(colors, found.category));
-  $("h2", panel).textContent = found.concept;
-  $(".small", panel).replaceChildren(chip(colors, found.category), ...found.runs.map((each) =>
+  panel.style.setProperty("--c", colorOf(colors, result.category));
+  $("h2", panel).textContent = result.concept;
+  $(".small", panel).replaceChildren(chip(colors, result.category), ...result.runs.map((each) =>
     ` ${title[each.run]}: ${number(each.images)} images, ${percent(each.coverage)} of the annotated pixels. `));
   $(".units-of").replaceChildren(
-    el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, place) => el("th", { scope: "col", className: place === 2 || place === 3 ? "n" : "" }, text)))),
-    el("tbody", {}, found.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),
+    el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, index) => el("th", { scope: "col", className: index === 2 || index === 3 ? "n" : "" }, text)))),
+    el("tbody", {}, result.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),
       el("th", { scope: "row", className: "n" }, el("a", { href: unitAddress(each.run, each.layer, each.unit) }, String(each.unit))),
       el("td", { className: "n" }, each.detector ? el("b", {}, iou(each.iou)) : iou(each.iou)),
-      el("td", {}, each.label === found.concept ? "its label" : (each.label ?? "none"))))));
+      el("td", {}, each.label === result.concept ? "its label" : (each.label ?? "none"))))));
 });
 
 list();

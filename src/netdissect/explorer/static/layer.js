@@ -1,31 +1,31 @@
 // The units of one layer. The quantile moves the masks; the IoU moves detectors and counts.
 import {
-  $, IouSlider, QuantileSlider, ask, card, countsTable, el, iou, keep, later, latest, limitNumber, maskChoice, number,
-  percent, query, stateOf, tile, toggles, unitAddress,
+  $, IouSlider, QuantileSlider, requestJson, card, countsTable, el, iou, saveState, debounce, latest, limitNumber, maskChoice, number,
+  percent, query, loadState, tile, toggles, unitAddress,
 } from "./lib.js";
 
 const PAGE = 24;
 const { run: id, layer } = $(".opening").dataset;
 const base = `/api/runs/${id}/layers/${layer}`;
-const state = stateOf({ quantile: "", min_iou: "", q: "", sort: "iou", state: "", category: "" });
+const state = loadState({ quantile: "", min_iou: "", q: "", sort: "iou", state: "", category: "" });
 const chosen = new Set(state.category.split(",").filter(Boolean));
 const form = $(".controls");
 const grid = $(".units");
 const more = $(".more button");
-const run = await ask(`/api/runs/${id}`);
-const best = await ask(`${base}/units${query({ limit: 1, images: 0 })}`);
+const run = await requestJson(`/api/runs/${id}`);
+const best = await requestJson(`${base}/units${query({ limit: 1, images: 0 })}`);
 const own = run.layers[layer].min_iou;
 const scale = Math.max(0.1, best.units[0]?.iou ?? 0); // of the bars
 let shown = 0;
 
-const quantile = new QuantileSlider(later((value) => { state.quantile = value; refresh(); }));
-const limit = new IouSlider(later((value) => { state.min_iou = value; refresh(); }));
+const quantile = new QuantileSlider(debounce((value) => { state.quantile = value; refresh(); }));
+const limit = new IouSlider(debounce((value) => { state.min_iou = value; refresh(); }));
 quantile.set(run, layer, state.quantile);
 limit.set(state.min_iou || own);
 for (const name of ["q", "sort", "state"]) form[name].value = state[name];
 toggles($(".toggles"), run.colors, chosen, () => refresh());
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("input", later(() => {
+form.addEventListener("input", debounce(() => {
   for (const name of ["q", "sort", "state"]) state[name] = form[name].value.trim();
   refresh();
 }));
@@ -37,7 +37,7 @@ document.addEventListener("keydown", (event) => {
 });
 maskChoice();
 
-function asked(offset) {
+function unitsQuery(offset) {
   return query({
     quantile: quantile.value, min_iou: limit.value, q: state.q, sort: state.sort, state: state.state,
     category: [...chosen], offset, limit: Math.max(PAGE, offset ? PAGE : Math.min(shown, 96)),
@@ -45,7 +45,7 @@ function asked(offset) {
 }
 
 const load = latest(async (current, offset) => {
-  const page = await ask(`${base}/units${asked(offset)}`);
+  const page = await requestJson(`${base}/units${unitsQuery(offset)}`);
   if (!current()) return;
   const cards = page.units.map((unit) => card(unit, {
     colors: run.colors,
@@ -54,7 +54,7 @@ const load = latest(async (current, offset) => {
     limit: limit.value,
     scale,
     body: unit.state === "dead"
-      ? [el("p", { className: "why" }, "Never on: no activation lies above its threshold.")]
+      ? [el("p", { className: "why" }, "Never active: no activation exceeds its threshold.")]
       : [el("div", { className: "tiles", role: "img", aria: { label: `Images on which unit ${unit.unit} is most active` } },
           unit.images.map((image) => tile(image)))],
   }));
@@ -67,12 +67,12 @@ const load = latest(async (current, offset) => {
 });
 
 const count = latest(async (current) => {
-  const counts = await ask(`${base}/counts${query({ quantile: quantile.value, min_iou: limit.value })}`);
+  const counts = await requestJson(`${base}/counts${query({ quantile: quantile.value, min_iou: limit.value })}`);
   if (!current()) return;
   const top = counts.counts.find((each) => each.rule === "top-label");
   $(".lead").replaceChildren(
-    el("b", {}, number(top.detectors.total)), ` of ${number(counts.units)} units (${percent(top.detectors.total / Math.max(counts.units, 1))}) detect a concept: `,
-    el("b", {}, number(top.unique_detectors.total)), ` different ones.`);
+    el("b", {}, number(top.detectors.total)), ` of ${number(counts.units)} units (${percent(top.detectors.total / Math.max(counts.units, 1))}) are detectors, of `,
+    el("b", {}, number(top.unique_detectors.total)), ` unique concepts.`);
   countsTable($("table.live"), counts.counts.map((each) => each.rule),
     [...run.categories, "total"].map((name) => [name, counts.counts.map((each) => [each.detectors[name], each.unique_detectors[name]])]), run.colors);
   $("[data-slider=iou] .state").textContent = `Counted at ${percent(counts.quantile)}${limit.value === own ? ", at the run's own limit" : `; the run's own limit is ${limitNumber(own)}`}.`;
@@ -80,7 +80,7 @@ const count = latest(async (current) => {
 
 function refresh() {
   state.category = [...chosen].join(",");
-  keep({ ...state, sort: state.sort === "iou" ? "" : state.sort });
+  saveState({ ...state, sort: state.sort === "iou" ? "" : state.sort });
   load(0);
   count();
 }

@@ -1,4 +1,4 @@
-// What every page of the explorer is made of. Names from data become text nodes, never markup.
+// Shared by all pages of the explorer. Names from data become text nodes, never markup.
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -33,42 +33,42 @@ export function query(values) {
   return made.size ? `?${made}` : "";
 }
 
-export class Problem extends Error {}
+export class RequestError extends Error {}
 
-/** Ask an address for JSON; a failure becomes a Problem with the server's own words. */
-export async function ask(address, options = {}) {
+/** Request JSON; a failure becomes a RequestError with the server's message. */
+export async function requestJson(address, options = {}) {
   const answer = await fetch(address, { headers: { Accept: "application/json" }, ...options });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Problem(body.message ?? `The server answered ${answer.status}.`);
+  if (!answer.ok) throw new RequestError(body.message ?? `The server answered ${answer.status}.`);
   return body;
 }
 
 export const post = (address, body) =>
-  ask(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  requestJson(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-export function tell(problem) {
+export function showError(problem) {
   const notice = $(".problem");
   notice.hidden = !problem;
   notice.textContent = problem ? (problem.message ?? String(problem)) : "";
 }
 
-/** Run a job, show what goes wrong; only the last of several calls is heard. */
+/** Run a job, show what goes wrong; only the result of the last call counts. */
 export function latest(job) {
   let turn = 0;
   return async (...values) => {
     const mine = ++turn;
     try {
       const result = await job(() => mine === turn, ...values);
-      if (mine === turn) tell(null);
+      if (mine === turn) showError(null);
       return result;
     } catch (problem) {
-      if (mine === turn) tell(problem);
+      if (mine === turn) showError(problem);
       return undefined;
     }
   };
 }
 
-export function later(job, wait = 120) {
+export function debounce(job, wait = 120) {
   let timer;
   return (...values) => {
     clearTimeout(timer);
@@ -90,13 +90,13 @@ export const unitAddress = (run, layer, unit, state = {}) => `/runs/${run}/layer
 /** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
   const drawn = svg("svg", { viewBox: "0 0 128 128", "aria-hidden": "true" }, svg("path", { d: image.outline }));
-  const shown = el("img", { src: image.thumbnail, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
+  const shown = el("img", { src: image.url, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
   const made = el("span", { className: "tile" }, shown, drawn);
   shown.addEventListener("error", () => made.replaceChildren(el("span", { className: "gone", title: image.image }, "not found")));
   return made;
 }
 
-export function nameOf(unit) {
+export function labelText(unit) {
   return unit.state === "dead" ? "dead" : (unit.label ?? "no concept");
 }
 
@@ -106,7 +106,7 @@ export function card(unit, { colors, href, value, limit, scale = 1, body = [] })
     className: `unit ${unit.state}`, data: { unit: unit.unit, label: unit.label ?? "" }, vars: { c: colorOf(colors, unit.category) },
   });
   node.append(
-    el("h3", {}, el("a", { href }, nameOf(unit), el("span", { className: "unseen" }, `, unit ${unit.unit}`))),
+    el("h3", {}, el("a", { href }, labelText(unit), el("span", { className: "unseen" }, `, unit ${unit.unit}`))),
     el("p", { className: "line" },
       el("span", { className: "number" }, String(unit.unit)),
       unit.category && unit.state !== "dead" ? chip(colors, unit.category) : null,
@@ -124,7 +124,7 @@ export function card(unit, { colors, href, value, limit, scale = 1, body = [] })
   return node;
 }
 
-/** Which masks are shown is remembered, together with the report's pages. */
+/** The choice of masks is stored, and shared with the report's pages. */
 export function maskChoice() {
   const form = $(".masks");
   if (!form) return;
@@ -139,7 +139,7 @@ export function maskChoice() {
   form.addEventListener("change", (event) => show(event.target.value));
 }
 
-/** The slider of quantiles: a logarithmic scale that rests at the run's own quantiles. */
+/** The slider of quantiles: a logarithmic scale that snaps to the run's own quantiles. */
 export class QuantileSlider {
   constructor(changed) {
     this.root = $("[data-slider=quantile]");
@@ -154,22 +154,22 @@ export class QuantileSlider {
     [this.least, this.most] = run.layers[layer].quantile_range;
     // Below a quarter of the smallest quantile a few cells decide.
     this.least = Math.max(this.least, Math.min(...run.quantiles) / 20);
-    const wanted = Number(value) || run.quantiles[0];
-    this.input.value = this.placeOf(Math.min(Math.max(wanted, this.least), this.most));
-    $("datalist", this.root).replaceChildren(...run.quantiles.map((each) => el("option", { value: this.placeOf(each) })));
+    const quantile = Number(value) || run.quantiles[0];
+    this.input.value = this.positionOf(Math.min(Math.max(quantile, this.least), this.most));
+    $("datalist", this.root).replaceChildren(...run.quantiles.map((each) => el("option", { value: this.positionOf(each) })));
     this.show();
   }
 
-  placeOf(quantile) {
-    const whole = Math.log(this.most / this.least);
-    return whole > 0 ? Math.round((1000 * Math.log(quantile / this.least)) / whole) : 1000;
+  positionOf(quantile) {
+    const range = Math.log(this.most / this.least);
+    return range > 0 ? Math.round((1000 * Math.log(quantile / this.least)) / range) : 1000;
   }
 
   get value() {
-    const place = Number(this.input.value);
-    const near = this.quantiles.find((each) => Math.abs(this.placeOf(each) - place) <= 12);
+    const position = Number(this.input.value);
+    const near = this.quantiles.find((each) => Math.abs(this.positionOf(each) - position) <= 12);
     if (near) return near;
-    return Number((this.least * (this.most / this.least) ** (place / 1000)).toPrecision(3));
+    return Number((this.least * (this.most / this.least) ** (position / 1000)).toPrecision(3));
   }
 
   show() {
@@ -177,26 +177,26 @@ export class QuantileSlider {
     this.input.setAttribute("aria-valuetext", percent(this.value));
   }
 
-  /** Say how good the masks are, and where the labels come from. */
+  /** Show which thresholds are exact, and the quantile of the labels. */
   explain(masks) {
     const own = masks.quantile === masks.measured;
     const approximate = masks.units - masks.exact;
     this.note.textContent = own
-      ? "Measured by the run: masks, labels and counts belong together."
-      : `Masks move, labels and counts stay those measured at ${percent(masks.measured)}. ` +
+      ? "Measured by the run: masks, labels and counts are of the same quantile."
+      : `Labels and counts remain those measured at ${percent(masks.measured)}. ` +
         (approximate === 0
-          ? "Thresholds here are exact."
-          : `Thresholds of ${number(approximate)} of ${number(masks.units)} units lie between known ones and are approximate.`);
+          ? "All thresholds are exact."
+          : `Thresholds of ${number(approximate)} of ${number(masks.units)} units are interpolated.`);
   }
 }
 
-/** A limit as every page shows it: exactly if six digits say it, else (by chance) with three. */
+/** A limit as every page shows it: exact if six digits suffice, else (an FDR limit) with three. */
 export function limitNumber(value) {
   const six = Number(value.toPrecision(6));
   return six === value ? six : Number(value.toPrecision(3));
 }
 
-/** The slider of the IoU from which on a unit is a detector. */
+/** The slider of the minimum IoU of a detector. */
 export class IouSlider {
   constructor(changed) {
     this.root = $("[data-slider=iou]");
@@ -205,17 +205,17 @@ export class IouSlider {
     this.input.addEventListener("input", () => { this.set(this.input.value); changed(this.value); });
   }
 
-  // A limit that is set lies where it lies, whatever the steps of the slider.
+  // A value that is set is kept exactly, whatever the steps of the slider.
   set(value) { this.value = Number(value); this.input.value = value; this.show(); }
   show() { this.output.textContent = this.value.toFixed(3); }
 }
 
-export function stateOf(defaults) {
+export function loadState(defaults) {
   const given = new URLSearchParams(location.search);
   return Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, given.get(name) ?? value]));
 }
 
-export function keep(state) {
+export function saveState(state) {
   history.replaceState(null, "", location.pathname + query(state));
   const link = $("a.json");
   if (link) link.search = query(state);
@@ -232,9 +232,9 @@ export function toggles(root, colors, chosen, changed) {
       type: "button", className: "toggle", data: { category }, vars: { c: color }, aria: { pressed: String(chosen.has(category)) },
     }, category);
     made.addEventListener("click", () => {
-      const on = !chosen.has(category);
-      if (on) chosen.add(category); else chosen.delete(category);
-      made.setAttribute("aria-pressed", String(on));
+      const pressed = !chosen.has(category);
+      if (pressed) chosen.add(category); else chosen.delete(category);
+      made.setAttribute("aria-pressed", String(pressed));
       changed();
     });
     return made;

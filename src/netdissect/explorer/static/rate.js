@@ -1,8 +1,8 @@
-// The rating page: one unit, one phrase, yes or no. An IoU never comes here.
-import { $, $$, ask, el, keep, latest, maskChoice, number, options, post, query, stateOf, tile } from "./lib.js";
+// The rating page: one unit, one phrase, yes or no; never an IoU.
+import { $, $$, requestJson, el, saveState, latest, maskChoice, number, options, post, query, loadState, tile } from "./lib.js";
 
-const state = stateOf({ run: "", layer: "", rater: "" });
-const runs = await ask("/api/runs");
+const state = loadState({ run: "", layer: "", rater: "" });
+const runs = await requestJson("/api/runs");
 const form = $("form.controls");
 let session = null;
 let busy = false;
@@ -18,40 +18,40 @@ layers();
 form.run.addEventListener("change", () => { state.layer = ""; layers(); });
 
 const summary = latest(async (current) => {
-  const found = await ask("/api/rating/summary");
+  const result = await requestJson("/api/rating/summary");
   if (!current()) return;
-  $(".export").hidden = found.raters.length === 0;
-  $(".raters").replaceChildren(...(found.raters.length === 0 ? [el("tbody", {}, el("tr", {}, el("td", { className: "faint" }, "Nobody has rated yet.")))] : [
-    el("thead", {}, el("tr", {}, ["rater", "run", "layer", "yes", "no", "skipped", "wrong phrases refused"].map((text, place) =>
-      el("th", { scope: "col", className: place > 2 ? "n" : "" }, text)))),
-    el("tbody", {}, found.raters.map((each) => el("tr", {}, el("th", { scope: "row" }, each.rater), el("td", {}, each.run), el("td", {}, el("code", {}, each.layer)),
+  $(".export").hidden = result.raters.length === 0;
+  $(".raters").replaceChildren(...(result.raters.length === 0 ? [el("tbody", {}, el("tr", {}, el("td", { className: "faint" }, "No ratings yet.")))] : [
+    el("thead", {}, el("tr", {}, ["rater", "run", "layer", "yes", "no", "skipped", "controls rejected"].map((text, index) =>
+      el("th", { scope: "col", className: index > 2 ? "n" : "" }, text)))),
+    el("tbody", {}, result.raters.map((each) => el("tr", {}, el("th", { scope: "row" }, each.rater), el("td", {}, each.run), el("td", {}, el("code", {}, each.layer)),
       ["yes", "no", "skipped"].map((name) => el("td", { className: "n" }, number(each[name]))),
       el("td", { className: "n" }, `${number(each.controls_rejected)} of ${number(each.controls)}`)))),
   ]));
 });
 
-function show(found) {
-  session = found;
-  const { next } = found;
+function show(result) {
+  session = result;
+  const { next } = result;
   $(".begin").hidden = true;
   $(".rating").hidden = false;
   const bar = $(".rating progress");
-  bar.max = Math.max(found.total, 1);
-  bar.value = found.done;
-  $(".rating output").textContent = `${number(found.done)} of ${number(found.total)}`;
-  $(".phrase").textContent = next ? next.phrase : "Thank you: that was all of them.";
+  bar.max = Math.max(result.total, 1);
+  bar.value = result.done;
+  $(".rating output").textContent = `${number(result.done)} of ${number(result.total)}`;
+  $(".phrase").textContent = next ? next.phrase : "All items are rated. Thank you.";
   $(".question").hidden = !next;
   $(".gallery").replaceChildren(...(next ? next.images.map((image) => el("li", {}, tile(image, `Image ${image.rank + 1}`))) : []));
   for (const button of $$("[data-rating]")) button.disabled = !next;
-  $(".undo").disabled = !found.can_undo;
+  $(".undo").disabled = !result.can_undo;
 }
 
 const step = latest(async (current, job) => {
   if (busy) return;
   busy = true;
   try {
-    const found = await job();
-    if (current()) show(found);
+    const result = await job();
+    if (current()) show(result);
   } finally {
     busy = false;
   }
@@ -62,9 +62,9 @@ const undo = () => session?.can_undo && step(() => post("/api/rating/undo", who(
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const asked = { run: form.run.value, layer: form.layer.value, rater: form.rater.value.trim() };
-  keep(asked);
-  await step(() => ask(`/api/rating/session${query(asked)}`));
+  const params = { run: form.run.value, layer: form.layer.value, rater: form.rater.value.trim() };
+  saveState(params);
+  await step(() => requestJson(`/api/rating/session${query(params)}`));
   if (session) $(".phrase").focus();
 });
 for (const button of $$("[data-rating]")) button.addEventListener("click", () => rate(button.dataset.rating));

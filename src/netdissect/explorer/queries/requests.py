@@ -1,0 +1,97 @@
+"""Models of requests: query parameters of the addresses that take several, and bodies."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from netdissect.config import Rule
+from netdissect.explorer.schemas import State
+
+LARGEST = 2**31 - 1
+MOST_IMAGES = 25
+
+RunId = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
+LayerIndex = Annotated[int, Field(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
+QuantileOrOwn = Annotated[
+    float | None, Field(gt=0, lt=1, description="Share of activations above the threshold; default: the run's first.")
+]
+LimitOrOwn = Annotated[float | None, Field(ge=0, lt=1, description="IoU of a detector; default: the run's.")]
+Rating = Literal["yes", "no", "skip"]
+COORDINATE = r"(0|1|0\.[0-9]{1,9})"
+
+
+class RequestModel(BaseModel):
+    """Base of all models of requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UnitsQuery(RequestModel):
+    """Filters, order and masks of a list of units."""
+
+    quantile: QuantileOrOwn = None
+    min_iou: LimitOrOwn = None
+    q: str = Field("", max_length=100, description="Part of a label in any case, or a unit index.")
+    category: list[str] = Field([], max_length=20, description="Only labels of these categories.")
+    state: State | None = Field(None, description="Only units in this state; default: all.")
+    sort: Literal["iou", "unit", "label"] = "iou"
+    offset: int = Field(0, ge=0, le=LARGEST)
+    limit: int = Field(24, ge=1, le=200)
+    images: int = Field(6, ge=0, le=MOST_IMAGES, description="Top images of each unit.")
+
+
+class ImageQuery(RequestModel):
+    """Filters and masks of the list of units that are active in an image."""
+
+    layer: LayerIndex = 0
+    quantile: QuantileOrOwn = None
+    at: str | None = Field(
+        None,
+        pattern=f"^{COORDINATE},{COORDINATE}$",
+        description="Only units active at this point: x,y as shares of width and height.",
+    )
+    limit: int = Field(24, ge=1, le=200)
+
+    @property
+    def point(self) -> tuple[float, float] | None:
+        """The point; None: anywhere."""
+        if self.at is None:
+            return None
+        left, _, top = self.at.partition(",")
+        return float(left), float(top)
+
+
+class ComparisonQuery(RequestModel):
+    """Two layers, and the definition of a detector."""
+
+    left: RunId
+    left_layer: LayerIndex = 0
+    right: RunId
+    right_layer: LayerIndex = 0
+    quantile: QuantileOrOwn = None
+    min_iou: LimitOrOwn = None
+    rule: Rule = "top-label"
+
+
+class MatchRequest(RequestModel):
+    """Two layers whose units are matched by activation."""
+
+    left: str = Field(max_length=64)
+    left_layer: int = Field(0, ge=0, le=10_000)
+    right: str = Field(max_length=64)
+    right_layer: int = Field(0, ge=0, le=10_000)
+
+
+class UndoRequest(RequestModel):
+    """The rater and layer whose last rating is undone."""
+
+    run: str = Field(max_length=64)
+    layer: int = Field(ge=0, le=10_000)
+    rater: str = Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")
+
+
+class RatingRequest(UndoRequest):
+    """One rating."""
+
+    item: int = Field(ge=0, le=2**31 - 1)
+    rating: Rating
