@@ -142,7 +142,7 @@ class ActivationRecorder:
             self._expected = self._runs
 
     def _compiled_pass(self, images: Tensor, batch_size: int) -> dict[str, Tensor]:
-        # In the same memory format, and outside of inference mode: for another kind of tensor all is compiled again.
+        # In the same memory format, and outside of inference mode: for another type of tensor all is compiled again.
         times = -(-batch_size // len(images))
         padded = self._network.as_input(images if times == 1 else torch.cat([images] * times)[:batch_size])
         try:

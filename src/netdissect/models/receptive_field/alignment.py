@@ -2,7 +2,7 @@
 
     codes -> box of elements with a cell -> factors of each dimension -> runs of rows, columns, images -> new codes
 
-A crop, a padding, a stride or a repetition of cells then stands in the grid, and the codes count from 1.
+Crops, paddings, strides and repetitions of cells become part of the grid, and the codes count from 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -126,7 +126,7 @@ def _factors_of_line(line: Sequence[int]) -> list[AxisFactor] | None:
 
 
 def _runs(factors: Mapping[int, list[AxisFactor]]) -> dict[str, AxisRun] | None:
-    """Return the run of the images and of each direction; None if one lies along several dimensions."""
+    """Return the run of the images and of each direction; None if one is along several dimensions."""
     runs: dict[str, AxisRun] = {}
     for dim, of_dim in factors.items():
         found = _runs_of_dim(dim, of_dim)
@@ -143,8 +143,8 @@ def _runs_of_dim(dim: int, factors: Sequence[AxisFactor]) -> dict[str, AxisRun] 
 
     Notes
     -----
-    A factor of step 0 behind a direction is depth to space, or a repetition of cells: a finer direction. Both
-    directions must have it alike: units that were merged with rows look like it along one of them.
+    A factor of step 0 after a direction is depth to space, or a repetition of cells: a finer direction. Both
+    directions must have the same one: units that were merged with rows give such a factor along one of them.
     """
     runs: dict[str, AxisRun] = {}
     last: str | None = None

@@ -59,7 +59,7 @@ class ReceptiveFieldAxis:
         return self._around((padding - span / 2) / stride, 1 / stride, span // stride)
 
     def resampled(self, scale: float, support: int = 1, first: float | None = None) -> "ReceptiveFieldAxis":
-        """Compose an interpolation whose cell i lies at ``first + i * scale`` on the old grid.
+        """Compose an interpolation whose cell i is at ``first + i * scale`` on the old grid.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class ReceptiveFieldAxis:
         support
             Old cells that one new cell may meet: 1 for nearest, 2 for bilinear.
         first
-            Where cell 0 lies; None: half-pixel centers, ``scale / 2 - 1 / 2``.
+            Position of cell 0; None: half-pixel centers, ``scale / 2 - 1 / 2``.
 
         Examples
         --------

@@ -92,7 +92,7 @@ class OutputReading:
 
 
 def read_output(spatial: SpatialLayout | UnknownLayout) -> OutputReading | str:
-    """Tell units from cells by from where on the image elements come; a text says why they cannot be told apart.
+    """Distinguish units from cells by the layout of an output; a text says why they cannot be distinguished.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def _read_map(spatial: SpatialLayout, layout: Layout, units: int) -> OutputReadi
     first, *rest = layout.by_image(spatial.codes)[:, 0]
     positions = [decode(first, direction) for direction in DIRECTIONS]
     if any(not torch.equal(decode(first, one), decode(other, one)) for other in rest for one in DIRECTIONS):
-        return "its cells lie differently from image to image"
+        return "its cells have another order in each image"
     defined = (positions[0] > 0) | (positions[1] > 0)
     order, lengths, axes = torch.zeros_like(first), {}, {}
     for direction, values in zip(DIRECTIONS, positions, strict=True):

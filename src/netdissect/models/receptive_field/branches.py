@@ -16,7 +16,7 @@ from netdissect.models.receptive_field.spatial_layout import SpatialLayout
 def merge_branches(
     branches: Sequence[SpatialLayout], *, multiplied: bool = False, align: bool = True
 ) -> SpatialLayout | None:
-    """Return the layout where branches of one shape meet; None if they lie differently.
+    """Return the layout where branches of one shape meet; None if their cells differ.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def merge_branches(
 
 
 def merge_grids(branches: Sequence[SpatialLayout]) -> CellGrid | None:
-    """Return the grid of branches with the same cells; None if they lie apart, as halves of a map do."""
+    """Return the grid of branches with the same cells; None if the cells are apart, as those of two halves of a map."""
     lengths, axes, enlarged = {}, {}, set()
     for direction in DIRECTIONS:
         grids = [branch.grid for branch in branches if branch.has(direction)] or [branch.grid for branch in branches]
@@ -81,7 +81,7 @@ def merge_grids(branches: Sequence[SpatialLayout]) -> CellGrid | None:
 
 
 def _counted(branches: Sequence[SpatialLayout], *, multiplied: bool) -> list[SpatialLayout]:
-    """Return the branches that decide where the result lies."""
+    """Return the branches that decide the layout of the result."""
     counted = [branch for branch in branches if branch.has_cells and not branch.image_level]
     counted = counted or [branch for branch in branches if not branch.image_level] or list(branches)
     if multiplied:
@@ -112,7 +112,7 @@ def _neighboring_cells(branches: Sequence[SpatialLayout]) -> SpatialLayout | Non
     for direction in DIRECTIONS:
         before, after = first.grid.axis(direction), seen.grid.axis(direction)
         if after.size > before.size + 2 * before.step:
-            return None  # they lie far apart: nothing is seen at the center
+            return None  # they are far apart: nothing is seen at the center
     return replace(seen, codes=seen.codes.expand(first.shape))
 
 
@@ -123,9 +123,9 @@ def _finest(branches: Sequence[SpatialLayout]) -> list[SpatialLayout]:
 
 
 def _apart(one: ReceptiveFieldAxis, other: ReceptiveFieldAxis, cells: int) -> bool:
-    """Tell whether the same cells lie more than two steps apart, and each outside of what the other sees.
+    """Tell whether the same cells are more than two steps apart, and each outside the field of the other.
 
-    Paddings and resizing move cells by less: HRNet adds maps that were enlarged eightfold and lie 3.5 steps aside.
+    Paddings and resizing move cells by less: HRNet adds maps that were enlarged eightfold and are 3.5 steps apart.
     """
     limit = max(2 * one.step, 2 * other.step, one.size / 2, other.size / 2)
     return cells > 1 and any(abs(one.center(cell) - other.center(cell)) > limit for cell in (0, cells - 1))

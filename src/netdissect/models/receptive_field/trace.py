@@ -1,7 +1,7 @@
 """Run a network once and find from where on the image the output of each of its modules comes.
 
 A dispatch mode sees every tensor operation of an ordinary forward pass, and `ops` gives the layout of each output.
-Two images are passed, so that the batch can be told from other dimensions.
+Two images are passed, so that the batch can be distinguished from other dimensions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ class TracedModule:
 
 
 def trace(network: Network) -> tuple[TracedModule, ...]:
-    """Follow from where elements come through one forward pass of two images, one blank and one of noise.
+    """Trace one forward pass of two images, one blank and one of noise.
 
     Returns
     -------

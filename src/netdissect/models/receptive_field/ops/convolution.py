@@ -14,7 +14,7 @@ from netdissect.models.receptive_field.spatial_layout import SpatialLayout, Unkn
 def _convolution(call: OpCall, layout: SpatialLayout, shape: Shape) -> SpatialLayout | None:
     weight = call.layout_of(call.arguments["weight"])
     if isinstance(weight, UnknownLayout) or (weight is not None and weight.has_cells):
-        return None  # the kernel is a part of an image, whose cells would have to be told apart
+        return None  # the kernel is a part of an image, whose cells would have to be distinguished
     seen = _sum_over_units(layout, call.arguments.get("groups", 1), shape[1])
     if seen is None:
         return None

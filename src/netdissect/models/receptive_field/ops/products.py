@@ -83,7 +83,7 @@ def _product(left: SpatialLayout | None, right: SpatialLayout | None, shape: Sha
 
 
 def queries_repeat(queries: SpatialLayout, keys: SpatialLayout) -> bool:
-    """Tell whether queries of another map were repeated over windows of keys: they do not say where those lie."""
+    """Tell whether queries of another map were repeated over windows of keys: they do not give the windows a cell."""
     if queries.grid == keys.grid or not queries.has_cells:
         return False
     return _mean_occurrences(queries) > _mean_occurrences(keys)
