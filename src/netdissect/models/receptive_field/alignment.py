@@ -11,21 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from netdissect.models.receptive_field.cell_codes import (
-    DIRECTIONS,
-    IMAGE,
-    VERTICAL,
-    broadcast_line,
-    cell_codes,
-    decode,
-    encode,
-    image_codes,
-    line_along,
-    step_coordinate,
-    step_length,
-    unexpanded,
-    varying_dim,
-)
+from netdissect.models.receptive_field import cell_codes
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, IMAGE, VERTICAL
 from netdissect.models.receptive_field.cell_grid import CellGrid
 
 
@@ -62,12 +49,12 @@ class CellBox(NamedTuple):
 
 def align(codes: Tensor, grid: CellGrid, *, has_cells: bool) -> AlignedCodes | None:
     """Align codes with the dimensions of their tensor; None if a direction fills no dimension in order."""
-    small = unexpanded(codes)
+    small = cell_codes.unexpanded(codes)
     if not has_cells:
-        dim = varying_dim(decode(small, IMAGE))
+        dim = cell_codes.varying_dim(cell_codes.decode(small, IMAGE))
         return None if dim is None else AlignedCodes(codes, grid, {IMAGE: dim} if dim >= 0 else {})
     box = _cell_box(small)
-    if (cell_codes(box.codes) == 0).any():
+    if (cell_codes.cell_part(box.codes) == 0).any():
         return None
     factors = _factors(box.codes)
     runs = None if factors is None else _runs(factors)
@@ -84,7 +71,7 @@ def align(codes: Tensor, grid: CellGrid, *, has_cells: bool) -> AlignedCodes | N
 def _cell_box(codes: Tensor) -> CellBox:
     """Crop codes to the elements that have a cell."""
     lows = []
-    defined = cell_codes(codes) != 0
+    defined = cell_codes.cell_part(codes) != 0
     for dim in range(codes.ndim):
         others = [other for other in range(codes.ndim) if other != dim]
         present = (defined.any(others) if others else defined).nonzero().flatten()
@@ -100,8 +87,8 @@ def _factors(box: Tensor) -> dict[int, list[AxisFactor]] | None:
     total = torch.zeros_like(origin)
     factors: dict[int, list[AxisFactor]] = {}
     for dim in range(box.ndim):
-        line = line_along(box, dim) - origin
-        total = total + broadcast_line(line, dim, box.ndim)
+        line = cell_codes.line_along(box, dim) - origin
+        total = total + cell_codes.broadcast_line(line, dim, box.ndim)
         of_line = _factors_of_line(line.tolist()) if box.shape[dim] > 1 else []
         if of_line is None:
             return None
@@ -150,7 +137,7 @@ def _runs_of_dim(dim: int, factors: Sequence[AxisFactor]) -> dict[str, AxisRun] 
     last: str | None = None
     if len(factors) == 1 and factors[0].step == 0:
         return runs
-    if any(step_coordinate(factor.step) == IMAGE for factor in factors if factor.step):
+    if any(cell_codes.step_coordinate(factor.step) == IMAGE for factor in factors if factor.step):
         moving = [factor for factor in factors if factor.step]
         return {IMAGE: AxisRun(dim, 0, 0, 1)} if len(moving) == 1 else None  # several: for each head, say
     for step, length in factors:
@@ -159,8 +146,8 @@ def _runs_of_dim(dim: int, factors: Sequence[AxisFactor]) -> dict[str, AxisRun] 
                 return None
             runs[last] = runs[last]._replace(repeats=length)
             continue
-        coordinate = step_coordinate(step)
-        stride = step_length(step, coordinate) if coordinate else 0
+        coordinate = cell_codes.step_coordinate(step)
+        stride = cell_codes.step_length(step, coordinate) if coordinate else 0
         if coordinate is None or coordinate in runs or stride < 1:
             return None
         runs[coordinate], last = AxisRun(dim, length, stride, 1), coordinate
@@ -173,7 +160,7 @@ def _aligned_grid(grid: CellGrid, runs: Mapping[str, AxisRun], box: CellBox, sha
     lengths, axes, enlarged = {}, {}, []
     origin = box.codes.flatten()[0]
     for direction in DIRECTIONS:
-        start = int(decode(origin, direction))
+        start = int(cell_codes.decode(origin, direction))
         if not start:
             continue
         run = runs.get(direction, AxisRun(-1, 1, 1, 1))
@@ -201,25 +188,30 @@ def _aligned_codes(
     for dim in {run.dim for run in runs.values()}:
         coordinates = [coordinate for coordinate, run in runs.items() if run.dim == dim]
         if coordinates == [IMAGE]:
-            total = total + broadcast_line(image_codes(line_along(box.codes, dim)), dim, ndim)
+            total = total + cell_codes.broadcast_line(
+                cell_codes.image_part(cell_codes.line_along(box.codes, dim)), dim, ndim
+            )
         elif len(coordinates) == 1:
-            total = total + broadcast_line(torch.arange(1, shape[dim] + 1, device=device), dim, ndim, coordinates[0])
+            total = total + cell_codes.broadcast_line(
+                torch.arange(1, shape[dim] + 1, device=device), dim, ndim, coordinates[0]
+            )
         else:
             start = box.lows[dim]
             line = torch.zeros(shape[dim], dtype=torch.int64, device=device)
             line[start : start + box.codes.shape[dim]] = _token_codes(factors[dim], grid, device)
-            total = total + broadcast_line(line, dim, ndim)
-            known = known & broadcast_line(line != 0, dim, ndim)
+            total = total + cell_codes.broadcast_line(line, dim, ndim)
+            known = known & cell_codes.broadcast_line(line != 0, dim, ndim)
     if IMAGE not in runs:
-        total = total + image_codes(box.codes.flatten()[0])
-    return torch.where(known, total, image_codes(total)).expand(tuple(shape))
+        total = total + cell_codes.image_part(box.codes.flatten()[0])
+    return torch.where(known, total, cell_codes.image_part(total)).expand(tuple(shape))
 
 
 def _token_codes(factors: Sequence[AxisFactor], grid: CellGrid, device: torch.device) -> Tensor:
     """Return the codes of a grid's cells along one dimension of tokens, rows or columns slowest as in its factors."""
     rows, columns = (
-        encode(torch.arange(1, grid.length(direction) + 1, device=device), direction) for direction in DIRECTIONS
+        cell_codes.encode(torch.arange(1, grid.length(direction) + 1, device=device), direction)
+        for direction in DIRECTIONS
     )
-    rows_first = step_coordinate(next(factor.step for factor in factors if factor.step)) == VERTICAL
+    rows_first = cell_codes.step_coordinate(next(factor.step for factor in factors if factor.step)) == VERTICAL
     codes = rows[:, None] + columns[None, :] if rows_first else columns[:, None] + rows[None, :]
     return codes.flatten()

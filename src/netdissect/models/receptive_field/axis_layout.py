@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from netdissect.concepts import Size
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.axis import ReceptiveField
-from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL, decode, unexpanded
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL
 from netdissect.models.receptive_field.reduction import evenly_spaced, reduce_dims
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
 
@@ -125,7 +126,7 @@ def read_output(spatial: SpatialLayout | UnknownLayout) -> OutputReading | str:
 
 def _batch_dim(spatial: SpatialLayout) -> tuple[int, int] | None:
     """Return the dimension of the images and how many of its indices each takes."""
-    images = decode(unexpanded(spatial.codes), IMAGE)
+    images = cell_codes.decode(cell_codes.unexpanded(spatial.codes), IMAGE)
     count = int(images.max())
     varying = [dim for dim in range(images.ndim) if images.shape[dim] > 1 and _differs(images, dim)]
     if count < 2 or len(varying) != 1:
@@ -181,7 +182,7 @@ def _unit_dim(spatial: SpatialLayout, batch: int) -> tuple[SpatialLayout, int, i
 
 def _tiles(spatial: SpatialLayout, seen: SpatialLayout) -> bool:
     """Tell whether single units still see every direction, in windows side by side."""
-    codes = unexpanded(seen.codes)
+    codes = cell_codes.unexpanded(seen.codes)
     for direction in DIRECTIONS:
         before, after = spatial.grid.axis(direction), seen.grid.axis(direction)
         if seen.has(direction) != spatial.has(direction) or after.size - before.size >= after.step:
@@ -192,7 +193,7 @@ def _tiles(spatial: SpatialLayout, seen: SpatialLayout) -> bool:
 def _is_part(spatial: SpatialLayout) -> bool:
     """Tell whether rows or columns at the border of the map are missing."""
     for direction in DIRECTIONS:
-        values = decode(unexpanded(spatial.codes), direction)
+        values = cell_codes.decode(cell_codes.unexpanded(spatial.codes), direction)
         spacing = evenly_spaced(values[values > 0])
         if spacing is not None and spacing.length > 0:
             last = spacing.first + (spacing.length - 1) * spacing.step
@@ -204,8 +205,12 @@ def _is_part(spatial: SpatialLayout) -> bool:
 def _read_map(spatial: SpatialLayout, layout: Layout, units: int) -> OutputReading | str:
     """Find each cell of a grid among the elements of one image."""
     first, *rest = layout.by_image(spatial.codes)[:, 0]
-    positions = [decode(first, direction) for direction in DIRECTIONS]
-    if any(not torch.equal(decode(first, one), decode(other, one)) for other in rest for one in DIRECTIONS):
+    positions = [cell_codes.decode(first, direction) for direction in DIRECTIONS]
+    if any(
+        not torch.equal(cell_codes.decode(first, one), cell_codes.decode(other, one))
+        for other in rest
+        for one in DIRECTIONS
+    ):
         return "its cells have another order in each image"
     defined = (positions[0] > 0) | (positions[1] > 0)
     order, lengths, axes = torch.zeros_like(first), {}, {}

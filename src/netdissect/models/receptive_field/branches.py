@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.axis import ReceptiveFieldAxis
-from netdissect.models.receptive_field.cell_codes import DIRECTIONS, combine, first_along, image_codes
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS
 from netdissect.models.receptive_field.cell_grid import CellGrid
 from netdissect.models.receptive_field.reduction import reduce_dims
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout
@@ -53,7 +54,7 @@ def merge_branches(
     if codes is None or grid is None:
         return None
     for branch in branches:  # those that do not count may still know from which image
-        more = combine(codes, image_codes(branch.codes))
+        more = cell_codes.combine(codes, cell_codes.image_part(branch.codes))
         codes = codes if more is None else more
     return SpatialLayout(
         codes,
@@ -96,7 +97,7 @@ def _combined_codes(branches: Sequence[SpatialLayout]) -> Tensor | None:
             return None
     codes: Tensor | None = branches[0].codes
     for branch in branches[1:]:
-        codes = combine(codes, branch.codes) if codes is not None else None
+        codes = cell_codes.combine(codes, branch.codes) if codes is not None else None
     return codes
 
 
@@ -104,7 +105,7 @@ def _neighboring_cells(branches: Sequence[SpatialLayout]) -> SpatialLayout | Non
     """Return the layout of a sum of neighboring cells, such as even and odd rows: each result sees a window of them."""
     first = branches[0]
     constant = [dim for dim in range(len(first.shape)) if all(branch.codes.stride(dim) == 0 for branch in branches)]
-    codes = torch.stack([first_along(branch.codes, constant, keep=True) for branch in branches], -1)
+    codes = torch.stack([cell_codes.first_along(branch.codes, constant, keep=True) for branch in branches], -1)
     stacked = replace(first, codes=codes, is_gate=all(branch.is_gate for branch in branches))
     seen = reduce_dims(stacked, [-1], keep=False)
     if seen is None:

@@ -40,12 +40,12 @@ def encode(values: Tensor, coordinate: str) -> Tensor:
     return values << _SHIFT[coordinate] if _SHIFT[coordinate] else values
 
 
-def cell_codes(codes: Tensor) -> Tensor:
+def cell_part(codes: Tensor) -> Tensor:
     """Return codes without their image."""
     return codes & _CELL_MASK
 
 
-def image_codes(codes: Tensor) -> Tensor:
+def image_part(codes: Tensor) -> Tensor:
     """Return codes without their row and column."""
     return codes & ~_CELL_MASK
 

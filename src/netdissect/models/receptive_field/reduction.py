@@ -8,19 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from netdissect.models.receptive_field.cell_codes import (
-    DIRECTIONS,
-    IMAGE,
-    LARGEST_COORDINATE,
-    broadcast_line,
-    decode,
-    encode,
-    first_along,
-    image_codes,
-    line_along,
-    unexpanded,
-    varying_dim,
-)
+from netdissect.models.receptive_field import cell_codes
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, IMAGE, LARGEST_COORDINATE
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout
 
 _ABOVE_ALL = LARGEST_COORDINATE + 1
@@ -62,26 +51,26 @@ def reduce_dims(layout: SpatialLayout, dims: Collection[int], *, keep: bool) -> 
     was pooled with kernel and stride 2. None if they are not.
     """
     dims = sorted(dim % layout.codes.ndim for dim in dims)
-    codes = unexpanded(layout.codes)
+    codes = cell_codes.unexpanded(layout.codes)
     mixed = [dim for dim in dims if codes.shape[dim] > 1]
     if not mixed:
-        return layout.with_codes(first_along(layout.codes, dims, keep=keep))
-    first, last = _range_over(decode(codes, IMAGE), mixed)
+        return layout.with_codes(cell_codes.first_along(layout.codes, dims, keep=keep))
+    first, last = _range_over(cell_codes.decode(codes, IMAGE), mixed)
     if (first != last).any():
         return None  # over the batch
-    total = encode(last, IMAGE)
+    total = cell_codes.encode(last, IMAGE)
     lengths, axes = {}, {}
     for direction in DIRECTIONS:
-        windows = _windows(decode(codes, direction), mixed, layout.grid.length(direction))
+        windows = _windows(cell_codes.decode(codes, direction), mixed, layout.grid.length(direction))
         if windows is None:
             return None
-        total = total | encode(windows.labels, direction)
+        total = total | cell_codes.encode(windows.labels, direction)
         if windows.length:
             lengths[direction] = windows.length
             axes[direction] = layout.grid.axis(direction).window(windows.size, windows.stride, -windows.start)
     shape = [1 if dim in dims else length for dim, length in enumerate(layout.shape)]
     reduced = replace(layout, grid=layout.grid.changed(lengths, axes))
-    return marked_if_pooled(layout, reduced.with_codes(first_along(total.expand(shape), dims, keep=keep)))
+    return marked_if_pooled(layout, reduced.with_codes(cell_codes.first_along(total.expand(shape), dims, keep=keep)))
 
 
 def marked_if_pooled(before: SpatialLayout, after: SpatialLayout) -> SpatialLayout:
@@ -91,25 +80,25 @@ def marked_if_pooled(before: SpatialLayout, after: SpatialLayout) -> SpatialLayo
 
 def without_circular_padding(layout: SpatialLayout) -> SpatialLayout:
     """Return the layout without the cells that a circular padding repeats beyond the opposite edge."""
-    codes = padded = unexpanded(layout.codes)
+    codes = padded = cell_codes.unexpanded(layout.codes)
     for direction in DIRECTIONS:
-        values = decode(padded, direction)
-        dim, cells = varying_dim(values), layout.grid.length(direction)
+        values = cell_codes.decode(padded, direction)
+        dim, cells = cell_codes.varying_dim(values), layout.grid.length(direction)
         if dim is None or dim < 0:
             continue
-        line = line_along(values, dim)
+        line = cell_codes.line_along(values, dim)
         around = (cells - int(line[0]) + 1) % cells  # repeated before the first cell
         expected = (torch.arange(len(line), device=line.device) - around) % cells + 1
         if torch.equal(line, expected) and len(line) > cells:
             inside = torch.zeros_like(line, dtype=torch.bool)
             inside[around : around + cells] = True
-            codes = torch.where(broadcast_line(inside, dim, codes.ndim), codes, image_codes(codes))
+            codes = torch.where(cell_codes.broadcast_line(inside, dim, codes.ndim), codes, cell_codes.image_part(codes))
     return layout if codes is padded else replace(layout, codes=codes.expand(layout.shape))
 
 
 def shared_image_codes(layout: SpatialLayout, dims: Sequence[int]) -> Tensor | None:
     """Return codes of the image that all elements over some dimensions share, with length 1 there; None: several."""
-    codes = image_codes(layout.codes)
+    codes = cell_codes.image_part(layout.codes)
     high = codes.amax(tuple(dims), keepdim=True)
     return None if ((codes != high) & (codes != 0)).any() else high
 

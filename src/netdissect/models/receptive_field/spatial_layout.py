@@ -12,18 +12,10 @@ from functools import cached_property
 
 from torch import Tensor
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.alignment import align
 from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
-from netdissect.models.receptive_field.cell_codes import (
-    HORIZONTAL,
-    IMAGE,
-    VERTICAL,
-    cell_codes,
-    codes_along,
-    decode,
-    is_constant,
-    unexpanded,
-)
+from netdissect.models.receptive_field.cell_codes import HORIZONTAL, IMAGE, VERTICAL
 from netdissect.models.receptive_field.cell_grid import CellGrid
 
 
@@ -73,19 +65,19 @@ class SpatialLayout:
     @cached_property
     def has_cells(self) -> bool:
         """Whether any element has a row or a column."""
-        return bool(cell_codes(unexpanded(self.codes)).any())
+        return bool(cell_codes.cell_part(cell_codes.unexpanded(self.codes)).any())
 
     def has(self, coordinate: str) -> bool:
         """Tell whether any element has this coordinate."""
-        return bool(decode(unexpanded(self.codes), coordinate).any())
+        return bool(cell_codes.decode(cell_codes.unexpanded(self.codes), coordinate).any())
 
     def varies(self, dim: int) -> bool:
         """Tell whether elements along a dimension come from different cells."""
-        return not is_constant(cell_codes(unexpanded(self.codes)), dim)
+        return not cell_codes.is_constant(cell_codes.cell_part(cell_codes.unexpanded(self.codes)), dim)
 
     def images_differ(self, dim: int) -> bool:
         """Tell whether elements along a dimension come from different images."""
-        images = decode(unexpanded(self.codes), IMAGE)
+        images = cell_codes.decode(cell_codes.unexpanded(self.codes), IMAGE)
         return bool((images != images.narrow(dim, 0, 1)).any())
 
     def with_codes(self, codes: Tensor) -> "SpatialLayout":
@@ -120,4 +112,6 @@ def image_layout(images: Tensor) -> SpatialLayout:
     """Return the layout of an input batch (B, C, H, W): each pixel is its own cell."""
     rows, columns = images.shape[2:]
     grid = CellGrid(rows, columns, ReceptiveField(ReceptiveFieldAxis(0, 1, 1), ReceptiveFieldAxis(0, 1, 1)))
-    return SpatialLayout(codes_along(images.shape, {IMAGE: 0, VERTICAL: 2, HORIZONTAL: 3}, images.device), grid)
+    return SpatialLayout(
+        cell_codes.codes_along(images.shape, {IMAGE: 0, VERTICAL: 2, HORIZONTAL: 3}, images.device), grid
+    )

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from netdissect.models.receptive_field.cell_codes import resize_constant
-from netdissect.models.receptive_field.ops.op_call import MultiInputRule, OpCall, Shape, SingleInputRule
+from netdissect.models.receptive_field import cell_codes
+from netdissect.models.receptive_field.ops.op_call import MultiInputRule, OpCall, Shape, SingleInputRule, op_names
 from netdissect.models.receptive_field.ops.products import queries_repeat, with_images
 from netdissect.models.receptive_field.reduction import reduce_dims, shared_image_codes
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
@@ -43,22 +43,18 @@ def _recurrent(_call: OpCall, layout: SpatialLayout, shape: Shape) -> SpatialLay
     """Return the layout of a recurrent layer: each token keeps its cell."""
     if len(layout.shape) != 3 or shape[:2] != layout.shape[:2] or layout.varies(-1):
         return None
-    return layout.with_codes(resize_constant(layout.codes, shape, (0, 1)))
+    return layout.with_codes(cell_codes.resize_constant(layout.codes, shape, (0, 1)))
 
 
 RULES: dict[str, MultiInputRule] = {
-    **dict.fromkeys(
-        (
-            "scaled_dot_product_attention",
-            "_scaled_dot_product_attention_math",
-            "_scaled_dot_product_flash_attention",
-            "_scaled_dot_product_flash_attention_for_cpu",
-            "_scaled_dot_product_efficient_attention",
-            "_scaled_dot_product_cudnn_attention",
-            "_scaled_dot_product_fused_attention_overrideable",
-        ),
-        _attention,
-    ),
+    "scaled_dot_product_attention": _attention,
+    **{
+        f"_scaled_dot_product_{variant}": _attention
+        for variant in op_names(
+            "attention_math flash_attention flash_attention_for_cpu efficient_attention cudnn_attention "
+            "fused_attention_overrideable"
+        )
+    },
     **dict.fromkeys(("_native_multi_head_attention", "_transformer_encoder_layer_fwd"), _fused_attention),
 }
 RECURRENT_RULES: dict[str, SingleInputRule] = dict.fromkeys(

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.branches import merge_branches
-from netdissect.models.receptive_field.cell_codes import compressed_if_large
 from netdissect.models.receptive_field.ops.op_call import MultiInputRule, OpCall, Shape, TensorLayout, codes_of
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
 
@@ -47,7 +47,7 @@ def _concatenated(pieces: Sequence[tuple[Tensor, TensorLayout]], call: OpCall, s
     base = (with_cells or known)[0]
     return replace(
         base,
-        codes=compressed_if_large(codes),
+        codes=cell_codes.compressed_if_large(codes),
         is_gate=all(layout.is_gate for layout in known),
         image_level=not with_cells and base.image_level,
     )

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.axis import ReceptiveFieldAxis
-from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL, codes_along
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL
 from netdissect.models.receptive_field.ops.op_call import OpCall, Shape, SingleInputRule
 from netdissect.models.receptive_field.ops.windows import FieldChange, windowed, within_windows
 from netdissect.models.receptive_field.reduction import reduce_dims
@@ -71,7 +72,7 @@ def _col2im(call: OpCall, layout: SpatialLayout, shape: Shape) -> SpatialLayout 
         lengths[direction] = shape[dims[direction]]
         if stride > 1:
             enlarged.append(direction)
-    codes = codes_along(shape, dims, layout.codes.device)
+    codes = cell_codes.codes_along(shape, dims, layout.codes.device)
     return SpatialLayout(codes, grid.changed(lengths, axes, enlarged))
 
 

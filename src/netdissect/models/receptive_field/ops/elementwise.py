@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.branches import merge_branches
-from netdissect.models.receptive_field.cell_codes import resize_constant
 from netdissect.models.receptive_field.ops.op_call import MultiInputRule, OpCall, Shape, SingleInputRule, op_names
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout
 
@@ -56,7 +56,7 @@ def _sorted_units(call: OpCall, layout: SpatialLayout, shape: Shape) -> SpatialL
     dim = call.arguments["dim"] % len(shape)
     if layout.varies(dim) or layout.images_differ(dim):
         return None
-    return layout.with_codes(resize_constant(layout.codes, shape, set(range(len(shape))) - {dim}))
+    return layout.with_codes(cell_codes.resize_constant(layout.codes, shape, set(range(len(shape))) - {dim}))
 
 
 def _view_as_complex(_call: OpCall, layout: SpatialLayout, _shape: Shape) -> SpatialLayout | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from netdissect.models.receptive_field.cell_codes import combine, compressed, unexpanded
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.ops.op_call import MultiInputRule, OpCall, Shape
 from netdissect.models.receptive_field.reduction import reduce_dims, shared_image_codes
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
@@ -91,13 +91,13 @@ def queries_repeat(queries: SpatialLayout, keys: SpatialLayout) -> bool:
 
 def _mean_occurrences(layout: SpatialLayout) -> float:
     """Return how often each cell occurs on the average: once for each head, say."""
-    codes = unexpanded(compressed(layout.codes))
+    codes = cell_codes.unexpanded(cell_codes.compressed(layout.codes))
     return codes.numel() / len(torch.unique(codes).tolist())
 
 
 def with_images(codes: Tensor, images: Tensor | None) -> Tensor:
     """Add the image to codes that have none."""
-    combined = None if images is None else combine(codes, images.expand(codes.shape))
+    combined = None if images is None else cell_codes.combine(codes, images.expand(codes.shape))
     return codes if combined is None else combined
 
 

@@ -14,10 +14,8 @@ from netdissect.models.receptive_field.ops import (
     products,
 )
 from netdissect.models.receptive_field.ops.op_call import (
-    MultiInputRule,
     OpCall,
     Shape,
-    SingleInputRule,
     TensorLayout,
     op_names,
 )
@@ -29,19 +27,10 @@ CONSTANTS = op_names(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided"
 )
 REDUCTIONS = op_names("sum mean amax amin max min prod var std var_mean norm linalg_vector_norm logsumexp any all")
-MULTI_INPUT_RULES: dict[str, MultiInputRule] = {
-    **concatenate.RULES,
-    **elementwise.GATE_RULES,
-    **products.RULES,
-    **attention.RULES,
-}
-SINGLE_INPUT_RULES: dict[str, SingleInputRule] = {
-    **elementwise.UNIT_RULES,
-    **attention.RECURRENT_RULES,
-    **convolution.RULES,
-    **pooling.RULES,
-    **interpolation.RULES,
-}
+MULTI_INPUT_RULES = concatenate.RULES | elementwise.GATE_RULES | products.RULES | attention.RULES
+SINGLE_INPUT_RULES = (
+    elementwise.UNIT_RULES | attention.RECURRENT_RULES | convolution.RULES | pooling.RULES | interpolation.RULES
+)
 
 
 def propagate(call: OpCall, outputs: Sequence[Tensor]) -> list[TensorLayout]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netdissect.models.receptive_field.cell_codes import compressed_if_large
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.ops.op_call import OpCall, Shape, TensorLayout, codes_of, op_names
 from netdissect.models.receptive_field.spatial_layout import SpatialLayout, UnknownLayout
 
@@ -54,7 +54,7 @@ def rearrange(call: OpCall, outputs: Sequence[Tensor]) -> list[TensorLayout]:
     if [tuple(one.shape) for one in rearranged] != shapes:
         return unknown
     base = replace(deciding[0], is_gate=all(layout.is_gate for layout in deciding))
-    return [base.with_codes(compressed_if_large(one)) for one in rearranged]
+    return [base.with_codes(cell_codes.compressed_if_large(one)) for one in rearranged]
 
 
 def _run_on_codes(call: OpCall, codes: dict[int, Tensor], shapes: Sequence[Shape]) -> list[Tensor]:

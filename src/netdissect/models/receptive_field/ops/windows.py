@@ -5,16 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from netdissect.models.receptive_field import cell_codes
 from netdissect.models.receptive_field.axis import ReceptiveFieldAxis
-from netdissect.models.receptive_field.cell_codes import (
-    DIRECTIONS,
-    HORIZONTAL,
-    IMAGE,
-    VERTICAL,
-    codes_along,
-    image_codes,
-    resize_constant,
-)
+from netdissect.models.receptive_field.cell_codes import DIRECTIONS, HORIZONTAL, IMAGE, VERTICAL
 from netdissect.models.receptive_field.ops.op_call import Shape
 from netdissect.models.receptive_field.reduction import marked_if_pooled, without_circular_padding
 from netdissect.models.receptive_field.spatial_layout import AlignedLayout, SpatialLayout
@@ -63,10 +56,10 @@ def windowed(
 def _codes(aligned: AlignedLayout, dims: dict[str, int], shape: Shape) -> Tensor:
     codes = aligned.layout.codes
     if dims.get(VERTICAL) is not None and dims.get(VERTICAL) == dims.get(HORIZONTAL):  # tokens
-        return resize_constant(codes, shape, dims.values())
+        return cell_codes.resize_constant(codes, shape, dims.values())
     directions = {direction: dim for direction, dim in dims.items() if direction != IMAGE}
-    images = resize_constant(image_codes(codes), shape, [dims.get(IMAGE, 0)])
-    return images + codes_along(shape, directions, images.device)
+    images = cell_codes.resize_constant(cell_codes.image_part(codes), shape, [dims.get(IMAGE, 0)])
+    return images + cell_codes.codes_along(shape, directions, images.device)
 
 
 def within_windows(layout: SpatialLayout, shape: Shape, changes: dict[int, FieldChange]) -> SpatialLayout | None:
@@ -84,5 +77,5 @@ def within_windows(layout: SpatialLayout, shape: Shape, changes: dict[int, Field
     if any(axis.step != layout.grid.axis(direction).step for direction, axis in axes.items()):
         return None
     widened = {direction: layout.grid.axis(direction).widened(axis.size) for direction, axis in axes.items()}
-    codes = resize_constant(layout.codes, shape, range(2, len(shape)))
+    codes = cell_codes.resize_constant(layout.codes, shape, range(2, len(shape)))
     return replace(layout, codes=codes, grid=layout.grid.changed({}, widened))
