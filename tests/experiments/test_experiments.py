@@ -27,11 +27,12 @@ from netdissect.experiments import (
 )
 from netdissect.experiments.counts import count_rows
 from netdissect.experiments.registry import REGISTRY
-from netdissect.experiments.rotate.bases import CellSample, learned_bases, read_basis, sample_cells
+from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases, sample_cells
 from netdissect.experiments.training_conditions.conditions import CONDITIONS
 from netdissect.experiments.training_dynamics.experiment import run_synthetic as training_dynamics_synthetic
 from netdissect.experiments.training_dynamics.snapshots import checkpoint_steps
 from netdissect.models import Preprocessing
+from netdissect.models.surgery.bases import read_basis
 from netdissect.models.surgery.rotations import random_rotation
 from netdissect.result import load_result
 from netdissect.training import Workspace

@@ -38,8 +38,9 @@ from netdissect.experiments.inputs import BATCH_SIZE, NetworkInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
-from netdissect.experiments.rotate.bases import BasisType, CellSample, learned_bases, read_basis
+from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases
 from netdissect.models import Network, resolve_layers
+from netdissect.models.surgery.bases import BasisType, read_basis
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.result import Result
 from netdissect.training.workspace import Workspace
