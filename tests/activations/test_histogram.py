@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netdissect.activations.histogram import BINS, SIDE, Histogram, bin_edges
+from netdissect.activations.histogram import BINS, BINS_PER_SIGN, Histogram, bin_edges
 from netdissect.activations.topk_torch import TorchHistogram
 
 VALUES = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -57,8 +57,8 @@ def test_any_split_of_the_data_and_any_device_gives_the_histogram_of_the_whole(
         values = maps[:, unit].ravel().astype(np.float64)
         expected = np.zeros(BINS, np.int64)
         for value in values:  # by comparison with the bins' ends, in plain NumPy
-            place = SIDE + np.searchsorted(low[SIDE + 1 :], abs(value), side="right") * (1 if value > 0 else -1)
-            expected[place] += 1
+            distance = np.searchsorted(low[BINS_PER_SIGN + 1 :], abs(value), side="right")
+            expected[BINS_PER_SIGN + distance * (1 if value > 0 else -1)] += 1
         np.testing.assert_array_equal(restored.counts[unit], expected)
         np.testing.assert_array_equal(on_device.counts[unit], expected)
 
@@ -83,14 +83,14 @@ def test_a_floor_lies_below_the_value_of_that_rank_and_within_its_bin(values: li
     beside = Histogram(1)
     beside.update(np.full((1, 1, 1, 1), ranked))
     (place,) = np.flatnonzero(beside.counts[0])
-    least = {0: -np.inf, SIDE: -(2.0**-24)}.get(place, low[place])
+    least = {0: -np.inf, BINS_PER_SIGN: -(2.0**-24)}.get(place, low[place])
     assert np.nextafter(floor[0], np.float32(np.inf)) >= np.float32(least), "no lower than the bin of that value"
 
 
 def test_bins_rise_and_leave_no_gap() -> None:
     low, high = bin_edges()
     assert (np.diff(low) >= 0).all()
-    away = np.delete(np.arange(BINS), SIDE)
-    np.testing.assert_array_equal(low[away][1:SIDE], high[away][: SIDE - 1])
-    np.testing.assert_array_equal(low[SIDE + 2 :], high[SIDE + 1 : -1])
+    away = np.delete(np.arange(BINS), BINS_PER_SIGN)
+    np.testing.assert_array_equal(low[away][1:BINS_PER_SIGN], high[away][: BINS_PER_SIGN - 1])
+    np.testing.assert_array_equal(low[BINS_PER_SIGN + 2 :], high[BINS_PER_SIGN + 1 : -1])
     assert high[-1] == pytest.approx(2**16)

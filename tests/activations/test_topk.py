@@ -238,7 +238,7 @@ def test_too_many_and_too_few_values_are_refused() -> None:
     kept.update(np.zeros((1, 1, 2), np.float32))
     with pytest.raises(ShapeError, match=re.escape("2 of 3 values a unit were seen")):
         kept.thresholds([0.005], "exact")
-    with pytest.raises(ShapeError, match=re.escape("4 values a unit were taken in but 3 were announced")):
+    with pytest.raises(ShapeError, match=re.escape("4 values a unit were added but 3 were announced")):
         kept.update(np.zeros((1, 1, 2), np.float32))
 
 

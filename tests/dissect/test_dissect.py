@@ -40,7 +40,7 @@ def assert_run_is_the_oracle_s(
         fields = FIELDS.get(name, (oracle.Field(0, 1, 1),) * 2)
         for fraction in settings.protocol.quantiles:
             level = oracle.Rules(**{**vars(rules), "fraction": fraction})
-            expected = oracle.count(maps[name], broden.images, broden.category_of, level, (SIDE, SIDE), fields)
+            expected = oracle.count(maps[name], broden.source_images, broden.category_of, level, (SIDE, SIDE), fields)
             run_asserts.assert_layer_is_the_oracle_s(result.layers[name], expected, broden, maps[name], fraction)
 
 
@@ -171,8 +171,8 @@ def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
     assert set(result.concepts["label_id"]) == set(data.category_of)
     for row in result.concepts.to_dicts():
         number, place = row["label_id"], data.category_of[row["label_id"]]
-        held = [one for one in data.images if number in one.numbers()]
-        speaking = [one for one in data.images if any(data.category_of[n] == place for n in one.numbers())]
+        held = [one for one in data.source_images if number in one.numbers()]
+        speaking = [one for one in data.source_images if any(data.category_of[n] == place for n in one.numbers())]
         area = sum(one.size[0] * one.size[1] for one in speaking)
         pixels = sum(int(np.any([c == number for c in one.channels()], axis=0).sum()) for one in held)
         assert (row["images"], row["concept_pixels"], row["category"]) == (len(held), pixels, data.categories[place])

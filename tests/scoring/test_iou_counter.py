@@ -116,7 +116,7 @@ def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[
     """One image of one cell and one pixel, under one unit that is on."""
     return strategies.World(
         np.ones((1, 1, 1, 1), np.float32),
-        (oracle.ImageInput(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
+        (oracle.OracleImage(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
         categories,
         tuple(f"category{i}" for i in range(1 + max(categories.values()))),
         (1, 1),
@@ -146,7 +146,7 @@ def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expec
     # One pixel of two is on. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
     world = strategies.World(
         np.array([[[[0, 1]]]], np.float32),
-        (oracle.ImageInput((np.array([[1, 0]]),), (2,), (1, 2)),),
+        (oracle.OracleImage((np.array([[1, 0]]),), (2,), (1, 2)),),
         {1: 0, 2: 1, 3: 2},
         ("a", "b", "c"),
         (1, 2),

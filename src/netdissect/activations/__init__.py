@@ -1,4 +1,7 @@
-"""One look at the data: a stream of batches, exact thresholds, and the activation store."""
+"""Streaming statistics of activations, and the activation cache.
+
+image_batches.py -> network -> topk.py (thresholds), histogram.py, top_images.py -> store.py (activation cache)
+"""
 
 from netdissect.activations.image_batches import (
     PREFETCHED_BATCHES,

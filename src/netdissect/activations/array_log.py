@@ -2,8 +2,8 @@
 
     append -> append -> append -> sync, and the offsets into a checkpoint       after a kill: truncate -> append
 
-Every record ends with a CRC-32, so a flipped bit is found when it is read. What an interruption left behind the last
-checkpoint is cut off, so a file always holds what its offsets say. Records are read in any order, one at a time.
+Each record ends with a CRC-32, so a flipped bit is detected when it is read. After an interruption the file is
+truncated to the offsets of the last checkpoint. Records are read one at a time, in any order.
 """
 
 import io
@@ -28,12 +28,12 @@ class AppendOnlyFile:
     Parameters
     ----------
     path
-        The file; made when the first record is written. Empty until then, or until `truncate`.
+        The file; created when the first record is written.
 
     Attributes
     ----------
     offsets
-        Where each record begins, and where the last ends, in bytes.
+        Start of each record, and the end of the last, in bytes.
     """
 
     remedy = "Remove the run folder's 'work' folder, and run again: the pass begins anew."
@@ -47,11 +47,11 @@ class AppendOnlyFile:
 
     @property
     def records(self) -> int:
-        """How many records there are."""
+        """Number of records."""
         return len(self.offsets) - 1
 
     def write(self, parts: Sequence[Any]) -> None:
-        """Write one record: buffers, one after the other.
+        """Write one record: the concatenated buffers.
 
         Raises
         ------
@@ -64,24 +64,24 @@ class AppendOnlyFile:
             end = file.tell()
         self.offsets.append(end)
 
-    def record(self, number: int) -> bytes:
-        """Return what was written as record `number`.
+    def record(self, index: int) -> bytes:
+        """Return the bytes of a record.
 
         Raises
         ------
         ResultError
-            If it is not what was written.
+            If the record is missing or fails its checksum.
         """
-        start, stop = self.offsets[number : number + 2]
+        start, stop = self.offsets[index : index + 2]
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
                 return checksums.opened(file.read(stop - start))
         except (OSError, ValueError) as error:
-            raise self._damaged(number, error) from error
+            raise self._damaged(index, error) from error
 
     def truncate(self, offsets: Sequence[int]) -> None:
-        """Go on after the records of an earlier session.
+        """Continue after the records of an earlier session.
 
         Raises
         ------
@@ -97,19 +97,19 @@ class AppendOnlyFile:
             file.truncate(self.offsets[-1])
 
     def sync(self) -> None:
-        """Bring the file to the disk, so that recorded offsets outlive a crash."""
+        """Flush the file to the disk, so that saved offsets survive a crash."""
         if self.records:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
-    def _damaged(self, number: int, error: Exception) -> ResultError:
+    def _damaged(self, index: int, error: Exception) -> ResultError:
         return ResultError(
-            f"{self.path} is damaged: its record {number} is not what was written ({error}). {self.remedy}"
+            f"{self.path} is damaged: its record {index} is not what was written ({error}). {self.remedy}"
         )
 
 
 class AppendOnlyArrayFile(AppendOnlyFile):
-    """An append-only file of arrays of whole numbers, each written in the smallest type that holds it.
+    """An append-only file of arrays of non-negative integers, each written in the smallest type that holds it.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class AppendOnlyArrayFile(AppendOnlyFile):
     """
 
     def append(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        """Write one record of arrays, none of whose numbers is below 0.
+        """Write one record of arrays of non-negative integers.
 
         Raises
         ------
@@ -130,22 +130,22 @@ class AppendOnlyArrayFile(AppendOnlyFile):
             np.save(content, array.astype(np.min_scalar_type(int(array.max(initial=0)))), allow_pickle=False)
         self.write([content.getbuffer()])
 
-    def read(self, number: int) -> Arrays:
-        """Return the arrays of record `number`.
+    def read(self, index: int) -> Arrays:
+        """Return the arrays of a record.
 
         Raises
         ------
         ResultError
-            If the file was cut short or changed.
+            If the record is missing or damaged.
         """
-        content, arrays = io.BytesIO(self.record(number)), []
+        content, arrays = io.BytesIO(self.record(index)), []
         try:
             while content.tell() < len(content.getbuffer()):
                 arrays.append(np.load(content, allow_pickle=False))
         except (ValueError, EOFError) as error:
-            raise self._damaged(number, error) from error
+            raise self._damaged(index, error) from error
         return tuple(arrays)
 
     def __iter__(self) -> Iterator[Arrays]:
-        """Read all records back, in order."""
+        """Read all records, in order."""
         return map(self.read, range(self.records))

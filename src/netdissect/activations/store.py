@@ -1,14 +1,13 @@
-"""Activations kept between the two looks at them, without keeping them all.
+"""Activation cache between the threshold pass and the counting pass, sparse where possible.
 
-A cell can only matter if it, or a neighbor with which it is interpolated, exceeds the unit's threshold.
-The threshold is not known yet, but a lower bound on it is (`StreamingTopK.bound`), and it only rises. So a
-sparse store keeps, per batch,
+A cell matters only if it, or a neighbor with which it is interpolated, exceeds the threshold of the unit. A lower bound
+on the threshold is known during the threshold pass (`StreamingTopK.bound`), and it only rises. For each batch a sparse
+store keeps
 
     one bit a unit and image (any cell kept?), one bit a cell of those, the kept values as float32, a CRC-32
 
-and reads back full maps in which every other cell holds the lowest float. On real layers that is 8 to
-15 % of the dense size at a quantile of 0.005. A dense store is kept for maps that are interpolated over more than two
-cells.
+and reads full maps in which all other cells hold the lowest float. On real layers that is 8 to 15 % of the dense size
+at a quantile of 0.005. Maps that are interpolated over more than two cells are stored dense.
 """
 
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ from netdissect.jit import compiled
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-LOWEST = np.finfo(np.float32).min
-ZEROS = np.array([8 - value.bit_length() for value in range(256)])
-"""How many of a byte's bits, the high ones first, are off before the first that is on."""
+LOWEST_FLOAT = np.finfo(np.float32).min
+LEADING_ZEROS = np.array([8 - value.bit_length() for value in range(256)])
+"""Number of leading zero bits of each byte."""
 
 
 class ActivationStore(AppendOnlyFile):
@@ -40,7 +39,7 @@ class ActivationStore(AppendOnlyFile):
     units, cells
         Units of the layer, U, and size of their maps.
     dense
-        Keep every cell.
+        Whether every cell is kept.
 
     Attributes
     ----------
@@ -60,11 +59,11 @@ class ActivationStore(AppendOnlyFile):
         self.dense = dense
 
     def truncate(self, offsets: Sequence[int]) -> None:
-        """Go on after the batches of an earlier session; a file that was removed holds none of them."""
+        """Continue after the batches of an earlier session; a removed file holds none of them."""
         super().truncate(offsets if self.path.exists() else [0])
 
     def append(self, maps: Floats, bound: Floats) -> None:
-        """Keep one batch, float32 (B, U, h, w), of which only cells near a value above `bound` (U,) can matter."""
+        """Store one batch, float32 (B, U, h, w); only cells near a value above `bound` (U,) can matter."""
         maps = np.ascontiguousarray(maps)
         self.write([part.data for part in ([maps] if self.dense else _pack(maps, bound))])
 
@@ -78,39 +77,39 @@ class ActivationStore(AppendOnlyFile):
 
 def _pack(maps: Floats, bound: Floats) -> list[npt.NDArray[Any]]:
     active = np.zeros(maps.shape[:2], np.uint8)
-    near = np.empty(maps.size, np.uint8)
+    needed = np.empty(maps.size, np.uint8)
     values = np.empty(maps.size + 1, np.float32)
-    cells, kept = _select(maps, bound, active, near, values)
-    return [np.packbits(active), np.packbits(near[:cells]), values[:kept]]
+    cells, kept = _select(maps, bound, active, needed, values)
+    return [np.packbits(active), np.packbits(needed[:cells]), values[:kept]]
 
 
 def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
     raw = np.frombuffer(content, np.uint8)
     images, units, height, width = shape
-    used = (images * units + 7) // 8
-    active = np.unpackbits(raw[:used], count=images * units).view(np.bool_)
-    more = (int(active.sum()) * height * width + 7) // 8
-    values = np.frombuffer(content, np.float32, offset=used + more)
+    active_end = (images * units + 7) // 8
+    active = np.unpackbits(raw[:active_end], count=images * units).view(np.bool_)
+    needed_end = active_end + (int(active.sum()) * height * width + 7) // 8
+    values = np.frombuffer(content, np.float32, offset=needed_end)
     maps = np.empty(shape, np.float32)
-    _spread(active, raw[used : used + more], values, maps.reshape(images * units, height * width))
+    _scatter(active, raw[active_end:needed_end], values, maps.reshape(images * units, height * width))
     return maps
 
 
 @compiled
-def _spread(active: npt.NDArray[np.bool_], near: Bytes, values: Floats, maps: Floats) -> None:
-    """Undo `_select`: fill the maps (B * U, cells); `near` has a bit a cell, few of which are on."""
+def _scatter(active: npt.NDArray[np.bool_], needed: Bytes, values: Floats, maps: Floats) -> None:
+    """Invert `_select`: fill the maps (B * U, cells); `needed` has one bit a cell, few of which are set."""
     begin, kept = 0, 0
     for unit in range(len(maps)):
-        maps[unit] = LOWEST
+        maps[unit] = LOWEST_FLOAT
         if not active[unit]:
             continue
         bit, end = begin, begin + maps.shape[1]
         while bit < end:
-            rest = (near[bit >> 3] << (bit & 7)) & 0xFF  # the flags of this cell and of those behind it in its byte
-            if rest == 0:
+            flags_left = (needed[bit >> 3] << (bit & 7)) & 0xFF  # of this cell and the later ones of its byte
+            if flags_left == 0:
                 bit += 8 - (bit & 7)
                 continue
-            bit += ZEROS[rest]
+            bit += LEADING_ZEROS[flags_left]
             if bit < end:
                 maps[unit, bit - begin] = values[kept]
                 kept += 1
@@ -119,36 +118,36 @@ def _spread(active: npt.NDArray[np.bool_], near: Bytes, values: Floats, maps: Fl
 
 
 @compiled
-def _select(maps: Floats, bound: Floats, active: Bytes, near: Bytes, values: Floats) -> tuple[int, int]:
-    """Mark and gather cells above the bound, and every cell that shares an interpolated pixel with one.
+def _select(maps: Floats, bound: Floats, active: Bytes, needed: Bytes, values: Floats) -> tuple[int, int]:
+    """Mark and gather cells above the bound, and each cell that shares an interpolated pixel with one.
 
-    Fills the flags of the cells of active maps and the marked values, with room for one more value than there are
-    cells, and returns how many there are of each. Flags are widened by rows and then by columns, and every value is
-    written, to be overwritten if it is not kept: without branches the compiler makes vector code of most of it.
+    Fills the flags of the cells of active maps and the marked values, with capacity for one more value than cells, and
+    returns the number of each. Flags are widened by rows and then by columns. Each value is written, and overwritten
+    if it is not kept: without branches the compiler vectorizes most of the loops.
     """
     images, units, height, width = maps.shape
     size, cells, kept = height * width, 0, 0
     above = np.zeros(width + 2, np.uint8)
-    wide = np.zeros((height + 2, width), np.uint8)
+    widened = np.zeros((height + 2, width), np.uint8)
     for image in range(images):
         for unit in range(units):
             cell, low = maps[image, unit], bound[unit]
-            found = np.int64(0)
+            cells_above = np.int64(0)
             for value in cell.flat:
-                found += value > low
-            if found == 0:
+                cells_above += value > low
+            if cells_above == 0:
                 continue
             active[image, unit] = 1
-            flags = near[cells : cells + size].reshape(height, width)
+            flags = needed[cells : cells + size].reshape(height, width)
             for i in range(height):
                 for j in range(width):
                     above[j + 1] = cell[i, j] > low
                 for j in range(width):
-                    wide[i + 1, j] = above[j] | above[j + 1] | above[j + 2]
+                    widened[i + 1, j] = above[j] | above[j + 1] | above[j + 2]
             for i in range(height):
                 marked = np.int64(0)
                 for j in range(width):
-                    flags[i, j] = wide[i, j] | wide[i + 1, j] | wide[i + 2, j]
+                    flags[i, j] = widened[i, j] | widened[i + 1, j] | widened[i + 2, j]
                     marked += flags[i, j]
                 if marked == 0:
                     continue

@@ -1,6 +1,6 @@
-"""The images on which each unit is most active, with their activation maps.
+"""The top-activating images of each unit, with their activation maps.
 
-Ordered by maximum activation, then by index row; keeping the first few is a monoid.
+Ordered by maximum activation, then by image index. Keeping the first few is a monoid.
 """
 
 from collections.abc import Mapping
@@ -22,41 +22,41 @@ class TopImages:
     Parameters
     ----------
     units
-        How many units, U.
+        Number of units, U.
     cells
         Size of the layer's maps.
     keep
-        How many images, K.
+        Number of images, K.
     """
 
     def __init__(self, units: int, cells: Size, keep: int) -> None:
         self._image_index: Ints = np.full((units, keep), -1, np.int64)
         self._maxima: Floats = np.full((units, keep), -np.inf, np.float32)
-        self._slots: Ints = np.tile(np.arange(keep), (units, 1))  # where the map of each rank is kept
+        self._slots: Ints = np.tile(np.arange(keep), (units, 1))  # index of the map of each rank
         self._maps: Floats = np.zeros((units, keep, *cells), np.float32)
 
-    def update(self, maps: Floats, rows: Ints) -> None:
-        """Take in maps, float32 (B, U, h, w), of the images `rows`, int64 (B,)."""
-        _insert(maps, rows, self._image_index, self._maxima, self._slots, self._maps)
+    def update(self, maps: Floats, image_index: Ints) -> None:
+        """Add maps, float32 (B, U, h, w), of the images `image_index`, int64 (B,)."""
+        _insert(maps, image_index, self._image_index, self._maxima, self._slots, self._maps)
 
     def __add__(self, other: Self) -> Self:
-        """Combine two parts of the same data."""
+        """Merge two parts of the same data."""
         units, keep, height, width = self._maps.shape
         merged = type(self)(units, Size(height, width), keep)
         for part in (self, other):
-            rows, _maxima, maps = part.ranked()
-            merged.merge(rows, maps)
+            image_index, _maxima, maps = part.ranked()
+            merged.merge(image_index, maps)
         return merged
 
-    def merge(self, rows: Ints, maps: Floats) -> None:
-        """Take in what another part of the data kept: rows (U, K), -1 for none, and maps (U, K, h, w)."""
-        for unit, kept in enumerate(rows):
+    def merge(self, image_index: Ints, maps: Floats) -> None:
+        """Add the images kept of another part of the data: indices (U, K), -1 for none, and maps (U, K, h, w)."""
+        for unit, kept in enumerate(image_index):
             present = kept >= 0
             arrays = (array[unit : unit + 1] for array in self._arrays())
             _insert(np.array(maps[unit][: len(kept)][present])[:, None], np.array(kept[present]), *arrays)
 
     def ranked(self) -> tuple[Ints, Floats, Floats]:
-        """Return rows (U, K), maxima (U, K) and maps (U, K, h, w), best first; row -1 where there are fewer images."""
+        """Return indices (U, K), maxima (U, K) and maps (U, K, h, w), best first; index -1 where there are fewer."""
         maps = np.take_along_axis(self._maps, self._slots[:, :, None, None], axis=1)
         return self._image_index, self._maxima, maps
 
@@ -64,43 +64,44 @@ class TopImages:
         return self._image_index, self._maxima, self._slots, self._maps
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything needed to go on later."""
+        """Return the arrays of a checkpoint."""
         return {"rows": self._image_index, "maxima": self._maxima, "slots": self._slots, "maps": self._maps}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         self._image_index[:], self._maxima[:] = state["rows"], state["maxima"]
         self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 
 @compiled
-def _insert(maps: Floats, rows: Ints, kept_rows: Ints, maxima: Floats, slots: Ints, kept_maps: Floats) -> None:
-    keep = kept_rows.shape[1]
+def _insert(maps: Floats, image_index: Ints, kept_index: Ints, maxima: Floats, slots: Ints, kept_maps: Floats) -> None:
+    keep = kept_index.shape[1]
     for image in range(maps.shape[0]):
-        row = rows[image]
+        index = image_index[image]
         for unit in range(maps.shape[1]):
             last = keep - 1
-            least, reached = maxima[unit, last], np.int64(0)
+            lowest_kept, candidates = maxima[unit, last], np.int64(0)
             for value in maps[image, unit].flat:
-                reached += value >= least  # an integer sum: the compiler makes vector code of it
-            if reached == 0:
+                candidates += value >= lowest_kept  # an integer sum, which the compiler vectorizes
+            if candidates == 0:
                 continue
             largest = maps[image, unit].max()
-            if kept_rows[unit, last] >= 0 and not _before(largest, row, maxima[unit, last], kept_rows[unit, last]):
+            full = kept_index[unit, last] >= 0
+            if full and not _ranks_before(largest, index, maxima[unit, last], kept_index[unit, last]):
                 continue
             slot = slots[unit, last]
             while last > 0 and (
-                kept_rows[unit, last - 1] < 0
-                or _before(largest, row, maxima[unit, last - 1], kept_rows[unit, last - 1])
+                kept_index[unit, last - 1] < 0
+                or _ranks_before(largest, index, maxima[unit, last - 1], kept_index[unit, last - 1])
             ):
                 maxima[unit, last] = maxima[unit, last - 1]
-                kept_rows[unit, last] = kept_rows[unit, last - 1]
+                kept_index[unit, last] = kept_index[unit, last - 1]
                 slots[unit, last] = slots[unit, last - 1]
                 last -= 1
-            maxima[unit, last], kept_rows[unit, last], slots[unit, last] = largest, row, slot
+            maxima[unit, last], kept_index[unit, last], slots[unit, last] = largest, index, slot
             kept_maps[unit, slot] = maps[image, unit]
 
 
 @compiled
-def _before(value: np.float32, row: int, other_value: np.float32, other_row: int) -> bool:
-    return bool(value > other_value or (value == other_value and row < other_row))
+def _ranks_before(value: np.float32, index: int, other_value: np.float32, other_index: int) -> bool:
+    return bool(value > other_value or (value == other_value and index < other_index))

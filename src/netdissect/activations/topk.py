@@ -1,12 +1,11 @@
 """Exact top-quantile thresholds in one pass and bounded memory.
 
-Of N activations only the largest floor(q N) + 1 can decide the threshold, and N is known before the
-pass begins. So each unit keeps that many values and forgets the rest; the smallest that it must keep is
-a lower bound on its final threshold, and it only rises.
+Only the largest floor(q N) + 1 of N activations can decide the threshold, and N is known before the pass. Each unit
+keeps that many values. The smallest of them is a lower bound on its final threshold, and it only rises.
 
-    maps -> TopValues.update -> TopValues.thresholds(rule)
+    maps -> StreamingTopK.update -> StreamingTopK.thresholds
 
-Keeping the largest is a monoid: `left + right` is, value for value, what one pass over both would keep.
+Keeping the largest values is a monoid: `left + right` equals, value for value, one pass over both.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (P(a_k > T_k) = 0.005).
 """
@@ -33,26 +32,26 @@ from netdissect.paths import writing
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-MAPPED_BYTES = 128 * 2**20  # of values in a file that are in memory at a time
+MAPPED_BYTES = 128 * 2**20  # of a file of values, in memory at a time
 
-FULL = (
+DISK_FULL_REMEDY = (
     "What was finished is kept: free space, or allow more memory for the largest values (Execution.memory_mb), and run "
     "the same command again."
 )
 
-BLOCK = 64
-"""Values that are looked at together."""
+BLOCK_SIZE = 64
+"""Values that are compared with the bound at once."""
 
 
 def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
-    """Say which of the sorted values make a threshold.
+    """Return the ranks of the values that make a threshold.
 
     Parameters
     ----------
     quantile
-        Fraction of the values that should lie above it.
+        Fraction of the values above the threshold.
     total
-        How many values there are, N.
+        Number of values, N.
     rule
         ``exact``: the (floor(qN) + 1)-th largest. The others: linearly between neighbors, at a position of the rising
         order, counted from 0. ``interpolated``: (1 - q)(N - 1), as `numpy.quantile` does. ``hazen``: (1 - q)N - 1/2,
@@ -100,11 +99,11 @@ class StreamingTopK:
     Parameters
     ----------
     units
-        How many units, U.
+        Number of units, U.
     keep
-        How many of the largest values must be kept: the highest rank that a threshold needs.
+        Number of largest values to keep: the highest rank that a threshold needs.
     total
-        How many values each unit will have seen at the end.
+        Number of values of each unit in the whole pass.
     file
         Keep the values in this file instead of in memory.
 
@@ -125,20 +124,20 @@ class StreamingTopK:
         self._filled: Ints = np.zeros(units, np.int64)
 
     def update(self, values: Floats, floor: Floats | None = None) -> None:
-        """Take in values and let `bound` rise.
+        """Add values and raise `bound`.
 
         Parameters
         ----------
         values
             float32 (B, U, n), finite.
         floor
-            float32 (U,): what is known of these and earlier values to lie below each unit's `keep`-th largest, so that
-            smaller ones need not be kept. None: nothing is.
+            float32 (U,): known lower bounds on the `keep`-th largest of these and earlier values; smaller values are
+            not kept. None: no bound is known.
         """
         self.seen += values.shape[0] * values.shape[2]
         if self.seen > self.total:
             raise ShapeError(
-                f"{self.seen} values a unit were taken in but {self.total} were announced; the number decides which "
+                f"{self.seen} values a unit were added but {self.total} were announced; the number decides which "
                 "values matter. Announce all images before the pass."
             )
         if floor is not None:
@@ -152,7 +151,7 @@ class StreamingTopK:
                 self._file.release()
 
     def __add__(self, other: Self) -> Self:
-        """Combine two parts of the same data; both must announce the same total."""
+        """Merge two parts of the same data; both must announce the same total."""
         if (self.keep, self.total, len(self.bound)) != (other.keep, other.total, len(other.bound)):
             raise ShapeError(
                 f"top values of {len(self.bound)} units (keeping {self.keep} of {self.total}) cannot be merged with "
@@ -165,11 +164,11 @@ class StreamingTopK:
 
     @property
     def kept(self) -> tuple[Floats, Ints, int]:
-        """What is kept, as `absorb` takes it in: values (U, n), how many of each unit, and out of how many."""
+        """The arguments of `merge`: values (U, n), their number for each unit, and the number of values seen."""
         return self._values[:, : int(self._filled.max(initial=0))], self._filled, self.seen
 
     def merge(self, values: Floats, filled: Ints, seen: int) -> None:
-        """Take in what another part of the data kept: the first `filled` (U,) of values (U, n), out of `seen`."""
+        """Add the values kept of another part of the data: the first `filled` (U,) of values (U, n), out of `seen`."""
         self.seen += seen
         for unit, count in enumerate(filled):
             _keep_largest(
@@ -185,45 +184,45 @@ class StreamingTopK:
             )
         positions, weights = rank_positions(quantiles, self.total, rule)
         neighbors = []
-        for row, filled in zip(self._values, self._filled, strict=True):
-            neighbors.append(np.sort(row[:filled])[::-1][positions])
+        for unit_values, filled in zip(self._values, self._filled, strict=True):
+            neighbors.append(np.sort(unit_values[:filled])[::-1][positions])
             if self._file is not None:
                 self._file.release()
         return interpolate_order_statistics(np.stack(neighbors), weights)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything needed to go on later; values in a file are copied to another one beside it."""
+        """Return the arrays of a checkpoint; values in a file are copied to a second file."""
         state: dict[str, npt.NDArray[Any]] = {"filled": self._filled, "bound": self.bound, "seen": np.array(self.seen)}
         if self._file is not None:
             return state | {"check": np.array(self._file.save(self.seen))}
         return state | {"values": self.kept[0]}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on from a `state`.
+        """Continue from a `state`.
 
         Raises
         ------
         ResultError
-            If the values lay in a file that is not what it was.
+            If the copy of a file of values is damaged or missing.
         """
         if self._file is None:
             self._values[:, : state["values"].shape[1]] = state["values"]
         else:
-            self._values = self._file.restored(int(state["seen"]), int(state["check"]))
+            self._values = self._file.restore(int(state["seen"]), int(state["check"]))
         self._filled[:] = state["filled"]
         self.bound[:] = state["bound"]
         self.seen = int(state["seen"])
 
 
 class MemmapTopK:
-    """Values of all units in a file, of which little is in memory at a time.
+    """Values of all units in a memory-mapped file.
 
     Parameters
     ----------
     file
-        Made anew.
+        Created or overwritten.
     shape
-        Units, and values of each.
+        Number of units, and of values of each.
 
     Attributes
     ----------
@@ -233,26 +232,26 @@ class MemmapTopK:
 
     def __init__(self, file: Path, shape: tuple[int, int]) -> None:
         self._path = file
-        with writing(file, FULL):
+        with writing(file, DISK_FULL_REMEDY):
             _allocate(file, 4 * shape[0] * shape[1])
             self.values = np.memmap(file, np.float32, "r+", shape=shape)
 
     @property
     def units_at_once(self) -> int:
-        """How many units may be touched before `release`."""
+        """Number of units that may be used before `release`."""
         return max(1, MAPPED_BYTES // (4 * int(self.values.shape[1])))
 
     def release(self) -> None:
-        """Give this process' memory back; what was written stays in the file."""
+        """Release the mapped memory; the file keeps the values."""
         self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def save(self, seen: int) -> int:
-        """Copy the file, under the number of values seen; the copy before it is kept until the next one.
+        """Copy the file, named by the number of values seen; the previous copy is kept until the next one.
 
         Returns
         -------
         int
-            CRC-32 of the copy: its last bytes.
+            CRC-32 of the copy.
 
         Raises
         ------
@@ -260,7 +259,7 @@ class MemmapTopK:
             If the disk is full or cannot be written.
         """
         copy = self._copy(seen)
-        with writing(copy, FULL):
+        with writing(copy, DISK_FULL_REMEDY):
             shutil.copyfile(self._path, copy)
             with copy.open("rb") as written:
                 os.fsync(written.fileno())
@@ -272,31 +271,31 @@ class MemmapTopK:
             old.unlink()
         return check
 
-    def restored(self, seen: int, check: int) -> "np.memmap[Any, np.dtype[np.float32]]":
-        """Go on from a copy.
+    def restore(self, seen: int, check: int) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Continue from a copy.
 
         Parameters
         ----------
         seen, check
-            How many values had been seen, and what `save` returned.
+            Number of values seen, and the return value of `save`.
 
         Raises
         ------
         ResultError
-            If the copy is not what it was, or cannot be taken over.
+            If the copy is damaged or cannot be read.
         """
         copy = self._copy(seen)
         try:
             with copy.open("rb") as file:
-                whole = copy.stat().st_size == self.values.nbytes and checksums.file_crc(file) == check
-            if not whole:
+                intact = copy.stat().st_size == self.values.nbytes and checksums.file_crc(file) == check
+            if not intact:
                 raise ResultError(
                     f"{copy} is damaged: it is not the {self.values.nbytes} bytes of largest values that were written. "
                     "Remove the run folder's 'work' folder, and run again: the pass begins anew."
                 )
             with copy.open("rb") as file:
-                for row in self.values:
-                    row[:] = np.frombuffer(file.read(row.nbytes), np.float32)
+                for unit_values in self.values:
+                    unit_values[:] = np.frombuffer(file.read(unit_values.nbytes), np.float32)
                     self.release()
         except OSError as error:
             raise ResultError(
@@ -310,63 +309,63 @@ class MemmapTopK:
 
 
 def _allocate(file: Path, size: int) -> None:
-    """Make a file of zeros whose every byte has its place on the disk.
+    """Create a file of zeros with all its disk blocks allocated.
 
-    A full disk is an error here. Later, when a mapped page found no place, it would be a signal that ends the process.
+    A full disk is an error here. Later, at a mapped page without a block, a signal would end the process.
     """
-    with file.open("wb") as made:
+    with file.open("wb") as output:
         if hasattr(os, "posix_fallocate") and size:
-            os.posix_fallocate(made.fileno(), 0, size)
+            os.posix_fallocate(output.fileno(), 0, size)
             return
         zeros = bytes(min(size, 1 << 20))
         for start in range(0, size, len(zeros) or 1):
-            made.write(zeros[: size - start])
+            output.write(zeros[: size - start])
 
 
 def buffer_capacity(keep: int, total: int) -> int:
-    """Return how many values a unit has room for: half as much again as it must keep, so that few are sorted twice."""
+    """Return the capacity of a unit: half as much again as it must keep, so that few values are sorted twice."""
     return min(total, keep + max(keep // 2, 1024))
 
 
 @compiled
 def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
-    """Keep what exceeds the bound, which rises when there is no room left.
+    """Keep values above the bound, which rises when the buffer is full.
 
-    Values are looked at in blocks, few of which hold any above the bound: the compiler makes vector code of that look.
+    Values are compared in blocks, few of which hold any above the bound: the compiler vectorizes the comparison.
     """
     cells = values.shape[2]
     for unit in range(units[0], units[1]):
-        own, low, n = kept[unit], bound[unit], filled[unit]
+        kept_values, lower_bound, count = kept[unit], bound[unit], filled[unit]
         for image in range(values.shape[0]):
-            row = values[image, unit]
-            for first in range(0, cells, BLOCK):
-                last = min(first + BLOCK, cells)
+            unit_values = values[image, unit]
+            for first in range(0, cells, BLOCK_SIZE):
+                last = min(first + BLOCK_SIZE, cells)
                 above = np.int64(0)
                 for cell in range(first, last):
-                    above += row[cell] > low
+                    above += unit_values[cell] > lower_bound
                 if above == 0:
                     continue
                 for cell in range(first, last):
-                    if row[cell] > low:
-                        if n == len(own):
-                            n, low = _make_room(own, low, keep)
-                            if not row[cell] > low:
+                    if unit_values[cell] > lower_bound:
+                        if count == len(kept_values):
+                            count, lower_bound = _compact(kept_values, lower_bound, keep)
+                            if not unit_values[cell] > lower_bound:
                                 continue
-                        own[n] = row[cell]
-                        n += 1
-        bound[unit], filled[unit] = low, n
+                        kept_values[count] = unit_values[cell]
+                        count += 1
+        bound[unit], filled[unit] = lower_bound, count
 
 
 @compiled
-def _make_room(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
-    """Forget what lies below the bound; where that is too little, keep the largest and raise the bound."""
-    n = 0
+def _compact(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
+    """Drop values below the bound; if too many remain, keep the largest and raise the bound."""
+    count = 0
     for value in kept:
-        kept[n] = value
-        n += value >= bound  # a bound may be one of the largest values itself
-    if n > keep + (len(kept) - keep) // 2:
-        kept[:n] = np.partition(kept[:n], n - keep)
-        bound = kept[n - keep]
-        kept[:keep] = kept[n - keep : n].copy()
-        n = keep
-    return n, bound
+        kept[count] = value
+        count += value >= bound  # the bound may itself be one of the largest values
+    if count > keep + (len(kept) - keep) // 2:
+        kept[:count] = np.partition(kept[:count], count - keep)
+        bound = kept[count - keep]
+        kept[:keep] = kept[count - keep : count].copy()
+        count = keep
+    return count, bound

@@ -1,9 +1,9 @@
-"""The labels of one image in the form in which they are counted: what each pixel bears, as one number.
+"""The labels of one image in the form in which they are counted: one label set for each pixel.
 
-An image has ten thousand pixels and more, but few sets of labels that a pixel bears: *sky* and *blue*, say. Pixels that
-bear the same labels are of one kind, so a mask is counted kind by kind, however many labels lie on top of each other.
+An image has ten thousand pixels and more, but few distinct sets of labels, such as *sky* and *blue*. A mask is counted
+by label set, so the cost does not depend on how many labels a pixel has.
 
-    Labels -> Kinds.of -> scoring/iou_counter.py
+    Labels -> LabelSetMap.of -> scoring/iou_counter.py
 """
 
 from dataclasses import dataclass, replace
@@ -16,36 +16,36 @@ from netdissect.concepts import Labels, Size
 from netdissect.jit import compiled
 
 Ints = npt.NDArray[np.int64]
-Numbers = npt.NDArray[np.int32]
+LabelIds = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelSetMap:
-    """The labels of one image, with K kinds of pixels.
+    """The labels of one image, with K label sets.
 
     Attributes
     ----------
     index_map
-        int32 (sh, sw): the kind of each pixel.
+        int32 (sh, sw): index of the label set of each pixel.
     set_sizes
-        int64 (K,): how many pixels are of each kind.
+        int64 (K,): pixels of each label set.
     label_ids
-        int32 (K, P): label numbers that a pixel of each kind bears, one for each of P channels; 0 where unlabeled.
+        int32 (K, P): label ids of each label set, one for each of P channels; 0 where unlabeled.
     image_level
-        int32 (W,): labels of the whole image.
+        int32 (W,): label ids of the whole image.
     """
 
-    index_map: Numbers
+    index_map: LabelIds
     set_sizes: Ints
-    label_ids: Numbers
-    image_level: Numbers
+    label_ids: LabelIds
+    image_level: LabelIds
 
     @classmethod
     def of(cls, labels: Labels) -> Self:
-        """Tell the kinds of pixels of one image, in the order in which they are met."""
+        """Find the label sets of one image, in the order of their first pixels."""
         height, width = labels.size
-        places, pixels, numbers = _find_label_sets(labels.label_channels.reshape(-1, height * width))
-        return cls(places.reshape(height, width), pixels, numbers, labels.image_level)
+        index_map, set_sizes, label_ids = _find_label_sets(labels.label_channels.reshape(-1, height * width))
+        return cls(index_map.reshape(height, width), set_sizes, label_ids, labels.image_level)
 
     @property
     def size(self) -> Size:
@@ -53,56 +53,61 @@ class LabelSetMap:
         return Size(*self.index_map.shape)
 
     @property
-    def label_channels(self) -> Numbers:
-        """Label number of each pixel in each channel, int32 (P, sh, sw)."""
+    def label_channels(self) -> LabelIds:
+        """Label id of each pixel in each channel, int32 (P, sh, sw)."""
         return np.ascontiguousarray(self.label_ids.T[:, self.index_map])
 
     def deduplicated(self) -> Self:
-        """Return the same labels as sets, as `Labels.once` does: what holds for pixels holds for kinds of them."""
-        once = Labels(self.label_ids.T[:, None], self.image_level).deduplicated()
-        return replace(self, label_ids=np.ascontiguousarray(once.label_channels[:, 0].T), image_level=once.image_level)
+        """Return the same labels without duplicates; see `Labels.deduplicated`, applied here to label sets."""
+        labels = Labels(self.label_ids.T[:, None], self.image_level).deduplicated()
+        label_ids = np.ascontiguousarray(labels.label_channels[:, 0].T)
+        return replace(self, label_ids=label_ids, image_level=labels.image_level)
 
 
 @compiled
-def _find_label_sets(planes: Numbers) -> tuple[Numbers, Ints, Numbers]:
-    """Return the kind of each pixel of `planes` (P, n), pixels of each kind and their labels."""
-    kinds, numbers = np.zeros(planes.shape[1], np.int32), np.zeros((1, len(planes)), np.int32)
-    for channel in range(len(planes)):
-        split, room, found = np.empty_like(kinds), 128, -1
-        while found < 0:
-            room *= 2
-            pairs = np.empty(room, np.int64)
-            found = _split(kinds, planes[channel], split, pairs, np.full(2 * room, -1, np.int32))
-        more = np.empty((found, len(planes)), np.int32)
-        for kind in range(found):
-            more[kind] = numbers[pairs[kind] >> 32]
-            more[kind, channel] = pairs[kind] & 0xFFFFFFFF
-        kinds, numbers = split, more
-    pixels = np.zeros(len(numbers), np.int64)
-    for pixel in range(len(kinds)):
-        pixels[kinds[pixel]] += 1
-    return kinds, pixels, numbers
+def _find_label_sets(label_channels: LabelIds) -> tuple[LabelIds, Ints, LabelIds]:
+    """Return the label set of each pixel of `label_channels` (P, n), and the size and the label ids of each set."""
+    set_index, label_ids = np.zeros(label_channels.shape[1], np.int32), np.zeros((1, len(label_channels)), np.int32)
+    for channel in range(len(label_channels)):
+        refined_index, capacity, num_sets = np.empty_like(set_index), 128, -1
+        while num_sets < 0:
+            capacity *= 2
+            pairs = np.empty(capacity, np.int64)
+            num_sets = _split_sets(
+                set_index, label_channels[channel], refined_index, pairs, np.full(2 * capacity, -1, np.int32)
+            )
+        refined = np.empty((num_sets, len(label_channels)), np.int32)
+        for label_set in range(num_sets):
+            refined[label_set] = label_ids[pairs[label_set] >> 32]
+            refined[label_set, channel] = pairs[label_set] & 0xFFFFFFFF
+        set_index, label_ids = refined_index, refined
+    set_sizes = np.zeros(len(label_ids), np.int64)
+    for pixel in range(len(set_index)):
+        set_sizes[set_index[pixel]] += 1
+    return set_index, set_sizes, label_ids
 
 
 @compiled
-def _split(kinds: Numbers, plane: Numbers, split: Numbers, pairs: Ints, table: Numbers) -> int:
-    """Split kinds (n,) by the labels of one more channel.
+def _split_sets(
+    set_index: LabelIds, channel_labels: LabelIds, refined_index: LabelIds, pairs: Ints, hash_table: LabelIds
+) -> int:
+    """Split label sets (n,) by the labels of one more channel.
 
-    Fills `split` (n,) and `pairs`, a kind and a label each, and returns how many pairs were met; -1: there is no room
-    for all. Where in `pairs` one stands is found in a table, twice as large and -1 at first, at its hash.
+    Fills `refined_index` (n,) and `pairs`, which hold a label set and a label each, and returns the number of pairs, or
+    -1 if `pairs` is too short. `hash_table` holds the index of each pair; it is twice as long and -1 at first.
     """
-    found, latest, before = 0, np.int32(0), np.int64(-1)
-    for pixel in range(len(plane)):
-        pair = np.int64(kinds[pixel]) << 32 | np.int64(plane[pixel])
-        if pair != before:  # neighbors are mostly alike
-            slot = (pair * np.int64(0x2545F4914F6CDD1D) >> 40) & (len(table) - 1)
-            while table[slot] >= 0 and pairs[table[slot]] != pair:
-                slot = (slot + 1) & (len(table) - 1)
-            if table[slot] < 0:
-                if found == len(pairs):
+    num_sets, current, previous = 0, np.int32(0), np.int64(-1)
+    for pixel in range(len(channel_labels)):
+        pair = np.int64(set_index[pixel]) << 32 | np.int64(channel_labels[pixel])
+        if pair != previous:  # neighbors mostly have the same labels
+            slot = (pair * np.int64(0x2545F4914F6CDD1D) >> 40) & (len(hash_table) - 1)
+            while hash_table[slot] >= 0 and pairs[hash_table[slot]] != pair:
+                slot = (slot + 1) & (len(hash_table) - 1)
+            if hash_table[slot] < 0:
+                if num_sets == len(pairs):
                     return -1
-                table[slot], pairs[found] = found, pair
-                found += 1
-            latest, before = table[slot], pair
-        split[pixel] = latest
-    return found
+                hash_table[slot], pairs[num_sets] = num_sets, pair
+                num_sets += 1
+            current, previous = hash_table[slot], pair
+        refined_index[pixel] = current
+    return num_sets

@@ -1,4 +1,4 @@
-"""What a pixel means: concepts, and the labels of one image."""
+"""Concepts, and the labels of one image."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Planes = npt.NDArray[np.int32]
+LabelIds = npt.NDArray[np.int32]
 
 
 class Size(NamedTuple):
@@ -23,15 +23,15 @@ class Concept:
     Attributes
     ----------
     label_id
-        Its label number, at least 1; 0 means unlabeled and is never a concept.
+        At least 1; 0 means unlabeled and is never a concept.
     name
         Unique in the data set; scenes end in ``-s`` and colors in ``-c``.
     category
         The primary category: the chosen category in which its coverage is largest (tie: the later one).
     frequency
-        Images that carry it in its primary category.
+        Number of images that have it in its primary category.
     coverage
-        Sum over images of the share of pixels that bear it in its primary category, in images.
+        Sum over images of its share of the pixels in its primary category, in images.
     synonyms
         Other spellings.
     """
@@ -46,18 +46,18 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What one image is labeled with, as its index row says.
+    """The labels of one image.
 
     Attributes
     ----------
     label_channels
-        int32 (P, sh, sw): one label number per pixel and channel, 0 where unlabeled.
+        int32 (P, sh, sw): label id of each pixel in each channel, 0 where unlabeled.
     image_level
-        int32 (W,): labels of the whole image, each standing for a constant plane.
+        int32 (W,): label ids of the whole image; each is equivalent to a constant channel.
     """
 
-    label_channels: Planes
-    image_level: npt.NDArray[np.int32]
+    label_channels: LabelIds
+    image_level: LabelIds
 
     @property
     def size(self) -> Size:
@@ -65,23 +65,23 @@ class Labels:
         return Size(*self.label_channels.shape[1:])
 
     def deduplicated(self) -> "Labels":
-        """Return the same labels as sets: no pixel bears a label twice.
+        """Return the same labels without duplicates: no pixel has a label twice.
 
         Notes
         -----
-        A label is its number, whichever column or channel it stands in. Later repetitions become 0.
+        Labels of one id are equal, whatever their column or channel. Later duplicates become 0.
         """
-        whole = np.unique(self.image_level)
-        planes = self.label_channels.copy()
-        for number in whole:
-            planes[planes == number] = 0
-        for later in range(1, len(planes)):
+        image_level = np.unique(self.image_level)
+        channels = self.label_channels.copy()
+        for label_id in image_level:
+            channels[channels == label_id] = 0
+        for later in range(1, len(channels)):
             for earlier in range(later):
-                planes[later][planes[later] == planes[earlier]] = 0
-        return Labels(planes, whole)
+                channels[later][channels[later] == channels[earlier]] = 0
+        return Labels(channels, image_level)
 
     def resized(self, size: Size) -> "Labels":
-        """Return the same labels at another size: the nearest pixel to each center."""
+        """Return the same labels at another size, by nearest neighbor."""
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, self.size, strict=True)
         )

@@ -48,7 +48,7 @@ class Thresholds:
     high: Floats32
 
 
-TINY = 2.0**histogram.LOWEST
+TINY = 2.0**histogram.MIN_EXPONENT
 
 HIGHEST = 0.5
 """Largest quantile that is computed from a histogram: half of all activations."""

@@ -1,4 +1,9 @@
-"""Numbers: integer tallies that add up, IoU, labels and detectors."""
+"""Integer counts that add up over images, IoU, labels and detectors.
+
+activation maps -> upsampling.py -> iou_counter.py (kernel.py, or iou_counter_torch.py) -> iou.py -> detectors.py
+single images   -> per_image_counts.py, mask_pixels.py -> statistics/
+no threshold    -> response_histograms.py -> metrics.py
+"""
 
 from netdissect.scoring.detectors import DetectorCount, UnitLabels, count_detectors, largest_counts, passes
 from netdissect.scoring.iou import best_concepts, f1, iou

@@ -19,16 +19,16 @@ from netdissect.scoring.iou import Floats, Ints, top_category
 
 @dataclass(frozen=True)
 class UnitLabels:
-    """The best concept of each unit in each category: all that counting needs.
+    """The best concept of each unit in each category.
 
     Attributes
     ----------
     categories
         Names, K of them, in the order of ``category.csv``.
     names
-        object (U, K): the concept's name; empty where there is none.
+        object (U, K): name of the concept; empty where there is none.
     scores
-        float64 (U, K): its IoU; 0 where there is none.
+        float64 (U, K): IoU of the concept; 0 where there is none.
     """
 
     categories: tuple[str, ...]
@@ -37,20 +37,20 @@ class UnitLabels:
 
     @property
     def top(self) -> Ints:
-        """Category index of each unit's label, int64 (U,); -1 for none."""
+        """Category index of the label of each unit, int64 (U,); -1 for none."""
         return top_category(self.scores)
 
 
 @dataclass(frozen=True)
 class DetectorCount:
-    """How many units detect something, and how many different concepts they detect.
+    """Number of detectors, and of different concepts that they detect.
 
     Attributes
     ----------
     rule
         ``top-label``: a unit counts once, under its best concept, from `min_iou` on. ``per-category``: it
         counts in every category in which its best concept is above `min_iou`.
-    detectors, unique
+    detectors, unique_detectors
         By category, and ``total``: units that pass under any category, and the sum over categories.
     """
 
@@ -62,7 +62,7 @@ class DetectorCount:
 
 
 def passes(scores: Any, rule: Rule, min_iou: float) -> Any:
-    """Say which IoUs make a detector under a rule: arrays of them, or a column of a table as an expression.
+    """Tell which IoUs make a detector under a rule; an array, or a column of a table as an expression.
 
     >>> passes(np.array([0.0, 0.04, 0.05]), "top-label", 0.04), passes(np.array([0.04, 0.05]), "per-category", 0.04)
     (array([False,  True,  True]), array([False,  True]))
@@ -71,7 +71,7 @@ def passes(scores: Any, rule: Rule, min_iou: float) -> Any:
 
 
 def limit_in_words(rule: Rule, min_iou: float) -> str:
-    """Put what `passes` demands of an IoU into words.
+    """Describe the IoUs that `passes` accepts.
 
     >>> limit_in_words("top-label", 0.04), limit_in_words("per-category", 0.04), limit_in_words("top-label", 0)
     ('of at least 0.04', 'above 0.04', 'above 0')
@@ -82,7 +82,7 @@ def limit_in_words(rule: Rule, min_iou: float) -> str:
 
 
 def limit_number(min_iou: float) -> str:
-    """Return a limit as it is shown everywhere: exactly if six digits say it, else (by chance) with three."""
+    """Format a limit: exactly if six digits suffice, else (a limit from permutations) with three digits."""
     return f"{min_iou:g}" if float(f"{min_iou:g}") == min_iou else f"{min_iou:.3g}"
 
 
@@ -92,16 +92,16 @@ def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> DetectorC
     if rule == "top-label":
         passing &= labels.top[:, None] == np.arange(len(labels.categories))
     detectors = {"total": int(passing.any(axis=1).sum())}
-    unique = {"total": 0}
+    unique_detectors = {"total": 0}
     for index, category in enumerate(labels.categories):
         detectors[category] = int(passing[:, index].sum())
-        unique[category] = len(set(filter(None, labels.names[passing[:, index], index])))
-        unique["total"] += unique[category]
-    return DetectorCount(rule, min_iou, len(labels.scores), detectors, unique)
+        unique_detectors[category] = len(set(filter(None, labels.names[passing[:, index], index])))
+        unique_detectors["total"] += unique_detectors[category]
+    return DetectorCount(rule, min_iou, len(labels.scores), detectors, unique_detectors)
 
 
 def largest_counts(rule: Rule, units: int, concepts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many detectors, and how many unique ones, there can be in each category and in total.
+    """Return the largest possible number of detectors and of unique detectors, by category and in total.
 
     Parameters
     ----------
@@ -110,15 +110,15 @@ def largest_counts(rule: Rule, units: int, concepts: Mapping[str, int]) -> tuple
     units
         Units of the layer.
     concepts
-        How many concepts each category has.
+        Number of concepts of each category.
 
     Examples
     --------
     >>> largest_counts("per-category", 8, {"object": 100, "color": 5})[1]
     {'object': 8, 'color': 5, 'total': 13}
     """
-    unique = {name: min(units, count) for name, count in concepts.items()}
-    total = sum(unique.values())
-    # Under its best concept a unit counts once, per category in each of them.
-    unique["total"] = min(units, total) if rule == "top-label" else total
-    return dict.fromkeys(unique, units), unique
+    unique_detectors = {name: min(units, count) for name, count in concepts.items()}
+    total = sum(unique_detectors.values())
+    # Under top-label a unit counts once, under per-category once in each category.
+    unique_detectors["total"] = min(units, total) if rule == "top-label" else total
+    return dict.fromkeys(unique_detectors, units), unique_detectors

@@ -11,23 +11,23 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-NUM_LEADING = 10  # concepts of a unit
+NUM_LEADING = 10  # concepts of each unit
 
 
-def iou(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
+def iou(intersection: Ints, mask_pixels: Ints, concept_pixels: Ints) -> Floats:
     """Return intersection over union, float64, of integer counts; an empty union gives 0.
 
     >>> iou(np.array([2171174]), np.array([3044167]), np.array([13092677]))
     array([0.15546508])
     """
-    union = activation + truth - intersection
+    union = mask_pixels + concept_pixels - intersection
     # int64 / int64 in float64: counts below 2**53 are exact, and so is the rounding of their ratio.
     return _ratio(intersection, union)
 
 
-def f1(intersection: Ints, activation: Ints, truth: Ints) -> Floats:
-    """Return the Dice coefficient 2 I / (A + T), which ranks as IoU does; nothing at all gives 0."""
-    total = activation + truth
+def f1(intersection: Ints, mask_pixels: Ints, concept_pixels: Ints) -> Floats:
+    """Return the Dice coefficient 2 I / (M + C), which ranks as IoU does; 0 where both are empty."""
+    total = mask_pixels + concept_pixels
     return _ratio(2 * intersection, total)
 
 
@@ -37,17 +37,17 @@ def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
     Parameters
     ----------
     scores
-        float64 (U, C), concepts by rising label number.
+        float64 (U, C), concepts by rising label id.
     categories
         int64 (C,): primary category of each concept, 0 to `count` - 1.
     count
-        How many categories there are.
+        Number of categories.
 
     Returns
     -------
     int64 (U, count)
-        Index of the concept with the largest score (tie: the lowest label number), or -1 where no concept
-        of the category intersects the unit.
+        Index of the concept with the largest score (tie: the lowest label id), or -1 where no concept of the
+        category intersects the unit.
     """
     best = np.full((len(scores), count), -1, np.int64)
     for category in range(count):
@@ -59,26 +59,26 @@ def best_concepts(scores: Floats, categories: Ints, count: int) -> Ints:
 
 
 def leading_concepts(scores: Floats) -> Ints:
-    """Return each unit's ten best concepts, those that evidence beside IoU is about.
+    """Return the ten best concepts of each unit, for which extra metrics and intervals are computed.
 
     Parameters
     ----------
     scores
-        float64 (U, C), by label number; 0 where no concept is.
+        float64 (U, C), by label id; 0 where the id is no concept.
 
     Returns
     -------
     int64 (U, 10)
-        Label numbers, best first (tie: the lowest label number); 0 once no further concept intersects the unit.
+        Label ids, best first (tie: the lowest label id); 0 where no further concept intersects the unit.
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :NUM_LEADING]
-    reached = np.take_along_axis(scores, best, axis=1)
-    room = max(NUM_LEADING - scores.shape[1], 0)
-    return np.pad(np.where(reached > 0, best, 0), ((0, 0), (0, room)))
+    best_scores = np.take_along_axis(scores, best, axis=1)
+    padding = max(NUM_LEADING - scores.shape[1], 0)
+    return np.pad(np.where(best_scores > 0, best, 0), ((0, 0), (0, padding)))
 
 
 def top_category(scores: Floats) -> Ints:
-    """Return the category of each unit's best concept, int64 (U,): the later on a tie, -1 where all are 0.
+    """Return the category of the best concept of each unit, int64 (U,): the later on a tie, -1 where all are 0.
 
     Parameters
     ----------
@@ -91,5 +91,5 @@ def top_category(scores: Floats) -> Ints:
     return np.where(scores.max(axis=1) > 0, last, -1)
 
 
-def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0), np.float64)
+def _ratio(part: Ints | Floats, total: Ints | Floats) -> Floats:
+    return np.asarray(np.divide(part, total, out=np.zeros(np.shape(total)), where=total > 0), np.float64)

@@ -1,11 +1,8 @@
-"""Count how often each unit and each concept light up the same pixel.
+"""Count the pixels of masks, of concepts, and of their intersections.
 
-Counts are plain integers, so tallies of two halves of the data add up (`left + right`) to, bit for
-bit, the tally of the whole.
+Counts are integers, so the counts of two parts of the data add up, bit for bit, to those of the whole.
 
-    maps, thresholds, labels -> Tally -> counts() -> labels.py
-
-Nothing here knows about networks, files or plots.
+    maps, thresholds, labels -> IoUCounter.update_batch -> IoUCounts -> concept_counts -> iou.py
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
@@ -22,14 +19,14 @@ from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Duplicates, Restriction
 from netdissect.errors import ShapeError
-from netdissect.scoring.kernel import tally_batch
+from netdissect.scoring.kernel import count_batch
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
     OVERLAP,
+    CountArrays,
     Counting,
     LabelArrays,
-    TallyArrays,
     UpsamplerArrays,
 )
 from netdissect.scoring.per_image_counts import ImageIntersections
@@ -46,16 +43,16 @@ RESTRICTIONS: dict[Restriction, int] = {
 
 @dataclass(frozen=True)
 class ConceptTotals:
-    """How many pixels, and in how many images, each label number was seen; adds up over images.
+    """Pixels and images of each label id; adds up over images.
 
     Attributes
     ----------
     pixels
-        int64 (C,), C = largest label number + 1.
+        int64 (C,), C = largest label id + 1.
     images
         int64 (C,).
     annotated
-        int64 (K,): pixels of the images that carry some label of each category.
+        int64 (K,): pixels of the images that have some label of each category.
     """
 
     pixels: Ints
@@ -64,9 +61,9 @@ class ConceptTotals:
 
     @classmethod
     def zeros(cls, data: ConceptData) -> Self:
-        """Return the truth of no images."""
-        numbers = len(data.category_of)
-        return cls(np.zeros(numbers, np.int64), np.zeros(numbers, np.int64), np.zeros(len(data.categories), np.int64))
+        """Return the totals of no images."""
+        shapes = (len(data.category_of), len(data.category_of), len(data.categories))
+        return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.pixels + other.pixels, self.images + other.images, self.annotated + other.annotated)
@@ -80,16 +77,16 @@ class ConceptTotals:
 
 @dataclass(frozen=True, eq=False)
 class ImageLabels:
-    """The labels of one image, made ready for counting.
+    """The labels of one image, prepared for counting.
 
     Attributes
     ----------
     label_sets
-        What each pixel bears.
+        Label set of each pixel.
     label_ids, pixels
-        int64 (n,): which labels occur, and on how many pixels each.
+        int64 (n,): labels that occur, and their pixels.
     categories, image_level_categories
-        int64 (k,): the primary categories of those labels, and of the whole-image ones among them.
+        int64 (k,): primary categories of these labels, and of the image-level labels among them.
     """
 
     label_sets: LabelSetMap
@@ -100,21 +97,22 @@ class ImageLabels:
 
     @classmethod
     def of(cls, labels: Labels, data: ConceptData, duplicates: Duplicates) -> Self:
-        """Count the labels of one image; under ``once`` a pixel bears each label once."""
-        kinds = LabelSetMap.of(labels)
+        """Count the labels of one image; under ``once`` a pixel has each label at most once."""
+        label_sets = LabelSetMap.of(labels)
         if duplicates == "once":
-            kinds = kinds.deduplicated()
+            label_sets = label_sets.deduplicated()
         counts = np.zeros(len(data.category_of), np.int64)
-        np.add.at(counts, kinds.label_ids, kinds.set_sizes[:, None])
-        np.add.at(counts, kinds.image_level, kinds.index_map.size)
+        np.add.at(counts, label_sets.label_ids, label_sets.set_sizes[:, None])
+        np.add.at(counts, label_sets.image_level, label_sets.index_map.size)
         counts[0] = 0
-        numbers = np.flatnonzero(counts)
-        categories = np.unique(data.category_of[numbers])
-        return cls(kinds, numbers, counts[numbers], categories, np.unique(data.category_of[kinds.image_level]))
+        label_ids = np.flatnonzero(counts)
+        categories = np.unique(data.category_of[label_ids])
+        of_images = np.unique(data.category_of[label_sets.image_level])
+        return cls(label_sets, label_ids, counts[label_ids], categories, of_images)
 
     @property
     def label_channels(self) -> npt.NDArray[np.int32]:
-        """Label number of each pixel in each channel, int32 (P, sh, sw), 0 where unlabeled."""
+        """Label id of each pixel in each channel, int32 (P, sh, sw), 0 where unlabeled."""
         return self.label_sets.label_channels
 
     @property
@@ -130,14 +128,14 @@ class ImageLabels:
 
 @dataclass(frozen=True, eq=False)
 class BatchLabels:
-    """The labels of a batch, made ready for counting.
+    """The labels of a batch, prepared for counting.
 
     Attributes
     ----------
     images
-        Of each image; their label maps are of one size.
+        Labels of each image; all label maps have one size.
     arrays
-        All together.
+        Labels of all images.
     """
 
     images: tuple[ImageLabels, ...]
@@ -145,37 +143,38 @@ class BatchLabels:
 
     @classmethod
     def of(cls, images: Sequence[ImageLabels]) -> Self:
-        """Put the labels of some images, one at least, together."""
-        kinds = [image.label_sets for image in images]
-        numbers = [image.label_ids for image in images]
-        whole = [np.searchsorted(image.label_ids, image.image_level) for image in images]
+        """Join the labels of at least one image."""
+        sets = [image.label_sets for image in images]
+        label_ids = [image.label_ids for image in images]
+        image_level = [np.searchsorted(image.label_ids, image.image_level) for image in images]
         categories = [image.categories for image in images]
-        borne = [
-            np.searchsorted(image.label_ids, image.label_sets.label_ids[image.label_sets.label_ids > 0])
-            for image in images
+        present = [label_sets.label_ids > 0 for label_sets in sets]
+        set_labels = [
+            np.searchsorted(ids, label_sets.label_ids[has_label])
+            for ids, label_sets, has_label in zip(label_ids, sets, present, strict=True)
         ]
-        ends = [(kind.label_ids > 0).sum(axis=1).cumsum() for kind in kinds]
-        parts = (numbers, whole, categories, borne, ends)
+        set_ends = [has_label.sum(axis=1).cumsum() for has_label in present]
+        parts = (label_ids, image_level, categories, set_labels, set_ends)
         starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
-        joined = [np.stack([kind.index_map for kind in kinds]), *(np.concatenate(part) for part in parts), starts]
-        return cls(tuple(images), LabelArrays(*joined))
+        index_maps = np.stack([label_sets.index_map for label_sets in sets])
+        arrays = [index_maps, *(np.concatenate(part) for part in parts), starts]
+        return cls(tuple(images), LabelArrays(*arrays))
 
 
 @dataclass(frozen=True)
 class IoUCounts:
-    """Counts of one layer, in pixels of the segmentation; adds up over images.
+    """Counts of one layer, in pixels of the label map; adds up over images.
 
     Attributes
     ----------
     intersection
-        int64 (Q, U, C): pixels on which a unit is on and the label lies, for each quantile.
+        int64 (Q, U, C): pixels at which a unit is active and that have the label, for each quantile.
     activation
         int64 (Q, U, K): mask pixels summed over the images in which each category counts.
     firing_map
-        int64 (U, h, w): images in which each cell of a map lies above the first threshold; empty: not counted.
+        int64 (U, h, w): images in which each cell is above the first threshold; empty: not counted.
     histogram
-        int64 (U, bins): how all activations are distributed; empty: not counted. See
-        `netdissect.activations.histogram`.
+        int64 (U, bins): histogram of all activations; empty: not counted. See `netdissect.activations.histogram`.
     """
 
     intersection: Ints
@@ -185,22 +184,23 @@ class IoUCounts:
 
     @classmethod
     def zeros(cls, quantiles: int, units: int, data: ConceptData) -> Self:
-        """Return the tally of no images."""
+        """Return the counts of no images."""
         return cls(
             np.zeros((quantiles, units, len(data.category_of)), np.int64),
             np.zeros((quantiles, units, len(data.categories)), np.int64),
         )
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return type(self)(*(left + right for left, right in pairs))
 
     def first(self, quantiles: int) -> Self:
-        """Return the counts of the first quantiles alone."""
+        """Return the counts of the first quantiles only."""
         return replace(self, intersection=self.intersection[:quantiles], activation=self.activation[:quantiles])
 
 
 class IoUCounter:
-    """Adds images of one layer to a tally.
+    """Counts images of one layer.
 
     Parameters
     ----------
@@ -210,52 +210,57 @@ class IoUCounter:
         float32 (Q, U).
     restriction
         In which images a mask counts towards the union; see `netdissect.config.Protocol`.
-    listed
-        At how many quantiles, the first ones, the masks of single images are returned; None: at all.
+    record_images_for
+        Number of leading quantiles for which `update_batch` returns the masks of single images; None: all.
     """
 
     def __init__(
-        self, data: ConceptData, thresholds: Maps, restriction: Restriction, listed: int | None = None
+        self, data: ConceptData, thresholds: Maps, restriction: Restriction, record_images_for: int | None = None
     ) -> None:
         quantiles, units = thresholds.shape
         self.counts = IoUCounts.zeros(quantiles, units, data)
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
-        rising = np.lexsort(thresholds.T)
+        threshold_order = np.lexsort(thresholds.T)
         self._counting = Counting(
-            thresholds[rising],
-            np.argsort(rising),
-            quantiles if listed is None else listed,
+            thresholds[threshold_order],
+            np.argsort(threshold_order),
+            quantiles if record_images_for is None else record_images_for,
             data.category_of,
             RESTRICTIONS[restriction],
         )
 
-    def restore(self, tally: IoUCounts) -> None:
-        """Go on from an earlier tally."""
-        self.counts = tally
+    def restore(self, counts: IoUCounts) -> None:
+        """Continue from earlier counts."""
+        self.counts = counts
 
-    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, grid: Upsampler) -> ImageIntersections:
-        """Count a batch in one compiled call, which leaves the interpreter to other threads.
+    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, upsampler: Upsampler) -> ImageIntersections:
+        """Count a batch in one compiled call, which releases the interpreter lock.
 
         Parameters
         ----------
         maps
-            float32 (B, U, h, w) on the host. Cells more than one away from any cell above the threshold may hold
-            anything below it.
+            float32 (B, U, h, w) on the host. Cells more than one away from any cell above the threshold may hold any
+            value below it.
         labels
-            Those of the images.
-        grid
-            From the maps' size to the label maps'.
+            Labels of the images.
+        upsampler
+            From the size of the maps to the size of the label maps.
 
         Returns
         -------
-        Overlaps
-            The masks of the batch at each quantile that is listed, the first image being row 0.
+        ImageIntersections
+            Masks of the batch at the first `record_images_for` quantiles; the first image has index 0.
+
+        Raises
+        ------
+        ShapeError
+            If maps, thresholds, upsampler and label maps do not fit each other.
         """
-        size = labels.arrays.kinds.shape[1:]
-        if (grid.rows.pixels, grid.columns.pixels) != size:
+        size = labels.arrays.index_map.shape[1:]
+        if (upsampler.rows.pixels, upsampler.columns.pixels) != size:
             raise ShapeError(
-                f"the grid leads to {grid.rows.pixels} x {grid.columns.pixels} pixels (height x width) but the label "
-                f"maps are {size[0]} x {size[1]}. Make a grid for this segmentation size."
+                f"the upsampler leads to {upsampler.rows.pixels} x {upsampler.columns.pixels} pixels (height x width) "
+                f"but the label maps are {size[0]} x {size[1]}. Make one for this size with make_upsampler()."
             )
         maps = np.ascontiguousarray(maps)
         images, units = len(labels.images), self._counting.thresholds.shape[1]
@@ -264,20 +269,20 @@ class IoUCounter:
                 f"maps are of shape {maps.shape} but there are labels of {images} images and thresholds of {units} "
                 f"units. Pass maps of shape ({images}, {units}, height, width)."
             )
-        places = self.counts.firing_map.reshape(-1, *maps.shape[2:])
-        masks, entries = tally_batch(
+        firing_map = self.counts.firing_map.reshape(-1, *maps.shape[2:])
+        masks, entries = count_batch(
             maps,
-            np.ascontiguousarray(grid.resample(maps)),
+            np.ascontiguousarray(upsampler.resample(maps)),
             self._counting,
-            UpsamplerArrays.of(grid),
+            UpsamplerArrays.of(upsampler),
             labels.arrays,
-            TallyArrays(self.counts.intersection, self.counts.activation, places),
+            CountArrays(self.counts.intersection, self.counts.activation, firing_map),
         )
         return ImageIntersections(*masks, *entries)
 
 
-def concept_counts(numbers: Ints, tally: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:
-    """Pick concepts out of a tally.
+def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:
+    """Select the counts of some concepts.
 
     Returns
     -------
@@ -285,4 +290,4 @@ def concept_counts(numbers: Ints, tally: IoUCounts, category_of: Ints) -> tuple[
         int64 (Q, U, concepts): the counts of each unit and concept, the activation being that of the
         concept's primary category.
     """
-    return tally.intersection[:, :, numbers], tally.activation[:, :, category_of[numbers]]
+    return counts.intersection[:, :, label_ids], counts.activation[:, :, category_of[label_ids]]

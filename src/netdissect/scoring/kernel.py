@@ -1,13 +1,12 @@
-"""The compiled inner loop: which pixels of the segmentation are on, and what they are labeled.
+"""The compiled inner loop: which pixels of the label map are active, and which labels they have.
 
-Only a pixel between cells of which one exceeds the threshold can itself exceed it, so the loop visits
-just those: on real layers about 0.2 % of the pixels are on, and more than 95 % are never looked at.
+A pixel can exceed the threshold only if one of the cells around it does. The loop visits only such pixels: on real
+layers about 0.2 % of the pixels are active, and more than 95 % are never visited.
 
-Every function releases the interpreter lock and works on plain arrays; `netdissect.scoring.iou_counter` is the
-way in.
+All functions release the interpreter lock and work on plain arrays. `netdissect.scoring.iou_counter` calls them.
 
-A function takes the arrays out of its tuples once, before its loops: within a loop each would be counted as a reference
-again, which took up to seven times as long.
+A function unpacks its tuples once, before its loops. Within a loop each access would update a reference count, which
+took up to seven times as long.
 """
 
 import numpy as np
@@ -18,12 +17,12 @@ from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
     OVERLAP,
+    CellRun,
+    CountArrays,
     Counting,
     ImageArrays,
     LabelArrays,
-    Room,
-    Run,
-    TallyArrays,
+    Scratch,
     UpsamplerArrays,
 )
 from netdissect.scoring.upsampling import Maps
@@ -33,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int32]
 
 MARGIN = 1e-6
-"""Of the magnitude of cells: by more than an interpolated value can exceed them, rounded as it is."""
+"""Bound on the rounding error of an interpolated value, relative to the magnitude of its cells."""
 
 
 @compiled
@@ -41,168 +40,175 @@ def any_above(cells: Maps, threshold: np.float32) -> bool:
     """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
     above = np.int64(0)
     for value in cells.flat:
-        above += value > threshold  # an integer sum: the compiler makes vector code of it
+        above += value > threshold  # an integer sum, which the compiler vectorizes
     return bool(above > 0)
 
 
 @compiled
-def tally_batch(
-    maps: Maps, cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays, tally: TallyArrays
+def count_batch(
+    maps: Maps, cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays, counts: CountArrays
 ) -> tuple[Ints, Ints]:
-    """Count a batch at several quantiles and add it to a tally.
+    """Count a batch at several quantiles and add it to the counts.
 
     Parameters
     ----------
     maps
-        float32 (B, U, h, w), for where units fire. A cell that cannot matter may hold any value at or below the
-        lowest threshold.
+        float32 (B, U, h, w), for the firing map. A cell that cannot matter may hold any value at or below the lowest
+        threshold.
     cells
-        float32 (B, U, h', w'): the maps at the size that the axes expect; see `Upsampler.prepare`.
+        float32 (B, U, h', w'): the maps at the size that the axes expect; see `Upsampler.resample`.
     counting
         At which thresholds, and how.
     upsampler
         From cells to pixels.
     labels
         Of the images.
-    tally
+    counts
         Added to.
 
     Returns
     -------
     masks
-        int64 (5, M), by image, quantile and unit, those that are not empty: image, quantile, unit, pixels on, and how
-        many of the entries are the mask's.
+        int64 (5, M), non-empty masks by image, quantile and unit: image, quantile, unit, mask pixels, and the number
+        of entries of the mask.
     entries
-        int64 (2, N): label number and pixels on it, mask after mask.
+        int64 (2, N): label id and intersection in pixels, mask after mask.
     """
     units = maps.shape[1]
-    room = _room(cells, counting, upsampler, labels)
+    scratch = _make_scratch(cells, counting, upsampler, labels)
     masks, entries = np.empty((0, 5), np.int64), np.empty((0, 2), np.int64)
-    found, used = 0, 0
+    num_masks, num_entries = 0, 0
     for image in range(len(maps)):
-        its = _labels_of(labels, image)
-        if tally.places.size:
+        image_labels = _image_labels(labels, image)
+        if counts.firing_map.size:
             for unit in range(units):
-                _add_places(maps[image, unit], counting.thresholds[counting.order[0], unit], tally.places[unit])
-        _count_image(cells[image], counting.thresholds, upsampler, its, room)
-        _add_image(room, its, counting, tally)
-        most = counting.listed * units
-        masks, entries = _enlarged(masks, found, most), _enlarged(entries, used, most * len(its.numbers))
-        more, further = _list_masks(image, room, its.numbers, counting, masks[found:], entries[used:])
-        found, used = found + more, used + further
-    return masks[:found].T.copy(), entries[:used].T.copy()
+                _add_firing(maps[image, unit], counting.thresholds[counting.order[0], unit], counts.firing_map[unit])
+        _count_image(cells[image], counting.thresholds, upsampler, image_labels, scratch)
+        _add_image(scratch, image_labels, counting, counts)
+        most = counting.record_images_for * units
+        masks = _ensure_capacity(masks, num_masks, most)
+        entries = _ensure_capacity(entries, num_entries, most * len(image_labels.label_ids))
+        added_masks, added_entries = _list_masks(
+            image, scratch, image_labels.label_ids, counting, masks[num_masks:], entries[num_entries:]
+        )
+        num_masks, num_entries = num_masks + added_masks, num_entries + added_entries
+    return masks[:num_masks].T.copy(), entries[:num_entries].T.copy()
 
 
 @compiled
-def _room(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Room:
+def _make_scratch(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Scratch:
     quantiles, units = counting.thresholds.shape
-    kinds, width = np.diff(labels.starts[4]).max(), len(upsampler.columns.near)
-    return Room(
+    num_sets, width = np.diff(labels.starts[4]).max(), len(upsampler.columns.lower_weight)
+    return Scratch(
         np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8),
         np.empty((2, width), np.float64),
         np.empty(width, np.float32),
-        np.zeros((quantiles, kinds), np.int32),
-        np.zeros(kinds, np.bool_),
-        np.empty(kinds, np.int64),
+        np.zeros((quantiles, num_sets), np.int32),
+        np.zeros(num_sets, np.bool_),
+        np.empty(num_sets, np.int64),
         np.empty((quantiles, units), np.int64),
         np.empty((quantiles, units, np.diff(labels.starts[0]).max()), np.int32),
     )
 
 
 @compiled
-def _labels_of(labels: LabelArrays, image: int) -> ImageArrays:
+def _image_labels(labels: LabelArrays, image: int) -> ImageArrays:
     starts, ends = labels.starts[:, image], labels.starts[:, image + 1]
     return ImageArrays(
-        labels.kinds[image],
-        labels.numbers[starts[0] : ends[0]],
-        labels.whole[starts[1] : ends[1]],
+        labels.index_map[image],
+        labels.label_ids[starts[0] : ends[0]],
+        labels.image_level[starts[1] : ends[1]],
         labels.categories[starts[2] : ends[2]],
-        labels.borne[starts[3] : ends[3]],
-        labels.ends[starts[4] : ends[4]],
+        labels.set_labels[starts[3] : ends[3]],
+        labels.set_ends[starts[4] : ends[4]],
     )
 
 
 @inlined
-def _count_image(cells: Maps, thresholds: Maps, upsampler: UpsamplerArrays, labels: ImageArrays, room: Room) -> None:
-    """Count the masks of all units, float32 (U, h, w), on one image: `room.mask_pixels` and `room.label_pixels`."""
-    room.mask_pixels[:] = 0
+def _count_image(
+    cells: Maps, thresholds: Maps, upsampler: UpsamplerArrays, labels: ImageArrays, scratch: Scratch
+) -> None:
+    """Count the masks of all units, float32 (U, h, w), on one image into `scratch.mask_pixels` and `label_pixels`."""
+    scratch.mask_pixels[:] = 0
     for unit in range(len(cells)):
         if any_above(cells[unit], thresholds[0, unit]):
-            met = count_unit(cells[unit], thresholds[:, unit], upsampler, labels.kinds, room, room.mask_pixels[:, unit])
-            _add_kinds(room, met, labels, room.label_pixels[:, unit])
+            num_met = count_unit(
+                cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, scratch.mask_pixels[:, unit]
+            )
+            _add_label_sets(scratch, num_met, labels, scratch.label_pixels[:, unit])
 
 
 @inlined
-def _add_kinds(room: Room, met: int, labels: ImageArrays, label_pixels: Counts) -> None:
-    """Turn pixels of the kinds that were met into pixels of labels (Q, n)."""
-    counts, borne, ends = room.counts, labels.borne, labels.ends
-    label_pixels[:, : len(labels.numbers)] = 0
-    for kind in room.met[:met]:
-        for label in borne[ends[kind - 1] if kind else 0 : ends[kind]]:
-            for place in range(len(label_pixels)):
-                label_pixels[place, label] += counts[place, kind]
-        counts[:, kind] = 0
+def _add_label_sets(scratch: Scratch, num_met: int, labels: ImageArrays, label_pixels: Counts) -> None:
+    """Turn pixels of the label sets that were met into pixels of labels (Q, n)."""
+    set_counts, set_labels, set_ends = scratch.set_counts, labels.set_labels, labels.set_ends
+    label_pixels[:, : len(labels.label_ids)] = 0
+    for label_set in scratch.met_sets[:num_met]:
+        for label in set_labels[set_ends[label_set - 1] if label_set else 0 : set_ends[label_set]]:
+            for row in range(len(label_pixels)):
+                label_pixels[row, label] += set_counts[row, label_set]
+        set_counts[:, label_set] = 0
 
 
 @inlined
-def _add_image(room: Room, labels: ImageArrays, counting: Counting, tally: TallyArrays) -> None:
-    """Add the masks of one image to a tally."""
-    _, numbers, whole, categories, _, _ = labels
-    mask_pixels, label_pixels, category_of = room.mask_pixels, room.label_pixels, counting.category_of
-    for quantile, place in enumerate(counting.order):
-        intersection, activation = tally.intersection[quantile], tally.activation[quantile]
+def _add_image(scratch: Scratch, labels: ImageArrays, counting: Counting, counts: CountArrays) -> None:
+    """Add the masks of one image to the counts."""
+    _, label_ids, image_level, categories, _, _ = labels
+    mask_pixels, label_pixels, category_of = scratch.mask_pixels, scratch.label_pixels, counting.category_of
+    for quantile, row in enumerate(counting.order):
+        intersection, activation = counts.intersection[quantile], counts.activation[quantile]
         for unit in range(mask_pixels.shape[1]):
-            pixels, count = mask_pixels[place, unit], label_pixels[place, unit]
+            pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
             if pixels == 0:
                 continue
-            for label in whole:
+            for label in image_level:
                 count[label] += pixels
-            for label in range(len(numbers)):
-                intersection[unit, numbers[label]] += count[label]
+            for label in range(len(label_ids)):
+                intersection[unit, label_ids[label]] += count[label]
             if counting.restriction == NONE:
                 for category in range(activation.shape[1]):
                     activation[unit, category] += pixels
             for category in categories:
                 if counting.restriction == ANNOTATED or (
-                    counting.restriction == OVERLAP and _touches(count, numbers, category_of, category)
+                    counting.restriction == OVERLAP and _overlaps_category(count, label_ids, category_of, category)
                 ):
                     activation[unit, category] += pixels
 
 
 @inlined
-def _touches(counts: Counts, numbers: Ints, category_of: Ints, category: int) -> bool:
-    """Tell whether a mask meets a label of a category."""
-    found = False
-    for place in range(len(numbers)):
-        found |= counts[place] > 0 and category_of[numbers[place]] == category
-    return found
+def _overlaps_category(counts: Counts, label_ids: Ints, category_of: Ints, category: int) -> bool:
+    """Tell whether a mask overlaps a label of a category."""
+    overlaps = False
+    for label in range(len(label_ids)):
+        overlaps |= counts[label] > 0 and category_of[label_ids[label]] == category
+    return overlaps
 
 
 @inlined
 def _list_masks(
-    image: int, room: Room, numbers: Ints, counting: Counting, masks: Ints, entries: Ints
+    image: int, scratch: Scratch, label_ids: Ints, counting: Counting, masks: Ints, entries: Ints
 ) -> tuple[int, int]:
-    """Write the masks of one image and their entries, as `tally_batch` returns them, and return how many of each."""
-    mask_pixels, label_pixels, found, used = room.mask_pixels, room.label_pixels, 0, 0
-    for quantile, place in enumerate(counting.order[: counting.listed]):
+    """Write the masks of one image and their entries, as `count_batch` returns them, and return how many of each."""
+    mask_pixels, label_pixels, num_masks, num_entries = scratch.mask_pixels, scratch.label_pixels, 0, 0
+    for quantile, row in enumerate(counting.order[: counting.record_images_for]):
         for unit in range(mask_pixels.shape[1]):
-            pixels, count = mask_pixels[place, unit], label_pixels[place, unit]
+            pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
             if pixels == 0:
                 continue
-            begin = used
-            for label in range(len(numbers)):
+            begin = num_entries
+            for label in range(len(label_ids)):
                 if count[label]:
-                    entries[used, 0], entries[used, 1] = numbers[label], count[label]
-                    used += 1
-            mask = masks[found]
-            mask[0], mask[1], mask[2], mask[3], mask[4] = image, quantile, unit, pixels, used - begin
-            found += 1
-    return found, used
+                    entries[num_entries, 0], entries[num_entries, 1] = label_ids[label], count[label]
+                    num_entries += 1
+            mask = masks[num_masks]
+            mask[0], mask[1], mask[2], mask[3], mask[4] = image, quantile, unit, pixels, num_entries - begin
+            num_masks += 1
+    return num_masks, num_entries
 
 
 @compiled
-def _enlarged(table: Ints, used: int, more: int) -> Ints:
-    """Return a table with the `used` rows of this one, and room for some more."""
+def _ensure_capacity(table: Ints, used: int, more: int) -> Ints:
+    """Return a table with the `used` rows of this one and capacity for `more` further rows."""
     if used + more <= len(table):
         return table
     larger = np.empty((max(2 * len(table), used + more), table.shape[1]), np.int64)
@@ -211,12 +217,12 @@ def _enlarged(table: Ints, used: int, more: int) -> Ints:
 
 
 @inlined
-def _add_places(cells: Maps, threshold: np.float32, places: Ints) -> None:
-    """Add 1 to `places` (h, w) where a map (h, w) exceeds a threshold."""
+def _add_firing(cells: Maps, threshold: np.float32, firing_map: Ints) -> None:
+    """Add 1 to `firing_map` (h, w) where a map (h, w) exceeds a threshold."""
     for i in range(cells.shape[0]):
         if any_above(cells[i], threshold):
             for j in range(cells.shape[1]):
-                places[i, j] += cells[i, j] > threshold
+                firing_map[i, j] += cells[i, j] > threshold
 
 
 @inlined
@@ -224,59 +230,60 @@ def count_unit(
     cells: Maps,
     thresholds: npt.NDArray[np.float32],
     upsampler: UpsamplerArrays,
-    kinds: Counts,
-    room: Room,
+    index_map: Counts,
+    scratch: Scratch,
     mask_pixels: Ints,
 ) -> int:
     """Count one map, float32 (h, w), at rising thresholds (Q,).
 
-    Adds pixels to `room.counts` and to `mask_pixels` (Q,), and returns how many kinds were met, `room.met`.
+    Adds pixels to `scratch.set_counts` and to `mask_pixels` (Q,). Returns the number of label sets met; they are listed
+    in `scratch.met_sets`.
     """
-    (height, width), threshold, met = cells.shape, thresholds[0], 0
-    hot, start, columns = room.hot, upsampler.rows.start, upsampler.columns.start
+    (height, width), threshold, num_met = cells.shape, thresholds[0], 0
+    above, start, columns = scratch.above, upsampler.rows.start, upsampler.columns.start
     for i in range(height):
         for j in range(width):
-            hot[i, j] = cells[i, j] > threshold
+            above[i, j] = cells[i, j] > threshold
     for i in range(height):
         corners = np.uint8(0)
         for j in range(width):
-            corners |= hot[i, j] | hot[i + 1, j]
+            corners |= above[i, j] | above[i + 1, j]
         if corners == 0 or start[i] == start[i + 1]:
             continue
         j = 0
         while j < width:
-            end, upper, lower = _interpolate_run(cells, i, j, upsampler, room)
+            end, upper, lower = _interpolate_run(cells, i, j, upsampler, scratch)
             if columns[j] < columns[end]:
-                run = Run(i, columns[j], columns[end], upper, lower)
-                met = _count_run(run, thresholds, upsampler, kinds, room, met)
-            j = end + 1  # that one has no corner above the threshold
-    counts, seen = room.counts, room.seen
-    for kind in room.met[:met]:
-        seen[kind] = False
+                run = CellRun(i, columns[j], columns[end], upper, lower)
+                num_met = _count_run(run, thresholds, upsampler, index_map, scratch, num_met)
+            j = end + 1  # the cell at `end` has no corner above the threshold
+    set_counts, met = scratch.set_counts, scratch.met
+    for label_set in scratch.met_sets[:num_met]:
+        met[label_set] = False
         for passed in range(len(thresholds) - 1, -1, -1):
             if passed:
-                counts[passed - 1, kind] += counts[passed, kind]
-            mask_pixels[passed] += counts[passed, kind]
-    return met
+                set_counts[passed - 1, label_set] += set_counts[passed, label_set]
+            mask_pixels[passed] += set_counts[passed, label_set]
+    return num_met
 
 
 @inlined
 def _interpolate_run(
-    cells: Maps, i: int, j: int, upsampler: UpsamplerArrays, room: Room
+    cells: Maps, i: int, j: int, upsampler: UpsamplerArrays, scratch: Scratch
 ) -> tuple[int, np.float32, np.float32]:
-    """Interpolate rows i and i + 1 from cell j on, up to the next that has no corner above the threshold.
+    """Interpolate rows i and i + 1 from cell j to the next cell that has no corner above the threshold.
 
     Returns
     -------
     end
-        That cell.
+        Column of that cell.
     upper, lower
-        The largest cells of the two rows.
+        Largest cells of the two rows.
     """
     height, width = cells.shape
-    hot, row, below = room.hot, cells[i], cells[min(i + 1, height - 1)]
-    (top, bottom), upper, lower = room.across, row[j], below[j]
-    while j < width and hot[i, j] | hot[i, j + 1] | hot[i + 1, j] | hot[i + 1, j + 1]:
+    above, row, below = scratch.above, cells[i], cells[min(i + 1, height - 1)]
+    (top, bottom), upper, lower = scratch.wide_rows, row[j], below[j]
+    while j < width and above[i, j] | above[i, j + 1] | above[i + 1, j] | above[i + 1, j + 1]:
         right = min(j + 1, width - 1)
         if row[right] > upper:
             upper = row[right]
@@ -290,68 +297,68 @@ def _interpolate_run(
 
 @inlined
 def _count_run(
-    run: Run,
+    run: CellRun,
     thresholds: npt.NDArray[np.float32],
     upsampler: UpsamplerArrays,
-    kinds: Counts,
-    room: Room,
-    met: int,
+    index_map: Counts,
+    scratch: Scratch,
+    num_met: int,
 ) -> int:
-    """Count the pixels below a run of cells, of which `met` kinds were met before."""
-    start, row_near, row_far = upsampler.rows
-    (top, bottom), values, threshold = room.across, room.values, thresholds[0]
+    """Count the pixels of a run of cells; `num_met` label sets were met before."""
+    start, row_lower_weight, row_upper_weight = upsampler.rows
+    (top, bottom), values, threshold = scratch.wide_rows, scratch.values, thresholds[0]
     margin = MARGIN * (abs(np.float64(run.upper)) + abs(np.float64(run.lower)))
     for y in range(start[run.row], start[run.row + 1]):
-        near, far = row_near[y], row_far[y]
-        if run.upper * near + run.lower * far + margin <= threshold:
-            continue  # as most rows of pixels
-        found = np.int64(0)
+        lower_weight, upper_weight = row_lower_weight[y], row_upper_weight[y]
+        if run.upper * lower_weight + run.lower * upper_weight + margin <= threshold:
+            continue  # most rows of pixels
+        active = np.int64(0)
         for x in range(run.first, run.last):
-            value = np.float32(top[x] * near + bottom[x] * far)
+            value = np.float32(top[x] * lower_weight + bottom[x] * upper_weight)
             values[x] = value
-            found += value > threshold
-        if found:
-            met = _count_pixels(found, run.first, thresholds, kinds[y], room, met)
-    return met
+            active += value > threshold
+        if active:
+            num_met = _count_pixels(active, run.first, thresholds, index_map[y], scratch, num_met)
+    return num_met
 
 
 @inlined
 def _count_pixels(
-    found: int,
+    active: int,
     x: np.uint64,
     thresholds: npt.NDArray[np.float32],
-    kinds: Counts,
-    room: Room,
-    met: int,
+    index_row: Counts,
+    scratch: Scratch,
+    num_met: int,
 ) -> int:
-    """Count the next `found` pixels of a row above the lowest threshold, from column x on."""
+    """Count the next `active` pixels of a row above the lowest threshold, from column x on."""
     threshold, higher = thresholds[0], thresholds[1:]
-    values, counts, seen, kinds_met = room.values, room.counts, room.seen, room.met
-    while found:
+    values, set_counts, met, met_sets = scratch.values, scratch.set_counts, scratch.met, scratch.met_sets
+    while active:
         value = values[x]
         if value > threshold:
-            found -= 1
+            active -= 1
             passed = 0
-            while passed < len(higher) and value > higher[passed]:  # each is passed only with those before it
+            while passed < len(higher) and value > higher[passed]:  # a threshold is passed only with all lower ones
                 passed += 1
-            kind = kinds[x]
-            counts[passed, kind] += 1
-            if not seen[kind]:
-                seen[kind] = True
-                kinds_met[met] = kind
-                met += 1
+            label_set = index_row[x]
+            set_counts[passed, label_set] += 1
+            if not met[label_set]:
+                met[label_set] = True
+                met_sets[num_met] = label_set
+                num_met += 1
         x += np.uint64(1)
-    return met
+    return num_met
 
 
 @inlined
 def interpolate(row: Maps, j: int, upsampler: UpsamplerArrays, out: Floats) -> None:
     """Interpolate a row of cells (w,) at the pixels from cell j on, in float64 or rounded to float32."""
-    start, near, far = upsampler.columns
+    start, lower_weight, upper_weight = upsampler.columns
     left, right = np.float64(row[j]), np.float64(row[min(j + 1, len(row) - 1)])
     first, last = start[j], start[j + 1]
     for x in range(first, last):
-        out[x] = left * near[x] + right * far[x]
+        out[x] = left * lower_weight[x] + right * upper_weight[x]
     if upsampler.round_rows:
         for x in range(first, last):
             out[x] = np.float32(out[x])

@@ -1,7 +1,7 @@
-"""What the compiled loops of `netdissect.scoring.kernel` read and write: plain arrays, in named tuples.
+"""Arrays that the compiled loops of `netdissect.scoring.kernel` read and write, in named tuples.
 
-They are tuples because Numba takes these apart at no cost. Its cache does not notice when fields of one type change
-places here: change `netdissect.scoring.kernel` too.
+Numba unpacks tuples at no cost. Its cache does not notice when two fields of one type are swapped here: edit
+`netdissect.scoring.kernel` too.
 """
 
 from typing import NamedTuple, Self
@@ -19,54 +19,54 @@ NONE, ANNOTATED, OVERLAP = range(3)
 
 
 class AxisArrays(NamedTuple):
-    """Those of an axis: uint64 (cells + 1,) and twice float64 (pixels,).
+    """The arrays of an axis: uint64 (cells + 1,) and twice float64 (pixels,).
 
-    Pixels are counted without a sign: where no index can be negative, loops become vector code.
+    Pixel indices are unsigned: the compiler vectorizes loops in which no index can be negative.
     """
 
     start: npt.NDArray[np.uint64]
-    near: Floats
-    far: Floats
+    lower_weight: Floats
+    upper_weight: Floats
 
     @classmethod
     def of(cls, axis: UpsamplingAxis) -> Self:
-        """Return those of an axis."""
+        """Return the arrays of an axis."""
         return cls(axis.start.astype(np.uint64), axis.lower_weight, axis.upper_weight)
 
 
 class UpsamplerArrays(NamedTuple):
-    """What the compiled loops need of a `Upsampler`."""
+    """The arrays of an `Upsampler`."""
 
     rows: AxisArrays
     columns: AxisArrays
     round_rows: bool
 
     @classmethod
-    def of(cls, grid: Upsampler) -> Self:
-        """Return those of a grid."""
-        return cls(AxisArrays.of(grid.rows), AxisArrays.of(grid.columns), grid.round_rows)
+    def of(cls, upsampler: Upsampler) -> Self:
+        """Return the arrays of an upsampler."""
+        return cls(AxisArrays.of(upsampler.rows), AxisArrays.of(upsampler.columns), upsampler.round_rows)
 
 
 class Counting(NamedTuple):
-    """What is counted.
+    """Thresholds and rules of counting.
 
     Attributes
     ----------
     thresholds
-        float32 (Q, U), rising along Q; a pixel is on when its interpolated value is above, strictly.
+        float32 (Q, U), rising along Q; a pixel is active if its interpolated value is strictly above.
     order
-        int64 (Q,): which of these rows is that of each of the tally's quantiles.
-    listed
-        At how many quantiles of the tally, the first ones, masks are returned.
+        int64 (Q,): row of `thresholds` of each quantile.
+    record_images_for
+        Number of leading quantiles for which the masks of single images are returned.
     category_of
-        int64 (C,): each label's primary category.
+        int64 (C,): primary category of each label.
     restriction
         `NONE`, `ANNOTATED` or `OVERLAP`.
     """
 
     thresholds: npt.NDArray[np.float32]
     order: Ints
-    listed: int
+    record_images_for: int
     category_of: Ints
     restriction: int
 
@@ -76,86 +76,86 @@ class LabelArrays(NamedTuple):
 
     Attributes
     ----------
-    kinds
-        int32 (B, sh, sw): of which kind each pixel is; see `netdissect.concepts.label_sets`.
-    numbers
-        int64 (n,): the labels that occur.
-    whole
-        int64 (W,): where among its image's labels those of the whole image stand.
+    index_map
+        int32 (B, sh, sw): label set of each pixel; see `netdissect.concepts.label_sets`.
+    label_ids
+        int64 (n,): labels that occur.
+    image_level
+        int64 (W,): indices of image-level labels among the labels of their image.
     categories
-        int64 (k,): the primary categories of each image's labels.
-    borne
-        int64 (b,): where among its image's labels those stand that a pixel of each kind bears, kind after kind.
-    ends
-        int64 (K,): where in its image's `borne` the labels of each kind end.
+        int64 (k,): primary categories of the labels of each image.
+    set_labels
+        int64 (b,): indices of the labels of each label set among the labels of their image, set after set.
+    set_ends
+        int64 (K,): end of each label set in the `set_labels` of its image.
     starts
-        int64 (5, B + 1): where each image begins in these five arrays, and where the last ends.
+        int64 (5, B + 1): start of each image in these five arrays, and the end of the last.
     """
 
-    kinds: npt.NDArray[np.int32]
-    numbers: Ints
-    whole: Ints
+    index_map: npt.NDArray[np.int32]
+    label_ids: Ints
+    image_level: Ints
     categories: Ints
-    borne: Ints
-    ends: Ints
+    set_labels: Ints
+    set_ends: Ints
     starts: Ints
 
 
 class ImageArrays(NamedTuple):
-    """The part of `LabelArrays` that is of one image."""
+    """The part of `LabelArrays` of one image."""
 
-    kinds: npt.NDArray[np.int32]
-    numbers: Ints
-    whole: Ints
+    index_map: npt.NDArray[np.int32]
+    label_ids: Ints
+    image_level: Ints
     categories: Ints
-    borne: Ints
-    ends: Ints
+    set_labels: Ints
+    set_ends: Ints
 
 
-class Room(NamedTuple):
-    """Arrays to work in.
+class Scratch(NamedTuple):
+    """Arrays reused from map to map.
 
     Attributes
     ----------
-    hot
-        uint8 (h + 1, w + 1): which cells are above the threshold; the last row and column are 0.
-    across
+    above
+        uint8 (h + 1, w + 1): 1 where a cell is above the threshold; the last row and column are 0.
+    wide_rows
         float64 (2, sw): two rows of cells, interpolated.
     values
         float32 (sw,): one row of pixels.
-    counts
-        int32 (Q, K): pixels of each kind; 0 between calls.
-    seen
-        bool (K,): which kinds were met on a map; False between calls.
+    set_counts
+        int32 (Q, K): pixels of each label set; 0 between calls.
     met
-        int64 (K,): these kinds.
+        bool (K,): whether a label set was met on a map; False between calls.
+    met_sets
+        int64 (K,): the label sets that were met.
     mask_pixels
-        int64 (Q, U): pixels of each mask on the image at hand.
+        int64 (Q, U): pixels of each mask on the current image.
     label_pixels
-        int32 (Q, U, n): of these on each of its labels; anything where a mask is empty.
+        int32 (Q, U, n): intersection with each of its labels; undefined where a mask is empty.
     """
 
-    hot: npt.NDArray[np.uint8]
-    across: Floats
+    above: npt.NDArray[np.uint8]
+    wide_rows: Floats
     values: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int32]
-    seen: npt.NDArray[np.bool_]
-    met: Ints
+    set_counts: npt.NDArray[np.int32]
+    met: npt.NDArray[np.bool_]
+    met_sets: Ints
     mask_pixels: Ints
     label_pixels: npt.NDArray[np.int32]
 
 
-class Run(NamedTuple):
-    """Neighboring cells of one row, among whose corners one is above the threshold, interpolated along the row.
+class CellRun(NamedTuple):
+    """Neighboring cells of one row that each have a corner above the threshold, interpolated along the row.
 
     Attributes
     ----------
     row
-        Which row.
+        Row of cells.
     first, last
         Columns of pixels.
     upper, lower
-        The largest cells of this row and of the next.
+        Largest cells of this row and of the next.
     """
 
     row: int
@@ -165,9 +165,9 @@ class Run(NamedTuple):
     lower: np.float32
 
 
-class TallyArrays(NamedTuple):
+class CountArrays(NamedTuple):
     """The arrays of a `netdissect.scoring.IoUCounts` that a batch adds to."""
 
     intersection: Ints
     activation: Ints
-    places: Ints
+    firing_map: Ints

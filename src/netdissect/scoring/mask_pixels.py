@@ -1,6 +1,6 @@
-"""Which pixels of the segmentation each unit is on at, as lists: masks are sparse, so lists are short.
+"""The mask of each unit as a list of pixel indices: masks are sparse, so lists are short.
 
-    maps, thresholds, grid -> mask_pixels() -> chance.py
+    maps, thresholds, upsampler -> list_mask_pixels -> statistics/permutation.py
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (the mask M_k).
 """
@@ -15,7 +15,7 @@ from netdissect.scoring.kernel import any_above, interpolate
 from netdissect.scoring.kernel_arrays import UpsamplerArrays
 from netdissect.scoring.upsampling import Maps, Upsampler
 
-Places = npt.NDArray[np.uint32]
+UInts = npt.NDArray[np.uint32]
 
 
 class MaskPixels(NamedTuple):
@@ -24,16 +24,16 @@ class MaskPixels(NamedTuple):
     Attributes
     ----------
     mask_pixels
-        uint32 (M,): pixels of each mask; M is quantiles times units, units side by side.
+        uint32 (M,): pixels of each mask, M = quantiles times units, units varying fastest.
     pixel_index
-        uint32 (sum of `mask_pixels`,): their places y * width + x, mask after mask.
+        uint32 (sum of `mask_pixels`,): index y * width + x of each pixel, mask after mask.
     """
 
-    mask_pixels: Places
-    pixel_index: Places
+    mask_pixels: UInts
+    pixel_index: UInts
 
 
-def mask_pixels(maps: Maps, thresholds: Maps, grid: Upsampler) -> MaskPixels:
+def list_mask_pixels(maps: Maps, thresholds: Maps, upsampler: Upsampler) -> MaskPixels:
     """List the pixels of one image's masks.
 
     Parameters
@@ -42,33 +42,35 @@ def mask_pixels(maps: Maps, thresholds: Maps, grid: Upsampler) -> MaskPixels:
         float32 (U, h, w). Cells more than one away from any cell above the lowest threshold may hold anything below it.
     thresholds
         float32 (Q, U).
-    grid
-        From the maps' size to the label maps'.
+    upsampler
+        From the size of the maps to the size of the label maps.
     """
-    cells = np.ascontiguousarray(grid.resample(maps))
+    cells = np.ascontiguousarray(upsampler.resample(maps))
     quantiles, units = thresholds.shape
-    on = np.zeros((quantiles, units), np.uint32)
-    # Room for full masks, of which the operating system provides only what is written to.
-    room = np.empty(units * grid.rows.pixels * grid.columns.pixels, np.uint32)
-    found = []
+    mask_pixels = np.zeros((quantiles, units), np.uint32)
+    # Capacity for full masks: the operating system provides only the memory that is written to.
+    buffer = np.empty(units * upsampler.rows.pixels * upsampler.columns.pixels, np.uint32)
+    parts = []
     for quantile, row in enumerate(thresholds):
-        used = _list_pixels(cells, row, UpsamplerArrays.of(grid), on[quantile], room)
-        found.append(room[:used].copy())
-    return MaskPixels(on.ravel(), np.concatenate(found))
+        count = _list_pixels(cells, row, UpsamplerArrays.of(upsampler), mask_pixels[quantile], buffer)
+        parts.append(buffer[:count].copy())
+    return MaskPixels(mask_pixels.ravel(), np.concatenate(parts))
 
 
 @compiled
-def _list_pixels(maps: Maps, thresholds: Maps, upsampler: UpsamplerArrays, on: Places, places: Places) -> int:
-    """Write where each unit (U, h, w) is above its threshold (U,), and return how many places were written.
+def _list_pixels(
+    maps: Maps, thresholds: Maps, upsampler: UpsamplerArrays, mask_pixels: UInts, pixel_index: UInts
+) -> int:
+    """Write the pixels at which each unit (U, h, w) exceeds its threshold (U,), and return their number.
 
-    Only a pixel between cells of which one exceeds the threshold can itself exceed it.
+    A pixel can exceed the threshold only if one of the cells around it does.
     """
-    (row_start, row_near, row_far), (column_start, column_near, _), _ = upsampler
-    height, width, across = maps.shape[1], maps.shape[2], np.uint64(len(column_near))
-    top, bottom = np.empty(across, np.float64), np.empty(across, np.float64)
-    used = 0
+    (row_start, row_lower_weight, row_upper_weight), (column_start, column_lower_weight, _), _ = upsampler
+    height, width, pixel_width = maps.shape[1], maps.shape[2], np.uint64(len(column_lower_weight))
+    top, bottom = np.empty(pixel_width, np.float64), np.empty(pixel_width, np.float64)
+    count = 0
     for unit in range(maps.shape[0]):
-        cells, threshold, begin = maps[unit], thresholds[unit], used
+        cells, threshold, begin = maps[unit], thresholds[unit], count
         if not any_above(cells, threshold):
             continue
         for i in range(height):
@@ -82,10 +84,10 @@ def _list_pixels(maps: Maps, thresholds: Maps, upsampler: UpsamplerArrays, on: P
                 interpolate(row, j, upsampler, top)
                 interpolate(below, j, upsampler, bottom)
                 for y in range(row_start[i], row_start[i + 1]):
-                    near, far = row_near[y], row_far[y]
+                    lower_weight, upper_weight = row_lower_weight[y], row_upper_weight[y]
                     for x in range(column_start[j], column_start[j + 1]):
-                        if np.float32(top[x] * near + bottom[x] * far) > threshold:
-                            places[used] = y * across + x
-                            used += 1
-        on[unit] = used - begin
-    return used
+                        if np.float32(top[x] * lower_weight + bottom[x] * upper_weight) > threshold:
+                            pixel_index[count] = y * pixel_width + x
+                            count += 1
+        mask_pixels[unit] = count - begin
+    return count

@@ -1,9 +1,9 @@
-"""Image by image: which units are on, on how many pixels, and on which labels. The sparse part of what a tally sums.
+"""Counts of single images, sparse: mask pixels of each unit, and intersections with the labels of the image.
 
-On real layers a unit is on in one image out of five or ten, on some five labels of it: ten bytes a mask and three
-a label suffice, where the dense table of images, units and concepts would not fit anywhere.
+On real layers a unit is active in one image out of five to ten, on about five labels of it. Ten bytes a mask and three
+bytes a label suffice; a dense table of images, units and concepts would not fit in memory.
 
-    Tallier -> Overlaps of a batch -> AppendOnlyArrayFile -> bootstrap, halves, and every later question about images
+    IoUCounter.update_batch -> ImageIntersections -> AppendOnlyArrayFile -> statistics/, per-image tables
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,16 @@ Ints = npt.NDArray[np.int64]
 
 
 class ImageIntersections(NamedTuple):
-    """Masks that are not empty, M of them, and the labels below them, N in all.
+    """M non-empty masks and their intersections with N labels.
 
     Attributes
     ----------
     image_index, quantiles, units, mask_pixels
-        int64 (M,): image, index of the quantile, unit, and pixels on.
+        int64 (M,): image, index of the quantile, unit, and pixels of the mask.
     label_counts
-        int64 (M,): how many of the following entries are the mask's.
+        int64 (M,): number of the following entries that belong to each mask.
     label_ids, intersections
-        int64 (N,): label number, and pixels on which the mask is on and the label lies, mask after mask.
+        int64 (N,): label id and intersection in pixels, mask after mask.
     """
 
     image_index: Ints
@@ -40,31 +40,33 @@ class ImageIntersections(NamedTuple):
     intersections: Ints
 
     @classmethod
-    def of(cls, row: int, quantile: int, on: npt.ArrayLike, counts: npt.ArrayLike, numbers: Ints) -> Self:
-        """Take what is not zero of one image: pixels on (U,), and counts (U, n) of its labels `numbers` (n,)."""
-        on, counts = np.asarray(on), np.asarray(counts)
-        units = np.flatnonzero(on)
+    def of(
+        cls, image_index: int, quantile: int, mask_pixels: npt.ArrayLike, counts: npt.ArrayLike, label_ids: Ints
+    ) -> Self:
+        """Take the non-zero counts of one image: mask pixels (U,), and intersections (U, n) with its labels (n,)."""
+        mask_pixels, counts = np.asarray(mask_pixels), np.asarray(counts)
+        units = np.flatnonzero(mask_pixels)
         mask, label = counts[units].nonzero()
         return cls(
-            np.full(len(units), row),
+            np.full(len(units), image_index),
             np.full(len(units), quantile),
             units,
-            on[units].astype(np.int64),
+            mask_pixels[units].astype(np.int64),
             np.bincount(mask, minlength=len(units)),
-            numbers[label],
+            label_ids[label],
             counts[units[mask], label].astype(np.int64),
         )
 
     @classmethod
     def join(cls, parts: Sequence["ImageIntersections"]) -> Self:
-        """Put the masks of several images together."""
+        """Join the masks of several images."""
         if not parts:
             return cls(*(np.empty(0, np.int64) for _ in cls._fields))
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     @property
     def mask_index(self) -> Ints:
-        """Which mask each entry belongs to, int64 (N,)."""
+        """Index of the mask of each entry, int64 (N,)."""
         return np.repeat(np.arange(len(self.image_index)), self.label_counts)
 
     def at(self, quantile: int) -> "ImageIntersections":
@@ -75,14 +77,14 @@ class ImageIntersections(NamedTuple):
 
 
 class ImageLabelCounts(NamedTuple):
-    """The labels of some images, N in all.
+    """N labels of some images.
 
     Attributes
     ----------
     images
-        int64 (n,): rows of the images, rising; those without any label, too.
+        int64 (n,): rising indices of the images, with those that have no label.
     image_index, label_ids, pixels
-        int64 (N,): image, label number, and how many pixels bear it.
+        int64 (N,): image, label id, and pixels of the label.
     """
 
     images: Ints
@@ -92,31 +94,31 @@ class ImageLabelCounts(NamedTuple):
 
     @classmethod
     def join(cls, parts: Sequence["ImageLabelCounts"]) -> Self:
-        """Put the labels of several batches together."""
+        """Join the labels of several batches."""
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def check_counts(presence: ImageLabelCounts, masks: ImageIntersections, units: int, numbers: int) -> None:
-    """See that labels and masks are of the images that are named, and of units and label numbers that there are.
+def check_counts(labels: ImageLabelCounts, masks: ImageIntersections, num_units: int, num_labels: int) -> None:
+    """Check that images, units and label ids are those of the run.
 
-    What sums them up takes images, units and numbers as indices, and does not look again.
+    The sums over images use them as indices without a further check.
 
     Raises
     ------
     ResultError
-        If one is not.
+        If one of them is not.
     """
-    for name, found, known in (
-        ("image", presence.image_index, presence.images),
-        ("image", masks.image_index, presence.images),
-        ("unit", masks.units, range(units)),
-        ("label number", presence.label_ids, range(numbers)),
-        ("label number", masks.label_ids, range(numbers)),
+    for name, values, known in (
+        ("image", labels.image_index, labels.images),
+        ("image", masks.image_index, labels.images),
+        ("unit", masks.units, range(num_units)),
+        ("label id", labels.label_ids, range(num_labels)),
+        ("label id", masks.label_ids, range(num_labels)),
     ):
         if isinstance(known, range):
-            foreign = found[(found < 0) | (found >= len(known))]
+            foreign = values[(values < 0) | (values >= len(known))]
         else:
-            foreign = found[~np.isin(found, known)]
+            foreign = values[~np.isin(values, known)]
         if len(foreign):
             raise ResultError(
                 f"counts of single images name the {name} {foreign[0]}, which is not among those of the run: a file of "
@@ -124,19 +126,19 @@ def check_counts(presence: ImageLabelCounts, masks: ImageIntersections, units: i
             )
     if masks.label_counts.sum() != len(masks.label_ids) or (masks.label_counts < 0).any():
         raise ResultError(
-            f"counts of single images hold {len(masks.label_ids)} labels of masks, which say that they are "
+            f"counts of single images hold {len(masks.label_ids)} labels of masks but announce "
             f"{masks.label_counts.sum()}: a file of the run's folder 'work', or of a shard, is damaged. Remove that "
             "folder, and run again."
         )
 
 
 def read_intersections(file: AppendOnlyArrayFile) -> Iterator[ImageIntersections]:
-    """Read a layer's masks back, batch by batch."""
+    """Read the masks of a layer, batch by batch."""
     for arrays in file:
         yield ImageIntersections(*(array.astype(np.int64) for array in arrays))
 
 
 def read_label_counts(file: AppendOnlyArrayFile) -> Iterator[ImageLabelCounts]:
-    """Read the images' labels back, batch by batch."""
+    """Read the labels of the images, batch by batch."""
     for arrays in file:
         yield ImageLabelCounts(*(array.astype(np.int64) for array in arrays))

@@ -1,9 +1,9 @@
-"""Where a cell of an activation map lies on the segmentation, and how pixels between cells are weighted.
+"""Bilinear upsampling of activation maps to the size of the label map.
 
-    receptive field, map size, input size, segmentation size -> Grid(rows, columns) -> kernel, upsample()
+    receptive field, map size, input size, label size -> make_upsampler -> Upsampler -> kernel.py, Upsampler.upsample
 
-Upsampling is separable: every pixel of the segmentation is a weighted sum of two neighboring cells per
-axis. A pixel beyond the outermost anchors takes the edge value.
+Upsampling is separable: each pixel of the label map is a weighted sum of two neighboring cells per axis. A pixel beyond
+the outermost anchors takes the edge value.
 
 Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (bilinear, anchored at the centers of the
 receptive fields); Pillow's BILINEAR filter for the 2018 rewrite.
@@ -28,7 +28,7 @@ Maps = npt.NDArray[np.float32]
 
 
 class FieldSpan(NamedTuple):
-    """A receptive field along one axis, in input pixels: cell i covers offset + i * step onwards, size pixels."""
+    """A receptive field along one axis: cell i covers `size` input pixels from ``offset + i * step`` on."""
 
     offset: float
     size: float
@@ -36,7 +36,7 @@ class FieldSpan(NamedTuple):
 
 
 class FieldSpans(NamedTuple):
-    """The receptive field of a layer's cells along both axes."""
+    """The receptive field of the cells of a layer along both axes."""
 
     vertical: FieldSpan
     horizontal: FieldSpan
@@ -54,8 +54,8 @@ class UpsamplingAxis:
     lower_weight, upper_weight
         float64 (pixels,): weights of cell i and of cell i + 1.
     resample_matrix
-        float64 (pixels, cells) if a pixel needs more than two cells (Pillow when it shrinks): maps are
-        brought to the segmentation's size with it first, and the other attributes are then the identity.
+        float64 (pixels, cells) if a pixel needs more than two cells (Pillow when it shrinks). Maps are multiplied by it
+        first, and the other attributes are then the identity.
     """
 
     start: npt.NDArray[np.int64]
@@ -70,13 +70,13 @@ class UpsamplingAxis:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the segmentation along this axis."""
+        """Pixels of the label map along this axis."""
         return len(self.lower_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Upsampler:
-    """How maps of one layer are brought to the segmentation's grid.
+    """Upsamples the maps of one layer to the size of the label map.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Upsampler:
     round_rows: bool
 
     def resample(self, maps: Maps) -> Maps:
-        """Bring maps to the size that the axes expect: the identity unless Pillow shrinks.
+        """Apply the resample matrices of the axes: the identity unless Pillow shrinks.
 
         Parameters
         ----------
@@ -101,11 +101,16 @@ class Upsampler:
         Returns
         -------
         float32 (..., h', w')
+
+        Raises
+        ------
+        ShapeError
+            If the maps have another size.
         """
         if maps.shape[-2:] != (self.rows.cells, self.columns.cells):
             raise ShapeError(
-                f"activation maps are {maps.shape[-2]} x {maps.shape[-1]} (height x width) but the grid was made for "
-                f"{self.rows.cells} x {self.columns.cells}. Make a grid of the maps' own size with grid()."
+                f"activation maps are {maps.shape[-2]} x {maps.shape[-1]} (height x width) but the upsampler was made "
+                f"for {self.rows.cells} x {self.columns.cells}. Make one for this size with make_upsampler()."
             )
         if self.columns.resample_matrix is not None:
             maps = (maps.astype(np.float64) @ self.columns.resample_matrix.T).astype(np.float32)
@@ -114,7 +119,7 @@ class Upsampler:
         return maps
 
     def upsample(self, maps: Maps) -> Maps:
-        """Interpolate whole maps: what the scoring kernel computes pixel by pixel where it matters.
+        """Interpolate whole maps; the scoring kernel computes the same values at the pixels that can be active.
 
         Parameters
         ----------
@@ -126,25 +131,25 @@ class Upsampler:
         float32 (..., sh, sw)
             Interpolated in float64 and rounded once (twice under `round_rows`).
         """
-        wide = self.resample(maps).astype(np.float64)
-        across = _interpolate(wide, self.columns)
+        cells = self.resample(maps).astype(np.float64)
+        wide_rows = _interpolate(cells, self.columns)
         if self.round_rows:
-            across = across.astype(np.float32).astype(np.float64)
-        return np.swapaxes(_interpolate(np.swapaxes(across, -1, -2), self.rows), -1, -2).astype(np.float32)
+            wide_rows = wide_rows.astype(np.float32).astype(np.float64)
+        return np.swapaxes(_interpolate(np.swapaxes(wide_rows, -1, -2), self.rows), -1, -2).astype(np.float32)
 
 
 def make_upsampler(
-    cells: Size, segmentation: Size, source: Size, field: FieldSpans | None, anchor: Anchor
+    cells: Size, label_size: Size, input_size: Size, field: FieldSpans | None, anchor: Anchor
 ) -> Upsampler:
-    """Make the grid that brings maps of one layer to a segmentation.
+    """Make the upsampler of the maps of one layer.
 
     Parameters
     ----------
     cells
         Size of the layer's maps.
-    segmentation
+    label_size
         Size of the label maps.
-    source
+    input_size
         Size of the network's input in pixels.
     field
         The layer's receptive field; None: the map covers the image evenly (half-pixel centers).
@@ -155,48 +160,50 @@ def make_upsampler(
         anchor = "half-pixel"
     vertical, horizontal = field if field is not None else (None, None)
     return Upsampler(
-        _axis(cells.height, segmentation.height, source.height, vertical, anchor),
-        _axis(cells.width, segmentation.width, source.width, horizontal, anchor),
+        _axis(cells.height, label_size.height, input_size.height, vertical, anchor),
+        _axis(cells.width, label_size.width, input_size.width, horizontal, anchor),
         round_rows=anchor == "half-pixel-pillow",
     )
 
 
 @lru_cache(maxsize=256)
-def _axis(cells: int, pixels: int, source: int, span: FieldSpan | None, anchor: Anchor) -> UpsamplingAxis:
+def _axis(cells: int, pixels: int, input_size: int, span: FieldSpan | None, anchor: Anchor) -> UpsamplingAxis:
     if anchor == "half-pixel-pillow":
         weights = _pillow_weights(cells, pixels)
         if cells > pixels:
             identity = _two_taps([Fraction(pixel) for pixel in range(pixels)], pixels)
             return UpsamplingAxis(identity.start, identity.lower_weight, identity.upper_weight, weights)
         return _pillow_taps(weights)
-    first, step = _anchors(cells, pixels, source, span, anchor)
+    first, step = _anchors(cells, pixels, input_size, span, anchor)
     return _two_taps([(pixel - first) / step for pixel in range(pixels)], cells)
 
 
-def _anchors(cells: int, pixels: int, source: int, span: FieldSpan | None, anchor: Anchor) -> tuple[Fraction, Fraction]:
-    """Return where cell 0 lies on the segmentation's grid, and the distance from cell to cell.
+def _anchors(
+    cells: int, pixels: int, input_size: int, span: FieldSpan | None, anchor: Anchor
+) -> tuple[Fraction, Fraction]:
+    """Return the position of cell 0 on the label map, and the distance between cells, in pixels.
 
-    In fractions: a place midway between two cells is to be exactly that, and a weight is rounded once.
+    Fractions keep a position midway between two cells exact, and a weight is rounded once.
     """
     half = Fraction(1, 2)
     if anchor == "half-pixel" or span is None:
         return half * pixels / cells - half, Fraction(pixels, cells)
     offset, size, step = (Fraction(number) for number in span)
-    whole = max(1, round(source / pixels))  # 227 pixels over 113 are 2 to the first program
-    # Its integer step becomes 0 where cells are denser than pixels: the exact rule serves there.
-    if anchor == "receptive-field-integer" and step // whole >= 1:
-        return Fraction((size // 2 + offset) // whole), Fraction(step // whole)
-    ratio = Fraction(source, pixels)
+    whole_ratio = max(1, round(input_size / pixels))  # 227 / 113 is 2 in the authors' Caffe code
+    # Its integer step becomes 0 where cells are denser than pixels: the exact rule is used there.
+    if anchor == "receptive-field-integer" and step // whole_ratio >= 1:
+        return Fraction((size // 2 + offset) // whole_ratio), Fraction(step // whole_ratio)
+    ratio = Fraction(input_size, pixels)
     return (offset + (size - 1) / 2 + half) / ratio - half, step / ratio
 
 
-def _two_taps(places: Sequence[Fraction], cells: int) -> UpsamplingAxis:
-    """Split places, in cells, into a lower cell and the weights of it and of its neighbor."""
-    clamped = [min(max(place, Fraction(0)), Fraction(cells - 1)) for place in places]
-    lower = np.array([floor(place) for place in clamped])
-    far = np.array([float(place - floor(place)) for place in clamped])
+def _two_taps(positions: Sequence[Fraction], cells: int) -> UpsamplingAxis:
+    """Split positions, in cells, into the lower cell and the weights of it and of the next cell."""
+    clamped = [min(max(position, Fraction(0)), Fraction(cells - 1)) for position in positions]
+    lower = np.array([floor(position) for position in clamped])
+    upper_weight = np.array([float(position - floor(position)) for position in clamped])
     start = np.searchsorted(lower, np.arange(cells + 1)).astype(np.int64)
-    return UpsamplingAxis(start, 1 - far, far)
+    return UpsamplingAxis(start, 1 - upper_weight, upper_weight)
 
 
 def _pillow_weights(cells: int, pixels: int) -> Floats:
@@ -208,7 +215,7 @@ def _pillow_weights(cells: int, pixels: int) -> Floats:
     centers = ((np.arange(pixels) + 0.5) * scale)[:, None]
     cell = np.arange(cells)[None, :]
     weights = np.clip(1 - np.abs((cell - centers + 0.5) * (1 / width)), 0, None)
-    # Pillow looks at whole cells within this reach; beyond it, rounding must not leave a weight of 1e-17.
+    # Pillow uses whole cells within this reach; beyond it, rounding must not leave a weight of 1e-17.
     weights[(cell < np.trunc(centers - width + 0.5)) | (cell >= np.trunc(centers + width + 0.5))] = 0
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
@@ -216,11 +223,11 @@ def _pillow_weights(cells: int, pixels: int) -> Floats:
 def _pillow_taps(weights: Floats) -> UpsamplingAxis:
     pixels, cells = weights.shape
     lower = np.argmax(weights > 0, axis=1)
-    near = weights[np.arange(pixels), lower]
+    lower_weight = weights[np.arange(pixels), lower]
     upper = np.minimum(lower + 1, cells - 1)
-    far = np.where(upper > lower, weights[np.arange(pixels), upper], 0.0)
+    upper_weight = np.where(upper > lower, weights[np.arange(pixels), upper], 0.0)
     start = np.searchsorted(lower, np.arange(cells + 1)).astype(np.int64)
-    return UpsamplingAxis(start, near, far)
+    return UpsamplingAxis(start, lower_weight, upper_weight)
 
 
 def _interpolate(values: Floats, axis: UpsamplingAxis) -> Floats:

@@ -11,7 +11,7 @@ def test_intervals_of_known_ious_cover_93_to_97_percent() -> None:
 
 
 def test_an_interval_at_half_its_width_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netdissect.scoring.statistics.jackknife.LEVEL", 0.67)
+    monkeypatch.setattr("netdissect.scoring.statistics.jackknife.CONFIDENCE_LEVEL", 0.67)
     assert simulated(KINDS[:1], 200, images=1200).max() < 0.8
 
 

@@ -16,7 +16,7 @@ import strategies
 from netdissect.concepts import Concept, ConceptData, Labels, Size
 from netdissect.config import NullModel
 from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, make_upsampler
-from netdissect.scoring.mask_pixels import MaskPixels, mask_pixels
+from netdissect.scoring.mask_pixels import MaskPixels, list_mask_pixels
 from netdissect.scoring.statistics.multiple_testing import p_values
 from netdissect.scoring.statistics.permutation import (
     AnnotationStratum,
@@ -34,7 +34,7 @@ def masks_of(world: strategies.World, definition: strategies.Definition, limits:
         made = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        found.append(mask_pixels(maps, limits, made))
+        found.append(list_mask_pixels(maps, limits, made))
     return found
 
 
@@ -52,7 +52,7 @@ def shuffled(
     data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
     masks = masks_of(world, definition, limits)
     counts = PermutationCounts.zeros(
-        range(3), limits.size, data, seed=5, of=of, restriction=definition.protocol.restriction
+        range(3), limits.size, data, seed=5, null=of, restriction=definition.protocol.restriction
     )  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
@@ -140,7 +140,7 @@ def test_parts_of_the_blocks_add_up_whatever_the_threads(
     assert sorted(np.concatenate(blocks).tolist()) == list(range(len(images)))
 
     def counted(some: list[npt.NDArray[np.int64]], threads: int) -> PermutationCounts:
-        counts = PermutationCounts.zeros(range(2, 5), len(limits), data, seed=1, of="images", restriction="overlap")
+        counts = PermutationCounts.zeros(range(2, 5), len(limits), data, seed=1, null="images", restriction="overlap")
         with ThreadPoolExecutor(threads) as pool:
             for rows in some:
                 block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
@@ -201,7 +201,7 @@ def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_on
     hits = np.stack([(on & (blocks == number)[:, None]).sum((0, 2, 3)) for number in range(7)], axis=-1)
     everything = np.ones(7, np.bool_)
     observed = find_best_concepts(data, truth, hits, activation, everything).scores[:, 0]
-    counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, of="images", restriction="annotated")
+    counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
     with ThreadPoolExecutor(2) as pool:
         counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)
     zeros = np.zeros(0, np.int64)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from netdissect.concepts.colors import COLOR_NAMES
 from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.image_io import read_as_stored
-from netdissect.concepts.labels import Concept, Planes
+from netdissect.concepts.labels import Concept, LabelIds
 from netdissect.errors import ConceptsError
 from netdissect.paths import contained
 
@@ -179,7 +179,7 @@ def _make_card(image: str, parts: dict[str, _OpenedPart]) -> Card:
     return Card(image, _fit(read_as_stored(path)[0], Image.Resampling.BICUBIC), tuple(whole), tuple(panels))
 
 
-def _make_panel(category: str, planes: Planes, concepts: dict[int, Concept]) -> Panel:
+def _make_panel(category: str, planes: LabelIds, concepts: dict[int, Concept]) -> Panel:
     top = np.zeros(planes.shape[1:], dtype=np.int32)
     for plane in planes:  # a later channel lies on an earlier one: parts of parts on parts
         top[plane > 0] = plane[plane > 0]

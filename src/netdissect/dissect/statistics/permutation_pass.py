@@ -21,7 +21,7 @@ from netdissect.dissect.layer_state import AnyCollector, ThresholdResult
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.scoring import ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
-from netdissect.scoring.mask_pixels import MaskPixels, mask_pixels
+from netdissect.scoring.mask_pixels import MaskPixels, list_mask_pixels
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
 from netdissect.scoring.statistics.permutation import (
     AnnotationStratum,
@@ -163,7 +163,7 @@ def keep_masks(
             whole[image.image_level] = True
             for name, file in files.items():
                 grid = plans[name].grid_to(image.size)
-                masks = mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid)
+                masks = list_mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid)
                 lookups[name] += len(masks.pixel_index) * image.label_sets.label_ids.shape[1]
                 file.append(masks)
     return KeptMasks(files, lookups, strata, whole)
@@ -201,7 +201,12 @@ def _chance_of(looks: TwoPass, masks: KeptMasks, layer: str, tally: IoUCounts, t
     for first in range(0, repeats, at_once):
         some = range(first, min(first + at_once, repeats))
         counts = PermutationCounts.zeros(
-            some, quantiles * units, data, seed=evidence.stats_seed, of=evidence.null, restriction=protocol.restriction
+            some,
+            quantiles * units,
+            data,
+            seed=evidence.stats_seed,
+            null=evidence.null,
+            restriction=protocol.restriction,
         )
         with ThreadPoolExecutor(source.execution.workers) as pool:
             for rows in annotation_strata(masks.strata, BLOCK, evidence.stats_seed):

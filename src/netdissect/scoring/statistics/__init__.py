@@ -1,1 +1,5 @@
-"""Intervals, hold-out, permutation tests and multiple testing of IoU."""
+"""Statistics of IoU over images.
+
+per-image counts -> bootstrap.py (labels, detector counts), jackknife.py (IoU), holdout.py (IoU of chosen labels)
+masks and labels -> permutation.py -> multiple_testing.py (p-values, false discovery rate)
+"""

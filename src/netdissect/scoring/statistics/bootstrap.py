@@ -1,12 +1,12 @@
-"""Bootstrap over images: how the labels and the number of detectors would vary with other images.
+"""Bootstrap over images: variation of labels and detector counts with the sample of images.
 
-Every image gets a Poisson weight in each replicate, which depends on nothing but the seed and the image's row. Sums
-over images therefore add up over shards, and two runs on the same images share their replicates: they are paired.
+Each image has a Poisson weight in each replicate, which depends only on the seed and the image index. Sums over images
+therefore add up over shards, and two runs on the same images have paired replicates.
 
-    blocks of Presence and Overlaps, poisson_weights -> Replicates -> count_replicates -> interval_of_counts
+    ImageLabelCounts, ImageIntersections, poisson_weights -> Replicates -> count_replicates -> interval_of_counts
 
-Labels are chosen anew in each replicate, among the leading concepts of a unit: its best in each category and its ten
-best overall. Thresholds move with the replicate's images, too, to first order: see `ThresholdShift`.
+Labels are chosen again in each replicate, among the candidates of a unit: its best concept in each category and its ten
+best overall. Thresholds move with the images of the replicate, to first order: see `ThresholdShift`.
 
 Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights: Hanley and MacGibbon 2006
 :cite:p:`hanley2006bootstrap`.
@@ -30,47 +30,48 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.uint8]
 
-LEVEL = 0.95
-WORD = 2.0**32
-# Upper ends of Poisson(1) in units of 2**-32: P(k <= 0), P(k <= 1), ...; beyond 12 lies less than one of them.
-POISSON = np.floor(WORD * np.exp(-1.0) * np.cumsum(1.0 / np.cumprod([1.0, *range(1, 12)]))).astype(np.uint32)
+CONFIDENCE_LEVEL = 0.95
+WORD_VALUES = 2.0**32
+# Cumulative Poisson(1) in units of 2**-32: P(k <= 0), P(k <= 1), ...; the tail beyond 12 is below one unit.
+POISSON = np.floor(WORD_VALUES * np.exp(-1.0) * np.cumsum(1.0 / np.cumprod([1.0, *range(1, 12)]))).astype(np.uint32)
 
 
-def poisson_weights(seed: int, rows: npt.ArrayLike, replicates: int) -> Weights:
-    """Draw how often each image counts in each replicate.
+def poisson_weights(seed: int, image_index: npt.ArrayLike, replicates: int) -> Weights:
+    """Draw the weight of each image in each replicate.
 
     Parameters
     ----------
     seed
-        Of the bootstrap.
-    rows
-        Images, int (n,).
+        Seed of the bootstrap.
+    image_index
+        int (n,).
     replicates
-        R.
+        Number of replicates, R.
 
     Returns
     -------
     uint8 (n, R)
-        Poisson of mean 1, the same for an image whatever the others are, and for a replicate however many there are.
+        Poisson of mean 1. A weight does not depend on the other images or on the number of replicates.
     """
     words = (replicates + 1) // 2
-    drawn = [np.random.Philox(key=np.array([seed, row], np.uint64)).random_raw(words) for row in np.asarray(rows)]
-    uniform = np.array(drawn, np.uint64).reshape(-1, words).view(np.uint32)[:, :replicates]
+    keys = (np.array([seed, index], np.uint64) for index in np.asarray(image_index))
+    raw = [np.random.Philox(key=key).random_raw(words) for key in keys]
+    uniform = np.array(raw, np.uint64).reshape(-1, words).view(np.uint32)[:, :replicates]
     return np.searchsorted(POISSON, uniform, side="right").astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class CandidateConcepts:
-    """The concepts among which each unit's label is chosen anew: P pairs, by unit, then by label number.
+    """The concepts among which labels are chosen in replicates: P pairs, by unit, then by label id.
 
     Attributes
     ----------
     units, label_ids, categories
         int64 (P,).
     pair_index
-        int64 (U, C): index of a pair, -1 where the concept does not lead.
+        int64 (U, C): index of a pair; -1 where the concept is no candidate.
     num_categories
-        How many categories there are.
+        Number of categories.
     """
 
     units: Ints
@@ -81,18 +82,18 @@ class CandidateConcepts:
 
     @classmethod
     def of(cls, scores: Floats, category_of: Ints, categories: int) -> "CandidateConcepts":
-        """Take each unit's best concept in each category, and its ten best; scores by label number, (U, C)."""
-        numbers = np.flatnonzero(category_of >= 0)
-        best = best_concepts(scores[:, numbers], category_of[numbers], categories)
+        """Take the best concept of each unit in each category, and its ten best; scores by label id, (U, C)."""
+        label_ids = np.flatnonzero(category_of >= 0)
+        best = best_concepts(scores[:, label_ids], category_of[label_ids], categories)
         chosen = np.zeros(scores.shape, np.bool_)
         unit, category = (best >= 0).nonzero()
-        chosen[unit, numbers[best[unit, category]]] = True
+        chosen[unit, label_ids[best[unit, category]]] = True
         chosen[np.arange(len(scores))[:, None], leading_concepts(scores)] = True
         chosen &= scores > 0
-        of_unit, number = chosen.nonzero()
-        pair_of = np.full(scores.shape, -1)
-        pair_of[of_unit, number] = np.arange(len(number))
-        return cls(of_unit, number, category_of[number], pair_of, categories)
+        units, chosen_ids = chosen.nonzero()
+        pair_index = np.full(scores.shape, -1)
+        pair_index[units, chosen_ids] = np.arange(len(chosen_ids))
+        return cls(units, chosen_ids, category_of[chosen_ids], pair_index, categories)
 
     def pairs(self, unit: int) -> slice:
         """Return the pairs of a unit."""
@@ -102,22 +103,22 @@ class CandidateConcepts:
 
 @dataclass(frozen=True)
 class ThresholdShift:
-    """What a rising threshold takes from the masks, for each pixel that is to go; all of it at one quantile.
+    """Loss of intersection and activation for each mask pixel that a higher threshold removes, at one quantile.
 
     Attributes
     ----------
     intersection, activation
-        float64 (P,): pixels of each pair of `CandidateConcepts`, the activation being that of its category.
+        float64 (P,): pixels of each pair of `CandidateConcepts`; the activation is that of its category.
     mask_pixels
-        int64 (U,): pixels on which each unit is on, in all images.
+        int64 (U,): mask pixels of each unit in all images.
     images
-        How many these are.
+        Number of images.
 
     Notes
     -----
-    A threshold leaves the same share of all activations above it, so a sample in which a unit is active more than on
-    average has a higher one. How much a pixel in excess costs is read off what lies between a smaller and a larger
-    quantile nearby: a central difference in place of the derivative.
+    A threshold leaves a fixed share of all activations above it, so a sample in which a unit is more active than on
+    average has a higher threshold. The loss for each excess pixel is a central difference: the pixels between a
+    smaller and a larger quantile nearby.
     """
 
     intersection: Floats
@@ -127,23 +128,23 @@ class ThresholdShift:
 
     @classmethod
     def between(
-        cls, gone: tuple[Ints, Ints], on: Ints, images: int, leading: CandidateConcepts, share: float
+        cls, lost: tuple[Ints, Ints], mask_pixels: Ints, images: int, candidates: CandidateConcepts, share: float
     ) -> "ThresholdShift":
-        """Make the margin of pixels that lie between two quantiles.
+        """Make the shift from the pixels between two quantiles.
 
         Parameters
         ----------
-        gone
-            int64 (P,) each: pixels of intersection and activation that only the larger quantile has.
-        on, images
+        lost
+            int64 (P,) each: intersection and activation of the larger quantile less those of the smaller.
+        mask_pixels, images
             See `ThresholdShift`.
-        leading
+        candidates
             The pairs.
         share
-            How far the two lie apart, as a share of the quantile between them.
+            Distance of the two quantiles, as a share of the quantile between them.
         """
-        fewer = np.maximum(share * on[leading.units], 1)
-        return cls(gone[0] / fewer, gone[1] / fewer, on, images)
+        removed = np.maximum(share * mask_pixels[candidates.units], 1)
+        return cls(lost[0] / removed, lost[1] / removed, mask_pixels, images)
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Replicates:
     concept_pixels
         int64 (C, R).
     mask_pixels
-        int64 (U, R): pixels on, in whatever image.
+        int64 (U, R): mask pixels in all images.
     images
         int64 (R,).
     """
@@ -171,91 +172,92 @@ class Replicates:
     images: Ints
 
     @classmethod
-    def zeros(cls, leading: CandidateConcepts, replicates: int) -> "Replicates":
+    def zeros(cls, candidates: CandidateConcepts, replicates: int) -> "Replicates":
         """Return the replicates of no images."""
-        units, numbers = leading.pair_index.shape
-        shapes = ((len(leading.units),), (units, leading.num_categories), (numbers,), (units,), ())
+        units, num_labels = candidates.pair_index.shape
+        shapes = ((len(candidates.units),), (units, candidates.num_categories), (num_labels,), (units,), ())
         return cls(*(np.zeros((*shape, replicates), np.int64) for shape in shapes))
 
     def __add__(self, other: "Replicates") -> "Replicates":
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Replicates(*(mine + theirs for mine, theirs in pairs))
+        return Replicates(*(left + right for left, right in pairs))
 
     def update(
         self,
-        presence: ImageLabelCounts,
+        labels: ImageLabelCounts,
         masks: ImageIntersections,
         counted: Bools,
-        leading: CandidateConcepts,
+        candidates: CandidateConcepts,
         seed: int,
     ) -> None:
         """Add some images.
 
         Parameters
         ----------
-        presence, masks
-            Their labels and their masks at one quantile; see `netdissect.scoring.per_image_counts.check_counts`.
+        labels, masks
+            Labels and masks of these images at one quantile; see `netdissect.scoring.per_image_counts.check_counts`.
         counted
             bool (M, K): whether a mask counts in each category; see `counted_masks`.
-        leading
+        candidates
             The pairs.
         seed
-            Of the weights.
+            Seed of the weights.
         """
-        weights = poisson_weights(seed, presence.images, self.concept_pixels.shape[1])
-        places, here = (np.searchsorted(presence.images, rows) for rows in (masks.image_index, presence.image_index))
+        weights = poisson_weights(seed, labels.images, self.concept_pixels.shape[1])
+        positions = np.searchsorted(labels.images, masks.image_index)
+        label_positions = np.searchsorted(labels.images, labels.image_index)
         self.images[:] += weights.sum(axis=0, dtype=np.int64)
-        _add(presence.label_ids, here, presence.pixels, weights, self.concept_pixels)
-        _add(masks.units, places, masks.mask_pixels, weights, self.mask_pixels)
+        _add(labels.label_ids, label_positions, labels.pixels, weights, self.concept_pixels)
+        _add(masks.units, positions, masks.mask_pixels, weights, self.mask_pixels)
         mask, category = counted.nonzero()
-        cells = masks.units[mask] * leading.num_categories + category
+        cells = masks.units[mask] * candidates.num_categories + category
         activation = self.activation.reshape(-1, self.activation.shape[2])
-        _add(cells, places[mask], masks.mask_pixels[mask], weights, activation)
-        of = masks.mask_index
-        pairs = leading.pair_index[masks.units[of], masks.label_ids]
-        led = pairs >= 0
-        _add(pairs[led], places[of[led]], masks.intersections[led], weights, self.intersection)
+        _add(cells, positions[mask], masks.mask_pixels[mask], weights, activation)
+        mask_index = masks.mask_index
+        pairs = candidates.pair_index[masks.units[mask_index], masks.label_ids]
+        known = pairs >= 0
+        _add(pairs[known], positions[mask_index[known]], masks.intersections[known], weights, self.intersection)
 
-    def iou(self, leading: CandidateConcepts, margin: ThresholdShift, unit: int) -> Floats:
-        """Return the IoU of a unit's leading concepts, float64 (pairs, R)."""
-        pairs = leading.pairs(unit)
-        truth = self.concept_pixels[leading.label_ids[pairs]]
-        excess = self.mask_pixels[unit] - margin.mask_pixels[unit] / margin.images * self.images
-        masks = self.activation[unit, leading.categories[pairs]]
-        intersection = np.clip(self.intersection[pairs] - margin.intersection[pairs, None] * excess, 0, truth)
-        # However large the excess, pixels on the concept are the last to go.
+    def iou(self, candidates: CandidateConcepts, shift: ThresholdShift, unit: int) -> Floats:
+        """Return the IoU of the candidates of a unit, float64 (pairs, R)."""
+        pairs = candidates.pairs(unit)
+        concept_pixels = self.concept_pixels[candidates.label_ids[pairs]]
+        excess = self.mask_pixels[unit] - shift.mask_pixels[unit] / shift.images * self.images
+        masks = self.activation[unit, candidates.categories[pairs]]
+        intersection = np.clip(self.intersection[pairs] - shift.intersection[pairs, None] * excess, 0, concept_pixels)
+        # However large the excess, pixels on the concept are removed last.
         least = np.minimum(intersection, masks)
-        return iou(intersection, np.maximum(masks - margin.activation[pairs, None] * excess, least), truth)
+        return iou(intersection, np.maximum(masks - shift.activation[pairs, None] * excess, least), concept_pixels)
 
 
 def counted_masks(
-    presence: ImageLabelCounts, masks: ImageIntersections, category_of: Ints, categories: int, restriction: str
+    labels: ImageLabelCounts, masks: ImageIntersections, category_of: Ints, categories: int, restriction: str
 ) -> Bools:
-    """Say in which categories each mask counts, bool (M, K); see `netdissect.config.Protocol`."""
+    """Tell in which categories each mask counts, bool (M, K); see `netdissect.config.Protocol`."""
     if restriction == "none":
         return np.ones((len(masks.image_index), categories), np.bool_)
     counted: Bools = np.zeros((len(masks.image_index), categories), np.bool_)
     if restriction == "overlap":
         counted[masks.mask_index, category_of[masks.label_ids]] = True
         return counted
-    annotated = np.zeros((len(presence.images), categories), np.bool_)
-    annotated[np.searchsorted(presence.images, presence.image_index), category_of[presence.label_ids]] = True
-    counted[:] = annotated[np.searchsorted(presence.images, masks.image_index)]
+    annotated = np.zeros((len(labels.images), categories), np.bool_)
+    annotated[np.searchsorted(labels.images, labels.image_index), category_of[labels.label_ids]] = True
+    counted[:] = annotated[np.searchsorted(labels.images, masks.image_index)]
     return counted
 
 
-def _add(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
-    # In order of the target, its row of sums stays in the fastest memory.
+def _add(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+    # In the order of the targets, one row of sums stays in the cache.
     order = np.argsort(targets, kind="stable")
-    _add_weighted(targets[order], rows[order], values[order], weights, sums)
+    _add_weighted(targets[order], positions[order], values[order], weights, sums)
 
 
 @compiled
-def _add_weighted(targets: Ints, rows: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+def _add_weighted(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
     for entry in range(len(targets)):
-        value, drawn, into = values[entry], weights[rows[entry]], sums[targets[entry]]
-        for replicate in range(len(drawn)):
-            into[replicate] += value * drawn[replicate]
+        value, image_weights, target = values[entry], weights[positions[entry]], sums[targets[entry]]
+        for replicate in range(len(image_weights)):
+            target[replicate] += value * image_weights[replicate]
 
 
 class CountReplicates(NamedTuple):
@@ -263,10 +265,10 @@ class CountReplicates(NamedTuple):
 
     Attributes
     ----------
-    detectors, unique
+    detectors, unique_detectors
         int64 (K + 1, R) by rule: by category, then in all.
     labels
-        int64 (U, R): label number of each unit; 0 where it has none.
+        int64 (U, R): label id of each unit; 0 where it has none.
     """
 
     detectors: dict[Rule, Ints]
@@ -275,47 +277,47 @@ class CountReplicates(NamedTuple):
 
 
 def count_replicates(
-    sums: Replicates, leading: CandidateConcepts, margin: ThresholdShift, min_iou: float
+    sums: Replicates, candidates: CandidateConcepts, shift: ThresholdShift, min_iou: float
 ) -> CountReplicates:
-    """Choose labels and count detectors in each replicate, as `netdissect.scoring.count_detectors` does in the data."""
-    units, numbers = leading.pair_index.shape
-    count, replicates = leading.num_categories, sums.concept_pixels.shape[1]
+    """Choose labels and count detectors in each replicate, as `netdissect.scoring.count_detectors` does."""
+    units, num_labels = candidates.pair_index.shape
+    num_categories, replicates = candidates.num_categories, sums.concept_pixels.shape[1]
     labels = np.zeros((units, replicates), np.int64)
-    detectors = {rule: np.zeros((count + 1, replicates), np.int64) for rule in RULES}
-    seen = {rule: np.zeros((numbers, replicates), np.bool_) for rule in RULES}
+    detectors = {rule: np.zeros((num_categories + 1, replicates), np.int64) for rule in RULES}
+    seen = {rule: np.zeros((num_labels, replicates), np.bool_) for rule in RULES}
     each = np.arange(replicates)
-    for unit, (best, scores) in _best(sums, leading, margin):
+    for unit, (best, scores) in _best(sums, candidates, shift):
         top = top_category(scores)
         labels[unit] = np.where(top >= 0, best[each, top], 0)
         for rule in RULES:
             passing = passes(scores, rule, min_iou)
             if rule == "top-label":
-                passing &= top[:, None] == np.arange(count)
+                passing &= top[:, None] == np.arange(num_categories)
             replicate, category = passing.nonzero()
             np.add.at(detectors[rule], (category, replicate), 1)
-            detectors[rule][count] += passing.any(axis=1)
+            detectors[rule][num_categories] += passing.any(axis=1)
             seen[rule][best[replicate, category], replicate] = True
-    return CountReplicates(detectors, {rule: _by_category(seen[rule], leading) for rule in RULES}, labels)
+    return CountReplicates(detectors, {rule: _by_category(seen[rule], candidates) for rule in RULES}, labels)
 
 
 def _best(
-    sums: Replicates, leading: CandidateConcepts, margin: ThresholdShift
+    sums: Replicates, candidates: CandidateConcepts, shift: ThresholdShift
 ) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
-    """Yield each unit's best concept and its IoU in each replicate and category, (R, K)."""
-    for unit in np.unique(leading.units):
-        pairs = leading.pairs(unit)
-        scores, numbers = sums.iou(leading, margin, unit).T, leading.label_ids[pairs]
-        best = best_concepts(scores, leading.categories[pairs], leading.num_categories)
-        found = best >= 0
-        reached = np.where(found, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)
-        yield int(unit), (np.where(found, numbers[best], 0), reached)
+    """Yield the best concept of each unit and its IoU in each replicate and category, (R, K)."""
+    for unit in np.unique(candidates.units):
+        pairs = candidates.pairs(unit)
+        scores, label_ids = sums.iou(candidates, shift, unit).T, candidates.label_ids[pairs]
+        best = best_concepts(scores, candidates.categories[pairs], candidates.num_categories)
+        has_label = best >= 0
+        best_scores = np.where(has_label, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)
+        yield int(unit), (np.where(has_label, label_ids[best], 0), best_scores)
 
 
-def _by_category(seen: Bools, leading: CandidateConcepts) -> Ints:
+def _by_category(seen: Bools, candidates: CandidateConcepts) -> Ints:
     category_of = np.full(len(seen), -1)
-    category_of[leading.label_ids] = leading.categories
-    rows = [seen[category_of == category].sum(axis=0) for category in range(leading.num_categories)]
-    return np.array([*rows, seen.sum(axis=0)], np.int64).reshape(leading.num_categories + 1, -1)
+    category_of[candidates.label_ids] = candidates.categories
+    counts = [seen[category_of == category].sum(axis=0) for category in range(candidates.num_categories)]
+    return np.array([*counts, seen.sum(axis=0)], np.int64).reshape(candidates.num_categories + 1, -1)
 
 
 def interval_of_counts(
@@ -330,7 +332,7 @@ def interval_of_counts(
     replicates
         (n, R).
     least, most
-        What a count, or a difference, cannot go below and above, (n,) or one number for all: the interval ends there.
+        Bounds of a count, or of a difference, (n,) or one number for all: the interval is clipped to them.
 
     Returns
     -------
@@ -339,16 +341,15 @@ def interval_of_counts(
 
     Notes
     -----
-    Noise lifts IoUs over a threshold more often than it pushes them below, since most lie below. A count is
-    therefore too large in a sample, and larger still in samples of the sample: percentiles of replicates would mostly
-    not hold the truth. The second step measures the first, ``bias = mean(replicates) - value`` (Efron and Tibshirani
-    1993, section 10.3). Setting it right adds noise of its own: on real images the corrected count varies 1.5 to 1.8
-    times as much as replicates do. The interval is ``value - bias +- 1.96 sqrt(2 variance + bias**2)``; it holds
-    `value`, too.
+    Most IoUs are below the limit, so noise lifts more of them over it than it pushes below. A count is therefore too
+    large in a sample, and larger still in a resample: percentiles of replicates would mostly miss the true count. The
+    bias of the resample estimates that of the sample, ``bias = mean(replicates) - value`` (Efron and Tibshirani 1993,
+    section 10.3). The correction adds noise: on real images the corrected count varies 1.5 to 1.8 times as much as
+    replicates do. The interval is ``value - bias +- 1.96 sqrt(2 variance + bias**2)``; it also contains `value`.
     """
     drawn, counts = np.asarray(replicates, np.float64), np.asarray(value, np.float64)
     bias = drawn.mean(axis=1) - counts
-    reach = scipy.special.ndtri((1 + LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
+    reach = scipy.special.ndtri((1 + CONFIDENCE_LEVEL) / 2) * np.sqrt(2 * drawn.var(axis=1) + bias**2)
     low, high = np.floor(counts - bias - reach), np.ceil(counts - bias + reach)
     return np.clip(low, least, most), np.clip(high, least, most)
 

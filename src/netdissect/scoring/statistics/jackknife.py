@@ -1,20 +1,19 @@
 r"""Intervals of single IoUs over images.
 
-IoU is a ratio of sums over images, I / U. An image moves it by l = (I_i - IoU U_i) / U, so under Poisson weights its
-variance is, to first order and without drawing any, the sum of l squared: the infinitesimal jackknife.
+IoU is a ratio of sums over images, I / U. The influence of an image is l = (I_i - IoU U_i) / U. Under Poisson weights
+the variance of IoU is, to first order, the sum of l squared: the infinitesimal jackknife.
 
-    blocks of Presence and Overlaps, IoU and Margin of each leading pair -> Moments -> iou_interval
+    ImageLabelCounts, ImageIntersections, IoU and ThresholdShift of each pair -> InfluenceMoments -> iou_interval
 
-The threshold is an order statistic of the same images, and moves with them: an image on which a unit is on more than on
-average raises it, which takes pixels from the masks of all. `ThresholdShift` says how many of them lie on the concept;
-without
-it, intervals of planted units covered 85 to 97 %, with it 93 to 97 %.
+The threshold is an order statistic of the same images. An image on which a unit is more active than on average raises
+it, which removes pixels from the masks of all images. `ThresholdShift` estimates their intersection with the concept.
+Without it, intervals of planted units covered 85 to 97 %, with it 93 to 97 %.
 
-The interval is Student's on the scale log(IoU / (1 - IoU)). Its degrees of freedom say of how many images' worth the
-variance is known, which for a concept on few large images is few: 2 / (sum l^4 / (sum l^2)^2 - 1 / images).
+The interval is Student's on the scale log(IoU / (1 - IoU)), with 2 / (sum l^4 / (sum l^2)^2 - 1 / images) degrees of
+freedom: few for a concept on few large images.
 
-On real images this covers 95 % where percentiles of the bootstrap cover 89 to 93 %, and the bias-corrected and
-accelerated bootstrap 92 to 94 %: see the documentation, "How to read an IoU".
+On real images it covers 95 %, percentiles of the bootstrap 89 to 93 %, and the bias-corrected and accelerated bootstrap
+92 to 94 %: see the documentation on uncertainty.
 
 Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapter 6; degrees of freedom: Satterthwaite
 1946 :cite:p:`satterthwaite1946`.
@@ -31,24 +30,24 @@ import scipy
 from netdissect.jit import compiled
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCounts
-from netdissect.scoring.statistics.bootstrap import LEVEL, Bools, CandidateConcepts, Ints, ThresholdShift
+from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, Bools, CandidateConcepts, Ints, ThresholdShift
 
 
 class PairArrays(NamedTuple):
-    """What the compiled loop needs of P pairs.
+    """The arrays of P pairs for the compiled loop.
 
     Attributes
     ----------
     starts
-        int64 (U + 1,): where each unit's begin.
+        int64 (U + 1,): start of the pairs of each unit.
     label_ids, categories, pair_index
         See `CandidateConcepts`.
     scores
         float64 (P,): IoU over all images.
     lost
-        float64 (P,): what the margin takes for each pixel in excess.
+        float64 (P,): loss of ``I - IoU U`` for each excess mask pixel.
     mean
-        float64 (P,): pixels of the unit's masks on an image, on average.
+        float64 (P,): mean mask pixels of the unit in an image.
     """
 
     starts: Ints
@@ -62,15 +61,15 @@ class PairArrays(NamedTuple):
 
 @dataclass(frozen=True)
 class InfluenceMoments:
-    """Sums of powers of what each image does to a ratio; adds up over images, up to rounding.
+    """Sums of powers of the influence of each image on IoU; adds up over images, up to rounding.
 
     Attributes
     ----------
     second, fourth
-        float64 (P,): sums of ``(I - IoU U - c (on - mean on))**2`` and ``**4`` in pixels, for each pair of `Leading`,
-        where c is what the margin takes from ``I - IoU U`` for each pixel in excess.
+        float64 (P,): sums of ``(I - IoU U - c (M - mean M))**2`` and ``**4`` in pixels, for each pair of
+        `CandidateConcepts`. M are the mask pixels, and c is the loss of ``I - IoU U`` for each excess mask pixel.
     images
-        int64 (1,): how many images were seen.
+        int64 (1,): number of images.
     """
 
     second: Floats
@@ -78,80 +77,82 @@ class InfluenceMoments:
     images: Ints
 
     @classmethod
-    def zeros(cls, leading: CandidateConcepts) -> "InfluenceMoments":
+    def zeros(cls, candidates: CandidateConcepts) -> "InfluenceMoments":
         """Return the moments of no images."""
-        pairs = len(leading.units)
+        pairs = len(candidates.units)
         return cls(np.zeros(pairs), np.zeros(pairs), np.zeros(1, np.int64))
 
     def update(
         self,
-        presence: ImageLabelCounts,
+        labels: ImageLabelCounts,
         masks: ImageIntersections,
         counted: Bools,
-        leading: CandidateConcepts,
+        candidates: CandidateConcepts,
         scores: Floats,
-        margin: ThresholdShift,
+        shift: ThresholdShift,
     ) -> None:
         """Add some images.
 
         Parameters
         ----------
-        presence, masks
-            Their labels and their masks at one quantile.
+        labels, masks
+            Labels and masks of these images at one quantile.
         counted
             bool (M, K): whether a mask counts in each category; see
             `netdissect.scoring.statistics.bootstrap.counted_masks`.
-        leading
+        candidates
             The pairs.
         scores
-            float64 (P,): their IoUs over all images.
-        margin
-            What a rising threshold takes from them.
+            float64 (P,): IoUs of the pairs over all images.
+        shift
+            Loss of the pairs to a higher threshold.
         """
-        here = np.searchsorted(presence.images, presence.image_index)
-        truth = np.zeros((len(presence.images), leading.pair_index.shape[1]))
-        truth[here, presence.label_ids] = presence.pixels
-        lost = margin.intersection - scores * (margin.activation - margin.intersection)
-        mean = margin.mask_pixels[leading.units] / margin.images
-        powers = [(truth**power).sum(axis=0)[leading.label_ids] for power in range(5)]
+        label_positions = np.searchsorted(labels.images, labels.image_index)
+        concept_pixels = np.zeros((len(labels.images), candidates.pair_index.shape[1]))
+        concept_pixels[label_positions, labels.label_ids] = labels.pixels
+        lost = shift.intersection - scores * (shift.activation - shift.intersection)
+        mean = shift.mask_pixels[candidates.units] / shift.images
+        powers = [(concept_pixels**power).sum(axis=0)[candidates.label_ids] for power in range(5)]
         for power, sums in ((2, self.second), (4, self.fourth)):
-            # As if no unit were on, (c mean - IoU T)**power: the masks below put right the images where one is.
+            # As if all masks were empty, (c mean - IoU C)**power; `_add_masks` corrects the images with a mask.
             for taken in range(power + 1):
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
-        starts = np.searchsorted(leading.units, np.arange(len(leading.pair_index) + 1))
-        pairs = PairArrays(starts, leading.label_ids, leading.categories, leading.pair_index, scores, lost, mean)
-        places = np.searchsorted(presence.images, masks.image_index)
-        _add_masks(masks, places, counted, truth, pairs, (self.second, self.fourth))
-        self.images[0] += len(presence.images)
+        starts = np.searchsorted(candidates.units, np.arange(len(candidates.pair_index) + 1))
+        of_pairs = (candidates.label_ids, candidates.categories, candidates.pair_index, scores, lost, mean)
+        pairs = PairArrays(starts, *of_pairs)
+        positions = np.searchsorted(labels.images, masks.image_index)
+        _add_masks(masks, positions, counted, concept_pixels, pairs, (self.second, self.fourth))
+        self.images[0] += len(labels.images)
 
 
 @compiled
 def _add_masks(
     masks: ImageIntersections,
-    places: Ints,
+    positions: Ints,
     counted: Bools,
-    truth: Floats,
+    concept_pixels: Floats,
     pairs: PairArrays,
     sums: tuple[Floats, Floats],
 ) -> None:
-    """Put the moments right on images, at `places` of `truth`, where a unit is on."""
-    _, _, units, on, labels, numbers, intersections = masks
-    starts, leading, categories, pair_of, scores, lost, mean = pairs
+    """Correct the moments for masks; `positions` are their rows of `concept_pixels`."""
+    _, _, units, mask_pixels, label_counts, label_ids, intersections = masks
+    starts, pair_labels, categories, pair_index, scores, lost, mean = pairs
     second, fourth = sums
-    hits = np.zeros(len(leading), np.float64)
+    hits = np.zeros(len(pair_labels), np.float64)
     entry = 0
     for mask in range(len(units)):
         unit, first = units[mask], entry
-        for entry in range(first, first + labels[mask]):
-            pair = pair_of[unit, numbers[entry]]
+        for entry in range(first, first + label_counts[mask]):
+            pair = pair_index[unit, label_ids[entry]]
             if pair >= 0:
                 hits[pair] = intersections[entry]
-        entry = first + labels[mask]
+        entry = first + label_counts[mask]
         for pair in range(starts[unit], starts[unit + 1]):
-            bears = truth[places[mask], leading[pair]]
-            covers = on[mask] if counted[mask, categories[pair]] else 0
-            without = lost[pair] * mean[pair] - scores[pair] * bears
-            moved = hits[pair] - scores[pair] * (covers + bears - hits[pair]) - lost[pair] * (on[mask] - mean[pair])
+            concept = concept_pixels[positions[mask], pair_labels[pair]]
+            covered = mask_pixels[mask] if counted[mask, categories[pair]] else 0
+            without = lost[pair] * mean[pair] - scores[pair] * concept
+            excess = mask_pixels[mask] - mean[pair]
+            moved = hits[pair] - scores[pair] * (covered + concept - hits[pair]) - lost[pair] * excess
             second[pair] += moved**2 - without**2
             fourth[pair] += moved**4 - without**4
             hits[pair] = 0
@@ -165,14 +166,14 @@ def iou_interval(scores: Floats, union: npt.ArrayLike, moments: InfluenceMoments
     scores
         float64 (P,).
     union
-        Their unions in pixels, (P,).
+        Unions in pixels, (P,).
     moments
-        Of the same pairs.
+        Moments of the same pairs.
 
     Returns
     -------
     low, high
-        float64 (P,); both the IoU itself where it is 0 or 1, or where no image moves it.
+        float64 (P,); both equal the IoU where it is 0 or 1, or where no image influences it.
     """
     second = np.maximum(moments.second, 0)
     known = (scores > 0) & (scores < 1) & (second > 0)
@@ -180,7 +181,7 @@ def iou_interval(scores: Floats, union: npt.ArrayLike, moments: InfluenceMoments
     freedom = 2 / np.clip(share - 1 / max(int(moments.images[0]), 1), 1e-9, 1)
     inside = np.where(known, scores, 0.5)
     error = np.sqrt(second) / np.maximum(np.asarray(union, np.float64), 1) / (inside * (1 - inside))
-    reach = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) * error
+    reach = scipy.special.stdtrit(freedom, (1 + CONFIDENCE_LEVEL) / 2) * error
     middle = np.log(inside / (1 - inside))
     low, high = (1 / (1 + np.exp(-np.clip(middle + sign * reach, -700, 700))) for sign in (-1, 1))
     return np.where(known, low, scores), np.where(known, high, scores)

@@ -1,10 +1,10 @@
-"""How far an IoU lies above chance: p-values, false discoveries, and a limit in place of 0.04.
+"""Multiple testing of IoU: p-values, false discovery rates, and a limit that controls them.
 
-    best IoU of each unit, and the same in each repetition of chance -> p_values, chance_level, by_chance
+    best IoU of each unit in the data and in each permutation -> p_values, adjust_pvalues, fdr_threshold
 
-A p-value is a rank among the repetitions as long as ten of them reach the unit's IoU. Beyond that the logarithms of
-the repetitions' maxima are taken to follow Gumbel's law, which is that of the largest of many values, fitted by
-L-moments: a few hundred repetitions then say what only many thousands could say by rank.
+A p-value is a rank among the permutations if at least ten of them reach the IoU of the unit. Otherwise a Gumbel
+distribution, that of the largest of many values, is fitted to the logarithms of the maxima of the permutations by
+L-moments. A few hundred permutations then replace many thousands.
 
 Sources: Phipson and Smyth 2010 :cite:p:`phipson2010permutation`; Knijnenburg et al. 2009
 :cite:p:`knijnenburg2009fewer` (a fitted tail below ten exceedances); Hosking 1990 :cite:p:`hosking1990lmoments`;
@@ -24,36 +24,36 @@ from netdissect.scoring.statistics.permutation import BestConcepts
 
 Floats = npt.NDArray[np.float64]
 
-ENOUGH = 10  # repetitions that reach a unit's IoU, for a p-value by rank
-FALSE_SHARE = 0.05  # of the detectors at the limit that chance gives
+MIN_EXCEEDANCES = 10  # permutations that reach the IoU of a unit, for a p-value by rank
+FDR_LEVEL = 0.05  # expected share of false detectors at the limit
 
 
-def p_values(observed: Floats, chance: Floats) -> Floats:
-    """Return the probability that chance reaches each unit's best IoU, float64 (U,), never 0.
+def p_values(observed: Floats, null: Floats) -> Floats:
+    """Return the probability under the null of each unit's best IoU or a larger one, float64 (U,), never 0.
 
     Parameters
     ----------
     observed
         float64 (U,): best IoU over concepts.
-    chance
-        float64 (R, U): the same in each repetition.
+    null
+        float64 (R, U): best IoU of each unit in each permutation.
 
     Notes
     -----
-    By rank (1 + k) / (1 + R) where k >= 10 repetitions reach the IoU, where a repetition gave 0, or where all gave
-    the same. Otherwise by the fit, 1 - exp(-exp(-(ln IoU - location) / scale)).
+    By rank, (1 + k) / (1 + R), where k >= 10 permutations reach the IoU, where a permutation gave 0, or where all gave
+    the same value. Otherwise by the fit, 1 - exp(-exp(-(ln IoU - location) / scale)).
     """
-    reached = (chance >= observed).sum(axis=0)
-    by_rank = (1 + reached) / (1 + len(chance))
-    fitted = (reached < ENOUGH) & (chance > 0).all(axis=0) & (np.ptp(chance, axis=0) > 0) & (observed > 0)
-    found = by_rank.copy()
-    location, scale = fit_gumbel(np.log(chance[:, fitted]))
-    found[fitted] = scipy.stats.gumbel_r.sf(np.log(observed[fitted]), location, scale)
-    return np.asarray(np.maximum(found, np.finfo(np.float64).tiny))
+    exceedances = (null >= observed).sum(axis=0)
+    by_rank = (1 + exceedances) / (1 + len(null))
+    fitted = (exceedances < MIN_EXCEEDANCES) & (null > 0).all(axis=0) & (np.ptp(null, axis=0) > 0) & (observed > 0)
+    p = by_rank.copy()
+    location, scale = fit_gumbel(np.log(null[:, fitted]))
+    p[fitted] = scipy.stats.gumbel_r.sf(np.log(observed[fitted]), location, scale)
+    return np.asarray(np.maximum(p, np.finfo(np.float64).tiny))
 
 
 def fit_gumbel(values: Floats) -> tuple[Floats, Floats]:
-    """Fit Gumbel's law to each column of float64 (R, U) by its first two L-moments: location and scale, (U,).
+    """Fit a Gumbel distribution to each column of float64 (R, U) by two L-moments: location and scale, (U,).
 
     Notes
     -----
@@ -68,44 +68,44 @@ def fit_gumbel(values: Floats) -> tuple[Floats, Floats]:
 
 
 def adjust_pvalues(values: Floats) -> tuple[Floats, Floats]:
-    """Correct p-values (U,) for the number of units: by Benjamini and Hochberg, and by Benjamini and Yekutieli.
+    """Adjust p-values (U,) for the number of units: by Benjamini and Hochberg, and by Benjamini and Yekutieli.
 
-    The first holds for units that are independent or depend positively, the second whatever their dependence.
+    The first holds for independent or positively dependent units, the second for any dependence.
     """
     hochberg, yekutieli = (scipy.stats.false_discovery_control(values, method=method) for method in ("bh", "by"))
     return hochberg, yekutieli
 
 
-def fdr_threshold(observed: Floats, chance: Floats, share: float = FALSE_SHARE) -> float:
-    """Find the smallest best IoU from which on chance gives at most `share` of the units that pass.
+def fdr_threshold(observed: Floats, null: Floats, share: float = FDR_LEVEL) -> float:
+    """Find the smallest observed IoU at which the false discovery rate is at most `share`.
 
     Parameters
     ----------
     observed
         float64 (U,): best IoU of each unit, over concepts.
-    chance
-        float64 (R, U): the same in each repetition.
+    null
+        float64 (R, U): best IoU of each unit in each permutation.
     share
-        Expected number of units that pass by chance, over the number that pass.
+        Expected number of units that pass under the null, over the number that pass.
 
     Returns
     -------
     float
-        One of the observed IoUs; 1.0 if none will do.
+        One of the observed IoUs; 1.0 if none qualifies.
     """
     levels = np.unique(observed[observed > 0])
-    found = len(observed) - np.searchsorted(np.sort(observed), levels)
-    expected = (chance.size - np.searchsorted(np.sort(chance, axis=None), levels)) / len(chance)
-    passing = levels[expected <= share * found]
+    passed = len(observed) - np.searchsorted(np.sort(observed), levels)
+    expected = (null.size - np.searchsorted(np.sort(null, axis=None), levels)) / len(null)
+    passing = levels[expected <= share * passed]
     return float(passing[0]) if len(passing) else 1.0
 
 
 def null_detector_counts(
-    repeats: Sequence[BestConcepts], categories: Sequence[str], rule: Rule, min_iou: float
+    permutations: Sequence[BestConcepts], categories: Sequence[str], rule: Rule, min_iou: float
 ) -> list[DetectorCount]:
-    """Count the detectors of each repetition of chance by one of the two published rules."""
+    """Count the detectors of each permutation by one of the two published rules."""
     names = tuple(categories)
     return [
         count_detectors(UnitLabels(names, best.label_ids.astype(object), best.scores), rule, min_iou)
-        for best in repeats
+        for best in permutations
     ]

@@ -1,13 +1,13 @@
-"""What chance would give: masks of some images against the labels of others.
+"""Permutation test of IoU: masks of some images against the labels of others.
 
-A unit that knows nothing of the labels fits another image's labels as well as its own. So the images are shuffled
-among those that are annotated alike, every unit's best IoU is taken anew, and what comes out again and again is
-what chance gives. Masks are sparse and stay as they are: a repetition costs a tally, and no forward pass.
+Under the null hypothesis a mask fits the labels of another image as well as those of its own. A permutation shuffles
+images among those annotated in the same categories and recomputes the best IoU of each unit. Masks are kept, so a
+permutation costs one count and no forward pass.
 
-    MaskPixels, ImageLabels of a block of exchangeable images -> Shuffles.update -> best() -> significance.py
+    MaskPixels, ImageLabels -> AnnotationStratum -> PermutationCounts -> BestConcepts -> multiple_testing.py
 
-Shuffling keeps a category's truth and, as the images of a block carry the same categories, its activation: only
-intersections change. Shifting moves every label map on a torus and leaves whole-image labels where they are.
+Shuffling keeps the pixels of each concept. The images of a stratum have the same categories, so activations are kept,
+too: only intersections change. Shifting moves each label map on a torus and keeps image-level labels.
 
 Sources: Phipson and Smyth 2010 :cite:p:`phipson2010permutation` (p-values of permutations are never 0); Bau et al. 2017
 :cite:p:`bau2017network`, section 2.2 (IoU).
@@ -26,34 +26,34 @@ from netdissect.config import NullModel, Restriction
 from netdissect.jit import compiled, inlined
 from netdissect.scoring.iou import best_concepts, iou
 from netdissect.scoring.iou_counter import ConceptTotals, ImageLabels, IoUCounts
-from netdissect.scoring.mask_pixels import MaskPixels, Places
+from netdissect.scoring.mask_pixels import MaskPixels, UInts
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 def annotation_strata(strata: Sequence[Any], size: int, seed: int) -> Iterator[Ints]:
-    """Cut images into blocks within which they are exchangeable.
+    """Divide images into groups within which they are exchangeable.
 
     Parameters
     ----------
     strata
-        Anything hashable for each image: images of equal value are annotated alike.
+        A hashable value for each image: images of equal value have the same annotated categories.
     size
-        Images in a block at most.
+        Largest number of images in a group.
     seed
-        Larger strata are cut at random.
+        Seed for dividing larger strata at random.
 
     Yields
     ------
     int64 (n,)
-        Rows, rising.
+        Rising image indices.
     """
     order = {stratum: index for index, stratum in enumerate(dict.fromkeys(strata))}
-    number = np.array([order[stratum] for stratum in strata])
+    stratum_of = np.array([order[stratum] for stratum in strata])
     rng = np.random.default_rng(seed)
     for index in range(len(order)):
-        rows = rng.permutation(np.flatnonzero(number == index))
+        rows = rng.permutation(np.flatnonzero(stratum_of == index))
         for part in np.array_split(rows, -(-len(rows) // size)):
             yield np.sort(part)
 
@@ -66,39 +66,39 @@ class AnnotationStratum(NamedTuple):
     mask_pixels
         uint32 (n, M): pixels of each mask.
     starts
-        int64 (n,): where each image's places begin.
+        int64 (n,): start of each image in `pixel_index`.
     pixel_index
-        uint32: y * width + x of every pixel that is on, image after image, mask after mask.
+        uint32: y * width + x of each mask pixel, image after image, mask after mask.
     label_channels
-        unsigned (n, P, height, width): label numbers, 0 where unlabeled.
+        unsigned (n, P, height, width): label ids, 0 where unlabeled.
     image_level
-        int64 (n, W): labels of the whole image, filled up with 0.
+        int64 (n, W): image-level labels, padded with 0.
     """
 
-    mask_pixels: Places
+    mask_pixels: UInts
     starts: Ints
-    pixel_index: Places
+    pixel_index: UInts
     label_channels: npt.NDArray[Any]
     image_level: Ints
 
     @classmethod
     def of(cls, masks: Sequence[MaskPixels], images: Sequence[ImageLabels]) -> Self:
-        """Put images whose label maps are of one size together."""
+        """Join images whose label maps have one size."""
         channels = max(image.label_sets.label_ids.shape[1] for image in images)
-        whole = max(len(image.image_level) for image in images)
+        most = max(len(image.image_level) for image in images)
         largest = max(int(image.label_ids.max(initial=0)) for image in images)
-        planes = np.zeros((len(images), channels, *images[0].size), np.min_scalar_type(largest))
-        everywhere = np.zeros((len(images), whole), np.int64)
+        label_channels = np.zeros((len(images), channels, *images[0].size), np.min_scalar_type(largest))
+        image_level = np.zeros((len(images), most), np.int64)
         for index, image in enumerate(images):
-            planes[index, : image.label_sets.label_ids.shape[1]] = image.label_channels
-            everywhere[index, : len(image.image_level)] = image.image_level
+            label_channels[index, : image.label_sets.label_ids.shape[1]] = image.label_channels
+            image_level[index, : len(image.image_level)] = image.image_level
         lengths = [len(mask.pixel_index) for mask in masks]
         return cls(
             np.stack([mask.mask_pixels for mask in masks]),
             np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64),
             np.concatenate([mask.pixel_index for mask in masks]),
-            planes,
-            everywhere,
+            label_channels,
+            image_level,
         )
 
 
@@ -108,9 +108,9 @@ class BestConcepts(NamedTuple):
     Attributes
     ----------
     label_ids
-        int32 (M, K): label number; 0 where no concept of the category intersects the mask.
+        int32 (M, K): label id; 0 where no concept of the category intersects the mask.
     scores
-        float64 (M, K): its IoU; 0 where there is none.
+        float64 (M, K): IoU of the concept; 0 where there is none.
     """
 
     label_ids: npt.NDArray[np.int32]
@@ -119,22 +119,22 @@ class BestConcepts(NamedTuple):
 
 @dataclass(frozen=True)
 class PermutationCounts:
-    """Counts of several repetitions of chance; adds up over blocks of images.
+    """Counts of R permutations; adds up over strata of images.
 
     Attributes
     ----------
     permutations
-        Which repetitions, by number: what one draws depends on `seed`, its number and the block alone.
+        Numbers of the permutations. A draw depends only on `seed`, its number and the stratum.
     seed
-        Of all draws.
+        Seed of all draws.
     null
-        ``images``: masks meet the labels of other images. ``locations``: labels are shifted on their own image.
+        ``images``: masks are compared with the labels of other images. ``locations``: labels are shifted in place.
     restriction
         See `netdissect.config.Protocol`.
     intersection
         uint32 (R, M, C).
     activation
-        int64 (R, M, K); counted under ``overlap`` alone, where it depends on the draw.
+        int64 (R, M, K); counted only under ``overlap``, where it depends on the draw.
     """
 
     permutations: range
@@ -146,13 +146,13 @@ class PermutationCounts:
 
     @classmethod
     def zeros(
-        cls, repeats: range, masks: int, data: ConceptData, *, seed: int, of: NullModel, restriction: Restriction
+        cls, permutations: range, masks: int, data: ConceptData, *, seed: int, null: NullModel, restriction: Restriction
     ) -> Self:
         """Return the counts of no images, for M masks."""
-        count = len(repeats)
+        count = len(permutations)
         activation = np.zeros((count if restriction == "overlap" else 0, masks, len(data.categories)), np.int64)
         intersection = np.zeros((count, masks, len(data.category_of)), np.uint32)
-        return cls(repeats, seed, of, restriction, intersection, activation)
+        return cls(permutations, seed, null, restriction, intersection, activation)
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -160,101 +160,106 @@ class PermutationCounts:
             self.intersection + other.intersection, self.activation + other.activation,
         )  # fmt: skip
 
-    def update(self, block: AnnotationStratum, first: int, category_of: Ints, pool: ThreadPoolExecutor) -> None:
-        """Count one block in place.
+    def update(self, stratum: AnnotationStratum, first: int, category_of: Ints, pool: ThreadPoolExecutor) -> None:
+        """Count one stratum in place.
 
         Parameters
         ----------
-        block
+        stratum
             Masks and labels.
         first
-            The first row of the block, which tells it from others.
+            Index of its first image, which identifies it.
         category_of
             int64 (C,).
         pool
-            Threads: one repetition is one task, so the counts do not depend on their number.
+            Threads. A permutation is one task, so the counts do not depend on the number of threads.
         """
         bits = np.where(category_of >= 0, np.uint64(1) << np.maximum(category_of, 0).astype(np.uint64), 0)
 
-        def repeat(index: int) -> None:
-            partners, shifts = self._draw(self.permutations[index], first, block)
+        def count(index: int) -> None:
+            partners, shifts = self._draw(self.permutations[index], first, stratum)
             overlaps = self.activation[index] if self.restriction == "overlap" else np.empty((0, 0), np.int64)
-            _pair(block, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
+            _count_permutation(stratum, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
 
-        for _ in pool.map(repeat, range(len(self.permutations))):
+        for _ in pool.map(count, range(len(self.permutations))):
             pass
 
-    def _draw(self, repeat: int, first: int, block: AnnotationStratum) -> tuple[Ints, Ints]:
-        rng = np.random.default_rng((self.seed, repeat, first))
-        images, (height, width) = len(block.mask_pixels), block.label_channels.shape[2:]
+    def _draw(self, permutation: int, first: int, stratum: AnnotationStratum) -> tuple[Ints, Ints]:
+        rng = np.random.default_rng((self.seed, permutation, first))
+        images, (height, width) = len(stratum.mask_pixels), stratum.label_channels.shape[2:]
         if self.null == "images":
             return rng.permutation(images), np.zeros((images, 2), np.int64)
         return np.arange(images), rng.integers((0, 0), (height, width), (images, 2))
 
     def best_concepts(
-        self, data: ConceptData, truth: ConceptTotals, tally: IoUCounts, chosen: npt.NDArray[np.bool_]
+        self, data: ConceptData, concept_totals: ConceptTotals, counts: IoUCounts, chosen: npt.NDArray[np.bool_]
     ) -> Iterator[BestConcepts]:
-        """Yield the best concepts of each repetition.
+        """Yield the best concepts of each permutation.
 
         Parameters
         ----------
         data
-            For its concepts.
-        truth, tally
-            Of the run itself, (Q, U) being M masks.
+            Data set, for its concepts.
+        concept_totals, counts
+            Those of the data without a permutation; its Q times U masks are the M masks.
         chosen
-            bool (C,): concepts that take part.
+            bool (C,): concepts that can be a label.
         """
         for index in range(len(self.permutations)):
-            activation = self.activation[index] if self.restriction == "overlap" else tally.activation
-            yield find_best_concepts(data, truth.pixels, self.intersection[index], activation, chosen)
+            activation = self.activation[index] if self.restriction == "overlap" else counts.activation
+            yield find_best_concepts(data, concept_totals.pixels, self.intersection[index], activation, chosen)
 
 
 def find_best_concepts(
-    data: ConceptData, truth: Ints, intersection: npt.NDArray[Any], activation: Ints, chosen: npt.NDArray[np.bool_]
+    data: ConceptData,
+    concept_pixels: Ints,
+    intersection: npt.NDArray[Any],
+    activation: Ints,
+    chosen: npt.NDArray[np.bool_],
 ) -> BestConcepts:
-    """Find the best of the concepts `chosen`, bool (C,), for masks with these counts, (..., C) and (..., K)."""
-    numbers = np.array([concept.label_id for concept in data.concepts if chosen[concept.label_id]], np.int64)
-    categories = data.category_of[numbers]
-    hits = intersection.reshape(-1, len(chosen))[:, numbers].astype(np.int64)
-    masks = activation.reshape(len(hits), -1)[:, categories]
-    scores = iou(hits, masks, np.broadcast_to(truth[numbers], hits.shape))
+    """Find the best of the concepts `chosen`, bool (C,), for the counts of masks, (..., C) and (..., K)."""
+    label_ids = np.array([concept.label_id for concept in data.concepts if chosen[concept.label_id]], np.int64)
+    categories = data.category_of[label_ids]
+    intersections = intersection.reshape(-1, len(chosen))[:, label_ids].astype(np.int64)
+    mask_pixels = activation.reshape(len(intersections), -1)[:, categories]
+    scores = iou(intersections, mask_pixels, np.broadcast_to(concept_pixels[label_ids], intersections.shape))
     best = best_concepts(scores, categories, len(data.categories))
-    found = best >= 0
-    scores = np.concatenate([scores, np.zeros((len(hits), 1))], axis=1)  # column -1: none
-    padded = np.append(numbers, 0)
-    return BestConcepts(padded[np.where(found, best, -1)].astype(np.int32), np.take_along_axis(scores, best, axis=1))
+    has_label = best >= 0
+    scores = np.concatenate([scores, np.zeros((len(intersections), 1))], axis=1)  # column -1: none
+    padded = np.append(label_ids, 0)
+    best_ids = padded[np.where(has_label, best, -1)].astype(np.int32)
+    return BestConcepts(best_ids, np.take_along_axis(scores, best, axis=1))
 
 
 @compiled
-def _pair(
-    block: AnnotationStratum,
+def _count_permutation(
+    stratum: AnnotationStratum,
     partners: Ints,
     shifts: Ints,
     bits: npt.NDArray[np.uint64],
     intersection: npt.NDArray[np.uint32],
     activation: Ints,
 ) -> None:
-    """Count every image's masks against its partner's labels, shifted by (down, right) on a torus.
+    """Count the masks of each image against the labels of its partner, shifted by (down, right) on a torus.
 
-    `bits` (C,) is the category of each label as one bit; `activation` (M, K), unless empty, takes the pixels of masks
-    that overlap a label of the category.
+    `bits` (C,) has the category of each label as one bit. Unless empty, `activation` (M, K) is increased by the pixels
+    of masks that overlap a label of the category.
     """
-    on, start, places, planes, whole = block
-    images, channels, height, width = planes.shape
-    labels = np.empty((channels, height * width), planes.dtype)
+    mask_pixels, starts, pixel_index, label_channels, image_level = stratum
+    images, channels, height, width = label_channels.shape
+    labels = np.empty((channels, height * width), label_channels.dtype)
     for image in range(images):
-        _shift(planes[partners[image]], shifts[image, 0], shifts[image, 1], labels)
-        begin = start[image]
-        for mask in range(on.shape[1]):
-            count = np.int64(on[image, mask])
+        _shift(label_channels[partners[image]], shifts[image, 0], shifts[image, 1], labels)
+        begin = starts[image]
+        for mask in range(mask_pixels.shape[1]):
+            count = np.int64(mask_pixels[image, mask])
             if count == 0:
                 continue
-            overlapped = _add_mask(mask, places[begin : begin + count], labels, bits, intersection)
-            for number in whole[partners[image]]:
-                if number:
-                    intersection[mask, number] += count
-                    overlapped |= bits[number]
+            overlapped = _add_mask(mask, pixel_index[begin : begin + count], labels, bits, intersection)
+            for label_id in image_level[partners[image]]:
+                if label_id:
+                    intersection[mask, label_id] += count
+                    overlapped |= bits[label_id]
             for category in range(activation.shape[1]):
                 if overlapped >> np.uint64(category) & np.uint64(1):
                     activation[mask, category] += count
@@ -264,18 +269,18 @@ def _pair(
 @inlined
 def _add_mask(
     mask: int,
-    pixels: Places,
+    pixels: UInts,
     labels: npt.NDArray[Any],
     bits: npt.NDArray[np.uint64],
     intersection: npt.NDArray[np.uint32],
 ) -> np.uint64:
-    """Add the pixels of a mask to those of each label, and return the categories that it overlaps."""
+    """Add the pixels of a mask to the intersections with each label, and return the categories that it overlaps."""
     overlapped = np.uint64(0)
     for channel in range(len(labels)):
-        plane, last, run = labels[channel], np.int64(0), np.int64(0)
-        for place in pixels:
-            label = np.int64(plane[place])
-            if label != last:  # neighbors mostly bear one label: one addition a run of them
+        channel_labels, last, run = labels[channel], np.int64(0), np.int64(0)
+        for pixel in pixels:
+            label = np.int64(channel_labels[pixel])
+            if label != last:  # neighbors mostly have one label: one addition for each run
                 if last:
                     intersection[mask, last] += run
                     overlapped |= bits[last]
@@ -288,11 +293,11 @@ def _add_mask(
 
 
 @compiled
-def _shift(planes: npt.NDArray[Any], down: int, right: int, out: npt.NDArray[Any]) -> None:
-    """Write planes (P, height, width) to `out` (P, height * width), rolled along both axes."""
-    channels, height, width = planes.shape
+def _shift(label_channels: npt.NDArray[Any], down: int, right: int, out: npt.NDArray[Any]) -> None:
+    """Write label channels (P, height, width) to `out` (P, height * width), rolled along both axes."""
+    channels, height, width = label_channels.shape
     for channel in range(channels):
         for y in range(height):
             begin = (y + down) % height * width
-            out[channel, begin + right : begin + width] = planes[channel, y, : width - right]
-            out[channel, begin : begin + right] = planes[channel, y, width - right :]
+            out[channel, begin + right : begin + width] = label_channels[channel, y, : width - right]
+            out[channel, begin : begin + right] = label_channels[channel, y, width - right :]
