@@ -11,10 +11,10 @@ from scipy import stats
 from netdissect.errors import ConfigError
 from netdissect.experiments.effect_sizes import (
     Interval,
+    band_range,
     decide,
     decide_equal,
     difference_of_means,
-    drawn_range,
     mean_interval,
     paired_difference,
     quantile_interval,
@@ -103,7 +103,7 @@ def test_an_interval_ends_where_a_count_does():
 
 
 def test_a_band_ends_where_counts_do_and_spans_the_values_where_there_are_few():
-    assert drawn_range([0, 9, 1], most=10) == (0, 10)
+    assert band_range([0, 9, 1], most=10) == (0, 10)
     interval = mean_interval([4, 5, 6])
-    assert drawn_range([4, 5, 6], most=10) == (interval.low, interval.high)
-    assert drawn_range([7, 3], most=10) == (3, 7)
+    assert band_range([4, 5, 6], most=10) == (interval.low, interval.high)
+    assert band_range([7, 3], most=10) == (3, 7)

@@ -1,4 +1,4 @@
-"""Detectors of runs as tidy rows, which tables and figures of experiments are made of."""
+"""Detectors of runs as tidy rows, for tables and figures of experiments."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +31,7 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
         `keys`, layer, quantile, rule, category (the data set's, and ``total``), units (of the layer), detectors
         (units), unique (different concepts).
     """
-    wanted = list(result.layers) if layers is None else [result.layer(name).info.name for name in one_or_more(layers)]
+    names = list(result.layers) if layers is None else [result.layer(name).info.name for name in one_or_more(layers)]
     rows = [
         {
             "layer": entry.layer,
@@ -44,7 +44,7 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
         }
         for rule in ("top-label", "per-category")
         for entry in result.detectors(rule)
-        if entry.layer in wanted
+        if entry.layer in names
         for category in (*result.info.data.categories, TOTAL)
     ]
     schema = {"layer": pl.String, "quantile": pl.Float64, "rule": pl.String, "category": pl.String}

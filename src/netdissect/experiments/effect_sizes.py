@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     number: int
 
     def within(self, least: float, most: float) -> "Interval":
-        """Cut off what cannot be: a count lies between 0 and the number of units."""
+        """Clip to the possible values: a count is between 0 and the number of units."""
         if not math.isfinite(self.low):
             return self
         low, high = (min(max(end, least), most) for end in (self.low, self.high))
@@ -66,7 +66,7 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-def drawn_range(values: Sequence[float], most: float) -> tuple[float, float]:
+def band_range(values: Sequence[float], most: float) -> tuple[float, float]:
     """Return what a band shows: the interval of a mean of counts, or from the least to the largest of fewer than three.
 
     Nothing is drawn below 0 or above `most`, which a count cannot exceed.
@@ -107,14 +107,14 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
         return Interval(middle, -math.inf, math.inf, len(left) + len(right))
     if all(np.ptp(sample) == 0 for sample in samples):
         return Interval(middle, middle, middle, len(left) + len(right))
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         samples,
-        lambda one, other, axis: other.mean(axis=axis) - one.mean(axis=axis),
+        lambda first, second, axis: second.mean(axis=axis) - first.mean(axis=axis),
         method="percentile",
         confidence_level=LEVEL,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(middle, float(found.low), float(found.high), len(left) + len(right))
+    return Interval(middle, float(interval.low), float(interval.high), len(left) + len(right))
 
 
 def quantile_interval(replicates: Sequence[float]) -> Interval:
@@ -124,7 +124,7 @@ def quantile_interval(replicates: Sequence[float]) -> Interval:
 
 
 def decide(interval: Interval, expected: Literal["more", "fewer"]) -> ConclusionOutcome:
-    """Say whether a difference goes the way the paper found.
+    """Return whether a difference has the direction that the paper found.
 
     Parameters
     ----------

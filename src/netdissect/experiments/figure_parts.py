@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
-from netdissect.experiments.effect_sizes import drawn_range
+from netdissect.experiments.effect_sizes import band_range
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain, style
 from netdissect.plots.category_colors import category_colors
@@ -21,7 +21,7 @@ short = partial(style.short, longest=46)
 """Cut a long name."""
 
 
-def drawn_rows(result: ExperimentResult) -> pl.DataFrame:
+def deciding_rows(result: ExperimentResult) -> pl.DataFrame:
     """Return the rows of a table of counts at the deciding quantile and rule."""
     at = result.context["quantile"]
     # Published tables do not say at which quantile they were counted.
@@ -65,21 +65,23 @@ def bands(axes: Axes, rows: pl.DataFrame, along: str) -> list[str]:
     present = [name for name in categories_of(rows) if rows.filter(category=name)["unique_detectors"].sum()]
     colors = category_colors(categories_of(rows)) | {TOTAL: INK}
     for name in (*present, TOTAL):
-        places, middle, low, high = _summary(rows.filter(category=name), along, largest_unique(rows, name))
-        axes.fill_between(places, low, high, color=colors[name], alpha=0.15, linewidth=0)
-        axes.plot(places, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3)
+        positions, middle, low, high = _summary(rows.filter(category=name), along, largest_unique(rows, name))
+        axes.fill_between(positions, low, high, color=colors[name], alpha=0.15, linewidth=0)
+        axes.plot(
+            positions, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3
+        )
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
     return present
 
 
 def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ...]:
-    """Return places, means and the ends of intervals within 0 and `most`; a single row has no width."""
+    """Return positions, means and the ends of intervals within 0 and `most`; a single row has no width."""
     columns: tuple[list[float], ...] = ([], [], [], [])
-    for (place,), part in rows.sort(along).group_by(along, maintain_order=True):
+    for (position,), part in rows.sort(along).group_by(along, maintain_order=True):
         values = part["unique_detectors"].to_list()
-        low, high = drawn_range(values, most)
-        for column, number in zip(columns, (place, sum(values) / len(values), low, high), strict=True):
+        low, high = band_range(values, most)
+        for column, number in zip(columns, (position, sum(values) / len(values), low, high), strict=True):
             column.append(float(number))
     return columns
 
@@ -128,12 +130,12 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
         widths = [counts.get((name, category), 0) for name in names]
         axes.barh(range(len(names)), widths, left=starts, color=colors[category], height=0.72)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         # Under per-category a unit counts in several categories: the bar is longer than the units.
-        total = counts.get((name, TOTAL), starts[place])
-        text = f"{total:,}" if total == starts[place] else f"{total:,} units"
+        total = counts.get((name, TOTAL), starts[position])
+        text = f"{total:,}" if total == starts[position] else f"{total:,} units"
         axes.annotate(
-            text, (starts[place], place), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=8
+            text, (starts[position], position), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=8
         )
     axes.set_xlim(0, max([*starts, 1]) * 1.22)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

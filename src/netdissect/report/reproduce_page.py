@@ -1,4 +1,4 @@
-"""All experiments on one page that opens from disk: figures, the paper's findings, one's own, and their agreement.
+"""All experiments on one page that opens from disk: figures, the paper's findings, one's own, and the outcomes.
 
 OUT/index.html   complete in itself: style and figures stand in it
 """
@@ -31,7 +31,7 @@ def reproduce_page(results: Sequence[ExperimentResult], out: str | Path, facts: 
     out
         Folder; the experiments' own files are expected in ``OUT/NAME``.
     facts
-        What stands above the experiments: how large the world is, and so on.
+        Shown above the experiments: the sizes of data and networks.
 
     Returns
     -------

@@ -139,7 +139,7 @@ class Jigsaw(Task):
 
 
 class CrossChannel(Task):
-    """Tell color from light, and with `both` ways light from color.
+    """Predict color from light, and with `both` light from color.
 
     Colorization: Zhang et al. 2016 :cite:p:`zhang2016colorful`. Both ways: after the split-brain autoencoder of Zhang
     et al. 2017 :cite:p:`zhang2017splitbrain`, with one backbone that sees the light of half of the images and the

@@ -212,7 +212,7 @@ def measure_accuracy(module: nn.Module, images: Images, scenes: Scenes) -> float
 
 
 def choose_precision(module: nn.Sequential, train_config: TrainConfig) -> MeasuredPrecision:
-    """Return the train_config's precision, or for ``auto`` the faster one, measured on a copy of the network.
+    """Return the configured precision, or for ``auto`` the faster one, measured on a copy of the network.
 
     Notes
     -----

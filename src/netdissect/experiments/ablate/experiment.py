@@ -208,13 +208,13 @@ def conclude(table: pl.DataFrame, config: AblateConfig, *, extra: Mapping[str, p
     """
     images, size = extra["images"], max(config.sizes)
     labels, predicted = images["label"].to_numpy(), images["predicted"].to_numpy()
-    best, worst, others, chance = (_mean_drop(images[name].to_numpy(), labels, config) for name in SET_TYPES)
-    more = _interval(best[0] - chance[0], best[1] - chance[1])
+    best, worst, others, random = (_mean_drop(images[name].to_numpy(), labels, config) for name in SET_TYPES)
+    more = _interval(best[0] - random[0], best[1] - random[1])
     whole = 0.5 + float(np.mean([balanced_terms(predicted, labels, label).sum() for label in np.unique(labels)]))
     finding = (
         f"Mean balanced accuracy of {table['class'].n_unique()} classes is {whole:.3f}. Ablating the {size} units "
         f"that matter most for a class costs {_text(_interval(*best))}, {size} at random "
-        f"{_text(_interval(*chance))}, the {size} that matter least {_text(_interval(*worst))}, all but the best "
+        f"{_text(_interval(*random))}, the {size} that matter least {_text(_interval(*worst))}, all but the best "
         f"{size} {_text(_interval(*others))}. Best less random: {_text(more)}; intervals by bootstrap over "
         f"{len(images):,} images."
     )

@@ -27,9 +27,9 @@ def draw(result: ExperimentResult) -> Figure:
     sizes = spread["set_size"].unique().sort().to_list()
     for kind, (color, name) in KINDS.items():
         part = spread.filter(kind=kind).sort("set_size")
-        places = [sizes.index(size) for size in part["set_size"]]
-        axes.fill_between(places, part["low"], part["high"], color=color, alpha=0.15, linewidth=0)
-        axes.plot(places, part["mean"], color=color, marker="o", markersize=4, linewidth=1.8, label=name)
+        positions = [sizes.index(size) for size in part["set_size"]]
+        axes.fill_between(positions, part["low"], part["high"], color=color, alpha=0.15, linewidth=0)
+        axes.plot(positions, part["mean"], color=color, marker="o", markersize=4, linewidth=1.8, label=name)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set_xlabel("n: units of the ranking", color=INK)

@@ -117,7 +117,7 @@ def single_unit_effects(half: Split, units: int) -> UnitEffects:
     """Measure the loss of each class if each unit alone is ablated."""
     whole = _class_values(half, ())
     alone = [_class_values(half, (unit,)) for unit in range(units)]
-    balanced, score = (np.array([whole[i] - one[i] for one in alone]) for i in (0, 1))
+    balanced, score = (np.array([whole[i] - values[i] for values in alone]) for i in (0, 1))
     return UnitEffects(balanced, score)
 
 
@@ -159,18 +159,18 @@ def unit_sets(present: Sequence[int], order: Ints, config: "AblateConfig") -> li
 def measure_sets(half: Split, sets: Sequence[UnitSet]) -> pl.DataFrame:
     """Return the table of the experiment: accuracy and loss with each set ablated."""
     rows = []
-    for one in sets:
-        before, after = (0.5 + half.terms(units, one.label).sum() for units in ((), one.units))
+    for unit_set in sets:
+        before, after = (0.5 + half.terms(units, unit_set.label).sum() for units in ((), unit_set.units))
         rows.append(
             {
-                "class": half.classes[one.label],
-                "kind": one.type,
-                "set_size": one.size,
-                "num_ablated": len(one.units),
-                "replicate": one.replicate,
+                "class": half.classes[unit_set.label],
+                "kind": unit_set.type,
+                "set_size": unit_set.size,
+                "num_ablated": len(unit_set.units),
+                "replicate": unit_set.replicate,
                 "balanced_accuracy": after,
                 "drop": before - after,
-                "accuracy": float((half.predicted(one.units) == half.labels).mean()),
+                "accuracy": float((half.predicted(unit_set.units) == half.labels).mean()),
             }
         )
     return pl.DataFrame(rows)

@@ -186,13 +186,13 @@ def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | 
         layer = named if named in result.layers or config.dissect is None else list(result.layers)[-1]
         picked.append((result, result.layer(layer).info.name))
     names = [result.info.network.name for result, _ in picked]
-    found: dict[str, tuple[Result, str]] = {}
+    chosen: dict[str, tuple[Result, str]] = {}
     for name, (result, layer) in zip(names, picked, strict=True):
         unique = name if names.count(name) == 1 else f"{name}, {layer}"
-        while unique in found:
+        while unique in chosen:
             unique += "'"
-        found[unique] = (result, layer)
-    return found
+        chosen[unique] = (result, layer)
+    return chosen
 
 
 def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
@@ -210,7 +210,7 @@ def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
 
 def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None) -> pl.DataFrame:
     """Compare each network with the next that is expected to detect less, over the replicates of their images."""
-    found: dict[tuple[str, str], Interval | None] = {}
+    differences: dict[tuple[str, str], Interval | None] = {}
     for more, fewer in pairwise(config.expected):
         for name in (more, fewer):
             if name not in chosen:
@@ -218,10 +218,10 @@ def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, q
                     f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called."
                 )
         (left, before), (right, after) = chosen[fewer], chosen[more]
-        found[fewer, more] = difference_over_images(
+        differences[fewer, more] = difference_over_images(
             left, right, [(before, after)], quantile=quantile or 0.0, rule=config.rule
         )
-    return over_images_table(found)
+    return over_images_table(differences)
 
 
 def conclude(

@@ -4,13 +4,13 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from netdissect.experiments.counts import TOTAL
-from netdissect.experiments.figure_parts import drawn_rows, stacks
+from netdissect.experiments.figure_parts import deciding_rows, stacks
 from netdissect.experiments.outcome import ExperimentResult
 
 
 def draw(result: ExperimentResult) -> Figure:
     """Draw a pair of stacked bars for each network, most unique detectors on top, published ones marked."""
-    rows = drawn_rows(result)
+    rows = deciding_rows(result)
     mixed = rows["source"].n_unique() > 1
     published = pl.lit(mixed) & (pl.col("source") == "published")
     marked = pl.when(published).then(pl.col("network") + " (published)").otherwise("network")

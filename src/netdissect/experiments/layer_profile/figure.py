@@ -2,10 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from netdissect.experiments.figure_parts import drawn_rows, stacks
+from netdissect.experiments.figure_parts import deciding_rows, stacks
 from netdissect.experiments.outcome import ExperimentResult
 
 
 def draw(result: ExperimentResult) -> Figure:
     """Draw a pair of stacked bars for each layer, the first layer on top."""
-    return stacks(drawn_rows(result), "layer")
+    return stacks(deciding_rows(result), "layer")

@@ -61,7 +61,7 @@ PAPER = "The accuracy of a linear SVM on a layer's features rises with the numbe
 
 
 class LinearProbeConfig(BaseModel):
-    """How features are made and classifiers are trained."""
+    """How features are pooled and classifiers are trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -257,9 +257,9 @@ def correlation(unique: Sequence[float], accuracy: Sequence[float]) -> Interval 
     """Return Pearson's correlation with Fisher's interval; None for fewer than four pairs, or where one is constant."""
     if len(unique) < MIN_LAYERS or np.ptp(unique) == 0 or np.ptp(accuracy) == 0:
         return None
-    found = stats.pearsonr(unique, accuracy)
-    interval = found.confidence_interval(LEVEL)
-    return Interval(float(found.statistic), float(interval.low), float(interval.high), len(unique))
+    pearson = stats.pearsonr(unique, accuracy)
+    interval = pearson.confidence_interval(LEVEL)
+    return Interval(float(pearson.statistic), float(interval.low), float(interval.high), len(unique))
 
 
 def _names(subjects: Sequence[Subject]) -> list[str]:

@@ -11,7 +11,7 @@ from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS
 
-MAX_NUMBERED = 30  # more names do not fit beside the figure
+MAX_NUMBERED = 30  # more names do not fit next to the figure
 MARKERS = {"paper": "o", "cross-validated": "D"}
 
 
@@ -49,12 +49,12 @@ def draw(result: ExperimentResult) -> Figure:
 
 
 def _name_points(figure: Figure, axes: Axes, points: pl.DataFrame) -> None:
-    """Give each point a number, and list their names beside the figure: on the points they would cover one another."""
+    """Give each point a number, and list their names next to the figure, since on the points they would overlap."""
     one_network, one_layer = (points[column].n_unique() == 1 for column in ("network", "layer"))
     names = []
     for number, row in enumerate(points.iter_rows(named=True), start=1):
-        place = (row["unique_detectors"], row["accuracy"])
-        axes.annotate(str(number), place, (5, -3), textcoords="offset points", fontsize=8, color=INK)
+        position = (row["unique_detectors"], row["accuracy"])
+        axes.annotate(str(number), position, (5, -3), textcoords="offset points", fontsize=8, color=INK)
         whole = f"{row['network']} {row['layer']}"
         names.append(f"{number}  {short(row['layer'] if one_network else row['network'] if one_layer else whole)}")
     legend = figure.legend(

@@ -17,16 +17,16 @@ def draw(result: ExperimentResult) -> Figure:
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = (plain(axes) for axes in figure.subplots(1, 2, width_ratios=(2, 3)))
     layers = result.table[:-1]
-    places = range(len(layers))
+    positions = range(len(layers))
     spans = [
         (layers["accepted_share"] - layers["accepted_share_ci_low"]).to_list(),
         (layers["accepted_share_ci_high"] - layers["accepted_share"]).to_list(),
     ]
-    left.bar(places, layers["accepted_share"], color=CATEGORY_COLORS["object"], width=0.65)
+    left.bar(positions, layers["accepted_share"], color=CATEGORY_COLORS["object"], width=0.65)
     left.errorbar(
-        places, layers["accepted_share"], yerr=np.abs(spans), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3
+        positions, layers["accepted_share"], yerr=np.abs(spans), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3
     )
-    left.set_xticks(list(places), [short(name) for name in layers["layer"]], rotation=30 if len(layers) > 4 else 0)
+    left.set_xticks(list(positions), [short(name) for name in layers["layer"]], rotation=30 if len(layers) > 4 else 0)
     left.set_ylim(0, 1.02)
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     left.set_ylabel("labels that raters accept", color=INK)
@@ -37,8 +37,8 @@ def draw(result: ExperimentResult) -> Figure:
 
 def _acceptance(axes: Axes, labels: pl.DataFrame) -> None:
     shares = (labels["yes"] / labels["raters"]).to_numpy()
-    shifts = np.random.default_rng(0).uniform(-0.02, 0.02, len(labels))  # equal shares would hide one another
-    colors = [CATEGORY_COLORS["scene"] if one else CATEGORY_COLORS["part"] for one in labels["accepted"]]
+    shifts = np.random.default_rng(0).uniform(-0.02, 0.02, len(labels))  # equal shares would overlap
+    colors = [CATEGORY_COLORS["scene"] if accepted else CATEGORY_COLORS["part"] for accepted in labels["accepted"]]
     axes.scatter(labels["iou"].to_numpy(), shares + shifts, s=16, c=colors, alpha=0.7, linewidths=0)
     axes.set_xlabel("IoU of the label", color=INK)
     axes.set_ylabel("share of raters who accept it", color=INK)

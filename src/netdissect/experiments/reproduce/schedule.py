@@ -88,7 +88,7 @@ class ReproduceJob:
 
     @cached_property
     def data(self) -> ConceptData:
-        """The data set, or what is drawn of it."""
+        """The data set, or a sample of it."""
         return ConceptData.open(self.concepts, max_images=self.config.max_images)
 
     @cached_property
@@ -102,7 +102,7 @@ class ReproduceJob:
         return next(path for path in (self.out.resolve(), *self.out.resolve().parents) if path.exists())
 
     def dissection(self, network: Network, names: Sequence[str], times: int = 1) -> Cost:
-        """Return the cost of dissecting some layers, so many times one after the other."""
+        """Return the cost of dissecting some layers, `times` in a row."""
         plan = make_plan(
             resolve_layers(network, names),
             network.preprocessing.size,

@@ -1,4 +1,4 @@
-"""Unique detectors against the share of a rotation, as in the paper, and in other bases beside it."""
+"""Unique detectors against the share of a rotation, as in the paper, and in other bases."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.figure_parts import bands, category_legend, drawn_rows, plain_text, short
+from netdissect.experiments.figure_parts import bands, category_legend, deciding_rows, plain_text, short
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
@@ -14,7 +14,7 @@ from netdissect.plots.category_colors import category_colors
 
 def draw(result: ExperimentResult) -> Figure:
     """Draw means over rotations with their intervals on the left, and the whole of each basis on the right."""
-    rows = drawn_rows(result)
+    rows = deciding_rows(result)
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     turned = rows.filter(pl.col("alpha").is_not_null())
@@ -36,13 +36,13 @@ def _bases(axes: Axes, rows: pl.DataFrame) -> None:
         (basis, category): float(unique)
         for basis, category, unique in whole.group_by("basis", "category").agg(pl.col("unique_detectors").mean()).rows()
     }
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         start = 0.0
         for category in categories:
-            axes.barh(place, means[name, category], left=start, color=colors[category], height=0.7)
+            axes.barh(position, means[name, category], left=start, color=colors[category], height=0.7)
             start += means[name, category]
         axes.annotate(
-            f"{means[name, TOTAL]:.3g}", (start, place), (4, 0), textcoords="offset points", va="center", color=INK,
+            f"{means[name, TOTAL]:.3g}", (start, position), (4, 0), textcoords="offset points", va="center", color=INK,
             fontsize=9,
         )  # fmt: skip
     axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=9, color=INK)

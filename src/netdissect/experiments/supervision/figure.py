@@ -6,28 +6,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.figure_parts import category_legend, drawn_rows, plain_text
+from netdissect.experiments.figure_parts import category_legend, deciding_rows, plain_text
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
 
 GAP = 0.5
-"""Between supervised, self-supervised and random."""
+"""Gap between supervised, self-supervised and random."""
 
 
 def draw(result: ExperimentResult) -> Figure:
     """Draw a stacked bar for each task, the mean over seeds; the total of each seed is a dot."""
-    rows = drawn_rows(result)
+    rows = deciding_rows(result)
     rows = rows.filter(layer=rows["layer"][-1])
     kinds = rows.select("task", "kind").unique(maintain_order=True).rows()
-    places: dict[str, float] = {}
+    positions: dict[str, float] = {}
     for (task, kind), before in zip(kinds, [None, *(kind for _, kind in kinds)], strict=False):
-        places[task] = max(places.values(), default=-1) + 1 + (GAP if before not in (None, kind) else 0)
-    figure = Figure(figsize=(7.2, 1.3 + 0.34 * (max(places.values()) + 1)), layout="constrained")
+        positions[task] = max(positions.values(), default=-1) + 1 + (GAP if before not in (None, kind) else 0)
+    figure = Figure(figsize=(7.2, 1.3 + 0.34 * (max(positions.values()) + 1)), layout="constrained")
     axes = plain(figure.add_subplot())
-    _bars(axes, rows, places)
-    axes.set_yticks(list(places.values()), list(places), fontsize=10, color=INK)
-    axes.set_ylim(max(places.values()) + 0.6, -0.6)
+    _bars(axes, rows, positions)
+    axes.set_yticks(list(positions.values()), list(positions), fontsize=10, color=INK)
+    axes.set_ylim(max(positions.values()) + 0.6, -0.6)
     axes.set_xlabel("unique detectors of the last layer, mean over seeds; dots: each seed", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
@@ -38,15 +38,15 @@ def draw(result: ExperimentResult) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, rows: pl.DataFrame, places: dict[str, float]) -> None:
+def _bars(axes: Axes, rows: pl.DataFrame, positions: dict[str, float]) -> None:
     colors = category_colors(categories_of(rows))
     means = rows.group_by("task", "category").agg(pl.col("unique_detectors").mean()).rows()
     values = {(task, category): float(mean or 0) for task, category, mean in means}
-    for task, place in places.items():
+    for task, position in positions.items():
         start = 0.0
         for category in categories_of(rows):
-            axes.barh(place, values[task, category], left=start, color=colors[category], height=0.7)
+            axes.barh(position, values[task, category], left=start, color=colors[category], height=0.7)
             start += values[task, category]
         seeds = rows.filter(task=task, category=TOTAL)["unique_detectors"].to_list()
-        axes.plot(seeds, [place] * len(seeds), "o", markersize=4, color=INK, markeredgecolor="white", zorder=3)
+        axes.plot(seeds, [position] * len(seeds), "o", markersize=4, color=INK, markeredgecolor="white", zorder=3)
     axes.set_xlim(0, max(float(rows["unique_detectors"].to_numpy().max()), 1.0) * 1.08)

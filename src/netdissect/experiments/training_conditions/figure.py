@@ -1,4 +1,4 @@
-"""Unique detectors of trained variants: each seed a dot, means and their intervals, by category."""
+"""Unique detectors under several conditions of training: seeds, means and their intervals, by category."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -6,16 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
-from netdissect.experiments.effect_sizes import drawn_range
-from netdissect.experiments.figure_parts import category_legend, drawn_rows, plain_text, short
+from netdissect.experiments.effect_sizes import band_range
+from netdissect.experiments.figure_parts import category_legend, deciding_rows, plain_text, short
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
 
 
 def draw(result: ExperimentResult) -> Figure:
-    """Draw the totals of the variants on the left, and their categories on the right."""
-    rows = drawn_rows(result)
+    """Draw the totals of the conditions on the left, and their categories on the right."""
+    rows = deciding_rows(result)
     names = [str(name) for name in rows["condition"].unique(maintain_order=True)]
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
@@ -40,12 +40,12 @@ def draw(result: ExperimentResult) -> Figure:
 
 
 def _dots(axes: Axes, rows: pl.DataFrame, category: str, shift: float, color: str) -> None:
-    """Draw a dot for each seed, and the mean with its interval as a line beside them."""
+    """Draw a dot for each seed, and the mean with its interval as a line."""
     most = largest_unique(rows, category)
-    for place, name in enumerate(rows["condition"].unique(maintain_order=True)):
+    for position, name in enumerate(rows["condition"].unique(maintain_order=True)):
         values = rows.filter(condition=name, category=category)["unique_detectors"].to_list()
-        low, high = drawn_range(values, most)
-        axes.plot([place + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
+        low, high = band_range(values, most)
+        axes.plot([position + shift - 0.03] * len(values), values, "o", color=color, markersize=4, alpha=0.45, mew=0)
         if len(values) > 1:
-            axes.plot([place + shift + 0.03] * 2, [low, high], color=color, linewidth=1.4)
-        axes.plot([place + shift + 0.03], [sum(values) / len(values)], "D", color=color, markersize=5, mew=0)
+            axes.plot([position + shift + 0.03] * 2, [low, high], color=color, linewidth=1.4)
+        axes.plot([position + shift + 0.03], [sum(values) / len(values)], "D", color=color, markersize=5, mew=0)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import categories_of
-from netdissect.experiments.figure_parts import bands, category_legend, drawn_rows
+from netdissect.experiments.figure_parts import bands, category_legend, deciding_rows
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import INK, plain
 from netdissect.plots.category_colors import category_colors
@@ -20,17 +20,17 @@ LINED = 200  # units that have a line between them
 
 def draw(result: ExperimentResult) -> Figure:
     """Draw means over trainings with their intervals on the left; on the right a row for each unit of the first one."""
-    rows = drawn_rows(result)
+    rows = deciding_rows(result)
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = sorted(rows["step"].unique())
-    places = {step: place for place, step in enumerate(steps)}
-    placed = rows.with_columns(pl.col("step").replace_strict(places, return_dtype=pl.Int64).alias("place"))
-    present = bands(plain(left), placed, "place")
+    positions = {step: position for position, step in enumerate(steps)}
+    position = pl.col("step").replace_strict(positions, return_dtype=pl.Int64).alias("position")
+    present = bands(plain(left), rows.with_columns(position), "position")
     left.set_ylabel("unique detectors", color=INK)
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     _units(plain(right), result.extra_tables["units"], steps, categories_of(rows))
-    # A column of the grid begins at its number, a point stands at it.
+    # A column of the grid begins at its index, a point is at it.
     for axes, shift in ((left, 0.0), (right, 0.5)):
         axes.set_xticks(np.arange(len(steps)) + shift, [f"{step:,}" for step in steps], fontsize=8, color=INK)
         axes.set_xlabel("iterations", color=INK)
@@ -42,10 +42,10 @@ def _units(axes: Axes, units: pl.DataFrame, steps: list[int], categories: list[s
     """Draw the category of each unit that ever detects something, those that begin first on top."""
     own = units.filter(pl.col("seed") == units["seed"].min(), "detector")
     numbers = {name: index + 1 for index, name in enumerate(categories)}
-    found: dict[int, npt.NDArray[np.int64]] = {}
+    history: dict[int, npt.NDArray[np.int64]] = {}
     for unit, step, category in own.select("unit", "step", "category").rows():
-        found.setdefault(unit, np.zeros(len(steps), np.int64))[steps.index(step)] = numbers[category]
-    ordered = sorted(found.values(), key=lambda row: (-int(row[-1] > 0), int(row[-1]), int(np.argmax(row > 0))))
+        history.setdefault(unit, np.zeros(len(steps), np.int64))[steps.index(step)] = numbers[category]
+    ordered = sorted(history.values(), key=lambda row: (-int(row[-1] > 0), int(row[-1]), int(np.argmax(row > 0))))
     colors = category_colors(categories)
     grid = np.stack(ordered) if ordered else np.zeros((1, len(steps)), np.int64)
     palette = ListedColormap([BLANK, *(colors[name] for name in categories)])

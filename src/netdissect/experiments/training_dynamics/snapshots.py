@@ -42,24 +42,24 @@ def checkpoint_steps(folder: str | Path) -> dict[int, Path]:
 
 
 def _by_step(paths: Sequence[Path], folder: Path, what: str) -> dict[int, Path]:
-    found: dict[int, Path] = {}
+    by_step: dict[int, Path] = {}
     for path in paths:
         numbers = re.findall(r"\d+", path.stem if path.is_file() else path.name)
         if not numbers:
             continue
         step = int(numbers[-1])
-        if step in found:
+        if step in by_step:
             raise ResultError(
-                f"{found[step].name} and {path.name} in {folder} are both of iteration {step}: the last number in a "
+                f"{by_step[step].name} and {path.name} in {folder} are both of iteration {step}: the last number in a "
                 "name is the iteration. Rename or move one of them."
             )
-        found[step] = path
-    if not found:
+        by_step[step] = path
+    if not by_step:
         raise ResultError(
             f"{folder} holds no {what} with a number in their names. Expected one for each snapshot of the training, "
             "such as step-1000.pt."
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_step.items()))
 
 
 def dissected_checkpoints(
