@@ -99,6 +99,14 @@ def test_help_says_types_ranges_and_defaults() -> None:
     assert "secret" not in text
 
 
+def test_fields_of_a_nested_model_can_be_left_out_at_any_depth() -> None:
+    class Without(BaseModel):
+        config: Annotated[RunRequest, Option(without=("layers", "quantiles"))]
+
+    flags = {leaf.flag for leaf in leaves(Without)}
+    assert flags == {leaf.flag for leaf in leaves(RunRequest)} - {"--layer", "--quantile"}
+
+
 def test_options_of_a_run_have_names_of_their_own_and_a_description() -> None:
     found = list(leaves(RunRequest))
     assert len({leaf.flag for leaf in found}) == len(found) > 40

@@ -17,7 +17,7 @@ called or its own help is read.
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -29,7 +29,6 @@ from pydantic.fields import FieldInfo
 from netdissect.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-Nested = TypeVar("Nested", bound=BaseModel)
 Values = Mapping[str, Any]
 """Values of a model's fields by name; those of a nested model are a mapping again."""
 
@@ -119,23 +118,6 @@ class Typed(Generic[Model]):
     given: Values
     defaults: Values
 
-    def at(self, *path: str) -> Any:
-        """Return what was typed for one field, or for a nested model; None: nothing."""
-        found: Any = self.given
-        for name in path:
-            found = None if found is None else found.get(name)
-        return found
-
-    def part(self, name: str, kind: type[Nested]) -> Nested:
-        """Make one nested model, on which what the others are may depend.
-
-        Raises
-        ------
-        ConfigError
-            If a value is missing or not allowed.
-        """
-        return Typed(kind, self.at(name) or {}, self.defaults.get(name, {})).model()
-
     def model(self, defaults: Values | None = None) -> Model:
         """Make the model of what was typed.
 
@@ -157,7 +139,7 @@ class Typed(Generic[Model]):
 
 
 def with_options(
-    model: type[BaseModel], defaults: Values | None = None, *, only: Collection[str] = (), panel: str | None = None
+    model: type[BaseModel], defaults: Values | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a model; what was typed comes as its first argument, a `Typed`.
 
@@ -167,12 +149,8 @@ def with_options(
         Its fields are the options; see the module.
     defaults
         Values of the command in place of the fields' defaults.
-    only
-        Dotted names of the fields that are options, those of a nested model with all its own; empty: all.
-    panel
-        Heading of the options in the help, where a nested model has none of its own.
     """
-    shared, base = [leaf for leaf in leaves(model, panel=panel) if not only or _chosen(leaf, only)], defaults or {}
+    shared, base = list(leaves(model)), defaults or {}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         _typed, *own = inspect.signature(command, eval_str=True).parameters.values()
@@ -194,10 +172,6 @@ def with_options(
         return called
 
     return decorate
-
-
-def _chosen(leaf: Leaf, only: Collection[str]) -> bool:
-    return any(".".join(leaf.path[:depth]) in only for depth in range(1, len(leaf.path) + 1))
 
 
 def _parameter(leaf: Leaf, default: Any) -> inspect.Parameter:

@@ -18,7 +18,7 @@ from netdissect.training.classification_data import balanced_halves, labeled_dat
 
 
 def test_the_folders_are_the_classes_and_batches_hold_the_pictures_in_order(tmp_path):
-    found = labeled_images.pictures(tmp_path, count=3)
+    found = labeled_images.images(tmp_path, count=3)
     assert found.classes == ("blue", "green", "red")
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     batches = list(found.batches(Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3), size=4))
@@ -27,14 +27,14 @@ def test_the_folders_are_the_classes_and_batches_hold_the_pictures_in_order(tmp_
 
 
 def test_labels_follow_the_network_s_order_of_classes_whatever_the_spelling(tmp_path):
-    found = labeled_images.pictures(tmp_path, count=1).relabeled(["Red", "night sky", "BLUE", "green"])
+    found = labeled_images.images(tmp_path, count=1).relabeled(["Red", "night sky", "BLUE", "green"])
     assert [found.classes[label].lower() for label in found.labels] == ["blue", "green", "red"]
     with pytest.raises(ConfigError, match="class 'blue' of the images is not among the network's 2 classes"):
         labeled_folder(tmp_path / "classes").relabeled(["red", "green"])
 
 
 def test_frequent_classes_are_kept_with_their_pictures(tmp_path):
-    found = labeled_images.pictures(tmp_path, count=3)
+    found = labeled_images.images(tmp_path, count=3)
     kept = found.subset(np.array([0, 3, 4, 6, 7])).frequent(2)
     assert kept.classes == ("green", "red")
     assert [path.parent.name for path in kept.paths] == [kept.classes[label] for label in kept.labels]
@@ -100,7 +100,7 @@ def test_objects_are_those_that_the_labels_of_the_same_pictures_show():
     pictures, _ = training_set(6, size=64, seed=3, workers=1)
     for index in range(6):
         drawn = draw(index, 3, 64, swatch_share=0.0)
-        assert np.array_equal(drawn.picture, pictures[index])
+        assert np.array_equal(drawn.image, pictures[index])
         for place, name in enumerate(THING_NAMES):
             here = np.isin(
                 drawn.drawing.surface_of, [n for n, s in enumerate(drawn.drawing.surfaces) if s.thing == name]

@@ -55,6 +55,13 @@ def named_layers(network: Network, config: DissectConfig) -> DissectConfig:
     return config.model_copy(update={"layers": names if keyword == CONVOLUTIONS else names[-1:]})
 
 
+def at_quantile(config: DissectConfig, layers: tuple[str, ...], quantile: float | None) -> DissectConfig:
+    """Return a configuration with these layers and a single quantile; None: its own quantiles."""
+    quantiles = config.protocol.quantiles if quantile is None else (quantile,)
+    protocol = config.protocol.model_copy(update={"quantiles": quantiles})
+    return config.model_copy(update={"layers": layers, "protocol": protocol})
+
+
 class Inputs(BaseModel):
     """Inputs of a command."""
 

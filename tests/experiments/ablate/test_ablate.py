@@ -52,7 +52,7 @@ def network(*, wrapped: bool = False) -> Network:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return labeled_images.pictures(tmp_path_factory.mktemp("pictures"))
+    return labeled_images.images(tmp_path_factory.mktemp("pictures"))
 
 
 def zeroed(found: Network, name: str, units: list[int]) -> nn.Module:
@@ -219,7 +219,7 @@ def planted(leak=0.0):
 
 
 def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path):
-    shown, found = labeled_images.pictures(tmp_path / "shown", count=20), planted(leak=0.1)
+    shown, found = labeled_images.images(tmp_path / "shown", count=20), planted(leak=0.1)
     config = AblateConfig(layer="0", sizes=(1, 2), random_sets=2)
     result = ablate(found, shown, config)
     _, half = balanced_halves(shown.labels, config.seed)
@@ -244,7 +244,7 @@ def test_sets_are_measured_on_the_other_half_and_drops_are_differences(tmp_path)
 
 
 def test_a_unit_that_decides_everything_is_found(tmp_path):
-    shown = labeled_images.pictures(tmp_path, count=30)
+    shown = labeled_images.images(tmp_path, count=30)
     result = ablate(planted(), shown, AblateConfig(layer="0", sizes=(1,), random_sets=20))
     best = result.extra_tables["units"].filter(rank=0)
     assert dict(zip(best["class"], best["unit"], strict=True)) == {"blue": 0, "green": 1, "red": 2}

@@ -27,7 +27,7 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide
-from netdissect.experiments.inputs import LAST_CONVOLUTION, Inputs, with_layers
+from netdissect.experiments.inputs import LAST_CONVOLUTION, Inputs, at_quantile, with_layers
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment, run_folder
@@ -296,9 +296,7 @@ def _run(inputs: CompareInputs, out: Path, progress: Progress | None) -> Experim
             "networks are to be dissected: name a data set with --concepts, and --layer. Runs need neither."
         )
     elif config.dissect is not None:
-        quantiles = config.dissect.protocol.quantiles if config.quantile is None else (config.quantile,)
-        protocol = config.dissect.protocol.model_copy(update={"quantiles": quantiles})
-        dissection = config.dissect.model_copy(update={"layers": config.layers, "protocol": protocol})
+        dissection = at_quantile(config.dissect, config.layers, config.quantile)
         config = config.model_copy(update={"dissect": dissection})
     return compare(sources, config, out=out, concepts=concepts, progress=progress)
 

@@ -27,6 +27,7 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
+from netdissect.experiments.inputs import at_quantile
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
@@ -274,9 +275,7 @@ def _run(inputs: TrainingDynamicsInputs, out: Path, progress: Progress | None) -
         return training_dynamics(dissected_runs(inputs.snapshots), config)
     if inputs.concepts is None or config.layer is None:
         raise ConfigError("checkpoints are to be dissected: name a data set with --concepts, and --layer.")
-    quantiles = inputs.dissect.protocol.quantiles if config.quantile is None else (config.quantile,)
-    protocol = inputs.dissect.protocol.model_copy(update={"quantiles": quantiles})
-    dissection = inputs.dissect.model_copy(update={"layers": (config.layer,), "protocol": protocol})
+    dissection = at_quantile(inputs.dissect, (config.layer,), config.quantile)
     source = NetworkSource(spec=inputs.network, state_dict=inputs.state_dict)
     snapshots = dissected_checkpoints(source, inputs.snapshots, inputs.concepts, dissection, out=out, progress=progress)
     return training_dynamics(snapshots, config)
