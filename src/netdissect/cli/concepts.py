@@ -235,7 +235,7 @@ def synthetic(
     overwrite: OverwriteOption = False,
     workers: WorkersOption = None,
 ) -> None:
-    """Draw a small world whose labels are known exactly."""
+    """Draw a synthetic data set, whose labels are known exactly."""
     with progress_bars() as progress:
         netdissect.write_synthetic(
             out, images=num_images, size=size, seed=seed, overwrite=overwrite, workers=workers or os.cpu_count(),

@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True)
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .svg or .png.")]
 OneLayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: the only one.")]
 ColorsOption = Annotated[
-    Palette, typer.Option("--colors", help="safe: told apart with any color vision; paper: the first program's.")
+    Palette, typer.Option("--colors", help="safe: told apart with any color vision. paper: those of the paper.")
 ]
 
 

@@ -57,7 +57,8 @@ def export(
     layer: LayerOption = None,
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
     form: Annotated[
-        Literal["netdissect-csv"], typer.Option("--format", help="Columns of the first program's result CSV.")
+        Literal["netdissect-csv"],
+        typer.Option("--format", help="Columns of the result CSV of the authors' Caffe code (2017)."),
     ] = "netdissect-csv",
 ) -> None:
     """Write one layer's units as a table that other programs read."""

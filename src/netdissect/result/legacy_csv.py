@@ -1,4 +1,4 @@
-"""Read and write the tables of the first program, which the 2018 rewrite kept.
+"""Read and write the tables of the authors' Caffe code (2017), which the rewrite of 2018 kept.
 
 One row a unit, numbered from 1, best first: unit, category, label, score, then for each category
 ``<category>-label``, ``-truth``, ``-activation``, ``-intersect``, ``-iou``.
@@ -46,7 +46,7 @@ class PublishedTable:
 
 
 def read_published(path: str | Path) -> PublishedTable:
-    """Read a ``*-result.csv`` of the first program or a ``tally.csv`` of the 2018 rewrite.
+    """Read a ``*-result.csv`` of the authors' Caffe code (2017) or a ``tally.csv`` of the rewrite of 2018.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def read_published(path: str | Path) -> PublishedTable:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ResultError(
             f"{path} cannot be read as a result table ({error}). Expected the CSV of one layer as 'netdissect export "
-            "--format netdissect-csv' or the first program writes it."
+            "--format netdissect-csv' or the authors' Caffe code writes it."
         ) from error
     categories = tuple(name.removesuffix("-label") for name in header if name.endswith("-label"))
     wanted = [*LEADING, *(f"{category}-{part}" for category in categories for part in PARTS)]
@@ -98,7 +98,7 @@ def _parse(path: Path, rows: list[dict[str, str]], categories: tuple[str, ...]) 
             f"{path} holds a value that is no number ({error}). Expected whole lines of numbers; the file may be cut "
             "short, restore it."
         ) from error
-    # A blank label means that label 0 won in the first program: no concept at all.
+    # In tables of the Caffe code a blank label means that label 0 won: no concept at all.
     scores[names == ""] = 0
     return PublishedTable(units, UnitLabels(categories, names, scores), counts)
 

@@ -105,7 +105,7 @@ def _refuse_unpaired(left: Result, right: Result) -> None:
     for name, ours, theirs in (
         ("images and labels (digest)", left.info.data.digest[:12], right.info.data.digest[:12]),
         ("replicates and seed", *asked),
-        # Limits by chance differ from layer to layer, but are one rule.
+        # IoU thresholds at a false discovery rate differ from layer to layer, but are one rule.
         ("IoU of a detector", left.info.config.min_iou, right.info.config.min_iou),
     ):
         if ours != theirs:

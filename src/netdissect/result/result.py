@@ -40,7 +40,7 @@ class NetworkInfo(_Info):
     size: tuple[int, int] = Field(description="Height and width of its input in pixels.")
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: Interpolation = Field("bilinear", description="Filter with which images were squashed.")
+    interpolation: Interpolation = Field("bilinear", description="Filter with which images were resized to the input.")
     source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
 
 
@@ -129,7 +129,7 @@ class RunInfo(_Info):
     fdr_limit: float | None = Field(
         None,
         description=(
-            "IoU from which on at most one in twenty detectors of the run is expected by chance; None: not measured."
+            "IoU at which at most 5 % of the detectors of the run are expected under the null; None: not measured."
         ),
     )
     fdr_limits: dict[str, float] = Field(
