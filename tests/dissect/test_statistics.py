@@ -185,7 +185,7 @@ def test_a_run_that_was_asked_for_nothing_has_no_evidence(broden: Path, tmp_path
     asked = settings(bootstrap=0)
     result = dissect(build(), broden, asked, out=tmp_path / "run")
     assert all(set(layer.evidence) == OTHERS for layer in result.layers.values())
-    assert printed.certainty(result) == []
+    assert printed.statistics_lines(result) == []
     with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
         plots.sensitivity(result, "fc")
     with pytest.raises(ResultError, match="has no replicates of layer 'wide_relu'"):
@@ -226,8 +226,8 @@ def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
         paired_differences(one, other)
 
 
-def test_a_summary_says_how_sure_its_counts_are(result: Result) -> None:
-    lines = printed.certainty(result)
+def test_a_summary_lists_the_statistics_of_its_counts(result: Result) -> None:
+    lines = printed.statistics_lines(result)
     assert len([line for line in lines if not line.startswith(" ")]) == 4
     assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]", lines[0])
     table = printed.summary(result)

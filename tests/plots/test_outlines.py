@@ -18,7 +18,7 @@ from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName, Statistics
 from netdissect.dissect import dissect
 from netdissect.plots.outlines import SIDE, MaskGrid, enlarged, mask_outline, outline, signed
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.views import unit_view
+from netdissect.report.unit_views import unit_view
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images
@@ -132,16 +132,16 @@ def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
         contact, "draw_on", lambda _axes, _image, values, limit: drawn.append(int((values > np.float32(limit)).sum()))
     )
     side = run.info.config.protocol.segmentation_size
-    tables = LayerTables(number_runs([run], moved=root)[0], 0)
+    tables = LayerTables(number_runs([run], data_root=root)[0], 0)
     expected = scored(run, root, "wide_relu")
     for unit, top in tables.top.items():
         wanted = [expected[unit, row["rank"]] for row in top]
         plots.units(run, "wide_relu", [unit], data_root=root)
         grids = [(side, side) if side else (row["label_height"], row["label_width"]) for row in top]
-        tiles = unit_view(tables, unit, len(top)).tiles
-        if tiles:
+        images = unit_view(tables, unit, len(top)).top_images
+        if images:
             assert drawn == wanted
-            assert [int(held(tile.mask, grid).sum()) for tile, grid in zip(tiles, grids, strict=True)] == wanted
+            assert [int(held(image.mask, grid).sum()) for image, grid in zip(images, grids, strict=True)] == wanted
         drawn.clear()
     assert sum(expected.values()) > 0
 

@@ -75,7 +75,7 @@ def test_search_finds_labels_and_unit_numbers(page: Page, layer: str) -> None:
     assert all("red" in label for label in labels(page))
     page.locator("input[type=search]").fill("#6")
     assert numbers(page, "unit") == [6]
-    page.locator("input[type=search]").fill("no such thing")
+    page.locator("input[type=search]").fill("no such label")
     expect(page.get_by_text("No unit matches.")).to_be_visible()
 
 

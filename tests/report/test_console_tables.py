@@ -42,12 +42,12 @@ def test_no_counts_make_an_empty_table() -> None:
     assert "layer" in printed(console_tables.counts([]))
 
 
-def test_names_in_square_brackets_are_no_markup(result: Result) -> None:
+def test_names_in_square_brackets_are_not_markup(result: Result) -> None:
     assert "a$b_$ [bold]" in printed(console_tables.concepts(result))
 
 
 def test_units_are_listed_best_first_with_their_next_best_concepts(result: Result) -> None:
-    lines = printed(console_tables.units(result, "block.1", limit=3)).splitlines()
+    lines = printed(console_tables.units(result, "block.1", top=3)).splitlines()
     rows = [line for line in lines if "●" in line and line.strip()[0].isdigit()]
     best = result.units.filter(layer="block.1", quantile=0.05).sort("iou", "unit", descending=[True, False]).head(3)
     assert [int(row.split()[0]) for row in rows] == best["unit"].to_list()[: len(rows)]
@@ -55,13 +55,13 @@ def test_units_are_listed_best_first_with_their_next_best_concepts(result: Resul
         assert row.count(label) == 1
 
 
-def test_all_units_are_listed_without_a_limit_and_silent_ones_say_so(result: Result) -> None:
-    text = printed(console_tables.units(result, "block.1", limit=None))
+def test_all_units_are_listed_without_a_limit_and_dead_units_are_marked(result: Result) -> None:
+    text = printed(console_tables.units(result, "block.1", top=None))
     assert "8 of 8 units" in text
     assert text.count("dead") == 2
 
 
-def test_a_quantile_that_the_run_has_not_is_an_error(result: Result) -> None:
+def test_a_quantile_that_the_run_does_not_have_is_an_error(result: Result) -> None:
     with pytest.raises(ResultError, match=r"no quantile 0\.3; it has 0\.05, 0\.1"):
         console_tables.units(result, "block.1", quantile=0.3)
 
@@ -89,13 +89,13 @@ def test_the_published_table_counts_as_it_was_published(shared: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_difference_names_what_was_gained_and_says_how_many_more(result: Result) -> None:
+def test_a_difference_lists_gained_concepts_and_the_number_of_others(result: Result) -> None:
     nothing = (pl.col("iou") * 0, pl.selectors.ends_with("-iou") * 0)
     weaker = {name: replace(layer, units=layer.units.with_columns(nothing)) for name, layer in result.layers.items()}
     compared = compare_results(replace(result, layers=weaker), result)[0]
     gained = compared.changed("gained")["concept"].to_list()
     assert len(gained) > 1
-    text = printed(console_tables.difference(compared, limit=1))
+    text = printed(console_tables.difference(compared, top=1))
     assert gained[0] in text
     assert f"… and {len(gained) - 1} more" in text
     assert f"unique detectors 0 → {compared.right.count.unique_detectors['total']}" in text

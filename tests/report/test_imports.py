@@ -1,4 +1,4 @@
-"""What reads results, and help, wait for no library that they do not use."""
+"""Commands that read results, and help, do not load libraries that they do not use."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def run(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("words", ["--help", "run --help", "experiment --help", "concepts build --help"])
-def test_help_waits_for_no_library_of_numbers(words: str) -> None:
+def test_help_loads_no_numerical_library(words: str) -> None:
     loaded = loaded_by(command(*words.split()))
     assert "netdissect.cli.app" in loaded
     assert not LIBRARIES & loaded
@@ -57,7 +57,7 @@ def test_help_waits_for_no_library_of_numbers(words: str) -> None:
         ("figure bars", ["--layer", "block.1", "--out", "{out}.svg"]),
     ],
 )
-def test_what_reads_results_never_loads_torch(run: Path, tmp_path: Path, words: str, options: list[str]) -> None:
+def test_commands_that_read_results_never_load_torch(run: Path, tmp_path: Path, words: str, options: list[str]) -> None:
     rest = [option.format(run=run, out=tmp_path / "out") for option in options]
     loaded = loaded_by(command(*words.split(), run, *rest))
     assert "netdissect.result.files" in loaded

@@ -15,7 +15,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 
 
 def parsed(html: str) -> ET.Element:
-    """Read what is shown as XML: whatever a name holds, tags are closed and names are text."""
+    """Parse HTML as XML: tags are closed and names are text, whatever a name contains."""
     return ET.fromstring(f"<div>{html}</div>")  # noqa: S314
 
 

@@ -1,4 +1,4 @@
-"""The report: a folder of plain files, complete and right whatever the runs hold."""
+"""The report: a folder of plain files, complete and correct for any run."""
 
 import posixpath
 import shutil
@@ -28,28 +28,28 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.text = ""
-        self._silent = False
+        self._skipped = False
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(self.text.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag."""
+        """Record a tag."""
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        self._silent = self._silent or tag in {"style", "script"}
+        self._skipped = self._skipped or tag in {"style", "script"}
 
     def handle_endtag(self, tag: str) -> None:
-        """Listen again after style and script."""
+        """Read text again after style and script."""
         if tag in {"style", "script"}:
-            self._silent = False
+            self._skipped = False
 
     def handle_data(self, data: str) -> None:
-        """Note what is read."""
-        if not self._silent:
+        """Record text."""
+        if not self._skipped:
             self.text += data
 
-    def all(self, tag: str, kind: str = "") -> list[dict[str, str]]:
-        """Return the attributes of such tags."""
-        return [each for name, each in self.tags if name == tag and kind in ["", *each.get("class", "").split()]]
+    def all(self, tag: str, css_class: str = "") -> list[dict[str, str]]:
+        """Return the attributes of all such tags."""
+        return [each for name, each in self.tags if name == tag and css_class in ["", *each.get("class", "").split()]]
 
 
 def files_of(folder: Path) -> list[str]:
@@ -92,7 +92,7 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result:
                 count = entry.count
                 share = 100 * count.detectors["total"] / count.units
                 assert f"{count.detectors['total']} {share:.0f} % {count.unique_detectors['total']}" in text
-    assert "0.05, 0.1 (labels and images are of the first)" in Page(folder / "index.html").text
+    assert "0.05, 0.1 (the report shows labels and masks at the first)" in Page(folder / "index.html").text
 
 
 def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
@@ -115,8 +115,8 @@ def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folde
     concept = result.concepts["concept"][0]
     scores = result.scores.filter(quantile=0.05, concept=concept).filter(pl.col("iou") > 0).sort("iou", descending=True)
     shown = [f"{row['iou']:.4f}" for row in scores.head(24).iter_rows(named=True)]
-    places = [page.text.index(iou) for iou in dict.fromkeys(shown)]
-    assert places == sorted(places)
+    positions = [page.text.index(iou) for iou in dict.fromkeys(shown)]
+    assert positions == sorted(positions)
     gallery = [each for each in page.all("img") if each.get("alt", "").endswith(".png")]
     assert len(gallery) == 8
     for image in gallery:  # every third image shows a square
@@ -149,27 +149,27 @@ def measured(result: Result, world: ConceptData) -> Result:
     return Result(result.info, result.concepts, {"block.1": replace(layer, evidence=evidence)})
 
 
-def test_a_unit_shows_where_it_and_its_concept_disagree_and_how_sure_it_is(
+def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
     result: Result, world: ConceptData, tmp_path: Path
 ) -> None:
     page = Page(report(measured(result, world), tmp_path / "report").parent / "r0/l0/u0.html")
     names = [each["alt"] for each in page.all("img")][7:]
     number = result.concepts.filter(concept=result.layers["block.1"].units["label"][0])["label_id"].item()
-    bears = {row: bool((world.labels(row).label_channels == number).any()) for row in range(24)}
-    # Where nothing of the category is labeled, a mask is no false alarm.
+    has_label = {row: bool((world.labels(row).label_channels == number).any()) for row in range(24)}
+    # Without any label of the category, a mask is not a false positive.
     category = result.concepts.filter(label_id=number)["category"].item()
     numbers = result.concepts.filter(category=category)["label_id"]
     annotated = [row for row in range(24) if np.isin(world.labels(row).label_channels, numbers).any()]
-    alarms = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
-    assert names[: len(alarms)] == alarms
-    sizes = {row: int((world.labels(row).label_channels == number).sum()) for row in range(1, 24) if bears[row]}
-    misses = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
-    assert names[len(alarms) : len(alarms) + len(misses)] == [world.rows[row].image for row in misses]
+    false_positives = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
+    assert names[: len(false_positives)] == false_positives
+    sizes = {row: int((world.labels(row).label_channels == number).sum()) for row in range(1, 24) if has_label[row]}
+    false_negatives = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
+    assert names[len(false_positives) :] == [world.rows[row].image for row in false_negatives]
     assert "(0.211 to 0.422)" in page.text
     assert "88 %" in page.text
-    assert "0.3333, on those that did 0.3444" in page.text
-    assert "by chance" not in page.text
-    assert "100 places, counts on a logarithmic scale; 50 % are exactly 0" in page.text
+    assert "0.3333; 0.3444 on the half that selected the label" in page.text
+    assert "under the null" not in page.text
+    assert "100 activations, counts on a logarithmic scale; 50 % are exactly 0" in page.text
     assert "most often at the top, right" in page.text
     layer = Page(tmp_path / "report" / "r0/l0/index.html").text
     assert "2–7, 1–4" in layer
@@ -242,18 +242,18 @@ def test_runs_of_the_same_network_are_told_apart(folder: Path, result: Result, t
     assert "first, second" in named
 
 
-def test_without_detectors_the_report_is_whole_and_says_why_units_are_silent(nothing: Result, tmp_path: Path) -> None:
+def test_without_detectors_the_report_is_complete_and_explains_dead_units(nothing: Result, tmp_path: Path) -> None:
     page = report(nothing, tmp_path / "report")
     layer = Page(page.parent / "r0/l0/index.html")
     assert len(layer.all("article", "dead")) == 3
-    assert "None of the 3 units detects a concept: no IoU reaches 0.04." in layer.text
-    assert layer.text.count("a dead unit is no detector") == 2
+    assert "None of the 3 units is a detector: no IoU reaches 0.04." in layer.text
+    assert layer.text.count("the unit is dead and cannot be a detector") == 2
     assert layer.text.count("constant or saturated") == 1
     assert "no images" not in Page(page).text
     assert "No unit detects it." in Page(page.parent / "concepts/c0.html").text
 
 
-def test_too_few_activations_are_a_reason_for_silence(
+def test_a_unit_of_too_few_activations_is_dead(
     world: ConceptData, make_result: Callable[..., Result], tmp_path: Path
 ) -> None:
     maps = np.random.default_rng(0).random((len(world), 1, 1, 1)).astype(np.float32)
@@ -264,7 +264,7 @@ def test_too_few_activations_are_a_reason_for_silence(
 
 def test_a_run_without_layers_has_a_page_too(result: Result, tmp_path: Path) -> None:
     empty = Result(result.info.model_copy(update={"layers": ()}), result.concepts, {})
-    assert "holds no layer" in Page(report(empty, tmp_path / "report")).text
+    assert "has no layers" in Page(report(empty, tmp_path / "report")).text
 
 
 def moved(result: Result, root: Path) -> Result:
@@ -282,7 +282,7 @@ def test_without_the_images_the_report_says_so(result: Result, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("inner", ["", "images"])
-def test_images_are_found_where_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
+def test_images_are_found_in_the_folder_to_which_they_have_moved(result: Result, tmp_path: Path, inner: str) -> None:
     shutil.copytree(Path(result.info.data.root) / "images", tmp_path / "new" / "images")
     page = report(moved(result, tmp_path / "gone"), tmp_path / "report", data_root=tmp_path / "new" / inner)
     assert "no images" not in Page(page).text
@@ -341,7 +341,7 @@ def test_two_reports_in_one_folder_at_once_do_not_mix(result: Result, nothing: R
     report(nothing, tmp_path / "report")  # and nothing stands in the way of the next
 
 
-def test_a_run_that_is_replaced_while_its_report_is_written_is_told(
+def test_a_run_that_is_replaced_while_its_report_is_written_is_an_error(
     result: Result, nothing: Result, tmp_path: Path
 ) -> None:
     save_result(result, tmp_path / "run")
@@ -368,13 +368,15 @@ def test_a_link_in_a_report_folder_is_not_written_through(nothing: Result, tmp_p
 def test_a_foreign_page_is_refused(nothing: Result, tmp_path: Path) -> None:
     page = report(nothing, tmp_path / "report")
     page.write_text("<title>my page</title>")
-    with pytest.raises(ResultError, match=r"index\.html exists and is no report of netdissect"):
+    with pytest.raises(ResultError, match=r"index\.html exists and is not a report of netdissect"):
         report(nothing, tmp_path / "report")
     assert page.read_text() == "<title>my page</title>"
 
 
-def test_a_report_of_nothing_or_at_a_place_that_cannot_be_written_is_an_error(result: Result, tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="without a run"):
+def test_a_report_without_runs_or_in_a_folder_that_cannot_be_written_is_an_error(
+    result: Result, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultError, match="needs a run and none was given"):
         report([], tmp_path / "report")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError, match="cannot be written"):

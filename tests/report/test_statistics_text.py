@@ -1,4 +1,4 @@
-"""What is said of how sure labels and counts are, against plain loops over the tables."""
+"""Statistics of labels and counts as text, against plain loops over the tables."""
 
 import statistics
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netdissect.report import console_tables, report
-from netdissect.report.statistics_text import facts_of, layout_of, robustness
+from netdissect.report.statistics_text import layer_facts, layout_text, robustness
 from netdissect.result import LayoutCheckInfo, Result, load_result, save_result
 from netdissect.scoring.metrics import METRICS
 
@@ -27,28 +27,28 @@ def test_facts_are_those_of_the_detectors_at_the_quantile(sure: Result, quantile
     assert 0 < len(detectors) < len(units)
     measured = [row for row in evidence(sure, "units", quantile) if row["unit"] in detectors]
     scores = [row for row in evidence(sure, "scores", quantile) if detectors.get(int(row["unit"])) == row["concept"]]
-    facts = facts_of(sure, LAYER, quantile)
+    facts = layer_facts(sure, LAYER, quantile)
     hochberg, yekutieli = (sum(row[f"q_value_{name}"] < 0.05 for row in measured) for name in ("bh", "by"))
     assert facts["q below 0.05"] == (
         f"{hochberg} of {len(detectors)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
     )
-    kept = statistics.mean(row["stability"] for row in measured)
-    assert facts["label kept"] == f"in {100 * kept:.0f} % of replicates, on average"
+    stability = statistics.mean(row["stability"] for row in measured)
+    assert facts["label stability"] == f"same label in {100 * stability:.0f} % of bootstrap replicates, on average"
     assert facts["median"] == (
         f"AUROC {statistics.median(row['auroc'] for row in scores):.2f}, average precision "
         f"{statistics.median(row['average_precision'] for row in scores):.2f}, selectivity "
         f"{statistics.median(row['selectivity'] for row in scores):.2f}"
     )
-    assert "mean IoU" not in facts  # no IoU on the choosing half reaches the limit
+    assert "mean IoU" not in facts  # no IoU on the selection half reaches the limit
 
 
-def test_held_out_ious_are_of_the_labels_that_reach_the_limit_where_they_were_chosen(sure: Result) -> None:
+def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection_half(sure: Result) -> None:
     config = sure.info.config.model_copy(update={"min_iou": 0.04})
     lower = replace(sure, info=sure.info.model_copy(update={"config": config}))
     rows = [row for row in evidence(sure, "units", 0.05) if row["selection_iou"] >= 0.04]
-    here, there = (statistics.mean(row[name] for row in rows) for name in ("selection_iou", "heldout_iou"))
-    assert facts_of(lower, LAYER, 0.05)["mean IoU"] == (
-        f"{here:.3f} on the images that chose the label, {there:.3f} on the others"
+    selection, heldout = (statistics.mean(row[name] for row in rows) for name in ("selection_iou", "heldout_iou"))
+    assert layer_facts(lower, LAYER, 0.05)["mean IoU"] == (
+        f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
     )
 
 
@@ -72,26 +72,26 @@ def test_robustness_counts_the_combinations_of_quantile_and_limit(sure: Result) 
     most = max(wins, key=lambda name: wins[name])
     assert wins["object"] != wins["color"]
     assert robustness(sure, LAYER) == [
-        "9 combinations were counted.",
-        f"Most unique detectors are most often of the category {most}: in {wins[most]} of them.",
-        f"There are more unique detectors than in {OTHER} in {more} of them, fewer in {fewer}.",
+        "Detectors were counted at 9 combinations of quantile and IoU limit.",
+        f"The category with the most unique detectors is most often {most}, in {wins[most]} of them.",
+        f"The layer has more unique detectors than {OTHER} in {more} of them and fewer in {fewer}.",
     ]
 
 
-def test_the_summary_says_all_of_it_and_a_bare_run_nothing(sure: Result, result: Result) -> None:
-    lines = console_tables.certainty(sure)
-    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected by chance"
-    assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label kept", "    median"]
-    assert lines[-1].endswith("from an IoU of 0.1234 in block.1 on, at none in head/<b>.")
+def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(sure: Result, result: Result) -> None:
+    lines = console_tables.statistics_lines(sure)
+    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected under the null"
+    assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label stability", "    median"]
+    assert lines[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
     caption = str(console_tables.summary(sure).caption)
     assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
     assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
-    assert console_tables.certainty(result) == []
-    assert facts_of(result, LAYER, 0.05) == {}
+    assert console_tables.statistics_lines(result) == []
+    assert layer_facts(result, LAYER, 0.05) == {}
     assert robustness(result, LAYER) == []
 
 
-def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
+def test_pages_show_measured_statistics_and_no_empty_section_for_others(
     sure: Result, result: Result, tmp_path: Path
 ) -> None:
     save_result(sure, tmp_path / "run")
@@ -109,63 +109,71 @@ def test_pages_show_what_was_measured_and_no_empty_place_for_what_was_not(
     for row in evidence(sure, "units", 0.05)[:3]:
         assert f">q {row['q_value_bh']:.2g}<" in cards
     assert cards.count('<span title="Share of replicates') == sum(
-        not silent for silent in sure.layers[LAYER].units.filter(quantile=0.05)["dead"]
+        not dead for dead in sure.layers[LAYER].units.filter(quantile=0.05)["dead"]
     )
-    assert "Beside IoU" not in (root / "r0/l1/u0.html").read_text()
-    for text in ("How sure", "from an IoU of 0.1234 on", "Detectors at other quantiles and limits", *facts_of(
+    assert "Extra metrics" not in (root / "r0/l1/u0.html").read_text()
+    for text in ("Statistics of the labels", "IoU of at least 0.1234: the false discovery rate", "Detectors at other quantiles and limits", *layer_facts(
         sure, LAYER, 0.05).values(), robustness(sure, LAYER)[1]):  # fmt: skip
         assert text in layer.read_text(), text
-    assert "more than one in twenty detectors is expected by chance" in bare.read_text()
-    assert "none of the 8 units detects a concept: no iou reaches 1." in bare.read_text().lower()
-    assert "IoU 0.1234 in block.1, 1 in head/&lt;b&gt;, by chance" in (root / "index.html").read_text()
+    assert "the false discovery rate under the permutation null is above 5 % at every IoU" in bare.read_text()
+    assert "none of the 8 units is a detector: no iou reaches 1." in bare.read_text().lower()
+    assert (
+        "IoU 0.1234 in block.1, 1 in head/&lt;b&gt; (false discovery rate at most 5 %)"
+        in (root / "index.html").read_text()
+    )
     for path in ("r0/l0/u0.html", "r0/l0/index.html", "index.html"):
         page = (plain / path).read_text()
-        assert not any(
-            text in page for text in ("How sure", "Beside IoU", "other quantiles", "by chance", "q =", "kept")
+        absent = (
+            "Statistics of the label",
+            "Extra metrics",
+            "at other quantiles",
+            "discovery rate",
+            "q =",
+            "stability",
         )
+        assert not any(text in page for text in absent)
 
 
-def test_columns_that_an_older_run_did_not_write_are_not_missed(sure: Result, tmp_path: Path) -> None:
+def test_missing_columns_of_a_table_are_left_out(sure: Result, tmp_path: Path) -> None:
     layer = sure.layers[LAYER]
     older = {
         **layer.evidence,
         "units": layer.evidence["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
     }
     before = replace(sure, layers={LAYER: replace(layer, evidence=older)})
-    assert list(facts_of(before, LAYER, 0.05)) == ["median"]
+    assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
 
 
 @pytest.mark.parametrize(
-    ("verdict", "reason", "said"),
+    ("verdict", "reason", "text"),
     [
         ("confirmed", "", ""),
-        ("no evidence", "diffuse", "The check of where its cells lie found no evidence (diffuse)."),
+        ("no evidence", "diffuse", "The layout check was inconclusive (diffuse)."),
         (
             "contradicted",
             "displaced",
-            "The check of where its cells lie contradicts its masks (displaced): correlation 0.80, displacement -3.2 "
-            "steps.",
+            "The layout check contradicts the layout of its masks (displaced): correlation 0.80, displacement -3.2 steps.",
         ),
     ],
 )
-def test_what_was_not_shown_of_where_cells_lie_stands_on_the_terminal_and_the_layers_page(
-    sure: Result, tmp_path: Path, verdict: str, reason: str, said: str
+def test_a_layout_that_the_check_did_not_confirm_is_reported_in_the_terminal(
+    sure: Result, tmp_path: Path, verdict: str, reason: str, text: str
 ) -> None:
     check = LayoutCheckInfo(
         verdict=verdict, reason=reason, correlation=(0.9, 0.8), slope=(1.0, 1.0), displacement=(0.1, -3.2),
         tolerance=(1.0, 1.0), share=0.1, peak=9.0, common=0.0, outside=0.0,
     )  # fmt: skip
     checked = replace(sure, info=sure.info.model_copy(update={"layout_checks": {LAYER: check}}))
-    assert layout_of(checked.info, checked.layers[LAYER].info) == said
+    assert layout_text(checked.info, checked.layers[LAYER].info) == text
     caption = str(console_tables.summary(checked).caption)
-    assert (f"{LAYER}: {said}" in caption) if said else (f"{LAYER}: " not in caption)
+    assert (f"{LAYER}: {text}" in caption) if text else (f"{LAYER}: " not in caption)
 
 
-def test_a_layer_of_one_cell_needs_no_check_and_an_unchecked_map_is_said_to_be_so(sure: Result) -> None:
+def test_a_layer_of_one_cell_needs_no_layout_check_and_an_unchecked_layout_is_reported(sure: Result) -> None:
     config = sure.info.config.model_copy(update={"layout_check": False})
     info = sure.info.model_copy(update={"config": config})
     layer = sure.layers[LAYER].info
-    assert layout_of(info, layer) == "It was not checked that its cells lie where masks put them."
-    assert layout_of(info, layer.model_copy(update={"height": 1, "width": 1})) == ""
+    assert layout_text(info, layer) == "The spatial layout of its cells was not checked."
+    assert layout_text(info, layer.model_copy(update={"height": 1, "width": 1})) == ""

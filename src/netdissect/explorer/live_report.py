@@ -11,7 +11,8 @@ from netdissect.plots.example_images import read_image, webp
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import PageNotes, Pages, script, style
-from netdissect.report.views import ConceptView, RunView, concept_views, run_views, unit_detail, unit_view
+from netdissect.report.unit_views import unit_detail, unit_view
+from netdissect.report.views import ConceptView, RunView, concept_views, run_views
 
 CACHED_PAGES = 256
 """Pages in the cache, of about 30 kB each (a layer's page is larger)."""
@@ -96,7 +97,9 @@ class LiveReport:
         if unit >= tables.info.units:
             raise _not_in_report(urls.unit(run, index, unit))
         detail = unit_detail(tables, unit)
-        self._error_images |= {tile.file: tile.image for tile in (*detail.alarms, *detail.misses)}
+        self._error_images |= {
+            image.url: image.image for image in (*detail.false_positives, *detail.false_negatives)
+        }
         return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
 
     def _layer(self, run: int, index: int) -> bytes:
@@ -105,7 +108,7 @@ class LiveReport:
         return self._pages.layer(tables, self._views[run], cards).encode()
 
     def _concept(self, number: int) -> bytes:
-        view = next((each for each in self._concepts if each.address == urls.concept(number)), None)
+        view = next((each for each in self._concepts if each.url == urls.concept(number)), None)
         if view is None:
             raise _not_in_report(urls.concept(number))
         found = [
@@ -117,7 +120,7 @@ class LiveReport:
         address = urls.image(data, row)
         for run, numbered in zip(self._open, self._runs, strict=True):
             name = run.image_names.get(row, self._error_images.get(address))
-            if numbered.data == data and name is not None:
+            if numbered.data_index == data and name is not None:
                 pixels = read_image(run.images, name)
                 if pixels is not None:
                     return webp(pixels)

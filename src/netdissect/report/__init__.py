@@ -1,10 +1,12 @@
-"""Where people look: tables, figures and the report. Reads results only, never a network.
+"""Reports of results: pages, tables in the terminal, units in a notebook. Never imports torch.
 
-`report` writes pages that open from disk, `plot` draws figures, `unit` shows one unit in a notebook, `tables` makes
-tables for the terminal and counts as JSON. `outcomes` and `paper` write what experiments found.
+    layer_tables -> unit_views, views -> pages (templates/) -> write.report    pages that open from disk
+    console_tables                                                             tables for the terminal, counts as JSON
+    notebook.show_unit                                                         one unit in a notebook
+    reproduce_page                                                             one page of all experiments
 
-Names are loaded when they are first used, so that a table in the terminal never waits for matplotlib. A module has
-another name than its function.
+`statistics_text` writes the statistics of a layer in sentences for pages and terminal. Names are loaded when they are
+first used, so that a table in the terminal does not load matplotlib.
 """
 
 from netdissect.lazy import attach

@@ -1,6 +1,6 @@
 """Results as tables for the terminal, and as JSON.
 
-Names come from data sets and are put in as plain text: square brackets in them are no markup.
+Names come from data sets and are printed as plain text: square brackets in them are not markup.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.plots.category_colors import category_colors
-from netdissect.report.statistics_text import by_chance, facts_of, layout_of
+from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_text
 from netdissect.result import Comparison, LayerCount, LayerInfo, Result
 from netdissect.result.queries import (
     best_scores,
@@ -33,7 +33,7 @@ RULE_NOTES: dict[Rule, str] = {
     "per-category": "per-category: it counts in every category in which its best concept has an IoU {}.",
 }
 
-SIDES = "left, right: units that detect the concept; IoU: of the best unit, a detector or not."
+COLUMNS_NOTE = "left, right: number of units that detect the concept; IoU: of the best unit, detector or not."
 
 
 def summary(result: Result, min_iou: float | None = None) -> Table:
@@ -49,28 +49,28 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
     table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
     table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
     own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
-    said = [f"{name}: {what}" for name, layer in result.layers.items() for what in _geometry(result, layer.info)]
+    notes = [f"{name}: {note}" for name, layer in result.layers.items() for note in _layout_notes(result, layer.info)]
     if result.info.nondeterministic is not None:
-        said.append(f"The network does not repeat itself, which was accepted: {result.info.nondeterministic}")
-    if lines := [*said, *(certainty(result) if own else [])]:
+        notes.append(f"The network is nondeterministic, which was accepted: {result.info.nondeterministic}")
+    if lines := [*notes, *(statistics_lines(result) if own else [])]:
         table.caption = Text("\n".join([*lines, str(table.caption)]))
     return table
 
 
-def _geometry(result: Result, layer: LayerInfo) -> Iterator[str]:
-    """Say what of a layer's geometry was assumed, and what the layout check did not show."""
-    yield from (f"{what}." for what in layer.assumptions)
-    if said := layout_of(result.info, layer):
-        yield said
+def _layout_notes(result: Result, layer: LayerInfo) -> Iterator[str]:
+    """Yield assumptions on a layer's layout, and the result of the layout check unless it confirmed the layout."""
+    yield from (f"{assumption}." for assumption in layer.assumptions)
+    if text := layout_text(result.info, layer):
+        yield text
 
 
-def certainty(result: Result) -> list[str]:
-    """Return lines that say how sure the unique detectors and labels of each layer are, as far as the run measured it.
+def statistics_lines(result: Result) -> list[str]:
+    """Return lines with the statistics of the unique detectors and labels of each layer that the run measured.
 
-    Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected by chance``. The interval is of 95 %, over
-    images, and set right for the detectors that noise adds: see
-    `netdissect.scoring.statistics.bootstrap.interval_of_counts`. What
-    follows it is of the layer's detectors: see `netdissect.report.statistics_text.facts_of`.
+    Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected under the null``. The interval is a bootstrap interval
+    over images (95 %), corrected for the detectors that noise adds: see
+    `netdissect.scoring.statistics.bootstrap.interval_of_counts`. The lines below it are statistics of the layer's
+    detectors: see `netdissect.report.statistics_text.layer_facts`.
     """
     lines = []
     for name, layer in result.layers.items():
@@ -82,19 +82,19 @@ def certainty(result: Result) -> list[str]:
             if row["unique_detectors_ci_low"] is not None:
                 line += f" [{row['unique_detectors_ci_low']:.0f}, {row['unique_detectors_ci_high']:.0f}]"
             if row["null_unique_detectors"] is not None:
-                line += f", {row['null_unique_detectors']:.1f} expected by chance"
-            facts = facts_of(result, name, row["quantile"])
-            lines += [line, *(f"    {what}: {how}" for what, how in facts.items())]
+                line += f", {row['null_unique_detectors']:.1f} expected under the null"
+            facts = layer_facts(result, name, row["quantile"])
+            lines += [line, *(f"    {fact}: {value}" for fact, value in facts.items())]
     if result.info.fdr_limits:
-        lines.append(by_chance(result.info.fdr_limits))
+        lines.append(fdr_limit_text(result.info.fdr_limits))
     return lines
 
 
 def counts(entries: Sequence[LayerCount]) -> Table:
-    """Return counted layers, a row for each layer, quantile and rule, those of a layer together."""
-    levels = {entry.layer: entry.count.min_iou for entry in entries}
-    counted = {entry.count.rule for entry in entries}
-    notes = [note.format(limits_under(rule, levels)) for rule, note in RULE_NOTES.items() if rule in counted]
+    """Return the counts of layers, one row for each layer, quantile and rule, grouped by layer."""
+    limits = {entry.layer: entry.count.min_iou for entry in entries}
+    rules = {entry.count.rule for entry in entries}
+    notes = [note.format(limits_under(rule, limits)) for rule, note in RULE_NOTES.items() if rule in rules]
     categories = _categories([entry.count for entry in entries])
     table = _table(Text(" ".join(["8 / 3: 8 units are detectors, of 3 different concepts.", *notes])))
     table.add_column("layer", overflow="fold")
@@ -121,7 +121,7 @@ def counts(entries: Sequence[LayerCount]) -> Table:
     return table
 
 
-def units(result: Result, layer: str, limit: int | None = 20, quantile: float | None = None) -> Table:
+def units(result: Result, layer: str, top: int | None = 20, quantile: float | None = None) -> Table:
     """Return the best units of a layer: label, IoU, the next best concepts.
 
     Parameters
@@ -130,26 +130,26 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
         A finished run.
     layer
         One of its layers.
-    limit
-        How many; None: all.
+    top
+        Number of rows; None: all.
     quantile
         None: the run's first.
     """
-    quantile, level = run_quantile(result, quantile), run_min_iou(result, layer)
-    rows = layer_units(result, layer, quantile, level).sort("iou", "unit", descending=[True, False])
-    shown = rows if limit is None else rows.head(limit)
-    runners: dict[int, list[tuple[str, float]]] = {}
+    quantile, min_iou = run_quantile(result, quantile), run_min_iou(result, layer)
+    rows = layer_units(result, layer, quantile, min_iou).sort("iou", "unit", descending=[True, False])
+    shown = rows if top is None else rows.head(top)
+    runners_up: dict[int, list[tuple[str, float]]] = {}
     best = best_scores(result, layer, quantile, RUNNERS_UP + 1)
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
-        runners.setdefault(unit, []).append((concept, iou))
+        runners_up.setdefault(unit, []).append((concept, iou))
     colors = category_colors(result.info.data.categories)
-    words = limit_in_words("top-label", level)
-    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● an IoU {words}"))
+    words = limit_in_words("top-label", min_iou)
+    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● detector: an IoU {words}"))
     for name, justify in (("unit", "right"), ("", "left"), ("label", "left"), ("category", "left"), ("IoU", "right")):
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     table.add_column("next best", overflow="fold")
     for row in shown.iter_rows(named=True):
-        others = [f"{name} {iou:.3f}" for name, iou in runners.get(row["unit"], []) if name != row["label"]]
+        others = [f"{name} {iou:.3f}" for name, iou in runners_up.get(row["unit"], []) if name != row["label"]]
         table.add_row(
             str(row["unit"]),
             "●" if row["detector"] else "",
@@ -162,7 +162,7 @@ def units(result: Result, layer: str, limit: int | None = 20, quantile: float | 
 
 
 def concepts(result: Result, quantile: float | None = None) -> Table:
-    """Return the concepts of a run: how much of the images each covers, and the units that detect it.
+    """Return the concepts of a run: coverage, attainable IoU and the number of units that detect each.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
         None: the run's first.
     """
     quantile = run_quantile(result, quantile)
-    found = {
-        name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, level).to_dicts()}
-        for name, level in ((name, run_min_iou(result, name)) for name in result.layers)
+    detected = {
+        name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, min_iou).to_dicts()}
+        for name, min_iou in ((name, run_min_iou(result, name)) for name in result.layers)
     }
     note = "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach"
     table = _table(Text(note))
@@ -193,26 +193,26 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
             f"{row['images']:,}",
             f"{row['coverage']:.2%}",
             *(f"{row[name]:.3f}" for name in attainable),
-            *(str(len(found[name].get(row["concept"], ())) or "") for name in result.layers),
+            *(str(len(detected[name].get(row["concept"], ())) or "") for name in result.layers),
         )
     return table
 
 
-def difference(compared: Comparison, limit: int | None = 20) -> Table:
+def difference(compared: Comparison, top: int | None = 20) -> Table:
     """Return the concepts that gained or lost their detectors between two layers.
 
     Parameters
     ----------
     compared
         From `netdissect.result.compare_results`.
-    limit
-        How many of each kind, the highest IoU first; None: all.
+    top
+        Number of rows gained and of rows lost, the highest IoU first; None: all.
     """
     left, right = compared.left, compared.right
     pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
-    title = Text(f"{pair} at {compared.quantile:g}: {_steps(left.count, right.count)}")
+    title = Text(f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}")
     words = limit_in_words(compared.rule, compared.min_iou)
-    table = _table(Text(f"Detectors under {compared.rule}, at an IoU {words}. {SIDES}"))
+    table = _table(Text(f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"))
     table.title = title
     for name in ("", "concept", "category"):
         table.add_column(name, overflow="fold")
@@ -220,7 +220,7 @@ def difference(compared: Comparison, limit: int | None = 20) -> Table:
         table.add_column(name, justify="right")
     for change, sign in (("gained", "+"), ("lost", "-")):
         rows = compared.changed(change)
-        for row in rows.head(limit if limit is not None else len(rows)).iter_rows(named=True):
+        for row in rows.head(top if top is not None else len(rows)).iter_rows(named=True):
             table.add_row(
                 sign,
                 Text(row["concept"]),
@@ -231,8 +231,8 @@ def difference(compared: Comparison, limit: int | None = 20) -> Table:
                 ),
                 *("–" if row[f"{side}_iou"] is None else f"{row[f'{side}_iou']:.3f}" for side in ("left", "right")),
             )
-        if limit is not None and len(rows) > limit:
-            table.add_row(sign, Text(f"… and {len(rows) - limit} more"), "", "", "", "", "")
+        if top is not None and len(rows) > top:
+            table.add_row(sign, Text(f"… and {len(rows) - top} more"), "", "", "", "", "")
     return table
 
 
@@ -247,14 +247,14 @@ def difference_json(compared: Comparison) -> dict[str, Any]:
     }
 
 
-def _steps(left: DetectorCount, right: DetectorCount) -> str:
-    """Say how the counts changed, in all and by category."""
-    steps = [
+def _count_changes(left: DetectorCount, right: DetectorCount) -> str:
+    """Return the change of the counts, in total and by category, as text."""
+    changes = [
         f"{name} {left.unique_detectors.get(name, 0)} → {right.unique_detectors.get(name, 0)}"
         for name in dict.fromkeys((*left.unique_detectors, *right.unique_detectors))
     ]
-    steps[0] = f"unique detectors {steps[0].removeprefix('total ')}"
-    return ", ".join(steps)
+    changes[0] = f"unique detectors {changes[0].removeprefix('total ')}"
+    return ", ".join(changes)
 
 
 @overload
@@ -271,13 +271,13 @@ def counts_json(counted: DetectorCount | Sequence[LayerCount]) -> dict[str, Any]
     Parameters
     ----------
     counted
-        Of one published table, or of the layers of a run.
+        The count of one published table, or of the layers of a run.
 
     Returns
     -------
     dict or list of dict
-        ``rule``, ``min_iou``, ``units``, and ``detectors`` and ``unique``, both by category and with ``total``;
-        in a list each has ``layer`` and ``quantile``, too.
+        ``rule``, ``min_iou``, ``units``, and ``detectors`` and ``unique_detectors``, both by category and with
+        ``total``; in a list also ``layer`` and ``quantile``.
     """
     if isinstance(counted, DetectorCount):
         return {

@@ -1,4 +1,4 @@
-"""Examples of the concepts themselves, from the data set that a run was shown."""
+"""Example images of each concept, from the data set of a run."""
 
 from functools import partial
 
@@ -7,50 +7,53 @@ import numpy as np
 from netdissect.activations import prefetch
 from netdissect.concepts import ConceptData
 from netdissect.report import urls
-from netdissect.report.label_outlines import concept_outline, present, read_labels
+from netdissect.report.label_outlines import concept_outline, label_ids, read_labels
 from netdissect.report.layer_tables import NumberedRun
-from netdissect.report.views import Tile
+from netdissect.report.unit_views import MaskedImage
 
-WANTED = 8
+EXAMPLES = 8
 """Examples of each concept."""
-LOOKED_AT = 3000
-"""Images whose labels are read at most: rare concepts of a large data set may stay without examples."""
+MAX_IMAGES_READ = 3000
+"""Images whose labels are read: rare concepts of a large data set may have no examples."""
 
-Found = dict[str, list[Tile]]
+ExamplesByConcept = dict[str, list[MaskedImage]]
 
 
-def find_examples(run: NumberedRun, data: ConceptData, wanted: int = WANTED, looked_at: int = LOOKED_AT) -> Found:
-    """Find images of each concept, by name, with the concept's own outline.
+def find_examples(
+    run: NumberedRun, data: ConceptData, count: int = EXAMPLES, max_images: int = MAX_IMAGES_READ
+) -> ExamplesByConcept:
+    """Find images of each concept, by name, with the outline of the concept.
 
-    Images are looked at in a drawn order, the same every time, until every concept has enough.
+    Images are read in a random order, the same every time, until every concept has enough.
 
     Parameters
     ----------
     run
-        The run that saw the data.
+        The run on the data.
     data
         Its data set.
-    wanted
+    count
         Examples of each concept.
-    looked_at
-        Images whose labels are read at most.
+    max_images
+        Images whose labels are read.
     """
     images = dict(run.result.concepts.select("concept", "images").rows())
-    short: dict[str, int] = {name: min(wanted, count) for name, count in images.items() if count}
-    found: Found = {}
-    rows = np.random.default_rng(0).permutation(len(data))[:looked_at].tolist()
+    needed: dict[str, int] = {name: min(count, total) for name, total in images.items() if total}
+    examples: ExamplesByConcept = {}
+    indices = np.random.default_rng(0).permutation(len(data))[:max_images].tolist()
     read = partial(read_labels, data)
-    for row, labels in zip(rows, prefetch(read, rows, 2, 16), strict=True):
-        if not short:
+    for index, labels in zip(indices, prefetch(read, indices, 2, 16), strict=True):
+        if not needed:
             break
         if labels is None:
             continue
-        for number in present(labels):
-            name = data.by_number[number].name
-            if short.get(name, 0) > 0:
-                tile = Tile(urls.image(run.data, row), data.rows[row].image, concept_outline(labels, number))
-                found.setdefault(name, []).append(tile)
-                short[name] -= 1
-                if not short[name]:
-                    del short[name]
-    return found
+        for label_id in label_ids(labels):
+            name = data.by_number[label_id].name
+            if needed.get(name, 0) > 0:
+                mask = concept_outline(labels, label_id)
+                url = urls.image(run.data_index, index)
+                examples.setdefault(name, []).append(MaskedImage(url, data.rows[index].image, mask))
+                needed[name] -= 1
+                if not needed[name]:
+                    del needed[name]
+    return examples

@@ -1,4 +1,4 @@
-"""Small drawings on a unit's page: the histogram of its activations, and where in the image it fires."""
+"""Small drawings on a unit's page: the histogram of its activations, and its firing map."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ class HistogramSvg:
     below, above
         Paths of the bars below and above the threshold.
     threshold
-        Where it stands, in the drawing's units.
+        Its position on the axis, in the drawing's units.
     low, high
         Ends of the axis.
     zeros, total
@@ -46,27 +46,27 @@ class HistogramSvg:
 
 @dataclass(frozen=True)
 class FiringMapSvg:
-    """Where a unit fires, over the whole image.
+    """Where in the image a unit is active, over all images.
 
     Attributes
     ----------
     image
-        A PNG as a data address: the unit's color, the denser the more often.
+        A PNG as a data URL: the unit's color, denser where it is active more often.
     largest
-        Places at which the densest cell is on.
-    words
-        Where that is, in words.
+        Number of images in which the densest cell is active.
+    location
+        Location of that cell, in words.
     """
 
     image: str
     largest: int
-    words: str
+    location: str
 
 
 def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> HistogramSvg | None:
     """Draw a histogram of bins of any width (low, high, count); None without two different values.
 
-    A bin's values are taken as spread evenly over it.
+    The values of a bin are assumed to be spread evenly over it.
     """
     if not bins:
         return None
@@ -82,16 +82,16 @@ def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> Histog
         else:
             counts[min(np.searchsorted(edges, each["bin_low"], side="right") - 1, BARS - 1)] += each["count"]
     heights = np.log1p(counts) / np.log1p(counts.max()) * HEIGHT
-    place = float(np.clip((threshold - low) / (high - low), 0, 1)) * WIDTH
+    position = float(np.clip((threshold - low) / (high - low), 0, 1)) * WIDTH
     zeros = sum(each["count"] for each in bins if each["bin_low"] == each["bin_high"] == 0)
     total = sum(each["count"] for each in bins)
     return HistogramSvg(
-        _bars(heights, 0, place), _bars(heights, place, WIDTH), round(place, 1), low, high, zeros, total
+        _bars(heights, 0, position), _bars(heights, position, WIDTH), round(position, 1), low, high, zeros, total
     )
 
 
 def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
-    """Return the outline of the bars between two places."""
+    """Return the outline of the bars between two positions."""
     step = WIDTH / len(heights)
     base = HEIGHT + 4
     parts = []
@@ -102,9 +102,9 @@ def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
     return "".join(parts)
 
 
-def firing_map_svg(tables: LayerTables, places: Sequence[Sequence[int]], color: str) -> FiringMapSvg | None:
-    """Draw where a unit fires; None where it was not measured, or where it never does."""
-    counts = np.asarray(places, np.float32)
+def firing_map_svg(tables: LayerTables, firing_map: Sequence[Sequence[int]], color: str) -> FiringMapSvg | None:
+    """Draw the firing map of a unit; None if it was not measured or the unit is never active."""
+    counts = np.asarray(firing_map, np.float32)
     if counts.size < 2 or counts.max() <= 0:
         return None
     spread = enlarged(tables.masks.values(counts), MAP_SIDE)
@@ -114,7 +114,7 @@ def firing_map_svg(tables: LayerTables, places: Sequence[Sequence[int]], color: 
     file = io.BytesIO()
     Image.fromarray(pixels).quantize(64).save(file, "PNG", optimize=True)
     row, column = np.unravel_index(int(spread.argmax()), spread.shape)
-    upright, across = (3 * int(place) // MAP_SIDE for place in (row, column))
-    words = f"the {('top', 'middle', 'bottom')[upright]}, {('left', 'center', 'right')[across]}"
-    address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return FiringMapSvg(address, int(counts.max()), words)
+    vertical, horizontal = (3 * int(pixel) // MAP_SIDE for pixel in (row, column))
+    location = f"the {('top', 'middle', 'bottom')[vertical]}, {('left', 'center', 'right')[horizontal]}"
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return FiringMapSvg(url, int(counts.max()), location)

@@ -1,4 +1,4 @@
-"""Labels of single images: which concepts an image bears, and where."""
+"""Labels of single images: which concepts an image contains, and their outlines."""
 
 import numpy as np
 
@@ -6,25 +6,26 @@ from netdissect.concepts import ConceptData, Labels
 from netdissect.errors import ConceptsError
 from netdissect.plots.outlines import outline
 
-SPECK = 24
-"""Parts of a concept of a smaller area, in a square of 128 x 128, are not drawn."""
+MIN_AREA = 24
+"""Parts of a concept with a smaller area, in a square of 128 x 128, are not drawn."""
 
 
-def read_labels(data: ConceptData, row: int) -> Labels | None:
+def read_labels(data: ConceptData, image_index: int) -> Labels | None:
     """Read the labels of one image; None if they cannot be read."""
     try:
-        return data.labels(row)
+        return data.labels(image_index)
     except ConceptsError:
         return None
 
 
-def present(labels: Labels) -> list[int]:
-    """List the label numbers that an image bears."""
-    return [number for number in np.unique(np.append(labels.label_channels, labels.image_level)).tolist() if number]
+def label_ids(labels: Labels) -> list[int]:
+    """List the ids of the labels of an image."""
+    present = np.unique(np.append(labels.label_channels, labels.image_level)).tolist()
+    return [label_id for label_id in present if label_id]
 
 
-def concept_outline(labels: Labels, number: int) -> str:
+def concept_outline(labels: Labels, label_id: int) -> str:
     """Outline a concept in an image, as `plots.outlines.outline` does; an image-level label covers it."""
-    if number in labels.image_level or not len(labels.label_channels):
+    if label_id in labels.image_level or not len(labels.label_channels):
         return outline(np.ones((1, 1)), 0.5)
-    return outline((labels.label_channels == number).any(axis=0), 0.5, SPECK)
+    return outline((labels.label_channels == label_id).any(axis=0), 0.5, MIN_AREA)

@@ -1,6 +1,6 @@
-"""A layer's tables, read once and laid out by unit, for pages that show many units or one.
+"""The tables of a layer, read once and grouped by unit.
 
-number_runs(results) -> Run; LayerTables(run, index) -> rows of each unit
+number_runs(results) -> NumberedRun; LayerTables(run, index) -> rows of each unit
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from netdissect.plots.outlines import MaskGrid
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
 
-FLOOR = 0.01
-"""Concepts of a lower IoU are not listed on a unit's page."""
-WORST = 8
-"""Images of each kind of disagreement."""
-MOST = 200
-"""Images of a concept among which misses are looked for: those with most of it."""
-LISTED = 30
-"""Concepts of a unit that are listed at most."""
+MIN_LISTED_IOU = 0.01
+"""Concepts with a lower IoU are not listed on a unit's page."""
+MAX_LISTED_CONCEPTS = 30
+"""Concepts listed for each unit."""
+MAX_ERROR_IMAGES = 8
+"""False positives and false negatives shown for each unit."""
+MAX_SEARCHED_IMAGES = 200
+"""Images searched for false negatives of a concept: those with most of its pixels."""
 
 Rows = dict[int, list[dict[str, Any]]]
 
@@ -36,33 +36,33 @@ class NumberedRun:
     Attributes
     ----------
     index
-        Its place among them.
+        Its position among them.
     name
-        What it is called.
+        Its title.
     result
         Its result.
-    data
-        Number of its data set among those of all runs: runs on the same images share them.
-    moved
+    data_index
+        Position of its data set among those of all runs: runs on the same images share it.
+    data_root
         The data set's folder, if it has moved since the run.
     """
 
     index: int
     name: str
     result: Result
-    data: int
-    moved: str | Path | None = None
+    data_index: int
+    data_root: str | Path | None = None
 
     @cached_property
     def dataset(self) -> ConceptData | None:
-        """The data set; None where it is not, or no longer, what the run saw."""
+        """The data set; None if it is missing or differs from the data of the run."""
         info = self.result.info
         if info.data.chosen_in_python:
             return None
         chosen = info.config
         try:
             data = ConceptData.open(
-                info.data.root if self.moved is None else self.moved,
+                info.data.root if self.data_root is None else self.data_root,
                 categories=chosen.categories,
                 split=chosen.split,
                 max_images=chosen.max_images,
@@ -74,44 +74,45 @@ class NumberedRun:
 
     @property
     def quantile(self) -> float:
-        """The quantile of all labels and masks shown: the run's first."""
+        """The run's first quantile, of all labels and masks shown."""
         return self.result.info.config.protocol.quantiles[0]
 
     @property
     def min_iou(self) -> float:
-        """IoU below which no unit of any layer is a detector."""
+        """The lowest limit for detectors of all layers."""
         return min((run_min_iou(self.result, layer) for layer in self.result.layers), default=0.0)
 
 
 def number_runs(
-    results: Sequence[Result], names: Sequence[str] | None = None, moved: str | Path | None = None
+    results: Sequence[Result], names: Sequence[str] | None = None, data_root: str | Path | None = None
 ) -> tuple[NumberedRun, ...]:
-    """Put results side by side.
+    """Give each result that is shown together an index and a title.
 
     Parameters
     ----------
     results
         At least one.
     names
-        What they are called; None: as their networks, numbered where two have the same name.
-    moved
+        Titles of the runs; None: the names of their networks, numbered where two have the same name.
+    data_root
         The data set's folder, if it has moved since the runs.
     """
-    called = list(run_names(results, names))
-    twice = {name for name in called if called.count(name) > 1}
-    called = [f"{name} ({called[:place].count(name) + 1})" if name in twice else name
-              for place, name in enumerate(called)]  # fmt: skip
-    known = list(dict.fromkeys((result.info.data.root, result.info.data.digest) for result in results))
+    titles = list(run_names(results, names))
+    repeated = {title for title in titles if titles.count(title) > 1}
+    titles = [f"{title} ({titles[:index].count(title) + 1})" if title in repeated else title
+              for index, title in enumerate(titles)]  # fmt: skip
+    data = [(result.info.data.root, result.info.data.digest) for result in results]
+    distinct = list(dict.fromkeys(data))
     return tuple(
-        NumberedRun(index, name, result, known.index((result.info.data.root, result.info.data.digest)), moved)
-        for index, (name, result) in enumerate(zip(called, results, strict=True))
+        NumberedRun(index, title, result, distinct.index(data[index]), data_root)
+        for index, (title, result) in enumerate(zip(titles, results, strict=True))
     )
 
 
-def concept_numbers(runs: Sequence[NumberedRun]) -> dict[str, int]:
-    """Return a number for each concept of all runs, by name."""
+def concept_indices(runs: Sequence[NumberedRun]) -> dict[str, int]:
+    """Return the position of each concept among those of all runs, by name."""
     names = (name for run in runs for name in run.result.concepts["concept"])
-    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return {name: index for index, name in enumerate(dict.fromkeys(names))}
 
 
 class LayerTables:
@@ -122,7 +123,7 @@ class LayerTables:
     run
         The run.
     index
-        Place of the layer in it.
+        Position of the layer in it.
     """
 
     def __init__(self, run: NumberedRun, index: int) -> None:
@@ -137,147 +138,146 @@ class LayerTables:
 
     @property
     def info(self) -> LayerInfo:
-        """What the layer is."""
+        """Type, size and receptive field of the layer."""
         return self.layer.info
 
     @cached_property
     def masks(self) -> MaskGrid:
-        """How its masks were made."""
+        """How its maps become masks."""
         return MaskGrid.of(self.run.result.info, self.layer)
 
     @property
     def min_iou(self) -> float:
-        """IoU from which on a unit is a detector."""
+        """A unit with at least this IoU is a detector."""
         return run_min_iou(self.run.result, self.name)
 
     @cached_property
     def units(self) -> dict[int, dict[str, Any]]:
-        """Each unit's row of the table of units, with ``detector`` and ``maximum``."""
+        """Each unit's row of the table of units, with ``detector`` and ``max_activation``."""
         frame = layer_units(self.run.result, self.name, self.run.quantile, self.min_iou)
-        maxima = self._now(self.layer.thresholds.lazy()).select("unit", "max_activation").collect()
+        maxima = self._at_quantile(self.layer.thresholds.lazy()).select("unit", "max_activation").collect()
         return {row["unit"]: row for row in frame.join(maxima, on="unit").sort("unit").iter_rows(named=True)}
 
     @cached_property
     def scores(self) -> Rows:
         """Each unit's best concepts, best first; see `netdissect.result.queries.best_scores`."""
-        return by_unit(best_scores(self.run.result, self.name, self.run.quantile, LISTED))
+        return by_unit(best_scores(self.run.result, self.name, self.run.quantile, MAX_LISTED_CONCEPTS))
 
     @cached_property
     def top(self) -> Rows:
-        """Each unit's top images: rank, row, image, maximum, label_height, label_width."""
+        """Each unit's top images: rank, image_index, image, max_activation, label_height, label_width."""
         return by_unit(self.layer.top.sort("unit", "rank"))
 
     @cached_property
-    def others(self) -> Rows:
-        """Each unit's labels at the other quantiles."""
+    def other_quantiles(self) -> Rows:
+        """Each unit's labels at the other quantiles: quantile, label, iou."""
         frame = self.layer.units.select("quantile", "unit", "label", "iou")
         return by_unit(frame.filter(pl.col("quantile") != self.run.quantile))
 
     @cached_property
-    def sure(self) -> dict[int, dict[str, Any]]:
-        """How sure each unit's label is, where the run measured it."""
-        return {unit: rows[0] for unit, rows in self._evidence("units").items()}
+    def unit_statistics(self) -> dict[int, dict[str, Any]]:
+        """Statistics of each unit's label; empty: not measured."""
+        return {unit: rows[0] for unit, rows in self._statistics("units").items()}
 
     @cached_property
-    def sure_scores(self) -> dict[tuple[int, str], dict[str, Any]]:
-        """How sure single scores are, by unit and concept."""
-        return {(unit, row["concept"]): row for unit, rows in self._evidence("scores").items() for row in rows}
+    def score_statistics(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """Statistics of scores, by unit and concept; empty: not measured."""
+        return {(unit, row["concept"]): row for unit, rows in self._statistics("scores").items() for row in rows}
+
+    @cached_property
+    def count_statistics(self) -> dict[tuple[float, str, str], dict[str, Any]]:
+        """Statistics of the detector counts, by quantile, rule and category; empty: not measured."""
+        if "counts" not in self._tables:
+            return {}
+        rows = self._tables["counts"].collect().iter_rows(named=True)
+        return {(row["quantile"], row["rule"], row["category"]): row for row in rows}
 
     @cached_property
     def histograms(self) -> Rows:
-        """Each unit's activations: low, high, count."""
-        return by_unit(self._whole("histogram"))
+        """Each unit's histogram of activations: bin_low, bin_high, count."""
+        return self._all_rows("histogram")
 
     @cached_property
-    def places(self) -> Rows:
-        """How often each unit is on at each cell: row, column, count."""
-        return by_unit(self._whole("firing_map"))
+    def firing_maps(self) -> Rows:
+        """How often each unit is active at each cell: y, x, count."""
+        return self._all_rows("firing_map")
 
     @cached_property
-    def alarms(self) -> Rows:
-        """Images where each unit is on and its label, though its category is annotated, is not: row, pixels."""
-        if not self._by_image:
+    def false_positives(self) -> Rows:
+        """Images where a unit is active and its label, whose category is annotated, is not: image_index, pixels."""
+        if not self._has_image_tables:
             return {}
-        hits, on = self._hits
+        hits, active = self._active_images
         annotated = self._labels.join(self._concepts, on="label_id").select("image_index", "category").unique()
-        bare = on.join(hits, on=["unit", "image_index"], how="anti").join(self._labeled, on="unit")
-        return _worst(bare.join(annotated, on=["image_index", "category"]))
+        without = active.join(hits, on=["unit", "image_index"], how="anti").join(self._unit_labels, on="unit")
+        return _most_pixels(without.join(annotated, on=["image_index", "category"]))
 
     @cached_property
-    def misses(self) -> Rows:
-        """Images where each unit's label is and the unit is not on it: row, pixels."""
-        if not self._by_image:
+    def false_negatives(self) -> Rows:
+        """Images that contain a unit's label where the unit is not active on it: image_index, pixels."""
+        if not self._has_image_tables:
             return {}
-        largest = self._labels.sort("pixels", "image_index", descending=[True, False]).group_by(
-            "label_id", maintain_order=True
-        )
-        shown = self._labeled.join(largest.head(MOST), on="label_id")
-        return _worst(shown.join(self._hits[0], on=["unit", "image_index"], how="anti"))
+        ordered = self._labels.sort("pixels", "image_index", descending=[True, False])
+        largest = ordered.group_by("label_id", maintain_order=True).head(MAX_SEARCHED_IMAGES)
+        labeled = self._unit_labels.join(largest, on="label_id")
+        return _most_pixels(labeled.join(self._active_images[0], on=["unit", "image_index"], how="anti"))
 
     @property
-    def _by_image(self) -> bool:
-        return {"images", "labels"} <= self.layer.evidence.keys()
+    def _tables(self) -> Mapping[str, pl.LazyFrame]:
+        return self.layer.evidence
+
+    @property
+    def _has_image_tables(self) -> bool:
+        return {"images", "labels"} <= self._tables.keys()
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
-        return (
-            self.layer.evidence["labels"].select(pl.col("image_index", "label_id", "pixels").cast(pl.Int64)).collect()
-        )
+        return self._tables["labels"].select(pl.col("image_index", "label_id", "pixels").cast(pl.Int64)).collect()
 
     @cached_property
     def _concepts(self) -> pl.DataFrame:
         return self.run.result.concepts.select(pl.col("label_id").cast(pl.Int64), "concept", "category")
 
     @cached_property
-    def _labeled(self) -> pl.DataFrame:
-        """Number and category of each unit's label: unit, number, category."""
+    def _unit_labels(self) -> pl.DataFrame:
+        """Each unit's label: unit, label_id, category."""
         labels = [(unit, row["label"]) for unit, row in self.units.items() if row["label"] is not None]
         frame = pl.DataFrame(labels, schema={"unit": pl.Int64, "concept": pl.String}, orient="row")
         return frame.join(self._concepts, on="concept").select("unit", "label_id", "category")
 
     @cached_property
-    def _hits(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Images where each unit is on its label (unit, row), and where it is on at all (unit, row, pixels)."""
-        counted = self._now(self.layer.evidence["images"]).filter(pl.col("mask_pixels") > 0)
-        masks = counted.select(
-            pl.col("unit", "image_index", "label_id", "intersection", "mask_pixels").cast(pl.Int64)
-        ).collect()
-        hits = masks.filter(pl.col("intersection") > 0).join(self._labeled, on=["unit", "label_id"], how="semi")
-        on = masks.group_by("unit", "image_index").agg(pl.col("mask_pixels").max().alias("pixels"))
-        return hits.select("unit", "image_index").unique(), on
+    def _active_images(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Images where each unit is active on its label (unit, image_index), and anywhere (and pixels)."""
+        columns = pl.col("unit", "image_index", "label_id", "intersection", "mask_pixels").cast(pl.Int64)
+        masks = self._at_quantile(self._tables["images"]).filter(pl.col("mask_pixels") > 0).select(columns).collect()
+        hits = masks.filter(pl.col("intersection") > 0).join(self._unit_labels, on=["unit", "label_id"], how="semi")
+        active = masks.group_by("unit", "image_index").agg(pl.col("mask_pixels").max().alias("pixels"))
+        return hits.select("unit", "image_index").unique(), active
 
-    @cached_property
-    def counts(self) -> dict[tuple[float, str, str], dict[str, Any]]:
-        """How sure the counts of detectors are, by quantile, rule and category."""
-        if "counts" not in self.layer.evidence:
-            return {}
-        rows = self.layer.evidence["counts"].collect().iter_rows(named=True)
-        return {(row["quantile"], row["rule"], row["category"]): row for row in rows}
-
-    def _now(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+    def _at_quantile(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.filter(pl.col("quantile") == self.run.quantile)
 
-    def _evidence(self, name: str) -> Rows:
-        return by_unit(self._now(self.layer.evidence[name]).collect()) if name in self.layer.evidence else {}
+    def _statistics(self, name: str) -> Rows:
+        return by_unit(self._at_quantile(self._tables[name]).collect()) if name in self._tables else {}
 
-    def _whole(self, name: str) -> pl.DataFrame:
-        return self.layer.evidence[name].collect() if name in self.layer.evidence else pl.DataFrame({"unit": []})
+    def _all_rows(self, name: str) -> Rows:
+        return by_unit(self._tables[name].collect()) if name in self._tables else {}
 
 
-def _worst(frame: pl.DataFrame) -> Rows:
-    """Return the images of most pixels for each unit."""
+def _most_pixels(frame: pl.DataFrame) -> Rows:
+    """Return the images with most pixels for each unit."""
     ordered = frame.sort("unit", "pixels", "image_index", descending=[False, True, False])
-    return by_unit(ordered.group_by("unit", maintain_order=True).head(WORST))
+    return by_unit(ordered.group_by("unit", maintain_order=True).head(MAX_ERROR_IMAGES))
 
 
 def by_unit(frame: pl.DataFrame) -> Rows:
-    """Part the rows of a table by its column ``unit``."""
-    parts: Rows = {}
+    """Group the rows of a table by its column ``unit``."""
+    groups: Rows = {}
     for row in frame.iter_rows(named=True):
-        parts.setdefault(row["unit"], []).append(row)
-    return parts
+        groups.setdefault(row["unit"], []).append(row)
+    return groups
 
 
 def known(row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what is known of a row of evidence: null is unknown."""
+    """Return the values of a row that are not null; None: no value."""
     return {} if row is None else {name: value for name, value in row.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Single units in a notebook: an object that shows itself."""
+"""Single units in a notebook: an object with an HTML view."""
 
 import base64
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.plots.outlines import SIDE
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.views import UnitView, unit_view
+from netdissect.report.unit_views import UnitView, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import only_layer
 
-SHOWN = 10
+TOP_IMAGES = 10
 
 _BOX = (
     '<div style="font-family:system-ui,sans-serif;max-width:60em"><p style="margin:0 0 6px">'
     '<b style="font-size:1.3em">{label}</b> <span style="border-left:4px solid {color};padding-left:6px">{category}'
     '</span> unit {unit}, IoU {iou:.4f} of {max_attainable_iou:.3f} attainable</p><div style="display:grid;'
-    'grid-template-columns:repeat(5,1fr);gap:3px">{tiles}</div><p style="margin:6px 0">{runners}</p></div>'
+    'grid-template-columns:repeat(5,1fr);gap:3px">{tiles}</div><p style="margin:6px 0">{runners_up}</p></div>'
 )
 _TILE = (
     '<svg viewBox="0 0 {side} {side}" role="img" aria-label="{name}"><title>{name}</title>'
@@ -32,14 +32,14 @@ _TILE = (
 
 @dataclass(frozen=True)
 class ShownUnit:
-    """A unit with its top images, dimmed where it is off: the last value of a notebook's cell shows itself.
+    """A unit with its top images, dimmed outside its masks: a notebook shows it as the last value of a cell.
 
     Attributes
     ----------
     view
-        What is shown, as plain values.
+        The values that are shown.
     folder
-        Where the images lie.
+        Folder of the images.
     color
         Of its category.
     """
@@ -50,7 +50,7 @@ class ShownUnit:
 
     def _repr_html_(self) -> str:
         view = self.view
-        runners = ", ".join(f"{runner.concept} {runner.iou:.3f}" for runner in view.runners)
+        runners_up = ", ".join(f"{each.concept} {each.iou:.3f}" for each in view.runners_up)
         return str(
             Markup(_BOX).format(  # noqa: S704 - the format is ours, and what is put in is escaped
                 label="dead" if view.state == "dead" else view.label or "no concept",
@@ -60,24 +60,24 @@ class ShownUnit:
                 iou=view.iou,
                 max_attainable_iou=view.max_attainable_iou,
                 tiles=Markup("").join(self._tiles()),
-                runners=view.reason or (f"next: {runners}" if runners else ""),
+                runners_up=view.reason or (f"next: {runners_up}" if runners_up else ""),
             )
         )
 
     def _tiles(self) -> list[Markup]:
         tiles = []
-        for tile in self.view.tiles:
-            pixels = read_image(self.folder, tile.image)
+        for image in self.view.top_images:
+            pixels = read_image(self.folder, image.image)
             if pixels is not None:
                 data = base64.b64encode(webp(pixels)).decode()
-                tiles.append(Markup(_TILE).format(side=SIDE, name=tile.image, data=data, mask=tile.mask))  # noqa: S704
+                tiles.append(Markup(_TILE).format(side=SIDE, name=image.image, data=data, mask=image.mask))  # noqa: S704
         return tiles
 
     def __str__(self) -> str:
         return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {self.view.iou:.4f}"
 
 
-def show_unit(result: Result, layer: str | None, number: int, *, data_root: str | Path | None = None) -> ShownUnit:
+def show_unit(result: Result, layer: str | None, unit: int, *, data_root: str | Path | None = None) -> ShownUnit:
     """Show one unit in a notebook.
 
     Parameters
@@ -86,15 +86,15 @@ def show_unit(result: Result, layer: str | None, number: int, *, data_root: str 
         A finished run.
     layer
         One of its layers; None: the only one.
-    number
-        The unit's.
+    unit
+        Its index, from 0.
     data_root
         The data set's folder, if it has moved since the run.
 
     Returns
     -------
     ShownUnit
-        Shows itself in a notebook, and as a line of text elsewhere.
+        An HTML view in a notebook, a line of text elsewhere.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def show_unit(result: Result, layer: str | None, number: int, *, data_root: str 
     """
     name = only_layer(result, layer)
     tables = LayerTables(number_runs([result])[0], list(result.layers).index(name))
-    if number not in tables.units:
-        raise ResultError(f"layer {name} has no unit {number}; its units are 0 to {len(tables.units) - 1}.")
-    view = unit_view(tables, number, SHOWN)
+    if unit not in tables.units:
+        raise ResultError(f"layer {name} has no unit {unit}; its units are 0 to {len(tables.units) - 1}.")
+    view = unit_view(tables, unit, TOP_IMAGES)
     color = category_colors(result.info.data.categories).get(view.category or "", "#7a7a7a")
     return ShownUnit(view, image_folder(result.info.data.root, data_root), color)

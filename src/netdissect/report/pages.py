@@ -1,4 +1,4 @@
-"""Render pages: a view and a template make text.
+"""Render pages from views and templates.
 
     Pages(runs).index(...), .layer(...), .unit(...), .concepts(...), .concept(...)
 
@@ -19,29 +19,30 @@ from matplotlib.figure import Figure
 from netdissect import plots
 from netdissect.report import urls
 from netdissect.report.inline_svg import firing_map_svg, histogram_svg
-from netdissect.report.layer_tables import FLOOR, LayerTables, NumberedRun, concept_numbers
-from netdissect.report.views import ConceptView, FoundUnit, LayerView, RunView, Tile, UnitDetail, UnitView, legend
+from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
+from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView
+from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, legend
 from netdissect.result import RunInfo
 from netdissect.result.queries import limits
 from netdissect.scoring.detectors import limit_in_words, limit_number
 
 GENERATOR = "netdissect report"
 TEMPLATES = Path(__file__).parent / "templates"
-_NAMED = '<a href="{}" aria-label="{}"><title>{}</title>'
+_LINK = '<a href="{}" aria-label="{}"><title>{}</title>'
 
 
 @dataclass(frozen=True)
 class PageNotes:
-    """What the first page says of the report itself.
+    """Notes on the report itself, for the first page.
 
     Attributes
     ----------
     imageless
-        Whether images were expected and none could be read.
+        Whether none of the images could be read.
     missing
         Names of the images that could not be read.
     files, size
-        How many files there are, and how large they are, in words; empty where nothing is written.
+        Number of files and their total size, as text; empty where nothing is written.
     """
 
     imageless: bool = False
@@ -56,20 +57,20 @@ class Pages:
     Parameters
     ----------
     runs
-        What is shown together.
+        The runs of the report.
     missing
-        Addresses of images that are not there.
+        URLs of images that could not be read.
     """
 
     def __init__(self, runs: Sequence[NumberedRun], missing: Collection[str] = ()) -> None:
         self.runs = runs
         self.missing = missing
         self.colors = legend(runs)
-        self.numbers = concept_numbers(runs)
+        self.concept_indices = concept_indices(runs)
         self.environment = environment()
 
     def index(self, views: Sequence[RunView], concepts: Sequence[ConceptView], notes: PageNotes | None = None) -> str:
-        """Return the first page: all runs, their layers, the concepts found."""
+        """Return the first page: all runs, their layers, the detected concepts."""
         largest = max((layer.unique_detectors for run in views for layer in run.layers), default=0)
         return self._render(
             "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes()
@@ -80,7 +81,7 @@ class Pages:
         view = run.layers[tables.index]
         ordered = sorted(units, key=lambda unit: (-unit.iou, unit.unit))
         return self._render(
-            "layer.html.j2", view.address, run=run, layer=view, units=ordered, charts=self._charts(tables, view)
+            "layer.html.j2", view.url, run=run, layer=view, units=ordered, charts=self._charts(tables, view)
         )
 
     def unit(self, tables: LayerTables, run: RunView, unit: UnitView, detail: UnitDetail) -> str:
@@ -88,66 +89,69 @@ class Pages:
         color = self.colors.get(unit.category or "", "#7a7a7a")
         return self._render(
             "unit.html.j2",
-            unit.address,
+            unit.url,
             run=run,
             layer=run.layers[tables.index],
             unit=unit,
             detail=detail,
             histogram=histogram_svg(detail.histogram, unit.threshold),
-            firing=firing_map_svg(tables, detail.places, color),
+            firing=firing_map_svg(tables, detail.firing_map, color),
         )
 
     def concepts(self, views: Sequence[RunView], concepts: Sequence[ConceptView]) -> str:
         """Return the table of all concepts."""
-        places = [{"run": run.name, "layer": layer.info.name} for run in views for layer in run.layers]
-        return self._render("concepts.html.j2", urls.CONCEPTS, runs=views, concepts=concepts, places=places)
+        layers = [{"run": run.name, "layer": layer.info.name} for run in views for layer in run.layers]
+        return self._render("concepts.html.j2", urls.CONCEPTS, runs=views, concepts=concepts, layers=layers)
 
     def concept(
         self,
         view: ConceptView,
-        found: Sequence[tuple[FoundUnit, UnitView]],
-        examples: Sequence[Tile] = (),
+        units: Sequence[tuple[MatchingUnit, UnitView]],
+        examples: Sequence[MaskedImage] = (),
     ) -> str:
         """Return the page of a concept: its best units with their images, and examples of it."""
-        return self._render(
-            "concept.html.j2", view.address, runs=self.runs, concept=view, found=found, examples=examples
-        )
+        return self._render("concept.html.j2", view.url, runs=self.runs, concept=view, units=units, examples=examples)
 
     def _charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
         result = tables.run.result
-        charts = {"iou": chart(plots.iou(result, layer=tables.name), "How IoU is distributed over the units.")}
+        charts = {"iou": chart(plots.iou(result, layer=tables.name), "Distribution of IoU over the units.")}
         if view.detectors:
-            root = urls.root_of(view.address)
-            links = {name: root + urls.concept(number) for name, number in self.numbers.items()}
+            root = urls.root_of(view.url)
+            links = {name: root + urls.concept(index) for name, index in self.concept_indices.items()}
             figure = plots.bars(result, layer=tables.name, links=links)
-            drawn = chart(figure, "Bar graph: how many units detect each concept, grouped by category.")
-            for name, address in links.items():
-                drawn = Markup(drawn.replace(f'<a href="{address}">', Markup(_NAMED).format(address, name, name)))  # noqa: S704
+            drawn = chart(figure, "Bar graph: number of units that detect each concept, grouped by category.")
+            for name, url in links.items():
+                drawn = Markup(drawn.replace(f'<a href="{url}">', Markup(_LINK).format(url, name, name)))  # noqa: S704
             charts["bars"] = drawn
         if "sensitivity" in tables.layer.evidence:
             figure = plots.sensitivity(result, tables.name)
-            charts["sensitivity"] = chart(figure, "Detectors and unique detectors by the IoU that makes one.")
+            charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
         return charts
 
-    def _render(self, template: str, address: str, **values: Any) -> str:
+    def _render(self, template: str, url: str, **values: Any) -> str:
         return self.environment.get_template(template).render(
-            address=address, colors=self.colors, numbers=self.numbers, missing=self.missing, floor=FLOOR, **values
+            url=url,
+            colors=self.colors,
+            concept_indices=self.concept_indices,
+            missing=self.missing,
+            min_listed_iou=MIN_LISTED_IOU,
+            **values,
         )
 
 
 def environment() -> Environment:
-    """Return what renders the templates, names escaped."""
-    made = Environment(
+    """Return the Jinja environment of the templates; it escapes names."""
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
-    made.globals |= {
-        "at": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
+    templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
+    templates.globals |= {
+        "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
         "limits": limits, "limit_in_words": limit_in_words,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip
-    return made
+    return templates
 
 
 def percent(part: float, whole: float) -> str:
@@ -161,7 +165,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def data_name(info: RunInfo) -> str:
-    """Return what a run's data set is called: its folder."""
+    """Return the name of a run's data set: that of its folder."""
     return PurePath(info.data.root).name
 
 
@@ -176,19 +180,19 @@ def script() -> str:
 
 
 def chart(figure: Figure, description: str) -> Markup:
-    """Return a figure as SVG that belongs into a page: its inks are the page's, light or dark.
+    """Return a figure as SVG for a page, in the colors of its light or dark scheme.
 
     Parameters
     ----------
     figure
         From `netdissect.plots`.
     description
-        What it shows, for those who do not see it.
+        Text alternative for screen readers.
     """
     text = plots.svg(figure)
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
-    text = _own_identifiers(_page_inks(text)).replace("xlink:href", "href").replace(' target="_blank"', "")
+    text = _drop_unused_ids(_page_inks(text)).replace("xlink:href", "href").replace(' target="_blank"', "")
     role = "group" if "<a href" in text else "img"
     # matplotlib escapes the names that it writes.
     return Markup(text.replace("<svg", f'<svg role="{role}" aria-label="{description}"', 1))  # noqa: S704
@@ -202,7 +206,7 @@ def _page_inks(text: str) -> str:
     return text
 
 
-def _own_identifiers(text: str) -> str:
-    """Drop identifiers that nothing refers to: several charts stand on a page, and an identifier only once."""
+def _drop_unused_ids(text: str) -> str:
+    """Drop unused identifiers: a page has several charts, and an identifier must be unique in it."""
     used = set(re.findall(r'(?:url\(|href=")#([\w-]+)', text))
     return re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)

@@ -1,11 +1,11 @@
-"""How sure the labels and counts of a layer are, in words that the terminal and the pages share.
+"""Statistics of a layer's labels and counts, as text for the terminal and the pages.
 
-    facts_of(result, layer, quantile)   of its detectors: significance, stability, held-out IoU, scores beside IoU
-    robustness(result, layer)           of its conclusions: whether they hold at other quantiles and limits
-    by_chance(levels)                   from which IoU on detectors are not chance's
-    layout_of(info, layer)              whether its cells lie where they are said to
+    layer_facts(result, layer, quantile)   of its detectors: q-values, label stability, held-out IoU, extra metrics
+    robustness(result, layer)              whether its conclusions hold at other quantiles and limits
+    fdr_limit_text(limits)                 the IoU limits at which the false discovery rate is low
+    layout_text(info, layer)               result of the layout check
 
-What a run did not measure is not spoken of.
+Statistics that a run did not measure are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,36 +25,36 @@ SIGNIFICANT = 0.05
 RULE: Rule = "top-label"
 
 
-def facts_of(result: Result, layer: str, quantile: float) -> dict[str, str]:
-    """Say how sure the labels of a layer's detectors are at one of the run's quantiles.
+def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
+    """Return the statistics of the labels of a layer's detectors at one of the run's quantiles.
 
     Returns
     -------
     dict of str to str
-        What, and how much of it; empty: the run measured nothing, or has no detector there.
+        Name and value, as text; empty: the run measured nothing, or has no detector there.
     """
     units = layer_units(result, layer, quantile, run_min_iou(result, layer))
     detectors = units.filter("detector").select("unit", pl.col("label").alias("concept"))
     facts: dict[str, str] = {}
-    each = _evidence(result, layer, "units", UNITS)
-    if each is not None:
-        each = each.filter(quantile=quantile)
-        facts |= _of_labels(each.join(detectors, on="unit", how="semi"))
-        chosen = each.filter(passes(pl.col("selection_iou"), RULE, run_min_iou(result, layer)))
-        if len(chosen):
-            here, there = (_mean(chosen[name]) for name in ("selection_iou", "heldout_iou"))
-            facts["mean IoU"] = f"{here:.3f} on the images that chose the label, {there:.3f} on the others"
+    units_table = _evidence(result, layer, "units", UNITS)
+    if units_table is not None:
+        measured = units_table.filter(quantile=quantile)
+        facts |= _label_facts(measured.join(detectors, on="unit", how="semi"))
+        selected = measured.filter(passes(pl.col("selection_iou"), RULE, run_min_iou(result, layer)))
+        if len(selected):
+            selection, heldout = (_mean(selected[name]) for name in ("selection_iou", "heldout_iou"))
+            facts["mean IoU"] = f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
     scores = _evidence(result, layer, "scores", SCORES)
     if scores is not None:
         own = scores.filter(quantile=quantile).join(detectors, on=["unit", "concept"], how="semi")
         values = {metric.title: own[metric.name].drop_nulls() for metric in METRICS if metric.summarized}
-        medians = [f"{name} {np.median(each.to_numpy()):.2f}" for name, each in values.items() if len(each)]
+        medians = [f"{title} {np.median(column.to_numpy()):.2f}" for title, column in values.items() if len(column)]
         if medians:
             facts["median"] = ", ".join(medians)
     return facts
 
 
-def _of_labels(detectors: pl.DataFrame) -> dict[str, str]:
+def _label_facts(detectors: pl.DataFrame) -> dict[str, str]:
     facts: dict[str, str] = {}
     tested = detectors.filter(pl.col("p_value").is_not_null())
     if len(tested):
@@ -62,9 +62,9 @@ def _of_labels(detectors: pl.DataFrame) -> dict[str, str]:
         facts[f"q below {SIGNIFICANT:g}"] = (
             f"{hochberg} of {len(tested)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
         )
-    kept = detectors["stability"].drop_nulls()
-    if len(kept):
-        facts["label kept"] = f"in {100 * _mean(kept):.0f} % of replicates, on average"
+    stability = detectors["stability"].drop_nulls()
+    if len(stability):
+        facts["label stability"] = f"same label in {100 * _mean(stability):.0f} % of bootstrap replicates, on average"
     return facts
 
 
@@ -72,73 +72,76 @@ def _mean(values: pl.Series) -> float:
     return float(values.to_numpy().mean())
 
 
-def by_chance(levels: Mapping[str, float]) -> str:
-    """Put the limits by chance of some layers into words; 1 is none.
+def fdr_limit_text(fdr_limits: Mapping[str, float]) -> str:
+    """Put the limits of some layers at which the false discovery rate is at most 5 % into words; 1 is none.
 
-    >>> by_chance({"conv4": 0.1015384615, "conv5": 0.2})
-    'At most one in twenty detectors is expected by chance from an IoU of 0.102 in conv4, 0.2 in conv5 on.'
-    >>> by_chance({"conv4": 0.1015384615, "conv5": 1.0})
-    'At most one in twenty detectors is expected by chance from an IoU of 0.102 in conv4 on, at none in conv5.'
+    >>> fdr_limit_text({"conv4": 0.1015384615, "conv5": 0.2})
+    'The false discovery rate under the null is at most 5 % at an IoU of 0.102 in conv4, 0.2 in conv5 or more.'
+    >>> fdr_limit_text({"conv4": 0.1015384615, "conv5": 1.0})
+    'The false discovery rate under the null is at most 5 % at an IoU of 0.102 in conv4 or more, at no IoU in conv5.'
     """
-    some, none = ({name: level for name, level in levels.items() if (level < 1) is kind} for kind in (True, False))
+    some = {name: limit for name, limit in fdr_limits.items() if limit < 1}
     if not some:
-        return "At every IoU, more than one in twenty detectors is expected by chance."
-    where = limits(some) if not none else ", ".join(f"{limit_number(level)} in {name}" for name, level in some.items())
-    rest = f", at none in {', '.join(none)}" if none else ""
-    return f"At most one in twenty detectors is expected by chance from an IoU of {where} on{rest}."
+        return "The false discovery rate under the null is above 5 % at every IoU."
+    none = [name for name in fdr_limits if name not in some]
+    where = limits(some) if not none else ", ".join(f"{limit_number(limit)} in {name}" for name, limit in some.items())
+    rest = f", at no IoU in {', '.join(none)}" if none else ""
+    return f"The false discovery rate under the null is at most 5 % at an IoU of {where} or more{rest}."
 
 
-def layout_of(info: RunInfo, layer: LayerInfo) -> str:
-    """Say whether spots on two images have shown that a layer's cells lie where its masks put them.
+def layout_text(info: RunInfo, layer: LayerInfo) -> str:
+    """Report the result of the layout check of a layer.
 
     Returns
     -------
     str
-        A sentence; empty: they have, or it has one cell.
+        A sentence; empty: the check confirmed the layout, or the layer has one cell.
     """
     if (layer.height, layer.width) == (1, 1):
         return ""
     if not info.config.layout_check:
-        return "It was not checked that its cells lie where masks put them."
+        return "The spatial layout of its cells was not checked."
     check = info.layout_checks.get(layer.name)
     if check is None or check.verdict == "confirmed":
         return ""
     if check.verdict == "no evidence":
-        return f"The check of where its cells lie found no evidence ({check.reason})."
+        return f"The layout check was inconclusive ({check.reason})."
     return (
-        f"The check of where its cells lie contradicts its masks ({check.reason}): correlation "
+        f"The layout check contradicts the layout of its masks ({check.reason}): correlation "
         f"{min(check.correlation):.2f}, displacement {max(check.displacement, key=abs):+.1f} steps."
     )
 
 
 def robustness(result: Result, layer: str) -> list[str]:
-    """Say whether a layer's conclusions hold at all quantiles and limits that the run counted, rule top-label.
+    """Report whether a layer's conclusions hold at all quantiles and limits that the run counted, rule top-label.
 
     Returns
     -------
     list of str
-        Of which category it detects most concepts, and how it compares with each other layer; empty: not measured.
+        The category of which it detects most concepts, and the comparison with each other layer; empty: not measured.
     """
     own = _unique(result, layer)
     if own is None or not (own["unique_detectors"] > 0).any():
         return []
     cases = own.select("quantile", "min_iou").unique().height
     return [
-        f"{cases} combinations were counted.",
+        f"Detectors were counted at {cases} combinations of quantile and IoU limit.",
         *_largest_category(own),
         *_against_others(result, layer, own.filter(category="total")),
     ]
 
 
 def _largest_category(counted: pl.DataFrame) -> Iterator[str]:
-    """Say which category most often has most unique detectors; on a tie it does not."""
-    each = counted.filter(pl.col("category") != "total", pl.col("unique_detectors") > 0)
-    highest = each.filter(pl.col("unique_detectors") == pl.col("unique_detectors").max().over("quantile", "min_iou"))
+    """Report the category that most often has the most unique detectors; ties do not count."""
+    positive = counted.filter(pl.col("category") != "total", pl.col("unique_detectors") > 0)
+    highest = positive.filter(
+        pl.col("unique_detectors") == pl.col("unique_detectors").max().over("quantile", "min_iou")
+    )
     alone = highest.filter(pl.len().over("quantile", "min_iou") == 1)
     often = alone["category"].value_counts().sort("count", "category", descending=[True, False])
     if len(often):
         name, count = often.row(0)
-        yield f"Most unique detectors are most often of the category {name}: in {count} of them."
+        yield f"The category with the most unique detectors is most often {name}, in {count} of them."
 
 
 def _against_others(result: Result, layer: str, own: pl.DataFrame) -> Iterator[str]:
@@ -150,7 +153,7 @@ def _against_others(result: Result, layer: str, own: pl.DataFrame) -> Iterator[s
                 (both["unique_detectors"] > both["unique_detectors_other"]).sum(),
                 (both["unique_detectors"] < both["unique_detectors_other"]).sum(),
             )
-            yield f"There are more unique detectors than in {name} in {more} of them, fewer in {fewer}."
+            yield f"The layer has more unique detectors than {name} in {more} of them and fewer in {fewer}."
 
 
 def _unique(result: Result, layer: str) -> pl.DataFrame | None:
@@ -159,6 +162,6 @@ def _unique(result: Result, layer: str) -> pl.DataFrame | None:
 
 
 def _evidence(result: Result, layer: str, table: str, schema: Schema) -> pl.DataFrame | None:
-    """Read a table of evidence with all its columns, whichever there were when the run was made; None: not measured."""
+    """Read a table of statistics with all columns of its schema; None: not measured."""
     evidence = result.layer(layer).evidence
     return complete(evidence[table].collect(), schema) if table in evidence else None

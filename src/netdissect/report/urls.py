@@ -1,23 +1,23 @@
-"""Where each page and image of a report stands: the files of a folder, and the same paths on a server.
+"""Relative URLs of the pages and images of a report: files in a folder, and the same paths on a server.
 
-    index.html                  all runs
-    r0/l1/index.html            layer 1 of run 0
-    r0/l1/u12.html              unit 12 of that layer
-    concepts/index.html         all concepts
-    concepts/c7.html            concept 7 of the list of `netdissect.report.views.concept_numbers`
-    images/0/345.webp         the image of index row 345 of data set 0
-    look/report.css, report.js  style and script of every page
+    index.html                    all runs
+    r0/l1/index.html              layer 1 of run 0
+    r0/l1/u12.html                unit 12 of that layer
+    concepts/index.html           all concepts
+    concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
+    images/0/345.webp             image 345 of data set 0
+    static/report.css, report.js  style and script of every page
 
-Paths are made of numbers alone: no name of a layer, concept or image ever becomes part of one.
+Paths contain numbers only, never the name of a layer, concept or image.
 """
 
 import re
 
 INDEX = "index.html"
 CONCEPTS = "concepts/index.html"
-STYLE = "look/report.css"
-SCRIPT = "look/report.js"
-NUMBERED = re.compile(r"r\d+/l\d+/(index|u\d+)\.html|concepts/c\d+\.html|images/\d+/\d+\.webp")
+STYLE = "static/report.css"
+SCRIPT = "static/report.js"
+NUMBERED_FILE = re.compile(r"r\d+/l\d+/(index|u\d+)\.html|concepts/c\d+\.html|images/\d+/\d+\.webp")
 
 
 def layer(run: int, index: int) -> str:
@@ -25,38 +25,38 @@ def layer(run: int, index: int) -> str:
     return f"r{run}/l{index}/index.html"
 
 
-def unit(run: int, index: int, number: int) -> str:
+def unit(run: int, layer_index: int, unit_index: int) -> str:
     """Return the page of a unit.
 
     >>> unit(0, 1, 12)
     'r0/l1/u12.html'
     """
-    return f"r{run}/l{index}/u{number}.html"
+    return f"r{run}/l{layer_index}/u{unit_index}.html"
 
 
-def concept(number: int) -> str:
+def concept(index: int) -> str:
     """Return the page of a concept."""
-    return f"concepts/c{number}.html"
+    return f"concepts/c{index}.html"
 
 
-def image(data: int, row: int) -> str:
+def image(data_index: int, image_index: int) -> str:
     """Return the file of an image."""
-    return f"images/{data}/{row}.webp"
+    return f"images/{data_index}/{image_index}.webp"
 
 
-def root_of(address: str) -> str:
-    """Return what leads from a page back to the root.
+def root_of(url: str) -> str:
+    """Return the relative URL from a page to the folder of the report.
 
     >>> root_of("r0/l1/u12.html")
     '../../'
     """
-    return "../" * address.count("/")
+    return "../" * url.count("/")
 
 
-def is_address(name: str) -> bool:
-    """Say whether a name is that of a file of a report, and not of something else in its folder.
+def is_report_file(name: str) -> bool:
+    """Return whether a file name belongs to a report.
 
-    >>> is_address("r0/l1/u12.html"), is_address("../notes.html")
+    >>> is_report_file("r0/l1/u12.html"), is_report_file("../notes.html")
     (True, False)
     """
-    return name in {INDEX, CONCEPTS, STYLE, SCRIPT} or NUMBERED.fullmatch(name) is not None
+    return name in {INDEX, CONCEPTS, STYLE, SCRIPT} or NUMBERED_FILE.fullmatch(name) is not None

@@ -1,8 +1,8 @@
-"""Write runs as a folder of pages that open from disk: no server, no network, no script from elsewhere.
+"""Write runs as a folder of pages that open from disk, without a server or a network connection.
 
-What the files are called is said in `netdissect.report.urls`. An image is written once, however many units fire on
-it: masks are drawn over it by the page. A list of what was written lies beside the pages, so that a later, smaller
-report in the same folder leaves nothing behind.
+`netdissect.report.urls` names the files. An image is written once, whatever the number of units that show it: the
+page draws masks over it. A list of the written files is kept next to the pages, so that a later, smaller report in the
+same folder leaves nothing behind.
 """
 
 import shutil
@@ -24,27 +24,17 @@ from netdissect.report import urls
 from netdissect.report.examples import find_examples
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
-from netdissect.report.views import (
-    CARD_IMAGES,
-    ConceptView,
-    RunView,
-    Tile,
-    UnitDetail,
-    UnitView,
-    concept_views,
-    run_views,
-    unit_detail,
-    unit_view,
-)
+from netdissect.report.unit_views import CARD_IMAGES, MaskedImage, UnitDetail, UnitView, unit_detail, unit_view
+from netdissect.report.views import ConceptView, RunView, concept_views, run_views
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.result.folder_lock import hold
 
-LIST, WRITING = "files.txt", ".writing"
+FILE_LIST, WRITING = "files.txt", ".writing"
 PAGE_IMAGES = 25
 CONCEPT_IMAGES = 4
 # Pillow decodes and encodes without the interpreter lock.
-DRAWING_THREADS = 2
+IMAGE_THREADS = 2
 
 
 def report(
@@ -55,7 +45,7 @@ def report(
     data_root: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write one or more runs as a folder of plain files to look at.
+    """Write the report of one or more runs as a folder of plain files.
 
     Parameters
     ----------
@@ -64,12 +54,12 @@ def report(
     out
         Folder to write; an earlier report there is replaced.
     names
-        What the runs are called; None: as their networks.
+        Titles of the runs; None: the names of their networks.
     data_root
         The data set's folder, or its ``images/``, if it has moved since the run. Without the images the
-        report is written all the same, and says so.
+        report is written, and says so.
     progress
-        Called with the stage and the number of units done and in all.
+        Called with the stage, the number of units done and their total.
 
     Returns
     -------
@@ -79,12 +69,12 @@ def report(
     Raises
     ------
     ResultError
-        If there is no run, if `out` holds a page that is no report, if it cannot be written, if another process writes
-        a report there, or if a run was replaced meanwhile.
+        If there is no run, if `out` contains a page that is not a report, if it cannot be written, if another process
+        writes a report there, or if a run was replaced meanwhile.
     """
     each = [results] if isinstance(results, Result) else list(results)
     if not each:
-        raise ResultError("a report was asked for without a run. Name at least one finished run.")
+        raise ResultError("a report needs a run and none was given. Name at least one finished run.")
     out = Path(out)
     _refuse_foreign(out)
     try:
@@ -93,7 +83,7 @@ def report(
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:
-        for result in each:  # a table that is gone is no fault of the report's folder
+        for result in each:  # a missing table is not an error of the report's folder
             result.check_unchanged()
         raise ResultError(
             f"the report cannot be written to {out} ({error}). Nothing there is complete; free space or choose "
@@ -115,10 +105,10 @@ class _Folder:
         writing = self.path / WRITING
         writing.mkdir(parents=True, exist_ok=True)
         self._lock = hold(writing)
-        listed = self.path / LIST
+        listed = self.path / FILE_LIST
         if listed.exists():
             self._before = set(listed.read_text(encoding="utf-8").splitlines())
-        # Appended to until all is written: what a killed report left is known to the next one.
+        # Appended to until all is written, so that the next report knows the files of a killed one.
         self._list = listed.open("a", encoding="utf-8")
         return self
 
@@ -131,29 +121,29 @@ class _Folder:
             if kind is None:
                 self._remove(self._before - set(self.sizes))
                 names = "".join(f"{name}\n" for name in self.sizes).encode()
-                write_whole(self.path / LIST, lambda file: file.write(names))
+                write_whole(self.path / FILE_LIST, lambda file: file.write(names))
         finally:
             shutil.rmtree(self.path / WRITING, ignore_errors=True)
             self._lock.release()
 
-    def write(self, address: str, content: bytes | str) -> None:
+    def write(self, url: str, content: bytes | str) -> None:
         """Write one file."""
         data = content.encode() if isinstance(content, str) else content
-        path = contained(self.path, address, f"the report in {self.path}", ResultError)
+        path = contained(self.path, url, f"the report in {self.path}", ResultError)
         if path.parent != self.path:
             path.parent.mkdir(parents=True, exist_ok=True)
-        if self._list is not None and address not in self._before:
-            self._list.write(f"{address}\n")
+        if self._list is not None and url not in self._before:
+            self._list.write(f"{url}\n")
             self._list.flush()
         path.write_bytes(data)
-        self.sizes[address] = len(data)
+        self.sizes[url] = len(data)
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files of an earlier report, and the folders that are empty without them."""
         for name in names:
-            if not urls.is_address(name):
+            if not urls.is_report_file(name):
                 continue
-            path = contained(self.path, name, self.path / LIST, ResultError)
+            path = contained(self.path, name, self.path / FILE_LIST, ResultError)
             if path.is_file():
                 path.unlink()
                 for parent in path.parents:
@@ -171,7 +161,7 @@ class _Writer:
         self.runs = runs
         self.folder = folder
         self.progress = progress
-        self.roots = {run.data: image_folder(run.result.info.data.root, data_root) for run in runs}
+        self.roots = {run.data_index: image_folder(run.result.info.data.root, data_root) for run in runs}
         self.missing: dict[str, str] = {}
         self.pages = Pages(runs, self.missing)
         self.views = run_views(runs)
@@ -179,8 +169,8 @@ class _Writer:
 
     def write(self) -> None:
         """Write all pages, the first one last."""
-        for address, text in ((urls.STYLE, style()), (urls.SCRIPT, script())):
-            self.folder.write(address, text)
+        for url, text in ((urls.STYLE, style()), (urls.SCRIPT, script())):
+            self.folder.write(url, text)
         for run, view in zip(self.runs, self.views, strict=True):
             for index in range(len(view.layers)):
                 self._layer(LayerTables(run, index), view)
@@ -196,64 +186,65 @@ class _Writer:
         cards = []
         for batch in _batches(list(tables.units), 64):
             units = [(unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit)) for unit in batch]
-            self._draw(tables.run, [tile for pair in units for tile in _tiles_of(*pair)])
+            self._write_images(tables.run, [image for pair in units for image in _images_of(*pair)])
             for unit, detail in units:
-                self.folder.write(unit.address, self.pages.unit(tables, run, unit, detail))
+                self.folder.write(unit.url, self.pages.unit(tables, run, unit, detail))
                 cards.append(_card(unit))
                 self.done += 1
                 if self.progress:
                     self.progress("report", self.done, total)
-        self.folder.write(run.layers[tables.index].address, self.pages.layer(tables, run, cards))
+        self.folder.write(run.layers[tables.index].url, self.pages.layer(tables, run, cards))
 
     def _concepts(self, concepts: Sequence[ConceptView]) -> None:
-        places = [(run, index) for run in self.runs for index in range(len(run.result.layers))]
-        tables = {(run.index, index): LayerTables(run, index) for run, index in places}
-        examples: dict[str, list[Tile]] = {}
-        for run in {run.data: run for run in reversed(self.runs)}.values():
-            found = {} if run.dataset is None else find_examples(run, run.dataset)
-            for name, tiles in found.items():
-                examples.setdefault(name, tiles)
-                self._draw(run, tiles)
+        tables = {
+            (run.index, index): LayerTables(run, index) for run in self.runs for index in range(len(run.result.layers))
+        }
+        examples: dict[str, list[MaskedImage]] = {}
+        for run in {run.data_index: run for run in reversed(self.runs)}.values():
+            in_data_set = {} if run.dataset is None else find_examples(run, run.dataset)
+            for name, images in in_data_set.items():
+                examples.setdefault(name, images)
+                self._write_images(run, images)
         for concept in concepts:
             units = [
                 (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
                 for each in concept.best
             ]
-            shown = [tile for tile in examples.get(concept.concept, []) if tile.file not in self.missing]
-            self.folder.write(concept.address, self.pages.concept(concept, units, shown))
+            shown = [image for image in examples.get(concept.concept, []) if image.url not in self.missing]
+            self.folder.write(concept.url, self.pages.concept(concept, units, shown))
 
-    def _draw(self, run: NumberedRun, tiles: Iterable[Tile]) -> None:
-        """Write the images that are not there yet."""
-        wanted = {tile.file: tile.image for tile in tiles}
-        wanted = {address: name for address, name in wanted.items() if address not in self.folder.sizes | self.missing}
-        encode = partial(_encoded, self.roots[run.data])
-        drawn = prefetch(encode, list(wanted.values()), DRAWING_THREADS, 8 * DRAWING_THREADS)
-        for (address, name), data in zip(wanted.items(), drawn, strict=True):
+    def _write_images(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
+        """Write the images that are not written yet."""
+        done = self.folder.sizes | self.missing
+        names = {image.url: image.image for image in images if image.url not in done}
+        encode = partial(_encoded_image, self.roots[run.data_index])
+        encoded = prefetch(encode, list(names.values()), IMAGE_THREADS, 8 * IMAGE_THREADS)
+        for (url, name), data in zip(names.items(), encoded, strict=True):
             if data is None:
-                self.missing[address] = name
+                self.missing[url] = name
             else:
-                self.folder.write(address, data)
+                self.folder.write(url, data)
 
     def _notes(self) -> PageNotes:
-        imaged = any(name.startswith("images/") for name in self.folder.sizes)
+        has_images = any(name.startswith("images/") for name in self.folder.sizes)
         size = sum(self.folder.sizes.values())
         return PageNotes(
-            imageless=bool(self.missing) and not imaged,
+            imageless=bool(self.missing) and not has_images,
             missing=tuple(sorted(set(self.missing.values()))),
             files=len(self.folder.sizes) + 2,  # the first page and the list of files
             size=f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
         )
 
 
-def _tiles_of(unit: UnitView, detail: UnitDetail) -> tuple[Tile, ...]:
-    return (*unit.tiles, *detail.alarms, *detail.misses)
+def _images_of(unit: UnitView, detail: UnitDetail) -> tuple[MaskedImage, ...]:
+    return (*unit.top_images, *detail.false_positives, *detail.false_negatives)
 
 
 def _card(unit: UnitView) -> UnitView:
-    return replace(unit, tiles=unit.tiles[:CARD_IMAGES])
+    return replace(unit, top_images=unit.top_images[:CARD_IMAGES])
 
 
-def _encoded(root: Path, name: str) -> bytes | None:
+def _encoded_image(root: Path, name: str) -> bytes | None:
     pixels = read_image(root, name)
     return None if pixels is None else webp(pixels)
 
@@ -268,10 +259,10 @@ def _refuse_foreign(out: Path) -> None:
         return
     try:
         with page.open(encoding="utf-8", errors="replace") as file:
-            ours = GENERATOR in file.read(2000)
+            is_report = GENERATOR in file.read(2000)
     except OSError:
-        ours = False
-    if not ours:
+        is_report = False
+    if not is_report:
         raise ResultError(
-            f"{page} exists and is no report of netdissect; it would be overwritten. Name another folder."
+            f"{page} exists and is not a report of netdissect; it would be overwritten. Name another folder."
         )

@@ -1,11 +1,11 @@
 // Search, sort, filters, masks and keys. Without this script every page shows everything, unsorted.
-// State lives in the address (#q=road&category=object&show=detector&sort=label) and goes along to units and back.
+// State is kept in the URL (#q=road&category=object&show=detector&sort=label), also in links to units and back.
 "use strict";
 (() => {
   const root = document.documentElement;
   const typing = () => /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "");
 
-  // Masks: a choice that is remembered, where the browser lets pages remember.
+  // Masks: the choice is stored, if the browser allows it.
   const modes = ["dim", "outline", "off"];
   const memory = {
     get() { try { return localStorage.getItem("masks"); } catch { return null; } },
@@ -23,7 +23,7 @@
     masks.addEventListener("change", (event) => showMasks(event.target.value));
   }
 
-  // Images of cards are text until they come near: a layer of 2,048 units has 12,288 of them.
+  // Images of cards are loaded when they are scrolled near: a layer of 2,048 units has 12,288 of them.
   const near = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) {
       if (isIntersecting) {
@@ -62,7 +62,7 @@
     return state;
   }
 
-  // A number finds that unit, and labels that hold it; anything else is looked for in labels.
+  // A number finds that unit and labels that contain it; other text is searched in labels.
   const matches = (entry, state, wanted) =>
     (state.show === "all" || entry.state === state.show) &&
     (wanted.size === 0 || wanted.has(entry.category)) &&
@@ -121,7 +121,7 @@
     apply(readState());
   }
 
-  // The state of the page one came from goes along: to a unit, to its neighbors, and back up.
+  // The state of the page is kept in links to a unit, to its neighbors, and back up.
   const carry = (event) => {
     const link = event.target.closest?.(".unit h3 a, .entry th a, [data-keep]");
     if (link && !link.hash) link.hash = location.hash;

@@ -1,0 +1,242 @@
+"""Views of one unit: plain values that a template prints.
+
+    LayerTables -> unit_view(), unit_detail()
+
+Nothing here writes a file, so that a report on disk and a server show the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netdissect.concepts import Size
+from netdissect.report import urls
+from netdissect.report.label_outlines import concept_outline, read_labels
+from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, known
+from netdissect.scoring.metrics import Metric, measured_metrics
+
+CARD_IMAGES = 6
+RUNNERS_UP = 4
+
+
+@dataclass(frozen=True)
+class MaskedImage:
+    """An image with a mask over it.
+
+    Attributes
+    ----------
+    url
+        Of the image file.
+    image
+        Its name in the data set.
+    mask
+        SVG path, in a square of `netdissect.plots.outlines.SIDE`; None: not known.
+    value
+        The largest activation, or a number of pixels.
+    """
+
+    url: str
+    image: str
+    mask: str | None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """A concept that a unit also matches."""
+
+    concept: str
+    category: str
+    iou: float
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """One unit, at the run's first quantile.
+
+    Attributes
+    ----------
+    url
+        Of its page.
+    state
+        ``detector``, ``below`` (the IoU does not reach the limit) or ``dead``.
+    reason
+        Why a dead unit is dead.
+    max_attainable_iou
+        Largest IoU that masks of these sizes can reach; 0 without a label.
+    statistics
+        Measured values of its label: iou_ci_low, iou_ci_high, stability, p_value, ...; may be empty.
+    runners_up
+        The next best concepts.
+    top_images
+        Sorted by maximum activation.
+    """
+
+    url: str
+    unit: int
+    label: str | None
+    category: str | None
+    iou: float
+    state: str
+    reason: str
+    threshold: float
+    max_activation: float
+    max_attainable_iou: float
+    statistics: Mapping[str, Any]
+    runners_up: tuple[RunnerUp, ...]
+    top_images: tuple[MaskedImage, ...]
+
+
+@dataclass(frozen=True)
+class UnitDetail:
+    """What a unit's own page shows in addition to its `UnitView`.
+
+    Attributes
+    ----------
+    concepts
+        Concepts with an IoU of at least `netdissect.report.layer_tables.MIN_LISTED_IOU`, best first: the columns of a
+        score and its statistics.
+    metrics
+        Extra metrics that the run measured for its leading concepts: columns of `concepts`.
+    other_quantiles
+        Its labels at the run's other quantiles: quantile, label, iou.
+    histogram
+        bin_low, bin_high and count of its activations; empty: not measured.
+    firing_map
+        How often it is active at each cell, by y and x; empty: not measured, or a layer of one cell.
+    false_positives, false_negatives
+        Images where it is active without its concept, and where its concept is without it: most pixels first.
+    previous_url, next_url
+        Pages of the units next to it.
+    """
+
+    concepts: tuple[Mapping[str, Any], ...]
+    metrics: tuple[Metric[Any], ...]
+    other_quantiles: tuple[Mapping[str, Any], ...]
+    histogram: tuple[Mapping[str, Any], ...]
+    firing_map: tuple[tuple[int, ...], ...]
+    false_positives: tuple[MaskedImage, ...]
+    false_negatives: tuple[MaskedImage, ...]
+    previous_url: str | None
+    next_url: str | None
+
+
+def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> UnitView:
+    """Return the view of one unit with at most `images` of its top images."""
+    row, run = tables.units[unit], tables.run
+    scores = tables.scores.get(unit, [])
+    own = next((score for score in scores if score["concept"] == row["label"]), None)
+    others = [score for score in scores if score["concept"] != row["label"]][:RUNNERS_UP]
+    state = "dead" if row["dead"] else "detector" if row["detector"] else "below"
+    return UnitView(
+        **{name: row[name] for name in ("unit", "label", "category", "iou", "threshold", "max_activation")},
+        url=urls.unit(run.index, tables.index, unit),
+        state=state,
+        reason=_why_dead(tables, row["max_activation"]) if row["dead"] else "",
+        max_attainable_iou=own["max_attainable_iou"] if own else 0.0,
+        statistics=known(tables.unit_statistics.get(unit)),
+        runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),
+        top_images=() if row["dead"] else _top_images(tables, unit, images),
+    )
+
+
+def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
+    """Return what a unit's own page shows in addition to `unit_view`."""
+    run, index = tables.run.index, tables.index
+    scores = _scores(tables, unit)
+    return UnitDetail(
+        concepts=tuple(scores),
+        metrics=measured_metrics(scores),
+        other_quantiles=tuple(tables.other_quantiles.get(unit, ())),
+        histogram=tuple(tables.histograms.get(unit, ())),
+        firing_map=_firing_map(tables, unit),
+        false_positives=_false_positives(tables, unit),
+        false_negatives=_false_negatives(tables, unit),
+        previous_url=urls.unit(run, index, unit - 1) if unit - 1 in tables.units else None,
+        next_url=urls.unit(run, index, unit + 1) if unit + 1 in tables.units else None,
+    )
+
+
+def _top_images(tables: LayerTables, unit: int, count: int) -> tuple[MaskedImage, ...]:
+    return tuple(
+        MaskedImage(
+            urls.image(tables.run.data_index, row["image_index"]),
+            row["image"],
+            _mask_outline(tables, unit, row),
+            row["max_activation"],
+        )
+        for row in tables.top.get(unit, [])[:count]
+    )
+
+
+def _scores(tables: LayerTables, unit: int) -> list[dict[str, Any]]:
+    label = tables.units[unit]["label"]
+    return [
+        score | known(tables.score_statistics.get((unit, score["concept"])))
+        for score in tables.scores.get(unit, [])
+        if score["iou"] >= MIN_LISTED_IOU or score["concept"] == label
+    ]
+
+
+def _firing_map(tables: LayerTables, unit: int) -> tuple[tuple[int, ...], ...]:
+    height, width = tables.info.height, tables.info.width
+    cells = tables.firing_maps.get(unit)
+    if not cells or height * width == 1:
+        return ()
+    counts = [[0] * width for _ in range(height)]
+    for cell in cells:
+        counts[cell["y"]][cell["x"]] = cell["count"]
+    return tuple(map(tuple, counts))
+
+
+def _false_positives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
+    """Return false positives; the mask is known where the image is among the unit's top images."""
+    if tables.run.dataset is None:
+        return ()
+    top = {row["image_index"]: row for row in tables.top.get(unit, ())}
+    return tuple(
+        _masked_image(
+            tables.run,
+            row,
+            _mask_outline(tables, unit, top[row["image_index"]]) if row["image_index"] in top else None,
+        )
+        for row in tables.false_positives.get(unit, ())
+    )
+
+
+def _false_negatives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
+    """Return false negatives with the outline of the concept."""
+    data, images = tables.run.dataset, []
+    if data is not None:
+        for row in tables.false_negatives.get(unit, ()):
+            labels = read_labels(data, row["image_index"])
+            mask = None if labels is None else concept_outline(labels, row["label_id"])
+            images.append(_masked_image(tables.run, row, mask))
+    return tuple(images)
+
+
+def _masked_image(run: NumberedRun, row: Mapping[str, Any], mask: str | None) -> MaskedImage:
+    name = run.dataset.rows[row["image_index"]].image if run.dataset is not None else ""
+    return MaskedImage(urls.image(run.data_index, row["image_index"]), name, mask, row["pixels"])
+
+
+def _mask_outline(tables: LayerTables, unit: int, top: Mapping[str, Any]) -> str:
+    """Outline a unit's mask on one of its top images."""
+    cells, labels = tables.layer.top_maps[unit, top["rank"]], Size(top["label_height"], top["label_width"])
+    return tables.masks.outline(cells, tables.units[unit]["threshold"], labels)
+
+
+def _why_dead(tables: LayerTables, maximum: float) -> str:
+    """Explain a unit without activations above its threshold."""
+    allowed = tables.run.quantile * tables.run.result.info.data.images * tables.info.height * tables.info.width
+    if maximum <= 0:
+        return "Its activation never exceeds zero on these images: the unit is dead and cannot be a detector."
+    if allowed < 1:
+        return (
+            "There are too few activations for any of them to exceed a threshold at this quantile: the unit cannot be "
+            "a detector."
+        )
+    return (
+        "Too many of its activations equal its maximum (the unit is constant or saturated): none exceeds the "
+        "threshold, so the unit is never active and cannot be a detector."
+    )
