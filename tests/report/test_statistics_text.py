@@ -112,8 +112,13 @@ def test_pages_show_measured_statistics_and_no_empty_section_for_others(
         not dead for dead in sure.layers[LAYER].units.filter(quantile=0.05)["dead"]
     )
     assert "Extra metrics" not in (root / "r0/l1/u0.html").read_text()
-    for text in ("Statistics of the labels", "IoU of at least 0.1234: the false discovery rate", "Detectors at other quantiles and limits", *layer_facts(
-        sure, LAYER, 0.05).values(), robustness(sure, LAYER)[1]):  # fmt: skip
+    for text in (
+        "Statistics of the labels",
+        "IoU of at least 0.1234: the false discovery rate",
+        "Detectors at other quantiles and limits",
+        *layer_facts(sure, LAYER, 0.05).values(),
+        robustness(sure, LAYER)[1],
+    ):
         assert text in layer.read_text(), text
     assert "the false discovery rate under the permutation null is above 5 % at every IoU" in bare.read_text()
     assert "none of the 8 units is a detector: no iou reaches 1." in bare.read_text().lower()
@@ -154,7 +159,8 @@ def test_missing_columns_of_a_table_are_left_out(sure: Result, tmp_path: Path) -
         (
             "contradicted",
             "displaced",
-            "The layout check contradicts the layout of its masks (displaced): correlation 0.80, displacement -3.2 steps.",
+            "The layout check contradicts the layout of its masks (displaced): correlation 0.80, displacement -3.2 "
+            "steps.",
         ),
     ],
 )

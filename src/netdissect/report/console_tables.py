@@ -67,8 +67,8 @@ def _layout_notes(result: Result, layer: LayerInfo) -> Iterator[str]:
 def statistics_lines(result: Result) -> list[str]:
     """Return lines with the statistics of the unique detectors and labels of each layer that the run measured.
 
-    Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected under the null``. The interval is a bootstrap interval
-    over images (95 %), corrected for the detectors that noise adds: see
+    Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected under the null``. The interval is a bootstrap
+    interval over images (95 %), corrected for the detectors that noise adds: see
     `netdissect.scoring.statistics.bootstrap.interval_of_counts`. The lines below it are statistics of the layer's
     detectors: see `netdissect.report.statistics_text.layer_facts`.
     """
