@@ -1,4 +1,4 @@
-"""Images of units: outlines stand where a unit is on, and files that cannot be read are left out."""
+"""Images of units: outlines are at the active pixels, and files that cannot be read are left out."""
 
 import re
 from pathlib import Path
@@ -22,16 +22,16 @@ from netdissect.scoring import FieldSpan, FieldSpans
 def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
     """Fill an SVG path by the rule evenodd: bool (side, side) at the centers of pixels."""
     centers = (np.arange(side) + 0.5) * SIDE / side
-    places = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(-1, 2)
-    inside = np.zeros(len(places), bool)
+    points = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(-1, 2)
+    inside = np.zeros(len(points), bool)
     for part in re.findall(r"M([\d. ]+)Z", path):
-        points = np.array(part.split(), float).reshape(-1, 2)
-        inside ^= Polygon(points).contains_points(places)
+        corners = np.array(part.split(), float).reshape(-1, 2)
+        inside ^= Polygon(corners).contains_points(points)
     return inside.reshape(side, side)
 
 
 @given(seed=st.integers(0, 2**31))
-def test_an_outline_holds_the_places_above_the_level(seed: int) -> None:
+def test_an_outline_contains_the_pixels_above_the_level(seed: int) -> None:
     rng = np.random.default_rng(seed)
     coarse = rng.random((6, 6))
     values = np.kron(coarse, np.ones((4, 4)))
@@ -50,7 +50,7 @@ def test_outlines_have_holes_and_are_empty_where_nothing_is_inside() -> None:
     assert filled(outline(np.ones((4, 4)), 0.5)).all()
 
 
-def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
+def test_the_mask_of_a_cell_is_centered_on_its_receptive_field() -> None:
     span = FieldSpan(-12, 20, 8)
     layer = LayerInfo(name="x", type="Conv2d", units=1, height=8, width=8, field=FieldSpans(span, span))
     maps = np.zeros((1, 8, 8), np.float32)
@@ -62,7 +62,7 @@ def test_a_cell_lights_up_the_place_of_its_receptive_field() -> None:
     assert (right.min() + right.max()) / 2 == pytest.approx(-4.5 + 16 * 5, abs=1)
 
 
-def test_a_layer_of_one_cell_is_on_everywhere_or_nowhere() -> None:
+def test_a_layer_of_one_cell_is_active_everywhere_or_nowhere() -> None:
     layer = LayerInfo(name="x", type="Linear", units=1, height=1, width=1, field=None)
     masks = MaskGrid(layer, (64, 64), Protocol())
     everywhere, nowhere = (masks.outline(np.array([[value]], np.float32), 1.0) for value in (2.0, 1.0))

@@ -1,4 +1,4 @@
-"""What is shown of a mask is the mask that was scored: bit for bit, whatever the protocol and the grid."""
+"""Pages and figures show the scored mask, bit for bit, for every protocol and grid."""
 
 import re
 from importlib import import_module
@@ -24,14 +24,14 @@ from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images
 from networks import SIDE as INPUT
 
-# Beside the function of the same name.
-contact = import_module("netdissect.plots.unit_sheet")
-KINDS = {"paper": "field", "original": "field-integer", "lite": "pillow", "pnas2020": "half-pixel"}
+# The package exports a function `units` of this module.
+unit_sheet = import_module("netdissect.plots.unit_sheet")
+UPSAMPLING_RULES = {"paper": "field", "original": "field-integer", "lite": "pillow", "pnas2020": "half-pixel"}
 Mask = npt.NDArray[np.bool_]
 
 
 def held(path: str, size: tuple[int, int]) -> Mask:
-    """Say which centers of pixels a path holds by the rule evenodd: each edge flips all that lies left of it."""
+    """Return the centers of pixels inside a path by the rule evenodd: each edge flips all pixels to its left."""
     down, right = ((np.arange(count) + 0.5) * SIDE / count for count in size)
     flips = np.zeros((size[0], size[1] + 1), np.int64)
     for part in re.findall(r"M([\d. ]+)Z", path):
@@ -64,19 +64,19 @@ def scenes(draw: st.DrawFn) -> tuple[MaskGrid, tuple[int, int], npt.NDArray[np.f
 
 @settings(max_examples=30)
 @given(scenes())
-def test_every_mask_that_is_shown_is_the_scored_one(scene) -> None:
+def test_every_mask_that_is_shown_is_the_scored_mask(scene) -> None:
     masks, labels, maps, threshold = scene
     side = masks.protocol.segmentation_size
     grid = (side, side) if side else labels
     fields = tuple(oracle.Field(*map(int, span)) for span in masks.layer.field)
-    expected = oracle.upsample(maps, grid, masks.source, fields, KINDS[masks.protocol.name]) > threshold
+    expected = oracle.upsample(maps, grid, masks.source, fields, UPSAMPLING_RULES[masks.protocol.name]) > threshold
     values = masks.values(maps, Size(*labels))
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values > threshold, expected)
     # A page: the path, at the centers of the pixels.
     np.testing.assert_array_equal(held(mask_outline(values, float(threshold)), grid), expected)
     # A figure: enlarged, and taken back to the grid.
-    edge = contact.edge_of(values)
+    edge = unit_sheet.edge_of(values)
     back = [((np.arange(count) + 0.5) * edge / count).astype(int) for count in grid]
     np.testing.assert_array_equal(enlarged(expected, edge)[np.ix_(*back)], expected)
     np.testing.assert_array_equal(signed(values, float(threshold)) > 0, expected)
@@ -87,7 +87,9 @@ def test_every_mask_that_is_shown_is_the_scored_one(scene) -> None:
     [((1, 1), 0.5), ((3, 3), 0.5), ((40, 7), 0.3), ((112, 113), 0.05), ((112, 113), 0.5), ((300, 200), 0.02)],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_an_outline_of_any_mask_holds_its_pixels_and_no_others(seed: int, size: tuple[int, int], share: float) -> None:
+def test_an_outline_of_any_mask_contains_its_pixels_and_no_others(
+    seed: int, size: tuple[int, int], share: float
+) -> None:
     values = np.random.default_rng(seed).random(size).astype(np.float32)
     path = mask_outline(values, 1 - share)
     np.testing.assert_array_equal(held(path, size), values > np.float32(1 - share))
@@ -110,7 +112,7 @@ def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Tem
 
 
 def scored(run: Result, root: Path, layer: str) -> dict[tuple[int, int], int]:
-    """Say on how many pixels each unit is on in each of its top images, by the oracle on the image's own grid."""
+    """Count the active pixels of each unit in each of its top images, by the oracle on the image's own grid."""
     side, data = run.info.config.protocol.segmentation_size, ConceptData.open(root)
     tables, counted = run.layers[layer], {}
     fields = tuple(oracle.Field(*map(int, span)) for span in tables.info.field)
@@ -118,8 +120,8 @@ def scored(run: Result, root: Path, layer: str) -> dict[tuple[int, int], int]:
     for row in tables.top.iter_rows(named=True):
         grid = (side, side) if side else tuple(data.rows[row["image_index"]].size)
         cells = np.asarray(tables.top_maps[row["unit"], row["rank"]])
-        kind = KINDS[run.info.config.protocol.name]
-        mask = oracle.upsample(cells, grid, (INPUT, INPUT), fields, kind) > np.float32(limits[row["unit"]])
+        rule = UPSAMPLING_RULES[run.info.config.protocol.name]
+        mask = oracle.upsample(cells, grid, (INPUT, INPUT), fields, rule) > np.float32(limits[row["unit"]])
         counted[row["unit"], row["rank"]] = int(mask.sum())
     return counted
 
@@ -129,7 +131,9 @@ def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
 ) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(
-        contact, "draw_on", lambda _axes, _image, values, limit: drawn.append(int((values > np.float32(limit)).sum()))
+        unit_sheet,
+        "draw_on",
+        lambda _axes, _image, values, limit: drawn.append(int((values > np.float32(limit)).sum())),
     )
     side = run.info.config.protocol.segmentation_size
     tables = LayerTables(number_runs([run], data_root=root)[0], 0)

@@ -1,4 +1,4 @@
-"""Figures: they show the counts, in the same colors everywhere, in every format, and nothing global changes."""
+"""Figures: they show the counts, in the same colors everywhere and in every format, and change no global state."""
 
 import subprocess
 import sys
@@ -46,10 +46,10 @@ def test_every_layer_of_every_run_has_a_stacked_bar_as_long_as_its_unique_detect
     assert rows == ["block.1", "head/<b>"] * 2
     ends: dict[float, float] = {}
     for bar in axes.patches:
-        place = bar.get_y() + bar.get_height() / 2  # type: ignore[attr-defined]
-        ends[place] = max(ends.get(place, 0), bar.get_x() + bar.get_width())  # type: ignore[attr-defined]
+        position = bar.get_y() + bar.get_height() / 2  # type: ignore[attr-defined]
+        ends[position] = max(ends.get(position, 0), bar.get_x() + bar.get_width())  # type: ignore[attr-defined]
     counts = [entry.count.unique_detectors["total"] for entry in result.detectors() if entry.quantile == 0.05]
-    assert [ends[place] for place in sorted(ends)] == counts * 2
+    assert [ends[position] for position in sorted(ends)] == counts * 2
     assert {"one", "two"} <= {text.get_text() for text in axes.texts}
 
 
@@ -65,7 +65,7 @@ def test_the_distribution_of_iou_holds_every_unit_and_a_line_at_the_limit(result
 def test_a_contact_sheet_has_a_row_of_images_for_each_chosen_unit(result: Result) -> None:
     figure = plots.units(result, "block.1", [2, 0, 6], count=4)
     shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 8  # unit 6 is dead: its images say nothing, and none is bright
+    assert len(shown) == 8  # unit 6 is dead: it has no images
     names = [text.get_text() for axes in figure.axes for text in axes.texts]
     labels = layer_units(result, "block.1", 0.05, 0.04)["label"]
     assert names[0] == labels[2]
@@ -77,11 +77,11 @@ def test_a_contact_sheet_has_a_row_of_images_for_each_chosen_unit(result: Result
 
 def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) -> None:
     (axes,) = plots.concept_scatter(result, result, names=["one", "two"]).axes
-    places = [tuple(place) for drawn in axes.collections for place in drawn.get_offsets()]  # type: ignore[union-attr]
-    assert len(places) == len(result.concepts)
-    assert all(right == up for right, up in places)
+    points = [tuple(point) for drawn in axes.collections for point in drawn.get_offsets()]  # type: ignore[union-attr]
+    assert len(points) == len(result.concepts)
+    assert all(right == up for right, up in points)
     best = result.scores.filter(quantile=0.05).group_by("concept").agg(pl.col("iou").max())["iou"]
-    assert sorted(right for right, _ in places) == sorted(best)
+    assert sorted(right for right, _ in points) == sorted(best)
     assert axes.get_xlabel() == "best IoU, one"
 
 
@@ -105,7 +105,7 @@ def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path
     assert "$\\bad{$ <i>&" in texts_of(plots.save(plots.units(changed, chosen=[0]), tmp_path / "units.svg"))
 
 
-def test_figures_say_so_when_no_unit_is_a_detector(nothing: Result) -> None:
+def test_figures_without_detectors_contain_a_sentence(nothing: Result) -> None:
     for figure in (plots.bars(nothing), plots.layers(nothing)):
         (text,) = figure.axes[0].texts
         assert text.get_text() == "No unit has an IoU of at least 0.04."
@@ -126,7 +126,7 @@ def test_the_same_figure_gives_the_same_bytes_in_every_format_and_leaves_setting
     assert b"/Type0" in (tmp_path / "a.pdf").read_bytes()  # fonts embedded as outlines: Type 42
 
 
-def test_a_figure_of_another_kind_is_refused(result: Result, tmp_path: Path) -> None:
+def test_a_figure_of_another_format_is_an_error(result: Result, tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"ends with '\.gif'. Name a file that ends with \.pdf, \.svg, \.png"):
         plots.save(plots.layers(result), tmp_path / "a.gif")
     with pytest.raises(ResultError, match="cannot be written"):
@@ -142,7 +142,7 @@ def test_unknown_layers_and_quantiles_are_errors(result: Result) -> None:
         plots.bars(result, "block.1", quantile=0.5)
 
 
-def test_categories_keep_their_color_whatever_else_is_there(result: Result) -> None:
+def test_a_category_has_the_same_color_in_every_figure(result: Result) -> None:
     assert category_colors(["garment", "part"]) == {"garment": OTHER_COLORS[0], "part": CATEGORY_COLORS["part"]}
     assert len(set(category_colors([*CATEGORY_COLORS, "a", "b", "c"]).values())) == 9
     for colors, expected in (("safe", CATEGORY_COLORS), ("paper", PAPER_COLORS)):
@@ -150,7 +150,7 @@ def test_categories_keep_their_color_whatever_else_is_there(result: Result) -> N
         assert to_hex(axes.patches[0].get_facecolor()) == expected["object"].lower()
 
 
-def test_showing_needs_neither_torch_nor_pyplot() -> None:
+def test_reports_and_figures_load_neither_torch_nor_pyplot() -> None:
     code = (
         "import sys; from netdissect.report import console_tables, report, reproduce_page, show_unit; "
         "from netdissect.experiments import outcome_files; from netdissect import plots; "

@@ -1,17 +1,17 @@
-"""Figures of results, made with matplotlib, that can go straight into a paper.
+"""Figures of results in publication quality, made with matplotlib. Never imports torch.
 
-    bars(result)         how many units of a layer detect each concept: the paper's bar graph
-    layers(results)      unique detectors by category, a row for each layer of each run
-    iou(result)          how IoU is distributed over the units, with the limit as a line
-    units(result, ...)   contact sheet of chosen units
-    compare(a, b)        the best IoU of every concept in two runs
-    sensitivity(result)  detectors as a function of quantile and IoU
+    bars(result)           number of units of a layer that detect each concept: the paper's bar graph
+    layers(results)        unique detectors by category, a row for each layer of each run
+    iou(result)            distribution of IoU over the units, with the limit as a line
+    units(result, ...)     contact sheet of chosen units
+    concept_scatter(a, b)  the best IoU of every concept in two runs
+    sensitivity(result)    detectors as a function of quantile and IoU
 
-    save(figure, "figure.pdf")    PDF, SVG (text stays text) or PNG
+    save(figure, "figure.pdf")    PDF, SVG (with text as text) or PNG
 
-Figures are made without pyplot: nothing global is changed, and no window or backend is needed. In a notebook a figure
-shows itself. Colors stay apart under the common color vision deficiencies; ``colors="paper"`` takes those of the
-authors' own graphs.
+Figures do not use pyplot: no global state is changed, and no window or backend is needed. A notebook shows a figure as
+SVG. Colors can be told apart with the common color vision deficiencies; ``colors="paper"`` takes the colors of the
+authors' graphs.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detectors and of concepts.
 """

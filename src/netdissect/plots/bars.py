@@ -1,4 +1,4 @@
-"""The paper's bar graph: how many units of a layer detect each concept."""
+"""The paper's bar graph: number of units of a layer that detect each concept."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import INK, StyledFigure, as_written, nothing, plain_axes, short
+from netdissect.plots.style import INK, StyledFigure, as_written, no_detectors, plain_axes, short
 from netdissect.result import Result
 from netdissect.result.queries import detected_concepts, only_layer, run_min_iou, run_quantile
 
@@ -23,7 +23,7 @@ def bars(
     colors: Palette = "safe",
     links: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draw how many units of a layer detect each concept, grouped by category.
+    """Draw the number of units of a layer that detect each concept, grouped by category.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def bars(
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
     links
-        Addresses of concepts, for a figure in a page.
+        URLs of concepts, for a figure in a page.
 
     Returns
     -------
@@ -44,16 +44,16 @@ def bars(
         Wider the more concepts there are.
     """
     name = only_layer(result, layer)
-    level = run_min_iou(result, name, min_iou)
-    found = detected_concepts(result, name, run_quantile(result, quantile), level)
-    groups = [(str(name), part) for (name,), part in found.group_by("category", maintain_order=True)]
-    slots = len(found) + max(len(groups) - 1, 0)
+    limit = run_min_iou(result, name, min_iou)
+    detected = detected_concepts(result, name, run_quantile(result, quantile), limit)
+    groups = [(str(name), part) for (name,), part in detected.group_by("category", maintain_order=True)]
+    slots = len(detected) + max(len(groups) - 1, 0)
     figure = StyledFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
     axes = plain_axes(figure)
-    if found.is_empty():
-        return nothing(figure, axes, "top-label", level)
+    if detected.is_empty():
+        return no_detectors(figure, axes, "top-label", limit)
     _draw(axes, groups, category_colors(result.info.data.categories, colors), links or {})
-    # Few concepts keep bars of the usual width.
+    # With few concepts, bars keep the usual width.
     axes.set_xlim(-0.8, max(slots, 22) - 0.2)
     axes.set_ylabel("units", color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -63,13 +63,13 @@ def bars(
 def _draw(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: dict[str, str], links: Mapping[str, str]) -> None:
     """Draw a group of bars for each category, with a slot between groups and the category's name above."""
     names: list[str] = []
-    places: list[int] = []
+    positions: list[int] = []
     first = 0
     highest = max(len(units) for _, part in groups for units in part["units"])
     for category, part in groups:
-        here = range(first, first + len(part))
+        ticks = range(first, first + len(part))
         values = part["units"].list.len().to_list()
-        drawn = axes.bar(here, values, color=colors[category], width=0.8)
+        drawn = axes.bar(ticks, values, color=colors[category], width=0.8)
         for bar, name in zip(drawn, part["concept"], strict=True):
             bar.set_url(links.get(name))
         axes.annotate(
@@ -77,8 +77,8 @@ def _draw(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: dict[str, 
             color=INK, fontsize=9, weight="bold", parse_math=False, rotation=0 if len(part) > 3 else 30,
         )  # fmt: skip
         names += part["concept"].to_list()
-        places += here
+        positions += ticks
         first += len(part) + 1
     axes.set_ylim(0, highest * 1.02)
-    axes.set_xticks(places, [short(name) for name in names], rotation=90, fontsize=8, color=INK)
+    axes.set_xticks(positions, [short(name) for name in names], rotation=90, fontsize=8, color=INK)
     as_written(axes.get_xticklabels())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from netdissect.config import Palette
 
-# Okabe and Ito's set, which stays apart under the common color vision deficiencies.
+# Okabe and Ito's set: the colors can be told apart with the common color vision deficiencies.
 CATEGORY_COLORS = {
     "object": "#0072B2",
     "part": "#D55E00",
@@ -13,7 +13,7 @@ CATEGORY_COLORS = {
     "texture": "#E69F00",
     "color": "#56B4E9",
 }
-# As in the graphs that the first program drew.
+# As in the graphs of the authors' Caffe code (2017).
 PAPER_COLORS = {
     "object": "#4B4CBF",
     "part": "#50BDAC",
@@ -26,7 +26,7 @@ OTHER_COLORS = ("#882255", "#999933", "#6A5ACD", "#8C564B", "#17A398", "#7A7A7A"
 
 
 def category_colors(categories: Sequence[str], palette: Palette = "safe") -> dict[str, str]:
-    """Return a color, as ``#RRGGBB``, for each category; those beyond the paper's six take further ones in turn.
+    """Return a color, as ``#RRGGBB``, for each category; categories not in the paper take further colors in turn.
 
     Parameters
     ----------

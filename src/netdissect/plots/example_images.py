@@ -1,4 +1,4 @@
-"""Small versions of a data set's images, each kept once, whichever units fire on it."""
+"""Small versions of a data set's images, for figures and pages."""
 
 import io
 from pathlib import Path
@@ -20,16 +20,16 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_image(folder: Path, name: str, side: int = SIDE) -> Pixels | None:
-    """Read one image squashed to a square, as the network saw it.
+    """Read one image stretched to a square, as the network sees it.
 
     Parameters
     ----------
     folder
-        What image names are relative to.
+        Folder of the image names.
     name
-        The image; a name that leads out of the folder is not followed.
+        File name; a name that leads out of the folder is not read.
     side
-        Height and width of what is returned.
+        Height and width of the returned pixels.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def webp(pixels: Pixels) -> bytes:
 
 
 def image_folder(root: str | Path, data_root: str | Path | None = None) -> Path:
-    """Return where a data set's images lie: `data_root`, or its ``images/``, if they have moved."""
+    """Return the folder of a data set's images: `data_root`, or its ``images/``, if they have moved."""
     folder = Path(root if data_root is None else data_root)
     inner = folder / "images"
     return inner if data_root is None or inner.is_dir() else folder

@@ -1,4 +1,4 @@
-"""How IoU is distributed over the units of a layer."""
+"""Distribution of IoU over the units of a layer."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,9 +10,9 @@ from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, plain_a
 from netdissect.result import Result
 from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
 
-# Fine enough that the limit of 0.04 lies between two bars.
+# With this step the limit of 0.04 is an edge between two bars.
 STEP = 0.01
-MOST_BARS = 60
+MAX_BARS = 60
 
 
 def iou(
@@ -23,7 +23,7 @@ def iou(
     min_iou: float | None = None,
     colors: Palette = "safe",
 ) -> Figure:
-    """Draw how the IoU of the units' labels is distributed, by category, with the limit for detectors as a line.
+    """Draw the distribution of the IoU of the units' labels, by category, with the limit for detectors as a line.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def iou(
     matplotlib.figure.Figure
     """
     name = only_layer(result, layer)
-    level = run_min_iou(result, name, min_iou)
-    units = layer_units(result, name, run_quantile(result, quantile), level)
-    largest = max([*units["iou"], level, 0.1])
-    step = STEP * max(1, int(np.ceil(largest / STEP / MOST_BARS)))
+    limit = run_min_iou(result, name, min_iou)
+    units = layer_units(result, name, run_quantile(result, quantile), limit)
+    largest = max([*units["iou"], limit, 0.1])
+    step = STEP * max(1, int(np.ceil(largest / STEP / MAX_BARS)))
     edges = step * np.arange(int(largest / step) + 2)
     figure = StyledFigure(figsize=(5.6, 2.6), layout="constrained")
     axes = plain_axes(figure)
@@ -54,11 +54,11 @@ def iou(
     values.append(units.filter(units["category"].is_null())["iou"].to_numpy())
     axes.hist(values, bins=edges.tolist(), stacked=True, color=[*(inks[name] for name in present), FAINT], rwidth=0.86,
               label=[*present, "no concept"])  # fmt: skip
-    axes.axvline(level, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    axes.annotate(f"{level:g}", (level, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
+    axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.annotate(f"{limit:g}", (limit, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                   va="top", color=INK, fontsize=9)  # fmt: skip
     axes.set_xlim(0, edges[-1])
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)  # room for the limit's number
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)  # space for the number of the limit
     axes.set_xlabel("IoU of the label", color=INK)
     axes.set_ylabel("units", color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

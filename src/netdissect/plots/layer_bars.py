@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette, Rule
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, nothing, plain_axes, short
+from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, no_detectors, plain_axes, short
 from netdissect.result import LayerCount, Result
 from netdissect.result.queries import run_names, run_quantile
 
@@ -37,24 +37,24 @@ def layers(
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
     names
-        What the runs are called; None: as their networks.
+        Titles of the runs; None: the names of their networks.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     each = [results] if isinstance(results, Result) else list(results)
-    called = run_names(each, names)
+    titles = run_names(each, names)
     rows = [
-        (name if len(each) > 1 and not place else "", entry)
-        for name, result in zip(called, each, strict=True)
-        for place, entry in enumerate(_counts(result, rule, quantile, min_iou))
+        (title if len(each) > 1 and not index else "", entry)
+        for title, result in zip(titles, each, strict=True)
+        for index, entry in enumerate(_counts(result, rule, quantile, min_iou))
     ]
     figure = StyledFigure(figsize=(7.2, 1.0 + 0.36 * max(len(rows) + len(each), 2)), layout="constrained")
     axes = plain_axes(figure)
     largest = max((entry.count.unique_detectors["total"] for _, entry in rows), default=0)
     if not largest:
-        return nothing(figure, axes, rule, rows[0][1].count.min_iou if rows else 0.0)
+        return no_detectors(figure, axes, rule, rows[0][1].count.min_iou if rows else 0.0)
     categories = list(dict.fromkeys(name for result in each for name in result.info.data.categories))
     inks = category_colors(categories, colors)
     _draw(axes, rows, inks, largest)
@@ -68,30 +68,30 @@ def layers(
 
 
 def _counts(result: Result, rule: Rule, quantile: float | None, min_iou: float | None) -> list[LayerCount]:
-    level = run_quantile(result, quantile)
-    return [entry for entry in result.detectors(rule, min_iou) if entry.quantile == level]
+    quantile = run_quantile(result, quantile)
+    return [entry for entry in result.detectors(rule, min_iou) if entry.quantile == quantile]
 
 
 def _draw(axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, str], largest: int) -> None:
-    place, places = 0.0, []
-    for name, entry in rows:
-        if name:  # a new run: its name stands above its layers
-            axes.annotate(name, (0, place), (0, -3), textcoords="offset points", color=INK, fontsize=9.5,
+    position, positions = 0.0, []
+    for title, entry in rows:
+        if title:  # a new run: its title is above its layers
+            axes.annotate(title, (0, position), (0, -3), textcoords="offset points", color=INK, fontsize=9.5,
                           weight="bold", parse_math=False, va="center")  # fmt: skip
-            place += 1
+            position += 1
         values = [entry.count.unique_detectors.get(category, 0) for category in inks]
         starts = accumulate(values[:-1], initial=0)
         for category, start, value in zip(inks, starts, values, strict=True):
             if value:
-                axes.barh(place, value, left=start, color=inks[category], height=0.68)
+                axes.barh(position, value, left=start, color=inks[category], height=0.68)
         total = entry.count.unique_detectors["total"]
-        axes.annotate(str(total), (total, place), (5, 0), textcoords="offset points", va="center", color=INK,
+        axes.annotate(str(total), (total, position), (5, 0), textcoords="offset points", va="center", color=INK,
                       fontsize=9.5)  # fmt: skip
-        places.append(place)
-        place += 1
-    axes.set_yticks(places, [short(entry.layer) for _, entry in rows], fontsize=9.5, color=INK)
+        positions.append(position)
+        position += 1
+    axes.set_yticks(positions, [short(entry.layer) for _, entry in rows], fontsize=9.5, color=INK)
     as_written(axes.get_yticklabels())
-    axes.set_ylim(place - 0.4, -0.6)
+    axes.set_ylim(position - 0.4, -0.6)
     axes.set_xlim(0, largest * 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

@@ -1,12 +1,10 @@
-"""Where a unit is on, as it was scored: the one way in which pages, figures and the explorer make a mask.
+"""Masks as they were scored: pages, figures and the explorer all make masks here.
 
-    MaskGrid(layer, network's input, protocol).values(maps)   on the grid on which the run compared masks with labels
-    values > threshold                                        the scored mask, bit for bit
-    enlarged(mask, side)                                      pixels for a figure
-    mask_outline(values, threshold)                           an SVG path for a page, in a square of SIDE x SIDE
-    outline(label plane)                                      likewise of labels
-
-An image is kept once, whichever units fire on it and however their masks are shown.
+MaskGrid(layer, network's input, protocol).values(maps)   on the grid on which the run compared masks with labels
+values > threshold                                        the scored mask, bit for bit
+enlarged(mask, side)                                      pixels for a figure
+mask_outline(values, threshold)                           an SVG path for a page, in a square of SIDE x SIDE
+outline(label map)                                        an SVG path of labels
 """
 
 from dataclasses import dataclass
@@ -28,28 +26,28 @@ Maps = npt.NDArray[np.float32]
 SIDE = 128
 """Height and width of the square in which outlines are drawn."""
 
-# Points closer than this to the line between their neighbors are left out: a tenth of the bytes, no visible change.
+# Points closer than this to the line between their neighbors are dropped: a tenth of the bytes, no visible change.
 TOLERANCE = 0.6
-# Of a mask, in pixels: its outline stays 0.17 pixels or more away from every pixel's center.
+# For masks, in pixels: outlines are at least 0.17 pixels away from the center of every pixel.
 MASK_TOLERANCE = 0.08
-# Past the border there is nothing: outlines close just outside of it.
+# Outlines are closed just outside of the border.
 BEYOND = 0.01
 
 
 @dataclass(frozen=True)
 class MaskGrid:
-    """How maps of one layer become masks of a run.
+    """Make masks of the activation maps of one layer.
 
     Attributes
     ----------
     layer
-        For its receptive field and the size of its maps.
+        Its receptive field and the size of its maps are used.
     source
         Height and width of the network's input.
     protocol
         The run's.
     labels
-        Size of the label maps of images that come without any; None: half the network's input, as in the published
+        Size of the label maps of images without label maps; None: half the network's input, as in the published
         data.
     """
 
@@ -60,7 +58,7 @@ class MaskGrid:
 
     @classmethod
     def of(cls, info: RunInfo, layer: LayerResult) -> "MaskGrid":
-        """Return how masks of one layer of a run were made."""
+        """Return the grid of one layer of a run."""
         first = layer.top.select("label_height", "label_width").head(1).rows()
         return cls(layer.info, info.network.size, info.config.protocol, Size(*first[0]) if first else None)
 
@@ -86,22 +84,22 @@ class MaskGrid:
         float32 (..., sh, sw)
         """
         cells = Size(self.layer.height, self.layer.width)
-        made = make_upsampler(cells, self.size(labels), Size(*self.source), self.layer.field, self.protocol.anchor)
-        return made.upsample(np.asarray(maps))
+        upsampler = make_upsampler(cells, self.size(labels), Size(*self.source), self.layer.field, self.protocol.anchor)
+        return upsampler.upsample(np.asarray(maps))
 
     def outline(self, cells: Maps, threshold: float, labels: Size | None = None) -> str:
         """Return the outline of where one map, float32 (h, w), is above a threshold; see `mask_outline`."""
         return mask_outline(self.values(cells, labels), threshold)
 
 
-def enlarged(plane: npt.NDArray[T], side: int) -> npt.NDArray[T]:
-    """Show a plane (sh, sw) on a square of pixels (side, side), each the one that its center lies in."""
-    down, right = (((np.arange(side) + 0.5) * count / side).astype(int) for count in plane.shape)
-    return np.asarray(plane[down[:, None], right])
+def enlarged(values: npt.NDArray[T], side: int) -> npt.NDArray[T]:
+    """Enlarge an array (sh, sw) to (side, side) by its nearest pixels."""
+    down, right = (((np.arange(side) + 0.5) * count / side).astype(int) for count in values.shape)
+    return np.asarray(values[down[:, None], right])
 
 
 def mask_outline(values: Maps, threshold: float) -> str:
-    """Follow the border of a mask: filled by the rule ``evenodd`` it holds the centers of exactly its pixels.
+    """Outline a mask: filled by the rule ``evenodd``, the path contains the centers of exactly its pixels.
 
     Parameters
     ----------
@@ -115,20 +113,20 @@ def mask_outline(values: Maps, threshold: float) -> str:
     str
         An SVG path of closed lines in a square of `SIDE`, rounded to a tenth or finer; empty where nothing is inside.
     """
-    # 1 digit for a pixel of 0.8 and more, so that rounding moves no line over a center.
+    # One digit for pixels of 0.8 or more, so that rounding moves no line over a center.
     digits = 1 + int(np.log10(max(*values.shape, 16) / 16))
     tolerance = MASK_TOLERANCE * SIDE / max(values.shape)
     return _outline(signed(values, threshold), 0.0, tolerance, digits)
 
 
 def signed(values: Maps, threshold: float) -> npt.NDArray[np.float64]:
-    """Return how far values lie above a threshold, in a scale in which the line of 0 runs between pixels.
+    """Return scaled distances of values to a threshold, whose zero line runs between pixels.
 
     Returns
     -------
     float64 of the shape of `values`
         Above 0 exactly where the mask is; linear near the threshold, and of a magnitude from 0.5 to 1.5, so that the
-        border between two neighbors lies from a quarter to three quarters of the way.
+        border between two neighbors is between a quarter and three quarters of the way.
     """
     inside = values > np.float32(threshold)
     above = values.astype(np.float64) - float(np.float32(threshold))
@@ -144,8 +142,8 @@ def signed(values: Maps, threshold: float) -> npt.NDArray[np.float64]:
     return np.where(inside, size, -size)
 
 
-def outline(values: npt.NDArray[Any], level: float, smallest: float = 0) -> str:
-    """Follow the border of where values lie above a level, straightened by up to half a unit.
+def outline(values: npt.NDArray[Any], level: float, min_area: float = 0) -> str:
+    """Outline the region of values above a level, simplified by up to half a unit.
 
     Parameters
     ----------
@@ -153,8 +151,8 @@ def outline(values: npt.NDArray[Any], level: float, smallest: float = 0) -> str:
         (H, W): values at the centers of the pixels of an image.
     level
         Values above it are inside.
-    smallest
-        Lines around a smaller area are left out.
+    min_area
+        Outlines of a smaller area are left out.
 
     Returns
     -------
@@ -167,15 +165,15 @@ def outline(values: npt.NDArray[Any], level: float, smallest: float = 0) -> str:
     >>> outline(np.array([[1.0, 0.0], [1.0, 0.0]]), 0.5)
     'M0 0 64 0 64 128 0 128Z'
     """
-    return _outline(np.asarray(values, np.float64), level, TOLERANCE, 0, smallest)
+    return _outline(np.asarray(values, np.float64), level, TOLERANCE, 0, min_area)
 
 
-def _outline(plane: npt.NDArray[np.float64], level: float, tolerance: float, digits: int, smallest: float = 0) -> str:
-    outside = min(float(plane.min(initial=0)), level) - 1
-    padded = np.pad(np.pad(plane, 1, mode="edge"), 1, constant_values=outside)
-    down, right = (_centers(count) for count in plane.shape)
+def _outline(values: npt.NDArray[np.float64], level: float, tolerance: float, digits: int, min_area: float = 0) -> str:
+    outside = min(float(values.min(initial=0)), level) - 1
+    padded = np.pad(np.pad(values, 1, mode="edge"), 1, constant_values=outside)
+    down, right = (_centers(count) for count in values.shape)
     lines = contour_generator(x=right, y=down, z=padded, line_type=LineType.Separate).lines(level)
-    return "".join(_closed(np.asarray(line), tolerance, digits, smallest) for line in lines)
+    return "".join(_closed(np.asarray(line), tolerance, digits, min_area) for line in lines)
 
 
 def _centers(count: int) -> npt.NDArray[np.float64]:
@@ -183,15 +181,15 @@ def _centers(count: int) -> npt.NDArray[np.float64]:
     return SIDE * np.concatenate([[-BEYOND, 0], inner, [1, 1 + BEYOND]])
 
 
-def _closed(line: npt.NDArray[np.float64], tolerance: float, digits: int, smallest: float) -> str:
+def _closed(line: npt.NDArray[np.float64], tolerance: float, digits: int, min_area: float) -> str:
     path = Path(line)
     path.simplify_threshold = tolerance
     points = np.asarray(path.cleaned(simplify=True).vertices)[:-1].clip(0, SIDE).round(digits)
-    moved = np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])
-    kept = points[moved]
-    if len(kept) > 1 and (kept[0] == kept[-1]).all():
-        kept = kept[:-1]
-    right, down = kept.T
+    distinct = np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])
+    corners = points[distinct]
+    if len(corners) > 1 and (corners[0] == corners[-1]).all():
+        corners = corners[:-1]
+    right, down = corners.T
     area = abs(float(right @ np.roll(down, -1) - down @ np.roll(right, -1))) / 2
-    written = " ".join(f"{number:.6g}" for number in kept.ravel())
-    return f"M{written}Z" if len(kept) > 2 and area >= smallest else ""
+    coordinates = " ".join(f"{number:.6g}" for number in corners.ravel())
+    return f"M{coordinates}Z" if len(corners) > 2 and area >= min_area else ""

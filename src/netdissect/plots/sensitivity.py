@@ -1,4 +1,4 @@
-"""How the number of detectors depends on the two numbers that define one."""
+"""The number of detectors as a function of quantile and IoU limit."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,12 +15,12 @@ RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
 
 
 def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label") -> Figure:
-    """Draw detectors and unique detectors as functions of the IoU that makes one, a line for each quantile.
+    """Draw detectors and unique detectors as functions of the IoU limit, a line for each quantile.
 
     Parameters
     ----------
     result
-        A finished run that was asked for it: ``netdissect run --sensitivity``.
+        A finished run with ``netdissect run --sensitivity``.
     layer
         One of its layers; None: the only one.
     rule
@@ -33,7 +33,7 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
     Raises
     ------
     ResultError
-        If the run was not asked for it.
+        If the run did not measure it.
     """
     name = only_layer(result, layer)
     evidence = result.layer(name).evidence
@@ -45,14 +45,14 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
     figure = StyledFigure(figsize=(7.2, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     quantiles = sorted(table["quantile"].unique())
-    for axes, column, what in ((left, "detectors", "detectors"), (right, "unique_detectors", "unique detectors")):
+    for axes, column, title in ((left, "detectors", "detectors"), (right, "unique_detectors", "unique detectors")):
         plain(axes)
         for index, quantile in enumerate(quantiles):
             line = table.filter(quantile=quantile).sort("min_iou")
             ink = RAMP[round(index * (len(RAMP) - 1) / max(len(quantiles) - 1, 1))]
             own = quantile == result.info.config.protocol.quantiles[0]
             axes.plot(line["min_iou"], line[column], color=ink, linewidth=2.4 if own else 1.3, label=f"{quantile:g}")
-        _finish(axes, run_min_iou(result, name), what)
+        _finish(axes, run_min_iou(result, name), title)
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(
         handles, labels, title="quantile", loc="outside right center", frameon=False, fontsize=9, labelcolor=INK
@@ -62,10 +62,10 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
     return figure
 
 
-def _finish(axes: Axes, level: float, what: str) -> None:
-    axes.axvline(level, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    axes.set_xlim(0, max(0.2, level) * 1.02)
+def _finish(axes: Axes, limit: float, title: str) -> None:
+    axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.set_xlim(0, max(0.2, limit) * 1.02)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("IoU of at least", color=INK)
-    axes.set_ylabel(what, color=INK)
+    axes.set_ylabel(title, color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -1,4 +1,4 @@
-"""What all figures share: inks, axes, names of any kind as plain text, and how figures are written."""
+"""Common parts of all figures: colors, axes, names as plain text, and file formats."""
 
 import io
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from netdissect.scoring.detectors import limit_in_words
 
 INK = "#22262B"
 FAINT = "#8A9099"
-LONGEST_NAME = 22
+MAX_NAME = 22
 FORMATS = ("pdf", "svg", "png")
-# Fonts are embedded as outlines that journals accept (Type 42), and text in SVG stays text.
+# Fonts are embedded as journals accept them (Type 42); text in SVG remains text.
 SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.fonttype": 42}
-DOTS = 300
+DOTS_PER_INCH = 300
 
 
 class StyledFigure(Figure):
-    """A figure that shows itself in a notebook, as SVG on white."""
+    """A figure that a notebook shows as SVG on white."""
 
     def _repr_svg_(self) -> str:
         return _rendered(self, "svg").decode()
@@ -45,7 +45,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise ResultError(
-            f"{path} does not say what kind of figure it is to be: it ends with {path.suffix!r}. "
+            f"{path} does not name the format of the figure: it ends with {path.suffix!r}. "
             f"Name a file that ends with {', '.join('.' + name for name in FORMATS)}."
         )
     with writing(path, "Choose a folder that exists and has space."):
@@ -54,7 +54,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as SVG with a transparent ground: text stays text, the same figure gives the same text."""
+    """Return a figure as SVG with a transparent background; the same figure gives the same text."""
     return _rendered(figure, "svg", transparent=True).decode()
 
 
@@ -62,17 +62,17 @@ def _rendered(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
     undated = {"svg": {"Date": None, "Creator": "netdissect"}, "pdf": {"CreationDate": None}, "png": None}[form]
     file = io.BytesIO()
     with mpl.rc_context(SETTINGS):
-        figure.savefig(file, format=form, dpi=DOTS, transparent=transparent, metadata=undated)
+        figure.savefig(file, format=form, dpi=DOTS_PER_INCH, transparent=transparent, metadata=undated)
     return file.getvalue()
 
 
 def plain_axes(figure: Figure) -> Axes:
-    """Add axes that are bare of everything but what is read: two thin lines and the numbers along them."""
+    """Add axes without frame and ticks: two thin lines with numbers."""
     return plain(figure.add_subplot())
 
 
 def plain(axes: Axes) -> Axes:
-    """Strip axes of everything but what is read, and return them."""
+    """Remove frame and ticks of axes, and return them."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -84,19 +84,19 @@ def plain(axes: Axes) -> Axes:
 
 
 def as_written(texts: Sequence[Text]) -> None:
-    """Draw names as they are written: a dollar sign begins no formula."""
+    """Draw names as plain text: a dollar sign does not begin a formula."""
     for text in texts:
         text.set_parse_math(False)
 
 
-def nothing(figure: Figure, axes: Axes, rule: Rule, level: float) -> Figure:
-    """Say that there is no detector to draw."""
+def no_detectors(figure: Figure, axes: Axes, rule: Rule, limit: float) -> Figure:
+    """Draw a sentence in place of a figure without detectors."""
     axes.set_axis_off()
-    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, level)}.", va="center", color=INK)
+    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, limit)}.", va="center", color=INK)
     figure.set_size_inches(5.0, 1.0)
     return figure
 
 
-def short(name: str, longest: int = LONGEST_NAME) -> str:
+def short(name: str, length: int = MAX_NAME) -> str:
     """Cut a name that is too long for an axis."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""A contact sheet of chosen units: their top images with the masks outlined."""
+"""A contact sheet of units: their top images with the masks outlined."""
 
 import textwrap
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ IMAGES = 6
 EDGE = 160
 LINE = "#FFDD33"
 DIMMED = 0.45
-CHOSEN = 8
+MAX_UNITS = 8
 
 
 def units(
@@ -35,7 +35,7 @@ def units(
     count: int = IMAGES,
     colors: Palette = "safe",
 ) -> Figure:
-    """Draw a row for each unit: its label and IoU, and its top images, dimmed where the unit is off.
+    """Draw a row for each unit: its label and IoU, and its top images, dimmed outside the mask.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def units(
     layer
         One of its layers; None: the only one.
     chosen
-        Numbers of units; None: the best unit of each of the eight best-known concepts.
+        Indices of units, from 0; None: the best unit of each of the eight concepts with the highest IoU.
     data_root
         The data set's folder, if it has moved since the run.
     count
@@ -64,25 +64,25 @@ def units(
     name = only_layer(result, layer)
     table = layer_units(result, name, run_quantile(result), run_min_iou(result, name))
     best = table.sort("iou", "unit", descending=[True, False]).unique("label", keep="first", maintain_order=True)
-    numbers = best["unit"].head(CHOSEN).to_list() if chosen is None else list(chosen)
-    for number in numbers:
-        if not 0 <= number < len(table):
-            raise ResultError(f"layer {name} has no unit {number}; its units are 0 to {len(table) - 1}.")
-    figure = StyledFigure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(numbers), 1)), layout="constrained")
+    indices = best["unit"].head(MAX_UNITS).to_list() if chosen is None else list(chosen)
+    for index in indices:
+        if not 0 <= index < len(table):
+            raise ResultError(f"layer {name} has no unit {index}; its units are 0 to {len(table) - 1}.")
+    figure = StyledFigure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(indices), 1)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
-    grid = figure.subplots(max(len(numbers), 1), count + 1, squeeze=False, width_ratios=[1.4, *[1] * count])
+    grid = figure.subplots(max(len(indices), 1), count + 1, squeeze=False, width_ratios=[1.4, *[1] * count])
     for axes in grid.flat:
         axes.set_axis_off()
     inks = category_colors(result.info.data.categories, colors)
     folder = image_folder(result.info.data.root, data_root)
-    for row, number in zip(grid, numbers, strict=True):
-        _name(row[0], table.row(number, named=True), inks)
-        if not table["dead"][number]:
-            _row(row[1:], result, name, number, folder)
+    for row, index in zip(grid, indices, strict=True):
+        _draw_label(row[0], table.row(index, named=True), inks)
+        if not table["dead"][index]:
+            _draw_images(row[1:], result, name, index, folder)
     return figure
 
 
-def _name(axes: Axes, unit: dict[str, object], inks: dict[str, str]) -> None:
+def _draw_label(axes: Axes, unit: dict[str, object], inks: dict[str, str]) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.plot([0.02, 0.02], [0.2, 0.8], color=inks.get(str(unit["category"]), INK), linewidth=3)
@@ -91,41 +91,41 @@ def _name(axes: Axes, unit: dict[str, object], inks: dict[str, str]) -> None:
     axes.text(0.08, 0.4, f"unit {unit['unit']}, IoU {unit['iou']:.3f}", fontsize=7.5, color=INK, va="top")
 
 
-def _row(places: Sequence[Axes], result: Result, layer: str, unit: int, folder: Path) -> None:
+def _draw_images(cells: Sequence[Axes], result: Result, layer: str, unit: int, folder: Path) -> None:
     tables, info = result.layers[layer], result.info
-    top = tables.top.filter(unit=unit).sort("rank").head(len(places))
+    top = tables.top.filter(unit=unit).sort("rank").head(len(cells))
     threshold = tables.units.filter(unit=unit, quantile=run_quantile(result))["threshold"].item()
     masks = MaskGrid.of(info, tables)
-    for axes, row in zip(places, top.iter_rows(named=True), strict=False):
+    for axes, row in zip(cells, top.iter_rows(named=True), strict=False):
         labels = Size(row["label_height"], row["label_width"])
         values = masks.values(tables.top_maps[unit, row["rank"]], labels)
         draw_on(axes, read_image(folder, row["image"], edge_of(values)), values, threshold)
 
 
 def edge_of(values: npt.NDArray[np.float32]) -> int:
-    """Return the side of the square on which a mask is drawn: no pixel of it is lost."""
+    """Return the side of the square on which a mask is drawn, large enough for each of its pixels."""
     return int(max(EDGE, *values.shape))
 
 
 def draw_on(axes: Axes, image: npt.NDArray[np.uint8] | None, values: npt.NDArray[np.float32], threshold: float) -> None:
-    """Draw an image, dimmed where a unit is off, with the border of its mask.
+    """Draw an image, dimmed outside a unit's mask, with the border of the mask.
 
     Parameters
     ----------
     axes
-        To draw on.
+        The axes.
     image
         uint8 (E, E, 3), E by `edge_of`; None: gray.
     values
-        float32 (sh, sw), as they were scored; see `netdissect.plots.outlines.MaskGrid.values`.
+        float32 (sh, sw), the interpolated activations; see `netdissect.plots.outlines.MaskGrid.values`.
     threshold
         The unit's.
     """
     edge = edge_of(values)
     pixels = np.full((edge, edge, 3), 128, np.uint8) if image is None else image
     mask = values > np.float32(threshold)
-    on = enlarged(mask, edge)[..., None]
-    axes.imshow(np.where(on, pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
+    active = enlarged(mask, edge)[..., None]
+    axes.imshow(np.where(active, pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
     if mask.any() and not mask.all():
         down, right = ((np.arange(count) + 0.5) * edge / count - 0.5 for count in values.shape)
         axes.contour(right, down, signed(values, threshold), levels=[0], colors=LINE, linewidths=1.1)
