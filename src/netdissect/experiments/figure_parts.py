@@ -17,7 +17,7 @@ from netdissect.plots import FAINT, INK, plain, style
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.style import as_written
 
-short = partial(style.short, longest=46)
+short = partial(style.short, length=46)
 """Cut a long name."""
 
 

@@ -1,6 +1,6 @@
-"""All experiments on one page that opens from disk: figures, the paper's findings, one's own, and the outcomes.
+"""The page of `netdissect reproduce`: question, figure and finding of every experiment, compared with the paper.
 
-OUT/index.html   complete in itself: style and figures stand in it
+``OUT/index.html`` contains style and figures, so that it opens from disk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ def reproduce_page(results: Sequence[ExperimentResult], out: str | Path, facts: 
 
     Parameters
     ----------
-    outcomes
+    results
         In the order of the page.
     out
         Folder; the experiments' own files are expected in ``OUT/NAME``.
     facts
-        Shown above the experiments: the sizes of data and networks.
+        Name and value of facts about all experiments, such as the size of the data set.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def reproduce_page(results: Sequence[ExperimentResult], out: str | Path, facts: 
     """
     out = Path(out)
     drawn = {
-        result.name: chart(draw_figure(result), f"Figure of {result.name}; its numbers stand in the table.")
+        result.name: chart(draw_figure(result), f"Figure of {result.name}; its numbers are in the table.")
         for result in results
     }
     text = (
         environment()
-        .get_template("paper.html.j2")
+        .get_template("reproduce.html.j2")
         .render(results=results, figures=drawn, facts=facts, style=style(), colors=COLORS)
     )
     with writing(out / PAGE, "Choose a folder on a disk with space."):
