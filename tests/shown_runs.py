@@ -1,4 +1,4 @@
-"""A small drawn world with planted units, and results made from it by hand: no network takes part."""
+"""A small synthetic data set with planted units, and results made from it by hand, without a network."""
 
 import csv
 import itertools
@@ -46,27 +46,27 @@ FIELD = FieldSpans(FieldSpan(-4, 16, 8), FieldSpan(-4, 16, 8))
 NAMES = {"object": ("square", "disk <script>alert(1)</script>", "a$b_$ [bold]"), "color": ("red-c", "blue-c")}
 
 
-def write_world(root: Path, images: int = 24) -> Path:
+def write_data_set(root: Path, images: int = 24) -> Path:
     """Draw images with a red square or a blue disk on noise, and label them in Broden's layout."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
-    numbers = {name: place + 1 for place, name in enumerate(name for each in NAMES.values() for name in each)}
+    label_ids = {name: index + 1 for index, name in enumerate(name for each in NAMES.values() for name in each)}
     rows = []
     down, right = np.mgrid[:INPUT, :INPUT]
     for index in range(images):
         top, left = rng.integers(8, 40, size=2)
-        kind = index % 3
+        shape = index % 3
         inside = (abs(down - top - 8) <= 8) & (abs(right - left - 8) <= 8)
-        if kind == 1:
+        if shape == 1:
             inside = (down - top - 8) ** 2 + (right - left - 8) ** 2 <= 64
         pixels = rng.integers(90, 165, (INPUT, INPUT, 3)).astype(np.uint8)
-        pixels[inside] = ((200, 30, 30), (30, 30, 200), (120, 120, 120))[kind]
+        pixels[inside] = ((200, 30, 30), (30, 30, 200), (120, 120, 120))[shape]
         name = f"{index:02d} é'&.png" if index == 3 else f"{index:02d}.png"
         Image.fromarray(pixels).save(root / "images" / name)
         half = inside[::2, ::2]
-        for category, number in (("object", kind + 1), ("color", (4, 5, 0)[kind])):
+        for category, label_id in (("object", shape + 1), ("color", (4, 5, 0)[shape])):
             labels = np.zeros((SEGMENTATION, SEGMENTATION, 3), np.uint8)
-            labels[half, 0] = number
+            labels[half, 0] = label_id
             Image.fromarray(labels).save(root / "images" / f"{index:02d}_{category}.png")
         rows.append((name, "train", INPUT, INPUT, SEGMENTATION, SEGMENTATION,
                      f"{index:02d}_object.png", f"{index:02d}_color.png"))  # fmt: skip
@@ -74,11 +74,11 @@ def write_world(root: Path, images: int = 24) -> Path:
     _write(root / "category.csv", ("name", "first", "last", "count", "frequency"),
            [(category, 1, 5, len(each), images) for category, each in NAMES.items()])  # fmt: skip
     _write(root / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"),
-           [(numbers[name], name, f"{category}(8)", 8, 1.0, "") for category, each in NAMES.items() for name in each],
+           [(label_ids[name], name, f"{category}(8)", 8, 1.0, "") for category, each in NAMES.items() for name in each],
     )  # fmt: skip
     for category, each in NAMES.items():
         _write(root / f"c_{category}.csv", ("code", "number", "name", "frequency", "coverage"),
-               [(place, numbers[name], name, 8, 1.0) for place, name in enumerate(each, 1)])  # fmt: skip
+               [(code, label_ids[name], name, 8, 1.0) for code, name in enumerate(each, 1)])  # fmt: skip
     return root
 
 
@@ -88,14 +88,14 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def planted_maps(data: ConceptData) -> Maps:
-    """Return float32 (N, 8, 8, 8): units for labels 1, 2, 3, two of noise, a faint one, a dead one, a constant one."""
+    """Return float32 (N, 8, 8, 8): units for labels 1, 2, 3, two of noise, a faint, a dead and a constant unit."""
     rng = np.random.default_rng(1)
     maps = rng.random((len(data), 8, CELLS, CELLS)).astype(np.float32)
-    for row in range(len(data)):
-        plane = data.labels(row).label_channels[0]
-        for number in (1, 2, 3):
-            share = (plane == number).reshape(CELLS, 4, CELLS, 4).mean(axis=(1, 3))
-            maps[row, number - 1] = share + 0.01 * maps[row, number - 1]
+    for image_index in range(len(data)):
+        channel = data.labels(image_index).label_channels[0]
+        for label_id in (1, 2, 3):
+            share = (channel == label_id).reshape(CELLS, 4, CELLS, 4).mean(axis=(1, 3))
+            maps[image_index, label_id - 1] = share + 0.01 * maps[image_index, label_id - 1]
     maps[:, 6], maps[:, 7] = 0, 3
     return maps
 
@@ -114,18 +114,18 @@ def make(
     field: FieldSpans | None = FIELD,
 ) -> Result:
     quantiles = config.protocol.quantiles
-    truth = ConceptTotals.zeros(data)
-    talliers = {name: IoUCounter(data, _thresholds(maps, quantiles), config.protocol.restriction)
+    totals = ConceptTotals.zeros(data)
+    counters = {name: IoUCounter(data, _thresholds(maps, quantiles), config.protocol.restriction)
                 for name, maps in layers.items()}  # fmt: skip
-    for row in range(len(data)):
-        image = ImageLabels.of(data.labels(row), data, config.protocol.duplicates)
-        truth.update(image)
+    for image_index in range(len(data)):
+        image = ImageLabels.of(data.labels(image_index), data, config.protocol.duplicates)
+        totals.update(image)
         segmentation = image.size
         for name, maps in layers.items():
             cells = Size(*maps.shape[2:])
-            made = make_upsampler(cells, segmentation, size, field, config.protocol.anchor)
-            talliers[name].update_batch(maps[row][None], BatchLabels.of([image]), made)
-    results = {name: _layer(name, maps, talliers[name], truth, data, config, field) for name, maps in layers.items()}
+            upsampler = make_upsampler(cells, segmentation, size, field, config.protocol.anchor)
+            counters[name].update_batch(maps[image_index][None], BatchLabels.of([image]), upsampler)
+    results = {name: _layer(name, maps, counters[name], totals, data, config, field) for name, maps in layers.items()}
     info = RunInfo(
         created="2024-01-02T03:04:05+00:00",
         config=config,
@@ -137,7 +137,7 @@ def make(
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="11", device="cpu", threads=1),
         seconds={"first look": 1.5},
     )
-    return Result(info, concept_table(data, truth, config.protocol), results)
+    return Result(info, concept_table(data, totals, config.protocol), results)
 
 
 def _thresholds(maps: Maps, quantiles: Sequence[float]) -> Maps:
@@ -148,8 +148,8 @@ def _thresholds(maps: Maps, quantiles: Sequence[float]) -> Maps:
 def _layer(
     name: str,
     maps: Maps,
-    tallier: IoUCounter,
-    truth: ConceptTotals,
+    counter: IoUCounter,
+    totals: ConceptTotals,
     data: ConceptData,
     config: DissectConfig,
     field: FieldSpans | None,
@@ -163,31 +163,31 @@ def _layer(
         info=LayerInfo(name=name, type="Conv2d", units=maps.shape[1], height=maps.shape[2], width=maps.shape[3],
                        field=field),
         thresholds=thresholds,
-        units=unit_table(data, truth, tallier.counts, thresholds),
-        lazy_scores=score_table(data, truth, tallier.counts, config.protocol).lazy(),
+        units=unit_table(data, totals, counter.counts, thresholds),
+        lazy_scores=score_table(data, totals, counter.counts, config.protocol).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=kept,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> ConceptData:
-    """24 drawn images."""
-    return ConceptData.open(write_world(tmp_path_factory.mktemp("world") / "drawn"))
+def data_set(tmp_path_factory: pytest.TempPathFactory) -> ConceptData:
+    """24 synthetic images."""
+    return ConceptData.open(write_data_set(tmp_path_factory.mktemp("data_set") / "broden"))
 
 
 @pytest.fixture(scope="session")
-def result(world: ConceptData) -> Result:
-    """Two layers of 8 units at two quantiles; the second layer has one cell an image."""
-    maps = planted_maps(world)
+def result(data_set: ConceptData) -> Result:
+    """Two layers of 8 units at two quantiles; the second layer has one cell for each image."""
+    maps = planted_maps(data_set)
     protocol = Protocol(quantiles=(0.05, 0.1))
     config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
-    return make(world, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
+    return make(data_set, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
 
 
 @pytest.fixture(scope="session")
-def sure(result: Result) -> Result:
-    """The same, with everything that can be measured beside IoU in the first layer, and sensitivity in both."""
+def with_statistics(result: Result) -> Result:
+    """The same run with all statistics and extra metrics of the first layer, and sensitivity of both."""
     info = result.info.model_copy(
         update={
             "config": result.info.config.model_copy(update={"min_iou": "fdr"}),
@@ -215,8 +215,8 @@ def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
     rng = np.random.default_rng(2)
     units = layer.units.select("quantile", "unit", "label", "category", "iou")
     names = (
-        "low",
-        "high",
+        "iou_ci_low",
+        "iou_ci_high",
         "stability",
         "selection_iou",
         "heldout_iou",
@@ -245,11 +245,11 @@ def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
 
 
 @pytest.fixture(scope="session")
-def nothing(world: ConceptData) -> Result:
-    """Three units that are never on."""
-    maps = np.zeros((len(world), 3, CELLS, CELLS), np.float32)
+def no_detectors(data_set: ConceptData) -> Result:
+    """Three units that are never active."""
+    maps = np.zeros((len(data_set), 3, CELLS, CELLS), np.float32)
     maps[:, 2] = 1
-    return make(world, {"dead": maps}, DissectConfig(layers=("dead",)))
+    return make(data_set, {"dead": maps}, DissectConfig(layers=("dead",)))
 
 
 @pytest.fixture(scope="session")
@@ -264,5 +264,5 @@ def camvid(shared: Path) -> Result:
 
 @pytest.fixture(scope="session")
 def reference(shared: Path) -> pl.DataFrame:
-    """Load counts of those units that nobody here computed."""
+    """Load independent counts of those units."""
     return pl.read_csv(shared / "reference" / "camvid-efficientnet_lite0_blocks.10-paper.csv")

@@ -70,12 +70,12 @@ def test_a_layer_of_one_cell_is_active_everywhere_or_nowhere() -> None:
     assert nowhere == ""
 
 
-def test_images_that_cannot_be_read_are_none(tmp_path: Path, world: ConceptData) -> None:
-    whole = world.image_path(0).read_bytes()
+def test_images_that_cannot_be_read_are_none(tmp_path: Path, data_set: ConceptData) -> None:
+    whole = data_set.image_path(0).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "foreign.png").write_text("hello")
     (tmp_path / "inner").mkdir()
-    for name in ("cut.png", "foreign.png", "gone.png", "inner/../cut.png", str(world.image_path(0))):
+    for name in ("cut.png", "foreign.png", "gone.png", "inner/../cut.png", str(data_set.image_path(0))):
         assert read_image(tmp_path, name) is None
 
 

@@ -85,9 +85,11 @@ def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) 
     assert axes.get_xlabel() == "best IoU, one"
 
 
-def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(sure: Result, result: Result) -> None:
-    axes = plots.sensitivity(sure, "block.1").axes
-    table = sure.layers["block.1"].evidence["sensitivity"].filter(rule="top-label", category="total").collect()
+def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(with_statistics: Result, result: Result) -> None:
+    axes = plots.sensitivity(with_statistics, "block.1").axes
+    table = (
+        with_statistics.layers["block.1"].evidence["sensitivity"].filter(rule="top-label", category="total").collect()
+    )
     for part, column in zip(axes, ("detectors", "unique_detectors"), strict=True):
         drawn = [list(zip(*line.get_data(), strict=True)) for line in part.get_lines()]
         wanted = [table.filter(quantile=q).sort("min_iou").select("min_iou", column).rows() for q in (0.01, 0.05, 0.1)]
@@ -105,11 +107,15 @@ def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path
     assert "$\\bad{$ <i>&" in texts_of(plots.save(plots.units(changed, chosen=[0]), tmp_path / "units.svg"))
 
 
-def test_figures_without_detectors_contain_a_sentence(nothing: Result) -> None:
-    for figure in (plots.bars(nothing), plots.layers(nothing)):
+def test_figures_without_detectors_contain_a_sentence(no_detectors: Result) -> None:
+    for figure in (plots.bars(no_detectors), plots.layers(no_detectors)):
         (text,) = figure.axes[0].texts
         assert text.get_text() == "No unit has an IoU of at least 0.04."
-    for figure in (plots.iou(nothing), plots.concept_scatter(nothing, nothing), plots.units(nothing)):
+    for figure in (
+        plots.iou(no_detectors),
+        plots.concept_scatter(no_detectors, no_detectors),
+        plots.units(no_detectors),
+    ):
         plots.svg(figure)
 
 

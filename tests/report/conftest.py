@@ -1,5 +1,5 @@
 """Runs that the tests of this room show."""
 
-from shown_runs import camvid, make_result, nothing, reference, result, sure, world
+from shown_runs import camvid, data_set, make_result, no_detectors, reference, result, with_statistics
 
-__all__ = ["camvid", "make_result", "nothing", "reference", "result", "sure", "world"]
+__all__ = ["camvid", "data_set", "make_result", "no_detectors", "reference", "result", "with_statistics"]

@@ -17,10 +17,12 @@ SHOWN = ".unit:not([hidden])"
 
 
 @pytest.fixture(scope="module")
-def site(result: Result, nothing: Result, sure: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(
+    result: Result, no_detectors: Result, with_statistics: Result, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Write a report of two runs, the second without any detector, and one that measured all; return its folder."""
-    folder = report([result, nothing], tmp_path_factory.mktemp("browser") / "report").parent
-    report(sure, folder / "sure")
+    folder = report([result, no_detectors], tmp_path_factory.mktemp("browser") / "report").parent
+    report(with_statistics, folder / "statistics")
     return folder
 
 
@@ -170,8 +172,8 @@ def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) 
 
 PAGES = {
     "overview": "index.html", "layer": "r0/l0/index.html", "unit": "r0/l0/u0.html", "dead": "r0/l0/u6.html",
-    "nothing": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
-    "sure-layer": "sure/r0/l0/index.html", "sure-unit": "sure/r0/l0/u0.html",
+    "no-detectors": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
+    "statistics-layer": "statistics/r0/l0/index.html", "statistics-unit": "statistics/r0/l0/u0.html",
 }  # fmt: skip
 
 

@@ -90,8 +90,10 @@ def test_the_published_table_counts_as_it_was_published(shared: Path) -> None:
 
 
 def test_a_difference_lists_gained_concepts_and_the_number_of_others(result: Result) -> None:
-    nothing = (pl.col("iou") * 0, pl.selectors.ends_with("-iou") * 0)
-    weaker = {name: replace(layer, units=layer.units.with_columns(nothing)) for name, layer in result.layers.items()}
+    no_detectors = (pl.col("iou") * 0, pl.selectors.ends_with("-iou") * 0)
+    weaker = {
+        name: replace(layer, units=layer.units.with_columns(no_detectors)) for name, layer in result.layers.items()
+    }
     compared = compare_results(replace(result, layers=weaker), result)[0]
     gained = compared.changed("gained")["concept"].to_list()
     assert len(gained) > 1

@@ -57,11 +57,11 @@ def files_of(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(result: Result, nothing: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(result: Result, no_detectors: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a report of two runs, the first of them from its files."""
     root = tmp_path_factory.mktemp("pages")
     save_result(result, root / "run")
-    return report([load_result(root / "run"), nothing], root / "report").parent
+    return report([load_result(root / "run"), no_detectors], root / "report").parent
 
 
 def test_every_unit_has_a_card_with_its_label_and_iou(folder: Path, result: Result) -> None:
@@ -123,14 +123,14 @@ def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folde
         assert int(image["alt"][:2]) % 3 == 0
 
 
-def measured(result: Result, world: ConceptData) -> Result:
+def measured(result: Result, data_set: ConceptData) -> Result:
     """Give unit 0 of the first layer evidence: it is on in rows 0 to 5, and on its label, a square, in row 0 alone."""
     layer = result.layers["block.1"]
     number = result.concepts.filter(concept=layer.units["label"][0])["label_id"].item()
     rows = [(row, 0.05, 0, number if row == 0 else 0, 5 if row == 0 else 0, 10 + row) for row in range(6)]
-    labels = [(row, int(n), int((world.labels(row).label_channels == n).sum())) for row in range(len(world))
-              for n in np.unique(world.labels(row).label_channels) if n]  # fmt: skip
-    sure = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
+    labels = [(row, int(n), int((data_set.labels(row).label_channels == n).sum())) for row in range(len(data_set))
+              for n in np.unique(data_set.labels(row).label_channels) if n]  # fmt: skip
+    with_statistics = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
     "heldout_iou": 0.3333,
             "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None}  # fmt: skip
     counts = {"quantile": 0.05, "rule": "top-label", "category": "total", "detectors_ci_low": 2.0, "detectors_ci_high":
@@ -140,7 +140,7 @@ def measured(result: Result, world: ConceptData) -> Result:
     evidence = {
         "images": pl.DataFrame(rows, schema=columns, orient="row").lazy(),
         "labels": pl.DataFrame(labels, schema=("image_index", "label_id", "pixels"), orient="row").lazy(),
-        "units": pl.DataFrame([sure]).lazy(),
+        "units": pl.DataFrame([with_statistics]).lazy(),
         "counts": pl.DataFrame([counts]).lazy(),
         "histogram": pl.DataFrame({"unit": [0, 0, 0], "bin_low": [0.0, 0.5, 1.0], "bin_high": [0.0, 1.0, 1.25],
                                    "count": [50, 40, 10]}).lazy(),
@@ -150,22 +150,22 @@ def measured(result: Result, world: ConceptData) -> Result:
 
 
 def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
-    result: Result, world: ConceptData, tmp_path: Path
+    result: Result, data_set: ConceptData, tmp_path: Path
 ) -> None:
-    page = Page(report(measured(result, world), tmp_path / "report").parent / "r0/l0/u0.html")
+    page = Page(report(measured(result, data_set), tmp_path / "report").parent / "r0/l0/u0.html")
     names = [each["alt"] for each in page.all("img")][7:]
     number = result.concepts.filter(concept=result.layers["block.1"].units["label"][0])["label_id"].item()
-    has_label = {row: bool((world.labels(row).label_channels == number).any()) for row in range(24)}
+    has_label = {row: bool((data_set.labels(row).label_channels == number).any()) for row in range(24)}
     # Without any label of the category, a mask is not a false positive.
     category = result.concepts.filter(label_id=number)["category"].item()
     numbers = result.concepts.filter(category=category)["label_id"]
-    annotated = [row for row in range(24) if np.isin(world.labels(row).label_channels, numbers).any()]
-    false_positives = [world.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
+    annotated = [row for row in range(24) if np.isin(data_set.labels(row).label_channels, numbers).any()]
+    false_positives = [data_set.rows[row].image for row in (5, 4, 3, 2, 1) if row in annotated]
     assert names[: len(false_positives)] == false_positives
-    sizes = {row: int((world.labels(row).label_channels == number).sum()) for row in range(1, 24) if has_label[row]}
+    sizes = {row: int((data_set.labels(row).label_channels == number).sum()) for row in range(1, 24) if has_label[row]}
     false_negatives = sorted(sizes, key=lambda row: (-sizes[row], row))[:8]
     shown = names[len(false_positives) : len(false_positives) + len(false_negatives)]
-    assert shown == [world.rows[row].image for row in false_negatives]
+    assert shown == [data_set.rows[row].image for row in false_negatives]
     assert "(0.211 to 0.422)" in page.text
     assert "88 %" in page.text
     assert "0.3333; 0.3444 on the half that selected the label" in page.text
@@ -219,8 +219,8 @@ def test_markup_in_names_is_text(folder: Path) -> None:
     assert all(name.isascii() for name in files_of(folder))
 
 
-def test_the_same_runs_give_the_same_files(result: Result, nothing: Result, folder: Path, tmp_path: Path) -> None:
-    again = report([result, nothing], tmp_path / "again").parent
+def test_the_same_runs_give_the_same_files(result: Result, no_detectors: Result, folder: Path, tmp_path: Path) -> None:
+    again = report([result, no_detectors], tmp_path / "again").parent
     assert files_of(again) == files_of(folder)
     for name in files_of(again):
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
@@ -243,8 +243,8 @@ def test_runs_of_the_same_network_are_told_apart(folder: Path, result: Result, t
     assert "first, second" in named
 
 
-def test_without_detectors_the_report_is_complete_and_explains_dead_units(nothing: Result, tmp_path: Path) -> None:
-    page = report(nothing, tmp_path / "report")
+def test_without_detectors_the_report_is_complete_and_explains_dead_units(no_detectors: Result, tmp_path: Path) -> None:
+    page = report(no_detectors, tmp_path / "report")
     layer = Page(page.parent / "r0/l0/index.html")
     assert len(layer.all("article", "dead")) == 3
     assert "None of the 3 units is a detector: no IoU reaches 0.04." in layer.text
@@ -255,10 +255,10 @@ def test_without_detectors_the_report_is_complete_and_explains_dead_units(nothin
 
 
 def test_a_unit_of_too_few_activations_is_dead(
-    world: ConceptData, make_result: Callable[..., Result], tmp_path: Path
+    data_set: ConceptData, make_result: Callable[..., Result], tmp_path: Path
 ) -> None:
-    maps = np.random.default_rng(0).random((len(world), 1, 1, 1)).astype(np.float32)
-    run = make_result(world, {"head": maps}, DissectConfig(layers=("head",)))  # 0.005 of 24 values is none
+    maps = np.random.default_rng(0).random((len(data_set), 1, 1, 1)).astype(np.float32)
+    run = make_result(data_set, {"head": maps}, DissectConfig(layers=("head",)))  # 0.005 of 24 values is none
     folder = report(run, tmp_path / "report").parent
     assert "There are too few activations" in Page(folder / "r0/l0/u0.html").text
 
@@ -299,21 +299,21 @@ def test_single_images_that_are_damaged_are_named(result: Result, tmp_path: Path
 
 
 def test_a_smaller_report_leaves_nothing_of_a_larger_one_and_nothing_else_is_touched(
-    result: Result, nothing: Result, tmp_path: Path
+    result: Result, no_detectors: Result, tmp_path: Path
 ) -> None:
     report(result, tmp_path / "report")
     (tmp_path / "report" / "r0" / "notes.txt").write_text("mine")
     listed = tmp_path / "report" / "files.txt"
     listed.write_text(listed.read_text() + "../outside.html\nr0/notes.txt\n")
     (tmp_path / "outside.html").write_text("mine")
-    report(nothing, tmp_path / "report")
-    report(nothing, tmp_path / "fresh")
+    report(no_detectors, tmp_path / "report")
+    report(no_detectors, tmp_path / "fresh")
     assert files_of(tmp_path / "report") == sorted([*files_of(tmp_path / "fresh"), "r0/notes.txt"])
     assert (tmp_path / "outside.html").is_file()
     assert not (tmp_path / "report" / "r0" / "l1").exists()
 
 
-def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, nothing: Result, tmp_path: Path) -> None:
+def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, no_detectors: Result, tmp_path: Path) -> None:
     def stop(stage: str, done: int, total: int | None) -> None:
         if done == 12:
             raise KeyboardInterrupt
@@ -321,56 +321,56 @@ def test_what_a_killed_report_left_is_removed_by_the_next(result: Result, nothin
     with pytest.raises(KeyboardInterrupt):
         report(result, tmp_path / "report", progress=stop)
     assert (tmp_path / "report" / "r0" / "l1" / "u2.html").is_file()
-    report(nothing, tmp_path / "report")
-    report(nothing, tmp_path / "fresh")
+    report(no_detectors, tmp_path / "report")
+    report(no_detectors, tmp_path / "fresh")
     assert files_of(tmp_path / "report") == files_of(tmp_path / "fresh")
 
 
-def test_two_reports_in_one_folder_at_once_do_not_mix(result: Result, nothing: Result, tmp_path: Path) -> None:
+def test_two_reports_in_one_folder_at_once_do_not_mix(result: Result, no_detectors: Result, tmp_path: Path) -> None:
     refused: list[str] = []
 
     def meanwhile(stage: str, done: int, total: int | None) -> None:
         if done == 12:
             with pytest.raises(ResultError, match=r"report is being written by process \d+ of ") as caught:
-                report(nothing, tmp_path / "report")
+                report(no_detectors, tmp_path / "report")
             refused.append(str(caught.value))
 
     report(result, tmp_path / "report", progress=meanwhile)
     assert len(refused) == 1
     report(result, tmp_path / "alone")
     assert snapshot(tmp_path / "report") == snapshot(tmp_path / "alone")
-    report(nothing, tmp_path / "report")  # and nothing stands in the way of the next
+    report(no_detectors, tmp_path / "report")  # and nothing stands in the way of the next
 
 
 def test_a_run_that_is_replaced_while_its_report_is_written_is_an_error(
-    result: Result, nothing: Result, tmp_path: Path
+    result: Result, no_detectors: Result, tmp_path: Path
 ) -> None:
     save_result(result, tmp_path / "run")
 
     def meanwhile(stage: str, done: int, total: int | None) -> None:
         if done == 12:
             shutil.rmtree(tmp_path / "run")
-            save_result(nothing, tmp_path / "run")
+            save_result(no_detectors, tmp_path / "run")
 
     with pytest.raises(ResultError, match=r"was replaced, changed or removed since the run was opened"):
         report(load_result(tmp_path / "run"), tmp_path / "report", progress=meanwhile)
 
 
-def test_a_link_in_a_report_folder_is_not_written_through(nothing: Result, tmp_path: Path) -> None:
+def test_a_link_in_a_report_folder_is_not_written_through(no_detectors: Result, tmp_path: Path) -> None:
     (tmp_path / "mine.css").write_text("mine")
     style = tmp_path / "report" / urls.STYLE
     style.parent.mkdir(parents=True)
     style.symlink_to(tmp_path / "mine.css")
     with pytest.raises(ResultError, match=r"report\.css is a link that leads outside"):
-        report(nothing, tmp_path / "report")
+        report(no_detectors, tmp_path / "report")
     assert (tmp_path / "mine.css").read_text() == "mine"
 
 
-def test_a_foreign_page_is_refused(nothing: Result, tmp_path: Path) -> None:
-    page = report(nothing, tmp_path / "report")
+def test_a_foreign_page_is_refused(no_detectors: Result, tmp_path: Path) -> None:
+    page = report(no_detectors, tmp_path / "report")
     page.write_text("<title>my page</title>")
     with pytest.raises(ResultError, match=r"index\.html exists and is not a report of netdissect"):
-        report(nothing, tmp_path / "report")
+        report(no_detectors, tmp_path / "report")
     assert page.read_text() == "<title>my page</title>"
 
 

@@ -19,15 +19,19 @@ def evidence(result: Result, table: str, quantile: float) -> list[dict[str, floa
 
 
 @pytest.mark.parametrize("quantile", [0.05, 0.1])
-def test_facts_are_those_of_the_detectors_at_the_quantile(sure: Result, quantile: float) -> None:
-    limit = sure.info.min_iou(LAYER)
+def test_facts_are_those_of_the_detectors_at_the_quantile(with_statistics: Result, quantile: float) -> None:
+    limit = with_statistics.info.min_iou(LAYER)
     assert limit == 0.1234
-    units = sure.layers[LAYER].units.filter(quantile=quantile).to_dicts()
+    units = with_statistics.layers[LAYER].units.filter(quantile=quantile).to_dicts()
     detectors = {row["unit"]: row["label"] for row in units if row["label"] and row["iou"] >= limit}
     assert 0 < len(detectors) < len(units)
-    measured = [row for row in evidence(sure, "units", quantile) if row["unit"] in detectors]
-    scores = [row for row in evidence(sure, "scores", quantile) if detectors.get(int(row["unit"])) == row["concept"]]
-    facts = layer_facts(sure, LAYER, quantile)
+    measured = [row for row in evidence(with_statistics, "units", quantile) if row["unit"] in detectors]
+    scores = [
+        row
+        for row in evidence(with_statistics, "scores", quantile)
+        if detectors.get(int(row["unit"])) == row["concept"]
+    ]
+    facts = layer_facts(with_statistics, LAYER, quantile)
     hochberg, yekutieli = (sum(row[f"q_value_{name}"] < 0.05 for row in measured) for name in ("bh", "by"))
     assert facts["q below 0.05"] == (
         f"{hochberg} of {len(detectors)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
@@ -42,19 +46,19 @@ def test_facts_are_those_of_the_detectors_at_the_quantile(sure: Result, quantile
     assert "mean IoU" not in facts  # no IoU on the selection half reaches the limit
 
 
-def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection_half(sure: Result) -> None:
-    config = sure.info.config.model_copy(update={"min_iou": 0.04})
-    lower = replace(sure, info=sure.info.model_copy(update={"config": config}))
-    rows = [row for row in evidence(sure, "units", 0.05) if row["selection_iou"] >= 0.04]
+def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection_half(with_statistics: Result) -> None:
+    config = with_statistics.info.config.model_copy(update={"min_iou": 0.04})
+    lower = replace(with_statistics, info=with_statistics.info.model_copy(update={"config": config}))
+    rows = [row for row in evidence(with_statistics, "units", 0.05) if row["selection_iou"] >= 0.04]
     selection, heldout = (statistics.mean(row[name] for row in rows) for name in ("selection_iou", "heldout_iou"))
     assert layer_facts(lower, LAYER, 0.05)["mean IoU"] == (
         f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
     )
 
 
-def test_robustness_counts_the_combinations_of_quantile_and_limit(sure: Result) -> None:
+def test_robustness_counts_the_combinations_of_quantile_and_limit(with_statistics: Result) -> None:
     counted = {
-        name: sure.layers[name].evidence["sensitivity"].filter(rule="top-label").collect().to_dicts()
+        name: with_statistics.layers[name].evidence["sensitivity"].filter(rule="top-label").collect().to_dicts()
         for name in (LAYER, OTHER)
     }
     unique = {
@@ -71,19 +75,21 @@ def test_robustness_counts_the_combinations_of_quantile_and_limit(sure: Result) 
     }
     most = max(wins, key=lambda name: wins[name])
     assert wins["object"] != wins["color"]
-    assert robustness(sure, LAYER) == [
+    assert robustness(with_statistics, LAYER) == [
         "Detectors were counted at 9 combinations of quantile and IoU limit.",
         f"The category with the most unique detectors is most often {most}, in {wins[most]} of them.",
         f"The layer has more unique detectors than {OTHER} in {more} of them and fewer in {fewer}.",
     ]
 
 
-def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(sure: Result, result: Result) -> None:
-    lines = console_tables.statistics_lines(sure)
+def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(
+    with_statistics: Result, result: Result
+) -> None:
+    lines = console_tables.statistics_lines(with_statistics)
     assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected under the null"
     assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label stability", "    median"]
     assert lines[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
-    caption = str(console_tables.summary(sure).caption)
+    caption = str(console_tables.summary(with_statistics).caption)
     assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
     assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
     assert console_tables.statistics_lines(result) == []
@@ -92,32 +98,32 @@ def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(sure: R
 
 
 def test_pages_show_measured_statistics_and_no_empty_section_for_others(
-    sure: Result, result: Result, tmp_path: Path
+    with_statistics: Result, result: Result, tmp_path: Path
 ) -> None:
-    save_result(sure, tmp_path / "run")
+    save_result(with_statistics, tmp_path / "run")
     root = report(load_result(tmp_path / "run"), tmp_path / "sure").parent
     unit, layer, bare = (root / path for path in ("r0/l0/u0.html", "r0/l0/index.html", "r0/l1/index.html"))
     plain = report(result, tmp_path / "plain").parent
-    row = evidence(sure, "units", 0.05)[0]
+    row = evidence(with_statistics, "units", 0.05)[0]
     for key, name in (("q_value_bh", "Benjamini-Hochberg"), ("q_value_by", "Benjamini-Yekutieli")):
         assert f"{row[key]:.2g} ({name})" in unit.read_text()
-    own = max(evidence(sure, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
+    own = max(evidence(with_statistics, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
     for metric in METRICS:
         for text in (f">{own[metric.name]:.3f}<", f">{metric.short}<", f"{metric.short}: {metric.meaning}."):
             assert text in unit.read_text()
     cards = layer.read_text()
-    for row in evidence(sure, "units", 0.05)[:3]:
+    for row in evidence(with_statistics, "units", 0.05)[:3]:
         assert f">q {row['q_value_bh']:.2g}<" in cards
     assert cards.count('<span title="Share of replicates') == sum(
-        not dead for dead in sure.layers[LAYER].units.filter(quantile=0.05)["dead"]
+        not dead for dead in with_statistics.layers[LAYER].units.filter(quantile=0.05)["dead"]
     )
     assert "Extra metrics" not in (root / "r0/l1/u0.html").read_text()
     for text in (
         "Statistics of the labels",
         "IoU of at least 0.1234: the false discovery rate",
         "Detectors at other quantiles and limits",
-        *layer_facts(sure, LAYER, 0.05).values(),
-        robustness(sure, LAYER)[1],
+        *layer_facts(with_statistics, LAYER, 0.05).values(),
+        robustness(with_statistics, LAYER)[1],
     ):
         assert text in layer.read_text(), text
     assert "the false discovery rate under the permutation null is above 5 % at every IoU" in bare.read_text()
@@ -139,13 +145,13 @@ def test_pages_show_measured_statistics_and_no_empty_section_for_others(
         assert not any(text in page for text in absent)
 
 
-def test_missing_columns_of_a_table_are_left_out(sure: Result, tmp_path: Path) -> None:
-    layer = sure.layers[LAYER]
+def test_missing_columns_of_a_table_are_left_out(with_statistics: Result, tmp_path: Path) -> None:
+    layer = with_statistics.layers[LAYER]
     older = {
         **layer.evidence,
         "units": layer.evidence["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
     }
-    before = replace(sure, layers={LAYER: replace(layer, evidence=older)})
+    before = replace(with_statistics, layers={LAYER: replace(layer, evidence=older)})
     assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
@@ -165,21 +171,21 @@ def test_missing_columns_of_a_table_are_left_out(sure: Result, tmp_path: Path) -
     ],
 )
 def test_a_layout_that_the_check_did_not_confirm_is_reported_in_the_terminal(
-    sure: Result, tmp_path: Path, verdict: str, reason: str, text: str
+    with_statistics: Result, tmp_path: Path, verdict: str, reason: str, text: str
 ) -> None:
     check = LayoutCheckInfo(
         verdict=verdict, reason=reason, correlation=(0.9, 0.8), slope=(1.0, 1.0), displacement=(0.1, -3.2),
         tolerance=(1.0, 1.0), share=0.1, peak=9.0, common=0.0, outside=0.0,
     )  # fmt: skip
-    checked = replace(sure, info=sure.info.model_copy(update={"layout_checks": {LAYER: check}}))
+    checked = replace(with_statistics, info=with_statistics.info.model_copy(update={"layout_checks": {LAYER: check}}))
     assert layout_text(checked.info, checked.layers[LAYER].info) == text
     caption = str(console_tables.summary(checked).caption)
     assert (f"{LAYER}: {text}" in caption) if text else (f"{LAYER}: " not in caption)
 
 
-def test_a_layer_of_one_cell_needs_no_layout_check_and_an_unchecked_layout_is_reported(sure: Result) -> None:
-    config = sure.info.config.model_copy(update={"layout_check": False})
-    info = sure.info.model_copy(update={"config": config})
-    layer = sure.layers[LAYER].info
+def test_a_layer_of_one_cell_needs_no_layout_check_and_an_unchecked_layout_is_reported(with_statistics: Result) -> None:
+    config = with_statistics.info.config.model_copy(update={"layout_check": False})
+    info = with_statistics.info.model_copy(update={"config": config})
+    layer = with_statistics.layers[LAYER].info
     assert layout_text(info, layer) == "The spatial layout of its cells was not checked."
     assert layout_text(info, layer.model_copy(update={"height": 1, "width": 1})) == ""
