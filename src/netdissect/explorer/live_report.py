@@ -97,9 +97,7 @@ class LiveReport:
         if unit >= tables.info.units:
             raise _not_in_report(urls.unit(run, index, unit))
         detail = unit_detail(tables, unit)
-        self._error_images |= {
-            image.url: image.image for image in (*detail.false_positives, *detail.false_negatives)
-        }
+        self._error_images |= {image.url: image.image for image in (*detail.false_positives, *detail.false_negatives)}
         return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
 
     def _layer(self, run: int, index: int) -> bytes:
