@@ -392,7 +392,7 @@ def test_a_failed_matching_gives_the_reason(pair: Pair) -> None:
     "address",
     ["/", "/runs/first-run/layers/0", "/runs/first-run/layers/1/units/4", "/concepts", "/image", "/compare", "/rate",
      "/about", "/report/index.html", "/report/r1/l1/index.html", "/report/r0/l0/u3.html", "/report/concepts/index.html",
-     "/report/concepts/c1.html", "/report/static/report.css", "/report/look/report.js", "/static/lib.js"],
+     "/report/concepts/c1.html", "/report/static/report.css", "/report/static/report.js", "/static/lib.js"],
 )  # fmt: skip
 def test_every_page_opens_without_inline_script(client: TestClient, address: str) -> None:
     answer = client.get(address)

@@ -187,5 +187,5 @@ def test_the_report_opens_live(page: Page) -> None:
     page.goto("/report/index.html")
     page.locator("table.layers a").first.click()
     page.locator(".unit h3 a").first.click()
-    expect(page.get_by_role("heading", name="Most active images")).to_be_visible()
+    expect(page.get_by_role("heading", name="Top-activating images")).to_be_visible()
     page.wait_for_load_state("networkidle")

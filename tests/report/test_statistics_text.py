@@ -114,7 +114,7 @@ def test_pages_show_measured_statistics_and_no_empty_section_for_others(
     cards = layer.read_text()
     for row in evidence(with_statistics, "units", 0.05)[:3]:
         assert f">q {row['q_value_bh']:.2g}<" in cards
-    assert cards.count('<span title="Share of replicates') == sum(
+    assert cards.count('<span title="Share of bootstrap replicates') == sum(
         not dead for dead in with_statistics.layers[LAYER].units.filter(quantile=0.05)["dead"]
     )
     assert "Extra metrics" not in (root / "r0/l1/u0.html").read_text()
