@@ -26,18 +26,18 @@ def test_the_listed_concepts_are_the_counted_unique_detectors(result: Result) ->
     entries = result.detectors()
     assert {entry.layer for entry in entries} == set(result.layers)
     for entry in entries:
-        found = detected_concepts(result, entry.layer, entry.quantile, 0.04)
-        assert len(found) == entry.count.unique_detectors["total"]
-        assert found["units"].list.len().sum() == entry.count.detectors["total"]
-        for (category,), part in found.group_by("category"):
+        detected = detected_concepts(result, entry.layer, entry.quantile, 0.04)
+        assert len(detected) == entry.count.unique_detectors["total"]
+        assert detected["units"].list.len().sum() == entry.count.detectors["total"]
+        for (category,), part in detected.group_by("category"):
             assert len(part) == entry.count.unique_detectors[str(category)]
 
 
 def test_concept_bars_are_as_high_as_the_number_of_their_units(result: Result) -> None:
-    found = detected_concepts(result, "block.1", 0.05, 0.04)
+    detected = detected_concepts(result, "block.1", 0.05, 0.04)
     (axes,) = plots.bars(result, "block.1").axes
-    assert [bar.get_height() for bar in axes.patches] == found["units"].list.len().to_list()  # type: ignore[attr-defined]
-    assert [text.get_text() for text in axes.get_xticklabels()] == found["concept"].to_list()
+    assert [bar.get_height() for bar in axes.patches] == detected["units"].list.len().to_list()  # type: ignore[attr-defined]
+    assert [text.get_text() for text in axes.get_xticklabels()] == detected["concept"].to_list()
 
 
 def test_every_layer_of_every_run_has_a_stacked_bar_as_long_as_its_unique_detectors(result: Result) -> None:

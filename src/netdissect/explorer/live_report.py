@@ -11,12 +11,11 @@ from netdissect.plots.example_images import read_image, webp
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import PageNotes, Pages, script, style
-from netdissect.report.unit_views import unit_detail, unit_view
+from netdissect.report.unit_views import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES, unit_detail, unit_view
 from netdissect.report.views import ConceptView, RunView, concept_views, run_views
 
 CACHED_PAGES = 256
 """Pages in the cache, of about 30 kB each (a layer's page is larger)."""
-PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 
 _UNIT = re.compile(r"r(\d{1,6})/l(\d{1,6})/u(\d{1,9})\.html")
 _LAYER = re.compile(r"r(\d{1,6})/l(\d{1,6})/index\.html")

@@ -15,7 +15,8 @@ from netdissect.report.label_outlines import concept_outline, read_labels
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, known
 from netdissect.scoring.metrics import Metric, measured_metrics
 
-CARD_IMAGES = 6
+PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
+"""Top images of a unit on its own page, on its card in a layer's page, and on a concept's page."""
 RUNNERS_UP = 4
 
 

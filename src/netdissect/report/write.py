@@ -24,15 +24,22 @@ from netdissect.report import urls
 from netdissect.report.examples import find_examples
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
-from netdissect.report.unit_views import CARD_IMAGES, MaskedImage, UnitDetail, UnitView, unit_detail, unit_view
+from netdissect.report.unit_views import (
+    CARD_IMAGES,
+    CONCEPT_IMAGES,
+    PAGE_IMAGES,
+    MaskedImage,
+    UnitDetail,
+    UnitView,
+    unit_detail,
+    unit_view,
+)
 from netdissect.report.views import ConceptView, RunView, concept_views, run_views
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.result.folder_lock import hold
 
 FILE_LIST, WRITING = "files.txt", ".writing"
-PAGE_IMAGES = 25
-CONCEPT_IMAGES = 4
 # Pillow decodes and encodes without the interpreter lock.
 IMAGE_THREADS = 2
 
@@ -113,12 +120,12 @@ class _Folder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if self._list is not None:
                 self._list.close()
-            if kind is None:
+            if error_type is None:
                 self._remove(self._before - set(self.sizes))
                 names = "".join(f"{name}\n" for name in self.sizes).encode()
                 write_whole(self.path / FILE_LIST, lambda file: file.write(names))
