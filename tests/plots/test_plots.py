@@ -159,7 +159,7 @@ def test_a_category_has_the_same_color_in_every_figure(result: Result) -> None:
 def test_reports_and_figures_load_neither_torch_nor_pyplot() -> None:
     code = (
         "import sys; from netdissect.report import console_tables, report, reproduce_page, show_unit; "
-        "from netdissect.experiments import outcome_files; from netdissect import plots; "
+        "from netdissect.experiments import result_files; from netdissect import plots; "
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
