@@ -101,12 +101,12 @@ class Counts:
 
     intersection: int
     activation: int
-    truth: int
+    concept_pixels: int
 
     @property
     def iou(self) -> float:
         """Intersection over union; 0 if the union is empty."""
-        union = self.activation + self.truth - self.intersection
+        union = self.activation + self.concept_pixels - self.intersection
         return self.intersection / union if union else 0.0
 
 
@@ -309,16 +309,16 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
     spelled = [_unspell(data.image_path(row)) for row in range(len(data))]
     values = np.stack([_fire(unit, cells) for cells in spelled])
     above = np.sort(values, axis=None)[::-1][int(quantile * values.size)]
-    intersection = activation = truth = 0
+    intersection = activation = concept_pixels = 0
     for row, mask in enumerate(values > above):
         labels = data.labels(row)
         present = np.unique(np.concatenate([labels.label_channels.ravel(), labels.image_level]))
         bears = (labels.label_channels == number).any(axis=0) | (number in labels.image_level)
         intersection += int((mask & bears).sum())
-        truth += int(bears.sum())
+        concept_pixels += int(bears.sum())
         if (data.category_of[present[present > 0]] == category).any():
             activation += int(mask.sum())
-    return Counts(intersection, activation, truth)
+    return Counts(intersection, activation, concept_pixels)
 
 
 def _unspell(path: Path) -> Cells:

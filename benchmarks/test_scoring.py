@@ -55,11 +55,11 @@ def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler
         histogram.update(batch)
         top.update(batch.reshape(len(batch), units, -1), histogram.floor(keep))
         store.append(batch, top.bound)
-    tallier = IoUCounter(data, top.thresholds([QUANTILE], "exact"), "annotated")
+    counter = IoUCounter(data, top.thresholds([QUANTILE], "exact"), "annotated")
     for index, start in enumerate(range(0, images, BATCH)):
         part = labels[start : start + BATCH]
-        tallier.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
-    return tallier.counts
+        counter.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
+    return counter.counts
 
 
 def matrix(axis: UpsamplingAxis) -> npt.NDArray[np.float64]:
@@ -85,8 +85,8 @@ def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsample
         on = (cells.amax(dim=(1, 2)) > thresholds).nonzero()[:, 0]
         masks = rows @ cells[on].double() @ columns.T
         unit, y, x = (masks.float() > thresholds[on, None, None]).nonzero(as_tuple=True)
-        for plane in torch.from_numpy(image.label_channels):
-            counts += torch.bincount(on[unit] * numbers + plane[y, x], minlength=len(counts))
+        for channel in torch.from_numpy(image.label_channels):
+            counts += torch.bincount(on[unit] * numbers + channel[y, x], minlength=len(counts))
     return counts.reshape(units, numbers)
 
 

@@ -61,7 +61,7 @@ def images(count: int = 7, seed: int = 3, sizes: tuple[tuple[int, int], ...] = (
     drawn = []
     for index in range(count):
         one = strategies.labeled_image(rng, 3, sizes[index % len(sizes)])
-        planes = tuple(codes[channel % len(codes)][plane] for channel, plane in enumerate(one.planes))
-        whole = tuple(int(codes[-1][n]) for n in one.whole) or (int(codes[-1][1 + index % 3]),)
+        planes = tuple(codes[channel % len(codes)][plane] for channel, plane in enumerate(one.label_channels))
+        whole = tuple(int(codes[-1][n]) for n in one.image_level) or (int(codes[-1][1 + index % 3]),)
         drawn.append(oracle.OracleImage(planes, whole, one.size))
     return drawn

@@ -56,7 +56,7 @@ def assert_layer_is_the_oracle_s(
         assert (row["concept"], row["category"]) == (broden.names[number], broden.categories[place])
         counts = (row["intersection"], row["mask_pixels"], row["concept_pixels"])
         assert counts == (
-            expected.intersection[unit, number], expected.activation[unit, place], expected.truth[number]
+            expected.intersection[unit, number], expected.activation[unit, place], expected.concept_pixels[number]
         )  # fmt: skip
         assert row["iou"] == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
     for row in layer.units.filter(quantile=quantile).to_dicts():

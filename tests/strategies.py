@@ -45,8 +45,10 @@ class World:
     def labels(self, row: int) -> Labels:
         """One image's labels for the library."""
         labeled_image = self.images[row]
-        planes = np.array(labeled_image.planes, dtype=np.int32).reshape(len(labeled_image.planes), *labeled_image.size)
-        return Labels(planes, np.array(labeled_image.whole, dtype=np.int32))
+        planes = np.array(labeled_image.label_channels, dtype=np.int32).reshape(
+            len(labeled_image.label_channels), *labeled_image.size
+        )
+        return Labels(planes, np.array(labeled_image.image_level, dtype=np.int32))
 
     def field(self) -> FieldSpans:
         """The receptive field for the library."""
@@ -212,11 +214,11 @@ def repaint(path: Path) -> None:
 
 def _cells(root: Path, index: int, labels: oracle.OracleImage, categories: int) -> list[str]:
     items: list[list[str]] = [[] for _ in range(categories)]
-    for channel, plane in enumerate(labels.planes):
+    for channel, plane in enumerate(labels.label_channels):
         name = f"{index}_{channel}.png"
         write_label_map(root / "images" / name, plane)
         items[channel % categories].append(name)
-    items[-1].extend(map(str, labels.whole))
+    items[-1].extend(map(str, labels.image_level))
     return [";".join(cell) for cell in items]
 
 

@@ -43,7 +43,9 @@ def labels_of(case: str) -> list[oracle.OracleImage]:
         "empty batches": [EMPTY] * 3 + drawn[:2] + [EMPTY] * 3,
         "nothing at all": [EMPTY] * 4,
         "no labels in a category": [
-            oracle.OracleImage(tuple(np.where(np.isin(p, objects), 0, p) for p in one.planes), one.whole, one.size)
+            oracle.OracleImage(
+                tuple(np.where(np.isin(p, objects), 0, p) for p in one.label_channels), one.image_level, one.size
+            )
             for one in drawn[:4]
         ],
         "one image": drawn[:1],

@@ -1,4 +1,4 @@
-"""Records come back from disk as they were written, in any order, or not at all."""
+"""Records are read as they were written, in any order, or an error names them."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ VALUES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 @given(values=st.lists(VALUES, min_size=1, max_size=30))
-def test_every_value_lies_between_the_ends_of_its_bin(values: list[float]) -> None:
+def test_every_value_is_between_the_ends_of_its_bin(values: list[float]) -> None:
     low, high = bin_edges()
     for value in values:
         histogram = Histogram(1)
@@ -67,7 +67,7 @@ def test_any_split_of_the_data_and_any_device_gives_the_histogram_of_the_whole(
     values=st.lists(VALUES | st.sampled_from([0.0, -0.0, 6.0, 2.0**-25, -(2.0**17)]), min_size=1, max_size=40),
     rank=st.integers(1, 50),
 )
-def test_a_floor_lies_below_the_value_of_that_rank_and_within_its_bin(values: list[float], rank: int) -> None:
+def test_a_floor_is_below_the_value_of_that_rank_and_within_its_bin(values: list[float], rank: int) -> None:
     drawn = np.array(values, np.float32)
     histogram = Histogram(2)
     histogram.update(np.stack([drawn, drawn[::-1]]).reshape(1, 2, 1, -1))
@@ -87,7 +87,7 @@ def test_a_floor_lies_below_the_value_of_that_rank_and_within_its_bin(values: li
     assert np.nextafter(floor[0], np.float32(np.inf)) >= np.float32(least), "no lower than the bin of that value"
 
 
-def test_bins_rise_and_leave_no_gap() -> None:
+def test_bins_rise_without_gaps() -> None:
     low, high = bin_edges()
     assert (np.diff(low) >= 0).all()
     away = np.delete(np.arange(BINS), BINS_PER_SIGN)

@@ -31,7 +31,7 @@ def source_image(folder: Path, mode: str = "RGB") -> Path:
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_an_image_is_squashed_with_the_filter_that_the_network_names(tmp_path, interpolation):
+def test_an_image_is_stretched_with_the_filter_of_the_network(tmp_path, interpolation):
     found = read_image(source_image(tmp_path), how(interpolation=interpolation))
     expected = Image.fromarray(PIXELS[..., :3]).resize((8, 12), Image.Resampling[interpolation.upper()])
     assert np.array_equal(found, np.asarray(expected))

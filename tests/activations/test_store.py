@@ -37,19 +37,21 @@ def kept(path: Path, maps: strategies.Floats, bound: strategies.Floats, size: in
 
 
 def lower(limits: strategies.Floats, slack: float) -> strategies.Floats:
-    """Return a bound at or below the thresholds; a slack of 9 stands for none known yet."""
+    """Return a bound at or below the thresholds; a slack of 9 means that none is known yet."""
     return np.where(slack >= 9, -np.inf, limits - np.float32(slack)).astype(np.float32)
 
 
-def tally(world: strategies.World, maps: strategies.Floats, limits: strategies.Floats, name: ProtocolName) -> IoUCounts:
+def counts(
+    world: strategies.World, maps: strategies.Floats, limits: strategies.Floats, name: ProtocolName
+) -> IoUCounts:
     protocol, data = PROTOCOLS[name].model_copy(update={"segmentation_size": None}), world.data()
-    tallier = IoUCounter(data, limits[None], protocol.restriction)
+    counter = IoUCounter(data, limits[None], protocol.restriction)
     for row, one in enumerate(maps):
         labels = world.labels(row)
-        made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        upsampler = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         image = ImageLabels.of(labels, data, protocol.duplicates)
-        tallier.update_batch(one[None], BatchLabels.of([image]), made)
-    return tallier.counts
+        counter.update_batch(one[None], BatchLabels.of([image]), upsampler)
+    return counter.counts
 
 
 @given(
@@ -67,15 +69,15 @@ def test_a_sparse_store_counts_as_a_dense_one_at_any_bound_below_the_thresholds(
     np.testing.assert_array_equal(dense, world.maps)
     sparse = kept(folder / "sparse", world.maps, lower(limits, slack), size, dense=False)
     for array, other in zip(
-        vars(tally(world, world.maps, limits, name)).values(),
-        vars(tally(world, sparse, limits, name)).values(),
+        vars(counts(world, world.maps, limits, name)).values(),
+        vars(counts(world, sparse, limits, name)).values(),
         strict=True,
     ):
         np.testing.assert_array_equal(array, other)
 
 
 @given(strategies.worlds(), st.sampled_from(strategies.FRACTIONS), st.sampled_from([0, 0.5, 9]))
-def test_every_cell_beside_a_cell_above_the_threshold_is_kept(
+def test_every_neighbor_of_a_cell_above_the_threshold_is_kept(
     folder: Path, world: strategies.World, fraction: float, slack: float
 ) -> None:
     limits = oracle.thresholds(world.maps, oracle.Rules(fraction=fraction))
@@ -99,7 +101,7 @@ def test_a_sparse_store_of_quiet_units_is_small(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_what_an_interruption_left_behind_is_cut_off(tmp_path: Path, dense: bool) -> None:
+def test_records_after_the_last_checkpoint_are_truncated(tmp_path: Path, dense: bool) -> None:
     maps = np.random.default_rng(1).normal(size=(6, 3, 4, 5)).astype(np.float32)
     bound = np.zeros(3, np.float32)
     store = ActivationStore(tmp_path / "maps", 3, Size(4, 5), dense=dense)

@@ -78,6 +78,6 @@ def test_equal_maxima_are_ordered_by_index_row() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5])
-def test_units_that_never_fire_still_have_top_images(value: float) -> None:
+def test_dead_units_have_top_images(value: float) -> None:
     maps = np.full((4, 1, 3, 2), value, np.float32)
     assert_ranked(top_images(maps, 6, [0, 1, 2, 3], 4), maps, 6)

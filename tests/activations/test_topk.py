@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import oracle
 import strategies
-from netdissect.activations import StreamingTopK, ranks, topk
+from netdissect.activations import StreamingTopK, ranks, topk_memmap
 from netdissect.activations.histogram import Histogram
 from netdissect.config import PROTOCOLS, Threshold
 from netdissect.errors import ResultError, ShapeError
@@ -24,7 +24,7 @@ ORDERS = ("random", "rising", "falling", "ties", "flat")
 
 
 def values_of(seed: int, units: int, total: int, order: str) -> strategies.Floats:
-    """Draw float32 (U, N) in an order that is hard on a buffer: beyond 1,024 spare values it must be emptied."""
+    """Draw float32 (U, N) in an order that fills the buffer: beyond 1,024 spare values it must be compacted."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(units, total))
     match order:
@@ -42,7 +42,7 @@ def values_of(seed: int, units: int, total: int, order: str) -> strategies.Float
 def top_values(
     values: strategies.Floats, keep: int, total: int, cuts: list[int], *, floors: bool = False
 ) -> StreamingTopK:
-    """Feed float32 (U, N) in pieces, with the floors that a histogram tells or without."""
+    """Feed float32 (U, N) in pieces, with or without the floors of a histogram."""
     kept, histogram = StreamingTopK(len(values), keep, total), Histogram(len(values))
     for piece in np.split(values, sorted(cuts), axis=1):
         batch = np.ascontiguousarray(piece)[None]
@@ -61,7 +61,7 @@ def test_values_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
     assert spilled.thresholds([0.02], "exact")[0].tolist() == expected(values, 0.02, "exact")
 
 
-def test_values_in_a_file_go_on_from_any_of_the_last_two_checkpoints(tmp_path: Path) -> None:
+def test_values_in_a_file_resume_from_any_of_the_last_two_checkpoints(tmp_path: Path) -> None:
     values = values_of(4, 3, 5000, "rising")
     keep = needed([0.02], 5000, "exact")
     pieces = [np.ascontiguousarray(piece)[None] for piece in np.split(values, [900, 1700, 3000], axis=1)]
@@ -79,8 +79,8 @@ def test_values_in_a_file_go_on_from_any_of_the_last_two_checkpoints(tmp_path: P
         StreamingTopK(3, keep, 5000, tmp_path / "top").restore(states[0])
 
 
-def test_units_in_a_file_are_worked_on_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topk, "MAPPED_BYTES", 1)
+def test_units_in_a_file_are_updated_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk_memmap, "MAPPED_BYTES", 1)
     values = values_of(4, 5, 5000, "rising")
     kept = StreamingTopK(5, needed([0.02], 5000, "exact"), 5000, tmp_path / "top")
     for piece in np.split(values, [1700, 3000], axis=1):
@@ -124,7 +124,7 @@ def test_thresholds_are_those_of_sorting_everything_whatever_the_batches(
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3000), FRACTIONS)
-def test_at_most_the_wanted_share_lies_above_an_exact_threshold(seed: int, total: int, fraction: float) -> None:
+def test_at_most_the_given_share_is_above_an_exact_threshold(seed: int, total: int, fraction: float) -> None:
     values = values_of(seed, 1, total, "ties")
     found = top_values(values, needed([fraction], total, "exact"), total, []).thresholds([fraction], "exact")
     assert (values > found[0, 0]).sum() <= fraction * total + 1e-9
@@ -154,7 +154,7 @@ def test_the_2020_program_reads_each_value_at_the_middle_of_its_share() -> None:
     assert kept.thresholds([0.01], rule)[0, 0] == np.float32(98.5)
 
 
-def test_the_readout_of_the_first_program_is_the_quantile_994_of_999() -> None:
+def test_the_threshold_of_the_authors_caffe_code_is_the_quantile_994_of_999() -> None:
     values = values_of(3, 4, 36064, "random")
     kept = top_values(values, needed([5 / 999], 36064, "interpolated"), 36064, list(range(0, 36064, 5000)))
     wanted = np.quantile(values.astype(np.float64), 994 / 999, axis=1).astype(np.float32)
@@ -200,7 +200,7 @@ def test_a_bound_only_rises_and_never_passes_the_threshold(
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5000), st.integers(0, 5000), st.sampled_from(ORDERS))
 @settings(max_examples=25)
-def test_a_restored_state_goes_on_as_if_never_interrupted(seed: int, total: int, cut: int, order: str) -> None:
+def test_a_restored_state_continues_as_if_never_interrupted(seed: int, total: int, cut: int, order: str) -> None:
     values = values_of(seed, 2, total, order)
     keep = needed([0.02], total, "exact")
     first = top_values(values[:, :cut], keep, total, [])
@@ -213,7 +213,7 @@ def test_a_restored_state_goes_on_as_if_never_interrupted(seed: int, total: int,
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("zero", 0.0), ("relu6", 6.0), ("constant", None), ("rare", 0.0)])
-def test_units_that_hold_still_have_their_value_as_threshold(kind: str, wanted: float | None) -> None:
+def test_constant_units_have_their_value_as_threshold(kind: str, wanted: float | None) -> None:
     values = strategies.activations(np.random.default_rng(0), kind, (1, 2000))
     found = top_values(values, needed([0.05], 2000, "exact"), 2000, [])
     level = found.thresholds([0.05], "exact")[0, 0]
@@ -222,7 +222,7 @@ def test_units_that_hold_still_have_their_value_as_threshold(kind: str, wanted: 
         assert not (values > level).any()
 
 
-def test_ranks_are_whole_numbers_as_a_person_computes_them() -> None:
+def test_ranks_are_computed_in_decimal() -> None:
     assert ranks(0.005, 36064, "exact") == (181, 181, 0.0)
     assert ranks(0.29, 100, "exact")[0] == 30  # 0.29 * 100 is 28.999... in binary
     assert ranks(0.005, 1, "exact")[0] == 1

@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
     """Images of which some have no object, and some no part."""
     drawn = images(10, sizes=((12, 12), (6, 8), (24, 24)))
     for index, one in enumerate(drawn):
-        for plane in one.planes[index % 3 :: 3]:
+        for plane in one.label_channels[index % 3 :: 3]:
             plane[:] = 0
     return strategies.write_broden(tmp_path / "broden", drawn, COVERAGE, image=(SIDE, SIDE))
 

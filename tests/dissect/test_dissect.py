@@ -149,7 +149,7 @@ def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
     shutil.rmtree(root)
     strategies.write_broden(root, drawn, coverage, image=(SIDE, SIDE), columns=columns)
     for index in range(3):
-        strategies.write_label_map(root / "images" / f"{index}_0.png", drawn[index].planes[0])
+        strategies.write_label_map(root / "images" / f"{index}_0.png", drawn[index].label_channels[0])
     for name in ("paper", "lite"):
         definition = strategies.definition(name, 0.1)
         assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
@@ -171,8 +171,8 @@ def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
     assert set(result.concepts["label_id"]) == set(data.category_of)
     for row in result.concepts.to_dicts():
         number, place = row["label_id"], data.category_of[row["label_id"]]
-        held = [one for one in data.source_images if number in one.numbers()]
-        speaking = [one for one in data.source_images if any(data.category_of[n] == place for n in one.numbers())]
+        held = [one for one in data.source_images if number in one.label_ids()]
+        speaking = [one for one in data.source_images if any(data.category_of[n] == place for n in one.label_ids())]
         area = sum(one.size[0] * one.size[1] for one in speaking)
         pixels = sum(int(np.any([c == number for c in one.channels()], axis=0).sum()) for one in held)
         assert (row["images"], row["concept_pixels"], row["category"]) == (len(held), pixels, data.categories[place])
@@ -220,7 +220,7 @@ def test_a_planted_object_in_the_corner_is_found_there(tmp_path: Path) -> None:
     root = strategies.write_broden(tmp_path / "data", drawn, {"object": {1: 1.0}}, image=(SIDE, SIDE))
     for index, one in enumerate(drawn):
         pixels = rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
-        pixels[np.kron(one.planes[0], np.ones((2, 2))) == 1] = 255
+        pixels[np.kron(one.label_channels[0], np.ones((2, 2))) == 1] = 255
         strategies.write_image(root / "images" / f"{index}.png", pixels)
     module = nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
     network = Network("bright", module, build().preprocessing)

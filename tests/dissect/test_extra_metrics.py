@@ -46,7 +46,7 @@ def test_scores_beside_iou_are_scikit_learn_s(broden: Path) -> None:
         for row in rows.sample(min(len(rows), 25), seed=0).to_dicts():
             unit, number = row["unit"], row["label_id"]
             place = known.category_of[number]
-            annotated = [any(known.category_of[n] == place for n in image.numbers()) for image in known.source_images]
+            annotated = [any(known.category_of[n] == place for n in image.label_ids()) for image in known.source_images]
             chosen = [index for index, its in enumerate(annotated) if its]
             truth, values = [], []
             for index in chosen:

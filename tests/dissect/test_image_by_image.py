@@ -100,7 +100,11 @@ def assert_images_are_the_oracle_s(
             assert set(found) == expected_rows(images), (name, quantile)
             met |= set(table["label_id"])
         found = frame(result.layers[name], "labels").rows()
-        labels = [(row, n, counts.truth[n]) for row, counts in enumerate(images) for n in sorted(counts.truth)]
+        labels = [
+            (row, n, counts.concept_pixels[n])
+            for row, counts in enumerate(images)
+            for n in sorted(counts.concept_pixels)
+        ]
         assert sorted(found) == [entry for entry in labels if entry[2]]
     assert met == {0, *broden.category_of}
 

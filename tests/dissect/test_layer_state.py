@@ -99,7 +99,7 @@ def test_two_looks_at_any_world_give_the_counts_of_the_oracle(
     assert limits[0].tolist() == expected.thresholds.tolist()
     assert rows == oracle.top_images(world.maps, 3)
     for number, place in world.category_of.items():
-        assert truth.pixels[number] == expected.truth[number]
+        assert truth.pixels[number] == expected.concept_pixels[number]
         for unit in range(expected.units):
             pair = tally.intersection[0, unit, number], tally.activation[0, unit, place]
             assert pair == (expected.intersection[unit, number], expected.activation[unit, place])

@@ -19,7 +19,7 @@ from torch import nn
 
 import run_asserts
 import strategies
-from netdissect.activations.topk import MemmapTopK
+from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution
 from netdissect.dissect import cost_plan, dissect

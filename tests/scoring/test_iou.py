@@ -24,57 +24,59 @@ def ints(*values: int) -> np.ndarray:
 
 
 def labeled(rows: list[list[tuple[int, int, int]]], categories: list[int]) -> tuple[oracle.Counts, np.ndarray]:
-    """Make counts of the oracle, and the same IoU (U, C) by the library."""
-    truth = [max(row[c][0] for row in rows) + rows[0][c][2] for c in range(len(categories))]
+    """Make counts of the oracle, and the same IoUs (U, C) with the library."""
+    concept_pixels = [max(row[c][0] for row in rows) + rows[0][c][2] for c in range(len(categories))]
     expected = oracle.Counts(len(rows), dict(enumerate(categories, 1)), np.empty(0, np.float32))
     scores = np.zeros((len(rows), len(categories)))
-    for c, pixels in enumerate(truth):
-        expected.truth[c + 1] = pixels
+    for c, pixels in enumerate(concept_pixels):
+        expected.concept_pixels[c + 1] = pixels
     for unit, row in enumerate(rows):
-        for place in set(categories):
-            expected.activation[unit, place] = max(
-                row[c][0] + row[c][1] for c, p in enumerate(categories) if p == place
+        for category_index in set(categories):
+            expected.activation[unit, category_index] = max(
+                row[c][0] + row[c][1] for c, p in enumerate(categories) if p == category_index
             )
-        for c, place in enumerate(categories):
+        for c, category_index in enumerate(categories):
             expected.intersection[unit, c + 1] = row[c][0]
-            scores[unit, c] = iou(ints(row[c][0]), ints(expected.activation[unit, place]), ints(truth[c]))[0]
+            scores[unit, c] = iou(
+                ints(row[c][0]), ints(expected.activation[unit, category_index]), ints(concept_pixels[c])
+            )[0]
     return expected, scores
 
 
 @given(counts_strategy, st.lists(st.integers(0, 2), min_size=4, max_size=4))
 def test_labels_and_ties_are_those_of_exact_fractions(
-    rows: list[list[tuple[int, int, int]]], places: list[int]
+    rows: list[list[tuple[int, int, int]]], category_of: list[int]
 ) -> None:
-    expected, scores = labeled(rows, places)
-    best = best_concepts(scores, np.array(places), 3)
+    expected, scores = labeled(rows, category_of)
+    best = best_concepts(scores, np.array(category_of), 3)
     best_scores = np.where(best >= 0, np.take_along_axis(scores, np.maximum(best, 0), 1), 0)
     top = top_category(best_scores)
     for unit in range(len(rows)):
-        for place in range(3):
-            wanted = expected.best(unit, place)
-            assert best[unit, place] == (-1 if wanted is None else wanted - 1)
+        for category_index in range(3):
+            of_oracle = expected.best(unit, category_index)
+            assert best[unit, category_index] == (-1 if of_oracle is None else of_oracle - 1)
         label = expected.label(unit)
         assert top[unit] == (-1 if label is None else expected.category_of[label])
 
 
 @given(counts_strategy, st.lists(st.integers(0, 2), min_size=4, max_size=4), st.sampled_from(RULES))
 def test_detectors_are_counted_as_both_rules_say(
-    rows: list[list[tuple[int, int, int]]], places: list[int], rule: Rule
+    rows: list[list[tuple[int, int, int]]], category_of: list[int], rule: Rule
 ) -> None:
-    expected, scores = labeled(rows, places)
-    best = best_concepts(scores, np.array(places), 3)
+    expected, scores = labeled(rows, category_of)
+    best = best_concepts(scores, np.array(category_of), 3)
     names = np.array([["" if c < 0 else f"c{c}" for c in row] for row in best], dtype=object)
     best_scores = np.where(best >= 0, np.take_along_axis(scores, np.maximum(best, 0), 1), 0)
     labels = UnitLabels(("a", "b", "c"), names, best_scores)
     for level in (0.0, 0.04, 0.25, 0.5):  # 1/4 and 1/2 are met exactly by some
         found = count_detectors(labels, rule, level)
-        wanted = oracle.detectors(expected, rule, Fraction(level) if level != 0.04 else Fraction(4, 100))
+        of_oracle = oracle.detectors(expected, rule, Fraction(level) if level != 0.04 else Fraction(4, 100))
         assert (found.units, found.detectors["total"], found.unique_detectors["total"]) == (
-            len(rows), wanted.units, wanted.unique_detectors
+            len(rows), of_oracle.units, of_oracle.unique_detectors
         )  # fmt: skip
-        for place, category in enumerate("abc"):
-            assert found.detectors[category] == wanted.detectors_by.get(place, 0)
-            assert found.unique_detectors[category] == wanted.unique_by.get(place, 0)
+        for category_index, category in enumerate("abc"):
+            assert found.detectors[category] == of_oracle.detectors_by.get(category_index, 0)
+            assert found.unique_detectors[category] == of_oracle.unique_by.get(category_index, 0)
 
 
 def test_top_label_includes_the_level_and_per_category_does_not() -> None:
@@ -99,7 +101,7 @@ def test_a_unit_without_label_is_no_detector_even_at_level_zero() -> None:
         assert count_detectors(labels, rule, 0.0).detectors == {"total": 0, "a": 0}
 
 
-def test_no_category_and_no_unit_count_as_nothing() -> None:
+def test_no_category_and_no_unit_give_zero_counts() -> None:
     for shape in ((3, 0), (0, 2)):
         labels = UnitLabels(("a", "b")[: shape[1]], np.empty(shape, object), np.empty(shape))
         for rule in RULES:
@@ -124,20 +126,20 @@ def test_empty_sets_give_zero_never_nan() -> None:
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
 def test_no_iou_is_above_the_attainable_one(both: int, more: int, rest: int) -> None:
-    activation, truth = ints(both + more), ints(both + rest)
-    bound = mask_attainable_iou(activation.astype(np.float64), truth.astype(np.float64))[0]
-    assert iou(ints(both), activation, truth)[0] <= bound
+    activation, concept_pixels = ints(both + more), ints(both + rest)
+    bound = mask_attainable_iou(activation.astype(np.float64), concept_pixels.astype(np.float64))[0]
+    assert iou(ints(both), activation, concept_pixels)[0] <= bound
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 16))
-def test_leading_concepts_are_the_ten_of_highest_iou_and_the_lowest_number_on_a_tie(seed: int, numbers: int) -> None:
-    scores = np.random.default_rng(seed).integers(0, 4, (3, numbers)) / 7
+def test_leading_concepts_are_the_ten_of_highest_iou_and_the_lowest_id_on_a_tie(seed: int, num_labels: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, 4, (3, num_labels)) / 7
     scores[:, 0] = 0
     for row, found in zip(scores.tolist(), leading_concepts(scores).tolist(), strict=True):
-        wanted = sorted((number for number in range(numbers) if row[number] > 0), key=lambda n: (-row[n], n))[
+        of_oracle = sorted((number for number in range(num_labels) if row[number] > 0), key=lambda n: (-row[n], n))[
             :NUM_LEADING
         ]
-        assert found == wanted + [0] * (NUM_LEADING - len(wanted))
+        assert found == of_oracle + [0] * (NUM_LEADING - len(of_oracle))
 
 
 @given(seed=st.integers(0, 2**32 - 1), rule=st.sampled_from(RULES))
@@ -155,7 +157,7 @@ def test_no_count_is_above_the_largest_that_units_and_concepts_allow(seed: int, 
 
 
 @given(st.sampled_from(RULES), st.sampled_from([0.0, 0.04, 0.0415, 0.5, 2 / 65]))
-def test_the_words_of_a_limit_are_those_by_which_units_are_counted(rule: Rule, limit: float) -> None:
+def test_a_limit_in_words_is_the_rule_by_which_units_are_counted(rule: Rule, limit: float) -> None:
     said, number = limit_in_words(rule, limit).rsplit(" ", 1)
     assert said in ("of at least", "above")
     assert number == {0.0: "0", 2 / 65: "0.0308"}.get(limit, str(limit))

@@ -1,4 +1,4 @@
-"""Counts of the compiled kernel against sets of pixels."""
+"""Counts of the compiled kernel and of the torch backend against sets of pixels."""
 
 import functools
 import operator
@@ -30,42 +30,42 @@ from netdissect.scoring import (
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 
 
-def tallied(
+def count_images(
     world: strategies.World, protocol: Protocol, thresholds: strategies.Floats, rows: list[int] | None = None
 ) -> tuple[IoUCounts, ConceptTotals]:
-    """Count the images `rows` at thresholds (Q, U) the library's way."""
+    """Count the images `rows` at thresholds (Q, U) with the library."""
     data = world.data()
-    tallier, truth = IoUCounter(data, thresholds, protocol.restriction), ConceptTotals.zeros(data)
+    counter, totals = IoUCounter(data, thresholds, protocol.restriction), ConceptTotals.zeros(data)
     for row in range(len(world.maps)) if rows is None else rows:
         labels = world.labels(row)
         if protocol.segmentation_size is not None:
             labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
         image = ImageLabels.of(labels, data, protocol.duplicates)
-        truth.update(image)
-        made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
-        tallier.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
-    return tallier.counts, truth
+        totals.update(image)
+        upsampler = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        counter.update_batch(world.maps[row][None], BatchLabels.of([image]), upsampler)
+    return counter.counts, totals
 
 
 def assert_counts(
     world: strategies.World, found: tuple[IoUCounts, ConceptTotals], expected: oracle.Counts, quantile: int = 0
 ) -> None:
     """Compare every unit with every concept: counts to the integer, IoU to 1e-12."""
-    tally, truth = found
-    for number, place in world.category_of.items():
-        assert truth.pixels[number] == expected.truth[number]
+    counts, totals = found
+    for label_id, category in world.category_of.items():
+        assert totals.pixels[label_id] == expected.concept_pixels[label_id]
         for unit in range(expected.units):
-            pair = tally.intersection[quantile, unit, number], tally.activation[quantile, unit, place]
-            assert pair == (expected.intersection[unit, number], expected.activation[unit, place])
-            score = iou(*(np.array([n]) for n in (*pair, truth.pixels[number])))[0]
-            assert score == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+            pair = counts.intersection[quantile, unit, label_id], counts.activation[quantile, unit, category]
+            assert pair == (expected.intersection[unit, label_id], expected.activation[unit, category])
+            score = iou(*(np.array([n]) for n in (*pair, totals.pixels[label_id])))[0]
+            assert score == pytest.approx(float(expected.iou(unit, label_id)), abs=1e-12)
 
 
 @given(strategies.worlds(), strategies.definitions())
 def test_counts_are_those_of_sets_of_pixels(world: strategies.World, definition: strategies.Definition) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
     expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
-    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+    assert_counts(world, count_images(world, definition.protocol, limits[None]), expected)
 
 
 @given(strategies.worlds(), strategies.definitions(), st.integers(0, 2**32 - 1))
@@ -78,7 +78,7 @@ def test_counts_at_thresholds_equal_to_activations_are_strict(
     expected = oracle.count(
         world.maps, world.images, world.category_of, definition.rules, world.source, world.fields, limits
     )
-    assert_counts(world, tallied(world, definition.protocol, limits[None]), expected)
+    assert_counts(world, count_images(world, definition.protocol, limits[None]), expected)
 
 
 @given(strategies.worlds(), strategies.definitions())
@@ -86,9 +86,9 @@ def test_several_quantiles_are_counted_as_each_alone(
     world: strategies.World, definition: strategies.Definition
 ) -> None:
     limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.99, 0.5, 0.8)])
-    together, _ = tallied(world, definition.protocol, limits)
+    together, _ = count_images(world, definition.protocol, limits)
     for index, row in enumerate(limits):
-        alone, _ = tallied(world, definition.protocol, row[None])
+        alone, _ = count_images(world, definition.protocol, row[None])
         np.testing.assert_array_equal(together.intersection[index], alone.intersection[0])
         np.testing.assert_array_equal(together.activation[index], alone.activation[0])
 
@@ -101,22 +101,22 @@ def test_any_split_of_the_data_in_any_order_adds_up_to_the_whole(
     limits = oracle.thresholds(world.maps, definition.rules)[None]
     order = list(range(len(world.maps)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    shards = [tallied(world, definition.protocol, limits, order[part::parts]) for part in range(parts)]
+    shards = [count_images(world, definition.protocol, limits, order[part::parts]) for part in range(parts)]
     data = world.data()
-    tally = functools.reduce(operator.add, (t for t, _ in shards), IoUCounts.zeros(1, world.maps.shape[1], data))
-    truth = functools.reduce(operator.add, (t for _, t in shards), ConceptTotals.zeros(data))
-    whole_tally, whole_truth = tallied(world, definition.protocol, limits)
-    for left, right in ((tally, whole_tally), (truth, whole_truth)):
+    counts = functools.reduce(operator.add, (t for t, _ in shards), IoUCounts.zeros(1, world.maps.shape[1], data))
+    totals = functools.reduce(operator.add, (t for _, t in shards), ConceptTotals.zeros(data))
+    counts_of_all, totals_of_all = count_images(world, definition.protocol, limits)
+    for left, right in ((counts, counts_of_all), (totals, totals_of_all)):
         for name, array in vars(left).items():
             assert array.dtype == np.int64
             np.testing.assert_array_equal(array, getattr(right, name))
 
 
-def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[int, int]) -> strategies.World:
-    """One image of one cell and one pixel, under one unit that is on."""
+def one_pixel_world(channels: list[int], image_level: tuple[int, ...], categories: dict[int, int]) -> strategies.World:
+    """One image of one cell and one pixel, at which the one unit is active."""
     return strategies.World(
         np.ones((1, 1, 1, 1), np.float32),
-        (oracle.OracleImage(tuple(np.array([[n]]) for n in planes), whole, (1, 1)),),
+        (oracle.OracleImage(tuple(np.array([[n]]) for n in channels), image_level, (1, 1)),),
         categories,
         tuple(f"category{i}" for i in range(1 + max(categories.values()))),
         (1, 1),
@@ -125,17 +125,22 @@ def one_pixel_world(planes: list[int], whole: tuple[int, ...], categories: dict[
 
 
 @pytest.mark.parametrize(
-    ("planes", "whole", "times"), [([1, 1], (), 2), ([1], (1,), 2), ([], (1, 1), 2), ([1, 1, 1], (1,), 4), ([1], (), 1)]
+    ("channels", "image_level", "times"),
+    [([1, 1], (), 2), ([1], (1,), 2), ([], (1, 1), 2), ([1, 1, 1], (1,), 4), ([1], (), 1)],
 )
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_a_label_in_two_channels_counts_once_or_twice_as_the_protocol_says(
-    name: ProtocolName, planes: list[int], whole: tuple[int, ...], times: int
+    name: ProtocolName, channels: list[int], image_level: tuple[int, ...], times: int
 ) -> None:
-    world = one_pixel_world(planes, whole, {1: 0})
+    world = one_pixel_world(channels, image_level, {1: 0})
     protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
-    tally, truth = tallied(world, protocol, np.zeros((1, 1), np.float32))
-    wanted = 1 if name in ("paper", "pnas2020") else times
-    assert (tally.intersection[0, 0, 1], truth.pixels[1], tally.activation[0, 0, 0]) == (wanted, wanted, 1)
+    counts, totals = count_images(world, protocol, np.zeros((1, 1), np.float32))
+    times_counted = 1 if name in ("paper", "pnas2020") else times
+    assert (counts.intersection[0, 0, 1], totals.pixels[1], counts.activation[0, 0, 0]) == (
+        times_counted,
+        times_counted,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_a_label_in_two_channels_counts_once_or_twice_as_the_protocol_says(
     [("paper", [1, 1, 0]), ("original", [1, 1, 0]), ("lite", [0, 1, 0]), ("pnas2020", [1, 1, 1])],
 )
 def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expected: list[int]) -> None:
-    # One pixel of two is on. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
+    # One pixel of two is active. Category 0 labels the other pixel, category 1 the whole image, category 2 nothing.
     world = strategies.World(
         np.array([[[[0, 1]]]], np.float32),
         (oracle.OracleImage((np.array([[1, 0]]),), (2,), (1, 2)),),
@@ -153,82 +158,84 @@ def test_each_protocol_has_its_own_images_in_the_union(name: ProtocolName, expec
         (oracle.Field(0, 1, 1),) * 2,
     )
     protocol = PROTOCOLS[name].model_copy(update={"segmentation_size": None})
-    tally, _ = tallied(world, protocol, np.full((1, 1), 0.5, np.float32))
-    assert tally.activation[0, 0].tolist() == expected
+    counts, _ = count_images(world, protocol, np.full((1, 1), 0.5, np.float32))
+    assert counts.activation[0, 0].tolist() == expected
 
 
 def test_a_label_counts_in_its_primary_category_whatever_the_others_are() -> None:
     world = one_pixel_world([2], (), {1: 0, 2: 1})
-    tally, truth = tallied(world, PROTOCOLS["paper"], np.zeros((1, 1), np.float32))
-    intersection, activation = concept_counts(np.array([1, 2]), tally, world.data().category_of)
+    counts, totals = count_images(world, PROTOCOLS["paper"], np.zeros((1, 1), np.float32))
+    intersection, activation = concept_counts(np.array([1, 2]), counts, world.data().category_of)
     assert intersection.tolist() == [[[0, 1]]]
     assert activation.tolist() == [[[0, 1]]]
-    assert truth.annotated.tolist() == [0, 1]
-    assert truth.images.tolist() == [0, 0, 1]
+    assert totals.annotated.tolist() == [0, 1]
+    assert totals.images.tolist() == [0, 0, 1]
 
 
 @given(strategies.worlds())
-def test_sets_of_labels_are_resized_as_their_occurrences_are(world: strategies.World) -> None:
+def test_deduplicated_labels_are_resized_as_all_labels_are(world: strategies.World) -> None:
     for row, image in enumerate(world.images):
         once, twice = world.labels(row).deduplicated(), world.labels(row)
         assert once.deduplicated().label_channels.tolist() == once.label_channels.tolist()
         resized = twice.resized(Size(5, 5))
-        for plane, expected in zip(resized.label_channels, image.resized(5).planes, strict=True):
-            np.testing.assert_array_equal(plane, expected)
-        for number in range(1, 8):
-            held = (twice.label_channels == number).any(axis=0) | (number in twice.image_level)
-            kept = (once.label_channels == number).sum(axis=0) + (once.image_level == number).sum()
+        for channel, expected in zip(resized.label_channels, image.resized(5).label_channels, strict=True):
+            np.testing.assert_array_equal(channel, expected)
+        for label_id in range(1, 8):
+            held = (twice.label_channels == label_id).any(axis=0) | (label_id in twice.image_level)
+            kept = (once.label_channels == label_id).sum(axis=0) + (once.image_level == label_id).sum()
             np.testing.assert_array_equal(kept, held)
 
 
-def test_label_maps_of_another_size_than_the_grid_are_refused() -> None:
+def test_label_maps_of_another_size_than_the_upsampler_s_are_refused() -> None:
     world = one_pixel_world([1], (), {1: 0})
     data = world.data()
     labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
-    made = make_upsampler(Size(1, 1), Size(3, 2), Size(6, 4), None, "half-pixel")
+    upsampler = make_upsampler(Size(1, 1), Size(3, 2), Size(6, 4), None, "half-pixel")
     with pytest.raises(ShapeError, match=r"leads to 3 x 2 .* maps are 2 x 3"):
-        IoUCounter(data, np.zeros((1, 1), np.float32), "none").update_batch(world.maps, BatchLabels.of([labels]), made)
+        IoUCounter(data, np.zeros((1, 1), np.float32), "none").update_batch(
+            world.maps, BatchLabels.of([labels]), upsampler
+        )
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 2, 1, 1), (0, 1, 1, 1), (1, 1, 1)])
 def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[int, ...]) -> None:
     data = one_pixel_world([1], (), {1: 0}).data()
     labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
-    made = make_upsampler(Size(1, 1), Size(2, 3), Size(4, 6), None, "half-pixel")
-    tallier = IoUCounter(data, np.zeros((1, 1), np.float32), "none")
+    upsampler = make_upsampler(Size(1, 1), Size(2, 3), Size(4, 6), None, "half-pixel")
+    counter = IoUCounter(data, np.zeros((1, 1), np.float32), "none")
     with pytest.raises(ShapeError, match=r"labels of 1 images and thresholds of 1 units"):
-        tallier.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), made)
-    assert not tallier.counts.activation.any()
+        counter.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), upsampler)
+    assert not counter.counts.activation.any()
 
 
 @pytest.mark.parametrize("tensor", [False, True])
 @pytest.mark.parametrize("anchor", get_args(Anchor))
 @pytest.mark.parametrize("cells", [(9, 5), (5, 14), (40, 21)])
 @pytest.mark.parametrize("spread", [0, 1])
-def test_both_talliers_see_the_upsampled_maps_to_the_last_bit(
+def test_both_counters_threshold_the_upsampled_maps_to_the_last_bit(
     anchor: Anchor, cells: tuple[int, int], spread: float, tensor: bool
 ) -> None:
     # One map under many thresholds, each of them the value of some pixel or just below: one bit off is counted wrong.
-    # Where all cells are alike, no pixel lies below the largest cell around it.
+    # Where all cells are equal, no pixel is below the largest cell around it.
     rng = np.random.default_rng(5)
     data = one_pixel_world([1], (), {1: 0}).data()
     labels = ImageLabels.of(Labels(np.ones((1, 31, 17), np.int32), np.empty(0, np.int32)), data, "once")
-    made = make_upsampler(
+    upsampler = make_upsampler(
         Size(*cells), Size(31, 17), Size(62, 34), FieldSpans(FieldSpan(-3, 7, 7), FieldSpan(1, 4, 5)), anchor
     )
     maps = rng.normal(0.1, spread, cells).astype(np.float32)
-    pixels = made.upsample(maps)
+    pixels = upsampler.upsample(maps)
     values = np.unique(pixels)
     limits = np.concatenate([values, np.nextafter(values, np.float32(-np.inf))])
     repeated = np.repeat(maps[None, None], len(limits), axis=1)
     if tensor:
         on_device = TorchIoUCounter(data, limits[None], "none", torch.device("cpu"))
-        on_device.update_batch(torch.from_numpy(repeated), BatchLabels.of([labels]), made)
-        tally = on_device.counts
+        on_device.update_batch(torch.from_numpy(repeated), BatchLabels.of([labels]), upsampler)
+        counts = on_device.counts
     else:
-        tallier = IoUCounter(data, limits[None], "none")
-        tallier.update_batch(repeated, BatchLabels.of([labels]), made)
-        tally = tallier.counts
+        counter = IoUCounter(data, limits[None], "none")
+        counter.update_batch(repeated, BatchLabels.of([labels]), upsampler)
+        counts = counter.counts
     expected = (pixels.ravel() > limits[:, None]).sum(axis=1)
-    np.testing.assert_array_equal(tally.activation[0, :, 0], expected)
-    np.testing.assert_array_equal(tally.intersection[0, :, 1], expected)
+    np.testing.assert_array_equal(counts.activation[0, :, 0], expected)
+    np.testing.assert_array_equal(counts.intersection[0, :, 1], expected)

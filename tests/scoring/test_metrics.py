@@ -1,4 +1,4 @@
-"""Scores beside IoU against scikit-learn and SciPy on the raw values."""
+"""Extra metrics against scikit-learn and SciPy on the raw values."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,90 +16,91 @@ from netdissect.scoring.response_histograms import ResponseHistograms, ValueBins
 
 
 def measured(
-    world: strategies.World, definition: strategies.Definition, rows: list[int], numbers: npt.NDArray[np.int64]
+    world: strategies.World, definition: strategies.Definition, rows: list[int], label_ids: npt.NDArray[np.int64]
 ) -> ResponseHistograms:
     data = world.data()
     bins = ValueBins.of(
         world.maps[:2], np.quantile(world.maps, 0.7, axis=(0, 2, 3)).astype(np.float32), world.maps.max(axis=(0, 2, 3))
     )
-    found = ResponseHistograms.zeros(bins, numbers, len(data.categories), 10**6)
+    found = ResponseHistograms.zeros(bins, label_ids, len(data.categories), 10**6)
     for row in rows:
         image = ImageLabels.of(world.labels(row), data, definition.protocol.duplicates)
         size = image.size
-        made = make_upsampler(world.cells(), size, Size(*world.source), world.field(), definition.protocol.anchor)
-        found.update(world.maps[row], image, made)
+        upsampler = make_upsampler(world.cells(), size, Size(*world.source), world.field(), definition.protocol.anchor)
+        found.update(world.maps[row], image, upsampler)
     return found
 
 
 def raw(
-    world: strategies.World, definition: strategies.Definition, unit: int, number: int
+    world: strategies.World, definition: strategies.Definition, unit: int, label_id: int
 ) -> tuple[npt.NDArray[np.bool_], strategies.Floats]:
-    """Every pixel of the images annotated in the number's category: does it bear the label, and the unit's value."""
-    truth, values = [], []
+    """All pixels of the images annotated in the category of a label: do they have it, and the values of the unit."""
+    concept, values = [], []
     for maps, image in zip(world.maps, world.images, strict=True):
-        if not any(world.category_of[other] == world.category_of[number] for other in image.numbers()):
+        if not any(world.category_of[other] == world.category_of[label_id] for other in image.label_ids()):
             continue
-        made = make_upsampler(
+        upsampler = make_upsampler(
             world.cells(), Size(*image.size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        values.append(made.upsample(maps[unit]).ravel())
-        held = [channel == number for channel in image.channels()]
-        truth.append(np.any(held, axis=0).ravel() if held else np.zeros(image.size, bool).ravel())
-    return np.concatenate(truth or [[]]).astype(bool), np.concatenate(values or [[]]).astype(np.float32)
+        values.append(upsampler.upsample(maps[unit]).ravel())
+        held = [channel == label_id for channel in image.channels()]
+        concept.append(np.any(held, axis=0).ravel() if held else np.zeros(image.size, bool).ravel())
+    return np.concatenate(concept or [[]]).astype(bool), np.concatenate(values or [[]]).astype(np.float32)
 
 
 @given(strategies.worlds(), strategies.definitions())
 @settings(max_examples=60)
-def test_scores_are_scikit_learn_s_on_the_raw_values(
+def test_extra_metrics_are_those_of_scikit_learn_on_the_raw_values(
     world: strategies.World, definition: strategies.Definition
 ) -> None:
     rng = np.random.default_rng(0)
     units = world.maps.shape[1]
-    numbers = rng.integers(0, 1 + max(world.category_of), (units, 3))
-    found = measured(world, definition, list(range(len(world.maps))), numbers)
+    label_ids = rng.integers(0, 1 + max(world.category_of), (units, 3))
+    found = measured(world, definition, list(range(len(world.maps))), label_ids)
     for unit, slot in np.ndindex(units, 3):
-        number = int(numbers[unit, slot])
-        if number == 0:
+        label_id = int(label_ids[unit, slot])
+        if label_id == 0:
             assert found.positives[unit, slot].sum() == 0
             continue
-        truth, values = raw(world, definition, unit, number)
-        within, around = found.positives[unit, slot], found.all[unit, world.category_of[number]]
-        assert (within.sum(), around.sum()) == (truth.sum(), len(truth))
-        if truth.all() or not truth.any():
-            assert np.isnan(auroc(within, around - within))
+        concept, values = raw(world, definition, unit, label_id)
+        positives, all_values = found.positives[unit, slot], found.all[unit, world.category_of[label_id]]
+        assert (positives.sum(), all_values.sum()) == (concept.sum(), len(concept))
+        if concept.all() or not concept.any():
+            assert np.isnan(auroc(positives, all_values - positives))
             continue
-        error = auroc_error(within, around - within)
-        assert auroc(within, around - within) == pytest.approx(roc_auc_score(truth, values), abs=error + 1e-12)
-        if len(np.unique(values)) == np.count_nonzero(around):  # one value a bin: nothing is unknown
-            assert auroc(within, around - within) == pytest.approx(roc_auc_score(truth, values))
-            exact = average_precision_score(truth, values)
-            assert average_precision(within, around - within) == pytest.approx(exact)
-        moments, total = found.moments[unit, world.category_of[number]], np.int64(len(truth))
-        correlation = point_biserial(found.sums[unit, slot], moments, within.sum(), total)
+        negatives = all_values - positives
+        error, expected = auroc_error(positives, negatives), roc_auc_score(concept, values)
+        assert auroc(positives, negatives) == pytest.approx(expected, abs=error + 1e-12)
+        if len(np.unique(values)) == np.count_nonzero(all_values):  # one value a bin: nothing is unknown
+            assert auroc(positives, negatives) == pytest.approx(expected)
+            exact = average_precision_score(concept, values)
+            assert average_precision(positives, negatives) == pytest.approx(exact)
+        moments, total = found.moments[unit, world.category_of[label_id]], np.int64(len(concept))
+        correlation = point_biserial(found.sums[unit, slot], moments, positives.sum(), total)
         if np.ptp(values) > 0:
-            assert correlation == pytest.approx(pointbiserialr(truth, values).statistic, abs=1e-6)
+            assert correlation == pytest.approx(pointbiserialr(concept, values).statistic, abs=1e-6)
 
 
 def test_two_thousand_bins_give_smooth_values_to_a_ten_thousandth() -> None:
     rng = np.random.default_rng(1)
-    truth = rng.random(200_000) < 0.02
-    values = np.maximum(rng.normal(size=len(truth)) + truth, 0).astype(np.float32)
+    concept = rng.random(200_000) < 0.02
+    values = np.maximum(rng.normal(size=len(concept)) + concept, 0).astype(np.float32)
     bins = ValueBins(np.float32(0), np.quantile(values, 0.995), values.max())
     body, top = np.linspace(0, bins.middle, 1024), np.linspace(bins.middle, bins.high, 1025)
     edges = np.concatenate([[0, 1e-30], body[1:], top[1:]])
-    within, outside = (np.histogram(values[which], edges)[0] for which in (truth, ~truth))
-    assert auroc(within, outside) == pytest.approx(roc_auc_score(truth, values), abs=1e-4)
-    assert average_precision(within, outside) == pytest.approx(average_precision_score(truth, values), abs=1e-3)
-    assert auroc_error(within, outside) < 0.2  # half of the values are the same 0: no order could be known
+    positives, negatives = (np.histogram(values[which], edges)[0] for which in (concept, ~concept))
+    assert auroc(positives, negatives) == pytest.approx(roc_auc_score(concept, values), abs=1e-4)
+    assert average_precision(positives, negatives) == pytest.approx(average_precision_score(concept, values), abs=1e-3)
+    assert auroc_error(positives, negatives) < 0.2  # half of the values are the same 0: no order could be known
 
 
 @given(strategies.worlds(), strategies.definitions(), st.integers(0, 4))
 @settings(max_examples=15)
 def test_parts_add_up_to_the_whole(world: strategies.World, definition: strategies.Definition, cut: int) -> None:
-    numbers = np.arange(1, 1 + world.maps.shape[1])[:, None] % (1 + max(world.category_of))
+    label_ids = np.arange(1, 1 + world.maps.shape[1])[:, None] % (1 + max(world.category_of))
     rows = list(range(len(world.maps)))
-    whole = measured(world, definition, rows, numbers)
-    parts = measured(world, definition, rows[:cut], numbers) + measured(world, definition, rows[cut:], numbers)
+    whole = measured(world, definition, rows, label_ids)
+    parts = measured(world, definition, rows[:cut], label_ids) + measured(world, definition, rows[cut:], label_ids)
     np.testing.assert_array_equal(parts.positives, whole.positives)
     np.testing.assert_array_equal(parts.all, whole.all)
     np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-12)

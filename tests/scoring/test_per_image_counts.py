@@ -1,4 +1,4 @@
-"""Counts image by image: the parts of which a tally is the sum."""
+"""Counts of single images, whose sums are the counts of the data."""
 
 import numpy as np
 import pytest
@@ -15,31 +15,31 @@ from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 from netdissect.scoring.per_image_counts import read_intersections
 
 
-def overlaps_of(
+def intersections_of(
     world: strategies.World,
     definition: strategies.Definition,
     limits: strategies.Floats,
     *,
     tensor: bool,
-    listed: int | None = None,
+    record_images_for: int | None = None,
 ) -> ImageIntersections:
-    """Count every image of a world, one after the other, at thresholds (Q, U)."""
+    """Count each image of a world, one after the other, at thresholds (Q, U)."""
     data, protocol = world.data(), definition.protocol
-    tallier: IoUCounter | TorchIoUCounter
+    counter: IoUCounter | TorchIoUCounter
     if tensor:
-        tallier = TorchIoUCounter(data, limits, protocol.restriction, torch.device("cpu"), listed)
+        counter = TorchIoUCounter(data, limits, protocol.restriction, torch.device("cpu"), record_images_for)
     else:
-        tallier = IoUCounter(data, limits, protocol.restriction, listed)
+        counter = IoUCounter(data, limits, protocol.restriction, record_images_for)
     parts = []
-    for row in range(len(world.maps)):
-        labels = world.labels(row)
+    for index in range(len(world.maps)):
+        labels = world.labels(index)
         if protocol.segmentation_size is not None:
             labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
-        made = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        upsampler = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         image = ImageLabels.of(labels, data, protocol.duplicates)
-        maps = world.maps[row][None]
-        found = tallier.update_batch(torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), made)
-        parts.append(found._replace(image_index=found.image_index + row))
+        maps = world.maps[index][None]
+        found = counter.update_batch(torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), upsampler)
+        parts.append(found._replace(image_index=found.image_index + index))
     return ImageIntersections.join(parts)
 
 
@@ -49,42 +49,42 @@ def test_each_image_has_the_counts_of_a_data_set_of_that_image_alone(
     world: strategies.World, definition: strategies.Definition, tensor: bool
 ) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
-    found = overlaps_of(world, definition, limits[None], tensor=tensor)
-    for row in range(len(world.maps)):
+    found = intersections_of(world, definition, limits[None], tensor=tensor)
+    for index in range(len(world.maps)):
         expected = oracle.count(
-            world.maps[row : row + 1], world.images[row : row + 1], world.category_of, definition.rules,
+            world.maps[index : index + 1], world.images[index : index + 1], world.category_of, definition.rules,
             world.source, world.fields, limits,
         )  # fmt: skip
         for unit in range(world.maps.shape[1]):
-            here = (found.image_index == row) & (found.units == unit)
+            here = (found.image_index == index) & (found.units == unit)
             assert here.sum() <= 1
             entries = here[found.mask_index]
             counts = dict(zip(found.label_ids[entries].tolist(), found.intersections[entries].tolist(), strict=True))
-            wanted = {number: expected.intersection[unit, number] for number in world.category_of}
-            assert counts == {number: count for number, count in wanted.items() if count}
+            wanted = {label_id: expected.intersection[unit, label_id] for label_id in world.category_of}
+            assert counts == {label_id: count for label_id, count in wanted.items() if count}
             if definition.protocol.restriction == "none":
                 assert (
                     found.mask_pixels[here].sum() == expected.activation[unit, next(iter(world.category_of.values()))]
                 )
 
 
-@given(world=strategies.worlds(), definition=strategies.definitions(), listed=st.integers(0, 2))
+@given(world=strategies.worlds(), definition=strategies.definitions(), record_images_for=st.integers(0, 2))
 def test_a_batch_is_counted_as_its_images_one_by_one(
-    world: strategies.World, definition: strategies.Definition, listed: int
+    world: strategies.World, definition: strategies.Definition, record_images_for: int
 ) -> None:
     data, protocol = world.data(), definition.protocol
     limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.5, 0.9)])
     size = Size(7, 6)
     images = [
-        ImageLabels.of(world.labels(row).resized(size), data, protocol.duplicates) for row in range(len(world.maps))
+        ImageLabels.of(world.labels(index).resized(size), data, protocol.duplicates) for index in range(len(world.maps))
     ]
-    made = make_upsampler(world.cells(), size, Size(*world.source), world.field(), protocol.anchor)
-    together, alone = (IoUCounter(data, limits, protocol.restriction, listed) for _ in range(2))
-    found = together.update_batch(world.maps, BatchLabels.of(images), made)
+    upsampler = make_upsampler(world.cells(), size, Size(*world.source), world.field(), protocol.anchor)
+    together, alone = (IoUCounter(data, limits, protocol.restriction, record_images_for) for _ in range(2))
+    found = together.update_batch(world.maps, BatchLabels.of(images), upsampler)
     parts = []
-    for row, image in enumerate(images):
-        part = alone.update_batch(world.maps[row][None], BatchLabels.of([image]), made)
-        parts.append(part._replace(image_index=part.image_index + row))
+    for index, image in enumerate(images):
+        part = alone.update_batch(world.maps[index][None], BatchLabels.of([image]), upsampler)
+        parts.append(part._replace(image_index=part.image_index + index))
     for name, array in vars(together.counts).items():
         np.testing.assert_array_equal(array, getattr(alone.counts, name))
     for left, right in zip(found, ImageIntersections.join(parts), strict=True):
@@ -92,7 +92,7 @@ def test_a_batch_is_counted_as_its_images_one_by_one(
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
+def test_appended_records_are_read_back_and_a_torn_record_is_truncated(
     tmp_path_factory: pytest.TempPathFactory, seed: int, batches: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -116,9 +116,9 @@ def test_what_was_appended_is_read_back_and_a_torn_batch_is_cut_off(
 
 
 @given(strategies.worlds(), strategies.definitions())
-def test_both_talliers_find_the_same_masks(world: strategies.World, definition: strategies.Definition) -> None:
+def test_both_counters_return_the_same_masks(world: strategies.World, definition: strategies.Definition) -> None:
     limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.99, 0.5)])
-    left, right = (overlaps_of(world, definition, limits, tensor=tensor) for tensor in (False, True))
+    left, right = (intersections_of(world, definition, limits, tensor=tensor) for tensor in (False, True))
     for quantile in range(2):
         for one, other in zip(left.at(quantile), right.at(quantile), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -126,11 +126,13 @@ def test_both_talliers_find_the_same_masks(world: strategies.World, definition: 
 
 @pytest.mark.parametrize("tensor", [False, True])
 @given(world=strategies.worlds(), definition=strategies.definitions())
-def test_only_masks_of_the_listed_quantiles_are_returned(
+def test_only_masks_of_the_first_quantiles_are_returned(
     world: strategies.World, definition: strategies.Definition, tensor: bool
 ) -> None:
     limits = np.stack([np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.5, 0.99)])
-    every = overlaps_of(world, definition, limits, tensor=tensor)
-    for one, other in zip(overlaps_of(world, definition, limits, tensor=tensor, listed=1), every.at(0), strict=True):
+    every = intersections_of(world, definition, limits, tensor=tensor)
+    for one, other in zip(
+        intersections_of(world, definition, limits, tensor=tensor, record_images_for=1), every.at(0), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
-    assert not len(overlaps_of(world, definition, limits, tensor=tensor, listed=0).image_index)
+    assert not len(intersections_of(world, definition, limits, tensor=tensor, record_images_for=0).image_index)

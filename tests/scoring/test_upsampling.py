@@ -1,4 +1,4 @@
-"""Where cells lie on the label map, and what stands between them."""
+"""Positions of cells on the label map, and interpolation between them."""
 
 from fractions import Fraction
 
@@ -23,11 +23,11 @@ ORACLE_KIND: dict[Anchor, str] = {
 
 
 def anchors(cells: int, pixels: int, source: int, span: FieldSpan, anchor: Anchor) -> list[float]:
-    """Find where a ramp over the cells passes each whole number."""
-    made = make_upsampler(
+    """Find the pixels at which a ramp over the cells has integer values."""
+    upsampler = make_upsampler(
         Size(1, cells), Size(1, pixels), Size(1, source), FieldSpans(FieldSpan(0, 1, 1), span), anchor
     )
-    ramp = made.upsample(np.arange(cells, dtype=np.float32)[None])[0].astype(np.float64)
+    ramp = upsampler.upsample(np.arange(cells, dtype=np.float32)[None])[0].astype(np.float64)
     inside = np.flatnonzero((ramp > 0) & (ramp < cells - 1))
     slope, start = np.polyfit(inside, ramp[inside], 1)
     return [float((cell - start) / slope) for cell in range(cells)]
@@ -41,13 +41,13 @@ ALEXNET = FieldSpan(-64, 163, 16)
     ("anchor", "first", "last"),
     [("receptive-field", 7.25, 111.25), ("receptive-field-integer", 7, 111), ("half-pixel", 3.5, 107.5)],
 )
-def test_efficientnet_cells_lie_where_the_method_says(anchor: Anchor, first: float, last: float) -> None:
+def test_efficientnet_cells_have_the_positions_of_the_method(anchor: Anchor, first: float, last: float) -> None:
     found = anchors(14, 112, 224, EFFICIENTNET, anchor)
     assert found == pytest.approx(np.linspace(first, last, 14).tolist(), abs=1e-4)
 
 
-def test_alexnet_conv5_cells_lie_at_every_eighth_pixel_under_the_original_geometry() -> None:
-    # 227 / 113 is 2.0088..., and the first program's ratio was the whole number 2.
+def test_alexnet_conv5_cells_are_eight_pixels_apart_under_the_original_geometry() -> None:
+    # 227 / 113 is 2.0088..., and the ratio of the authors' Caffe code (2017) is the integer 2.
     found = anchors(13, 113, 227, ALEXNET, "receptive-field-integer")
     assert found == pytest.approx(list(range(8, 105, 8)), abs=1e-4)
 
@@ -84,11 +84,11 @@ def test_upsampled_maps_are_those_of_scipy_and_pillow(
 ) -> None:
     maps = np.random.default_rng(seed).normal(size=cells).astype(np.float32)
     source = (size[0] * ratio, size[1] * ratio)
-    made = make_upsampler(
+    upsampler = make_upsampler(
         Size(*cells), Size(*size), Size(*source), FieldSpans(*(FieldSpan(*f) for f in fields)), anchor
     )
     expected = oracle.upsample(maps, size, source, fields, ORACLE_KIND[anchor])
-    found = made.upsample(maps)
+    found = upsampler.upsample(maps)
     assert found.dtype == np.float32
     # float64 sums in another order, rounded to float32, differ only next to the middle of two float32.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1.2e-7 * np.abs(maps).max())
@@ -108,7 +108,7 @@ def test_lite_is_pillow_to_the_last_bit_where_it_enlarges(cells: tuple[int, int]
 
 @pytest.mark.parametrize("cells", [(28, 40), (9, 28), (113, 20), (17, 21)])
 def test_lite_is_pillow_to_the_last_bit_where_it_shrinks(cells: tuple[int, int]) -> None:
-    # Where only the rows shrink, the order of Pillow's two passes, and so the last bit, hangs on its version.
+    # Where only the rows shrink, the order of Pillow's two passes, and so the last bit, depends on its version.
     maps = np.random.default_rng(1).normal(size=cells).astype(np.float32)
     expected = np.asarray(Image.fromarray(maps).resize((20, 17), Image.Resampling.BILINEAR))
     found = make_upsampler(Size(*cells), Size(17, 20), Size(34, 40), None, "half-pixel-pillow").upsample(maps)
@@ -117,8 +117,8 @@ def test_lite_is_pillow_to_the_last_bit_where_it_shrinks(cells: tuple[int, int])
 
 @pytest.mark.parametrize("kind", ["half-pixel", "field"])
 @pytest.mark.parametrize("pixels", [6, 7, 12, 56])
-def test_places_that_float64_can_hold_are_held_exactly(kind: str, pixels: int) -> None:
-    # Else a value midway between two float32 is rounded by noise, and a count hangs on it.
+def test_positions_that_float64_can_represent_are_exact(kind: str, pixels: int) -> None:
+    # Otherwise a value midway between two float32 is rounded by noise, and a count depends on it.
     anchor: Anchor = "half-pixel" if kind == "half-pixel" else "receptive-field"
     for cells in range(2, 24):
         source, field = 3 * pixels, oracle.Field(-7, 12, 5)
@@ -128,9 +128,9 @@ def test_places_that_float64_can_hold_are_held_exactly(kind: str, pixels: int) -
         first, step = oracle.anchors(cells, pixels, source, field, kind)
         lower = np.repeat(np.arange(cells), np.diff(columns.start))
         for pixel in range(pixels):
-            place = min(max((pixel - first) / step, Fraction(0)), Fraction(cells - 1))
-            if float(place) == place:
-                assert Fraction(columns.upper_weight[pixel]) + int(lower[pixel]) == place, (cells, pixel)
+            position = min(max((pixel - first) / step, Fraction(0)), Fraction(cells - 1))
+            if float(position) == position:
+                assert Fraction(columns.upper_weight[pixel]) + int(lower[pixel]) == position, (cells, pixel)
             assert columns.lower_weight[pixel] + columns.upper_weight[pixel] == 1
 
 
@@ -165,7 +165,7 @@ def test_without_a_receptive_field_the_map_covers_the_image_evenly() -> None:
     )
 
 
-def test_maps_of_another_size_than_the_grid_are_refused() -> None:
-    made = make_upsampler(Size(3, 4), Size(8, 8), Size(16, 16), None, "half-pixel")
+def test_maps_of_another_size_than_the_upsampler_s_are_refused() -> None:
+    upsampler = make_upsampler(Size(3, 4), Size(8, 8), Size(16, 16), None, "half-pixel")
     with pytest.raises(ShapeError, match=r"maps are 4 x 3 .* was made for 3 x 4"):
-        made.upsample(np.zeros((4, 3), np.float32))
+        upsampler.upsample(np.zeros((4, 3), np.float32))

@@ -57,7 +57,7 @@ def test_every_count_of_every_unit_and_concept_comes_back_to_the_integer(data, q
     for index, unit in enumerate(UNITS):
         for concept in data.concepts:
             counts = planted_counts(data, unit, concept.name, quantile)
-            assert found[index, concept.name] == (counts.intersection, counts.activation, counts.truth)
+            assert found[index, concept.name] == (counts.intersection, counts.activation, counts.concept_pixels)
 
 
 def test_an_exact_unit_of_a_small_concept_has_its_label_and_an_iou_of_one(tmp_path):
@@ -90,7 +90,7 @@ def test_a_thinned_unit_has_about_the_share_that_was_kept(tmp_path):
 def test_a_thing_in_the_last_corner_is_found_where_it_is(data):
     # A resize-and-crop of the image, or map cells anchored elsewhere, would lose these six cells.
     counts = planted_counts(data, PlantedUnit("corner stone"), "corner stone", 0.01)
-    assert counts.intersection == counts.truth > 0
+    assert counts.intersection == counts.concept_pixels > 0
     assert planted_counts(data, PlantedUnit("corner stone", shift=(-3, 0)), "corner stone", 0.01).intersection == 0
     unit = OBJECTS.index("corner stone")
     assert _dissect(data, UNITS, 0.01).units["label"][unit] == "corner stone"

@@ -65,11 +65,11 @@ class TopImages:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint."""
-        return {"rows": self._image_index, "maxima": self._maxima, "slots": self._slots, "maps": self._maps}
+        return {"image_index": self._image_index, "maxima": self._maxima, "slots": self._slots, "maps": self._maps}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Continue from a `state`."""
-        self._image_index[:], self._maxima[:] = state["rows"], state["maxima"]
+        self._image_index[:], self._maxima[:] = state["image_index"], state["maxima"]
         self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 

@@ -86,12 +86,12 @@ class TorchTopImages:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint."""
-        return {"rows": self._image_index.cpu().numpy(), "maps": self._maps.cpu().numpy()}
+        return {"image_index": self._image_index.cpu().numpy(), "maps": self._maps.cpu().numpy()}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Continue from a `state`."""
         self._image_index, self._maps = (
-            torch.from_numpy(state[name]).to(self._image_index.device) for name in ("rows", "maps")
+            torch.from_numpy(state[name]).to(self._image_index.device) for name in ("image_index", "maps")
         )
 
     def ranked(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -1,13 +1,14 @@
-"""Metrics of a unit with one of its leading concepts, besides IoU: one entry of `METRICS` each.
+"""Metrics of a unit and one of its leading concepts other than IoU: one entry of `METRICS` each.
 
     MaskCounts or PairResponses -> Metric.compute -> a column of the table `scores`, of pages and of the documentation
 
-Every pixel of the images annotated in the category of the concept counts, as in the union of IoU. Areas over pixels
-come from histograms (`netdissect.scoring.response_histograms`): `auroc_error` is how far one can be off. Moments are
+All pixels of the images annotated in the category of the concept count, as in the union of IoU. Areas over pixels are
+computed from histograms (`netdissect.scoring.response_histograms`); `auroc_error` bounds their error. Moments are
 exact.
 
-Sources: Hanley and McNeil 1982 :cite:p:`hanley1982meaning` (the area under the ROC curve is the chance that a pixel of
-the concept has the higher value, ties counting half); Su et al. 2015 :cite:p:`su2015average` (average precision).
+Sources: Hanley and McNeil 1982 :cite:p:`hanley1982meaning` (the area under the ROC curve is the probability that a
+pixel of the concept has the higher value, ties counting half); Su et al. 2015 :cite:p:`su2015average` (average
+precision).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,14 +44,14 @@ class MaskCounts:
 
 @dataclass(frozen=True)
 class PairResponses:
-    """Activations of one unit, and where one concept is.
+    """Activations of one unit, and the pixels of one concept.
 
     Attributes
     ----------
-    within, outside
+    positives, negatives
         unsigned (bins,): pixels with the concept, and without it, by rising activation.
     total
-        Sum of the activations within.
+        Sum of the activations of the positives.
     moments
         float64 (2,): sum of all activations, and of their squares.
     maxima
@@ -59,8 +60,8 @@ class PairResponses:
         bool (N,): images with the concept, and those annotated in its category.
     """
 
-    within: npt.NDArray[Any]
-    outside: npt.NDArray[Any]
+    positives: npt.NDArray[Any]
+    negatives: npt.NDArray[Any]
     total: float
     moments: Floats
     maxima: npt.NDArray[np.float32]
@@ -70,20 +71,20 @@ class PairResponses:
 
 @dataclass(frozen=True)
 class Metric(Generic[Data]):
-    """A metric: everything that tables, pages and the documentation need to know of it.
+    """A metric, with its description for tables, pages and the documentation.
 
     Attributes
     ----------
     name
-        Of the column in the table `scores`, float64; null where it is not defined.
+        Column in the table `scores`, float64; null where it is not defined.
     title, short
-        What it is called in a sentence, and at the head of a column.
+        Name in a sentence, and at the head of a column.
     source
-        What it is computed from.
+        Data that it is computed from.
     meaning
-        What it is.
+        Definition in words.
     compute
-        Its value, float64: (N,) of `MaskCounts`, () of `PairResponses`; NaN where it is not defined.
+        Function that returns its value, float64: (N,) of `MaskCounts`, () of `PairResponses`; NaN where undefined.
     summarized
         Whether the summary of a run gives its median over the detectors.
     """
@@ -97,32 +98,32 @@ class Metric(Generic[Data]):
     summarized: bool = False
 
 
-def auroc(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
+def auroc(positives: npt.NDArray[Any], negatives: npt.NDArray[Any]) -> Floats:
     """Return the area under the ROC curve, float64 (...), of counts by rising value, (..., bins); NaN if it has none.
 
     >>> auroc(np.array([0, 1, 1]), np.array([2, 2, 0]))
     array(0.875)
     """
-    hits, misses = within.astype(np.float64), outside.astype(np.float64)
+    hits, misses = positives.astype(np.float64), negatives.astype(np.float64)
     lower = np.cumsum(misses, axis=-1) - misses
     return _ratio((hits * (lower + misses / 2)).sum(axis=-1), hits.sum(axis=-1) * misses.sum(axis=-1))
 
 
-def auroc_error(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
-    """Return how far `auroc` can be off for what the order within a bin may be."""
-    hits, misses = within.astype(np.float64), outside.astype(np.float64)
+def auroc_error(positives: npt.NDArray[Any], negatives: npt.NDArray[Any]) -> Floats:
+    """Return the largest error of `auroc` from the unknown order within a bin."""
+    hits, misses = positives.astype(np.float64), negatives.astype(np.float64)
     return _ratio((hits * misses).sum(axis=-1) / 2, hits.sum(axis=-1) * misses.sum(axis=-1))
 
 
-def average_precision(within: npt.NDArray[Any], outside: npt.NDArray[Any]) -> Floats:
+def average_precision(positives: npt.NDArray[Any], negatives: npt.NDArray[Any]) -> Floats:
     """Return average precision, float64 (...), of counts by rising value, (..., bins): values of a bin are ties.
 
     The sum over falling values of the step in recall times the precision there.
     """
-    hits, misses = within[..., ::-1].astype(np.float64), outside[..., ::-1].astype(np.float64)
-    found = np.cumsum(hits, axis=-1)
-    all_found = found + np.cumsum(misses, axis=-1)
-    precision = np.divide(found, all_found, out=np.zeros_like(found), where=all_found > 0)
+    hits, misses = positives[..., ::-1].astype(np.float64), negatives[..., ::-1].astype(np.float64)
+    retrieved_hits = np.cumsum(hits, axis=-1)
+    retrieved = retrieved_hits + np.cumsum(misses, axis=-1)
+    precision = np.divide(retrieved_hits, retrieved, out=np.zeros_like(retrieved), where=retrieved > 0)
     return _ratio((hits * precision).sum(axis=-1), hits.sum(axis=-1))
 
 
@@ -145,7 +146,7 @@ def point_biserial(sums: npt.ArrayLike, moments: Floats, pixels: npt.ArrayLike, 
 
 
 def selectivity(maxima: npt.NDArray[np.float32], holds: Bools, annotated: Bools) -> float:
-    """Return the area under the ROC curve of a unit's image maximum, as what tells images with the concept apart.
+    """Return the area under the ROC curve of the image maximum of a unit as a classifier of images with the concept.
 
     Parameters
     ----------
@@ -162,8 +163,8 @@ def selectivity(maxima: npt.NDArray[np.float32], holds: Bools, annotated: Bools)
     return float((ranks[hits].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def _ratio(part: Any, whole: Any) -> Floats:
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
+def _ratio(part: Any, total: Any) -> Floats:
+    return np.asarray(np.divide(part, total, out=np.full(np.shape(total), np.nan), where=np.asarray(total) > 0))
 
 
 PIXELS = "the activation at every pixel, without a threshold"
@@ -183,23 +184,24 @@ MASK_METRICS: tuple[Metric[MaskCounts], ...] = (
         lambda counts: f1(counts.intersection, counts.mask_pixels, counts.concept_pixels),
     ),
 )  # fmt: skip
-"""Of masks: at each quantile of a run."""
+"""Metrics of masks, at each quantile of a run."""
 
 ACTIVATION_METRICS: tuple[Metric[PairResponses], ...] = (
     Metric(
         "auroc", "AUROC", "AUROC", PIXELS,
         "probability that a pixel with the concept has a higher activation than a pixel without it",
-        lambda pair: auroc(pair.within, pair.outside), summarized=True,
+        lambda pair: auroc(pair.positives, pair.negatives), summarized=True,
     ),
     Metric(
         "average_precision", "average precision", "AP", PIXELS,
         "precision averaged over recall; compare it with the share of the concept in the pixels",
-        lambda pair: average_precision(pair.within, pair.outside), summarized=True,
+        lambda pair: average_precision(pair.positives, pair.negatives), summarized=True,
     ),
     Metric(
         "point_biserial", "correlation", "correlation", PIXELS, "Pearson correlation of activation and concept",
         lambda pair: point_biserial(
-            pair.total, pair.moments, pair.within.sum(dtype=np.int64), (pair.within + pair.outside).sum(dtype=np.int64)
+            pair.total, pair.moments, pair.positives.sum(dtype=np.int64),
+            (pair.positives + pair.negatives).sum(dtype=np.int64),
         ),
     ),
     Metric(
@@ -208,12 +210,12 @@ ACTIVATION_METRICS: tuple[Metric[PairResponses], ...] = (
         lambda pair: selectivity(pair.maxima, pair.holds, pair.annotated), summarized=True,
     ),
 )  # fmt: skip
-"""Of activations: they do not depend on the quantile, which only chooses the leading concepts."""
+"""Metrics of activations. They do not depend on the quantile, which only selects the leading concepts."""
 
 METRICS: tuple[Metric[Any], ...] = (*MASK_METRICS, *ACTIVATION_METRICS)
 
 
 def measured_metrics(rows: Iterable[Mapping[str, Any]]) -> tuple[Metric[Any], ...]:
-    """Return the metrics that some row has."""
+    """Return the metrics that at least one row has."""
     names = {name for row in rows for name in row}
     return tuple(metric for metric in METRICS if metric.name in names)

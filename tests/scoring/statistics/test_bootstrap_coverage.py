@@ -10,17 +10,17 @@ def test_intervals_of_known_ious_cover_93_to_97_percent() -> None:
     assert shares.min() >= 0.90
 
 
-def test_an_interval_at_half_its_width_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interval_of_half_its_width_fails_the_coverage_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netdissect.scoring.statistics.jackknife.CONFIDENCE_LEVEL", 0.67)
     assert simulated(KINDS[:1], 200, images=1200).max() < 0.8
 
 
 @pytest.mark.parametrize(("firing", "fixed"), [(Firing(1.0, 0.0), 0.98), (Firing(0.1, 2.0), 0.93)])
-def test_intervals_cover_though_each_data_set_has_a_threshold_of_its_own(firing: Firing, fixed: float) -> None:
+def test_intervals_cover_although_each_data_set_has_its_own_threshold(firing: Firing, fixed: float) -> None:
     found = thresholded(firing, 300)
     assert 0.93 <= found.covered <= 0.97
     assert found.replicated == pytest.approx(1, abs=0.12)
-    # What the margin is there for: with thresholds that count as fixed, intervals are too wide or too narrow.
+    # Purpose of the threshold shift: with thresholds taken as fixed, intervals are too wide or too narrow.
     assert found.covered_if_fixed == pytest.approx(fixed, abs=0.015)
 
 

@@ -1,4 +1,4 @@
-"""Chance's counts against sets of pixels, and what they say of units whose answer is known."""
+"""Counts of permutations against sets of pixels, and p-values of units with a known answer."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -27,32 +27,32 @@ from netdissect.scoring.statistics.permutation import (
 
 
 def masks_of(world: strategies.World, definition: strategies.Definition, limits: strategies.Floats) -> list[MaskPixels]:
-    """List the masks of every image of a world, at thresholds (Q, U)."""
+    """List the masks of each image of a world, at thresholds (Q, U)."""
     found = []
     for row, maps in enumerate(world.maps):
         size = labels_of(world, definition, row).label_channels.shape[1:]
-        made = make_upsampler(
+        upsampler = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        found.append(list_mask_pixels(maps, limits, made))
+        found.append(list_mask_pixels(maps, limits, upsampler))
     return found
 
 
 def labels_of(world: strategies.World, definition: strategies.Definition, row: int) -> ImageLabels:
-    """Labels of one image as the protocol takes them."""
+    """Labels of one image under the protocol."""
     labels, side = world.labels(row), definition.protocol.segmentation_size
     labels = labels if side is None else labels.resized(Size(side, side))
     return ImageLabels.of(labels, world.data(), definition.protocol.duplicates)
 
 
 def shuffled(
-    world: strategies.World, definition: strategies.Definition, limits: strategies.Floats, of: NullModel
+    world: strategies.World, definition: strategies.Definition, limits: strategies.Floats, null: NullModel
 ) -> PermutationCounts:
-    """Count three repetitions of chance."""
+    """Count three permutations."""
     data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
     masks = masks_of(world, definition, limits)
     counts = PermutationCounts.zeros(
-        range(3), limits.size, data, seed=5, null=of, restriction=definition.protocol.restriction
+        range(3), limits.size, data, seed=5, null=null, restriction=definition.protocol.restriction
     )  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
@@ -62,51 +62,51 @@ def shuffled(
 
 
 def drawn(
-    world: strategies.World, definition: strategies.Definition, repeat: int, of: NullModel
+    world: strategies.World, definition: strategies.Definition, permutation: int, null: NullModel
 ) -> list[oracle.OracleImage]:
-    """The labels that each image meets in a repetition, the obvious way."""
+    """The labels with which each image is compared in a permutation, by plain loops."""
     images = [labels_of(world, definition, row) for row in range(len(world.maps))]
     side = definition.protocol.segmentation_size
     repeated = [drawn_image if side is None else drawn_image.resized(side) for drawn_image in world.images]
     met = list(repeated)
     for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
-        rng = np.random.default_rng((5, repeat, int(rows[0])))
-        if of == "images":
+        rng = np.random.default_rng((5, permutation, int(rows[0])))
+        if null == "images":
             for row, partner in zip(rows, rows[rng.permutation(len(rows))], strict=True):
                 met[row] = repeated[partner]
             continue
         for row, (down, right) in zip(rows, rng.integers((0, 0), repeated[0].size, (len(rows), 2)), strict=True):
-            planes = tuple(np.roll(plane, (down, right), (0, 1)) for plane in repeated[row].planes)
-            met[row] = oracle.OracleImage(planes, repeated[row].whole, repeated[row].size)
+            channels = tuple(np.roll(channel, (down, right), (0, 1)) for channel in repeated[row].label_channels)
+            met[row] = oracle.OracleImage(channels, repeated[row].image_level, repeated[row].size)
     return met
 
 
 @given(strategies.worlds(), strategies.definitions(), st.sampled_from(["images", "locations"]))
 @settings(max_examples=60)
-def test_a_repetition_counts_what_sets_of_pixels_do(
-    world: strategies.World, definition: strategies.Definition, of: NullModel
+def test_a_permutation_counts_as_sets_of_pixels_do(
+    world: strategies.World, definition: strategies.Definition, null: NullModel
 ) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
-    counts = shuffled(world, definition, limits[None], of)
+    counts = shuffled(world, definition, limits[None], null)
     rules = oracle.Rules(**{**vars(definition.rules), "segmentation": None})
     original = oracle.count(
         world.maps, drawn_images(world, definition), world.category_of, rules, world.source, world.fields, limits
     )
-    for repeat in range(3):
-        repeated = drawn(world, definition, repeat, of)
+    for permutation in range(3):
+        repeated = drawn(world, definition, permutation, null)
         expected = oracle.count(world.maps, repeated, world.category_of, rules, world.source, world.fields, limits)
-        assert expected.truth == original.truth
-        for unit, number in product(range(len(limits)), world.category_of):
-            assert counts.intersection[repeat, unit, number] == expected.intersection[unit, number]
-        for unit, place in product(range(len(limits)), range(len(world.categories))):
+        assert expected.concept_pixels == original.concept_pixels
+        for unit, label_id in product(range(len(limits)), world.category_of):
+            assert counts.intersection[permutation, unit, label_id] == expected.intersection[unit, label_id]
+        for unit, category in product(range(len(limits)), range(len(world.categories))):
             if rules.activation_over == "overlap":
-                assert counts.activation[repeat, unit, place] == expected.activation[unit, place]
+                assert counts.activation[permutation, unit, category] == expected.activation[unit, category]
             else:
-                assert original.activation[unit, place] == expected.activation[unit, place]
+                assert original.activation[unit, category] == expected.activation[unit, category]
 
 
 def drawn_images(world: strategies.World, definition: strategies.Definition) -> list[oracle.OracleImage]:
-    """The world's own images at the protocol's size."""
+    """The images of a world at the size of the protocol."""
     side = definition.protocol.segmentation_size
     return [drawn_image if side is None else drawn_image.resized(side) for drawn_image in world.images]
 
@@ -130,7 +130,7 @@ def test_mask_pixels_are_those_of_the_upsampled_maps(
 
 @given(strategies.worlds(), strategies.definitions(), st.integers(1, 3))
 @settings(max_examples=20)
-def test_parts_of_the_blocks_add_up_whatever_the_threads(
+def test_parts_of_the_strata_add_up_whatever_the_threads(
     world: strategies.World, definition: strategies.Definition, cut: int
 ) -> None:
     data, images = world.data(), [labels_of(world, definition, row) for row in range(len(world.maps))]
@@ -152,7 +152,7 @@ def test_parts_of_the_blocks_add_up_whatever_the_threads(
     np.testing.assert_array_equal(parts.activation, whole.activation)
 
 
-def test_images_of_other_annotations_never_meet() -> None:
+def test_images_of_different_annotations_are_never_permuted() -> None:
     strata = ["a", "b", "a", "a", "b", "a", "a"]
     for rows in annotation_strata(strata, 2, 3):
         assert len(rows) <= 2
@@ -166,28 +166,31 @@ def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
     limits = oracle.thresholds(world.maps, definition.rules)
     expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     data = world.data()
-    tally, truth = IoUCounts.zeros(1, len(limits), data), np.zeros(len(data.category_of), np.int64)
-    for (unit, number), count in expected.intersection.items():
-        tally.intersection[0, unit, number] = count
-    for (unit, place), count in expected.activation.items():
-        tally.activation[0, unit, place] = count
-    for number, count in expected.truth.items():
-        truth[number] = count
-    best = find_best_concepts(data, truth, tally.intersection, tally.activation, np.ones(len(truth), np.bool_))
-    for unit, place in product(range(len(limits)), range(len(world.categories))):
-        number = expected.best(unit, place)
-        assert best.label_ids[unit, place] == (number or 0)
-        assert best.scores[unit, place] == pytest.approx(0 if number is None else float(expected.iou(unit, number)))
+    counts, totals = IoUCounts.zeros(1, len(limits), data), np.zeros(len(data.category_of), np.int64)
+    for (unit, label_id), count in expected.intersection.items():
+        counts.intersection[0, unit, label_id] = count
+    for (unit, category), count in expected.activation.items():
+        counts.activation[0, unit, category] = count
+    for label_id, count in expected.concept_pixels.items():
+        totals[label_id] = count
+    best = find_best_concepts(data, totals, counts.intersection, counts.activation, np.ones(len(totals), np.bool_))
+    for unit, category in product(range(len(limits)), range(len(world.categories))):
+        label_id = expected.best(unit, category)
+        assert best.label_ids[unit, category] == (label_id or 0)
+        assert best.scores[unit, category] == pytest.approx(
+            0 if label_id is None else float(expected.iou(unit, label_id))
+        )
 
 
-def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_ones() -> None:
+def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> None:
     rng = np.random.default_rng(6)
     images, side, noise, planted = 80, 12, 150, 6
-    concepts = tuple(Concept(number, str(number), "object", 1, 1.0) for number in range(1, 7))
+    concepts = tuple(Concept(label_id, str(label_id), "object", 1, 1.0) for label_id in range(1, 7))
     data = ConceptData(Path("nowhere"), ("object",), concepts, ())
     blocks = rng.integers(0, 7, (images, 3, 3)).repeat(4, 1).repeat(4, 2)
     labels = [
-        ImageLabels.of(Labels(plane[None].astype(np.int32), np.empty(0, np.int32)), data, "once") for plane in blocks
+        ImageLabels.of(Labels(channel[None].astype(np.int32), np.empty(0, np.int32)), data, "once")
+        for channel in blocks
     ]
     on = (rng.random((images, noise + planted, 6, 6)) < 0.02).repeat(2, 2).repeat(2, 3)
     for unit in range(planted):  # a third of the concept's pixels beside the noise
@@ -196,16 +199,18 @@ def test_units_that_know_nothing_have_uniform_p_values_and_planted_ones_small_on
         MaskPixels(image.sum((1, 2)).astype(np.uint32), (np.flatnonzero(image) % side**2).astype(np.uint32))
         for image in on
     ]
-    truth = np.bincount(blocks.ravel(), minlength=7)
+    totals = np.bincount(blocks.ravel(), minlength=7)
     activation = on.sum((0, 2, 3))[None, :, None]
-    hits = np.stack([(on & (blocks == number)[:, None]).sum((0, 2, 3)) for number in range(7)], axis=-1)
+    hits = np.stack([(on & (blocks == label_id)[:, None]).sum((0, 2, 3)) for label_id in range(7)], axis=-1)
     everything = np.ones(7, np.bool_)
-    observed = find_best_concepts(data, truth, hits, activation, everything).scores[:, 0]
+    observed = find_best_concepts(data, totals, hits, activation, everything).scores[:, 0]
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
     with ThreadPoolExecutor(2) as pool:
         counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)
     zeros = np.zeros(0, np.int64)
-    best = counts.best_concepts(data, ConceptTotals(truth, zeros, zeros), IoUCounts(hits[None], activation), everything)
-    found = p_values(observed, np.stack([repeat.scores[:, 0] for repeat in best]))
+    best = counts.best_concepts(
+        data, ConceptTotals(totals, zeros, zeros), IoUCounts(hits[None], activation), everything
+    )
+    found = p_values(observed, np.stack([permutation.scores[:, 0] for permutation in best]))
     assert kstest(found[:noise], "uniform").pvalue > 0.01
     assert found[noise:].max() < 1e-6
