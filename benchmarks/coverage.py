@@ -185,7 +185,7 @@ def _threshold(values: Floats, quantile: float) -> float:
 def _sparse(
     masks: npt.NDArray[np.bool_], concept: npt.NDArray[np.bool_]
 ) -> tuple[CandidateConcepts, ImageLabelCounts, ImageIntersections]:
-    """Return one unit and one concept, label number 1, as the second look writes them."""
+    """Return one unit and one concept, label number 1, as the counting pass writes them."""
     truth, hits, on = concept.sum(axis=1), (masks & concept).sum(axis=1), masks.sum(axis=1)
     rows = np.arange(len(masks))
     presence = ImageLabelCounts(rows, rows, np.ones_like(rows), truth)
@@ -240,12 +240,12 @@ class Population:
 
     def __init__(self, result: netdissect.Result, layer: str) -> None:
         quantile, self.images = result.info.config.protocol.quantiles[0], result.info.data.images
-        evidence = result.layer(layer).evidence
-        scores = evidence["scores"].filter(quantile=quantile).collect()
+        statistics = result.layer(layer).statistics
+        scores = statistics["scores"].filter(quantile=quantile).collect()
         self.units, self.numbers = scores["unit"].to_numpy(), scores["label_id"].to_numpy()
         self.categories = scores["category"].to_numpy()
         self.level, self.known = result.info.min_iou, scores["iou"].to_numpy()
-        labels = evidence["labels"].collect()
+        labels = statistics["labels"].collect()
         truth = np.zeros((self.images, max(labels["label_id"].max(), self.numbers.max()) + 1), np.float32)
         truth[labels["image_index"].to_numpy(), labels["label_id"].to_numpy()] = labels["pixels"].to_numpy()
         category_of = dict(result.concepts.select("label_id", "category").rows())
@@ -253,7 +253,7 @@ class Population:
             name: truth[:, [n for n, category in category_of.items() if category == name]].any(axis=1)
             for name in set(category_of.values())
         }
-        masks = evidence["images"].filter(quantile=quantile).collect()
+        masks = statistics["images"].filter(quantile=quantile).collect()
         pair_of = {pair: place for place, pair in enumerate(zip(self.units, self.numbers, strict=True))}
         self.hits = np.zeros((self.images, len(self.units)), np.float32)
         for row, unit, number, count in (
@@ -333,7 +333,7 @@ def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floa
         for seed in range(simulations):
             root = planted_dataset(Path(folder) / "drawn", images=images, size=32, seed=seed, overwrite=True)
             layer = netdissect.dissect(network, root, config).layers["units"]
-            scores = layer.evidence["scores"].collect()
+            scores = layer.statistics["scores"].collect()
             for unit, (plan, iou) in enumerate(zip(PLANTED, known, strict=True)):
                 row = scores.row(
                     by_predicate=(pl.col("unit") == unit) & (pl.col("concept") == plan.concept), named=True

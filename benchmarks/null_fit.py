@@ -13,8 +13,8 @@ import netdissect
 from netdissect.activations import batch_starts
 from netdissect.config import DissectConfig, StatisticsConfig
 from netdissect.dissect.passes import TwoPass
-from netdissect.dissect.run_dissection import opened, planned
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, keep_masks, permutation_nulls_of
+from netdissect.dissect.run_dissection import make_run_plan, open_inputs
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, run_permutations, write_masks
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, fit_gumbel, p_values
 
@@ -29,18 +29,18 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=4000)
     parser.add_argument("--few", type=int, default=200)
     asked = parser.parse_args()
-    evidence = StatisticsConfig(bootstrap=0, permutations=asked.many)
-    config = DissectConfig(layers=tuple(asked.layer), max_images=asked.limit, statistics=evidence)
-    source = opened(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
+    statistics = StatisticsConfig(bootstrap=0, permutations=asked.many)
+    config = DissectConfig(layers=tuple(asked.layer), max_images=asked.limit, statistics=statistics)
+    source = open_inputs(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
     with WorkDir(None, {}, every=3600) as work:
         starts = batch_starts(len(source.data), config.batch_size)
-        looks = TwoPass(source, planned(source, work), work, None, starts)
+        two_pass = TwoPass(source, make_run_plan(source, work), work, None, starts)
         began = time.process_time()
-        collectors = looks.first()
-        found = {name: collector.found() for name, collector in collectors.items()}
-        counted = looks.second(collectors, found)
+        collectors = two_pass.threshold_pass()
+        found = {name: collector.threshold_result() for name, collector in collectors.items()}
+        counted = two_pass.count_pass(collectors, found)
         between = time.process_time()
-        chances = permutation_nulls_of(looks, keep_masks(looks, collectors, found), counted)
+        chances = run_permutations(two_pass, write_masks(two_pass, collectors, found), counted)
         ended = time.process_time()
     print(f"CPU: run {between - began:.0f} s, {asked.many} repetitions {ended - between:.0f} s")
     for layer, chance in chances.items():

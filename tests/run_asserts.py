@@ -86,9 +86,9 @@ def assert_same_run(found: Result, wanted: Result) -> None:
         for table in ("thresholds", "units", "scores", "top"):
             assert getattr(layer, table).equals(getattr(other, table)), f"{name}: {table}"
         assert layer.top_maps.tobytes() == other.top_maps.tobytes()
-        assert set(layer.evidence) == set(other.evidence)
-        for table in layer.evidence:
-            assert layer.evidence[table].collect().equals(other.evidence[table].collect()), f"{name}: {table}"
+        assert set(layer.statistics) == set(other.statistics)
+        for table in layer.statistics:
+            assert layer.statistics[table].collect().equals(other.statistics[table].collect()), f"{name}: {table}"
 
 
 def contents(folder: Path) -> Mapping[str, tuple[bytes, int]]:

@@ -135,7 +135,7 @@ def make(
         ),
         layers=tuple(layer.info for layer in results.values()),
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="11", device="cpu", threads=1),
-        seconds={"first look": 1.5},
+        seconds={"thresholds": 1.5},
     )
     return Result(info, concept_table(data, totals, config.protocol), results)
 
@@ -196,11 +196,11 @@ def with_statistics(result: Result) -> Result:
         }
     )
     layers = {
-        name: replace(layer, evidence={"sensitivity": _sensitivity(result, seed).lazy()})
+        name: replace(layer, statistics={"sensitivity": _sensitivity(result, seed).lazy()})
         for seed, (name, layer) in enumerate(result.layers.items())
     }
     first = layers["block.1"]
-    layers["block.1"] = replace(first, evidence={**first.evidence, **_evidence(first)})
+    layers["block.1"] = replace(first, statistics={**first.statistics, **_statistics(first)})
     return Result(info, result.concepts, layers)
 
 
@@ -211,7 +211,7 @@ def _sensitivity(result: Result, seed: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=list(statistics_schema.SENSITIVITY), orient="row")
 
 
-def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
+def _statistics(layer: LayerResult) -> dict[str, pl.LazyFrame]:
     rng = np.random.default_rng(2)
     units = layer.units.select("quantile", "unit", "label", "category", "iou")
     names = (
@@ -231,6 +231,7 @@ def _evidence(layer: LayerResult) -> dict[str, pl.LazyFrame]:
     scores = top.with_columns(pl.Series(name, rng.random(len(top))) for name in names).with_columns(
         pl.col("concept", "category").cast(pl.String), pl.lit(0).alias("rank")
     )
+    scores = scores.select(name for name in statistics_schema.SCORES if name in scores.columns)
     keys = [(quantile, rule, "total") for quantile in units["quantile"].unique() for rule in RULES]
     counts = pl.DataFrame(keys, schema=["quantile", "rule", "category"], orient="row").with_columns(
         pl.lit(3).alias("unique_detectors"), pl.lit(1.0).alias("unique_detectors_ci_low"),

@@ -96,8 +96,8 @@ def assert_same_tables(found: Result, expected: Result) -> None:
         other = expected.layers[name]
         for table in ("thresholds", "units", "scores", "top"):
             assert_frame_equal(getattr(layer, table), getattr(other, table))
-        for table, frame in layer.evidence.items():
-            assert_frame_equal(frame.collect(), other.evidence[table].collect(), abs_tol=1e-6)
+        for table, frame in layer.statistics.items():
+            assert_frame_equal(frame.collect(), other.statistics[table].collect(), abs_tol=1e-6)
 
 
 def test_an_index_beyond_an_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_functions_take_one_name_for_a_list_of_one(root: Path, run: Path, result
     assert netdissect.concepts.merge(tmp_path / "again", root).name == "again"
     assert [[one.id for one in RunRegistry.open(given)] for given in (str(run), run)] == [["run"], ["run"]]
     assert compare(str(run), CompareConfig(), out=tmp_path).table["network"].unique().to_list() == ["tiny"]
-    with pytest.raises(ResultError, match=f"{run} holds no finished part"):
+    with pytest.raises(ResultError, match=f"{run} holds no finished shard"):
         netdissect.merge_shards(run, str(run))
 
 

@@ -1,10 +1,10 @@
-"""Checksums of what is written, by which a flipped bit or a cut is found when it is read again.
+"""Checksums of written files, which detect flipped bits and truncation when they are read.
 
-    seal(parts) -> four bytes to be written behind them        opened(content) -> what lies before its four bytes
-    seal_file(file), check_file(file)                          the same of a whole file
-    file_crc(file) -> the number itself, to be kept elsewhere
+    checksum(parts) -> four bytes to append        strip_checksum(content) -> the content without them
+    append_checksum(file), check_file(file)        the same for a file
+    file_crc(file)                                 the CRC-32 itself
 
-A file that a run goes on from is trusted only through here: disks flip bits, and a count that is wrong looks like any.
+Every file from which a run resumes is checked: a wrong count cannot be recognized as such.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from typing import IO, Any
 from pydantic_core import to_json
 
 BYTES = 4
-OTHER = "its checksum is another"
+MISMATCH = "its checksum is another"
 _STEP = 1 << 20
 
 
-def seal(parts: Iterable[Any]) -> bytes:
+def checksum(parts: Iterable[Any]) -> bytes:
     """Return the CRC-32 of buffers that are written one after the other, 4 bytes, little-endian.
 
     >>> seal([b"12345", b"6789"]).hex()
@@ -31,21 +31,21 @@ def seal(parts: Iterable[Any]) -> bytes:
     return check.to_bytes(BYTES, "little")
 
 
-def opened(content: bytes) -> bytes:
-    """Return what was sealed, without its seal.
+def strip_checksum(content: bytes) -> bytes:
+    """Return the content before an appended checksum.
 
     Raises
     ------
     ValueError
-        If it is not what was written.
+        If the checksum does not agree.
     """
-    if len(content) < BYTES or seal([content[:-BYTES]]) != content[-BYTES:]:
-        raise ValueError(OTHER)
+    if len(content) < BYTES or checksum([content[:-BYTES]]) != content[-BYTES:]:
+        raise ValueError(MISMATCH)
     return content[:-BYTES]
 
 
 def json_digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a JSON object says, but its ``digest``; an older version may have written less.
+    """Return the SHA-256 of a JSON object without its key ``digest``, as it was written.
 
     >>> json_digest({"a": 1, "digest": "x"})[:8]
     '015abd7f'
@@ -63,22 +63,22 @@ def file_crc(file: IO[bytes], size: int | None = None) -> int:
     return check
 
 
-def seal_file(file: IO[bytes]) -> None:
-    """Write the seal of a whole file behind it; the file is open for reading, too."""
+def append_checksum(file: IO[bytes]) -> None:
+    """Append the checksum of a file, which must be open for reading, too."""
     check = file_crc(file)
     file.write(check.to_bytes(BYTES, "little"))
 
 
 def check_file(file: IO[bytes]) -> None:
-    """Hold a file against its seal, and go back to its start.
+    """Check a file against its appended checksum, and seek its start.
 
     Raises
     ------
     ValueError
-        If it is not what was written.
+        If the checksum does not agree.
     """
     size = file.seek(0, 2) - BYTES
     check = file_crc(file, size)
     if size < 0 or check.to_bytes(BYTES, "little") != file.read(BYTES):
-        raise ValueError(OTHER)
+        raise ValueError(MISMATCH)
     file.seek(0)

@@ -68,7 +68,7 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_same_command_finishes_it(netdissect, 
     assert process.returncode == 130, told
     assert "interrupted: what is done is kept" in told
     assert "Traceback" not in told
-    assert (out / "work" / "identity.json").is_file()
+    assert (out / "work" / "fingerprint.json").is_file()
     assert not (out / "run.json").exists()
     (tmp_path / "slow_network.py").write_text(SLOW.format(seconds=0))
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -60,7 +60,7 @@ def test_an_array_of_plain_processes_gives_the_run_of_one(
 def test_a_merge_without_parts_says_what_is_missing(netdissect: Command, tmp_path: Path) -> None:
     outcome = netdissect("merge-shards", tmp_path)
     assert outcome.code == 2
-    assert "holds no finished part of a run" in outcome.err
+    assert "holds no finished shard of a run" in outcome.err
     assert "Traceback" not in outcome.err
 
 
@@ -122,7 +122,7 @@ def test_a_configuration_runs_no_code_unless_the_user_says_so(
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
     path = first / "config.json"
     source = NetworkSource(spec="python:os:abort")
-    path.write_bytes(read_config(path).model_copy(update={"network": source}).sealed_text())
+    path.write_bytes(read_config(path).model_copy(update={"network": source}).text_with_digest())
     refused = netdissect("run", "--config", first, "--out", second)
     assert refused.code == 2
     assert "comes from python:os:abort, and files from others may not name code" in refused.err
@@ -147,7 +147,7 @@ def test_images_that_were_chosen_in_python_are_not_repeated(
 ) -> None:
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    path.write_bytes(read_config(path).model_copy(update={"concepts": None}).sealed_text())
+    path.write_bytes(read_config(path).model_copy(update={"concepts": None}).text_with_digest())
     outcome = netdissect("run", "--config", path, "--trust-network", "--out", tmp_path / "again")
     assert outcome.code == 2
     assert f"the images of {path} were chosen in Python" in " ".join(outcome.err.split())

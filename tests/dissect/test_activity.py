@@ -32,7 +32,7 @@ def test_a_run_counts_all_activations_and_the_cells_above_the_first_threshold(
     images = oracle.read_broden(broden, None).images
     for name, maps in run_asserts.hooked(network, broden, images, list(LAYERS), 3).items():
         layer = result.layers[name]
-        histogram, places = (layer.evidence[key].collect() for key in ("histogram", "firing_map"))
+        histogram, places = (layer.statistics[key].collect() for key in ("histogram", "firing_map"))
         threshold = layer.thresholds.filter(quantile=0.05)["threshold"].to_numpy()
         fired = (maps > threshold[:, None, None]).sum(axis=0)
         seen = np.zeros_like(fired)

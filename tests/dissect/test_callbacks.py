@@ -79,7 +79,7 @@ def test_runs_of_a_training_are_followed_as_snapshots(watch):
 
 
 def test_steps_between_dissections_are_at_least_one(watch, concepts):
-    with pytest.raises(ConfigError, match="every 0 steps"):
+    with pytest.raises(ConfigError, match="every is 0"):
         DissectEvery(watch.preprocessing, concepts, CONFIG, every=0, out="runs")
 
 

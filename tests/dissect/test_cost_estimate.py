@@ -36,7 +36,7 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
 def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
     found = cost_estimate.estimate(build(), broden, SETTINGS, sample=6)
     assert (found.images, found.plan.passes) == (7, 1)
-    assert set(found.seconds) == {"first look", "second look", "tables"}
+    assert set(found.seconds) == {"thresholds", "counting", "tables"}
     assert found.total_seconds == sum(found.seconds.values()) > 0
     assert found.memory_bytes > 50e6
     assert found.disk_bytes > 1000
@@ -45,8 +45,8 @@ def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
 
 
 def test_the_pace_is_that_of_the_batches_in_the_middle() -> None:
-    run = cost_estimate._RunSize(18, reports={"first look": [(3, 10.0), (6, 11.0), (9, 12.0), (12, 12.1), (15, 12.2)]})
-    assert run.pace("first look", 2) == pytest.approx(1 / 3)
+    run = cost_estimate._RunSize(18, reports={"thresholds": [(3, 10.0), (6, 11.0), (9, 12.0), (12, 12.1), (15, 12.2)]})
+    assert run.seconds_per_image("thresholds", 2) == pytest.approx(1 / 3)
 
 
 def test_more_images_are_expected_to_take_more_never_less(tmp_path: Path) -> None:

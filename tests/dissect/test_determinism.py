@@ -119,7 +119,7 @@ def test_a_difference_says_of_which_passes_and_how_large():
     assert among.share == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_parts_that_run_only_at_times_are_named():
+def test_modules_that_run_only_sometimes_are_named():
     found = unlike(nn.Sequential(nn.Conv2d(3, 4, 3), _Skips(), nn.ReLU()), "0")
     assert found is None  # what lies before is the same each time
     found = unlike(nn.Sequential(nn.Conv2d(3, 4, 3), _Skips(), nn.ReLU()), "2")

@@ -78,14 +78,14 @@ def test_a_gray_network_is_shown_gray_images(broden: Path) -> None:
     assert_run_is_the_oracle_s(build(channels=1), broden, config(definition), definition, Execution())
 
 
-def test_images_of_another_size_are_squashed_whole(tmp_path: Path) -> None:
+def test_images_of_another_size_are_stretched(tmp_path: Path) -> None:
     root = strategies.write_broden(tmp_path / "data", images(4), COVERAGE, image=(40, 31))
     definition = strategies.definition("paper", 0.05)
     assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_one_image_and_whole_batches_are_enough(tmp_path: Path, count: int) -> None:
+def test_one_image_or_full_batches_can_be_dissected(tmp_path: Path, count: int) -> None:
     root = strategies.write_broden(tmp_path / "data", images(count), COVERAGE, image=(SIDE, SIDE))
     for name in ("paper", "lite"):
         definition = strategies.definition(name)
@@ -119,7 +119,7 @@ def test_stores_workers_and_engines_change_no_bit(
     run_asserts.assert_same_run(found, references[name])
 
 
-def test_a_dead_unit_is_silent_and_no_detector(broden: Path) -> None:
+def test_a_unit_with_an_empty_mask_is_dead_and_no_detector(broden: Path) -> None:
     network = build(head=Spoiled(0.0, unit=2))
     for name in ("paper", "pnas2020"):
         definition = strategies.definition(name, 0.05)
@@ -165,7 +165,7 @@ def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
     )
 
 
-def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
+def test_the_table_of_concepts_counts_images_and_pixels(broden: Path) -> None:
     data = oracle.read_broden(broden)
     result = dissect(build(), broden, layers=["fc"])
     assert set(result.concepts["label_id"]) == set(data.category_of)
@@ -179,10 +179,10 @@ def test_concepts_say_how_often_they_stand_in_the_images(broden: Path) -> None:
         assert row["coverage"] == pytest.approx(pixels / area if area else 0)
 
 
-def test_progress_counts_the_images_of_both_looks(broden: Path) -> None:
+def test_progress_counts_the_images_of_both_passes(broden: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     dissect(build(), broden, config(strategies.definition("paper")), progress=lambda *report: seen.append(report))
-    for stage in ("first look", "second look"):
+    for stage in ("thresholds", "counting"):
         assert [report[1:] for report in seen if report[0] == stage] == [(3, 7), (6, 7), (7, 7)]
 
 

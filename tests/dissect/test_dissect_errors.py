@@ -156,8 +156,8 @@ def test_an_unknown_device_is_refused(data: Path) -> None:
         dissect(build(), data, settings)
 
 
-@pytest.mark.parametrize("where", ["first.npz", "deep_relu.bin", "run.json", "identity.json"])
-def test_a_full_disk_is_a_typed_error_and_the_run_can_go_on(
+@pytest.mark.parametrize("where", ["thresholds.npz", "deep_relu.bin", "run.json", "fingerprint.json"])
+def test_a_full_disk_is_a_typed_error_and_the_run_can_be_resumed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     out, opened = tmp_path / "run", Path.open

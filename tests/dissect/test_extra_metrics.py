@@ -32,10 +32,10 @@ def run(network: Network, broden: Path, **how: Any) -> Result:
 
 
 def scores(layer: LayerResult) -> pl.DataFrame:
-    return layer.evidence["scores"].collect()
+    return layer.statistics["scores"].collect()
 
 
-def test_scores_beside_iou_are_scikit_learn_s(broden: Path) -> None:
+def test_extra_metrics_are_those_of_scikit_learn(broden: Path) -> None:
     network = build()
     result = run(network, broden)
     known = oracle.read_broden(broden)
@@ -44,31 +44,33 @@ def test_scores_beside_iou_are_scikit_learn_s(broden: Path) -> None:
         rows = scores(result.layer(name)).filter(quantile=0.05)
         assert rows["auroc"].is_not_null().any()
         for row in rows.sample(min(len(rows), 25), seed=0).to_dicts():
-            unit, number = row["unit"], row["label_id"]
-            place = known.category_of[number]
-            annotated = [any(known.category_of[n] == place for n in image.label_ids()) for image in known.source_images]
+            unit, label_id = row["unit"], row["label_id"]
+            category_index = known.category_of[label_id]
+            annotated = [
+                any(known.category_of[n] == category_index for n in image.label_ids()) for image in known.source_images
+            ]
             chosen = [index for index, its in enumerate(annotated) if its]
-            truth, values = [], []
+            label_masks, values = [], []
             for index in chosen:
                 image = known.source_images[index]
                 up = oracle.upsample(maps[name][index, unit], image.size, (SIDE, SIDE), FIELDS[name], "field")
-                truth.append(np.any([channel == number for channel in image.channels()], axis=0).ravel())
+                label_masks.append(np.any([channel == label_id for channel in image.channels()], axis=0).ravel())
                 values.append(up.ravel())
-            pixels, heights = np.concatenate(truth), np.concatenate(values)
+            pixels, heights = np.concatenate(label_masks), np.concatenate(values)
             if not 0 < pixels.mean() < 1:
                 assert row["auroc"] is None
                 continue
             assert row["auroc"] == pytest.approx(roc_auc_score(pixels, heights), abs=2e-3)
             assert row["average_precision"] == pytest.approx(average_precision_score(pixels, heights), abs=1e-2)
             if np.ptp(heights) > 0:
-                wanted = pointbiserialr(pixels, heights).statistic
-                assert row["point_biserial"] == pytest.approx(wanted, abs=1e-6)
-            holds = np.array([its.any() for its in truth])
-            if not 0 < holds.mean() < 1:
+                expected = pointbiserialr(pixels, heights).statistic
+                assert row["point_biserial"] == pytest.approx(expected, abs=1e-6)
+            has_label = np.array([its.any() for its in label_masks])
+            if not 0 < has_label.mean() < 1:
                 assert row["selectivity"] is None
                 continue
             maxima = maps[name][chosen, unit].max(axis=(1, 2))
-            assert row["selectivity"] == pytest.approx(roc_auc_score(holds, maxima))
+            assert row["selectivity"] == pytest.approx(roc_auc_score(has_label, maxima))
 
 
 def test_precision_recall_and_f1_follow_from_the_counts(broden: Path) -> None:
@@ -92,9 +94,9 @@ def test_precision_recall_and_f1_follow_from_the_counts(broden: Path) -> None:
     "how", [{"activation_cache": "dense", "workers": 4}, {"activation_cache": "none"}, {"engine": "tensor"}]
 )
 def test_engines_and_stores_change_no_score(broden: Path, how: dict[str, Any]) -> None:
-    wanted, found = run(build(), broden, activation_cache="sparse"), run(build(), broden, **how)
+    expected, found = run(build(), broden, activation_cache="sparse"), run(build(), broden, **how)
     for name in LAYERS:
-        assert scores(found.layer(name)).equals(scores(wanted.layer(name)))
+        assert scores(found.layer(name)).equals(scores(expected.layer(name)))
 
 
 def test_intervals_and_scores_are_of_the_same_leading_concepts(broden: Path) -> None:

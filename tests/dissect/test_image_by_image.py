@@ -47,7 +47,7 @@ def config(definition: strategies.Definition) -> DissectConfig:
 
 
 def frame(layer: LayerResult, name: str) -> pl.DataFrame:
-    return layer.evidence[name].collect()
+    return layer.statistics[name].collect()
 
 
 def of_single_images(

@@ -14,7 +14,7 @@ from netdissect.dissect.cost_estimate import estimate
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.dissect.verify import repair, verify_sample
-from netdissect.dissect.work_dir.fingerprint import identity_of_run
+from netdissect.dissect.work_dir.fingerprint import run_identity
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.experiments import LayerProfileConfig, layer_profile
 from netdissect.result.run_config import read_config
@@ -58,7 +58,7 @@ def test_an_opened_data_set_is_restricted_as_its_folder_is(root: Path, opened: A
     run = dissect(build(), ConceptData.open(root, **opened), config(**asked))
     limit = {} if opened == {"max_images": 500} else opened  # of twelve images nothing was drawn
     same = dissect(build(), root, config(**limit | asked))
-    assert identity_of_run(run.info) == identity_of_run(same.info)
+    assert run_identity(run.info) == run_identity(same.info)
     assert run.layers["wide_relu"].scores.equals(same.layers["wide_relu"].scores)
     assert run.info.data.images == asked.get("max_images", opened.get("max_images", run.info.data.images))
 
@@ -83,13 +83,13 @@ def test_a_configuration_that_contradicts_how_the_data_were_opened_is_refused(
         dissect(build(), ConceptData.open(root, **opened), config(**asked))
 
 
-def test_a_run_on_a_drawn_data_set_is_repeated_and_verified_from_its_folder(root: Path, tmp_path: Path) -> None:
+def test_a_run_on_sampled_images_is_repeated_and_verified_from_its_folder(root: Path, tmp_path: Path) -> None:
     run = dissect(build(), ConceptData.open(root, max_images=5, sample_seed=3), config(), out=tmp_path / "run")
     assert [one.changed for one in verify_sample(run, 4, network=build())] == [0] * 4
     asked = read_config(tmp_path / "run")
     assert (asked.config.max_images, asked.config.sample_seed) == (5, 3)
     again = dissect(build(), asked.concepts, asked.config)
-    assert identity_of_run(again.info) == identity_of_run(run.info)
+    assert run_identity(again.info) == run_identity(run.info)
     (tmp_path / "run" / "concepts.parquet").unlink()
     assert repair(tmp_path / "run", network=build()) == ["concepts.parquet"]
 
@@ -102,7 +102,7 @@ def test_images_that_were_chosen_by_hand_are_said_to_be(root: Path, tmp_path: Pa
     assert run.info.data.chosen_in_python
     assert run.info.data.images == 6
     assert read_config(tmp_path / "run").concepts is None
-    with pytest.raises(ConceptsError, match=r"the run saw 6 images of .* that were chosen in Python"):
+    with pytest.raises(ConceptsError, match=r"the run used 6 images of .* that were chosen in Python"):
         verify_sample(run, 2, network=build())
     assert [one.changed for one in verify_sample(run, 2, network=build(), root=chosen)] == [0] * 2
     with pytest.raises(ConceptsError, match="has the digest"):

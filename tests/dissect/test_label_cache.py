@@ -19,7 +19,7 @@ import strategies
 from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect, label_cache
-from netdissect.dissect.label_cache import BLOCK, LabelCacheWriter, packed
+from netdissect.dissect.label_cache import BLOCK, LabelCacheWriter, read_cached_labels
 from netdissect.errors import ConceptsError
 from netdissect.scoring import ImageLabels
 from networks import COVERAGE, SIDE, build, images
@@ -31,8 +31,8 @@ def execution(cache: Path) -> Execution:
     return Execution(label_cache=cache)
 
 
-def packed_files(folder: Path) -> list[Path]:
-    """List packed labels, finished or not."""
+def cache_files(folder: Path) -> list[Path]:
+    """List cache files, finished or not."""
     return list((folder / "cache").glob("labels*"))
 
 
@@ -44,22 +44,24 @@ def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_second_run_reads_packed_labels_and_gives_the_same_bits(
+def test_a_second_run_reads_cached_labels_and_gives_the_same_bits(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: ProtocolName
 ) -> None:
     monkeypatch.setattr(label_cache, "BLOCK", 2)
     config = SETTINGS.model_copy(update={"protocol": strategies.definition(name, 0.05).protocol})
     plain = dissect(build(), broden, config)
     first = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
-    assert len(packed_files(tmp_path)) == 1
+    assert len(cache_files(tmp_path)) == 1
     without_maps(monkeypatch)
     second = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
     run_asserts.assert_same_run(plain, first)
     run_asserts.assert_same_run(plain, second)
-    assert len(packed_files(tmp_path)) == 1
+    assert len(cache_files(tmp_path)) == 1
 
 
-def test_chance_finds_packed_labels_in_any_order(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permutations_read_cached_labels_in_any_order(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(label_cache, "BLOCK", 2)
     config = SETTINGS.model_copy(
         update={"statistics": StatisticsConfig(bootstrap=0, permutations=5, extra_metrics=True)}
@@ -70,7 +72,7 @@ def test_chance_finds_packed_labels_in_any_order(broden: Path, tmp_path: Path, m
     run_asserts.assert_same_run(plain, dissect(build(), broden, config, execution=execution(tmp_path / "cache")))
 
 
-def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path: Path) -> None:
+def test_labels_are_read_from_the_cache_from_any_image_on(broden: Path, tmp_path: Path) -> None:
     data = ConceptData.open(broden)
     written = [ImageLabels.of(data.labels(row % len(data)), data, "once") for row in range(BLOCK + 9)]
     with LabelCacheWriter(tmp_path / "labels-1.zip") as packer:
@@ -79,7 +81,7 @@ def test_labels_of_every_image_come_back_from_any_row_on(broden: Path, tmp_path:
         packer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["labels-1.zip"]
     for rows in (range(BLOCK + 9), range(5, 7), range(BLOCK - 1, BLOCK + 1), [], [3, BLOCK + 1, 2, 2]):
-        found = list(packed(tmp_path / "labels-1.zip", rows, data))
+        found = list(read_cached_labels(tmp_path / "labels-1.zip", rows, data))
         assert len(found) == len(rows)
         for row, image in zip(rows, found, strict=True):
             for mine, its in zip(arrays_of(image), arrays_of(written[row]), strict=True):
@@ -103,14 +105,14 @@ def changed_pixels(root: Path) -> None:
     strategies.repaint(some_map(root))
 
 
-def test_data_with_other_pixels_are_packed_apart(tmp_path: Path) -> None:
+def test_data_with_other_pixels_have_another_cache_file(tmp_path: Path) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
     before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
     changed_pixels(root)
     plain = dissect(build(), root, SETTINGS)
     assert not plain.concepts.equals(before.concepts)
     run_asserts.assert_same_run(plain, dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache")))
-    assert len(packed_files(tmp_path)) == 2
+    assert len(cache_files(tmp_path)) == 2
 
 
 def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -
     changed_pixels(other)
     plain = dissect(build(), other, SETTINGS)
     run_asserts.assert_same_run(plain, dissect(build(), other, SETTINGS, execution=execution(tmp_path / "cache")))
-    assert len(packed_files(tmp_path)) == 2
+    assert len(cache_files(tmp_path)) == 2
 
 
 def test_touched_and_copied_data_are_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,37 +137,37 @@ def test_touched_and_copied_data_are_the_same_data(tmp_path: Path, monkeypatch: 
         assert again.info.data.digest == before.info.data.digest
 
 
-def test_other_sets_of_categories_and_ways_of_counting_are_packed_apart(broden: Path, tmp_path: Path) -> None:
+def test_other_categories_and_protocols_have_other_cache_files(broden: Path, tmp_path: Path) -> None:
     for name, categories in (("paper", None), ("original", None), ("paper", ("object",)), ("pnas2020", None)):
         protocol: Protocol = strategies.definition(name, 0.05).protocol
         config = SETTINGS.model_copy(update={"protocol": protocol, "categories": categories})
         dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
-    assert len(packed_files(tmp_path)) == 4
+    assert len(cache_files(tmp_path)) == 4
 
 
 def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) -> None:
     def stop(stage: str, _done: int, _total: int | None) -> None:
-        if stage == "second look":
+        if stage == "counting":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"), progress=stop)
-    assert packed_files(tmp_path) == []
+    assert cache_files(tmp_path) == []
     went_on = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
     run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), went_on)
 
 
 @pytest.mark.parametrize("change", [changed_time, changed_pixels])
-def test_data_that_change_under_way_are_not_packed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_data_that_change_during_a_run_are_not_cached(tmp_path: Path, change: Callable[[Path], None]) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
 
     def meanwhile(stage: str, done: int, _total: int | None) -> None:
-        if (stage, done) == ("second look", 3):
+        if (stage, done) == ("counting", 3):
             change(root)
 
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
         dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"), progress=meanwhile)
-    assert packed_files(tmp_path) == []
+    assert cache_files(tmp_path) == []
 
 
 def cut(path: Path) -> None:
@@ -193,10 +195,10 @@ def forged(change: Callable[[ImageLabels], ImageLabels]) -> Callable[[Path], Non
 
     def damage(path: Path) -> None:
         with zipfile.ZipFile(path) as file:
-            images = label_cache._unpacked(file.read("0"))
+            images = label_cache._unpack(file.read("0"))
         images[2] = change(images[2])
         with zipfile.ZipFile(path, "w") as file:
-            file.writestr("0", label_cache._packed(images))
+            file.writestr("0", label_cache._pack(images))
 
     damage.__name__ = change.__name__
     return damage
@@ -230,7 +232,7 @@ def label_of_another_image(image: ImageLabels) -> ImageLabels:
 )
 def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
-    (path,) = packed_files(tmp_path)
+    (path,) = cache_files(tmp_path)
     damage(path)
     with pytest.raises(ConceptsError, match=rf"{path.name} is damaged .* delete this file"):
         dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
@@ -242,11 +244,11 @@ def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[
 
 def test_a_cache_that_cannot_be_written_ends_no_run(broden: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.warns(UserWarning, match=r"cache cannot be written \(File exists\): label maps are not kept packed"):
+    with pytest.warns(UserWarning, match=r"cache cannot be written \(File exists\): labels are not cached"):
         found = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
     run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), found)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines].count("labels were not packed") == 1
+    assert [line["event"] for line in lines].count("labels were not cached") == 1
 
 
 def test_a_disk_that_fills_up_ends_no_run(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +258,7 @@ def test_a_disk_that_fills_up_ends_no_run(broden: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(label_cache, "BLOCK", 2)
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     found = dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
-    assert packed_files(tmp_path) == []
+    assert cache_files(tmp_path) == []
     run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), found)
 
 
@@ -274,7 +276,7 @@ def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypat
         path = tmp_path / f"labels-{age}.zip"
         path.write_bytes(bytes(1000))
         os.utime(path, (1e9 - age, 1e9 - age))
-    monkeypatch.setattr(label_cache, "LARGEST", size + 2000)
+    monkeypatch.setattr(label_cache, "MAX_CACHE_BYTES", size + 2000)
     write("labels-new.zip")
     assert {path.name for path in tmp_path.iterdir()} == {"labels-new.zip", "labels-1.zip", "labels-2.zip"}
 
@@ -284,7 +286,7 @@ def test_a_cache_that_this_user_may_not_read_or_write_costs_a_warning_and_no_run
 ) -> None:
     plain = dissect(build(), broden, SETTINGS)
     dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
-    (kept,) = packed_files(tmp_path)
+    (kept,) = cache_files(tmp_path)
     opened, whole = Path.open, kept.read_bytes()
 
     def forbidden(self: Path, *arguments: Any, **options: Any) -> Any:
@@ -303,7 +305,7 @@ def test_a_cache_that_this_user_may_not_read_or_write_costs_a_warning_and_no_run
         run_asserts.assert_same_run(
             plain, dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "file" / "inner"))
         )
-    assert packed_files(tmp_path) == [kept]
+    assert cache_files(tmp_path) == [kept]
     assert len(kept.read_bytes()) == len(whole)
 
 
@@ -318,7 +320,7 @@ def test_what_a_killed_process_left_in_the_cache_is_removed_when_it_is_old(brode
     assert fresh.exists()
 
 
-def test_a_bit_flipped_anywhere_in_a_packed_file_is_found_or_changes_nothing(broden: Path, tmp_path: Path) -> None:
+def test_a_bit_flipped_anywhere_in_a_cache_file_is_found_or_changes_nothing(broden: Path, tmp_path: Path) -> None:
     data = ConceptData.open(broden)
     path = tmp_path / "labels-1.zip"
     with LabelCacheWriter(path) as packer:
@@ -326,12 +328,12 @@ def test_a_bit_flipped_anywhere_in_a_packed_file_is_found_or_changes_nothing(bro
             packer.add(ImageLabels.of(data.labels(row), data, "once"))
         packer.finish()
     whole, rows = path.read_bytes(), range(len(data))
-    wanted = repr(list(packed(path, rows, data)))
+    wanted = repr(list(read_cached_labels(path, rows, data)))
     found = Counter[str]()
     for place in range(0, len(whole), 11):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
         try:
-            found["same" if repr(list(packed(path, rows, data))) == wanted else "other"] += 1
+            found["same" if repr(list(read_cached_labels(path, rows, data))) == wanted else "other"] += 1
         except ConceptsError:
             found["refused"] += 1
     assert found["other"] == 0

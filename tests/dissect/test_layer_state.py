@@ -54,7 +54,7 @@ def dissected(
     for start in starts:
         batch = world.maps[start : start + size]
         made.update(torch.from_numpy(batch.copy()), np.arange(start, start + len(batch)))
-    tallier, truth = made.tallier(data, made.thresholds()), ConceptTotals.zeros(data)
+    tallier, truth = made.counter(data, made.thresholds()), ConceptTotals.zeros(data)
     for start in starts:
         count = len(world.maps[start : start + size])
         kept = torch.from_numpy(world.maps[start : start + size].copy())
@@ -86,7 +86,7 @@ def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies
 @example(*trend("pnas2020", -9.0), "sparse", 1)
 @example(*trend("pnas2020", -9.0), "tensor", 1)
 @settings(suppress_health_check=list(HealthCheck), max_examples=100)
-def test_two_looks_at_any_world_give_the_counts_of_the_oracle(
+def test_two_passes_over_any_data_give_the_counts_of_the_oracle(
     tmp_path_factory: pytest.TempPathFactory,
     world: strategies.World,
     definition: strategies.Definition,

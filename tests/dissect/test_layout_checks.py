@@ -1,4 +1,4 @@
-"""A run checks where cells lie before its first look, records what it saw and refuses what is contradicted."""
+"""The layout check precedes the threshold pass, is recorded in the run and refuses contradicted layers."""
 
 import json
 from dataclasses import replace
@@ -14,9 +14,9 @@ from netdissect.concepts import Size
 from netdissect.config import Assumed, DissectConfig, ProtocolName
 from netdissect.dissect import dissect, layout_checks, run_dissection
 from netdissect.dissect.distributed.merge import merge_shards
-from netdissect.dissect.distributed.shards import ShardPass, look_at
+from netdissect.dissect.distributed.shards import ShardTask, run_shard
 from netdissect.dissect.forward import DissectionInputs
-from netdissect.dissect.run_dissection import opened
+from netdissect.dissect.run_dissection import open_inputs
 from netdissect.errors import LayerError, ResultError
 from netdissect.models import Layer, Network, Preprocessing, ReceptiveField, ReceptiveFieldAxis
 from netdissect.result import LayoutCheckInfo, load_result
@@ -89,7 +89,7 @@ def test_with_force_a_contradicted_layer_is_dissected_and_the_verdict_recorded(b
 
 
 @pytest.mark.usefixtures("doubled")
-def test_without_the_check_nothing_is_measured_and_the_run_says_so(broden: Path, checks: list[int]):
+def test_without_the_check_nothing_is_measured_or_recorded(broden: Path, checks: list[int]):
     info = dissect(build(), broden, settings(layout_check=False)).info
     assert info.layout_checks == {}
     assert not info.config.layout_check
@@ -132,7 +132,7 @@ def test_an_assumed_layout_that_the_spots_contradict_is_refused(broden: Path):
         dissect(lost(), broden, assuming("NHWC"))  # 12 units on 12 x 12 cells: shapes cannot tell
 
 
-def test_an_assumed_layout_without_evidence_runs_by_force_alone(broden: Path):
+def test_an_assumed_layout_that_is_not_confirmed_runs_only_with_force(broden: Path):
     network = lost(stride=6)
     with pytest.raises(LayerError, match=r"could not be shown to be .*fewer than six cells along a side.*--force"):
         dissect(network, broden, assuming("NCHW"))
@@ -142,7 +142,7 @@ def test_an_assumed_layout_without_evidence_runs_by_force_alone(broden: Path):
 
 def test_a_resumed_run_checks_once(broden: Path, tmp_path: Path, checks: list[int], monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as broken:
-        broken.setattr(run_dissection.TwoPass, "second", _stopped)
+        broken.setattr(run_dissection.TwoPass, "count_pass", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
             dissect(build(), broden, settings(), out=tmp_path / "run")
     found = dissect(build(), broden, settings(), out=tmp_path / "run").info.layout_checks
@@ -151,17 +151,17 @@ def test_a_resumed_run_checks_once(broden: Path, tmp_path: Path, checks: list[in
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "foreign"])
-def test_a_damaged_or_foreign_file_of_the_check_is_made_again(
+def test_a_damaged_or_foreign_file_of_the_check_is_replaced(
     broden: Path, tmp_path: Path, checks: list[int], monkeypatch: pytest.MonkeyPatch, damage: str
 ):
     with monkeypatch.context() as broken:
-        broken.setattr(run_dissection.TwoPass, "second", _stopped)
+        broken.setattr(run_dissection.TwoPass, "count_pass", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
             dissect(build(), broden, settings(), out=tmp_path / "run")
     file = tmp_path / "run" / "work" / "layout.json"
     text = file.read_text()
     content = json.loads(text)
-    content["made_by"] = "0" * 64
+    content["fingerprint"] = "0" * 64
     changed = {
         "changed": text.replace('"no evidence"', '"confirmed"', 1),
         "cut": text[:100],
@@ -179,10 +179,10 @@ def _stopped(*_: object) -> None:
 
 def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Path, tmp_path: Path, checks: list[int]):
     folder = tmp_path / "run"
-    parts = [ShardPass(folder, f"{number}/2", range(number - 1, number)) for number in (1, 2)]
+    parts = [ShardTask(folder, f"{number}/2", range(number - 1, number)) for number in (1, 2)]
     for _stage in ("first", "second"):
         for part in parts:
-            look_at(opened(build(), broden, settings(), None), part)
+            run_shard(open_inputs(build(), broden, settings(), None), part)
         merge_shards(folder)
     assert checks == [3]
     whole = dissect(build(), broden, settings()).info
@@ -199,7 +199,7 @@ def test_shards_whose_verdicts_differ_are_not_merged(broden: Path, tmp_path: Pat
         with monkeypatch.context() as other:
             if number == 2:
                 other.setattr(layout_checks, "check_layouts", _no_evidence)
-            part = ShardPass(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
-            look_at(opened(build(), broden, settings(), None), part)
+            part = ShardTask(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
+            run_shard(open_inputs(build(), broden, settings(), None), part)
     with pytest.raises(ResultError, match=r"layout check\.wide_relu"):
         merge_shards(tmp_path / "run", [tmp_path / "run1", tmp_path / "run2"])

@@ -39,13 +39,15 @@ def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: ob
 def assert_same_chance(found: Result, wanted: Result) -> None:
     assert found.info.fdr_limit == wanted.info.fdr_limit
     for name, layer in found.layers.items():
-        for table, frame in wanted.layers[name].evidence.items():
-            assert layer.evidence[table].collect().equals(frame.collect()), table
+        for table, frame in wanted.layers[name].statistics.items():
+            assert layer.statistics[table].collect().equals(frame.collect()), table
 
 
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
 @pytest.mark.parametrize("how", [{"activation_cache": "none", "workers": 4}, {"engine": "tensor"}])
-def test_engines_and_threads_change_nothing_about_chance(alike: Path, name: ProtocolName, how: dict[str, Any]) -> None:
+def test_engines_and_threads_do_not_change_the_permutation_test(
+    alike: Path, name: ProtocolName, how: dict[str, Any]
+) -> None:
     wanted = dissect(build(), alike, config(name), execution=Execution(activation_cache="sparse", workers=1))
     assert_same_chance(dissect(build(), alike, config(name), execution=Execution(**how)), wanted)
 
@@ -59,22 +61,22 @@ def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
     assert_same_chance(dissect(build(), alike, config(of=of), execution=Execution(memory_mb=4)), wanted)
 
 
-def test_chance_s_tables_are_about_the_run_s_units_and_counts(alike: Path) -> None:
+def test_the_tables_of_the_permutation_test_have_the_units_and_counts_of_the_run(alike: Path) -> None:
     result = dissect(build(), alike, config(min_iou=0.0))
     layer = result.layer("wide_relu")
-    units = layer.evidence["units"].collect()
+    units = layer.statistics["units"].collect()
     assert units.select("quantile", "unit").equals(layer.units.select("quantile", "unit").sort("quantile", "unit"))
     assert units["p_value"].is_between(0, 1, closed="right").all()
     assert (units["q_value_bh"] >= units["p_value"]).all()
     assert (units["q_value_by"] >= units["q_value_bh"]).all()
     silent = layer.units.filter("dead").join(units, on=["quantile", "unit"], suffix="_by_chance")
     assert (silent["p_value"] == 1).all()
-    counts = layer.evidence["counts"].collect()
+    counts = layer.statistics["counts"].collect()
     total = counts.filter(pl.col("category") == "total", pl.col("rule") == "per-category", pl.col("quantile") == 0.2)
     assert 0 < total["null_detectors"].item() <= layer.info.units
 
 
-def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions(alike: Path) -> None:
+def test_every_layer_has_an_fdr_limit_without_a_given_number_of_permutations(alike: Path) -> None:
     result = dissect(build(), alike, config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
     limits = result.info.fdr_limits
     assert set(limits) == set(result.layers)
@@ -86,10 +88,12 @@ def test_limits_by_chance_are_each_layer_s_own_and_need_no_number_of_repetitions
     assert plain.info.fdr_limit is None
     assert plain.info.fdr_limits == {}
     assert plain.info.min_iou("wide_relu") == 0.04
-    assert not any({"units", "counts"} & layer.evidence.keys() for layer in plain.layers.values())
+    assert not any({"units", "counts"} & layer.statistics.keys() for layer in plain.layers.values())
 
 
-def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fdr_limit_of_a_layer_is_that_of_a_run_of_this_layer_alone(
+    alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # So few images leave nothing that one in twenty would let pass.
     monkeypatch.setattr(permutation_pass, "fdr_threshold", partial(fdr_threshold, share=0.9))
     both = dissect(build(), alike, config(min_iou="fdr"))
@@ -97,8 +101,8 @@ def test_a_layer_s_limit_by_chance_is_that_of_a_run_of_it_alone(alike: Path, mon
         alone = dissect(build(), alike, config(min_iou="fdr", layers=(name,)))
         assert alone.info.fdr_limits == {name: limit}
         assert alone.info.fdr_limit == limit
-        counts = both.layers[name].evidence["counts"].collect()
-        assert counts.equals(alone.layers[name].evidence["counts"].collect())
+        counts = both.layers[name].statistics["counts"].collect()
+        assert counts.equals(alone.layers[name].statistics["counts"].collect())
     assert len(set(both.info.fdr_limits.values())) == 2
     assert min(both.info.fdr_limits.values()) < 1
 

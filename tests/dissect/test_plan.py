@@ -6,7 +6,7 @@ from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.models import Layer
 
 
-def test_the_largest_of_several_quantiles_says_how_much_is_kept() -> None:
+def test_the_largest_quantile_decides_how_many_values_are_kept() -> None:
     layer = Layer("layer", "Conv2d", 32, Size(14, 14), None)
 
     def plan(*quantiles: float) -> LayerPlan:

@@ -130,8 +130,8 @@ def test_a_killed_and_a_slow_worker_change_nothing(
     loads = (place / "loads").read_text().split()
     assert len(loads) == len(set(loads)) == 3, "each worker loads the network once: two, and one for the killed one"
     assert os.getpid() not in map(int, loads)
-    assert {stage for stage, *_ in reports} == {"first look", "second look"}
-    assert reports[-1] == ("second look", 16, 16)
+    assert {stage for stage, *_ in reports} == {"thresholds", "counting"}
+    assert reports[-1] == ("counting", 16, 16)
     assert on_ray(watched, place, tmp_path / "run").info == found.info, "a finished run is returned as it is"
 
 
@@ -146,12 +146,12 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
                *options, "--out", run, "--ray", cluster]  # fmt: skip
     with subprocess.Popen(list(map(str, command))) as driver:
         deadline = time.monotonic() + 300
-        while not list(run.glob("shards/*/first/piece.json")):
+        while not list(run.glob("shards/*/thresholds/shard.json")):
             assert driver.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("shards/*/first/piece.json")}
+    finished = {path: path.stat().st_mtime_ns for path in run.glob("shards/*/thresholds/shard.json")}
     (place / "all-slow").unlink()
     assert len(finished) < SHARDS_A_WORKER, "killed in the middle"
     seen: dict[Path, int] = {}

@@ -28,7 +28,7 @@ from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
 from netdissect.result import Result, load_result
-from netdissect.result.folder_lock import hold
+from netdissect.result.folder_lock import lock_folder
 from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -83,7 +83,7 @@ SAVED: dict[str, Callable[[int], bool]] = {
     [("sparse", "every batch"), ("none", "every other batch"), ("dense", "every other batch"), ("sparse", "no batch")],
 )
 @pytest.mark.parametrize("call", range(1, CALLS + 1))
-def test_a_run_interrupted_at_any_batch_goes_on_to_the_same_bits(
+def test_a_run_interrupted_at_any_batch_resumes_to_the_same_bits(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int, store: str, saved: str
 ) -> None:
     saving(monkeypatch, SAVED[saved])
@@ -125,7 +125,7 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
         ({"workers": 1}, {"workers": 3}),
     ],
 )
-def test_a_run_may_go_on_in_another_way(
+def test_a_run_can_be_resumed_with_other_execution_options(
     broden: Path,
     tmp_path: Path,
     unbroken: Result,
@@ -143,7 +143,7 @@ def test_a_run_may_go_on_in_another_way(
 
 
 @pytest.mark.parametrize("call", [2, 4])
-def test_a_run_with_values_on_disk_goes_on_to_the_same_bits(
+def test_a_run_with_values_on_disk_resumes_to_the_same_bits(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
@@ -165,7 +165,7 @@ def nested(*names: str) -> tuple[Network, DissectConfig]:
 
 
 @pytest.mark.parametrize("names", [("block", "block.0"), ("truth",), ("batches",), ("values", "values.1")])
-def test_layers_with_awkward_names_go_on_too(
+def test_runs_of_layers_with_awkward_names_are_resumed(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
@@ -275,7 +275,7 @@ def test_a_run_on_files_that_changed_in_place_is_refused(tmp_path: Path, finishe
         dissect(build(), root, SETTINGS, out=out)
 
 
-def test_data_that_were_opened_before_their_files_changed_are_not_taken_for_the_same(tmp_path: Path) -> None:
+def test_data_that_were_opened_before_their_files_changed_are_refused(tmp_path: Path) -> None:
     root = other_data(tmp_path, "data")
     data = ConceptData.open(root)
     dissect(build(), data, SETTINGS, out=tmp_path / "run")
@@ -316,7 +316,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     ("damage", "name", "call"),
     [
         (damage, name, call)
-        for call, names in ((2, ("identity.json", "first.npz")), (3, ("deep_relu.bin",)), (5, ("second.npz",)))
+        for call, names in (
+            (2, ("fingerprint.json", "thresholds.npz")),
+            (3, ("deep_relu.bin",)),
+            (5, ("counting.npz",)),
+        )
         for name in names
         for damage in DAMAGES
     ],
@@ -350,8 +354,8 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
     whole = tmp_path / "whole"
     interrupt(broden, whole, call)
     files = {path.name for path in (whole / "work").iterdir()} - {"lock", "holder.json"}
-    assert {"plan.json", "identity.json", "first.npz", "wide_relu.bin", "wide_relu.top"} < files
-    assert call == 2 or {"second.npz", "labels.images", "fc.images"} < files
+    assert {"plan.json", "fingerprint.json", "thresholds.npz", "wide_relu.bin", "wide_relu.top"} < files
+    assert call == 2 or {"counting.npz", "labels.images", "fc.images"} < files
     silent = set()
     for name in sorted(files):
         for _ in bits_flipped(whole / "work" / name, (0.0, 0.6, 1.0)):
@@ -389,12 +393,14 @@ def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(
             dissect(build(), broden, SETTINGS, out=tmp_path / "run")
 
 
-def test_values_in_a_file_have_their_place_on_the_disk_before_any_is_written(tmp_path: Path) -> None:
+def test_the_file_of_largest_values_is_allocated_before_any_is_written(tmp_path: Path) -> None:
     values = MemmapTopK(tmp_path / "top", (7, 5000))
     assert (tmp_path / "top").stat().st_blocks * 512 >= values.values.nbytes
 
 
-@pytest.mark.parametrize("names", [("first.npz",), ("second.npz",), ("wide_relu.bin",), ("wide_relu.bin", "fc.bin")])
+@pytest.mark.parametrize(
+    "names", [("thresholds.npz",), ("counting.npz",), ("wide_relu.bin",), ("wide_relu.bin", "fc.bin")]
+)
 def test_what_is_removed_of_the_work_folder_is_computed_again(
     broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
@@ -424,7 +430,7 @@ time.sleep(60)
 """
 
 
-def test_a_second_process_is_told_who_works_in_the_folder_until_that_one_is_killed(
+def test_a_second_process_is_refused_with_the_name_of_the_first_until_that_is_killed(
     broden: Path, tmp_path: Path, unbroken: Result
 ) -> None:
     work = tmp_path / "run" / "work"
@@ -443,7 +449,7 @@ def test_a_second_process_is_told_who_works_in_the_folder_until_that_one_is_kill
 def test_a_finished_run_is_read_while_its_folder_is_held(broden: Path, tmp_path: Path, unbroken: Result) -> None:
     dissect(build(), broden, SETTINGS, out=tmp_path / "run")
     (tmp_path / "run" / "work").mkdir()
-    lock = hold(tmp_path / "run" / "work")
+    lock = lock_folder(tmp_path / "run" / "work")
     run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
     lock.release()
 
@@ -464,11 +470,11 @@ def test_large_checkpoints_are_rarer_but_never_cost_more_than_a_minute(
 
     with WorkDir(tmp_path / "run", {}, every=30.0) as work:
         now = 30.0
-        work.save("first", state)
+        work.save("thresholds", state)
         assert next(clock) == 1
         now = 30.0 + seconds + pause - 0.01
-        work.save("first", state)
+        work.save("thresholds", state)
         assert next(clock) == 2, "not yet due"
         now = 30.0 + seconds + pause
-        work.save("first", state)
+        work.save("thresholds", state)
         assert next(clock) == 4

@@ -39,7 +39,7 @@ def test_a_run_tells_what_happened_in_its_folder(broden: Path, tmp_path: Path) -
     assert events == ["began", "planned", "checked layout", "finished stage", "interrupted", "began", "planned",
                       "finished stage", "resumed", "finished stage", "finished stage", "ended"]  # fmt: skip
     resumed = next(line for line in found if line["event"] == "resumed")
-    assert (resumed["look"], resumed["batches"]) == ("first", 1)
+    assert (resumed["stage"], resumed["batches"]) == ("thresholds", 1)
     assert [line["time"] for line in found] == sorted(line["time"] for line in found)
 
 

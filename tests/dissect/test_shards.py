@@ -18,8 +18,8 @@ from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.dissect.distributed import merge
 from netdissect.dissect.distributed.merge import merge_shards
-from netdissect.dissect.distributed.shards import Shard, ShardPass, look_at
-from netdissect.dissect.run_dissection import opened
+from netdissect.dissect.distributed.shards import Shard, ShardTask, run_shard
+from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.work_dir import fingerprint
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, ResultError
@@ -41,38 +41,40 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path) -> Result:
+def expected(data: Path) -> Result:
     return dissect(build(), data, SETTINGS)
 
 
-def look(data: Path, run: Path, batches: range, name: str | None = None, **options: Any) -> str:
+def run_part(data: Path, run: Path, batches: range, name: str | None = None, **options: Any) -> str:
     """Do what can be done of some batches."""
     execution = Execution(**options)
-    part = ShardPass(run, name or f"{batches.start}to{batches.stop}", batches)
-    return look_at(opened(build(), data, SETTINGS, execution), part)
+    part = ShardTask(run, name or f"{batches.start}to{batches.stop}", batches)
+    return run_shard(open_inputs(build(), data, SETTINGS, execution), part)
 
 
 def shard(data: Path, run: Path, text: str, **options: Any) -> str:
     one = Shard.parse(text)
-    return look(data, run, one.batches(BATCHES), text, **options)
+    return run_part(data, run, one.batches(BATCHES), text, **options)
 
 
 def folder(run: Path, text: str) -> Path:
-    return ShardPass(run, text, range(1)).folder
+    return ShardTask(run, text, range(1)).folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_of_one_folder_give_the_run_of_one_process(
-    data: Path, whole: Result, tmp_path: Path, count: int
+    data: Path, expected: Result, tmp_path: Path, count: int
 ) -> None:
     run, texts = tmp_path / "run", [f"{number}/{count}" for number in range(1, count + 1)]
-    assert [shard(data, run, text) for text in reversed(texts)] == ["first"] * count
-    assert [shard(data, run, text) for text in texts] == ["first"] * count, "without thresholds nothing is left to do"
-    assert merge_shards(run) == "thresholds"
-    assert [shard(data, run, text) for text in texts] == ["second"] * count
+    assert [shard(data, run, text) for text in reversed(texts)] == ["thresholds"] * count
+    assert [shard(data, run, text) for text in texts] == ["thresholds"] * count, (
+        "without merged thresholds nothing is left to do"
+    )
+    assert merge_shards(run) == "merged-thresholds"
+    assert [shard(data, run, text) for text in texts] == ["counting"] * count
     assert merge_shards(run) == "finished"
     found = load_result(run)
-    run_asserts.assert_same_run(found, whole)
+    run_asserts.assert_same_run(found, expected)
     assert sorted(path.name for path in run.iterdir()) == [
         "concepts.parquet",
         "config.json",
@@ -81,7 +83,7 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
         "run.json",
     ]
     assert merge_shards(run) == "finished"
-    assert [shard(data, run, text) for text in texts] == ["second"] * count
+    assert [shard(data, run, text) for text in texts] == ["counting"] * count
 
 
 @settings(max_examples=4)
@@ -91,9 +93,9 @@ def test_shards_of_one_folder_give_the_run_of_one_process(
     engines=st.lists(st.sampled_from(["compiled", "tensor"]), min_size=BATCHES, max_size=BATCHES),
     stores=st.sampled_from(["sparse", "none"]),
 )
-def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
+def test_any_split_merged_in_any_order_gives_the_run_of_one_process(
     data: Path,
-    whole: Result,
+    expected: Result,
     tmp_path_factory: pytest.TempPathFactory,
     cuts: set[int],
     shuffled: Any,
@@ -103,10 +105,10 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
     root = tmp_path_factory.mktemp("tree")
     run, edges = root / "run", [0, *sorted(cuts), BATCHES]
     spans = [range(start, stop) for start, stop in itertools.pairwise(edges)]
-    leaves = [ShardPass(run, str(index), span).folder for index, span in enumerate(spans)]
-    for stage in ("thresholds", "finished"):
+    leaves = [ShardTask(run, str(index), span).folder for index, span in enumerate(spans)]
+    for stage in ("merged-thresholds", "finished"):
         for index, span in enumerate(spans):
-            look(data, run, span, str(index), engine=engines[index], activation_cache=stores)
+            run_part(data, run, span, str(index), engine=engines[index], activation_cache=stores)
         nodes, step = list(leaves), 0
         while len(nodes) > 2:
             step += 1
@@ -116,13 +118,13 @@ def test_any_split_in_any_order_as_any_tree_gives_the_whole_to_the_last_bit(
             nodes.append(node)
         shuffled.shuffle(nodes)
         assert merge_shards(run, nodes) == stage
-    run_asserts.assert_same_run(load_result(run), whole)
+    run_asserts.assert_same_run(load_result(run), expected)
     shutil.rmtree(root)
 
 
 @pytest.fixture
-def halves(data: Path, tmp_path: Path) -> Path:
-    """A run of which both halves have looked once."""
+def two_shards(data: Path, tmp_path: Path) -> Path:
+    """A run of two shards that have finished their threshold pass."""
     for text in ("1/2", "2/2"):
         shard(data, tmp_path / "run", text)
     return tmp_path / "run"
@@ -137,43 +139,43 @@ def refused(pattern: str, run: Path, parts: Sequence[Path] = (), **options: Any)
 @pytest.mark.parametrize("thresholds", [False, True])
 def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresholds: bool) -> None:
     root = strategies.write_broden(tmp_path / "data", images(6), COVERAGE, image=(SIDE, SIDE))
-    run, stage = tmp_path / "run", "second" if thresholds else "first"
+    run, stage = tmp_path / "run", "counting" if thresholds else "thresholds"
     if thresholds:
         for text in ("1/2", "2/2"):
-            look(root, run, Shard.parse(text).batches(3), text)
+            run_part(root, run, Shard.parse(text).batches(3), text)
         merge_shards(run)
 
-    def meanwhile(told: str, done: int, _total: int | None) -> None:
-        if (told, done) == (f"{stage} look", 2):
+    def meanwhile(reported: str, done: int, _total: int | None) -> None:
+        if (reported, done) == (stage, 2):
             strategies.repaint(root / "images" / "5_0.png")
 
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
-        look_at(opened(build(), root, SETTINGS, Execution()), ShardPass(run, "2/2", range(1, 3)), meanwhile)
+        run_shard(open_inputs(build(), root, SETTINGS, Execution()), ShardTask(run, "2/2", range(1, 3)), meanwhile)
     assert not (folder(run, "2/2") / stage).exists()
 
 
-def test_a_missing_shard_is_named(data: Path, halves: Path, tmp_path: Path) -> None:
-    shutil.rmtree(folder(halves, "2/2"))
-    refused("shard 2/2 is missing", halves)
-    refused("holds no finished part", tmp_path / "other", [tmp_path / "absent"])
-    look(data, halves, range(3, 5), "3to5")
-    refused("what holds the images 10 to 12 is missing", halves)
+def test_a_missing_shard_is_named(data: Path, two_shards: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder(two_shards, "2/2"))
+    refused("shard 2/2 is missing", two_shards)
+    refused("holds no finished shard", tmp_path / "other", [tmp_path / "absent"])
+    run_part(data, two_shards, range(3, 5), "3to5")
+    refused("the shard with the images 10 to 12 is missing", two_shards)
 
 
-def test_a_shard_without_its_second_look_is_named(data: Path, halves: Path) -> None:
-    assert merge_shards(halves) == "thresholds"
-    refused(r"2 of 2 parts have no second look yet: .*1-of-2, .*2-of-2\. Give", halves)
-    assert shard(data, halves, "1/2") == "second"
-    refused(r"1 of 2 parts have no second look yet: .*2-of-2\. Give", halves)
+def test_a_shard_without_counts_is_named(data: Path, two_shards: Path) -> None:
+    assert merge_shards(two_shards) == "merged-thresholds"
+    refused(r"2 of 2 shards have no counts yet: .*1-of-2, .*2-of-2\. Repeat", two_shards)
+    assert shard(data, two_shards, "1/2") == "counting"
+    refused(r"1 of 2 shards have no counts yet: .*2-of-2\. Repeat", two_shards)
 
 
-def test_doubled_and_overlapping_parts_are_named(data: Path, halves: Path, tmp_path: Path) -> None:
-    one = folder(halves, "1/2")
+def test_doubled_and_overlapping_shards_are_named(data: Path, two_shards: Path, tmp_path: Path) -> None:
+    one = folder(two_shards, "1/2")
     shutil.copytree(one, tmp_path / "copy")
     refused(f"{tmp_path / 'copy'} and {one} hold the same images|{one} and {tmp_path / 'copy'} hold the same images",
-            halves, [one, tmp_path / "copy"])  # fmt: skip
-    look(data, tmp_path / "more", range(2, 7), "more")
-    refused("hold some of the same images", halves, [one, tmp_path / "more"])
+            two_shards, [one, tmp_path / "copy"])  # fmt: skip
+    run_part(data, tmp_path / "more", range(2, 7), "more")
+    refused("hold some of the same images", two_shards, [one, tmp_path / "more"])
 
 
 @pytest.mark.parametrize(
@@ -183,13 +185,13 @@ def test_doubled_and_overlapping_parts_are_named(data: Path, halves: Path, tmp_p
         ({"max_images": 12}, r"config.max_images is 12|data.digest|data.images"),
     ],
 )
-def test_a_part_of_another_run_is_named(
-    data: Path, halves: Path, tmp_path: Path, changes: dict[str, Any], named: str
+def test_a_shard_of_another_run_is_named(
+    data: Path, two_shards: Path, tmp_path: Path, changes: dict[str, Any], named: str
 ) -> None:
-    part = ShardPass(tmp_path / "other", "2/2", range(3, 6))
-    look_at(opened(build(), data, SETTINGS.model_copy(update=changes), None), part)
-    refused(f"parts of different runs.*{named}|parts of different runs.*now", halves,
-            [folder(halves, "1/2"), part.folder])  # fmt: skip
+    part = ShardTask(tmp_path / "other", "2/2", range(3, 6))
+    run_shard(open_inputs(build(), data, SETTINGS.model_copy(update=changes), None), part)
+    refused(f"shards of different runs.*{named}|shards of different runs.*now", two_shards,
+            [folder(two_shards, "1/2"), part.folder])  # fmt: skip
 
 
 def _flip(path: Path) -> None:
@@ -200,45 +202,45 @@ def _flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_flip, lambda path: os.truncate(path, path.stat().st_size // 2), Path.unlink])
 @pytest.mark.parametrize("name", ["layer0.values.npy", "layer1.maps.npy"])
-def test_a_damaged_piece_is_named_and_only_it_is_made_again(
-    data: Path, whole: Result, halves: Path, name: str, damage: Callable[[Path], object]
+def test_a_damaged_shard_result_is_named_and_only_it_is_computed_again(
+    data: Path, expected: Result, two_shards: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
-    first = folder(halves, "2/2") / "first"
-    damage(first / name)
-    refused(re.escape(f"{first / name} is missing or damaged"), halves)
-    shutil.rmtree(first)  # what the message says
+    result = folder(two_shards, "2/2") / "thresholds"
+    damage(result / name)
+    refused(re.escape(f"{result / name} is missing or damaged"), two_shards)
+    shutil.rmtree(result)  # what the message says
     reports: list[str] = []
     one = Shard.parse("2/2")
-    part = ShardPass(halves, "2/2", one.batches(BATCHES))
-    look_at(opened(build(), data, SETTINGS, None), part, lambda stage, *_: reports.append(stage))
-    assert reports == [], "the checkpoint holds the first look: nothing is looked at again"
-    assert merge_shards(halves) == "thresholds"
+    part = ShardTask(two_shards, "2/2", one.batches(BATCHES))
+    run_shard(open_inputs(build(), data, SETTINGS, None), part, lambda stage, *_: reports.append(stage))
+    assert reports == [], "the checkpoint holds the threshold pass: no batch is read again"
+    assert merge_shards(two_shards) == "merged-thresholds"
 
 
-def test_a_lost_work_folder_costs_that_shard_s_first_look_alone(data: Path, whole: Result, halves: Path) -> None:
-    assert merge_shards(halves) == "thresholds"
-    shutil.rmtree(folder(halves, "1/2") / "work")
+def test_a_lost_work_folder_costs_one_threshold_pass(data: Path, expected: Result, two_shards: Path) -> None:
+    assert merge_shards(two_shards) == "merged-thresholds"
+    shutil.rmtree(folder(two_shards, "1/2") / "work")
     for text in ("1/2", "2/2"):
-        shard(data, halves, text)
-    assert merge_shards(halves) == "finished"
-    run_asserts.assert_same_run(load_result(halves), whole)
+        shard(data, two_shards, text)
+    assert merge_shards(two_shards) == "finished"
+    run_asserts.assert_same_run(load_result(two_shards), expected)
 
 
-def test_parts_of_two_machines_meet_in_a_third_folder(data: Path, whole: Result, tmp_path: Path) -> None:
+def test_shards_of_two_machines_are_merged_in_a_third_folder(data: Path, expected: Result, tmp_path: Path) -> None:
     here, there, run = tmp_path / "here", tmp_path / "there", tmp_path / "run"
     for _ in range(2):
         shard(data, here, "1/2")
         shard(data, there, "2/2")
         outcome = merge_shards(run, [here, there])
     assert outcome == "finished"
-    run_asserts.assert_same_run(load_result(run), whole)
+    run_asserts.assert_same_run(load_result(run), expected)
 
 
-def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, halves: Path, tmp_path: Path) -> None:
+def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, two_shards: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     dissect(build(), data, SETTINGS.model_copy(update={"min_iou": 0.3}), out=other)
     with pytest.raises(ResultError, match=r"a finished run of something else: its config\.min_iou is 0\.3, now 0\.04"):
-        merge_shards(other, [halves])
+        merge_shards(other, [two_shards])
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
@@ -248,29 +250,29 @@ def test_a_shard_that_does_not_exist_is_refused(text: str) -> None:
 
 
 def test_more_shards_than_batches_are_refused() -> None:
-    with pytest.raises(ConfigError, match="7 batches cannot be cut into 8 shards"):
+    with pytest.raises(ConfigError, match="7 batches cannot be split into 8 shards"):
         Shard.parse("1/8").batches(7)
 
 
-@pytest.mark.parametrize("left", ["all", "a part of a shard", "thresholds"])
-def test_a_merge_that_was_killed_behind_its_result_is_taken_up(
-    data: Path, whole: Result, halves: Path, monkeypatch: pytest.MonkeyPatch, left: str
+@pytest.mark.parametrize("left", ["all", "some files of a shard", "thresholds"])
+def test_a_merge_that_was_killed_after_writing_its_result_is_resumed(
+    data: Path, expected: Result, two_shards: Path, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    merge_shards(halves)
+    merge_shards(two_shards)
     for text in ("1/2", "2/2"):
-        shard(data, halves, text)
+        shard(data, two_shards, text)
     with monkeypatch.context() as killed:
         killed.setattr(WorkDir, "remove", lambda _: None)
         killed.setattr(merge, "clear_leftovers", lambda *_: None)
-        assert merge_shards(halves) == "finished"
-    if left == "a part of a shard":
-        (folder(halves, "1/2") / "second" / "piece.json").unlink()
-        shutil.rmtree(folder(halves, "2/2"))
+        assert merge_shards(two_shards) == "finished"
+    if left == "some files of a shard":
+        (folder(two_shards, "1/2") / "counting" / "shard.json").unlink()
+        shutil.rmtree(folder(two_shards, "2/2"))
     elif left == "thresholds":
-        shutil.rmtree(halves / "shards")
-    assert merge_shards(halves) == "finished"
-    run_asserts.assert_same_run(load_result(halves), whole)
-    assert {path.name for path in halves.iterdir()} == {
+        shutil.rmtree(two_shards / "shards")
+    assert merge_shards(two_shards) == "finished"
+    run_asserts.assert_same_run(load_result(two_shards), expected)
+    assert {path.name for path in two_shards.iterdir()} == {
         "concepts.parquet", "config.json", "layers", "log.jsonl", "run.json",
     }  # fmt: skip
 
@@ -281,31 +283,29 @@ def test_a_merge_that_was_killed_between_two_folders_writes_both(
     machines = [tmp_path / name for name in ("here", "there")]
     for number, machine in enumerate(machines, 1):
         shard(data, machine, f"{number}/2")
-    write_piece, written = merge.write_shard_result, []
+    write_result, written = merge.write_shard_result, []
 
     def killed(target: Path, *arguments: Any) -> None:
         if written:
             raise KeyboardInterrupt
-        written.append(write_piece(target, *arguments))
+        written.append(write_result(target, *arguments))
 
     with monkeypatch.context() as patched:
         patched.setattr(merge, "write_shard_result", killed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             merge_shards(machines[0], machines)
-    assert merge_shards(machines[0], machines) == "thresholds"
-    assert [shard(data, machine, f"{number}/2") for number, machine in enumerate(machines, 1)] == ["second"] * 2
+    assert merge_shards(machines[0], machines) == "merged-thresholds"
+    assert [shard(data, machine, f"{number}/2") for number, machine in enumerate(machines, 1)] == ["counting"] * 2
 
 
-def test_parts_of_other_kernels_are_not_put_together(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_of_other_kernels_are_not_merged(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard(data, tmp_path / "run", "1/2")
     monkeypatch.setattr(fingerprint, "kernels", lambda _: "of another processor")
     shard(data, tmp_path / "run", "2/2")
-    refused(r"parts of different runs: environment\.kernels is .*of another processor", tmp_path / "run")
+    refused(r"shards of different runs: environment\.kernels is .*of another processor", tmp_path / "run")
 
 
-def test_a_description_of_a_piece_with_a_digit_flipped_is_found(data: Path, halves: Path) -> None:
-    path = folder(halves, "1/2") / "first" / "piece.json"
+def test_a_flipped_digit_in_shard_json_is_found(data: Path, two_shards: Path) -> None:
+    path = folder(two_shards, "1/2") / "thresholds" / "shard.json"
     path.write_text(path.read_text().replace('"total": 7', '"total": 6'))
-    refused(re.escape(f"{path} is missing or damaged (it is not what was written)"), halves)
+    refused(re.escape(f"{path} is missing or damaged (it is not what was written)"), two_shards)

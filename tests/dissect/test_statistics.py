@@ -44,19 +44,19 @@ def result(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 def frame(layer: LayerResult, name: str) -> pl.DataFrame:
-    return layer.evidence[name].collect()
+    return layer.statistics[name].collect()
 
 
 def test_a_run_holds_the_agreed_tables_with_the_agreed_columns(result: Result) -> None:
     for layer in result.layers.values():
-        assert set(layer.evidence) == set(SCHEMAS) | OTHERS
+        assert set(layer.statistics) == set(SCHEMAS) | OTHERS
         for name, schema in SCHEMAS.items():
             found = frame(layer, name)
             assert dict(found.schema) == {column: kind() for column, kind in schema.items()}
             assert found.height > 0
 
 
-def test_intervals_stand_beside_the_labels_of_the_result(result: Result) -> None:
+def test_intervals_belong_to_the_labels_of_the_result(result: Result) -> None:
     for layer in result.layers.values():
         units = frame(layer, "units")
         plain = layer.units.select("quantile", "unit", "label", "category", "iou")
@@ -146,7 +146,7 @@ def test_the_images_add_up_to_the_scores(result: Result) -> None:
         assert both["concept_pixels"].equals(both["pixels"], check_names=False)
 
 
-def test_held_out_ious_are_those_of_the_images_that_had_no_part_in_the_choice(broden: Path, result: Result) -> None:
+def test_held_out_ious_are_those_of_images_that_did_not_choose_the_label(broden: Path, result: Result) -> None:
     units = frame(result.layers["wide_relu"], "units").drop_nulls("label")
     assert units["heldout_iou"].is_not_null().any()
     assert (units["selection_iou"].drop_nulls() > 0).all()
@@ -181,10 +181,10 @@ def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do
         assert min(abs(iou - held) for iou in ious) < 1e-12
 
 
-def test_a_run_that_was_asked_for_nothing_has_no_evidence(broden: Path, tmp_path: Path) -> None:
+def test_a_run_without_requested_statistics_has_no_tables_of_them(broden: Path, tmp_path: Path) -> None:
     asked = settings(bootstrap=0)
     result = dissect(build(), broden, asked, out=tmp_path / "run")
-    assert all(set(layer.evidence) == OTHERS for layer in result.layers.values())
+    assert all(set(layer.statistics) == OTHERS for layer in result.layers.values())
     assert printed.statistics_lines(result) == []
     with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
         plots.sensitivity(result, "fc")
@@ -192,12 +192,12 @@ def test_a_run_that_was_asked_for_nothing_has_no_evidence(broden: Path, tmp_path
         paired_differences(result, result)
 
 
-def test_evidence_is_the_same_in_memory_and_on_disk(broden: Path, tmp_path: Path) -> None:
+def test_statistics_are_the_same_in_memory_and_on_disk(broden: Path, tmp_path: Path) -> None:
     kept = dissect(build(), broden, settings(), out=tmp_path / "run")
     again, fleeting = load_result(tmp_path / "run"), dissect(build(), broden, settings())
     for name, layer in kept.layers.items():
         for other in (again, fleeting):
-            for table in layer.evidence:
+            for table in layer.statistics:
                 assert frame(layer, table).equals(frame(other.layers[name], table)), table
 
 

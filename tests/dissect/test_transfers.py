@@ -80,9 +80,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, un
         for start in range(0, len(made.maps), images):
             batch = torch.from_numpy(made.maps[start : start + images].copy())
             collector.update(batch, np.arange(start, start + images))
-        assert not copies, "the first look brings nothing to the host"
+        assert not copies, "the threshold pass copies nothing to the host"
         assert not calls.waits
-        tallier = collector.tallier(data, collector.thresholds())
+        tallier = collector.counter(data, collector.thresholds())
         for start in range(0, len(made.maps), images):
             batch = torch.from_numpy(made.maps[start : start + images].copy())
             tallier.update_batch(batch, BatchLabels.of(labels[start : start + images]), plan.grid_to(Size(6, 6)))
@@ -103,7 +103,7 @@ def test_the_host_asks_equally_often_whatever_the_images_and_units(
     assert sum(many.all.values()) <= sum(few.all.values()) + BATCHES
 
 
-def test_top_images_of_equal_maxima_are_ordered_by_index_row_on_a_device() -> None:
+def test_top_images_of_equal_maxima_are_ordered_by_image_index_on_a_device() -> None:
     rng = np.random.default_rng(5)
     maps = rng.integers(0, 3, (60, 4, 2, 2)).astype(np.float32)  # many ties
     host, device = TopImages(4, Size(2, 2), 9), TorchTopImages(4, Size(2, 2), 9, torch.device("cpu"))

@@ -101,7 +101,9 @@ def test_every_damaged_file_is_named_and_put_back_bit_for_bit(run: Path, pristin
         assert contents(run) == contents(pristine)
 
 
-def test_several_damaged_files_are_put_back_at_once_and_a_whole_run_is_left_alone(run: Path, pristine: Path) -> None:
+def test_several_damaged_files_are_repaired_at_once_and_an_undamaged_run_is_left_alone(
+    run: Path, pristine: Path
+) -> None:
     assert repair(run, network=build()) == []
     for name in ("concepts.parquet", "layers/wide_relu/top.parquet", "layers/deep_relu/scores.parquet"):
         (run / name).write_bytes(b"")

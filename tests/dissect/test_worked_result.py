@@ -59,7 +59,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
     for start in starts:
         batch = np.ascontiguousarray(maps[start : start + BATCH])
         collector.update(torch.from_numpy(batch), np.arange(start, start + len(batch)))
-    tallier, truth = collector.tallier(data, collector.thresholds()), ConceptTotals.zeros(data)
+    tallier, truth = collector.counter(data, collector.thresholds()), ConceptTotals.zeros(data)
     grid = plan.grid_to(Size(112, 112))
     for start in starts:
         count = len(maps[start : start + BATCH])

@@ -21,15 +21,15 @@ QUANTILE = 0.2
 MOST = {"top-label": {"wide_relu": 4, "deep_relu": 5}, "per-category": {"wide_relu": 5, "deep_relu": 5}}
 
 
-def measured(*layers: str, **evidence: object) -> DissectConfig:
+def measured(*layers: str, **statistics: object) -> DissectConfig:
     return DissectConfig(
         layers=layers, batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
-        statistics=StatisticsConfig(**{"bootstrap": 60} | evidence),
+        statistics=StatisticsConfig(**{"bootstrap": 60} | statistics),
     )  # fmt: skip
 
 
-def run(seed: int, root: Path, **evidence: object) -> Result:
-    return dissect(build(seed=seed), root, measured("wide_relu", "deep_relu", **evidence))
+def run(seed: int, root: Path, **statistics: object) -> Result:
+    return dissect(build(seed=seed), root, measured("wide_relu", "deep_relu", **statistics))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def oracle(left: Result, right: Result, pairs: list[tuple[str, str]], rule: str)
     """Mean difference of unique detectors and its interval, with plain lists."""
 
     def unique(result: Result, layer: str, table: str) -> list[int]:
-        rows = result.layers[layer].evidence[table].collect().to_dicts()
+        rows = result.layers[layer].statistics[table].collect().to_dicts()
         return [row["unique_detectors"] for row in rows if (row["rule"], row["category"]) == (rule, "total")]
 
     def changes(table: str) -> list[int]:

@@ -127,14 +127,14 @@ def test_a_unit_has_its_statistics_and_extra_metrics_as_in_the_report(
     layer = pair.results[0].layers["deep_relu"]
     unit = layer.units.filter(quantile=quantile).sort("iou")["unit"][-1]
     found = get(client, f"{RUN}/layers/1/units/{unit}", quantile=quantile)
-    (own,) = layer.evidence["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+    (own,) = layer.statistics["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     assert found["statistics"] == {name: own[name] for name in list(own)[5:] if own[name] is not None}
     assert {"iou_ci_low", "stability", "heldout_iou", "p_value", "q_value_bh", "q_value_by", "null_iou_p95"} <= found[
         "statistics"
     ].keys()
     rows = {
         row["concept"]: row
-        for row in layer.evidence["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
+        for row in layer.statistics["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     }
     shown = {each["concept"]: each["metrics"] for each in found["scores"]}
     assert found["metric_titles"] == {metric.name: metric.short for metric in METRICS}

@@ -25,8 +25,8 @@ def curves_of(pair: "Pair", name: str, histogram: str = "none") -> ThresholdCurv
     """Curves without a histogram, with the run's own, or with one of 16 even bins."""
     layer = pair.results[0].layers[name]
     info = pair.results[0].info
-    tables = {"none": {}, "own": layer.evidence, "even": {"histogram": histogram_of(pair, name).lazy()}}
-    return ThresholdCurves(replace(layer, evidence=tables[histogram]), info.config.protocol, info.data.images)
+    tables = {"none": {}, "own": layer.statistics, "even": {"histogram": histogram_of(pair, name).lazy()}}
+    return ThresholdCurves(replace(layer, statistics=tables[histogram]), info.config.protocol, info.data.images)
 
 
 def histogram_of(pair: "Pair", name: str, bins: int = 16) -> pl.DataFrame:

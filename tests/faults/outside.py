@@ -190,10 +190,10 @@ def judge_run(world: World, file: Path) -> str:
         return "crash"
     if counted.code == 0 and counted.printed != world.printed["count", "--json"]:
         return "silent"
-    return "silent" if verified.code == 0 and file.name not in LOGS and not says_the_same(world, file) else "held"
+    return "silent" if verified.code == 0 and file.name not in LOGS and not is_same_run(world, file) else "held"
 
 
-def says_the_same(world: World, file: Path) -> bool:
+def is_same_run(world: World, file: Path) -> bool:
     """Tell whether a JSON file is only spelled in another way, such as with another blank."""
     if file.suffix != ".json":
         return False
@@ -286,12 +286,12 @@ def kinds(world: World, dice: random.Random) -> dict[str, tuple[Callable[[], Non
     return {
         "finished run": (nothing, ("run",), "run", judge_run),
         "unfinished run, first pass": (
-            lambda: make_broken(world, dice, "first.npz"), ("broken",), "broken/work", judge_resumed,
+            lambda: make_broken(world, dice, "thresholds.npz"), ("broken",), "broken/work", judge_resumed,
         ),
         "unfinished run, second pass": (
-            lambda: make_broken(world, dice, "second.npz"), ("broken",), "broken/work", judge_resumed,
+            lambda: make_broken(world, dice, "counting.npz"), ("broken",), "broken/work", judge_resumed,
         ),
-        "data set": (lambda: make_broken(world, dice, "second.npz"), ("run", "data", "broken"), "data", judge_data),
+        "data set": (lambda: make_broken(world, dice, "counting.npz"), ("run", "data", "broken"), "data", judge_data),
         "cache": (nothing, ("cache",), "cache", judge_cached),
         "shards": (lambda: make_parts(world), ("parts",), "parts/shards", judge_shards),
         "unfinished build": (lambda: make_build(world), ("beside",), "beside/.data.building", judge_build),

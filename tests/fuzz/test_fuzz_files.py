@@ -41,7 +41,7 @@ def write_run(root: Path) -> Path:
     info = result.info.model_copy(
         update={
             "created": "2017-07-21T00:00:00+00:00",
-            "seconds": {"first look": 1.5},
+            "seconds": {"thresholds": 1.5},
             "data": result.info.data.model_copy(update={"root": "/data"}),
             "environment": result.info.environment.model_copy(update={"threads": 1}),
         }

@@ -65,7 +65,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(2):
         for number in (1, 2):
             dissect_shard(build(), data, CONFIG, Shard(number, 2), out=root / "parts")
-        if not (root / "parts" / "thresholds").exists():
+        if not (root / "parts" / "merged-thresholds").exists():
             merge_shards(root / "parts")
     return root
 
@@ -273,7 +273,7 @@ def file_to_restore(world: Path, name: str) -> None:
 
 
 def file_of_piece(world: Path, name: str) -> Path:
-    return named(linked(world / "parts" / "shards" / "1-of-2" / "second") / "piece.json", world, name)
+    return named(linked(world / "parts" / "shards" / "1-of-2" / "counting") / "shard.json", world, name)
 
 
 def file_to_open(world: Path, name: str) -> None:

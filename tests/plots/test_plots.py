@@ -88,7 +88,7 @@ def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) 
 def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(with_statistics: Result, result: Result) -> None:
     axes = plots.sensitivity(with_statistics, "block.1").axes
     table = (
-        with_statistics.layers["block.1"].evidence["sensitivity"].filter(rule="top-label", category="total").collect()
+        with_statistics.layers["block.1"].statistics["sensitivity"].filter(rule="top-label", category="total").collect()
     )
     for part, column in zip(axes, ("detectors", "unique_detectors"), strict=True):
         drawn = [list(zip(*line.get_data(), strict=True)) for line in part.get_lines()]

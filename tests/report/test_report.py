@@ -124,7 +124,7 @@ def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folde
 
 
 def measured(result: Result, data_set: ConceptData) -> Result:
-    """Give unit 0 of the first layer evidence: it is on in rows 0 to 5, and on its label, a square, in row 0 alone."""
+    """Give unit 0 of the first layer statistics: active on images 0 to 5, and on its label, a square, on image 0."""
     layer = result.layers["block.1"]
     number = result.concepts.filter(concept=layer.units["label"][0])["label_id"].item()
     rows = [(row, 0.05, 0, number if row == 0 else 0, 5 if row == 0 else 0, 10 + row) for row in range(6)]
@@ -137,7 +137,7 @@ def measured(result: Result, data_set: ConceptData) -> Result:
     7.0,
               "unique_detectors_ci_low": 1.0, "unique_detectors_ci_high": 4.0, "null_detectors": 0.25}  # fmt: skip
     columns = ("image_index", "quantile", "unit", "label_id", "intersection", "mask_pixels")
-    evidence = {
+    statistics = {
         "images": pl.DataFrame(rows, schema=columns, orient="row").lazy(),
         "labels": pl.DataFrame(labels, schema=("image_index", "label_id", "pixels"), orient="row").lazy(),
         "units": pl.DataFrame([with_statistics]).lazy(),
@@ -146,7 +146,7 @@ def measured(result: Result, data_set: ConceptData) -> Result:
                                    "count": [50, 40, 10]}).lazy(),
         "firing_map": pl.DataFrame({"unit": [0], "y": [0], "x": [7], "count": [3]}).lazy(),
     }  # fmt: skip
-    return Result(result.info, result.concepts, {"block.1": replace(layer, evidence=evidence)})
+    return Result(result.info, result.concepts, {"block.1": replace(layer, statistics=statistics)})
 
 
 def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(

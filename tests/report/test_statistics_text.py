@@ -14,8 +14,8 @@ from netdissect.scoring.metrics import METRICS
 LAYER, OTHER = "block.1", "head/<b>"
 
 
-def evidence(result: Result, table: str, quantile: float) -> list[dict[str, float]]:
-    return result.layers[LAYER].evidence[table].filter(quantile=quantile).collect().to_dicts()
+def measured_rows(result: Result, table: str, quantile: float) -> list[dict[str, float]]:
+    return result.layers[LAYER].statistics[table].filter(quantile=quantile).collect().to_dicts()
 
 
 @pytest.mark.parametrize("quantile", [0.05, 0.1])
@@ -25,10 +25,10 @@ def test_facts_are_those_of_the_detectors_at_the_quantile(with_statistics: Resul
     units = with_statistics.layers[LAYER].units.filter(quantile=quantile).to_dicts()
     detectors = {row["unit"]: row["label"] for row in units if row["label"] and row["iou"] >= limit}
     assert 0 < len(detectors) < len(units)
-    measured = [row for row in evidence(with_statistics, "units", quantile) if row["unit"] in detectors]
+    measured = [row for row in measured_rows(with_statistics, "units", quantile) if row["unit"] in detectors]
     scores = [
         row
-        for row in evidence(with_statistics, "scores", quantile)
+        for row in measured_rows(with_statistics, "scores", quantile)
         if detectors.get(int(row["unit"])) == row["concept"]
     ]
     facts = layer_facts(with_statistics, LAYER, quantile)
@@ -49,7 +49,7 @@ def test_facts_are_those_of_the_detectors_at_the_quantile(with_statistics: Resul
 def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection_half(with_statistics: Result) -> None:
     config = with_statistics.info.config.model_copy(update={"min_iou": 0.04})
     lower = replace(with_statistics, info=with_statistics.info.model_copy(update={"config": config}))
-    rows = [row for row in evidence(with_statistics, "units", 0.05) if row["selection_iou"] >= 0.04]
+    rows = [row for row in measured_rows(with_statistics, "units", 0.05) if row["selection_iou"] >= 0.04]
     selection, heldout = (statistics.mean(row[name] for row in rows) for name in ("selection_iou", "heldout_iou"))
     assert layer_facts(lower, LAYER, 0.05)["mean IoU"] == (
         f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
@@ -58,7 +58,7 @@ def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection
 
 def test_robustness_counts_the_combinations_of_quantile_and_limit(with_statistics: Result) -> None:
     counted = {
-        name: with_statistics.layers[name].evidence["sensitivity"].filter(rule="top-label").collect().to_dicts()
+        name: with_statistics.layers[name].statistics["sensitivity"].filter(rule="top-label").collect().to_dicts()
         for name in (LAYER, OTHER)
     }
     unique = {
@@ -104,15 +104,15 @@ def test_pages_show_measured_statistics_and_no_empty_section_for_others(
     root = report(load_result(tmp_path / "run"), tmp_path / "sure").parent
     unit, layer, bare = (root / path for path in ("r0/l0/u0.html", "r0/l0/index.html", "r0/l1/index.html"))
     plain = report(result, tmp_path / "plain").parent
-    row = evidence(with_statistics, "units", 0.05)[0]
+    row = measured_rows(with_statistics, "units", 0.05)[0]
     for key, name in (("q_value_bh", "Benjamini-Hochberg"), ("q_value_by", "Benjamini-Yekutieli")):
         assert f"{row[key]:.2g} ({name})" in unit.read_text()
-    own = max(evidence(with_statistics, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
+    own = max(measured_rows(with_statistics, "scores", 0.05), key=lambda score: (score["unit"] == 0, score["iou"]))
     for metric in METRICS:
         for text in (f">{own[metric.name]:.3f}<", f">{metric.short}<", f"{metric.short}: {metric.meaning}."):
             assert text in unit.read_text()
     cards = layer.read_text()
-    for row in evidence(with_statistics, "units", 0.05)[:3]:
+    for row in measured_rows(with_statistics, "units", 0.05)[:3]:
         assert f">q {row['q_value_bh']:.2g}<" in cards
     assert cards.count('<span title="Share of bootstrap replicates') == sum(
         not dead for dead in with_statistics.layers[LAYER].units.filter(quantile=0.05)["dead"]
@@ -148,10 +148,10 @@ def test_pages_show_measured_statistics_and_no_empty_section_for_others(
 def test_missing_columns_of_a_table_are_left_out(with_statistics: Result, tmp_path: Path) -> None:
     layer = with_statistics.layers[LAYER]
     older = {
-        **layer.evidence,
-        "units": layer.evidence["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
+        **layer.statistics,
+        "units": layer.statistics["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
     }
-    before = replace(with_statistics, layers={LAYER: replace(layer, evidence=older)})
+    before = replace(with_statistics, layers={LAYER: replace(layer, statistics=older)})
     assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()

@@ -65,6 +65,6 @@ def result() -> Result:
         data=DataInfo(root="nowhere", digest="cd", categories=CATEGORIES, images=6),
         layers=tuple(layer.info for layer in layers),
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1),
-        seconds={"first look": 1.5},
+        seconds={"thresholds": 1.5},
     )
     return Result(info, concept_table(data, truth, info.config.protocol), {layer.info.name: layer for layer in layers})

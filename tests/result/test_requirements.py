@@ -7,8 +7,8 @@ from netdissect.errors import ConfigError, ResultError
 from netdissect.result import DetectorCriteria, check_result, parse_requirement
 
 
-def values(result, *texts, **terms):
-    verdicts = check_result(result, [parse_requirement(text) for text in texts], DetectorCriteria(**terms))
+def values(result, *texts, **criteria):
+    verdicts = check_result(result, [parse_requirement(text) for text in texts], DetectorCriteria(**criteria))
     return [(verdict.value, verdict.met) for verdict in verdicts]
 
 
@@ -23,7 +23,7 @@ def test_counts_are_those_of_the_layer_that_holds_most(result):
     ]
 
 
-def test_a_named_layer_and_quantile_are_looked_at_alone(result):
+def test_only_a_named_layer_and_quantile_are_checked(result):
     counted = {(c.layer, c.quantile): c.count for c in result.detectors("per-category", 0.1)}
     wanted = counted["layer4", 0.02].unique_detectors["total"]
     assert values(result, "unique_detectors>=0", layer="layer4", quantile=0.02, rule="per-category", min_iou=0.1) == [
@@ -31,7 +31,7 @@ def test_a_named_layer_and_quantile_are_looked_at_alone(result):
     ]
 
 
-def test_a_concept_is_required_by_name_whatever_stands_in_it(result):
+def test_a_concept_is_required_by_name_whatever_characters_it_has(result):
     units = pl.concat(layer.units for layer in result.layers.values()).filter(quantile=0.005)
     for name in ("car", "tree, tall", 'the "big" one'):
         found = units.filter(pl.col("label") == name, pl.col("iou") >= 0.04).height > 0

@@ -151,6 +151,24 @@ def test_a_table_of_another_kind_is_refused_by_name(run: Path, name: str) -> Non
         read_all(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "frame", "column"),
+    [
+        ("labels", {"image_index": [0], "number": [3]}, "number"),
+        ("evidence", {"unit": [0]}, "unit"),
+    ],
+)
+def test_a_table_of_statistics_of_another_program_is_refused(
+    result: Result, tmp_path: Path, name: str, frame: dict[str, list[int]], column: str
+) -> None:
+    layer = replace(result.layer("layer4"), statistics={name: pl.LazyFrame(frame)})
+    save_result(replace(result, layers={**result.layers, "layer4": layer}), tmp_path / "run")
+    with pytest.raises(
+        ResultError, match=rf"statistics/{name}\.parquet .* has no column '{column}' in a table '{name}'"
+    ):
+        load_result(tmp_path / "run")
+
+
 def test_maps_that_are_pickled_objects_are_refused(run: Path) -> None:
     path = run / "layers/layer4/top_maps.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -181,7 +199,7 @@ def test_a_layer_name_cannot_lead_out_of_the_run(run: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", ["concepts.parquet", "units.csv", "scores.parquet", "top_maps.npy", "run.json"])
-def test_a_failing_disk_leaves_no_run_that_looks_whole(
+def test_a_failing_disk_leaves_no_run_that_seems_finished(
     result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     replace = Path.replace
@@ -256,7 +274,7 @@ def test_unit_tables_hold_the_best_concepts_of_the_score_table(result: Result) -
             assert row["label"] == (None if winner is None else row[f"{winner}-label"])
 
 
-def test_many_writers_of_one_file_leave_it_whole_and_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_many_writers_of_one_file_leave_it_complete(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: write_whole(path, lambda file: file.write(bytes([n]) * 10_000)), range(64)))

@@ -60,7 +60,7 @@ class AppendOnlyFile:
         """
         remedy = f"What was finished is kept: free space and run the same command again{self.disk_full_remedy}."
         with writing(self.path, remedy), self.path.open("ab" if self.offsets[-1] else "wb") as file:
-            file.writelines([*parts, checksums.seal(parts)])
+            file.writelines([*parts, checksums.checksum(parts)])
             end = file.tell()
         self.offsets.append(end)
 
@@ -76,7 +76,7 @@ class AppendOnlyFile:
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                return checksums.opened(file.read(stop - start))
+                return checksums.strip_checksum(file.read(stop - start))
         except (OSError, ValueError) as error:
             raise self._damaged(index, error) from error
 

@@ -14,7 +14,7 @@ from netdissect.config import Rule
 from netdissect.errors import ConfigError
 
 if TYPE_CHECKING:
-    from netdissect.dissect.verify import Recomputed
+    from netdissect.dissect.verify import RecomputedMask
 
 RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")]
 LimitOption = Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own.")]
@@ -62,8 +62,8 @@ def check(
 ) -> None:
     """Say whether a run meets requirements: exit code 0 if all hold, 1 if one does not."""
     requirements = [netdissect.parse_requirement(text) for text in require]
-    terms = netdissect.result.DetectorCriteria(layer, rule, min_iou, quantile)
-    verdicts = netdissect.check_result(netdissect.load_result(run), requirements, terms)
+    criteria = netdissect.result.DetectorCriteria(layer, rule, min_iou, quantile)
+    verdicts = netdissect.check_result(netdissect.load_result(run), requirements, criteria)
     for verdict in verdicts:
         typer.echo(f"{'met    ' if verdict.met else 'NOT MET'}  {verdict}")
     if not all(verdict.met for verdict in verdicts):
@@ -154,7 +154,7 @@ def _check_data(result: "netdissect.Result", root: Path | None) -> bool:
     return not same
 
 
-def _tell_sample(found: "list[Recomputed]") -> bool:
+def _tell_sample(found: "list[RecomputedMask]") -> bool:
     """Print how a sample came out; masks may differ by rounding where the environment is another."""
     pixels, changed = sum(one.pixels for one in found), sum(one.changed for one in found)
     equal = sum(one.largest_difference == 0 for one in found)

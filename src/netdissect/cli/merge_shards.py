@@ -23,10 +23,10 @@ def merge(
     """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run."""
     outcome = netdissect.merge_shards(run, parts or (), partial=partial, concepts=concepts)
     said = {
-        "thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once more, and then "
-        f"netdissect merge-shards {run} again.",
-        "first": f"{run} holds the first look of these parts: merge it with the others.",
-        "second": f"{run} holds the second look of these parts: merge it with the others.",
+        "merged-thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once "
+        f"more, and then netdissect merge-shards {run} again.",
+        "thresholds": f"{run} holds the threshold pass of these shards: merge it with the others.",
+        "counting": f"{run} holds the counts of these shards: merge it with the others.",
         "finished": f"The run is in {run}. See it: netdissect show {run}, or as a page: netdissect report {run}",
     }
     screen = console()

@@ -138,22 +138,22 @@ def _dissect_shard(shard: str, network: "netdissect.Network", request: RunReques
             network, str(request.concepts), request.config, one, progress=progress, **options
         )
     said = {
-        "first": f"Shard {one} has looked once. When all {one.count} have: netdissect merge-shards {out}; then give "
-        "this command once more.",
-        "second": f"Shard {one} is finished. When all {one.count} are: netdissect merge-shards {out}",
+        "thresholds": f"Shard {one} has finished its threshold pass. When all {one.count} have: netdissect "
+        f"merge-shards {out}; then give this command once more.",
+        "counting": f"Shard {one} is finished. When all {one.count} are: netdissect merge-shards {out}",
     }
     console().print(said[stage], soft_wrap=True)
 
 
 def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) -> None:
-    from netdissect.result.schema import ATTAINABLE_BESIDE
+    from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 
     screen = console()
     screen.print(netdissect.console_tables.summary(result))
     first, beside = REPORTED_QUANTILES
     if result.info.data.images < SMALL_DATA and max(request.config.protocol.quantiles) <= first:
         limit = min(result.info.min_iou(layer) for layer in result.layers)
-        below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", ATTAINABLE_BESIDE)]
+        below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", SMALL_DATA_ATTAINABLE)]
         screen.print(
             f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
             f"limit whatever the unit ('attainable' in the tables), and {below[1]} at the quantile {beside:g}: measure "

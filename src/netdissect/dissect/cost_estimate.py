@@ -1,10 +1,10 @@
-"""Say what a dissection will take, from dissecting a few images of the user's own data.
+"""Estimate time, memory and disk of a dissection from dissections of a few of its images.
 
-    three small dissections -> seconds an image, seconds for the rest, bytes -> CostEstimate for all images
+    three small dissections -> seconds per image, other seconds, bytes -> CostEstimate for all images
 
-The first one also starts what every run has to start (libraries, compiled loops): by how much it takes longer than the
-second tells how long that is. Of the third, batches in the middle give the pace: before them images are decoded that
-nothing waits for yet, after them none is left to decode.
+The first dissection includes the start of libraries and compiled loops: the difference from the second is that time.
+The middle batches of the third give the time per image: before them images are decoded ahead, after them none is left
+to decode.
 """
 
 import resource
@@ -28,31 +28,31 @@ from netdissect.concepts.dataset import Subset
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of, make_plan
 from netdissect.dissect.forward import DissectionInputs, forward
-from netdissect.dissect.run_dissection import dissect, opened
+from netdissect.dissect.run_dissection import dissect, open_inputs
 from netdissect.models import Network
 
 DECODED_AHEAD = 2  # batches
-LEVELS = np.geomspace(1e-3, 1, 13)  # shares of a unit's values that decide its threshold: there the store is weighed
+SHARES = np.geomspace(1e-3, 1, 13)  # shares of the values of a unit at which the size of a store is sampled
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a dissection is expected to take.
+    """The expected cost of a dissection.
 
     Attributes
     ----------
     plan
-        Passes, stores, and where the largest values go.
+        Passes, stores and engine.
     images
-        How many images take part.
+        Number of images.
     sample
-        How many were dissected to find out.
+        Number of images that were dissected for the estimate.
     seconds
-        Of each stage: those of `RunInfo.seconds`, and ``tables`` for everything else.
+        By stage, as in `RunInfo.seconds`; ``tables`` is the rest.
     memory_bytes
-        Largest memory of this process: network, libraries and all.
+        Peak memory of the process, network and libraries included.
     disk_bytes
-        Largest size of the run folder while the run goes on.
+        Peak size of the run folder.
     """
 
     plan: CostPlan
@@ -64,7 +64,7 @@ class CostEstimate:
 
     @property
     def total_seconds(self) -> float:
-        """From the call of `netdissect.dissect` to its return."""
+        """Seconds from the call of `netdissect.dissect` to its return."""
         return sum(self.seconds.values())
 
 
@@ -83,95 +83,97 @@ def estimate(
     network, concepts, config, execution
         As for `netdissect.dissect`.
     sample
-        How many images are timed; a few batches more are dissected around them.
+        Number of timed images; a few more batches are dissected before and after them.
 
     Raises
     ------
     NetdissectError
         As the dissection itself would.
     """
-    source = opened(network, concepts, config, execution)
+    source = open_inputs(network, concepts, config, execution)
     data, batches = source.data, ceil(sample / config.batch_size)
     if config.backend == "compile":
-        _measured(source, 1)  # torch keeps what it has compiled: the run itself will find it, too
-    first, short = _measured(source, 1), _measured(source, 1)
-    long = _measured(source, 1 + batches + DECODED_AHEAD)
+        _measured(source, 1)  # torch caches compiled code, and the run will use that cache
+    first, one_batch = _measured(source, 1), _measured(source, 1)
+    many_batches = _measured(source, 1 + batches + DECODED_AHEAD)
     with TemporaryDirectory(prefix="netdissect-") as folder:
         size = network.preprocessing.size
         plan = make_plan(source.layers, size, len(data), config, source.execution, Path(folder))
-        stored = _stored_bytes(source._replace(data=_drawn(data, config.batch_size)), plan, Path(folder))
-    paces = {stage: long.pace(stage, batches) for stage in long.reports}
-    seconds = {stage: pace * len(data) for stage, pace in paces.items()}
-    rest = [(one.images, one.seconds - one.images * sum(paces.values())) for one in (short, long)]
-    starting = max(first.seconds - short.seconds, 0.0)
-    seconds["tables"] = starting + max(_line(rest[0], rest[1], len(data)), 0.0)
-    others = _line((short.images, short.other_bytes), (long.images, long.other_bytes), len(data))
-    # In a checkpoint; or in a file, and in copies of it.
-    tops = sum(layer.top_bytes * (3 if layer.layer.name in plan.spilled else 1) for layer in plan.layers)
+        stored = _stored_bytes(source._replace(data=_select(data, config.batch_size)), plan, Path(folder))
+    rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
+    seconds = {stage: rate * len(data) for stage, rate in rates.items()}
+    rest = [(run.images, run.seconds - run.images * sum(rates.values())) for run in (one_batch, many_batches)]
+    start_seconds = max(first.seconds - one_batch.seconds, 0.0)
+    seconds["tables"] = start_seconds + max(_line(rest[0], rest[1], len(data)), 0.0)
+    other_bytes = _line(
+        (one_batch.images, one_batch.other_bytes), (many_batches.images, many_batches.other_bytes), len(data)
+    )
+    # In a checkpoint; or in a file and its copies in two checkpoints.
+    top_bytes = sum(layer.top_bytes * (3 if layer.layer.name in plan.spilled else 1) for layer in plan.layers)
     return CostEstimate(
         plan=plan,
         images=len(data),
-        sample=first.images + short.images + long.images,
+        sample=first.images + one_batch.images + many_batches.images,
         seconds=seconds,
-        memory_bytes=_peak_memory() + max(0, plan.memory_bytes - long.plan_bytes(plan)),
-        disk_bytes=int(stored + others + tops),
+        memory_bytes=_peak_memory() + max(0, plan.memory_bytes - many_batches.plan_bytes(plan)),
+        disk_bytes=int(stored + other_bytes + top_bytes),
     )
 
 
 @dataclass
 class _RunSize:
-    """What a small dissection took."""
+    """Time and disk of a small dissection."""
 
     images: int
     seconds: float = 0.0
     reports: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     other_bytes: int = 0
 
-    def pace(self, stage: str, batches: int) -> float:
-        """Return seconds an image over the middle batches."""
+    def seconds_per_image(self, stage: str, batches: int) -> float:
+        """Return seconds per image over the middle batches."""
         reports = self.reports[stage]
         (first, begin), (last, end) = reports[0], reports[min(batches, len(reports) - 1)]
         return (end - begin) / (last - first)
 
     def plan_bytes(self, plan: CostPlan) -> int:
-        """Return the memory that the plan of this run foresaw."""
+        """Return the memory that the plan gives for the images of this dissection."""
         return replace(plan, layers=tuple(replace(layer, images=self.images) for layer in plan.layers)).memory_bytes
 
 
 def _measured(source: DissectionInputs, batches: int) -> _RunSize:
-    """Dissect some batches, and take the time of each and the size of what is on disk."""
+    """Dissect some batches; measure the time of each and the size of the folder."""
     network, data, _layers, config, execution = source
-    # The images are chosen here: of these few nothing more is drawn.
+    # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
-    drawn = _drawn(data, batches * config.batch_size)
-    execution = execution.model_copy(update={"label_cache": None})  # a few images drawn for once
-    run = _RunSize(len(drawn))
+    selected = _select(data, batches * config.batch_size)
+    execution = execution.model_copy(update={"label_cache": None})  # these images are read once
+    run = _RunSize(len(selected))
     with TemporaryDirectory(prefix="netdissect-") as folder:
         out = Path(folder) / "run"
         work = 0
 
-        def note(stage: str, done: int, _total: int | None) -> None:
+        def record(stage: str, done: int, _total: int | None) -> None:
             nonlocal work
-            if stage == READING:  # before the run; what it takes is part of the rest
+            if stage == READING:  # before the run: its time is part of the rest
                 return
             run.reports.setdefault(stage, []).append((done, time.monotonic()))
-            work = max(work, _size(out, besides=(".bin", ".top", "first.npz")))
+            work = max(work, _size(out, except_suffixes=(".bin", ".top", "thresholds.npz")))
 
         begin = time.monotonic()
-        dissect(network, drawn, config, out=out, execution=execution, progress=note)
+        dissect(network, selected, config, out=out, execution=execution, progress=record)
         run.seconds = time.monotonic() - begin
         run.other_bytes = work + _size(out)
     return run
 
 
-def _drawn(data: ConceptData, count: int) -> ConceptData:
-    """Take images at even distances; the same ones again where there are too few."""
+def _select(data: ConceptData, count: int) -> ConceptData:
+    """Select images at even distances, repeatedly if there are too few."""
     chosen = (np.arange(count) * len(data) // count) if count <= len(data) else np.arange(count) % len(data)
     return replace(data, rows=tuple(data.rows[row] for row in chosen))
 
 
 def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> float:
-    """Return the expected size of all stores, from one batch."""
+    """Return the expected size of all stores, estimated from one batch."""
     if plan.store == "none":
         return 0.0
     batch = next(iter(forward(source, batch_starts(len(source.data), source.config.batch_size))))
@@ -187,13 +189,13 @@ def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> flo
 
 
 def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Path) -> float:
-    """Return how much of all activations a sparse store will keep.
+    """Return the share of all activations that a sparse store will hold.
 
     Notes
     -----
-    After a share u of the pass, the values above the bound are the largest ``keep`` to ``capacity`` of the u N seen,
-    on average r keep with r = (c - 1) / log(c) and c = capacity / keep, or fewer where the histogram tells a higher
-    bound; before ``keep`` were seen all are kept.
+    After a share u of the pass, the values above the bound are the largest ``keep`` to ``capacity`` of the u N so far,
+    on average r keep with r = (c - 1) / log(c) and c = capacity / keep, or fewer if the histogram gives a higher
+    bound. All values are stored until there are ``keep`` of them.
     """
     units = maps.shape[1]
     store = ActivationStore(folder / "sample.bin", units, cells_of(layer.layer), dense=False)
@@ -201,28 +203,30 @@ def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Pat
     histogram = Histogram(units)
     histogram.update(maps)
     ratio = max(buffer_capacity(layer.keep, layer.total) / layer.keep, 1.001)
-    room = (ratio - 1) / log(ratio)
-    weighed = []
-    for level in LEVELS:
-        before = store.offsets[-1]
-        bound = histogram.floor(ceil(level * values.shape[1])) if level < 1 else np.full(units, -np.inf, np.float32)
-        if room * level < 1:
-            bound = np.maximum(bound, np.quantile(values, 1 - room * level, axis=1).astype(np.float32))
+    mean_ratio = (ratio - 1) / log(ratio)
+    shares = []
+    for share in SHARES:
+        offset = store.offsets[-1]
+        bound = histogram.floor(ceil(share * values.shape[1])) if share < 1 else np.full(units, -np.inf, np.float32)
+        if mean_ratio * share < 1:
+            bound = np.maximum(bound, np.quantile(values, 1 - mean_ratio * share, axis=1).astype(np.float32))
         store.append(maps, bound)
-        weighed.append((store.offsets[-1] - before) / maps.nbytes)
+        shares.append((store.offsets[-1] - offset) / maps.nbytes)
     seen = (np.arange(256) + 0.5) / 256 * layer.total
     above = np.minimum(1, layer.keep / seen)
-    return float(np.interp(np.log(above), np.log(LEVELS), weighed).mean())
+    return float(np.interp(np.log(above), np.log(SHARES), shares).mean())
 
 
 def _line(left: tuple[float, float], right: tuple[float, float], x: float) -> float:
-    """Follow a line through two measurements; a falling one is taken as flat."""
+    """Extrapolate a line through two measurements; a decreasing line is taken as constant."""
     (x0, y0), (x1, y1) = left, right
     return y1 + max(0.0, (y1 - y0) / (x1 - x0)) * (x - x1)
 
 
-def _size(folder: Path, besides: tuple[str, ...] = ()) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.name.endswith(besides))
+def _size(folder: Path, except_suffixes: tuple[str, ...] = ()) -> int:
+    return sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.name.endswith(except_suffixes)
+    )
 
 
 def _peak_memory() -> int:

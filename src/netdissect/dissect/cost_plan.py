@@ -1,4 +1,4 @@
-"""What a dissection will do, before it does it: passes, memory and disk."""
+"""The plan of a dissection: passes, stores, memory and disk."""
 
 import shutil
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def field_of(layer: Layer) -> FieldSpans | None:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Everything about one layer that is known before the first look.
+    """Everything about one layer that is known before the threshold pass.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class LayerPlan:
     source
         Input size of the network.
     images
-        How many images a look sees.
+        Number of images of a pass.
     config
         Protocol and number of top images.
     """
@@ -53,37 +53,37 @@ class LayerPlan:
     config: DissectConfig
 
     def grid_to(self, segmentation: Size) -> Upsampler:
-        """Return the grid from the layer's maps to label maps of this size."""
+        """Return the upsampler from the maps of the layer to label maps of this size."""
         anchor = self.config.protocol.anchor
         return make_upsampler(cells_of(self.layer), segmentation, self.source, field_of(self.layer), anchor)
 
     @property
     def threshold_grid(self) -> Upsampler | None:
-        """The grid of the maps over which thresholds are taken, if not the layer's own."""
+        """The upsampler to the maps over which thresholds are taken; None: the maps of the layer."""
         side = self.config.protocol.threshold_grid
         return None if side is None else self.grid_to(Size(side, side))
 
     @property
     def total(self) -> int:
-        """How many values a unit's threshold is taken over."""
+        """Number of values of a unit over which its threshold is taken."""
         upsampled = self.threshold_grid
         cells = cells_of(self.layer) if upsampled is None else Size(upsampled.rows.pixels, upsampled.columns.pixels)
         return self.images * cells.height * cells.width
 
     @property
     def keep(self) -> int:
-        """How many of a unit's largest values can decide a threshold."""
+        """Number of largest values of a unit that determine its thresholds."""
         protocol = self.config.protocol
         return max(ranks(quantile, self.total, protocol.threshold)[1] for quantile in self.config.quantiles)
 
     @property
     def top_bytes(self) -> int:
-        """Memory that the largest values take."""
+        """Bytes of the largest values."""
         return 4 * self.layer.units * buffer_capacity(self.keep, self.total)
 
     @property
     def top_image_bytes(self) -> int:
-        """Memory that the maps of the top images take."""
+        """Bytes of the maps of the top images."""
         return 4 * self.layer.units * self.config.top_images * cells_of(self.layer).height * cells_of(self.layer).width
 
     @property
@@ -94,28 +94,28 @@ class LayerPlan:
 
     @property
     def sparse_bytes(self) -> int:
-        """Bytes of the activations that can matter, by experience: all of them where a pixel needs many cells."""
-        grown = (max(self.config.quantiles) / SPARSE_QUANTILE) ** SPARSE_POWER
-        return self.dense_bytes if self.needs_dense else int(self.dense_bytes * min(SPARSE_SHARE * grown, 1.0))
+        """Estimated bytes of a sparse store; all activations where a pixel depends on many cells."""
+        growth = (max(self.config.quantiles) / SPARSE_QUANTILE) ** SPARSE_POWER
+        return self.dense_bytes if self.needs_dense else int(self.dense_bytes * min(SPARSE_SHARE * growth, 1.0))
 
     @property
     def needs_dense(self) -> bool:
-        """Whether single pixels depend on more than neighboring cells: Pillow when it shrinks a map."""
+        """Whether a pixel depends on more than neighboring cells, as in Pillow's reduction of a map."""
         return self.config.protocol.anchor == "half-pixel-pillow"
 
 
 @dataclass(frozen=True)
 class CostPlan:
-    """How a dissection is carried out.
+    """Stores and engine of a dissection.
 
     Attributes
     ----------
     layers
         Each layer.
     store
-        What is kept of the activations between the looks.
+        Which activations are stored between the passes.
     tensor
-        Whether plain tensor code on the device counts, in place of compiled loops.
+        Whether plain tensor code on the device replaces the compiled loops.
     spilled
         Names of layers whose largest values go to disk.
     """
@@ -137,22 +137,22 @@ class CostPlan:
 
     @property
     def passes(self) -> int:
-        """How often the network sees every image."""
+        """Number of forward passes over the images."""
         return 2 if self.store == "none" else 1
 
     @property
     def disk_bytes(self) -> int:
-        """What is expected to lie on disk at most while the run goes on."""
-        # The values in use, and copies of them in the last checkpoint and the one being written.
+        """Estimated peak size of the work folder."""
+        # The values in use, and their copies in the last checkpoint and in the one being written.
         spilled = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
         if self.store == "none":
             return spilled
-        kept = sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
-        return spilled + kept
+        stored = sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
+        return spilled + stored
 
     @property
     def memory_bytes(self) -> int:
-        """What thresholds and top images hold in memory."""
+        """Bytes of largest values and top images in memory."""
         top = sum(layer.top_bytes for layer in self.layers if layer.layer.name not in self.spilled)
         return top + sum(layer.top_image_bytes for layer in self.layers)
 
@@ -168,7 +168,7 @@ def _size(count: float) -> str:
 def make_plan(
     layers: Sequence[Layer], source: Size, images: int, config: DissectConfig, execution: Execution, folder: Path
 ) -> CostPlan:
-    """Decide what to keep where.
+    """Choose stores and engine.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ def make_plan(
     source
         Input size of the network.
     images
-        How many images take part.
+        Number of images.
     config, execution
-        What was asked for.
+        Configuration of the run.
     folder
-        Where activations would be kept: its disk decides what fits.
+        Folder of stored activations; the free space of its disk limits them.
     """
     plans = tuple(LayerPlan(layer, source, images, config) for layer in layers)
     tensor = execution.engine == "tensor" or (execution.engine == "auto" and not config.device.startswith("cpu"))
@@ -198,7 +198,7 @@ def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, 
 
 
 def _spilled(plans: Sequence[LayerPlan], execution: Execution) -> frozenset[str]:
-    """Name the largest layers, until the others fit into memory."""
+    """Return the largest layers, as many as needed for the others to fit into memory."""
     budget, spilled = execution.memory_mb * 2**20, set()
     total = sum(plan.top_bytes for plan in plans)
     for plan in sorted(plans, key=lambda plan: plan.top_bytes, reverse=True):

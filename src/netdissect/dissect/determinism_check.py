@@ -1,4 +1,4 @@
-"""Before a run: one of its images twice, and alone or in a batch, must give the same."""
+"""The determinism check of a run: an image must give the same activations twice, and alone or in a batch."""
 
 import warnings
 
@@ -11,8 +11,8 @@ from netdissect.models.determinism import TOLERANCE, find_difference
 from netdissect.result import RunInfo
 
 
-def with_repeatability(source: DissectionInputs, info: RunInfo) -> RunInfo:
-    """See that the network gives the same for an image each time, or that it was accepted that it does not.
+def with_determinism_check(source: DissectionInputs, info: RunInfo) -> RunInfo:
+    """Check that the network is deterministic, or that the configuration accepts that it is not.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def with_repeatability(source: DissectionInputs, info: RunInfo) -> RunInfo:
     Returns
     -------
     RunInfo
-        With what differs, if that was accepted; as it is where all agree.
+        With the difference, if it was accepted; unchanged if there is none.
 
     Raises
     ------
@@ -37,14 +37,16 @@ def with_repeatability(source: DissectionInputs, info: RunInfo) -> RunInfo:
     preprocessing = network.preprocessing
     pixels = read_images(data, rows, preprocessing)
     with network.prepared(device), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        found = find_difference(network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device)))
-    if found is None:
+        difference = find_difference(
+            network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device))
+        )
+    if difference is None:
         return info
     if not config.allow_nondeterministic:
         raise NetworkError(
-            f"Network {network.name!r} does not repeat itself: {found} Expected differences of at most {TOLERANCE}: "
-            "mend the network, or accept it with --allow-nondeterministic (in Python allow_nondeterministic=True), "
-            "which is recorded; another run, or another batch size, gives other numbers then."
+            f"Network {network.name!r} is not deterministic: {difference} Expected differences of at most {TOLERANCE}: "
+            "correct the network, or accept it with --allow-nondeterministic (in Python allow_nondeterministic=True), "
+            "which is recorded; another run or another batch size then gives other numbers."
         )
-    warnings.warn(f"the network does not repeat itself, which was accepted: {found}", stacklevel=3)
-    return info.model_copy(update={"nondeterministic": str(found)})
+    warnings.warn(f"the network is not deterministic, which was accepted: {difference}", stacklevel=3)
+    return info.model_copy(update={"nondeterministic": str(difference)})

@@ -1,4 +1,4 @@
-"""Activations of all layers, batch by batch: from the network, or from what an earlier look kept."""
+"""Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -16,19 +16,19 @@ from netdissect.models import ActivationRecorder, Layer, Network
 
 
 class Activations(NamedTuple):
-    """One batch: index rows of the images, int64 (B,), and float32 (B, U, h, w) of each layer, on its device."""
+    """One batch: image indices, int64 (B,), and maps of each layer, float32 (B, U, h, w), on its device."""
 
     rows: npt.NDArray[np.int64]
     maps: Mapping[str, Tensor]
 
     @property
     def start(self) -> int:
-        """Index row of the first image."""
+        """Index of the first image."""
         return int(self.rows[0])
 
 
 class StoredMaps(Mapping[str, Tensor]):
-    """Maps of one batch by layer, read from its store when, and by the thread by which, they are asked for."""
+    """Maps of one batch by layer, read from its store on access, in the thread that accesses them."""
 
     def __init__(self, stores: Mapping[str, ActivationStore], batch: int, images: int) -> None:
         self._stores = stores
@@ -56,7 +56,7 @@ class DissectionInputs(NamedTuple):
 
 
 def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
-    """Run the network over the batches that begin at the index rows `starts`; see `batch_starts`.
+    """Run the network over the batches that begin at the image indices `starts`; see `batch_starts`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
 
 
 def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
-    """Run the network over images, whatever they are, and return what its layers put out, finite or not."""
+    """Run the network over any images and return the outputs of its layers, finite or not."""
     network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
@@ -88,20 +88,20 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
 def stored(
     source: DissectionInputs, stores: Mapping[str, ActivationStore], starts: range, done: int = 0
 ) -> Iterator[Activations]:
-    """Read back what the first look kept of the batches at `starts`, from the `done`-th of them on."""
+    """Read the stored activations of the batches at `starts`, from the `done`-th batch on."""
     for number, start in enumerate(starts[done:], done):
         rows = np.arange(start, min(start + starts.step, len(source.data)))
         yield Activations(rows, StoredMaps(stores, number, len(rows)))
 
 
 def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> None:
-    # A sum is finite only if all its values are: one look at the values and one answer for all layers.
+    # A sum is finite only if all values are: one transfer from the device for all layers.
     if torch.stack([values.sum() for values in maps.values()]).isfinite().all():
         return
     for name, values in maps.items():
-        spoiled = (~torch.isfinite(values)).nonzero()  # none where only the sum was too large
-        if len(spoiled):
-            image, unit = spoiled[0, :2].tolist()
+        not_finite = (~torch.isfinite(values)).nonzero()  # empty if only the sum overflowed
+        if len(not_finite):
+            image, unit = not_finite[0, :2].tolist()
             raise _not_finite(name, unit, data.rows[start + image].image)
 
 
@@ -113,7 +113,7 @@ def _not_finite(layer: str, unit: int, image: str) -> ActivationError:
 
 
 def torch_device(name: str) -> torch.device:
-    """Return a device that works here.
+    """Return a device after testing that it works here.
 
     Raises
     ------

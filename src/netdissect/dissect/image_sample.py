@@ -1,4 +1,4 @@
-"""Which images a dissection sees: what its configuration says, whether the data set comes as a folder or opened."""
+"""The images of a dissection, for a data set that is given as a folder or opened."""
 
 from pathlib import Path
 
@@ -18,34 +18,34 @@ def sample_images(
     concepts
         A data set, or its folder.
     config
-        Its `categories`, `split`, `limit` and `seed` restrict the data set further.
+        Its `categories`, `split`, `max_images` and `sample_seed` restrict the data set further.
     cache
-        Folder that remembers what the files hold; see `ConceptData`.
+        Folder of cached file digests; see `ConceptData`.
 
     Returns
     -------
     ConceptData, DissectConfig
-        The images, and the configuration that says which they are: it opens them again from the folder.
+        The images, and the configuration that describes the choice: it opens the same images from the folder.
 
     Raises
     ------
     ConfigError
-        If the configuration contradicts how the data set was opened, or restricts rows that were chosen by hand.
+        If the configuration contradicts how the data set was opened, or restricts images that were chosen in Python.
     ConceptsError
         If no image is left, or a table cannot be read.
     """
-    wanted = Subset(config.categories, config.split, config.max_images, config.sample_seed)
+    requested = Subset(config.categories, config.split, config.max_images, config.sample_seed)
     if not isinstance(concepts, ConceptData):
-        return ConceptData.open(concepts, **wanted._asdict(), cache=cache), config
+        return ConceptData.open(concepts, **requested._asdict(), cache=cache), config
     if concepts.subset is None:
-        asked = [f"{name}={value!r}" for name, value in wanted._asdict().items() if value and name != "sample_seed"]
-        if asked:
+        given = [f"{name}={value!r}" for name, value in requested._asdict().items() if value and name != "sample_seed"]
+        if given:
             raise ConfigError(
-                f"the configuration asks for {', '.join(asked)} of a data set whose {len(concepts):,} images were "
+                f"the configuration asks for {', '.join(given)} of a data set whose {len(concepts):,} images were "
                 "chosen in Python. Choose them all in Python, or open the data set with ConceptData.open."
             )
         return concepts, config
-    subset = concepts.subset.narrowed(wanted)
+    subset = concepts.subset.narrowed(requested)
     if subset != concepts.subset:
         concepts = ConceptData.open(concepts.root, **subset._asdict(), cache=concepts.cache or cache)
     return concepts, config.model_copy(update=subset._asdict())

@@ -1,10 +1,10 @@
-"""What one layer keeps of the two looks at the data.
+"""The state of one layer during the two passes.
 
-    first look    maps -> Collector.update -> thresholds(), top_images, store
-    second look   maps -> tallier()
+    threshold pass   maps -> Collector.update -> thresholds(), top_images, store
+    counting pass    maps -> the counter of Collector.counter()
 
-Two collectors give the same integers: `Collector` with compiled loops on the host, and `DeviceCollector`
-with plain tensor code on the device of the forward pass.
+Two collectors give the same integers: `Collector` with compiled loops on the host, and `DeviceCollector` with plain
+tensor code on the device of the forward pass.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,24 +32,24 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """What the first look found out about one layer.
+    """Thresholds and top images of one layer.
 
     Attributes
     ----------
     thresholds
         float32 (Q, U).
-    rows, maxima, maps
+    image_index, max_activation, maps
         Top images, best first: int64 (U, K), -1 where there are fewer; float32 (U, K); float32 (U, K, h, w).
     """
 
     thresholds: Maps
-    rows: Rows
-    maxima: Maps
+    image_index: Rows
+    max_activation: Maps
     maps: Maps
 
 
 class _LayerState:
-    """What both kinds of collector do with what they keep."""
+    """The common part of both collectors."""
 
     plan: LayerPlan
     top_values: StreamingTopK | TorchStreamingTopK
@@ -57,46 +57,46 @@ class _LayerState:
     histogram: Histogram | TorchHistogram
 
     def thresholds(self) -> Maps:
-        """Return T, float32 (quantiles, U), after the first look."""
+        """Return T, float32 (quantiles, U), after the threshold pass."""
         config = self.plan.config
         return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
-    def found(self) -> ThresholdResult:
-        """Return thresholds and top images, after the first look."""
+    def threshold_result(self) -> ThresholdResult:
+        """Return thresholds and top images, after the threshold pass."""
         return ThresholdResult(self.thresholds(), *self.top_images.ranked())
 
-    def part(self) -> Arrays:
-        """Return what another machine needs of this one's first look."""
-        return part_of(self.top_values, self.top_images)
+    def export(self) -> Arrays:
+        """Return largest values and top images, to be merged with those of other shards."""
+        return export_arrays(self.top_values, self.top_images)
 
     def state(self) -> Arrays:
-        """Return everything needed to go on later."""
+        """Return the arrays of a checkpoint."""
         parts = {"values": self.top_values, "images": self.top_images, "histogram": self.histogram}
-        return {key: array for name, part in parts.items() for key, array in strip_prefix(name, part.state()).items()}
+        return {key: array for name, part in parts.items() for key, array in add_prefix(name, part.state()).items()}
 
     def restore(self, arrays: Arrays) -> None:
-        """Go on from a `state`."""
-        self.top_values.restore(add_prefix("values", arrays))
-        self.top_images.restore(add_prefix("images", arrays))
-        self.histogram.restore(add_prefix("histogram", arrays))
+        """Restore a `state`."""
+        self.top_values.restore(strip_prefix("values", arrays))
+        self.top_images.restore(strip_prefix("images", arrays))
+        self.histogram.restore(strip_prefix("histogram", arrays))
 
-    def _begun(self, tally: IoUCounts) -> IoUCounts:
-        """Return the tally of no images, with the histogram of the first look and room for where units fire."""
-        places = np.zeros((self.plan.layer.units, *cells_of(self.plan.layer)), np.int64)
-        return replace(tally, firing_map=places, histogram=self.histogram.counts)
+    def _initial_counts(self, counts: IoUCounts) -> IoUCounts:
+        """Return counts of no images, with the histogram of the threshold pass and an empty firing map."""
+        firing_map = np.zeros((self.plan.layer.units, *cells_of(self.plan.layer)), np.int64)
+        return replace(counts, firing_map=firing_map, histogram=self.histogram.counts)
 
 
 class Collector(_LayerState):
-    """What one layer keeps, with compiled loops on the host.
+    """The state of one layer, with compiled loops on the host.
 
     Parameters
     ----------
     plan
         The layer.
     store
-        Where activations are kept between the looks; None: the forward pass is repeated.
+        Stores activations between the passes; None: the forward pass is repeated.
     file
-        Where the largest values are kept if not in memory.
+        File of the largest values; None: they are kept in memory.
     """
 
     def __init__(self, plan: LayerPlan, store: ActivationStore | None, file: Path | None) -> None:
@@ -108,39 +108,39 @@ class Collector(_LayerState):
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
-        """Take in one batch of maps, float32 (B, U, h, w), of the images `rows`."""
+        """Add one batch of maps, float32 (B, U, h, w), of the images `rows`."""
         cells = maps.cpu().numpy()
         self.histogram.update(cells)
-        # Of maps that are upsampled for the threshold, other values are counted.
+        # The histogram holds cells; where thresholds are taken over upsampled maps it gives no bound.
         floor = self.histogram.floor(self.plan.keep) if self._upsampled is None else None
         self.top_values.update(self._values(cells), floor)
         self.top_images.update(cells, rows)
         self.keep(maps)
 
     def keep(self, maps: Tensor) -> None:
-        """Keep the activations of one batch that can matter."""
+        """Store the activations of one batch that can exceed a threshold."""
         if self.store is not None:
             self.store.append(maps.cpu().numpy(), self.top_values.bound)
 
     def _values(self, maps: Maps) -> Maps:
         if self._upsampled is None:
             return maps.reshape(*maps.shape[:2], -1)
-        # A pixel exceeds the bound only if a cell of its map does; the values of other maps do not matter.
-        hot = maps.max(axis=(2, 3)) > self.top_values.bound
+        # A pixel exceeds the bound only if a cell of its map does: other maps are not upsampled.
+        exceeding = maps.max(axis=(2, 3)) > self.top_values.bound
         lowest = np.finfo(np.float32).min
         pixels = self._upsampled.rows.pixels * self._upsampled.columns.pixels
         values = np.full((*maps.shape[:2], pixels), lowest)
-        values[hot] = self._upsampled.upsample(maps[hot]).reshape(-1, pixels)
+        values[exceeding] = self._upsampled.upsample(maps[exceeding]).reshape(-1, pixels)
         return values
 
-    def tallier(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
-        """Return what counts the second look, with thresholds of the whole data."""
-        tallier = IoUCounter(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
-        tallier.restore(self._begun(tallier.counts))
-        return tallier
+    def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
+        """Return the counter of the counting pass, at the thresholds of all images."""
+        counter = IoUCounter(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
+        counter.restore(self._initial_counts(counter.counts))
+        return counter
 
     def state(self) -> Arrays:
-        """Return everything needed to go on later; the store is brought to the disk first."""
+        """Return the arrays of a checkpoint; the store is synced first."""
         arrays = super().state()
         if self.store is not None:
             self.store.sync()
@@ -148,14 +148,14 @@ class Collector(_LayerState):
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         super().restore(arrays)
         if self.store is not None:
             self.store.truncate(arrays["store.offsets"].tolist())
 
 
 class DeviceCollector(_LayerState):
-    """What one layer keeps, with plain tensor code on the device; the forward pass is repeated."""
+    """The state of one layer, with plain tensor code on the device; the forward pass is repeated."""
 
     store = None
 
@@ -170,49 +170,49 @@ class DeviceCollector(_LayerState):
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: Tensor, rows: Rows) -> None:
-        """Take in one batch of maps, float32 (B, U, h, w) on the device, of the images `rows`."""
+        """Add one batch of maps, float32 (B, U, h, w) on the device, of the images `rows`."""
         self.histogram.update(maps)
         values = maps if self._upsampled is None else upsample(maps, self._upsampled)
         self.top_values.update(values.flatten(2))
         self.top_images.update(maps, rows)
 
-    def tallier(self, data: ConceptData, thresholds: Maps) -> TorchIoUCounter:
-        """Return what counts the second look, with thresholds of the whole data."""
+    def counter(self, data: ConceptData, thresholds: Maps) -> TorchIoUCounter:
+        """Return the counter of the counting pass, at the thresholds of all images."""
         config = self.plan.config
-        tallier = TorchIoUCounter(data, thresholds, config.protocol.restriction, self._device, config.listed)
-        tallier.restore(self._begun(tallier.counts))
-        return tallier
+        counter = TorchIoUCounter(data, thresholds, config.protocol.restriction, self._device, config.listed)
+        counter.restore(self._initial_counts(counter.counts))
+        return counter
 
 
 AnyCollector = Collector | DeviceCollector
 
 
-def part_of(values: StreamingTopK | TorchStreamingTopK, images: TopImages | TorchTopImages) -> Arrays:
-    """Return largest values and top images in a form that parts of any engine share."""
+def export_arrays(values: StreamingTopK | TorchStreamingTopK, images: TopImages | TorchTopImages) -> Arrays:
+    """Return largest values and top images as arrays that do not depend on the engine."""
     kept, filled, seen = values.kept
-    rows, _maxima, maps = images.ranked()
+    image_index, _maxima, maps = images.ranked()
     return {
         "counts": np.array([values.keep, values.total, seen]),
         "values": kept,
         "filled": filled,
-        "rows": rows,
+        "image_index": image_index,
         "maps": maps,
     }
 
 
-def add_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+def strip_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """Return the arrays whose names begin with a prefix, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 
-def strip_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+def add_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     """Return the arrays with a prefix before their names: the inverse of `add_prefix`."""
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 
-def of_layers(states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
-    """Return the arrays of all layers, with ``layer0.``, ``layer1.``, ... before their names."""
+def prefix_layers(states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+    """Return the arrays of all layers, with the prefixes ``layer0.``, ``layer1.``, ...."""
     return {
-        key: array for index, state in enumerate(states) for key, array in strip_prefix(f"layer{index}", state).items()
+        key: array for index, state in enumerate(states) for key, array in add_prefix(f"layer{index}", state).items()
     }

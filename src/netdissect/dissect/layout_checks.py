@@ -1,9 +1,9 @@
-"""The layout check of a run, on two of its own images, before its first look.
+"""The layout check of a run, on two of its own images, before its threshold pass.
 
-    source -> what sixteen spots say of each layer -> recorded, or refused
+    source -> responses of each layer to sixteen spots -> recorded in the run, or refused
 
-What was found is kept, so that resumed runs and the shards of one folder check once. It is cheap to find again and
-always the same: a file that is damaged, or of another run, is no error.
+The checks are stored, so that resumed runs and the shards of one folder check once. They are cheap to repeat and
+deterministic: a file that is damaged, or of another run, is no error.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from netdissect.result import LayoutCheckInfo, RunInfo
 from netdissect.result.files import write_whole
 
 LAYOUT_FILE = "layout.json"
-SEEN = {
+REASONS = {
     "outside": "cells that respond are stated {outside:.1f} steps outside the image",
     "displaced": "responses follow the spots but are {displacement[0]:+.1f} (down) and {displacement[1]:+.1f} (right) "
     "steps from them",
@@ -43,23 +43,23 @@ SEEN = {
 }
 
 
-class _Kept(BaseModel):
-    """What the file holds."""
+class _StoredChecks(BaseModel):
+    """The content of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    made_by: str
+    fingerprint: str
     layers: dict[str, LayoutCheckInfo]
     digest: str = ""
 
-    def sealed(self) -> "_Kept":
-        """Return the same with the SHA-256 of all but itself."""
+    def with_digest(self) -> "_StoredChecks":
+        """Return a copy with the SHA-256 of all other fields."""
         text = self.model_copy(update={"digest": ""}).model_dump_json()
         return self.model_copy(update={"digest": hashlib.sha256(text.encode()).hexdigest()})
 
 
 def with_layout_checks(source: DissectionInputs, info: RunInfo, folder: Path, log: RunLog) -> RunInfo:
-    """Check the layers of a run, or read what was found before; refuse those that must not be dissected.
+    """Check the layers of a run, or read earlier checks; refuse layers that must not be dissected.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def with_layout_checks(source: DissectionInputs, info: RunInfo, folder: Path, lo
     info
         Of the run.
     folder
-        Where what was found is kept.
+        Folder of the stored checks.
     log
-        Told of the verdicts.
+        Receives the verdicts.
 
     Returns
     -------
     RunInfo
-        With what was found of each layer that has a feature map; as it is where no check was wanted.
+        With the check of each layer that has a feature map; unchanged if checks are switched off.
 
     Raises
     ------
@@ -84,48 +84,48 @@ def with_layout_checks(source: DissectionInputs, info: RunInfo, folder: Path, lo
     """
     if not source.config.layout_check:
         return info
-    made_by = hashlib.sha256(json.dumps(bitwise_fingerprint(info), sort_keys=True).encode()).hexdigest()
-    found = _read(folder / LAYOUT_FILE, made_by)
-    if found is None:
-        found = check_layouts(source)
-        text = _Kept(made_by=made_by, layers=found).sealed().model_dump_json(indent=2)
-        with suppress(OSError):  # a full disk will stop the run where something is lost by it
+    fingerprint = hashlib.sha256(json.dumps(bitwise_fingerprint(info), sort_keys=True).encode()).hexdigest()
+    checks = _read(folder / LAYOUT_FILE, fingerprint)
+    if checks is None:
+        checks = check_layouts(source)
+        text = _StoredChecks(fingerprint=fingerprint, layers=checks).with_digest().model_dump_json(indent=2)
+        with suppress(OSError):  # a full disk stops the run later, where work would be lost
             write_whole(folder / LAYOUT_FILE, lambda file: file.write(text.encode()))
-        log.event("checked layout", verdicts={name: check.verdict for name, check in found.items()})
+        log.event("checked layout", verdicts={name: check.verdict for name, check in checks.items()})
     if not source.config.force:
-        _refuse(source, found)
-    return info.model_copy(update={"layout_checks": found})
+        _refuse(source, checks)
+    return info.model_copy(update={"layout_checks": checks})
 
 
 def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
-    """Show the network two images of the data with and without spots, and judge each layer that has a map."""
+    """Run the network on two images of the data with and without spots, and check each layer that has a map."""
     size = source.network.preprocessing.size
     layers = [layer for layer in source.layers if layer.grid is not None]
     if not layers:
         return {}
     probe = make_probe(_two_images(source))
     responses = {layer.name: CellResponses(probe.original) for layer in layers}
-    # A recorder's first pass runs to the network's end: it takes the two plain images, and the spots a shorter one.
+    # The first pass of a recorder runs to the end of the network: it gets the two plain images, later ones stop early.
     edges = [0, *range(IMAGES, len(probe.images), source.config.batch_size), len(probe.images)]
     batches = (Batch(start, probe.images[start:stop]) for start, stop in pairwise(edges))
     for _batch, maps in recorded(source._replace(layers=layers), batches):
-        for name, of_layer in maps.items():
-            responses[name].update(of_layer)
+        for name, values in maps.items():
+            responses[name].update(values)
     checks = {}
     for layer in layers:
-        seen = responses[layer.name]
-        check = check_layout(seen.maps, stated(layer, source), size, probe, units=seen.units)
+        of_layer = responses[layer.name]
+        check = check_layout(of_layer.maps, stated_field(layer, source), size, probe, units=of_layer.units)
         checks[layer.name] = LayoutCheckInfo(**asdict(check))
     return checks
 
 
-def stated(layer: Layer, source: DissectionInputs) -> ReceptiveField:
-    """Return where a run will take the cells of a layer to lie.
+def stated_field(layer: Layer, source: DissectionInputs) -> ReceptiveField:
+    """Return the receptive field with which a run places the cells of a layer.
 
     Notes
     -----
-    ``original`` rounds the centers of receptive fields down to whole pixels of the segmentation, as the first program
-    did: that is a definition, and the fields that it rounds are what is checked.
+    ``original`` rounds the centers of receptive fields down to whole pixels of the segmentation, as the authors' Caffe
+    code (2017) did. The check applies to the fields before rounding.
     """
     size = source.network.preprocessing.size
     if layer.field is None or source.config.protocol.anchor.startswith("half-pixel"):
@@ -138,19 +138,19 @@ def _two_images(source: DissectionInputs) -> npt.NDArray[np.uint8]:
     return read_images(data, (0, len(data) // 2), preprocessing)
 
 
-def _read(path: Path, made_by: str) -> dict[str, LayoutCheckInfo] | None:
+def _read(path: Path, fingerprint: str) -> dict[str, LayoutCheckInfo] | None:
     try:
-        kept = _Kept.model_validate_json(path.read_bytes())
+        stored = _StoredChecks.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
-    return kept.layers if kept.made_by == made_by and kept == kept.sealed() else None
+    return stored.layers if stored.fingerprint == fingerprint and stored == stored.with_digest() else None
 
 
-def _refuse(source: DissectionInputs, found: Mapping[str, LayoutCheckInfo]) -> None:
+def _refuse(source: DissectionInputs, checks: Mapping[str, LayoutCheckInfo]) -> None:
     assumed = {layer.name for layer in source.layers if layer.layout is not None and layer.layout.source == "assumed"}
     refused = {
         name: check
-        for name, check in found.items()
+        for name, check in checks.items()
         if check.verdict == "contradicted" or (name in assumed and check.verdict != "confirmed")
     }
     if not refused:
@@ -164,7 +164,7 @@ def _refuse(source: DissectionInputs, found: Mapping[str, LayoutCheckInfo]) -> N
     raise LayerError(
         f"the cells of layer {name!r}{more} of network {source.network.name!r} "
         f"{'are not' if check.verdict == 'contradicted' else 'could not be shown to be'} where {stated} puts them: of "
-        f"spots on two images of the data, {SEEN[check.reason].format(**check.model_dump())}; responses and spots "
+        f"spots on two images of the data, {REASONS[check.reason].format(**check.model_dump())}; responses and spots "
         f"correlate at {check.correlation[0]:.2f} (down) and {check.correlation[1]:.2f} (right). Expected at least "
         f"{CORRELATED} both ways, within {max(check.tolerance):.1f} steps and inside the image. {remedy}, leave the "
         "layer out, or dissect it as it is with --force; if its layout was traced, please report the network."

@@ -1,7 +1,7 @@
-"""The two looks at the data.
+"""The two passes over the data: thresholds, then counting.
 
-Both write checkpoints, and go on from the last one. What a batch holds depends on its number alone, so an
-interrupted run gives the same integers as an unbroken one.
+Both write checkpoints and resume from the last one. The content of a batch depends only on its index, so an
+interrupted run gives the same integers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from netdissect.concepts import Labels, Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
 from netdissect.dissect.forward import Activations, DissectionInputs, forward, stored, torch_device
-from netdissect.dissect.label_cache import is_readable, packed, packed_name, packing
+from netdissect.dissect.label_cache import cache_file_name, is_readable, read_cached_labels, write_through
 from netdissect.dissect.layer_state import (
     AnyCollector,
     Collector,
     DeviceCollector,
     ThresholdResult,
     add_prefix,
-    of_layers,
+    prefix_layers,
     strip_prefix,
 )
 from netdissect.dissect.work_dir.per_image_files import PerImageFiles
@@ -35,35 +35,35 @@ from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, I
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 
 Arrays = dict[str, npt.NDArray[Any]]
-AnyTallier = IoUCounter | TorchIoUCounter
+AnyCounter = IoUCounter | TorchIoUCounter
 
 
 class CountResult(NamedTuple):
-    """What the second look gives: the truth, the tally of each layer, and both image by image."""
+    """The result of the counting pass: totals of each concept, counts of each layer, and both per image."""
 
-    truth: ConceptTotals
-    tallies: dict[str, IoUCounts]
-    images: PerImageFiles
+    concept_totals: ConceptTotals
+    counts: dict[str, IoUCounts]
+    per_image: PerImageFiles
 
 
 @dataclass(frozen=True)
 class TwoPass:
-    """One dissection under way.
+    """The two passes of one dissection.
 
     Attributes
     ----------
     source
-        Network, data, and what to measure.
+        Network, data and configuration.
     plan
-        How.
+        Store and engine of each layer.
     work
-        Where activations and checkpoints lie.
+        Folder of activations and checkpoints.
     progress
-        Told of the stage, and of images done and in all.
+        Called with the stage and the number of images done and in all.
     starts
-        First rows of the batches to look at: all of them, or those of one shard.
+        Index of the first image of each batch: of all batches, or of those of one shard.
     stamp
-        The data set as it was before; see `ConceptData.stamp`.
+        State of the data set when the run began; see `ConceptData.stamp`.
     """
 
     source: DissectionInputs
@@ -73,22 +73,22 @@ class TwoPass:
     starts: range
     stamp: str
 
-    def first(self) -> dict[str, AnyCollector]:
-        """Find thresholds and top images of every layer, and keep the activations that can matter."""
+    def threshold_pass(self) -> dict[str, AnyCollector]:
+        """Compute thresholds and top images of every layer, and store the activations that counting needs."""
         collectors = {layer.layer.name: self._collector(layer) for layer in self.plan.layers}
-        saved = self.work.load("first")
+        saved = self.work.load("thresholds")
         done = int(saved["batches"]) if saved else 0
         if saved:
             for index, collector in enumerate(collectors.values()):
-                collector.restore(add_prefix(f"layer{index}", saved))
+                collector.restore(strip_prefix(f"layer{index}", saved))
 
         def state() -> Arrays:
-            return {"batches": np.array(done)} | of_layers(collector.state() for collector in collectors.values())
+            return {"batches": np.array(done)} | prefix_layers(collector.state() for collector in collectors.values())
 
-        self._refill(collectors, done, state)
+        self._restore_lost_activations(collectors, done, state)
         if done < len(self.starts):
             with self._threads() as threads:
-                for batch in self._reported("first look", forward(self.source, self.starts[done:])):
+                for batch in self._with_progress("thresholds", forward(self.source, self.starts[done:])):
                     updates = [
                         threads.submit(collector.update, batch.maps[name], batch.rows)
                         for name, collector in collectors.items()
@@ -96,63 +96,74 @@ class TwoPass:
                     for update in updates:
                         update.result()
                     done += 1
-                    self.work.save("first", state)
-            self.work.save("first", state, now=True)
+                    self.work.save("thresholds", state)
+            self.work.save("thresholds", state, now=True)
         return collectors
 
-    def second(self, collectors: Mapping[str, AnyCollector], found: Mapping[str, ThresholdResult]) -> CountResult:
-        """Count the pixels of every layer against the labels, with the thresholds of the whole data."""
+    def count_pass(
+        self, collectors: Mapping[str, AnyCollector], threshold_results: Mapping[str, ThresholdResult]
+    ) -> CountResult:
+        """Count the mask and label pixels of every layer, at the thresholds of all images."""
         data = self.source.data
-        talliers = {name: collector.tallier(data, found[name].thresholds) for name, collector in collectors.items()}
-        truth, images = ConceptTotals.zeros(data), PerImageFiles.at(self.work, tuple(talliers), self.source.config)
-        saved = self.work.load("second")
+        counters = {
+            name: collector.counter(data, threshold_results[name].thresholds) for name, collector in collectors.items()
+        }
+        concept_totals = ConceptTotals.zeros(data)
+        per_image = PerImageFiles.at(self.work, tuple(counters), self.source.config)
+        saved = self.work.load("counting")
         done = int(saved["batches"]) if saved else 0
         if saved:
-            truth = ConceptTotals(**add_prefix("truth", saved))
-            for index, tallier in enumerate(talliers.values()):
-                tallier.restore(IoUCounts(**add_prefix(f"layer{index}", saved)))
-            images.restore(add_prefix("images", saved))
+            concept_totals = ConceptTotals(**strip_prefix("concept-totals", saved))
+            for index, counter in enumerate(counters.values()):
+                counter.restore(IoUCounts(**strip_prefix(f"layer{index}", saved)))
+            per_image.restore(strip_prefix("images", saved))
 
         def state() -> Arrays:
-            arrays: Arrays = (
-                {"batches": np.array(done)}
-                | strip_prefix("truth", vars(truth))
-                | strip_prefix("images", images.state())
+            totals, offsets = (
+                add_prefix("concept-totals", vars(concept_totals)),
+                add_prefix("images", per_image.state()),
             )
-            return arrays | of_layers(vars(tallier.counts) for tallier in talliers.values())
+            return (
+                {"batches": np.array(done)}
+                | totals
+                | offsets
+                | prefix_layers(vars(counter.counts) for counter in counters.values())
+            )
 
         labels = self.labels(self._rows[done * self.starts.step :])
         with self._threads() as threads:
-            for batch in self._reported("second look", self._again(collectors, done)):
+            for batch in self._with_progress("counting", self._replay(collectors, done)):
                 of_batch = [next(labels) for _ in batch.rows]
                 for image in of_batch:
-                    truth.update(image)
+                    concept_totals.update(image)
                 by_size = groupby(of_batch, key=lambda image: image.size)
                 parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
-                counts = {name: threads.submit(self._count, batch, parts, name, talliers[name]) for name in talliers}
-                images.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
+                counts = {name: threads.submit(self._count, batch, parts, name, counters[name]) for name in counters}
+                per_image.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
                 done += 1
-                self.work.save("second", state)
-        self.work.save("second", state, now=True)
-        return CountResult(truth, {name: tallier.counts for name, tallier in talliers.items()}, images)
+                self.work.save("counting", state)
+        self.work.save("counting", state, now=True)
+        return CountResult(concept_totals, {name: counter.counts for name, counter in counters.items()}, per_image)
 
-    def _refill(self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]) -> None:
-        """Make activations once more that were kept of the first `done` batches, and are lost."""
-        short = {
+    def _restore_lost_activations(
+        self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]
+    ) -> None:
+        """Compute stored activations of the first `done` batches again if their files were lost."""
+        incomplete = {
             name: collector
             for name, collector in collectors.items()
             if isinstance(collector, Collector) and collector.store is not None and collector.store.records < done
         }
-        if not short:
+        if not incomplete:
             return
-        begin = min(collector.store.records for collector in short.values() if collector.store is not None)
-        lost = self._reported("first look", forward(self.source, self.starts[begin:done]))
-        for number, batch in enumerate(lost, begin):
-            for name, collector in short.items():
+        begin = min(collector.store.records for collector in incomplete.values() if collector.store is not None)
+        again = self._with_progress("thresholds", forward(self.source, self.starts[begin:done]))
+        for number, batch in enumerate(again, begin):
+            for name, collector in incomplete.items():
                 if collector.store is not None and collector.store.records == number:
                     collector.keep(batch.maps[name])
-            self.work.save("first", state)
-        self.work.save("first", state, now=True)
+            self.work.save("thresholds", state)
+        self.work.save("thresholds", state, now=True)
 
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name
@@ -165,73 +176,73 @@ class TwoPass:
         spilled = self.work.file(name, "top") if name in self.plan.spilled else None
         return Collector(plan, store, spilled)
 
-    def _again(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
+    def _replay(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
         stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
         if stores:
             return stored(self.source, stores, self.starts, done)
         return forward(self.source, self.starts[done:])
 
     def _count(
-        self, batch: Activations, parts: list[tuple[Size, BatchLabels]], name: str, tallier: AnyTallier
+        self, batch: Activations, parts: list[tuple[Size, BatchLabels]], name: str, counter: AnyCounter
     ) -> list[ImageIntersections]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
-        maps, found, start = batch.maps[name], [], 0
+        maps, intersections, start = batch.maps[name], [], 0
         for size, labels in parts:
             stop = start + len(labels.images)
-            masks = tallier.update_batch(maps[start:stop], labels, plan.grid_to(size))
-            found.append(masks._replace(image_index=masks.image_index + batch.start + start))
+            masks = counter.update_batch(maps[start:stop], labels, plan.grid_to(size))
+            intersections.append(masks._replace(image_index=masks.image_index + batch.start + start))
             start = stop
-        return found
+        return intersections
 
     def _threads(self) -> ThreadPoolExecutor:
-        """Return threads for the layers, which have nothing to do with each other; compiled loops run side by side."""
+        """Return threads for the layers, which are independent; compiled loops release the interpreter lock."""
         workers = 1 if self.plan.tensor else min(self.source.execution.workers, len(self.plan.layers))
         return ThreadPoolExecutor(workers, thread_name_prefix="netdissect-layer")
 
-    def again(self, stage: str, collectors: Mapping[str, AnyCollector]) -> Iterator[Activations]:
-        """Go through the activations that can matter once more, whatever follows the second look."""
-        return self._reported(stage, self._again(collectors, 0))
+    def replay(self, stage: str, collectors: Mapping[str, AnyCollector]) -> Iterator[Activations]:
+        """Iterate over the stored activations again, for what follows the counting pass."""
+        return self._with_progress(stage, self._replay(collectors, 0))
 
-    def everything(self, stage: str, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
-        """Go through all activations, from batch number `done` on: those that were kept, or of one more pass."""
-        if self.keeps_everything(collectors):
-            return self._reported(stage, self._again(collectors, done))
-        return self._reported(stage, forward(self.source, self.starts[done:]))
+    def replay_all(self, stage: str, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
+        """Iterate over all activations from batch `done` on: stored ones if all were kept, or another forward pass."""
+        if self.keeps_all_activations(collectors):
+            return self._with_progress(stage, self._replay(collectors, done))
+        return self._with_progress(stage, forward(self.source, self.starts[done:]))
 
-    def keeps_everything(self, collectors: Mapping[str, AnyCollector]) -> bool:
-        """Tell whether every cell of every layer was kept."""
+    def keeps_all_activations(self, collectors: Mapping[str, AnyCollector]) -> bool:
+        """Return whether every cell of every layer was stored."""
         return all(collector.store is not None and collector.store.dense for collector in collectors.values())
 
     def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
-        """Read the labels of the images `rows`, some batches of them ahead; packed ones where a run left them."""
+        """Read the labels of the images `rows`, some batches ahead; from the label cache where it holds them."""
         source, cache = self.source, self.source.execution.label_cache
         if cache is None:
             return self._read(rows)
         seen = self.stamp, source.data.digest
-        file = cache / packed_name(source.data, source.config.protocol)
+        file = cache / cache_file_name(source.data, source.config.protocol)
         if is_readable(file):
-            return packed(file, rows, source.data)
+            return read_cached_labels(file, rows, source.data)
         if rows != range(len(source.data)):
             return self._read(rows)
-        return packing(file, self._read(rows), len(rows), lambda: self._seen() == seen, self.work.log)
+        return write_through(file, self._read(rows), len(rows), lambda: self._data_version() == seen, self.work.log)
 
     def refuse_changed(self, digest: str) -> None:
-        """See that the data set still is what it was when the looks began, and what the run says of it.
+        """Raise if the data set changed since the passes began.
 
         Raises
         ------
         ConceptsError
-            If it is not; then nothing of the work is kept.
+            If it changed; all work is removed then.
         """
-        if self._seen() != (self.stamp, digest):
+        if self._data_version() != (self.stamp, digest):
             self.work.remove()
             raise ConceptsError(
-                f"files below {self.source.data.root} were changed while the run was under way: it saw some before and "
-                "some after. Nothing of it was kept; run the same command again when the data set is at rest."
+                f"files below {self.source.data.root} were changed while the run was under way: some were read before "
+                "and some after the change. Nothing was kept; run the same command again once they no longer change."
             )
 
-    def _seen(self) -> tuple[str, str]:
+    def _data_version(self) -> tuple[str, str]:
         return self.source.data.stamp(), self.source.data.digest
 
     def _read(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
@@ -246,16 +257,15 @@ class TwoPass:
 
         step = self.starts.step
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-        # One thread, which is faster than two beside the counting: half of the reading holds the interpreter's lock.
-        found = prefetch(lambda part: [read(row) for row in part], parts, 1, PREFETCHED_BATCHES)
-        return chain.from_iterable(found)
+        # One thread is faster than two during counting: half of the reading holds the interpreter lock.
+        return chain.from_iterable(prefetch(lambda part: [read(row) for row in part], parts, 1, PREFETCHED_BATCHES))
 
     @property
     def _rows(self) -> range:
-        """Index rows of all images to look at."""
+        """Indices of all images of these passes."""
         return range(self.starts.start, min(self.starts.stop, len(self.source.data)))
 
-    def _reported(self, stage: str, batches: Iterator[Activations]) -> Iterator[Activations]:
+    def _with_progress(self, stage: str, batches: Iterator[Activations]) -> Iterator[Activations]:
         rows = self._rows
         for batch in batches:
             yield batch

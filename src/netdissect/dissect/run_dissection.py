@@ -1,8 +1,8 @@
 """One dissection, from a network and a data set to a result.
 
-    first look    forward -> Collector of each layer -> thresholds, top images, activations that can matter
-    second look   these activations (or forward again) -> Tallier of each layer
-    tables        -> Result
+    threshold pass   forward -> Collector of each layer -> thresholds, top images, stored activations
+    counting pass    stored activations (or forward again) -> IoUCounter of each layer
+    tables           -> Result
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
@@ -20,15 +20,16 @@ from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress, one_or_more
 from netdissect.dissect.cost_plan import CostPlan, make_plan
-from netdissect.dissect.determinism_check import with_repeatability
+from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.forward import DissectionInputs, torch_device
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import TwoPass
-from netdissect.dissect.statistics.assemble import LayerCounts, layer_statistics
-from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, extra_metrics_of
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit, keep_masks, permutation_nulls_of
-from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, identity_of_run
+from netdissect.dissect.statistics.assemble import layer_statistics
+from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
+from netdissect.dissect.statistics.layer_counts import LayerCounts
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit, run_permutations, write_masks
+from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other
@@ -60,14 +61,14 @@ def dissect(
     concepts
         A data set in Broden's layout, or its folder. One that is open is restricted further as `config` says.
     config
-        What to measure, and on which images. None: the paper's protocol, on all.
+        Protocol, statistics and choice of images. None: the protocol of the paper, on all images.
     layers
-        Names or globs of the layers, in place of those of `config`.
+        Names or globs of the layers; they replace those of `config`.
     out
-        Run folder. A finished run of the same inputs there is returned as it is, an interrupted one goes on;
-        one of other inputs is refused. None: nothing is kept.
+        Run folder. A finished run of the same inputs is returned unchanged, an interrupted one is resumed,
+        and one of other inputs is refused. None: nothing is kept.
     execution
-        How to carry it out: nothing of it changes a count.
+        Threads, caches and stores: they do not change the counts.
     progress
         Called with the stage and the number of images done and in all.
 
@@ -76,14 +77,14 @@ def dissect(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source = opened(network, concepts, _with_layers(config, layers), execution)
+    source = open_inputs(network, concepts, _with_layers(config, layers), execution)
     run = Path(out) if out is not None else None
     info = describe(source, progress)
-    done = None if run is None else finished_run(run, info)
-    if done is not None:
-        return done
+    finished = None if run is None else finished_run(run, info)
+    if finished is not None:
+        return finished
     with network.prepared(torch_device(source.config.device)):
-        info = with_repeatability(source, info)
+        info = with_determinism_check(source, info)
         with WorkDir(run, bitwise_fingerprint(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
             if run is not None:
                 write_config(run, source)
@@ -97,12 +98,12 @@ def dissect(
     return load_result(run)
 
 
-def opened(
+def open_inputs(
     network: Network, concepts: ConceptData | str | Path, config: DissectConfig, execution: Execution | None
 ) -> DissectionInputs:
     """Open the data set and resolve the layers: everything a forward pass needs.
 
-    The configuration of what is returned says which images take part, also where the data set was opened before.
+    The returned configuration describes the choice of images, also if the data set was opened before.
 
     Raises
     ------
@@ -118,17 +119,17 @@ def opened(
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
-    """Return the finished run of a folder; None: there is none.
+    """Return the finished run in a folder; None if there is none.
 
     Raises
     ------
     ResultError
-        If it is a run of something else, or damaged.
+        If it is a run of other inputs, or damaged.
     """
     if not (run / RUN_FILE).exists():
         return None
     finished = load_result(run)
-    refuse_other(run, identity_of_run(finished.info), identity_of_run(info))
+    refuse_other(run, run_identity(finished.info), run_identity(info))
     clear_leftovers(run)
     return finished
 
@@ -148,90 +149,91 @@ def _carry_out(
     source: DissectionInputs, info: RunInfo, work: WorkDir, progress: Progress | None
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     starts = batch_starts(len(source.data), source.config.batch_size)
-    looks = TwoPass(source, planned(source, work), work, progress, starts, source.data.stamp())
+    two_pass = TwoPass(source, make_run_plan(source, work), work, progress, starts, source.data.stamp())
     seconds: dict[str, float] = {}
     with timed("layout check", seconds, work.log):
         info = with_layout_checks(source, info, work.path, work.log)
-    with timed("first look", seconds, work.log):
-        collectors = looks.first()
-    found = {name: collector.found() for name, collector in collectors.items()}
-    with timed("second look", seconds, work.log):
-        counted = looks.second(collectors, found)
-    chances: dict[str, PermutationNull] = {}
+    with timed("thresholds", seconds, work.log):
+        collectors = two_pass.threshold_pass()
+    threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
+    with timed("counting", seconds, work.log):
+        counted = two_pass.count_pass(collectors, threshold_results)
+    permutation_nulls: dict[str, PermutationNull] = {}
     if source.config.permutations:
-        with timed("chance", seconds, work.log):
-            chances = permutation_nulls_of(looks, keep_masks(looks, collectors, found), counted)
-    besides: dict[str, ExtraMetrics] = {}
+        with timed("permutations", seconds, work.log):
+            masks = write_masks(two_pass, collectors, threshold_results)
+            permutation_nulls = run_permutations(two_pass, masks, counted)
+    extra_metrics: dict[str, ExtraMetrics] = {}
     if source.config.statistics.extra_metrics:
-        with timed("beside", seconds, work.log):
-            besides = extra_metrics_of(looks, collectors, found, counted)
-    looks.refuse_changed(info.data.digest)
-    info = info.model_copy(update={"seconds": seconds} | _limits(chances))
-    looked = [
+        with timed("extra metrics", seconds, work.log):
+            extra_metrics = measure_extra_metrics(two_pass, collectors, threshold_results, counted)
+    two_pass.refuse_changed(info.data.digest)
+    info = info.model_copy(update={"seconds": seconds} | _fdr_limits(permutation_nulls))
+    layer_counts = [
         LayerCounts(
-            source.config, source.data, found[name], tally, counted.truth, counted.images.of(name),
-            info.min_iou(name), chances.get(name), besides.get(name), work.file(name, "tables"),
+            source.config, source.data, threshold_results[name], counts, counted.concept_totals,
+            counted.per_image.of_layer(name), info.min_iou(name), permutation_nulls.get(name), extra_metrics.get(name),
+            work.file(name, "tables"),
         )
-        for name, tally in counted.tallies.items()
+        for name, counts in counted.counts.items()
     ]  # fmt: skip
-    return info, *tables(info, looked)
+    return info, *result_tables(info, layer_counts)
 
 
-def _limits(chances: Mapping[str, PermutationNull]) -> dict[str, Any]:
-    """Return the limits by chance: units that differ in what chance gives them are judged layer by layer."""
-    if not chances:
+def _fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, Any]:
+    """Return the FDR limits of the run and of each layer, because null distributions differ between layers."""
+    if not permutation_nulls:
         return {}
-    of_layers = {name: fdr_limit([chance]) for name, chance in chances.items()}
-    return {"fdr_limit": fdr_limit(list(chances.values())), "fdr_limits": of_layers}
+    of_layers = {name: fdr_limit([null]) for name, null in permutation_nulls.items()}
+    return {"fdr_limit": fdr_limit(list(permutation_nulls.values())), "fdr_limits": of_layers}
 
 
-def planned(source: DissectionInputs, work: WorkDir) -> CostPlan:
-    """Decide how a dissection is carried out, or go on as it began."""
+def make_run_plan(source: DissectionInputs, work: WorkDir) -> CostPlan:
+    """Return the plan of a dissection; a resumed run keeps the choices with which it began."""
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
-    plan = work.settled(plan)
+    plan = work.resume_plan(plan)
     logger.info("%s", plan)
     work.log.event("planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=get_num_threads())
     return plan
 
 
-def tables(info: RunInfo, layers: Sequence[LayerCounts]) -> tuple[pl.DataFrame, Iterator[LayerResult]]:
+def result_tables(info: RunInfo, layers: Sequence[LayerCounts]) -> tuple[pl.DataFrame, Iterator[LayerResult]]:
     """Make the table of concepts, and the tables of one layer after the other."""
-    data, truth = layers[0].data, layers[0].truth
-    return concept_table(data, truth, info.config.protocol), _layer_results(info, layers)
+    return concept_table(layers[0].data, layers[0].concept_totals, info.config.protocol), _layer_results(info, layers)
 
 
 def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[LayerResult]:
     quantiles = info.config.protocol.quantiles
-    for layer, looked in zip(info.layers, layers, strict=True):
-        data, truth, tally = looked.data, looked.truth, looked.tally.first(len(quantiles))
-        found = looked.found
-        thresholds = threshold_table(found.thresholds[: len(quantiles)], found.maxima[:, 0], quantiles)
+    for layer, layer_counts in zip(info.layers, layers, strict=True):
+        data, totals, counts = layer_counts.data, layer_counts.concept_totals, layer_counts.counts.first(len(quantiles))
+        result = layer_counts.threshold_result
+        thresholds = threshold_table(result.thresholds[: len(quantiles)], result.max_activation[:, 0], quantiles)
         yield LayerResult(
             info=layer,
             thresholds=thresholds,
-            units=unit_table(data, truth, tally, thresholds),
-            lazy_scores=score_table(data, truth, tally, info.config.protocol).lazy(),
-            top=top_table(found.rows, found.maxima, data),
-            top_maps=found.maps,
-            evidence=layer_statistics(looked) | activity_tables(tally),
+            units=unit_table(data, totals, counts, thresholds),
+            lazy_scores=score_table(data, totals, counts, info.config.protocol).lazy(),
+            top=top_table(result.image_index, result.max_activation, data),
+            top_maps=result.maps,
+            statistics=layer_statistics(layer_counts) | activity_tables(counts),
         )
 
 
 def _in_memory(layer: LayerResult) -> LayerResult:
-    """Read evidence whose files will be gone."""
-    return replace(layer, evidence={name: table.collect().lazy() for name, table in layer.evidence.items()})
+    """Read the statistics into memory: their files are removed with the work folder."""
+    return replace(layer, statistics={name: table.collect().lazy() for name, table in layer.statistics.items()})
 
 
 def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:
-    """Refuse layers whose cells would have to be anchored at receptive fields that nobody knows."""
+    """Refuse layers whose protocol needs a receptive field that could not be traced."""
     if not config.protocol.anchor.startswith("receptive-field") or config.assumed.receptive_field is not None:
         return
     missing = [layer.name for layer in layers if layer.field is None and layer.grid is not None]
     if missing:
         raise LayerError(
             f"no receptive field could be traced for {', '.join(missing)}, and the protocol {config.protocol.name!r} "
-            "anchors cells at the centers of receptive fields. If you know it, say it: --receptive-field "
+            "anchors cells at the centers of receptive fields. If you know it, give it: --receptive-field "
             "OFFSET,SIZE,STEP in input pixels, or half-pixel if the cells cover the image evenly (in Python "
             "DissectConfig(assumed=Assumed(receptive_field=...))); the protocols lite and pnas2020 need none."
         )

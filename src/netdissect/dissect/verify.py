@@ -1,8 +1,8 @@
-"""Hold a finished run against its network: recompute a sample of masks, or what was damaged.
+"""Verify a finished run: recompute a sample of masks, or repair damaged files.
 
-verify_data(info, ...)     -> whether the data set holds what the run saw, byte by byte
-verify_sample(result, ...) -> Recomputed masks, cell by cell beside the run's
-repair(folder, ...)        -> names of the files that were put back, each with the digest that it had
+verify_data(info, ...)       whether the data set is unchanged, byte by byte
+verify_sample(result, ...)   recomputed masks, compared with those of the run
+repair(folder, ...)          names of the recomputed files, each with its recorded digest
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import Execution, Progress
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.forward import DissectionInputs, forward
-from netdissect.dissect.reload import data_of, network_of, opened_data
+from netdissect.dissect.reload import data_of, network_of, open_run_data
 from netdissect.dissect.run_dissection import dissect
 from netdissect.models import Network, resolve_layers
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
@@ -27,17 +27,17 @@ from netdissect.result.run_config import CONFIG_FILE
 
 
 @dataclass(frozen=True)
-class Recomputed:
-    """One unit's mask on one of its top images, computed once more.
+class RecomputedMask:
+    """The recomputed mask of one unit on one of its top images.
 
     Attributes
     ----------
     layer, unit, image
-        Which.
+        Layer, unit and image of the mask.
     largest_difference
-        Of the activations, as a share of the unit's maximum; 0: equal to the last bit.
+        Largest difference of activations, as a share of the maximum of the unit; 0: bit for bit equal.
     pixels, changed
-        Mask pixels at the first quantile in the run, and how many differ now.
+        Mask pixels at the first quantile of the run, and the number of pixels that differ now.
     """
 
     layer: str
@@ -51,23 +51,23 @@ class Recomputed:
 def verify_data(
     info: RunInfo, *, root: ConceptData | str | Path | None = None, progress: Progress | None = None
 ) -> bool:
-    """Read all files of a run's data set once more, and say whether they and the tables are what the run saw.
+    """Read all files of the data set of a run and return whether files and tables are unchanged.
 
     Parameters
     ----------
     info
         Of the run.
     root
-        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
+        Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     progress
-        Called with the number of files read and in all.
+        Called with the stage and the number of files read and in all.
 
     Raises
     ------
     ConceptsError
-        If the data set is gone or cannot be read.
+        If the data set does not exist or cannot be read.
     """
-    return opened_data(info, root).find_digest(progress, anew=True) == info.data.digest
+    return open_run_data(info, root).find_digest(progress, anew=True) == info.data.digest
 
 
 def verify_sample(
@@ -79,7 +79,7 @@ def verify_sample(
     seed: int = 0,
     trust_network: bool = False,
     progress: Progress | None = None,
-) -> list[Recomputed]:
+) -> list[RecomputedMask]:
     """Recompute the masks of units on some of their top images.
 
     Parameters
@@ -87,11 +87,11 @@ def verify_sample(
     run
         A finished run.
     count
-        How many pairs of a unit and one of its top images are drawn.
+        Number of pairs of a unit and one of its top images.
     network
         Of the run; None: loaded as the run recorded it.
     root
-        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
+        Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     seed
         Of the draw.
     trust_network
@@ -100,12 +100,12 @@ def verify_sample(
     Returns
     -------
     list of Recomputed
-        In the batches in which the run saw them, so that in its environment every bit is the same.
+        Recomputed in the batches of the run, so that every bit agrees in the same environment.
 
     Raises
     ------
     NetworkError, ConceptsError
-        If the network or the data are not those of the run, or cannot be had.
+        If the network or the data are not those of the run, or cannot be loaded.
     """
     network = network_of(run.info, network, trust_network=trust_network)
     data = data_of(run.info, root)
@@ -113,43 +113,50 @@ def verify_sample(
     source = DissectionInputs(
         network, data, resolve_layers(network, list(run.layers), config.assumed), config, Execution()
     )
-    drawn = _draw(run, count, seed)
+    sample = _draw(run, count, seed)
     starts = batch_starts(len(data), config.batch_size)
-    numbers = sorted({row // config.batch_size for _, _, row in drawn})
-    found = []
-    for done, number in enumerate(numbers):
-        (batch,) = forward(source, starts[number : number + 1])
-        for layer, place, row in drawn:
-            if row // config.batch_size == number:
-                plan = LayerPlan(next(one for one in source.layers if one.name == layer), network.preprocessing.size,
+    batches = sorted({row // config.batch_size for _, _, row in sample})
+    masks = []
+    for done, batch_index in enumerate(batches):
+        (batch,) = forward(source, starts[batch_index : batch_index + 1])
+        for layer, table_row, row in sample:
+            if row // config.batch_size == batch_index:
+                plan = LayerPlan(next(each for each in source.layers if each.name == layer), network.preprocessing.size,
                                  len(data), config)  # fmt: skip
-                unit = run.layers[layer].top["unit"][place]
-                found.append(_compare(run.layers[layer], plan, place, batch.maps[layer][row - batch.start, unit], data))
+                unit = run.layers[layer].top["unit"][table_row]
+                masks.append(
+                    _compare(run.layers[layer], plan, table_row, batch.maps[layer][row - batch.start, unit], data)
+                )
         if progress:
-            progress("verify", done + 1, len(numbers))
-    return found
+            progress("verify", done + 1, len(batches))
+    return masks
 
 
 def _draw(run: Result, count: int, seed: int) -> list[tuple[str, int, int]]:
-    """Draw rows of the tables of top images: layer, place in the table, index row."""
-    places = [(name, place) for name, layer in run.layers.items() for place in range(layer.top.height)]
-    chosen = np.random.default_rng(seed).choice(len(places), size=min(count, len(places)), replace=False)
+    """Draw rows of the tables of top images: layer, row of the table, image index."""
+    table_rows = [(name, table_row) for name, layer in run.layers.items() for table_row in range(layer.top.height)]
+    chosen = np.random.default_rng(seed).choice(len(table_rows), size=min(count, len(table_rows)), replace=False)
     return [
-        (name, place, run.layers[name].top["image_index"][place]) for name, place in (places[i] for i in sorted(chosen))
+        (name, table_row, run.layers[name].top["image_index"][table_row])
+        for name, table_row in (table_rows[i] for i in sorted(chosen))
     ]
 
 
-def _compare(layer: LayerResult, plan: LayerPlan, place: int, again: torch.Tensor, data: ConceptData) -> Recomputed:
+def _compare(
+    layer: LayerResult, plan: LayerPlan, table_row: int, recomputed: torch.Tensor, data: ConceptData
+) -> RecomputedMask:
     unit, rank, row, image, maximum = layer.top.select("unit", "rank", "image_index", "image", "max_activation").row(
-        place
+        table_row
     )
-    stored, again_map = np.asarray(layer.top_maps[unit, rank]), again.cpu().numpy()
+    stored, recomputed_map = np.asarray(layer.top_maps[unit, rank]), recomputed.cpu().numpy()
     threshold = np.float32(layer.thresholds.filter(unit=unit)["threshold"][0])
     side = plan.config.protocol.segmentation_size
     grid = plan.grid_to(data.rows[row].size if side is None else Size(side, side))
-    masks = [grid.upsample(cells[None])[0] > threshold for cells in (stored, again_map)]
-    difference = float(np.abs(stored - again_map).max()) / max(abs(maximum), np.finfo(np.float32).tiny)
-    return Recomputed(layer.info.name, unit, image, difference, int(masks[0].sum()), int((masks[0] != masks[1]).sum()))
+    masks = [grid.upsample(cells[None])[0] > threshold for cells in (stored, recomputed_map)]
+    difference = float(np.abs(stored - recomputed_map).max()) / max(abs(maximum), np.finfo(np.float32).tiny)
+    return RecomputedMask(
+        layer.info.name, unit, image, difference, int(masks[0].sum()), int((masks[0] != masks[1]).sum())
+    )
 
 
 def repair(
@@ -160,7 +167,7 @@ def repair(
     trust_network: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Recompute the damaged files of a run: only the layers that they belong to are dissected once more.
+    """Recompute the damaged files of a run: only their layers are dissected again.
 
     Parameters
     ----------
@@ -169,19 +176,19 @@ def repair(
     network
         Of the run; None: loaded as the run recorded it.
     root
-        Where the data set is, if it was moved; or the data set itself, if its images were chosen in Python.
+        Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     trust_network
         Import the Python factory that the run names, if it names one.
 
     Returns
     -------
     list of str
-        The files that were damaged and are now, by their digests, what they were; empty: none was damaged.
+        The files that were damaged and now have their recorded digests; empty: none was damaged.
 
     Raises
     ------
     ResultError
-        If ``run.json`` itself is damaged, or a file does not come out as it was written.
+        If ``run.json`` itself is damaged, or a recomputed file has another digest.
     """
     folder = Path(folder)
     info, damaged = corrupted_files(folder)
@@ -191,8 +198,8 @@ def repair(
     if not computed:
         return list(damaged)
     network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
-    with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as again:
-        target = Path(again) / "run"
+    with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as recomputed:
+        target = Path(recomputed) / "run"
         dissect(network, data, info.config, layers=_layers_of(folder, info.layers, computed), out=target,
                 progress=progress)  # fmt: skip
         for name in computed:
@@ -201,7 +208,7 @@ def repair(
 
 
 def _layers_of(folder: Path, layers: Sequence[LayerInfo], damaged: Iterable[str]) -> list[str]:
-    """Name the layers that must be dissected; the table of concepts comes with any, so with the smallest."""
-    within = {layer.name: layer_folder(folder, layer.name).relative_to(folder) for layer in layers}
-    hit = [name for name, path in within.items() if any(Path(file).is_relative_to(path) for file in damaged)]
-    return hit or [min(layers, key=lambda layer: layer.units * layer.height * layer.width).name]
+    """Return the layers to dissect; the smallest if only the table of concepts is damaged."""
+    folder_of = {layer.name: layer_folder(folder, layer.name).relative_to(folder) for layer in layers}
+    affected = [name for name, path in folder_of.items() if any(Path(file).is_relative_to(path) for file in damaged)]
+    return affected or [min(layers, key=lambda layer: layer.units * layer.height * layer.width).name]

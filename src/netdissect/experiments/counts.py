@@ -68,7 +68,7 @@ def difference_over_images(
         If the runs saw different images or have other replicates: their difference has no such interval.
     """
     sides = ((run, name) for pair in layers for run, name in zip((left, right), pair, strict=True))
-    if not all("replicates" in run.layer(name).evidence for run, name in sides):
+    if not all("replicates" in run.layer(name).statistics for run, name in sides):
         return None
     return Interval(*mean_paired_difference(left, right, layers, quantile=quantile, rule=rule))
 

@@ -88,9 +88,9 @@ class ThresholdCurves:
     @cached_property
     def _edges(self) -> dict[int, list[tuple[int, float]]]:
         """For each unit, from its histogram: the number of values at or above each bin edge, and the edge."""
-        if "histogram" not in self._layer.evidence or self._protocol.threshold_grid is not None:
+        if "histogram" not in self._layer.statistics or self._protocol.threshold_grid is not None:
             return {}
-        bins = self._layer.evidence["histogram"].filter(pl.col("count") > 0)
+        bins = self._layer.statistics["histogram"].filter(pl.col("count") > 0)
         edges: dict[int, list[tuple[int, float]]] = {}
         rows = (
             bins.sort("unit", "bin_low", descending=[False, True])

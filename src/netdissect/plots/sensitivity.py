@@ -36,12 +36,12 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
         If the run did not measure it.
     """
     name = only_layer(result, layer)
-    evidence = result.layer(name).evidence
-    if "sensitivity" not in evidence:
+    statistics = result.layer(name).statistics
+    if "sensitivity" not in statistics:
         raise ResultError(
             f"the run did not count the detectors of {name} at several quantiles. Repeat it with --sensitivity."
         )
-    table = evidence["sensitivity"].filter(rule=rule, category="total").collect()
+    table = statistics["sensitivity"].filter(rule=rule, category="total").collect()
     figure = StyledFigure(figsize=(7.2, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     quantiles = sorted(table["quantile"].unique())

@@ -22,7 +22,7 @@ from netdissect.result.queries import (
     run_min_iou,
     run_quantile,
 )
-from netdissect.result.schema import ATTAINABLE_BESIDE
+from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.scoring import DetectorCount
 from netdissect.scoring.detectors import limit_in_words
 
@@ -74,9 +74,9 @@ def statistics_lines(result: Result) -> list[str]:
     """
     lines = []
     for name, layer in result.layers.items():
-        if "counts" not in layer.evidence:
+        if "counts" not in layer.statistics:
             continue
-        totals = layer.evidence["counts"].filter(rule="top-label", category="total").collect()
+        totals = layer.statistics["counts"].filter(rule="top-label", category="total").collect()
         for row in totals.iter_rows(named=True):
             line = f"{name} at {row['quantile']:g}: {row['unique_detectors']} unique detectors"
             if row["unique_detectors_ci_low"] is not None:
@@ -181,7 +181,9 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
     table.add_column("concept", overflow="fold")
     table.add_column("category")
     attainable = (
-        ["max_attainable_iou", ATTAINABLE_BESIDE] if result.info.data.images < SMALL_DATA else ["max_attainable_iou"]
+        ["max_attainable_iou", SMALL_DATA_ATTAINABLE]
+        if result.info.data.images < SMALL_DATA
+        else ["max_attainable_iou"]
     )
     for name in ("images", "coverage", *(name.replace("_", " ") for name in attainable), *result.layers):
         table.add_column(Text(name), justify="right", overflow="fold")

@@ -224,7 +224,7 @@ class LayerTables:
 
     @property
     def _tables(self) -> Mapping[str, pl.LazyFrame]:
-        return self.layer.evidence
+        return self.layer.statistics
 
     @property
     def _has_image_tables(self) -> bool:

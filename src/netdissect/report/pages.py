@@ -123,7 +123,7 @@ class Pages:
             for name, url in links.items():
                 drawn = Markup(drawn.replace(f'<a href="{url}">', Markup(_LINK).format(url, name, name)))  # noqa: S704
             charts["bars"] = drawn
-        if "sensitivity" in tables.layer.evidence:
+        if "sensitivity" in tables.layer.statistics:
             figure = plots.sensitivity(result, tables.name)
             charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
         return charts

@@ -163,5 +163,5 @@ def _unique(result: Result, layer: str) -> pl.DataFrame | None:
 
 def _evidence(result: Result, layer: str, table: str, schema: Schema) -> pl.DataFrame | None:
     """Read a table of statistics with all columns of its schema; None: not measured."""
-    evidence = result.layer(layer).evidence
-    return complete(evidence[table].collect(), schema) if table in evidence else None
+    statistics = result.layer(layer).statistics
+    return complete(statistics[table].collect(), schema) if table in statistics else None

@@ -17,7 +17,7 @@ from netdissect.report.layer_tables import LayerTables, NumberedRun, concept_ind
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
 from netdissect.result import LayerCount, LayerInfo, RunInfo
 from netdissect.result.queries import best_units
-from netdissect.result.schema import ATTAINABLE_BESIDE
+from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 
 CANDIDATE_UNITS = 200
 """Units of each layer among which the best units of a concept are searched."""
@@ -255,7 +255,7 @@ def _concept_data(runs: Sequence[NumberedRun]) -> dict[str, list[Mapping[str, An
     for run in runs:
         small = run.result.info.data.images < SMALL_DATA
         for row in run.result.concepts.iter_rows(named=True):
-            attainable = row[ATTAINABLE_BESIDE] if small else None
+            attainable = row[SMALL_DATA_ATTAINABLE] if small else None
             data.setdefault(row["concept"], []).append(row | {"run": run, "small_data_attainable": attainable})
     return data
 

@@ -37,7 +37,7 @@ from netdissect.report.unit_views import (
 from netdissect.report.views import ConceptView, RunView, concept_views, run_views
 from netdissect.result import Result
 from netdissect.result.files import write_whole
-from netdissect.result.folder_lock import hold
+from netdissect.result.folder_lock import lock_folder
 
 FILE_LIST, WRITING = "files.txt", ".writing"
 # Pillow decodes and encodes without the interpreter lock.
@@ -111,7 +111,7 @@ class _Folder:
     def __enter__(self) -> Self:
         writing = self.path / WRITING
         writing.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(writing)
+        self._lock = lock_folder(writing)
         listed = self.path / FILE_LIST
         if listed.exists():
             self._before = set(listed.read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,12 @@
-"""The typed result of one run, and the tables that earlier programs wrote."""
+"""The typed result of one run.
+
+result              RunInfo, LayerResult, Result and their tables (schema, statistics_schema, tables)
+files               the run folder: save_result, load_result, repair; run_config, folder_lock
+compare             two runs by concept; paired_bootstrap gives confidence intervals of the difference
+queries             detectors, detected concepts and best scores of a run
+requirements        conditions that a run must meet; invariants: laws that every run obeys
+legacy_csv, published_counts   tables of other programs
+"""
 
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result

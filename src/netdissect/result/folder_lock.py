@@ -19,7 +19,7 @@ from netdissect.result.files import write_whole
 LOCK, HOLDER = "lock", "holder.json"
 
 
-def hold(folder: Path, wait: float = 0) -> FileLock:
+def lock_folder(folder: Path, wait: float = 0) -> FileLock:
     """Take a folder for this process until the lock is released, or the process ends.
 
     Parameters

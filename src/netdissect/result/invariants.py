@@ -18,7 +18,7 @@ from netdissect.scoring.iou import top_category
 
 
 @dataclass(frozen=True)
-class Violation:
+class InvariantCheck:
     """Whether one law holds in one layer; `detail` says what was seen where it does not."""
 
     law: str
@@ -31,16 +31,16 @@ Law = Callable[[Result, LayerResult, pl.DataFrame], str]
 """Takes a run, a layer and its scores; returns what is wrong, or nothing."""
 
 
-def check_invariants(run: Result) -> Iterator[Violation]:
+def check_invariants(run: Result) -> Iterator[InvariantCheck]:
     """Check every law on every layer of a run, one layer's scores being read at a time; of incomplete ones no more."""
     for name, layer in run.layers.items():
         scores = layer.scores
         missing = _missing(run, layer, scores)
-        yield Violation(COMPLETE, name, not missing, missing)
+        yield InvariantCheck(COMPLETE, name, not missing, missing)
         if not missing:
             for law, check in LAWS.items():
                 wrong = check(run, layer, scores)
-                yield Violation(law, name, not wrong, wrong)
+                yield InvariantCheck(law, name, not wrong, wrong)
 
 
 def _missing(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:

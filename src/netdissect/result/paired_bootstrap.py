@@ -118,8 +118,8 @@ def _refuse_unpaired(left: Result, right: Result) -> None:
 def _differences(left: Result, right: Result, pair: tuple[str, str]) -> pl.DataFrame:
     """Subtract counts and replicates: KEYS, then for each count its value, ``_drawn`` (list), ``_least``, ``_most``."""
     _refuse_unpaired(left, right)
-    counts = [_evidence(run, name, "counts") for run, name in zip((left, right), pair, strict=True)]
-    drawn = [_evidence(run, name, "replicates") for run, name in zip((left, right), pair, strict=True)]
+    counts = [_statistics(run, name, "counts") for run, name in zip((left, right), pair, strict=True)]
+    drawn = [_statistics(run, name, "replicates") for run, name in zip((left, right), pair, strict=True)]
     largest = [_largest(run, name) for run, name in zip((left, right), pair, strict=True)]
     found = counts[0].join(counts[1], on=KEYS, suffix="_right", maintain_order="left")
     each = drawn[0].join(drawn[1], on=(*KEYS, "replicate"), suffix="_right", maintain_order="left")
@@ -147,10 +147,10 @@ def _largest(run: Result, layer: str) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _evidence(run: Result, layer: str, table: str) -> pl.DataFrame:
-    evidence = run.layer(layer).evidence
-    if table not in evidence or "replicates" not in evidence:
+def _statistics(run: Result, layer: str, table: str) -> pl.DataFrame:
+    statistics = run.layer(layer).statistics
+    if table not in statistics or "replicates" not in statistics:
         raise ResultError(
             f"the run of {run.info.network.name} has no replicates of layer {layer!r}. Repeat it with --bootstrap 1000."
         )
-    return evidence[table].collect()
+    return statistics[table].collect()

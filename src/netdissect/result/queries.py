@@ -1,6 +1,6 @@
-"""What a run found, picked out of its tables: detectors, the concepts they detect, runner-up concepts.
+"""Queries of the tables of a run: detectors, detected concepts, best concepts of a unit.
 
-A detector is meant here as under the rule ``top-label``, so that lists agree with `Result.detectors`.
+Detectors are those of the rule ``top-label``, so that lists agree with `Result.detectors`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def run_min_iou(result: Result, layer: str, min_iou: float | None = None) -> flo
 
 
 def limits(levels: Mapping[str, float]) -> str:
-    """Put the limits for detectors of some layers into words.
+    """Format the IoU limits of detectors of some layers.
 
     >>> limits({"conv4": 0.04, "conv5": 0.04}), limits({"conv4": 0.10154, "conv5": 0.2})
     ('0.04', '0.10154 in conv4, 0.2 in conv5')
@@ -50,7 +50,7 @@ def limits(levels: Mapping[str, float]) -> str:
 
 
 def limits_under(rule: Rule, levels: Mapping[str, float]) -> str:
-    """Put what an IoU must be in some layers, under a rule, into words.
+    """Describe the IoU limits of detectors of some layers under a rule.
 
     >>> limits_under("per-category", {"conv4": 0.04}), limits_under("top-label", {"conv4": 0.1, "conv5": 0.2})
     ('above 0.04', 'of at least 0.1 in conv4, of at least 0.2 in conv5')
@@ -62,20 +62,20 @@ def limits_under(rule: Rule, levels: Mapping[str, float]) -> str:
 
 
 def run_names(results: Sequence[Result], names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return what runs are called; None: as their networks.
+    """Return the names of runs; None: the names of their networks.
 
     Raises
     ------
     ResultError
-        If there are not as many names as runs.
+        If the numbers of names and runs differ.
     """
-    called = tuple(result.info.network.name for result in results) if names is None else one_or_more(names)
-    if len(called) != len(results):
+    given = tuple(result.info.network.name for result in results) if names is None else one_or_more(names)
+    if len(given) != len(results):
         raise ResultError(
-            f"{len(called)} names ({', '.join(map(str, called))}) were given for {len(results)} runs. Expected one for "
+            f"{len(given)} names ({', '.join(map(str, given))}) were given for {len(results)} runs. Expected one for "
             "each."
         )
-    return called
+    return given
 
 
 def only_layer(result: Result, layer: str | None) -> str:
@@ -108,14 +108,14 @@ def detected_concepts(result: Result, layer: str, quantile: float, min_iou: floa
     Returns
     -------
     DataFrame
-        concept, category, units (list, best first), best (IoU); by category in the data set's order, then by
-        falling number of units, then by name.
+        concept, category, units (list, best first), best (IoU); by category in the order of the data set, then by
+        descending number of units, then by name.
     """
     units = layer_units(result, layer, quantile, min_iou).filter("detector").sort("iou", descending=True)
     order = {name: index for index, name in enumerate(result.info.data.categories)}
-    found = units.group_by("category", "label", maintain_order=True).agg("unit", pl.col("iou").max().alias("best"))
+    by_concept = units.group_by("category", "label", maintain_order=True).agg("unit", pl.col("iou").max().alias("best"))
     return (
-        found.with_columns(
+        by_concept.with_columns(
             pl.col("category").replace_strict(order, return_dtype=pl.Int64).alias("order"),
             pl.col("unit").list.len().alias("count"),
         )
@@ -130,8 +130,8 @@ def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.D
     Returns
     -------
     DataFrame
-        unit, concept, category, iou, attainable, mask_attainable_iou, intersection, activation, truth: concepts that
-        intersect the unit at all.
+        unit, concept, category, iou, max_attainable_iou, mask_attainable_iou, intersection, mask_pixels,
+        concept_pixels; only concepts that intersect the mask of the unit.
     """
     scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
     return (

@@ -47,7 +47,7 @@ class Requirement:
     measure
         ``detectors`` and ``unique_detectors`` count a layer's, ``concept`` the detectors of one concept, ``iou`` is the
         highest IoU of any unit with one concept.
-    of
+    target
         A category of the first two measures (``total``: all), or a concept of the others.
     sign, number
         What the measure is compared with.
@@ -55,7 +55,7 @@ class Requirement:
 
     text: str
     measure: Measure
-    of: str
+    target: str
     sign: str
     number: float
 
@@ -122,7 +122,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def check_result(
-    run: Result, requirements: Sequence[Requirement], terms: DetectorCriteria = DetectorCriteria()
+    run: Result, requirements: Sequence[Requirement], criteria: DetectorCriteria = DetectorCriteria()
 ) -> tuple[RequirementResult, ...]:
     """Check a run against requirements.
 
@@ -146,16 +146,17 @@ def check_result(
         If the run lacks a layer, quantile, category or concept that was named.
     """
     quantiles = run.info.config.protocol.quantiles
-    quantile = quantiles[0] if terms.quantile is None else terms.quantile
+    quantile = quantiles[0] if criteria.quantile is None else criteria.quantile
     if quantile not in quantiles:
         raise ResultError(f"the run has no quantile {quantile}; it has {', '.join(map(str, quantiles))}. Name one.")
-    layers = list(run.layers) if terms.layer is None else [run.layer(terms.layer).info.name]
-    levels = {name: run.info.min_iou(name) if terms.min_iou is None else terms.min_iou for name in layers}
+    layers = list(run.layers) if criteria.layer is None else [run.layer(criteria.layer).info.name]
+    levels = {name: run.info.min_iou(name) if criteria.min_iou is None else criteria.min_iou for name in layers}
     verdicts = []
     for requirement in requirements:
         _refuse_unknown(run, requirement)
         values = {
-            layer: _measure(run, layer, requirement, (quantile, terms.rule, level)) for layer, level in levels.items()
+            layer: _measure(run, layer, requirement, (quantile, criteria.rule, level))
+            for layer, level in levels.items()
         }
         best = max(values, key=lambda layer: values[layer])
         verdicts.append(RequirementResult(requirement, values[best], best, requirement.holds(values[best])))
@@ -165,12 +166,12 @@ def check_result(
 def _refuse_unknown(run: Result, requirement: Requirement) -> None:
     counted = requirement.measure in ("detectors", "unique_detectors")
     known = ["total", *run.info.data.categories] if counted else run.concepts["concept"].to_list()
-    if requirement.of not in known:
+    if requirement.target not in known:
         kind = "category" if counted else "concept"
         listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
         raise ResultError(
-            f"{requirement.text!r} names the {kind} {requirement.of!r}, which this run's data do not have; they have "
-            f"{listed}. Correct the name: what was never labeled can be neither present nor absent."
+            f"{requirement.text!r} names the {kind} {requirement.target!r}, which this run's data do not have; they "
+            f"have {listed}. Correct the name: what was never labeled can be neither present nor absent."
         )
 
 
@@ -178,11 +179,13 @@ def _measure(run: Result, layer: str, requirement: Requirement, made: tuple[floa
     quantile, rule, level = made
     if requirement.measure == "concept":
         detectors = detectors_of(run, layer, quantile, rule, level)
-        return float(detectors.filter(pl.col("concept") == requirement.of).height)
+        return float(detectors.filter(pl.col("concept") == requirement.target).height)
     if requirement.measure == "iou":
         scores = run.layer(layer).lazy_scores.filter(
-            pl.col("quantile") == quantile, pl.col("concept").cast(pl.String) == requirement.of
+            pl.col("quantile") == quantile, pl.col("concept").cast(pl.String) == requirement.target
         )
         return float(scores.select(pl.col("iou").max()).collect().item() or 0.0)
     count = count_detectors(run.unit_labels(layer, quantile), rule, level)
-    return float((count.detectors if requirement.measure == "detectors" else count.unique_detectors)[requirement.of])
+    return float(
+        (count.detectors if requirement.measure == "detectors" else count.unique_detectors)[requirement.target]
+    )

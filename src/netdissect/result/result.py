@@ -1,8 +1,8 @@
-"""What one run found, with everything needed to repeat it.
+"""The result of one run, with everything needed to repeat it.
 
-    RunInfo             what was dissected, how and by which versions
+    RunInfo             inputs, configuration and versions
     LayerResult         tables of one layer: thresholds, scores, units, top images
-    Result              a run: its layers, and how many detectors they hold
+    Result              a run: its layers and their detectors
 
 Tables are Polars frames. Units are numbered from 0.
 """
@@ -33,7 +33,7 @@ class _Info(BaseModel):
 
 
 class NetworkInfo(_Info):
-    """Which network was dissected."""
+    """The dissected network."""
 
     name: str
     digest: str = Field(description="SHA-256 of its structure and weights.")
@@ -41,18 +41,19 @@ class NetworkInfo(_Info):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: Interpolation = Field("bilinear", description="Filter with which images were resized to the input.")
-    source: NetworkSource | None = Field(None, description="What to load it from again; None: made in Python.")
+    source: NetworkSource | None = Field(None, description="Source to load it from; None: made in Python.")
 
 
 class DataInfo(_Info):
-    """Which data set it was shown."""
+    """The data set of a run."""
 
     root: str
     digest: str = Field(description="SHA-256 of its tables and of the choice of images.")
     categories: tuple[str, ...]
     images: int
     chosen_in_python: bool = Field(
-        False, description="Whether code chose its images, so that the configuration does not say which they are."
+        False,
+        description="Whether Python code chose its images, so that the configuration does not describe the choice.",
     )
 
 
@@ -66,16 +67,16 @@ class LayerInfo(_Info):
     width: int
     field: FieldSpans | None = Field(description="None: half-pixel centers were used.")
     field_source: Literal["traced", "assumed"] | None = Field(
-        None, description="Whether tracing told the receptive field, or the user; None: units of the whole image."
+        None, description="Whether the receptive field was traced or given by the user; None: image-level units."
     )
-    layout: str | None = Field(None, description="How its output was read, such as NCHW, NHWC or tokens:1.")
+    layout: str | None = Field(None, description="Axis layout of its output, such as NCHW, NHWC or tokens:1.")
     layout_source: Literal["traced", "assumed"] | None = Field(
-        None, description="Whether tracing told the layout, or the user."
+        None, description="Whether the layout was traced or given by the user."
     )
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """What of its geometry was not traced but taken for granted, in words."""
+        """The parts of its geometry that were assumed instead of traced, in words."""
         said = []
         if self.layout_source == "assumed":
             said.append(f"layout {self.layout} was assumed")
@@ -104,7 +105,7 @@ class LayoutCheckInfo(_Info):
 
 
 class Environment(_Info):
-    """What the activations depend on beside network and data."""
+    """Versions, device, threads and kernels, on which the bits of activations depend."""
 
     netdissect: str
     python: str
@@ -113,11 +114,11 @@ class Environment(_Info):
     pillow: str
     device: str
     threads: int
-    kernels: str = Field("", description="Which compiled code computed the activations; empty: not recorded.")
+    kernels: str = Field("", description="Compiled kernels that computed the activations; empty: not recorded.")
 
 
 class RunInfo(_Info):
-    """Everything that made a result."""
+    """Inputs, configuration and versions of a run."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created: str = Field(description="UTC, ISO 8601.")
@@ -133,21 +134,21 @@ class RunInfo(_Info):
         ),
     )
     fdr_limits: dict[str, float] = Field(
-        default_factory=dict, description="The same of each layer by itself; empty: not measured."
+        default_factory=dict, description="The same limit for each layer; empty: not measured."
     )
     layout_checks: dict[str, LayoutCheckInfo] = Field(
-        default_factory=dict, description="Whether cells lie where they are said to, by layer; empty: not checked."
+        default_factory=dict, description="Check of the stated positions of cells, by layer; empty: not checked."
     )
     nondeterministic: str | None = Field(
-        None, description="How the network differs from itself on one image, which was accepted; None: it does not."
+        None, description="Accepted difference of the network from itself on one image; None: it is deterministic."
     )
     seconds: dict[str, float] = Field(description="Wall time of each stage.")
 
     def min_iou(self, layer: str) -> float:
-        """Return the IoU from which on a unit of a layer is a detector: what was set, or what chance there demands."""
+        """Return the IoU from which on a unit of a layer is a detector: the configured one or the FDR limit."""
         if self.config.min_iou != "fdr":
             return self.config.min_iou
-        # Runs that have one limit for all layers were counted with it.
+        # A run may have one limit for all layers.
         of_run = 1.0 if self.fdr_limit is None else self.fdr_limit
         return self.fdr_limits.get(layer, of_run)
 
@@ -161,23 +162,23 @@ class LayerResult:
     info
         The layer.
     thresholds
-        quantile, unit, threshold, maximum (over the data set), silent (no activation above the threshold:
-        a constant, dead or saturated unit, which is no detector).
+        quantile, unit, threshold, max_activation (over the data set), dead (no activation above the threshold:
+        a constant, zero or saturated unit, which is no detector).
     units
-        One row for each quantile and unit: quantile, unit, label, category, iou, f1, threshold, silent, then for
+        One row for each quantile and unit: quantile, unit, label, category, iou, f1, threshold, dead, then for
         each category its best concept as ``<category>-label``, ``-truth``, ``-activation``, ``-intersect``, ``-iou``.
     lazy_scores
-        One row for each quantile, unit and concept: quantile, unit, number, concept, category, intersection,
-        activation, truth (pixels), iou, f1, attainable (the largest IoU with this concept at this quantile, whatever
-        the unit: see `netdissect.concepts.attainable_iou`), mask_attainable_iou (the largest that this mask could
-        reach).
+        One row for each quantile, unit and concept: quantile, unit, label_id, concept, category, intersection,
+        mask_pixels, concept_pixels, iou, f1, max_attainable_iou (of any unit with this concept at this quantile: see
+        `netdissect.concepts.attainable_iou`), mask_attainable_iou (of a mask of this size).
     top
-        unit, rank (0 is best), row, image, maximum, label_height and label_width (pixels of the image's label maps).
+        unit, rank (0 is best), image_index, image, max_activation, label_height and label_width (pixels of
+        the label maps of the image).
     top_maps
         float32 (U, K, h, w): activation maps of the top images; zeros beyond the number of images.
-    evidence
-        Further tables by name, such as intervals: whatever the run was asked to measure beside IoU. Empty: nothing.
-        See `netdissect.result.statistics_schema` for their columns.
+    statistics
+        Tables of statistics by name, such as confidence intervals, as far as the configuration requested them; see
+        `netdissect.result.statistics_schema` for their columns.
     """
 
     info: LayerInfo
@@ -186,17 +187,17 @@ class LayerResult:
     lazy_scores: pl.LazyFrame
     top: pl.DataFrame
     top_maps: npt.NDArray[np.float32]
-    evidence: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    statistics: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
 
     @property
     def scores(self) -> pl.DataFrame:
-        """The whole unit x concept table, read when asked for."""
+        """The complete unit x concept table, read on access."""
         return self.lazy_scores.collect()
 
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Detectors of one layer at one quantile; None: a published table does not say which."""
+    """Detectors of one layer at one quantile; quantile None: not stated by a published table."""
 
     layer: str
     quantile: float | None
@@ -205,14 +206,14 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class RunOrigin:
-    """The files that a result was read from, as they were then: tables are read later, too.
+    """The files of a result and their state when it was opened, because some tables are read later.
 
     Attributes
     ----------
     folder
-        Of the run.
+        Folder of the run.
     stamps
-        Inode, bytes and time of the last change of each file, by its name below the folder; None: not there.
+        Inode, size and modification time of each file, by its name in the folder; None: it does not exist.
     """
 
     folder: Path
@@ -220,11 +221,11 @@ class RunOrigin:
 
     @classmethod
     def of(cls, folder: Path, names: Iterable[str]) -> "RunOrigin":
-        """Note what files are now."""
+        """Record the state of files."""
         return cls(folder, {name: _stamp(folder / name) for name in names})
 
     def changed(self) -> str | None:
-        """Return the name of a file that is no longer what it was; None: all are."""
+        """Return the name of a file that has changed; None if none has."""
         return next((name for name, stamp in self.stamps.items() if _stamp(self.folder / name) != stamp), None)
 
 
@@ -243,14 +244,14 @@ class Result:
     Attributes
     ----------
     info
-        What made it.
+        Inputs, configuration and versions.
     concepts
-        number, concept, category, images, truth (pixels), coverage (share of the pixels of images annotated
-        in its category), attainable (the largest IoU at the run's first quantile), and the same at 0.02 beside it.
+        label_id, concept, category, images, concept_pixels, coverage (share of the pixels of images annotated in
+        its category), max_attainable_iou (at the first quantile of the run), and the same at 0.02.
     layers
         By name, in order of execution.
     origin
-        The files that it was read from; None: it was made in memory.
+        The files of the result; None: it was made in memory.
     """
 
     info: RunInfo
@@ -259,18 +260,18 @@ class Result:
     origin: RunOrigin | None = field(default=None, repr=False, compare=False)
 
     def check_unchanged(self) -> None:
-        """See that the files behind this result are those that were opened.
+        """Check that the files of this result have not changed since it was opened.
 
         Raises
         ------
         ResultError
-            If one was replaced, changed or removed: what is read now would belong to another run.
+            If one was replaced, changed or removed: tables read now would belong to another run.
         """
         name = None if self.origin is None else self.origin.changed()
         if self.origin is not None and name is not None:
             raise ResultError(
-                f"{self.origin.folder / name} was replaced, changed or removed since the run was opened: what was read "
-                "before and what would be read now do not belong together. Open the run again."
+                f"{self.origin.folder / name} was replaced, changed or removed since the run was opened: tables read "
+                "before and now would not belong together. Open the run again."
             )
 
     @property
@@ -309,11 +310,11 @@ class Result:
             If the run has no such layer.
         """
         if name not in self.layers:
-            raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of these.")
+            raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of them.")
         return self.layers[name]
 
     def _repr_html_(self) -> str:
-        """Show the run in a notebook: how many detectors each layer has."""
+        """Show the run in a notebook as a table of the detectors of each layer."""
         info = self.info
         rows = "".join(
             f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"

@@ -1,7 +1,7 @@
-"""`RUN/config.json`: everything that repeats a run, written when it begins.
+"""`RUN/config.json`: everything needed to repeat a run, written when it begins.
 
-It carries a digest of its own, so that a flipped digit does not repeat another run; whoever changes it on purpose
-removes that line. What it says of a finished run is held against ``run.json``.
+Its digest detects a flipped digit, which would repeat another run; to change the file on purpose, remove that line.
+For a finished run it must agree with ``run.json``.
 """
 
 import json
@@ -22,21 +22,21 @@ class RunConfig(RunRequest):
     """What a run was asked for, as a file."""
 
     schema_version: Literal[1] = 1
-    digest: str | None = Field(None, description="SHA-256 of all of this but this line; None: written by hand.")
+    digest: str | None = Field(None, description="SHA-256 of all other fields; None: written by hand.")
 
-    def sealed_text(self) -> bytes:
-        """Return the content of the file."""
+    def text_with_digest(self) -> bytes:
+        """Return the content of the file, with its digest."""
         digest = json_digest(self.model_dump(mode="json"))
         return self.model_copy(update={"digest": digest}).model_dump_json(indent=2).encode()
 
-    def says_the_same(self, other: "RunConfig") -> bool:
-        """Tell whether both ask for the same run, however it is carried out: each shard may do that in its own way."""
+    def is_same_run(self, other: "RunConfig") -> bool:
+        """Return whether both describe the same run; execution and threads may differ, as between shards."""
         differing = {"execution", "digest", "threads"}
         return self.model_dump(exclude=differing) == other.model_dump(exclude=differing)
 
 
 def read_config(path: str | Path) -> RunConfig:
-    """Read what a run was asked for.
+    """Read the configuration of a run.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def read_config(path: str | Path) -> RunConfig:
     Raises
     ------
     ConfigError
-        If there is no such file, it says something else, or it is not what was written.
+        If there is no such file, or it is something else or damaged.
     """
     path = Path(path)
     path = path / CONFIG_FILE if path.is_dir() else path
     try:
         content = path.read_bytes()
-        asked = RunConfig.model_validate_json(content)
+        config = RunConfig.model_validate_json(content)
     except (OSError, ValidationError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
         raise ConfigError(
@@ -60,16 +60,16 @@ def read_config(path: str | Path) -> RunConfig:
             f"{'.'.join(map(str, first['loc'])) or 'the top'}). Expected the config.json that 'netdissect run' writes "
             "into its run folder."
         ) from error
-    if asked.digest is not None and asked.digest != json_digest(json.loads(content)):
+    if config.digest is not None and config.digest != json_digest(json.loads(content)):
         raise ConfigError(
-            f"{path} is not what was written: its digest is another. Restore it; 'netdissect verify RUN --repair' "
-            "writes that of a finished run anew. If you changed it yourself, remove its line 'digest'."
+            f"{path} was changed since it was written: its digest does not agree. Restore it; 'netdissect verify RUN "
+            "--repair' does so for a finished run. If you changed it yourself, remove its line 'digest'."
         )
-    return asked
+    return config
 
 
 def config_of(info: RunInfo) -> RunConfig:
-    """Return what repeats a finished run; how it was carried out is forgotten."""
+    """Return the configuration that repeats a finished run, with default execution options."""
     return RunConfig(
         network=info.network.source,
         concepts=None if info.data.chosen_in_python else info.data.root,
@@ -80,17 +80,19 @@ def config_of(info: RunInfo) -> RunConfig:
 
 
 def config_damage(run: Path, info: RunInfo) -> str:
-    """Say why the configuration in the folder of a finished run would not repeat it; nothing if it would.
+    """Return why the configuration in a run folder would not repeat the finished run; empty if it would.
 
-    A run that was saved from memory has no such file.
+    A result that was saved from memory has no such file.
     """
     if not (run / CONFIG_FILE).exists():
         return ""
     try:
-        asked = read_config(run)
+        config = read_config(run)
     except ConfigError as error:
         return str(error)
     expected = config_of(info)
     names = ("network", "concepts", "config", "threads")
-    different = [name for name in names if getattr(asked, name) != getattr(expected, name)]
-    return f"it repeats another run: its {different[0]} differs from that of run.json" if different else ""
+    differing_fields = [name for name in names if getattr(config, name) != getattr(expected, name)]
+    return (
+        f"it repeats another run: its {differing_fields[0]} differs from that of run.json" if differing_fields else ""
+    )

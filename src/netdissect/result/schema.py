@@ -1,6 +1,6 @@
-"""What the tables of a run must look like: a file whose digest fits may still be somebody else's.
+"""The schemas of the tables of a run: a file with the right digest may still come from another program.
 
-check_concepts(frame, info), check_layer(layer, info) -> reason why it cannot be used, or nothing
+check_concepts(frame, info), check_layer(layer, info) -> why a table cannot be used; empty if it can
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ import polars as pl
 
 from netdissect.config import REPORTED_QUANTILES
 from netdissect.result.result import LayerResult, RunInfo
+from netdissect.result.statistics_schema import TABLES
 
 Schema = Mapping[str, pl.DataType]
 
-ATTAINABLE_BESIDE = f"max_attainable_iou_at_{REPORTED_QUANTILES[1]:g}"
-"""Column of the table of concepts: their attainable IoU at the quantile that small data sets need."""
+SMALL_DATA_ATTAINABLE = f"max_attainable_iou_at_{REPORTED_QUANTILES[1]:g}"
+"""Column of the table of concepts: attainable IoU at the quantile for small data sets."""
 CONCEPTS: Schema = {
     "label_id": pl.Int64(),
     "concept": pl.String(),
@@ -22,7 +23,7 @@ CONCEPTS: Schema = {
     "concept_pixels": pl.Int64(),
     "coverage": pl.Float64(),
     "max_attainable_iou": pl.Float64(),
-    ATTAINABLE_BESIDE: pl.Float64(),
+    SMALL_DATA_ATTAINABLE: pl.Float64(),
 }
 THRESHOLDS: Schema = {
     "quantile": pl.Float64(),
@@ -55,7 +56,7 @@ UNITS: Schema = {
     "threshold": pl.Float32(),
     "dead": pl.Boolean(),
 }
-EACH_CATEGORY: Schema = {
+COLUMNS_OF_EACH_CATEGORY: Schema = {
     "label": pl.String(),
     "truth": pl.Int64(),
     "activation": pl.Int64(),
@@ -71,40 +72,43 @@ TOP: Schema = {
     "label_height": pl.Int32(),
     "label_width": pl.Int32(),
 }
-LARGEST_LABELS = 2**13
-"""Pixels of a label map's side at most: a forged size must not take memory."""
-EVIDENCE = "evidence"
-"""Folder of the further tables of a layer."""
+MAX_LABEL_MAP_SIDE = 2**13
+"""Largest side of a label map in pixels: a forged size must not allocate memory."""
+STATISTICS_FOLDER = "statistics"
+"""Folder of the tables of statistics of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = (
-    "quantile", "unit", "label_id", "iou", "f1", "coverage", ATTAINABLE_BESIDE, "concept_pixels", "mask_pixels",
+    "quantile", "unit", "label_id", "iou", "f1", "coverage", SMALL_DATA_ATTAINABLE, "concept_pixels", "mask_pixels",
     "-truth", "-activation", "-intersect", "intersection", "images",
 )  # fmt: skip
 
 
 def check_concepts(concepts: pl.DataFrame, info: RunInfo) -> str:
-    """Say what is wrong with the table of concepts; nothing if it can be used."""
-    wrong = _flaw(concepts.lazy(), CONCEPTS)
-    if wrong:
-        return wrong
-    foreign = set(concepts["category"]) - set(info.data.categories)
-    if foreign:
-        return f"it has concepts of the category {next(iter(foreign))!r}, which the run did not read"
-    return "" if concepts["label_id"].is_unique().all() else "a label number stands twice in it"
+    """Return why the table of concepts cannot be used; empty if it can."""
+    reason = _flaw(concepts.lazy(), CONCEPTS)
+    if reason:
+        return reason
+    unread = set(concepts["category"]) - set(info.data.categories)
+    if unread:
+        return f"it has concepts of the category {next(iter(unread))!r}, which the run did not read"
+    return "" if concepts["label_id"].is_unique().all() else "it has a label id twice"
 
 
 def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> dict[str, str]:
-    """Say what is wrong with the tables of one layer, by the name of the file; empty: they can be used."""
+    """Return why tables of one layer cannot be used, by the name of the file; empty if they can."""
     keep = layer.top_maps.shape[1] if layer.top_maps.ndim == 4 else info.config.top_images
     categories = {
-        f"{category}-{part}": kind for category in info.data.categories for part, kind in EACH_CATEGORY.items()
+        f"{category}-{part}": dtype
+        for category in info.data.categories
+        for part, dtype in COLUMNS_OF_EACH_CATEGORY.items()
     }
     units, rows = layer.info.units, len(info.config.protocol.quantiles) * layer.info.units
-    found = {
-        "thresholds.parquet": _flaw(layer.thresholds.lazy(), THRESHOLDS) or _misnumbered(layer.thresholds, info, rows),
+    columns_found = {
+        "thresholds.parquet": _flaw(layer.thresholds.lazy(), THRESHOLDS)
+        or _incomplete_keys(layer.thresholds, info, rows),
         "units.parquet": (
             _flaw(layer.units.lazy(), {**UNITS, **categories})
-            or _misnumbered(layer.units, info, rows)
+            or _incomplete_keys(layer.units, info, rows)
             or _foreign_labels(layer.units, info, concepts)
         ),
         "top.parquet": _flaw(layer.top.lazy(), TOP) or _unknown_images(layer.top, units, keep, info.data.images),
@@ -114,14 +118,14 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
     }
     shape = (units, keep, layer.info.height, layer.info.width)
     if layer.top_maps.shape != shape or layer.top_maps.dtype.str != "<f4":
-        found["top_maps.npy"] = f"it holds {layer.top_maps.dtype} {layer.top_maps.shape}, not float32 {shape}"
-    for name, table in layer.evidence.items():
-        found[f"{EVIDENCE}/{name}.parquet"] = _unreadable(table)
-    return {name: reason for name, reason in found.items() if reason}
+        columns_found["top_maps.npy"] = f"it holds {layer.top_maps.dtype} {layer.top_maps.shape}, not float32 {shape}"
+    for name, table in layer.statistics.items():
+        columns_found[f"{STATISTICS_FOLDER}/{name}.parquet"] = _foreign_statistics(name, table)
+    return {name: reason for name, reason in columns_found.items() if reason}
 
 
 def _foreign_labels(units: pl.DataFrame, info: RunInfo, concepts: pl.DataFrame) -> str:
-    """See that units are labeled with concepts and categories of the run."""
+    """Check that units are labeled with concepts and categories of the run."""
     labels = {label for name in units.columns if name.endswith("label") for label in units[name].drop_nulls()}
     unknown = labels - set(concepts["concept"])
     if unknown:
@@ -131,7 +135,7 @@ def _foreign_labels(units: pl.DataFrame, info: RunInfo, concepts: pl.DataFrame) 
 
 
 def _foreign_scores(scores: pl.LazyFrame, info: RunInfo, concepts: pl.DataFrame) -> str:
-    """See that all concepts of the run are scored, and no others."""
+    """Check that exactly the concepts of the run are scored."""
 
     def named(column: str) -> set[str]:
         return set(scores.select(pl.col(column).unique().cast(pl.String)).collect(engine="streaming")[column])
@@ -142,9 +146,12 @@ def _foreign_scores(scores: pl.LazyFrame, info: RunInfo, concepts: pl.DataFrame)
     return "it names categories that the run did not read" if unread else ""
 
 
-def _unreadable(table: pl.LazyFrame) -> str:
-    """Read a table in pieces, once, and say why that fails."""
+def _foreign_statistics(name: str, table: pl.LazyFrame) -> str:
+    """Check that a table of statistics and its columns are known, and that it can be read, in pieces."""
     try:
+        unknown = table.collect_schema().keys() - TABLES.get(name, {}).keys()
+        if unknown:
+            return f"the run format has no column {min(unknown)!r} in a table {name!r}"
         table.select(pl.all().null_count()).collect(engine="streaming")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return str(error).partition("\n")[0]
@@ -152,22 +159,22 @@ def _unreadable(table: pl.LazyFrame) -> str:
 
 
 def _flaw(table: pl.LazyFrame, expected: Schema, units: int | None = None) -> str:
-    """Compare columns, see that numbers are numbers, and that there are no more units than `units`.
+    """Check columns, types and ranges of numbers, and that there are at most `units` units.
 
-    A table may not fit into memory: it is read in pieces, once, and forgotten.
+    A table may not fit into memory: it is read once, in pieces.
     """
     flaws: dict[str, pl.Expr] = {}
     try:
-        found = table.collect_schema()
-        for name, kind in expected.items():
-            if name not in found:
+        columns_found = table.collect_schema()
+        for name, dtype in expected.items():
+            if name not in columns_found:
                 return f"it has no column {name!r}"
-            if found[name] != kind:
-                return f"its column {name!r} holds {found[name]}, not {kind}"
+            if columns_found[name] != dtype:
+                return f"its column {name!r} holds {columns_found[name]}, not {dtype}"
             column = pl.col(name)
             if not name.endswith(MAY_BE_NULL):
                 flaws[f"its column {name!r} has empty cells"] = column.null_count() > 0
-            if kind.is_float():
+            if dtype.is_float():
                 flaws[f"its column {name!r} holds NaN or infinity"] = ~column.is_finite().all()
             if name.endswith(NEVER_NEGATIVE):
                 flaws[f"its column {name!r} holds numbers below 0"] = (column < 0).any()
@@ -176,11 +183,11 @@ def _flaw(table: pl.LazyFrame, expected: Schema, units: int | None = None) -> st
         row = table.select(**flaws).collect(engine="streaming").row(0, named=True)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return str(error).partition("\n")[0]
-    return next((flaw for flaw, there in row.items() if there), "")
+    return next((flaw for flaw, present in row.items() if present), "")
 
 
-def _misnumbered(frame: pl.DataFrame, info: RunInfo, rows: int) -> str:
-    """See that every quantile and unit is there once."""
+def _incomplete_keys(frame: pl.DataFrame, info: RunInfo, rows: int) -> str:
+    """Check that every quantile and unit occurs once."""
     quantiles = info.config.protocol.quantiles
     keys = frame.select("quantile", "unit").unique()
     known = keys.filter(pl.col("quantile").is_in(quantiles), pl.col("unit").is_between(0, rows // len(quantiles) - 1))
@@ -192,8 +199,8 @@ def _unknown_images(top: pl.DataFrame, units: int, keep: int, images: int) -> st
         pl.col("unit").is_between(0, units - 1),
         pl.col("rank").is_between(0, keep - 1),
         pl.col("image_index").is_between(0, images - 1),
-        pl.col("label_height", "label_width").is_between(1, LARGEST_LABELS),
+        pl.col("label_height", "label_width").is_between(1, MAX_LABEL_MAP_SIDE),
     )
     if len(known) != len(top) or top.select("unit", "rank").is_duplicated().any():
-        return "it names units, ranks, rows or sizes that the run does not have, or one twice"
+        return "it has units, ranks, images or sizes that the run does not have, or one of them twice"
     return ""

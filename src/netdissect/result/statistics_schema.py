@@ -1,17 +1,17 @@
-"""Tables of evidence beside IoU: which there are, and what their columns are called.
+"""The tables of statistics of a layer, and their columns.
 
-A run holds, for each layer, those that it was asked for; a column that was not asked for is null. Whoever reads
-them, reads `LayerResult.evidence`; whoever measures, makes frames with the key columns of a table and joins them.
+A run holds the tables that its configuration requested, in `LayerResult.statistics`; columns that were not requested
+are null. `netdissect.dissect.statistics` makes them.
 
-    units        of each quantile and unit: how sure its label is
-    scores       of each quantile, unit and one of its ten leading concepts
-    counts       of each quantile, rule and category: detectors with intervals
-    replicates   the same counts in each replicate of the bootstrap: two runs are paired by their difference
+    units        each quantile and unit: confidence interval and stability of its label, held-out IoU, p- and q-values
+    scores       each quantile, unit and one of its ten leading concepts: confidence interval and extra metrics
+    counts       each quantile, rule and category: detectors with confidence intervals and their mean under the null
+    replicates   the same counts in each bootstrap replicate; differences of two runs are paired by replicate
     sensitivity  detectors as a function of quantile and IoU
-    images       pixels of masks and intersections, image by image, for leading concepts; number 0: a mask without any
-    labels       pixels of labels, image by image
-    histogram    how the activations of each unit are distributed over all places, bin by bin (every run has it)
-    firing_map   in how many images each cell of a unit's map is above its first threshold (every run has it)
+    images       per image: pixels of masks and intersections of leading concepts; label_id 0: a mask without any
+    labels       per image: pixels of each label
+    histogram    distribution of the activations of each unit over all cells, bin by bin (in every run)
+    firing_map   number of images on which each cell of a unit is above its first threshold (in every run)
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ UNITS: Schema = {
     "label": pl.String,
     "category": pl.String,
     "iou": pl.Float64,
-    "iou_ci_low": pl.Float64,  # 95 % interval of the label's IoU
+    "iou_ci_low": pl.Float64,  # 95 % confidence interval of the IoU of the label
     "iou_ci_high": pl.Float64,
     "stability": pl.Float64,  # share of replicates in which the unit has this label
-    "selection_iou": pl.Float64,  # of the label chosen on one part of the images, there
-    "heldout_iou": pl.Float64,  # and on the held-out part
+    "selection_iou": pl.Float64,  # of the label chosen without the held-out images, on the other images
+    "heldout_iou": pl.Float64,  # on the held-out images
     "p_value": pl.Float64,
     "q_value_bh": pl.Float64,
     "q_value_by": pl.Float64,
@@ -85,11 +85,11 @@ IMAGES: Schema = {
     "unit": pl.UInt32,
     "label_id": pl.UInt32,
     "intersection": pl.UInt32,
-    "mask_pixels": pl.UInt32,  # pixels of the whole mask on this image
+    "mask_pixels": pl.UInt32,  # pixels of the mask on this image
 }
 HISTOGRAM: Schema = {
     "unit": pl.Int32,
-    "bin_low": pl.Float64,  # the bin holds magnitudes from the end nearer to zero on; both 0: the bin of zeros
+    "bin_low": pl.Float64,  # the end nearer to zero belongs to the bin; both 0: the bin of zeros
     "bin_high": pl.Float64,
     "count": pl.Int64,
 }
@@ -105,11 +105,32 @@ LABELS: Schema = {
     "pixels": pl.UInt32,
 }
 
+TABLES: Mapping[str, Schema] = {
+    "units": UNITS,
+    "scores": SCORES,
+    "counts": COUNTS,
+    "replicates": REPLICATES,
+    "sensitivity": SENSITIVITY,
+    "images": IMAGES,
+    "labels": LABELS,
+    "histogram": HISTOGRAM,
+    "firing_map": FIRING_MAP,
+}
+
 
 def complete(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """Bring a frame to a table's columns: their order and types, null where nothing was measured."""
+    """Return a frame with the columns of a table in order and type; columns that were not measured are null.
+
+    Raises
+    ------
+    ValueError
+        If the frame has a column that the table does not have: a misspelled name must not become a column of nulls.
+    """
     present = set(frame.columns)
+    unknown = sorted(present - schema.keys())
+    if unknown:
+        raise ValueError(f"the columns {', '.join(unknown)} are not in the table, which has {', '.join(schema)}")
     return frame.select(
-        pl.col(name).cast(kind) if name in present else pl.lit(None, dtype=kind).alias(name)
-        for name, kind in schema.items()
+        pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in schema.items()
     )

@@ -1,4 +1,4 @@
-"""Turn the counts of a layer into its tables."""
+"""Make the tables of a layer from its counts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from netdissect.activations.histogram import bin_edges
 from netdissect.concepts import ConceptData
 from netdissect.concepts.attainable_iou import mask_attainable_iou, max_attainable_iou
 from netdissect.config import REPORTED_QUANTILES, RULES, Protocol
-from netdissect.result.schema import ATTAINABLE_BESIDE
+from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.result.statistics_schema import FIRING_MAP, HISTOGRAM, complete
 from netdissect.scoring import (
     ConceptTotals,
@@ -30,50 +30,50 @@ Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 
 
-def attainable_ious(data: ConceptData, truth: ConceptTotals, protocol: Protocol, quantile: float) -> Floats:
+def attainable_ious(data: ConceptData, totals: ConceptTotals, protocol: Protocol, quantile: float) -> Floats:
     """Return the attainable IoU of each concept of a data set, float64 (C,)."""
-    numbers = np.array([concept.label_id for concept in data.concepts])
-    annotated = truth.annotated[data.category_of[numbers]]
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    annotated = totals.annotated[data.category_of[label_ids]]
     side = protocol.segmentation_size
     pixels = sum(row.size.height * row.size.width if side is None else side**2 for row in data.rows)
-    return max_attainable_iou(truth.pixels[numbers], annotated, pixels, quantile, protocol.restriction)
+    return max_attainable_iou(totals.pixels[label_ids], annotated, pixels, quantile, protocol.restriction)
 
 
-def concept_table(data: ConceptData, truth: ConceptTotals, protocol: Protocol) -> pl.DataFrame:
-    """List the concepts as the dissected images carry them; see `netdissect.result.Result.concepts`."""
-    numbers = np.array([concept.label_id for concept in data.concepts])
-    annotated = truth.annotated[data.category_of[numbers]]
-    coverage = np.divide(truth.pixels[numbers], annotated, out=np.zeros(len(numbers)), where=annotated > 0)
+def concept_table(data: ConceptData, totals: ConceptTotals, protocol: Protocol) -> pl.DataFrame:
+    """List the concepts with their pixels and images; see `netdissect.result.Result.concepts`."""
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    annotated = totals.annotated[data.category_of[label_ids]]
+    coverage = np.divide(totals.pixels[label_ids], annotated, out=np.zeros(len(label_ids)), where=annotated > 0)
     return pl.DataFrame(
         {
-            "label_id": numbers,
+            "label_id": label_ids,
             "concept": [concept.name for concept in data.concepts],
             "category": [concept.category for concept in data.concepts],
-            "images": truth.images[numbers],
-            "concept_pixels": truth.pixels[numbers],
+            "images": totals.images[label_ids],
+            "concept_pixels": totals.pixels[label_ids],
             "coverage": coverage,
-            "max_attainable_iou": attainable_ious(data, truth, protocol, protocol.quantiles[0]),
-            ATTAINABLE_BESIDE: attainable_ious(data, truth, protocol, REPORTED_QUANTILES[1]),
+            "max_attainable_iou": attainable_ious(data, totals, protocol, protocol.quantiles[0]),
+            SMALL_DATA_ATTAINABLE: attainable_ious(data, totals, protocol, REPORTED_QUANTILES[1]),
         }
     )
 
 
-def score_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, protocol: Protocol) -> pl.DataFrame:
+def score_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
-    numbers = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = concept_counts(numbers, tally, data.category_of)
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    intersection, activation = concept_counts(label_ids, counts, data.category_of)
     count, units, concepts = intersection.shape
-    pixels = np.broadcast_to(truth.pixels[numbers], intersection.shape)
+    pixels = np.broadcast_to(totals.pixels[label_ids], intersection.shape)
     names = pl.Series([concept.name for concept in data.concepts], dtype=pl.Categorical)
     categories = pl.Series([concept.category for concept in data.concepts], dtype=pl.Categorical)
     each = np.tile(np.arange(concepts), count * units)
     quantiles = protocol.quantiles
-    attainable = np.stack([attainable_ious(data, truth, protocol, quantile) for quantile in quantiles])
+    attainable = np.stack([attainable_ious(data, totals, protocol, quantile) for quantile in quantiles])
     return pl.DataFrame(
         {
             "quantile": np.repeat(np.asarray(quantiles, np.float64), units * concepts),
             "unit": np.tile(np.repeat(np.arange(units, dtype=np.int32), concepts), count),
-            "label_id": numbers[each].astype(np.int32),
+            "label_id": label_ids[each].astype(np.int32),
             "concept": names.gather(each),
             "category": categories.gather(each),
             "intersection": intersection.ravel(),
@@ -87,23 +87,23 @@ def score_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, proto
     )
 
 
-def activity_tables(tally: IoUCounts) -> dict[str, pl.LazyFrame]:
-    """List how activations are distributed and where units fire; see `netdissect.result.statistics_schema`."""
+def activity_tables(counts: IoUCounts) -> dict[str, pl.LazyFrame]:
+    """Make the tables ``histogram`` and ``firing_map``; see `netdissect.result.statistics_schema`."""
     tables = {}
-    if tally.histogram.size:
+    if counts.histogram.size:
         low, high = bin_edges()
-        unit, place = np.nonzero(tally.histogram)
-        counted = {"bin_low": low[place], "bin_high": high[place], "count": tally.histogram[unit, place]}
+        unit, bin_index = np.nonzero(counts.histogram)
+        counted = {"bin_low": low[bin_index], "bin_high": high[bin_index], "count": counts.histogram[unit, bin_index]}
         tables["histogram"] = complete(pl.DataFrame({"unit": unit} | counted), HISTOGRAM).lazy()
-    if tally.firing_map.size:
-        unit, row, column = np.nonzero(tally.firing_map)
-        counted = {"y": row, "x": column, "count": tally.firing_map[unit, row, column]}
+    if counts.firing_map.size:
+        unit, y, x = np.nonzero(counts.firing_map)
+        counted = {"y": y, "x": x, "count": counts.firing_map[unit, y, x]}
         tables["firing_map"] = complete(pl.DataFrame({"unit": unit} | counted), FIRING_MAP).lazy()
     return tables
 
 
 def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[float]) -> pl.DataFrame:
-    """List thresholds (Q, U) beside the units' maxima (U,); see `netdissect.result.LayerResult.thresholds`."""
+    """List thresholds (Q, U) and maxima (U,) of units; see `netdissect.result.LayerResult.thresholds`."""
     count, units = thresholds.shape
     return pl.DataFrame(
         {
@@ -116,13 +116,13 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
     )
 
 
-def unit_table(data: ConceptData, truth: ConceptTotals, tally: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
+def unit_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
     """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
-    numbers = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = concept_counts(numbers, tally, data.category_of)
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    intersection, activation = concept_counts(label_ids, counts, data.category_of)
     parts = [
-        _best_of(data, counts, masks, truth.pixels[numbers])
-        for counts, masks in zip(intersection, activation, strict=True)
+        _best_of(data, hits, masks, totals.pixels[label_ids])
+        for hits, masks in zip(intersection, activation, strict=True)
     ]
     return pl.concat([thresholds.drop("max_activation"), pl.concat(parts)], how="horizontal").select(
         "quantile", "unit", "label", "category", "iou", "f1", "threshold", "dead", pl.selectors.contains("-")
@@ -137,19 +137,19 @@ def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float
     data
         The data set.
     scores
-        IoU by label number, float64 (U, C).
+        IoU by label id, float64 (U, C).
     min_iou
-        What makes a detector.
+        IoU from which on a unit is a detector.
 
     Returns
     -------
     list of dict
-        rule, category (or ``total``), detectors, unique.
+        rule, category (or ``total``), detectors, unique_detectors.
     """
-    numbers = np.array([concept.label_id for concept in data.concepts])
-    best = best_concepts(scores[:, numbers], data.category_of[numbers], len(data.categories))
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    best = best_concepts(scores[:, label_ids], data.category_of[label_ids], len(data.categories))
     names = np.array([concept.name for concept in data.concepts] + [""], object)[best]
-    reached = np.where(best >= 0, np.take_along_axis(scores[:, numbers], np.maximum(best, 0), 1), 0)
+    reached = np.where(best >= 0, np.take_along_axis(scores[:, label_ids], np.maximum(best, 0), 1), 0)
     labels = UnitLabels(data.categories, names, reached)
     counted = [count_detectors(labels, rule, min_iou) for rule in RULES]
     return [
@@ -159,8 +159,8 @@ def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float
     ]
 
 
-def _best_of(data: ConceptData, intersection: Ints, activation: Ints, truth: Ints) -> pl.DataFrame:
-    scores = iou(intersection, activation, truth)
+def _best_of(data: ConceptData, intersection: Ints, activation: Ints, concept_pixels: Ints) -> pl.DataFrame:
+    scores = iou(intersection, activation, concept_pixels)
     names = [concept.name for concept in data.concepts]
     categories = np.array([data.categories.index(concept.category) for concept in data.concepts])
     best = best_concepts(scores, categories, len(data.categories))
@@ -169,13 +169,13 @@ def _best_of(data: ConceptData, intersection: Ints, activation: Ints, truth: Int
     best_f1 = np.zeros(best.shape)
     every = np.arange(len(scores))
     for index, category in enumerate(data.categories):
-        found, concept = best[:, index] >= 0, best[:, index]
-        hits, masks, pixels = intersection[every, concept], activation[every, concept], truth[concept]
-        best_scores[:, index] = np.where(found, scores[every, concept], 0)
-        best_f1[:, index] = np.where(found, f1(hits, masks, pixels), 0)
+        exists, concept = best[:, index] >= 0, best[:, index]
+        hits, masks, pixels = intersection[every, concept], activation[every, concept], concept_pixels[concept]
+        best_scores[:, index] = np.where(exists, scores[every, concept], 0)
+        best_f1[:, index] = np.where(exists, f1(hits, masks, pixels), 0)
         for name, values in (("truth", pixels), ("activation", masks), ("intersect", hits)):
-            columns[f"{category}-{name}"] = pl.Series(np.where(found, values, 0))
-        columns[f"{category}-label"] = _names(names, np.where(found, concept, -1))
+            columns[f"{category}-{name}"] = pl.Series(np.where(exists, values, 0))
+        columns[f"{category}-label"] = _names(names, np.where(exists, concept, -1))
         columns[f"{category}-iou"] = pl.Series(best_scores[:, index])
     top = top_category(best_scores)
     chosen = np.where(top >= 0, best[every, top], -1)
@@ -195,24 +195,24 @@ def _names(names: Sequence[str], indices: Ints) -> pl.Series:
     return pl.Series([names[index] if index >= 0 else None for index in indices], dtype=pl.String)
 
 
-def top_table(rows: Ints, maxima: Floats32, data: ConceptData) -> pl.DataFrame:
-    """List the top images of each unit, rows and maxima (U, K); see `netdissect.result.LayerResult.top`."""
-    units, keep = rows.shape
+def top_table(image_index: Ints, maxima: Floats32, data: ConceptData) -> pl.DataFrame:
+    """List the top images of each unit, image indices and maxima (U, K); see `netdissect.result.LayerResult.top`."""
+    units, keep = image_index.shape
     frame = pl.DataFrame(
         {
             "unit": np.repeat(np.arange(units, dtype=np.int32), keep),
             "rank": np.tile(np.arange(keep, dtype=np.int32), units),
-            "image_index": rows.ravel(),
+            "image_index": image_index.ravel(),
             "max_activation": maxima.ravel(),
         }
     ).filter(pl.col("image_index") >= 0)
-    found = [data.rows[row] for row in frame["image_index"]]
+    images = [data.rows[row] for row in frame["image_index"]]
     return frame.select(
         "unit",
         "rank",
         "image_index",
-        pl.Series("image", [row.image for row in found], dtype=pl.String),
+        pl.Series("image", [row.image for row in images], dtype=pl.String),
         "max_activation",
-        pl.Series("label_height", [row.size.height for row in found], dtype=pl.Int32),
-        pl.Series("label_width", [row.size.width for row in found], dtype=pl.Int32),
+        pl.Series("label_height", [row.size.height for row in images], dtype=pl.Int32),
+        pl.Series("label_width", [row.size.width for row in images], dtype=pl.Int32),
     )

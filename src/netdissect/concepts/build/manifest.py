@@ -157,7 +157,7 @@ def _content(path: Path) -> Fact:
 
 def _line(content: Mapping[str, Any]) -> str:
     text = json.dumps(content)
-    return f"{checksums.seal([text.encode()]).hex()} {text}\n"
+    return f"{checksums.checksum([text.encode()]).hex()} {text}\n"
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         check, _, line = text.partition(" ")
         # Otherwise torn, because the process was killed while it wrote this line, or changed since.
-        if checksums.seal([line.encode()]).hex() == check:
+        if checksums.checksum([line.encode()]).hex() == check:
             lines.append(json.loads(line))
     return lines
 

@@ -210,7 +210,7 @@ class _DownloadedPart:
 
     def _read_notes(self) -> dict[str, str | int | None]:
         try:
-            known: dict[str, str | int | None] = json.loads(checksums.opened(self._notes.read_bytes()))
+            known: dict[str, str | int | None] = json.loads(checksums.strip_checksum(self._notes.read_bytes()))
         except (OSError, ValueError):
             return {}  # never written, torn by a kill, or damaged
         return known
@@ -231,7 +231,7 @@ class _DownloadedPart:
         strong = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
         self._facts |= {"tag": strong, "total": total}
         text = json.dumps(self._facts).encode()
-        self._notes.write_bytes(text + checksums.seal([text]))
+        self._notes.write_bytes(text + checksums.checksum([text]))
 
     def _check_free_space(self, missing: int) -> None:
         free = shutil.disk_usage(self.path.parent).free

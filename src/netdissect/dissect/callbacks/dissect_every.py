@@ -14,7 +14,7 @@ from netdissect.result import Result
 
 
 class DissectEvery:
-    """Dissect a copy of the network every n steps; the training does not notice.
+    """Dissect a copy of the network every n steps; training is not affected.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ class DissectEvery:
     concepts
         A data set in Broden's layout, or its folder.
     config
-        Layers and protocol. Its `limit` keeps each dissection short.
+        Layers and protocol; `max_images` keeps each dissection short.
     every
         Steps between two dissections; step 0 is one of them.
     out
-        Each is kept as a run, ``OUT/step-N``; ``netdissect experiment snapshots OUT`` follows them. A finished
-        run of the same weights is taken up.
+        Folder of the runs, ``OUT/step-N``; ``netdissect experiment training-dynamics OUT`` compares them. A
+        finished run of the same weights is reused.
     name
-        Of the network, in reports.
+        Name of the network in reports.
 
     Raises
     ------
@@ -41,10 +41,10 @@ class DissectEvery:
     --------
     ::
 
-        config = DissectConfig(layers=("layer4",), limit=2000)
-        watch = DissectEvery(preprocessing, "broden", config, every=500, out="runs")
+        config = DissectConfig(layers=("layer4",), max_images=2000)
+        dissect_every = DissectEvery(preprocessing, "broden", config, every=500, out="runs")
         for step, batch in enumerate(batches):
-            watch(model, step)
+            dissect_every(model, step)
             ...
     """
 
@@ -59,7 +59,7 @@ class DissectEvery:
         name: str = "network",
     ) -> None:
         if every < 1:
-            raise ConfigError(f"A dissection every {every} steps cannot be. Expected a number above 0.")
+            raise ConfigError(f"every is {every}. Expected a number of steps above 0.")
         self.preprocessing = preprocessing
         self.concepts = concepts
         self.config = config
@@ -69,19 +69,19 @@ class DissectEvery:
         self._last: int | None = None
 
     def __call__(self, module: torch.nn.Module, step: int) -> Result | None:
-        """Dissect the module if it is time to.
+        """Dissect the module if a dissection is due.
 
         Parameters
         ----------
         module
-            Stays as it is: weights, mode, gradients and random generators.
+            The module; weights, mode, gradients and random generators are not changed.
         step
-            Steps done; one that comes twice in a row (as with accumulated gradients) is dissected once.
+            Number of steps done; a step that is repeated (as with accumulated gradients) is dissected once.
 
         Returns
         -------
         Result or None
-            None: it is not time.
+            None if no dissection is due.
         """
         if step % self.every or step == self._last:
             return None

@@ -17,10 +17,9 @@ class LightningCallback(Callback):  # type: ignore[misc]
     Parameters
     ----------
     watch
-        When, and what of it.
+        Steps, layers and protocol.
     attribute
-        Name of the module within the LightningModule that takes images; None: the LightningModule itself, whose
-        `forward` then takes them.
+        Name of the module in the LightningModule that takes images; None: the LightningModule itself.
     """
 
     def __init__(self, watch: DissectEvery, attribute: str | None = None) -> None:
@@ -29,13 +28,13 @@ class LightningCallback(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Dissect the network as it is before its first step."""
-        self._look(trainer, pl_module)
+        self._dissect(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_rest: Any) -> None:
-        """Dissect after a step if it is time to."""
-        self._look(trainer, pl_module)
+        """Dissect after a step if a dissection is due."""
+        self._dissect(trainer, pl_module)
 
-    def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _dissect(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             module = pl_module if self.attribute is None else pl_module.get_submodule(self.attribute)
             self.watch(module, trainer.global_step)

@@ -18,7 +18,7 @@ class TransformersCallback(TrainerCallback):  # type: ignore[misc]
     Parameters
     ----------
     watch
-        When, and what of it.
+        Steps, layers and protocol.
     """
 
     def __init__(self, watch: DissectEvery) -> None:
@@ -28,14 +28,14 @@ class TransformersCallback(TrainerCallback):  # type: ignore[misc]
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **given: Any
     ) -> None:
         """Dissect the network as it is before its first step."""
-        self._look(given["model"], state)
+        self._dissect(given["model"], state)
 
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **given: Any
     ) -> None:
-        """Dissect after a step if it is time to."""
-        self._look(given["model"], state)
+        """Dissect after a step if a dissection is due."""
+        self._dissect(given["model"], state)
 
-    def _look(self, model: torch.nn.Module, state: TrainerState) -> None:
+    def _dissect(self, model: torch.nn.Module, state: TrainerState) -> None:
         if state.is_world_process_zero:
             self.watch(model, state.global_step)

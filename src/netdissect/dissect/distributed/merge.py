@@ -1,10 +1,10 @@
-"""Put the pieces of a run together: in any order, and as a tree.
+"""Merge the results of shards, in any order and as a tree.
 
-    first pieces of all shards     -> RUN/thresholds, which the shards' second looks read
-    second pieces of all shards    -> the finished run
-    pieces of some shards          -> PART/first or PART/second: a larger piece, to be merged with others
+    threshold passes of all shards   -> RUN/merged-thresholds, which the counting passes read
+    counts of all shards             -> the finished run
+    results of some shards           -> OUT/thresholds or OUT/counting: a larger shard, to be merged with others
 
-Largest values and top images are kept, counts add up: the order does not matter, to the last bit.
+Merging largest values and top images, and adding counts, do not depend on the order: results agree bit for bit.
 """
 
 from collections import Counter
@@ -21,12 +21,18 @@ from netdissect.activations import StreamingTopK, TopImages
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import one_or_more
-from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, exists, joined, write_shard_result
-from netdissect.dissect.distributed.shards import IMAGES, SHARDS, THRESHOLDS, digest_of, read_found
-from netdissect.dissect.layer_state import ThresholdResult, add_prefix, of_layers, part_of
+from netdissect.dissect.distributed.shard_result import (
+    ShardResult,
+    ShardResultInfo,
+    exists,
+    merge_ranges,
+    write_shard_result,
+)
+from netdissect.dissect.distributed.shards import IMAGES, MERGED_THRESHOLDS, SHARDS, read_thresholds, thresholds_digest
+from netdissect.dissect.layer_state import ThresholdResult, export_arrays, prefix_layers, strip_prefix
 from netdissect.dissect.reload import data_of
-from netdissect.dissect.run_dissection import finished_run, tables
-from netdissect.dissect.statistics.assemble import LayerCounts
+from netdissect.dissect.run_dissection import finished_run, result_tables
+from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.dissect.work_dir.run_log import RunLog
@@ -36,237 +42,248 @@ from netdissect.result.files import RUN_FILE, load_result, write_result
 from netdissect.scoring import ConceptTotals, IoUCounts
 
 Array = npt.NDArray[Any]
-Outcome = Literal["first", "thresholds", "second", "finished"]
+MergeOutcome = Literal["thresholds", "merged-thresholds", "counting", "finished"]
 
 
 @dataclass(frozen=True)
 class _MergedShards:
-    """What all pieces are pieces of, in the order of their batches."""
+    """Shards of one run in the order of their batches, and the ranges of batches that are missing."""
 
-    pieces: tuple[ShardResult, ...]
+    shards: tuple[ShardResult, ...]
     info: ShardResultInfo
     missing: tuple[tuple[int, int], ...]
 
 
 def merge_shards(
     run: str | Path,
-    parts: Sequence[str | Path] = (),
+    shards: Sequence[str | Path] = (),
     *,
     partial: bool = False,
     concepts: ConceptData | str | Path | None = None,
-) -> Outcome:
-    """Merge what the parts of a run have finished.
+) -> MergeOutcome:
+    """Merge what the shards of a run have finished.
 
     Parameters
     ----------
     run
-        Where the result goes: a run folder, or with `partial` a larger part.
-    parts
-        Folders of shards or of merged parts, or run folders that hold shards. None: those below `run`.
+        Folder of the result: a run or, with `partial`, a larger shard.
+    shards
+        Folders of shards or of merged shards, or run folders that hold shards. Empty: those below `run`.
     partial
-        Some parts are missing, and the result is a part to be merged with others.
+        Whether shards may be missing; the result is then a larger shard, to be merged with others.
     concepts
         Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
 
     Returns
     -------
     Outcome
-        ``thresholds``: the first looks are merged, every shard may go on. ``finished``: the run is there.
-        ``first`` or ``second``: with `partial`, a larger part.
+        ``merged-thresholds``: every shard can run its counting pass. ``finished``: the run is complete.
+        ``thresholds`` or ``counting``: with `partial`, the pass of which a larger shard was written.
 
     Raises
     ------
     ResultError
-        If a part is missing, doubled, overlaps another, belongs to another run or is damaged.
+        If a shard is missing, given twice, overlaps another, belongs to another run or is damaged.
     """
     run = Path(run)
-    if (run / RUN_FILE).exists() and all(Path(part).resolve().is_relative_to(run.resolve()) for part in parts):
-        # A merge that was killed here may have removed some of the shards already: they are in the result.
+    if (run / RUN_FILE).exists() and all(Path(shard).resolve().is_relative_to(run.resolve()) for shard in shards):
+        # A merge that was killed here may have removed some shards already; the result holds them.
         load_result(run)
-        clear_leftovers(run, (SHARDS, THRESHOLDS))
+        clear_leftovers(run, (SHARDS, MERGED_THRESHOLDS))
         return "finished"
-    folders = _folders([Path(part) for part in one_or_more(parts)] or [run])
+    folders = _folders([Path(shard) for shard in one_or_more(shards)] or [run])
     stage = _stage(run, folders, partial=partial)
-    whole = _checked([ShardResult.open(folder / stage) for folder in folders if exists(folder / stage)])
-    if whole.missing and not partial:
+    merged = _checked([ShardResult.open(folder / stage) for folder in folders if exists(folder / stage)])
+    if merged.missing and not partial:
         raise ResultError(
-            f"{len(whole.pieces)} pieces do not make a whole {stage} look: {_names(whole)} is missing. Run the missing "
-            "shards, name their folders too, or merge what there is into a larger part with --partial."
+            f"{len(merged.shards)} shards of pass {stage!r} do not make the run: {_missing_names(merged)} is missing. "
+            "Run the missing shards, name their folders too, or merge these into a larger shard with --partial."
         )
-    if finished_run(run, whole.info.run) is not None:
-        clear_leftovers(run, (SHARDS, THRESHOLDS))
+    if finished_run(run, merged.info.run) is not None:
+        clear_leftovers(run, (SHARDS, MERGED_THRESHOLDS))
         return "finished"
-    log = RunLog(run, merges=whole.info.shards)
-    with WorkDir(run, bitwise_fingerprint(whole.info.run), every=0, log=log) as work:
-        if stage == "first":
-            return _merge_first(run, whole, work, folders)
-        return _merge_second(run, whole, work, concepts)
+    log = RunLog(run, merges=merged.info.shards)
+    with WorkDir(run, bitwise_fingerprint(merged.info.run), every=0, log=log) as work:
+        if stage == "thresholds":
+            return _merge_thresholds(run, merged, work, folders)
+        return _merge_counts(run, merged, work, concepts)
 
 
-def _folders(parts: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for part in parts:
-        if exists(part / "first") or exists(part / "second"):
-            found.append(part)
-        elif (part / SHARDS).is_dir():
-            found += sorted(path for path in (part / SHARDS).iterdir() if path.is_dir())
+def _folders(shards: Iterable[Path]) -> list[Path]:
+    results: list[Path] = []
+    for shard in shards:
+        if exists(shard / "thresholds") or exists(shard / "counting"):
+            results.append(shard)
+        elif (shard / SHARDS).is_dir():
+            results += sorted(path for path in (shard / SHARDS).iterdir() if path.is_dir())
         else:
             raise ResultError(
-                f"{part} holds no finished part of a run. Expected a folder that 'netdissect run --shard I/N' or "
-                "'netdissect merge --partial' has written; run the shard again, to its end."
+                f"{shard} holds no finished shard of a run. Expected a folder that 'netdissect run --shard I/N' or "
+                "'netdissect merge-shards --partial' wrote; run the shard again, to its end."
             )
-    return found
+    return results
 
 
-def _stage(run: Path, folders: Sequence[Path], *, partial: bool) -> Literal["first", "second"]:
-    behind = [folder for folder in folders if not exists(folder / "second")]
-    if not behind:
-        return "second"
-    if not exists(run / THRESHOLDS) or (partial and len(behind) == len(folders)):
-        return "first"
+def _stage(run: Path, folders: Sequence[Path], *, partial: bool) -> Literal["thresholds", "counting"]:
+    uncounted = [folder for folder in folders if not exists(folder / "counting")]
+    if not uncounted:
+        return "counting"
+    if not exists(run / MERGED_THRESHOLDS) or (partial and len(uncounted) == len(folders)):
+        return "thresholds"
     if partial:
-        return "second"
+        return "counting"
     raise ResultError(
-        f"the thresholds are merged, but {len(behind)} of {len(folders)} parts have no second look yet: "
-        f"{', '.join(map(str, behind))}. Give the command of each such shard once more, then merge again."
+        f"the thresholds are merged, but {len(uncounted)} of {len(folders)} shards have no counts yet: "
+        f"{', '.join(map(str, uncounted))}. Repeat the command of each such shard, then merge again."
     )
 
 
-def _checked(pieces: Sequence[ShardResult]) -> _MergedShards:
-    """Put pieces in order, and refuse what does not belong together."""
-    if not pieces:
-        raise ResultError("no part is finished yet: there is nothing to merge. Run the shards to their end.")
-    placed = sorted(((span, piece) for piece in pieces for span in piece.info.batches), key=lambda pair: pair[0])
-    first = placed[0][1]
-    for piece in pieces:
-        _refuse_foreign(piece, first)
-    for (span, piece), (following, other) in pairwise(placed):
-        if following[0] < span[1]:
-            kind = "the same images" if span == following else "some of the same images"
+def _checked(shards: Sequence[ShardResult]) -> _MergedShards:
+    """Sort shards by their batches; refuse shards of different runs and shards that overlap."""
+    if not shards:
+        raise ResultError("no shard is finished yet: there is nothing to merge. Run the shards to their end.")
+    by_range = sorted(
+        ((batches, shard) for shard in shards for batches in shard.info.batches), key=lambda pair: pair[0]
+    )
+    first = by_range[0][1]
+    for shard in shards:
+        _refuse_foreign(shard, first)
+    for (batches, shard), (following, other) in pairwise(by_range):
+        if following[0] < batches[1]:
+            kind = "the same images" if batches == following else "some of the same images"
             raise ResultError(
-                f"{piece.folder.parent} and {other.folder.parent} hold {kind} (shards "
-                f"{', '.join(piece.info.shards)} and {', '.join(other.info.shards)}), which would count twice. "
+                f"{shard.folder.parent} and {other.folder.parent} hold {kind} (shards "
+                f"{', '.join(shard.info.shards)} and {', '.join(other.info.shards)}), which would be counted twice. "
                 "Name only one of them."
             )
-    spans = joined([span for span, _ in placed])
-    edges = [0, *(edge for span in spans for edge in span), first.info.total]
+    ranges = merge_ranges([batches for batches, _ in by_range])
+    edges = [0, *(edge for batches in ranges for edge in batches), first.info.total]
     gaps = zip(edges[::2], edges[1::2], strict=True)
-    ordered = tuple(dict.fromkeys(piece.folder for _, piece in placed))
-    by_folder = {piece.folder: piece for piece in pieces}
+    ordered = tuple(dict.fromkeys(shard.folder for _, shard in by_range))
+    by_folder = {shard.folder: shard for shard in shards}
     seconds: Counter[str] = Counter()
-    for piece in pieces:
-        seconds.update(piece.info.run.seconds)
+    for shard in shards:
+        seconds.update(shard.info.run.seconds)
     run = first.info.run.model_copy(update={"seconds": {name: round(value, 3) for name, value in seconds.items()}})
-    shards = tuple(name for folder in ordered for name in by_folder[folder].info.shards)
-    info = first.info.model_copy(update={"batches": spans, "shards": shards, "run": run, "files": {}})
+    names = tuple(name for folder in ordered for name in by_folder[folder].info.shards)
+    info = first.info.model_copy(update={"batches": ranges, "shards": names, "run": run, "files": {}})
     return _MergedShards(tuple(by_folder[folder] for folder in ordered), info, tuple((a, b) for a, b in gaps if a < b))
 
 
-def _refuse_foreign(piece: ShardResult, first: ShardResult) -> None:
+def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
     sides = [
-        bitwise_fingerprint(one.info.run)
-        | {"thresholds": one.info.thresholds}
-        | {"layout check": {name: check.verdict for name, check in one.info.run.layout_checks.items()}}
-        for one in (piece, first)
+        bitwise_fingerprint(each.info.run)
+        | {"thresholds": each.info.thresholds}
+        | {"layout check": {name: check.verdict for name, check in each.info.run.layout_checks.items()}}
+        for each in (shard, first)
     ]
     different = difference(sides[0], sides[1])
     if different is not None:
         name, here, there = different
         raise ResultError(
-            f"{piece.folder.parent} and {first.folder.parent} are parts of different runs: {name} is {here} in "
-            f"the first and {there} in the second. Merge parts that one command made, on machines of the same "
-            "versions, threads and kind of processor."
+            f"{shard.folder.parent} and {first.folder.parent} are shards of different runs: {name} is {here} in "
+            f"the first and {there} in the second. Merge shards of one command, from machines with the same versions, "
+            "number of threads and processor type."
         )
 
 
-def _names(whole: _MergedShards) -> str:
-    """Say which shards, or else which images, are missing."""
-    numbers = [name.split("/") for name in whole.info.shards]
+def _missing_names(merged: _MergedShards) -> str:
+    """Name the missing shards; if their numbers are unknown, the missing images."""
+    numbers = [name.split("/") for name in merged.info.shards]
     if len({count for *_, count in numbers}) == 1 and all(len(number) == 2 for number in numbers):
         count = int(numbers[0][1])
         absent = sorted(set(range(1, count + 1)) - {int(number) for number, _ in numbers})
         return "shard " + ", ".join(f"{number}/{count}" for number in absent)
-    size = whole.info.run.config.batch_size
-    return "what holds the images " + ", ".join(
-        f"{start * size} to {min(stop * size, whole.info.run.data.images) - 1}" for start, stop in whole.missing
+    size = merged.info.run.config.batch_size
+    return "the shard with the images " + ", ".join(
+        f"{start * size} to {min(stop * size, merged.info.run.data.images) - 1}" for start, stop in merged.missing
     )
 
 
-def _merge_first(run: Path, whole: _MergedShards, work: WorkDir, folders: Sequence[Path]) -> Outcome:
-    layers = whole.info.run.layers
-    statistics = [_layer_first(whole, index, work.path / f"{index}.top") for index in range(len(layers))]
-    if whole.missing:
-        write_shard_result(run / "first", whole.info, of_layers(part_of(*one) for one in statistics))
+def _merge_thresholds(run: Path, merged: _MergedShards, work: WorkDir, folders: Sequence[Path]) -> MergeOutcome:
+    layers = merged.info.run.layers
+    statistics = [_merge_layer(merged, index, work.path / f"{index}.top") for index in range(len(layers))]
+    if merged.missing:
+        write_shard_result(
+            run / "thresholds", merged.info, prefix_layers(export_arrays(*layer) for layer in statistics)
+        )
         work.remove()
-        return "first"
-    config = whole.info.run.config
-    arrays = of_layers(
+        return "thresholds"
+    config = merged.info.run.config
+    arrays = prefix_layers(
         vars(ThresholdResult(values.thresholds(config.quantiles, config.protocol.threshold), *images.ranked()))
         for values, images in statistics
     )
-    # The shards look for thresholds in their own run folder, be it this one or another machine's. This one comes last:
-    # where it has them, none is written again.
+    # Each shard reads thresholds from its own run folder, here or on another machine. This folder comes last: once it
+    # has them, they are not written again.
     others = {folder.parent.parent for folder in folders if folder.parent.name == SHARDS} - {run}
     for folder in (*sorted(others), run):
-        write_shard_result(folder / THRESHOLDS, whole.info.model_copy(update={"stage": "thresholds"}), arrays)
+        write_shard_result(
+            folder / MERGED_THRESHOLDS, merged.info.model_copy(update={"stage": "merged-thresholds"}), arrays
+        )
     work.remove()
-    return "thresholds"
+    return "merged-thresholds"
 
 
-def _layer_first(whole: _MergedShards, index: int, file: Path) -> tuple[StreamingTopK, TopImages]:
-    layer, parts = whole.info.run.layers[index], whole.pieces
-    keep, total, _seen = parts[0][f"layer{index}.counts"].tolist()
+def _merge_layer(merged: _MergedShards, index: int, file: Path) -> tuple[StreamingTopK, TopImages]:
+    layer, shards = merged.info.run.layers[index], merged.shards
+    keep, total, _seen = shards[0][f"layer{index}.counts"].tolist()
     values = StreamingTopK(layer.units, keep, total, file)
-    images = TopImages(layer.units, Size(layer.height, layer.width), whole.info.run.config.top_images)
-    for part in parts:
-        kept = add_prefix(f"layer{index}", part)
-        values.merge(kept["values"], kept["filled"], int(kept["counts"][2]))
-        images.merge(kept["rows"], kept["maps"])
+    images = TopImages(layer.units, Size(layer.height, layer.width), merged.info.run.config.top_images)
+    for shard in shards:
+        exported = strip_prefix(f"layer{index}", shard)
+        values.merge(exported["values"], exported["filled"], int(exported["counts"][2]))
+        images.merge(exported["image_index"], exported["maps"])
     return values, images
 
 
-def _merge_second(run: Path, whole: _MergedShards, work: WorkDir, concepts: ConceptData | str | Path | None) -> Outcome:
-    summed = [name for name in whole.pieces[0] if not name.startswith(f"{IMAGES}.")]
-    arrays = {name: np.add.reduce([piece[name] for piece in whole.pieces]) for name in summed}
-    apart = {name: piece[name] for piece in whole.pieces for name in piece if name not in arrays}
-    files = {name: piece.folder / name for piece in whole.pieces for name in piece.info.files if name.endswith(".bin")}
-    if whole.missing:
-        write_shard_result(run / "second", whole.info, arrays | apart, files)
+def _merge_counts(
+    run: Path, merged: _MergedShards, work: WorkDir, concepts: ConceptData | str | Path | None
+) -> MergeOutcome:
+    summed = [name for name in merged.shards[0] if not name.startswith(f"{IMAGES}.")]
+    arrays = {name: np.add.reduce([shard[name] for shard in merged.shards]) for name in summed}
+    apart = {name: shard[name] for shard in merged.shards for name in shard if name not in arrays}
+    files = {name: shard.folder / name for shard in merged.shards for name in shard.info.files if name.endswith(".bin")}
+    if merged.missing:
+        write_shard_result(run / "counting", merged.info, arrays | apart, files)
         work.remove()
-        return "second"
-    thresholds = ShardResult.open(run / THRESHOLDS)
-    if digest_of(thresholds) != whole.info.thresholds:
+        return "counting"
+    thresholds = ShardResult.open(run / MERGED_THRESHOLDS)
+    if thresholds_digest(thresholds) != merged.info.thresholds:
         raise ResultError(
-            f"{thresholds.folder} are not the thresholds with which the parts counted. Remove the folder, merge the "
-            "first looks of these parts again, and repeat their second looks."
+            f"{thresholds.folder} are not the thresholds at which the shards counted. Remove the folder, merge the "
+            "thresholds of these shards again, and repeat their counting passes."
         )
-    info, data, found = whole.info.run, data_of(whole.info.run, concepts), read_found(thresholds)
-    truth = ConceptTotals(**add_prefix("truth", arrays))
-    tallies = {layer.name: IoUCounts(**add_prefix(f"layer{index}", arrays)) for index, layer in enumerate(info.layers)}
-    images = _images(apart, files, [layer.name for layer in info.layers])
-    looked = [
+    info, data = merged.info.run, data_of(merged.info.run, concepts)
+    threshold_results = read_thresholds(thresholds)
+    concept_totals = ConceptTotals(**strip_prefix("concept-totals", arrays))
+    counts = {layer.name: IoUCounts(**strip_prefix(f"layer{index}", arrays)) for index, layer in enumerate(info.layers)}
+    images = _per_image_files(apart, files, [layer.name for layer in info.layers])
+    layer_counts = [
         LayerCounts(
             info.config,
             data,
-            found[name],
-            tallies[name],
-            truth,
+            threshold_results[name],
+            counts[name],
+            concept_totals,
             images[name],
             info.min_iou(name),
             None,
             None,
             work.file(name, "tables"),
         )
-        for name in found
+        for name in threshold_results
     ]
-    write_result(run, info, *tables(info, looked))
+    write_result(run, info, *result_tables(info, layer_counts))
     work.remove()
-    clear_leftovers(run, (SHARDS, THRESHOLDS))
+    clear_leftovers(run, (SHARDS, MERGED_THRESHOLDS))
     return "finished"
 
 
-def _images(offsets: Mapping[str, Array], files: Mapping[str, Path], layers: Sequence[str]) -> dict[str, LayerImages]:
-    """Open what every shard kept image by image, by rising rows."""
+def _per_image_files(
+    offsets: Mapping[str, Array], files: Mapping[str, Path], layers: Sequence[str]
+) -> dict[str, LayerImages]:
+    """Open the per-image files of every shard, by ascending image index."""
 
     def opened(name: str) -> AppendOnlyArrayFile:
         file = AppendOnlyArrayFile(files[f"{name}.bin"])

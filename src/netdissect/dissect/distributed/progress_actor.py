@@ -1,17 +1,17 @@
-"""Where the workers of a cluster say how far they are.
+"""The progress of the shards of a cluster, collected from its workers.
 
-A process of its own there, and apart from everything that needs torch: it starts ten times as fast.
+An actor of its own in a module that does not import torch: it starts ten times as fast.
 """
 
 
 class ProgressActor:
-    """How far every shard has come."""
+    """Number of images that every shard has done in each stage."""
 
     def __init__(self) -> None:
         self._done: dict[str, dict[int, int]] = {}
 
     def report(self, stage: str, shard: int, done: int) -> None:
-        """Note it."""
+        """Record the number of images that a shard has done."""
         self._done.setdefault(stage, {})[shard] = done
 
     def done(self, stage: str) -> int:

@@ -1,7 +1,7 @@
 """A run on a Ray cluster: its shards are tasks of workers that load the network once.
 
-Workers and driver share the run folder, and nothing else: what a shard has finished lies there, so a worker that
-dies costs what it did since its last checkpoint, and a driver that is started again picks up where the last one was.
+Workers and driver share only the run folder, which holds what every shard has finished. A worker that dies loses the
+work since its last checkpoint, and a restarted driver resumes where the last one stopped.
 
 Extra ``[ray]``. A network that was loaded by name is loaded again by each worker; one that was made in Python
 is sent to them as Ray sends any argument (pickled, within the user's own cluster).
@@ -25,9 +25,9 @@ from netdissect.config import DissectConfig, Execution, NetworkSource, Progress
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.progress_actor import ProgressActor
 from netdissect.dissect.distributed.shard_result import exists
-from netdissect.dissect.distributed.shards import SHARDS, THRESHOLDS, Shard, ShardPass, look_at
+from netdissect.dissect.distributed.shards import MERGED_THRESHOLDS, SHARDS, Shard, ShardTask, run_shard
 from netdissect.dissect.forward import DissectionInputs
-from netdissect.dissect.run_dissection import finished_run, opened
+from netdissect.dissect.run_dissection import finished_run, open_inputs
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.work_dir import difference
@@ -35,23 +35,23 @@ from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
 from netdissect.models import Network, reload_network
 from netdissect.result import Result, load_result
-from netdissect.result.folder_lock import hold
+from netdissect.result.folder_lock import lock_folder
 
 LOCAL = "local"
-SHARDS_A_WORKER = 4  # so that a slow worker is left with little when the others are done
+SHARDS_A_WORKER = 4  # small enough that a slow worker does not delay the others for long
 RETRIES = 3  # a shard whose worker dies more often than this is given up
-WAIT = 120.0  # seconds for a worker that was thought dead, or one of an earlier driver, to let go of its shard
-POLL = 0.5  # seconds between looks at the progress
+WAIT = 120.0  # seconds until a worker presumed dead, or one of an earlier driver, must have released its shard
+POLL = 0.5  # seconds between updates of the progress
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """What every worker needs.
+    """The arguments of every worker.
 
     Attributes
     ----------
     network
-        What to load it from, or the network itself.
+        Source to load it from, or the network itself.
     concepts
         Folder of the data set, or the data set, if its images were chosen in Python.
     config, execution
@@ -59,9 +59,9 @@ class RayJob:
     run
         Run folder.
     threads
-        Of torch: as many as the driver has, because the last bits of activations depend on them.
-    pinned
-        What the driver found network, data and versions to be: a worker that finds something else is refused.
+        Threads of torch, as in the driver: the last bits of activations depend on their number.
+    fingerprint
+        Network, data and versions as the driver sees them; a worker with another fingerprint is refused.
     """
 
     network: NetworkSource | Network
@@ -70,35 +70,35 @@ class RayJob:
     execution: Execution
     run: Path
     threads: int
-    pinned: dict[str, Any]
+    fingerprint: dict[str, Any]
 
 
 class ShardWorker:
     """One process of the cluster, with the network in memory."""
 
-    def __init__(self, job: RayJob, board: Any) -> None:
+    def __init__(self, job: RayJob, progress_actor: Any) -> None:
         torch.set_num_threads(job.threads)
-        self._run, self._board = job.run, board
+        self._run, self._progress_actor = job.run, progress_actor
         self._source: DissectionInputs | NetdissectError
         try:
             network = reload_network(job.network) if isinstance(job.network, NetworkSource) else job.network
-            self._source = opened(network, job.concepts, job.config, job.execution)
-            _refuse_other(job.pinned, bitwise_fingerprint(describe(self._source)))
+            self._source = open_inputs(network, job.concepts, job.config, job.execution)
+            _refuse_other(job.fingerprint, bitwise_fingerprint(describe(self._source)))
         except NetdissectError as error:
             self._source = error
 
-    def look(self, shard: Shard) -> str | NetdissectError:
-        """Do what can be done of one shard; an error that was raised on purpose is no reason to try again."""
+    def run_shard(self, shard: Shard) -> str | NetdissectError:
+        """Run one shard as far as possible; typed errors are returned, so that Ray does not retry them."""
         if isinstance(self._source, NetdissectError):
             return self._source
         total = len(batch_starts(len(self._source.data), self._source.config.batch_size))
-        part = ShardPass(self._run, str(shard), shard.batches(total))
+        task = ShardTask(self._run, str(shard), shard.batches(total))
 
         def progress(stage: str, done: int, _total: int | None) -> None:
-            self._board.report.remote(stage, shard.number, done)
+            self._progress_actor.report.remote(stage, shard.number, done)
 
         try:
-            return look_at(self._source, part, progress, WAIT)
+            return run_shard(self._source, task, progress, WAIT)
         except NetdissectError as error:
             return error
 
@@ -106,9 +106,9 @@ class ShardWorker:
 def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
     different = difference(driver, worker)
     if different is not None:
-        name, there, here = different
+        name, expected, actual = different
         raise ResultError(
-            f"a worker on {socket.gethostname()} has another {name} than the driver: {here} instead of {there}. "
+            f"a worker on {socket.gethostname()} has another {name} than the driver: {actual} instead of {expected}. "
             "Expected the same network, data set and versions on all machines, so that bits agree."
         )
 
@@ -130,7 +130,7 @@ def dissect_on_ray(
     network, concepts, config, execution, progress
         As for `netdissect.dissect`. All machines must see the data set under the same path.
     out
-        Run folder that all machines share. What is finished there is taken up.
+        Run folder that all machines share. A run that was interrupted there is resumed.
     address
         Of a cluster, as ``ray.init`` takes it; ``local`` starts one on this machine for the time of the run.
 
@@ -139,61 +139,61 @@ def dissect_on_ray(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source, run = opened(network, concepts, config, execution), Path(out).resolve()
+    source, run = open_inputs(network, concepts, config, execution), Path(out).resolve()
     done = finished_run(run, describe(source))
     if done is not None:
         return done
     threads = torch.get_num_threads()
-    data, made_by = source.data, bitwise_fingerprint(describe(source))
+    data, fingerprint = source.data, bitwise_fingerprint(describe(source))
     concepts = data if data.subset is None else str(data.root.resolve())
-    job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, made_by)
+    job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, fingerprint)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
-    with _held(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:
+    with _locked(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:
         starts = batch_starts(len(source.data), config.batch_size)
-        parts = _parts(run, len(starts), cluster.size)
-        for stage in ("first", "second"):
-            if stage == "second" or not exists(run / THRESHOLDS):
-                cluster.look(_RayStage(stage, parts, source, progress))
-                merge_shards(run, [part.folder for part in parts], concepts=concepts)
+        tasks = _tasks(run, len(starts), cluster.size)
+        for stage in ("thresholds", "counting"):
+            if stage == "counting" or not exists(run / MERGED_THRESHOLDS):
+                cluster.run_stage(_RayStage(stage, tasks, source, progress))
+                merge_shards(run, [task.folder for task in tasks], concepts=concepts)
     return load_result(run)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    lock = hold(folder)
+def _locked(folder: Path) -> Iterator[None]:
+    lock = lock_folder(folder)
     try:
         yield
     finally:
         lock.release()
 
 
-def _parts(run: Path, batches: int, workers: int) -> list[ShardPass]:
-    """Cut the run into shards: into as many as an earlier driver did, if there are any."""
-    found = [path.name.rpartition("-of-")[2] for path in (run / SHARDS).glob("*-of-*") if path.is_dir()]
-    count = int(found[0]) if found else min(batches, SHARDS_A_WORKER * workers)
+def _tasks(run: Path, batches: int, workers: int) -> list[ShardTask]:
+    """Split the run into shards, as many as an earlier driver made if there are any."""
+    counts = [path.name.rpartition("-of-")[2] for path in (run / SHARDS).glob("*-of-*") if path.is_dir()]
+    count = int(counts[0]) if counts else min(batches, SHARDS_A_WORKER * workers)
     shards = [Shard(number, count) for number in range(1, count + 1)]
-    return [ShardPass(run, str(shard), shard.batches(batches)) for shard in shards]
+    return [ShardTask(run, str(shard), shard.batches(batches)) for shard in shards]
 
 
 @dataclass(frozen=True)
 class _RayStage:
-    """One look at all parts."""
+    """One pass over all shards."""
 
-    name: Literal["first", "second"]
-    parts: Sequence[ShardPass]
+    name: Literal["thresholds", "counting"]
+    tasks: Sequence[ShardTask]
     source: DissectionInputs
     progress: Progress | None
 
     @property
-    def left(self) -> list[ShardPass]:
-        """Parts that have not finished it."""
-        return [part for part in self.parts if not exists(part.folder / self.name)]
+    def unfinished(self) -> list[ShardTask]:
+        """Shards that have not finished it."""
+        return [task for task in self.tasks if not exists(task.folder / self.name)]
 
-    def images(self, parts: Sequence[ShardPass]) -> int:
-        """Count the images of some parts."""
+    def images(self, tasks: Sequence[ShardTask]) -> int:
+        """Count the images of some shards."""
         size = self.source.config.batch_size
         last = len(self.source.data)
-        return sum(min(part.batches.stop * size, last) - part.batches.start * size for part in parts)
+        return sum(min(task.batches.stop * size, last) - task.batches.start * size for task in tasks)
 
 
 class _Cluster:
@@ -201,75 +201,74 @@ class _Cluster:
 
     def __init__(self, ray: Any, address: str, job: RayJob) -> None:
         self._ray, self._job = ray, job
-        self._ours = not ray.is_initialized()
-        if self._ours:
+        self._started_here = not ray.is_initialized()
+        if self._started_here:
             _connect(ray, address)
         self._gpus = 1 if job.config.device.startswith("cuda") else 0
         self._idle: list[Any] = []
-        self._board = ray.remote(num_cpus=0)(ProgressActor).remote()
+        self._progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
         self._worker = ray.remote(num_cpus=job.threads, num_gpus=self._gpus)(ShardWorker)
 
     @property
     def size(self) -> int:
-        """How many workers the cluster has room for."""
-        there = self._ray.cluster_resources()
-        room = int(there.get("CPU", 0) // self._job.threads)
-        room = min(room, int(there.get("GPU", 0))) if self._gpus else room
-        if room < 1:
+        """Number of workers that the cluster can run."""
+        resources = self._ray.cluster_resources()
+        workers = int(resources.get("CPU", 0) // self._job.threads)
+        workers = min(workers, int(resources.get("GPU", 0))) if self._gpus else workers
+        if workers < 1:
             raise ConfigError(
-                f"the cluster has {there.get('CPU', 0):g} processors and {there.get('GPU', 0):g} GPUs, but a worker "
-                f"takes {self._job.threads} and {self._gpus}. Set --threads to what one machine of it has."
+                f"the cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, but a "
+                f"worker takes {self._job.threads} and {self._gpus}. Set --threads to what one machine of it has."
             )
-        return room
+        return workers
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ours:
+        if self._started_here:
             self._ray.shutdown()
 
-    def look(self, stage: _RayStage) -> None:
-        """Carry out a look: every worker takes the next part when it is done with one."""
-        waiting, deaths = deque(stage.left), Counter[str]()
-        before = stage.images(stage.parts) - stage.images(stage.left)
+    def run_stage(self, stage: _RayStage) -> None:
+        """Run a pass over all shards: a worker that has finished one takes the next."""
+        waiting, failures = deque(stage.unfinished), Counter[str]()
+        finished_before = stage.images(stage.tasks) - stage.images(stage.unfinished)
         self._idle += [self._start() for _ in range(min(self.size, len(waiting)) - len(self._idle))]
-        running: dict[Any, tuple[Any, ShardPass]] = {}
+        running: dict[Any, tuple[Any, ShardTask]] = {}
         while waiting or running:
             while self._idle and waiting:
-                worker, part = self._idle.pop(), waiting.popleft()
-                running[worker.look.remote(Shard.parse(part.name))] = (worker, part)
+                worker, task = self._idle.pop(), waiting.popleft()
+                running[worker.run_shard.remote(Shard.parse(task.name))] = (worker, task)
             ready, _ = self._ray.wait(list(running), timeout=POLL)
             for reference in ready:
-                worker, part = running.pop(reference)
+                worker, task = running.pop(reference)
                 try:
                     outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayActorError as error:
-                    deaths[part.name] += 1
-                    RunLog(part.run).event("worker died", level="warning", shard=part.name, message=str(error))
-                    if deaths[part.name] > RETRIES:
-                        raise _given_up(part, error) from error
-                    waiting.append(part)
+                    failures[task.name] += 1
+                    RunLog(task.run).event("worker died", level="warning", shard=task.name, message=str(error))
+                    if failures[task.name] > RETRIES:
+                        raise _failed_too_often(task, error) from error
+                    waiting.append(task)
                     worker = self._start()
                 else:
                     if isinstance(outcome, NetdissectError):
                         raise outcome
                 self._idle.append(worker)
-            self._report(stage, before)
+            self._report(stage, finished_before)
 
     def _start(self) -> Any:
-        return self._worker.remote(self._job, self._board)
+        return self._worker.remote(self._job, self._progress_actor)
 
-    def _report(self, stage: _RayStage, before: int) -> None:
-        name = f"{stage.name} look"
-        done = self._ray.get(self._board.done.remote(name))
+    def _report(self, stage: _RayStage, finished_before: int) -> None:
+        done = self._ray.get(self._progress_actor.done.remote(stage.name))
         if stage.progress and done:
-            stage.progress(name, before + done, len(stage.source.data))
+            stage.progress(stage.name, finished_before + done, len(stage.source.data))
 
 
-def _given_up(part: ShardPass, error: Exception) -> ResultError:
+def _failed_too_often(task: ShardTask, error: Exception) -> ResultError:
     return ResultError(
-        f"the worker of shard {part.name} died {RETRIES + 1} times ({str(error).splitlines()[0]}). What is finished is "
+        f"the worker of shard {task.name} died {RETRIES + 1} times ({str(error).splitlines()[0]}). What is finished is "
         "kept: see that its machine has enough memory, and run the same command again."
     )
 

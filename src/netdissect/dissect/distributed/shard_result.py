@@ -1,8 +1,8 @@
-"""A finished piece of a run on disk: partial statistics with what made them, and digests by which damage is found.
+"""The result of one pass over one shard on disk: partial statistics, what made them, and digests against damage.
 
-PIECE/piece.json   what made it and which batches it holds; written last: without it the piece is not finished
-PIECE/*.npy        its arrays, read in place
-PIECE/*.bin        files that are taken over as they are
+FOLDER/shard.json   run, shards, batches and digests; written last: without it the result is not finished
+FOLDER/*.npy        arrays, memory-mapped when read
+FOLDER/*.bin        files that are copied byte by byte
 """
 
 import hashlib
@@ -25,41 +25,41 @@ from netdissect.result import RunInfo
 from netdissect.result.files import CHANGED, write_whole
 
 Array = npt.NDArray[Any]
-Stage = Literal["first", "thresholds", "second"]
+ShardStage = Literal["thresholds", "merged-thresholds", "counting"]
 
-PIECE_FILE = "piece.json"
+SHARD_FILE = "shard.json"
 FULL = "What was finished is kept: free space, or give write access, and run the same command again."
 
 
 class ShardResultInfo(BaseModel):
-    """What ``piece.json`` holds."""
+    """The content of ``shard.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    stage: Stage = Field(
-        description="first: the largest values and top images of some batches. thresholds: those of all, settled. "
-        "second: counts of some batches."
+    stage: ShardStage = Field(
+        description="thresholds: largest values and top images of some batches. merged-thresholds: thresholds and top "
+        "images of all batches. counting: counts of some batches."
     )
-    run: RunInfo = Field(description="What made it: the run it is a piece of.")
-    shards: tuple[str, ...] = Field(description="Which shards it holds, such as 3/8.")
-    batches: tuple[tuple[int, int], ...] = Field(description="First batch and the one after the last, rising.")
+    run: RunInfo = Field(description="The run that the shards belong to.")
+    shards: tuple[str, ...] = Field(description="Its shards, such as 3/8.")
+    batches: tuple[tuple[int, int], ...] = Field(description="Ascending ranges of batches, without their ends.")
     total: int = Field(description="Batches of the whole run.")
-    thresholds: str = Field("", description="SHA-256 of the thresholds that the counts were made with.")
+    thresholds: str = Field("", description="SHA-256 of the thresholds at which was counted.")
     files: dict[str, str] = Field(description="SHA-256 of each array's file.")
-    digest: str = Field("", description="SHA-256 of all of this but this line.")
+    digest: str = Field("", description="SHA-256 of all other fields.")
 
 
 @dataclass(frozen=True)
 class ShardResult(Mapping[str, Array]):
-    """A piece, opened: its arrays by name, mapped into memory.
+    """The result of some shards, opened: arrays by name, memory-mapped.
 
     Attributes
     ----------
     folder
-        Where it lies.
+        Its folder.
     info
-        What it is.
+        Content of ``shard.json``.
     """
 
     folder: Path
@@ -67,14 +67,14 @@ class ShardResult(Mapping[str, Array]):
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a piece whose files are what was written.
+        """Open a result and check the digests of its files.
 
         Raises
         ------
         ResultError
-            If a file is missing, foreign or damaged.
+            If a file is missing, belongs to something else or is damaged.
         """
-        path = folder / PIECE_FILE
+        path = folder / SHARD_FILE
         try:
             content = path.read_bytes()
             info = ShardResultInfo.model_validate_json(content)
@@ -107,14 +107,14 @@ class ShardResult(Mapping[str, Array]):
 
 
 def exists(folder: Path) -> bool:
-    """Say whether a folder holds a finished piece."""
-    return (folder / PIECE_FILE).is_file()
+    """Return whether a folder holds a finished result."""
+    return (folder / SHARD_FILE).is_file()
 
 
 def write_shard_result(
     folder: Path, info: ShardResultInfo, arrays: Mapping[str, Array], files: Mapping[str, Path] | None = None
 ) -> ShardResult:
-    """Write a piece: arrays and copies of `files`, by name. What `info` says of files is filled in.
+    """Write a result: arrays and copies of `files`, by name. Digests are filled into `info`.
 
     Raises
     ------
@@ -124,34 +124,34 @@ def write_shard_result(
     digests = {}
     with writing(folder, FULL):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / PIECE_FILE).unlink(missing_ok=True)
+        (folder / SHARD_FILE).unlink(missing_ok=True)
         for name, array in arrays.items():
             with (folder / f"{name}.npy").open("wb") as file:
                 np.save(file, array)
-                digests[f"{name}.npy"] = _settled(file)
+                digests[f"{name}.npy"] = _sync_and_digest(file)
         for name, path in (files or {}).items():
             with path.open("rb") as source, (folder / name).open("wb") as file:
                 shutil.copyfileobj(source, file)
-                digests[name] = _settled(file)
+                digests[name] = _sync_and_digest(file)
         info = info.model_copy(update={"files": digests})
         info = info.model_copy(update={"digest": json_digest(info.model_dump(mode="json"))})
         text = info.model_dump_json(indent=2)
-        write_whole(folder / PIECE_FILE, lambda file: file.write(text.encode()))
+        write_whole(folder / SHARD_FILE, lambda file: file.write(text.encode()))
     return ShardResult(folder, info)
 
 
-def _settled(file: BinaryIO) -> str:
-    """Bring a file to the disk and return its SHA-256. Its name gets there with that of ``piece.json``."""
+def _sync_and_digest(file: BinaryIO) -> str:
+    """Sync a file and return its SHA-256. Its directory entry is synced with that of ``shard.json``."""
     file.flush()
     os.fsync(file.fileno())
     with Path(file.name).open("rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
 
-def joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Put spans of batches in order, those that touch as one."""
+def merge_ranges(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sort ranges of batches and join adjacent ones."""
     result: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
+    for start, stop in sorted(ranges):
         if result and result[-1][1] == start:
             result[-1] = (result[-1][0], stop)
         else:
@@ -162,5 +162,5 @@ def joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 def _damaged(path: Path, folder: Path, reason: str) -> ResultError:
     return ResultError(
         f"{path} is missing or damaged ({reason}). Remove the folder {folder} and run the command that wrote it again: "
-        "that piece is computed once more, everything else is kept."
+        "only this result is computed again."
     )

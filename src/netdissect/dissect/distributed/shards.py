@@ -1,13 +1,12 @@
-"""A run in shards: each looks at some of the batches, wherever and whenever it likes.
+"""A run in shards: each processes some of the batches, on any machine and at any time.
 
-    RUN/shards/3-of-8/first     the largest values and top images of the shard's images
-    RUN/thresholds              those of all shards, merged: the thresholds
-    RUN/shards/3-of-8/second    the shard's counts, with these thresholds
-    RUN/run.json ...            all counts, merged: the finished run
+    RUN/shards/3-of-8/thresholds   largest values and top images of the shard's images
+    RUN/merged-thresholds          thresholds and top images of all shards
+    RUN/shards/3-of-8/counting     counts of the shard at these thresholds
+    RUN/run.json ...               the finished run, from the sum of all counts
 
-Shards begin where batches begin, batches are cut by index row, and statistics add up: the run is, bit for
-bit, the one that a single process would have made. A shard's own largest values bound the thresholds of the whole from
-below, so it keeps only activations that can matter.
+Shards begin where batches begin, and statistics add up: the run equals that of a single process bit for bit. The
+largest values of a shard are a lower bound of the merged thresholds, so a shard stores only activations above it.
 """
 
 import hashlib
@@ -22,20 +21,20 @@ import numpy as np
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
-from netdissect.dissect.determinism_check import with_repeatability
+from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.distributed.shard_result import (
     Array,
     ShardResult,
     ShardResultInfo,
-    Stage,
+    ShardStage,
     exists,
     write_shard_result,
 )
 from netdissect.dissect.forward import DissectionInputs, torch_device
-from netdissect.dissect.layer_state import ThresholdResult, of_layers, strip_prefix
+from netdissect.dissect.layer_state import ThresholdResult, add_prefix, prefix_layers
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
-from netdissect.dissect.run_dissection import finished_run, opened, planned
+from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -44,8 +43,8 @@ from netdissect.errors import ConfigError
 from netdissect.models import Network
 from netdissect.result import RunInfo
 
-SHARDS, THRESHOLDS, IMAGES = "shards", "thresholds", "images"
-STAGES: tuple[Literal["second"], Literal["first"]] = ("second", "first")
+SHARDS, MERGED_THRESHOLDS, IMAGES = "shards", "merged-thresholds", "images"
+STAGES: tuple[Literal["counting"], Literal["thresholds"]] = ("counting", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,10 @@ class Shard:
         ConfigError
             If it is something else.
         """
-        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-        if found is None:
-            raise ConfigError(f"{text!r} is no shard. Expected I/N with I from 1 to N, such as 3/8.")
-        return cls(*map(int, found.groups()))
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if match is None:
+            raise ConfigError(f"{text!r} is not a shard. Expected I/N with I from 1 to N, such as 3/8.")
+        return cls(*map(int, match.groups()))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -90,24 +89,24 @@ class Shard:
         """
         if self.count > total:
             raise ConfigError(
-                f"{total} batches cannot be cut into {self.count} shards. Name at most {total} shards, or a smaller "
+                f"{total} batches cannot be split into {self.count} shards. Name at most {total} shards, or a smaller "
                 "--batch-size."
             )
         return range(total * (self.number - 1) // self.count, total * self.number // self.count)
 
 
 @dataclass(frozen=True)
-class ShardPass:
-    """Which batches a process looks at, and where it writes.
+class ShardTask:
+    """The batches that one process works on, and the folder of its results.
 
     Attributes
     ----------
     run
-        The run folder, in which thresholds appear.
+        Run folder, which holds the merged thresholds.
     name
-        What it is called: that of the shard.
+        Of the shard, such as ``3/8``.
     batches
-        Numbers of the batches.
+        Indices of the batches.
     """
 
     run: Path
@@ -116,7 +115,7 @@ class ShardPass:
 
     @property
     def folder(self) -> Path:
-        """Where its pieces lie."""
+        """Folder of its results."""
         return self.run / SHARDS / self.name.replace("/", "-of-")
 
 
@@ -129,149 +128,153 @@ def dissect_shard(
     out: str | Path,
     execution: Execution | None = None,
     progress: Progress | None = None,
-) -> Stage:
-    """Look at one shard: at first for thresholds, and once those of all shards are merged, for counts.
+) -> ShardStage:
+    """Run one shard: first the threshold pass and, once the thresholds of all shards are merged, the counting pass.
 
     Parameters
     ----------
     network, concepts, config, execution, progress
         As for `netdissect.dissect`.
     shard
-        Which images.
+        The shard.
     out
         Run folder, which several shards may share: see `netdissect.merge_shards`.
 
     Returns
     -------
     Stage
-        ``first`` or ``second``: the look that is finished.
+        ``thresholds`` or ``counting``: the last pass that is finished.
 
     Raises
     ------
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source = opened(network, concepts, config, execution)
+    source = open_inputs(network, concepts, config, execution)
     total = len(batch_starts(len(source.data), config.batch_size))
-    return look_at(source, ShardPass(Path(out), str(shard), shard.batches(total)), progress)
+    return run_shard(source, ShardTask(Path(out), str(shard), shard.batches(total)), progress)
 
 
-def look_at(source: DissectionInputs, part: ShardPass, progress: Progress | None = None, wait: float = 0) -> Stage:
-    """Do what can be done of one part: its first look, and its second if the thresholds of all parts are there.
+def run_shard(
+    source: DissectionInputs, task: ShardTask, progress: Progress | None = None, wait: float = 0
+) -> ShardStage:
+    """Run what can be run of one shard: the threshold pass, and the counting pass if thresholds are merged.
 
     Parameters
     ----------
     source
         Network, data, and what to measure.
-    part
-        Which batches.
+    task
+        The shard.
     progress
         Called with the stage and the number of images done and in all.
     wait
-        Seconds to wait for another process that works on this part.
+        Seconds to wait for another process that holds this shard.
 
     Returns
     -------
     Stage
-        The last stage that is finished.
+        The last pass that is finished.
 
     Raises
     ------
     ResultError
         If the folder holds something else, or another process works on it.
     ConfigError
-        If what chance gives, or scores beside IoU, are asked for.
+        If a permutation test or extra metrics are requested.
     """
     if source.config.statistics.extra_metrics:
         raise ConfigError(
-            "a shard does not measure scores beside IoU: the leading concepts are known once all shards are merged. "
+            "a shard cannot measure extra metrics: the leading concepts are known only once all shards are merged. "
             "Leave --extra-metrics out, or dissect in one process."
         )
     if source.config.permutations:
         raise ConfigError(
-            "a shard cannot say what chance gives: masks meet the labels of other images, which other shards hold. "
+            "a shard cannot run a permutation test: masks are paired with labels of images that other shards hold. "
             "Leave --permutations and --min-iou fdr out, or dissect in one process."
         )
     run = describe(source, progress)
-    if finished_run(part.run, run) is not None:
-        return "second"
-    stage = finished_stage(part)
-    if stage == "second" or (stage == "first" and not exists(part.run / THRESHOLDS)):
-        _refuse_other(ShardResult.open(part.folder / stage), run)
+    if finished_run(task.run, run) is not None:
+        return "counting"
+    stage = finished_stage(task)
+    if stage == "counting" or (stage == "thresholds" and not exists(task.run / MERGED_THRESHOLDS)):
+        _refuse_other(ShardResult.open(task.folder / stage), run)
         return stage
     starts = batch_starts(len(source.data), source.config.batch_size)
     info = ShardResultInfo(
-        stage="first",
+        stage="thresholds",
         run=run,
-        shards=(part.name,),
-        batches=((part.batches.start, part.batches.stop),),
+        shards=(task.name,),
+        batches=((task.batches.start, task.batches.stop),),
         total=len(starts),
         files={},
     )
-    wanted = bitwise_fingerprint(run) | {"batches": [part.batches.start, part.batches.stop]}
-    log = RunLog(part.run, shard=part.name)
+    fingerprint = bitwise_fingerprint(run) | {"batches": [task.batches.start, task.batches.stop]}
+    log = RunLog(task.run, shard=task.name)
     with source.network.prepared(torch_device(source.config.device)):
-        info = info.model_copy(update={"run": with_repeatability(source, run)})
-        with WorkDir(part.folder, wanted, source.execution.checkpoint_seconds, wait, log) as work:
-            write_config(part.run, source)
-            own = starts[part.batches.start : part.batches.stop]
+        info = info.model_copy(update={"run": with_determinism_check(source, run)})
+        with WorkDir(task.folder, fingerprint, source.execution.checkpoint_seconds, wait, log) as work:
+            write_config(task.run, source)
+            own = starts[task.batches.start : task.batches.stop]
             return _carry_out(
-                TwoPass(source, planned(source, work), work, progress, own, source.data.stamp()), part, info
+                TwoPass(source, make_run_plan(source, work), work, progress, own, source.data.stamp()), task, info
             )
 
 
-def finished_stage(part: ShardPass) -> Literal["first", "second"] | None:
-    """Return the last look of a part that is finished; None: not even the first."""
-    return next((stage for stage in STAGES if exists(part.folder / stage)), None)
+def finished_stage(task: ShardTask) -> Literal["thresholds", "counting"] | None:
+    """Return the last finished pass of a shard; None: none."""
+    return next((stage for stage in STAGES if exists(task.folder / stage)), None)
 
 
-def _carry_out(looks: TwoPass, part: ShardPass, info: ShardResultInfo) -> Stage:
+def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> ShardStage:
     seconds: dict[str, float] = {}
-    with timed("layout check", seconds, looks.work.log):
-        run = with_layout_checks(looks.source, info.run, part.run / SHARDS, looks.work.log)
+    with timed("layout check", seconds, two_pass.work.log):
+        run = with_layout_checks(two_pass.source, info.run, task.run / SHARDS, two_pass.work.log)
         info = info.model_copy(update={"run": run})
-    with timed("first look", seconds, looks.work.log):
-        collectors = looks.first()
-    looks.refuse_changed(info.run.data.digest)
-    if not exists(part.folder / "first"):
-        parts = of_layers(collector.part() for collector in collectors.values())
-        write_shard_result(part.folder / "first", _at(info, "first", seconds), parts)
-    if not exists(part.run / THRESHOLDS):
-        return "first"
-    thresholds = ShardResult.open(part.run / THRESHOLDS)
+    with timed("thresholds", seconds, two_pass.work.log):
+        collectors = two_pass.threshold_pass()
+    two_pass.refuse_changed(info.run.data.digest)
+    if not exists(task.folder / "thresholds"):
+        exported = prefix_layers(collector.export() for collector in collectors.values())
+        write_shard_result(task.folder / "thresholds", _at(info, "thresholds", seconds), exported)
+    if not exists(task.run / MERGED_THRESHOLDS):
+        return "thresholds"
+    thresholds = ShardResult.open(task.run / MERGED_THRESHOLDS)
     _refuse_other(thresholds, info.run)
-    with timed("second look", seconds, looks.work.log):
-        counted = looks.second(collectors, read_found(thresholds))
-    looks.refuse_changed(info.run.data.digest)
-    info = _at(info, "second", seconds).model_copy(update={"thresholds": digest_of(thresholds)})
-    own = f"{IMAGES}.{part.batches.start:09}"  # image by image: stays apart when shards are merged
-    files = {f"{own}.{name}.bin": file.path for name, file in counted.images.files.items()}
+    with timed("counting", seconds, two_pass.work.log):
+        counted = two_pass.count_pass(collectors, read_thresholds(thresholds))
+    two_pass.refuse_changed(info.run.data.digest)
+    info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
+    own = f"{IMAGES}.{task.batches.start:09}"  # per-image counts are not summed when shards are merged
+    files = {f"{own}.{name}.bin": file.path for name, file in counted.per_image.files.items()}
     write_shard_result(
-        part.folder / "second", info, _second(counted) | strip_prefix(own, counted.images.state()), files
+        task.folder / "counting", info, _count_arrays(counted) | add_prefix(own, counted.per_image.state()), files
     )
-    looks.work.remove()
-    return "second"
+    two_pass.work.remove()
+    return "counting"
 
 
-def _at(info: ShardResultInfo, stage: Stage, seconds: Mapping[str, float]) -> ShardResultInfo:
+def _at(info: ShardResultInfo, stage: ShardStage, seconds: Mapping[str, float]) -> ShardResultInfo:
     return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
 
 
-def _second(counted: CountResult) -> dict[str, Array]:
-    return strip_prefix("truth", vars(counted.truth)) | of_layers(map(vars, counted.tallies.values()))
+def _count_arrays(counted: CountResult) -> dict[str, Array]:
+    return add_prefix("concept-totals", vars(counted.concept_totals)) | prefix_layers(
+        map(vars, counted.counts.values())
+    )
 
 
-def read_found(piece: ShardResult) -> dict[str, ThresholdResult]:
+def read_thresholds(result: ShardResult) -> dict[str, ThresholdResult]:
     """Read thresholds and top images of each layer."""
-    names = ("thresholds", "rows", "maxima", "maps")
+    names = ("thresholds", "image_index", "max_activation", "maps")
     return {
-        layer.name: ThresholdResult(*(np.array(piece[f"layer{index}.{name}"]) for name in names))
-        for index, layer in enumerate(piece.info.run.layers)
+        layer.name: ThresholdResult(*(np.array(result[f"layer{index}.{name}"]) for name in names))
+        for index, layer in enumerate(result.info.run.layers)
     }
 
 
-def digest_of(thresholds: ShardResult) -> str:
-    """Return the SHA-256 of all thresholds, whoever merged them."""
+def thresholds_digest(thresholds: ShardResult) -> str:
+    """Return the SHA-256 of all thresholds; it does not depend on who merged them."""
     digest = hashlib.sha256()
     for name, file in sorted(thresholds.info.files.items()):
         if name.endswith(".thresholds.npy"):
@@ -279,5 +282,5 @@ def digest_of(thresholds: ShardResult) -> str:
     return digest.hexdigest()
 
 
-def _refuse_other(piece: ShardResult, info: RunInfo) -> None:
-    refuse_other(piece.folder, bitwise_fingerprint(piece.info.run), bitwise_fingerprint(info))
+def _refuse_other(result: ShardResult, info: RunInfo) -> None:
+    refuse_other(result.folder, bitwise_fingerprint(result.info.run), bitwise_fingerprint(info))

@@ -1,8 +1,8 @@
-"""Scores beside IoU in this run: every activation once more, for each unit's leading concepts.
+"""The extra metrics of a run: one more pass over all activations, for the leading concepts of each unit.
 
-    stored activations, if all of them were kept, or one more forward pass -> Responses of each layer -> scores_beside
+    all stored activations, or another forward pass -> ResponseHistograms of each layer -> columns of the table scores
 
-Source: `netdissect.scoring.metrics`, which says what is measured.
+Source: `netdissect.scoring.metrics`, which defines the metrics.
 """
 
 import logging
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.dissect.layer_state import AnyCollector, Maps, ThresholdResult, add_prefix, of_layers, strip_prefix
+from netdissect.dissect.layer_state import AnyCollector, Maps, ThresholdResult, add_prefix, prefix_layers, strip_prefix
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, iou
 from netdissect.scoring.iou import leading_concepts
@@ -28,183 +28,195 @@ logger = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
-NANOSECONDS_A_PIXEL = 4
+NANOSECONDS_PER_PIXEL = 4
 
 
 @dataclass(frozen=True)
-class Images:
-    """What the images carry, by index row.
+class ImageAnnotations:
+    """Labels of the images.
 
     Attributes
     ----------
-    holds
-        bool (N, C).
+    has_label
+        bool (N, C): whether an image has a label.
     annotated
-        bool (N, K).
+        bool (N, K): whether an image is annotated in a category.
     """
 
-    holds: npt.NDArray[np.bool_]
+    has_label: npt.NDArray[np.bool_]
     annotated: npt.NDArray[np.bool_]
 
     @classmethod
     def none(cls, images: int, data: ConceptData) -> Self:
-        """Return images of which nothing was seen yet."""
+        """Return the annotations of images that have not been read yet."""
         return cls(
             np.zeros((images, len(data.category_of)), np.bool_), np.zeros((images, len(data.categories)), np.bool_)
         )
 
     def update(self, row: int, image: ImageLabels) -> None:
-        """Note one image."""
-        self.holds[row, image.label_ids] = True
+        """Add the labels of one image."""
+        self.has_label[row, image.label_ids] = True
         self.annotated[row, image.categories] = True
 
 
 @dataclass(frozen=True)
 class ExtraMetrics:
-    """What one layer's activations say beside IoU.
+    """Statistics of the activations of one layer for the extra metrics.
 
     Attributes
     ----------
     responses
-        Values of each unit on its leading concepts.
+        Histograms of each unit on its leading concepts.
     maxima
         float32 (N, U): the maximum of each unit on each image.
     images
-        What they carry.
+        Labels of these images.
     """
 
     responses: ResponseHistograms
     maxima: npt.NDArray[np.float32]
-    images: Images
+    images: ImageAnnotations
 
     def state(self) -> Arrays:
-        """Return everything needed to go on later, but what the images carry."""
+        """Return the arrays of a checkpoint, without the labels of the images."""
         names = ("positives", "all", "sums", "moments")
         bins = {name: np.asarray(array) for name, array in self.responses.bins._asdict().items()}
         return {name: getattr(self.responses, name) for name in names} | bins | {"maxima": self.maxima}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         for name, array in self.state().items():
             array[:] = state[name]
 
 
-def leading_at(data: ConceptData, tally: IoUCounts, truth: ConceptTotals) -> Ints:
-    """Return the label numbers of each unit's ten leading concepts at each quantile, int64 (Q, U, 10); 0 for none."""
-    halves = (
-        CountSubset(hits, masks, truth.pixels) for hits, masks in zip(tally.intersection, tally.activation, strict=True)
+def leading_concepts_at(data: ConceptData, counts: IoUCounts, concept_totals: ConceptTotals) -> Ints:
+    """Return the label ids of the ten leading concepts of each unit, int64 (Q, U, 10); 0 for none."""
+    subsets = (
+        CountSubset(hits, masks, concept_totals.pixels)
+        for hits, masks in zip(counts.intersection, counts.activation, strict=True)
     )
-    return np.stack([leading_concepts(half.iou(data.category_of)) for half in halves])
+    return np.stack([leading_concepts(subset.iou(data.category_of)) for subset in subsets])
 
 
-def extra_metrics_of(
-    looks: TwoPass, collectors: Mapping[str, AnyCollector], found: Mapping[str, ThresholdResult], counted: CountResult
+def measure_extra_metrics(
+    two_pass: TwoPass,
+    collectors: Mapping[str, AnyCollector],
+    threshold_results: Mapping[str, ThresholdResult],
+    counted: CountResult,
 ) -> dict[str, ExtraMetrics]:
-    """Look at every activation once more.
+    """Run one more pass over all activations.
 
     Parameters
     ----------
-    looks
+    two_pass
         The run.
-    collectors, found
-        Of each layer, after the first look.
+    collectors, threshold_results
+        Of each layer, after the threshold pass.
     counted
-        What the second look counted.
+        Result of the counting pass.
     """
-    source, plans = looks.source, {plan.layer.name: plan for plan in looks.plan.layers}
-    data, images = source.data, Images.none(len(source.data), source.data)
-    _announce(looks, collectors)
+    source, plans = two_pass.source, {plan.layer.name: plan for plan in two_pass.plan.layers}
+    data, images = source.data, ImageAnnotations.none(len(source.data), source.data)
+    _announce(two_pass, collectors)
     layers: dict[str, ExtraMetrics] = {}
-    saved = looks.work.load("beside")
+    saved = two_pass.work.load("extra-metrics")
     done = int(saved["batches"]) if saved else 0
     if saved:
-        images = Images(**add_prefix("images", saved))
+        images = ImageAnnotations(**strip_prefix("images", saved))
 
     def state() -> Arrays:
-        arrays: Arrays = {"batches": np.array(done)} | strip_prefix("images", vars(images))
-        return arrays | of_layers(beside.state() for beside in layers.values())
+        arrays: Arrays = {"batches": np.array(done)} | add_prefix("images", vars(images))
+        return arrays | prefix_layers(extra.state() for extra in layers.values())
 
-    labels = looks.labels(range(done * looks.starts.step, len(data)))
-    for batch in looks.everything("scores beside IoU", collectors, done):
+    labels = two_pass.labels(range(done * two_pass.starts.step, len(data)))
+    for batch in two_pass.replay_all("extra metrics", collectors, done):
         maps = {name: values.cpu().numpy() for name, values in batch.maps.items()}
         if not layers:
-            layers = {name: _begun(looks, maps[name], name, found[name], counted, images) for name in maps}
-            for index, beside in enumerate(layers.values()):
+            layers = {
+                name: _empty_metrics(two_pass, maps[name], name, threshold_results[name], counted, images)
+                for name in maps
+            }
+            for index, extra in enumerate(layers.values()):
                 if saved:
-                    beside.restore(add_prefix(f"layer{index}", saved))
+                    extra.restore(strip_prefix(f"layer{index}", saved))
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             images.update(batch.start + index, image)
-            for name, beside in layers.items():
+            for name, extra in layers.items():
                 grid = plans[name].grid_to(image.size)
-                beside.responses.update(maps[name][index], image, grid)
-                beside.maxima[batch.start + index] = maps[name][index].max(axis=(1, 2))
+                extra.responses.update(maps[name][index], image, grid)
+                extra.maxima[batch.start + index] = maps[name][index].max(axis=(1, 2))
         done += 1
-        looks.work.save("beside", state)
+        two_pass.work.save("extra-metrics", state)
     return layers
 
 
-def _begun(
-    looks: TwoPass, maps: Maps, layer: str, found: ThresholdResult, counted: CountResult, images: Images
+def _empty_metrics(
+    two_pass: TwoPass,
+    maps: Maps,
+    layer: str,
+    threshold_result: ThresholdResult,
+    counted: CountResult,
+    images: ImageAnnotations,
 ) -> ExtraMetrics:
-    data, sizes = looks.source.data, [row.size for row in looks.source.data.rows]
-    numbers = leading_at(data, counted.tallies[layer].first(1), counted.truth)[0]
-    bins = ValueBins.of(maps, found.thresholds[0], found.maxima[:, 0])
+    data, sizes = two_pass.source.data, [row.size for row in two_pass.source.data.rows]
+    label_ids = leading_concepts_at(data, counted.counts[layer].first(1), counted.concept_totals)[0]
+    bins = ValueBins.of(maps, threshold_result.thresholds[0], threshold_result.max_activation[:, 0])
     pixels = sum(size.height * size.width for size in sizes)
-    side = looks.source.config.protocol.segmentation_size
+    side = two_pass.source.config.protocol.segmentation_size
     pixels = pixels if side is None else side * side * len(sizes)
     maxima = np.zeros((len(data), maps.shape[1]), np.float32)
-    return ExtraMetrics(ResponseHistograms.zeros(bins, numbers, len(data.categories), pixels), maxima, images)
+    return ExtraMetrics(ResponseHistograms.zeros(bins, label_ids, len(data.categories), pixels), maxima, images)
 
 
-def _announce(looks: TwoPass, collectors: Mapping[str, AnyCollector]) -> None:
-    data = looks.source.data
+def _announce(two_pass: TwoPass, collectors: Mapping[str, AnyCollector]) -> None:
+    data = two_pass.source.data
     pixels = sum(row.size.height * row.size.width for row in data.rows)
-    units = sum(plan.layer.units for plan in looks.plan.layers)
-    kept = looks.keeps_everything(collectors)
+    units = sum(plan.layer.units for plan in two_pass.plan.layers)
+    stored = two_pass.keeps_all_activations(collectors)
     logger.info(
-        "scores beside IoU: %s, and about %.0f s of computing",
-        "every activation was kept" if kept else "one more forward pass (--activation-cache dense spares it)",
-        units * pixels * NANOSECONDS_A_PIXEL * 1e-9,
+        "extra metrics: %s, and about %.0f s of computing",
+        "all activations are stored" if stored else "one more forward pass (--activation-cache dense avoids it)",
+        units * pixels * NANOSECONDS_PER_PIXEL * 1e-9,
     )
 
 
 def count_extra_metrics(
-    data: ConceptData, tally: IoUCounts, truth: ConceptTotals, quantiles: tuple[float, ...]
+    data: ConceptData, counts: IoUCounts, concept_totals: ConceptTotals, quantiles: tuple[float, ...]
 ) -> pl.DataFrame:
-    """Return metrics of the masks of each unit's leading concepts at each quantile."""
-    numbers = leading_at(data, tally, truth)
-    quantile, unit, rank = numbers.nonzero()
-    number = numbers[quantile, unit, rank]
-    hits = tally.intersection[quantile, unit, number]
-    masks, pixels = tally.activation[quantile, unit, data.category_of[number]], truth.pixels[number]
+    """Return metrics of the mask of each unit on its leading concepts, at each quantile."""
+    label_ids = leading_concepts_at(data, counts, concept_totals)
+    quantile, unit, rank = label_ids.nonzero()
+    label_id = label_ids[quantile, unit, rank]
+    hits = counts.intersection[quantile, unit, label_id]
+    masks, pixels = counts.activation[quantile, unit, data.category_of[label_id]], concept_totals.pixels[label_id]
     return pl.DataFrame(
         {
             "quantile": np.asarray(quantiles)[quantile],
             "unit": unit.astype(np.int32),
             "rank": rank.astype(np.int32),
-            "label_id": number.astype(np.int32),
-            "concept": [data.by_number[int(one)].name for one in number],
-            "category": [data.by_number[int(one)].category for one in number],
+            "label_id": label_id.astype(np.int32),
+            "concept": [data.by_number[int(each)].name for each in label_id],
+            "category": [data.by_number[int(each)].category for each in label_id],
             "iou": iou(hits, masks, pixels),
         }
         | {metric.name: metric.compute(MaskCounts(hits, masks, pixels)) for metric in MASK_METRICS}
     )
 
 
-def extra_metric_scores(data: ConceptData, beside: ExtraMetrics) -> pl.DataFrame:
-    """Return what activations say of each unit's leading concepts at the run's first quantile."""
-    responses = beside.responses
+def extra_metric_scores(data: ConceptData, extra: ExtraMetrics) -> pl.DataFrame:
+    """Return metrics of the activations of each unit on its leading concepts, at the first quantile."""
+    responses = extra.responses
     unit, slot = responses.label_ids.nonzero()
-    number = responses.label_ids[unit, slot]
-    category = data.category_of[number]
+    label_id = responses.label_ids[unit, slot]
+    category = data.category_of[label_id]
     columns: dict[str, list[float]] = {metric.name: [] for metric in ACTIVATION_METRICS}
-    for one, place, its, concept in zip(unit, slot, category, number, strict=True):
-        within, around = responses.positives[one, place], responses.all[one, its]
+    for u, k, c, concept in zip(unit, slot, category, label_id, strict=True):
+        positives, all_values = responses.positives[u, k], responses.all[u, c]
         pair = PairResponses(
-            within, around - within, responses.sums[one, place], responses.moments[one, its],
-            beside.maxima[:, one], beside.images.holds[:, concept], beside.images.annotated[:, its],
+            positives, all_values - positives, responses.sums[u, k], responses.moments[u, c],
+            extra.maxima[:, u], extra.images.has_label[:, concept], extra.images.annotated[:, c],
         )  # fmt: skip
         for metric in ACTIVATION_METRICS:
             columns[metric.name].append(float(metric.compute(pair)))
-    keys = {"unit": unit.astype(np.int32), "label_id": number.astype(np.int32)}
+    keys = {"unit": unit.astype(np.int32), "label_id": label_id.astype(np.int32)}
     return pl.DataFrame(keys | columns).with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -1,9 +1,9 @@
-"""What chance would give in this run: masks of all layers, kept, and met with other images' labels.
+"""The permutation test of a run: stored masks of all layers are paired with the labels of other images.
 
-    activations that can matter -> MaskFile of each layer -> Shuffles, a few repetitions at a time -> Chance
+    stored activations -> MaskFile of each layer -> PermutationCounts, a few permutations at a time -> PermutationNull
 
-Source: `netdissect.scoring.statistics.permutation`, which says what is shuffled, and
-`netdissect.scoring.statistics.multiple_testing`, what follows.
+Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
+`netdissect.scoring.statistics.multiple_testing` for p-values and limits.
 """
 
 import logging
@@ -36,50 +36,50 @@ logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 
 MEGABYTE = 2**20
-BLOCK = 500  # images that are shuffled among themselves: with their label maps some 50 MB
-# Repetitions of --permutations auto: as many as take the time in which a small network sees the images.
-NANOSECONDS_A_LOOKUP = 6
-NANOSECONDS_AN_IMAGE = 20_000_000
-FEWEST, MOST = 100, 1000
+BLOCK = 500  # images permuted among each other: about 50 MB with their label maps
+# --permutations auto: as many as take the time of the forward passes of a small network.
+NANOSECONDS_PER_LOOKUP = 6
+NANOSECONDS_PER_IMAGE = 20_000_000
+MIN_PERMUTATIONS, MAX_PERMUTATIONS = 100, 1000
 
 
 @dataclass(frozen=True)
 class PermutationNull:
-    """What chance gives in one layer.
+    """The null distribution of one layer.
 
     Attributes
     ----------
     quantiles
-        Of the protocol, Q.
+        The Q quantiles of the protocol.
     categories
         Names of the data set's categories.
     observed
-        float64 (Q, U): the best IoU of each unit.
+        float64 (Q, U): the best IoU of each unit in the run.
     maxima
-        float64 (R, Q, U): the same in each repetition.
-    repeats
-        The best concepts of each repetition, of Q times U masks.
+        float64 (R, Q, U): the best IoU of each unit in each permutation.
+    permutations
+        The best concepts of the Q times U masks in each permutation.
     """
 
     quantiles: tuple[float, ...]
     categories: tuple[str, ...]
     observed: Floats
     maxima: Floats
-    repeats: Sequence[BestConcepts]
+    permutations: Sequence[BestConcepts]
 
     def counts(self, quantile: int, rule: Rule, min_iou: float) -> list[DetectorCount]:
-        """Count the detectors of each repetition."""
+        """Count the detectors of each permutation."""
         units = self.observed.shape[1]
         chosen = slice(quantile * units, (quantile + 1) * units)
-        best = [BestConcepts(repeat.label_ids[chosen], repeat.scores[chosen]) for repeat in self.repeats]
+        best = [BestConcepts(permuted.label_ids[chosen], permuted.scores[chosen]) for permuted in self.permutations]
         return null_detector_counts(best, self.categories, rule, min_iou)
 
 
-def units_by_chance(chance: PermutationNull) -> pl.DataFrame:
-    """Return p-values, and the IoU that chance exceeds in one of twenty repetitions: columns of the table ``units``."""
+def null_unit_columns(null: PermutationNull) -> pl.DataFrame:
+    """Return p-values, q-values and the 95th percentile of the null IoU: columns of the table ``units``."""
     frames = []
-    for index, quantile in enumerate(chance.quantiles):
-        observed, maxima = chance.observed[index], chance.maxima[:, index]
+    for index, quantile in enumerate(null.quantiles):
+        observed, maxima = null.observed[index], null.maxima[:, index]
         values = p_values(observed, maxima)
         hochberg, yekutieli = adjust_pvalues(values)
         columns = {
@@ -93,13 +93,13 @@ def units_by_chance(chance: PermutationNull) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def counts_by_chance(chance: PermutationNull, min_iou: float) -> pl.DataFrame:
-    """Return how many detectors chance gives on average: columns of the table ``counts``."""
+def null_count_columns(null: PermutationNull, min_iou: float) -> pl.DataFrame:
+    """Return the mean number of detectors under the null: columns of the table ``counts``."""
     rows = []
-    for index, quantile in enumerate(chance.quantiles):
+    for index, quantile in enumerate(null.quantiles):
         for rule in RULES:
-            counted = chance.counts(index, rule, min_iou)
-            for category in ("total", *chance.categories):
+            counted = null.counts(index, rule, min_iou)
+            for category in ("total", *null.categories):
                 detectors = np.mean([count.detectors[category] for count in counted])
                 unique = np.mean([count.unique_detectors[category] for count in counted])
                 rows.append((quantile, rule, category, float(detectors), float(unique)))
@@ -108,131 +108,133 @@ def counts_by_chance(chance: PermutationNull, min_iou: float) -> pl.DataFrame:
 
 
 class MaskFile(AppendOnlyArrayFile):
-    """The masks of one layer, image by image: two bytes for each pixel that is on."""
+    """The masks of one layer per image: two bytes for each active pixel."""
 
     disk_full_remedy = ", or leave --permutations out"
 
-    def read(self, number: int) -> MaskPixels:
-        """Return the masks of image `number`."""
-        return MaskPixels(*(array.astype(np.uint32) for array in super().read(number)))
+    def read(self, image_index: int) -> MaskPixels:
+        """Return the masks of one image."""
+        return MaskPixels(*(array.astype(np.uint32) for array in super().read(image_index)))
 
 
 @dataclass(frozen=True)
-class KeptMasks:
-    """The masks of every layer on disk, and which images are annotated alike.
+class MaskFiles:
+    """The masks of every layer on disk, and the annotation stratum of each image.
 
     Attributes
     ----------
     files
         By layer.
     lookups
-        By layer: labels under the pixels of all masks, in all label maps of an image.
+        By layer: number of labels below all mask pixels, in all label maps.
     strata
-        Of each image, by index row: its categories and the size of its label maps.
-    whole
-        bool (C,): concepts that label some image as a whole.
+        By image index: annotated categories and size of the label maps.
+    image_level
+        bool (C,): concepts that are image-level labels of some image.
     """
 
     files: Mapping[str, MaskFile]
     lookups: Mapping[str, int]
     strata: Sequence[tuple[object, ...]]
-    whole: npt.NDArray[np.bool_]
+    image_level: npt.NDArray[np.bool_]
 
-    def repeats(self) -> int:
-        """Return how many repetitions take the time in which a small network sees the images."""
+    def auto_permutations(self) -> int:
+        """Return the number of permutations that takes the time of the forward passes of a small network."""
         lookups = max(sum(self.lookups.values()), 1)
-        fitting = NANOSECONDS_AN_IMAGE * len(self.strata) // (NANOSECONDS_A_LOOKUP * lookups)
-        return min(max(fitting, FEWEST), MOST)
+        fitting = NANOSECONDS_PER_IMAGE * len(self.strata) // (NANOSECONDS_PER_LOOKUP * lookups)
+        return min(max(fitting, MIN_PERMUTATIONS), MAX_PERMUTATIONS)
 
 
-def keep_masks(
-    looks: TwoPass, collectors: Mapping[str, AnyCollector], found: Mapping[str, ThresholdResult]
-) -> KeptMasks:
-    """Write every layer's masks at the protocol's quantiles, from what the first look kept or from one more pass."""
-    quantiles = len(looks.source.config.protocol.quantiles)
-    plans = {plan.layer.name: plan for plan in looks.plan.layers}
-    files = {name: MaskFile(looks.work.file(name, "masks")) for name in plans}
+def write_masks(
+    two_pass: TwoPass, collectors: Mapping[str, AnyCollector], threshold_results: Mapping[str, ThresholdResult]
+) -> MaskFiles:
+    """Write the masks of every layer at the quantiles of the protocol, from stored activations or another pass."""
+    quantiles = len(two_pass.source.config.protocol.quantiles)
+    plans = {plan.layer.name: plan for plan in two_pass.plan.layers}
+    files = {name: MaskFile(two_pass.work.file(name, "masks")) for name in plans}
     lookups = dict.fromkeys(plans, 0)
     strata: list[tuple[object, ...]] = []
-    whole = np.zeros(len(looks.source.data.category_of), np.bool_)
-    labels = looks.labels(range(len(looks.source.data)))
-    for batch in looks.again("masks", collectors):
+    image_level = np.zeros(len(two_pass.source.data.category_of), np.bool_)
+    labels = two_pass.labels(range(len(two_pass.source.data)))
+    for batch in two_pass.replay("masks", collectors):
         of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             strata.append((*image.categories.tolist(), image.size))
-            whole[image.image_level] = True
+            image_level[image.image_level] = True
             for name, file in files.items():
                 grid = plans[name].grid_to(image.size)
-                masks = list_mask_pixels(of_layers[name][index], found[name].thresholds[:quantiles], grid)
+                masks = list_mask_pixels(of_layers[name][index], threshold_results[name].thresholds[:quantiles], grid)
                 lookups[name] += len(masks.pixel_index) * image.label_sets.label_ids.shape[1]
                 file.append(masks)
-    return KeptMasks(files, lookups, strata, whole)
+    return MaskFiles(files, lookups, strata, image_level)
 
 
-def permutation_nulls_of(looks: TwoPass, masks: KeptMasks, counted: CountResult) -> dict[str, PermutationNull]:
-    """Repeat chance for every layer, as many repetitions at a time as memory allows.
+def run_permutations(two_pass: TwoPass, masks: MaskFiles, counted: CountResult) -> dict[str, PermutationNull]:
+    """Run the permutation test of every layer, as many permutations at a time as memory allows.
 
     Parameters
     ----------
-    looks
+    two_pass
         The run.
     masks
-        Of all its layers.
+        Masks of all its layers.
     counted
-        What the run itself counted.
+        Result of its counting pass.
     """
-    quantiles = len(looks.source.config.protocol.quantiles)
+    quantiles = len(two_pass.source.config.protocol.quantiles)
     return {
-        name: _chance_of(looks, masks, name, tally.first(quantiles), counted.truth)
-        for name, tally in counted.tallies.items()
+        name: _permutation_null_of(two_pass, masks, name, counts.first(quantiles), counted.concept_totals)
+        for name, counts in counted.counts.items()
     }
 
 
-def _chance_of(looks: TwoPass, masks: KeptMasks, layer: str, tally: IoUCounts, truth: ConceptTotals) -> PermutationNull:
-    source, evidence, wanted = looks.source, looks.source.config.statistics, looks.source.config.permutations
-    data, protocol = source.data, source.config.protocol
-    quantiles, units, numbers = tally.intersection.shape
-    repeats = masks.repeats() if wanted == "auto" else wanted
-    seconds = NANOSECONDS_A_LOOKUP * 1e-9 * repeats * masks.lookups[layer]
-    logger.info("chance in %s: %d repetitions, about %.0f s of computing", layer, repeats, seconds)
-    at_once = max(1, source.execution.memory_mb * MEGABYTE // (4 * tally.intersection.size))
-    chosen = np.ones(numbers, np.bool_) if evidence.null == "images" else ~masks.whole
+def _permutation_null_of(
+    two_pass: TwoPass, masks: MaskFiles, layer: str, counts: IoUCounts, totals: ConceptTotals
+) -> PermutationNull:
+    config, data = two_pass.source.config, two_pass.source.data
+    quantiles, units, label_ids = counts.intersection.shape
+    candidates = np.ones(label_ids, np.bool_) if config.statistics.null == "images" else ~masks.image_level
+    number = masks.auto_permutations() if config.permutations == "auto" else config.permutations
+    seconds = NANOSECONDS_PER_LOOKUP * 1e-9 * number * masks.lookups[layer]
+    logger.info("permutation test of %s: %d permutations, about %.0f s of computing", layer, number, seconds)
+    at_once = max(1, two_pass.source.execution.memory_mb * MEGABYTE // (4 * counts.intersection.size))
     best: list[BestConcepts] = []
-    for first in range(0, repeats, at_once):
-        some = range(first, min(first + at_once, repeats))
-        counts = PermutationCounts.zeros(
-            some,
-            quantiles * units,
-            data,
-            seed=evidence.stats_seed,
-            null=evidence.null,
-            restriction=protocol.restriction,
-        )
-        with ThreadPoolExecutor(source.execution.workers) as pool:
-            for rows in annotation_strata(masks.strata, BLOCK, evidence.stats_seed):
-                block = AnnotationStratum.of(
-                    [masks.files[layer].read(row) for row in rows], list(looks.labels(rows.tolist()))
-                )
-                counts.update(block, int(rows[0]), data.category_of, pool)
-        best += counts.best_concepts(data, truth, tally, chosen)
-        if looks.progress:
-            looks.progress(f"chance, {layer}", some.stop, repeats)
-    of_run = find_best_concepts(data, truth.pixels, tally.intersection, tally.activation, chosen)
-    observed = of_run.scores.max(axis=1, initial=0)
-    maxima = np.stack([one.scores.max(axis=1, initial=0) for one in best])
-    shape = (quantiles, units)
-    return PermutationNull(
-        protocol.quantiles, data.categories, observed.reshape(shape), maxima.reshape(len(best), *shape), best
+    for first in range(0, number, at_once):
+        permutations = range(first, min(first + at_once, number))
+        permuted = _permuted_counts(two_pass, masks, layer, permutations, quantiles * units)
+        best += permuted.best_concepts(data, totals, counts, candidates)
+        if two_pass.progress:
+            two_pass.progress(f"permutations, {layer}", permutations.stop, number)
+    of_run = find_best_concepts(data, totals.pixels, counts.intersection, counts.activation, candidates)
+    observed = of_run.scores.max(axis=1, initial=0).reshape(quantiles, units)
+    maxima = np.stack([each.scores.max(axis=1, initial=0) for each in best]).reshape(len(best), quantiles, units)
+    return PermutationNull(config.protocol.quantiles, data.categories, observed, maxima, best)
+
+
+def _permuted_counts(
+    two_pass: TwoPass, masks: MaskFiles, layer: str, permutations: range, num_masks: int
+) -> PermutationCounts:
+    """Count the masks of one layer against permuted labels."""
+    source, statistics = two_pass.source, two_pass.source.config.statistics
+    counts = PermutationCounts.zeros(
+        permutations, num_masks, source.data, seed=statistics.stats_seed, null=statistics.null,
+        restriction=source.config.protocol.restriction,
     )  # fmt: skip
+    with ThreadPoolExecutor(source.execution.workers) as pool:
+        for images in annotation_strata(masks.strata, BLOCK, statistics.stats_seed):
+            mask_pixels_of = [masks.files[layer].read(image) for image in images]
+            block = AnnotationStratum.of(mask_pixels_of, list(two_pass.labels(images.tolist())))
+            counts.update(block, int(images[0]), source.data.category_of, pool)
+    return counts
 
 
-def fdr_limit(parts: Sequence[PermutationNull]) -> float:
-    """Return the IoU from which on at most one in twenty detectors of some layers is expected by chance.
+def fdr_limit(layers: Sequence[PermutationNull]) -> float:
+    """Return the IoU at which the false discovery rate over all units of some layers is at most 5 %.
 
-    Over all their units. One limit for all quantiles, so that their counts compare: the largest of theirs.
+    One limit for all quantiles, so that their counts compare: the largest of the limits at each quantile.
     """
     limits = []
-    for index in range(len(parts[0].quantiles)):
-        observed = np.concatenate([part.observed[index] for part in parts])
-        limits.append(fdr_threshold(observed, np.concatenate([part.maxima[:, index] for part in parts], axis=1)))
+    for index in range(len(layers[0].quantiles)):
+        observed = np.concatenate([layer.observed[index] for layer in layers])
+        limits.append(fdr_threshold(observed, np.concatenate([layer.maxima[:, index] for layer in layers], axis=1)))
     return max(limits)

@@ -1,1 +1,4 @@
-"""The folder of an unfinished run: locks, logs, per-image files, fingerprints."""
+"""The folder of an unfinished run.
+
+fingerprint -> WorkDir (lock, plan, checkpoints) with RunLog, PerImageFiles and the saved configuration
+"""

@@ -1,4 +1,4 @@
-"""Who took part in a run: network, data, layers, and the versions that its bits depend on."""
+"""The inputs of a run (network, data, layers) and the versions on which its bits depend."""
 
 import platform
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def layer_info(layer: Layer) -> LayerInfo:
 
 
 def network_info(network: Network) -> NetworkInfo:
-    """Describe a network: its digest says which weights."""
+    """Describe a network; its digest identifies the weights."""
     preprocessing = network.preprocessing
     return NetworkInfo(
         name=network.name,
@@ -48,7 +48,7 @@ def network_info(network: Network) -> NetworkInfo:
 
 
 def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
-    """Describe a data set: its digest says which images and labels."""
+    """Describe a data set; its digest identifies images and labels."""
     return DataInfo(
         root=str(data.root.resolve()), digest=data.find_digest(progress), categories=data.categories,
         images=len(data.rows), chosen_in_python=data.subset is None,
@@ -56,7 +56,7 @@ def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
 
 
 def environment(device: str) -> Environment:
-    """Describe what activations depend on beside network and data."""
+    """Describe what else activations depend on: versions, device, threads and kernels."""
     return Environment(
         netdissect=version("netdissect"),
         python=platform.python_version(),
@@ -70,7 +70,7 @@ def environment(device: str) -> Environment:
 
 
 def describe(source: DissectionInputs, progress: Progress | None = None) -> RunInfo:
-    """Describe a run that begins now; `progress` is told of the files of the data set, if they must be read for it."""
+    """Describe a run that begins now; `progress` follows the files of the data set if they have to be read."""
     network, data, layers, config, _ = source
     return RunInfo(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,8 +83,8 @@ def describe(source: DissectionInputs, progress: Progress | None = None) -> RunI
     )
 
 
-def identity_of_run(info: RunInfo) -> dict[str, Any]:
-    """Return what decides a result, as JSON values: where data and weights lie does not."""
+def run_identity(info: RunInfo) -> dict[str, Any]:
+    """Return what determines a result, as JSON values, without the paths of data and weights."""
     return {
         "network": info.network.model_dump(mode="json", exclude={"source"}),
         "data": info.data.model_dump(mode="json", exclude={"root"}),
@@ -94,5 +94,5 @@ def identity_of_run(info: RunInfo) -> dict[str, Any]:
 
 
 def bitwise_fingerprint(info: RunInfo) -> dict[str, Any]:
-    """Return `identity_of_run` with the versions and threads that activations depend on, bit for bit."""
-    return identity_of_run(info) | {"environment": info.environment.model_dump(mode="json")}
+    """Return `run_identity` with the versions and threads on which the bits of activations depend."""
+    return run_identity(info) | {"environment": info.environment.model_dump(mode="json")}

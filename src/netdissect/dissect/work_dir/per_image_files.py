@@ -1,9 +1,9 @@
-"""Counts of the second look, image by image, on disk.
+"""Per-image counts of the counting pass on disk.
 
-    RUN/work/labels.images    which labels each image bears, and on how many pixels
-    RUN/work/<layer>.images   which units of a layer are on in each image, and on which labels
+    RUN/work/labels.images    labels of each image, with their pixels
+    RUN/work/<layer>.images   active units of a layer on each image, with their mask pixels and intersections
 
-Append-only files, written batch by batch with the checkpoints of the look.
+Append-only files, written batch by batch and synced with the checkpoints of the pass.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +24,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class PerImageFiles:
-    """The files of one run; none if nothing was asked for that needs them.
+    """The files of one run; none if no requested statistic needs them.
 
     Attributes
     ----------
     files
         ``labels`` of the images, and ``masks0``, ``masks1``, ... of each layer at the protocol's quantiles; empty:
-        nothing is kept.
+        no statistic needs them.
     layers
         Names of the layers.
     """
@@ -40,16 +40,16 @@ class PerImageFiles:
 
     @classmethod
     def at(cls, work: WorkDir, layers: Sequence[str], config: DissectConfig) -> Self:
-        """Name the files of a run."""
+        """Return the files of a run, which may not exist yet."""
         paths = {"labels": work.path / "labels.images"}
         paths |= {f"masks{index}": work.file(name, "images") for index, name in enumerate(layers)}
-        wanted = paths if config.statistics.needs_images else {}
-        return cls({name: AppendOnlyArrayFile(path) for name, path in wanted.items()}, layers)
+        needed = paths if config.statistics.needs_images else {}
+        return cls({name: AppendOnlyArrayFile(path) for name, path in needed.items()}, layers)
 
     def append(
         self, row: int, labels: Sequence[ImageLabels], masks: Mapping[str, Sequence[ImageIntersections]]
     ) -> None:
-        """Keep one batch that begins at the image `row`."""
+        """Append one batch that begins at the image `row`."""
         if not self.files:
             return
         images = np.arange(row, row + len(labels))
@@ -60,42 +60,42 @@ class PerImageFiles:
         for index, layer in enumerate(self.layers):
             self.files[f"masks{index}"].append(ImageIntersections.join(masks[layer]))
 
-    def of(self, layer: str) -> "LayerImages":
-        """Return what was kept of one layer."""
+    def of_layer(self, layer: str) -> "LayerImages":
+        """Return the files of one layer."""
         masks = f"masks{self.layers.index(layer)}"
         return LayerImages(((self.files["labels"], self.files[masks]),) if self.files else ())
 
     def state(self) -> Arrays:
-        """Return everything needed to go on later; the files are brought to the disk first."""
+        """Return the arrays of a checkpoint; the files are synced first."""
         for file in self.files.values():
             file.sync()
         return {name: np.array(file.offsets) for name, file in self.files.items()}
 
     def restore(self, arrays: Arrays) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         for name, file in self.files.items():
             file.truncate(arrays[name].tolist())
 
 
 @dataclass(frozen=True)
 class LayerImages:
-    """Labels of the images and masks of one layer, image by image.
+    """Per-image labels, and per-image masks of one layer.
 
     Attributes
     ----------
     files
-        Of each shard, by rising rows: its labels and its masks.
+        Of each shard, by ascending image index: its labels and its masks.
     """
 
     files: tuple[tuple[AppendOnlyArrayFile, AppendOnlyArrayFile], ...]
 
     def blocks(self, images: int) -> Iterator[tuple[ImageLabelCounts, ImageIntersections]]:
-        """Read them back in blocks of at least so many images, but for the last."""
+        """Read them in blocks of at least `images` images, except for the last block."""
         labels: list[ImageLabelCounts] = []
         masks: list[ImageIntersections] = []
-        for batch, found in self._batches():
+        for batch, of_layer in self._batches():
             labels.append(batch)
-            masks.append(found)
+            masks.append(of_layer)
             if batch.images[-1] - labels[0].images[0] + 1 >= images:
                 yield ImageLabelCounts.join(labels), ImageIntersections.join(masks)
                 labels, masks = [], []

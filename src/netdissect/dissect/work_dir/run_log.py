@@ -1,6 +1,6 @@
-"""`RUN/log.jsonl`: what happened, one JSON object a line: time, level, event, and the event's own fields.
+"""`RUN/log.jsonl`: the events of a run, one JSON object a line: time, level, event and the fields of the event.
 
-The log of a run belongs to its folder. Nothing is configured for the process: a library user's logging stays as it is.
+Every run folder has its own log. The logging configuration of the process is not changed.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ class RunLog:
     folder
         Made if absent. None: nothing is written.
     fields
-        Said with every event, beside host and process, such as which shard.
+        Fields of every event, in addition to host and process, such as the shard.
     """
 
     def __init__(self, folder: Path | None, **fields: Any) -> None:
         self._folder, self._fields = folder, {"host": socket.gethostname(), "pid": os.getpid(), **fields}
 
     def event(self, event: str, *, level: str = "info", **fields: Any) -> None:
-        """Write one line. A log that cannot be written ends no run: what cannot be done without its file says so."""
+        """Write one line. A log that cannot be written does not stop the run."""
         if self._folder is None:
             return
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Opened for each of the few events, and appended in one write: shards of many processes share the file.
+            # Opened for each event and appended in one write: processes of several shards share the file.
             with (self._folder / LOG_FILE).open("a", encoding="utf-8") as file:
                 time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
                 line = {"time": time, "level": level, "event": event, **self._fields, **fields}
@@ -45,7 +45,7 @@ class RunLog:
 
 @contextlib.contextmanager
 def timed(stage: str, seconds: dict[str, float], log: RunLog | None = None) -> Iterator[None]:
-    """Add the wall time of what is done inside to `seconds[stage]`, and note its end in a log."""
+    """Add the wall time of the block to `seconds[stage]`, and log its end."""
     start = monotonic()
     yield
     seconds[stage] = round(seconds.get(stage, 0.0) + monotonic() - start, 3)

@@ -1,4 +1,4 @@
-"""Write what a run is asked for, when it begins."""
+"""Write the configuration of a run when it begins."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from netdissect.result.run_config import CONFIG_FILE, RunConfig, read_config
 
 
 def write_config(run: Path, source: DissectionInputs) -> None:
-    """Write what a run is asked for into its folder, unless that is what the file there says.
+    """Write the configuration of a run into its folder, unless the file there already holds it.
 
     Raises
     ------
     ResultError
         If the folder cannot be written.
     """
-    asked = RunConfig(
+    config = RunConfig(
         network=source.network.source,
         concepts=None if source.data.subset is None else str(source.data.root.resolve()),
         config=source.config,
@@ -28,15 +28,15 @@ def write_config(run: Path, source: DissectionInputs) -> None:
     )
     with writing(run, "Choose a run folder on a disk with space and write access."):
         run.mkdir(parents=True, exist_ok=True)
-        if not _is_there(run, asked):
-            write_whole(run / CONFIG_FILE, lambda file: file.write(asked.sealed_text()))
+        if not _is_written(run, config):
+            write_whole(run / CONFIG_FILE, lambda file: file.write(config.text_with_digest()))
 
 
-def _is_there(run: Path, asked: RunConfig) -> bool:
-    """Tell whether the file is there: not what is left of another run, nor damaged."""
+def _is_written(run: Path, config: RunConfig) -> bool:
+    """Return whether the file exists, is undamaged and holds the same configuration."""
     if not (run / CONFIG_FILE).exists():
         return False
     try:
-        return read_config(run).says_the_same(asked)
+        return read_config(run).is_same_run(config)
     except ConfigError:
         return False

@@ -1,15 +1,16 @@
-"""The run folder while a run is under way.
+"""The folder of an unfinished run.
 
-    RUN/work/identity.json   what is being dissected: another run may not go on from here
-    RUN/work/plan.json       how it is carried out
-    RUN/work/first.npz       the first look, up to some batch (absent: begin anew)
-    RUN/work/second.npz      the second look
-    RUN/work/<layer>.bin     activations that can matter
-    RUN/work/<layer>.top     a layer's largest values, where they do not fit into memory
-    RUN/work/lock            held by the process that works here; holder.json says who that is
+    RUN/work/fingerprint.json    inputs and versions of the run: a run with others cannot resume from here
+    RUN/work/plan.json           store and engine of the run
+    RUN/work/thresholds.npz      checkpoint of the threshold pass (absent: it starts from the first batch)
+    RUN/work/counting.npz        checkpoint of the counting pass
+    RUN/work/extra-metrics.npz   checkpoint of the pass for extra metrics
+    RUN/work/<layer>.bin         stored activations
+    RUN/work/<layer>.top         largest values of a layer that do not fit into memory
+    RUN/work/lock                held by the process that works here; holder.json names it
 
-Every file that a run goes on from holds checksums: a flipped bit or a cut is an error that names the file. `work/` is
-removed when the result is written. What is removed or lost of it is computed again.
+Every file from which a run resumes has a checksum: a flipped bit or a truncated file is an error that names the file.
+`work/` is removed when the result is written. Files of it that are removed or lost are computed again.
 """
 
 import json
@@ -33,16 +34,16 @@ from netdissect.dissect.cost_plan import CostPlan
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ResultError
 from netdissect.paths import writing
-from netdissect.result.files import ASIDE, RUN_FILE, write_whole
-from netdissect.result.folder_lock import hold
+from netdissect.result.files import RUN_FILE, TEMPORARY_NAME, write_whole
+from netdissect.result.folder_lock import lock_folder
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-IDENTITY = "identity.json"
-MINUTE = 60.0  # never more work than this is lost
+FINGERPRINT = "fingerprint.json"
+MAX_LOST_SECONDS = 60.0  # work that an interruption may cost at most
 FULL = (
-    "What was finished is kept: free space, or choose a run folder on a disk with space and write access, and run the "
-    "same command again."
+    "Finished work is kept: free space, or choose a run folder on a disk with space and write access, and run the same "
+    "command again."
 )
 
 
@@ -54,29 +55,29 @@ class WorkDir:
     run
         The run folder; None: a temporary one.
     identity
-        Everything that decides the result, as JSON values.
+        Everything that determines the result, as JSON values.
     every
         Seconds between checkpoints.
     wait
         Seconds to wait for another process that works here.
     log
-        Told of what happens. None: nobody is.
+        Receives events. None: they are dropped.
 
     Attributes
     ----------
     log
-        Where events go.
+        Receives events.
 
     Raises
     ------
     ResultError
-        If another process works here, or the folder holds an unfinished run of something else, or cannot be written.
+        If another process holds the folder, it holds an unfinished run of other inputs, or it cannot be written.
     """
 
     def __init__(
         self,
         run: Path | None,
-        identity: Mapping[str, Any],
+        fingerprint: Mapping[str, Any],
         every: float,
         wait: float = 0,
         log: RunLog | None = None,
@@ -88,10 +89,10 @@ class WorkDir:
         self.path = Path(tempfile.mkdtemp(prefix="netdissect-")) if run is None else run / "work"
         with writing(self.path, FULL):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._refuse_other(identity)  # before the lock: a folder of something else is left as it is
-            self._lock = hold(self.path, wait)
+            self._refuse_other(fingerprint)  # before the lock: a folder of another run is left unchanged
+            self._lock = lock_folder(self.path, wait)
         try:
-            self._claim(identity)
+            self._write_fingerprint(fingerprint)
         except BaseException:
             self._lock.release()
             raise
@@ -112,23 +113,23 @@ class WorkDir:
         self._lock.release()
 
     def remove(self) -> None:
-        """Remove the folder: nothing is left to go on from."""
+        """Remove the folder and all checkpoints."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _refuse_other(self, identity: Mapping[str, Any]) -> None:
-        path = self.path / IDENTITY
+    def _refuse_other(self, fingerprint: Mapping[str, Any]) -> None:
+        path = self.path / FINGERPRINT
         if path.exists():
-            refuse_other(self.path.parent, _read_json(path), json.loads(json.dumps(identity)))
+            refuse_other(self.path.parent, _read_json(path), json.loads(json.dumps(fingerprint)))
 
-    def _claim(self, identity: Mapping[str, Any]) -> None:
-        path = self.path / IDENTITY
-        self._refuse_other(identity)
+    def _write_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
+        path = self.path / FINGERPRINT
+        self._refuse_other(fingerprint)
         with writing(self.path, FULL):
             if not path.exists():
-                _write_json(path, identity)
+                _write_json(path, fingerprint)
 
-    def settled(self, plan: CostPlan) -> CostPlan:
-        """Return the plan with the choices with which this work began, which its checkpoints and files follow."""
+    def resume_plan(self, plan: CostPlan) -> CostPlan:
+        """Return the plan with the choices with which the run began: its checkpoints and files depend on them."""
         path = self.path / "plan.json"
         if path.exists():
             choices = _read_json(path)
@@ -142,7 +143,7 @@ class WorkDir:
         return self.path / f"{quote(layer, safe='')}.{suffix}"
 
     def load(self, stage: str) -> dict[str, npt.NDArray[Any]]:
-        """Return the last checkpoint of a stage; empty: none yet."""
+        """Return the last checkpoint of a stage; empty if there is none."""
         path = self.path / f"{stage}.npz"
         if not path.exists():
             return {}
@@ -150,80 +151,82 @@ class WorkDir:
             with path.open("rb") as file:
                 checksums.check_file(file)
                 with np.load(file, allow_pickle=False) as arrays:
-                    self.log.event("resumed", look=stage, batches=int(arrays["batches"]))
+                    self.log.event("resumed", stage=stage, batches=int(arrays["batches"]))
                     return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
-                f"{path} is damaged ({error}). Remove this file and run the same command again: the {stage} look "
-                "begins anew, everything else is kept."
+                f"{path} is damaged ({error}). Remove this file and run the same command again: the stage "
+                f"{stage!r} starts again, everything else is kept."
             ) from error
 
     def save(self, stage: str, state: Callable[[], Arrays], *, now: bool = False) -> None:
-        """Write a checkpoint if it is due, or `now`."""
+        """Write a checkpoint if one is due, or if `now`."""
         if now or time.monotonic() - self._last >= self._pause:
             begin = time.monotonic()
             with writing(self.path, FULL):
                 arrays: Any = dict(state())
-                write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays), sealed=True)
+                write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays), checksum=True)
             self._last = time.monotonic()
             size = sum(array.nbytes for array in arrays.values())
-            self.log.event("checkpoint", look=stage, seconds=round(self._last - begin, 3), bytes=size)
+            self.log.event("checkpoint", stage=stage, seconds=round(self._last - begin, 3), bytes=size)
             taken = self._last - begin
-            # A large checkpoint is written less often, so that it costs no more than a twentieth of the time; but what
-            # is lost, with the time of writing it once more, stays below a minute.
-            self._pause = max(self._every, min(20 * taken, MINUTE - taken))
+            # A large checkpoint is written less often, so that it takes at most a twentieth of the time; but the work
+            # that an interruption costs, including the checkpoint itself, stays below MAX_LOST_SECONDS.
+            self._pause = max(self._every, min(20 * taken, MAX_LOST_SECONDS - taken))
 
 
 def clear_leftovers(run: Path, folders: Iterable[str] = ()) -> None:
-    """Remove what a process left that was killed when its run was there already: work, and files that got no name.
+    """Remove leftovers of a process that was killed after its run was finished: `work/` and temporary files.
 
     Parameters
     ----------
     run
-        Folder of a finished run. Where another process works in it, or nobody may write, it is left as it is.
+        Folder of a finished run. It is left unchanged if another process holds it or it is read-only.
     folders
-        Further ones in it that are of no use to a finished run.
+        Further folders in it that a finished run does not need.
     """
     with suppress(OSError, ResultError):
         if (run / "work").is_dir():
-            lock = hold(run / "work")
+            lock = lock_folder(run / "work")
             shutil.rmtree(run / "work", ignore_errors=True)
             lock.release()
         for name in folders:
             shutil.rmtree(run / name, ignore_errors=True)
-        for aside in [path for path in run.rglob(".*.part") if ASIDE.fullmatch(path.name)]:
-            aside.unlink()
+        for temporary in [path for path in run.rglob(".*.part") if TEMPORARY_NAME.fullmatch(path.name)]:
+            temporary.unlink()
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content)
-    whole = json.dumps({"content": json.loads(text), "crc32": checksums.seal([text.encode()]).hex()}, indent=2)
-    write_whole(path, lambda file: file.write(whole.encode()))
+    with_checksum = json.dumps(
+        {"content": json.loads(text), "crc32": checksums.checksum([text.encode()]).hex()}, indent=2
+    )
+    write_whole(path, lambda file: file.write(with_checksum.encode()))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if checksums.seal([json.dumps(found["content"]).encode()]).hex() != found["crc32"]:
-            raise ValueError(checksums.OTHER)
+        if checksums.checksum([json.dumps(found["content"]).encode()]).hex() != found["crc32"]:
+            raise ValueError(checksums.MISMATCH)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ResultError(
-            f"{path} is damaged ({error}). Remove the folder {path.parent} to begin this run anew."
+            f"{path} is damaged ({error}). Remove the folder {path.parent} to start this run again."
         ) from error
     return dict(found["content"])
 
 
-def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to touch a run folder made by other inputs.
+def refuse_other(run: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise if a run folder belongs to other inputs.
 
     Raises
     ------
     ResultError
-        That names the first difference.
+        Names the first difference.
     """
-    different = difference(found, wanted)
-    if different is not None:
-        name, old, new = different
+    first_difference = difference(found, expected)
+    if first_difference is not None:
+        name, old, new = first_difference
         state = "a finished run" if (run / RUN_FILE).exists() else "an unfinished run"
         raise ResultError(
             f"{run} holds {state} of something else: its {name} is {old}, now {new} is asked for. "
@@ -231,12 +234,12 @@ def refuse_other(run: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
         )
 
 
-def difference(found: Any, wanted: Any, name: str = "") -> tuple[str, str, str] | None:
-    """Return the first difference of JSON values: its name, and both sides; None: there is none."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            below = difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-            if below is not None:
-                return below
+def difference(found: Any, expected: Any, name: str = "") -> tuple[str, str, str] | None:
+    """Return name and both values of the first difference of JSON values; None if there is none."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            inner = difference(found.get(key), expected.get(key), f"{name}.{key}" if name else key)
+            if inner is not None:
+                return inner
         return None
-    return None if found == wanted else (name, json.dumps(found), json.dumps(wanted))
+    return None if found == expected else (name, json.dumps(found), json.dumps(expected))

@@ -218,9 +218,9 @@ def _metrics(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[s
 
 
 def _statistics_rows(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
-    if table not in layer.evidence:
+    if table not in layer.statistics:
         return []
-    rows = layer.evidence[table].filter(pl.col("quantile") == quantile, pl.col("unit") == unit).collect()
+    rows = layer.statistics[table].filter(pl.col("quantile") == quantile, pl.col("unit") == unit).collect()
     return [known(row) for row in rows.iter_rows(named=True)]
 
 

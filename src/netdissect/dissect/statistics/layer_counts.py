@@ -1,0 +1,151 @@
+"""The counts of one layer after both passes, and at one of its quantiles: the input of all its statistics."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
+from netdissect.dissect.layer_state import ThresholdResult
+from netdissect.dissect.statistics.extra_metrics import ExtraMetrics
+from netdissect.dissect.statistics.permutation_pass import PermutationNull
+from netdissect.dissect.work_dir.per_image_files import LayerImages
+from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts
+from netdissect.scoring.iou import Floats
+from netdissect.scoring.per_image_counts import check_counts
+from netdissect.scoring.statistics.bootstrap import (
+    Bools,
+    CandidateConcepts,
+    Ints,
+    ThresholdShift,
+    counted_masks,
+)
+from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids
+
+BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """The counts of one layer after both passes.
+
+    Attributes
+    ----------
+    config
+        Configuration of the run.
+    data
+        The data set.
+    threshold_result
+        Thresholds and top images.
+    counts
+        Counts at `DissectConfig.quantiles`, which begin with those of the protocol.
+    concept_totals
+        Pixels and images of each label.
+    per_image
+        Labels and masks per image, at the quantiles of the protocol; no files unless `StatisticsConfig.needs_images`.
+    min_iou
+        IoU from which on a unit is a detector.
+    permutation_null
+        Null distribution of the permutation test; None: not requested.
+    extra_metrics
+        Statistics of activations for the extra metrics; None: not requested.
+    scratch
+        Folder for large tables until they are copied into the run.
+    """
+
+    config: DissectConfig
+    data: ConceptData
+    threshold_result: ThresholdResult
+    counts: IoUCounts
+    concept_totals: ConceptTotals
+    per_image: LayerImages
+    min_iou: float
+    permutation_null: PermutationNull | None
+    extra_metrics: ExtraMetrics | None
+    scratch: Path
+
+    @property
+    def statistics(self) -> StatisticsConfig:
+        """Which statistics are requested."""
+        return self.config.statistics
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Quantiles of the protocol."""
+        return self.config.protocol.quantiles
+
+
+@dataclass(frozen=True)
+class QuantileCounts:
+    """The counts of one layer at one quantile."""
+
+    layer: LayerCounts
+    index: int
+
+    @property
+    def quantile(self) -> float:
+        """The quantile."""
+        return self.layer.quantiles[self.index]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories, and ``total``."""
+        return (*self.data.categories, "total")
+
+    @property
+    def data(self) -> ConceptData:
+        """The data set."""
+        return self.layer.data
+
+    @cached_property
+    def counts(self) -> CountSubset:
+        """Counts of all images."""
+        of_layer, totals = self.layer.counts, self.layer.concept_totals
+        return CountSubset(of_layer.intersection[self.index], of_layer.activation[self.index], totals.pixels)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """IoU by label id, float64 (U, C)."""
+        return self.counts.iou(self.data.category_of)
+
+    @cached_property
+    def candidates(self) -> CandidateConcepts:
+        """The concepts among which each replicate chooses its label."""
+        return CandidateConcepts.of(self.scores, self.data.category_of, len(self.data.categories))
+
+    @cached_property
+    def labels(self) -> Ints:
+        """Label id of each unit, 0 for none."""
+        return best_label_ids(self.scores, self.data.category_of, len(self.data.categories))
+
+    @cached_property
+    def threshold_shift(self) -> ThresholdShift:
+        """Change of the counts of the candidate concepts between two nearby quantiles."""
+        candidates, counts = self.candidates, self.layer.counts
+        nearby = nearby_quantiles(self.quantile)
+        smaller, larger = map(self.layer.config.quantiles.index, nearby)
+        pairs = candidates.units, candidates.label_ids
+        masks_of_pairs = candidates.units, candidates.categories
+        change = (
+            counts.intersection[larger][pairs] - counts.intersection[smaller][pairs],
+            counts.activation[larger][masks_of_pairs] - counts.activation[smaller][masks_of_pairs],
+        )
+        mask_pixels, images = np.zeros(len(self.scores), np.int64), 0
+        for presence, masks, _ in self.blocks():
+            mask_pixels += np.bincount(masks.units, masks.mask_pixels, minlength=len(mask_pixels)).astype(np.int64)
+            images += len(presence.images)
+        width = (nearby[1] - nearby[0]) / self.quantile
+        return ThresholdShift.between(change, mask_pixels, images, candidates, width)
+
+    def blocks(self) -> Iterator[tuple[ImageLabelCounts, ImageIntersections, Bools]]:
+        """Yield labels, masks and the categories in which masks count, some images at a time."""
+        restriction = self.layer.config.protocol.restriction
+        data, (units, label_ids) = self.data, self.layer.counts.intersection.shape[1:]
+        for presence, masks in self.layer.per_image.blocks(BLOCK):
+            check_counts(presence, masks, units, label_ids)
+            at_quantile = masks.at(self.index)
+            counted = counted_masks(presence, at_quantile, data.category_of, len(data.categories), restriction)
+            yield presence, at_quantile, counted
