@@ -97,7 +97,7 @@ def typed(place, name):
         yield from sorted(map(str, place.glob(written.removeprefix(f"{place}/")))) if "*" in written else [written]
 
 
-def test_every_experiment_is_tried_here():
+def test_every_experiment_has_a_case():
     assert set(REGISTRY) == set(CASES)
 
 
@@ -157,7 +157,7 @@ FILES_OF_FULL = (
 )  # fmt: skip
 
 
-def test_the_full_paper_plans_every_experiment_or_says_what_it_needs(netdissect, place, tmp_path):
+def test_reproduce_full_plans_every_experiment_or_says_what_it_needs(netdissect, place, tmp_path):
     def planned(*more):
         arguments = [one.format(place=place) for one in (*FULL, *more)]
         done = netdissect(*arguments, "--dry-run", "--out", tmp_path / "paper")
@@ -177,7 +177,7 @@ def test_the_full_paper_plans_every_experiment_or_says_what_it_needs(netdissect,
     assert "the network runs once" in whole["ablate"]
 
 
-def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place, tmp_path):
+def test_a_file_that_reproduce_full_cannot_use_stops_its_plan(netdissect, place, tmp_path):
     common = [one.format(place=place) for one in FULL]
     for option, words in (("--checkpoints", "no checkpoint files"), ("--ratings", "cannot be read as a table")):
         done = netdissect(*common, option, place / "classes", "--dry-run", "--out", tmp_path / "paper")
@@ -192,7 +192,7 @@ def test_a_file_that_the_full_paper_cannot_use_stops_its_plan(netdissect, place,
     assert "ablate: left out (needs --classes FILE" in done.out
 
 
-def test_the_full_paper_is_carried_out_as_planned(place, tmp_path):
+def test_reproduce_full_is_carried_out_as_planned(place, tmp_path):
     network = load_network(NETWORK)
     config = experiments.ReproduceConfig(
         names=(NETWORK,), layers=("2",), rotations=1, steps=1, checkpoints=place / "checkpoints",

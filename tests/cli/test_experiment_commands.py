@@ -63,7 +63,7 @@ def test_layers_are_followed_and_networks_need_a_data_set_to_be_compared(netdiss
     assert "--concepts" in refused.err
 
 
-def test_the_full_paper_prints_its_plan_and_stops(netdissect, data, network, tmp_path):
+def test_reproduce_full_prints_its_plan_and_stops(netdissect, data, network, tmp_path):
     done = netdissect(
         "reproduce", "--scale", "full", "--concepts", data, "--network", network, "--layer", "1", "--dry-run",
         "--out", tmp_path / "paper",
@@ -77,7 +77,7 @@ def test_the_full_paper_prints_its_plan_and_stops(netdissect, data, network, tmp
     assert "--concepts" in refused.err
 
 
-def test_the_small_paper_says_what_it_will_do(netdissect, tmp_path):
+def test_reproduce_small_prints_its_plan(netdissect, tmp_path):
     done = netdissect("reproduce", "--scale", "small", "--dry-run", "--out", tmp_path / "paper")
     assert done.code == 0
     assert "rotate, layer-profile, compare" in done.out

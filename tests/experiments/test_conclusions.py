@@ -169,7 +169,7 @@ def test_detectors_that_grow_and_keep_their_category_agree(courses, changed, out
 
 
 @pytest.mark.parametrize(("interval", "outcome"), [(MORE, "agrees"), (LESS, "disagrees"), (EITHER, "inconclusive")])
-def test_a_single_training_is_judged_over_images(interval, outcome):
+def test_a_single_training_is_decided_over_images(interval, outcome):
     table, units = followed(GROWN[:1], changed=1)
     extra = {"units": units} | over_images("0", "100", *interval)
     assert (

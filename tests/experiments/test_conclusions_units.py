@@ -33,7 +33,7 @@ def task_table(counts, **keys):
     )
 
 
-def tasks_conclusion(*tables, tasks=("scene", "rotation")):
+def supervision_conclusion(*tables, tasks=("scene", "rotation")):
     measured = DissectConfig(layers=("conv4", "conv5"), protocol=Protocol(quantiles=(0.05, 0.01)))
     config = SupervisionConfig(tasks=tasks, train_config=TrainConfig(), seeds=3, dissect=measured)
     return supervision_experiment.conclude(pl.concat(tables), config)
@@ -55,24 +55,24 @@ FEWER_MORE_TEXTURES = [(4, 5), (4, 6), (4, 5)]
         pytest.param([(2, 20), (4, 40), (6, 60)], [(9, 10), (29, 30), (49, 50)], "agrees", id="pairs of a seed alike"),
     ],
 )
-def test_tasks_agree_if_there_are_fewer_detectors_and_more_textures(scene, rotation, outcome):
-    assert tasks_conclusion(task_table({"scene": scene, "rotation": rotation})).outcome == outcome
+def test_supervision_agrees_if_there_are_fewer_detectors_and_more_textures(scene, rotation, outcome):
+    assert supervision_conclusion(task_table({"scene": scene, "rotation": rotation})).outcome == outcome
 
 
-def test_tasks_are_judged_in_the_last_layer_at_the_first_quantile_by_the_rule_of_the_config():
+def test_supervision_is_decided_in_the_last_layer_at_the_first_quantile_by_the_rule_of_the_config():
     turned = {"scene": FEWER_MORE_TEXTURES, "rotation": SCENE}
     others = [task_table(turned, **keys) for keys in ({"layer": "conv4"}, {"quantile": 0.01}, {"rule": "top-label"})]
-    found = tasks_conclusion(*others, task_table({"scene": SCENE, "rotation": FEWER_MORE_TEXTURES}))
+    found = supervision_conclusion(*others, task_table({"scene": SCENE, "rotation": FEWER_MORE_TEXTURES}))
     assert found.outcome == "agrees"
     assert "scene 20.3, rotation 5.3." in found.finding
 
 
-def test_tasks_without_a_self_supervised_one_are_not_compared():
+def test_supervision_without_a_self_supervised_task_is_not_compared():
     table = task_table({"scene": SCENE, "random": FEWER_MORE_TEXTURES})
-    assert tasks_conclusion(table, tasks=("scene", "random")).outcome == "not compared"
+    assert supervision_conclusion(table, tasks=("scene", "random")).outcome == "not compared"
 
 
-def transfer_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0.2)):
+def probe_conclusion(accuracies, other=None, images=(10, 12), splits=(-0.2, 0.2)):
     """Conclude from layers with 1, 2, ... unique detectors; `other` are accuracies with C by cross-validation."""
     table = pl.DataFrame(
         {
@@ -97,19 +97,19 @@ RISING, FALLING = [0.4, 0.45, 0.5, 0.5, 0.55, 0.6], [0.6, 0.55, 0.5, 0.5, 0.45, 
     ("accuracies", "outcome"),
     [(RISING, "agrees"), (FALLING, "disagrees"), ([0.4, 0.6, 0.5, 0.5, 0.6, 0.4], OPEN), (RISING[:3], OPEN)],
 )
-def test_transfer_agrees_if_accuracy_rises_with_the_detectors(accuracies, outcome):
-    assert transfer_conclusion(accuracies).outcome == outcome
+def test_the_linear_probe_agrees_if_accuracy_rises_with_the_detectors(accuracies, outcome):
+    assert probe_conclusion(accuracies).outcome == outcome
 
 
-def test_transfer_is_judged_with_the_paper_s_penalty():
-    found = transfer_conclusion(FALLING, other=RISING)
+def test_the_linear_probe_is_decided_with_the_paper_s_penalty():
+    found = probe_conclusion(FALLING, other=RISING)
     assert found.outcome == "disagrees"
     assert "6 layers, 2 classes" in found.finding
 
 
 @pytest.mark.parametrize(("images", "outcome"), [((10, 90), "agrees"), ((9, 90), OPEN)])
-def test_transfer_with_a_class_of_fewer_than_ten_images_establishes_nothing(images, outcome):
-    assert transfer_conclusion(RISING, images=images).outcome == outcome
+def test_the_linear_probe_with_a_class_of_fewer_than_ten_images_is_inconclusive(images, outcome):
+    assert probe_conclusion(RISING, images=images).outcome == outcome
 
 
 def raters_conclusion(accepted, labels=20):
@@ -146,7 +146,7 @@ def test_raters_conclusion_names_the_shares_and_the_change_from_first_to_last():
     assert "From conv1 to conv5 the share changes by 0.75 (" in finding
 
 
-def contribution_conclusion(shares, images=2, **columns):
+def attribution_conclusion(shares, images=2, **columns):
     """Conclude from so many images of each class; 30 % of all units are detectors, of the strongest `shares`."""
     each = pl.DataFrame(
         {"class": str(label), "share": 0.5, "units_for_half": 4, "detector_share": share}
@@ -167,12 +167,12 @@ def contribution_conclusion(shares, images=2, **columns):
         pytest.param([0.6, 0.8], OPEN, id="two classes, however many images"),
     ],
 )
-def test_contributions_agree_if_the_strongest_units_are_detectors_more_often_than_all(shares, outcome):
-    assert contribution_conclusion(shares, images=9, label=["tree"]).outcome == outcome
+def test_attribution_agrees_if_the_strongest_units_are_detectors_more_often_than_all(shares, outcome):
+    assert attribution_conclusion(shares, images=9, label=["tree"]).outcome == outcome
 
 
-def test_contributions_without_a_dissection_are_not_compared():
-    found = contribution_conclusion([0.6, 0.8, 0.7])
+def test_attribution_without_a_dissection_is_not_compared():
+    found = attribution_conclusion([0.6, 0.8, 0.7])
     assert found.outcome == "not compared"
     assert "On 6 images the 5 strongest units make 50% of" in found.finding
 
@@ -201,7 +201,7 @@ def test_ablation_agrees_if_the_best_units_cost_more_than_as_many_at_random(best
 
 
 @pytest.mark.parametrize(("images", "outcome"), [(5, "agrees"), (4, OPEN)])
-def test_ablation_with_a_class_of_fewer_than_five_images_establishes_nothing(images, outcome):
+def test_ablation_with_a_class_of_fewer_than_five_images_is_inconclusive(images, outcome):
     assert ablation_conclusion(0.4, 0.1, images=images).outcome == outcome
 
 

@@ -229,7 +229,7 @@ def test_checkpoints_are_ordered_by_the_last_number_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "count"), [("seeds", 1), ("dropout", 2)])
-def test_variants_differ_in_what_is_asked_and_nothing_else(workspace, name, count):
+def test_conditions_differ_in_the_named_fields_and_nothing_else(workspace, name, count):
     result = training_conditions(name, workspace)
     assert result.table.select("condition", "seed").unique().height == count * SCALE.seeds
     train_configs = [workspace.train_config(**changes) for changes in result.context["conditions"].values()]
@@ -247,7 +247,7 @@ def test_a_folder_of_another_scale_is_refused(workspace):
         Workspace(workspace.root, SCALE.model_copy(update={"images": 25}))
 
 
-def test_protocols_beside_the_paper_s_can_be_rotated(workspace, tmp_path):
+def test_other_protocols_than_the_paper_s_can_be_rotated(workspace, tmp_path):
     measured = DissectConfig(layers=("conv5",), protocol=Protocol(quantiles=(0.05,)), batch_size=64)
     result = rotate(
         workspace.trained().network(),
@@ -259,7 +259,7 @@ def test_protocols_beside_the_paper_s_can_be_rotated(workspace, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_paper_s_experiments_run_one_after_the_other_and_is_taken_up(workspace, monkeypatch):
+def test_all_experiments_run_one_after_the_other_and_are_reused(workspace, monkeypatch):
     here = ("rotate", "layer-profile", "compare", "training-dynamics", *CONDITIONS)
     for name in set(REGISTRY) - set(here):
         monkeypatch.delitem(REGISTRY, name)  # those have tests of their own, and need more images

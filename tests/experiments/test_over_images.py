@@ -119,7 +119,7 @@ def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):
     compare([runs[0], elsewhere], config.model_copy(update={"expected": ()}), out=tmp_path)
 
 
-def test_runs_without_a_bootstrap_establish_nothing(roots, runs, tmp_path):
+def test_runs_without_a_bootstrap_are_inconclusive(roots, runs, tmp_path):
     plain = run(0, roots[0], bootstrap=0)
     config = CompareConfig(layers=("wide_relu", "deep_relu"), expected=("tiny, wide_relu", "tiny, deep_relu"))
     conclusion = compare([plain, runs[1]], config, out=tmp_path).conclusion

@@ -17,7 +17,7 @@ from netdissect.synthetic.generate import render
 from netdissect.training.classification_data import balanced_halves, labeled_data, labeled_folder
 
 
-def test_the_folders_are_the_classes_and_batches_hold_the_pictures_in_order(tmp_path):
+def test_the_folders_are_the_classes_and_batches_hold_the_images_in_order(tmp_path):
     found = labeled_images.images(tmp_path, count=3)
     assert found.classes == ("blue", "green", "red")
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -33,7 +33,7 @@ def test_labels_follow_the_network_s_order_of_classes_whatever_the_spelling(tmp_
         labeled_folder(tmp_path / "classes").relabeled(["red", "green"])
 
 
-def test_frequent_classes_are_kept_with_their_pictures(tmp_path):
+def test_frequent_classes_are_kept_with_their_images(tmp_path):
     found = labeled_images.images(tmp_path, count=3)
     kept = found.subset(np.array([0, 3, 4, 6, 7])).frequent(2)
     assert kept.classes == ("green", "red")
@@ -62,7 +62,7 @@ def test_folders_below_splits_and_letters_are_the_classes_that_a_build_finds(tmp
     ]
 
 
-def test_photographs_are_turned_upright_and_pictures_of_a_data_set_are_not(tmp_path):
+def test_photographs_are_rotated_upright_and_images_of_a_data_set_are_not(tmp_path):
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[0] = 200
     exif = Image.Exif()
@@ -83,7 +83,7 @@ def test_a_folder_without_classes_is_refused(tmp_path):
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=2, max_size=60), seed=st.integers(0, 99))
-def test_halves_share_no_picture_and_hold_half_of_each_class(labels, seed):
+def test_halves_share_no_image_and_hold_half_of_each_class(labels, seed):
     numbers = np.array(labels)
     first, second = balanced_halves(numbers, seed)
     assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(labels)))
@@ -91,7 +91,7 @@ def test_halves_share_no_picture_and_hold_half_of_each_class(labels, seed):
         assert abs(int((numbers[first] == label).sum()) - int((numbers[second] == label).sum())) <= 1
 
 
-def test_objects_are_those_that_the_labels_of_the_same_pictures_show():
+def test_objects_are_those_of_the_labels_of_the_same_images():
     from netdissect.synthetic import THING_NAMES
     from netdissect.synthetic.draw_image import draw
 

@@ -44,7 +44,7 @@ def made(folder, told):
     return demo(folder, TINY)
 
 
-def test_the_demo_says_what_takes_long_while_it_happens(made, told):
+def test_the_demo_logs_what_takes_long(made, told):
     stages = [line for line in told if line.startswith(("rendering", "dissecting"))]
     assert stages == [
         "rendering 48 images whose labels are known",
@@ -53,7 +53,7 @@ def test_the_demo_says_what_takes_long_while_it_happens(made, told):
     ]
 
 
-def test_compiling_is_told_once_and_only_when_it_happens(caplog):
+def test_compiling_is_logged_once_and_only_when_it_happens(caplog):
     numba = pytest.importorskip("numba")
     caplog.set_level(logging.INFO, "netdissect")
 
@@ -69,7 +69,7 @@ def test_compiling_is_told_once_and_only_when_it_happens(caplog):
     assert len(caplog.records) == 1
 
 
-def test_five_convolutions_and_the_rotated_last_are_dissected_beside_random_weights(made):
+def test_five_convolutions_the_rotated_last_and_random_weights_are_dissected(made):
     layers = ["conv1", "conv2", "conv3", "conv4", "conv5"]
     assert list(made.units.layers) == [*layers, *made.rotated]
     assert list(made.random.layers) == layers
@@ -78,7 +78,7 @@ def test_five_convolutions_and_the_rotated_last_are_dissected_beside_random_weig
     assert set(made.units.info.data.categories) == {"color", "object", "part", "material", "scene", "texture"}
 
 
-def test_a_second_run_takes_up_what_is_there(made, folder, monkeypatch):
+def test_a_second_run_reuses_the_first(made, folder, monkeypatch):
     room = sys.modules["netdissect.training.demo"]
     for work in ("train", "write_synthetic"):
         monkeypatch.setattr(room, work, None)  # not to be called again

@@ -35,7 +35,7 @@ def trained(world):
     return train_on(*world, TINY)
 
 
-def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(world, trained):
+def test_the_same_configuration_gives_the_same_weights_and_another_seed_others(world, trained):
     again = train_on(*world, TINY)
     assert again.accuracy == trained.accuracy
     assert again.log == trained.log
@@ -58,7 +58,7 @@ def test_the_log_has_ten_entries_and_ends_with_the_accuracy(trained):
     assert trained.accuracy == trained.log[-1].accuracy
 
 
-def test_train_draws_its_own_pictures(world, trained):
+def test_train_renders_its_own_images(world, trained):
     told = []
     again = train(TINY, workers=1, progress=lambda *event: told.append(event))
     assert again.accuracy == trained.accuracy
@@ -122,13 +122,13 @@ def test_a_damaged_or_foreign_file_is_named(trained, tmp_path):
             load_trained(path)
 
 
-def test_weights_without_a_recipe_are_refused(tmp_path):
+def test_weights_without_a_configuration_are_refused(tmp_path):
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "foreign.safetensors")
     with pytest.raises(CheckpointError, match=r"foreign.safetensors is not a scene network .*train_config"):
         load_trained(tmp_path / "foreign.safetensors")
 
 
-def test_too_few_pictures_are_refused(world):
+def test_too_few_images_are_refused(world):
     pictures, scenes = world
     with pytest.raises(ConfigError, match="50 images leave none to train on when 50 are held out"):
         train_on(pictures[:50], scenes[:50], TINY)

@@ -146,7 +146,7 @@ class InterruptedRunError(Exception):
 
 
 @pytest.mark.parametrize(("layer", "stage"), [("0", "single units"), ("0", "sets"), ("2.0", "single units")])
-def test_an_interrupted_ablation_goes_on_where_it_was(pictures, tmp_path, monkeypatch, layer, stage):
+def test_an_interrupted_ablation_resumes(pictures, tmp_path, monkeypatch, layer, stage):
     config = AblateConfig(layer=layer, sizes=(1, 2), random_sets=2, resamples=100, batch_size=5)
     whole = ablate(network(), pictures, config)
     told = []
@@ -183,7 +183,7 @@ def read_kept(folder, units):
     return next(one for one in files if len(one) != units + 1)
 
 
-def test_damaged_answers_are_named(pictures, tmp_path):
+def test_damaged_predictions_are_named(pictures, tmp_path):
     config = AblateConfig(layer="0", sizes=(1,), random_sets=1, resamples=100)
     ablate(network(), pictures, config, out=tmp_path)
     for path in (tmp_path / "predictions").iterdir():
@@ -198,7 +198,7 @@ def test_names_for_another_number_of_outputs_are_refused(pictures):
         ablate(network(), named, AblateConfig(layer="0", sizes=(1,)))
 
 
-def test_balanced_accuracy_is_scikit_learn_s_and_linear_in_the_pictures():
+def test_balanced_accuracy_is_scikit_learn_s_and_linear_in_the_images():
     rng = np.random.default_rng(0)
     named, labels = rng.integers(0, 4, (2, 50))
     for label in range(4):
@@ -265,13 +265,13 @@ def test_what_cannot_be_is_refused(pictures, config, error, message):
         ablate(network(), pictures, config)
 
 
-def test_few_pictures_establish_nothing(pictures):
+def test_few_images_are_inconclusive(pictures):
     few = pictures.subset(np.array([0, 1, 12, 13, 24, 25]))
     found = ablate(network(), few, AblateConfig(layer="2.0", sizes=(3,), resamples=100))
     assert found.conclusion.outcome == "inconclusive"
 
 
-def test_a_class_with_one_picture_is_refused(pictures):
+def test_a_class_with_one_image_is_refused(pictures):
     lonely = pictures.subset(np.array([0, 12, 13]))
     with pytest.raises(ConfigError, match="class 'blue' has 1 of 3 images"):
         ablate(network(), lonely, AblateConfig(layer="2.0", sizes=(1,)))

@@ -57,7 +57,7 @@ def test_contributions_are_gradient_times_activation(network, paths):
         assert here["contribution"].sum() + bias == pytest.approx(here["score"][0], rel=1e-4)
 
 
-def test_what_speaks_for_a_class_is_the_mean_over_the_pictures_where_it_is_named(network, paths):
+def test_contributions_to_a_class_are_means_over_the_images_classified_as_it(network, paths):
     result = attribution(network, paths, AttributionConfig(top=9, shown=len(paths), classes=("a", "b", "c", "d")))
     images, classes = (result.table.filter(level=scope) for scope in ("image", "class"))
     assert set(classes["class"]) == set(images["class"])
@@ -68,7 +68,7 @@ def test_what_speaks_for_a_class_is_the_mean_over_the_pictures_where_it_is_named
         assert found["images"][0] == images.filter(pl.col("class") == name)["image"].n_unique()
 
 
-def test_half_of_what_speaks_for_a_decision_takes_so_many_units(network, paths):
+def test_units_for_half_make_half_of_the_positive_contributions(network, paths):
     result = attribution(network, paths, AttributionConfig(top=9, shown=len(paths)))
     assert len(result.extra_tables["images"]) == len(paths)
     for row in result.extra_tables["images"].iter_rows(named=True):
@@ -91,7 +91,7 @@ def test_a_dissection_adds_labels_and_thresholds(network, paths, run):
     assert result.extra_tables["units"]["label"].to_list() == units["label"].to_list()
 
 
-def test_the_outcome_is_drawn_saved_and_read_back(network, paths, run, tmp_path):
+def test_the_result_is_drawn_saved_and_loaded(network, paths, run, tmp_path):
     config = AttributionConfig(top=2, shown=2)
     for name, result in (("plain", None), ("labeled", run)):
         result = attribution(network, paths, config, result=result)
@@ -115,7 +115,7 @@ def test_what_cannot_be_is_refused(network, paths, config, count, error, message
         attribution(network, paths[:count], config)
 
 
-def test_one_picture_is_explained_and_establishes_nothing(network, paths, run):
+def test_one_image_is_explained_and_inconclusive(network, paths, run):
     config = AttributionConfig(layer="2", top=20)  # more than the layer's nine units
     found = attribution(network, paths[:1], config, result=run)
     assert len(found.table.filter(level="image")) == 9

@@ -108,13 +108,13 @@ def test_layers_are_compared_by_their_unique_detectors(subjects, pictures, tmp_p
     assert conclude(again.table, FEW, extra=again.extra_tables) == result.conclusion
 
 
-def test_networks_of_one_name_are_told_apart(subjects, pictures):
+def test_networks_of_one_name_are_numbered(subjects, pictures):
     twins = [Subject(Network("net", one.network.module, SMALL), one.layer, one.result) for one in subjects[:2]]
     found = linear_probe(twins, pictures, FEW).table
     assert found["network"].unique(maintain_order=True).to_list() == ["net", "net (2)"]
 
 
-def test_too_few_layers_establish_nothing(subjects, pictures):
+def test_too_few_layers_are_inconclusive(subjects, pictures):
     assert linear_probe(subjects[:2], pictures, FEW).conclusion.outcome == "inconclusive"
 
 

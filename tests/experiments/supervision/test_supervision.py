@@ -1,4 +1,4 @@
-"""Tasks: each answers to what it asks, one loop trains all, and runs are taken up."""
+"""Tasks: each has its target, one loop trains all, and runs are reused."""
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def test_inpainting_hides_what_it_asks_for_and_nothing_else(pictures):
     assert changed.float().mean() == pytest.approx(0.25, abs=0.01)
 
 
-def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, tmp_path, monkeypatch):
+def test_the_result_counts_each_task_and_seed_and_is_reused(pictures, world, tmp_path, monkeypatch):
     asked = config("scene", "rotation", "random")
     result = supervision(pictures, world, asked, out=tmp_path)
     assert result.table.select("task", "kind", "seed").unique(maintain_order=True).rows() == [
@@ -155,7 +155,7 @@ def test_the_outcome_counts_each_task_and_seed_and_is_taken_up(pictures, world, 
         supervision(pictures, world, asked, out=tmp_path)
 
 
-def test_all_networks_of_an_outcome_are_trained_in_one_precision(pictures, world, tmp_path, monkeypatch):
+def test_all_networks_of_a_result_are_trained_in_one_precision(pictures, world, tmp_path, monkeypatch):
     measured = iter(["bfloat16", "float32", "float32"])  # as on a machine that is busy only at first
     monkeypatch.setattr(training, "choose_precision", lambda *_: next(measured))
     auto = config("rotation", "random").model_copy(
@@ -178,7 +178,7 @@ def test_a_kept_network_is_opened_by_its_file_and_says_what_it_is(pictures, tmp_
         trained_network(tmp_path / "nowhere.safetensors")
 
 
-def test_pictures_come_from_any_folder(tmp_path):
+def test_images_come_from_any_folder(tmp_path):
     root = labeled_images.write_classes(tmp_path / "classes", count=4)
     labeled = folder_images(root, SIZE)
     assert labeled.pixels.shape == (12, SIZE, SIZE, 3)
