@@ -9,8 +9,8 @@ from .inputs import convolutions as convolutions
 from .layer_profile.experiment import LayerProfileConfig as LayerProfileConfig
 from .layer_profile.experiment import layer_profile as layer_profile
 from .linear_probe.experiment import LinearProbeConfig as LinearProbeConfig
-from .linear_probe.experiment import Subject as Subject
 from .linear_probe.experiment import linear_probe as linear_probe
+from .linear_probe.probe import Subject as Subject
 from .outcome import Conclusion as Conclusion
 from .outcome import ExperimentResult as ExperimentResult
 from .rater_agreement.experiment import RaterAgreementConfig as RaterAgreementConfig

@@ -8,9 +8,7 @@ Source: Bau et al. 2020 :cite:p:`bau2020understanding`, on the role of units in 
 same size are not theirs: they measure the cost of ablating so many units, whichever they are.
 """
 
-from collections import Counter
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +27,7 @@ from netdissect.experiments.ablate.unit_sets import (
     SET_TYPES,
     AblationRunner,
     balanced_terms,
+    check_sets,
     image_table,
     measure_sets,
     rank_units,
@@ -242,27 +241,6 @@ def _ious(result: Result | None, config: AblateConfig, units: int) -> Floats | N
             "Give the run of this very network, or rank by 'effect'."
         )
     return labels.sort("unit")["iou"].fill_null(0.0).to_numpy()
-
-
-def check_sets(config: AblateConfig, units: int, images: LabeledImages) -> None:
-    """Check that a layer has enough units, and each class images for two halves.
-
-    Raises
-    ------
-    ConfigError
-        If not.
-    """
-    if not 1 <= min(config.sizes) <= max(config.sizes) <= units:
-        raise ConfigError(
-            f"sets of {', '.join(map(str, config.sizes))} units are to be ablated; layer {config.layer!r} has {units}. "
-            "Expected sizes from 1 to that many."
-        )
-    rarest = min(Counter(images.labels.tolist()).items(), key=itemgetter(1))
-    if rarest[1] < 2 or len(set(images.labels.tolist())) < 2:
-        raise ConfigError(
-            f"class {images.classes[rarest[0]]!r} has {rarest[1]} of {len(images)} images. Expected at least two "
-            "classes, and two images of each: units are ranked on one half and measured on the other."
-        )
 
 
 def _mean_drop(terms: Floats, labels: Ints, config: AblateConfig) -> tuple[float, Floats]:

@@ -4,8 +4,10 @@ AblationRunner.half(stage, images, sets) -> Split (predictions with each set abl
 single_unit_effects(ranking half) -> rank_units -> unit_sets -> measure_sets(measured half) -> tables
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.config import Progress
+from netdissect.errors import ConfigError
 from netdissect.experiments.ablate.predictions import Classifier, Predictions, Units, predictions
 from netdissect.training.classification_data import LabeledImages
 
@@ -202,3 +205,24 @@ def unit_table(half: Split, effects: UnitEffects, order: Ints, labels: pl.DataFr
         }
     )
     return table if labels is None else table.join(labels, on="unit", how="left", maintain_order="left")
+
+
+def check_sets(config: "AblateConfig", units: int, images: LabeledImages) -> None:
+    """Check that a layer has enough units, and each class images for two halves.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
+    if not 1 <= min(config.sizes) <= max(config.sizes) <= units:
+        raise ConfigError(
+            f"sets of {', '.join(map(str, config.sizes))} units are to be ablated; layer {config.layer!r} has {units}. "
+            "Expected sizes from 1 to that many."
+        )
+    rarest = min(Counter(images.labels.tolist()).items(), key=itemgetter(1))
+    if rarest[1] < 2 or len(set(images.labels.tolist())) < 2:
+        raise ConfigError(
+            f"class {images.classes[rarest[0]]!r} has {rarest[1]} of {len(images)} images. Expected at least two "
+            "classes, and two images of each: units are ranked on one half and measured on the other."
+        )

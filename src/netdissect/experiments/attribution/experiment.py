@@ -7,15 +7,12 @@ Source: Zhou et al. 2018 :cite:p:`zhou2018interpreting`, on explaining decisions
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.cli_options import Option
@@ -23,24 +20,28 @@ from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError, NetworkError
+from netdissect.experiments.attribution.contributions import (
+    class_rows,
+    contributions,
+    image_rows,
+    image_table,
+    map_table,
+)
 from netdissect.experiments.effect_sizes import decide, mean_interval
 from netdissect.experiments.inputs import ClassifierInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.models import Network
-from netdissect.models.surgery.linear_head import HeadRecorder, LinearHead, find_head
+from netdissect.models.surgery.linear_head import LinearHead, find_head
 from netdissect.result import Result
 from netdissect.scoring import passes
 from netdissect.synthetic import SCENE_NAMES
 from netdissect.training.class_names import class_names
-from netdissect.training.classification_data import image_files, pixel_batches
+from netdissect.training.classification_data import image_files
 from netdissect.training.workspace import Workspace
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-
-QUESTION = "Which units speak for a decision, and are they units that detect a concept?"
+QUESTION = "Which units contribute to a decision, and are they units that detect a concept?"
 PAPER = (
     "Labels and masks of the units that contribute most to a prediction can explain it; this is shown on examples, "
     "without a count."
@@ -70,32 +71,6 @@ class AttributionInputs(ClassifierInputs):
         min_length=1, description="Files, or folders at any depth."
     )
     config: AttributionConfig = Field(default_factory=AttributionConfig)
-
-
-@dataclass(frozen=True)
-class _Contributions:
-    """The predicted class of every image, and the units that contribute to its score.
-
-    Attributes
-    ----------
-    predicted
-        int64 (N,): class with the highest score.
-    scores
-        float32 (N,): that score.
-    contributions
-        float32 (N, U): to that score.
-    maps
-        float32 (N, top, h, w): of the strongest units, the strongest first.
-    """
-
-    predicted: Ints
-    scores: Floats
-    contributions: Floats
-    maps: Floats
-
-    def strongest(self, top: int) -> Ints:
-        """Units by falling contribution, int64 (N, top)."""
-        return np.argsort(-self.contributions, axis=1, kind="stable")[:, :top]
 
 
 def attribution(
@@ -149,11 +124,11 @@ def attribution(
     images = one_or_more(images)
     _check(head, images, config)
     with timed("images", seconds), network.prepared():
-        values = _contributions(network, head, images, config, progress)
+        values = contributions(network, head, images, config, progress)
     root = Path(os.path.commonpath([path.resolve().parent for path in images]))
     names = [path.resolve().relative_to(root).as_posix() for path in images]
     labels = _labels(result, head.layer.name)
-    rows = [*_class_rows(values, config), *_image_rows(values, names, config)]
+    rows = [*class_rows(values, config), *image_rows(values, names, config)]
     table = pl.DataFrame(rows, infer_schema_length=None)
     table = (
         table if labels is None else table.join(labels.drop("threshold"), on="unit", how="left", maintain_order="left")
@@ -167,8 +142,8 @@ def attribution(
         "protocol": (Protocol() if result is None else result.info.config.protocol).model_dump(mode="json"),
     }
     extra = {
-        "images": _image_table(values, names, config, labels),
-        "maps": _map_table(values, names, config, labels),
+        "images": image_table(values, names, config, labels),
+        "maps": map_table(values, names, config, labels),
     } | ({} if labels is None else {"units": labels})
     return concluded("attribution", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
 
@@ -222,24 +197,6 @@ def _check(head: LinearHead, images: Sequence[Path], config: AttributionConfig) 
         )
 
 
-def _contributions(
-    network: Network, head: LinearHead, images: Sequence[Path], config: AttributionConfig, progress: Progress | None
-) -> _Contributions:
-    parts: list[tuple[torch.Tensor, ...]] = []
-    top = min(config.top, head.layer.units)
-    with HeadRecorder(network, head) as record:
-        for pixels in pixel_batches(images, network.preprocessing, config.batch_size):
-            output = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))
-            scores, predicted = output.scores.cpu().max(1)
-            terms = head.weight.cpu()[predicted] * output.pooled.cpu()
-            strongest = terms.argsort(dim=1, descending=True, stable=True)[:, :top]
-            maps = torch.stack([one[units] for one, units in zip(output.maps.cpu(), strongest, strict=True)])
-            parts.append((predicted, scores, terms, maps))
-            if progress:
-                progress("images", min(len(parts) * config.batch_size, len(images)), len(images))
-    return _Contributions(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
-
-
 def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
     if result is None:
         return None
@@ -248,85 +205,6 @@ def _labels(result: Result | None, layer: str) -> pl.DataFrame | None:
     return units.select("unit", "label", "category", "iou", "threshold", detects).with_columns(
         pl.col("unit").cast(pl.Int64)
     )
-
-
-def _class_rows(values: _Contributions, config: AttributionConfig) -> Iterator[dict[str, object]]:
-    for label in sorted(set(values.predicted.tolist())):
-        here = values.predicted == label
-        mean = values.contributions[here].mean(axis=0)
-        about: dict[str, object] = {
-            "level": "class", "image": None, "class": _name(label, config), "images": int(here.sum()),
-            "score": float(values.scores[here].mean()),
-        }  # fmt: skip
-        yield from _unit_rows(about, mean, config.top)
-
-
-def _image_rows(values: _Contributions, names: Sequence[str], config: AttributionConfig) -> Iterator[dict[str, object]]:
-    for index in _shown(len(names), config):
-        about: dict[str, object] = {
-            "level": "image", "image": names[index], "class": _name(int(values.predicted[index]), config), "images": 1,
-            "score": float(values.scores[index]),
-        }  # fmt: skip
-        yield from _unit_rows(about, values.contributions[index], config.top)
-
-
-def _unit_rows(about: dict[str, object], terms: Floats, top: int) -> Iterator[dict[str, object]]:
-    positive = float(terms.clip(min=0).sum())
-    for rank, unit in enumerate(np.argsort(-terms, kind="stable")[:top].tolist()):
-        value = float(terms[unit])
-        yield about | {"rank": rank, "unit": unit, "contribution": value, "share": max(value, 0.0) / (positive or 1.0)}
-
-
-def _shown(count: int, config: AttributionConfig) -> list[int]:
-    """Spread the images that are explained evenly over all."""
-    return sorted({round(index) for index in np.linspace(0, count - 1, min(config.shown, count))})
-
-
-def _image_table(
-    values: _Contributions, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
-) -> pl.DataFrame:
-    positive = np.sort(values.contributions.clip(min=0), axis=1)[:, ::-1].astype(np.float64)
-    running = positive.cumsum(axis=1)
-    total = np.maximum(running[:, -1:], np.finfo(np.float64).tiny)
-    table = pl.DataFrame(
-        {
-            "image": names,
-            "class": [_name(label, config) for label in values.predicted.tolist()],
-            "score": values.scores,
-            "share": (running / total)[:, min(config.top, running.shape[1]) - 1],
-            "units_for_half": (running < total / 2).sum(axis=1) + 1,
-        }
-    )
-    if labels is None:
-        return table
-    detects = labels.sort("unit")["detector"].to_numpy()
-    return table.with_columns(detector_share=detects[values.strongest(config.top)].mean(axis=1))
-
-
-def _map_table(
-    values: _Contributions, names: Sequence[str], config: AttributionConfig, labels: pl.DataFrame | None
-) -> pl.DataFrame:
-    strongest, (height, width) = values.strongest(config.top), values.maps.shape[2:]
-    thresholds = None if labels is None else labels.sort("unit")["threshold"].to_numpy()
-    frames = []
-    for index in _shown(len(names), config):
-        for rank, (unit, activations) in enumerate(zip(strongest[index].tolist(), values.maps[index], strict=True)):
-            # Without a dissection a mask is where the unit is above half of its maximum on the image.
-            level = float(activations.max()) / 2 if thresholds is None else float(thresholds[unit])
-            cells = pl.DataFrame(
-                {
-                    "y": np.repeat(np.arange(height), width),
-                    "x": np.tile(np.arange(width), height),
-                    "activation": activations.ravel(),
-                }
-            )
-            keys = {"image": names[index], "rank": rank, "unit": unit, "threshold": level}
-            frames.append(cells.select(*(pl.lit(value).alias(key) for key, value in keys.items()), pl.all()))
-    return pl.concat(frames)
-
-
-def _name(label: int, config: AttributionConfig) -> str:
-    return str(label) if config.classes is None else config.classes[label]
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:

@@ -5,19 +5,13 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.6 (linear SVM, C = 0.001).
 """
 
-import hashlib
-import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
@@ -25,35 +19,21 @@ from netdissect.cli_options import Option
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConfigError
 from netdissect.experiments.counts import count_rows, unique_of
 from netdissect.experiments.effect_sizes import LEVEL, Interval, decide, mean_interval
 from netdissect.experiments.inputs import LAST_CONVOLUTION, NETWORK, Inputs, named_layers
+from netdissect.experiments.linear_probe.probe import Subject, cached_features, probe_accuracies
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.experiments.supervision.experiment import synthetic_config, workspace_images
-from netdissect.extras import need
-from netdissect.models import ActivationRecorder, Network, resolve_layers
-from netdissect.result import Result
-from netdissect.result.files import write_whole
 from netdissect.training.classification_data import LabeledImages, labeled_data, labeled_folder
 from netdissect.training.task_networks import trained_task
 from netdissect.training.workspace import Workspace
 
-exceptions, model_selection, pipeline, preprocessing, linear = (
-    need(f"sklearn.{module}", "experiments", "The linear probe")
-    for module in ("exceptions", "model_selection", "pipeline", "preprocessing", "svm")
-)
-
-Features = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-PENALTY = "svm__C"
 ENOUGH = 1000  # images for folds of 32 scenes
 MIN_IMAGES = 10  # images of each class below which accuracies are too coarse to decide anything
-ITERATIONS = 1000  # of the solver; cross-validation uses what has not converged by then
 MIN_LAYERS = 4  # for an interval of a correlation
 
 QUESTION = "Do layers with more unique object detectors make better features for other classes?"
@@ -89,15 +69,6 @@ class LinearProbeInputs(Inputs):
     concepts: Path = Field(description="Data set in Broden's layout.")
     dissect: Annotated[DissectConfig, Option(panel="Dissection")]
     config: LinearProbeConfig = Field(default_factory=LinearProbeConfig)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A layer of a network, and the dissection that counts its detectors."""
-
-    network: Network
-    layer: str
-    result: Result
 
 
 def linear_probe(
@@ -151,7 +122,7 @@ def linear_probe(
             features = cached_features(subject, images, config, folder, progress)
         with timed("SVM", seconds):
             about = {"network": name} | _about(subject, config)
-            rows += [about | row for row in _accuracies(features, images.labels, config)]
+            rows += [about | row for row in probe_accuracies(features, images.labels, config)]
         if progress:
             progress("SVM", done + 1, len(subjects))
     table = pl.DataFrame(rows, infer_schema_length=None)
@@ -199,60 +170,6 @@ def conclude(
     return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=outcome)
 
 
-def pooled_features(
-    network: Network, layer: str, images: LabeledImages, config: LinearProbeConfig, progress: Progress | None = None
-) -> Features:
-    """Return the mean or maximum of each unit over each image, float32 (N, U)."""
-    chosen, pooled = resolve_layers(network, [layer]), list[torch.Tensor]()
-    with network.prepared(), ActivationRecorder(network, chosen) as record:
-        for pixels in images.batches(network.preprocessing, config.batch_size):
-            maps = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))[chosen[0].name]
-            pooled.append((maps.mean((2, 3)) if config.pool == "mean" else maps.amax((2, 3))).cpu())
-            if progress:
-                progress("features", min(len(pooled) * config.batch_size, len(images)), len(images))
-    features: Features = torch.cat(pooled).numpy()
-    return features
-
-
-def cached_features(
-    subject: Subject, images: LabeledImages, config: LinearProbeConfig, folder: Path | None, progress: Progress | None
-) -> Features:
-    """Return the features of a subject, from the folder if they are there."""
-    network = subject.network
-    if folder is None:
-        return pooled_features(network, subject.layer, images, config, progress)
-    inputs = [network.digest, repr(network.preprocessing), subject.layer, images.digest, config.pool, config.batch_size]
-    path = folder / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:24]}.npy"
-    if path.exists():
-        try:
-            features: Features = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ResultError(f"{path} is damaged ({error}). Remove it; the same command makes it again.") from error
-        return features
-    features = pooled_features(network, subject.layer, images, config, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: np.save(file, features))
-    return features
-
-
-def classifier(penalty: float) -> Any:
-    """Return a linear SVM on standardized features.
-
-    Notes
-    -----
-    A larger C than those of `LinearProbeConfig.penalties` overfits such features and takes most of the time: with
-    C = 1 the solver needs hundreds of iterations, with 0.01 it needs seven.
-    """
-    machine = linear.LinearSVC(C=penalty, dual="auto", max_iter=ITERATIONS, random_state=0)
-    return pipeline.Pipeline([("scale", preprocessing.StandardScaler()), ("svm", machine)])
-
-
-def halves(labels: Ints, config: LinearProbeConfig) -> list[tuple[Ints, Ints]]:
-    """Return the indices of training and test images of each split."""
-    splitter = model_selection.StratifiedShuffleSplit(config.splits, test_size=0.5, random_state=config.seed)
-    return list(splitter.split(np.zeros((len(labels), 1)), labels))
-
-
 def correlation(unique: Sequence[float], accuracy: Sequence[float]) -> Interval | None:
     """Return Pearson's correlation with Fisher's interval; None for fewer than four pairs, or where one is constant."""
     if len(unique) < MIN_LAYERS or np.ptp(unique) == 0 or np.ptp(accuracy) == 0:
@@ -284,26 +201,6 @@ def _class_table(images: LabeledImages) -> pl.DataFrame:
     """Count the images of each class that has some."""
     labels, counts = np.unique(images.labels, return_counts=True)
     return pl.DataFrame({"class": [images.classes[label] for label in labels], "images": counts})
-
-
-def _accuracies(features: Features, labels: Ints, config: LinearProbeConfig) -> list[dict[str, Any]]:
-    rows = []
-    for split, (train, test) in enumerate(halves(labels, config)):
-        fixed = classifier(config.penalty)
-        machines: dict[str, Any] = {"paper": fixed}
-        if config.penalties:
-            folds = model_selection.StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
-            grid = {PENALTY: list(config.penalties)}
-            machines["cross-validated"] = model_selection.GridSearchCV(fixed, grid, cv=folds)
-        for selection, machine in machines.items():
-            with warnings.catch_warnings():
-                # With a large C the solver may stop early; cross-validation then uses what it has.
-                warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-                machine.fit(features[train], labels[train])
-            penalty = machine.best_params_[PENALTY] if selection == "cross-validated" else config.penalty
-            accuracy = float(machine.score(features[test], labels[test]))
-            rows.append({"C_selection": selection, "split": split, "C": penalty, "accuracy": accuracy})
-    return rows
 
 
 def check_classes(images: LabeledImages, config: LinearProbeConfig) -> None:
