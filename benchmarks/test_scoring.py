@@ -1,7 +1,7 @@
-"""What thresholds and tallies cost beside the network, on real activations and one core.
+"""Cost of thresholds and counts on real activations and one core, against a plain vectorized loop in torch.
 
-The other side is a plain vectorized loop in torch: skip units below the threshold, upsample with two small
-matrix products, count with bincount over the pixels that are on. Both must give the same integers.
+The torch loop skips units below the threshold, upsamples with two small matrix products, and counts active pixels with
+bincount. Both must give the same integers.
 """
 
 from collections.abc import Callable
@@ -37,14 +37,14 @@ FIELDS = {"_blocks.10": FieldSpan(-154, 339, 16), "_blocks.15": FieldSpan(-394, 
 
 
 def wide(maps: Maps, units: int) -> Maps:
-    """Return as many units as wanted, each a real one under a gain of its own."""
+    """Return `units` units, each a real one with its own gain."""
     times = -(-units // maps.shape[1])
     gains = np.repeat(1 + 0.01 * np.arange(times, dtype=np.float32), maps.shape[1])
     return np.ascontiguousarray((np.tile(maps, (1, times, 1, 1)) * gains[None, :, None, None])[:, :units])
 
 
-def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler, path: Path) -> IoUCounts:
-    """Find histograms and thresholds, keep what can matter, read it back and count."""
+def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, upsampler: Upsampler, path: Path) -> IoUCounts:
+    """Compute histograms and thresholds, write and read the activation cache, and count."""
     images, units, height, width = maps.shape
     total = images * height * width
     keep = ranks(QUANTILE, total, "exact")[1]
@@ -58,7 +58,7 @@ def ours(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler
     counter = IoUCounter(data, top.thresholds([QUANTILE], "exact"), "annotated")
     for index, start in enumerate(range(0, images, BATCH)):
         part = labels[start : start + BATCH]
-        counter.update_batch(store.read(index, len(part)), BatchLabels.of(part), to)
+        counter.update_batch(store.read(index, len(part)), BatchLabels.of(part), upsampler)
     return counter.counts
 
 
@@ -71,23 +71,23 @@ def matrix(axis: UpsamplingAxis) -> npt.NDArray[np.float64]:
     return weights
 
 
-def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, to: Upsampler) -> torch.Tensor:
-    """Count intersections in the obvious vectorized way."""
+def plain(maps: Maps, labels: list[ImageLabels], data: ConceptData, upsampler: Upsampler) -> torch.Tensor:
+    """Count intersections with a vectorized torch loop."""
     units = maps.shape[1]
     values = torch.from_numpy(maps).transpose(0, 1).reshape(units, -1)
     rank = ranks(QUANTILE, values.shape[1], "exact")[1]
     thresholds = values.topk(rank, dim=1).values[:, -1]
-    rows, columns = torch.from_numpy(matrix(to.rows)), torch.from_numpy(matrix(to.columns))
-    numbers = len(data.category_of)
-    counts = torch.zeros(units * numbers, dtype=torch.int64)
+    rows, columns = torch.from_numpy(matrix(upsampler.rows)), torch.from_numpy(matrix(upsampler.columns))
+    num_labels = len(data.category_of)
+    counts = torch.zeros(units * num_labels, dtype=torch.int64)
     for index, image in enumerate(labels):
         cells = torch.from_numpy(maps[index])
-        on = (cells.amax(dim=(1, 2)) > thresholds).nonzero()[:, 0]
-        masks = rows @ cells[on].double() @ columns.T
-        unit, y, x = (masks.float() > thresholds[on, None, None]).nonzero(as_tuple=True)
+        active = (cells.amax(dim=(1, 2)) > thresholds).nonzero()[:, 0]
+        masks = rows @ cells[active].double() @ columns.T
+        unit, y, x = (masks.float() > thresholds[active, None, None]).nonzero(as_tuple=True)
         for channel in torch.from_numpy(image.label_channels):
-            counts += torch.bincount(on[unit] * numbers + channel[y, x], minlength=len(counts))
-    return counts.reshape(units, numbers)
+            counts += torch.bincount(active[unit] * num_labels + channel[y, x], minlength=len(counts))
+    return counts.reshape(units, num_labels)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,18 @@ def test_scoring(
     side = maps.shape[2]
     of_pixels = [replace(street.labels(row), image_level=np.empty(0, np.int32)) for row in range(len(street))]
     labels = [ImageLabels.of(image, street, "once") for image in of_pixels]
-    to = make_upsampler(
+    upsampler = make_upsampler(
         Size(side, side), Size(112, 112), Size(224, 224), FieldSpans(FIELDS[layer], FIELDS[layer]), "receptive-field"
     )
     path = tmp_path / "store.bin"
-    found = ours(maps, labels, street, to, path)
-    expected = plain(maps, labels, street, to).numpy()
-    # The plain loop rounds its matrix products otherwise in the last bit: a pixel in a million may differ.
+    found = ours(maps, labels, street, upsampler, path)
+    expected = plain(maps, labels, street, upsampler).numpy()
+    # The torch loop rounds the last bit of its matrix products differently: a pixel in a million may differ.
     assert np.abs(found.intersection[0][:, 1:] - expected[:, 1:]).sum() <= 1e-5 * expected.sum() + 2
     share = path.stat().st_size / maps.nbytes
-    pairs = interleaved(lambda: ours(maps, labels, street, to, path), lambda: plain(maps, labels, street, to), PAIRS)
+    pairs = interleaved(
+        lambda: ours(maps, labels, street, upsampler, path), lambda: plain(maps, labels, street, upsampler), PAIRS
+    )
     images = len(street)
     tell(
         f"scoring {units} units of {side} x {side}: {1e3 * pairs.left / images:.2f} ms an image, plain torch loop "

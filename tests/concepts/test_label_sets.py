@@ -1,4 +1,4 @@
-"""Kinds of pixels: the same labels, told apart as few numbers."""
+"""Label sets: the labels of each pixel as one index."""
 
 from collections import Counter
 
