@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from netdissect.cli.allocator import keep_freed_memory
+from netdissect.cli.process_tuning import tune_malloc
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _seconds(function: Callable[[], object]) -> tuple[float, float]:
 
 def prepared() -> None:
     """Set this process up as the command line does."""
-    keep_freed_memory()
+    tune_malloc()
 
 
 def peak_memory() -> int:
