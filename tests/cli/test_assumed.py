@@ -59,7 +59,7 @@ def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(n
         (["--receptive-field", "0,4,0"], "--receptive-field cannot be '0,4,0': expected OFFSET,SIZE,STEP"),
     ],
 )
-def test_what_is_not_traced_is_refused_until_it_is_said(netdissect, leaves, labeled, tmp_path, options, message):
+def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(netdissect, leaves, labeled, tmp_path, options, message):
     data = tmp_path / "data"
     netdissect("concepts", "build", f"masks:{labeled}", "--size", 48, "--out", data)
     outcome = netdissect("run", leaves, "--concepts", data, "--layer", "detour", "--out", tmp_path / "run", *options)
@@ -70,7 +70,7 @@ def test_what_is_not_traced_is_refused_until_it_is_said(netdissect, leaves, labe
     assert tail in said
 
 
-def test_an_assumed_layer_scores_as_the_map_that_it_is_and_the_run_says_what_was_assumed(
+def test_an_assumed_layer_scores_as_its_map_and_the_run_records_the_assumption(
     netdissect, leaves, labeled, tmp_path
 ):
     data, run = tmp_path / "data", tmp_path / "run"

@@ -23,7 +23,7 @@ def runs(netdissect, labeled, module, tmp_path):
     return folders
 
 
-def test_check_ends_with_0_or_1_and_says_why(netdissect, runs):
+def test_check_exits_with_0_or_1_and_gives_the_reason(netdissect, runs):
     met = netdissect("check", runs[0], "--require", "unique_detectors >= 1", "--require", "concept:square")
     assert met.code == 0, met.err
     assert met.out.splitlines() == ["met      unique_detectors >= 1: 1 in 1", "met      concept:square: 2 in 1"]
@@ -32,7 +32,7 @@ def test_check_ends_with_0_or_1_and_says_why(netdissect, runs):
     assert failed.out.splitlines()[0] == "NOT MET  detectors > 2: 2 in 1"
 
 
-def test_check_ends_with_2_when_it_cannot_say(netdissect, runs):
+def test_check_exits_with_2_on_a_wrong_requirement(netdissect, runs):
     wrong = netdissect("check", runs[0], "--require", "concept:sqare")
     assert (wrong.code, wrong.out) == (2, "")
     assert "ResultError" in wrong.err
@@ -40,7 +40,7 @@ def test_check_ends_with_2_when_it_cannot_say(netdissect, runs):
     assert netdissect("check", runs[0] / "nothing", "--require", "detectors >= 1").code == 2
 
 
-def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
+def test_diff_lists_gained_and_lost_concepts(netdissect, runs):
     refused = netdissect("diff", runs[1], runs[0])
     assert refused.code == 2
     assert "--min-iou" in refused.err
@@ -56,7 +56,7 @@ def test_diff_lists_what_was_gained_and_lost(netdissect, runs):
 def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):
     whole = netdissect("verify", runs[0], "--data")
     assert whole.code == 0, whole.err
-    assert f"ok     {tmp_path / 'data'} holds the tables, images and label maps that the run saw" in whole.out
+    assert f"ok     {tmp_path / 'data'} is the data set of the run" in whole.out
     strategies.repaint(min((tmp_path / "data" / "images").rglob("*.png")))
     assert netdissect("verify", runs[0]).code == 0
     changed = netdissect("verify", runs[0], "--data")
@@ -67,11 +67,11 @@ def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):
     assert "is no concept data set" in gone.err
 
 
-def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
+def test_verify_exits_with_0_or_1_and_repairs(netdissect, runs):
     whole = netdissect("verify", runs[0], "--sample", 5, "--trust-network")
     assert whole.code == 0, whole.err
-    assert "8 of 8 laws hold" in whole.out
-    assert "5 masks recomputed: 5 equal to the last bit" in whole.out
+    assert "8 of 8 invariants hold" in whole.out
+    assert "5 masks recomputed: 5 bitwise equal" in whole.out
     table = runs[0] / "layers" / "1" / "units.csv"
     written = table.read_bytes()
     table.write_bytes(written[:-3])
@@ -86,7 +86,7 @@ def test_verify_ends_with_0_or_1_and_repairs(netdissect, runs):
     assert netdissect("verify", runs[0], "--repair").code == 2
 
 
-def test_verify_runs_no_code_that_a_run_names_unless_the_user_says_so(netdissect, runs, module):
+def test_verify_runs_no_code_that_a_run_names_unless_the_user_trusts_it(netdissect, runs, module):
     (runs[0] / "layers" / "1" / "units.csv").write_bytes(b"damaged")
     for run, option in ((runs[1], ("--sample", 2)), (runs[0], ("--repair",))):
         refused = netdissect("verify", run, *option)

@@ -42,7 +42,7 @@ def run(netdissect, data, module, tmp_path):
     return folder
 
 
-def test_images_become_labeled_units_a_table_and_a_page(netdissect, run, tmp_path):
+def test_a_run_gives_labeled_units_a_table_and_a_page(netdissect, run, tmp_path):
     shown = netdissect("show", run)
     assert shown.code == 0
     assert "red-c" in shown.out or "square" in shown.out
@@ -132,7 +132,7 @@ COMMANDS = dict(_commands(typer.main.get_command(app)))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_and_every_option_has_help_in_words_and_no_type_of_a_flag(netdissect, path):
+def test_every_command_and_option_has_help_and_flags_have_no_type(netdissect, path):
     command = COMMANDS[path]
     done = netdissect(*path, "-h")
     assert done.code == 0

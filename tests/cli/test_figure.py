@@ -42,10 +42,10 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         assert image.width > 800
 
 
-def test_what_cannot_be_drawn_is_said(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
+def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
-        (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 runs are to be compared. Name two."),
+        (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 runs were given. Expected two."),
         (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
         (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),
     ):

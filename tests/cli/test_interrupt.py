@@ -66,7 +66,7 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_same_command_finishes_it(netdissect, 
     process.send_signal(signal.SIGINT)
     told = ended(process, within=60)
     assert process.returncode == 130, told
-    assert "interrupted: what is done is kept" in told
+    assert "interrupted: finished work is kept" in told
     assert "Traceback" not in told
     assert (out / "work" / "fingerprint.json").is_file()
     assert not (out / "run.json").exists()

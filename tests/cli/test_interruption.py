@@ -39,7 +39,7 @@ def held(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("spared", [False, True])
-def test_a_lock_that_was_just_taken_is_given_back(spared: bool) -> None:
+def test_a_lock_that_was_just_acquired_is_released(spared: bool) -> None:
     if spared:
         spare_locks()
     lock = Lock()
@@ -65,7 +65,7 @@ def test_waiting_for_another_thread_ends() -> None:
     assert lock.given_back
 
 
-def test_an_interruption_that_is_ignored_or_somebody_else_s_stays_so() -> None:
+def test_an_existing_interrupt_handler_stays() -> None:
     for handler in (signal.SIG_IGN, lambda *_: None):
         signal.signal(signal.SIGINT, handler)
         spare_locks()

@@ -86,7 +86,7 @@ def test_a_finished_data_set_is_not_overwritten(netdissect, labeled, data):
     told(netdissect("concepts", "build", f"masks:{labeled}", "--out", data), "--overwrite")
 
 
-def test_what_is_no_run_and_no_table(netdissect, tmp_path):
+def test_a_path_that_is_neither_a_run_nor_a_table(netdissect, tmp_path):
     foreign = tmp_path / "notes.csv"
     foreign.write_text("a,b\n1,2\n")
     told(netdissect("count", foreign), "ResultError", "notes.csv")

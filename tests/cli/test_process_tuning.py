@@ -21,7 +21,7 @@ finally:
     ("given", "found"),
     [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
 )
-def test_threads_wait_briefly_unless_the_user_says_otherwise(given, found):
+def test_threads_spin_briefly_unless_the_environment_sets_a_policy(given, found):
     plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "--help"], env=plain | given, capture_output=True, text=True, check=True

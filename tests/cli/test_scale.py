@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_an_array_of_plain_processes_gives_the_run_of_one(
+def test_a_job_array_of_shards_gives_the_same_run_as_one_process(
     netdissect: Command, module: str, data: Path, tmp_path: Path
 ) -> None:
     options = [f"python:{module}:red", "--concepts", data, "--layer", "1", "--batch-size", 2, "--threads", 1]
@@ -57,7 +57,7 @@ def test_an_array_of_plain_processes_gives_the_run_of_one(
     run_asserts.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
 
 
-def test_a_merge_without_parts_says_what_is_missing(netdissect: Command, tmp_path: Path) -> None:
+def test_a_merge_without_shards_is_an_error(netdissect: Command, tmp_path: Path) -> None:
     outcome = netdissect("merge-shards", tmp_path)
     assert outcome.code == 2
     assert "holds no finished shard of a run" in outcome.err
@@ -88,7 +88,7 @@ def test_a_run_folder_repeats_its_run(
     assert read_config(second) == read_config(first / "config.json")
 
 
-def test_a_chosen_set_of_weights_is_chosen_again(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
+def test_a_repeated_run_loads_the_same_set_of_weights(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
     states = [{"0.weight": torch.randn(3, 3, 3, 3), "0.bias": torch.zeros(3)} for _ in range(2)]
     torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pt")
     asked = ["run", f"python:{module}:red", "--weights", tmp_path / "w.pt", "--concepts", data, "--layer", "1"]
@@ -104,7 +104,7 @@ def test_a_chosen_set_of_weights_is_chosen_again(netdissect: Command, module: st
     assert netdissect("verify", tmp_path / "first", "--trust-network", "--sample", 2).code == 0
 
 
-def test_options_beside_a_configuration_override_it(
+def test_options_override_a_configuration(
     netdissect: Command, module: str, data: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -115,7 +115,7 @@ def test_options_beside_a_configuration_override_it(
     assert (config.min_iou, config.layers, config.top_images) == (0.2, ("0",), 2)
 
 
-def test_a_configuration_runs_no_code_unless_the_user_says_so(
+def test_a_configuration_runs_no_code_unless_the_user_trusts_it(
     netdissect: Command, module: str, data: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -134,7 +134,7 @@ def test_a_configuration_runs_no_code_unless_the_user_says_so(
         assert load_result(second).info.network.source.spec == f"python:{module}:red"
 
 
-def test_what_is_no_configuration_is_refused(netdissect: Command, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused(netdissect: Command, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"threads": 1}')
     for path in (tmp_path, tmp_path / "config.json", tmp_path / "absent.json"):
         outcome = netdissect("run", "--config", path, "--out", tmp_path / "run")

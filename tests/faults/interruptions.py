@@ -47,7 +47,7 @@ def tiny():
     network = networks.build()
     return network.module, network.preprocessing
 """
-SAID = "interrupted: what is done is kept"
+SAID = "interrupted: finished work is kept"
 
 
 class Trials:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from netdissect.cli.demo import compilation_told
+from netdissect.cli.demo import compilation_logged
 from netdissect.errors import ResultError
 from netdissect.training import DemoConfig, demo
 from netdissect.training.scene_net import TrainConfig
@@ -61,10 +61,10 @@ def test_compiling_is_logged_once_and_only_when_it_happens(caplog):
     def twice(number):
         return 2 * number
 
-    with compilation_told():
+    with compilation_logged():
         assert (twice(2), twice(2.5), twice(3)) == (4, 5.0, 6)
         assert [record.message for record in caplog.records] == ["compiling loops: half a minute, once on this machine"]
-    with compilation_told():
+    with compilation_logged():
         twice(4)
     assert len(caplog.records) == 1
 

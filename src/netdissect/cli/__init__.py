@@ -1,12 +1,21 @@
 """The command line: parse, call, print.
 
-app.py        the commands, and how errors end
-concepts.py   netdissect concepts ...
-networks.py   options that name a network; netdissect layers
-run.py        netdissect run
-results.py    netdissect show, count, export, report
-serve.py      netdissect serve
-progress.py   progress bars
+app.py             all commands, and how errors are printed
+concepts.py        netdissect concepts ...
+networks.py        netdissect layers
+run.py             netdissect run, estimate
+merge_shards.py    netdissect merge-shards
+results.py         netdissect show, count, export, report
+checks.py          netdissect diff, check, verify
+figure.py          netdissect figure ...
+experiment.py      netdissect experiment ...
+reproduce.py       netdissect reproduce
+demo.py            netdissect demo
+serve.py           netdissect serve
+console.py, progress.py                output and progress bars
+process_tuning.py, interruption.py     settings of the process, Ctrl-C
+
+Options come from the fields of models: see `netdissect.cli_options`.
 """
 
 from netdissect.cli.app import main

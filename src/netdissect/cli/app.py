@@ -1,4 +1,4 @@
-"""The commands, and how errors end: one paragraph on standard error, exit code 2, no traceback."""
+"""All commands. An error prints one paragraph on standard error and exits with code 2, without a traceback."""
 
 import gc
 import logging
@@ -36,21 +36,21 @@ def _display_type(parameter: Any, ctx: Any) -> str | None:
     return None if flag or isinstance(parameter, TyperArgument) else parameter.metavar or parameter.display_type(ctx)
 
 
-for kind in (TyperArgument, TyperOption):
+for parameter_class in (TyperArgument, TyperOption):
     # Typer would show the type of a flag as <bool>, and an argument's name twice.
-    setattr(kind, "display_type_rich", _display_type)  # noqa: B010 - mypy takes no method that is assigned
+    setattr(parameter_class, "display_type_rich", _display_type)  # noqa: B010 - mypy forbids to assign a method
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 app = typer.Typer(
     name="netdissect",
-    help="Say what the single units of a vision network have learned.",
+    help="Label the units of a vision network with the concepts that they detect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-app.add_typer(concepts.app, name="concepts", help="Build and inspect data sets whose pixels carry concepts.")
+app.add_typer(concepts.app, name="concepts", help="Build, download and inspect data sets with labeled concepts.")
 app.add_typer(experiment.app, name="experiment", help="The experiments of the paper, one command each.")
 app.command("demo")(demo.demo)
 app.command("reproduce")(reproduce.reproduce)
@@ -69,8 +69,8 @@ app.command("check")(checks.check)
 app.command("verify")(checks.verify)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         console().print(netdissect.__version__)
         raise typer.Exit
 
@@ -85,14 +85,14 @@ def _options(
 
 
 class _LogPrinter(logging.Handler):
-    """Print what the library tells, below the progress bars."""
+    """Print the log of the library on standard error."""
 
     def __init__(self, errors: Console) -> None:
         super().__init__(logging.INFO)
         self._errors = errors
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one note."""
+        """Print one message."""
         if record.name.startswith("netdissect"):
             self._errors.print(f"[dim]{escape(record.getMessage())}[/]")
 
@@ -115,12 +115,12 @@ def main() -> None:
     except MemoryError as error:
         errors.print(
             f"[bold red]MemoryError:[/] this machine has too little memory ({escape(str(error)) or 'for this run'}). "
-            "What is done is kept: close other programs or name a smaller --batch-size, and run the same command again."
+            "Finished work is kept: close other programs or use a smaller --batch-size, and run the same command again."
         )
         sys.exit(2)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            errors.print("interrupted: what is done is kept, the same command goes on from there")
+        if stop.code == INTERRUPTED:  # typer's exit code for Ctrl-C
+            errors.print("interrupted: finished work is kept, the same command resumes")
         raise
     finally:
-        gc.freeze()  # torch makes so many objects that Python needs half a second to go through them on its way out
+        gc.freeze()  # else Python collects the objects of torch at exit, which takes half a second

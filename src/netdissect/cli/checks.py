@@ -1,4 +1,4 @@
-"""`netdissect diff`, `check` and `verify`: what changed between two runs, and whether a run is good and whole."""
+"""`netdissect diff`, `check` and `verify`: compare two runs, check requirements, verify the files of a run."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,19 @@ from netdissect.errors import ConfigError
 if TYPE_CHECKING:
     from netdissect.dissect.verify import RecomputedMask
 
-RuleOption = Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")]
+RuleOption = Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")]
 LimitOption = Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own.")]
 
 ROUNDING = 1e-4
-"""Of a unit's maximum: other versions of torch sum in another order, and differ by about 1e-6."""
+"""Share of a unit's maximum. Other versions of torch sum in another order, which changes about 1e-6."""
 
 
 def diff(
     left: Annotated[Path, typer.Argument(metavar="LEFT", help="Folder of a finished run.")],
-    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="Folder of another.")],
+    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="Folder of another finished run.")],
     layer: Annotated[
-        list[str] | None, typer.Option("--layer", help="NAME, or LEFT=RIGHT; repeats. Default: those of one name.")
+        list[str] | None,
+        typer.Option("--layer", help="NAME, or LEFT=RIGHT; repeats. Default: layers that both runs have."),
     ] = None,
     rule: RuleOption = "top-label",
     min_iou: LimitOption = None,
@@ -46,21 +47,25 @@ def diff(
     for each in compared:
         screen.print(netdissect.console_tables.difference(each, top))
     if not compared[0].same_data:
-        screen.print("The runs saw different images or labels: their IoUs are not of one scale.")
+        screen.print("The runs used different images or labels: their IoUs are not comparable.")
 
 
 def check(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     require: Annotated[
         list[str],
-        typer.Option("--require", help="'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1'; repeats: all hold."),
+        typer.Option(
+            "--require", help="'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1'; repeats: all must be met."
+        ),
     ],
-    layer: Annotated[str | None, typer.Option("--layer", help="Default: the layer that comes closest.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Default: the layer that is closest to meeting it.")
+    ] = None,
     rule: RuleOption = "top-label",
     min_iou: LimitOption = None,
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
 ) -> None:
-    """Say whether a run meets requirements: exit code 0 if all hold, 1 if one does not."""
+    """Check whether a run meets requirements: exit code 0 if all are met, 1 otherwise."""
     requirements = [netdissect.parse_requirement(text) for text in require]
     criteria = netdissect.result.DetectorCriteria(layer, rule, min_iou, quantile)
     verdicts = netdissect.check_result(netdissect.load_result(run), requirements, criteria)
@@ -82,23 +87,24 @@ def verify(
     sample: Annotated[
         int, typer.Option("--sample", min=0, help="Recompute the masks of this many units and images.")
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 0,
     data: Annotated[
-        bool, typer.Option("--data", help="Read every file of the data set: it holds what the run saw.")
+        bool,
+        typer.Option("--data", help="Read every file of the data set, and compare it with the data set of the run."),
     ] = False,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
     network: Annotated[
-        str | None, typer.Option("--network", help="Of the run, in place of the name that the run recorded.")
+        str | None, typer.Option("--network", help="Network of the run, in place of the recorded mask.")
     ] = None,
     trust_network: TrustOption = False,
 ) -> None:
-    """Check a run: digests, laws that its counts obey, and masks recomputed; exit code 1 if anything is wrong."""
+    """Verify a run: digests, invariants of its counts, and recomputed masks; exit code 1 if anything is wrong."""
     info, damaged = netdissect.result.files.corrupted_files(run)
     for name, reason in damaged.items():
         typer.echo(f"WRONG  {name}: {reason}")
     if damaged and repair:
-        loaded = _named_by_user(network, info)
+        loaded = _load_named(network, info)
         with progress_bars() as progress:
             repaired = netdissect.repair(
                 run, network=loaded, root=concepts, trust_network=trust_network, progress=progress
@@ -106,26 +112,26 @@ def verify(
             for name in repaired:
                 typer.echo(f"repaired  {name}")
     elif damaged:
-        typer.echo("Recompute what is damaged with --repair.")
+        typer.echo("Recompute the damaged files with --repair.")
         raise typer.Exit(1)
     result = netdissect.load_result(run)
-    typer.echo(f"ok     {len(info.layers)} layers, every file is what was written")
-    wrong = _check_laws(result)
+    typer.echo(f"ok     {len(info.layers)} layers, every file is unchanged")
+    wrong = _check_invariants(result)
     if data:
         wrong |= _check_data(result, concepts)
     if sample:
-        loaded = _named_by_user(network, info)
+        loaded = _load_named(network, info)
         with progress_bars() as progress:
             found = netdissect.verify_sample(
                 result, sample, network=loaded, root=concepts, seed=seed, trust_network=trust_network, progress=progress
             )
-        wrong |= _tell_sample(found)
+        wrong |= _print_sample(found)
     if wrong:
         raise typer.Exit(1)
 
 
-def _named_by_user(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
-    """Load the network that the user spelled out, with the weights that the run recorded."""
+def _load_named(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
+    """Load the network that the user named, with the weights that the run recorded."""
     if spec is None:
         return None
     source = info.network.source
@@ -133,38 +139,38 @@ def _named_by_user(spec: str | None, info: "netdissect.result.RunInfo") -> "netd
     return netdissect.load_network(spec, **options)
 
 
-def _check_laws(result: "netdissect.Result") -> bool:
+def _check_invariants(result: "netdissect.Result") -> bool:
     findings = list(netdissect.check_invariants(result))
     wrong = [finding for finding in findings if not finding.holds]
     for finding in wrong:
-        typer.echo(f"WRONG  {finding.layer}: not so that {finding.law}: {finding.detail}")
-    typer.echo(f"{'ok    ' if not wrong else 'WRONG '} {len(findings) - len(wrong)} of {len(findings)} laws hold")
+        typer.echo(f"WRONG  {finding.layer}: violated: {finding.law}: {finding.detail}")
+    typer.echo(f"{'ok    ' if not wrong else 'WRONG '} {len(findings) - len(wrong)} of {len(findings)} invariants hold")
     return bool(wrong)
 
 
 def _check_data(result: "netdissect.Result", root: Path | None) -> bool:
     with progress_bars() as progress:
         same = netdissect.verify_data(result.info, root=root, progress=progress)
-    place = root or result.info.data.root
+    folder = root or result.info.data.root
     typer.echo(
-        f"ok     {place} holds the tables, images and label maps that the run saw"
+        f"ok     {folder} is the data set of the run: tables, images and label maps are the same"
         if same
-        else f"WRONG  {place} does not hold what the run saw: tables, images or label maps are others"
+        else f"WRONG  {folder} is not the data set of the run: tables, images or label maps differ"
     )
     return not same
 
 
-def _tell_sample(found: "list[RecomputedMask]") -> bool:
-    """Print how a sample came out; masks may differ by rounding where the environment is another."""
-    pixels, changed = sum(one.pixels for one in found), sum(one.changed for one in found)
-    equal = sum(one.largest_difference == 0 for one in found)
-    worst = max((one.largest_difference for one in found), default=0.0)
+def _print_sample(found: "list[RecomputedMask]") -> bool:
+    """Print the comparison of recomputed masks; they may differ by rounding in another environment."""
+    pixels, changed = sum(mask.pixels for mask in found), sum(mask.changed for mask in found)
+    equal = sum(mask.largest_difference == 0 for mask in found)
+    worst = max((mask.largest_difference for mask in found), default=0.0)
     wrong = worst > ROUNDING
     typer.echo(
-        f"{'WRONG ' if wrong else 'ok    '} {len(found)} masks recomputed: {equal} equal to the last bit, largest "
+        f"{'WRONG ' if wrong else 'ok    '} {len(found)} masks recomputed: {equal} bitwise equal, largest "
         f"difference {worst:.1e} of a unit's maximum; {changed} of {pixels} mask pixels differ"
     )
-    for one in found:
-        if one.largest_difference > ROUNDING:
-            typer.echo(f"       {one.layer} unit {one.unit} on {one.image}: {one.largest_difference:.1e}")
+    for mask in found:
+        if mask.largest_difference > ROUNDING:
+            typer.echo(f"       {mask.layer} unit {mask.unit} on {mask.image}: {mask.largest_difference:.1e}")
     return wrong

@@ -1,10 +1,10 @@
-"""Where the commands print."""
+"""Standard output of the commands."""
 
 import sys
 
 from rich.console import Console
 
-PIPED_WIDTH = 160  # a file or a pipe has no width of its own; tables should not be folded to 80 columns there
+PIPED_WIDTH = 160  # of a file or pipe, which has no width: tables are not wrapped at 80 columns
 
 
 def console() -> Console:

@@ -1,4 +1,4 @@
-"""`netdissect demo`: the whole method in a few minutes, and a table that a newcomer understands."""
+"""`netdissect demo`: the whole method in a few minutes, on synthetic data."""
 
 import logging
 from collections.abc import Iterator
@@ -23,54 +23,54 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything that the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of all results.")] = Path("demo"),
     fast: Annotated[bool, typer.Option("--fast", help="A smaller data set and network: half a minute.")] = False,
 ) -> None:
-    """Render a data set, train a network on it, dissect it, and compare with random weights and a random rotation."""
+    """Generate a data set, train a network on it, dissect it, and compare with random weights and a random rotation."""
     config = netdissect.training.FAST_DEMO if fast else netdissect.training.FULL_DEMO
-    with compilation_told(), progress_bars() as progress:
+    with compilation_logged(), progress_bars() as progress:
         made = netdissect.training.demo(out, config, progress=progress)
         logger.info("drawing the pages of the report")
         page = netdissect.report(made.units, out / "report", progress=progress)
-    _tell(made, page)
+    _print_demo(made, page)
 
 
 @contextmanager
-def compilation_told() -> Iterator[None]:
-    """Say it, once, when loops are compiled, which the first run on a machine does, and no later one."""
+def compilation_logged() -> Iterator[None]:
+    """Log once that loops are compiled, which happens in the first run on a machine only."""
     event: Any = import_module("numba.core.event")  # numba is loaded by the demo in any case
-    told: list[Any] = []
+    logged: list[Any] = []
 
-    class Told(event.Listener):  # type: ignore[misc]
-        """Of compilations that begin: what is found in the cache on the disk is not compiled."""
+    class CompilationListener(event.Listener):  # type: ignore[misc]
+        """Listens to compilations; loops that are in the cache on disk are not compiled."""
 
         def on_start(self, event: Any) -> None:
-            """Say it at the first one."""
-            if not told:
+            """Log the first one."""
+            if not logged:
                 logger.info("compiling loops: half a minute, once on this machine")
-            told.append(event)
+            logged.append(event)
 
         def on_end(self, _event: Any) -> None:
-            """Say nothing."""
+            """Do nothing."""
 
-    with event.install_listener("numba:compile", Told()):
+    with event.install_listener("numba:compile", CompilationListener()):
         yield
 
 
-def _tell(made: "Demo", page: Path) -> None:
+def _print_demo(made: "Demo", page: Path) -> None:
     screen = console()
     trained, data = made.trained, made.units.info.data
     screen.print(
-        f"\nA small network learned to tell {len(netdissect.synthetic.SCENE_NAMES)} scenes apart "
-        f"({trained.accuracy:.0%} of new images right). Nobody told it about objects, parts, textures or colors. "
-        f"Its units were compared with every concept that is drawn in {data.images:,} other images."
+        f"\nA small network learned to classify {len(netdissect.synthetic.SCENE_NAMES)} scenes "
+        f"({trained.accuracy:.0%} accuracy on new images), without labels of objects, parts, textures or colors. "
+        f"Its units were compared with every concept in {data.images:,} other images."
     )
     for quantile in made.units.info.config.protocol.quantiles:
         screen.print(_table(made, quantile))
     screen.print(_best_units(made))
     screen.print(
-        "A rotation keeps all that the layer can tell, and mixes its units: what it costs is what single units had of "
-        "their own. Random weights show what chance gives."
+        "A rotation keeps the information of the layer and mixes its units: the detectors that it costs depend on the "
+        "axes of single units. Random weights are the baseline of an untrained network."
     )
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in made.seconds.items())
     screen.print(f"Time: {stages}.")
@@ -80,11 +80,11 @@ def _tell(made: "Demo", page: Path) -> None:
 def _table(made: "Demo", quantile: float) -> Table:
     categories = made.units.info.data.categories
     table = Table(
-        title=f"Concepts that units detect (unique detectors), masks of the highest {quantile:.1%} of activations",
+        title=f"Concepts that units detect (unique detectors); masks: highest {quantile:.1%} of activations",
         title_justify="left",
     )
     table.add_column("layer")
-    for name in ("units", "that detect", "concepts", *categories):
+    for name in ("units", "detectors", "concepts", *categories):
         table.add_column(name, justify="right")
     runs = [("trained", made.units), ("random weights", made.random)]
     for label, result in runs:

@@ -44,9 +44,9 @@ class ExperimentGroup(TyperGroup):
 
 
 def _command(name: str) -> Any:
-    one = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-    one.command(name, help=REGISTRY[name].summary)(_function(name))
-    return get_command(one)
+    single = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+    single.command(name, help=REGISTRY[name].summary)(_function(name))
+    return get_command(single)
 
 
 def _function(name: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""`netdissect figure`: figures that can go straight into a paper."""
+"""`netdissect figure`: figures for papers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,56 +21,59 @@ app = typer.Typer(no_args_is_help=True)
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .svg or .png.")]
 OneLayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: the only one.")]
 ColorsOption = Annotated[
-    Palette, typer.Option("--colors", help="safe: told apart with any color vision. paper: those of the paper.")
+    Palette,
+    typer.Option("--colors", help="safe: for any color vision; paper: those of the authors' Caffe code (2017)."),
 ]
 
 
 class CountOptions(BaseModel):
-    """What counts as a detector, and in which colors it is drawn."""
+    """The definition of a detector, and the colors of categories."""
 
     quantile: float | None = Field(None, description="One of the run's. None: its first.")
     min_iou: float | None = Field(None, description="IoU of a detector. None: the run's own.")
-    colors: Palette = Field("safe", description="safe: told apart with any color vision; paper: the authors' of 2017.")
+    colors: Palette = Field(
+        "safe", description="safe: for any color vision; paper: those of the authors' Caffe code (2017)."
+    )
 
 
 @app.command()
 @with_options(CountOptions)
 def bars(
-    asked: Typed[CountOptions],
+    typed: Typed[CountOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
 ) -> None:
     """Draw the paper's bar graph: how many units of a layer detect each concept."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.bars(result, layer, **asked.model().model_dump()), out)
+    _save(netdissect.plots.bars(result, layer, **typed.model().model_dump()), out)
 
 
 @app.command()
 @with_options(CountOptions)
 def layers(
-    asked: Typed[CountOptions],
+    typed: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
-    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
+    rule: Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")] = "top-label",
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
     results = [netdissect.load_result(run) for run in runs]
-    figure = netdissect.plots.layers(results, rule=rule, **asked.model().model_dump(), names=run_names(runs, results))
+    figure = netdissect.plots.layers(results, rule=rule, **typed.model().model_dump(), names=run_names(runs, results))
     _save(figure, out)
 
 
 @app.command()
 @with_options(CountOptions)
 def iou(
-    asked: Typed[CountOptions],
+    typed: Typed[CountOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
 ) -> None:
     """Draw how IoU is distributed over the units of a layer, with the limit for detectors as a line."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.iou(result, layer, **asked.model().model_dump()), out)
+    _save(netdissect.plots.iou(result, layer, **typed.model().model_dump()), out)
 
 
 @app.command()
@@ -78,7 +81,7 @@ def sensitivity(
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
-    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
+    rule: Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")] = "top-label",
 ) -> None:
     """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
     _save(netdissect.plots.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
@@ -90,13 +93,13 @@ def units(
     out: OutOption,
     layer: OneLayerOption = None,
     unit: Annotated[
-        list[int] | None, typer.Option("--unit", help="Number of a unit; repeats. Default: of the best-known concepts.")
+        list[int] | None, typer.Option("--unit", help="Index of a unit; repeats. Default: units of high IoU.")
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit.")] = 6,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
     colors: ColorsOption = "safe",
 ) -> None:
-    """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is off."""
+    """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is inactive."""
     result = netdissect.load_result(run)
     _save(netdissect.plots.units(result, layer, unit, data_root=data_root, count=count, colors=colors), out)
 
@@ -104,17 +107,17 @@ def units(
 @app.command()
 @with_options(CountOptions)
 def concept_scatter(
-    asked: Typed[CountOptions],
+    typed: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
 ) -> None:
     """Draw the best IoU of every concept in one run against that in another."""
     if len(runs) != 2:
-        raise ConfigError(f"{len(runs)} runs are to be compared. Name two.")
+        raise ConfigError(f"{len(runs)} runs were given. Expected two.")
     results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(
-        netdissect.plots.concept_scatter(*results, **asked.model().model_dump(), names=names),
+        netdissect.plots.concept_scatter(*results, **typed.model().model_dump(), names=names),
         out,
     )
 

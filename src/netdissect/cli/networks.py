@@ -1,4 +1,4 @@
-"""Options that name a network, and `netdissect layers`."""
+"""`netdissect layers`, and the option that trusts a network."""
 
 from typing import Annotated
 
@@ -15,27 +15,27 @@ TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust-network",
-        help="Import the Python factory that a run or its config.json names: it may run any code.",
+        help="Import the Python factory that a run or its config.json names; it can run any code.",
     ),
 ]
 
 
-class ListRequest(BaseModel):
-    """What ``netdissect layers`` is asked."""
+class LayersRequest(BaseModel):
+    """Options of `netdissect layers`."""
 
     network: NetworkSource
     assumed: Assumed = Field(default_factory=Assumed)
 
 
-@with_options(ListRequest)
-def layers(asked: Typed[ListRequest]) -> None:
+@with_options(LayersRequest)
+def layers(typed: Typed[LayersRequest]) -> None:
     """List the layers: layout, units, map size and receptive field (size, step, offset), or why there are none."""
     from netdissect.models import survey_layers
 
-    request = asked.model()
+    request = typed.model()
     source = request.network
     if source.weights is None and not source.spec.startswith("python:"):
-        # A factory's network is taken as it is made; others need no weights to be listed.
+        # A factory makes its own weights; other networks need none for a list of layers.
         source = source.model_copy(update={"weights": "none"})
     loaded = netdissect.load_network(**source.model_dump())
     height, width = loaded.preprocessing.size
@@ -57,9 +57,11 @@ def layers(asked: Typed[ListRequest]) -> None:
     screen = console()
     screen.print(table)
     for reason, names in refused.items():
-        screen.print(f"Cannot be dissected, because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
+        screen.print(f"Cannot be dissected because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
     if any("cannot be traced" in reason for reason in refused):
-        screen.print("If you know the layout of what cannot be traced, give it by --assume-layout.", soft_wrap=True)
+        screen.print(
+            "If you know the layout of a layer that cannot be traced, set it with --assume-layout.", soft_wrap=True
+        )
 
 
 def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""What the processes of the command line set before they begin: memory, threads and the garbage collector."""
+"""Settings of the process: malloc, OpenMP threads and the garbage collector."""
 
 import ctypes
 import gc
@@ -11,17 +11,17 @@ from contextlib import contextmanager
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**30
 SPINS = 10_000
-"""Looks for work before a thread sleeps: longer than from one operation of a forward pass to the next, some 0.1 ms."""
+"""Spins before a thread sleeps: some 0.1 ms, longer than the gap between two operations of a forward pass."""
 
 
 def tune_malloc() -> None:
-    """Ask the C library to reuse what was freed, instead of giving it back and having it cleared again.
+    """Let the C library reuse freed memory instead of returning it to the kernel.
 
     Notes
     -----
-    A forward pass allocates and frees tens of megabytes for every operation. By default each of them is
-    mapped anew, and the kernel clears every page: on EfficientNet-Lite0 that took two thirds of the
-    processor time. Where the C library is not glibc, nothing is changed.
+    A forward pass allocates and frees tens of megabytes for every operation. By default each allocation is
+    mapped again and the kernel clears every page: on EfficientNet-Lite0 that took two thirds of the processor time.
+    Without glibc nothing is changed.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -32,13 +32,12 @@ def tune_malloc() -> None:
 
 
 def tune_openmp() -> None:
-    """Have the threads of a forward pass leave the processor soon after it, unless the user says otherwise.
+    """Let OpenMP threads sleep soon after a forward pass, unless the environment sets a policy.
 
     Notes
     -----
-    GNU OpenMP, with which torch computes, looks for work 300,000 times before a thread sleeps: some milliseconds, in
-    which the threads that take in a batch have one processor less. It reads the variable when torch is
-    imported; elsewhere nothing is changed.
+    Threads of GNU OpenMP, which torch uses, spin 300,000 times before they sleep: some milliseconds, in which the
+    threads that process a batch have fewer processors. OpenMP reads the variable when torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
@@ -46,12 +45,12 @@ def tune_openmp() -> None:
 
 @contextmanager
 def freeze_gc() -> Iterator[None]:
-    """Load libraries without collecting garbage; what has been loaded is never looked at again.
+    """Disable the garbage collector while libraries are loaded, and exclude their objects from later collections.
 
     Notes
     -----
-    Torch alone makes some hundred thousand objects, none of which is garbage. The collector would go through them again
-    and again as they grow in number: 0.2 s of the second that loading them takes.
+    Torch makes some hundred thousand objects, none of which is garbage. Repeated collections take 0.2 s of the second
+    of loading.
     """
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left, fed by the callbacks of the library."""
+"""Progress bars with rate and remaining time, driven by the progress callbacks of the library."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from netdissect.config import Progress as Callback
 
 
 class _Rate(ProgressColumn):
-    """Finished pieces of work a second."""
+    """Finished items per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -29,7 +29,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callback]:
-    """Show one bar for each stage that is reported."""
+    """Show one bar for each reported stage."""
     bars = Progress(
         TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         console=Console(stderr=True),

@@ -1,4 +1,4 @@
-"""`netdissect reproduce`: every experiment, and one page."""
+"""`netdissect reproduce`: all experiments, and one page of results."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,11 +18,11 @@ from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 if TYPE_CHECKING:
     from netdissect.experiments import ExperimentResult
 
-FULL = "With the scale full"
+FULL = "For --scale full"
 
 
 class FullRequest(BaseModel):
-    """What the scale full takes."""
+    """Inputs at full scale."""
 
     concepts: Annotated[Path, Option(panel=FULL)] = Field(description="Data set in Broden's layout.")
     config: Annotated[ReproduceConfig, Option(panel=FULL)]
@@ -58,9 +58,9 @@ def _synthetic(name: Literal["tiny", "small"], out: Path, *, dry_run: bool) -> N
     facts = {
         "Data": f"{scale.images:,} synthetic images of {train_config.size} pixels, {concepts} concepts",
         "Training": (
-            f"{train_config.num_images:,} other images, {train_config.steps} steps; {scale.seeds} seeds a condition"
+            f"{train_config.num_images:,} other images, {train_config.steps} steps; {scale.seeds} seeds per condition"
         ),
-        "Thresholds": ", ".join(f"{quantile:g}" for quantile in scale.quantiles) + "; the first decides",
+        "Thresholds": ", ".join(f"{quantile:g}" for quantile in scale.quantiles) + "; conclusions use the first",
     }
     _finish(results, out, facts)
 
@@ -86,7 +86,7 @@ def _saved(results: "Iterable[ExperimentResult]", out: Path) -> "list[Experiment
 
 
 def _finish(results: "list[ExperimentResult]", out: Path, facts: dict[str, str]) -> None:
-    """Write the page, and print what every experiment found."""
+    """Write the page, and print the conclusion of every experiment."""
     from netdissect.report.reproduce_page import reproduce_page
 
     page, table = reproduce_page(results, out, facts), Table()

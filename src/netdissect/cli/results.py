@@ -1,4 +1,4 @@
-"""`netdissect show`, `count`, `export` and `report`: what can be done with a finished run."""
+"""`netdissect show`, `count`, `export` and `report`: output of finished runs."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def show(
 
 def count(
     path: Annotated[Path, typer.Argument(metavar="FILE_OR_RUN", help="A run folder or a published *-result.csv.")],
-    rule: Annotated[Rule, typer.Option("--rule", help="Which published rule counts.")] = "top-label",
+    rule: Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")] = "top-label",
     min_iou: Annotated[float | None, typer.Option("--min-iou", help="Default: the run's own, else 0.04.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -61,7 +61,7 @@ def export(
         typer.Option("--format", help="Columns of the result CSV of the authors' Caffe code (2017)."),
     ] = "netdissect-csv",
 ) -> None:
-    """Write one layer's units as a table that other programs read."""
+    """Write the units of one layer as a table for other programs."""
     result = netdissect.load_result(run)
     if layer is None and len(result.layers) > 1:
         raise netdissect.errors.ConfigError(
@@ -79,11 +79,9 @@ def report(
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
 ) -> None:
-    """Write pages to open from disk: what the layers of one or more runs detect, each unit, each concept."""
+    """Write HTML pages of one or more runs: the detectors of each layer, each unit, each concept."""
     if out is None and len(runs) > 1:
-        raise netdissect.errors.ConfigError(
-            f"{len(runs)} runs are to be in one report, and it is not said where. Name its folder with --out."
-        )
+        raise netdissect.errors.ConfigError(f"a report of {len(runs)} runs has no default folder. Name one with --out.")
     results = [netdissect.load_result(run) for run in runs]
     with progress_bars() as progress:
         page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results),
@@ -92,7 +90,7 @@ def report(
 
 
 def run_names(runs: Sequence[Path], results: "Sequence[netdissect.Result]") -> list[str]:
-    """Call runs as their networks, with the folder where two networks have the same name."""
+    """Name runs after their networks, with the folder if two networks have the same name."""
     networks = [result.info.network.name for result in results]
     return [
         name if networks.count(name) == 1 else f"{name} ({run.resolve().name})"

@@ -1,4 +1,4 @@
-"""`netdissect run`, the main job, and `netdissect estimate`, which says beforehand what it will take."""
+"""`netdissect run`, and `netdissect estimate`, which predicts the cost of a run."""
 
 import logging
 from datetime import timedelta
@@ -20,22 +20,22 @@ from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
 from netdissect.errors import ConfigError
 
 DEFAULTS = {"execution": {"label_cache": user_cache_path("netdissect")}}
-"""The one default that a command has and the library, which reads no environment, has not."""
+"""The default that the command line adds: the library reads no environment."""
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE_OR_RUN",
-        help="Repeat the run of this config.json or run folder; options given beside it override.",
+        help="Repeat the run of this config.json or run folder; other options override it.",
     ),
 ]
 
 
 @with_options(RunRequest, DEFAULTS)
 def run(
-    asked: Typed[RunRequest],
-    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there goes on.")],
+    typed: Typed[RunRequest],
+    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there resumes.")],
     config: ConfigOption = None,
     trust_network: TrustOption = False,
     shard: Annotated[
@@ -49,8 +49,8 @@ def run(
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
     if shard is not None and ray is not None:
-        raise ConfigError("--ray makes shards of its own, and --shard names one. Leave one of them out.")
-    request = _request(asked, config, trust_network=trust_network)
+        raise ConfigError("--ray makes its own shards. Use either --ray or --shard.")
+    request = _request(typed, config, trust_network=trust_network)
     network = _load(request)
     options: dict[str, Any] = {"out": out, "execution": request.execution}
     if shard is not None:
@@ -67,54 +67,54 @@ def run(
 
 @with_options(RunRequest, DEFAULTS)
 def estimate(
-    asked: Typed[RunRequest],
+    typed: Typed[RunRequest],
     config: ConfigOption = None,
     trust_network: TrustOption = False,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
 ) -> None:
     """Predict passes, time, memory and disk of a run with the same options, from a few of its images."""
-    logging.getLogger("netdissect").setLevel(logging.WARNING)  # the plans of the small dissections would confuse
-    request = _request(asked, config, trust_network=trust_network)
-    found = netdissect.estimate(
+    logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
+    request = _request(typed, config, trust_network=trust_network)
+    cost = netdissect.estimate(
         _load(request), str(request.concepts), request.config, execution=request.execution, sample=sample
     )
-    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in found.seconds.items())
+    stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen = console()
     for line in (
-        f"Measured on {found.sample} dissected images, expected of all {found.images:,}:",
-        f"  passes  {found.plan.passes} (activation cache: {found.plan.store})",
-        f"  time    {_duration(found.total_seconds)} ({stages})",
-        f"  memory  {filesize.decimal(found.memory_bytes)}, network and libraries included",
-        f"  disk    {filesize.decimal(found.disk_bytes)} at most, in the run folder",
+        f"Measured on {cost.sample} images, predicted for all {cost.images:,}:",
+        f"  passes  {cost.plan.passes} (activation cache: {cost.plan.store})",
+        f"  time    {_duration(cost.total_seconds)} ({stages})",
+        f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",
+        f"  disk    {filesize.decimal(cost.disk_bytes)} at most, in the run folder",
     ):
         screen.print(line, highlight=False, soft_wrap=True)
 
 
-def _request(asked: Typed[RunRequest], config: Path | None, *, trust_network: bool) -> RunRequest:
-    """Return what was typed, over what a file repeats."""
-    return asked.model(None if config is None else _repeated(asked, config, trust_network=trust_network))
+def _request(typed: Typed[RunRequest], config: Path | None, *, trust_network: bool) -> RunRequest:
+    """Return the typed options, over those of a file that is repeated."""
+    return typed.model(None if config is None else _repeated(typed, config, trust_network=trust_network))
 
 
-def _repeated(asked: Typed[RunRequest], path: Path, *, trust_network: bool) -> Values:
+def _repeated(typed: Typed[RunRequest], path: Path, *, trust_network: bool) -> Values:
     from netdissect.dissect.reload import why_not_loaded
     from netdissect.result.run_config import read_config
 
     saved = read_config(path)
-    if "network" not in asked.given or "spec" not in asked.given["network"]:
+    if "network" not in typed.given or "spec" not in typed.given["network"]:
         if saved.network is None:
             raise ConfigError(
-                f"the network of {path} was made in Python: nothing says where to load it from. Expected one that "
+                f"the network of {path} was made in Python and cannot be loaded. Expected one that "
                 "'netdissect run' loaded; repeat this run from Python."
             )
         reason = why_not_loaded(saved.network, trust_network=trust_network)
         if reason is not None:
             raise ConfigError(
                 f"{path}: {reason}. If you trust whoever made it, name the network yourself (netdissect run "
-                f"{saved.network.spec} --config ...), or say --trust-network."
+                f"{saved.network.spec} --config ...), or use --trust-network."
             )
-    if saved.concepts is None and "concepts" not in asked.given:
+    if saved.concepts is None and "concepts" not in typed.given:
         raise ConfigError(
-            f"the images of {path} were chosen in Python: nothing says how to choose them again. Repeat this run "
+            f"the images of {path} were chosen in Python and cannot be chosen again. Repeat this run "
             "from Python with the same ConceptData."
         )
     return saved.model_dump(exclude={"schema_version", "digest"})
@@ -127,7 +127,7 @@ def _load(request: RunRequest) -> "netdissect.Network":
         torch.set_num_threads(request.threads)
     with freeze_gc():
         loaded = netdissect.load_network(**({} if request.network is None else request.network.model_dump()))
-        import_module("netdissect.dissect.run_dissection")  # with compiled loops and tables, which are libraries, too
+        import_module("netdissect.dissect.run_dissection")  # loads numba and polars, too
     return loaded
 
 
@@ -165,5 +165,5 @@ def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) ->
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as a person reads it."""
+    """Return a time in seconds, or as h:mm:ss."""
     return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

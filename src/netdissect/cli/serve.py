@@ -1,4 +1,4 @@
-"""`netdissect serve`: finished runs in a browser, live."""
+"""`netdissect serve`: the explorer of finished runs in a browser."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,15 @@ def serve(
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
     ratings: Annotated[
-        Path | None, typer.Option("--ratings", help="SQLite file for what people rate; without it, nobody can.")
+        Path | None, typer.Option("--ratings", help="SQLite file of ratings; without it, the rating page is off.")
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Allow a --host that other machines can reach.")] = False,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="Another name under which a public server is reached.")
+        list[str] | None, typer.Option("--allow-host", help="Another host name of a public server.")
     ] = None,
 ) -> None:
-    """Show runs in a browser: thresholds to move, images of your own, comparisons, ratings. Ctrl-C ends it."""
+    """Explore runs in a browser: thresholds, uploaded images, comparisons, ratings. Ctrl-C ends it."""
     netdissect.serve(
         runs, data_root=data_root, ratings=ratings, host=host, port=port, public=public, allow_hosts=allow_host or (),
         open_browser=open_browser,
