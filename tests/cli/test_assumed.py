@@ -39,7 +39,7 @@ def leaves(tmp_path, monkeypatch):
 
 def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(netdissect, leaves):
     listed = netdissect("layers", leaves)
-    assert "Cannot be dissected, because its elements cannot be traced to the image: the trace ends where" in listed.out
+    assert "Cannot be dissected because its elements cannot be traced to the image: the trace ends where" in listed.out
     assert "detour" in listed.out.rpartition("Cannot be dissected")[2]
     assumed = netdissect("layers", leaves, "--assume-layout", "NHWC", "--receptive-field", "0,4,4")
     row = next(line for line in assumed.out.splitlines() if "detour" in line)
@@ -59,7 +59,9 @@ def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(n
         (["--receptive-field", "0,4,0"], "--receptive-field cannot be '0,4,0': expected OFFSET,SIZE,STEP"),
     ],
 )
-def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(netdissect, leaves, labeled, tmp_path, options, message):
+def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(
+    netdissect, leaves, labeled, tmp_path, options, message
+):
     data = tmp_path / "data"
     netdissect("concepts", "build", f"masks:{labeled}", "--size", 48, "--out", data)
     outcome = netdissect("run", leaves, "--concepts", data, "--layer", "detour", "--out", tmp_path / "run", *options)
@@ -70,9 +72,7 @@ def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(netdissect
     assert tail in said
 
 
-def test_an_assumed_layer_scores_as_its_map_and_the_run_records_the_assumption(
-    netdissect, leaves, labeled, tmp_path
-):
+def test_an_assumed_layer_scores_as_its_map_and_the_run_records_the_assumption(netdissect, leaves, labeled, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     netdissect("concepts", "build", f"masks:{labeled}", "--size", 48, "--out", data)
     common = ["--concepts", data, "--quantile", 0.05, "--bootstrap", 0]

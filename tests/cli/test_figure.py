@@ -57,7 +57,7 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: 
 def test_several_runs_make_one_report_in_a_named_folder(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
     refused = netdissect("report", run, run)
     assert refused.code == 2
-    assert "Name its folder with --out" in " ".join(refused.err.split())
+    assert "Name one with --out" in " ".join(refused.err.split())
     made = netdissect("report", run, run, "--out", tmp_path / "report")
     assert made.code == 0, made.err
     assert f"The report is {tmp_path / 'report' / 'index.html'}" in made.out

@@ -88,7 +88,9 @@ def test_a_run_folder_repeats_its_run(
     assert read_config(second) == read_config(first / "config.json")
 
 
-def test_a_repeated_run_loads_the_same_set_of_weights(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
+def test_a_repeated_run_loads_the_same_set_of_weights(
+    netdissect: Command, module: str, data: Path, tmp_path: Path
+) -> None:
     states = [{"0.weight": torch.randn(3, 3, 3, 3), "0.bias": torch.zeros(3)} for _ in range(2)]
     torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "w.pt")
     asked = ["run", f"python:{module}:red", "--weights", tmp_path / "w.pt", "--concepts", data, "--layer", "1"]
@@ -104,9 +106,7 @@ def test_a_repeated_run_loads_the_same_set_of_weights(netdissect: Command, modul
     assert netdissect("verify", tmp_path / "first", "--trust-network", "--sample", 2).code == 0
 
 
-def test_options_override_a_configuration(
-    netdissect: Command, module: str, data: Path, tmp_path: Path
-) -> None:
+def test_options_override_a_configuration(netdissect: Command, module: str, data: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     netdissect("run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--out", first, "--top-images", 2)
     beside = ["--trust-network", "--min-iou", 0.2, "--layer", "0", "--config", first / "config.json"]

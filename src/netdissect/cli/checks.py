@@ -95,7 +95,7 @@ def verify(
     concepts: Annotated[Path | None, typer.Option("--concepts", help="The data set, if it was moved.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Recompute the layers whose files are damaged.")] = False,
     network: Annotated[
-        str | None, typer.Option("--network", help="Network of the run, in place of the recorded mask.")
+        str | None, typer.Option("--network", help="Network of the run, in place of the recorded one.")
     ] = None,
     trust_network: TrustOption = False,
 ) -> None:
