@@ -423,8 +423,8 @@ def test_what_is_removed_of_the_work_folder_is_computed_again(
 HOLD = """
 import sys, time
 from pathlib import Path
-from netdissect.result.folder_lock import hold
-lock = hold(Path(sys.argv[1]))
+from netdissect.result.folder_lock import lock_folder
+lock = lock_folder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
