@@ -20,10 +20,10 @@ def hooked(
     """Run the network in batches of `size` with plain forward hooks: float32 (N, U, h, w) of each layer."""
     side = network.preprocessing.size
     mode = "L" if network.preprocessing.channels == 1 else "RGB"
-    seen: dict[str, list[strategies.Floats]] = {name: [] for name in names}
+    recorded: dict[str, list[strategies.Floats]] = {name: [] for name in names}
     hooks = [
         dict(network.module.named_modules())[name].register_forward_hook(
-            lambda _module, _inputs, output, name=name: seen[name].append(output.numpy().copy())
+            lambda _module, _inputs, output, name=name: recorded[name].append(output.numpy().copy())
         )
         for name in names
     ]
@@ -37,7 +37,7 @@ def hooked(
             network.forward((torch.from_numpy(batch) - 127.5) / 128)
     for hook in hooks:
         hook.remove()
-    maps = {name: np.concatenate(batches) for name, batches in seen.items()}
+    maps = {name: np.concatenate(batches) for name, batches in recorded.items()}
     return {name: array.reshape(*array.shape[:2], *(array.shape[2:] or (1, 1))) for name, array in maps.items()}
 
 
@@ -51,14 +51,15 @@ def assert_layer_is_the_oracle_s(
     rows = layer.scores.filter(quantile=quantile).to_dicts()
     assert len(rows) == expected.units * len(broden.category_of)
     for row in rows:
-        unit, number = row["unit"], row["label_id"]
-        place = broden.category_of[number]
-        assert (row["concept"], row["category"]) == (broden.names[number], broden.categories[place])
+        unit, label_id = row["unit"], row["label_id"]
+        category_index = broden.category_of[label_id]
+        assert (row["concept"], row["category"]) == (broden.names[label_id], broden.categories[category_index])
         counts = (row["intersection"], row["mask_pixels"], row["concept_pixels"])
         assert counts == (
-            expected.intersection[unit, number], expected.activation[unit, place], expected.concept_pixels[number]
+            expected.intersection[unit, label_id], expected.activation[unit, category_index],
+            expected.concept_pixels[label_id],
         )  # fmt: skip
-        assert row["iou"] == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+        assert row["iou"] == pytest.approx(float(expected.iou(unit, label_id)), abs=1e-12)
     for row in layer.units.filter(quantile=quantile).to_dicts():
         label = expected.label(row["unit"])
         category_of_label = None if label is None else broden.categories[expected.category_of[label]]
@@ -68,21 +69,21 @@ def assert_layer_is_the_oracle_s(
             best = expected.best(row["unit"], index)
             assert row[f"{category}-label"] == (None if best is None else broden.names[best])
     keep = layer.top_maps.shape[1]
-    for unit, wanted in enumerate(oracle.top_images(maps, keep)):
+    for unit, expected_images in enumerate(oracle.top_images(maps, keep)):
         top = layer.top.filter(unit=unit).sort("rank")
-        assert top["image_index"].to_list() == wanted
-        assert top["image"].to_list() == [broden.images[row] for row in wanted]
-        np.testing.assert_array_equal(layer.top_maps[unit, : len(wanted)], maps[wanted, unit])
+        assert top["image_index"].to_list() == expected_images
+        assert top["image"].to_list() == [broden.images[row] for row in expected_images]
+        np.testing.assert_array_equal(layer.top_maps[unit, : len(expected_images)], maps[expected_images, unit])
 
 
-def assert_same_run(found: Result, wanted: Result) -> None:
+def assert_same_run(found: Result, expected: Result) -> None:
     """Compare two runs bit for bit, apart from when and how fast they were made."""
     for name in ("config", "network", "data", "layers"):
-        assert getattr(found.info, name) == getattr(wanted.info, name)
-    assert found.concepts.equals(wanted.concepts)
-    assert list(found.layers) == list(wanted.layers)
+        assert getattr(found.info, name) == getattr(expected.info, name)
+    assert found.concepts.equals(expected.concepts)
+    assert list(found.layers) == list(expected.layers)
     for name, layer in found.layers.items():
-        other = wanted.layers[name]
+        other = expected.layers[name]
         for table in ("thresholds", "units", "scores", "top"):
             assert getattr(layer, table).equals(getattr(other, table)), f"{name}: {table}"
         assert layer.top_maps.tobytes() == other.top_maps.tobytes()

@@ -91,7 +91,7 @@ def test_verify_runs_no_code_that_a_run_names_unless_the_user_trusts_it(netdisse
     for run, option in ((runs[1], ("--sample", 2)), (runs[0], ("--repair",))):
         refused = netdissect("verify", run, *option)
         assert refused.code == 2
-        assert f"comes from python:{module}:red, and files from others may not name code" in refused.err
+        assert f"comes from python:{module}:red, and code that a file of others names is not run" in refused.err
         other = netdissect("verify", run, *option, "--network", f"python:{module}:poisoned")
         assert other.code == 2
         assert "structure or weights have changed" in other.err

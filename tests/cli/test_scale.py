@@ -125,7 +125,7 @@ def test_a_configuration_runs_no_code_unless_the_user_trusts_it(
     path.write_bytes(read_config(path).model_copy(update={"network": source}).text_with_digest())
     refused = netdissect("run", "--config", first, "--out", second)
     assert refused.code == 2
-    assert "comes from python:os:abort, and files from others may not name code" in refused.err
+    assert "comes from python:os:abort, and code that a file of others names is not run" in refused.err
     assert "--trust-network" in refused.err
     # What the user spells out himself is his own, on either side of the option.
     for words in ((f"python:{module}:red", "--config", first), ("--config", first, f"python:{module}:red")):

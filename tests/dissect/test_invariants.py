@@ -91,7 +91,7 @@ TABLE_FAULTS: dict[str, tuple[str, Callable[[LayerResult], LayerResult]]] = {
         "thresholds fall and masks grow with the quantile",
         lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(threshold=pl.col("quantile"))),
     ),
-    "a unit is called silent": (
+    "a unit is marked dead": (
         "thresholds fall and masks grow with the quantile",
         lambda layer: replace(layer, thresholds=layer.thresholds.with_columns(dead=~pl.col("dead"))),
     ),

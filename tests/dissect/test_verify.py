@@ -69,7 +69,7 @@ def test_other_weights_or_data_are_refused(pristine: Path, broden: Path, tmp_pat
     result = load_result(pristine)
     with pytest.raises(NetworkError, match="structure or weights have changed"):
         verify_sample(result, 1, network=build(seed=1))
-    with pytest.raises(NetworkError, match="was made in Python, and nothing says how to load it again"):
+    with pytest.raises(NetworkError, match="was made in Python, and its source is not recorded"):
         verify_sample(result, 1)
     moved = Path(shutil.copytree(broden, tmp_path / "moved"))
     assert verify_sample(result, 1, network=build(), root=moved)
@@ -131,9 +131,9 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
     if by_hand:
         assert read_config(path).digest is None
     else:
-        with pytest.raises(ConfigError, match="is not what was written: its digest is another"):
+        with pytest.raises(ConfigError, match="was changed since it was written: its digest does not agree"):
             read_config(path)
-    load_result(run)  # its tables are whole
+    load_result(run)  # its tables are undamaged
     assert repair(run, network=build()) == ["config.json"]
     assert corrupted_files(run)[1] == {}
     assert read_config(path).config == load_result(run).info.config

@@ -260,7 +260,7 @@ def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
 
 @pytest.mark.parametrize(
     ("without", "reason"),
-    [(None, "made in Python"), (NetworkSource(spec="python:os:abort"), "may not name code to be run here")],
+    [(None, "made in Python"), (NetworkSource(spec="python:os:abort"), "code that a file of others names is not run")],
     indirect=["without"],
 )
 def test_the_reason_why_a_network_cannot_be_loaded_is_given(without: TestClient, reason: str, image: bytes) -> None:

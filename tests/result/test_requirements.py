@@ -53,7 +53,7 @@ def test_the_iou_of_a_concept_is_that_of_its_best_unit(result):
      "detectors >= 1.2.3", "import os"],
 )  # fmt: skip
 def test_what_is_no_requirement_is_refused_with_what_would_be_one(text):
-    with pytest.raises(ConfigError, match=r"is no (complete )?requirement. Expected 'detectors >= N'"):
+    with pytest.raises(ConfigError, match=r"is not a (complete )?requirement. Expected 'detectors >= N'"):
         parse_requirement(text)
 
 

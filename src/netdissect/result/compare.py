@@ -1,9 +1,9 @@
-"""What two runs have in common: which concepts gained or lost their detectors.
+"""Compare two runs by concept: concepts that gained or lost their detectors.
 
     compare_results(left, right) -> Comparison of each pair of layers and quantile
 
-Units of two networks are strangers to each other, so runs meet in their concepts. Everything that puts
-two runs side by side (printed, drawn or served) goes through here.
+Units of two networks do not correspond to each other, so runs are compared by concept. Console, report, figures and
+explorer all use this comparison.
 """
 
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ class Comparison:
     Attributes
     ----------
     rule, min_iou, quantile
-        What makes a detector.
+        Which units are detectors.
     left, right
-        The layers, and how many detectors they hold.
+        The layers and their detectors.
     concepts
-        One row for each concept that either run knows: category, concept, change (``gained``: detectors on the right
+        One row for each concept of either run: category, concept, change (``gained``: detectors on the right
         only, ``lost``: on the left only, ``kept``: on both sides, ``absent``: on neither), then for each side
         ``left_detectors`` (units), ``left_unit`` (the one of highest IoU, a detector or not) and ``left_iou``; null
-        where the run does not know the concept, or no unit meets it. By category, then name.
+        if the run does not have the concept, or no unit intersects it. By category, then name.
     same_data
-        Whether both runs saw the same images and labels; otherwise their IoUs are not of one scale.
+        Whether both runs used the same images and labels; otherwise their IoUs are not comparable.
     """
 
     rule: Rule
@@ -98,13 +98,13 @@ def compare_results(
 
 
 def _level(left: Result, right: Result, pair: tuple[str, str]) -> float:
-    ours, theirs = (run.info.min_iou(layer) for run, layer in zip((left, right), pair, strict=True))
-    if ours != theirs:
+    left_limit, right_limit = (run.info.min_iou(layer) for run, layer in zip((left, right), pair, strict=True))
+    if left_limit != right_limit:
         raise ResultError(
-            f"a detector has an IoU of {ours:g} on the left and of {theirs:g} on the right. Say which limit holds for "
-            "both with --min-iou."
+            f"a detector has an IoU of {left_limit:g} on the left and of {right_limit:g} on the right. Set one "
+            "limit for both with --min-iou."
         )
-    return ours
+    return left_limit
 
 
 def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] |
     Raises
     ------
     ResultError
-        If no layers correspond, or names stand where pairs are expected.
+        If no layers correspond, or `layers` are not pairs.
     """
     if layers is not None:
         pairs: list[Any] = list(layers)
@@ -142,9 +142,9 @@ def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] |
 
 
 def _compare(
-    left: Result, right: Result, pair: tuple[str, str], quantile: float, made: tuple[Rule, float]
+    left: Result, right: Result, pair: tuple[str, str], quantile: float, criteria: tuple[Rule, float]
 ) -> Comparison:
-    rule, level = made
+    rule, level = criteria
     sides = [_side(run, layer, quantile, rule, level) for run, layer in zip((left, right), pair, strict=True)]
     renamed = [
         frame.rename({name: f"{side}_{name}" for name in ("detectors", "unit", "iou")})
@@ -167,13 +167,13 @@ def _compare(
     ]
     concepts = joined.select("category", "concept", change.alias("change"), pl.selectors.contains("_"))
     same = left.info.data.digest == right.info.data.digest
-    ours, theirs = on_each_side
-    return Comparison(rule, level, quantile, ours, theirs, concepts.sort("category", "concept"), same)
+    left_layer, right_layer = on_each_side
+    return Comparison(rule, level, quantile, left_layer, right_layer, concepts.sort("category", "concept"), same)
 
 
 def _side(run: Result, layer: str, quantile: float, rule: Rule, level: float) -> pl.DataFrame:
     """List every concept of a run with its detectors (units), and its best unit and IoU in one layer."""
-    known = run.concepts.select("category", "concept").cast(pl.String)
+    concepts = run.concepts.select("category", "concept").cast(pl.String)
     scores = run.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
     best = (
         scores.select(pl.col("category", "concept").cast(pl.String), "unit", "iou")
@@ -186,7 +186,7 @@ def _side(run: Result, layer: str, quantile: float, rule: Rule, level: float) ->
     )  # fmt: skip
     on = ["category", "concept"]
     return (
-        known.join(passing, on=on, how="left")
+        concepts.join(passing, on=on, how="left")
         .join(best, on=on, how="left")
         .with_columns(pl.col("detectors").fill_null(0))
     )

@@ -1,7 +1,7 @@
-"""One process at a time in a folder: a second one is told who works there.
+"""A lock for a folder: one process at a time; the error for a second one names the first.
 
-The lock is the kernel's (`flock`), so that of a killed process is gone with it and nothing stale can block.
-Reading a finished run takes no lock.
+The lock is one of the kernel (`flock`): it ends with its process, so no stale lock remains. Reading a finished run
+takes no lock.
 """
 
 import getpass
@@ -20,27 +20,27 @@ LOCK, HOLDER = "lock", "holder.json"
 
 
 def lock_folder(folder: Path, wait: float = 0) -> FileLock:
-    """Take a folder for this process until the lock is released, or the process ends.
+    """Lock a folder for this process until the lock is released or the process ends.
 
     Parameters
     ----------
     folder
-        Where the lock lies, beside the name of its holder.
+        Folder of the lock and of the file that names its holder.
     wait
-        Seconds to wait for another process to let go.
+        Seconds to wait for another process to release the lock.
 
     Raises
     ------
     ResultError
-        If another process holds it: with that one's host, number, user and time.
+        If another process holds the lock; names its host, process id, user and start.
     """
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=wait, poll_interval=0.2)
     except Timeout:
         raise ResultError(
-            f"{folder.parent} is being written by {_holder(folder / HOLDER)}. Two processes on one folder would spoil "
-            "each other's files: wait for that one, stop it, or name another folder."
+            f"{folder.parent} is being written by {_holder(folder / HOLDER)}. Two processes on one folder would "
+            "overwrite each other's files: wait for that process, stop it, or name another folder."
         ) from None
     me = {
         "host": socket.gethostname(),
@@ -55,7 +55,7 @@ def lock_folder(folder: Path, wait: float = 0) -> FileLock:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as containers have it
+    except (KeyError, OSError):  # a user id without a name, as in containers
         return f"user {os.getuid()}"
 
 
@@ -64,4 +64,4 @@ def _holder(path: Path) -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         return f"process {found['pid']} of {found['user']} on {found['host']} since {found['since']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "another process that has not said its name yet"
+        return "another process"

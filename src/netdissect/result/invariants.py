@@ -1,9 +1,9 @@
-"""What must hold in any run, whatever the network and the data: a check that needs neither.
+"""Laws that every run obeys; checking them needs neither the network nor the data.
 
-    check_invariants(result) -> Finding of each law and layer
+    check_invariants(result) -> InvariantCheck of each law and layer
 
-Counts are recomputed from nothing here; but a table that was changed, mixed up between runs or written by a faulty
-program breaks one of these laws.
+Counts are not recomputed, but a table that was changed, exchanged between runs or written by a faulty program breaks
+one of these laws.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from netdissect.scoring.iou import top_category
 
 @dataclass(frozen=True)
 class InvariantCheck:
-    """Whether one law holds in one layer; `detail` says what was seen where it does not."""
+    """Whether one law holds in one layer; if not, `detail` describes the violation."""
 
     law: str
     layer: str
@@ -32,7 +32,7 @@ Law = Callable[[Result, LayerResult, pl.DataFrame], str]
 
 
 def check_invariants(run: Result) -> Iterator[InvariantCheck]:
-    """Check every law on every layer of a run, one layer's scores being read at a time; of incomplete ones no more."""
+    """Check every law on every layer of a run, and only completeness on an incomplete layer; reads one at a time."""
     for name, layer in run.layers.items():
         scores = layer.scores
         missing = _missing(run, layer, scores)
@@ -60,7 +60,7 @@ def _bounded(run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
         & (pl.col("intersection") <= pl.col("concept_pixels"))
         & (pl.col("mask_pixels") >= 0)
     )
-    # A pixel that counts each time it bears a label may do so more often than the mask has pixels.
+    # If a pixel counts once for each of its labels, an intersection may exceed the mask.
     if run.info.config.protocol.duplicates == "once":
         within &= pl.col("intersection") <= pl.col("mask_pixels")
     return _first(scores.filter(~within), "intersection", "mask_pixels", "concept_pixels")
@@ -87,21 +87,21 @@ def _ratios(_run: Result, _layer: LayerResult, scores: pl.DataFrame) -> str:
 
 def _labels(run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
     categories = run.info.data.categories
-    place = {name: index for index, name in enumerate(categories)}
+    category_index = {name: index for index, name in enumerate(categories)}
     concepts = run.concepts.sort("label_id")
-    of = np.array([place[name] for name in concepts["category"]], np.int64)
+    category_of = np.array([category_index[name] for name in concepts["category"]], np.int64)
     names = concepts["concept"].to_list()
     for quantile in run.info.config.protocol.quantiles:
         rows = scores.filter(pl.col("quantile") == quantile).sort("unit", "label_id")
         matrix = rows["iou"].to_numpy().reshape(layer.info.units, len(names))
-        best = best_concepts(matrix, of, len(categories))
-        found = layer.units.filter(pl.col("quantile") == quantile).sort("unit")
+        best = best_concepts(matrix, category_of, len(categories))
+        units = layer.units.filter(pl.col("quantile") == quantile).sort("unit")
         highest = np.where(best >= 0, np.take_along_axis(matrix, np.maximum(best, 0), 1), 0.0)
         top = top_category(highest)
-        for unit, row in enumerate(found.iter_rows(named=True)):
-            wanted = [names[index] if index >= 0 else None for index in best[unit]]
-            label = wanted[top[unit]] if top[unit] >= 0 else None
-            if row["label"] != label or [row[f"{name}-label"] for name in categories] != wanted:
+        for unit, row in enumerate(units.iter_rows(named=True)):
+            expected = [names[index] if index >= 0 else None for index in best[unit]]
+            label = expected[top[unit]] if top[unit] >= 0 else None
+            if row["label"] != label or [row[f"{name}-label"] for name in categories] != expected:
                 return f"unit {unit} at {quantile:g} is labeled {row['label']!r}; its scores say {label!r}"
     return ""
 
@@ -112,7 +112,7 @@ def _thresholds(_run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
     if rising.height:
         return f"unit {rising['unit'][0]} has a higher threshold at a larger quantile"
     if ordered.filter(pl.col("dead") != (pl.col("max_activation") <= pl.col("threshold"))).height:
-        return "a unit is called silent that has activations above its threshold, or the other way round"
+        return "a unit is marked dead but has activations above its threshold, or the other way round"
     smaller = scores.sort("unit", "label_id", "quantile").filter(
         pl.col("mask_pixels").diff().over("unit", "label_id", mapping_strategy="group_to_rows") < 0
     )
@@ -122,7 +122,7 @@ def _thresholds(_run: Result, layer: LayerResult, scores: pl.DataFrame) -> str:
 def _top_images(_run: Result, layer: LayerResult, _scores: pl.DataFrame) -> str:
     top = layer.top.sort("unit", "rank")
     if top.filter(pl.col("max_activation").diff().over("unit") > 0).height:
-        return "a unit's top images do not fall in their maximum"
+        return "the maxima of the top images of a unit are not in descending order"
     units, ranks = top["unit"].to_numpy(), top["rank"].to_numpy()
     peaks = layer.top_maps.max(axis=(2, 3))[units, ranks]
     if not np.array_equal(peaks, top["max_activation"].to_numpy()):
@@ -133,7 +133,7 @@ def _top_images(_run: Result, layer: LayerResult, _scores: pl.DataFrame) -> str:
     return ""
 
 
-COMPLETE = "every unit and concept is there once"
+COMPLETE = "every unit and concept occurs once"
 LAWS: dict[str, Law] = {
     "intersections lie within mask and concept": _bounded,
     "concepts are as large as the table of concepts says": _truths,
@@ -146,7 +146,7 @@ LAWS: dict[str, Law] = {
 
 
 def _first(wrong: pl.DataFrame, *columns: str) -> str:
-    """Describe the first of the rows that break a law."""
+    """Describe the first row that breaks a law."""
     if wrong.is_empty():
         return ""
     row = wrong.row(0, named=True)

@@ -1,8 +1,8 @@
-"""What a run must hold to pass: a verdict for training pipelines.
+"""Requirements that a run must meet, for training pipelines.
 
-    'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1' -> Requirement -> check_result -> Verdict
+    'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1' -> Requirement -> check_result -> RequirementResult
 
-A requirement is text, so that it can stand in a build file beside the accuracy that must be reached.
+A requirement is text, so that it can be written in a build file.
 """
 
 import operator
@@ -60,13 +60,13 @@ class Requirement:
     number: float
 
     def holds(self, value: float) -> bool:
-        """Say whether a measured value meets the requirement."""
+        """Return whether a measured value meets the requirement."""
         return OPERATORS[self.sign](value, self.number)
 
 
 @dataclass(frozen=True)
 class RequirementResult:
-    """How one requirement came out: the value found, the layer it was found in, and whether it is met."""
+    """The result of one requirement: the value, its layer, and whether the requirement is met."""
 
     requirement: Requirement
     value: float
@@ -74,13 +74,13 @@ class RequirementResult:
     met: bool
 
     def __str__(self) -> str:
-        found = f"{self.value:.4f}" if self.requirement.measure == "iou" else f"{self.value:.0f}"
-        return f"{self.requirement.text}: {found} in {self.layer}"
+        value = f"{self.value:.4f}" if self.requirement.measure == "iou" else f"{self.value:.0f}"
+        return f"{self.requirement.text}: {value} in {self.layer}"
 
 
 @dataclass(frozen=True)
 class DetectorCriteria:
-    """What makes a detector: the layers looked at, the rule, the limit and the quantile; None: the run's own."""
+    """Which detectors count: layer, rule, IoU limit and quantile; None: those of the run."""
 
     layer: str | None = None
     rule: Rule = "top-label"
@@ -101,11 +101,11 @@ def parse_requirement(text: str) -> Requirement:
     >>> parse_requirement("unique_detectors:object >= 12")
     Requirement(text='unique_detectors:object >= 12', measure='unique_detectors', of='object', sign='>=', number=12.0)
     """
-    found = _PATTERN.match(text)
-    if found is None or found["measure"] not in get_args(Measure):
-        raise ConfigError(f"{text!r} is no requirement. {EXPECTED}.")
-    measure: Measure = found["measure"]  # type: ignore[assignment]
-    of, sign, number = found["of"], found["sign"], found["number"]
+    match = _PATTERN.match(text)
+    if match is None or match["measure"] not in get_args(Measure):
+        raise ConfigError(f"{text!r} is not a requirement. {EXPECTED}.")
+    measure: Measure = match["measure"]  # type: ignore[assignment]
+    of, sign, number = match["of"], match["sign"], match["number"]
     if measure in ("detectors", "unique_detectors"):
         complete = sign is not None and of != ""
         of = of or "total"
@@ -117,7 +117,7 @@ def parse_requirement(text: str) -> Requirement:
     except ValueError:
         value = None
     if value is None:
-        raise ConfigError(f"{text!r} is no complete requirement. {EXPECTED}.")
+        raise ConfigError(f"{text!r} is not a complete requirement. {EXPECTED}.")
     return Requirement(text.strip(), measure, of, sign, value)
 
 
@@ -133,11 +133,11 @@ def check_result(
     requirements
         From `parse_requirement`.
     terms
-        What makes a detector.
+        Which detectors count.
 
     Returns
     -------
-    tuple of Verdict
+    tuple of RequirementResult
         One for each requirement. Of several layers, the one with the highest value counts.
 
     Raises
@@ -151,7 +151,7 @@ def check_result(
         raise ResultError(f"the run has no quantile {quantile}; it has {', '.join(map(str, quantiles))}. Name one.")
     layers = list(run.layers) if criteria.layer is None else [run.layer(criteria.layer).info.name]
     levels = {name: run.info.min_iou(name) if criteria.min_iou is None else criteria.min_iou for name in layers}
-    verdicts = []
+    results = []
     for requirement in requirements:
         _refuse_unknown(run, requirement)
         values = {
@@ -159,8 +159,8 @@ def check_result(
             for layer, level in levels.items()
         }
         best = max(values, key=lambda layer: values[layer])
-        verdicts.append(RequirementResult(requirement, values[best], best, requirement.holds(values[best])))
-    return tuple(verdicts)
+        results.append(RequirementResult(requirement, values[best], best, requirement.holds(values[best])))
+    return tuple(results)
 
 
 def _refuse_unknown(run: Result, requirement: Requirement) -> None:
@@ -171,7 +171,7 @@ def _refuse_unknown(run: Result, requirement: Requirement) -> None:
         listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
         raise ResultError(
             f"{requirement.text!r} names the {kind} {requirement.target!r}, which this run's data do not have; they "
-            f"have {listed}. Correct the name: what was never labeled can be neither present nor absent."
+            f"have {listed}. Correct the name."
         )
 
 
