@@ -150,14 +150,14 @@ def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) ->
 
     screen = console()
     screen.print(netdissect.console_tables.summary(result))
-    first, beside = REPORTED_QUANTILES
+    first, second = REPORTED_QUANTILES
     if result.info.data.images < SMALL_DATA and max(request.config.protocol.quantiles) <= first:
         limit = min(result.info.min_iou(layer) for layer in result.layers)
         below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", SMALL_DATA_ATTAINABLE)]
         screen.print(
             f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
-            f"limit whatever the unit ('attainable' in the tables), and {below[1]} at the quantile {beside:g}: measure "
-            f"both with --quantile {first:g} --quantile {beside:g}."
+            f"limit with any unit ('attainable' in the tables), and {below[1]} at the quantile {second:g}: measure "
+            f"both with --quantile {first:g} --quantile {second:g}."
         )
     screen.print(
         f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True
