@@ -15,7 +15,7 @@ from .outcome import Conclusion as Conclusion
 from .outcome import ExperimentResult as ExperimentResult
 from .rater_agreement.experiment import RaterAgreementConfig as RaterAgreementConfig
 from .rater_agreement.experiment import rater_agreement as rater_agreement
-from .rater_agreement.ratings import read_ratings as read_ratings
+from .rater_agreement.rating_tables import read_ratings as read_ratings
 from .registry import REGISTRY as REGISTRY
 from .registry import Experiment as Experiment
 from .registry import draw_figure as draw_figure

@@ -20,7 +20,7 @@ from netdissect.config import OneOrMore, Progress
 from netdissect.errors import ResultError
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
-from netdissect.experiments.rater_agreement.ratings import ITEM, read_ratings
+from netdissect.experiments.rater_agreement.rating_tables import ITEM, read_ratings
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.extras import need
