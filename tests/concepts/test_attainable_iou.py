@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_inspection_and_a_run_say_one_number_of_each_concept(root: Path) -> None:
-    seen = {concept.number: concept for concept in inspect_dataset(root).concepts}
+    seen = {concept.label_id: concept for concept in inspect_dataset(root).concepts}
     config = DissectConfig(
         layers="wide_relu",
         protocol=Protocol(quantiles=REPORTED_QUANTILES),

@@ -206,7 +206,7 @@ def test_folders_label_the_whole_image(below: str, tmp_path: Path) -> None:
     source = parse_source(f"folders:{tmp_path / 'tex'}=texture?class=first")
     out = build_dataset(tmp_path / "out", [source], WriteOptions(size=16))
     assert concept_shares(out) == {("banded", "texture"): (2, 2.0), ("dotted", "texture"): (1, 1.0)}
-    assert all(len(row.whole) == 1 and not row.maps for row in ConceptData.open(out).rows)
+    assert all(len(row.image_level) == 1 and not row.label_maps for row in ConceptData.open(out).rows)
 
 
 def test_the_joint_list_adds_labels_and_lines_without_images_are_ignored(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_the_joint_list_adds_labels_and_lines_without_images_are_ignored(tmp_pat
     (tmp_path / "tex" / "labels_joint_anno.txt").write_text(lines)
     out = build_dataset(tmp_path / "out", [FolderSource(tmp_path / "tex", "texture")], WriteOptions(size=16))
     data = ConceptData.open(out)
-    seen = [[data.by_number[n].name for n in row.whole] for row in data.rows]
+    seen = [[data.by_label_id[n].name for n in row.image_level] for row in data.rows]
     assert seen == [["banded", "dotted"], ["dotted", "woven"], ["woven"]]
 
 

@@ -132,7 +132,7 @@ def test_the_contact_sheet_is_drawn_by_its_seed(root: Path) -> None:
     assert not np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(root, images=3, seed=1)))
     colors = {tuple(color) for color in np.asarray(sheet).reshape(-1, 3).tolist()}
     objects = [concept for concept in inspect_dataset(root).concepts if concept.category == "object"]
-    assert {concept_color(concept.number, concept.name) for concept in objects} <= colors
+    assert {concept_color(concept.label_id, concept.name) for concept in objects} <= colors
 
 
 def test_the_contact_sheet_passes_over_what_cannot_be_read(root: Path) -> None:

@@ -67,7 +67,7 @@ def test_all_1197_labels_have_their_published_numbers_and_names(published: Path,
         labels = list(csv.DictReader(file))
     assert len(data.concepts) == len(labels) == 1197
     assert [(c.label_id, c.name) for c in data.concepts] == [(int(row["number"]), row["name"]) for row in labels]
-    assert data.by_number[14].synonyms == ("flooring",)
+    assert data.by_label_id[14].synonyms == ("flooring",)
     assert len(data) == 22210
     assert Counter(row.split for row in data.rows) == {"train": 15716, "val": 6494}
 
@@ -85,8 +85,8 @@ def test_primary_categories_are_those_of_the_largest_coverage(published: Path, w
     assert {c.label_id: c.category for c in data.concepts} == {n: max(found)[2] for n, found in coverage.items()}
     assert sum(map(len, coverage.values())) == 1376
     # windowpane stands in object and in part; among the parts alone it is a part.
-    assert data.by_number[15].category == "object"
-    assert ConceptData.open(whole, categories=["part"]).by_number[15].category == "part"
+    assert data.by_label_id[15].category == "object"
+    assert ConceptData.open(whole, categories=["part"]).by_label_id[15].category == "part"
 
 
 def test_only_images_with_a_label_in_the_chosen_categories_take_part(whole: Path) -> None:

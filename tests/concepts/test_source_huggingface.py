@@ -355,8 +355,8 @@ def test_masks_are_turned_with_their_images(tmp_path: Path) -> None:
     out = build_dataset(tmp_path / "out", [parse_source(f"hf:{tmp_path / 'own'}?names={names}")], WriteOptions(size=16))
     (plane,) = ConceptData.open(out).labels(0).label_channels
     data = ConceptData.open(out)
-    assert data.by_number[int(plane[0, 0])].name == "bottom"  # the top as stored is the right side of what is shown
-    assert data.by_number[int(plane[0, 7])].name == "top"
+    assert data.by_label_id[int(plane[0, 0])].name == "bottom"  # the top as stored is the right side of what is shown
+    assert data.by_label_id[int(plane[0, 7])].name == "top"
 
 
 def test_a_mask_drawn_on_the_upright_image_is_told_by_an_option(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_mask_drawn_on_the_upright_image_is_told_by_an_option(tmp_path: Path) 
         build_dataset(tmp_path / "out", [parse_source(source)], WriteOptions(size=16))
     out = build_dataset(tmp_path / "out", [parse_source(f"{source}&drawn=upright")], WriteOptions(size=16))
     (plane,) = ConceptData.open(out).labels(0).label_channels
-    assert ConceptData.open(out).by_number[int(plane[0, 0])].name == "left"
+    assert ConceptData.open(out).by_label_id[int(plane[0, 0])].name == "left"
 
 
 def test_a_missing_package_is_named_with_its_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

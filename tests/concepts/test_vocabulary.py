@@ -37,22 +37,22 @@ def test_numbers_fall_with_images_then_pixels_then_follow_the_name() -> None:
     census = Census()
     census.add({"object": {"wall": 5, "dog": 9}, "part": {"leg": 9}})
     census.add({"object": {"wall": 1, "cat": 9}})
-    vocabulary = Vocabulary.number(census)
-    assert vocabulary.numbers() == {"wall": 1, "cat": 2, "dog": 3, "leg": 4}
+    vocabulary = Vocabulary.from_census(census)
+    assert vocabulary.label_ids() == {"wall": 1, "cat": 2, "dog": 3, "leg": 4}
     assert vocabulary.categories == ("object", "part")
 
 
 def test_published_categories_come_first() -> None:
     census = Census()
     census.add({category: {category: 1} for category in ("mood", "texture", "color", "age")})
-    assert Vocabulary.number(census).categories == ("color", "texture", "age", "mood")
+    assert Vocabulary.from_census(census).categories == ("color", "texture", "age", "mood")
 
 
 def test_more_names_than_a_label_map_can_hold_are_refused() -> None:
     census = Census()
     census.add({"object": {f"thing {n}": 1 for n in range(65536)}})
     with pytest.raises(ConceptsError, match="at most 65535"):
-        Vocabulary.number(census)
+        Vocabulary.from_census(census)
 
 
 def concepts(*ranked: str, variants: bool = False) -> list[str]:
@@ -170,9 +170,9 @@ def test_labels_below_the_limits_are_dropped_by_their_total_over_categories() ->
     for category in ("object", "part"):
         census.add({category: {"wheel": 3, "speck": 1}})
     census.add({"object": {"rare": 100}})
-    vocabulary = Vocabulary.number(census, limits=Limits(images=2, pixels=5))
+    vocabulary = Vocabulary.from_census(census, limits=Limits(images=2, pixels=5))
     assert [entry.name for entry in vocabulary.entries] == ["wheel"]
-    assert [(entry.name, entry.number) for entry in vocabulary.dropped] == [("speck", 0), ("rare", 0)]
+    assert [(entry.name, entry.label_id) for entry in vocabulary.dropped] == [("speck", 0), ("rare", 0)]
 
 
 @pytest.fixture(scope="module")

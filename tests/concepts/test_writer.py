@@ -79,10 +79,10 @@ def test_the_reader_gives_back_the_labels_that_were_written(
         seen = {}
         for number, row in enumerate(data.rows):
             labels = data.labels(number)
-            masks = {data.by_number[n].name: np.ones((size, size), bool) for n in labels.image_level.tolist()}
+            masks = {data.by_label_id[n].name: np.ones((size, size), bool) for n in labels.image_level.tolist()}
             for plane in labels.label_channels:
                 for n in np.unique(plane[plane > 0]).tolist():
-                    name = data.by_number[n].name
+                    name = data.by_label_id[n].name
                     masks[name] = masks.get(name, np.zeros((size, size), bool)) | (plane == n)
             seen[row.image.removesuffix(".jpg")] = masks
         expected = {name: one[category] for name, one in truth.items() if one[category]}
@@ -183,7 +183,7 @@ def test_more_than_255_concepts_need_the_green_channel_and_come_back(tmp_path: P
         WriteOptions(size=40),
     )
     data = ConceptData.open(out)
-    seen = [[data.by_number[n].name if n else "" for n in row] for row in data.labels(0).label_channels[0].tolist()]
+    seen = [[data.by_label_id[n].name if n else "" for n in row] for row in data.labels(0).label_channels[0].tolist()]
     assert seen == [[names.get(n, "") for n in row] for row in values.tolist()]
     assert np.asarray(Image.open(out / "images/a/1_object.png"))[..., 1].max() == 1
 
@@ -203,8 +203,8 @@ def test_the_whole_image_is_squashed_and_no_corner_is_cut(tmp_path: Path) -> Non
     assert small[14, 14].tolist() == [0, 0, 255]
     data = ConceptData.open(out)
     plane = data.labels(0).label_channels[0]
-    assert data.by_number[int(plane[0, 0])].name == "first"
-    assert data.by_number[int(plane[7, 7])].name == "last"
+    assert data.by_label_id[int(plane[0, 0])].name == "first"
+    assert data.by_label_id[int(plane[7, 7])].name == "last"
     assert (plane > 0).sum() == 8
 
 

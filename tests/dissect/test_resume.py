@@ -256,7 +256,7 @@ def test_a_folder_of_the_same_images_with_other_labels_is_refused(broden: Path, 
     interrupt(broden, tmp_path / "run", 5)
     shutil.copytree(broden, tmp_path / "relabeled")
     row = ConceptData.open(broden).rows[0]
-    strategies.write_label_map(tmp_path / "relabeled" / "images" / row.maps[0], np.ones(row.size, np.int64))
+    strategies.write_label_map(tmp_path / "relabeled" / "images" / row.label_maps[0], np.ones(row.size, np.int64))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), tmp_path / "relabeled", SETTINGS, out=tmp_path / "run")
 
@@ -270,7 +270,7 @@ def test_a_run_on_files_that_changed_in_place_is_refused(tmp_path: Path, finishe
     else:
         interrupt(root, out, 3)
     row = ConceptData.open(root).rows[2]
-    strategies.repaint(root / "images" / (row.maps[0] if what == "label map" else row.image))
+    strategies.repaint(root / "images" / (row.label_maps[0] if what == "label map" else row.image))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), root, SETTINGS, out=out)
 
@@ -279,7 +279,7 @@ def test_data_that_were_opened_before_their_files_changed_are_refused(tmp_path: 
     root = other_data(tmp_path, "data")
     data = ConceptData.open(root)
     dissect(build(), data, SETTINGS, out=tmp_path / "run")
-    strategies.repaint(root / "images" / data.rows[2].maps[0])
+    strategies.repaint(root / "images" / data.rows[2].label_maps[0])
     with pytest.raises(ResultError, match=r"its data\.digest is"):
         dissect(build(), data, SETTINGS, out=tmp_path / "run")
 

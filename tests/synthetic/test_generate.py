@@ -110,8 +110,8 @@ def test_no_scene_takes_more_than_eight_percent_of_the_images():
 
 
 def test_no_thing_gives_its_scene_away():
-    for name in {name for scene in SCENES.values() for name in scene.cast}:
-        expected = [scene.cast.get(name, 0.0) for scene in SCENES.values()]
+    for name in {name for scene in SCENES.values() for name in scene.thing_counts}:
+        expected = [scene.thing_counts.get(name, 0.0) for scene in SCENES.values()]
         assert sum(number > 0 for number in expected) >= 2, name
         assert max(expected) <= 0.8 * sum(expected) + 1e-9, name
 

@@ -50,17 +50,17 @@ class IndexRow:
         ``train`` or ``val``.
     size
         Pixels of the label maps.
-    maps
+    label_maps
         Paths of the label maps below ``images/``, one a channel, in column order.
-    whole
+    image_level
         Label numbers of the whole image.
     """
 
     image: str
     split: str
     size: Size
-    maps: tuple[str, ...]
-    whole: tuple[int, ...]
+    label_maps: tuple[str, ...]
+    image_level: tuple[int, ...]
 
 
 class Subset(NamedTuple):
@@ -205,7 +205,7 @@ class ConceptData:
         return len(self.rows)
 
     @cached_property
-    def by_number(self) -> dict[int, Concept]:
+    def by_label_id(self) -> dict[int, Concept]:
         """Concepts by label number."""
         return {concept.label_id: concept for concept in self.concepts}
 
@@ -253,13 +253,13 @@ class ConceptData:
         for concept in self.concepts:
             digest.update(repr(astuple(concept)).encode())
         for row in self.rows:
-            digest.update(repr((row.image, row.split, tuple(row.size), row.maps, row.whole)).encode())
+            digest.update(repr((row.image, row.split, tuple(row.size), row.label_maps, row.image_level)).encode())
         return digest.hexdigest()
 
     @cached_property
     def _contents(self) -> ContentDigests:
         return ContentDigests(
-            self.root / "images", [name for row in self.rows for name in (row.image, *row.maps)], self.cache
+            self.root / "images", [name for row in self.rows for name in (row.image, *row.label_maps)], self.cache
         )
 
     def image_path(self, row: int) -> Path:
@@ -287,13 +287,13 @@ class ConceptData:
             that no table of a chosen category names.
         """
         entry = self.rows[row]
-        planes = np.zeros((len(entry.maps), *entry.size), dtype=np.int32)
-        for plane, name in zip(planes, entry.maps, strict=True):
+        planes = np.zeros((len(entry.label_maps), *entry.size), dtype=np.int32)
+        for plane, name in zip(planes, entry.label_maps, strict=True):
             path = contained(self.root / "images", name, self.root / "index.csv")
             plane[:] = read_label_map(path, entry.size)
             self._check_numbers(plane, path)
         # A number too large for any table stays one when it is cut to the largest that fits.
-        whole = np.array([min(number, np.iinfo(np.int32).max) for number in entry.whole], dtype=np.int32)
+        whole = np.array([min(number, np.iinfo(np.int32).max) for number in entry.image_level], dtype=np.int32)
         self._check_numbers(whole, self.root / "index.csv")
         return Labels(planes, whole)
 

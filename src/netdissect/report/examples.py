@@ -48,7 +48,7 @@ def find_examples(
         if labels is None:
             continue
         for label_id in label_ids(labels):
-            name = data.by_number[label_id].name
+            name = data.by_label_id[label_id].name
             if needed.get(name, 0) > 0:
                 mask = concept_outline(labels, label_id)
                 url = urls.image(run.data_index, index)

@@ -87,7 +87,7 @@ class Background:
         self.canvas = canvas
         self.dice = dice
         self.scene = scene
-        self.paints = Paints(dice, scene.fashion)
+        self.paints = Paints(dice, scene.textures)
         layout: dict[str, Callable[[], Surface]] = {
             "land": self._land, "shore": self._shore, "deep": self._deep, "road": self._road, "room": self._room
         }  # fmt: skip

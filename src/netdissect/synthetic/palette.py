@@ -99,13 +99,13 @@ class Paints:
     ----------
     dice
         Where chance comes from.
-    fashion
+    textures
         Textures that are in fashion here: three patterns in four are one of these.
     """
 
     def __init__(self, dice: PortableRandom, fashion: Sequence[str] = ()) -> None:
         self.dice = dice
-        self.fashion = fashion
+        self.textures = fashion
 
     def jitter(self, color: RGB, spread: int = 14) -> RGB:
         """Return a color near this one."""
@@ -191,7 +191,7 @@ class Paints:
 
     def patterned(self, base: Paint, scale: float = 1.0, texture: str | None = None) -> Paint:
         """Return the paint with a texture in a second, contrasting color."""
-        worn = self.fashion if self.fashion and self.dice.happens(0.75) else tuple(TEXTURES)
+        worn = self.textures if self.textures and self.dice.happens(0.75) else tuple(TEXTURES)
         return replace(
             base,
             second=self.contrast(base.color),

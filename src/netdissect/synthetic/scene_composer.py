@@ -32,11 +32,11 @@ class PlacedThing:
     @property
     def depth(self) -> float:
         """Order of drawing: what hangs, flies or lies flat, then what stands, back to front."""
-        return _BEHIND.get(self.thing.habit, self.base)
+        return _BEHIND.get(self.thing.placement, self.base)
 
     def distance(self, other: "PlacedThing") -> float:
         """Return how far the other thing is; what hangs on a wall is not in the way of what stands."""
-        if (self.thing.habit == "wall") != (other.thing.habit == "wall"):
+        if (self.thing.placement == "wall") != (other.thing.placement == "wall"):
             return 1.0
         return abs(self.x - other.x) + 1.5 * abs(self.base - other.base)
 
@@ -57,22 +57,22 @@ class SceneComposer:
     def __init__(self, canvas: Canvas, dice: PortableRandom, scene: Scene) -> None:
         self.canvas = canvas
         self.dice = dice
-        self.indoors = scene.layout == "room"
-        self.airy = scene.layout in ("land", "shore", "road")
-        self.scenery = Background(canvas, dice, scene)
+        self.is_indoors = scene.layout == "room"
+        self.is_outdoors = scene.layout in ("land", "shore", "road")
+        self.background = Background(canvas, dice, scene)
         self.zoom = dice.between(1.0, 1.6)
         self.placed: list[PlacedThing] = []
-        for name in self._cast(scene):
+        for name in self._choose_things(scene):
             self._place(THINGS[name])
-        if self.airy and dice.happens(0.3):
+        if self.is_outdoors and dice.happens(0.3):
             self._place(THINGS["cloud"])
         for placed in sorted(self.placed, key=lambda one: one.depth):
-            self._perform(placed)
+            self._draw(placed)
 
-    def _cast(self, scene: Scene) -> list[str]:
-        names = [name for name, expected in scene.cast.items() for _ in range(self.dice.count(expected))]
+    def _choose_things(self, scene: Scene) -> list[str]:
+        names = [name for name, expected in scene.thing_counts.items() for _ in range(self.dice.count(expected))]
         missing = range(FEWEST - len(names))
-        return names + [self.dice.weighed(scene.cast) for _ in missing]
+        return names + [self.dice.weighed(scene.thing_counts) for _ in missing]
 
     def _place(self, thing: Thing) -> None:
         tries = [self._propose(thing) for _ in range(TRIES)]
@@ -80,42 +80,42 @@ class SceneComposer:
 
     def _propose(self, thing: Thing) -> PlacedThing:
         x = self.dice.between(0.02, 0.98)
-        base, scale = self._in_room(thing) if self.indoors else self._outdoors(thing)
+        base, scale = self._in_room(thing) if self.is_indoors else self._outdoors(thing)
         return PlacedThing(thing, x, base, scale * self.zoom)
 
     def _in_room(self, thing: Thing) -> tuple[float, float]:
-        dice, horizon = self.dice, self.scenery.horizon
-        if thing.habit == "wall":
+        dice, horizon = self.dice, self.background.horizon
+        if thing.placement == "wall":
             low = horizon - 0.06
             return low - dice.between(0.0, max(0.02, low - 0.04 - thing.height * self.zoom)), 1.1
-        if thing.habit == "sky":
+        if thing.placement == "sky":
             return dice.between(0.22, 0.34), 1.1
         base = horizon + dice.between(0.04, 0.24)
         return base, 0.9 + 1.5 * (base - horizon)
 
     def _outdoors(self, thing: Thing) -> tuple[float, float]:
-        dice, horizon = self.dice, self.scenery.horizon
-        if thing.habit == "sky":
+        dice, horizon = self.dice, self.background.horizon
+        if thing.placement == "sky":
             return dice.between(0.12, max(0.2, horizon)), dice.between(0.6, 1.3)
-        if thing.habit == "water":
-            (top, bottom), share = self.scenery.water, dice.between(0.15, 0.95)
+        if thing.placement == "water":
+            (top, bottom), share = self.background.water, dice.between(0.15, 0.95)
             return top + share * (bottom - top), 0.55 + 0.65 * share
         share = dice.between(0.08, 1.0) if thing.height < 0.3 else dice.between(0.05, 0.8)
         return horizon + share * (1.03 - horizon), 0.45 + 0.8 * share
 
-    def _perform(self, placed: PlacedThing) -> None:
+    def _draw(self, placed: PlacedThing) -> None:
         dice, thing = self.dice, placed.thing
         height = thing.height * placed.scale * dice.about(1, 0.12)
-        if thing.habit == "ground":
+        if thing.placement == "ground":
             self._shadow(placed, height)
-        aloft = thing.habit == "sky" and not self.indoors
+        aloft = thing.placement == "sky" and not self.is_indoors
         tilt = dice.between(-14, 14) if aloft else dice.between(-2.5, 2.5)
         frame = ThingBox.standing(placed.x, placed.base, height, flip=dice.happens(0.5), tilt=tilt)
-        thing.draw(Sketch(self.canvas, self.scenery.paints, frame, thing.name))
+        thing.draw(Sketch(self.canvas, self.background.paints, frame, thing.name))
 
     def _shadow(self, placed: PlacedThing, height: float) -> None:
         """Darken the ground under a thing; the shadow is ground, and labeled so."""
-        wide, ground = min(0.5 * height, 0.16), self.scenery.ground
+        wide, ground = min(0.5 * height, 0.16), self.background.ground
         points = [(placed.x + wide * cos, placed.base + 0.18 * wide * sin) for cos, sin in _OVAL]
         self.canvas.polygon(points, ground._replace(paint=ground.paint.times(0.72)), outlined=False)
 

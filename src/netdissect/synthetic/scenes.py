@@ -24,17 +24,17 @@ class Scene:
         Kinds of ground and their weights.
     backdrops
         Kinds of backdrop on the horizon and their weights; rooms have none.
-    cast
+    thing_counts
         Expected number of each thing.
-    fashion
+    textures
         Textures that walls, floors and pavements like to wear here; each is in fashion in several scenes.
     """
 
     layout: Layout
     grounds: Mapping[str, float]
     backdrops: Mapping[str, float]
-    cast: Mapping[str, float]
-    fashion: tuple[str, ...] = ()
+    thing_counts: Mapping[str, float]
+    textures: tuple[str, ...] = ()
 
 
 def _table(text: str) -> dict[str, float]:

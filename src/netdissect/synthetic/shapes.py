@@ -50,7 +50,7 @@ class Thing:
         The concept.
     height
         As a share of the image, in the foreground.
-    habit
+    placement
         Where it is found: standing or lying flat on the ground, hung on a wall, in the sky, on water.
     draw
         Draws it with a sketch.
@@ -58,7 +58,7 @@ class Thing:
 
     name: str
     height: float
-    habit: Habit
+    placement: Habit
     draw: Callable[["Sketch"], None]
 
 

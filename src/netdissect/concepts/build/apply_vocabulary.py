@@ -45,9 +45,9 @@ def consolidate(
     for one in renamed:
         census.add(one.pixels)
     limits = Limits(options.min_images, options.min_coverage * options.map_size**2)
-    vocabulary = Vocabulary.number(census, names.synonyms, limits)
+    vocabulary = Vocabulary.from_census(census, names.synonyms, limits)
     if vocabulary.dropped:
-        kept = frozenset(vocabulary.numbers())
+        kept = frozenset(vocabulary.label_ids())
         renamed = [_prune(one, kept) for one in renamed]
     return renamed, vocabulary
 

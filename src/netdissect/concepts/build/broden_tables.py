@@ -38,29 +38,29 @@ def write_tables(rendered: Sequence[Rendered], folder: Path, vocabulary: Vocabul
 
 def _members(category: str, vocabulary: Vocabulary) -> list[VocabularyEntry]:
     entries = [entry for entry in vocabulary.entries if category in entry.counts]
-    return sorted(entries, key=lambda e: (-e.counts[category].images, -e.counts[category].pixels, e.number))
+    return sorted(entries, key=lambda e: (-e.counts[category].images, -e.counts[category].pixels, e.label_id))
 
 
 def _label_row(entry: VocabularyEntry, area: int) -> Fields:
     categories = sorted(entry.counts.items(), key=lambda pair: (-pair[1].images, pair[0]))
     named = ";".join(f"{category}({count.images})" for category, count in categories)
     coverage = _coverage(entry.total, area)
-    return entry.number, entry.name, named, entry.total.images, coverage, ";".join(entry.synonyms)
+    return entry.label_id, entry.name, named, entry.total.images, coverage, ";".join(entry.synonyms)
 
 
 def _code_row(code: int, entry: VocabularyEntry, category: str, area: int) -> Fields:
     count = entry.counts[category]
-    return code, entry.number, entry.name, count.images, _coverage(count, area)
+    return code, entry.label_id, entry.name, count.images, _coverage(count, area)
 
 
 def _category_row(category: str, entries: Sequence[VocabularyEntry]) -> Fields:
-    numbers = [entry.number for entry in entries]
+    numbers = [entry.label_id for entry in entries]
     frequency = sum(entry.counts[category].images for entry in entries)
     return category, min(numbers), max(numbers), len(numbers), frequency
 
 
 def _index_rows(rendered: Iterable[Rendered], vocabulary: Vocabulary, options: WriteOptions) -> Iterator[Fields]:
-    numbers = vocabulary.numbers()
+    numbers = vocabulary.label_ids()
     sizes = (options.size, options.size, options.map_size, options.map_size)
     for one in rendered:
         cells = (_cell(one.items.get(category, ()), numbers) for category in vocabulary.categories)

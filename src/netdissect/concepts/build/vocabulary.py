@@ -106,7 +106,7 @@ class Limits:
 class VocabularyEntry:
     """One numbered name: a row of ``label.csv``."""
 
-    number: int
+    label_id: int
     name: str
     counts: Mapping[str, LabelCount]
     synonyms: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ class Vocabulary:
     dropped: tuple[VocabularyEntry, ...] = ()
 
     @classmethod
-    def number(
+    def from_census(
         cls, census: Census, synonyms: Mapping[str, tuple[str, ...]] | None = None, limits: Limits | None = None
     ) -> "Vocabulary":
         """Give each name of `census` that is within `limits` its number.
@@ -165,9 +165,9 @@ class Vocabulary:
         known = [category for category in CATEGORY_ORDER if category in found]
         return cls(entries, (*known, *sorted(found - set(known))), dropped)
 
-    def numbers(self) -> dict[str, int]:
+    def label_ids(self) -> dict[str, int]:
         """Return the number of each name."""
-        return {entry.name: entry.number for entry in self.entries}
+        return {entry.name: entry.label_id for entry in self.entries}
 
 
 def _total(counts: Mapping[str, LabelCount]) -> LabelCount:

@@ -292,7 +292,7 @@ def _describe(problems: Sequence[str]) -> str:
 
 
 def _renumber_all(rendered: Sequence[Rendered], folders: Folders, vocabulary: Vocabulary, work: _Work) -> None:
-    numbers = {**vocabulary.numbers(), "": 0}
+    numbers = {**vocabulary.label_ids(), "": 0}
     maps = (tuple((m.path, tuple(numbers[name] for name in m.names)) for m in one.maps) for one in rendered)
     task = partial(renumber, folders=folders, map_size=work.options.map_size)
     for done, _ in enumerate(map_in_order(task, maps, work.workers), start=1):

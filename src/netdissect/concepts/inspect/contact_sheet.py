@@ -64,7 +64,7 @@ class Card:
 
     name: str
     image: Image.Image
-    whole: tuple[str, ...]
+    image_level: tuple[str, ...]
     panels: tuple[Panel, ...]
 
     @property
@@ -168,10 +168,10 @@ def _make_card(image: str, parts: dict[str, _OpenedPart]) -> Card:
         if image not in part.rows:
             continue
         labels = part.data.labels(part.rows[image])
-        names = [part.data.by_number[int(number)].name for number in labels.image_level]
+        names = [part.data.by_label_id[int(number)].name for number in labels.image_level]
         whole.extend(f"{category}: {name}" for name in names)
         if len(labels.label_channels):
-            panels.append(_make_panel(category, labels.label_channels, part.data.by_number))
+            panels.append(_make_panel(category, labels.label_channels, part.data.by_label_id))
     root = next(iter(parts.values())).data.root
     path = contained(root / "images", image, root / "index.csv")
     # The map of colors says least: last.
@@ -233,7 +233,7 @@ def _width(card: Card) -> int:
 
 
 def _height(card: Card) -> int:
-    rows = max(len(card.whole), *(min(len(panel.legend), LEGEND_ROWS) for panel in card.panels), 0)
+    rows = max(len(card.image_level), *(min(len(panel.legend), LEGEND_ROWS) for panel in card.panels), 0)
     return GAP + LINE + TILE + GAP + rows * LINE + GAP
 
 
@@ -244,7 +244,7 @@ def _draw_card(sheet: Image.Image, card: Card, x: int, y: int, height: int) -> N
     _write(draw, (left, top), card.name, TILE, FAINT)
     sheet.paste(card.image, (left, top + LINE))
     below = top + LINE + TILE + GAP
-    for number, text in enumerate(card.whole):
+    for number, text in enumerate(card.image_level):
         _write(draw, (left, below + number * LINE), text, TILE, INK)
     for panel in card.panels:
         left += TILE + GAP

@@ -56,7 +56,7 @@ class ConceptFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    number: int
+    label_id: int
     name: str
     category: str
     frequency: int = Field(description="Images that carry it.")
@@ -106,7 +106,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     root = Path(root)
     rows = read_table(root / "index.csv", INDEX_COLUMNS)
     tables = check_tables(root, tuple(rows[0]) if rows else None)
-    known = {category: frozenset(codes) for category, codes in tables.codes.items()}
+    known = {category: frozenset(codes) for category, codes in tables.label_stats.items()}
     facts: list[RowFacts] = []
     for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):
         facts.append(one)
@@ -150,7 +150,7 @@ def _category_facts(category: str, rows: Sequence[TableRow], facts: Sequence[Row
     carrying = [row for row, one in zip(rows, facts, strict=True) if one.labeled.get(category)]
     return CategoryFacts(
         name=category,
-        concepts=len({number for one in facts for number in one.shares.get(category, ())}),
+        concepts=len({number for one in facts for number in one.coverage.get(category, ())}),
         images=len(carrying),
         splits=_splits(carrying),
         coverage=sum(one.labeled.get(category, 0.0) for one in facts),
@@ -161,8 +161,8 @@ def _attainable(tables: DatasetTables, facts: Sequence[RowFacts]) -> dict[int, t
     """Return what masks of both quantiles can reach of each label: a label is its number, in whichever category."""
     primary: dict[int, str] = {}
     for category in tables.categories:
-        for number, (_, coverage) in tables.codes[category].items():
-            if number not in primary or coverage >= tables.codes[primary[number]][number][1]:
+        for number, (_, coverage) in tables.label_stats[category].items():
+            if number not in primary or coverage >= tables.label_stats[primary[number]][number][1]:
                 primary[number] = category
     pixels, annotated = Counter[int](), Counter[str]()
     for one in facts:
@@ -180,16 +180,16 @@ def _concept_facts(tables: DatasetTables, facts: Sequence[RowFacts]) -> list[Con
     found: list[ConceptFacts] = []
     for category in tables.categories:
         frequency: Counter[int] = Counter()
-        coverage: dict[int, float] = dict.fromkeys(tables.codes[category], 0.0)
+        coverage: dict[int, float] = dict.fromkeys(tables.label_stats[category], 0.0)
         for one in facts:
-            for number, share in one.shares.get(category, {}).items():
+            for number, share in one.coverage.get(category, {}).items():
                 frequency[number] += 1
                 coverage[number] = coverage.get(number, 0.0) + share
         for number in sorted(coverage, key=lambda n: (-frequency[n], -coverage[n], n)):
             share, reached = coverage[number] / labeled, attainable.get(number, (0.0, 0.0))
             found.append(
                 ConceptFacts(
-                    number=number,
+                    label_id=number,
                     name=tables.names.get(number, ""),
                     category=category,
                     frequency=frequency[number],
@@ -204,7 +204,7 @@ def _concept_facts(tables: DatasetTables, facts: Sequence[RowFacts]) -> list[Con
 
 def _disagreements(tables: DatasetTables, concepts: Iterable[ConceptFacts]) -> Iterable[DatasetProblem]:
     for concept in concepts:
-        frequency, coverage = tables.codes[concept.category].get(concept.number, (0, 0.0))
+        frequency, coverage = tables.label_stats[concept.category].get(concept.label_id, (0, 0.0))
         told: Mapping[str, tuple[float, float, float]] = {
             "frequency": (frequency, concept.frequency, 0.0),
             "coverage": (coverage, concept.coverage, COVERAGE_TOLERANCE),
@@ -213,6 +213,6 @@ def _disagreements(tables: DatasetTables, concepts: Iterable[ConceptFacts]) -> I
             if abs(stated - counted) > tolerance:
                 yield DatasetProblem(
                     file=f"c_{concept.category}.csv",
-                    message=f"says {what} {stated:.9g} of {concept.number} ({concept.name}), "
+                    message=f"says {what} {stated:.9g} of {concept.label_id} ({concept.name}), "
                     f"but by the index and the label maps it is {counted:.9g}.",
                 )

@@ -70,13 +70,13 @@ class DatasetTables(_Checked):
         In the order of ``category.csv``, those with a column in ``index.csv``.
     names
         Name of each label number.
-    codes
+    label_stats
         By category, the frequency and coverage that ``c_<category>.csv`` states of each number.
     """
 
     categories: list[str] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
-    codes: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    label_stats: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class RowFacts(_Checked):
 
     Attributes
     ----------
-    shares
+    coverage
         By category, the share of the image's pixels that bears each number; a pixel counts once.
     labeled
         By category, the share of pixels that bears any number.
@@ -95,7 +95,7 @@ class RowFacts(_Checked):
         Pixels of its label maps; 0 if its row names no label, so that it takes no part in a dissection.
     """
 
-    shares: dict[str, dict[int, float]] = field(default_factory=dict)
+    coverage: dict[str, dict[int, float]] = field(default_factory=dict)
     labeled: dict[str, float] = field(default_factory=dict)
     pixels: dict[int, int] = field(default_factory=dict)
     area: int = 0
@@ -145,7 +145,7 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
         labels = _read_cell(row[category] or "", root, size, facts)
         read.append(labels)
         _count_labels(labels.deduplicated(), category, facts)
-        unnamed = sorted(facts.shares[category].keys() - numbers)
+        unnamed = sorted(facts.coverage[category].keys() - numbers)
         if unnamed:
             told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
             facts.report(_first_file(row[category]), f"{told} that c_{category}.csv does not name ({row['image']}).")
@@ -163,7 +163,7 @@ def _rows_of(root: Path, file: str, columns: Sequence[str], tables: DatasetTable
 
 def _check_codes(root: Path, category: str, tables: DatasetTables) -> None:
     file = f"c_{category}.csv"
-    codes = tables.codes.setdefault(category, {})
+    codes = tables.label_stats.setdefault(category, {})
     for row in _rows_of(root, file, CODE_COLUMNS, tables):
         number = _whole(row, "number", file, tables)
         frequency = _whole(row, "frequency", file, tables)
@@ -180,7 +180,7 @@ def _check_codes(root: Path, category: str, tables: DatasetTables) -> None:
 
 
 def _compare_category(category: str, stated: TableRow, tables: DatasetTables) -> None:
-    codes = tables.codes[category]
+    codes = tables.label_stats[category]
     if not codes:
         tables.report(f"c_{category}.csv", "names no label. Expected at least one.")
         return
@@ -194,10 +194,10 @@ def _compare_category(category: str, stated: TableRow, tables: DatasetTables) ->
 
 
 def _compare_labels(frequencies: Mapping[int, int | None], tables: DatasetTables) -> None:
-    if any(not codes for codes in tables.codes.values()):
+    if any(not codes for codes in tables.label_stats.values()):
         return  # a table that could not be read is told already
     for number, seen in frequencies.items():
-        expected = sum(codes[number][0] for codes in tables.codes.values() if number in codes)
+        expected = sum(codes[number][0] for codes in tables.label_stats.values() if number in codes)
         if seen is not None and seen != expected:
             told = f"says frequency {seen} of {number} ({tables.names[number]}), but the c_*.csv make it {expected}."
             tables.report("label.csv", told)
@@ -248,7 +248,7 @@ def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
     area = labels.size.height * labels.size.width
     numbers, pixels = np.unique(labels.label_channels, return_counts=True)
     shares = {int(n): int(p) / area for n, p in zip(numbers, pixels, strict=True) if n}
-    facts.shares[category] = shares | {int(number): 1.0 for number in labels.image_level}
+    facts.coverage[category] = shares | {int(number): 1.0 for number in labels.image_level}
     facts.labeled[category] = 1.0 if labels.image_level.size else float((labels.label_channels > 0).any(axis=0).mean())
 
 

@@ -65,10 +65,10 @@ class LabelSource:
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        return self._words.text
+        return self._spec.text
 
     @property
-    def _words(self) -> SourceSpec:
+    def _spec(self) -> SourceSpec:
         options = {"images": str(self.images)} if self.images else {}
         if self.separator is not None:
             options["separator"] = {"": "none", " ": "space"}.get(self.separator, self.separator)
@@ -85,7 +85,7 @@ class LabelSource:
         root = self.file.parent / (self.images or "")
         rows = read_table(self.file, COLUMNS, "a table of images and labels")
         self._check_columns(rows)
-        check_cells((row["label"] for row in rows), self.separator, str(self.file), self._words)
+        check_cells((row["label"] for row in rows), self.separator, str(self.file), self._spec)
         apart = keep_apart(label for row in rows for label in split_cell(row["label"], self.separator))
         labels: dict[str, dict[str, list[str]]] = {}
         for line, row in enumerate(rows, start=2):

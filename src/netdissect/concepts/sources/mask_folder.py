@@ -87,10 +87,10 @@ class MaskSource:
     @property
     def text(self) -> str:
         """The words that name it on the command line."""
-        return self._words.text
+        return self._spec.text
 
     @property
-    def _words(self) -> SourceSpec:
+    def _spec(self) -> SourceSpec:
         return SourceSpec("masks", str(self.folder), self.category, dict(self.options))
 
     def samples(self, prefix: str) -> Iterator[Sample]:
@@ -114,7 +114,7 @@ class MaskSource:
 
     def _roboflow(self, prefix: str, folders: Sequence[Path]) -> Iterator[Sample]:
         for folder in folders:
-            reading = MaskReading.parse(self._words, read_roboflow_classes(folder / TABLE))
+            reading = MaskReading.parse(self._spec, read_roboflow_classes(folder / TABLE))
             place = folder.relative_to(self.folder).as_posix()
             for name, image, mask in roboflow_pairs(folder):
                 labels = partial(_read_labels, mask, reading, self.category)
@@ -126,7 +126,7 @@ class MaskSource:
         images, masks = (_by_name(find_folder(self.folder / name, LAYOUT)) for name in ("images", "masks"))
         tables = [self.folder / name for name in TABLES]
         table = read_class_table(next((path for path in tables if path.is_file()), tables[0]))
-        reading = MaskReading.parse(self._words, table)
+        reading = MaskReading.parse(self._spec, table)
         for name in sorted(images.keys() | masks.keys()):
             # Of a pair that is not whole the missing half is named when the sample is read, with all other bad files.
             image = images.get(name, self.folder / "images" / f"{name}.*")

@@ -297,7 +297,7 @@ def _missing_files(folder: Path, rows: Sequence[TableRow], categories: Sequence[
 
 
 def _unsound_images(folder: Path, rows: Sequence[TableRow], tables: DatasetTables) -> list[str]:
-    known = {category: frozenset(codes) for category, codes in tables.codes.items()}
+    known = {category: frozenset(codes) for category, codes in tables.label_stats.items()}
     looked_at = rows[:: max(1, len(rows) // LOOKED_AT)]
     found = [check_row(row, folder, known).problems for row in looked_at]
     unsound = [f"{problems[0].file} {problems[0].message}" for problems in found if problems]

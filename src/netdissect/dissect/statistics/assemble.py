@@ -95,7 +95,7 @@ def _measured(level: QuantileCounts) -> dict[str, pl.DataFrame]:
 
 
 def _label_frame(level: QuantileCounts) -> pl.DataFrame:
-    label_ids, concept_of = level.labels, level.data.by_number
+    label_ids, concept_of = level.labels, level.data.by_label_id
     concepts = [concept_of.get(int(number)) for number in label_ids]
     return pl.DataFrame(
         {

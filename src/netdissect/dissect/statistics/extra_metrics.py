@@ -195,8 +195,8 @@ def count_extra_metrics(
             "unit": unit.astype(np.int32),
             "rank": rank.astype(np.int32),
             "label_id": label_id.astype(np.int32),
-            "concept": [data.by_number[int(each)].name for each in label_id],
-            "category": [data.by_number[int(each)].category for each in label_id],
+            "concept": [data.by_label_id[int(each)].name for each in label_id],
+            "category": [data.by_label_id[int(each)].category for each in label_id],
             "iou": iou(hits, masks, pixels),
         }
         | {metric.name: metric.compute(MaskCounts(hits, masks, pixels)) for metric in MASK_METRICS}

@@ -58,9 +58,9 @@ class FormatKeys:
         Of a shape: its label, several labels, or its attributes by name.
     outline
         Of a shape: the object with its kind and coordinates; empty: the shape itself.
-    kind
+    shape_type
         Of an outline: its kind.
-    outlines
+    parsers
         By kind, how an outline becomes a shape; None: the kind covers no area.
     size
         Of an image: height and width.
@@ -73,8 +73,8 @@ class FormatKeys:
     image: str
     shapes: str
     label: str
-    kind: str
-    outlines: Mapping[str, Callable[[Object], Shape] | None]
+    shape_type: str
+    parsers: Mapping[str, Callable[[Object], Shape] | None]
     outline: str = ""
     size: tuple[str, str] = ("", "")
     embedded: str = ""
@@ -85,8 +85,8 @@ LABELME = FormatKeys(
     image="imagePath",
     shapes="shapes",
     label="label",
-    kind="shape_type",
-    outlines={
+    shape_type="shape_type",
+    parsers={
         "polygon": shape_parsers.labelme_polygon,
         "rotation": shape_parsers.labelme_polygon,
         "rectangle": shape_parsers.labelme_rectangle,
@@ -102,8 +102,8 @@ VIA = FormatKeys(
     shapes="regions",
     label="region_attributes",
     outline="shape_attributes",
-    kind="name",
-    outlines={
+    shape_type="name",
+    parsers={
         "polygon": shape_parsers.via_polygon,
         "rect": shape_parsers.via_rectangle,
         "circle": shape_parsers.via_circle,
@@ -115,8 +115,8 @@ CVAT = FormatKeys(
     image="name",
     shapes="shapes",
     label="label",
-    kind="kind",
-    outlines={
+    shape_type="kind",
+    parsers={
         "polygon": shape_parsers.cvat_polygon,
         "box": shape_parsers.cvat_box,
         "ellipse": shape_parsers.cvat_ellipse,
@@ -130,8 +130,8 @@ LABEL_STUDIO = FormatKeys(
     image="image",
     shapes="shapes",
     label="label",
-    kind="type",
-    outlines={
+    shape_type="type",
+    parsers={
         "polygonlabels": shape_parsers.studio_polygon,
         "rectanglelabels": shape_parsers.studio_rectangle,
         "ellipselabels": shape_parsers.studio_ellipse,
@@ -184,7 +184,7 @@ def _cvat(root: Element, path: Path) -> tuple[FormatKeys, Sequence[Object]] | No
             f"{path} holds the tracks of a video. Expected images; export the task as 'CVAT for images 1.1'."
         )
     images = (
-        {**image.attrib, CVAT.shapes: [{**shape.attrib, CVAT.kind: shape.tag} for shape in image]}
+        {**image.attrib, CVAT.shapes: [{**shape.attrib, CVAT.shape_type: shape.tag} for shape in image]}
         for image in root.iter("image")
     )
     return CVAT, list(images)
@@ -199,7 +199,7 @@ def _label_studio(tasks: Sequence[Any]) -> tuple[FormatKeys, Sequence[Object]] |
 def _task(task: Object) -> Object:
     """Bring a task to the form of an image; of several annotators all count, but not what they cancelled."""
     results = [
-        {**result, LABEL_STUDIO.label: result["value"].get(result[LABEL_STUDIO.kind])}
+        {**result, LABEL_STUDIO.label: result["value"].get(result[LABEL_STUDIO.shape_type])}
         for annotation in task["annotations"]
         if not annotation.get("was_cancelled")
         for result in annotation["result"]
@@ -225,7 +225,7 @@ def shapes_of(image: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | st
     shapes = image[keys.shapes]
     for shape in shapes.values() if isinstance(shapes, Mapping) else shapes:
         outline = shape[keys.outline] if keys.outline else shape
-        kind = outline.get(keys.kind) or "polygon"
+        kind = outline.get(keys.shape_type) or "polygon"
         try:
             yield shape.get(keys.label), _shape(kind, outline, keys)
         except FlawedShapeError as flaw:
@@ -233,9 +233,9 @@ def shapes_of(image: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | st
 
 
 def _shape(kind: str, outline: Object, keys: FormatKeys) -> Shape:
-    if kind not in keys.outlines:
+    if kind not in keys.parsers:
         raise FlawedShapeError(f"the unknown kind {kind!r}")
-    make = keys.outlines[kind]
+    make = keys.parsers[kind]
     if make is None:
         raise FlawedShapeError(f"the kind {kind!r}, which covers no area")
     return make(outline)
