@@ -20,7 +20,7 @@ from pathlib import Path
 BUILD = """
 import json, sys
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.sources import parse_source
 if __name__ == "__main__":
     out, sources, options, workers = json.loads(sys.argv[1])

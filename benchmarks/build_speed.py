@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 

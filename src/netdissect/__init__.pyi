@@ -7,7 +7,7 @@ from . import result as result
 from . import training as training
 from .concepts import ConceptData as ConceptData
 from .concepts.build.build import build_dataset as build_dataset
-from .concepts.build.render import WriteOptions as WriteOptions
+from .concepts.build.write_options import WriteOptions as WriteOptions
 from .concepts.inspect.contact_sheet import contact_sheet as contact_sheet
 from .concepts.inspect.inspect import inspect_dataset as inspect_dataset
 from .concepts.sources import parse_source as parse_source

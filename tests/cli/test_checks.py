@@ -64,7 +64,7 @@ def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):
     assert "WRONG" in changed.out
     gone = netdissect("verify", runs[0], "--data", "--concepts", tmp_path / "nowhere")
     assert gone.code == 2
-    assert "is no concept data set" in gone.err
+    assert "is not a concept data set" in gone.err
 
 
 def test_verify_exits_with_0_or_1_and_repairs(netdissect, runs):

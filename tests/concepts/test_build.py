@@ -9,8 +9,8 @@ from PIL import Image
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import PixelValues
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import FolderSource, MaskSource, parse_source
 from netdissect.concepts.sources.class_tables import read_class_table

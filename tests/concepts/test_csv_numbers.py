@@ -105,13 +105,13 @@ def test_a_cell_of_the_index_holds_labels_whatever_stands_around_them(root: Path
     write(root / "index.csv", "object", "\x1f1 ; 2\x1c")
     assert ConceptData.open(root).labels(0).image_level.tolist()[:2] == [1, 2]
     write(root / "index.csv", "object", HUGE)
-    with pytest.raises(ConceptsError, match=f"label number {LARGEST}"):
+    with pytest.raises(ConceptsError, match=f"label id {LARGEST}"):
         use(root)
 
 
 def test_label_numbers_that_no_pixel_can_hold_are_refused_before_tables_are_made_for_them(root: Path) -> None:
     write(root / "c_object.csv", "number", "2000000000")
-    with pytest.raises(ConceptsError, match=r"holds the label number 2000000000\. Expected at most 65535"):
+    with pytest.raises(ConceptsError, match=r"holds the label id 2000000000\. Expected at most 65535"):
         ConceptData.open(root)
     write(root / "c_object.csv", "number", "1")
     write(root / "index.csv", "sh", "100000")

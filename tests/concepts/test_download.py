@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.transfer import download as download_module

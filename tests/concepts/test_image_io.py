@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdissect.concepts.image_io import read_upright, squash
+from netdissect.concepts.image_io import read_upright, stretch
 from netdissect.concepts.resize import CropBox
 from netdissect.errors import SourceError
 
@@ -106,5 +106,5 @@ def test_squashed_values_are_pillows_nearest(height: int, width: int, size: int)
 
 def test_an_image_of_the_right_size_is_not_touched() -> None:
     image = two_halves().resize((24, 24))
-    assert squash(image, 24) is image
-    assert squash(image, 12).size == (12, 12)
+    assert stretch(image, 24) is image
+    assert stretch(image, 12).size == (12, 12)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from encoded_images import COLOR, COLOR_ALPHA, GRAY, GRAY_ALPHA, INDEXED, Numbers, png, tiff
-from netdissect.concepts.dataset import read_label_map
+from netdissect.concepts.broden_files import read_label_map
 from netdissect.concepts.image_io import turn
 from netdissect.concepts.labels import Size
 from netdissect.concepts.sources.mask_values import Stored, plain_values, read_stored

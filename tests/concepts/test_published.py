@@ -154,7 +154,7 @@ def test_a_number_that_no_table_names_is_an_error(published: Path, index: list[d
     row = dict(index[0]) | {"color": "own/map.png", "object": "", "part": "", "scene": ""}
     root = lay_out(published, [row], tmp_path)
     draw_map(root, "own/map.png", [1, 12])
-    with pytest.raises(ConceptsError, match="holds label number 12, which no"):
+    with pytest.raises(ConceptsError, match="holds the label id 12, which no"):
         ConceptData.open(root, categories=["color"]).labels(0)
 
 
@@ -165,7 +165,7 @@ def test_a_negative_number_in_a_foreign_format_is_an_error(
     root = lay_out(published, [row], tmp_path)
     pixels = np.full(draw_map(root, "own/map.png", [1]).shape, -3, np.int32)
     Image.fromarray(pixels).save(root / "images" / "own" / "map.png", format="TIFF")
-    with pytest.raises(ConceptsError, match="holds label number -3, which no"):
+    with pytest.raises(ConceptsError, match="holds the label id -3, which no"):
         ConceptData.open(root).labels(0)
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.sources import parse_source
 

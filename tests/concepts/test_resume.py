@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from netdissect.concepts.build.manifest import BuildManifest, InputHasher
-from netdissect.concepts.build.render import Folders, MapFile, Rendered
+from netdissect.concepts.build.rendered import Folders, MapFile, Rendered
 from netdissect.concepts.build.sample import Channel, Sample
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "build_kills.py"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from encoded_images import COLOR, GRAY, GRAY_ALPHA, png
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 

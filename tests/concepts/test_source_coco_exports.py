@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from concepts.test_source_coco import pixels
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.sources.annotation_tools.rle import decode_runs

@@ -13,8 +13,8 @@ from PIL import Image
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.errors import MissingExtraError, SourceError

@@ -15,8 +15,8 @@ from PIL import Image
 from concepts.test_source_coco import pixels
 from concepts.test_source_coco_exports import OUTSIDE, photo
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.image_io import read_upright
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import PolygonSource, parse_source

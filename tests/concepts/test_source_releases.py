@@ -16,8 +16,8 @@ from concepts.test_source_coco_exports import photo
 from concepts.test_source_polygons import SQUARE, labelme, shape, via, via_square
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.errors import SourceError

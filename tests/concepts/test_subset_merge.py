@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netdissect.concepts import ConceptData
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.transfer.subset_merge import Selection, merge, subset

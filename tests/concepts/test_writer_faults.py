@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build import writer as writer_module
-from netdissect.concepts.build.render import Folders, Rendered, render
+from netdissect.concepts.build.render import render
+from netdissect.concepts.build.rendered import Folders, Rendered
 from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.errors import ConceptsError, SourceError
@@ -142,7 +143,7 @@ def kill_when_images_stand(program: str, out: Path) -> None:
 def test_a_killed_build_looks_like_nothing_and_a_build_of_something_else_clears_it(tmp_path: Path) -> None:
     kill_when_images_stand(ENDLESS, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == [".set.building"]
-    with pytest.raises(ConceptsError, match="is no concept data set"):
+    with pytest.raises(ConceptsError, match="is not a concept data set"):
         ConceptData.open(tmp_path / "set")
     out = write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=10))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -118,7 +118,7 @@ def test_a_label_map_of_another_size_is_refused_by_name(data: Path) -> None:
 def test_a_label_that_no_table_names_is_refused_by_name(data: Path) -> None:
     path = sorted((data / "images").glob("*_0.png"))[0]
     strategies.write_label_map(path, np.full((12, 12), 77))
-    with pytest.raises(ConceptsError, match=re.escape(f"{path} holds label number 77")):
+    with pytest.raises(ConceptsError, match=re.escape(f"{path} holds the label id 77")):
         dissect(build(), data, layers=["deep_relu"])
 
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(TESTS))
 
 import strategies  # noqa: E402  the folder of tests comes first
 from netdissect.concepts.build.build import build_dataset  # noqa: E402
-from netdissect.concepts.build.render import WriteOptions  # noqa: E402
+from netdissect.concepts.build.write_options import WriteOptions  # noqa: E402
 from netdissect.concepts.sources import parse_source  # noqa: E402
 from netdissect.config import DissectConfig, Execution  # noqa: E402
 from netdissect.dissect import dissect  # noqa: E402

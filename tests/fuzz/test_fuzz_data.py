@@ -25,7 +25,7 @@ from corruption import FAST, Wound, inflict, png_of, snapshot, survives, wounds
 from netdissect.activations.image_batches import read_image
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.build.build import build_dataset
-from netdissect.concepts.build.render import WriteOptions
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import parse_source
 from netdissect.concepts.transfer.subset_merge import merge

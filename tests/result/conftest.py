@@ -7,7 +7,7 @@ import pytest
 
 import strategies
 from netdissect.concepts import Concept, ConceptData, Size
-from netdissect.concepts.dataset import IndexRow
+from netdissect.concepts.broden_files import IndexRow
 from netdissect.config import DissectConfig, Protocol
 from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table

@@ -161,7 +161,7 @@ def test_a_label_map_on_disk_is_the_drawings_own_at_half_the_size(dataset):
         expected: set[str] = set()
         for category in ("object", "part", "material", "texture"):
             channel = sample.read_labels()[category][0]
-            small = CropBox.of(*channel.values.shape[:2], "squash").values(channel.values, 32)
+            small = CropBox.of(*channel.values.shape[:2], "stretch").values(channel.values, 32)
             for value, name in channel.names.items():
                 if (small == value).any():
                     expected.add(name)
@@ -177,7 +177,7 @@ def test_the_image_on_disk_is_lossless_and_its_colors_are_named_from_it(dataset)
         image = np.asarray(read_upright(data.image_path(row)).image)
         drawn = draw(int(Path(data.rows[row].image).stem), seed=2, size=64).image
         assert np.array_equal(image, drawn)
-        colors = name_colors(CropBox.of(*image.shape[:2], "squash").values(image, 32))
+        colors = name_colors(CropBox.of(*image.shape[:2], "stretch").values(image, 32))
         expected = np.array([number.get(f"{name}-c", 0) for name in COLOR_NAMES])[colors - 1]
         assert np.array_equal(data.labels(row).label_channels[0], expected)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from netdissect.concepts import ConceptData, Size
-from netdissect.concepts.dataset import named_in_index
+from netdissect.concepts.broden_files import named_in_index
 from netdissect.concepts.image_io import open_image
 from netdissect.config import Interpolation
 from netdissect.errors import NetworkError

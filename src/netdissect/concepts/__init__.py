@@ -1,4 +1,10 @@
-"""What a pixel means: concepts, the data sets that carry them, and their builders."""
+"""Concept data sets: images with labels of concepts, in Broden's layout.
+
+    sources/ (labeled images in any layout) -> build/ -> data set -> dataset.py (ConceptData, Labels)
+
+`broden_files.py` reads the tables and label maps, `inspect/` checks them, `transfer/` downloads, subsets and merges
+data sets. `label_sets.py` holds the labels of an image in the form in which they are counted.
+"""
 
 from netdissect.lazy import attach
 

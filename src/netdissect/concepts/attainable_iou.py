@@ -1,7 +1,7 @@
-"""How well a mask can agree with a concept at best, which the sizes of both decide.
+"""The largest IoU of a mask and a concept that their sizes allow.
 
-attainable_iou         of a concept at a quantile, whatever the unit
-mask_attainable_iou    of a concept and one unit's own mask
+- `max_attainable_iou`: for a concept and a threshold quantile, for any unit.
+- `mask_attainable_iou`: for a concept and the mask of one unit.
 """
 
 import numpy as np
@@ -19,40 +19,41 @@ def max_attainable_iou(
     quantile: float,
     restriction: Restriction = "annotated",
 ) -> Floats:
-    """Return the largest IoU that a mask of a fraction `quantile` of all pixels can reach with a concept.
+    """Return the largest IoU with a concept that a mask of a fraction `quantile` of all pixels can reach.
 
     Parameters
     ----------
     concept
-        Pixels of the concept, or of each of several.
+        Pixels of the concept; an array for several concepts.
     annotated
         Pixels of the images that are annotated in its category.
     pixels
         Pixels of all images that take part.
     quantile
-        Fraction of all activations above a threshold.
+        Fraction of all activations above the threshold.
     restriction
-        Whose mask pixels count; see `netdissect.config.Protocol`.
+        Which mask pixels count; see `netdissect.config.Protocol`.
 
     Returns
     -------
-    float64, of the shape of `concept`; 0 where there is no pixel of it
+    float64, of the shape of `concept`; 0 for concepts without a pixel
 
     Notes
     -----
-    A mask holds about ``q P`` of the P pixels. Of these between ``low = max(0, q P - (P - A))`` and ``high = min(q P,
-    A)`` lie on the A annotated pixels and count; without restriction all do, and where only masks that overlap the
-    category count, ``low`` is 0. A concept of l pixels is matched if ``low <= l <= high``; a larger one reaches
-    ``high / l``, a smaller one ``l / low``. Interpolation changes a mask's area by some per cent, and IoUs with it.
+    A mask has about ``q P`` of the P pixels. Between ``low = max(0, q P - (P - A))`` and ``high = min(q P, A)`` of
+    them lie on the A annotated pixels and count. Without restriction ``low = high = q P``. If only masks that overlap
+    the category count, ``low`` is 0. For a concept of l pixels the largest IoU is 1 if ``low <= l <= high``,
+    ``high / l`` if l is larger, and ``l / low`` if l is smaller. Interpolation changes the area of a mask by some per
+    cent, so an IoU can exceed this bound by as much.
 
     Examples
     --------
-    At 0.005 a concept that covers an eighth of the pixels cannot pass 0.04.
+    At 0.005 a concept that covers an eighth of the pixels reaches at most 0.04.
 
     >>> float(max_attainable_iou(125, 1000, 1000, 0.005))
     0.04
 
-    Where only a hundredth of the pixels is annotated, all of the mask may lie there, or next to nothing.
+    If one per cent of the pixels is annotated, the mask may lie inside the annotated images or outside of them.
 
     >>> max_attainable_iou([2, 5, 8], 10, 1000, 0.005)
     array([1.   , 1.   , 0.625])
@@ -63,12 +64,12 @@ def max_attainable_iou(
         low = high = np.asarray(mask)
     elif restriction == "overlap":
         low = np.zeros(())
-    # Between the two ends both are the concept's own size.
+    # For low <= size <= high the numerator and the denominator equal the size.
     return _ratio(np.minimum(size, high), np.maximum(size, low))
 
 
 def mask_attainable_iou(mask: npt.ArrayLike, concept: npt.ArrayLike) -> Floats:
-    """Return the largest IoU that sets of these sizes can reach: min(m, l) / max(m, l); 0 of two empty sets.
+    """Return the largest IoU of sets of these sizes: min(m, l) / max(m, l); 0 for two empty sets.
 
     >>> float(mask_attainable_iou(5, 125))
     0.04

@@ -1,18 +1,17 @@
 """Name the color of every pixel with one of the 11 basic color terms.
 
-The model is ours and small: each name scores a pixel with a quadratic function of its CIELAB coordinates, and the
-highest score wins. That is a multinomial logistic model, or a Gaussian-like membership for each name with
-curved borders between them; parametric naming models in CIELAB with as few parameters are those of Benavente,
-Vanrell and Baldrich, *Parametric fuzzy sets for automatic color naming*, JOSA A 25, 2008. The 11 x 10 coefficients
-were fitted by ``benchmarks/colors_fit.py`` to the names that van de Weijer et al. (2009) learned, weighted
-by how often colors occur in 394 photographs (four fifths) and evenly over the RGB cube (one fifth); the pure blues
-(0, 0, b), of which the learned names call some purple, were given to blue.
+Each name has a quadratic function of CIELAB coordinates as its score, and the name of the highest score is taken (a
+multinomial logistic model). Benavente, Vanrell and Baldrich, *Parametric fuzzy sets for automatic color naming*, JOSA A
+25, 2008, describe models in CIELAB with similarly few parameters. The 11 x 10 coefficients were fitted by
+``benchmarks/colors_fit.py`` to the names that van de Weijer et al. (2009) learned, weighted by the frequency of colors
+in 394 photographs (four fifths) and evenly over the RGB cube (one fifth). Pure blues (0, 0, b), some of which the
+learned names call purple, were assigned to blue.
 
 Agreement with that table over the pixels of 1,152 other photographs (streets, people, textures; 91 million pixels):
 97.0 % in all; of the table's black 99.2 %, blue 93.1, brown 96.4, grey 99.4, green 95.9, orange 87.7, pink 90.0,
-purple 82.4, red 93.4, white 99.6, yellow 93.5. On the photographs of the fit 97.4 %; over the RGB cube 93.7 %.
-Weakest at the borders of the colorless: purple among dressed people 60 % (most of the rest black or grey), blue
-in streets 77 % (most of the rest white).
+purple 82.4, red 93.4, white 99.6, yellow 93.5. Agreement on the photographs of the fit is 97.4 %, over the RGB cube
+93.7 %. It is lowest for colors near gray: purple on clothes 60 % (most others are named black or grey), blue in street
+scenes 77 % (most others are named white).
 """
 
 from functools import cache
@@ -65,7 +64,7 @@ def name_colors(rgb: npt.NDArray[np.uint8], table: ColorTable | None = None) -> 
     Returns
     -------
     uint8 (...)
-        1 to 11, the place of the name in `COLOR_NAMES`.
+        1 to 11, the position of the name in `COLOR_NAMES`, counted from 1.
 
     Examples
     --------
@@ -94,7 +93,7 @@ def read_color_table(path: str | Path) -> ColorTable:
     Raises
     ------
     ConceptsError
-        If the file is missing, is no NumPy array, or has another shape or other values.
+        If the file is missing, is not a NumPy array, or has another shape or other values.
     """
     try:
         table = np.load(path, allow_pickle=False)

@@ -1,11 +1,11 @@
-"""What the files of a data set hold, as one digest: read once, and remembered as long as no file was touched.
+"""One digest of the contents of a data set's files, cached until a file changes.
 
-    stamp     names, sizes and times            a look at each file, some microseconds
-    contents  SHA-256 of what the files hold    every byte is read
+    stamp     names, sizes and times          one stat call a file, some microseconds
+    contents  SHA-256 of the file contents    reads every byte
 
-Sizes and times of modification alone do not tell: rsync, tar and `cp -p` keep them. The time at which a file was last
-changed in any way (ctime) cannot be set: as long as it, the inode, size and time of modification stay the same, so does
-what a file holds. Windows has no such time: a change that keeps the others is found by `netdissect verify --data` only.
+Size and modification time are not enough: rsync, tar and ``cp -p`` keep them. The change time (ctime) cannot be set by
+a program. If ctime, inode, size and modification time are unchanged, the content is taken as unchanged. Windows has no
+ctime; there only `netdissect verify --data` finds a change that keeps size and modification time.
 """
 
 import hashlib
@@ -20,28 +20,28 @@ from pathlib import Path
 
 from netdissect.config import Progress
 
-CHUNK = 200  # files that a thread takes at once
+CHUNK = 200  # files in one task of a thread
 THREADS = 4
 PIECE = 2**20  # bytes read at once
-SETTLED = 3 * 10**9  # ns: two changes that are farther apart have different times on all file systems
-KEPT = 100  # remembered digests
+SETTLED = 3 * 10**9  # ns: changes that are farther apart have different times on all file systems
+KEPT = 100  # digests in the cache
 READING = "reading files"
-"""The stage that is reported."""
-PATIENCE = 2.0  # seconds that need no report
+"""Name of the stage in progress reports."""
+PATIENCE = 2.0  # seconds before progress is reported
 
 
 @dataclass(frozen=True)
 class ContentDigests:
-    """Files below a folder, told apart by what they hold.
+    """Digests of the contents of files below a folder.
 
     Attributes
     ----------
     root
         The folder.
     names
-        Of the files below it, in a fixed order.
+        Paths of the files below it, in a fixed order.
     cache
-        Folder in which digests are remembered from process to process. None: they are not.
+        Folder in which digests are kept between processes. None: no cache.
     """
 
     root: Path
@@ -50,29 +50,29 @@ class ContentDigests:
     _known: dict[str, str] = field(default_factory=dict)
 
     def stamp(self) -> str:
-        """Return a digest of sizes and times of modification: another one, and a file was written."""
+        """Return a digest of sizes and modification times; it changes when a file is written."""
         return self._stat_files()[0]
 
     def digest(self, progress: Progress | None = None) -> str:
-        """Return the SHA-256 of what all files hold; a file that is missing or unreadable counts as such.
+        """Return the SHA-256 of the contents of all files; missing and unreadable files count as such.
 
         Parameters
         ----------
         progress
-            Called with the number of files read and in all, if reading them takes seconds.
+            Called with the number of files read and in all, if reading takes seconds.
         """
-        _, touched, last = self._stat_files()
+        _, change_stamp, last = self._stat_files()
         # A file that was written just now may be written again within the same tick of the clock.
         settled = time.time_ns() - last > SETTLED
-        found = self.recall(touched)
-        if found is None:
-            found = self.read(progress)
-            if settled and self._stat_files()[1] == touched:
-                self._remember(touched, found)
-        return found
+        digest = self.recall(change_stamp)
+        if digest is None:
+            digest = self.read(progress)
+            if settled and self._stat_files()[1] == change_stamp:
+                self._remember(change_stamp, digest)
+        return digest
 
     def read(self, progress: Progress | None = None) -> str:
-        """Do the same, and read every file, whatever is remembered."""
+        """Return the same digest without the cache: read every file."""
         digest, begin = hashlib.sha256(), time.monotonic()
         chunks = [self.names[start : start + CHUNK] for start in range(0, len(self.names), CHUNK)]
         with ThreadPoolExecutor(THREADS, thread_name_prefix="netdissect-read") as pool:
@@ -87,12 +87,12 @@ class ContentDigests:
         return digest.hexdigest()
 
     def recall(self, stamp: str) -> str | None:
-        """Return the digest that was remembered for a stamp; None: nothing, or nothing that can be trusted."""
+        """Return the cached digest of a stamp; None: there is none, or its checksum is wrong."""
         if stamp not in self._known and self.cache is not None:
             with suppress(OSError, ValueError):
-                found, seal = (self.cache / "contents" / stamp).read_text(encoding="ascii").split()
-                if seal == _seal(stamp, found):
-                    self._known[stamp] = found
+                digest, seal = (self.cache / "contents" / stamp).read_text(encoding="ascii").split()
+                if seal == _seal(stamp, digest):
+                    self._known[stamp] = digest
         return self._known.get(stamp)
 
     def _remember(self, stamp: str, digest: str) -> None:
@@ -101,7 +101,7 @@ class ContentDigests:
             return
         folder = self.cache / "contents"
         part = folder / f"{stamp}.{os.getpid()}.part"
-        with suppress(OSError):  # a full or read-only disk: the files are read again next time
+        with suppress(OSError):  # on a full or read-only disk the files are read again next time
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 part.write_text(f"{digest} {_seal(stamp, digest)}\n", encoding="ascii")
@@ -112,31 +112,31 @@ class ContentDigests:
                 old.unlink()
 
     def _stat_files(self) -> tuple[str, str, int]:
-        """Return the stamp, one that also knows times of change and inodes, and when a file was touched last (ns)."""
-        written, touched, last = hashlib.sha256(), hashlib.sha256(str(self.root.resolve()).encode()), 0
+        """Return the stamp, a stamp that includes change times and inodes, and the time of the last change (ns)."""
+        written, changed, last = hashlib.sha256(), hashlib.sha256(str(self.root.resolve()).encode()), 0
         for name in self.names:
             try:
-                facts = os.stat(f"{self.root}/{name}")  # noqa: PTH116 - a Path takes longer than the answer
+                facts = os.stat(f"{self.root}/{name}")  # noqa: PTH116 - making a Path takes longer than the call
             except OSError:
                 text = more = "missing"
             else:
                 text, more = f"{facts.st_size} {facts.st_mtime_ns}", f"{facts.st_ino} {facts.st_ctime_ns}"
                 last = max(last, facts.st_ctime_ns, facts.st_mtime_ns)
             written.update(f"{name}\n{text}\n".encode())
-            touched.update(f"{name}\n{text}\n{more}\n".encode())
-        return written.hexdigest(), touched.hexdigest(), last
+            changed.update(f"{name}\n{text}\n{more}\n".encode())
+        return written.hexdigest(), changed.hexdigest(), last
 
     def _read_chunk(self, names: Sequence[str]) -> bytes:
         return b"".join(_digest_of(f"{self.root}/{name}") for name in names)
 
 
 def _digest_of(path: str) -> bytes:
-    """Return the SHA-256 of one file; zeros if it is no file that can be read, which using it will tell."""
+    """Return the SHA-256 of one file; zeros if it cannot be read, which is reported when the file is used."""
     digest = hashlib.sha256()
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would wait for somebody to write
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - reading a pipe would block
             return bytes(digest.digest_size)
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path takes longer
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - making a Path takes longer
             while piece := file.read(PIECE):
                 digest.update(piece)
     except OSError:
@@ -145,5 +145,5 @@ def _digest_of(path: str) -> bytes:
 
 
 def _seal(stamp: str, digest: str) -> str:
-    """Return what a flipped bit in a remembered digest would not agree with."""
+    """Return a checksum of a cache entry, which finds flipped bits."""
     return hashlib.sha256(f"{stamp} {digest}".encode()).hexdigest()[:16]

@@ -1,18 +1,18 @@
-"""Numbers in the cells of tables, whoever wrote them: a number, or None, and never an error of Python's own."""
+"""Parse numbers in cells of tables: return the number, or None for any other text."""
 
 import math
 
 LARGEST = 2**31 - 1
-"""Larger whole numbers are read as this one, which no table and no image reaches."""
+"""Larger whole numbers are read as this one, which is beyond any label id and image size."""
 
 
 def whole_number(text: str) -> int | None:
-    """Return the whole number that a cell holds, at most `LARGEST`; None: it holds something else.
+    """Return the whole number in a cell, at most `LARGEST`; None for any other text.
 
     Notes
     -----
-    ``str.strip`` takes away marks that ``int`` does not (U+001C to U+001F), and ``int`` refuses more than 4,300
-    digits: `str.isdecimal` does not say that ``int`` takes a text.
+    ``int`` alone is not enough: ``str.strip`` removes characters that ``int`` does not (U+001C to U+001F), and ``int``
+    refuses more than 4,300 digits.
 
     >>> whole_number(" 12 "), whole_number("-1"), whole_number("9" * 5000) == LARGEST
     (12, None, True)
@@ -27,7 +27,7 @@ def whole_number(text: str) -> int | None:
 
 
 def real_number(text: str) -> float | None:
-    """Return the finite number that a cell holds; None: it holds something else.
+    """Return the finite number in a cell; None for any other text.
 
     >>> real_number("0.5"), real_number("nan"), real_number("1e999"), real_number("x")
     (0.5, None, None, None)

@@ -1,4 +1,4 @@
-"""Decode images of any kind to RGB, and bring images and label values to the data set's size."""
+"""Decode images of any format to RGB, upright or as stored."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,32 +15,31 @@ from netdissect.paths import check_regular
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged, foreign or absurdly large."""
+"""Errors of Pillow for files that are damaged, of another format or too large."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 GRAY_STEPS = {2: 85, 4: 17}
-"""By bits of gray: what Pillow multiplies values with, so that the brightest is 255."""
+"""The factor by which Pillow multiplies gray values of 2 and 4 bits, so that the largest is 255."""
 
 ORIENTATION = 0x0112  # EXIF
-LYING = (5, 6, 7, 8)  # orientations of images that are stored on their side
+SIDEWAYS = (5, 6, 7, 8)  # orientations of images that are stored on their side
 
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "PCX")
 if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
     FORMATS += ("AVIF",)
-"""What an image may be. Pillow knows more: an EPS is a program, which it has Ghostscript run."""
+"""Formats that are read. Others are not safe: an EPS is a program, which Pillow runs in Ghostscript."""
 
 
 def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | list[str] = FORMATS) -> ImageFile.ImageFile:
-    """Open an image of a known format; every image that is read goes through here.
+    """Open an image of a known format; all images are opened by this function.
 
     Raises
     ------
     OSError
-        One of `UNREADABLE`, as all that Pillow raises: also if the path is a named pipe or a device, which would be
-        waited for.
+        One of `UNREADABLE`; also if the path is a named pipe or a device, where reading would block.
     """
     if isinstance(file, Path):
         check_regular(file)
@@ -48,13 +47,13 @@ def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | list[str] = FO
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image, 1 (upright) to 8; what EXIF does not know is 1."""
-    told = image.getexif().get(ORIENTATION, 1)
-    return told if told in range(1, 9) else 1
+    """Return the EXIF orientation of an open image, 1 (upright) to 8; 1 if there is none or it is invalid."""
+    orientation = image.getexif().get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def turn(values: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
-    """Turn pixels (H, W, ...) as stored upright, as an EXIF orientation from 1 to 8 says.
+    """Turn stored pixels (H, W, ...) upright, by an EXIF orientation from 1 to 8.
 
     Examples
     --------
@@ -71,16 +70,16 @@ def turn(values: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
 
 
 class Upright(NamedTuple):
-    """An image that was turned upright, and by which EXIF orientation (1: it stood so)."""
+    """An image that was turned upright, and its EXIF orientation before (1: it was upright)."""
 
     image: Image.Image
     orientation: int
 
 
 def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
-    """Return an image of a finished data set as an RGB image, and whether its file asks to be turned.
+    """Return an image of a finished data set as an RGB image, and whether its EXIF orientation asks for a turn.
 
-    It is not turned, as in networks and for label maps.
+    The image is not turned: networks and label maps use the pixels as stored.
 
     Raises
     ------
@@ -92,17 +91,17 @@ def read_as_stored(path: Path) -> tuple[Image.Image, bool]:
 
 
 def read_upright(source_image: ImageInput) -> Upright:
-    """Return `source_image` as an RGB image, and how it was turned.
+    """Return `source_image` as an RGB image, turned upright by its EXIF orientation.
 
     Notes
     -----
-    Files are turned upright as EXIF says. Gray, palette and CMYK become RGB; transparent pixels lie on white; 16-bit
-    gray keeps its high byte (65,535 is white).
+    Gray, palette and CMYK images become RGB. Transparent pixels are blended with white. 16-bit gray keeps its high
+    byte (65,535 is white).
 
     Raises
     ------
     SourceError
-        If a file is missing, damaged or no image, or an array is not uint8 (H, W, 3).
+        If a file is missing, damaged or not an image, or an array is not uint8 (H, W, 3).
     """
     if isinstance(source_image, Image.Image):
         return Upright(to_rgb(source_image, "an image in memory"), 1)
@@ -115,7 +114,7 @@ def _read_file(source_image: Path, *, turned: bool) -> Upright:
     try:
         with open_image(source_image) as image:
             before = orientation_of(image)
-            image.load()  # turns a TIFF; of other files EXIF may stand at the end
+            image.load()  # turns a TIFF; in other formats EXIF may be at the end of the file
             orientation = max(before, orientation_of(image))
             shown = ImageOps.exif_transpose(image) if turned else image
             return Upright(to_rgb(shown, str(source_image)), orientation)
@@ -141,7 +140,7 @@ def to_rgb(image: Image.Image, origin: str) -> Image.Image:
         return image
     if image.mode == "F":
         raise SourceError(
-            f"{origin} holds floating-point pixels, for which nothing says what is white. "
+            f"{origin} holds floating-point pixels, whose white is not defined. "
             "Expected 8 or 16 bits a channel; convert the image first."
         )
     if image.mode in SIXTEEN_BIT:
@@ -153,8 +152,8 @@ def to_rgb(image: Image.Image, origin: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """Bring the whole image to `size` x `size`, whatever its shape (bilinear, averaging where it shrinks)."""
+def stretch(image: Image.Image, size: int) -> Image.Image:
+    """Resize the whole image to `size` x `size` (bilinear, with averaging where it shrinks)."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 

@@ -1,8 +1,8 @@
-"""Bring images of any shape to a square: squash the whole, crop the middle, or pad with a border.
+"""Resize images of any shape to a square: stretch the whole image, crop its middle, or pad it with a border.
 
-    Frame.of(height, width, resize) -> image(image, size), values(labels, size)
+    CropBox.of(height, width, resize) -> crop_image(image, size), values(labels, size)
 
-Images and label maps go through the same frame, so that a label stays on its pixels.
+Images and label maps use the same box, so that a label stays on its pixels.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from netdissect.concepts.image_io import Scalar, squash
+from netdissect.concepts.image_io import Scalar, stretch
 from netdissect.config import Resize
 
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """The part of an image that is taken, in its pixels; it may reach beyond the image.
+    """The box of an image that becomes the square, in pixels of the image; it may extend beyond the image.
 
     Attributes
     ----------
     top, left, height, width
-        Of the frame; `top` and `left` are negative where there is a border.
+        Position and size of the box; `top` and `left` are negative if the image is padded.
     """
 
     top: int
@@ -32,21 +32,21 @@ class CropBox:
 
     @classmethod
     def of(cls, height: int, width: int, resize: Resize) -> "CropBox":
-        """Return the frame of an image of `height` x `width`: all of it, its middle square, or a square around it."""
+        """Return the box of an image of `height` x `width`: all of it, its middle square, or a square around it."""
         if resize == "stretch":
             return cls(0, 0, height, width)
         side = min(height, width) if resize == "crop" else max(height, width)
         return cls((height - side) // 2, (width - side) // 2, side, side)
 
     def crop_image(self, image: Image.Image, size: int) -> Image.Image:
-        """Return what the frame shows at `size` x `size`; beyond the image it is black."""
+        """Return the content of the box at `size` x `size`; pixels beyond the image are black."""
         if (self.top, self.left, self.height, self.width) == (0, 0, image.height, image.width):
-            return squash(image, size)
+            return stretch(image, size)
         box = (self.left, self.top, self.left + self.width, self.top + self.height)
-        return squash(image.crop(box), size)
+        return stretch(image.crop(box), size)
 
     def values(self, values: npt.NDArray[Scalar], size: int) -> npt.NDArray[Scalar]:
-        """Return values (H, W, ...) at (size, size, ...): each cell takes the value at its center, or the edge's."""
+        """Return values (H, W, ...) at (size, size, ...): each cell has the value at its center, or of the edge."""
         rows, columns = (
             index.clip(0, length - 1) for index, length in zip(self._centers(size), values.shape[:2], strict=True)
         )
@@ -54,7 +54,7 @@ class CropBox:
         return picked
 
     def inside(self, height: int, width: int, size: int) -> npt.NDArray[np.bool_] | None:
-        """Tell which cells of (size, size) lie on an image of `height` x `width`; None: all of them."""
+        """Return which cells of (size, size) lie on an image of `height` x `width`, bool; None: all of them."""
         rows, columns = (
             (index >= 0) & (index < length) for index, length in zip(self._centers(size), (height, width), strict=True)
         )

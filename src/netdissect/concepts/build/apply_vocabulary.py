@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from netdissect.concepts.build.render import Folders, MapFile, Rendered, WriteOptions
+from netdissect.concepts.broden_files import read_label_map
+from netdissect.concepts.build.rendered import Folders, MapFile, Rendered
 from netdissect.concepts.build.synonyms import RawLabel
 from netdissect.concepts.build.vocabulary import Census, Limits, Vocabulary, unify
-from netdissect.concepts.dataset import read_label_map
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.labels import Labels, Size
 
 Items = Sequence[MapFile | str]

@@ -9,9 +9,10 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from netdissect.concepts.build.render import MapFile, Rendered, WriteOptions
+from netdissect.concepts.broden_files import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS
+from netdissect.concepts.build.rendered import MapFile, Rendered
 from netdissect.concepts.build.vocabulary import LabelCount, Vocabulary, VocabularyEntry
-from netdissect.concepts.dataset import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.csv_cells import escaped
 
 Fields = tuple[str | int, ...]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import check_target, write_dataset
 from netdissect.concepts.sources import ConceptSource
 from netdissect.config import Progress, one_or_more

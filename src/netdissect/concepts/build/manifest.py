@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from netdissect import checksums
-from netdissect.concepts.build.render import Folders, MapFile, Rendered
+from netdissect.concepts.build.rendered import Folders, MapFile, Rendered
 from netdissect.concepts.build.sample import Sample
 
 FILE = "journal.jsonl"

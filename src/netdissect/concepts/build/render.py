@@ -6,154 +6,28 @@ a build that was killed while numbering finds the maps of `render` as they were.
 """
 
 import io
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from netdissect.concepts.broden_files import INDEX_COLUMNS, read_label_map
+from netdissect.concepts.build.rendered import Folders, MapFile, Rendered
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, PixelValues, Sample, split_by_hash
 from netdissect.concepts.build.synonyms import split_names
+from netdissect.concepts.build.write_options import CATEGORY_SPELLING, WriteOptions
 from netdissect.concepts.colors import COLOR_NAMES, ColorTable, name_colors, read_color_table
-from netdissect.concepts.dataset import INDEX_COLUMNS, read_label_map
-from netdissect.concepts.image_io import LYING, Upright, read_upright, turn
+from netdissect.concepts.image_io import SIDEWAYS, Upright, read_upright, turn
 from netdissect.concepts.labels import Labels, Size
 from netdissect.concepts.resize import CropBox
-from netdissect.config import Resize, Split
-from netdissect.errors import ConfigError, SourceError
+from netdissect.errors import SourceError
 
-CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
 COLOR_CHANNEL = dict(enumerate(COLOR_NAMES, start=1))
-
-
-class WriteOptions(BaseModel):
-    """How images and label maps are written, and which names and labels they carry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int = Field(224, ge=2, description="Images become this square; label maps half of it.")
-    resize: Resize = Field(
-        "stretch",
-        description=(
-            "How an image becomes a square. stretch: the whole image, as Broden. crop: the middle of its longer "
-            "side. pad: the whole image on a black, unlabeled square."
-        ),
-    )
-    colors: bool = Field(False, description="Name the color of every pixel, as the category 'color'.")
-    color_table: Path | None = Field(None, description="A published 32x32x32 table of color names; None: our model.")
-    image_format: Literal["jpeg", "png"] = Field("jpeg", description="jpeg: of the quality below; png: lossless.")
-    quality: int = Field(92, ge=1, le=95, description="JPEG quality, without chroma subsampling.")
-    copy_images: bool = Field(
-        False, description="Copy the file of an image that has the size already, instead of encoding it again."
-    )
-    merge_variants: bool = Field(
-        False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
-    )
-    min_images: int = Field(0, ge=0, description="Drop labels that fewer images carry; Broden: 10.")
-    min_coverage: float = Field(
-        0.0, ge=0, description="Drop labels that cover less, in whole images, added up over all; Broden: 0.5."
-    )
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, values: Any, handler: ModelWrapValidatorHandler["WriteOptions"]) -> "WriteOptions":
-        try:
-            return handler(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            described = cls.model_fields[name].description if name in cls.model_fields else None
-            raise ConfigError(
-                f"the option {name!r} of a data set was {first['input']!r}: {first['msg'].lower()}. "
-                + (f"It means: {described} Correct it." if described else "Correct it.")
-            ) from error
-
-    @property
-    def map_size(self) -> int:
-        """Height and width of the label maps."""
-        return self.size // 2
-
-
-@dataclass(frozen=True, slots=True)
-class MapFile:
-    """A label map on disk.
-
-    Attributes
-    ----------
-    path
-        Below ``images/``.
-    names
-        Pixel value v of the provisional map means ``names[v - 1]``: keys, later concepts (see `Rendered`); empty
-        where the map holds no v.
-    """
-
-    path: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What was written of one sample.
-
-    Names are keys (`split_names` joined by ``;``) until `consolidate` says which concept each of them is.
-
-    Attributes
-    ----------
-    image
-        Path of the image below ``images/``.
-    split
-        ``train`` or ``val``.
-    items
-        By category: label maps, and names of the whole image.
-    pixels
-        By category: on how many label-map pixels each name stands; each pixel once.
-    turned
-        Whether EXIF asked for a turn, so that the image and its label maps were turned upright.
-    """
-
-    image: str
-    split: Split
-    items: Mapping[str, Sequence[MapFile | str]]
-    pixels: Mapping[str, Mapping[str, int]]
-    turned: bool = False
-
-    @property
-    def source(self) -> str:
-        """Whose image it is: the first part of its path."""
-        return self.image.split("/", 1)[0]
-
-    @property
-    def maps(self) -> tuple[MapFile, ...]:
-        """Its label maps."""
-        return tuple(item for items in self.items.values() for item in items if isinstance(item, MapFile))
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file below ``images/``."""
-        return (self.image, *(item.path for item in self.maps))
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where files are written while a data set is built.
-
-    Attributes
-    ----------
-    images
-        Images and final label maps: ``images/`` of the data set.
-    drafts
-        Provisional label maps.
-    """
-
-    images: Path
-    drafts: Path
 
 
 def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -> Rendered | list[str]:
@@ -257,7 +131,7 @@ def _check_channel(channel: Channel, by: int, source_image: Upright, sample: Sam
     if channel.values.dtype.kind not in "iub":
         raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
     size = (source_image.image.height, source_image.image.width)
-    if channel.values.shape != (size[::-1] if by in LYING else size):
+    if channel.values.shape != (size[::-1] if by in SIDEWAYS else size):
         raise SourceError(_unequal(origin, channel, by, size, sample))
     unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
     if unknown:
@@ -273,7 +147,7 @@ def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], s
     """Say that a label map, to be turned by an EXIF orientation, has another size than its image."""
     seen = " x ".join(map(str, channel.values.shape))
     of = f" {sample.image}" if isinstance(sample.image, Path) else ""
-    height, width = upright[::-1] if by in LYING else upright
+    height, width = upright[::-1] if by in SIDEWAYS else upright
     how = ""
     if by != 1:
         how = (

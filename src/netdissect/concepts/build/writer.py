@@ -23,9 +23,11 @@ from netdissect.concepts.build.atomic_dir import check_target, publish, staging_
 from netdissect.concepts.build.broden_tables import write_tables
 from netdissect.concepts.build.manifest import BuildManifest, InputHasher
 from netdissect.concepts.build.parallel import map_in_order
-from netdissect.concepts.build.render import Folders, Rendered, WriteOptions, render, renumber
+from netdissect.concepts.build.render import render, renumber
+from netdissect.concepts.build.rendered import Folders, Rendered
 from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.vocabulary import Vocabulary, VocabularyEntry
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.concepts.attainable_iou import max_attainable_iou
+from netdissect.concepts.broden_files import INDEX_COLUMNS, read_table
 from netdissect.concepts.build.parallel import map_in_order
-from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
 from netdissect.concepts.inspect.contact_sheet import contact_sheet
 from netdissect.concepts.inspect.validate import (
     SPLITS,

@@ -11,8 +11,7 @@ from typing import get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.concepts.csv_numbers import real_number, whole_number
-from netdissect.concepts.dataset import (
+from netdissect.concepts.broden_files import (
     CATEGORY_COLUMNS,
     CODE_COLUMNS,
     LABEL_COLUMNS,
@@ -20,6 +19,7 @@ from netdissect.concepts.dataset import (
     read_label_map,
     read_table,
 )
+from netdissect.concepts.csv_numbers import real_number, whole_number
 from netdissect.concepts.image_io import read_as_stored
 from netdissect.concepts.labels import Labels, Size
 from netdissect.config import Split

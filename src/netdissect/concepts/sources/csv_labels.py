@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from netdissect.concepts.build.render import CATEGORY_SPELLING
 from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.synonyms import keep_apart
+from netdissect.concepts.build.write_options import CATEGORY_SPELLING
 from netdissect.concepts.sources.list_columns import check_cells, parse_separator, split_cell
 from netdissect.concepts.sources.readers import read_table
 from netdissect.concepts.sources.spec import SourceSpec

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from netdissect.concepts.image_io import LYING, UNREADABLE, open_image, orientation_of
+from netdissect.concepts.image_io import SIDEWAYS, UNREADABLE, open_image, orientation_of
 from netdissect.errors import SourceError
 
 HEIGHT, WIDTH = 257, 256  # tags of TIFF
@@ -61,7 +61,7 @@ def size_of(image: Image.Image) -> ImageSize:
     if image.format == "TIFF":  # whose size Pillow gives upright, by version before or after it is loaded
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         stored = (int(tags[HEIGHT]), int(tags[WIDTH]))
-    return ImageSize(stored, stored[::-1] if orientation in LYING else stored, orientation)
+    return ImageSize(stored, stored[::-1] if orientation in SIDEWAYS else stored, orientation)
 
 
 def drawn_orientation(size: tuple[int, int], source_image: Path) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netdissect.concepts.build.render import CATEGORY_SPELLING
+from netdissect.concepts.build.write_options import CATEGORY_SPELLING
 from netdissect.errors import SourceError
 
 OPTIONS = re.compile(r"[a-z_]+=[^&]*(?:&[a-z_]+=[^&]*)*")

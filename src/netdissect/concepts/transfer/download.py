@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdissect import checksums
+from netdissect.concepts.broden_files import INDEX_COLUMNS, read_table
 from netdissect.concepts.build.atomic_dir import publish, staging_dir
 from netdissect.concepts.csv_numbers import whole_number
-from netdissect.concepts.dataset import INDEX_COLUMNS, read_table
 from netdissect.concepts.inspect.validate import DatasetTables, TableRow, check_row, check_tables
 from netdissect.concepts.transfer.unzip import Archive
 from netdissect.config import Progress

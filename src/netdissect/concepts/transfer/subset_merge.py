@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.concepts.broden_files import INDEX_COLUMNS, read_label_map, read_side, read_table
 from netdissect.concepts.build.atomic_dir import check_target
 from netdissect.concepts.build.build import prefixes
-from netdissect.concepts.build.render import WriteOptions
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.csv_numbers import whole_number
-from netdissect.concepts.dataset import INDEX_COLUMNS, ConceptData, read_label_map, read_side, read_table
+from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.labels import Size
 from netdissect.config import OneOrMore, Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError, SourceError

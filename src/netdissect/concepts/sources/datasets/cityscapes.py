@@ -29,7 +29,7 @@ from netdissect.errors import SourceError
 
 IMAGE_ENDING = "_leftImg8bit.png"
 SPLITS: Mapping[str, Split] = {"train": "train", "train_extra": "train", "val": "val"}
-KINDS_OF_LABELS = ("gtFine", "gtCoarse")
+ANNOTATION_TYPES = ("gtFine", "gtCoarse")
 LICENSE_PLATE = 34
 """Id -1 of the authors' table, moved to where 8 bits can hold it."""
 
@@ -66,10 +66,10 @@ class CityscapesSource:
     @classmethod
     def parse(cls, spec: SourceSpec) -> "CityscapesSource":
         """Make the source that ``cityscapes:DIR[=CATEGORY][?labels=gtCoarse]`` names."""
-        kinds = spec.check("labels").choices("labels", KINDS_OF_LABELS) or ("gtFine",)
-        if len(kinds) > 1:
+        labels = spec.check("labels").choices("labels", ANNOTATION_TYPES) or ("gtFine",)
+        if len(labels) > 1:
             raise SourceError(f"the source {spec.text!r} names several kinds of labels. Expected gtFine or gtCoarse.")
-        return cls(spec.folder, spec.category or "object", kinds[0])
+        return cls(spec.folder, spec.category or "object", labels[0])
 
     @property
     def name(self) -> str:
@@ -94,14 +94,14 @@ class CityscapesSource:
         find_folder(self.folder, "a folder of Cityscapes")
         images = _find(self.folder, "leftImg8bit", "the images of Cityscapes")
         labels = _find(self.folder, self.labels, "the label maps of Cityscapes")
-        for split, ours in SPLITS.items():
+        for split, own_split in SPLITS.items():
             if not (labels / split).is_dir():
                 continue
             for path in sorted((images / split).glob(f"*/*{IMAGE_ENDING}")):
                 stem = path.name.removesuffix(IMAGE_ENDING)
                 ids = labels / split / path.parent.name / f"{stem}_{self.labels}_labelIds.png"
                 name = f"{prefix}/{split}/{path.parent.name}/{stem}"
-                yield Sample(name, path, partial(_read_labels, ids, self.category), ours)
+                yield Sample(name, path, partial(_read_labels, ids, self.category), own_split)
 
 
 def _find(root: Path, name: str, what: str) -> Path:

@@ -1,4 +1,4 @@
-"""COCO (Lin et al. 2014; panoptic: Kirillov et al. 2019; stuff: Caesar et al. 2018), and what is written in its form.
+"""COCO (Lin et al. 2014; panoptic: Kirillov et al. 2019; stuff: Caesar et al. 2018), and other files in its format.
 
 The published data set, and programs that name their files like it (CVAT: ``instances_default.json``)::
 
@@ -7,57 +7,58 @@ The published data set, and programs that name their files like it (CVAT: ``inst
     DIR/annotations/stuff_val2017.json
     DIR/annotations/instances_val2017.json
 
-Roboflow, a folder a split, images and annotations side by side::
+Roboflow, with a folder for each split that holds images and annotations::
 
     DIR/{train,valid,test}/_annotations.coco.json     or DIR/_annotations.coco.json
 
-Anything else in COCO's form, if it is the only JSON file there (Label Studio: ``result.json``), or is named itself::
+Another file in COCO's format, if it is the only JSON file (Label Studio: ``result.json``) or is named itself::
 
     DIR/*.json                                        or DIR/annotations/*.json, with the images below DIR
-    DIR/annotations/{train,val}.json                  a file a split, with images as in the published data set
+    DIR/annotations/{train,val}.json                  a file for each split, with images as in the published data set
     DIR/annotations/FILE.json
 
-Panoptic label maps hold things and stuff, so where they are the other two are not read for that split. Polygons of
-instances and stuff are filled by pycocotools (the extra ``coco``); where masks of different classes overlap they lie in
-several channels. Images without any annotation are left out. Splits are those of the folders or file names. Classes
-are ``object`` unless another category is given.
+Panoptic label maps hold things and stuff; a split that has them is read from them alone. Polygons of instances and
+stuff are filled by pycocotools (the extra ``coco``). Overlapping masks of different classes become several channels.
+Images without an annotation are left out. Splits are those of the folders or file names. Classes are ``object`` unless
+another category is given.
 
-Images are found as `ImageLocator` says; several that are listed twice are one. A polygon that covers nothing (fewer
-than
-three points, an odd number of coordinates, no area, not a number, outside of the image) is left out, and so is an
-annotation without a mask; how many is logged.
+`ImageLocator` finds the images; an image that is listed twice is read once. A polygon without area is left out (fewer
+than three points, an odd number of coordinates, no area, not a number, outside of the image), and so is an annotation
+without a mask. Their number is logged.
 
-Names of stuff lose what only tells how classes were merged: ``wall-other-merged``, ``tree-merged`` and ``mirror-stuff``
-are ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unlabeled`` are unlabeled.
+Suffixes that only say how classes of stuff were merged are removed: ``wall-other-merged``, ``tree-merged`` and
+``mirror-stuff`` become ``wall``, ``tree`` and ``mirror``; ``wall-brick`` stays. ``other`` and ``unlabeled`` are
+unlabeled.
 
 Options:
 
-- ``?kinds=instances,stuff``: read these kinds (``panoptic``, ``stuff``, ``instances``).
-- ``?missing=skip``: images that are not there are left out and counted; otherwise they are an error.
-- ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is left out: a box holds much that is not
-  the thing.
+- ``?kinds=instances,stuff``: annotation types to read (``panoptic``, ``stuff``, ``instances``).
+- ``?missing=skip``: missing images are left out and counted; otherwise they are an error.
+- ``?boxes=yes``: an annotation without a mask covers its box. Otherwise it is left out, because a box has many pixels
+  beside the object.
 """
 
-import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
+from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.synonyms import named_apart
-from netdissect.concepts.image_io import turn
 from netdissect.concepts.sources.annotation_tools.image_lookup import MISSING, ImageLocator
-from netdissect.concepts.sources.annotation_tools.rle import decode_runs
-from netdissect.concepts.sources.annotation_tools.shape_masks import Size, Skipped, is_sane, polygon_flaw
-from netdissect.concepts.sources.mask_stacking import Mask, named_channels, read_colors
-from netdissect.concepts.sources.orientation import drawn_orientation, image_size
+from netdissect.concepts.sources.annotation_tools.shape_masks import Size, Skipped
+from netdissect.concepts.sources.datasets.coco_labels import (
+    FAULTS,
+    NO_MASK,
+    CocoLabels,
+    CocoMasks,
+    PanopticSegments,
+    read_labels,
+    sound_shape,
+)
+from netdissect.concepts.sources.orientation import image_size
 from netdissect.concepts.sources.readers import read_json
 from netdissect.concepts.sources.source import find_folder, split_of
 from netdissect.concepts.sources.spec import SourceSpec
@@ -65,18 +66,15 @@ from netdissect.errors import SourceError
 from netdissect.extras import need
 from netdissect.paths import contained
 
-KINDS_OF_LABELS = ("panoptic", "stuff", "instances")
+ANNOTATION_TYPES = ("panoptic", "stuff", "instances")
 FILE = re.compile(r"(panoptic|stuff|instances)_(.+)\.json")
 OTHER = re.compile(r"(captions|person_keypoints|image_info)_.+\.json")
-"""Of the published data set: read only if named."""
+"""Other annotations of the published data set, which are read only if the user names them."""
 ROBOFLOW = "_annotations.coco.json"
 MERGED = re.compile(r"(-other|-merged|-stuff)+$")
 UNLABELED = frozenset({"other", "unlabeled", "things"})
-FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""What reading an annotation of another form raises."""
 ANY = "any"
-"""The kind of a file that does not say it in its name."""
-NO_MASK = "no mask, but perhaps a box (?boxes=yes takes boxes in place of masks)"
+"""Annotation type of a file whose name does not say it."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,15 @@ class CocoSource:
     Attributes
     ----------
     folder
-        Holds annotations and images; or the annotation file.
+        Folder of annotations and images, or the annotation file.
     category
-        Of every class.
+        Category of all classes.
     kinds
-        Which annotations to read; None: panoptic, or else stuff and instances.
+        Annotation types to read; None: panoptic if there are any, otherwise stuff and instances.
     boxes
-        Whether boxes stand in for missing masks.
+        Whether an annotation without a mask covers its box.
     skip_missing
-        Whether images that are not there are left out.
+        Whether missing images are left out.
     """
 
     folder: Path
@@ -105,19 +103,19 @@ class CocoSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "CocoSource":
-        """Make the source that ``coco:DIR[=CATEGORY][?kinds=...&boxes=yes&missing=skip]`` names."""
-        kinds = spec.check("kinds", "boxes", "missing").choices("kinds", KINDS_OF_LABELS)
+        """Parse ``coco:DIR[=CATEGORY][?kinds=...&boxes=yes&missing=skip]``."""
+        kinds = spec.check("kinds", "boxes", "missing").choices("kinds", ANNOTATION_TYPES)
         skip = spec.choice("missing", MISSING) == "skip"
         return cls(spec.folder, spec.category or "object", kinds, spec.flag("boxes"), skip)
 
     @property
     def name(self) -> str:
-        """The data set's."""
+        """Name of the data set."""
         return "coco"
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         options = [f"kinds={','.join(self.kinds)}"] if self.kinds else []
         options += ["boxes=yes"] if self.boxes else []
         options += ["missing=skip"] if self.skip_missing else []
@@ -129,37 +127,39 @@ class CocoSource:
         Raises
         ------
         SourceError
-            If a folder or all annotations are missing, an annotation file cannot be read, no annotation has a mask, a
-            image lies outside of the folder, or pycocotools is missing.
+            If a folder or all annotations are missing, an annotation file cannot be read, no annotation has a mask, an
+            image is outside of the folder, or pycocotools is missing.
         """
-        root, parts = self._parts()
+        root, splits = self._splits()
         notes = _CocoNotes(self.text, ImageLocator(root, self.skip_missing))
-        for part in parts:
-            images: dict[Path, tuple[str, list[_Labeled]]] = {}
-            for kind, path in part.files.items():
-                for image_file, name, labeled in _read_annotations(path, kind, part.folders, self.boxes, notes):
-                    images.setdefault(image_file, (name, []))[1].append(labeled)
-            for image_file, (name, found) in sorted(images.items()):
-                stem = "/".join(filter(None, (prefix, part.name, PurePosixPath(name).with_suffix("").as_posix())))
-                yield Sample(stem, image_file, partial(_read_labels, tuple(found), self.category), split_of(part.name))
+        for split in splits:
+            images: dict[Path, tuple[str, list[CocoLabels]]] = {}
+            for annotation_type, path in split.files.items():
+                for image_file, name, image_labels in _read_annotations(
+                    path, annotation_type, split.folders, self.boxes, notes
+                ):
+                    images.setdefault(image_file, (name, []))[1].append(image_labels)
+            for image_file, (name, labels) in sorted(images.items()):
+                stem = "/".join(filter(None, (prefix, split.name, PurePosixPath(name).with_suffix("").as_posix())))
+                yield Sample(stem, image_file, partial(read_labels, tuple(labels), self.category), split_of(split.name))
         notes.log_summary()
 
-    def _parts(self) -> tuple[Path, list["_CocoSplit"]]:
-        """Find the annotation files to read, and the folder below which all images lie."""
+    def _splits(self) -> tuple[Path, list["_CocoSplit"]]:
+        """Find the annotation files to read, and the folder that holds all images."""
         if self.folder.is_file():
             above = self.folder.parent
             root = above.parent if above.name == "annotations" else above
-            return root, [_part(self.folder, root)]
+            return root, [_split_of_file(self.folder, root)]
         root = find_folder(self.folder, "a folder of COCO, or an annotation file")
-        parts = [part for part in _published(root) if part.files] or _roboflow(root) or _lone(root)
-        selected = [part._replace(files=self._selected(part.files)) for part in parts]
-        if not any(part.files for part in selected):
-            kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or KINDS_OF_LABELS)
+        splits = [split for split in _published(root) if split.files] or _roboflow(root) or _unnamed(root)
+        selected = [split._replace(files=self._selected(split.files)) for split in splits]
+        if not any(split.files for split in selected):
+            kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or ANNOTATION_TYPES)
             raise SourceError(
-                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} beside images, or one other "
-                "file in COCO's form; correct the folder, or name the file: coco:DIR/FILE.json."
+                f"{root} has no annotation file. Expected {kinds}, {ROBOFLOW} next to images, or one other "
+                "file in COCO's format; correct the folder, or name the file: coco:DIR/FILE.json."
             )
-        return root, [part for part in selected if part.files]
+        return root, [split for split in selected if split.files]
 
     def _selected(self, files: Mapping[str, Path]) -> dict[str, Path]:
         if ANY in files:
@@ -174,11 +174,11 @@ class _CocoSplit(NamedTuple):
     Attributes
     ----------
     name
-        Of the split, a part of its images' names; may be empty.
+        Name of the split, a part of the names of its images; may be empty.
     files
-        By kind.
+        Annotation file of each type.
     folders
-        Where its images may lie, below the folder of the source.
+        Folders of its images, below the folder of the source.
     """
 
     name: str
@@ -188,7 +188,7 @@ class _CocoSplit(NamedTuple):
 
 @dataclass
 class _CocoNotes:
-    """What is where once all annotations are read."""
+    """Counts of masks and of left-out shapes and images, over all annotation files."""
 
     source: str
     locator: ImageLocator
@@ -198,71 +198,15 @@ class _CocoNotes:
     def log_summary(self) -> None:
         if not self.masks and NO_MASK in self.skipped.counts:
             raise SourceError(
-                f"{self.skipped.first[NO_MASK]} has no mask, nor has any other of {self.skipped.counts[NO_MASK]} "
-                "annotations. Expected segmentations; say ?boxes=yes if boxes may stand in for them."
+                f"none of {self.skipped.counts[NO_MASK]} annotations has a mask; the first is "
+                f"{self.skipped.first[NO_MASK]}. Expected segmentations; add ?boxes=yes to use the boxes as masks."
             )
         self.skipped.log_summary(self.source)
         self.locator.log_summary(self.source)
 
 
-class _CocoMasks(NamedTuple):
-    """What one annotation file says of one image, small enough to be sent to a worker.
-
-    Attributes
-    ----------
-    size
-        Height and width, stated or read.
-    masks
-        Name, number of the annotation, and polygons or run lengths.
-    """
-
-    file: Path
-    image_file: Path
-    size: Size
-    masks: Sequence[tuple[str, str, Any]]
-
-    def named(self) -> Iterator[tuple[str, Mask]]:
-        """Decode the masks."""
-        if not is_sane(*self.size):
-            raise SourceError(
-                f"{self.file} gives an image of {self.size[0]} x {self.size[1]} pixels. Expected its real height and "
-                "width."
-            )
-        orientation = drawn_orientation(self.size, self.image_file)
-        for name, number, shape in self.masks:
-            yield name, turn(_decode(shape, self.size, f"{self.file}, annotation {number}"), orientation)
-
-
-class _Segments(NamedTuple):
-    """A panoptic label map, and the value of each segment."""
-
-    file: Path
-    path: Path
-    values: Mapping[int, int]
-    names: Mapping[int, str]
-
-    def channel(self) -> Channel:
-        """Read the label map."""
-        pixels = read_colors(self.path, "a panoptic label map of COCO").astype(np.int32)
-        segments = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
-        listed = {0: 0, **self.values}
-        ids = np.array(sorted(listed), dtype=np.int64)
-        position = np.searchsorted(ids, segments).clip(max=len(ids) - 1)
-        strange = ids[position] != segments
-        if strange.any():
-            raise SourceError(
-                f"{self.path} holds the segment {int(segments[strange][0])}, which {self.file} does not list. "
-                "Expected only listed segments; restore both files from the same release."
-            )
-        values = np.array([listed[number] for number in ids.tolist()], dtype=np.int32)
-        return Channel(values[position], self.names, str(self.path), orientation=1)
-
-
-_Labeled = _CocoMasks | _Segments
-
-
-def _part(path: Path, root: Path) -> _CocoSplit:
-    """Make a part of one annotation file."""
+def _split_of_file(path: Path, root: Path) -> _CocoSplit:
+    """Return the split of one annotation file."""
     above = path.parent.relative_to(root).as_posix().removeprefix(".")
     if match := FILE.fullmatch(path.name):
         split = match[2]
@@ -275,30 +219,32 @@ def _part(path: Path, root: Path) -> _CocoSplit:
 
 
 def _published(root: Path) -> list[_CocoSplit]:
-    found: dict[str, _CocoSplit] = {}
+    splits: dict[str, _CocoSplit] = {}
     for path in _json_files(root / "annotations" if (root / "annotations").is_dir() else root):
         if FILE.fullmatch(path.name):
-            part = _part(path, root)
-            found[part.name] = part._replace(files={**found.get(part.name, part).files, **part.files})
-    return [found[name] for name in sorted(found)]
+            split = _split_of_file(path, root)
+            splits[split.name] = split._replace(files={**splits.get(split.name, split).files, **split.files})
+    return [splits[name] for name in sorted(splits)]
 
 
 def _roboflow(root: Path) -> list[_CocoSplit]:
-    return [_part(path, root) for path in (root / ROBOFLOW, *sorted(root.glob(f"*/{ROBOFLOW}"))) if path.is_file()]
+    return [
+        _split_of_file(path, root) for path in (root / ROBOFLOW, *sorted(root.glob(f"*/{ROBOFLOW}"))) if path.is_file()
+    ]
 
 
-def _lone(root: Path) -> list[_CocoSplit]:
+def _unnamed(root: Path) -> list[_CocoSplit]:
     for folder in (root, root / "annotations"):
         files = [path for path in _json_files(folder) if not OTHER.fullmatch(path.name)]
         if files and all(split_of(path.stem) for path in files):
-            return [_part(path, root) for path in files]
+            return [_split_of_file(path, root) for path in files]
         if len(files) > 1:
             raise SourceError(
-                f"{folder} holds {len(files)} JSON files, {', '.join(path.name for path in files[:3])} among them, and "
-                "none is named as COCO names its annotations. Expected one; name it: coco:DIR/FILE.json."
+                f"{folder} has {len(files)} JSON files, e.g. {', '.join(path.name for path in files[:3])}, and none "
+                "has a name of COCO's annotations. Expected one file; name it: coco:DIR/FILE.json."
             )
         if files:
-            return [_part(files[0], root)]
+            return [_split_of_file(files[0], root)]
     return []
 
 
@@ -307,17 +253,19 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def _read_annotations(
-    path: Path, kind: str, folders: tuple[str, ...], boxes: bool, notes: _CocoNotes
-) -> Iterator[tuple[Path, str, _Labeled]]:
-    """Yield what a file says of each image, with the image and its name."""
-    content = read_json(path, "annotations in COCO's form")
+    path: Path, annotation_type: str, folders: tuple[str, ...], boxes: bool, notes: _CocoNotes
+) -> Iterator[tuple[Path, str, CocoLabels]]:
+    """Yield each image of an annotation file with its name and labels."""
+    content = read_json(path, "annotations in COCO's format")
     try:
-        names = named_apart({int(one["id"]): _class_name(str(one["name"])) for one in content["categories"]})
-        images = {str(one["id"]): one for one in content["images"]}
+        names = named_apart({int(entry["id"]): _class_name(str(entry["name"])) for entry in content["categories"]})
+        images = {str(entry["id"]): entry for entry in content["images"]}
         grouped: dict[str, list[Mapping[str, Any]]] = {}
-        for one in content["annotations"]:
-            grouped.setdefault(str(one["image_id"]), []).append(one)
-        panoptic = kind == "panoptic" or (kind == ANY and any("segments_info" in one for one in content["annotations"]))
+        for entry in content["annotations"]:
+            grouped.setdefault(str(entry["image_id"]), []).append(entry)
+        panoptic = annotation_type == "panoptic" or (
+            annotation_type == ANY and any("segments_info" in entry for entry in content["annotations"])
+        )
         if not panoptic:
             need("pycocotools.mask", "coco", "A source coco:")
         for number, annotations in grouped.items():
@@ -325,22 +273,22 @@ def _read_annotations(
             if notes.locator.skips(image_file):
                 continue
             if panoptic:
-                yield from ((image_file, name, _segments(one, names, path)) for one in annotations)
+                yield from ((image_file, name, _segments(entry, names, path)) for entry in annotations)
             elif (masks := _masks(annotations, images[number], names, image_file, path, boxes, notes)).masks:
                 yield image_file, name, masks
     except FAULTS as error:
         raise SourceError(
-            f"{path} is not in the form of COCO ({error!r}). Expected images, annotations and categories that refer to "
-            "each other by id; correct the file (polygons:DIR reads what LabelMe, VIA and Label Studio write)."
+            f"{path} is not in COCO's format ({error!r}). Expected images, annotations and categories that refer to "
+            "each other by id; correct the file (polygons:DIR reads files of LabelMe, VIA and Label Studio)."
         ) from error
 
 
-def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _Segments:
-    mask_folder = contained(path.with_suffix(""), str(one["file_name"]).replace("\\", "/"), path, SourceError)
-    classes = {int(segment["id"]): int(segment["category_id"]) for segment in one["segments_info"]}
-    # 0 is unlabeled in every channel, but a class in some files.
+def _segments(annotation: Mapping[str, Any], names: Mapping[int, str], path: Path) -> PanopticSegments:
+    mask_folder = contained(path.with_suffix(""), str(annotation["file_name"]).replace("\\", "/"), path, SourceError)
+    classes = {int(segment["id"]): int(segment["category_id"]) for segment in annotation["segments_info"]}
+    # 0 is unlabeled in every channel, but some files have a class with id 0.
     values = {category: value for value, category in enumerate(sorted(set(classes.values())), start=1)}
-    return _Segments(
+    return PanopticSegments(
         path, mask_folder, {n: values[c] for n, c in classes.items()}, {value: names[c] for c, value in values.items()}
     )
 
@@ -348,99 +296,25 @@ def _segments(one: Mapping[str, Any], names: Mapping[int, str], path: Path) -> _
 def _masks(
     annotations: Sequence[Mapping[str, Any]], image: Mapping[str, Any], names: Mapping[int, str], image_file: Path,
     path: Path, boxes: bool, notes: _CocoNotes,
-) -> _CocoMasks:  # fmt: skip
+) -> CocoMasks:  # fmt: skip
     size = _size(image, image_file)
     shapes = []
-    for one in annotations:
-        number = str(one.get("id", "?"))
-        shape = _shape(one, size, boxes, notes.skipped, f"{path}, annotation {number}")
+    for annotation in annotations:
+        annotation_id = str(annotation.get("id", "?"))
+        shape = sound_shape(annotation, size, boxes, notes.skipped, f"{path}, annotation {annotation_id}")
         if shape:
-            shapes.append((names[int(one["category_id"])], number, shape))
+            shapes.append((names[int(annotation["category_id"])], annotation_id, shape))
     notes.masks += len(shapes)
-    return _CocoMasks(path, image_file, size, shapes)
+    return CocoMasks(path, image_file, size, shapes)
 
 
 def _size(image: Mapping[str, Any], image_file: Path) -> Size:
-    """Return the stated height and width, or else those of the image as it is seen."""
+    """Return the height and width in the annotation, otherwise those of the upright image."""
     if image.get("height") and image.get("width"):
         return int(image["height"]), int(image["width"])
     return image_size(image_file).upright
 
 
-def _shape(one: Mapping[str, Any], size: Size, boxes: bool, skipped: Skipped, where: str) -> Any:
-    """Return the run lengths of an annotation or its sound polygons; nothing if there are none."""
-    shape = one.get("segmentation")
-    if not shape and not boxes:
-        skipped.add(NO_MASK, where)
-        return None
-    if isinstance(shape, Mapping):
-        return {"size": shape.get("size"), "counts": shape.get("counts")}
-    try:
-        polygons = _polygons(shape) if shape else [_box(one)]
-    except FAULTS as error:
-        raise SourceError(
-            f"{where} cannot be decoded ({error!r}). Expected polygons, run lengths, or with ?boxes=yes a bbox: left, "
-            "top, width, height."
-        ) from error
-    flaws = [polygon_flaw(polygon, size) for polygon in polygons]
-    for flaw in filter(None, flaws):
-        skipped.add(flaw, where)
-    return [polygon for polygon, flaw in zip(polygons, flaws, strict=True) if flaw is None]
-
-
-def _polygons(shape: Sequence[Any]) -> list[list[float]]:
-    """Read polygons: lists of x, y, x, y, ..., one such list alone, or points as pairs."""
-    alone = not isinstance(shape[0], list) or all(len(one) == 2 and not isinstance(one[0], list) for one in shape)
-    return [_numbers(polygon) for polygon in ([shape] if alone else shape)]
-
-
-def _numbers(polygon: Sequence[Any]) -> list[float]:
-    try:
-        return list(map(float, polygon))
-    except TypeError:  # points as pairs, or null for a number that is none
-        numbers = (number for one in polygon for number in (one if isinstance(one, list) else [one]))
-        return [math.nan if number is None else float(number) for number in numbers]
-
-
-def _box(one: Mapping[str, Any]) -> list[float]:
-    """Return the corners of a box as pycocotools takes them."""
-    left, top, width, height = (float(number) for number in one["bbox"])
-    right, bottom = left + max(width, 0), top + max(height, 0)
-    return [left, top, left, bottom, right, bottom, right, top]
-
-
 def _class_name(name: str) -> str:
     short = MERGED.sub("", name.strip())
     return "" if short in UNLABELED else short
-
-
-def _read_labels(labeled: Sequence[_Labeled], category: str) -> LabelsByCategory:
-    segments = [one.channel() for one in labeled if isinstance(one, _Segments)]
-    masks = [one for one in labeled if isinstance(one, _CocoMasks)]
-    named = (pair for one in masks for pair in one.named())
-    files = ", ".join(dict.fromkeys(str(one.file) for one in masks))
-    return {category: (*segments, *named_channels(named, files, orientation=1))}
-
-
-def _decode(shape: Any, size: Size, where: str) -> Mask:
-    """Decode sound polygons or run lengths, bool (H, W)."""
-    height, width = size
-    try:
-        if isinstance(shape, list):
-            return _fill(shape, height, width)
-        if list(shape["size"]) != [height, width]:
-            raise ValueError(f"its mask is {shape['size']}, its image {[height, width]}")
-        return decode_runs(shape["counts"], height, width)
-    except Exception as error:  # compiled code that trusts what it is given
-        raise SourceError(
-            f"{where} cannot be decoded ({error}). Expected polygons or run lengths of a {height} x {width} image."
-        ) from error
-
-
-def _fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
-    coco = need("pycocotools.mask", "coco", "A source coco:")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 does not know NumPy 2's __array__
-        # United before they are decoded: a crowd may have thousands of polygons.
-        mask: npt.NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(polygons, height, width)))
-    return mask > 0
