@@ -171,7 +171,11 @@ def labeled_data(data: ConceptData, category: str = "scene") -> LabeledImages:
     """
     pairs = []
     for index, entry in enumerate(data.rows):
-        names = {data.by_label_id[number].name for number in entry.image_level if data.by_label_id[number].category == category}
+        names = {
+            data.by_label_id[number].name
+            for number in entry.image_level
+            if data.by_label_id[number].category == category
+        }
         if len(names) == 1:
             pairs.append((names.pop().removesuffix(SCENE_SUFFIX), data.image_path(index)))
     return replace(_of_pairs(pairs, data.root), as_stored=True)

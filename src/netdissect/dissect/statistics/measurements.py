@@ -24,7 +24,7 @@ IOU_LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
 def intervals_of(level: QuantileCounts) -> pl.DataFrame:
     """Return the candidate concepts of each unit, best first, with confidence intervals of their IoU."""
-    candidates, counts, concept_of = level.candidates, level.counts, level.data.by_number
+    candidates, counts, concept_of = level.candidates, level.counts, level.data.by_label_id
     scores = level.scores[candidates.units, candidates.label_ids]
     moments = InfluenceMoments.zeros(candidates)
     for presence, masks, counted in level.blocks():
