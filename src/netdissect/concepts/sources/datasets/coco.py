@@ -156,7 +156,7 @@ class CocoSource:
         if not any(split.files for split in selected):
             kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or ANNOTATION_TYPES)
             raise SourceError(
-                f"{root} has no annotation file. Expected {kinds}, {ROBOFLOW} next to images, or one other "
+                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} next to images, or one other "
                 "file in COCO's format; correct the folder, or name the file: coco:DIR/FILE.json."
             )
         return root, [split for split in selected if split.files]
