@@ -239,8 +239,8 @@ def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("photos", "names no kind"),
-        ("mask:photos", "the kind 'mask' is unknown"),
+        ("photos", "it has no type"),
+        ("mask:photos", "the type 'mask' is unknown"),
         ("masks:", "names no folder"),
         ("folders:photos", "names no category"),
         ("masks:photos=Big Things", "names the category 'Big Things'"),

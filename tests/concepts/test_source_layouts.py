@@ -11,7 +11,7 @@ from netdissect.concepts.build.build import build_dataset
 from netdissect.concepts.build.sample import Channel, LabelsByCategory, Sample
 from netdissect.concepts.inspect.inspect import inspect_dataset
 from netdissect.concepts.sources import (
-    KINDS,
+    SOURCE_TYPES,
     CityscapesSource,
     DtdSource,
     LabelSource,
@@ -335,7 +335,7 @@ def test_an_unquoted_comma_in_a_table_of_labels_is_an_error(tmp_path: Path) -> N
 # Words
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("folders", "dtd")])
+@pytest.mark.parametrize("kind", [kind for kind in SOURCE_TYPES if kind not in ("folders", "dtd")])
 def test_the_text_of_a_source_names_it_again(kind: str) -> None:
     source = parse_source(f"{kind}:some/place")
     assert parse_source(source.text) == source

@@ -123,11 +123,11 @@ def test_rectangles_and_circles_are_shapes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (shape([[2, 2]], kind="point"), "the kind 'point', which covers no area"),
-        (shape([[2, 2], [9, 9]], kind="line"), "the kind 'line', which covers no area"),
-        (shape(SQUARE, kind="linestrip"), "the kind 'linestrip', which covers no area"),
-        (shape(SQUARE, kind="points"), "the kind 'points', which covers no area"),
-        (shape(SQUARE, kind="cuboid"), "the unknown kind 'cuboid'"),
+        (shape([[2, 2]], kind="point"), "the shape type 'point', which covers no area"),
+        (shape([[2, 2], [9, 9]], kind="line"), "the shape type 'line', which covers no area"),
+        (shape(SQUARE, kind="linestrip"), "the shape type 'linestrip', which covers no area"),
+        (shape(SQUARE, kind="points"), "the shape type 'points', which covers no area"),
+        (shape(SQUARE, kind="cuboid"), "the unknown shape type 'cuboid'"),
         (shape([[2, 2], [9, 9]]), "fewer than 3 points"),
         (shape([]), "fewer than 3 points"),
         (shape([[2, 2], [9, 9], [4]]), "an odd number of coordinates"),
@@ -380,10 +380,10 @@ def test_boxes_of_cvat_are_turned_about_their_center(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ('<polyline label="car" points="1,1;9,9;1,9"/>', "the kind 'polyline', which covers no area"),
-        ('<points label="car" points="1,1;9,9;1,9"/>', "the kind 'points', which covers no area"),
-        ('<tag label="car"/>', "the kind 'tag', which covers no area"),
-        ('<cuboid label="car"/>', "the unknown kind 'cuboid'"),
+        ('<polyline label="car" points="1,1;9,9;1,9"/>', "the shape type 'polyline', which covers no area"),
+        ('<points label="car" points="1,1;9,9;1,9"/>', "the shape type 'points', which covers no area"),
+        ('<tag label="car"/>', "the shape type 'tag', which covers no area"),
+        ('<cuboid label="car"/>', "the unknown shape type 'cuboid'"),
         ('<polygon label="car" points="1,1;9,9"/>', "fewer than 3 points"),
         ('<polygon label="car" points="1,1;9,9;4"/>', "an odd number of coordinates"),
         ('<polygon label="car" points="1,1;nan,9;4,9"/>', "a coordinate that is no finite number"),
@@ -476,8 +476,8 @@ def test_label_studio_gives_coordinates_in_per_cent(tmp_path: Path, caplog: pyte
     assert pixels(sample.read_labels()) == {"car": 64, "sky": 48, "hill": 48, "sun": sun}
     at = np.argwhere(where(sample, "hill"))
     assert (at.min(axis=0).tolist(), at.max(axis=0).tolist()) == ([12, 14], [19, 19])
-    assert "1 with the kind 'keypointlabels', which covers no area" in caplog.text
-    assert "1 with the unknown kind 'brushlabels'" in caplog.text
+    assert "1 with the shape type 'keypointlabels', which covers no area" in caplog.text
+    assert "1 with the unknown shape type 'brushlabels'" in caplog.text
     assert "names that lead out of the folder and were not followed: 1;" in caplog.text
 
 

@@ -1,9 +1,9 @@
-"""Replace each image's own names by the concepts they turned out to be.
+"""Replace the raw names of each image by concepts.
 
-    what was rendered -> census of each source -> unify -> concepts -> Vocabulary, without what is too rare
+    Rendered -> Census of each source -> unify -> names of concepts -> Vocabulary, without rare labels
 
-Frequencies are those of the concepts: an image that carries two names of one concept carries it once, and a pixel
-that bears both, in two channels, counts once.
+Frequencies are those of concepts: an image with two names of one concept counts once, and so does a pixel that has
+both names in two channels.
 """
 
 from collections import defaultdict
@@ -25,12 +25,12 @@ Items = Sequence[MapFile | str]
 def consolidate(
     rendered: Sequence[Rendered], folders: Folders, options: WriteOptions
 ) -> tuple[list[Rendered], Vocabulary]:
-    """Find the concepts, and say of each image which of them it carries.
+    """Find the concepts, and replace the keys of each image by them.
 
     Returns
     -------
     list of Rendered, Vocabulary
-        The same images with concepts in place of keys; labels that were dropped are gone.
+        The same images with names of concepts in place of keys, without the labels that were dropped.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _rename_items(items: Items, concept: Mapping[str, str]) -> Items:
 
 
 def _recount(items: Items, folders: Folders, size: int) -> dict[str, int]:
-    """Count pixels from the maps: names that became one may lie on one pixel."""
+    """Count pixels from the maps: two names of one concept may label the same pixel."""
     maps = [item for item in items if isinstance(item, MapFile)]
     whole = [item for item in items if isinstance(item, str)]
     names = sorted({*whole, *(name for one in maps for name in one.names if name)})

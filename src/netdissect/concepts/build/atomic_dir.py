@@ -1,10 +1,10 @@
-"""Make a data set appear whole or not at all, whatever interrupts.
+"""Write a data set atomically: it appears complete or not at all, also after an interruption.
 
-    .NAME.building/    lock, notes of what is finished, and the new data set under work
-    .NAME.replaced/    the old data set, for the moment in which the new one takes its name
+    .NAME.building/    lock, journal of finished samples, and the new data set
+    .NAME.replaced/    the old data set, while the new one is renamed
 
-Only the holder of the lock touches these folders. A process that was killed leaves them; the next one takes up what
-is of use, and puts an old data set back whose successor did not get its name.
+Only the holder of the lock changes these folders. A killed process leaves them; the next one resumes from them, and
+restores the old data set if the new one was not renamed.
 """
 
 import os
@@ -21,12 +21,12 @@ LOCK = "lock"
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """Make sure that a data set may be written at `out`.
+    """Check that a data set may be written at `out`.
 
     Raises
     ------
     ConceptsError
-        If something stands there that must not be replaced.
+        If `out` exists and must not be replaced.
     """
     if not (out.exists() or out.is_symlink()):
         return
@@ -52,19 +52,19 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
     Parameters
     ----------
     out
-        Where the data set will stand.
+        Folder of the data set.
     word
-        What is going on: ``building``.
+        Name of the activity: ``building``.
     overwrite
         See `check_target`.
     keep
-        Leave the folder after an error, too, so that the next attempt goes on from there. After an interrupt or a
-        kill it is left in any case; after success never.
+        Keep the folder after an error, so that the next attempt resumes. After an interrupt or a kill it is always
+        kept, after success never.
 
     Raises
     ------
     ConceptsError
-        If `out` is in the way, another process works on it, or the disk cannot be written.
+        If `out` must not be replaced, another process writes it, or the disk cannot be written.
     """
     out = absolute(out)
     folder = out.with_name(f".{out.name}.{word}")
@@ -81,7 +81,7 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
                 raise
             else:
                 _clear(folder)
-            # After an interrupt nothing is cleared: the next attempt goes on from there.
+            # After an interrupt nothing is cleared: the next attempt resumes.
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def publish(folder: Path, out: Path, *, overwrite: bool) -> None:
     Raises
     ------
     ConceptsError
-        If something has come in the way since.
+        If `out` exists by now and must not be replaced.
     """
     out = absolute(out)
     check_target(out, overwrite=overwrite)
@@ -138,7 +138,7 @@ def publish(folder: Path, out: Path, *, overwrite: bool) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """Return `path` from the root; `resolve` would follow a symbolic link to another disk."""
+    """Return the absolute path; `resolve` would follow a symbolic link to another disk."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
@@ -152,7 +152,7 @@ def _recover(out: Path) -> None:
         return
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
-    if out.exists():  # the new one had got its name
+    if out.exists():  # the new data set was renamed before the kill
         shutil.rmtree(old, ignore_errors=True)
     else:
         old.rename(out)
@@ -162,5 +162,5 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != LOCK:  # some systems do not let go of an open file
+        elif path.name != LOCK:  # some systems cannot delete an open file
             path.unlink(missing_ok=True)

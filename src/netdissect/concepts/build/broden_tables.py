@@ -1,8 +1,8 @@
 """Write the tables of a data set: index.csv, label.csv, category.csv, c_<category>.csv.
 
-Frequency and coverage are those of the published tables: in ``c_<category>.csv`` the images that carry the label
-and the share of pixels that bear it, summed over images; ``label.csv`` adds up a label's categories (an image that
-is "windowpane" both as object and as part counts twice there); ``category.csv`` adds up a category's labels.
+Frequency and coverage are defined as in the published tables. In ``c_<category>.csv`` they are the number of images
+with the label and its share of pixels, summed over images. ``label.csv`` sums over the categories of a label (an image
+with "windowpane" as object and as part counts twice). ``category.csv`` sums over the labels of a category.
 """
 
 import csv

@@ -25,10 +25,10 @@ def build_dataset(
     Parameters
     ----------
     sources
-        In the order in which their images stand in ``index.csv``; `parse_source` makes them of words.
+        In the order of their images in ``index.csv``; `parse_source` makes a source of its specification.
     options
-        Sizes, fit, colors, and which labels are merged and dropped; None: as published at 224 pixels, without colors,
-        and nothing is dropped.
+        Sizes, resizing, colors, and which labels are merged and dropped. None: 224 pixels as published, without
+        colors, and no label is dropped.
     overwrite, workers, progress
         See `write_dataset`.
 
@@ -40,23 +40,23 @@ def build_dataset(
     Raises
     ------
     SourceError
-        If a source's layout or any of its files cannot be used, or one of several sources labels nothing.
+        If a source's layout or any of its files cannot be used, or one of several sources has no label.
     ConceptsError
-        If `out` is in the way, nothing is labeled, or the disk cannot be written.
+        If `out` must not be replaced, nothing is labeled, or the disk cannot be written.
 
     Notes
     -----
-    Names are unified over all sources (`claim_names`); a name in two categories keeps both. A source's images lie in
-    a folder of its name; a second source of that name gets ``-2``. A build that was interrupted or killed goes on
-    where it was when it is called again with the same sources and options. How many images and bytes will be
-    written, and how many labels were dropped, is logged to ``netdissect.concepts``.
+    Names are unified over all sources (`assign_names`); a name in two categories keeps both. The images of a source are
+    in a folder of its name; a second source of that name gets ``-2``. An interrupted build resumes when it is called
+    again with the same sources and options. The number of images and bytes to write and the number of dropped labels
+    are logged to ``netdissect.concepts``.
     """
     check_target(Path(out), overwrite=overwrite)
     sources = one_or_more(sources)
     for source in sources:
         if isinstance(source, str):
             raise SourceError(
-                f"{source!r} is a text and no source. Make one of it: sources=[netdissect.parse_source({source!r})]."
+                f"{source!r} is a string. Expected a source: sources=[netdissect.parse_source({source!r})]."
             )
     if not sources:
         raise SourceError(
@@ -91,12 +91,12 @@ def build_dataset(
 def prefixes(names: Sequence[str]) -> list[str]:
     """Make folder names of source names, with ``-2`` for the second of a name."""
     used: set[str] = set()
-    made = []
+    folders = []
     for name in names:
         prefix, number = name, 1
         while prefix.casefold() in used:
             number += 1
             prefix = f"{name}-{number}"
         used.add(prefix.casefold())
-        made.append(prefix)
-    return made
+        folders.append(prefix)
+    return folders

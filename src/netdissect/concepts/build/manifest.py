@@ -1,10 +1,10 @@
-"""Remember which samples of a build are written, so that a killed build goes on where it was.
+"""A journal of the samples that a build has written, so that a killed build resumes.
 
     folder/journal.jsonl: a line with the build's key, then a line for each sample, in the order of the build
 
-A line is written after the files it speaks of, and begins with its checksum: one that is torn or changed is as if it
-had not been written. Only a sample whose inputs are the same (path, size and times of files; content of arrays) and
-whose files hold what was written is taken over; another build's journal is thrown away.
+A line is written after the files of its sample, and begins with its checksum; a truncated or changed line is ignored. A
+sample is reused if its inputs (path, size and times of files; content of arrays) and its written files are unchanged.
+The journal of another build is deleted.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ from netdissect.concepts.build.sample import Sample
 FILE = "journal.jsonl"
 Fact = list[int] | None
 
-LARGE = 64  # mappings of at least this many entries are shared by many samples: their digest is worth keeping
+LARGE = 64  # mappings of at least this many entries are shared by many samples: their digest is cached
 
 
 class InputHasher:
-    """Digest what a sample is made from."""
+    """Digests of the inputs of samples."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[object, bytes]] = {}
@@ -69,7 +69,7 @@ class InputHasher:
             yield f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}".encode()
             yield from self._parts(getattr(value, "__self__", None))
         else:
-            yield type(value).__qualname__.encode()  # says nothing about its content
+            yield type(value).__qualname__.encode()  # does not depend on its content
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> bytes:
         known = self._known.get(id(mapping))
@@ -85,16 +85,16 @@ class InputHasher:
 
 
 class BuildManifest:
-    """What is finished of one build.
+    """The journal of one build.
 
     Parameters
     ----------
     folder
-        Where the journal lies.
+        Folder of the journal.
     folders
-        Where the samples' files lie.
+        Folders of the samples' files.
     key
-        Digest of everything but the samples that decides what is written.
+        Digest of everything but the samples that affects the written files.
     """
 
     def __init__(self, folder: Path, folders: Folders, key: str) -> None:
@@ -121,14 +121,14 @@ class BuildManifest:
         self._file.close()
 
     def find(self, stamp: str) -> Rendered | None:
-        """Return what was written of the sample of this stamp, if its files are what they were."""
+        """Return the record of the sample with this stamp if its files are unchanged, otherwise None."""
         if stamp not in self._finished:
             return None
         rendered, facts = self._finished[stamp]
         return rendered if self._facts(rendered) == facts else None
 
     def add(self, stamp: str, rendered: Rendered) -> None:
-        """Note that a sample is written."""
+        """Add the record of a written sample."""
         self._file.write(_line({"stamp": stamp, "rendered": _encode(rendered), "files": self._facts(rendered)}))
         self._file.flush()
 
@@ -142,7 +142,7 @@ def _file(path: Path) -> bytes:
         facts = path.stat()
     except (OSError, ValueError):  # a null character in a name is a ValueError
         return f"{path} missing".encode(errors="surrogateescape")
-    # A program may set back the time of the last change, as cp -p does, but not that of the file's entry.
+    # A program can set the modification time, as cp -p does, but not the change time (ctime).
     return f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}".encode(errors="surrogateescape")
 
 
@@ -166,7 +166,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         check, _, line = text.partition(" ")
-        # Otherwise torn, because the process was killed while it wrote this line, or changed since.
+        # Otherwise the line is truncated, because the process was killed while writing it, or changed.
         if checksums.checksum([line.encode()]).hex() == check:
             lines.append(json.loads(line))
     return lines

@@ -1,4 +1,4 @@
-"""Do the same to many items, in this process or in several."""
+"""Map a function over items in order, in this process or in several."""
 
 import os
 import signal
@@ -20,19 +20,19 @@ Out = TypeVar("Out")
 
 
 def map_in_order(work: Callable[[In], Out], items: Iterable[In], workers: int | None) -> Iterator[Out]:
-    """Map `work` over `items`, yielding in order and reading only a little ahead.
+    """Map `work` over `items`, yielding results in order and reading only a few items ahead.
 
     Parameters
     ----------
     work
-        With several workers it and the items must be picklable.
+        The function. With several workers it and the items must be picklable.
     workers
         Processes; None or 1: this process.
 
     Raises
     ------
     ConceptsError
-        If a worker process dies. What `work` raises comes through.
+        If a worker process dies. Errors of `work` are raised as they are.
     """
     if workers is None or workers <= 1:
         yield from map(work, items)
@@ -57,7 +57,7 @@ def map_in_order(work: Callable[[In], Out], items: Iterable[In], workers: int | 
 
 
 def _live_with_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    """Ignore Ctrl-C, which the parent handles, and end when the parent ends or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

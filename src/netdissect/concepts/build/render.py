@@ -1,8 +1,8 @@
-"""Turn one sample into files: the squashed image and its label maps, still numbered for this image alone.
+"""Write the files of one sample: the resized image and draft label maps with ids that hold for this image only.
 
-`render` and `renumber` are the two things that workers do. Between them the writer learns all names,
-because a concept's number depends on how many images carry it. `Folders` keeps what they write apart, so that
-a build that was killed while numbering finds the maps of `render` as they were.
+`render` and `renumber` run in workers. Between them the writer collects all names, because the label id of a concept
+depends on the number of its images. Draft and final label maps are in separate folders (`Folders`), so that a build
+that was killed in `renumber` finds the drafts unchanged.
 """
 
 import io
@@ -31,12 +31,12 @@ COLOR_CHANNEL = dict(enumerate(COLOR_NAMES, start=1))
 
 
 def render(sample: Sample | Rendered, folders: Folders, options: WriteOptions) -> Rendered | list[str]:
-    """Write the image and provisional label maps of `sample`; what is rendered already is returned as it is.
+    """Write the image and draft label maps of `sample`; a `Rendered` of an earlier run is returned unchanged.
 
     Returns
     -------
     Rendered or list of str
-        What was written, or what is wrong with the sample's files, one message a file.
+        The record of the written files, or the errors of the sample's files, one message a file.
 
     Raises
     ------
@@ -80,11 +80,11 @@ def _turned(
 
 
 Renumbering = tuple[tuple[str, tuple[int, ...]], ...]
-"""Path below ``images/`` of each label map of an image, and the final number of pixel values 1, 2, ..."""
+"""Path below ``images/`` of each label map of an image, and the label ids of the pixel values 1, 2, ..."""
 
 
 def renumber(maps: Renumbering, folders: Folders, map_size: int) -> None:
-    """Write the label maps of one image with their final numbers.
+    """Write the label maps of one image with their label ids.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def renumber(maps: Renumbering, folders: Folders, map_size: int) -> None:
 
 
 def encode_label_map(labels: npt.NDArray[np.integer], compression: int = 6) -> bytes:
-    """Encode label numbers (H, W) below 65,536 as an RGB PNG: R + 256 * G; `compression` is zlib's, 0 to 9."""
+    """Encode label ids (H, W) below 65,536 as an RGB PNG: R + 256 * G; `compression` is zlib's, 0 to 9."""
     pixels = np.zeros((*labels.shape, 3), dtype=np.uint8)
     pixels[..., 0] = labels % 256
     pixels[..., 1] = labels // 256
@@ -144,7 +144,7 @@ def _check_channel(channel: Channel, by: int, source_image: Upright, sample: Sam
 
 
 def _unequal(origin: str, channel: Channel, by: int, upright: tuple[int, int], sample: Sample) -> str:
-    """Say that a label map, to be turned by an EXIF orientation, has another size than its image."""
+    """Return the message for a label map that has another size than its image after the turn by EXIF."""
     seen = " x ".join(map(str, channel.values.shape))
     of = f" {sample.image}" if isinstance(sample.image, Path) else ""
     height, width = upright[::-1] if by in SIDEWAYS else upright
@@ -171,7 +171,7 @@ def distinct(values: PixelValues) -> list[int]:
 def _with_colors(labels: LabelsByCategory, source_image: Image.Image, options: WriteOptions) -> LabelsByCategory:
     if not options.colors or "color" in labels:
         return labels
-    # Naming pixel by pixel and taking the nearest are the same in either order; this order names fewer.
+    # Naming pixels and nearest-neighbor resizing commute; resizing first names fewer pixels.
     frame = CropBox.of(source_image.height, source_image.width, options.resize)
     pixels = frame.values(np.asarray(source_image), options.map_size)
     table = None if options.color_table is None else _color_table(options.color_table)
@@ -179,7 +179,7 @@ def _with_colors(labels: LabelsByCategory, source_image: Image.Image, options: W
 
 
 class _Fitted(Channel):
-    """A channel that has the size of the label maps already."""
+    """A channel that already has the size of the label maps."""
 
     __slots__ = ()
 
@@ -228,7 +228,7 @@ class _Fitting:
 
 
 def _localize(category: str, items: Sequence[Channel | str], fitting: _Fitting) -> tuple[tuple[str, ...], Labels]:
-    """Give the keys that this image carries in one category numbers, and its labels in these numbers."""
+    """Return the keys of one category in this image, and the labels by the positions of their keys, from 1."""
     whole = list(dict.fromkeys(key for item in items if isinstance(item, str) if (key := _key(item, category))))
     small: list[tuple[PixelValues, Mapping[int, str]]] = [
         (fitting.values(item), item.names) for item in items if isinstance(item, Channel)
@@ -286,7 +286,7 @@ def _write_image(sample: Sample, source_image: Upright, frame: CropBox, images: 
 
 def _encode_image(source_image: Image.Image, options: WriteOptions) -> bytes:
     buffer = io.BytesIO()
-    # Pixels alone: EXIF and color profiles would turn or tint the image a second time when it is read.
+    # Pixels only: with EXIF and color profiles a reader would turn or tint the image a second time.
     plain = Image.fromarray(np.asarray(source_image))
     if options.image_format == "png":
         plain.save(buffer, "PNG")

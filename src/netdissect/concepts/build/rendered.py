@@ -16,8 +16,8 @@ class MapFile:
     path
         Below ``images/``.
     names
-        Pixel value v of the provisional map means ``names[v - 1]``: keys, later concepts (see `Rendered`); empty
-        where the map holds no v.
+        Pixel value v of the draft map means ``names[v - 1]``: keys, later concepts (see `Rendered`); empty if the map
+        has no v.
     """
 
     path: str
@@ -26,9 +26,9 @@ class MapFile:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What was written of one sample.
+    """The files that were written for one sample, and its labels.
 
-    Names are keys (`split_names` joined by ``;``) until `consolidate` says which concept each of them is.
+    Names are keys (`split_names` joined by ``;``) until `consolidate` replaces them by concepts.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Rendered:
     split
         ``train`` or ``val``.
     items
-        By category: label maps, and names of the whole image.
+        By category, label maps and names of the whole image.
     pixels
-        By category: on how many label-map pixels each name stands; each pixel once.
+        By category, the number of label-map pixels of each name; each pixel counts once.
     turned
-        Whether EXIF asked for a turn, so that the image and its label maps were turned upright.
+        Whether the image and its label maps were turned upright by EXIF.
     """
 
     image: str
@@ -52,7 +52,7 @@ class Rendered:
 
     @property
     def source(self) -> str:
-        """Whose image it is: the first part of its path."""
+        """Folder of the source: the first part of the path."""
         return self.image.split("/", 1)[0]
 
     @property
@@ -62,20 +62,20 @@ class Rendered:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file below ``images/``."""
+        """All files below ``images/``."""
         return (self.image, *(item.path for item in self.maps))
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where files are written while a data set is built.
+    """Folders of the files during a build.
 
     Attributes
     ----------
     images
         Images and final label maps: ``images/`` of the data set.
     drafts
-        Provisional label maps.
+        Draft label maps.
     """
 
     images: Path

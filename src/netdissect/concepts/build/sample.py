@@ -1,8 +1,8 @@
-"""One labeled image as a source yields it, before concepts are numbered.
+"""One labeled image of a source, before its names have label ids.
 
     source -> Sample (raw names, any size) -> write_dataset -> Broden's layout
 
-A source only says what it read. Squashing, merging of names, numbering, splits and colors are common code.
+A source returns what it read. Resizing, merging of names, label ids, splits and colors are common code.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ PixelValues = npt.NDArray[np.integer | np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Channel:
-    """One raw value for each pixel, and what the values mean.
+    """One raw value for each pixel, and the names of the values.
 
     Attributes
     ----------
     values
-        Integers (H, W), of the image's height and width before or after its turn; see `orientation`.
+        Integers (H, W), of the image's height and width as stored or upright; see `orientation`.
     names
-        Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it is named here;
-        any other value that is not here is an error.
+        Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it has a name. Any
+        other value without a name is an error.
     origin
-        The file that the values were read from, for messages.
+        File of the values, for messages.
     orientation
-        EXIF orientation of `values`. None: that of the image, because label maps belong to its pixels as they are
-        stored; both are turned together. 1: drawn on the upright image, as annotation tools do.
+        EXIF orientation of `values`. None: that of the image, because label maps belong to the stored pixels; both
+        are turned together. 1: drawn on the upright image, as annotation tools do.
     """
 
     values: PixelValues
@@ -47,10 +47,10 @@ class Channel:
 
 
 LabelsByCategory = Mapping[str, Sequence[Channel | str]]
-"""For each category its channels; a plain string is a concept of the whole image."""
+"""The channels of each category; a string is a concept of the whole image."""
 
 ImageInput = Path | Image.Image | npt.NDArray[np.uint8]
-"""A file that is opened when its turn comes, a Pillow image, or uint8 (H, W, 3)."""
+"""A file that a worker opens, a Pillow image, or uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,13 +60,13 @@ class Sample:
     Attributes
     ----------
     name
-        Identity and path without extension: forward slashes, source first, e.g. ``msrc/9_6_s``.
+        Unique path without extension: forward slashes, source first, e.g. ``msrc/9_6_s``.
     image
         The image; a path is opened by the worker that writes the sample.
     labels
-        For each category its channels and whole-image concepts, dominant ones first; or a function of no
-        arguments that reads them, called by the worker (with several workers it must be picklable, e.g. a
-        `functools.partial` of a module's function). It raises `SourceError` for a file that cannot be used.
+        The channels and whole-image concepts of each category, dominant ones first; or a function without arguments
+        that reads them in the worker (with several workers it must be picklable, e.g. a `functools.partial` of a
+        module's function). It raises `SourceError` for a file that cannot be used.
     split
         ``train``, ``val``, or None: by a hash of the name, 70 to 30.
     """
@@ -77,12 +77,12 @@ class Sample:
     split: Split | None = None
 
     def read_labels(self) -> LabelsByCategory:
-        """Return the labels, reading them if they are still on disk."""
+        """Return the labels; read them if `labels` is a function."""
         return self.labels() if callable(self.labels) else self.labels
 
 
 def split_by_hash(name: str) -> Split:
-    """Draw the split from the name alone: ``train`` with a chance of 0.7.
+    """Draw the split by a hash of the name: ``train`` with probability 0.7.
 
     Examples
     --------

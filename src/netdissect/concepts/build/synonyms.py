@@ -1,9 +1,9 @@
-"""Decide which raw names mean the same concept.
+"""Decide which raw names are the same concept.
 
-    raw name "Car;auto_mobile" -> split_names -> key "car;auto mobile" -> claim_names -> concept "car"
+    raw name "Car;auto_mobile" -> split_names -> key "car;auto mobile" -> assign_names -> concept "car"
 
-A raw name may list synonyms, the dominant one first. Every name belongs to the label that claims it first, and labels
-claim in order of frequency, so that a rare sense of a word never takes it from the common one.
+A raw name may list synonyms, the dominant one first. Names are assigned to labels in order of frequency, and a name
+belongs to the first label that lists it, so that a rare sense of a word does not take it from the common one.
 
 Source: the rule of the published Broden, Bau et al. 2017 :cite:p:`bau2017network`, section 2.1.
 """
@@ -37,12 +37,11 @@ NOT_MERGED = frozenset(
         "wheel",  # of any vehicle: listed under bicycle
     }
 )
-"""Words that lexicons list as synonyms in a rare sense. As a synonym they merge nothing; as a label's dominant name
-they stand for themselves."""
+"""Words that lexicons list as synonyms in a rare sense. They are ignored as synonyms and kept as dominant names."""
 
 
 def normalize_name(raw: str, category: str) -> str:
-    """Spell a raw concept name as the data set does.
+    """Normalize the spelling of a raw concept name.
 
     Lower case, accents composed, and runs of blanks and underscores as one space; in scene names as one
     underscore. Scene names end in ``-s`` and color names in ``-c``, as published. An empty name stays empty.
@@ -63,7 +62,7 @@ def normalize_name(raw: str, category: str) -> str:
 
 
 def split_names(raw: str, category: str) -> tuple[str, ...]:
-    """Return the normalized synonyms that a raw name lists, each once, the dominant one first.
+    """Return the normalized synonyms of a raw name, each once, the dominant one first.
 
     Examples
     --------
@@ -75,15 +74,15 @@ def split_names(raw: str, category: str) -> tuple[str, ...]:
 
 
 def keep_apart(raws: Iterable[str]) -> dict[str, str]:
-    """Take out of the raw names of one table every synonym that is the dominant name of another one.
+    """Remove from the raw names of one table every synonym that is the dominant name of another one.
 
-    Whoever lists classes in a table tells them apart: ``screen door;screen`` must not swallow ``screen``, nor
-    ``bag;handbag`` a ``bag`` that has no other name.
+    The classes of a table are distinct: ``screen door;screen`` must not be merged with ``screen``, nor ``bag;handbag``
+    with a ``bag`` that has no other name.
 
     Returns
     -------
     dict of str to str
-        By raw name, the raw name that is left.
+        The raw name that is left, by raw name.
 
     Examples
     --------
@@ -112,7 +111,7 @@ def named_apart(names: Mapping[Key, str]) -> dict[Key, str]:
 
 
 def fold_variant(name: str) -> str:
-    """Return what the spellings of one concept share: singular, without spaces, left or right.
+    """Return a form that variants of one name share: singular, without spaces, without a leading left or right.
 
     Examples
     --------
@@ -129,14 +128,14 @@ def fold_variant(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RawLabel:
-    """A raw label: what one source calls a concept.
+    """A label of one source, by its raw name.
 
     Attributes
     ----------
     source
-        Whose label it is.
+        Name of the source.
     category
-        In which category.
+        Category of the label in the source.
     key
         Normalized synonyms joined by ``;``, as `split_names` returns them.
     """
@@ -147,21 +146,21 @@ class RawLabel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names that it may claim: its dominant one, and the others that may be merged."""
+        """Names that may be assigned to it: the dominant one, and the synonyms that may be merged."""
         first, *others = self.key.split(";")
         return first, *(name for name in others if name not in NOT_MERGED)
 
 
 @dataclass(frozen=True, slots=True)
 class SynonymTable:
-    """Which concept each raw label is.
+    """The concept of each raw label.
 
     Attributes
     ----------
     concepts
-        Name of the concept.
+        Name of the concept of each raw label.
     synonyms
-        Other names of each concept, by its name; in the order in which they were claimed.
+        Other names of each concept, by its name, in the order of their assignment.
     """
 
     concepts: Mapping[RawLabel, str]
@@ -169,22 +168,21 @@ class SynonymTable:
 
 
 def assign_names(ranked: Iterable[RawLabel], *, variants: bool = False) -> SynonymTable:
-    """Let raw labels claim their names, one after the other.
+    """Assign names to raw labels, one label after the other.
 
     Parameters
     ----------
     ranked
-        By falling frequency.
+        The labels by falling frequency.
     variants
-        Singular and plural, "left arm" and "arm", "fire place" and "fireplace" are one name. The published Broden
-        keeps them apart; later versions of it do not.
+        Singular and plural, "left arm" and "arm", "fire place" and "fireplace" are one name. They are distinct in the
+        published Broden, and merged in later versions of it.
 
     Notes
     -----
-    A label whose dominant name is free becomes a concept of that name. If the name is taken by a label of another
-    source or category, both are one concept. If it is taken by a label of the same source and category, whose
-    annotators thus told the two apart, the label becomes a concept under its first name that is still free, or joins
-    if there is none.
+    A label whose dominant name is free becomes a concept of that name. If a label of another source or category has
+    the name, both are one concept. If a label of the same source and category has it, the annotators distinguished the
+    two: the label becomes a concept with its first free name, or is merged if it has none.
 
     Examples
     --------

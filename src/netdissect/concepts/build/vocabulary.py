@@ -1,9 +1,9 @@
-"""Make one numbered vocabulary of the names that several sources use.
+"""Make one vocabulary, with label ids, of the names of several sources.
 
-    labels of each image -> Census -> rank -> claim_names -> merged counts -> Vocabulary (numbers, what was dropped)
+    labels of each image -> Census -> rank -> assign_names -> merged counts -> Vocabulary (label ids, dropped labels)
 
-`names.py` says which raw names are one concept. A name that stands in two categories is one number with two
-categories, as in the published Broden; the reader takes as its primary category the one of larger coverage.
+`synonyms.py` decides which raw names are one concept. A name in two categories has one label id and two categories, as
+in the published Broden; the reader takes the category of larger coverage as primary.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ LARGEST_NUMBER = 256 * 256 - 1
 
 @dataclass(slots=True)
 class LabelCount:
-    """How many images carry a name, and on how many label-map pixels."""
+    """Number of images and of label-map pixels with a name."""
 
     images: int = 0
     pixels: int = 0
@@ -39,12 +39,12 @@ class LabelCount:
 
 @dataclass(slots=True)
 class Census:
-    """How often each name stands in each category: the sum over images of `add`."""
+    """The frequency of each name in each category, summed over images by `add`."""
 
     counts: dict[str, dict[str, LabelCount]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, pixels: Mapping[str, Mapping[str, int]]) -> None:
-        """Count one image: the pixels that bear each name, by category; a pixel counts once for a name."""
+        """Count one image: by category, the number of pixels with each name; a pixel counts once for a name."""
         for category, names in pixels.items():
             for name, bearing in names.items():
                 count = self.counts[name].setdefault(category, LabelCount())
@@ -53,19 +53,19 @@ class Census:
 
 
 def unify(sources: Mapping[str, Census], *, variants: bool = False) -> SynonymTable:
-    """Decide which of the raw labels that each source's images carry are one concept.
+    """Decide which raw labels of the sources are one concept.
 
     Parameters
     ----------
     sources
-        By source, the census of its keys (`split_names` joined by ``;``).
+        The census of each source's keys (`split_names` joined by ``;``), by source.
     variants
         See `assign_names`.
 
     Notes
     -----
-    Labels claim by falling number of images, then pixels, then synonyms; then by spelling and source, so that the
-    outcome does not depend on the order of the sources.
+    Labels are ranked by falling number of images, then pixels, then synonyms, then by spelling and source, so that the
+    result does not depend on the order of the sources.
     """
     counts = {
         RawLabel(source, category, key): count
@@ -84,27 +84,27 @@ def unify(sources: Mapping[str, Census], *, variants: bool = False) -> SynonymTa
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a label needs to stay.
+    """Lower limits of the frequency of labels; rarer labels are dropped.
 
     Attributes
     ----------
     images
-        Images that carry it, added up over its categories.
+        Images with the label, summed over its categories.
     pixels
-        Label-map pixels that bear it, likewise.
+        Label-map pixels with the label, summed likewise.
     """
 
     images: int = 0
     pixels: float = 0.0
 
     def keep(self, count: LabelCount) -> bool:
-        """Tell whether a label of this total stays."""
+        """Return whether a label of this total is kept."""
         return count.images >= self.images and count.pixels >= self.pixels
 
 
 @dataclass(frozen=True, slots=True)
 class VocabularyEntry:
-    """One numbered name: a row of ``label.csv``."""
+    """One name with its label id: a row of ``label.csv``."""
 
     label_id: int
     name: str
@@ -113,22 +113,22 @@ class VocabularyEntry:
 
     @property
     def total(self) -> LabelCount:
-        """Sum over its categories, as ``label.csv`` states it."""
+        """Sum over its categories, as in ``label.csv``."""
         return _total(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """All names of a data set by rising number.
+    """All names of a data set by rising label id.
 
     Attributes
     ----------
     entries
-        Numbered from 1 by falling frequency, then falling coverage, then name.
+        Label ids from 1, by falling frequency, then falling coverage, then name.
     categories
-        Those that any name stands in: the published six in their order, then others by name.
+        Categories with at least one name: the published six in their order, then others by name.
     dropped
-        Labels below the limits, numbered 0, in the order in which they would have been numbered.
+        Labels below the limits, with the label id 0, in the same order.
     """
 
     entries: tuple[VocabularyEntry, ...]
@@ -139,12 +139,12 @@ class Vocabulary:
     def from_census(
         cls, census: Census, synonyms: Mapping[str, tuple[str, ...]] | None = None, limits: Limits | None = None
     ) -> "Vocabulary":
-        """Give each name of `census` that is within `limits` its number.
+        """Assign a label id to each name of `census` that is within `limits`.
 
         Raises
         ------
         ConceptsError
-            If no name is left, or there are more than a label map can hold.
+            If no name is left, or there are more names than a label map can hold.
         """
         limits, synonyms = limits or Limits(), synonyms or {}
         names = sorted(census.counts, key=lambda name: _rank(name, census.counts[name]))
@@ -166,7 +166,7 @@ class Vocabulary:
         return cls(entries, (*known, *sorted(found - set(known))), dropped)
 
     def label_ids(self) -> dict[str, int]:
-        """Return the number of each name."""
+        """Return the label id of each name."""
         return {entry.name: entry.label_id for entry in self.entries}
 
 

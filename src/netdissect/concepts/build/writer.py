@@ -1,10 +1,10 @@
 """Write samples in the published Broden layout.
 
-    samples -> render (workers) -> consolidate -> renumber (workers) -> tables -> rename into place
+    samples -> render (workers) -> consolidate -> renumber (workers) -> write_tables -> publish
 
-Images are decoded once. Label maps are first written with numbers of their own image and numbered when
-all names are known, because numbers fall with frequency. Everything happens in a hidden folder beside the
-target, which gets its name only when it is whole; a build that was killed goes on where it was.
+Images are decoded once. Label maps are first written with ids of their own image, and renumbered when all names are
+known, because label ids are sorted by frequency. All files are written in a hidden folder next to the target, which is
+renamed when it is complete; a killed build resumes from it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ __all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 
 logger = logging.getLogger(__name__)
 
-TRIALS = 8  # images that are written once more, to say beforehand how large the data set will be
+TRIALS = 8  # images that are written once more at the start, to estimate the size of the data set
 PROBLEMS_SHOWN = 10
 
 README = """\
@@ -73,22 +73,22 @@ def write_dataset(
     Parameters
     ----------
     out
-        The new folder. An empty folder may stand there.
+        The new folder; it may exist if it is empty.
     samples
         Read one after the other; never held in memory together.
     options
-        Sizes, formats, colors. None: as published at 224 pixels, without colors.
+        Sizes, formats, colors. None: 224 pixels as published, without colors.
     about
-        What the data set was made from, for ``build.json``; must fit into JSON.
+        Description of the origin, for ``build.json``; JSON values.
     sources
-        By the first folder of their samples' names, the sources each of which must label something.
+        Specifications of the sources by the first folder of their samples' names; each must have a label.
     overwrite
         Replace a finished data set at `out`. Nothing else is ever replaced.
     workers
         Processes that decode and encode. None or 1: this process. Files are the same, byte for byte, for any number.
         More than one starts fresh interpreters: call from a script under ``if __name__ == "__main__"``.
     progress
-        Told of every image and of every set of label maps.
+        Called for every image and for every image's label maps.
 
     Returns
     -------
@@ -98,10 +98,10 @@ def write_dataset(
     Raises
     ------
     SourceError
-        If any sample cannot be used; names the first ten files and how many there are. Or if one of several sources
-        labels nothing. Nothing is left behind.
+        If samples cannot be used (the message names the first ten files and the number of all), or one of several
+        sources has no label. Nothing is written.
     ConceptsError
-        If `out` is in the way, nothing is labeled, or the disk cannot be written.
+        If `out` must not be replaced, nothing is labeled, or the disk cannot be written.
     """
     out, options = Path(out), options or WriteOptions()
     if options.color_table is not None:
@@ -139,7 +139,7 @@ class _Work:
 
 
 def _key(options: WriteOptions, about: Mapping[str, object]) -> str:
-    """Digest what decides what is written of a sample; which labels are kept is decided later."""
+    """Return a digest of what affects the files of a sample, without the options that drop and merge labels later."""
     late = {"merge_variants", "min_images", "min_coverage"}
     facts = [version("netdissect"), options.model_dump(mode="json", exclude=late), about]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -159,12 +159,12 @@ def _prepare(folders: Folders, journal: BuildManifest) -> None:
 
 
 def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, done: int) -> None:
-    """Say how many images and bytes will be written, from a few that are written for trial.
+    """Log the number of images and bytes to write, estimated from a few images that are written for trial.
 
     Raises
     ------
     ConceptsError
-        If the disk lacks room.
+        If the disk does not have enough space.
     """
     if not samples:
         return
@@ -178,7 +178,7 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
     images, maps = (sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in (trial.images, trial.drafts))
     shutil.rmtree(folder / "trial", ignore_errors=True)
     if not written:
-        return  # what is wrong with the samples is listing when all of them are read
+        return  # the errors of samples are listed when all of them are read
     final = (images + maps) * len(samples) // written
     free = shutil.disk_usage(folder).free
     logger.info(
@@ -194,7 +194,7 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
 
 
 def _check_all_label(rendered: Iterable[Rendered], sources: Mapping[str, str]) -> None:
-    """Refuse a source that labels nothing, though others do."""
+    """Raise an error if one of several sources has no label."""
     labeling = {one.source for one in rendered if any(one.pixels.values())}
     empty = [text for folder, text in sources.items() if folder not in labeling]
     if empty and labeling:
@@ -205,7 +205,7 @@ def _check_all_label(rendered: Iterable[Rendered], sources: Mapping[str, str]) -
 
 
 def _remove_strangers(rendered: Iterable[Rendered], folders: Folders) -> None:
-    """Remove files of samples that an interrupted build wrote and that are no more among the samples."""
+    """Remove images that an interrupted build wrote for samples that the sources no longer have."""
     ours = {folders.images / one.image for one in rendered}
     for path in list(folders.images.rglob("*")):
         if path.is_file() and path not in ours:
@@ -262,7 +262,7 @@ def _render_all(samples: Iterable[Sample], folders: Folders, work: _Work, journa
 def _unfinished(
     samples: Iterable[Sample], journal: BuildManifest, waiting: deque[str | None]
 ) -> Iterator[Sample | Rendered]:
-    """Yield each sample, or what was written of it; note in `waiting` under which stamp it is to be remembered."""
+    """Yield each sample or its earlier record; append its stamp to `waiting`, or None if the record is reused."""
     stamper = InputHasher()
     for sample in samples:
         stamp = stamper.stamp(sample)
@@ -272,7 +272,7 @@ def _unfinished(
 
 
 def _collisions(one: Rendered, owners: dict[str, Rendered]) -> list[str]:
-    """Say which files of `one` another sample has written, too."""
+    """Return a message for each file of `one` that another sample has written, too."""
     problems = []
     for path in one.files:
         owner = owners.setdefault(path.casefold(), one)  # on some disks a name in other case is the same file

@@ -1,9 +1,10 @@
-"""One file a source: labeled images in the layout of their authors, as an iterator of samples.
+"""Sources of labeled images: one file for each layout, which yields samples.
 
-    parse_source("masks:photos=part") -> SourceWords -> Source -> samples(prefix) -> build_dataset
+    parse_source("masks:photos=part") -> spec.py (SourceSpec) -> ConceptSource -> samples(prefix) -> build_dataset
 
-To add one: a class with `name`, `text` and `samples` (see `ConceptSource`) in a file of its own, and its word in
-`KINDS`.
+Generic layouts are in this folder, published data sets in `datasets/`, annotation programs in `annotation_tools/`. To
+add a source, write a class with `name`, `text` and `samples` (see `ConceptSource`) in a file of its own, and add its
+type to `SOURCE_TYPES`.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from netdissect.concepts.sources.source import ConceptSource
 from netdissect.concepts.sources.spec import SourceSpec
 from netdissect.errors import SourceError
 
-KINDS: dict[str, Callable[[SourceSpec], ConceptSource]] = {
+SOURCE_TYPES: dict[str, Callable[[SourceSpec], ConceptSource]] = {
     "masks": MaskSource.parse,
     "folders": FolderSource.parse,
     "labels": LabelSource.parse,
@@ -38,7 +39,7 @@ KINDS: dict[str, Callable[[SourceSpec], ConceptSource]] = {
 }
 
 __all__ = [
-    "KINDS",
+    "SOURCE_TYPES",
     "Ade20kSource",
     "CityscapesSource",
     "CocoSource",
@@ -57,12 +58,12 @@ __all__ = [
 
 
 def parse_source(text: str) -> ConceptSource:
-    """Read the words that name a source: ``KIND:DIR[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``.
+    """Parse the specification of a source: ``TYPE:DIR[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``.
 
     Raises
     ------
     SourceError
-        If the kind is unknown, the folder is not named, or a category or an option is missing, unknown or misspelled.
+        If the type is unknown, the folder is missing, or a category or an option is missing, unknown or misspelled.
 
     Examples
     --------
@@ -70,10 +71,10 @@ def parse_source(text: str) -> ConceptSource:
     MaskSource(folder=PosixPath('photos'), category='part')
     """
     spec = SourceSpec.read(text)
-    if spec.type not in KINDS:
+    if spec.type not in SOURCE_TYPES:
         raise SourceError(
-            f"the source {text!r} cannot be read: the kind {spec.type!r} is unknown. Expected KIND:DIR or "
-            f"KIND:DIR=CATEGORY where KIND is {' or '.join(KINDS)}, e.g. masks:photos=object or "
-            "folders:textures=texture; 'netdissect concepts build --help' says which of them reads what."
+            f"the source {text!r} cannot be read: the type {spec.type!r} is unknown. Expected TYPE:DIR or "
+            f"TYPE:DIR=CATEGORY where TYPE is {' or '.join(SOURCE_TYPES)}, e.g. masks:photos=object or "
+            "folders:textures=texture; 'netdissect concepts build --help' describes them."
         )
-    return KINDS[spec.type](spec)
+    return SOURCE_TYPES[spec.type](spec)

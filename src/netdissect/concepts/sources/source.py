@@ -1,4 +1,4 @@
-"""What every source has: a name, a description that repeats it, and samples with raw concept names."""
+"""The interface of sources: a name, the specification, and samples with raw concept names."""
 
 import re
 from collections.abc import Iterator
@@ -14,44 +14,44 @@ from netdissect.errors import SourceError
 SPLIT = re.compile(r"(train(ing)?|val(id(ation)?)?|dev|test(ing)?)(?![a-z])")
 
 NO_IMAGES = frozenset({".txt", ".md", ".csv", ".json", ".xml", ".html", ".yml", ".yaml", ".ini", ".db", ".log"})
-"""Extensions that are passed over; any other file must be an image."""
+"""Extensions that are ignored; any other file must be an image."""
 
 
 class ConceptSource(Protocol):
-    """Labeled images in somebody's layout.
+    """Labeled images in some layout.
 
-    Samples carry raw names, at any size and in any number of channels; merging, numbering, squashing and colors
-    are common code. Reading of images and label maps is left to the worker (see `Sample`).
+    Samples have raw names, any size and any number of channels. Merging of names, label ids, resizing and colors are
+    common code. Workers read the images and label maps (see `Sample`).
     """
 
     @property
     def name(self) -> str:
-        """Short name, the first part of its samples' names."""
+        """Short name, the first part of the names of its samples."""
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line, e.g. ``masks:DIR=part``."""
+        """Specification on the command line, e.g. ``masks:DIR=part``."""
 
     def samples(self, prefix: str) -> Iterator[Sample]:
-        """Yield its samples, named ``prefix/...``, in an order that depends on nothing but the files.
+        """Yield its samples, named ``prefix/...``, in an order that depends on the files alone.
 
         Raises
         ------
         SourceError
-            If the layout is not there at all. What is wrong with a single image is raised when it is read.
+            If the folder does not have the layout. Errors of a single image are raised when it is read.
         """
 
 
 @dataclass(frozen=True)
 class PublishedFolder:
-    """What sources have in common that are named by their folder alone, ``NAME:DIR``.
+    """Base of the sources that are specified by their folder alone, ``NAME:DIR``.
 
     Attributes
     ----------
     name
-        As in Broden.
+        Name in Broden.
     folder
-        As it was unpacked.
+        Folder of the unpacked data set.
     """
 
     name: ClassVar[str]
@@ -60,12 +60,12 @@ class PublishedFolder:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> Self:
-        """Make the source that the words name."""
+        """Parse ``NAME:DIR``."""
         return cls(spec.check(category=False).folder)
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return f"{self.name}:{self.folder}"
 
 
@@ -75,7 +75,7 @@ def find_folder(folder: Path, what: str) -> Path:
     Raises
     ------
     SourceError
-        If it is no folder; `what` says what should be in it.
+        If it is not a folder; `what` describes the expected content.
     """
     if not folder.is_dir():
         seen = "is not a folder" if folder.exists() else "does not exist"
@@ -88,23 +88,23 @@ def find_files(folder: Path) -> list[Path]:
 
     Notes
     -----
-    Passed over: hidden files and folders (a leading dot), and files of `NO_IMAGES`.
-    Everything else counts as an image, so that a file that cannot be read is reported instead of missed.
+    Hidden files and folders (a leading dot) and files with an extension in `NO_IMAGES` are ignored. Every other file
+    counts as an image, so that an unreadable file is reported.
     """
-    found = []
+    images = []
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or path.suffix.lower() in NO_IMAGES:
             continue
         if path.is_file() or (path.is_symlink() and not path.is_dir()):
-            found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+            images.append(path)
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that a folder or file stands for, by its name; None: drawn by name.
+    """Return the split that the name of a folder or file denotes; None if it denotes none.
 
-    Test images are for validation, because there is no third split.
+    Test images belong to ``val``, because there is no third split.
 
     Examples
     --------

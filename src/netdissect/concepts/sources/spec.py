@@ -1,4 +1,4 @@
-"""The words that name a source: ``KIND:PLACE[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``."""
+"""The specification of a source: ``TYPE:LOCATION[=CATEGORY][?OPTION=VALUE&OPTION=VALUE]``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ YES, NO = ("yes", "true", "1"), ("no", "false", "0", "")
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """What the words of a source say, before its kind makes sense of them.
+    """The parts of a source specification.
 
     Attributes
     ----------
     type
-        The word before the colon.
+        Source type, before the colon.
     location
         A folder, a file, or a name.
     category
-        After the equals sign; None if there is none.
+        Text after the equals sign; None if there is none.
     options
-        After the question mark.
+        Options after the question mark.
     """
 
     type: str
@@ -35,54 +35,56 @@ class SourceSpec:
 
     @classmethod
     def read(cls, text: str) -> "SourceSpec":
-        """Take the words apart.
+        """Parse a specification.
 
-        A question mark begins options only if ``option=value`` follows; an equals sign begins a category only if
-        no slash follows. Both may otherwise stand in a path.
+        A question mark begins options only if ``option=value`` follows. An equals sign begins a category only if no
+        slash follows. Otherwise both are part of the path.
 
         Raises
         ------
         SourceError
-            If there is no kind, no place, or the category or an option is misspelled.
+            If there is no type or location, or the category or an option is misspelled.
         """
-        kind, colon, rest = text.partition(":")
+        source_type, colon, rest = text.partition(":")
         if not colon:
             raise SourceError(
-                f"the source {text!r} cannot be read: it names no kind. Expected KIND:DIR or KIND:DIR=CATEGORY, "
+                f"the source {text!r} cannot be read: it has no type. Expected TYPE:DIR or TYPE:DIR=CATEGORY, "
                 "e.g. masks:photos=object or folders:textures=texture."
             )
         rest, options = _split_options(rest, text)
-        place, equals, category = rest.rpartition("=")
+        location, equals, category = rest.rpartition("=")
         if not equals or "/" in category or "\\" in category:
-            place, category = rest, ""
+            location, category = rest, ""
         elif not CATEGORY_SPELLING.fullmatch(category):
             raise SourceError(
                 f"the source {text!r} names the category {category!r}. Expected lower-case letters, digits and "
                 "underscores, e.g. object, part, material, scene or texture."
             )
-        if not place:
-            raise SourceError(f"the source {text!r} names no folder. Expected {kind}:DIR or {kind}:DIR=CATEGORY.")
-        return cls(kind, place, category or None, options)
+        if not location:
+            raise SourceError(
+                f"the source {text!r} names no folder. Expected {source_type}:DIR or {source_type}:DIR=CATEGORY."
+            )
+        return cls(source_type, location, category or None, options)
 
     @property
     def folder(self) -> Path:
-        """The place as a path."""
+        """The location as a path."""
         return Path(self.location)
 
     @property
     def text(self) -> str:
-        """The words, put together again."""
+        """The specification as one string."""
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
         category = f"={self.category}" if self.category else ""
         return f"{self.type}:{self.location}{category}" + (f"?{options}" if options else "")
 
     def check(self, *options: str, category: bool = True) -> "SourceSpec":
-        """Return the words if they hold no other option, and no category where the kind fixes its own.
+        """Return the specification if it has no other options, and no category unless one is allowed.
 
         Raises
         ------
         SourceError
-            If they do.
+            If it has others.
         """
         if self.category and not category:
             raise SourceError(
@@ -98,7 +100,7 @@ class SourceSpec:
         return self
 
     def flag(self, option: str, *, default: bool = False) -> bool:
-        """Return whether a yes-or-no option is yes; `default` unless given.
+        """Return whether a yes-or-no option is yes; `default` if it is not given.
 
         Raises
         ------
@@ -111,12 +113,12 @@ class SourceSpec:
         return value in YES
 
     def choice(self, option: str, known: Sequence[str]) -> str | None:
-        """Return the value of an option that is one of `known`; None unless given.
+        """Return the value of an option, which must be one of `known`; None if it is not given.
 
         Raises
         ------
         SourceError
-            If it is none of them.
+            If the value is another one.
         """
         value = self.options.get(option)
         if value is not None and value not in known:
@@ -124,12 +126,12 @@ class SourceSpec:
         return value
 
     def choices(self, option: str, known: Sequence[str]) -> tuple[str, ...] | None:
-        """Return the values of an option, separated by commas; None unless given.
+        """Return the comma-separated values of an option; None if it is not given.
 
         Raises
         ------
         SourceError
-            If one is none of `known`.
+            If a value is not in `known`.
         """
         if option not in self.options:
             return None
@@ -143,11 +145,11 @@ class SourceSpec:
 
 
 def _split_options(rest: str, text: str) -> tuple[str, dict[str, str]]:
-    place, mark, tail = rest.rpartition("?")
+    location, mark, tail = rest.rpartition("?")
     if not mark or not OPTIONS.fullmatch(tail):
         return rest, {}
     pairs = [pair.partition("=") for pair in tail.split("&")]
     options = {key: value for key, _, value in pairs}
     if len(options) < len(pairs):
         raise SourceError(f"the source {text!r} gives an option twice. Expected each once.")
-    return place, options
+    return location, options

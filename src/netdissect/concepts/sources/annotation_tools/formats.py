@@ -46,7 +46,7 @@ ENDINGS = (".json", ".xml")
 
 @dataclass(frozen=True, slots=True)
 class FormatKeys:
-    """Where a program writes what.
+    """The keys of a program's annotations.
 
     Attributes
     ----------
@@ -57,11 +57,11 @@ class FormatKeys:
     label
         Of a shape: its label, several labels, or its attributes by name.
     outline
-        Of a shape: the object with its kind and coordinates; empty: the shape itself.
+        Of a shape: the object with its type and coordinates; empty: the shape itself.
     shape_type
-        Of an outline: its kind.
+        Of an outline: its shape type.
     parsers
-        By kind, how an outline becomes a shape; None: the kind covers no area.
+        By shape type, the function that parses an outline; None: the type covers no area.
     size
         Of an image: height and width.
     embedded
@@ -225,17 +225,17 @@ def shapes_of(image: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | st
     shapes = image[keys.shapes]
     for shape in shapes.values() if isinstance(shapes, Mapping) else shapes:
         outline = shape[keys.outline] if keys.outline else shape
-        kind = outline.get(keys.shape_type) or "polygon"
+        shape_type = outline.get(keys.shape_type) or "polygon"
         try:
-            yield shape.get(keys.label), _shape(kind, outline, keys)
+            yield shape.get(keys.label), _shape(shape_type, outline, keys)
         except FlawedShapeError as flaw:
             yield shape.get(keys.label), str(flaw)
 
 
-def _shape(kind: str, outline: Object, keys: FormatKeys) -> Shape:
-    if kind not in keys.parsers:
-        raise FlawedShapeError(f"the unknown kind {kind!r}")
-    make = keys.parsers[kind]
+def _shape(shape_type: str, outline: Object, keys: FormatKeys) -> Shape:
+    if shape_type not in keys.parsers:
+        raise FlawedShapeError(f"the unknown shape type {shape_type!r}")
+    make = keys.parsers[shape_type]
     if make is None:
-        raise FlawedShapeError(f"the kind {kind!r}, which covers no area")
+        raise FlawedShapeError(f"the shape type {shape_type!r}, which covers no area")
     return make(outline)

@@ -240,7 +240,7 @@ def _unnamed(root: Path) -> list[_CocoSplit]:
             return [_split_of_file(path, root) for path in files]
         if len(files) > 1:
             raise SourceError(
-                f"{folder} has {len(files)} JSON files, e.g. {', '.join(path.name for path in files[:3])}, and none "
+                f"{folder} holds {len(files)} JSON files, e.g. {', '.join(path.name for path in files[:3])}, and none "
                 "has a name of COCO's annotations. Expected one file; name it: coco:DIR/FILE.json."
             )
         if files:
