@@ -139,7 +139,7 @@ def test_files_that_are_called_as_splits_are_read_together(folder: str, tmp_path
 def test_two_files_of_no_known_name_are_not_guessed_at(tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         write(tmp_path / name, content([], []))
-    with pytest.raises(SourceError, match=r"holds 2 JSON files, a\.json, b\.json .*coco:DIR/FILE\.json"):
+    with pytest.raises(SourceError, match=r"holds 2 JSON files, e\.g\. a\.json, b\.json, .*coco:DIR/FILE\.json"):
         samples(tmp_path)
 
 

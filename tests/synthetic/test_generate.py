@@ -1,4 +1,4 @@
-"""The world with known answers: drawn the same every time, labeled exactly, varied enough."""
+"""The synthetic data set: equal seeds give equal images, labels are exact, scenes are varied."""
 
 import hashlib
 import itertools
@@ -37,7 +37,7 @@ def drawings():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
-    return write_synthetic(tmp_path_factory.mktemp("world") / "data", images=40, size=64, seed=2)
+    return write_synthetic(tmp_path_factory.mktemp("synthetic") / "data", images=40, size=64, seed=2)
 
 
 def test_the_same_number_and_seed_give_the_same_image_and_labels():
@@ -90,7 +90,7 @@ def test_a_sample_names_each_pixels_object_part_material_and_texture():
                 assert name == names[drawing.surface_of[place]]
 
 
-def test_the_world_is_as_rich_as_promised(drawings):
+def test_the_synthetic_data_set_is_as_varied_as_documented(drawings):
     shown = [one.drawing.surfaces[i] for one in drawings for i in np.unique(one.drawing.surface_of)]
     assert len({surface.thing for surface in shown} & set(THING_NAMES)) >= 60
     assert len({surface.part for surface in shown} - {None}) >= 60
@@ -214,7 +214,7 @@ def test_training_images_are_scenes_drawn_from_their_numbers():
 @pytest.mark.parametrize("size", [62, 130, 97])
 def test_a_size_out_of_range_is_refused(size, tmp_path):
     for ask in (lambda: render(0, 0, size), lambda: training_set(1, size=size), lambda: _write(tmp_path, size=size)):
-        with pytest.raises(ConfigError, match=f"images of {size} pixels. Expected an even size from 64 to 128"):
+        with pytest.raises(ConfigError, match=f"images is {size} pixels. Expected an even size from 64 to 128"):
             ask()
 
 
@@ -223,10 +223,10 @@ def _write(folder: Path, **options: int) -> Path:
 
 
 def test_no_images_at_all_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="asked for 0 images"):
+    with pytest.raises(ConfigError, match="number of synthetic images is 0"):
         _write(tmp_path, images=0)
 
 
-def test_a_finished_world_is_not_replaced_unless_told(dataset):
+def test_a_finished_data_set_is_replaced_only_with_overwrite(dataset):
     with pytest.raises(ConceptsError, match="already holds a finished data set"):
         write_synthetic(dataset, images=1)

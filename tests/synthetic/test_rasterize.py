@@ -108,30 +108,30 @@ def test_a_frame_flips_and_turns():
     assert plain.inner(0, 1, 0.5).at(0, 1) == pytest.approx((0.5, 0.3))
 
 
-def test_dice_of_one_name_fall_alike_and_of_other_names_apart():
+def test_random_streams_are_equal_for_equal_names_and_differ_for_others():
     assert [PortableRandom("a").integer(0, 9) for _ in range(5)] == [PortableRandom("a").integer(0, 9)] * 5
     one, other = PortableRandom("a"), PortableRandom("b")
     assert [one.integer(0, 999) for _ in range(5)] != [other.integer(0, 999) for _ in range(5)]
 
 
 def test_a_drawn_count_has_the_expected_mean():
-    dice = PortableRandom("count")
+    rng = PortableRandom("count")
     for expected in (0.0, 0.3, 1.0, 2.6):
-        counts = [dice.count(expected) for _ in range(4000)]
+        counts = [rng.count(expected) for _ in range(4000)]
         assert np.mean(counts) == pytest.approx(expected, abs=0.06)
 
 
 def test_weights_are_respected():
-    dice = PortableRandom("weights")
-    drawn = [dice.weighed({"a": 3.0, "b": 1.0, "never": 0.0}) for _ in range(4000)]
+    rng = PortableRandom("weights")
+    drawn = [rng.weighted_pick({"a": 3.0, "b": 1.0, "never": 0.0}) for _ in range(4000)]
     assert drawn.count("a") / 4000 == pytest.approx(0.75, abs=0.03)
     assert drawn.count("never") == 0
 
 
-def test_dice_fall_as_they_always_did():
-    # Pinned: a change here would change every image of the world.
-    dice = PortableRandom("pinned")
-    assert [dice.integer(0, 99) for _ in range(6)] == PINNED
+def test_random_streams_are_those_of_the_first_version():
+    # Pinned: a change here would change every synthetic image.
+    rng = PortableRandom("pinned")
+    assert [rng.integer(0, 99) for _ in range(6)] == PINNED
 
 
 PINNED = [36, 90, 59, 69, 52, 17]

@@ -1,9 +1,10 @@
-"""A world with known answers: small scenes that the package draws itself, labeled exactly.
+"""The synthetic data set: drawn scenes whose labels are exact.
 
-    Dice -> Scenery, Stage (things) -> Canvas -> draw -> render, write_synthetic, training_set
+    portable_random.py -> scene_composer.py (background.py, things/) -> rasterize.py -> draw_image.py -> generate.py
 
-Every pixel remembers which surface it shows, and a surface knows its object, part, material and
-texture, so labels are exact by construction. Colors are named from the finished image.
+`scenes.py` describes the scenes, `palette.py` and `patterns.py` the colors and textures, `shapes.py` the shapes of
+things. Each pixel shows one surface, and each surface has an object, part, material and texture, so that labels are
+exact. Colors are named from the finished image.
 """
 
 from netdissect.synthetic.background import STUFF_NAMES

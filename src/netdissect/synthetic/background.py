@@ -1,7 +1,6 @@
-"""Stuff: sky, ground, water, walls, and what stands on the horizon.
+"""The background of a scene: sky, ground, water, walls, and the backdrop on the horizon.
 
-Colors are drawn at random wherever the world allows it, so that a unit which answers to grass or
-walls has to know more than a color.
+Most colors are random, so that a unit cannot detect grass or walls by their color alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +25,27 @@ from netdissect.synthetic.portable_random import PortableRandom
 from netdissect.synthetic.rasterize import Canvas, Points, Surface
 from netdissect.synthetic.scenes import Scene
 
-BEYOND = 0.05  # how far stuff reaches over the edge of the image
+BEYOND = 0.05  # share of the image by which the background extends over its edges
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """One kind of ground: its concept, material and colors (none: any), and how it may be patterned.
+    """A type of ground.
 
-    `grain` darkens or lightens the material's pattern; `textured` is the share that wears a texture,
-    `soft` says that the texture is only a shade of the ground's own color.
+    Attributes
+    ----------
+    name
+        The concept.
+    material
+        Name of the material.
+    colors
+        Its colors; empty: any.
+    grain
+        Factor that darkens or lightens the pattern of the material.
+    textured
+        Probability of a texture.
+    soft
+        Whether the texture is a shade of the ground's own color.
     """
 
     name: str
@@ -62,32 +73,32 @@ GROUNDS: dict[str, Ground] = {
 
 
 class Background:
-    """Paints the stuff of one image.
+    """Paints the background of one image.
 
     Parameters
     ----------
     canvas
-        Where it goes.
-    dice
-        Where chance comes from.
+        Canvas to paint on.
+    rng
+        Random numbers.
     scene
-        What the recipe says.
+        Description of the scene.
 
     Attributes
     ----------
     horizon
-        Where the ground begins on which things stand, as a share of the image from the top.
+        Upper edge of the ground, as a share of the image from the top.
     ground
-        The surface that things stand on and throw their shadows on.
+        Surface of the ground below things.
     water
         Top and bottom of the water, if there is any.
     """
 
-    def __init__(self, canvas: Canvas, dice: PortableRandom, scene: Scene) -> None:
+    def __init__(self, canvas: Canvas, rng: PortableRandom, scene: Scene) -> None:
         self.canvas = canvas
-        self.dice = dice
+        self.rng = rng
         self.scene = scene
-        self.paints = Paints(dice, scene.textures)
+        self.paints = Paints(rng, scene.textures)
         layout: dict[str, Callable[[], Surface]] = {
             "land": self._land, "shore": self._shore, "deep": self._deep, "road": self._road, "room": self._room
         }  # fmt: skip
@@ -105,23 +116,23 @@ class Background:
         return self._fill([(left, top), (right, top), (right, bottom), (left, bottom)], paint, name)
 
     def _land(self) -> Surface:
-        self.horizon = self.dice.between(0.28, 0.5)
+        self.horizon = self.rng.between(0.28, 0.5)
         self._sky()
         self._backdrop()
         return self._floor(self.horizon)
 
     def _shore(self) -> Surface:
-        sea = self.horizon = self.dice.between(0.28, 0.42)
+        sea = self.horizon = self.rng.between(0.28, 0.42)
         self._sky()
         self._backdrop()
-        edge = sea + self.dice.between(0.2, 0.35)
+        edge = sea + self.rng.between(0.2, 0.35)
         color = self.paints.any("blue", "blue", "green", "grey", "purple", "brown")
         self._band(sea, edge + 0.02, replace(self.paints.of("water", color, 1.3), lying=True), "water body")
         self.water, self.horizon = (sea, edge), edge
         return self._floor(edge)
 
     def _deep(self) -> Surface:
-        self.horizon = self.dice.between(0.55, 0.8)
+        self.horizon = self.rng.between(0.55, 0.8)
         water = self.paints.of("water", self.paints.any("blue", "blue", "green", "purple", "grey"), 1.15, 1.6)
         self._band(-BEYOND, self.horizon + 0.02, water, "water body")
         self.water = (0.1, self.horizon)
@@ -129,18 +140,18 @@ class Background:
         return self._floor(self.horizon)
 
     def _road(self) -> Surface:
-        self.horizon = self.dice.between(0.28, 0.46)
+        self.horizon = self.rng.between(0.28, 0.46)
         self._sky()
         self._backdrop()
         ground = self._floor(self.horizon)
         asphalt = self.paints.of("asphalt", self.paints.any("grey", "grey", "black", "brown", "purple"), 0.85)
         line = self.paints.plain("white", "white", "yellow")
-        road = self._road_ahead if self.dice.happens(0.4) else self._road_across
+        road = self._road_ahead if self.rng.happens(0.4) else self._road_across
         road(asphalt, line)
         return ground
 
     def _road_ahead(self, asphalt: Paint, line: Paint) -> None:
-        x, wide, top = self.dice.between(0.2, 0.8), self.dice.between(0.35, 0.6), self.horizon
+        x, wide, top = self.rng.between(0.2, 0.8), self.rng.between(0.35, 0.6), self.horizon
         self._fill([(x - 0.03, top), (x + 0.03, top), (x + wide, 1.05), (x - wide, 1.05)], asphalt, "road")
         for near, far in ((0.95, 0.7), (0.55, 0.35), (0.25, 0.12)):
             upper, lower = (top + share * (1.05 - top) for share in (far, near))
@@ -149,63 +160,61 @@ class Background:
             self._fill(dash, line, "road")
 
     def _road_across(self, asphalt: Paint, line: Paint) -> None:
-        top = self.horizon + self.dice.between(0.12, 0.25)
-        bottom = min(1.05, top + self.dice.between(0.25, 0.45))
+        top = self.horizon + self.rng.between(0.12, 0.25)
+        bottom = min(1.05, top + self.rng.between(0.25, 0.45))
         self._band(top, bottom, asphalt, "road")
-        middle, start = (top + bottom) / 2, self.dice.between(-0.2, 0.0)
+        middle, start = (top + bottom) / 2, self.rng.between(-0.2, 0.0)
         for i in range(5):
             x = start + 0.27 * i
             above, below = middle - 0.012, middle + 0.012
             self._fill([(x, above), (x + 0.14, above), (x + 0.14, below), (x, below)], line, "road")
 
     def _room(self) -> Surface:
-        self.horizon = self.dice.between(0.56, 0.74)
+        self.horizon = self.rng.between(0.56, 0.74)
         self._band(-BEYOND, self.horizon + 0.02, self._wall(), "wall")
         floor = self._floor(self.horizon)
-        if self.dice.happens(0.3):
-            self._band(-BEYOND, self.dice.between(0.05, 0.12), self.paints.plaster().times(1.3), "ceiling")
-        if self.dice.happens(0.6):
+        if self.rng.happens(0.3):
+            self._band(-BEYOND, self.rng.between(0.05, 0.12), self.paints.plaster().times(1.3), "ceiling")
+        if self.rng.happens(0.6):
             self._band(self.horizon - 0.02, self.horizon + 0.01, self.paints.wood(), "skirting board")
         return floor
 
     def _wall(self) -> Paint:
         paints = self.paints
-        wall = self.dice.pick((paints.plaster,) * 6 + (paints.ceramic,) * 2 + (paints.brick, paints.wood))()
-        if wall.material in ("plaster", "ceramic") and self.dice.happens(0.6):
-            return self._dress(wall, soft=self.dice.happens(0.5))
+        wall = self.rng.pick((paints.plaster,) * 6 + (paints.ceramic,) * 2 + (paints.brick, paints.wood))()
+        if wall.material in ("plaster", "ceramic") and self.rng.happens(0.6):
+            return self._dress(wall, soft=self.rng.happens(0.5))
         return wall
 
     def _dress(self, paint: Paint, *, soft: bool) -> Paint:
-        """Put on a texture; a soft one is only a shade of the same color."""
+        """Add a texture; a soft one is a shade of the same color."""
         dressed = self.paints.patterned(paint, 1.0)
         return replace(dressed, second=shade(dressed.color, 0.68)) if soft else dressed
 
     def _sky(self) -> None:
-        color = self.paints.jitter(self.dice.pick(SKIES), 20)
-        pale = self.dice.happens(0.7)
-        low = shade(color, self.dice.between(1.0, 1.9)) if pale else self.paints.jitter(self.dice.pick(SKIES))
+        color = self.paints.jitter(self.rng.pick(SKIES), 20)
+        pale = self.rng.happens(0.7)
+        low = shade(color, self.rng.between(1.0, 1.9)) if pale else self.paints.jitter(self.rng.pick(SKIES))
         self._band(-BEYOND, self.horizon + 0.02, Paint(color, low, fading=True), "sky")
 
     def _floor(self, top: float) -> Surface:
-        kind = GROUNDS[self.dice.weighed(self.scene.grounds)]
-        color = self.dice.pick(kind.colors) if kind.colors else self.paints.any()
+        kind = GROUNDS[self.rng.weighted_pick(self.scene.grounds)]
+        color = self.rng.pick(kind.colors) if kind.colors else self.paints.any()
         paint = self.paints.wood() if kind.material == "wood" else self.paints.of(kind.material, color, kind.grain)
-        if self.dice.happens(kind.textured):
-            paint = self._dress(paint, soft=kind.soft or self.dice.happens(0.3))
+        if self.rng.happens(kind.textured):
+            paint = self._dress(paint, soft=kind.soft or self.rng.happens(0.3))
         return self._band(top, 1 + BEYOND, replace(paint, lying=True), kind.name)
 
     def _backdrop(self) -> None:
-        kind = self.dice.weighed(self.scene.backdrops)
+        kind = self.rng.weighted_pick(self.scene.backdrops)
         if kind == "hills":
-            for _ in range(self.dice.integer(1, 2)):
-                heights = [self.dice.between(0.5, 1) for _ in range(11)]
-                self._ridge("hill", self.paints.of("turf", self.dice.pick(LEAVES), 0.85), heights, 0.16)
+            for _ in range(self.rng.integer(1, 2)):
+                heights = [self.rng.between(0.5, 1) for _ in range(11)]
+                self._ridge("hill", self.paints.of("turf", self.rng.pick(LEAVES), 0.85), heights, 0.16)
         elif kind == "mountains":
-            for _ in range(self.dice.integer(1, 2)):
-                peaks = 2 * self.dice.integer(2, 3) + 1
-                heights = [
-                    self.dice.between(0.6, 1) if i % 2 else self.dice.between(0.1, 0.5) for i in range(peaks + 1)
-                ]
+            for _ in range(self.rng.integer(1, 2)):
+                peaks = 2 * self.rng.integer(2, 3) + 1
+                heights = [self.rng.between(0.6, 1) if i % 2 else self.rng.between(0.1, 0.5) for i in range(peaks + 1)]
                 self._ridge("mountain range", self.paints.stone(), heights, 0.36)
         elif kind == "woods":
             self._woods()
@@ -213,7 +222,7 @@ class Background:
             self._skyline()
 
     def _ridge(self, name: str, paint: Paint, heights: Sequence[float], tallest: float) -> None:
-        foot, tall = self.horizon + 0.02, self.dice.between(0.5, 1) * tallest
+        foot, tall = self.horizon + 0.02, self.rng.between(0.5, 1) * tallest
         step = 1.2 / (len(heights) - 1)
         ridge = [(-0.1 + step * i, self.horizon - tall * height) for i, height in enumerate(heights)]
         self._fill([(-0.1, foot), *ridge, (1.1, foot)], paint, name)
@@ -221,15 +230,15 @@ class Background:
     def _woods(self) -> None:
         leaves = self.paints.leaves().times(0.8)
         for i in range(14):
-            x, wide = -0.05 + i * 0.085, self.dice.between(0.05, 0.1)
-            tall = wide * self.dice.between(1.2, 2.2)
+            x, wide = -0.05 + i * 0.085, self.rng.between(0.05, 0.1)
+            tall = wide * self.rng.between(1.2, 2.2)
             dome = [(x + wide * u, self.horizon + 0.01 - tall * v) for u, v in _DOME]
             self.canvas.polygon(dome, Surface(leaves, "woods", None))
 
     def _skyline(self) -> None:
         x, foot = -BEYOND, self.horizon + 0.01
         while x < 1:
-            wide, top = self.dice.between(0.06, 0.16), self.horizon - self.dice.between(0.05, 0.22)
+            wide, top = self.rng.between(0.06, 0.16), self.horizon - self.rng.between(0.05, 0.22)
             paint = self.paints.of("plaster", self.paints.any("grey", "blue", "brown", "purple", "black"), 0.9)
             self._fill([(x, foot), (x, top), (x + wide, top), (x + wide, foot)], paint, "skyline")
             x += wide

@@ -1,6 +1,6 @@
-"""Images by number: the same number, seed and size give the same image and labels.
+"""Draw one image by its index: equal index, seed and size give equal images and labels.
 
-index, seed, size -> draw -> DrawnImage (pixels, scene, what each pixel shows)
+index, seed, size -> draw -> DrawnImage (pixels, scene, surface of each pixel)
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from netdissect.synthetic.scene_composer import SceneComposer, swatches
 from netdissect.synthetic.scenes import SCENE_NAMES, SCENES
 
 Bytes = npt.NDArray[np.uint8]
-SWATCHES = 0.08  # share of images that are nothing but texture
+SWATCHES = 0.08  # share of images that show textures only
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class DrawnImage:
     image
         uint8 (size, size, 3), lit and with noise.
     scene
-        Name of the scene, or None for an image of nothing but texture.
+        Name of the scene; None for an image of textures only.
     drawing
-        The surfaces that each pixel shows.
+        The surface of each pixel.
     """
 
     image: Bytes
@@ -38,39 +38,39 @@ class DrawnImage:
 
 
 def draw(index: int, seed: int = 0, size: int = 96, *, swatch_share: float = SWATCHES) -> DrawnImage:
-    """Draw one image of the world.
+    """Draw one image of the synthetic data set.
 
     Parameters
     ----------
     index
-        Which of the images; each can be drawn alone.
+        Index of the image; each image can be drawn alone.
     seed
-        Of the world.
+        Seed of the data set.
     size
-        Pixels of the square image.
+        Size of the square image in pixels.
     swatch_share
-        Share of images that show nothing but texture, and so no scene.
+        Share of images that show textures only and no scene.
     """
-    dice = PortableRandom(f"netdissect world 1/{seed}/{index}")
+    rng = PortableRandom(f"netdissect world 1/{seed}/{index}")
     canvas = Canvas(size)
-    scene = None if dice.happens(swatch_share) else dice.pick(SCENE_NAMES)
+    scene = None if rng.happens(swatch_share) else rng.pick(SCENE_NAMES)
     if scene is None:
-        swatches(canvas, dice)
+        swatches(canvas, rng)
     else:
-        SceneComposer(canvas, dice, SCENES[scene])
+        SceneComposer(canvas, rng, SCENES[scene])
     drawing = canvas.finish()
-    return DrawnImage(_light(drawing.image, dice), scene, drawing)
+    return DrawnImage(_light(drawing.image, rng), scene, drawing)
 
 
-def _light(image: Bytes, dice: PortableRandom) -> Bytes:
-    """Shine a light from somewhere, tint it, and add the noise of a camera."""
+def _light(image: Bytes, rng: PortableRandom) -> Bytes:
+    """Light the image with a tinted gradient, and add camera noise."""
     size = len(image)
     axis = np.arange(size, dtype=np.float32) * np.float32(2 / (size - 1)) - 1
-    gain = dice.between(0.8, 1.15) + dice.between(-0.14, 0.14) * axis[:, None] + dice.between(-0.14, 0.14) * axis[None]
-    tint = np.array([dice.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
+    gain = rng.between(0.8, 1.15) + rng.between(-0.14, 0.14) * axis[:, None] + rng.between(-0.14, 0.14) * axis[None]
+    tint = np.array([rng.between(0.9, 1.08) for _ in range(3)], dtype=np.float32)
     lit = image * (gain[:, :, None] * tint)
-    lift, noise = dice.between(-4, 14), dice.between(1, 8)
-    y, x = dice.integer(0, 127), dice.integer(0, 127)
+    lift, noise = rng.between(-4, 14), rng.between(1, 8)
+    y, x = rng.integer(0, 127), rng.integer(0, 127)
     grain = _grain()[y : y + size, x : x + size]
     return np.clip(lit + (lift + 0.5) + noise * grain, 0, 255).astype(np.uint8)
 

@@ -1,7 +1,7 @@
-"""Hand out the world: one labeled sample, a data set on disk, or training images in memory.
+"""Generate the synthetic data set: one labeled sample, a data set on disk, or training images in memory.
 
-Training images carry scene labels and nothing else. Objects, parts, materials, textures and colors
-are known only to the data set that units are compared with.
+Training images have scene labels only. Objects, parts, materials, textures and colors are labeled only in the data set
+that units are compared with.
 """
 
 import os
@@ -25,8 +25,8 @@ from netdissect.synthetic.scenes import SCENE_NAMES
 SMALLEST, LARGEST = 64, 128
 BLOCK = 64  # images in one task of a worker that draws training images
 
-FEW = 8  # blocks that are drawn without further processes, unless these are asked for
-VISIBLE = 0.01  # share of the pixels from which on an object counts as shown
+FEW = 8  # up to this many blocks are drawn in this process, unless the caller sets workers
+VISIBLE = 0.01  # an object counts as visible from this share of the pixels on
 
 T = TypeVar("T")
 Block = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -38,16 +38,16 @@ def render(index: int, seed: int = 0, size: int = 96) -> Sample:
     Parameters
     ----------
     index
-        Which of the images; each can be drawn alone.
+        Index of the image; each image can be drawn alone.
     seed
-        Of the world.
+        Seed of the data set.
     size
-        Pixels of the square image, 64 to 128.
+        Size of the square image in pixels, 64 to 128.
 
     Returns
     -------
     Sample
-        With exact label maps of the image's size; colors are named by the writer.
+        Image and exact label maps of its size; the writer names the colors.
 
     Raises
     ------
@@ -84,24 +84,24 @@ def write_synthetic(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the world as a data set in Broden's layout.
+    """Write the synthetic data set in Broden's layout.
 
     Parameters
     ----------
     out
         The new folder.
     images
-        How many images, at least 1.
+        Number of images, at least 1.
     size
-        Of the square images in pixels, 64 to 128; label maps are half as large.
+        Size of the square images in pixels, 64 to 128; label maps are half as large.
     seed
-        The same seed draws the same images and labels.
+        Seed of the data set; equal seeds give equal images and labels.
     workers
         Processes; None or 1: this process. The files are the same, byte for byte, for any number.
     overwrite
         Replace a finished data set at `out`.
     progress
-        Told of every image and every set of label maps.
+        Called for every image and for every image's label maps.
 
     Returns
     -------
@@ -117,17 +117,17 @@ def write_synthetic(
     """
     _check_size(size)
     if images < 1:
-        raise ConfigError(f"the synthetic world was asked for {images} images. Expected at least 1.")
+        raise ConfigError(f"the number of synthetic images is {images}. Expected at least 1.")
 
-    def told(stage: str, done: int, _: int | None) -> None:
+    def report(stage: str, done: int, _: int | None) -> None:
         if progress:
             progress(stage, done, images)
 
-    # Images are drawn by processes of their own: the writer's open files or arrays, but do not draw.
+    # Images are drawn in separate processes: the workers of the writer only read files or arrays.
     samples = map_in_order(partial(render, seed=seed, size=size), range(images), workers)
     options = WriteOptions(size=size, colors=True, image_format="png")
     about = {"source": "synthetic", "images": images, "seed": seed}
-    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=told)
+    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=report)
 
 
 def training_set(
@@ -138,15 +138,15 @@ def training_set(
     Parameters
     ----------
     images
-        How many.
+        Number of images.
     size
-        Pixels of the square images, 64 to 128.
+        Size of the square images in pixels, 64 to 128.
     seed
-        Take another one than that of the data set which units are compared with.
+        Seed of the images; use another seed than that of the data set which units are compared with.
     workers
         Processes; None: one for each processor. The images are the same for any number.
     progress
-        Told of the images drawn so far.
+        Called with the number of images drawn.
 
     Returns
     -------
@@ -174,14 +174,14 @@ def training_set(
 def training_objects(
     images: int, *, size: int = 96, seed: int = 1, workers: int | None = None, progress: Progress | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Say which objects the images of `training_set` show.
+    """Return which objects are visible in the images of `training_set`.
 
     Parameters
     ----------
     images, size, seed, workers
-        Those of `training_set`.
+        As for `training_set`.
     progress
-        Told of the images looked at so far.
+        Called with the number of images done.
 
     Returns
     -------
@@ -206,41 +206,41 @@ def training_objects(
 
 def _blocks(work: Callable[[range], T], images: int, workers: int | None) -> Iterator[T]:
     ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
-    # To start processes takes longer than to draw a few hundred images.
+    # Starting processes takes longer than drawing a few hundred images.
     return map_in_order(work, ranges, workers or (os.cpu_count() if len(ranges) > FEW else 1))
 
 
 def _draw_block(indices: range, size: int, seed: int) -> Block:
     drawn = [draw(index, seed, size, swatch_share=0.0) for index in indices]
-    scenes = [SCENE_NAMES.index(one.scene) for one in drawn if one.scene]
-    return np.stack([one.image for one in drawn]), np.array(scenes, dtype=np.int64)
+    scenes = [SCENE_NAMES.index(scene.scene) for scene in drawn if scene.scene]
+    return np.stack([scene.image for scene in drawn]), np.array(scenes, dtype=np.int64)
 
 
 def _objects_block(indices: range, size: int, seed: int) -> npt.NDArray[np.bool_]:
     shown = np.zeros((len(indices), len(THING_NAMES)), dtype=np.bool_)
-    place = {name: index for index, name in enumerate(THING_NAMES)}
+    column = {name: index for index, name in enumerate(THING_NAMES)}
     for row, index in zip(shown, indices, strict=True):
         drawing = draw(index, seed, size, swatch_share=0.0).drawing
         pixels = np.bincount(drawing.surface_of.ravel(), minlength=len(drawing.surfaces))
         filled = np.zeros(len(THING_NAMES), dtype=np.int64)
         for surface, count in zip(drawing.surfaces, pixels.tolist(), strict=True):
-            if surface.thing in place:
-                filled[place[surface.thing]] += count
+            if surface.thing in column:
+                filled[column[surface.thing]] += count
         row[:] = filled >= VISIBLE * size * size
     return shown
 
 
 def _channel(names: list[str | None], drawn: DrawnImage) -> Channel:
-    """Return a label map from the name that each surface bears."""
+    """Return a label map, given the name of each surface."""
     known = sorted({name for name in names if name})
-    number = {name: i for i, name in enumerate(known, start=1)}
-    table = np.array([number[name] if name else 0 for name in names], dtype=np.int32)
-    return Channel(table[drawn.drawing.surface_of], {i: name for name, i in number.items()})
+    value = {name: i for i, name in enumerate(known, start=1)}
+    table = np.array([value[name] if name else 0 for name in names], dtype=np.int32)
+    return Channel(table[drawn.drawing.surface_of], {i: name for name, i in value.items()})
 
 
 def _check_size(size: int) -> None:
     if not SMALLEST <= size <= LARGEST or size % 2:
         raise ConfigError(
-            f"the synthetic world was asked for images of {size} pixels. Expected an even size from {SMALLEST} to "
-            f"{LARGEST}, so that label maps are exactly half as large."
+            f"the size of synthetic images is {size} pixels. Expected an even size from {SMALLEST} to {LARGEST}, so "
+            "that label maps are exactly half as large."
         )

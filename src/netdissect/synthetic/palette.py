@@ -1,4 +1,4 @@
-"""Colors by family, and the paints that surfaces are made of."""
+"""Colors by family, and the paints of surfaces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from netdissect.synthetic.portable_random import PortableRandom
 
 RGB = tuple[int, int, int]
 
-# A few shades of each of the 11 basic color terms; every use is jittered.
+# A few shades of each of the 11 basic color terms; every use adds random jitter.
 FAMILIES: dict[str, tuple[RGB, ...]] = {
     "black": ((28, 28, 32), (44, 42, 46)),
     "blue": ((38, 80, 184), (70, 130, 210), (28, 48, 118), (110, 165, 225)),
@@ -43,18 +43,18 @@ SKIES: tuple[RGB, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """How a surface looks and what it is called.
+    """The colors, material and texture of a surface.
 
     Attributes
     ----------
     color, second
-        RGB at the pattern's levels 0 and highest.
+        RGB at the lowest and the highest level of the pattern.
     material, texture
-        Their names, or None. The texture's pattern hides the material's grain.
+        Names, or None. The pattern of the texture hides that of the material.
     scale
-        Of the pattern; 1 draws a texture's period as one seventh of the image.
+        Scale of the pattern; at 1 the period of a texture is one seventh of the image.
     angle
-        Of the pattern in degrees.
+        Angle of the pattern in degrees.
     lying
         Whether the surface lies flat, so that its pattern is foreshortened.
     fading
@@ -93,34 +93,34 @@ def shade(color: RGB, factor: float) -> RGB:
 
 
 class Paints:
-    """Mixes paints by chance.
+    """Draws random paints.
 
     Parameters
     ----------
-    dice
-        Where chance comes from.
+    rng
+        Random numbers.
     textures
-        Textures that are in fashion here: three patterns in four are one of these.
+        Preferred textures: a pattern is one of these with probability 0.75.
     """
 
-    def __init__(self, dice: PortableRandom, fashion: Sequence[str] = ()) -> None:
-        self.dice = dice
+    def __init__(self, rng: PortableRandom, fashion: Sequence[str] = ()) -> None:
+        self.rng = rng
         self.textures = fashion
 
     def jitter(self, color: RGB, spread: int = 14) -> RGB:
         """Return a color near this one."""
-        light = self.dice.between(-spread, spread)
+        light = self.rng.between(-spread, spread)
         red, green, blue = (
-            min(255, max(0, round(channel + light + self.dice.between(-spread, spread) / 2))) for channel in color
+            min(255, max(0, round(channel + light + self.rng.between(-spread, spread) / 2))) for channel in color
         )
         return red, green, blue
 
     def any(self, *families: str) -> RGB:
         """Return a color of one of these families, or of any."""
-        return self.jitter(self.dice.pick(FAMILIES[self.dice.pick(families or tuple(FAMILIES))]))
+        return self.jitter(self.rng.pick(FAMILIES[self.rng.pick(families or tuple(FAMILIES))]))
 
     def contrast(self, color: RGB) -> RGB:
-        """Return a color that stands out from this one."""
+        """Return a color that contrasts with this one."""
         for _ in range(8):
             other = self.any()
             if sum(abs(a - b) for a, b in zip(color, other, strict=True)) > 180:
@@ -135,17 +135,17 @@ class Paints:
     def of(self, material: str, color: RGB, grain: float = 0.8, scale: float = 1.0) -> Paint:
         """Return a material in this color; `grain` darkens or lightens its pattern."""
         base = self.jitter(color)
-        return Paint(base, shade(base, grain), material, scale=self.dice.about(scale, 0.25))
+        return Paint(base, shade(base, grain), material, scale=self.rng.about(scale, 0.25))
 
     def wood(self, upright: bool = False) -> Paint:
         """Return wood, sometimes painted."""
-        color = self.dice.pick(WOODS) if self.dice.happens(0.75) else self.any()
+        color = self.rng.pick(WOODS) if self.rng.happens(0.75) else self.any()
         paint = self.of("wood", color, 0.72)
         return replace(paint, angle=90.0) if upright else paint
 
     def metal(self, *families: str) -> Paint:
         """Return metal: bare, or lacquered in one of these colors or any."""
-        color = self.any(*families) if families or self.dice.happens(0.5) else self.any("grey", "grey", "black")
+        color = self.any(*families) if families or self.rng.happens(0.5) else self.any("grey", "grey", "black")
         return self.of("metal", color, 1.35)
 
     def lacquer(self) -> Paint:
@@ -155,25 +155,25 @@ class Paints:
     def glass(self) -> Paint:
         """Return glass with a glare."""
         color = self.jitter(
-            self.dice.pick(((120, 160, 190), (70, 90, 110), (160, 200, 214), (60, 66, 80), (240, 214, 130)))
+            self.rng.pick(((120, 160, 190), (70, 90, 110), (160, 200, 214), (60, 66, 80), (240, 214, 130)))
         )
-        return Paint(color, shade(color, 1.6), "glass", scale=self.dice.between(0.35, 0.6))
+        return Paint(color, shade(color, 1.6), "glass", scale=self.rng.between(0.35, 0.6))
 
     def stone(self) -> Paint:
         """Return rough stone."""
-        return self.of("stone", self.dice.pick(STONES), 1.3)
+        return self.of("stone", self.rng.pick(STONES), 1.3)
 
     def brick(self) -> Paint:
         """Return a brick wall with light or dark mortar."""
         color = self.any("red", "brown", "orange", "grey", "yellow", "white")
         return Paint(
-            color, self.jitter(self.dice.pick(((206, 200, 190), (90, 80, 76)))), "brick", scale=self.dice.about(0.9)
+            color, self.jitter(self.rng.pick(((206, 200, 190), (90, 80, 76)))), "brick", scale=self.rng.about(0.9)
         )
 
     def plaster(self) -> Paint:
         """Return a plastered wall of any color, mostly a light one."""
         color = self.any()
-        return self.of("plaster", shade(color, self.dice.between(1.0, 2.2)), 0.92)
+        return self.of("plaster", shade(color, self.rng.between(1.0, 2.2)), 0.92)
 
     def ceramic(self) -> Paint:
         """Return glazed ceramic."""
@@ -182,25 +182,25 @@ class Paints:
 
     def leaves(self) -> Paint:
         """Return foliage, green or of autumn."""
-        return self.of("foliage", self.dice.pick(LEAVES), 1.4, 0.9)
+        return self.of("foliage", self.rng.pick(LEAVES), 1.4, 0.9)
 
     def fabric(self, textured: float = 0.4, scale: float = 0.6) -> Paint:
-        """Return cloth, with this probability patterned."""
+        """Return cloth, patterned with the probability `textured`."""
         base = self.of("fabric", self.any(), 0.84)
-        return self.patterned(base, scale) if self.dice.happens(textured) else base
+        return self.patterned(base, scale) if self.rng.happens(textured) else base
 
     def patterned(self, base: Paint, scale: float = 1.0, texture: str | None = None) -> Paint:
         """Return the paint with a texture in a second, contrasting color."""
-        worn = self.textures if self.textures and self.dice.happens(0.75) else tuple(TEXTURES)
+        worn = self.textures if self.textures and self.rng.happens(0.75) else tuple(TEXTURES)
         return replace(
             base,
             second=self.contrast(base.color),
-            texture=texture or self.dice.pick(worn),
-            scale=self.dice.about(scale, 0.3),
-            angle=self.dice.between(-20, 20) + (90 if self.dice.happens(0.5) else 0),
+            texture=texture or self.rng.pick(worn),
+            scale=self.rng.about(scale, 0.3),
+            angle=self.rng.between(-20, 20) + (90 if self.rng.happens(0.5) else 0),
         )
 
     def skin(self) -> Paint:
         """Return a skin color."""
-        color = self.jitter(self.dice.pick(SKINS), 8)
+        color = self.jitter(self.rng.pick(SKINS), 8)
         return Paint(color, color)

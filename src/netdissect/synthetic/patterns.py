@@ -1,8 +1,8 @@
-"""What surfaces look like close up: textures that have a name, and the grain of materials.
+"""Patterns of surfaces: named textures, and the grain of materials.
 
-Each pattern is drawn once, as a square tile of levels between a surface's two colors; a surface
-then looks at the tile through a window of its own scale, angle and offset. Only sums, products and
-comparisons are used, never a sine: their last bit differs between processors.
+Each pattern is drawn once, as a square tile of levels between the two colors of a surface. A surface samples the tile
+at its own scale, angle and offset. Only sums, products and comparisons are used, because the last bit of a sine differs
+between processors.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ PERIOD = 40.0  # tile pixels; at scale 1 a tile pixel is 1/288 of the image, a p
 
 @dataclass(frozen=True, slots=True)
 class Grain:
-    """Smooth noise whose grains are `wide` x `high` tile pixels, or spots where it lies above a level."""
+    """Smooth noise of grains of `wide` x `high` tile pixels; with `above`, the spots where it exceeds this level."""
 
     wide: int
     high: int
     above: float | None = None
 
     def __call__(self, u: Array, v: Array) -> Level:
-        """Return the level at each place of a tile, from 0 to 1."""
+        """Return the level of each pixel of a tile, from 0 to 1."""
         height, width = np.broadcast_shapes(u.shape, v.shape)
         rng = np.random.default_rng((self.wide, self.high))
         grains = rng.integers(0, 256, (height // self.high + 2, width // self.wide + 2), dtype=np.uint8)
@@ -74,7 +74,7 @@ def _gridded(u: Array, v: Array) -> Level:
 
 
 def _honeycombed(u: Array, v: Array) -> Level:
-    # Two lattices of hexagon centers; the wall lies where both are equally far.
+    # Two lattices of hexagon centers; the walls are where both are equally far.
     height, width = 1.6 * PERIOD, 1.6 * PERIOD / 1.7320508
     x0, y0 = _near(u, width), _near(v, height)
     x1, y1 = _near(u + width / 2, width), _near(v + height / 2, height)

@@ -1,7 +1,6 @@
-"""Chance that falls the same way on every machine.
+"""Random numbers that are the same on every machine.
 
-`random.Random.random` is the one method whose sequence Python promises never to change, so
-everything here is made of it.
+All methods use `random.Random.random`, the only method whose sequence Python guarantees not to change.
 """
 
 import math
@@ -13,28 +12,28 @@ T = TypeVar("T")
 
 
 class PortableRandom:
-    """A stream of choices that depends on its name alone.
+    """A stream of random numbers that depends on its name alone.
 
     Parameters
     ----------
     name
-        Equal names give equal streams, e.g. ``"picture/0/17"``.
+        Equal names give equal streams, e.g. ``"image/0/17"``.
 
     Examples
     --------
-    >>> PortableRandom("picture/0/17").whole(0, 99) == PortableRandom("picture/0/17").whole(0, 99)
+    >>> PortableRandom("image/0/17").integer(0, 99) == PortableRandom("image/0/17").integer(0, 99)
     True
     """
 
     def __init__(self, name: str) -> None:
-        self._next = random.Random(name).random  # noqa: S311, chance that must repeat is what is wanted
+        self._next = random.Random(name).random  # noqa: S311, the stream must be reproducible
 
     def between(self, low: float, high: float) -> float:
         """Return a number from `low` up to `high`."""
         return low + (high - low) * self._next()
 
     def about(self, value: float, spread: float = 0.15) -> float:
-        """Return `value`, up to the share `spread` of it smaller or larger."""
+        """Return a number from `value * (1 - spread)` to `value * (1 + spread)`."""
         return value * self.between(1 - spread, 1 + spread)
 
     def happens(self, probability: float) -> bool:
@@ -53,8 +52,8 @@ class PortableRandom:
         """Return one of `items`."""
         return items[math.floor(len(items) * self._next())]
 
-    def weighed(self, weights: Mapping[T, float]) -> T:
-        """Return one of the keys, drawn by its weight."""
+    def weighted_pick(self, weights: Mapping[T, float]) -> T:
+        """Return one of the keys, drawn by their weights."""
         mark = self.between(0, sum(weights.values()))
         for item, weight in weights.items():
             mark -= weight
@@ -63,6 +62,6 @@ class PortableRandom:
         return item
 
     def count(self, expected: float) -> int:
-        """Return a whole number whose mean is `expected`, no more than one and a half of it, rounded up."""
+        """Return a whole number of mean `expected`, at most 1.5 times `expected`, rounded up."""
         top = math.ceil(1.5 * expected)
         return sum(self.happens(expected / top) for _ in range(top)) if top else 0

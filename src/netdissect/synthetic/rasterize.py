@@ -1,10 +1,9 @@
-"""A canvas that remembers which surface each pixel shows.
+"""A canvas that records the surface of each pixel.
 
-Shapes are painted back to front into one map of surface numbers, three times as fine as the
-image. Image and label maps are both read off that map in the end, so they cannot disagree: the
-image averages 3 x 3 samples, a label is that of the middle sample.
+    polygon, surface -> Canvas -> Drawing (image, surface of each pixel)
 
-    polygon, surface -> Canvas -> Drawing (image, the surface that each pixel shows)
+Shapes are painted back to front into one map of surface indices with three times the resolution of the image. Image and
+label maps are both made from this map: a pixel is the average of 3 x 3 samples, a label is that of the middle sample.
 """
 
 import math
@@ -27,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Surface(NamedTuple):
-    """A paint and what bears it: an object, and perhaps one of its parts."""
+    """A paint, and the object and part that it belongs to."""
 
     paint: Paint
     thing: str | None
@@ -56,7 +55,7 @@ class Drawing:
     image
         uint8 (size, size, 3), evenly lit.
     surface_of
-        int64 (size, size): the index into `surfaces` of what each pixel shows.
+        int64 (size, size): index into `surfaces` for each pixel.
     surfaces
         Every surface that was painted, hidden ones too.
     """
@@ -68,7 +67,7 @@ class Drawing:
 
 @dataclass
 class Canvas:
-    """Takes shapes back to front.
+    """Paints shapes back to front.
 
     Parameters
     ----------
@@ -126,7 +125,7 @@ class Canvas:
         if paint.fading:
             pattern = (np.arange(bottom - top) * LEVELS // (bottom - top))[:, None]
         else:
-            pattern = np.asarray(_look(paint, right - left, bottom - top, TILE_PER_IMAGE / self._fine))
+            pattern = np.asarray(_sample_tile(paint, right - left, bottom - top, TILE_PER_IMAGE / self._fine))
         np.copyto(levels[window], pattern, where=ids[window] == 2 * number)
 
 
@@ -142,14 +141,14 @@ def _lookup(paints: Sequence[Paint]) -> npt.NDArray[np.uint32]:
     return table.reshape(-1).view(np.uint32)
 
 
-def _look(paint: Paint, width: int, height: int, unit: float) -> Image.Image:
+def _sample_tile(paint: Paint, width: int, height: int, unit: float) -> Image.Image:
     """Return the paint's tile through a window of fine pixels, each `unit` tile pixels wide at scale 1."""
     step = unit / paint.scale
     turn = math.radians(paint.angle)
     cos, sin = math.cos(turn) * step, math.sin(turn) * step
     squeeze = 2.0 if paint.lying else 1.0
     a, b, d, e = cos, sin * squeeze, -sin, cos * squeeze
-    # Colors are as good as any other chance for the offset: equal paints show equal patterns.
+    # The offset depends on the colors: equal paints show equal patterns.
     x = TILE / 2 + paint.color[0] % 90 - 45
     y = TILE / 2 + paint.second[2] % 90 - 45
     c, f = x - a * width / 2 - b * height / 2, y - d * width / 2 - e * height / 2

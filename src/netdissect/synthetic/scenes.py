@@ -1,7 +1,7 @@
-"""The scenes: which things belong where, how often, on what ground and before what backdrop.
+"""The scenes: their things and frequencies, grounds and backdrops.
 
-Every thing stands in several scenes, and most scenes of one layout differ only in the things that
-stand in them: a network that wants to tell them apart has to see the things.
+Every thing occurs in several scenes, and most scenes of one layout differ only in their things, so that a network has
+to recognize things to classify scenes.
 """
 
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ Layout = Literal["land", "shore", "deep", "road", "room"]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A recipe for images of one kind of place.
+    """Description of the images of one scene class.
 
     Attributes
     ----------
     layout
-        How the image is divided: sky and ground, sky, water and ground, water and its bed, sky and road,
-        or wall and floor.
+        Division of the image: sky and ground; sky, water and ground; water and its bed; sky and road; or wall and
+        floor.
     grounds
-        Kinds of ground and their weights.
+        Types of ground and their weights.
     backdrops
-        Kinds of backdrop on the horizon and their weights; rooms have none.
+        Types of backdrop on the horizon and their weights; rooms have none.
     thing_counts
         Expected number of each thing.
     textures
-        Textures that walls, floors and pavements like to wear here; each is in fashion in several scenes.
+        Preferred textures of walls, floors and pavements; each is preferred in several scenes.
     """
 
     layout: Layout
@@ -38,7 +38,7 @@ class Scene:
 
 
 def _table(text: str) -> dict[str, float]:
-    """Read ``name 1.5, other name 0.3``."""
+    """Parse ``name 1.5, other name 0.3``."""
     pairs = (entry.rsplit(maxsplit=1) for entry in text.split(",") if entry.strip())
     return {name.strip(): float(weight) for name, weight in pairs}
 

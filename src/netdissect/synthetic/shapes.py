@@ -1,4 +1,4 @@
-"""A pen in a thing's own coordinates: base at (0, 0), x to the right, y up, 1 as tall as the thing."""
+"""Draw shapes in the coordinates of a thing: base at (0, 0), x to the right, y up, in units of the thing's height."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _CIRCLE = tuple((math.cos(math.pi * i / 12), math.sin(math.pi * i / 12)) for i i
 
 
 class ThingBox(NamedTuple):
-    """Where a thing's own coordinates lie on the image: (x, y) = origin + u * right + v * up."""
+    """Position of a thing's coordinates on the image: (x, y) = origin + u * right + v * up."""
 
     x: float
     y: float
@@ -23,14 +23,14 @@ class ThingBox(NamedTuple):
 
     @classmethod
     def standing(cls, x: float, y: float, height: float, *, flip: bool = False, tilt: float = 0.0) -> Self:
-        """Return a frame with its base at (x, y), so tall, mirrored and turned by `tilt` degrees as told."""
+        """Return a frame of this height with its base at (x, y), mirrored by `flip` and turned by `tilt` degrees."""
         turn = math.radians(tilt)
         cos, sin = height * math.cos(turn), height * math.sin(turn)
         side = -1 if flip else 1
         return cls(x, y, (side * cos, side * sin), (sin, -cos))
 
     def at(self, u: float, v: float) -> tuple[float, float]:
-        """Return the place on the image."""
+        """Return the position (u, v) of the thing on the image."""
         return (self.x + u * self.right[0] + v * self.up[0], self.y + u * self.right[1] + v * self.up[1])
 
     def inner(self, u: float, v: float, scale: float) -> "ThingBox":
@@ -42,18 +42,18 @@ class ThingBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Thing:
-    """How to draw one kind of object.
+    """A type of object, and how to draw it.
 
     Attributes
     ----------
     name
         The concept.
     height
-        As a share of the image, in the foreground.
+        Height in the foreground, as a share of the image.
     placement
-        Where it is found: standing or lying flat on the ground, hung on a wall, in the sky, on water.
+        Position: standing or flat on the ground, on a wall, in the sky, or in water.
     draw
-        Draws it with a sketch.
+        Function that draws it with a sketch.
     """
 
     name: str
@@ -68,7 +68,7 @@ THINGS: dict[str, Thing] = {}
 def thing(
     name: str, height: float, habit: Habit = "ground"
 ) -> Callable[[Callable[["Sketch"], None]], Callable[["Sketch"], None]]:
-    """Register a function that draws a kind of object."""
+    """Register a function that draws a type of object."""
 
     def register(draw: Callable[["Sketch"], None]) -> Callable[["Sketch"], None]:
         THINGS[name] = Thing(name, height, habit, draw)
@@ -83,19 +83,19 @@ class Sketch:
     Parameters
     ----------
     canvas
-        Where they go.
+        Canvas to paint on.
     paints
-        Where colors, patterns and chance come from.
+        Source of colors, patterns and random numbers.
     frame
-        The thing's own coordinates.
+        Coordinates of the thing.
     name
-        The object that the shapes belong to.
+        Object of the shapes.
     """
 
     def __init__(self, canvas: Canvas, paints: Paints, frame: ThingBox, name: str) -> None:
         self.canvas = canvas
         self.paints = paints
-        self.dice = paints.dice
+        self.rng = paints.rng
         self.frame = frame
         self.name = name
 
@@ -113,7 +113,7 @@ class Sketch:
         self.shape([(x + rx * cos, y + ry * sin) for cos, sin in _CIRCLE], paint, part)
 
     def dome(self, x: float, y: float, rx: float, ry: float, paint: Paint, part: str | None = None) -> None:
-        """Paint the upper half of an ellipse that stands on y; a negative `ry` the lower half."""
+        """Paint the upper half of an ellipse above y; with a negative `ry` the lower half."""
         self.shape([(x + rx * cos, y + ry * sin) for cos, sin in _CIRCLE[:13]], paint, part)
 
     def bar(
@@ -126,7 +126,7 @@ class Sketch:
         self.shape([(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)], paint, part)
 
     def put(self, name: str, x: float, y: float) -> None:
-        """Draw another thing with its base at (x, y), as tall beside this one as it is by nature."""
+        """Draw another thing with its base at (x, y), at its natural height relative to this one."""
         other = THINGS[name]
         frame = self.frame.inner(x, y, other.height / THINGS[self.name].height)
         other.draw(Sketch(self.canvas, self.paints, frame, name))

@@ -1,4 +1,4 @@
-"""Things that are built to stay."""
+"""Buildings and outdoor furniture."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ from netdissect.synthetic.shapes import Sketch, thing
 
 
 def wall_paint(s: Sketch) -> Paint:
-    """Return what an outer wall is made of."""
-    return s.dice.pick((s.paints.brick, s.paints.plaster, s.paints.plaster, s.paints.wood, s.paints.stone))()
+    """Return the paint of an outer wall."""
+    return s.rng.pick((s.paints.brick, s.paints.plaster, s.paints.plaster, s.paints.wood, s.paints.stone))()
 
 
 def door(s: Sketch, x: float, width: float, height: float) -> None:
@@ -28,16 +28,16 @@ def pane(s: Sketch, box: tuple[float, float, float, float], glass: Paint, sash: 
 
 @thing("house", 0.52)
 def _house(s: Sketch) -> None:
-    half, eaves = s.dice.between(0.4, 0.62), s.dice.between(0.5, 0.62)
-    roof = s.paints.brick() if s.dice.happens(0.3) else s.paints.of("stone", s.paints.any(), 0.8)
-    if s.dice.happens(0.3):
+    half, eaves = s.rng.between(0.4, 0.62), s.rng.between(0.5, 0.62)
+    roof = s.paints.brick() if s.rng.happens(0.3) else s.paints.of("stone", s.paints.any(), 0.8)
+    if s.rng.happens(0.3):
         roof = s.paints.patterned(roof, 0.4, "scaly")
-    if s.dice.happens(0.7):
+    if s.rng.happens(0.7):
         s.box(0.3 * half, 0.65, 0.3 * half + 0.13, 1.03, s.paints.brick(), "chimney")
     s.box(-half, 0, half, eaves, wall_paint(s))
-    ridge = 0.0 if s.dice.happens(0.6) else 0.6 * half
+    ridge = 0.0 if s.rng.happens(0.6) else 0.6 * half
     s.shape([(-half - 0.09, eaves - 0.03), (-ridge, 1), (ridge, 1), (half + 0.09, eaves - 0.03)], roof, "roof")
-    glass, sash, side = s.paints.glass(), s.paints.plain("white", "white", "brown", "blue"), s.dice.sign()
+    glass, sash, side = s.paints.glass(), s.paints.plain("white", "white", "brown", "blue"), s.rng.sign()
     door(s, side * 0.45 * half, 0.2, 0.36)
     pane(s, (-side * 0.5 * half - 0.13, 0.16, -side * 0.5 * half + 0.13, 0.4), glass, sash)
 
@@ -45,7 +45,7 @@ def _house(s: Sketch) -> None:
 @thing("barn", 0.5)
 def _barn(s: Sketch) -> None:
     half, wall = (
-        s.dice.between(0.5, 0.65),
+        s.rng.between(0.5, 0.65),
         s.paints.of("wood", s.paints.any("red", "brown", "grey", "blue", "yellow"), 0.75),
     )
     roof = s.paints.metal()
@@ -74,11 +74,11 @@ def _barn(s: Sketch) -> None:
 
 @thing("tower block", 0.75)
 def _tower_block(s: Sketch) -> None:
-    half = s.dice.between(0.18, 0.3)
-    wall = s.dice.pick((s.paints.brick, s.paints.plaster, s.paints.stone, s.paints.metal))()
-    height = s.dice.between(0.7, 1)
+    half = s.rng.between(0.18, 0.3)
+    wall = s.rng.pick((s.paints.brick, s.paints.plaster, s.paints.stone, s.paints.metal))()
+    height = s.rng.between(0.7, 1)
     s.box(-half, 0, half, height, wall)
-    glass, columns, rows = s.paints.glass(), s.dice.integer(2, 3), s.dice.integer(4, 6)
+    glass, columns, rows = s.paints.glass(), s.rng.integer(2, 3), s.rng.integer(4, 6)
     step, rise = 2 * half / columns, (height - 0.2) / rows
     for column in range(columns):
         for row in range(rows):
@@ -90,7 +90,7 @@ def _tower_block(s: Sketch) -> None:
 @thing("lighthouse", 0.6)
 def _lighthouse(s: Sketch) -> None:
     wall = s.paints.plaster()
-    if s.dice.happens(0.7):
+    if s.rng.happens(0.7):
         wall = s.paints.patterned(wall, 0.7, "striped")
     s.shape([(-0.17, 0), (-0.1, 0.78), (0.1, 0.78), (0.17, 0)], wall)
     s.box(-0.07, 0, 0.07, 0.13, s.paints.wood(upright=True), "door")
@@ -102,7 +102,7 @@ def _lighthouse(s: Sketch) -> None:
 @thing("tent", 0.28)
 def _tent(s: Sketch) -> None:
     cloth = s.paints.fabric(0.45, 0.7)
-    half = s.dice.between(0.65, 0.9)
+    half = s.rng.between(0.65, 0.9)
     s.shape([(-half, 0), (-0.1, 1), (0.5, 0.9), (half + 0.45, 0)], cloth.times(0.75))
     s.shape([(-half, 0), (-0.1, 1), (half, 0)], cloth)
     s.shape([(-0.3, 0), (-0.08, 0.72), (0.18, 0)], s.paints.plain("black", "brown", "blue", "grey"), "flap")
@@ -115,7 +115,7 @@ def _windmill(s: Sketch) -> None:
     s.box(-0.06, 0, 0.06, 0.15, s.paints.wood(upright=True), "door")
     s.dome(0, 0.61, 0.15, 0.12, s.paints.of("stone", s.paints.any(), 0.8), "roof")
     sail = s.paints.fabric(0.5, 0.35)
-    lean = s.dice.between(-0.1, 0.14)
+    lean = s.rng.between(-0.1, 0.14)
     for dx, dy in ((1, lean), (-lean, 1), (-1, -lean), (lean, -1)):
         s.shape(
             [(0, 0.65), (0.36 * dx, 0.65 + 0.36 * dy), (0.36 * dx - 0.11 * dy, 0.65 + 0.36 * dy + 0.11 * dx)],
@@ -127,7 +127,7 @@ def _windmill(s: Sketch) -> None:
 @thing("bench", 0.18)
 def _bench(s: Sketch) -> None:
     wood, iron = s.paints.wood(), s.paints.metal("black", "grey", "green")
-    half = s.dice.between(0.8, 1.1)
+    half = s.rng.between(0.8, 1.1)
     for x in (-0.8 * half, 0.8 * half):
         s.box(x - 0.06, 0, x + 0.06, 0.45, iron, "leg")
     s.box(-half, 0.38, half, 0.52, wood, "seat")
@@ -138,7 +138,7 @@ def _bench(s: Sketch) -> None:
 @thing("fence", 0.17)
 def _fence(s: Sketch) -> None:
     wood = s.paints.wood(upright=True)
-    count = s.dice.integer(5, 9)
+    count = s.rng.integer(5, 9)
     for y in (0.3, 0.68):
         s.box(-0.25 * count, y, 0.25 * count, y + 0.12, wood.times(0.85), "rail")
     for i in range(count):
@@ -150,7 +150,7 @@ def _fence(s: Sketch) -> None:
 def _street_lamp(s: Sketch) -> None:
     iron = s.paints.metal("black", "grey", "green", "brown")
     s.bar((0, 0), (0, 0.86), 0.045, iron, "pole")
-    if s.dice.happens(0.5):
+    if s.rng.happens(0.5):
         s.bar((0, 0.86), (0.24, 0.95), 0.035, iron, "pole")
         s.oval(0.28, 0.93, 0.11, 0.055, s.paints.plain("yellow", "white", "orange"), "lantern")
         return
@@ -166,7 +166,7 @@ def _street_lamp(s: Sketch) -> None:
 def _traffic_light(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.65), 0.05, s.paints.metal("grey", "black", "yellow"), "pole")
     s.box(-0.1, 0.58, 0.1, 1, s.paints.plain("black", "grey", "yellow", "green"))
-    lit = s.dice.integer(0, 2)
+    lit = s.rng.integer(0, 2)
     for i, family in enumerate(("green", "orange", "red")):
         lamp = s.paints.plain(family)
         s.oval(0, 0.65 + 0.14 * i, 0.062, 0.062, lamp if i == lit else lamp.times(0.45), "signal")
@@ -176,7 +176,7 @@ def _traffic_light(s: Sketch) -> None:
 def _sign(s: Sketch) -> None:
     s.bar((0, 0), (0, 0.7), 0.06, s.paints.metal("grey", "black", "white"), "pole")
     face, rim = s.paints.plain("white", "yellow", "blue", "white"), s.paints.plain("red", "blue", "black", "green")
-    form = s.dice.integer(0, 2)
+    form = s.rng.integer(0, 2)
     if form == 0:
         s.oval(0, 0.8, 0.2, 0.2, rim, "board")
         s.oval(0, 0.8, 0.13, 0.13, face, "board")
@@ -206,7 +206,7 @@ def _swing(s: Sketch) -> None:
         s.bar((x - 0.12, 0), (x, 1), 0.06, beam, "pole")
         s.bar((x + 0.12, 0), (x, 1), 0.06, beam, "pole")
     s.bar((-0.55, 0.98), (0.55, 0.98), 0.07, beam, "pole")
-    x = s.dice.between(-0.12, 0.12)
+    x = s.rng.between(-0.12, 0.12)
     for side in (-0.14, 0.14):
         s.bar((side, 0.96), (side + x, 0.28), 0.025, s.paints.plain("black", "brown"), "rope")
     s.box(x - 0.2, 0.24, x + 0.2, 0.31, s.paints.wood(), "seat")
@@ -246,7 +246,7 @@ def _market_stall(s: Sketch) -> None:
     s.box(-0.6, 0, 0.6, 0.36, s.paints.wood(), "counter")
     for i in range(6):
         s.oval(-0.45 + 0.18 * i, 0.4, 0.08, 0.08, s.paints.plain("red", "orange", "green", "yellow", "purple"), "fruit")
-    texture = "striped" if s.dice.happens(0.7) else None
+    texture = "striped" if s.rng.happens(0.7) else None
     s.shape(
         [(-0.6, 1), (0.6, 1), (0.75, 0.68), (-0.75, 0.68)],
         s.paints.patterned(s.paints.fabric(0), 0.6, texture),
@@ -257,7 +257,7 @@ def _market_stall(s: Sketch) -> None:
 @thing("flag", 0.44)
 def _flag(s: Sketch) -> None:
     s.bar((0, 0), (0, 1), 0.04, s.paints.metal("grey", "white", "yellow"), "pole")
-    texture = s.dice.pick(("checkered", "checkered", "crossed", "striped"))
+    texture = s.rng.pick(("checkered", "checkered", "crossed", "striped"))
     cloth = s.paints.patterned(s.paints.fabric(0), 0.5, texture)
     s.shape([(0.02, 0.98), (0.24, 0.93), (0.5, 0.98), (0.5, 0.62), (0.24, 0.57), (0.02, 0.62)], cloth, "cloth")
 
@@ -280,8 +280,8 @@ def _goal(s: Sketch) -> None:
 @thing("picnic blanket", 0.09, "flat")
 def _picnic_blanket(s: Sketch) -> None:
     cloth, half = (
-        s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.dice.happens(0.7) else None),
-        s.dice.between(1.6, 2.4),
+        s.paints.patterned(s.paints.fabric(0), 0.6, "checkered" if s.rng.happens(0.7) else None),
+        s.rng.between(1.6, 2.4),
     )
     s.shape([(-half, 0), (-half + 0.5, 1), (half - 0.2, 1), (half, 0)], replace(cloth, lying=True))
-    s.put("bowl", s.dice.between(-0.6, 0.6), 0.4)
+    s.put("bowl", s.rng.between(-0.6, 0.6), 0.4)

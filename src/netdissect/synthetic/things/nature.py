@@ -1,4 +1,4 @@
-"""Plants, animals, people, and what lies about outdoors."""
+"""Plants, animals, people, and other outdoor objects."""
 
 from dataclasses import replace
 
@@ -10,17 +10,17 @@ from netdissect.synthetic.shapes import Sketch, thing
 def _tree(s: Sketch) -> None:
     trunk, crown = s.paints.wood(upright=True), s.paints.leaves()
     s.shape([(-0.07, 0), (-0.045, 0.5), (0.045, 0.5), (0.07, 0)], trunk, "trunk")
-    if s.dice.happens(0.5):
-        s.oval(0, 0.68, s.dice.between(0.24, 0.34), 0.32, crown, "crown")
+    if s.rng.happens(0.5):
+        s.oval(0, 0.68, s.rng.between(0.24, 0.34), 0.32, crown, "crown")
         return
     for x, y in ((-0.19, 0.54), (0.19, 0.56), (0, 0.74)):
-        s.oval(s.dice.between(-0.03, 0.03) + x, y, 0.22, 0.21, crown, "crown")
+        s.oval(s.rng.between(-0.03, 0.03) + x, y, 0.22, 0.21, crown, "crown")
 
 
 @thing("fir", 0.58)
 def _fir(s: Sketch) -> None:
     s.box(-0.05, 0, 0.05, 0.22, s.paints.wood(upright=True), "trunk")
-    leaves, wide = s.paints.leaves(), s.dice.between(0.24, 0.34)
+    leaves, wide = s.paints.leaves(), s.rng.between(0.24, 0.34)
     for i in range(3):
         y, half = 0.14 + 0.25 * i, wide * (1 - 0.24 * i)
         s.shape([(-half, y), (0, y + 0.38), (half, y)], leaves, "crown")
@@ -28,7 +28,7 @@ def _fir(s: Sketch) -> None:
 
 @thing("palm", 0.56)
 def _palm(s: Sketch) -> None:
-    lean = s.dice.between(0.02, 0.2)
+    lean = s.rng.between(0.02, 0.2)
     s.shape(
         [
             (-0.05, 0),
@@ -58,7 +58,7 @@ def _palm(s: Sketch) -> None:
 @thing("cactus", 0.34)
 def _cactus(s: Sketch) -> None:
     skin = s.paints.of("foliage", s.paints.any("green", "green", "green", "grey", "purple"), 1.3)
-    for side, y in ((-1, s.dice.between(0.3, 0.45)), (1, s.dice.between(0.4, 0.55))):
+    for side, y in ((-1, s.rng.between(0.3, 0.45)), (1, s.rng.between(0.4, 0.55))):
         s.bar((0, y), (side * 0.28, y), 0.12, skin, "limb")
         s.bar((side * 0.25, y - 0.06), (side * 0.25, y + 0.3), 0.13, skin, "limb")
     s.box(-0.1, 0, 0.1, 0.88, skin)
@@ -70,9 +70,9 @@ def _bush(s: Sketch) -> None:
     leaves, berries = s.paints.leaves(), s.paints.plain("red", "pink", "purple", "white", "yellow")
     for x, r in ((-0.45, 0.4), (0.45, 0.42), (0, 0.55)):
         s.dome(x, 0, r, 1.8 * r, leaves)
-    if s.dice.happens(0.4):
+    if s.rng.happens(0.4):
         for _ in range(6):
-            s.oval(s.dice.between(-0.5, 0.5), s.dice.between(0.15, 0.6), 0.07, 0.07, berries, "berry")
+            s.oval(s.rng.between(-0.5, 0.5), s.rng.between(0.15, 0.6), 0.07, 0.07, berries, "berry")
 
 
 @thing("flower", 0.17)
@@ -92,7 +92,7 @@ def _flower(s: Sketch) -> None:
 
 @thing("rock", 0.13)
 def _rock(s: Sketch) -> None:
-    a, b = s.dice.between(-0.4, 0.1), s.dice.between(0.3, 0.6)
+    a, b = s.rng.between(-0.4, 0.1), s.rng.between(0.3, 0.6)
     s.shape([(-0.9, 0), (-0.7, 0.5), (a, 1), (b, 0.8), (0.85, 0.3), (0.95, 0)], s.paints.stone())
 
 
@@ -120,12 +120,12 @@ def head(s: Sketch, x: float, y: float, size: float, skin: Paint) -> None:
 @thing("person", 0.4)
 def _person(s: Sketch) -> None:
     skin, shirt, trousers = s.paints.skin(), s.paints.fabric(0.4, 0.4), s.paints.fabric(0.1)
-    step, swing = s.dice.between(0.0, 0.1), s.dice.between(0.04, 0.16)
+    step, swing = s.rng.between(0.0, 0.1), s.rng.between(0.04, 0.16)
     for side in (-1, 1):
         s.bar((side * 0.06, 0.46), (side * (0.05 + step), 0), 0.1, trousers, "leg")
         s.bar((side * 0.13, 0.72), (side * (0.14 + swing), 0.42), 0.075, shirt, "arm")
         s.oval(side * (0.145 + swing), 0.4, 0.045, 0.045, skin, "arm")
-    if s.dice.happens(0.3):
+    if s.rng.happens(0.3):
         s.shape([(-0.1, 0.5), (0.1, 0.5), (0.22, 0.22), (-0.22, 0.22)], trousers, "skirt")
     s.shape([(-0.14, 0.77), (0.14, 0.77), (0.11, 0.42), (-0.11, 0.42)], shirt, "torso")
     head(s, 0, 0.87, 0.105, skin)
@@ -133,13 +133,13 @@ def _person(s: Sketch) -> None:
 
 def _legs(s: Sketch, xs: tuple[float, ...], top: float, width: float, paint: Paint) -> None:
     for i, x in enumerate(xs):
-        s.bar((x, top), (x + s.dice.between(-0.06, 0.06), 0), width, paint.times(0.85 if i % 2 else 1), "leg")
+        s.bar((x, top), (x + s.rng.between(-0.06, 0.06), 0), width, paint.times(0.85 if i % 2 else 1), "leg")
 
 
 @thing("cow", 0.22)
 def _cow(s: Sketch) -> None:
     hide = s.paints.plain("white", "brown", "black", "grey")
-    if s.dice.happens(0.6):
+    if s.rng.happens(0.6):
         hide = s.paints.patterned(hide, 0.5, "blotchy")
     _legs(s, (-0.5, -0.35, 0.35, 0.5), 0.45, 0.13, hide)
     s.bar((-0.66, 0.75), (-0.78, 0.25), 0.06, hide, "tail")
@@ -171,7 +171,7 @@ def _zebra(s: Sketch) -> None:
     coat = replace(
         s.paints.plain("white", "white", "yellow", "grey"),
         texture="striped",
-        scale=s.dice.between(0.45, 0.65),
+        scale=s.rng.between(0.45, 0.65),
         angle=90.0,
     )
     coat = replace(coat, second=s.paints.any("black", "black", "brown", "purple"))
@@ -184,7 +184,7 @@ def _zebra(s: Sketch) -> None:
 
 @thing("giraffe", 0.5)
 def _giraffe(s: Sketch) -> None:
-    coat = replace(s.paints.plain("orange", "yellow", "brown"), texture="honeycombed", scale=s.dice.between(0.4, 0.6))
+    coat = replace(s.paints.plain("orange", "yellow", "brown"), texture="honeycombed", scale=s.rng.between(0.4, 0.6))
     coat = replace(coat, second=s.paints.any("white", "yellow"))
     _legs(s, (-0.22, -0.15, 0.14, 0.21), 0.36, 0.05, coat)
     s.bar((-0.25, 0.44), (-0.32, 0.24), 0.03, s.paints.plain("brown", "black"), "tail")
@@ -209,7 +209,7 @@ def _elephant(s: Sketch) -> None:
 
 @thing("fish", 0.13, "water")
 def _fish(s: Sketch) -> None:
-    skin = s.paints.patterned(s.paints.plain(), 0.4, s.dice.pick(("scaly", "scaly", "striped")))
+    skin = s.paints.patterned(s.paints.plain(), 0.4, s.rng.pick(("scaly", "scaly", "striped")))
     fin = s.paints.plain()
     s.shape([(-0.6, 0.5), (-1.1, 0.95), (-1.0, 0.5), (-1.1, 0.05)], fin, "fin")
     s.shape([(-0.2, 0.85), (0.0, 1.15), (0.3, 0.85)], fin, "fin")
@@ -221,7 +221,7 @@ def _fish(s: Sketch) -> None:
 def _seaweed(s: Sketch) -> None:
     leaf = s.paints.leaves()
     for x in (-0.2, 0.0, 0.2):
-        sway, top = s.dice.between(0.05, 0.12), s.dice.between(0.7, 1.0)
+        sway, top = s.rng.between(0.05, 0.12), s.rng.between(0.7, 1.0)
         left = [(x - 0.05 + sway * side, top * y) for side, y in ((0, 0), (1, 0.25), (-1, 0.5), (1, 0.75))]
         right = [(u + 0.11, v) for u, v in reversed(left)]
         s.shape([*left, (x, top), *right], leaf, "leaf")
@@ -244,7 +244,7 @@ def _coral(s: Sketch) -> None:
 def _dog(s: Sketch) -> None:
     coat, ear = s.paints.plain("brown", "black", "white", "orange", "grey"), s.paints.plain("brown", "black", "orange")
     _legs(s, (-0.45, -0.32, 0.28, 0.42), 0.4, 0.12, coat)
-    s.bar((-0.5, 0.55), (-0.78, s.dice.between(0.7, 0.95)), 0.09, coat, "tail")
+    s.bar((-0.5, 0.55), (-0.78, s.rng.between(0.7, 0.95)), 0.09, coat, "tail")
     s.oval(-0.05, 0.48, 0.52, 0.2, coat, "torso")
     s.oval(0.52, 0.75, 0.22, 0.21, coat, "head")
     s.oval(0.74, 0.68, 0.15, 0.1, coat.times(0.9), "muzzle")
@@ -268,7 +268,7 @@ def _sheep(s: Sketch) -> None:
 @thing("bird", 0.12, "sky")
 def _bird(s: Sketch) -> None:
     coat = s.paints.plain("white", "grey", "black", "brown", "blue", "red")
-    lift = s.dice.between(0.3, 0.5) * s.dice.sign()
+    lift = s.rng.between(0.3, 0.5) * s.rng.sign()
     s.shape([(-0.5, 0.5), (-0.9, 0.65), (-0.85, 0.4)], coat, "tail")
     s.oval(0, 0.5, 0.5, 0.2, coat, "torso")
     s.oval(0.48, 0.62, 0.2, 0.18, coat, "head")
@@ -279,6 +279,6 @@ def _bird(s: Sketch) -> None:
 @thing("ball", 0.12)
 def _ball(s: Sketch) -> None:
     color = s.paints.plain()
-    if s.dice.happens(0.6):
+    if s.rng.happens(0.6):
         color = s.paints.patterned(color, 0.5)
     s.oval(0, 0.5, 0.5, 0.5, color)

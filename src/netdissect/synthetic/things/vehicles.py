@@ -1,4 +1,4 @@
-"""Things that drive, fly and float."""
+"""Vehicles on land, in the air and on water."""
 
 from netdissect.synthetic.shapes import Sketch, thing
 
@@ -13,11 +13,11 @@ def wheels(s: Sketch, *spots: tuple[float, float]) -> None:
 
 @thing("car", 0.2)
 def _car(s: Sketch) -> None:
-    if s.dice.happens(0.25):
+    if s.rng.happens(0.25):
         _car_from_ahead(s)
         return
     body, glass = s.paints.lacquer(), s.paints.glass()
-    nose, tail, roof = s.dice.between(0.95, 1.2), s.dice.between(-1.2, -1.0), s.dice.between(0.9, 1.05)
+    nose, tail, roof = s.rng.between(0.95, 1.2), s.rng.between(-1.2, -1.0), s.rng.between(0.9, 1.05)
     s.shape([(-0.75, 0.55), (-0.5, roof), (0.3, roof), (0.65, 0.55)], body)
     s.shape([(-0.62, 0.58), (-0.44, roof - 0.1), (-0.1, roof - 0.1), (-0.1, 0.58)], glass, "pane")
     s.shape([(0.0, 0.58), (0.0, roof - 0.1), (0.25, roof - 0.1), (0.5, 0.58)], glass, "pane")
@@ -41,10 +41,10 @@ def _car_from_ahead(s: Sketch) -> None:
 
 @thing("bus", 0.32)
 def _bus(s: Sketch) -> None:
-    body, glass, half = s.paints.lacquer(), s.paints.glass(), s.dice.between(0.95, 1.25)
+    body, glass, half = s.paints.lacquer(), s.paints.glass(), s.rng.between(0.95, 1.25)
     s.box(-half, 0.14, half, 1, body)
     s.box(-half, 0.3, half, 0.42, s.paints.lacquer())
-    count = s.dice.integer(4, 5)
+    count = s.rng.integer(4, 5)
     step = (2 * half - 0.35) / count
     for i in range(count):
         s.box(-half + 0.08 + i * step, 0.52, -half + 0.02 + (i + 1) * step, 0.86, glass, "pane")
@@ -55,9 +55,9 @@ def _bus(s: Sketch) -> None:
 
 @thing("truck", 0.3)
 def _truck(s: Sketch) -> None:
-    cab, back = s.paints.lacquer(), s.dice.between(-1.3, -1.0)
+    cab, back = s.paints.lacquer(), s.rng.between(-1.3, -1.0)
     load = s.paints.lacquer()
-    if s.dice.happens(0.35):
+    if s.rng.happens(0.35):
         load = s.paints.patterned(load, 0.6)
     s.box(back, 0.16, 0.95, 0.26, s.paints.metal("black", "grey"))
     s.box(back, 0.24, 0.35, 1, load, "container")
