@@ -1,9 +1,9 @@
-"""What the values and colors of masks mean, and how a mask becomes one value a pixel.
+"""Class names of the values and colors of masks, and conversion of masks to one value a pixel.
 
     classes.csv -> ClassTable;  Stored (pixels of a mask) + MaskReading -> Channel
 
-A table names values, and may name colors beside or instead of them: a column ``color`` (``#800000``, ``128 0 0``) or
-columns ``r,g,b`` or ``red,green,blue``. CVAT's ``labelmap.txt`` (``aeroplane:128,0,0::``) is such a table of colors.
+A table lists values, colors or both. Colors are in a column ``color`` (``#800000``, ``128 0 0``) or in columns
+``r,g,b`` or ``red,green,blue``. CVAT's ``labelmap.txt`` (``aeroplane:128,0,0::``) is a table of colors.
 """
 
 import re
@@ -26,7 +26,7 @@ from netdissect.errors import SourceError
 RGB_COLUMNS = (("r", "g", "b"), ("red", "green", "blue"))
 HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 THREE = re.compile(r"\D*(\d{1,3})\D+(\d{1,3})\D+(\d{1,3})\D*")
-UNLISTED = -1  # value of a pixel whose color no table lists, where that is allowed
+UNLISTED = -1  # value of a pixel of an unlisted color, if such colors are allowed
 LARGEST = 65535
 READ = ("value", "color")
 MASK_OPTIONS = ("read", "unlisted", "drawn", "colors")
@@ -41,11 +41,11 @@ class ClassTable:
     names
         Raw name of each value, empty where unlabeled.
     colors
-        Value of each color, red * 65536 + green * 256 + blue; empty if the table gives no colors.
+        Value of each color, red * 65536 + green * 256 + blue; empty if the table has no colors.
     has_values
-        Whether the values stand in the table; otherwise they were numbered here and only colors can be read.
+        Whether the table has values; otherwise its rows are numbered and masks are read by color.
     origin
-        The table, for messages.
+        Name of the table, for messages.
     """
 
     names: Mapping[int, str]
@@ -60,8 +60,8 @@ def read_class_table(path: Path) -> ClassTable:
     Raises
     ------
     SourceError
-        If the file is missing, has other columns, more fields in a row than in its header, a value that is no whole
-        number or stands twice, or a color that is none or stands for two names.
+        If the file is missing, has other columns or more fields in a row than in its header, a value is not a whole
+        number or is repeated, or a color is invalid or has two names.
     """
     rows = _read_labelmap(path) if path.suffix.lower() == ".txt" else _read_rows(path)
     has_values = "value" in rows[0] if rows else True
@@ -83,7 +83,9 @@ def read_class_table(path: Path) -> ClassTable:
 
 
 def voc_colors() -> dict[int, int]:
-    """Return the value of each color of Pascal VOC's palette: bits of the value, three by three, from the top.
+    """Return the value of each color of Pascal VOC's palette.
+
+    Bits 0, 1 and 2 of a value are the highest bits of red, green and blue, bits 3 to 5 the next ones, and so on.
 
     Examples
     --------
@@ -102,19 +104,19 @@ def voc_colors() -> dict[int, int]:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How the pixels of masks become values.
+    """How the pixels of masks are converted to values.
 
     Attributes
     ----------
     table
-        What they mean.
+        Names of the values.
     read
-        ``value``: by values, RGB as R + 256 * G; ``color``: by the colors of the table; None: by what the table gives,
-        where there is no doubt.
+        ``value``: by values, RGB as R + 256 * G; ``color``: by the colors of the table; None: by whichever the table
+        has; an error where this is ambiguous.
     unlisted
         Whether values and colors that are not in the table are unlabeled; otherwise they are an error.
     upright
-        Whether masks were drawn on images turned upright as EXIF says; otherwise they belong to the stored pixels.
+        Whether masks were drawn on images turned upright by EXIF; otherwise they belong to the stored pixels.
     """
 
     table: ClassTable
@@ -124,12 +126,12 @@ class MaskReading:
 
     @classmethod
     def parse(cls, spec: SourceSpec, table: ClassTable) -> "MaskReading":
-        """Make it of the options ``read=``, ``unlisted=``, ``drawn=`` and ``colors=``.
+        """Parse the options ``read=``, ``unlisted=``, ``drawn=`` and ``colors=``.
 
         Raises
         ------
         SourceError
-            If an option has another value, or colors are to be read and there are none.
+            If an option has an unknown value, or masks are to be read by colors and the table has none.
         """
         read = spec.choice("read", READ)
         if spec.choice("colors", ("voc",)):
@@ -154,7 +156,7 @@ class MaskReading:
         Raises
         ------
         SourceError
-            If its pixels cannot be told: colors without a table, colors that are not listed, or in doubt.
+            If its pixels cannot be converted: colors without a table, unlisted colors, or an ambiguous mask.
         """
         values = self._values(stored, origin)
         names = dict(self.table.names)
@@ -178,29 +180,29 @@ class MaskReading:
         return plain_values(stored, origin)
 
     def _shows_colors(self, stored: Stored, painted: npt.NDArray[np.int64]) -> bool:
-        """Tell whether a mask is painted: in color, or in three equal channels that are listed colors."""
+        """Return whether a mask shows classes by color: in color, or gray in three channels with listed colors."""
         if stored.pixels.ndim == 2:
             return False
         return not _is_gray(stored) or any(color in self.table.colors for color in np.unique(painted[painted > 0]))
 
     def _check_palette(self, stored: Stored, origin: str) -> None:
-        """Refuse an indexed mask whose palette gives a value the color of another one."""
+        """Raise an error if the palette of an indexed mask gives a value the color of another one."""
         if stored.palette is None:
             return
         codes = _codes(_full_palette(stored.palette)).tolist()
         for value in np.unique(stored.pixels).tolist():
             color = codes[value]
-            told = self.table.colors.get(color)
-            if told is not None and self.table.names.get(told, "") != self.table.names.get(value, ""):
+            listed = self.table.colors.get(color)
+            if listed is not None and self.table.names.get(listed, "") != self.table.names.get(value, ""):
                 raise SourceError(
                     f"{origin} shows the value {value} in the color #{color:06x}, which {self.table.origin} gives to "
-                    f"the value {told}. Expected values and colors that agree; say ?read=value or ?read=color."
+                    f"the value {listed}. Expected values and colors that agree; say ?read=value or ?read=color."
                 )
 
     def _by_color(self, painted: npt.NDArray[np.int64], origin: str) -> PixelValues:
         known = dict(self.table.colors)
         if 0 not in self.table.names:
-            known.setdefault(0, 0)  # black, as the value 0, is unlabeled unless it is named
+            known.setdefault(0, 0)  # black is unlabeled unless it has a name, as the value 0
         colors = np.array(sorted(known), dtype=np.int64)
         position = np.searchsorted(colors, painted).clip(max=len(colors) - 1)
         strange = colors[position] != painted
@@ -216,7 +218,7 @@ class MaskReading:
         return np.where(strange, np.int32(UNLISTED), values[position])
 
     def _by_value(self, stored: Stored, origin: str) -> PixelValues:
-        """Read values; colors without blue may be R + 256 * G or painted classes, and are asked about."""
+        """Read values; a mask in color without blue is ambiguous (R + 256 * G or class colors), which is an error."""
         values = plain_values(stored, origin)
         if stored.pixels.ndim == 3 and self.read is None and max(self.table.names) < 256 and not _is_gray(stored):
             red, green = stored.pixels[stored.pixels[..., :2].any(axis=-1)][0, :2].tolist()
@@ -239,7 +241,7 @@ def _value(text: str, path: Path) -> int:
 
 
 def _color(row: Mapping[str, str], path: Path) -> int | None:
-    """Return the color of a row; None if it gives none."""
+    """Return the color of a row; None if it has none."""
     columns = next((three for three in RGB_COLUMNS if all(name in row for name in three)), ("color",))
     text = " ".join(row.get(name, "").strip() for name in columns).strip()
     if not text:
@@ -279,7 +281,7 @@ def _read_labelmap(path: Path) -> list[dict[str, str]]:
 
 
 def _painted(stored: Stored) -> npt.NDArray[np.int64] | None:
-    """Return the color of each pixel, int64 (H, W) as in `ClassTable.colors`; None if it is not in 8-bit colors."""
+    """Return the color of each pixel, int64 (H, W) as in `ClassTable.colors`; None if the colors are not of 8 bits."""
     pixels = stored.pixels
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
@@ -291,7 +293,7 @@ def _painted(stored: Stored) -> npt.NDArray[np.int64] | None:
 
 
 def _full_palette(palette: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a palette of 256 colors, black where there is none."""
+    """Return a palette of 256 colors, filled up with black."""
     return np.append(palette, np.zeros((256 - len(palette), 3), np.uint8), axis=0)
 
 
@@ -302,6 +304,6 @@ def _codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def _is_gray(stored: Stored) -> bool:
-    """Tell whether the three channels of a mask in color are equal."""
+    """Return whether the three channels of a mask in color are equal."""
     red, green, blue = (stored.pixels[..., channel] for channel in range(3))
     return np.array_equal(red, green) and np.array_equal(green, blue)

@@ -1,14 +1,14 @@
 """A table of labels of whole images.
 
-    FILE.csv        image,label[,category]      several rows of an image are several labels
+    FILE.csv        image,label[,category]      an image with several labels has several rows
 
-Paths of images are relative to the table, or to the folder that ``?images=DIR`` names (itself relative to the table).
-A row without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. An image named without a
-label is an unlabeled image.
+Paths of images are relative to the table, or to the folder of ``?images=DIR`` (itself relative to the table). A row
+without a category has that of ``labels:FILE.csv=CATEGORY``. Other columns are ignored. An image with an empty label is
+unlabeled.
 
-``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+``, ``_``, ``-`` or ``space``) says what stands between several labels
-in a cell. With ``?separator=none`` a cell is one label, which may list its synonyms, separated by semicolons; what is a
-label of its own in another row is no synonym. Without the option a cell that looks like several labels is an error.
+``?separator=`` (``;``, ``|``, ``,``, ``/``, ``+``, ``_``, ``-`` or ``space``) is the separator of several labels in a
+cell. With ``?separator=none`` a cell is one label, which may list synonyms, separated by semicolons; a name that is the
+label of another row is not a synonym. Without the option a cell that looks like several labels is an error.
 """
 
 import re
@@ -38,12 +38,12 @@ class LabelSource:
     file
         The table, CSV with a header.
     category
-        Of rows that name none.
+        Category of rows without one.
     images
         Folder to which paths are relative; None: that of the table.
     separator
-        What stands between the labels in a cell; empty: a cell is one label; None: a cell that looks like several is
-        an error.
+        Separator of labels in a cell; empty: a cell is one label; None: a cell that looks like several labels is an
+        error.
     """
 
     file: Path
@@ -53,7 +53,7 @@ class LabelSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "LabelSource":
-        """Make the source that ``labels:FILE.csv[=CATEGORY][?images=DIR&separator=...]`` names."""
+        """Parse ``labels:FILE.csv[=CATEGORY][?images=DIR&separator=...]``."""
         images = spec.check("images", "separator").options.get("images")
         return cls(spec.folder, spec.category, None if images is None else Path(images), parse_separator(spec))
 
@@ -64,7 +64,7 @@ class LabelSource:
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return self._spec.text
 
     @property
@@ -93,9 +93,9 @@ class LabelSource:
             self._check_image_path(image, line)
             named = labels.setdefault(str(PurePosixPath(image)), {})
             for label in split_cell(row["label"], self.separator):
-                found = named.setdefault(self._category(row.get("category", ""), line), [])
-                if apart[label] not in found:
-                    found.append(apart[label])
+                image_labels = named.setdefault(self._category(row.get("category", ""), line), [])
+                if apart[label] not in image_labels:
+                    image_labels.append(apart[label])
         for image, by_category in labels.items():
             yield Sample(
                 f"{prefix}/{PurePosixPath(image).with_suffix('')}",

@@ -1,22 +1,22 @@
-"""A folder for each class; its name labels the whole image.
+"""A folder for each class: the name of the folder is a label of the whole image.
 
     DIR/CLASS/*   or   DIR/images/CLASS/*
     DIR/train/CLASS/*, DIR/val/CLASS/*     the splits of the authors (also training, valid, validation, test, ...)
     DIR/a/abbey/*, DIR/a/apse/indoor/*     initial letters, as in SUN397 and Places: abbey, apse-indoor
     DIR/labels_joint_anno.txt   or   DIR/labels/labels_joint_anno.txt     optional
 
-Where images otherwise lie more than one folder deep, it is in doubt which folder is the class: the build asks.
+If images are more than one folder deep otherwise, it is ambiguous which folder is the class. This is an error unless
+an option decides it.
 
 Options:
 
-- ``?class=path``: all folders, joined by a hyphen (``apse-indoor``);
-- ``?class=last``: the folder that holds the image (of ``animals/dog``: ``dog``);
-- ``?class=first``: the outermost folder; those below only sort its images;
+- ``?class=path``: the class is the names of all folders, joined by a hyphen (``apse-indoor``);
+- ``?class=last``: the class is the innermost folder (``dog`` for ``animals/dog``);
+- ``?class=first``: the class is the outermost folder;
 - ``?splits=no``: folders called ``train``, ``val``, ... are classes.
 
-The joint list is that of the Describable Textures Dataset: a line names an image (``CLASS/FILE``) and every
-class that annotators saw in it, the dominant first. Lines of images that are not here are ignored;
-an image without a line has its folder's class alone.
+The joint list is that of the Describable Textures Dataset: each line has an image (``CLASS/FILE``) and all its classes,
+the dominant one first. Lines of other images are ignored. An image without a line has the class of its folder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,11 +57,11 @@ class FolderSource:
     Attributes
     ----------
     folder
-        Holds the class folders, or ``images/`` with the class folders.
+        Folder with the class folders, or with ``images/`` that has the class folders.
     category
-        Of every class.
+        Category of all classes.
     choice
-        Which folders name the class where there are several: ``path``, ``last`` or ``first``; None: there is one.
+        Folders that form the class if there are several: ``path``, ``last`` or ``first``; None: there is only one.
     splits
         Whether folders called ``train``, ``val``, ... are splits.
     """
@@ -73,7 +73,7 @@ class FolderSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "FolderSource":
-        """Make the source that ``folders:FOLDER=CATEGORY[?class=...&splits=no]`` names.
+        """Parse ``folders:FOLDER=CATEGORY[?class=...&splits=no]``.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class FolderSource:
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         options = {"class": self.choice} if self.choice else {}
         return SourceSpec(
             "folders", str(self.folder), self.category, options | ({} if self.splits else {"splits": "no"})
@@ -110,11 +110,11 @@ class FolderSource:
             As `images`, or if the joint list cannot be read.
         """
         joint = _read_joint_list(self.folder)
-        for one in self.images():
-            listed = joint.get(one.name, ())
-            labels = tuple(dict.fromkeys(listed if one.label in listed else (one.label, *listed)))
-            name = PurePosixPath(one.name).with_suffix("").as_posix()
-            yield Sample(f"{prefix}/{name}", one.path, {self.category: labels}, one.split)
+        for image in self.images():
+            listed = joint.get(image.name, ())
+            labels = tuple(dict.fromkeys(listed if image.label in listed else (image.label, *listed)))
+            name = PurePosixPath(image.name).with_suffix("").as_posix()
+            yield Sample(f"{prefix}/{name}", image.path, {self.category: labels}, image.split)
 
     def images(self) -> Iterator[ClassImage]:
         """Yield each image with its class, class by class.
@@ -122,7 +122,7 @@ class FolderSource:
         Raises
         ------
         SourceError
-            If the folder is missing, holds no class, or leaves in doubt what a class is.
+            If the folder is missing or has no class, or it is ambiguous which folders are classes.
         """
         root = find_folder(self.folder, "a folder with a folder for each class")
         if _folders(root / "images"):
@@ -149,7 +149,7 @@ class FolderSource:
         return {"first": parts[0], "last": parts[-1]}.get(self.choice or "path", "-".join(parts))
 
     def _check_folders(self, root: Path, folders: Sequence[Sequence[str]], paths: Sequence[PurePath]) -> None:
-        """Refuse images beside the class folders, and folders that hold images and masks."""
+        """Raise an error for images outside of class folders, and for folders of images and masks."""
         for parts, path in zip(folders, paths, strict=True):
             if not parts:
                 where = root.joinpath(*path.parts[:-1], "CLASS", path.name)
@@ -195,12 +195,12 @@ def _check_no_masks(folder: Path, names: set[str], *, may_be_class: bool) -> Non
 
 
 def _are_splits(paths: Sequence[PurePath]) -> bool:
-    """Tell whether the outermost folders are all called as splits are, and hold folders."""
+    """Return whether all outermost folders have names of splits and contain folders."""
     return bool(paths) and all(len(path.parts) > 1 and split_of(path.parts[0]) for path in paths)
 
 
 def _are_letters(folders: Sequence[Sequence[str]]) -> bool:
-    """Tell whether the outermost folders are the initial letters of the folders in them."""
+    """Return whether the outermost folders are the initial letters of the folders in them."""
     return bool(folders) and all(
         len(parts) > 1 and len(parts[0]) == 1 and parts[0].isalpha() and parts[1][:1].lower() == parts[0].lower()
         for parts in folders

@@ -1,7 +1,7 @@
-"""Cells of tables that hold one label or several.
+"""Cells of tables with one label or several.
 
-A table cannot say whether ``car;person`` is two labels or one with a synonym, whether ``car person`` is two or one of
-two spec. What looks like several labels is asked about, and ``?separator=`` settles it.
+A table does not say whether ``car;person`` is two labels or one label with a synonym, and whether ``car person`` is two
+labels or one of two words. A cell that looks like several labels is an error unless ``?separator=`` decides it.
 """
 
 import json
@@ -28,26 +28,26 @@ QUOTED = re.compile("'([^']*)'|\"([^\"]*)\"")
 
 
 def parse_separator(spec: SourceSpec) -> str | None:
-    """Return what separates the labels in a cell: one mark, empty for none; None unless the source says.
+    """Return the separator of labels in a cell; empty: cells are single labels; None: the option is not given.
 
     Raises
     ------
     SourceError
-        If it says something else.
+        If the option has an unknown value.
     """
     separator = spec.choice("separator", tuple(SEPARATORS))
     return None if separator is None else SEPARATORS[separator]
 
 
 def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
-    """Return the labels in a cell, each once; without a separator the cell is one label.
+    """Return the labels in a cell without repetitions; without a separator the cell is one label.
 
     Examples
     --------
     >>> split_cell("car|person|car", "|"), split_cell("['car', 'person']", ","), split_cell("traffic light", None)
     (('car', 'person'), ('car', 'person'), ('traffic light',))
 
-    In brackets quotes say where a label ends, whatever stands between them, as where NumPy wrote the list:
+    In brackets, quotes delimit the labels, whatever the separator, as in lists that NumPy prints:
 
     >>> split_cell("['traffic light' 'car']", " "), split_cell('["door, sliding", "car"]', ",")
     (('traffic light', 'car'), ('door, sliding', 'car'))
@@ -63,24 +63,24 @@ def split_cell(cell: str, separator: str | None) -> tuple[str, ...]:
 
 
 def _quoted(text: str) -> tuple[str, ...]:
-    """Return the labels of a list in which every label is in quotes; none if it is another one."""
+    """Return the labels of a list in which all labels are in quotes; empty for other lists."""
     try:  # JSON may escape letters, and quotes within a label
         listed = json.loads(f"[{text}]")
     except (ValueError, RecursionError):
         listed = [single or double for single, double in QUOTED.findall(text)]
         if QUOTED.sub("", text).strip(", \n\t"):
             return ()
-    if not all(isinstance(one, str) for one in listed):
+    if not all(isinstance(label, str) for label in listed):
         return ()
-    parts = (one.strip() for one in listed)
+    parts = (label.strip() for label in listed)
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def find_list(cells: Iterable[str]) -> str | None:
     """Return a cell that looks like several labels: with a separator, in brackets, or of words that are labels.
 
-    Words of a cell, between blanks or one of ``_/+-``, are labels if each stands alone in another cell, or begins one
-    and ends another.
+    The words of a cell, separated by blanks or one of ``_/+-``, are labels if each of them is another cell by itself,
+    or begins one cell and ends another.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def find_list(cells: Iterable[str]) -> str | None:
     """
     distinct = list(dict.fromkeys(cell.strip() for cell in cells))
     listed = [cell for cell in distinct if any(mark in cell for mark in MARKS) or LIST.fullmatch(cell)]
-    if listed:  # of lists one that holds several shows what is between them
+    if listed:  # prefer a list of several labels, which shows the separator
         return next((cell for cell in listed if any(mark in cell for mark in MARKS)), listed[0])
     tokens = {cell: list(filter(None, WORDS.split(cell))) for cell in distinct}
     alone = {parts[0] for cell, parts in tokens.items() if parts == [cell]}
@@ -101,26 +101,26 @@ def find_list(cells: Iterable[str]) -> str | None:
 
 
 def check_cells(cells: Iterable[str], separator: str | None, where: str, spec: SourceSpec) -> None:
-    """Refuse cells that look like several labels, unless the source says how to read them.
+    """Raise an error for cells that look like several labels, unless a separator is given.
 
     Raises
     ------
     SourceError
-        If one does; `where` names the table.
+        If there is such a cell; `where` names the table.
     """
     if separator is not None:
         return
-    found = find_list(cells)
-    if found is None:
+    cell = find_list(cells)
+    if cell is None:
         return
-    listed = LIST.fullmatch(found)
-    marks = [name for name, sign in SEPARATORS.items() if sign and len(split_cell(found, sign)) > 1]
+    listed = LIST.fullmatch(cell)
+    marks = [name for name, sign in SEPARATORS.items() if sign and len(split_cell(cell, sign)) > 1]
     mark = "," if listed and (_quoted(listed[1]) or not marks) else (*marks, "space")[0]
     option = {**spec.options, "separator": mark}
     several = SourceSpec(spec.type, spec.location, spec.category, option).text
-    parts = " and ".join(map(repr, split_cell(found, SEPARATORS[mark])[:2]))
+    parts = " and ".join(map(repr, split_cell(cell, SEPARATORS[mark])[:2]))
     raise SourceError(
-        f"{where} holds the cell {found[:80]!r}, which looks like several labels. Expected one label a cell, or the "
+        f"{where} holds the cell {cell[:80]!r}, which looks like several labels. Expected one label a cell, or the "
         f"mark between them: say ?separator={mark} ({several}) if it holds {parts}, or ?separator=none if it is one "
         "label (semicolons then separate its synonyms)."
     )

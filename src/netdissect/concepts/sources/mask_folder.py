@@ -1,24 +1,24 @@
-"""Images with label maps of the same size: the usual layout of one's own data.
+"""Images with a mask of the same size for each image.
 
-    DIR/images/NAME.jpg    any image format, folders below allowed
+    DIR/images/NAME.jpg    any image format, also in folders
     DIR/masks/NAME.png     lossless; indexed or gray: the pixel is the value; in color: see below
     DIR/classes.csv        value,name; an empty name means unlabeled; colors in a column color or in r,g,b;
-                           or class_dict.csv (name,r,g,b), or labelmap.txt, colors as CVAT writes them
+                           or class_dict.csv (name,r,g,b), or CVAT's labelmap.txt with colors
 
-Where there is no folder ``masks``, two other layouts are read: semantic masks of Roboflow (see `roboflow`), and shapes
-that were drawn in LabelMe or VIA (see `polygons`, a word with options of its own).
+Without a folder ``masks``, two other layouts are read: semantic masks of Roboflow (see `roboflow`), and shapes of
+LabelMe or VIA (see `polygon_files`; the source type ``polygons`` has more options).
 
-A pixel of value 0 is unlabeled unless ``classes.csv`` names it. Values are those of the file: 1 to 16 bits, gray maps
-with a maximum of their own, gray saved as three equal channels. Masks in color are read by the colors of the table, or,
-if that names values above 255, as R + 256 * G; where it is in doubt which is meant, the build asks.
+A pixel of value 0 is unlabeled unless ``classes.csv`` has a name for it. Values are those of the file: 1 to 16 bits,
+gray maps with another maximum, gray in three equal channels. Masks in color are read by the colors of the table, or as
+R + 256 * G if it lists values above 255. An ambiguous mask is an error unless an option decides it.
 
 Options:
 
 - ``?read=value``: RGB is R + 256 * G, and indexed masks are read by index; ``?read=color``: by the colors of the table;
 - ``?colors=voc``: values have the colors of Pascal VOC's palette;
 - ``?unlisted=unlabeled``: values and colors that the table does not list are unlabeled instead of an error;
-- ``?drawn=upright``: masks were drawn on images that were turned upright as EXIF says. Otherwise a mask belongs to
-  the pixels as they are stored, and both are turned together.
+- ``?drawn=upright``: masks were drawn on images turned upright by EXIF. Otherwise a mask belongs to the stored pixels,
+  and both are turned together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ OTHERS = (
     ("annotations/*.json", "coco", "annotations in COCO's form"),
     ("result.json", "coco", "Label Studio's export in COCO's form"),
 )
-"""Files that show whose layout a folder has, the word that reads it, and what it is."""
+"""Files of other layouts, the source type that reads each layout, and its description."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class MaskSource:
     Attributes
     ----------
     folder
-        Holds ``images/``, ``masks/`` and ``classes.csv``.
+        Folder with ``images/``, ``masks/`` and ``classes.csv``.
     category
-        Of every concept in it.
+        Category of all concepts.
     options
-        How masks are read, by word; see `MaskReading`.
+        Options of reading masks, as pairs of name and value; see `MaskReading`.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class MaskSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "MaskSource":
-        """Make the source that ``masks:FOLDER[=CATEGORY][?...]`` names; the category is ``object`` unless given."""
+        """Parse ``masks:FOLDER[=CATEGORY][?...]``; the default category is ``object``."""
         options = tuple(spec.check(*MASK_OPTIONS).options.items())
         return cls(spec.folder, spec.category or DEFAULT_CATEGORY, options)
 
@@ -86,7 +86,7 @@ class MaskSource:
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return self._spec.text
 
     @property
@@ -115,11 +115,14 @@ class MaskSource:
     def _roboflow(self, prefix: str, folders: Sequence[Path]) -> Iterator[Sample]:
         for folder in folders:
             reading = MaskReading.parse(self._spec, read_roboflow_classes(folder / TABLE))
-            place = folder.relative_to(self.folder).as_posix()
+            subfolder = folder.relative_to(self.folder).as_posix()
             for name, image, mask in roboflow_pairs(folder):
                 labels = partial(_read_labels, mask, reading, self.category)
                 yield Sample(
-                    f"{prefix}/{name}" if place == "." else f"{prefix}/{place}/{name}", image, labels, split_of(place)
+                    f"{prefix}/{name}" if subfolder == "." else f"{prefix}/{subfolder}/{name}",
+                    image,
+                    labels,
+                    split_of(subfolder),
                 )
 
     def _own(self, prefix: str) -> Iterator[Sample]:
@@ -128,14 +131,14 @@ class MaskSource:
         table = read_class_table(next((path for path in tables if path.is_file()), tables[0]))
         reading = MaskReading.parse(self._spec, table)
         for name in sorted(images.keys() | masks.keys()):
-            # Of a pair that is not whole the missing half is named when the sample is read, with all other bad files.
+            # A missing image or mask is reported when the sample is read, together with all other bad files.
             image = images.get(name, self.folder / "images" / f"{name}.*")
             mask = masks.get(name, self.folder / "masks" / f"{name}.png")
             yield Sample(f"{prefix}/{name}", image, partial(_read_labels, mask, reading, self.category))
 
 
 def _refuse_other(root: Path) -> None:
-    """Name the source that reads a folder, if its files show which it is."""
+    """Raise an error that names the right source type, if the files of a folder show it."""
     for pattern, word, what in OTHERS:
         if any(root.glob(pattern)):
             raise SourceError(
@@ -149,13 +152,13 @@ def _read_labels(mask: Path, reading: MaskReading, category: str) -> LabelsByCat
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in find_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
+        if name in paths:
             raise SourceError(
-                f"{found[name]} and {path} have the same name. Expected one file a name, whatever its extension; "
+                f"{paths[name]} and {path} have the same name. Expected one file a name, whatever its extension; "
                 "rename or remove one."
             )
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths

@@ -1,4 +1,4 @@
-"""Values of pixels from overlapping masks and from colors, without losing a label."""
+"""Combine overlapping masks into channels without losing a label, and read label maps of published data sets."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,19 +14,19 @@ Mask = npt.NDArray[np.bool_]
 
 
 def stack(masks: Iterable[tuple[int, Mask]]) -> list[PixelValues]:
-    """Lay masks of the same size in as few layers as the order allows, so that none hides another.
+    """Distribute masks of the same size over layers so that none hides another.
 
-    Masks of one value are united first. A value then goes into the first layer where all its pixels are free.
+    Masks of one value are united first. Each value is put into the first layer in which all its pixels are free.
 
     Parameters
     ----------
     masks
-        A value above 0 and where it holds, bool (H, W).
+        Pairs of a value above 0 and its pixels, bool (H, W).
 
     Returns
     -------
     list of int32 (H, W)
-        Values, 0 where none holds. Empty without masks.
+        Values, 0 at pixels without a mask. Empty if there are no masks.
     """
     united: dict[int, Mask] = {}
     for value, mask in masks:
@@ -43,12 +43,12 @@ def stack(masks: Iterable[tuple[int, Mask]]) -> list[PixelValues]:
 
 
 def named_channels(masks: Iterable[tuple[str, Mask]], origin: str, orientation: int | None = None) -> Iterator[Channel]:
-    """Lay named masks in channels of an orientation, as `stack` does; masks without a name are left out.
+    """Distribute named masks over channels, see `stack`; masks without a name are left out.
 
     Raises
     ------
     SourceError
-        If they are of several sizes; `origin` is the file that they come from.
+        If the masks have different sizes; `origin` is their file.
     """
     values: dict[str, int] = {}
     for layer in stack(_numbered(masks, values, origin)):
@@ -75,7 +75,7 @@ def read_colors(path: Path, what: str) -> npt.NDArray[np.uint8]:
     Raises
     ------
     SourceError
-        If the file is missing, damaged, lossy, turned or not in 8-bit color; `what` says what should be in it.
+        If the file is missing, damaged, lossy, turned or not in 8-bit color; `what` describes the expected content.
     """
     stored = _read_unturned(path, what)
     if stored.mode not in ("RGB", "RGBA") or stored.pixels.dtype != np.uint8:
@@ -87,12 +87,12 @@ def read_colors(path: Path, what: str) -> npt.NDArray[np.uint8]:
 
 
 def read_gray(path: Path, what: str) -> PixelValues:
-    """Read a label map of one channel, gray or indexed, as it was written: integers (H, W).
+    """Read a label map of one channel, gray or indexed, with the values in the file: integers (H, W).
 
     Raises
     ------
     SourceError
-        If the file is missing, damaged, lossy, turned or colored; `what` says what should be in it.
+        If the file is missing, damaged, lossy, turned or in color; `what` describes the expected content.
     """
     stored = _read_unturned(path, what)
     if stored.pixels.ndim != 2 or stored.pixels.dtype.kind not in "iub":

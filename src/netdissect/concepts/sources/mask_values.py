@@ -1,10 +1,10 @@
-"""Read the pixels of masks as they stand in the file: exact, or refused with the reason.
+"""Read the exact values of the pixels of masks; files that lost them are an error.
 
     file or bytes -> read_stored -> Stored (pixels, palette, EXIF orientation) -> plain_values (one value a pixel)
 
-Pillow is made for showing images: it stretches gray of 2 or 4 bits and gray maps with a maximum to 255, keeps the high
-byte of 16-bit colors, inverts TIFFs whose 0 is white, and turns TIFFs. A mask needs the numbers that were written.
-Every source reads its masks here.
+Pillow decodes images for display: it scales gray of 2 or 4 bits and gray maps with another maximum to 255, keeps the
+high byte of 16-bit colors, inverts TIFFs whose 0 is white, and turns TIFFs. This module undoes that. All sources read
+their masks with it.
 """
 
 import io
@@ -29,7 +29,7 @@ Image.init()
 FORMATS = tuple(name for name in (*EXACT, *LOSSY, "GIF") if name in Image.OPEN)
 
 WIDE = ("RGB", "RGBA", "RGBX", "LA")
-"""Kinds of pixels of 16 bits in several channels that can be read whole."""
+"""Pixel types of 16 bits in several channels that can be read without loss."""
 
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 BLANK = rb"(?:\s|#[^\n]*\n)+"  # comments count as blanks
@@ -37,18 +37,18 @@ PPM_HEADER = re.compile(rb"P[2356]" + BLANK + rb"\d+" + BLANK + rb"\d+" + BLANK 
 
 
 class Stored(NamedTuple):
-    """The pixels of a mask as they were written.
+    """The pixels of a mask with the values in the file.
 
     Attributes
     ----------
     pixels
-        Numbers (H, W), or (H, W, C).
+        Values (H, W), or (H, W, C).
     mode
-        Pillow's name of the pixels, for messages: ``L``, ``P``, ``RGB``, ``I;16``, ...
+        Pillow's pixel mode, for messages: ``L``, ``P``, ``RGB``, ``I;16``, ...
     palette
-        Of indexed masks: uint8 (N, 3), the color of each value; otherwise None.
+        For indexed masks the color of each value, uint8 (N, 3); otherwise None.
     orientation
-        EXIF orientation of `pixels` where the file gives one (1: upright); None where it gives none, as masks do.
+        EXIF orientation of `pixels` if the file has one (1: upright); otherwise None.
     """
 
     pixels: npt.NDArray[Any]
@@ -63,7 +63,7 @@ def read_mask_file(path: Path, what: str) -> Stored:
     Raises
     ------
     SourceError
-        As `read_stored`, or if the file is missing; `what` says what should be in it.
+        As `read_stored`, or if the file is missing; `what` describes the expected content.
     """
     try:
         data = path.read_bytes()
@@ -79,21 +79,21 @@ def read_mask_file(path: Path, what: str) -> Stored:
 
 
 def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
-    """Read the pixels of an encoded mask as they were written.
+    """Read the pixels of an encoded mask with the values in the file.
 
     Parameters
     ----------
     data
         Content of the file.
     origin
-        Where it comes from, for messages.
+        Name of the file, for messages.
     what
-        What it should be.
+        Description of the expected content.
 
     Raises
     ------
     SourceError
-        If it is damaged, of a lossy format, or of pixels that Pillow cannot give as they were written.
+        If it is damaged or of a lossy format, or Pillow cannot decode its pixels without loss.
     """
     try:
         with open_image(io.BytesIO(data), FORMATS) as image:
@@ -102,16 +102,16 @@ def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
                     f"{origin} is a {image.format}{fault}. Expected {what}, one lossless image such as a PNG; export "
                     "it anew (converting this file does not bring its values back)."
                 )
-            rawmode = _rawmode(image)  # before EXIF: to look for it loads a PNG
+            rawmode = _rawmode(image)  # before reading EXIF, which loads a PNG
             turn = orientation_of(image)
             pixels = _wide(data, rawmode) if _is_wide(image, rawmode) else _narrow(image, data)
-            image.load()  # a TIFF is turned now, and asks for it no more
+            image.load()  # turns a TIFF and removes its orientation
             palette = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3) if image.mode == "P" else None
             own = None if turn == orientation_of(image) == 1 else orientation_of(image)
             return Stored(pixels, image.mode, palette, own)
     except SourceError:
         raise
-    except (*UNREADABLE, TypeError, KeyError, IndexError, struct.error) as error:  # what damaged tags of a TIFF raise
+    except (*UNREADABLE, TypeError, KeyError, IndexError, struct.error) as error:  # the latter: damaged tags of a TIFF
         raise SourceError(
             f"{origin} cannot be read as a mask ({error or type(error).__name__}). Expected {what}, a whole PNG; "
             "restore or remove it."
@@ -119,12 +119,12 @@ def read_stored(data: bytes, origin: str, what: str = "a mask") -> Stored:
 
 
 def plain_values(stored: Stored, origin: str) -> PixelValues:
-    """Take one value a pixel: gray and indexed as they are, color as R + 256 * G or as three equal channels.
+    """Return one value a pixel: gray and indexed masks unchanged, color as R + 256 * G or as three equal channels.
 
     Raises
     ------
     SourceError
-        If the colors are neither, or the pixels are no whole numbers; `origin` names the mask in messages.
+        If the colors are neither, or the pixels are not whole numbers; `origin` names the mask in messages.
     """
     pixels, mode = stored.pixels, stored.mode
     if pixels.ndim == 2 and pixels.dtype.kind in "iub":
@@ -146,7 +146,7 @@ def plain_values(stored: Stored, origin: str) -> PixelValues:
 
 
 def _fault(image: Image.Image, data: bytes) -> str:
-    """Say what makes the values of a mask of this format untrue; empty if nothing does."""
+    """Return why a file of this format does not have exact values; empty if it does."""
     if image.format == "GIF":
         return ", whose writers renumber values as they like"
     if getattr(image, "n_frames", 1) > 1:
@@ -158,39 +158,39 @@ def _fault(image: Image.Image, data: bytes) -> str:
 
 
 def _webp_chunks(data: bytes) -> set[bytes]:
-    found, place = set(), 12
-    while place + 8 <= len(data):
-        found.add(data[place : place + 4])
-        size = int.from_bytes(data[place + 4 : place + 8], "little")
-        place += 8 + size + size % 2
-    return found
+    chunks, offset = set(), 12
+    while offset + 8 <= len(data):
+        chunks.add(data[offset : offset + 4])
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        offset += 8 + size + size % 2
+    return chunks
 
 
 def _rawmode(image: Image.Image) -> str:
-    """Pillow's name of the pixels in the file, e.g. ``RGB;16B``; empty if its decoder has none."""
+    """Return Pillow's mode of the pixels in the file, e.g. ``RGB;16B``; empty if the decoder has none."""
     tiles = getattr(image, "tile", ())
     args = tiles[0].args if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def _is_wide(image: Image.Image, rawmode: str) -> bool:
-    """Tell whether the file holds more bits than the 8 that Pillow's mode has."""
+    """Return whether the file has more than the 8 bits a channel of Pillow's mode."""
     bits = image.tag_v2.get(BITS, (1,)) if image.format == "TIFF" else (8,)  # type: ignore[attr-defined]
     return image.mode not in ("I;16", "I;16B", "I", "F") and (";16" in rawmode or max(bits) > 8)
 
 
 def _wide(data: bytes, rawmode: str) -> npt.NDArray[np.uint16]:
-    """Read 16 bits in several channels, uint16 (H, W, C); of gray with alpha the gray, (H, W).
+    """Read 16 bits in several channels, uint16 (H, W, C); of gray with alpha the gray channel, (H, W).
 
-    Pillow has no such pixels, but its decoders give either byte of a number: the file is decoded twice.
+    Pillow has no such mode, but its decoders can return either byte of a value: the file is decoded twice.
     """
-    kind, _, order = rawmode.partition(";16")
-    if kind not in WIDE:
+    mode, _, order = rawmode.partition(";16")
+    if mode not in WIDE:
         raise ValueError(f"its pixels of more than 8 bits are stored as {rawmode}, which cannot be read whole")
-    if kind == "LA":  # the four bytes of a pixel: high and low of gray, high and low of alpha
+    if mode == "LA":  # the four bytes of a pixel: high and low of gray, high and low of alpha
         four = _decode_as(data, "RGBA").astype(np.uint16)
         return four[..., 0] * np.uint16(256) + four[..., 1]
-    first, second = (_decode_as(data, f"{kind};16{byte}").astype(np.uint16) for byte in "BL")
+    first, second = (_decode_as(data, f"{mode};16{byte}").astype(np.uint16) for byte in "BL")
     little = order == "L" or (order == "N" and sys.byteorder == "little")
     high, low = (second, first) if little else (first, second)
     return high * np.uint16(256) + low
@@ -206,7 +206,7 @@ def _decode_as(data: bytes, rawmode: str) -> npt.NDArray[np.uint8]:
 
 
 def _narrow(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
-    """Read what Pillow can hold, and undo its stretching and inverting."""
+    """Read pixels that Pillow can hold, and undo its scaling and inverting."""
     pixels = np.asarray(image.getchannel(0) if image.mode in ("LA", "La", "PA") else image)
     if image.format == "PNG" and data[25] == 0 and data[24] in GRAY_STEPS:  # of IHDR: gray, and its bits
         return pixels // GRAY_STEPS[data[24]]
@@ -218,13 +218,13 @@ def _narrow(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
 
 
 def _unstretch(pixels: npt.NDArray[Any], data: bytes) -> npt.NDArray[Any]:
-    """Take gray or color maps of Netpbm back from Pillow's 255 or 65,535 to their own maximum."""
+    """Scale gray or color maps of Netpbm from Pillow's maximum of 255 or 65,535 back to their own."""
     header = PPM_HEADER.match(data)
     largest = int(header[1]) if header else 255
     if pixels.ndim == 3 and largest > 255:
         raise ValueError("its colors have 16 bits, of which only the high bytes can be read")
     white = 65535 if largest > 255 else 255
-    # Stretching rounds to the nearest and never moves two values to one, so that rounding back is exact.
+    # Pillow rounds to the nearest and keeps values distinct, so that rounding back is exact.
     return np.rint(pixels * (largest / white)).astype(np.int32) if largest != white else pixels
 
 

@@ -1,9 +1,9 @@
-"""Bring what was drawn on an image as it is stored to the image as it is seen.
+"""Turn annotations that were drawn on the stored pixels of an image to the upright image.
 
-Cameras store images on their side and say so in EXIF. netdissect turns them upright, and so do browsers and most
-annotation programs; others draw on the stored pixels. Which of the two it was is told by the size that an annotation
-states. Where both have the same size (a square image, one that is upside down), what was drawn is taken as upright.
-Masks in files are not told so: they belong to the stored pixels (see `Channel.orientation`).
+Cameras store images on their side and record the orientation in EXIF. netdissect, browsers and most annotation programs
+turn them upright; other programs draw on the stored pixels. The image size in an annotation shows which of the two it
+was. If both sizes are equal (a square image, or one that is upside down), the annotation is taken as upright. Mask
+files have no such size: they belong to the stored pixels (see `Channel.orientation`).
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ HEIGHT, WIDTH = 257, 256  # tags of TIFF
 
 
 class ImageSize(NamedTuple):
-    """Size of an image, from its header alone.
+    """Size of an image, read from its header.
 
     Attributes
     ----------
     stored, upright
-        Height and width as the file has them, and as they are seen.
+        Height and width of the stored and of the upright image.
     orientation
-        EXIF's number, 1 to 8; 1 is upright.
+        EXIF orientation, 1 to 8; 1 is upright.
     """
 
     stored: tuple[int, int]
@@ -39,7 +39,7 @@ def image_size(source_image: Path) -> ImageSize:
     Raises
     ------
     SourceError
-        If the file is missing, damaged or no image.
+        If the file is missing, damaged or not an image.
     """
     try:
         with open_image(source_image) as image:
@@ -54,20 +54,20 @@ def image_size(source_image: Path) -> ImageSize:
 
 def size_of(image: Image.Image) -> ImageSize:
     """Return the size of an open image."""
-    # A PNG whose header holds no EXIF would be decoded to its end to look for it there.
+    # Pillow would decode a PNG without EXIF in its header to the end to find it there.
     seen = image.format != "PNG" or "exif" in image.info
     orientation = orientation_of(image) if seen else 1
     stored = (image.height, image.width)
-    if image.format == "TIFF":  # whose size Pillow gives upright, by version before or after it is loaded
+    if image.format == "TIFF":  # Pillow returns the upright size, depending on its version before or after loading
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         stored = (int(tags[HEIGHT]), int(tags[WIDTH]))
     return ImageSize(stored, stored[::-1] if orientation in SIDEWAYS else stored, orientation)
 
 
 def drawn_orientation(size: tuple[int, int], source_image: Path) -> int:
-    """Return the EXIF orientation of what was drawn on an image of this size; 1: it is upright.
+    """Return the EXIF orientation of an annotation for an image of this size; 1: it is upright.
 
-    Of an image that cannot be read it is 1: whoever reads it says what is wrong with it.
+    For an image that cannot be read it is 1; the error is reported when the image is read.
     """
     try:
         seen = image_size(source_image)

@@ -1,4 +1,4 @@
-"""Read the tables and annotations of others without trusting them: a fault is a `SourceError` that names the file."""
+"""Read tables and annotations from untrusted files: every fault is a `SourceError` that names the file."""
 
 import codecs
 import csv
@@ -20,7 +20,7 @@ from netdissect.paths import check_regular
 
 LARGEST_JSON = 4 << 30
 LARGEST_MAT = 1 << 30
-SURPLUS = "surplus fields"  # the key under which fields beyond the header are kept
+SURPLUS = "surplus fields"  # key of the fields beyond the header
 COMPRESSED = 15  # miCOMPRESSED of a MATLAB 5 file
 MAT_HEADER = 128
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -28,12 +28,12 @@ DELIMITERS = (",", ";", "\t")
 
 
 def read_text(path: Path, what: str) -> str:
-    """Read UTF-8 text, or UTF-16 if its mark says so; any other file is read as Latin-1, as old distributions wrote.
+    """Read UTF-8 text, or UTF-16 with a byte-order mark; other files are read as Latin-1.
 
     Raises
     ------
     SourceError
-        If the file is missing or cannot be read; `what` says what should be in it.
+        If the file is missing or cannot be read; `what` describes the expected content.
     """
     try:
         check_regular(path)
@@ -54,7 +54,8 @@ def read_json(path: Path, what: str, largest: int = LARGEST_JSON) -> dict[str, A
     Raises
     ------
     SourceError
-        If the file is missing, larger than `largest` bytes, no JSON or no object; `what` says what should be in it.
+        If the file is missing, larger than `largest` bytes, not JSON or not an object; `what` describes the expected
+        content.
     """
     content = read_any_json(path, what, largest)
     if not isinstance(content, dict):
@@ -68,7 +69,7 @@ def read_any_json(path: Path, what: str, largest: int = LARGEST_JSON) -> Any:
     Raises
     ------
     SourceError
-        If the file is missing, larger than `largest` bytes or no JSON; `what` says what should be in it.
+        If the file is missing, larger than `largest` bytes or not JSON; `what` describes the expected content.
     """
     _check_size(path, what, largest)
     try:
@@ -83,7 +84,7 @@ def read_bytes(path: Path, what: str, largest: int) -> bytes:
     Raises
     ------
     SourceError
-        If the file is missing, larger or cannot be read; `what` says what should be in it.
+        If the file is missing, larger or cannot be read; `what` describes the expected content.
     """
     _check_size(path, what, largest)
     try:
@@ -100,16 +101,16 @@ def _check_size(path: Path, what: str, largest: int) -> None:
 
 
 def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = False) -> list[dict[str, str]]:
-    """Read a CSV file with a header; fields that a row lacks at its end are empty, unless rows must be `whole`.
+    """Read a CSV file with a header; missing fields at the end of a row are empty, unless rows must be `whole`.
 
-    Fields are separated by commas; if the header holds none, by semicolons or tabs, as spreadsheets write in much of
-    Europe. Names of columns are given in lower case. Rows whose fields are all empty are passed over.
+    Fields are separated by commas; if the header has none, by semicolons or tabs, as spreadsheets write in much of
+    Europe. Names of columns are returned in lower case. Rows whose fields are all empty are ignored.
 
     Raises
     ------
     SourceError
-        If the file is missing, no CSV, lacks one of `columns` or has any column twice, or a row has more fields than
-        the header; `what` says what should be in it.
+        If the file is missing, not CSV, lacks one of `columns` or has any column twice, or a row has more fields than
+        the header; `what` describes the expected content.
     """
     text = read_text(path, what)
     first = text.lstrip().partition("\n")[0]
@@ -135,7 +136,7 @@ def read_table(path: Path, columns: Sequence[str], what: str, *, whole: bool = F
 
 
 def _check_fields(row: dict[str, Any], path: Path, reader: "csv.DictReader[str]", *, whole: bool) -> None:
-    """Refuse a row that is longer than the header: a comma within a field moves what follows it, without a word."""
+    """Raise an error for a row that is longer than the header: an unquoted comma shifts the fields after it."""
     if absent := [name for name, text in row.items() if text is None]:
         if whole:
             raise SourceError(
@@ -158,26 +159,26 @@ def read_mat(path: Path, variable: str, what: str, largest: int = LARGEST_MAT) -
     Raises
     ------
     SourceError
-        If the file is missing, damaged, says that it unpacks to more than `largest` bytes, is of another kind, or
-        lacks the variable; `what` says what should be in it.
+        If the file is missing, damaged, states that it unpacks to more than `largest` bytes, is of another type, or
+        lacks the variable; `what` describes the expected content.
 
     Notes
     -----
-    SciPy's reader trusts the file: one wrong byte can end the process. Compressed elements bear a checksum, which is
-    checked first; a file with others is read in a process of its own before it is read in this one.
+    SciPy's reader trusts the file: one wrong byte can end the process. Compressed elements have a checksum, which is
+    checked first. A file with other elements is first read in a subprocess.
     """
     try:
         if not _check_elements(path, largest):
-            _try_apart(path)
+            _read_in_subprocess(path)
         content = scipy.io.loadmat(path, struct_as_record=False, variable_names=[variable])
     except SourceError:
         raise
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist. Expected {what}; restore it or correct the folder.") from None
-    except Exception as error:  # a damaged file may raise anything that Python knows
-        told = str(error) or type(error).__name__
+    except Exception as error:  # a damaged file may raise any error
+        reason = str(error) or type(error).__name__
         raise SourceError(
-            f"{path} cannot be read as a MATLAB file ({told}). Expected {what}, saved by MATLAB before version 7.3; "
+            f"{path} cannot be read as a MATLAB file ({reason}). Expected {what}, saved by MATLAB before version 7.3; "
             "restore the file."
         ) from error
     if variable not in content:
@@ -186,18 +187,18 @@ def read_mat(path: Path, variable: str, what: str, largest: int = LARGEST_MAT) -
 
 
 def _check_elements(path: Path, largest: int) -> bool:
-    """Unpack every compressed element, piece by piece, and forget it; return whether all were compressed.
+    """Unpack every compressed element piece by piece to check it; return whether all elements are compressed.
 
-    A small file may unpack to a full memory: what its elements say that they unpack to is added up first.
+    A small file may unpack to more than the memory, so that the stated sizes of its elements are added up first.
     """
     total, compressed = 0, True
     with path.open("rb") as file:
         header = file.read(MAT_HEADER)
         order = ">" if header[126:128] == b"MI" else "<"
         while len(tag := file.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}II", tag)
-            place = file.tell()
-            if kind == COMPRESSED:
+            element_type, size = struct.unpack(f"{order}II", tag)
+            offset = file.tell()
+            if element_type == COMPRESSED:
                 start = zlib.decompressobj().decompress(file.read(min(size, 64)), 8)
                 total += struct.unpack(f"{order}II", start)[1] if len(start) == 8 else 0
             else:
@@ -206,10 +207,10 @@ def _check_elements(path: Path, largest: int) -> bool:
                 raise SourceError(
                     f"{path} says that it unpacks to {total:,} bytes. Expected at most {largest:,}; restore the file."
                 )
-            if kind == COMPRESSED:
-                file.seek(place)
+            if element_type == COMPRESSED:
+                file.seek(offset)
                 _check_stream(file.read(size))
-            file.seek(place + size)
+            file.seek(offset + size)
     return compressed
 
 
@@ -223,8 +224,8 @@ def _check_stream(content: bytes) -> None:
         raise EOFError("a compressed element ends early")
 
 
-def _try_apart(path: Path) -> None:
-    """Read a file in another process, and say so if that process dies."""
+def _read_in_subprocess(path: Path) -> None:
+    """Read a file in another process, and raise an error if that process is killed."""
     program = "import sys, scipy.io; scipy.io.loadmat(sys.argv[1], struct_as_record=False)"
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, check=False)  # noqa: S603
     if done.returncode < 0:
