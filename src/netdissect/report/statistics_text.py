@@ -36,7 +36,7 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
     units = layer_units(result, layer, quantile, run_min_iou(result, layer))
     detectors = units.filter("detector").select("unit", pl.col("label").alias("concept"))
     facts: dict[str, str] = {}
-    units_table = _evidence(result, layer, "units", UNITS)
+    units_table = _statistics_table(result, layer, "units", UNITS)
     if units_table is not None:
         measured = units_table.filter(quantile=quantile)
         facts |= _label_facts(measured.join(detectors, on="unit", how="semi"))
@@ -44,7 +44,7 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
         if len(selected):
             selection, heldout = (_mean(selected[name]) for name in ("selection_iou", "heldout_iou"))
             facts["mean IoU"] = f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
-    scores = _evidence(result, layer, "scores", SCORES)
+    scores = _statistics_table(result, layer, "scores", SCORES)
     if scores is not None:
         own = scores.filter(quantile=quantile).join(detectors, on=["unit", "concept"], how="semi")
         values = {metric.title: own[metric.name].drop_nulls() for metric in METRICS if metric.summarized}
@@ -157,11 +157,11 @@ def _against_others(result: Result, layer: str, own: pl.DataFrame) -> Iterator[s
 
 
 def _unique(result: Result, layer: str) -> pl.DataFrame | None:
-    counted = _evidence(result, layer, "sensitivity", SENSITIVITY)
+    counted = _statistics_table(result, layer, "sensitivity", SENSITIVITY)
     return None if counted is None else counted.filter(rule=RULE)
 
 
-def _evidence(result: Result, layer: str, table: str, schema: Schema) -> pl.DataFrame | None:
+def _statistics_table(result: Result, layer: str, table: str, schema: Schema) -> pl.DataFrame | None:
     """Read a table of statistics with all columns of its schema; None: not measured."""
     statistics = result.layer(layer).statistics
     return complete(statistics[table].collect(), schema) if table in statistics else None
