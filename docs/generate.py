@@ -194,7 +194,8 @@ def _limits(metadata: Iterable[Any]) -> str:
 def described_columns() -> dict[str, dict[str, str]]:
     """Return what each column of each table means, as `reference/columns.toml` and the registry of metrics say."""
     found: dict[str, dict[str, str]] = tomllib.loads((DOCS / "reference" / "columns.toml").read_text(encoding="utf-8"))
-    found[f"layers/NAME/{schema.EVIDENCE}/scores.parquet"] |= {metric.name: _meaning(metric) for metric in METRICS}
+    scores = f"layers/NAME/{schema.STATISTICS_FOLDER}/scores.parquet"
+    found[scores] |= {metric.name: _meaning(metric) for metric in METRICS}
     return found
 
 
@@ -205,12 +206,12 @@ def _meaning(metric: Metric[Any]) -> str:
 def table_schemas() -> dict[str, dict[str, Any]]:
     """Return the columns and types of each table of a run, by its path below the run folder."""
     layer = "layers/NAME/"
-    statistics = f"{layer}{schema.EVIDENCE}/"
+    statistics = f"{layer}{schema.STATISTICS_FOLDER}/"
     return {
         "concepts.parquet": dict(schema.CONCEPTS),
         f"{layer}thresholds.parquet": dict(schema.THRESHOLDS),
         f"{layer}units.parquet": dict(schema.UNITS)
-        | {f"CATEGORY-{part}": kind for part, kind in schema.EACH_CATEGORY.items()},
+        | {f"CATEGORY-{part}": kind for part, kind in schema.COLUMNS_OF_EACH_CATEGORY.items()},
         f"{layer}scores.parquet": dict(schema.SCORES),
         f"{layer}top.parquet": dict(schema.TOP),
         f"{statistics}units.parquet": dict(statistics_schema.UNITS),
