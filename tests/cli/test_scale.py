@@ -47,9 +47,9 @@ def test_a_job_array_of_shards_gives_the_same_run_as_one_process(
         assert [shard.returncode for shard in shards] == [0, 0]
         return printed
 
-    assert "Shard 1/2 has looked once. When all 2 have: netdissect merge-shards" in array()[0]
+    assert "Shard 1/2 has finished its threshold pass. When all 2 have: netdissect merge-shards" in array()[0]
     merged = netdissect("merge-shards", run)
-    assert "Give the command of each shard once more" in merged.out
+    assert "Repeat the command of each shard" in merged.out
     for number in (1, 2):
         outcome = netdissect("run", *options, "--out", run, "--shard", f"{number}/2")
         assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge-shards" in outcome.out

@@ -19,7 +19,7 @@ def test_a_run_reports_its_fdr_limit(netdissect, data, module, tmp_path):
     assert done.code == 0, done.err
     assert "The false discovery rate under the null is" in " ".join(done.out.split())
     assert f"The report is {tmp_path / 'run'}" in netdissect("report", tmp_path / "run").out
-    assert "extra metrics: one more forward pass (--activation-cache dense spares it)" in done.err
+    assert "extra metrics: one more forward pass (--activation-cache dense avoids it)" in done.err
     info = json.loads((tmp_path / "run" / "run.json").read_text())["run"]
     assert info["config"]["min_iou"] == "fdr"
     assert 0 < info["fdr_limits"]["1"] <= 1

@@ -1,4 +1,4 @@
-"""`netdissect merge-shards`: put the finished parts of a run together."""
+"""`netdissect merge-shards`: merge the finished shards of a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,26 +10,26 @@ from netdissect.cli.console import console
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Where the result goes.")],
-    parts: Annotated[
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the merged run.")],
+    shards: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PART]...", help="Folders of shards, or run folders that hold some; default: RUN's."),
+        typer.Argument(metavar="[SHARD]...", help="Folders of shards, or run folders that hold some; default: RUN's."),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Merge some of the parts into a larger one, to be merged with others.")
+        bool, typer.Option("--partial", help="Merge some of the shards into a larger one, to be merged with others.")
     ] = False,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set, if it was moved.")] = None,
 ) -> None:
     """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run."""
-    outcome = netdissect.merge_shards(run, parts or (), partial=partial, concepts=concepts)
-    said = {
-        "merged-thresholds": f"The thresholds of all shards are in {run}. Give the command of each shard once "
-        f"more, and then netdissect merge-shards {run} again.",
-        "thresholds": f"{run} holds the threshold pass of these shards: merge it with the others.",
-        "counting": f"{run} holds the counts of these shards: merge it with the others.",
+    outcome = netdissect.merge_shards(run, shards or (), partial=partial, concepts=concepts)
+    messages = {
+        "merged-thresholds": f"The thresholds of all shards are in {run}. Repeat the command of each shard, "
+        f"and then netdissect merge-shards {run} again.",
+        "thresholds": f"{run} holds the threshold pass of these shards. Merge it with the others.",
+        "counting": f"{run} holds the counts of these shards. Merge it with the others.",
         "finished": f"The run is in {run}. See it: netdissect show {run}, or as a page: netdissect report {run}",
     }
     screen = console()
     if outcome == "finished":
         screen.print(netdissect.console_tables.summary(netdissect.load_result(run)))
-    screen.print(said[outcome], soft_wrap=True)
+    screen.print(messages[outcome], soft_wrap=True)

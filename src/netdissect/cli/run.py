@@ -137,12 +137,12 @@ def _dissect_shard(shard: str, network: "netdissect.Network", request: RunReques
         stage = netdissect.dissect_shard(
             network, str(request.concepts), request.config, one, progress=progress, **options
         )
-    said = {
+    messages = {
         "thresholds": f"Shard {one} has finished its threshold pass. When all {one.count} have: netdissect "
-        f"merge-shards {out}; then give this command once more.",
+        f"merge-shards {out}; then repeat this command.",
         "counting": f"Shard {one} is finished. When all {one.count} are: netdissect merge-shards {out}",
     }
-    console().print(said[stage], soft_wrap=True)
+    console().print(messages[stage], soft_wrap=True)
 
 
 def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) -> None:
