@@ -212,7 +212,7 @@ def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
 
 
 def test_a_planted_object_in_the_corner_is_found_there(tmp_path: Path) -> None:
-    # Nothing of the image is cropped away, and cells lie where they look: the unit's mask is the object.
+    # The image is not cropped, and cells are at the centers of their receptive fields: the mask is the object.
     plane = np.zeros((12, 12), np.int64)
     plane[:3, :3] = 1
     rng = np.random.default_rng(0)

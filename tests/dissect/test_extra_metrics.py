@@ -1,4 +1,4 @@
-"""Scores beside IoU of whole runs, against scikit-learn on what plain forward hooks saw."""
+"""Extra metrics of whole runs, against scikit-learn on activations of plain forward hooks."""
 
 from pathlib import Path
 from typing import Any

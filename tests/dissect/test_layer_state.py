@@ -1,4 +1,4 @@
-"""Both looks at random worlds, without a network: what each collector counts is what the oracle counts."""
+"""Both passes over random data, without a network: each collector gives the counts of the oracle."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def dissected(
     for start in starts:
         batch = world.maps[start : start + size]
         made.update(torch.from_numpy(batch.copy()), np.arange(start, start + len(batch)))
-    tallier, truth = made.counter(data, made.thresholds()), ConceptTotals.zeros(data)
+    counter, totals = made.counter(data, made.thresholds()), ConceptTotals.zeros(data)
     for start in starts:
         count = len(world.maps[start : start + size])
         kept = torch.from_numpy(world.maps[start : start + size].copy())
@@ -65,10 +65,10 @@ def dissected(
             if protocol.segmentation_size is not None:
                 labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
             image = ImageLabels.of(labels, data, protocol.duplicates)
-            truth.update(image)
-            tallier.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
+            totals.update(image)
+            counter.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
     rows = [[int(row) for row in unit if row >= 0] for unit in made.top_images.ranked()[0]]
-    return made.thresholds(), tallier.counts, truth, rows
+    return made.thresholds(), counter.counts, totals, rows
 
 
 def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies.Definition]:
@@ -94,17 +94,17 @@ def test_two_passes_over_any_data_give_the_counts_of_the_oracle(
     size: int,
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    limits, tally, truth, rows = dissected(world, definition.protocol, how, size, folder)
+    limits, tally, totals, rows = dissected(world, definition.protocol, how, size, folder)
     expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     assert limits[0].tolist() == expected.thresholds.tolist()
     assert rows == oracle.top_images(world.maps, 3)
-    for number, place in world.category_of.items():
-        assert truth.pixels[number] == expected.concept_pixels[number]
+    for label_id, place in world.category_of.items():
+        assert totals.pixels[label_id] == expected.concept_pixels[label_id]
         for unit in range(expected.units):
-            pair = tally.intersection[0, unit, number], tally.activation[0, unit, place]
-            assert pair == (expected.intersection[unit, number], expected.activation[unit, place])
-            score = iou(*(np.array([count]) for count in (*pair, truth.pixels[number])))[0]
-            assert score == pytest.approx(float(expected.iou(unit, number)), abs=1e-12)
+            pair = tally.intersection[0, unit, label_id], tally.activation[0, unit, place]
+            assert pair == (expected.intersection[unit, label_id], expected.activation[unit, place])
+            score = iou(*(np.array([count]) for count in (*pair, totals.pixels[label_id])))[0]
+            assert score == pytest.approx(float(expected.iou(unit, label_id)), abs=1e-12)
 
 
 @given(
@@ -127,8 +127,8 @@ def test_several_quantiles_share_one_store(
         expected = oracle.count(world.maps, world.images, world.category_of, rules, world.source, world.fields)
         assert limits[index].tolist() == expected.thresholds.tolist()
         for unit in range(expected.units):
-            for number, place in world.category_of.items():
-                assert tally.intersection[index, unit, number] == expected.intersection[unit, number]
+            for label_id, place in world.category_of.items():
+                assert tally.intersection[index, unit, label_id] == expected.intersection[unit, label_id]
                 assert tally.activation[index, unit, place] == expected.activation[unit, place]
 
 
@@ -144,9 +144,9 @@ def test_the_order_of_the_images_changes_no_count(
     folder = tmp_path_factory.getbasetemp()
     order = random.sample(range(len(world.maps)), len(world.maps))
     other = replace(world, maps=world.maps[order], images=tuple(world.images[row] for row in order))
-    limits, tally, truth, _ = dissected(world, definition.protocol, how, 2, folder)
-    other_limits, other_tally, other_truth, _ = dissected(other, definition.protocol, how, 2, folder)
+    limits, tally, totals, _ = dissected(world, definition.protocol, how, 2, folder)
+    other_limits, other_counts, other_totals, _ = dissected(other, definition.protocol, how, 2, folder)
     assert limits.tolist() == other_limits.tolist()
-    for one, two in ((tally, other_tally), (truth, other_truth)):
+    for one, two in ((tally, other_counts), (totals, other_totals)):
         for name, array in vars(one).items():
             np.testing.assert_array_equal(array, vars(two)[name])

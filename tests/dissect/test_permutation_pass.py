@@ -1,4 +1,4 @@
-"""What a run says of chance: the same whatever the engine, and what its own counts imply."""
+"""The permutation test of a run: the same for every engine, and consistent with the counts of the run."""
 
 from dataclasses import replace
 from functools import partial
@@ -69,8 +69,8 @@ def test_the_tables_of_the_permutation_test_have_the_units_and_counts_of_the_run
     assert units["p_value"].is_between(0, 1, closed="right").all()
     assert (units["q_value_bh"] >= units["p_value"]).all()
     assert (units["q_value_by"] >= units["q_value_bh"]).all()
-    silent = layer.units.filter("dead").join(units, on=["quantile", "unit"], suffix="_by_chance")
-    assert (silent["p_value"] == 1).all()
+    dead = layer.units.filter("dead").join(units, on=["quantile", "unit"], suffix="_by_chance")
+    assert (dead["p_value"] == 1).all()
     counts = layer.statistics["counts"].collect()
     total = counts.filter(pl.col("category") == "total", pl.col("rule") == "per-category", pl.col("quantile") == 0.2)
     assert 0 < total["null_detectors"].item() <= layer.info.units

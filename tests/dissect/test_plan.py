@@ -1,4 +1,4 @@
-"""What is said of a layer before anything is looked at."""
+"""The plan of a layer before its threshold pass."""
 
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol

@@ -1,4 +1,4 @@
-"""Runs on a real Ray cluster of two worker processes: killed, slow, and taken up again."""
+"""Runs on a real Ray cluster of two worker processes: killed, slow and resumed."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 
 
 class Watched(torch.nn.Module):
-    """Passes everything on; does what files beside this one ask of the first process that sees them."""
+    """Passes everything on; does what files next to this one request of the first process that sees them."""
 
     def forward(self, images):
         (HERE / "batches").open("a").write(f"{os.getpid()}\\n")

@@ -356,7 +356,7 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
     files = {path.name for path in (whole / "work").iterdir()} - {"lock", "holder.json"}
     assert {"plan.json", "fingerprint.json", "thresholds.npz", "wide_relu.bin", "wide_relu.top"} < files
     assert call == 2 or {"counting.npz", "labels.images", "fc.images"} < files
-    silent = set()
+    unnoticed = set()
     for name in sorted(files):
         for _ in bits_flipped(whole / "work" / name, (0.0, 0.6, 1.0)):
             shutil.copytree(whole, tmp_path / "run")
@@ -366,14 +366,14 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
             except ResultError as error:
                 said = str(error)
             if not said:
-                silent.add(name)
+                unnoticed.add(name)
             assert not said or str(tmp_path / "run" / "work" / name) in said
             shutil.rmtree(tmp_path / "run")
     # Not read again: values in use (they lie in the last copy), and activations that were counted already. What the
     # layout check found is found again.
     older = sorted((name for name in files if ".top." in name), key=lambda name: int(name.rpartition(".")[2]))[:-1]
     counted = {name for name in files if name.endswith(".bin")} if call == 5 else set()
-    assert silent <= {"wide_relu.top", "layout.json", *older, *counted}
+    assert unnoticed <= {"wide_relu.top", "layout.json", *older, *counted}
 
 
 def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(

@@ -82,10 +82,10 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, un
             collector.update(batch, np.arange(start, start + images))
         assert not copies, "the threshold pass copies nothing to the host"
         assert not calls.waits
-        tallier = collector.counter(data, collector.thresholds())
+        counter = collector.counter(data, collector.thresholds())
         for start in range(0, len(made.maps), images):
             batch = torch.from_numpy(made.maps[start : start + images].copy())
-            tallier.update_batch(batch, BatchLabels.of(labels[start : start + images]), plan.grid_to(Size(6, 6)))
+            counter.update_batch(batch, BatchLabels.of(labels[start : start + images]), plan.grid_to(Size(6, 6)))
     return calls, copies
 
 

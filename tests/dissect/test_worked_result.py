@@ -47,7 +47,7 @@ def plan_of(shared: Path, name: ProtocolName) -> LayerPlan:
 
 
 def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple[np.ndarray, IoUCounts, ConceptTotals]:
-    """Stream the given activations through both looks."""
+    """Stream the given activations through both passes."""
     plan, data, maps = plan_of(shared, name), data_of(shared), maps_of(shared)
     collector: AnyCollector
     if how == "tensor":
@@ -59,7 +59,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
     for start in starts:
         batch = np.ascontiguousarray(maps[start : start + BATCH])
         collector.update(torch.from_numpy(batch), np.arange(start, start + len(batch)))
-    tallier, truth = collector.counter(data, collector.thresholds()), ConceptTotals.zeros(data)
+    counter, totals = collector.counter(data, collector.thresholds()), ConceptTotals.zeros(data)
     grid = plan.grid_to(Size(112, 112))
     for start in starts:
         count = len(maps[start : start + BATCH])
@@ -69,11 +69,11 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
         images = []
         for row in range(start, start + count):
             images.append(ImageLabels.of(data.labels(row), data, PROTOCOLS[name].duplicates))
-            truth.update(images[-1])
-        tallier.update_batch(kept, BatchLabels.of(images), grid)
+            totals.update(images[-1])
+        counter.update_batch(kept, BatchLabels.of(images), grid)
     if collector.store is not None and not plan.needs_dense:
         assert collector.store.offsets[-1] < maps.nbytes / 2
-    return collector.thresholds(), tallier.counts, truth
+    return collector.thresholds(), counter.counts, totals
 
 
 @pytest.mark.parametrize(("name", "how"), [*((name, "sparse") for name in WORKED), ("paper", "spilled")])
@@ -81,7 +81,7 @@ def test_every_threshold_and_count_of_the_worked_result_is_met(
     shared: Path, tmp_path: Path, name: ProtocolName, how: str
 ) -> None:
     data = data_of(shared)
-    limits, tally, truth = dissected(shared, name, how, tmp_path)
+    limits, tally, totals = dissected(shared, name, how, tmp_path)
     for row in rows_of(shared / f"{STEM}-{name}-thresholds.csv")[:32]:
         assert limits[0, int(row["unit"])] == np.float32(row["threshold"])
     numbers = {concept.name: concept.label_id for concept in data.concepts}
@@ -91,7 +91,7 @@ def test_every_threshold_and_count_of_the_worked_result_is_met(
         unit, number = int(row["unit"]), numbers[row["concept"]]
         place = data.category_of[number]
         assert data.categories[place] == row["category"]
-        found = tally.intersection[0, unit, number], tally.activation[0, unit, place], truth.pixels[number]
+        found = tally.intersection[0, unit, number], tally.activation[0, unit, place], totals.pixels[number]
         assert found == tuple(int(row[part]) for part in ("intersection", "activation", "truth")), row
         assert iou(*(np.array([count]) for count in found))[0] == float(row["iou"]), row
 

@@ -28,13 +28,13 @@ def _data() -> ConceptData:
     return ConceptData(Path("nowhere"), CATEGORIES, concepts, rows)
 
 
-def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTotals) -> LayerResult:
+def _layer(data: ConceptData, name: str, units: int, seed: int, totals: ConceptTotals) -> LayerResult:
     rng = np.random.default_rng(seed)
-    tally = IoUCounts.zeros(len(QUANTILES), units, data)
-    tally.intersection[:] = rng.integers(0, 40, tally.intersection.shape)
-    tally.activation[:] = rng.integers(40, 400, tally.activation.shape)
-    tally.intersection[:, :, data.concepts[-1].label_id] = 0
-    tally.intersection[:, 0] = 0  # unit 0 meets nothing
+    counts = IoUCounts.zeros(len(QUANTILES), units, data)
+    counts.intersection[:] = rng.integers(0, 40, counts.intersection.shape)
+    counts.activation[:] = rng.integers(40, 400, counts.activation.shape)
+    counts.intersection[:, :, data.concepts[-1].label_id] = 0
+    counts.intersection[:, 0] = 0  # unit 0 meets nothing
     maps = strategies.activations(rng, "normal", (units, 3, 2, 5))
     maxima = np.sort(maps.max(axis=(2, 3)))[:, ::-1].astype(np.float32)
     rows = np.tile(np.array([2, 0, -1]), (units, 1))
@@ -44,8 +44,8 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, truth: ConceptTo
     return LayerResult(
         info=LayerInfo(name=name, type="Conv2d", units=units, height=2, width=5, field=field),
         thresholds=thresholds,
-        units=unit_table(data, truth, tally, thresholds),
-        lazy_scores=score_table(data, truth, tally, Protocol(quantiles=QUANTILES)).lazy(),
+        units=unit_table(data, totals, counts, thresholds),
+        lazy_scores=score_table(data, totals, counts, Protocol(quantiles=QUANTILES)).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=maps,
     )
@@ -56,8 +56,8 @@ def result() -> Result:
     data = _data()
     rng = np.random.default_rng(9)
     numbers = len(data.category_of)
-    truth = ConceptTotals(rng.integers(0, 900, numbers), rng.integers(0, 9, numbers), np.full(4, 1000))
-    layers = [_layer(data, "features.0/odd name", 7, 0, truth), _layer(data, "layer4", 3, 1, truth)]
+    totals = ConceptTotals(rng.integers(0, 900, numbers), rng.integers(0, 9, numbers), np.full(4, 1000))
+    layers = [_layer(data, "features.0/odd name", 7, 0, totals), _layer(data, "layer4", 3, 1, totals)]
     info = RunInfo(
         created="2030-01-02T03:04:05+00:00",
         config=DissectConfig(layers=("features.*", "layer4"), protocol=Protocol(quantiles=QUANTILES)),
@@ -67,4 +67,4 @@ def result() -> Result:
         environment=Environment(netdissect="0", python="3", torch="2", numpy="2", pillow="12", device="cpu", threads=1),
         seconds={"thresholds": 1.5},
     )
-    return Result(info, concept_table(data, truth, info.config.protocol), {layer.info.name: layer for layer in layers})
+    return Result(info, concept_table(data, totals, info.config.protocol), {layer.info.name: layer for layer in layers})

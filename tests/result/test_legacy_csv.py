@@ -1,4 +1,4 @@
-"""Tables of the first program: what they count, and that ours look the same."""
+"""Tables of the authors' Caffe code (2017): their counts, and that exported tables have the same form."""
 
 import csv
 import re
@@ -110,8 +110,8 @@ def test_written_units_are_numbered_from_one_and_sorted_by_score(result: Result,
     assert sorted(int(row["unit"]) for row in rows) == list(range(1, 8))
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
-    silent = next(row for row in rows if row["unit"] == "1")
-    assert (silent["label"], silent["category"], float(silent["score"])) == ("", "", 0.0)
+    dead = next(row for row in rows if row["unit"] == "1")
+    assert (dead["label"], dead["category"], float(dead["score"])) == ("", "", 0.0)
     for row in rows:
         if row["label"]:
             assert row["label"] == row[f"{row['category']}-label"]
