@@ -1,1 +1,1 @@
-"""Look a data set over: validation, statistics, contact sheets."""
+"""Inspect a data set: `validate.py` checks its files, `inspect.py` adds statistics, `contact_sheet.py` draws images."""

@@ -1,4 +1,4 @@
-"""Draw a contact sheet: images of a data set, their label maps in color beside them, and what the colors mean."""
+"""Draw a contact sheet: images of a data set with their label maps in color, and a legend of the colors."""
 
 import colorsys
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ SWATCHES: dict[str, Rgb] = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One label map in color: a title, the map, and its concepts by falling area."""
+    """One label map in color, with a title and a legend of its concepts by falling area."""
 
     title: str
     tile: Image.Image
@@ -60,7 +60,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image of the sheet, its whole-image labels and its panels."""
+    """One image of the sheet with its labels of the whole image and its panels."""
 
     name: str
     image: Image.Image
@@ -69,7 +69,7 @@ class Card:
 
     @property
     def tiles(self) -> int:
-        """Tiles side by side."""
+        """Number of tiles side by side."""
         return 1 + len(self.panels)
 
 
@@ -81,9 +81,9 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
     root
         Folder in Broden's layout.
     seed
-        Of the draw.
+        Seed of the draw.
     images
-        How many images, drawn from the categories in turn so that each has its share.
+        Number of images, drawn from the categories in turn so that all categories are shown.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
     Raises
     ------
     ConceptsError
-        If the data set cannot be opened. An image that cannot be read is passed over; `inspect_dataset` names it.
+        If the data set cannot be opened. An image that cannot be read is left out; `inspect_dataset` lists it.
     """
     data = ConceptData.open(root)
     parts = _open_parts(data)
@@ -114,7 +114,7 @@ def contact_sheet(root: str | Path, *, seed: int = 0, images: int = 12) -> Image
 
 
 def concept_color(number: int, name: str) -> Rgb:
-    """Return the color that stands for a concept; basic colors stand for themselves."""
+    """Return the color of a concept in the label maps; concepts of basic colors have that color."""
     if name.removesuffix("-c") in COLOR_NAMES and name.endswith("-c"):
         return SWATCHES[name.removesuffix("-c")]
     # Steps of the golden ratio keep any few hues apart; numbers 8, 13, 21 or 34 apart have near hues but other shades.
@@ -126,28 +126,28 @@ def concept_color(number: int, name: str) -> Rgb:
 
 @dataclass(frozen=True)
 class _OpenedPart:
-    """One category of the data set, and the row of each of its images."""
+    """One category of the data set, and the index of each of its images."""
 
     data: ConceptData
-    rows: dict[str, int]
+    image_index: dict[str, int]
 
 
 def _open_parts(data: ConceptData) -> dict[str, _OpenedPart]:
-    """Open each category alone: only then does a row say which of its label maps belong together."""
+    """Open each category alone, so that the label maps of a row are those of one category."""
     parts = {}
     for category in data.categories:
         try:
             part = ConceptData.open(data.root, categories=[category])
-        except ConceptsError:  # no image carries it
+        except ConceptsError:  # no image has a label of it
             continue
-        parts[category] = _OpenedPart(part, {row.image: number for number, row in enumerate(part.rows)})
+        parts[category] = _OpenedPart(part, {row.image: index for index, row in enumerate(part.rows)})
     return parts
 
 
 def _draw_images(parts: dict[str, _OpenedPart], seed: int) -> Iterator[str]:
-    """Yield every image once, in random order, from the categories in turn; the rarest begins."""
+    """Yield every image once, in random order, from the categories in turn, beginning with the rarest."""
     rng = np.random.default_rng(seed)
-    queues = [list(part.rows) for part in parts.values()]
+    queues = [list(part.image_index) for part in parts.values()]
     for queue in queues:
         rng.shuffle(queue)
     queues.sort(key=len, reverse=True)
@@ -162,21 +162,21 @@ def _draw_images(parts: dict[str, _OpenedPart], seed: int) -> Iterator[str]:
 
 
 def _make_card(image: str, parts: dict[str, _OpenedPart]) -> Card:
-    whole: list[str] = []
+    image_level: list[str] = []
     panels: list[Panel] = []
     for category, part in parts.items():
-        if image not in part.rows:
+        if image not in part.image_index:
             continue
-        labels = part.data.labels(part.rows[image])
+        labels = part.data.labels(part.image_index[image])
         names = [part.data.by_label_id[int(number)].name for number in labels.image_level]
-        whole.extend(f"{category}: {name}" for name in names)
+        image_level.extend(f"{category}: {name}" for name in names)
         if len(labels.label_channels):
             panels.append(_make_panel(category, labels.label_channels, part.data.by_label_id))
     root = next(iter(parts.values())).data.root
     path = contained(root / "images", image, root / "index.csv")
-    # The map of colors says least: last.
+    # The map of colors is the least informative and comes last.
     panels.sort(key=lambda panel: panel.title == "color")
-    return Card(image, _fit(read_as_stored(path)[0], Image.Resampling.BICUBIC), tuple(whole), tuple(panels))
+    return Card(image, _fit(read_as_stored(path)[0], Image.Resampling.BICUBIC), tuple(image_level), tuple(panels))
 
 
 def _make_panel(category: str, planes: LabelIds, concepts: dict[int, Concept]) -> Panel:
@@ -198,7 +198,7 @@ def _make_panel(category: str, planes: LabelIds, concepts: dict[int, Concept]) -
 
 
 def _fit(image: Image.Image, filter_: Image.Resampling) -> Image.Image:
-    """Bring an image into a square tile, its shape kept."""
+    """Resize an image to a square tile, with its aspect ratio kept."""
     scale = TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tile = Image.new("RGB", (TILE, TILE), CARD)

@@ -1,8 +1,8 @@
-"""Look a data set over: what it holds, and everything that is wrong with it.
+"""Inspect a data set: its content and all its problems.
 
-    root -> inspect_dataset -> Inspection (facts, problems)
+    root -> inspect_dataset -> Inspection (statistics, problems)
 
-Frequency and coverage are counted anew from the label maps and held against the tables.
+Frequency and coverage are counted from the label maps and compared with the tables.
 """
 
 from collections import Counter
@@ -40,46 +40,50 @@ COVERAGE_TOLERANCE = 1e-4  # tables are rounded to six decimals; one pixel of 11
 
 
 class CategoryFacts(BaseModel):
-    """What one category holds."""
+    """Statistics of one category."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    concepts: int = Field(description="Labels that some image carries in this category.")
+    concepts: int = Field(description="Labels of this category in at least one image.")
     images: int = Field(description="Images with any label of this category.")
-    splits: dict[str, int] = Field(description="Of these, how many in each split.")
+    splits: dict[str, int] = Field(description="Number of these images in each split.")
     coverage: float = Field(description="Share of pixels with a label of this category, summed over images.")
 
 
 class ConceptFacts(BaseModel):
-    """How much there is of one label in one category."""
+    """Frequency and coverage of one label in one category."""
 
     model_config = ConfigDict(frozen=True)
 
     label_id: int
     name: str
     category: str
-    frequency: int = Field(description="Images that carry it.")
-    coverage: float = Field(description="Share of pixels that bear it, summed over images.")
-    share: float = Field(description="Coverage divided by all labeled images: the share of pixels that bear it.")
-    max_attainable_iou: float = Field(
-        description="The largest IoU with it of a mask of 0.005 of all pixels, under the protocol paper."
+    frequency: int = Field(description="Images with the label.")
+    coverage: float = Field(description="Share of pixels with the label, summed over images.")
+    share: float = Field(
+        description="Share of all pixels with the label: coverage divided by the number of labeled images."
     )
-    max_attainable_iou_at_0_02: float = Field(description="The same of a mask of 0.02, for small data sets.")
+    max_attainable_iou: float = Field(
+        description="Largest IoU of the label and a mask of 0.005 of all pixels, under the protocol paper."
+    )
+    max_attainable_iou_at_0_02: float = Field(
+        description="Largest IoU for a mask of 0.02 of all pixels, for small data sets."
+    )
 
 
 class Inspection(BaseModel):
-    """What a data set holds and what is wrong with it."""
+    """Statistics and problems of a data set."""
 
     model_config = ConfigDict(frozen=True)
 
     root: str
     images: int = Field(description="Rows of index.csv.")
-    labeled: int = Field(description="Images that carry any label; only these take part in a dissection.")
+    labeled: int = Field(description="Images with at least one label; only these take part in a dissection.")
     splits: dict[str, int] = Field(description="Images in each split.")
-    sizes: dict[str, int] = Field(description="How many images have each size, 'HxW, label maps HxW'.")
+    sizes: dict[str, int] = Field(description="Number of images of each size, 'HxW, label maps HxW'.")
     turned: int = Field(
-        0, description="Images whose EXIF asks for a turn: networks, label maps and reports take them as stored."
+        0, description="Images with an EXIF orientation; networks, label maps and reports use them as stored."
     )
     categories: tuple[CategoryFacts, ...] = Field(description="In the order of category.csv.")
     concepts: tuple[ConceptFacts, ...] = Field(description="By category, then falling frequency and coverage.")
@@ -96,12 +100,12 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     workers
         Processes that read images. None or 1: this process.
     progress
-        Told of every image.
+        Called for every image.
 
     Raises
     ------
     ConceptsError
-        If ``index.csv`` cannot be read. Whatever else is wrong stands in `Inspection.problems`.
+        If ``index.csv`` cannot be read. All other problems are in `Inspection.problems`.
     """
     root = Path(root)
     rows = read_table(root / "index.csv", INDEX_COLUMNS)
@@ -114,7 +118,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
             progress("images", done, len(rows))
     concepts = _concept_facts(tables, facts)
     problems = [*tables.problems, *_check_index(rows), *(problem for one in facts for problem in one.problems)]
-    if not any(one.problems for one in facts):  # otherwise counts would be off for a reason that is told already
+    if not any(one.problems for one in facts):  # otherwise the counts differ for a reason that is already listed
         problems.extend(_disagreements(tables, concepts))
     return Inspection(
         root=str(root),
@@ -158,7 +162,7 @@ def _category_facts(category: str, rows: Sequence[TableRow], facts: Sequence[Row
 
 
 def _attainable(tables: DatasetTables, facts: Sequence[RowFacts]) -> dict[int, tuple[float, float]]:
-    """Return what masks of both quantiles can reach of each label: a label is its number, in whichever category."""
+    """Return the largest attainable IoU of each label id for both quantiles, over all its categories."""
     primary: dict[int, str] = {}
     for category in tables.categories:
         for number, (_, coverage) in tables.label_stats[category].items():

@@ -1,6 +1,6 @@
-"""Check the tables and the images of a data set, and say everything that is wrong.
+"""Check the tables and the images of a data set, and list all problems.
 
-`ConceptData` stops at the first thing it cannot use; the functions here go on. `inspect.py` adds up what they find.
+`ConceptData` raises an error at the first problem; these functions continue. `inspect.py` collects their results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,24 +32,24 @@ TableRow = Mapping[str, str]
 
 
 class DatasetProblem(BaseModel):
-    """Something that is wrong."""
+    """One problem of a data set."""
 
     model_config = ConfigDict(frozen=True)
 
-    file: str = Field(description="The file it stands in, below the data set's folder.")
-    message: str = Field(description="What was seen and what was expected.")
+    file: str = Field(description="File with the problem, below the folder of the data set.")
+    message: str = Field(description="What was found and what was expected.")
 
 
 @dataclass(slots=True)
 class _Checked:
-    """What was looked over.
+    """Base of the results of a check.
 
     Attributes
     ----------
     problems
-        Everything that is wrong.
+        All problems.
     turned
-        Whether its file asks to be turned (EXIF); a data set's images and label maps are read as they are stored.
+        Whether the image has an EXIF orientation; images and label maps of a data set are used as stored.
     """
 
     problems: list[DatasetProblem] = field(default_factory=list)
@@ -69,9 +69,9 @@ class DatasetTables(_Checked):
     categories
         In the order of ``category.csv``, those with a column in ``index.csv``.
     names
-        Name of each label number.
+        Name of each label id.
     label_stats
-        By category, the frequency and coverage that ``c_<category>.csv`` states of each number.
+        By category, the frequency and coverage of each label id in ``c_<category>.csv``.
     """
 
     categories: list[str] = field(default_factory=list)
@@ -81,18 +81,18 @@ class DatasetTables(_Checked):
 
 @dataclass(slots=True)
 class RowFacts(_Checked):
-    """What one image carries.
+    """The labels of one image.
 
     Attributes
     ----------
     coverage
-        By category, the share of the image's pixels that bears each number; a pixel counts once.
+        By category, the share of the image's pixels with each label id; a pixel counts once.
     labeled
-        By category, the share of pixels that bears any number.
+        By category, the share of pixels with any label id.
     pixels
-        How many pixels bear each number, in whichever category; a pixel counts once.
+        Number of pixels with each label id, over all categories; a pixel counts once.
     area
-        Pixels of its label maps; 0 if its row names no label, so that it takes no part in a dissection.
+        Pixels of its label maps; 0 if its row has no label, so that it takes no part in a dissection.
     """
 
     coverage: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def check_tables(root: Path, header: Sequence[str] | None) -> DatasetTables:
 
 
 def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) -> RowFacts:
-    """Read the files of one row of ``index.csv``; `known` are the label numbers of each category."""
+    """Read the files of one row of ``index.csv``; `known` are the label ids of each category."""
     facts = RowFacts()
     if row["split"] not in SPLITS:
         facts.report("index.csv", f"puts {row['image']} in the split {row['split']!r}. Expected {' or '.join(SPLITS)}.")
@@ -195,7 +195,7 @@ def _compare_category(category: str, stated: TableRow, tables: DatasetTables) ->
 
 def _compare_labels(frequencies: Mapping[int, int | None], tables: DatasetTables) -> None:
     if any(not codes for codes in tables.label_stats.values()):
-        return  # a table that could not be read is told already
+        return  # a table that cannot be read is already listed
     for number, seen in frequencies.items():
         expected = sum(codes[number][0] for codes in tables.label_stats.values() if number in codes)
         if seen is not None and seen != expected:
@@ -253,7 +253,7 @@ def _count_labels(labels: Labels, category: str, facts: RowFacts) -> None:
 
 
 def _count_pixels(read: Sequence[Labels], size: Size, facts: RowFacts) -> None:
-    """Count each label over all categories, as a dissection does."""
+    """Count the pixels of each label id over all categories, as a dissection does."""
     planes = np.concatenate([np.zeros((0, *size), np.int32), *(labels.label_channels for labels in read)])
     whole = np.concatenate([np.zeros(0, np.int32), *(labels.image_level for labels in read)])
     labels, area = Labels(planes, whole).deduplicated(), size.height * size.width

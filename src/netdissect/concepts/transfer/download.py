@@ -1,9 +1,9 @@
-"""Fetch a published data set: download, check, unpack, look it over, rename into place.
+"""Download a published data set: fetch, check, unpack, validate, rename.
 
-    download("broden1_224", "broden") -> .broden.downloading/broden1_224.zip.part -> unpack -> broden
+    download("broden1_224", "broden") -> .broden.downloading/archive.zip.part -> unzip.py -> broden
 
-A connection may drop, a mirror may serve anything, and an archive may be hostile: nothing gets the name of the data
-set before it has been read as one. What is downloaded is kept until then, and the next call goes on from there.
+A connection may drop, and a mirror or an archive may be hostile. The folder of the data set appears only after its
+content was validated. Until then the downloaded part is kept, and the next call resumes from it.
 """
 
 import errno
@@ -39,15 +39,15 @@ logger = logging.getLogger(__name__)
 HOME = "http://netdissect.csail.mit.edu/data"
 ARCHIVES = ("broden1_224", "broden1_227", "broden1_384")
 
-ATTEMPTS = 4  # in a row that bring less than a block of new bytes
+ATTEMPTS = 4  # attempts in a row that bring less than a block of new bytes
 PATIENCE = 1.0  # seconds before the second attempt; twice as long before each further one
 BLOCK = 1 << 20
-LARGEST = 16 << 30  # bytes of an answer that does not say how long it is; the published archives have 0.5 to 2.5 GB
+LARGEST = 16 << 30  # bytes of a response without a length; the published archives have 0.5 to 2.5 GB
 TIMEOUT = httpx.Timeout(60.0, connect=20.0)
-LOOKED_AT = 64  # images that are read to see whether a data set is sound
+CHECKED_IMAGES = 64  # images that are read to validate a data set
 HOPELESS = (httpx.HTTPStatusError, httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL)
-MISSING = 0.01  # share of files that may be missing: a published set with a flaw is of use, and inspect lists it
-UNSOUND = 0.5  # share of the images looked at that may have problems, likewise
+MISSING = 0.01  # share of files that may be missing: a data set with a few gaps is usable, and inspect lists them
+UNSOUND = 0.5  # share of the checked images that may have problems
 
 
 def download(
@@ -58,22 +58,21 @@ def download(
     checksum: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetch the published data set `name` into the new folder `out`.
+    """Download the published data set `name` into the new folder `out`.
 
     Parameters
     ----------
     name
         ``broden1_224``, ``broden1_227`` or ``broden1_384``.
     out
-        The new folder. An archive ``NAME.zip`` that lies beside it is used instead of the network.
+        The new folder. An archive ``NAME.zip`` in the same folder as `out` is used instead of the network.
     mirror
-        Address of a folder that holds ``NAME.zip``, or of the archive itself; it may end in the archive's checksum:
+        Address of a folder with ``NAME.zip``, or of the archive itself; it may end in the archive's checksum:
         ``https://example.org/broden1_224.zip#sha256=...``. None: the address where the data sets were published.
     checksum
-        ``sha256:HEX`` or ``md5:HEX`` of the archive. None: the mirror's, or unknown; the published archives come
-        without any.
+        ``sha256:HEX`` or ``md5:HEX`` of the archive. None: that of `mirror`, if any; the published archives have none.
     progress
-        Told of the bytes that are there and of the files that are unpacked.
+        Called with the bytes downloaded and the files unpacked.
 
     Returns
     -------
@@ -83,10 +82,10 @@ def download(
     Raises
     ------
     ConfigError
-        If `name` or the checksum is none.
+        If `name` is unknown or the checksum is malformed.
     ConceptsError
-        If the archive cannot be fetched, is another file, is unsafe or holds no sound data set, or the disk lacks
-        room. A part that was downloaded is kept for the next attempt, unless it is known to be wrong.
+        If the archive cannot be downloaded, has another checksum, is unsafe or is not a valid data set, or the disk
+        does not have enough space. The downloaded part is kept for the next attempt, unless it is known to be wrong.
     """
     out = Path(out)
     origin = _origin(name, mirror, checksum)
@@ -130,7 +129,7 @@ def _origin(name: str, mirror: str | None, checksum: str | None) -> _DownloadOri
 
 
 def _fetch(origin: _DownloadOrigin, folder: Path, placed: Path, progress: Progress | None) -> Path:
-    """Download the archive, going on where an earlier attempt stopped."""
+    """Download the archive, resuming an earlier attempt."""
     part = _DownloadedPart(folder / "archive.zip.part", origin.url)
     failures, reached = 0, part.size
     with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
@@ -140,7 +139,7 @@ def _fetch(origin: _DownloadOrigin, folder: Path, placed: Path, progress: Progre
             except HOPELESS as error:
                 raise ConceptsError(_unreachable(origin.url, placed, part, error)) from error
             except (httpx.TransportError, httpx.StreamError) as error:
-                # A server that trickles, or begins anew each time, is asked no more often than one that is silent.
+                # Slow servers, and servers that restart, get as many attempts as servers that do not respond.
                 failures = failures + 1 if part.size < reached + BLOCK else 1
                 reached = max(reached, part.size)
                 if failures >= ATTEMPTS:
@@ -151,7 +150,7 @@ def _fetch(origin: _DownloadOrigin, folder: Path, placed: Path, progress: Progre
 
 
 class _DownloadedPart:
-    """The part of an archive that is there, and which archive it is a part of."""
+    """The downloaded part of an archive, with the address and tag of the archive."""
 
     def __init__(self, path: Path, url: str) -> None:
         self.path, self._notes = path, path.with_suffix(".json")
@@ -176,7 +175,7 @@ class _DownloadedPart:
         return self.size > 0 and self.size == self.total
 
     def fetch(self, client: httpx.Client, progress: Progress | None) -> None:
-        """Ask for what is missing and append it; start anew when the server has another file or knows no ranges."""
+        """Request the missing bytes and append them; restart if the server has another file or no range requests."""
         headers = {"Accept-Encoding": "identity"}
         if self.size:
             headers["Range"] = f"bytes={self.size}-"
@@ -193,7 +192,7 @@ class _DownloadedPart:
             with self.path.open("r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
-                for block in response.iter_raw():  # as it comes: of a block that breaks off, nothing would be kept
+                for block in response.iter_raw():  # without a block size, because an incomplete block would be lost
                     file.write(block)
                     if total is None and file.tell() > LARGEST:
                         self.path.unlink()
@@ -204,7 +203,7 @@ class _DownloadedPart:
                     if progress:
                         progress("bytes", file.tell(), total)
         if total is None:
-            self._note(response, self.size)  # the server did not say: what came is all there is
+            self._note(response, self.size)  # without a stated length the received bytes count as all
         if not self.is_whole:
             raise httpx.RemoteProtocolError(f"the server stopped after {self.size} of {total or 'some'} bytes")
 
@@ -216,7 +215,7 @@ class _DownloadedPart:
         return known
 
     def _range_of(self, response: httpx.Response) -> tuple[int, int | None]:
-        """Return where the answer begins, and how long the whole is."""
+        """Return the first byte of the response, and the length of the archive."""
         length = response.headers.get("Content-Length")
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             return 0, int(length) if length else None
@@ -267,14 +266,14 @@ def _check_sum(path: Path, origin: _DownloadOrigin, *, is_ours: bool) -> None:
 
 
 def _validate(folder: Path, archive: Path) -> None:
-    """Make sure that `folder` is a data set: sound tables, every named file there, a sample of images readable."""
+    """Check that `folder` is a data set: valid tables, files present, a sample of images readable."""
     if not (folder / "index.csv").is_file():
         raise ConceptsError(
             f"the archive {archive} holds no index.csv, so it is no data set in Broden's layout. Name another mirror."
         )
     rows = read_table(folder / "index.csv", INDEX_COLUMNS)
     tables = check_tables(folder, tuple(rows[0]) if rows else None)
-    for row in rows:  # a data set with a few files missing is of use, but not one that names other people's
+    for row in rows:  # a few missing files are accepted, but no path that leads out of the data set
         for name in _named(row, tables.categories):
             check_name(name, folder / "images", folder / "index.csv")
     problems = [f"{problem.file} {problem.message}" for problem in tables.problems]
@@ -298,10 +297,10 @@ def _missing_files(folder: Path, rows: Sequence[TableRow], categories: Sequence[
 
 def _unsound_images(folder: Path, rows: Sequence[TableRow], tables: DatasetTables) -> list[str]:
     known = {category: frozenset(codes) for category, codes in tables.label_stats.items()}
-    looked_at = rows[:: max(1, len(rows) // LOOKED_AT)]
-    found = [check_row(row, folder, known).problems for row in looked_at]
+    checked = rows[:: max(1, len(rows) // CHECKED_IMAGES)]
+    found = [check_row(row, folder, known).problems for row in checked]
     unsound = [f"{problems[0].file} {problems[0].message}" for problems in found if problems]
-    return _worst(unsound, len(looked_at), UNSOUND)
+    return _worst(unsound, len(checked), UNSOUND)
 
 
 def _worst(problems: list[str], among: int, allowed: float) -> list[str]:

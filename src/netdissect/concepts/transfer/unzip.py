@@ -1,7 +1,7 @@
 """Unpack an archive that may be hostile.
 
-Nothing is written outside the folder, no link is made, and no more is written than the directory of the archive
-announces, which is bounded beforehand.
+No file is written outside the folder, and no link is made. At most the bytes that the archive's directory states are
+written, and their number is checked beforehand.
 """
 
 import errno
@@ -19,7 +19,7 @@ from netdissect.paths import LEADS_OUT
 
 logger = logging.getLogger(__name__)
 
-INFLATION = 50  # images hardly shrink in an archive and tables fivefold; beyond this it is a bomb
+INFLATION = 50  # largest ratio of unpacked to packed bytes; images have about 1 and tables about 5
 SMALL = 64 << 20  # bytes that may come out of any archive, however small
 FILES = 2_000_000  # broden1 has about 400,000
 ENCRYPTED = 0x1
@@ -28,7 +28,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueE
 
 
 class Archive:
-    """A zip archive of one data set, whose files may lie in one folder.
+    """A zip archive of one data set, whose files may be in one top folder.
 
     Parameters
     ----------
