@@ -1,9 +1,9 @@
-"""Make a data set out of data sets: a part of one, or several joined.
+"""Write a subset of a data set, or merge several data sets.
 
-    root -> DatasetSource (Samples read back) -> write_dataset -> out
+    root -> DatasetSource (Samples) -> write_dataset -> out
 
-Both go through the writer, so that names are unified, numbered and counted as in any build. Images of the right
-size are copied as files, never encoded again.
+Both use the writer of builds, so that names are unified, get label ids and are counted as in any build. Images of the
+right size are copied as files and not encoded again.
 """
 
 import re
@@ -34,7 +34,7 @@ __all__ = ["DatasetSource", "Selection", "merge", "subset"]
 
 
 class Selection(BaseModel):
-    """Which part of a data set is requested."""
+    """The part of a data set that becomes a subset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,9 +45,7 @@ class Selection(BaseModel):
         None, description="Only these concepts, by name or synonym; pixels of others become unlabeled. None: all."
     )
     split: Split | None = Field(None, description="Only this split; None: both.")
-    max_images: int | None = Field(
-        None, gt=0, description="Draw this many of the images that carry a label; None: all."
-    )
+    max_images: int | None = Field(None, gt=0, description="Draw this many of the labeled images; None: all.")
     sample_seed: int = Field(0, ge=0, description="Seed of the draw.")
 
 
@@ -71,7 +69,7 @@ class DatasetSource:
     data
         The data set and its categories.
     names
-        By number, the raw name of each concept that is requested: its name and synonyms.
+        By label id, the raw name of each selected concept (its name and synonyms); empty for the others.
     """
 
     data: ConceptData
@@ -103,12 +101,12 @@ class DatasetSource:
 
     @property
     def name(self) -> str:
-        """Short name: the folder's."""
+        """Name of the folder."""
         return self.data.root.resolve().name
 
     @property
     def text(self) -> str:
-        """What it is, for ``build.json``."""
+        """Description for ``build.json``."""
         return f"dataset:{self.data.root}"
 
     def size(self) -> int:
@@ -122,15 +120,15 @@ class DatasetSource:
         sizes = {(entry.size, entry.map_size) for entry in self._entries()}
         ((height, width), small), *others = sizes
         if others or height != width or small != (height // 2, height // 2):
-            told = ", ".join(f"{h} x {w} with maps {mh} x {mw}" for (h, w), (mh, mw) in sorted(sizes)[:3])
+            seen = ", ".join(f"{h} x {w} with maps {mh} x {mw}" for (h, w), (mh, mw) in sorted(sizes)[:3])
             raise ConceptsError(
-                f"{self.data.root} holds images of {told}. Expected one square size and label maps of half of it; "
+                f"{self.data.root} holds images of {seen}. Expected one square size and label maps of half of it; "
                 "say which size the new data set has."
             )
         return int(height)
 
     def samples(self, prefix: str = "") -> Iterator[Sample]:
-        """Yield its images that carry a label in a chosen category, in index order, named ``prefix/...``."""
+        """Yield its images with a label in a chosen category, in index order, named ``prefix/...``."""
         path = self.data.root / "index.csv"
         for entry in self._entries():
             name = re.sub(r"\.[^./]*$", "", entry.image)
@@ -165,14 +163,14 @@ def subset(
     Parameters
     ----------
     selection
-        Categories, concepts, split and number of images. None: everything that carries a label.
+        Categories, concepts, split and number of images. None: all labeled images.
     overwrite, workers, progress
         See `write_dataset`.
 
     Returns
     -------
     Path
-        The folder of the new data set. Numbers fall with frequency anew; splits and paths stay.
+        The folder of the new data set. Label ids are assigned anew by frequency; splits and paths are kept.
 
     Raises
     ------
@@ -202,9 +200,9 @@ def merge(
     Parameters
     ----------
     roots
-        Folders in Broden's layout. The images of each lie in a folder of its name.
+        Folders in Broden's layout. The images of each are written to a folder of its name.
     options
-        None: images of the first data set's size, labels as they are. Images that have the size are copied.
+        Sizes and limits. None: the image size of the first data set, and all labels. Images of that size are copied.
     overwrite, workers, progress
         See `write_dataset`.
 
@@ -227,7 +225,7 @@ def merge(
     options = options or WriteOptions(size=sources[0].size())
     names = prefixes([source.name for source in sources])
     samples = [sample for name, source in zip(names, sources, strict=True) for sample in source.samples(name)]
-    told = [
+    descriptions = [
         {"source": source.text, "folder": name, "digest": source.data.digest, "images": len(source.data)}
         for name, source in zip(names, sources, strict=True)
     ]
@@ -235,7 +233,7 @@ def merge(
         out,
         samples,
         options.model_copy(update={"copy_images": True}),
-        about={"sources": told},
+        about={"sources": descriptions},
         overwrite=overwrite,
         workers=workers,
         progress=progress,
@@ -243,7 +241,7 @@ def merge(
 
 
 def _choose(samples: Sequence[Sample], selection: Selection) -> list[Sample]:
-    """Draw images by seed; when concepts are selected only among those that carry one of them."""
+    """Draw images by seed; if concepts are selected, only among images with one of them."""
     order = np.arange(len(samples))
     if selection.max_images is not None:
         order = np.random.default_rng(selection.sample_seed).permutation(len(samples))
@@ -266,7 +264,7 @@ def _carries_any(sample: Sample) -> bool:
 
 
 def _read_labels(root: Path, entry: _SubsetEntry, names: Mapping[int, str]) -> LabelsByCategory:
-    """Read the labels of one image, enlarged to its size: the writer takes every cell back to where it was."""
+    """Read the labels of one image, enlarged to its size; the writer resizes them to the same cells."""
     labels: dict[str, list[Channel | str]] = {}
     rows, columns = (
         ((2 * np.arange(large) + 1) * small) // (2 * large)

@@ -45,7 +45,7 @@ class Archive:
         Raises
         ------
         ConceptsError
-            If it is no whole archive or is unsafe.
+            If it is incomplete, not an archive, or unsafe.
         OSError
             If the disk lacks room or cannot be written.
         """

@@ -1,6 +1,6 @@
-"""Shapes as annotation programs write them: one reader, and a table of keys for each program.
+"""Read the files of annotation programs: one reader, and a table of keys for each program.
 
-LabelMe (Russell et al. 2008; the program by Wada), and programs that write its form (X-AnyLabeling)::
+LabelMe (Russell et al. 2008; the program by Wada), and programs with its format (X-AnyLabeling)::
 
     {"imagePath": "a.jpg", "imageHeight": 480, "imageWidth": 640, "imageData": null or the image in Base64,
      "shapes": [{"label": "car", "shape_type": "polygon", "points": [[x, y], ...]}, ...]}
@@ -142,12 +142,12 @@ LABEL_STUDIO = FormatKeys(
 
 
 def read_images(path: Path) -> tuple[FormatKeys, Sequence[Object]] | None:
-    """Read what a file says of images, and by which keys; None if it is of no known program.
+    """Read the annotations of images in a file and the keys of its program; None if the program is unknown.
 
     Raises
     ------
     SourceError
-        If the file cannot be read, or is of a known program but not of images.
+        If the file cannot be read, or is of a known program but has no images.
     """
     if path.suffix.lower() == ".xml":
         return _cvat(_read_xml(path), path)
@@ -197,7 +197,7 @@ def _label_studio(tasks: Sequence[Any]) -> tuple[FormatKeys, Sequence[Object]] |
 
 
 def _task(task: Object) -> Object:
-    """Bring a task to the form of an image; of several annotators all count, but not what they cancelled."""
+    """Convert a task to an image; annotations of all annotators count, except cancelled ones."""
     results = [
         {**result, LABEL_STUDIO.label: result["value"].get(result[LABEL_STUDIO.shape_type])}
         for annotation in task["annotations"]
@@ -215,12 +215,12 @@ def _task(task: Object) -> Object:
 
 
 def shapes_of(image: Object, keys: FormatKeys) -> Iterator[tuple[Any, Shape | str]]:
-    """Yield the label of each shape, and the shape or what is wrong with it.
+    """Yield the label of each shape, and the shape or its flaw.
 
     Raises
     ------
     KeyError, TypeError, ValueError, AttributeError
-        If the image is not written as its program writes it.
+        If the annotation does not have the format of its program.
     """
     shapes = image[keys.shapes]
     for shape in shapes.values() if isinstance(shapes, Mapping) else shapes:

@@ -1,4 +1,4 @@
-"""Find the images that annotations name: below one folder, whatever the tool wrote before the name."""
+"""Find the images of annotations below one folder, for relative, absolute and foreign paths."""
 
 import posixpath
 import re
@@ -16,25 +16,25 @@ ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|data:")
 """How a drive, an address on the network or an image within the name begins: ``C:``, ``https://``, ``data:``."""
 
 MISSING = ("error", "skip")
-"""Values of the option that says what images become that are not there."""
+"""Values of the option for missing images."""
 
 
 @dataclass
 class ImageLocator:
     """Finds images by the names that annotation files give.
 
-    Names are relative to one of several folders, with slashes or backslashes, and may lead up and down again as long as
-    they stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed:
-    an image of the same file name in one of the folders is taken in its candidate, if there is one.
+    Names are relative to one of several folders, with slashes or backslashes, and may contain ``..`` as long as they
+    stay below the root. A name that leads out of it (absolute, ``../../``, a drive, an address) is never followed; an
+    image with the same file name in one of the folders is used in its place, if there is one.
 
     Attributes
     ----------
     root
         The folder of the source.
     skip
-        Whether images that are not there are left out, instead of being an error.
+        Whether missing images are left out instead of being an error.
     strays
-        Images that were taken in candidate of a name that leads out, with that name.
+        Images that were used in place of a name that leads out, with that name.
     absent
         Images that were left out.
     """
@@ -60,7 +60,7 @@ class ImageLocator:
         Returns
         -------
         tuple of Path and str
-            An image that no folder holds is taken to be in the first that exists: whoever reads it will say so.
+            For an image that no folder has, a path in the first existing folder; the error is raised on reading.
 
         Raises
         ------
@@ -87,14 +87,14 @@ class ImageLocator:
         return contained(self.root / folder, short, manifest, SourceError), short
 
     def skips(self, image: Path) -> bool:
-        """Return whether an image is to be left out because it is not there, and count it."""
+        """Return whether an image is left out because it is missing, and count it."""
         if not self.skip or _is_file(image):
             return False
         self.absent[image] = None
         return True
 
     def log_summary(self, source: str) -> None:
-        """Log how many images were left out, and how many taken in candidate of names that lead out."""
+        """Log the number of images that were left out, and of images used in place of names that lead out."""
         if self.absent:
             absent = len(self.absent), next(iter(self.absent))
             logger.warning("%s: images that are not there and were left out: %d (the first is %s)", source, *absent)
@@ -106,10 +106,11 @@ class ImageLocator:
             )  # fmt: skip
 
     def _existing(self, folders: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the folders that exist, or else the first; looked up once, because images are many."""
+        """Return the folders that exist, or else the first; cached for all images."""
         if folders not in self._there:
-            inside = tuple(one for one in folders if _candidate("", one) is not None)
-            self._there[folders] = tuple(one for one in inside if (self.root / one).is_dir()) or (*inside, "")[:1]
+            inside = tuple(folder for folder in folders if _candidate("", folder) is not None)
+            existing = tuple(folder for folder in inside if (self.root / folder).is_dir())
+            self._there[folders] = existing or (*inside, "")[:1]
         return self._there[folders]
 
     def _stray(self, name: str, file: str, folders: Sequence[str], manifest: Path) -> tuple[Path, str]:

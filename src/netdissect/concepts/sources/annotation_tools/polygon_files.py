@@ -1,24 +1,23 @@
-"""Images with the shapes that people drew on them in LabelMe, VIA, CVAT or Label Studio.
+"""Images with shapes that were drawn in LabelMe, VIA, CVAT or Label Studio.
 
-    DIR/**/*.json      beside the images (``a.jpg``, ``a.json``), or in a folder of their own beside ``images/``
+    DIR/**/*.json      next to the images (``a.jpg``, ``a.json``), or in a folder next to ``images/``
     DIR/**/*.xml       of CVAT: ``annotations.xml`` and ``images/``
-    DIR/FILE.json      one of several, named itself
+    DIR/FILE.json      a single file
 
-Which program wrote a file is seen from its keys (`annotation_tools`). Polygons, rectangles, circles and ellipses cover
-pixels by the rule of `shapes`; points and lines cover none and are left out, and so are shapes without a label and
-shapes that cover nothing. How many of each kind were left out is logged. Where shapes of different classes overlap, a
-pixel has all their labels, in several channels. Classes are ``object`` unless another category is given.
+The program is identified by the keys of the file (`formats`). The pixels of polygons, rectangles, circles and ellipses
+are defined in `shape_masks`. Points, lines, shapes without a label and shapes that cover no pixel are left out, and
+their numbers are logged. Where shapes of different classes overlap, a pixel has all their labels, in several channels.
+Classes are ``object`` unless another category is given.
 
-Images are found as `ImageLocator` says. An image that is missing is taken from its file of LabelMe if that holds
-it. One
-that is annotated in several files has all their shapes. Images without any shape are left out. Images below a
-folder ``train``, ``val`` or ``test`` have that split; of others it is drawn by name.
+`ImageLocator` finds the images. A missing image is read from its LabelMe file if that contains it. An image in several
+files has all their shapes. Images without a shape are left out. Images in a folder ``train``, ``val`` or ``test`` have
+that split; for others it is drawn by name.
 
 Options:
 
-- ``?label=NAME``: the attribute of VIA that is the label, where shapes have several;
-- ``?name=NAME``: the label of shapes that have none;
-- ``?missing=skip``: images that are not there are left out and counted; otherwise they are an error.
+- ``?label=NAME``: the attribute of VIA that is the label, if shapes have several;
+- ``?name=NAME``: the label of shapes without one;
+- ``?missing=skip``: missing images are left out and counted; otherwise they are an error.
 """
 
 import base64
@@ -62,7 +61,7 @@ LABEL_NAMES = ("label", "class", "name", "category", "type", "object")
 """Attributes of VIA that are taken for the label if one of them is there among others."""
 PROBLEMS_SHOWN = 10
 FAULTS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""What reading an annotation of another form raises."""
+"""Errors of reading an annotation of another format."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,15 @@ class PolygonSource:
     Attributes
     ----------
     folder
-        Holds both, at any depth; or one annotation file, beside its images.
+        Folder with both, at any depth; or one annotation file in the folder of its images.
     category
-        Of every class.
+        Category of all classes.
     label
-        The attribute that is the label; None: the only one there is.
+        The attribute that is the label; None: the only one.
     unnamed
-        The label of shapes that have none; None: they are left out.
+        The label of shapes without one; None: they are left out.
     skip_missing
-        Whether images that are not there are left out.
+        Whether missing images are left out.
     """
 
     folder: Path
@@ -91,7 +90,7 @@ class PolygonSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "PolygonSource":
-        """Make the source that ``polygons:DIR[=CATEGORY][?label=NAME&name=NAME&missing=skip]`` names."""
+        """Parse ``polygons:DIR[=CATEGORY][?label=NAME&name=NAME&missing=skip]``."""
         options = spec.check("label", "name", "missing").options
         skip = spec.choice("missing", MISSING) == "skip"
         return cls(spec.folder, spec.category or "object", options.get("label"), options.get("name"), skip)
@@ -103,7 +102,7 @@ class PolygonSource:
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         given = {"label": self.label, "name": self.unnamed, "missing": "skip" if self.skip_missing else None}
         options = {key: value for key, value in given.items() if value is not None}
         return SourceSpec("polygons", str(self.folder), self.category, options).text
@@ -114,8 +113,8 @@ class PolygonSource:
         Raises
         ------
         SourceError
-            If the folder or all annotations are missing, files cannot be read or name images that are not there (the
-            first ten are named), or nothing says what is the label.
+            If the folder or all annotations are missing, files cannot be read or images are missing (the message names
+            the first ten), or the attribute of the label is ambiguous.
         """
         if self.folder.is_file():
             root, files = self.folder.parent, [self.folder]
@@ -156,7 +155,7 @@ def is_annotated(root: Path) -> bool:
 
 
 class _Sheet(NamedTuple):
-    """What one file says of one image, small enough to be sent to a worker."""
+    """The shapes of one image in one file, encoded, so that they can be sent to a worker."""
 
     file: Path
     image_path: "Path | _Embedded"
@@ -166,7 +165,7 @@ class _Sheet(NamedTuple):
 
 @dataclass
 class _RawShape:
-    """What one file says of one image, before it is known which attribute is the label."""
+    """The shapes of one image in one file, before the attribute of the label is known."""
 
     file: Path
     image_path: "Path | _Embedded"
@@ -194,7 +193,7 @@ class _Reader:
         return self.locator.root
 
     def read(self, file: Path) -> None:
-        """Read a file; one of another form is passed over, what is wrong with one of this form is kept."""
+        """Read a file; files of another format are ignored, errors of annotation files are collected."""
         try:
             found = read_images(file)
         except SourceError as error:
@@ -242,7 +241,7 @@ class _Reader:
         return _Embedded(file, keys.embedded), file.relative_to(self.root).with_suffix("").as_posix()
 
     def sheets(self) -> dict["Path | _Embedded", tuple[str, list[_Sheet]]]:
-        """Return the name of each image, and what is drawn on it."""
+        """Return the name and the shapes of each image."""
         if self.problems:
             listing = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN])
             more = f"\n  ... and {more} more." if (more := len(self.problems) - PROBLEMS_SHOWN) > 0 else ""
@@ -318,7 +317,7 @@ def _stated(image_path: Object, keys: FormatKeys) -> Size | None:
 
 
 def _names(label: Any, key: str | None) -> list[str]:
-    """Return the labels of a shape: a word, or the value of an attribute: a word, several, or boxes that are ticked."""
+    """Return the labels of a shape: a string, or the value of an attribute (a string, a list, or ticked boxes)."""
     value = label.get(key) if isinstance(label, dict) else label
     if isinstance(value, dict):
         value = [name for name, ticked in value.items() if ticked]
@@ -334,7 +333,7 @@ class _Embedded:
     key: str
 
     def size(self) -> ImageSize:
-        """Read its size from its header."""
+        """Read the size of the image from its header."""
         return size_of(self._open())
 
     def _open(self) -> Image.Image:

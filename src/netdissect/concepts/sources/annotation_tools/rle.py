@@ -1,11 +1,12 @@
 """Masks as run lengths, in the plain and the compressed form of COCO.
 
-The lengths of off and on, in turns and beginning with off, go down the columns. Compressed, each length from the fourth
-on is its difference to the last but one, in characters that hold five bits each, the lowest first, a bit that says
-whether another follows, and the sign (``rleToString`` of COCO's ``maskApi.c``).
+Run lengths alternate between pixels outside and inside of the mask, beginning outside, and go down the columns. In the
+compressed form each length from the fourth on is stored as the difference to the last but one. A number is a sequence
+of characters of five bits each, the lowest first, with a continuation bit and a sign (``rleToString`` of COCO's
+``maskApi.c``).
 
-Decoded here, because for pixels that runs leave out pycocotools takes what memory happens to hold: a string that was
-cut short is a mask of random pixels there.
+pycocotools is not used, because it leaves pixels beyond the runs uninitialized: a truncated string would give
+a mask of random pixels.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ def decode_runs(counts: Any, height: int, width: int) -> Mask:
     Raises
     ------
     ValueError, TypeError
-        If they are neither, negative, or do not add up to the image.
+        If they are malformed or negative, or do not add up to the size of the image.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Semantic masks as Roboflow exports them: images and masks side by side, in a folder a split.
+"""Semantic masks of Roboflow: a folder for each split, with images and masks.
 
     DIR/{train,valid,test}/a_jpg.rf.0a1b.jpg          or DIR/a_jpg.rf.0a1b.jpg
                            a_jpg.rf.0a1b_mask.png     gray, the pixel is the value
@@ -32,7 +32,7 @@ def roboflow_folders(root: Path) -> list[Path]:
 
 
 def roboflow_pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Yield the name, the image and the mask of each pair; of one that is not whole, where the other half should be.
+    """Yield the name, the image and the mask of each pair; for a missing file the path where it should be.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read_roboflow_classes(path: Path) -> ClassTable:
     Raises
     ------
     SourceError
-        If the table has other columns, or a value is no whole number or stands twice.
+        If the table has other columns, or a value is not a whole number or is repeated.
     """
     rows = [
         [cell.strip() for cell in row]

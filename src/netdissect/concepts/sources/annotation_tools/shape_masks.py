@@ -1,9 +1,9 @@
-"""Shapes that people draw on images: what is wrong with one, and which pixels it covers.
+"""Masks of shapes that were drawn on images, and the flaws of shapes that cover no pixel.
 
 Coordinates are in pixels from the upper left corner of the image, x before y: pixel (row r, column c) covers x from c
-to c + 1 and y from r to r + 1. **A pixel belongs to a shape that holds its center** (c + 0.5, r + 0.5). Inside a
-polygon is what a ray leaves by crossing an odd number of edges, so that shapes that share an edge share no pixel. COCO
-has its own rule, that of pycocotools, which differs along the edges.
+to c + 1 and y from r to r + 1. **A pixel belongs to a shape that contains its center** (c + 0.5, r + 0.5). Polygons use
+the even-odd rule, so that shapes with a common edge share no pixel. COCO's masks follow pycocotools, whose rule differs
+along the edges.
 """
 
 import math
@@ -24,7 +24,7 @@ FEW, ODD, NUMBERLESS = "fewer than 3 points", "an odd number of coordinates", "a
 AREALESS, OUTSIDE, LONG = "no area", "no point inside the image", "an outline of more than 2,000,000 pixels"
 UNNAMED = "no label"
 LONGEST = 2_000_000
-"""Pixels of an outline: pycocotools takes memory for five points in each."""
+"""Largest length of an outline in pixels: pycocotools allocates five points for each pixel."""
 FLAT = 1e-9
 """A polygon of less area, as a share of its squared extent, may be a line."""
 
@@ -33,7 +33,7 @@ Size = tuple[int, int]
 
 
 class FlawedShapeError(Exception):
-    """What is wrong with a shape that is left out."""
+    """The flaw of a shape that is left out."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Skipped:
         self.first.setdefault(reason, where)
 
     def log_summary(self, source: str) -> None:
-        """Log how many shapes were left out, and why."""
+        """Log the number of shapes that were left out, by reason."""
         if self.counts:
             reasons = "; ".join(
                 f"{count} with {reason} (the first is {self.first[reason]})"
@@ -67,13 +67,13 @@ class Skipped:
 
 
 def is_sane(height: int, width: int) -> bool:
-    """Return whether two stated numbers can be the size of an image that Pillow would open."""
+    """Return whether a stated size is positive and small enough for Pillow to open."""
     largest: int = Image.MAX_IMAGE_PIXELS or 1 << 28
     return height > 0 and width > 0 and height * width <= largest
 
 
 def polygon_flaw(numbers: Sequence[float], size: Size) -> str | None:
-    """Say why a polygon x, y, x, y, ... covers nothing of an image; None if it may cover something.
+    """Return why a polygon x, y, x, y, ... covers no pixel of an image; None if it may cover some.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def _is_line(xs: Sequence[float], ys: Sequence[float]) -> bool:
     ahead = sum(map(mul, xs, (*ys[1:], ys[0]))) - sum(map(mul, (*xs[1:], xs[0]), ys))
     if abs(ahead) > FLAT * extent:
         return False
-    # Of a figure eight the areas cancel: what counts is whether all points lie on one line.
+    # The areas of a figure eight cancel, so that the points are checked for lying on one line.
     points = np.column_stack([xs, ys]).astype(np.float64)
     offsets = points - points[0]
     furthest = offsets[np.argmax((offsets**2).sum(axis=1))]
@@ -186,7 +186,7 @@ class Ellipse:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Pixels that lie somewhere on an image: bits (h, w) packed, and where their upper left corner is."""
+    """A small mask at a position of an image: packed bits (h, w), and the position of the upper left corner."""
 
     left: int
     top: int

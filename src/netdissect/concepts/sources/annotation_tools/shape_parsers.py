@@ -1,7 +1,7 @@
-"""Coordinates as annotation programs write them, made into shapes.
+"""Parse the coordinates of annotation programs into shapes.
 
-Each function takes the object that holds them and raises `FlawedShapeError` for what covers nothing, and KeyError,
-TypeError or ValueError for what its program does not write.
+Each function raises `FlawedShapeError` for a shape that covers no pixel, and KeyError, TypeError or ValueError for an
+object that its program does not write.
 """
 
 import base64
@@ -41,8 +41,8 @@ def points_of(outline: Outline) -> list[tuple[float, float]]:
 
 
 def polygon(points: Sequence[tuple[float, float]]) -> Polygon:
-    """Make a polygon of its corners."""
-    return Polygon(tuple(one for point in points for one in point))
+    """Return a polygon with these corners."""
+    return Polygon(tuple(coordinate for point in points for coordinate in point))
 
 
 def labelme_polygon(outline: Outline) -> Shape:
@@ -51,7 +51,7 @@ def labelme_polygon(outline: Outline) -> Shape:
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Polygon:
-    """Make a polygon of the sides of a box."""
+    """Return the polygon of a box."""
     return Polygon((left, top, right, top, right, bottom, left, bottom))
 
 
@@ -135,7 +135,7 @@ def cvat_ellipse(outline: Outline) -> Shape:
 
 
 def cvat_mask(outline: Outline) -> Shape:
-    """Read run lengths of a box, row by row, the first of them off."""
+    """Read run lengths of a box, row by row, beginning outside of the mask."""
     left, top, width, height = (int(outline[key]) for key in ("left", "top", "width", "height"))
     counts = [int(count) for count in outline["rle"].split(",")]
     if not is_sane(height, width) or min(counts) < 0 or sum(counts) != width * height:
@@ -171,7 +171,7 @@ def studio_ellipse(outline: Outline) -> Shape:
 
 
 def _percent(outline: Outline) -> tuple[float, float]:
-    """Return how many pixels are a per cent of the width, and of the height."""
+    """Return the number of pixels in a per cent of the width and of the height."""
     return number(outline["original_width"]) / 100, number(outline["original_height"]) / 100
 
 

@@ -1,6 +1,6 @@
-"""ADE20K (Zhou et al. 2017) in both of its layouts, told apart image by image; and SceneParse150 (`sceneparse`).
+"""ADE20K (Zhou et al. 2017) in both of its layouts, which are distinguished image by image; and SceneParse150.
 
-2016_07_26, of which Broden was made::
+2016_07_26, the release in Broden::
 
     DIR/index_ade20k.mat                                       names of all classes, scene of each image
     DIR/images/{training,validation}/s/street/ADE_*.jpg        also two folders deep: a/apse/indoor
@@ -14,18 +14,17 @@
                                                       ADE_*_seg.png, ADE_*_parts_N.png
                                                       ADE_*.json
 
-A pixel of a label map is class = R // 10 * 256 + G, B the instance. Objects are ``object``, each level of parts is a
-channel of ``part``, the scene labels the whole image. Masks of single instances and attributes are not read.
-Both releases list WordNet's synonyms of a class, separated by commas.
+A pixel of a label map encodes the class as R // 10 * 256 + G and the instance as B. Objects are ``object``, each level
+of parts is a channel of ``part``, the scene is a label of the whole image. Masks of single instances and attributes are
+not read. Both releases list WordNet's synonyms of a class, separated by commas.
 
 Notes
 -----
-The 2016 release may come without its index. Its ``*_atr.txt`` then gives the names: lines of
-``instance # part level # occluded # names # name as typed # attributes``, where the class of an instance is the
-one that most of its pixels show; the instance numbers are stretched over 0 to 255 in B, so that only their
-rank is known. The scene is then the folder.
+The 2016 release may lack its index. The names then come from ``*_atr.txt``, with lines of
+``instance # part level # occluded # names # name as typed # attributes``. The class of an instance is that of most of
+its pixels. The instance numbers are scaled to 0..255 in B, so that only their rank is known. The scene is the folder.
 
-The split is drawn by name, as Broden did, not taken from the folders; that of SceneParse150 is.
+The split is drawn by name, as in Broden. Only that of SceneParse150 (`sceneparse`) is taken from the folders.
 """
 
 import os
@@ -62,7 +61,7 @@ class Ade20kSource(PublishedFolder):
     Attributes
     ----------
     folder
-        Holds the images at any depth, and the index of the 2016 release, if there is one, at most two folders deep.
+        Folder with the images at any depth, and the index of the 2016 release, if any, at most two folders deep.
     """
 
     name = "ade20k"
@@ -79,9 +78,8 @@ class Ade20kSource(PublishedFolder):
         if root := find_sceneparse(folder):
             yield from sceneparse_samples(root, prefix)
             return
-        found = _find_images(folder)
         index: _Index | None = None
-        for image, files in found:
+        for image, files in _find_images(folder):
             maps = _maps(image, files)
             if (annotation := image.with_suffix(".json")).name in files:
                 read = partial(_read_2021, image, annotation, maps)
@@ -100,16 +98,16 @@ class _Index:
 
 
 def _find_images(folder: Path) -> list[tuple[Path, Set[str]]]:
-    """Find each image, with the names of all files beside it."""
-    found: list[tuple[Path, Set[str]]] = []
+    """Find each image, with the names of all files in its folder."""
+    images: list[tuple[Path, Set[str]]] = []
     for directory, folders, files in os.walk(folder):
         there = set(files)
-        # A folder named like an image holds the masks of its instances, thirty files an image.
+        # A folder with the name of an image has the masks of its instances, thirty files an image.
         folders[:] = [name for name in folders if f"{name}.jpg" not in there and not name.startswith(".")]
-        found += [
+        images += [
             (Path(directory, name), there) for name in files if name.endswith(".jpg") and not name.startswith(".")
         ]
-    return sorted(found, key=lambda pair: pair[0].relative_to(folder).as_posix())
+    return sorted(images, key=lambda pair: pair[0].relative_to(folder).as_posix())
 
 
 def _maps(image: Path, files: Set[str]) -> tuple[Path, ...]:
@@ -156,19 +154,19 @@ def _synonyms(names: str) -> str:
 
 
 def _scene_name(scene: str) -> str:
-    """Spell a scene as Broden does: ``apse/indoor`` and ``apse__indoor`` are ``apse-indoor``, ``~x`` is none."""
+    """Spell a scene as in Broden: ``apse/indoor`` and ``apse__indoor`` become ``apse-indoor``, ``~x`` is unlabeled."""
     return "" if scene.startswith("~") else scene.strip("/").replace("__", "-").replace("/", "-")
 
 
 def _scene_of(image: Path) -> str:
-    """Read the scene off the folders below ``training/s`` or ``training/urban``; empty if there are none."""
+    """Return the scene from the folders below ``training/s`` or ``training/urban``; empty if there are none."""
     parts = image.parent.parts
     below = [number for number, part in enumerate(parts) if part in SPLITS]
     return _scene_name("/".join(parts[below[-1] + 2 :])) if below else ""
 
 
 def _read_2016(names: ClassNames | Path, maps: Sequence[Path], scene: str) -> LabelsByCategory:
-    """Read the label maps; `names` is that of each class, or the list of instances that tells them."""
+    """Read the label maps; `names` are the names of the classes, or the file of instances that contains them."""
     levels = [read_colors(path, MAP) for path in maps]
     known = _names_by_instances(names, levels) if isinstance(names, Path) else names
     return _labels(maps, levels, known, scene)
@@ -179,9 +177,9 @@ def _read_2021(image: Path, annotation: Path, maps: Sequence[Path]) -> LabelsByC
     content = read_json(annotation, what, LARGEST_ANNOTATION)
     try:
         objects = content["annotation"]["object"]
-        # Of an image without any object, an object alone: MATLAB wrote no list.
+        # MATLAB writes a single object without a list.
         objects = [objects] if isinstance(objects, dict) else objects
-        names = {int(one["name_ndx"]): _synonyms(str(one["name"])) for one in objects}
+        names = {int(item["name_ndx"]): _synonyms(str(item["name"])) for item in objects}
         scene = _scene_of(Path(str(content["annotation"].get("folder", ""))) / image.name) or _scene_of(image)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
@@ -213,12 +211,12 @@ def _names_by_instances(path: Path, levels: Sequence[Pixels]) -> ClassNames:
     for number, line in enumerate(read_text(path, "the list of instances of an image of ADE20K").splitlines(), 1):
         if not line.strip():
             continue
-        if not (found := LINE.match(line)):
+        if not (match := LINE.match(line)):
             raise SourceError(
                 f"{path}, line {number}: {line.strip()[:80]!r} names no instance. Expected 'instance # part level # "
                 "occluded # names # name as typed # attributes'; restore the file."
             )
-        rows.setdefault(int(found[2]), {})[int(found[1])] = _synonyms(found[3])
+        rows.setdefault(int(match[2]), {})[int(match[1])] = _synonyms(match[3])
     votes: dict[int, dict[str, int]] = {}
     for level, pixels in enumerate(levels):
         for code, name, count in _vote(pixels, rows.get(level, {})):
@@ -228,14 +226,14 @@ def _names_by_instances(path: Path, levels: Sequence[Pixels]) -> ClassNames:
 
 
 def _vote(pixels: Pixels, names: Mapping[int, str]) -> Iterator[tuple[int, str, int]]:
-    """Yield class, name and pixels of each pair that a pixel shows; a class without an instance has no name."""
+    """Yield class, name and number of pixels of each pair; a class without an instance has no name."""
     pairs, counts = np.unique(_classes(pixels).astype(np.int64) * 256 + pixels[..., 2], return_counts=True)
     codes, shades = pairs // 256, pairs % 256
     seen = [int(shade) for shade in np.unique(shades) if shade]
     listed = sorted(names)
     if len(seen) == len(listed):
         instance = dict(zip(seen, listed, strict=True))
-    else:  # some are hidden behind others: the shade of the n-th of N is n * 255 / N, rounded
+    else:  # some instances are hidden: the shade of the n-th of N is n * 255 / N, rounded
         instance = {shade: listed[min(round(shade * len(listed) / 255), len(listed)) - 1] for shade in seen if listed}
     for code, shade, count in zip(codes, shades, counts, strict=True):
         if code:

@@ -3,14 +3,14 @@
     DIR/leftImg8bit/{train,val}/CITY/CITY_*_leftImg8bit.png
     DIR/gtFine/{train,val}/CITY/CITY_*_gtFine_labelIds.png      the class of each pixel
 
-Archives that were unpacked each into a folder of its own name are found, too
-(``DIR/gtFine_trainvaltest/gtFine/train``, or ``DIR/gtFine_trainvaltest/train``).
+Archives may also be unpacked into folders of their own names (``DIR/gtFine_trainvaltest/gtFine/train``, or
+``DIR/gtFine_trainvaltest/train``).
 
 The split is that of the folders. ``test`` has no labels and is left out. Classes are ``object`` unless another
-category is given. Unlabeled are ``unlabeled``, ``ego vehicle``, ``rectification border`` and ``out of roi``, which say
-nothing of the scene, and ``static`` and ``dynamic``, which gather what has no class of its own.
+category is given. The classes ``unlabeled``, ``ego vehicle``, ``rectification border``, ``out of roi``, ``static`` and
+``dynamic`` are unlabeled: they are no objects of the scene, or collect objects without a class.
 
-Options: ``?labels=gtCoarse`` reads the coarse polygons, of ``train_extra`` (training), too.
+Options: ``?labels=gtCoarse`` reads the coarse polygons, also of ``train_extra`` (training).
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ IMAGE_ENDING = "_leftImg8bit.png"
 SPLITS: Mapping[str, Split] = {"train": "train", "train_extra": "train", "val": "val"}
 ANNOTATION_TYPES = ("gtFine", "gtCoarse")
 LICENSE_PLATE = 34
-"""Id -1 of the authors' table, moved to where 8 bits can hold it."""
+"""Replaces the id -1 of the authors' table, which does not fit into 8 bits."""
 
 # fmt: off
 CLASSES: Mapping[int, str] = {
@@ -52,9 +52,9 @@ class CityscapesSource:
     Attributes
     ----------
     folder
-        Holds ``leftImg8bit/`` and ``gtFine/`` or ``gtCoarse/``.
+        Folder with ``leftImg8bit/`` and ``gtFine/`` or ``gtCoarse/``.
     category
-        Of every class.
+        Category of all classes.
     labels
         ``gtFine`` or ``gtCoarse``.
     """
@@ -65,7 +65,7 @@ class CityscapesSource:
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "CityscapesSource":
-        """Make the source that ``cityscapes:DIR[=CATEGORY][?labels=gtCoarse]`` names."""
+        """Parse ``cityscapes:DIR[=CATEGORY][?labels=gtCoarse]``."""
         labels = spec.check("labels").choices("labels", ANNOTATION_TYPES) or ("gtFine",)
         if len(labels) > 1:
             raise SourceError(f"the source {spec.text!r} names several kinds of labels. Expected gtFine or gtCoarse.")
@@ -73,12 +73,12 @@ class CityscapesSource:
 
     @property
     def name(self) -> str:
-        """The data set's."""
+        """Name of the data set."""
         return "cityscapes"
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return f"cityscapes:{self.folder}={self.category}" + (
             "" if self.labels == "gtFine" else f"?labels={self.labels}"
         )
@@ -105,7 +105,7 @@ class CityscapesSource:
 
 
 def _find(root: Path, name: str, what: str) -> Path:
-    """Return the folder of this name that holds the splits: in the root, or in that of its archive."""
+    """Return the folder of this name with the splits: in the root, or in the folder of its archive."""
     archives = sorted(root.glob(f"{name}*/"))
     candidates = (root / name, *(folder / name for folder in archives), *archives)
     held = (path for path in candidates if any((path / split).is_dir() for split in SPLITS))

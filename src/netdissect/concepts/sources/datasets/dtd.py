@@ -1,10 +1,10 @@
 """The Describable Textures Dataset (Cimpoi et al. 2014), as its archive ``dtd-r1.0.1.tar.gz`` unpacks.
 
     DIR/images/TEXTURE/TEXTURE_NNNN.jpg
-    DIR/labels/labels_joint_anno.txt        every texture that annotators saw in an image, the dominant first
+    DIR/labels/labels_joint_anno.txt        all textures of each image, the dominant one first
 
-DIR is ``dtd`` of the archive or the folder above it. Textures label the whole image. The lists of the authors'
-ten splits are not read: the split is drawn by name, as for every source that Broden used.
+DIR is ``dtd`` of the archive or its parent folder. Textures are labels of the whole image. The authors' ten splits are
+not read; the split is drawn by name, as for all sources of Broden.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class DtdSource(FolderSource):
     Attributes
     ----------
     folder
-        Holds ``images/``.
+        Folder with ``images/``.
     category
         ``texture``.
     """
@@ -31,17 +31,17 @@ class DtdSource(FolderSource):
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "DtdSource":
-        """Make the source that ``dtd:DIR`` names."""
+        """Parse ``dtd:DIR``."""
         folder = spec.check(category=False).folder
         inner = folder / "dtd"
         return cls(inner if not (folder / "images").is_dir() and (inner / "images").is_dir() else folder)
 
     @property
     def name(self) -> str:
-        """As in Broden."""
+        """Name in Broden."""
         return "dtd"
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return f"dtd:{self.folder}"

@@ -1,23 +1,22 @@
-"""Data sets of the library ``datasets`` (the extra ``hf``): an image and a mask, or an image and its class, a row.
+"""Data sets of the library ``datasets`` (the extra ``hf``): each row has an image, and a mask or a class.
 
     hf:DIR[=CATEGORY][?...]      a folder that save_to_disk wrote, or one of Parquet files
     hf:NAME[=CATEGORY][?...]     a data set of the hub, downloaded by ``datasets``
 
-Which column is what is seen from the columns' types and names: images are of the type ``Image``; of two, the one
-called ``mask``, ``annotation``, ``label``, ``segmentation`` or the like is the mask. With one, a ``ClassLabel`` column
-labels the whole image. A mask is an image, read as in ``masks:``, or an array of two dimensions.
+The columns are found by their types and names. Images have the type ``Image``; of two, the one called ``mask``,
+``annotation``, ``label``, ``segmentation`` or similarly is the mask. With one image column, a ``ClassLabel`` column has
+labels of the whole image. A mask is an image, read as in ``masks:``, or an array of two dimensions.
 
-Options, each where the guess is wrong or impossible:
+Options, for columns that are not found or are found wrongly:
 
-- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole images: classes, spec, whole numbers, lists of these;
-  a boolean column without names labels with its own name where it is true);
-- ``names=FILE``: what values or labels mean, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
-  (``value,name``); or ``names=COLUMN`` of class labels. Unless given: ``id2label.json`` in DIR, or the column's own
-  classes;
-- ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; asked about where ``id2label`` of a model
-  calls 0 a class, and where a value is one beyond the names;
+- ``image=COLUMN``, ``mask=COLUMN``, ``label=COLUMN`` (of whole images: classes, words, whole numbers, lists of these;
+  for a boolean column without names the label is the name of the column, where it is true);
+- ``names=FILE``: names of values or labels, JSON (``{"1": "wall"}``, or ``config.json`` of a model) or CSV
+  (``value,name``); or ``names=COLUMN`` of class labels. Default: ``id2label.json`` in DIR, or the column's classes;
+- ``shift=-1``: a value v has the name of v - 1, as after ``reduce_labels``; required if 0 is a class in ``id2label`` of
+  a model, or if a value is one beyond the names;
 - ``ignore=255``: a value that is unlabeled;
-- ``separator=;``: what stands between several labels in a cell of spec, as in ``labels:``;
+- ``separator=;``: separator of several labels in a cell of text, as in ``labels:``;
 - ``read=``, ``colors=``, ``unlisted=``, ``drawn=``, as in ``masks:``;
 - ``config=NAME``, ``split=train,validation`` (all splits unless given).
 
@@ -63,14 +62,14 @@ class HuggingFaceSource:
     Attributes
     ----------
     spec
-        How it was named: place, category, options.
+        The specification: location, category, options.
     """
 
     spec: SourceSpec
 
     @classmethod
     def parse(cls, spec: SourceSpec) -> "HuggingFaceSource":
-        """Make the source that ``hf:NAME_OR_DIR[=CATEGORY][?...]`` names."""
+        """Parse ``hf:NAME_OR_DIR[=CATEGORY][?...]``."""
         ignore = spec.check(*OPTIONS, *OF_LABELS, *OF_MASKS).options.get("ignore", "0")
         value = whole_number(ignore)
         if value is None or value == LARGEST:
@@ -92,7 +91,7 @@ class HuggingFaceSource:
 
     @property
     def text(self) -> str:
-        """The words that name it on the command line."""
+        """Specification on the command line."""
         return self.spec.text
 
     def samples(self, prefix: str) -> Iterator[Sample]:
@@ -140,7 +139,7 @@ class HuggingFaceSource:
 
 
 class _ColumnPlan(NamedTuple):
-    """Which columns hold images and labels, and what the values of the latter mean."""
+    """The columns of images and labels, and the names of the labels' values."""
 
     image: str
     column: str
@@ -150,7 +149,7 @@ class _ColumnPlan(NamedTuple):
 
 
 class _HuggingFaceRow(NamedTuple):
-    """A row of an Arrow file on disk, below `root` like all its images: all that a worker is sent."""
+    """A row of an Arrow file on disk, below `root` like all its images; this is sent to a worker."""
 
     file: Path
     row: int
@@ -192,14 +191,14 @@ def _load(spec: SourceSpec) -> dict[str, Any]:
                 loaded = datasets.load_from_disk(str(folder))
             else:
                 loaded = datasets.load_dataset(str(folder) if folder.is_dir() else spec.location, config)
-        except Exception as error:  # whatever the hub, the network or a foreign file brings about
+        except Exception as error:  # the hub, the network and files may raise any error
             raise SourceError(
                 f"{spec.text} cannot be opened by the library datasets ({type(error).__name__}: {error}). Expected a "
                 "folder of save_to_disk or of Parquet files, or a name on the hub; correct it, or say config=NAME."
             ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
-    wanted = spec.choices("split", tuple(splits)) or tuple(splits)
-    return {split: splits[split] for split in wanted}
+    selected = spec.choices("split", tuple(splits)) or tuple(splits)
+    return {split: splits[split] for split in selected}
 
 
 @contextlib.contextmanager
@@ -310,7 +309,7 @@ def _content(row: _HuggingFaceRow, column: str) -> bytes:
     try:
         if cell["bytes"] is not None:
             return bytes(cell["bytes"])
-        # Built from a folder of images, a table holds their whole paths.
+        # A table that was built from a folder of images has their absolute paths.
         root = row.root.resolve()
         name = os.path.relpath(Path(root, cell["path"]), root)
         return contained(root, name, f"{row.where}, column {column}", SourceError).read_bytes()
@@ -318,8 +317,8 @@ def _content(row: _HuggingFaceRow, column: str) -> bytes:
         raise _broken(row.where, column, error) from error
 
 
-def _broken(told: str, column: str, error: Exception) -> SourceError:
+def _broken(where: str, column: str, error: Exception) -> SourceError:
     return SourceError(
-        f"{told}, column {column} cannot be read as an image ({error or type(error).__name__}). Expected a whole "
+        f"{where}, column {column} cannot be read as an image ({error or type(error).__name__}). Expected a whole "
         "image; restore or drop the row."
     )

@@ -1,4 +1,4 @@
-"""What the values in a column of a Hugging Face data set mean: of masks, and of labels of whole images."""
+"""Names of the values in a column of a Hugging Face data set, for masks and for labels of whole images."""
 
 import json
 import math
@@ -20,17 +20,17 @@ ID_TO_LABEL = "id2label.json"
 UNLABELED = frozenset(
     {"", "-", "background", "ignore", "n/a", "none", "other", "others", "unknown", "unlabeled", "unlabelled", "void"}
 )
-"""Names of a class 0 that stands for no class."""
+"""Names of the value 0 that mean unlabeled."""
 TRUTH = {True: ("1", "true", "True"), False: ("0", "false", "False")}
 
 
 def shift_of(spec: SourceSpec) -> int:
-    """Return what is added to a value before its name is looked up; 0 unless given.
+    """Return the number that is added to a value before its name is looked up; 0 if it is not given.
 
     Raises
     ------
     SourceError
-        If it is no whole number.
+        If it is not a whole number.
     """
     text = spec.options.get("shift", "0").strip()
     if not text.lstrip("+-").isdecimal() or len(text) > 6:
@@ -42,13 +42,13 @@ def shift_of(spec: SourceSpec) -> int:
 
 
 def mask_table(features: Mapping[str, Any], mask: str, spec: SourceSpec) -> ClassTable:
-    """Return what the values of the masks in a column mean.
+    """Return the names of the values of the masks in a column.
 
     Raises
     ------
     SourceError
-        If nothing says it, a file of names is wrong, or names count from 0 in a file of a model, so that it is in doubt
-        whether the masks do.
+        If there are no names, a file of names is wrong, or the names of a model count from 0, so that the values of
+        the masks are ambiguous.
     """
     given = spec.options.get("names")
     beside = spec.folder / ID_TO_LABEL
@@ -113,11 +113,11 @@ class LabelNames:
     Attributes
     ----------
     column
-        Its name, with which a boolean column without names labels.
+        Name of the column; it is the label of a boolean column without names.
     names
-        By label as text; None if the labels are words themselves.
+        Name of each label, by the label as text; None if the labels are names.
     spec
-        The source's.
+        Specification of the source.
     """
 
     column: str
@@ -197,7 +197,7 @@ class LabelNames:
             return () if one < 0 else (self._find((str(one + shift_of(self.spec)),), one, origin),)
         if not isinstance(one, str):
             raise SourceError(
-                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, spec, whole numbers or "
+                f"{origin} holds {str(one)[:80]!r} ({type(one).__name__}). Expected classes, words, whole numbers or "
                 "booleans; name another column."
             )
         parts = split_cell(one, parse_separator(self.spec))

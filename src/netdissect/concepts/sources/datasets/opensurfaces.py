@@ -4,13 +4,12 @@
     DIR/photos-labels/ID.png              R is the material, G the object, B the scene; 0 = unlabeled
     DIR/label-substance-colors.csv        substance_id,substance_name,red_color
 
-Materials are read, as Broden did. ``Carpet/rug`` has two synonyms; ``Plastic - clear`` is spelled ``plastic-clear``.
+Only materials are read, as in Broden. ``Carpet/rug`` has two synonyms; ``Plastic - clear`` becomes ``plastic-clear``.
 
 Notes
 -----
-The authors draw label maps 1,024 pixels high, whatever the photo's size; they are brought to the size of the photo
-as browsers show it, upright, by nearest neighbor. A label map that differs in aspect by more than 2 % belongs to
-another photo, or to one that was turned, and is an error.
+The authors' label maps are 1,024 pixels high for all photos; they are resized to the upright photo by nearest neighbor.
+A label map whose aspect ratio differs by more than 2 % belongs to another photo or to a turned one, and is an error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,7 +37,7 @@ class OpenSurfacesSource(PublishedFolder):
     Attributes
     ----------
     folder
-        Holds ``photos/``, ``photos-labels/`` and the table of colors.
+        Folder with ``photos/``, ``photos-labels/`` and the table of colors.
     """
 
     name = "opensurfaces"

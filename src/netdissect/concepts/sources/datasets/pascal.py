@@ -4,7 +4,7 @@
     DIR/.../trainval/NAME.mat             of Pascal-Context: LabelMap, 459 classes; labels.txt (``22: bench``) beside it
     DIR/.../Annotations_Part/NAME.mat     of Pascal-Part: anno.objects, each with a mask, a class and named parts
 
-Where there is neither, the masks of VOC itself are read (see `voc`)::
+Without both, the masks of VOC are read (see `voc`)::
 
     DIR/.../SegmentationClass/NAME.png
 
@@ -13,8 +13,8 @@ The folders are found by their names, at most three folders below DIR (``VOCdevk
 Annotations_Part, ``NAME.mat`` files in DIR itself are those of Pascal-Part; without JPEGImages, ``NAME.jpg`` lie
 beside the annotations.
 
-An image of either is a sample. Its objects are those of Context; an image without Context has the objects
-of Part, the 20 classes of VOC. Parts lie in several channels where they overlap, as ears and head do.
+Each image of Context or Part is a sample. Its objects are those of Context, or without Context those of Part (the 20
+classes of VOC). Overlapping parts, such as ears and head, become several channels.
 
 Part names are abbreviated: ``lfho`` is the left front hoof. They are spelled out, and left, right, front, back, upper,
 lower and side are dropped as in Broden, so that lower and upper arm are ``arm`` and ``croofside_1`` is ``coach roof``;
@@ -70,7 +70,7 @@ SPELLED: Mapping[str, Iterable[str]] = {
     "wing": ("lwing", "rwing"),
     "": ("frontside", "leftside", "rightside", "backside", "silhouette"),
 }
-"""Name of each abbreviation; the empty name is unlabeled."""
+"""Abbreviations of each name; the empty name is unlabeled."""
 
 PLAIN = (
     *("beak", "body", "cap", "door", "engine", "hair", "headlight", "mouth", "muzzle", "neck", "nose", "plant", "pot"),
@@ -85,7 +85,7 @@ class PascalSource(PublishedFolder):
     Attributes
     ----------
     folder
-        Holds them, at most three folders deep.
+        Folder with these data sets, at most three folders deep.
     """
 
     name = "pascal"
@@ -121,7 +121,7 @@ class PascalSource(PublishedFolder):
 
 
 def spell_part(short: str) -> str | None:
-    """Spell out the name of a part and drop which of several it is; None if the abbreviation is unknown.
+    """Return the full name of a part without its number; None if the abbreviation is unknown.
 
     Examples
     --------

@@ -46,7 +46,7 @@ def sceneparse_samples(root: Path, prefix: str) -> Iterator[Sample]:
         images = {path.stem: path for path in _files(root / "images" / split, ".jpg")}
         maps = {path.stem: path for path in _files(root / "annotations" / split, ".png")}
         for stem in sorted(images.keys() | maps.keys()):
-            # Of a pair that is not whole the missing half is named when the sample is read.
+            # A missing image or label map is reported when the sample is read.
             labels = maps.get(stem, root / "annotations" / split / f"{stem}.png")
             image = images.get(stem, root / "images" / split / f"{stem}.jpg")
             read = partial(_read_labels, labels, names, scenes.get(stem, ""))

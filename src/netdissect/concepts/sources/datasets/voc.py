@@ -4,13 +4,11 @@
     DIR/.../SegmentationClass/NAME.png                     indexed, 0 is background, 255 the border of things
     DIR/.../ImageSets/Segmentation/{train,val}.txt         names, a line each; may be missing
 
-What programs write in this layout is read, too, if it says which classes it has: ``class_names.txt`` of LabelMe's
-``labelme2voc`` (a line a value, from 0), or ``labelmap.txt`` of CVAT (``car:128,0,0::``), whose masks are in color and
-may lie in folders below, as their images do.
-Without either the classes are the 20 of VOC, and masks in color have the colors of VOC.
+Exports of other programs in this layout are read with their classes: ``class_names.txt`` of LabelMe's ``labelme2voc``
+(a line for each value, from 0), or ``labelmap.txt`` of CVAT (``car:128,0,0::``), whose masks are in color. Images and
+masks of CVAT may be in folders. Without either file the classes are the 20 of VOC, and colors are those of VOC.
 
-Background and borders are unlabeled. The split is that of the lists; of images that are in neither it is drawn by
-name.
+Background and borders are unlabeled. The split is that of the lists; for images in neither list it is drawn by name.
 """
 
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ from netdissect.errors import SourceError
 
 MASKS = "SegmentationClass"
 OLD_MASKS = "SegmentationClassPNG"
-"""Of labelme2voc before version 5, which keeps arrays of NumPy in `MASKS`."""
+"""Folder of labelme2voc before version 5, which has NumPy arrays in `MASKS`."""
 VOID = 255
 UNLABELED = frozenset({"_background_", "background", "__ignore__"})
 CLASSES = (
