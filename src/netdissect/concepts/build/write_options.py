@@ -13,7 +13,7 @@ CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class WriteOptions(BaseModel):
-    """How images and label maps are written, and which names and labels they carry."""
+    """Options of writing images and label maps, and of merging and dropping labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,14 +30,14 @@ class WriteOptions(BaseModel):
     image_format: Literal["jpeg", "png"] = Field("jpeg", description="jpeg: of the quality below; png: lossless.")
     quality: int = Field(92, ge=1, le=95, description="JPEG quality, without chroma subsampling.")
     copy_images: bool = Field(
-        False, description="Copy the file of an image that has the size already, instead of encoding it again."
+        False, description="Copy the file of an image that already has the size, instead of encoding it again."
     )
     merge_variants: bool = Field(
         False, description="Merge singular and plural, 'left arm' and 'arm', 'fire place' and 'fireplace'."
     )
-    min_images: int = Field(0, ge=0, description="Drop labels that fewer images carry; Broden: 10.")
+    min_images: int = Field(0, ge=0, description="Drop labels of fewer images; Broden: 10.")
     min_coverage: float = Field(
-        0.0, ge=0, description="Drop labels that cover less, in whole images, added up over all; Broden: 0.5."
+        0.0, ge=0, description="Drop labels of less coverage, in images, summed over all; Broden: 0.5."
     )
 
     @model_validator(mode="wrap")
