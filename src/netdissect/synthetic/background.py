@@ -198,27 +198,29 @@ class Background:
         self._band(-BEYOND, self.horizon + 0.02, Paint(color, low, fading=True), "sky")
 
     def _floor(self, top: float) -> Surface:
-        kind = GROUNDS[self.rng.weighted_pick(self.scene.grounds)]
-        color = self.rng.pick(kind.colors) if kind.colors else self.paints.any()
-        paint = self.paints.wood() if kind.material == "wood" else self.paints.of(kind.material, color, kind.grain)
-        if self.rng.happens(kind.textured):
-            paint = self._dress(paint, soft=kind.soft or self.rng.happens(0.3))
-        return self._band(top, 1 + BEYOND, replace(paint, lying=True), kind.name)
+        ground = GROUNDS[self.rng.weighted_pick(self.scene.grounds)]
+        color = self.rng.pick(ground.colors) if ground.colors else self.paints.any()
+        paint = (
+            self.paints.wood() if ground.material == "wood" else self.paints.of(ground.material, color, ground.grain)
+        )
+        if self.rng.happens(ground.textured):
+            paint = self._dress(paint, soft=ground.soft or self.rng.happens(0.3))
+        return self._band(top, 1 + BEYOND, replace(paint, lying=True), ground.name)
 
     def _backdrop(self) -> None:
-        kind = self.rng.weighted_pick(self.scene.backdrops)
-        if kind == "hills":
+        backdrop = self.rng.weighted_pick(self.scene.backdrops)
+        if backdrop == "hills":
             for _ in range(self.rng.integer(1, 2)):
                 heights = [self.rng.between(0.5, 1) for _ in range(11)]
                 self._ridge("hill", self.paints.of("turf", self.rng.pick(LEAVES), 0.85), heights, 0.16)
-        elif kind == "mountains":
+        elif backdrop == "mountains":
             for _ in range(self.rng.integer(1, 2)):
                 peaks = 2 * self.rng.integer(2, 3) + 1
                 heights = [self.rng.between(0.6, 1) if i % 2 else self.rng.between(0.1, 0.5) for i in range(peaks + 1)]
                 self._ridge("mountain range", self.paints.stone(), heights, 0.36)
-        elif kind == "woods":
+        elif backdrop == "woods":
             self._woods()
-        elif kind == "skyline":
+        elif backdrop == "skyline":
             self._skyline()
 
     def _ridge(self, name: str, paint: Paint, heights: Sequence[float], tallest: float) -> None:

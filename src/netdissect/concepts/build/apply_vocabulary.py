@@ -63,8 +63,8 @@ def _rename(one: Rendered, concepts: Mapping[RawLabel, str], folders: Folders, s
             pixels[category] = _recount(items[category], folders, size)
         else:
             added: dict[str, int] = defaultdict(int)
-            for key, bearing in counted.items():
-                added[concept[key]] += bearing
+            for key, area in counted.items():
+                added[concept[key]] += area
             pixels[category] = dict(added)
     return replace(one, items=items, pixels=pixels)
 
@@ -97,7 +97,7 @@ def _recount(items: Items, folders: Folders, size: int) -> dict[str, int]:
 def _prune(one: Rendered, kept: frozenset[str]) -> Rendered:
     items = {category: tuple(_prune_items(carried, kept)) for category, carried in one.items.items()}
     pixels = {
-        category: {name: bearing for name, bearing in counted.items() if name in kept}
+        category: {name: area for name, area in counted.items() if name in kept}
         for category, counted in one.pixels.items()
     }
     return replace(

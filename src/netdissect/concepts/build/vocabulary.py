@@ -46,10 +46,10 @@ class Census:
     def add(self, pixels: Mapping[str, Mapping[str, int]]) -> None:
         """Count one image: by category, the number of pixels with each name; a pixel counts once for a name."""
         for category, names in pixels.items():
-            for name, bearing in names.items():
+            for name, area in names.items():
                 count = self.counts[name].setdefault(category, LabelCount())
                 count.images += 1
-                count.pixels += bearing
+                count.pixels += area
 
 
 def unify(sources: Mapping[str, Census], *, variants: bool = False) -> SynonymTable:

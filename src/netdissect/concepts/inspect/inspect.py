@@ -209,11 +209,11 @@ def _concept_facts(tables: DatasetTables, facts: Sequence[RowFacts]) -> list[Con
 def _disagreements(tables: DatasetTables, concepts: Iterable[ConceptFacts]) -> Iterable[DatasetProblem]:
     for concept in concepts:
         frequency, coverage = tables.label_stats[concept.category].get(concept.label_id, (0, 0.0))
-        told: Mapping[str, tuple[float, float, float]] = {
+        stated_and_counted: Mapping[str, tuple[float, float, float]] = {
             "frequency": (frequency, concept.frequency, 0.0),
             "coverage": (coverage, concept.coverage, COVERAGE_TOLERANCE),
         }
-        for what, (stated, counted, tolerance) in told.items():
+        for what, (stated, counted, tolerance) in stated_and_counted.items():
             if abs(stated - counted) > tolerance:
                 yield DatasetProblem(
                     file=f"c_{concept.category}.csv",

@@ -133,8 +133,8 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
     numbers_of = {column: whole_number(row[column]) or 0 for column in ("ih", "iw", "sh", "sw")}
     for column, number in numbers_of.items():
         if not 0 < number <= LONGEST_SIDE:
-            told = f"gives {row['image']} the {column} {row[column].strip()[:80]!r}. Expected a number of pixels."
-            facts.report("index.csv", told)
+            message = f"gives {row['image']} the {column} {row[column].strip()[:80]!r}. Expected a number of pixels."
+            facts.report("index.csv", message)
             return facts
     height, width, *small = numbers_of.values()
     _check_image(row["image"], root, Size(height, width), facts)
@@ -147,8 +147,8 @@ def check_row(row: TableRow, root: Path, known: Mapping[str, frozenset[int]]) ->
         _count_labels(labels.deduplicated(), category, facts)
         unnamed = sorted(facts.coverage[category].keys() - numbers)
         if unnamed:
-            told = f"holds label number {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
-            facts.report(_first_file(row[category]), f"{told} that c_{category}.csv does not name ({row['image']}).")
+            message = f"holds label id {unnamed[0]}" + (f" and {len(unnamed) - 1} more" if len(unnamed) > 1 else "")
+            facts.report(_first_file(row[category]), f"{message} that c_{category}.csv does not name ({row['image']}).")
     _count_pixels(read, size, facts)
     return facts
 
@@ -189,8 +189,8 @@ def _compare_category(category: str, stated: TableRow, tables: DatasetTables) ->
     for column, expected in counted.items():
         seen = _whole(stated, column, "category.csv", tables)
         if seen is not None and seen != expected:
-            told = f"says {column} {seen} of {category}, but c_{category}.csv makes it {expected}."
-            tables.report("category.csv", told)
+            message = f"says {column} {seen} of {category}, but c_{category}.csv makes it {expected}."
+            tables.report("category.csv", message)
 
 
 def _compare_labels(frequencies: Mapping[int, int | None], tables: DatasetTables) -> None:
@@ -199,8 +199,8 @@ def _compare_labels(frequencies: Mapping[int, int | None], tables: DatasetTables
     for number, seen in frequencies.items():
         expected = sum(codes[number][0] for codes in tables.label_stats.values() if number in codes)
         if seen is not None and seen != expected:
-            told = f"says frequency {seen} of {number} ({tables.names[number]}), but the c_*.csv make it {expected}."
-            tables.report("label.csv", told)
+            message = f"says frequency {seen} of {number} ({tables.names[number]}), but the c_*.csv make it {expected}."
+            tables.report("label.csv", message)
 
 
 def _whole(row: TableRow, column: str, file: str, tables: DatasetTables) -> int | None:

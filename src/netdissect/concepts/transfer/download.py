@@ -252,14 +252,14 @@ def _unreachable(url: str, placed: Path, part: _DownloadedPart, error: Exception
 def _check_sum(path: Path, origin: _DownloadOrigin, *, is_ours: bool) -> None:
     if origin.checksum is None:
         return
-    kind, expected = origin.checksum
+    algorithm, expected = origin.checksum
     with path.open("rb") as file:
-        seen = hashlib.file_digest(file, kind).hexdigest()
+        seen = hashlib.file_digest(file, algorithm).hexdigest()
     if seen != expected:
         if is_ours:
             path.unlink()
         raise ConceptsError(
-            f"the archive {path if not is_ours else origin.url} has the {kind} {seen}. Expected {expected}; "
+            f"the archive {path if not is_ours else origin.url} has the {algorithm} {seen}. Expected {expected}; "
             + ("it was removed; " if is_ours else "")
             + "name another mirror or correct the checksum."
         )

@@ -92,8 +92,8 @@ class Archive:
         # A backslash or colon within a name is harmless on one system and leads out on another.
         if LEADS_OUT.search(name) or "\\" in name or ":" in name or not path.parts:
             raise self._unsafe(f"its member {name!r} would be written outside the folder")
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        file_type = stat.S_IFMT(info.external_attr >> 16)
+        if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise self._unsafe(f"its member {name!r} is a link or a device")
         if info.flag_bits & ENCRYPTED:
             raise self._unsafe(f"its member {name!r} is encrypted")

@@ -154,9 +154,9 @@ class CocoSource:
         splits = [split for split in _published(root) if split.files] or _roboflow(root) or _unnamed(root)
         selected = [split._replace(files=self._selected(split.files)) for split in splits]
         if not any(split.files for split in selected):
-            kinds = " or ".join(f"{kind}_*.json" for kind in self.kinds or ANNOTATION_TYPES)
+            patterns = " or ".join(f"{annotation_type}_*.json" for annotation_type in self.kinds or ANNOTATION_TYPES)
             raise SourceError(
-                f"{root} holds no annotation. Expected {kinds}, {ROBOFLOW} next to images, or one other "
+                f"{root} holds no annotation. Expected {patterns}, {ROBOFLOW} next to images, or one other "
                 "file in COCO's format; correct the folder, or name the file: coco:DIR/FILE.json."
             )
         return root, [split for split in selected if split.files]
