@@ -312,7 +312,8 @@ def table_of_an_outcome(world: Path, name: str) -> None:
 
 
 MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
-    "concepts/broden_files.py": [image_of_index, map_of_index, category_of_data],
+    "concepts/broden_files.py": [image_of_index, map_of_index],
+    "concepts/dataset.py": [category_of_data],
     "concepts/inspect/inspect.py": [image_to_inspect, map_to_inspect],
     "concepts/transfer/subset_merge.py": [image_to_combine, map_to_combine],
     "concepts/transfer/download.py": [index_of_download],
