@@ -22,7 +22,7 @@ _STEP = 1 << 20
 def checksum(parts: Iterable[Any]) -> bytes:
     """Return the CRC-32 of buffers that are written one after the other, 4 bytes, little-endian.
 
-    >>> seal([b"12345", b"6789"]).hex()
+    >>> checksum([b"12345", b"6789"]).hex()
     '2639f4cb'
     """
     check = 0

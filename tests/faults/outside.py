@@ -106,7 +106,6 @@ class World:
         self.root = root
         (root / "outside_factory.py").write_text(FACTORY)
         sys.path.insert(0, str(root))
-        os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         draw(root / "labeled")
         self.build = ("concepts", "build", f"masks:{root / 'labeled'}", "--size", 32, "--workers", 1)
         self.must(*self.build, "--out", root / "data")
@@ -120,7 +119,8 @@ class World:
     def run(self, name: str, *further: object) -> tuple[object, ...]:
         """Return the command of a run into a folder."""
         return ("run", NETWORK, "--concepts", self.root / "data", "--layer", "1", "--layer", "3", "--quantile", 0.05,
-                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--out", self.root / name, *further)  # fmt: skip
+                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--label-cache", self.root / "cache",
+                "--out", self.root / name, *further)  # fmt: skip
 
     def must(self, *words: object) -> Ended:
         """Run a command that must succeed."""

@@ -98,8 +98,8 @@ def parse_requirement(text: str) -> Requirement:
 
     Examples
     --------
-    >>> parse_requirement("unique_detectors:object >= 12")
-    Requirement(text='unique_detectors:object >= 12', measure='unique_detectors', of='object', sign='>=', number=12.0)
+    >>> parse_requirement("detectors:object >= 12")
+    Requirement(text='detectors:object >= 12', measure='detectors', target='object', sign='>=', number=12.0)
     """
     match = _PATTERN.match(text)
     if match is None or match["measure"] not in get_args(Measure):
