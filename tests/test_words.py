@@ -1,5 +1,6 @@
 """The words of names and pages: terms that were given up for those of the field do not come back."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -45,7 +46,7 @@ TERMS = {
 """What is not said on a page (a regular expression of whole words), and what is said in its place."""
 WORDS = {
     "beside", "bears", "bearing", "borne", "chance", "evidence", "look", "looked", "looks", "miniature", "picture",
-    "pictures", "silent", "squash", "sure",
+    "pictures", "recipe", "silent", "squash", "sure", "tallier", "tally", "told",
 }  # fmt: skip
 """Words of which no option, column or public name consists."""
 COLUMNS = {
@@ -120,6 +121,24 @@ def public_names() -> Iterator[str]:
             thing = getattr(module, name)
             if inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, Exception)):
                 yield from (f"{room}.{name}({one})" for one in inspect.signature(thing).parameters)
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Yield the names that a module defines: of functions, classes, parameters and variables."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def test_no_name_in_the_source_consists_of_a_word_that_was_given_up() -> None:
+    things = {"_picture_frame"}  # drawn into scenes
+    source = CHECKOUT / "src" / "netdissect"
+    defined = {(path.name, name) for path in source.rglob("*.py") for name in names_in(path) if words(name) & WORDS}
+    assert not {(path, name) for path, name in defined if name not in things}
 
 
 def test_no_public_name_or_parameter_is_called_by_a_word_that_was_given_up() -> None:

@@ -51,8 +51,14 @@ def mask_table(features: Mapping[str, Any], mask: str, spec: SourceSpec) -> Clas
         the masks are ambiguous.
     """
     given = spec.options.get("names")
-    beside = spec.folder / ID_TO_LABEL
-    path = Path(given) if given and given not in features else beside if not given and beside.is_file() else None
+    default_file = spec.folder / ID_TO_LABEL
+    path = (
+        Path(given)
+        if given and given not in features
+        else default_file
+        if not given and default_file.is_file()
+        else None
+    )
     if path is None:
         table = ClassTable(names_of_feature(features[given or mask]), origin=f"the column {given or mask}")
     elif path.suffix.lower() in (".csv", ".txt"):
@@ -246,9 +252,9 @@ def _label_names(features: Mapping[str, Any], column: str, spec: SourceSpec) -> 
         rows = read_table(path, ("value", "name"), "a table of labels and their names")
         return named_apart({row["value"].strip(): row["name"].strip() for row in rows})
     own = names_of_feature(features[given or column])
-    beside = spec.folder / ID_TO_LABEL
-    if not own and str(getattr(features[column], "dtype", "")).startswith(("int", "uint")) and beside.is_file():
-        return _read_names(beside)
+    default_file = spec.folder / ID_TO_LABEL
+    if not own and str(getattr(features[column], "dtype", "")).startswith(("int", "uint")) and default_file.is_file():
+        return _read_names(default_file)
     return {str(value): name for value, name in own.items()} or None
 
 
