@@ -33,7 +33,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 fuzz: $(VENV)/installed-dev
-	$(BIN)/python -m pytest tests/hostile -q --hypothesis-profile=long
+	$(BIN)/python -m pytest tests/fuzz -q --hypothesis-profile=long
 
 faults: $(VENV)/installed-dev
 	$(BIN)/python tests/faults/campaign.py --minutes 60

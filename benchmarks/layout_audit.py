@@ -145,7 +145,7 @@ class LayerChecks:
             return merged or "no dimension of it" in reason
         return shape[2] == shape[3] and "no dimension of it" in reason
 
-    def describe(self, name: str) -> dict[str, Any]:
+    def row_of(self, name: str) -> dict[str, Any]:
         """Return what is stated of a layer, and the result of its check."""
         layer, check = self.layers[name], self.checks.get(name)
         axes = () if layer.field is None else (layer.field.vertical, layer.field.horizontal)
@@ -168,14 +168,14 @@ def audit(network: Network) -> dict[str, Any]:
     columns = {name: seen.column(name) for name in seen.layers if name in seen.shapes}
     return {
         "counts": dict(Counter(columns.values())),
-        "contradicted": [seen.describe(name) for name, column in columns.items() if column == "contradicted"],
+        "contradicted": [seen.row_of(name) for name, column in columns.items() if column == "contradicted"],
         "reasons": dict(
             Counter(str(seen.layers[name].reason) for name, column in columns.items() if column == "no maps")
         ),
         "no evidence": dict(
             Counter(seen.checks[name].reason for name, column in columns.items() if column == "no evidence")
         ),
-        "unknown": [seen.describe(name) for name, column in columns.items() if column == "unknown"],
+        "unknown": [seen.row_of(name) for name, column in columns.items() if column == "unknown"],
     }
 
 

@@ -11,8 +11,7 @@ the same error from the command line, from Python and from a file. Values that w
 (of a command, or of a file that is repeated), and otherwise from the fields. A list takes repeated options and
 commas; ``none`` is the value None, except where the field holds a text.
 
-Nothing here loads torch. A model whose module does is given to `LazyCommand`, which loads it when the command is
-called or its own help is read.
+Nothing here loads torch. A command whose model does is imported when it is called or its own help is read.
 """
 
 import functools
@@ -302,7 +301,11 @@ def _mistake(kind: type[BaseModel], error: ValidationError) -> str:
     option = leaf.flag.partition("/")[0] if leaf else ".".join(map(str, at))
     if first["type"] == "missing":
         return f"{option} is missing. See --help for what it takes."
-    message = first["msg"].removeprefix("Value error, ")
+    same = [error for error in error.errors() if leaf is None or error["loc"][: len(leaf.path)] == leaf.path]
+    messages = [each["msg"].removeprefix("Value error, ") for each in same or [first]]  # one for each kind of value
+    message = " or ".join(
+        dict.fromkeys(text if i == 0 else text.removeprefix("Input should be ") for i, text in enumerate(messages))
+    )
     if first["type"] == "string_pattern_mismatch" and leaf is not None and leaf.option.metavar is not None:
         message = f"expected {leaf.option.metavar}"
     message = message[0].lower() + message[1:]

@@ -156,7 +156,7 @@ def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) ->
         below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", SMALL_DATA_ATTAINABLE)]
         screen.print(
             f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
-            f"limit with any unit ('attainable' in the tables), and {below[1]} at the quantile {second:g}: measure "
+            f"limit with any unit (column max_attainable_iou), and {below[1]} at the quantile {second:g}: measure "
             f"both with --quantile {first:g} --quantile {second:g}."
         )
     screen.print(

@@ -132,7 +132,8 @@ class CostPlan:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         return (
             f"{passes} over {images:,} images for {units:,} units of {layers}; meanwhile about "
-            f"{_size(self.memory_bytes)} in memory, and on disk {_size(self.disk_bytes)} (store: {self.store})"
+            f"{_size(self.memory_bytes)} in memory, and on disk {_size(self.disk_bytes)} "
+            f"(activation cache: {self.store})"
         )
 
     @property

@@ -1,6 +1,6 @@
 """What an experiment returns: a table, and what it says about the paper's finding.
 
-    experiment(...) -> ExperimentResult -> netdissect.experiments.outcome_files.save_experiment
+    experiment(...) -> ExperimentResult -> netdissect.experiments.result_files.save_experiment_result
 
 Nothing here knows about networks.
 """

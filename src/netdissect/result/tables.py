@@ -111,6 +111,7 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
             "unit": np.tile(np.arange(units, dtype=np.int32), count),
             "threshold": thresholds.ravel(),
             "max_activation": np.tile(maxima, count),
+            # A dead unit has no activation above its threshold, so its mask is empty.
             "dead": np.tile(maxima, count) <= thresholds.ravel(),
         }
     )

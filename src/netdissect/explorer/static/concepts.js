@@ -23,7 +23,7 @@ const list = latest(async (current) => {
   saveState(state);
   const page = await requestJson(`/api/concepts${query({ q: state.q, category: [...chosen][0], limit: 200 })}`);
   if (!current()) return;
-  $(".tally").textContent = number(page.total);
+  $(".shown-count").textContent = number(page.total);
   $(".lead").textContent = `${number(page.total)} ${page.total === 1 ? "concept" : "concepts"} in ${runs.length} ${runs.length === 1 ? "run" : "runs"}.`;
   $(".none").hidden = page.total > 0;
   $(".list").hidden = page.total === 0;

@@ -69,7 +69,7 @@ function overlay(unit) {
 }
 
 const accept = latest(async (current, upload) => {
-  $(".tally").textContent = "Running the network …";
+  $(".shown-count").textContent = "Running the network …";
   try {
     const image = await upload();
     if (!current()) return;
@@ -82,7 +82,7 @@ const accept = latest(async (current, upload) => {
     drop.classList.add("again");
     await explain();
   } finally {
-    $(".tally").textContent = "";
+    $(".shown-count").textContent = "";
   }
 });
 

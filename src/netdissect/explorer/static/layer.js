@@ -62,7 +62,7 @@ const load = latest(async (current, offset) => {
   shown = offset + cards.length;
   more.hidden = shown >= page.total;
   $(".none").hidden = page.total > 0;
-  $(".tally").textContent = `${number(shown)} of ${number(page.total)}`;
+  $(".shown-count").textContent = `${number(shown)} of ${number(page.total)}`;
   quantile.explain(page.masks);
 });
 

@@ -84,7 +84,7 @@
     for (const name of ["q", "sort", "show"]) if (form[name] && form[name].value !== state[name]) form[name].value = state[name];
     for (const toggle of form.querySelectorAll(".toggle"))
       toggle.setAttribute("aria-pressed", wanted.has(toggle.dataset.category));
-    form.querySelector(".tally").textContent =
+    form.querySelector(".shown-count").textContent =
       `${shown.toLocaleString("en")} of ${entries.length.toLocaleString("en")}`;
     form.querySelector(".clear").hidden = shown === entries.length;
     browse.querySelector(".none").hidden = shown > 0 || entries.length === 0;

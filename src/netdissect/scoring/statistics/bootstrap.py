@@ -1,4 +1,4 @@
-"""Bootstrap over images: variation of labels and detector counts with the sample of images.
+"""Bootstrap over images: confidence intervals of detector counts, and stability of labels.
 
 Each image has a Poisson weight in each replicate, which depends only on the seed and the image index. Sums over images
 therefore add up over shards, and two runs on the same images have paired replicates.

@@ -1,4 +1,4 @@
-r"""Intervals of single IoUs over images.
+r"""Confidence intervals of single IoUs over images.
 
 IoU is a ratio of sums over images, I / U. The influence of an image is l = (I_i - IoU U_i) / U. Under Poisson weights
 the variance of IoU is, to first order, the sum of l squared: the infinitesimal jackknife.
