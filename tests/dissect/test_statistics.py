@@ -1,4 +1,4 @@
-"""What a run says about how sure it is."""
+"""The statistics of a run: intervals, hold-out and tables by image, held against brute force."""
 
 import re
 from collections import Counter

@@ -314,7 +314,7 @@ def test_of_a_trained_network_no_layer_is_contradicted_and_nine_in_ten_faults_ar
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(2, "confirmed"), (4, "contradicted")], ids=["few", "some"])
 def test_responses_that_follow_in_part_are_no_evidence_against_one_or_two_units(wrong: int, verdict: str):
-    """Single cells respond, some of them anywhere: a mean over many units would not do so by chance."""
+    """Single cells respond, some of them anywhere: a mean over many units would not do so at random."""
     probe = make_probe(images())
     rng = np.random.default_rng(0)
     grid, response_maps = Size(12, 10), np.zeros((16, 12, 10))

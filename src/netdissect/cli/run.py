@@ -81,7 +81,7 @@ def estimate(
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen = console()
     for line in (
-        f"Measured on {cost.sample} images, predicted for all {cost.images:,}:",
+        f"Measured in small runs of {cost.sample} images together, predicted for all {cost.images:,}:",
         f"  passes  {cost.plan.passes} (activation cache: {cost.plan.store})",
         f"  time    {_duration(cost.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",

@@ -156,7 +156,7 @@ def ablate(
     Notes
     -----
     Balanced accuracy of a class is the mean of two shares: of its images that are classified as it, and of all other
-    images that are not; one half by chance. The interval is a stratified bootstrap over the images of each class.
+    images that are not; 0.5 for a random guess. The interval is a stratified bootstrap over the images of each class.
     """
     seconds: dict[str, float] = {}
     layer = resolve_layers(network, [config.layer])[0]
