@@ -92,9 +92,9 @@ def rater_agreement(ratings: pl.DataFrame | str | Path, config: RaterAgreementCo
 
     Notes
     -----
-    Alpha is Krippendorff's for nominal data :cite:p:`krippendorff2011computing`: 1 is full agreement, 0 agreement
-    by chance. The area under the ROC curve is the probability that an accepted label has a higher IoU than a rejected
-    one. Both intervals are percentile bootstraps over labels.
+    Alpha is Krippendorff's for nominal data :cite:p:`krippendorff2011computing`: 1 is full agreement, 0 the
+    agreement of random answers. The area under the ROC curve is the probability that an accepted label has a higher
+    IoU than a rejected one. Both intervals are percentile bootstraps over labels.
     """
     config = config or RaterAgreementConfig()
     frame = ratings if isinstance(ratings, pl.DataFrame) else read_ratings(ratings)
