@@ -30,7 +30,7 @@ TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 
 # A program of its own, which needs a package that does not install everywhere.
-collect_ignore = ["hostile/coverage_guided.py"]
+collect_ignore = ["fuzz/coverage_guided.py"]
 
 # The rooms' tests import the oracle and the tiny worlds that lie beside this file.
 sys.path.insert(0, str(TESTS))
