@@ -119,7 +119,7 @@ def test_an_experiment_writes_its_files_and_resumes(netdissect, place, tmp_path,
     assert columns <= documented_columns(name)
     flat = " ".join(done.out.split())
     assert f"Found: {conclusion.finding}" in flat
-    assert f"Outcome: {conclusion.outcome}" in flat
+    assert f"{name}: {conclusion.outcome}" in flat
     assert CASES[name].get("stage", "") in done.err
     table = (folder / "table.csv").read_bytes()
     assert CASES[name]["cell"] in table.decode()

@@ -8,7 +8,7 @@ import pytest
 from netdissect.cli_options import leaves
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
-from netdissect.experiments.registry import REGISTRY, draw_figure, load_experiment
+from netdissect.experiments.registry import REGISTRY, load_experiment
 
 LIGHT = """
 import sys
@@ -37,4 +37,4 @@ def test_every_option_of_an_experiment_has_a_name_of_its_own_and_a_description(n
 def test_a_result_of_an_unknown_experiment_has_no_figure():
     conclusion = Conclusion(question="?", finding="!", outcome="agrees")
     with pytest.raises(ResultError, match="no figure for an experiment 'dreams'"):
-        draw_figure(ExperimentResult("dreams", None, conclusion))
+        ExperimentResult("dreams", None, conclusion).figure  # noqa: B018

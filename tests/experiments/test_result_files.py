@@ -8,7 +8,6 @@ from matplotlib.colors import to_hex
 
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
-from netdissect.experiments.registry import draw_figure
 from netdissect.experiments.result_files import conclusion_text, load_experiment_result, save_experiment_result
 from netdissect.plots.category_colors import CATEGORY_COLORS
 from netdissect.report.reproduce_page import reproduce_page
@@ -82,7 +81,7 @@ def test_a_result_is_saved_and_loaded(name, tmp_path):
 
 
 def test_stacked_bars_are_as_long_as_the_counts_and_the_largest_is_on_top():
-    left, right = draw_figure(result("compare")).axes
+    left, right = result("compare").figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["big (published)", "small"]
     for axes, place in ((left, 1), (right, 0)):
         widths = {bar.get_y() + bar.get_height() / 2: 0.0 for bar in axes.patches}
@@ -95,14 +94,14 @@ def test_stacked_bars_are_as_long_as_the_counts_and_the_largest_is_on_top():
 
 
 def test_the_line_of_a_rotation_goes_through_the_means():
-    lines = draw_figure(result("rotate")).axes[0].get_lines()
+    lines = result("rotate").figure.axes[0].get_lines()
     assert lines[-1].get_xydata().tolist() == [[0, 6], [1, 3]]
 
 
 def test_every_published_network_has_its_bar(shared):
     published = read_counts(shared / "reference" / "published-detectors.csv")
     table = published.with_columns(pl.lit("published").alias("source"), pl.lit(None, pl.Float64).alias("quantile"))
-    left, right = draw_figure(ExperimentResult("compare", table, result("compare").conclusion, CONFIG, CONTEXT)).axes
+    left, right = ExperimentResult("compare", table, result("compare").conclusion, CONFIG, CONTEXT).figure.axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert len(names) == 27
     assert names[0].startswith("resnet-152-torch-places365")
@@ -171,8 +170,24 @@ def test_the_page_of_all_experiments_stands_alone(tmp_path):
 def test_a_conclusion_is_written_in_words():
     text = conclusion_text(result("rotate"))
     assert text.splitlines() == [
-        "rotate", "Question: Is <it> so?", "The paper: It is.", "Found: It may be.", "Outcome: inconclusive",
+        "rotate: inconclusive", "Question: Is <it> so?", "The paper: It is.", "Found: It may be.",
     ]  # fmt: skip
+
+
+def test_a_result_prints_as_five_lines_whatever_its_tables():
+    made = result("training-dynamics")
+    lines = repr(made).splitlines()
+    assert lines[:4] == [
+        "training-dynamics: inconclusive", "Question: Is <it> so?", "The paper: It is.", "Found: It may be.",
+    ]  # fmt: skip
+    assert lines[4:] == [f"Table: {len(made.table)} rows of {', '.join(made.table.columns)}; units: 2"]
+
+
+def test_a_figure_is_drawn_when_it_is_asked_for_and_once():
+    made = result("rotate")
+    assert "figure" not in vars(made)
+    assert made.figure is made.figure
+    assert made.figure.axes
 
 
 def test_the_band_of_the_ablation_figure_reaches_from_quartile_to_quartile_over_classes():
@@ -183,7 +198,7 @@ def test_the_band_of_the_ablation_figure_reaches_from_quartile_to_quartile_over_
         for place, drop in enumerate(drops)
     ]
     conclusion = Conclusion(question="?", paper=None, finding="!", outcome="agrees")
-    drawn = draw_figure(ExperimentResult("ablate", pl.DataFrame(rows), conclusion))
+    drawn = ExperimentResult("ablate", pl.DataFrame(rows), conclusion).figure
     corners = drawn.axes[0].collections[0].get_paths()[0].vertices
     for place, n in enumerate((1, 2)):
         low, _, high = statistics.quantiles([n * drop for drop in drops], n=4, method="inclusive")

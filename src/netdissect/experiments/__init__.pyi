@@ -18,7 +18,6 @@ from .rater_agreement.experiment import rater_agreement as rater_agreement
 from .rater_agreement.rating_tables import read_ratings as read_ratings
 from .registry import REGISTRY as REGISTRY
 from .registry import Experiment as Experiment
-from .registry import draw_figure as draw_figure
 from .registry import load_experiment as load_experiment
 from .reproduce.execute import reproduce as reproduce
 from .reproduce.execute import reproduce_synthetic as reproduce_synthetic

@@ -7,11 +7,15 @@ Nothing here knows about networks.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_TABLES: Mapping[str, pl.DataFrame] = MappingProxyType({})
 """The extra tables of an experiment that has none."""
@@ -30,9 +34,9 @@ class Conclusion(BaseModel):
     outcome: ConclusionOutcome = Field(description="inconclusive: the interval does not decide.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExperimentResult:
-    """One finished experiment.
+    """One finished experiment; it prints as five lines, the conclusion among them.
 
     Attributes
     ----------
@@ -59,6 +63,34 @@ class ExperimentResult:
     context: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     extra_tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    @cached_property
+    def figure(self) -> "Figure":
+        """The figure of the experiment, drawn when it is first asked for.
+
+        Raises
+        ------
+        ResultError
+            If there is no experiment of this name.
+        """
+        from netdissect.experiments.registry import draw_figure
+
+        return draw_figure(self)
+
+    def conclusion_lines(self) -> list[str]:
+        """Return name and outcome, the question, the published finding and what was found, a line each."""
+        said = self.conclusion
+        return [
+            f"{self.name}: {said.outcome}",
+            f"Question: {said.question}",
+            f"The paper: {said.paper or 'does not ask this.'}",
+            f"Found: {said.finding}",
+        ]
+
+    def __repr__(self) -> str:
+        tables = "".join(f"; {name}: {len(table)}" for name, table in self.extra_tables.items())
+        columns = ", ".join(self.table.columns)
+        return "\n".join([*self.conclusion_lines(), f"Table: {len(self.table)} rows of {columns}{tables}"])
 
 
 def concluded(

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from netdissect.checksums import json_digest
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
-from netdissect.experiments.registry import draw_figure
 from netdissect.paths import contained, writing
 from netdissect.plots import save
 from netdissect.result.csv_frames import escaped_frame
@@ -67,7 +66,7 @@ def save_experiment_result(result: ExperimentResult, out: str | Path) -> Path:
         for name, table in tables.items():
             write_whole(out / f"{name}.parquet", table.write_parquet)
             write_whole(out / f"{name}.csv", escaped_frame(table).write_csv)
-        save_figure(draw_figure(result), out / "figure")
+        save_figure(result.figure, out / "figure")
         (out / "conclusion.txt").write_text(conclusion_text(result), encoding="utf-8")
         saved = _Saved(
             name=result.name,
@@ -124,12 +123,5 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def conclusion_text(result: ExperimentResult) -> str:
     """Return the conclusion as plain text of 100 columns."""
-    conclusion = result.conclusion
-    parts = [
-        ("Question", conclusion.question),
-        ("The paper", conclusion.paper or "does not ask this."),
-        ("Found", conclusion.finding),
-        ("Outcome", conclusion.outcome),
-    ]
-    lines = [textwrap.fill(f"{name}: {text}", 100, subsequent_indent="  ") for name, text in parts]
-    return "\n".join([result.name, *lines]) + "\n"
+    lines = (textwrap.fill(line, 100, subsequent_indent="  ") for line in result.conclusion_lines())
+    return "\n".join(lines) + "\n"

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from netdissect.experiments.outcome import ConclusionOutcome, ExperimentResult
-from netdissect.experiments.registry import draw_figure
 from netdissect.paths import writing
 from netdissect.report.pages import chart, environment, style
 from netdissect.result.files import write_whole
@@ -45,7 +44,7 @@ def reproduce_page(results: Sequence[ExperimentResult], out: str | Path, facts: 
     """
     out = Path(out)
     drawn = {
-        result.name: chart(draw_figure(result), f"Figure of {result.name}; its numbers are in the table.")
+        result.name: chart(result.figure, f"Figure of {result.name}; its numbers are in the table.")
         for result in results
     }
     text = (
