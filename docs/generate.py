@@ -217,6 +217,7 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         f"{statistics}units.parquet": dict(statistics_schema.UNITS),
         f"{statistics}scores.parquet": dict(statistics_schema.SCORES),
         f"{statistics}counts.parquet": dict(statistics_schema.COUNTS),
+        f"{statistics}null_counts.parquet": dict(statistics_schema.NULL_COUNTS),
         f"{statistics}replicates.parquet": dict(statistics_schema.REPLICATES),
         f"{statistics}sensitivity.parquet": dict(statistics_schema.SENSITIVITY),
         f"{statistics}images.parquet": dict(statistics_schema.IMAGES),

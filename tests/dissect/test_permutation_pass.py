@@ -1,5 +1,7 @@
 """The permutation test of a run: the same for every engine, and consistent with the counts of the run."""
 
+import itertools
+import statistics
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +12,18 @@ import polars as pl
 import pytest
 
 import strategies
-from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
+from netdissect.config import PROTOCOL_NAMES, RULES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.dissect.statistics import permutation_pass
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit
+from netdissect.dissect.statistics.permutation_pass import (
+    PermutationNull,
+    fdr_limit,
+    null_count_columns,
+    null_counts_frame,
+)
 from netdissect.result import Result
 from netdissect.scoring.statistics.multiple_testing import fdr_threshold
+from netdissect.scoring.statistics.permutation import BestConcepts
 from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -135,3 +143,63 @@ def test_the_limit_of_several_quantiles_is_the_largest_of_theirs() -> None:
     both = PermutationNull((0.005, 0.02), ("object",), observed, maxima, [])
     turned = PermutationNull((0.02, 0.005), ("object",), observed[::-1], maxima[:, ::-1], [])
     assert fdr_limit([both]) == fdr_limit([turned]) == 0.6  # 0.3 would do for the first
+
+
+def test_counts_under_the_null_are_those_of_each_permutation_counted_by_hand() -> None:
+    rng = np.random.default_rng(7)
+    categories, units, number = ("object", "part"), 6, 9
+    drawn = [
+        BestConcepts(
+            rng.integers(1, 4, (2 * units, 2)).astype(np.int32), rng.choice([0.0, 0.03, 0.05, 0.2], (2 * units, 2))
+        )
+        for _ in range(number)
+    ]
+    null = PermutationNull((0.01, 0.05), categories, np.zeros((2, units)), np.zeros((number, 2, units)), drawn)
+    table = null_counts_frame(null, 0.05)
+    means = {row[:3]: row[3:] for row in null_count_columns(table).iter_rows()}
+    for (quantile, rule), category in itertools.product(
+        itertools.product(null.quantiles, RULES), ("total", *categories)
+    ):
+        counted = [_by_hand(best, null.quantiles.index(quantile) * units, units, rule, category) for best in drawn]
+        rows = table.filter(quantile=quantile, rule=rule, category=category)
+        assert rows["permutation"].to_list() == list(range(number))
+        assert rows.select("detectors", "unique_detectors").rows() == counted
+        expected = [
+            value
+            for column in zip(*counted, strict=True)
+            for value in (statistics.mean(column), statistics.stdev(column) / number**0.5)
+        ]
+        assert means[quantile, rule, category] == pytest.approx(expected, rel=1e-12)
+
+
+def _by_hand(best: BestConcepts, first: int, units: int, rule: str, category: str) -> tuple[int, int]:
+    """Count detectors and their concepts among some masks, one at a time; categories are object and part."""
+    masks, concepts = set(), set()
+    for mask in range(first, first + units):
+        scores = best.scores[mask]
+        for index, score in enumerate(scores):
+            other = scores[1 - index]
+            top = score > other or (score == other and index == 1)
+            passing = score > 0.05 if rule == "per-category" else score >= 0.05 and top
+            if passing and category in ("total", ("object", "part")[index]):
+                masks.add(mask)
+                concepts.add((index, int(best.label_ids[mask, index])))
+    return len(masks), len(concepts)
+
+
+def test_counts_under_the_null_of_a_run_are_the_means_of_its_permutations(alike: Path) -> None:
+    layer = dissect(build(), alike, config(min_iou=0.0)).layer("wide_relu")
+    each, counts = (layer.statistics[name].collect() for name in ("null_counts", "counts"))
+    assert each.height == counts.height * 30
+    for row in counts.iter_rows(named=True):
+        drawn = each.filter(quantile=row["quantile"], rule=row["rule"], category=row["category"])
+        for name in ("detectors", "unique_detectors"):
+            assert row[f"null_{name}"] == drawn[name].mean()
+            assert row[f"null_{name}_se"] == pytest.approx(statistics.stdev(drawn[name]) / 30**0.5)
+
+
+def test_one_permutation_has_no_standard_error(alike: Path) -> None:
+    once = StatisticsConfig(bootstrap=0, permutations=1, stats_seed=3)
+    counts = dissect(build(), alike, config(statistics=once)).layer("wide_relu").statistics["counts"].collect()
+    assert counts["null_detectors"].null_count() == 0
+    assert counts["null_detectors_se"].null_count() == counts.height

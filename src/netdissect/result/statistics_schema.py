@@ -6,6 +6,7 @@ are null. `netdissect.dissect.statistics` makes them.
     units        each quantile and unit: confidence interval and stability of its label, held-out IoU, p- and q-values
     scores       each quantile, unit and one of its ten leading concepts: confidence interval and extra metrics
     counts       each quantile, rule and category: detectors with confidence intervals and their mean under the null
+    null_counts  the same counts in each permutation; differences of two runs are paired by permutation
     replicates   the same counts in each bootstrap replicate; differences of two runs are paired by replicate
     sensitivity  detectors as a function of quantile and IoU
     images       per image: pixels of masks and intersections of leading concepts; label_id 0: a mask without any
@@ -61,7 +62,17 @@ COUNTS: Schema = {
     "unique_detectors_ci_low": pl.Float64,
     "unique_detectors_ci_high": pl.Float64,
     "null_detectors": pl.Float64,
+    "null_detectors_se": pl.Float64,
     "null_unique_detectors": pl.Float64,
+    "null_unique_detectors_se": pl.Float64,
+}
+NULL_COUNTS: Schema = {
+    "quantile": pl.Float64,
+    "rule": pl.String,
+    "category": pl.String,
+    "permutation": pl.Int32,
+    "detectors": pl.Int32,
+    "unique_detectors": pl.Int32,
 }
 REPLICATES: Schema = {
     "quantile": pl.Float64,
@@ -109,6 +120,7 @@ TABLES: Mapping[str, Schema] = {
     "units": UNITS,
     "scores": SCORES,
     "counts": COUNTS,
+    "null_counts": NULL_COUNTS,
     "replicates": REPLICATES,
     "sensitivity": SENSITIVITY,
     "images": IMAGES,

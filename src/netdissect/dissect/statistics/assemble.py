@@ -23,7 +23,11 @@ from netdissect.dissect.statistics.measurements import (
     sensitivity_of,
 )
 from netdissect.dissect.statistics.per_image_tables import images_of
-from netdissect.dissect.statistics.permutation_pass import null_count_columns, null_unit_columns
+from netdissect.dissect.statistics.permutation_pass import (
+    null_count_columns,
+    null_counts_frame,
+    null_unit_columns,
+)
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring.statistics.bootstrap import (
     count_replicates,
@@ -34,6 +38,7 @@ KEYS = {
     "units": ["quantile", "unit"],
     "scores": ["quantile", "unit", "label_id"],
     "counts": ["quantile", "rule", "category"],
+    "null_counts": ["quantile", "rule", "category", "permutation"],
     "replicates": ["quantile", "rule", "category", "replicate"],
 }
 
@@ -48,7 +53,9 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
             parts[name].append(pl.concat([frames[name] for frames in measured]))
     if layer_counts.permutation_null is not None:
         parts["units"].append(null_unit_columns(layer_counts.permutation_null))
-        parts["counts"].append(null_count_columns(layer_counts.permutation_null, layer_counts.min_iou))
+        null_counts = null_counts_frame(layer_counts.permutation_null, layer_counts.min_iou)
+        parts["counts"].append(null_count_columns(null_counts))
+        parts["null_counts"].append(null_counts)
     if layer_counts.extra_metrics is not None:
         parts["scores"].append(_extra_metric_columns(layer_counts, layer_counts.extra_metrics))
     frames = {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}

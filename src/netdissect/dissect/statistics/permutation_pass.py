@@ -19,6 +19,7 @@ from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.config import RULES, Rule
 from netdissect.dissect.layer_state import AnyCollector, ThresholdResult
 from netdissect.dissect.passes import CountResult, TwoPass
+from netdissect.result.statistics_schema import NULL_COUNTS
 from netdissect.scoring import ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
 from netdissect.scoring.mask_pixels import MaskPixels, list_mask_pixels
@@ -93,18 +94,31 @@ def null_unit_columns(null: PermutationNull) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def null_count_columns(null: PermutationNull, min_iou: float) -> pl.DataFrame:
-    """Return the mean number of detectors under the null: columns of the table ``counts``."""
-    rows = []
-    for index, quantile in enumerate(null.quantiles):
-        for rule in RULES:
-            counted = null.counts(index, rule, min_iou)
-            for category in ("total", *null.categories):
-                detectors = np.mean([count.detectors[category] for count in counted])
-                unique = np.mean([count.unique_detectors[category] for count in counted])
-                rows.append((quantile, rule, category, float(detectors), float(unique)))
-    names = ["quantile", "rule", "category", "null_detectors", "null_unique_detectors"]
-    return pl.DataFrame(rows, schema=names, orient="row")
+def null_counts_frame(null: PermutationNull, min_iou: float) -> pl.DataFrame:
+    """Return detectors and unique detectors in each permutation: the table ``null_counts``."""
+    rows = [
+        (quantile, rule, category, permutation, count.detectors[category], count.unique_detectors[category])
+        for index, quantile in enumerate(null.quantiles)
+        for rule in RULES
+        for permutation, count in enumerate(null.counts(index, rule, min_iou))
+        for category in ("total", *null.categories)
+    ]
+    return pl.DataFrame(rows, schema=dict(NULL_COUNTS), orient="row")
+
+
+def null_count_columns(null_counts: pl.DataFrame) -> pl.DataFrame:
+    """Return the mean counts under the null and their standard errors: columns of the table ``counts``.
+
+    The standard error of a mean over R permutations is their standard deviation over the square root of R; it is null
+    for one permutation.
+    """
+    columns = []
+    for name in ("detectors", "unique_detectors"):
+        columns += [
+            pl.col(name).mean().alias(f"null_{name}"),
+            (pl.col(name).std() / pl.len().sqrt()).alias(f"null_{name}_se"),
+        ]
+    return null_counts.group_by("quantile", "rule", "category", maintain_order=True).agg(columns)
 
 
 class MaskFile(AppendOnlyArrayFile):
