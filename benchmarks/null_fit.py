@@ -14,7 +14,7 @@ from netdissect.activations import batch_starts
 from netdissect.config import DissectConfig, StatisticsConfig
 from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.run_dissection import make_run_plan, open_inputs
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, run_permutations, write_masks
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, write_masks
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, fit_gumbel, p_values
 
@@ -34,13 +34,13 @@ def main() -> None:
     source = open_inputs(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
     with WorkDir(None, {}, every=3600) as work:
         starts = batch_starts(len(source.data), config.batch_size)
-        two_pass = TwoPass(source, make_run_plan(source, work), work, None, starts)
+        two_pass = TwoPass(source, make_run_plan(source, work), work, None, starts, source.data.stamp())
         began = time.process_time()
         collectors = two_pass.threshold_pass()
         found = {name: collector.threshold_result() for name, collector in collectors.items()}
         counted = two_pass.count_pass(collectors, found)
         between = time.process_time()
-        chances = run_permutations(two_pass, write_masks(two_pass, collectors, found), counted)
+        chances = PermutationTest.of(two_pass, write_masks(two_pass, collectors, found), counted).run()
         ended = time.process_time()
     print(f"CPU: run {between - began:.0f} s, {asked.many} repetitions {ended - between:.0f} s")
     for layer, chance in chances.items():

@@ -4,21 +4,21 @@ Both write checkpoints and resume from the last one. The content of a batch depe
 interrupted run gives the same integers as an uninterrupted one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.activations import PREFETCHED_BATCHES, ActivationStore, prefetch
-from netdissect.concepts import Labels, Size
+from netdissect.activations import ActivationStore
+from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
 from netdissect.dissect.forward import Activations, DissectionInputs, forward, stored, torch_device
-from netdissect.dissect.label_cache import cache_file_name, is_readable, read_cached_labels, write_through
+from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.layer_state import (
     AnyCollector,
     Collector,
@@ -31,7 +31,7 @@ from netdissect.dissect.layer_state import (
 from netdissect.dissect.work_dir.per_image_files import PerImageFiles
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError
-from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, ImageLabels, IoUCounter, IoUCounts
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, IoUCounter, IoUCounts
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -130,7 +130,7 @@ class TwoPass:
                 | prefix_layers(vars(counter.counts) for counter in counters.values())
             )
 
-        labels = self.labels(self._rows[done * self.starts.step :])
+        labels = self.label_reader.read(self.rows[done * self.starts.step :])
         with self._threads() as threads:
             for batch in self._with_progress("counting", self._replay(collectors, done)):
                 of_batch = [next(labels) for _ in batch.rows]
@@ -214,18 +214,11 @@ class TwoPass:
         """Return whether every cell of every layer was stored."""
         return all(collector.store is not None and collector.store.dense for collector in collectors.values())
 
-    def labels(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
-        """Read the labels of the images `rows`, some batches ahead; from the label cache where it holds them."""
-        source, cache = self.source, self.source.execution.label_cache
-        if cache is None:
-            return self._read(rows)
-        seen = self.stamp, source.data.digest
-        file = cache / cache_file_name(source.data, source.config.protocol)
-        if is_readable(file):
-            return read_cached_labels(file, rows, source.data)
-        if rows != range(len(source.data)):
-            return self._read(rows)
-        return write_through(file, self._read(rows), len(rows), lambda: self._data_version() == seen, self.work.log)
+    @property
+    def label_reader(self) -> LabelReader:
+        """Reads the labels of any images of the run."""
+        data, config, cache = self.source.data, self.source.config, self.source.execution.label_cache
+        return LabelReader(data, config.protocol, cache, self.starts.step, self.stamp, self.work.log)
 
     def refuse_changed(self, digest: str) -> None:
         """Raise if the data set changed since the passes began.
@@ -235,38 +228,20 @@ class TwoPass:
         ConceptsError
             If it changed; all work is removed then.
         """
-        if self._data_version() != (self.stamp, digest):
+        if self.label_reader.data_version() != (self.stamp, digest):
             self.work.remove()
             raise ConceptsError(
                 f"files below {self.source.data.root} were changed while the run was under way: some were read before "
                 "and some after the change. Nothing was kept; run the same command again once they no longer change."
             )
 
-    def _data_version(self) -> tuple[str, str]:
-        return self.source.data.stamp(), self.source.data.digest
-
-    def _read(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
-        data, protocol = self.source.data, self.source.config.protocol
-        side = protocol.segmentation_size
-
-        def read(row: int) -> ImageLabels:
-            labels: Labels = data.labels(row)
-            if side is not None:
-                labels = labels.resized(Size(side, side))
-            return ImageLabels.of(labels, data, protocol.duplicates)
-
-        step = self.starts.step
-        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-        # One thread is faster than two during counting: half of the reading holds the interpreter lock.
-        return chain.from_iterable(prefetch(lambda part: [read(row) for row in part], parts, 1, PREFETCHED_BATCHES))
-
     @property
-    def _rows(self) -> range:
+    def rows(self) -> range:
         """Indices of all images of these passes."""
         return range(self.starts.start, min(self.starts.stop, len(self.source.data)))
 
     def _with_progress(self, stage: str, batches: Iterator[Activations]) -> Iterator[Activations]:
-        rows = self._rows
+        rows = self.rows
         for batch in batches:
             yield batch
             if self.progress:

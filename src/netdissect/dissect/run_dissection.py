@@ -28,7 +28,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
 from netdissect.dissect.statistics.layer_counts import LayerCounts
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, fdr_limit, run_permutations, write_masks
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit, write_masks
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -162,7 +162,7 @@ def _carry_out(
     if source.config.permutations:
         with timed("permutations", seconds, work.log):
             masks = write_masks(two_pass, collectors, threshold_results)
-            permutation_nulls = run_permutations(two_pass, masks, counted)
+            permutation_nulls = PermutationTest.of(two_pass, masks, counted).run()
     extra_metrics: dict[str, ExtraMetrics] = {}
     if source.config.statistics.extra_metrics:
         with timed("extra metrics", seconds, work.log):

@@ -128,7 +128,7 @@ def measure_extra_metrics(
         arrays: Arrays = {"batches": np.array(done)} | add_prefix("images", vars(images))
         return arrays | prefix_layers(extra.state() for extra in layers.values())
 
-    labels = two_pass.labels(range(done * two_pass.starts.step, len(data)))
+    labels = two_pass.label_reader.read(range(done * two_pass.starts.step, len(data)))
     for batch in two_pass.replay_all("extra metrics", collectors, done):
         maps = {name: values.cpu().numpy() for name, values in batch.maps.items()}
         if not layers:

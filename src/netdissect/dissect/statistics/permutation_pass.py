@@ -10,13 +10,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
-from netdissect.config import RULES, Rule
+from netdissect.config import RULES, DissectConfig, Execution, Progress, Rule
+from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.layer_state import AnyCollector, ThresholdResult
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.result.statistics_schema import NULL_COUNTS
@@ -142,14 +144,14 @@ class MaskFiles:
     lookups
         By layer: number of labels below all mask pixels, in all label maps.
     strata
-        By image index: annotated categories and size of the label maps.
+        int64 (N, 2 + K): height and width of the label maps of each image, and whether each category is annotated.
     image_level
         bool (C,): concepts that are image-level labels of some image.
     """
 
     files: Mapping[str, MaskFile]
     lookups: Mapping[str, int]
-    strata: Sequence[tuple[object, ...]]
+    strata: npt.NDArray[np.int64]
     image_level: npt.NDArray[np.bool_]
 
     def auto_permutations(self) -> int:
@@ -163,17 +165,19 @@ def write_masks(
     two_pass: TwoPass, collectors: Mapping[str, AnyCollector], threshold_results: Mapping[str, ThresholdResult]
 ) -> MaskFiles:
     """Write the masks of every layer at the quantiles of the protocol, from stored activations or another pass."""
-    quantiles = len(two_pass.source.config.protocol.quantiles)
+    source, rows = two_pass.source, two_pass.rows
+    quantiles = len(source.config.protocol.quantiles)
     plans = {plan.layer.name: plan for plan in two_pass.plan.layers}
     files = {name: MaskFile(two_pass.work.file(name, "masks")) for name in plans}
     lookups = dict.fromkeys(plans, 0)
-    strata: list[tuple[object, ...]] = []
-    image_level = np.zeros(len(two_pass.source.data.category_of), np.bool_)
-    labels = two_pass.labels(range(len(two_pass.source.data)))
+    strata = np.zeros((len(rows), 2 + len(source.data.categories)), np.int64)
+    image_level = np.zeros(len(source.data.category_of), np.bool_)
+    labels = two_pass.label_reader.read(rows)
     for batch in two_pass.replay("masks", collectors):
         of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
-            strata.append((*image.categories.tolist(), image.size))
+            stratum = strata[batch.start + index - rows.start]
+            stratum[:2], stratum[2 + image.categories] = image.size, 1
             image_level[image.image_level] = True
             for name, file in files.items():
                 grid = plans[name].grid_to(image.size)
@@ -183,63 +187,105 @@ def write_masks(
     return MaskFiles(files, lookups, strata, image_level)
 
 
-def run_permutations(two_pass: TwoPass, masks: MaskFiles, counted: CountResult) -> dict[str, PermutationNull]:
-    """Run the permutation test of every layer, as many permutations at a time as memory allows.
+@dataclass(frozen=True)
+class PermutationTest:
+    """The permutation test of all layers.
 
-    Parameters
+    Attributes
     ----------
-    two_pass
-        The run.
+    config, execution
+        Of the run.
+    labels
+        Reads the labels of any images.
+    progress
+        Called with the stage and the number of permutations done and in all.
     masks
-        Masks of all its layers.
-    counted
-        Result of its counting pass.
+        Masks of all layers.
+    counts
+        By layer: counts of the run at the quantiles of the protocol.
+    concept_totals
+        Pixels of each label.
     """
-    quantiles = len(two_pass.source.config.protocol.quantiles)
-    return {
-        name: _permutation_null_of(two_pass, masks, name, counts.first(quantiles), counted.concept_totals)
-        for name, counts in counted.counts.items()
-    }
 
+    config: DissectConfig
+    execution: Execution
+    labels: LabelReader
+    progress: Progress | None
+    masks: MaskFiles
+    counts: Mapping[str, IoUCounts]
+    concept_totals: ConceptTotals
 
-def _permutation_null_of(
-    two_pass: TwoPass, masks: MaskFiles, layer: str, counts: IoUCounts, totals: ConceptTotals
-) -> PermutationNull:
-    config, data = two_pass.source.config, two_pass.source.data
-    quantiles, units, label_ids = counts.intersection.shape
-    candidates = np.ones(label_ids, np.bool_) if config.statistics.null == "images" else ~masks.image_level
-    number = masks.auto_permutations() if config.permutations == "auto" else config.permutations
-    seconds = NANOSECONDS_PER_LOOKUP * 1e-9 * number * masks.lookups[layer]
-    logger.info("permutation test of %s: %d permutations, about %.0f s of computing", layer, number, seconds)
-    at_once = max(1, two_pass.source.execution.memory_mb * MEGABYTE // (4 * counts.intersection.size))
-    best: list[BestConcepts] = []
-    for first in range(0, number, at_once):
-        permutations = range(first, min(first + at_once, number))
-        permuted = _permuted_counts(two_pass, masks, layer, permutations, quantiles * units)
-        best += permuted.best_concepts(data, totals, counts, candidates)
-        if two_pass.progress:
-            two_pass.progress(f"permutations, {layer}", permutations.stop, number)
-    of_run = find_best_concepts(data, totals.pixels, counts.intersection, counts.activation, candidates)
-    observed = of_run.scores.max(axis=1, initial=0).reshape(quantiles, units)
-    maxima = np.stack([each.scores.max(axis=1, initial=0) for each in best]).reshape(len(best), quantiles, units)
-    return PermutationNull(config.protocol.quantiles, data.categories, observed, maxima, best)
+    @classmethod
+    def of(cls, two_pass: TwoPass, masks: MaskFiles, counted: CountResult) -> Self:
+        """Return the test of a run after its counting pass."""
+        source = two_pass.source
+        quantiles = len(source.config.protocol.quantiles)
+        counts = {name: of_layer.first(quantiles) for name, of_layer in counted.counts.items()}
+        return cls(
+            source.config, source.execution, two_pass.label_reader, two_pass.progress, masks, counts,
+            counted.concept_totals,
+        )  # fmt: skip
 
+    @property
+    def permutations(self) -> range:
+        """All permutations."""
+        asked = self.config.permutations
+        return range(self.masks.auto_permutations() if asked == "auto" else asked)
 
-def _permuted_counts(
-    two_pass: TwoPass, masks: MaskFiles, layer: str, permutations: range, num_masks: int
-) -> PermutationCounts:
-    """Count the masks of one layer against permuted labels."""
-    source, statistics = two_pass.source, two_pass.source.config.statistics
-    counts = PermutationCounts.zeros(
-        permutations, num_masks, source.data, seed=statistics.stats_seed, null=statistics.null,
-        restriction=source.config.protocol.restriction,
-    )  # fmt: skip
-    with ThreadPoolExecutor(source.execution.workers) as pool:
-        for images in annotation_strata(masks.strata, BLOCK, statistics.stats_seed):
-            mask_pixels_of = [masks.files[layer].read(image) for image in images]
-            block = AnnotationStratum.of(mask_pixels_of, list(two_pass.labels(images.tolist())))
-            counts.update(block, int(images[0]), source.data.category_of, pool)
-    return counts
+    def at_once(self, layer: str) -> int:
+        """Return the number of permutations whose counts of one layer fit into memory together."""
+        return max(1, self.execution.memory_mb * MEGABYTE // (4 * self.counts[layer].intersection.size))
+
+    def run(self) -> dict[str, PermutationNull]:
+        """Return the null distribution of every layer."""
+        return {name: self.null_of(name, self.best_concepts(name, self.permutations)) for name in self.counts}
+
+    def best_concepts(self, layer: str, permutations: range) -> list[BestConcepts]:
+        """Return the best concepts of the masks of one layer in some permutations."""
+        seconds = NANOSECONDS_PER_LOOKUP * 1e-9 * len(permutations) * self.masks.lookups[layer]
+        logger.info(
+            "permutation test of %s: %d permutations, about %.0f s of computing", layer, len(permutations), seconds
+        )
+        best: list[BestConcepts] = []
+        for first in permutations[:: self.at_once(layer)]:
+            some = range(first, min(first + self.at_once(layer), permutations.stop))
+            permuted = self._counted(layer, some)
+            best += permuted.best_concepts(self.labels.data, self.concept_totals, self.counts[layer], self._candidates)
+            if self.progress:
+                self.progress(f"permutations, {layer}", some.stop, len(self.permutations))
+        return best
+
+    def null_of(self, layer: str, best: Sequence[BestConcepts]) -> PermutationNull:
+        """Return the null distribution of one layer from the best concepts of all permutations."""
+        data, counts = self.labels.data, self.counts[layer]
+        quantiles, units, _ = counts.intersection.shape
+        of_run = find_best_concepts(
+            data, self.concept_totals.pixels, counts.intersection, counts.activation, self._candidates
+        )
+        observed = of_run.scores.max(axis=1, initial=0).reshape(quantiles, units)
+        maxima = np.stack([each.scores.max(axis=1, initial=0) for each in best]).reshape(len(best), quantiles, units)
+        return PermutationNull(self.config.protocol.quantiles, data.categories, observed, maxima, best)
+
+    @property
+    def _candidates(self) -> npt.NDArray[np.bool_]:
+        """Concepts that take part, bool (C,)."""
+        image_level = self.masks.image_level
+        return np.ones(len(image_level), np.bool_) if self.config.statistics.null == "images" else ~image_level
+
+    def _counted(self, layer: str, permutations: range) -> PermutationCounts:
+        """Count the masks of one layer against permuted labels."""
+        statistics, (quantiles, units, _) = self.config.statistics, self.counts[layer].intersection.shape
+        counts = PermutationCounts.zeros(
+            permutations, quantiles * units, self.labels.data, seed=statistics.stats_seed, null=statistics.null,
+            restriction=self.config.protocol.restriction,
+        )  # fmt: skip
+        strata = [tuple(stratum) for stratum in self.masks.strata.tolist()]
+        with ThreadPoolExecutor(self.execution.workers) as pool:
+            for images in annotation_strata(strata, BLOCK, statistics.stats_seed):
+                mask_pixels_of = [self.masks.files[layer].read(image) for image in images]
+                block = AnnotationStratum.of(mask_pixels_of, list(self.labels.read(images.tolist())))
+                counts.update(block, int(images[0]), self.labels.data.category_of, pool)
+        return counts
 
 
 def fdr_limit(layers: Sequence[PermutationNull]) -> float:

@@ -1,0 +1,68 @@
+"""Labels of the images of one run, read some batches ahead; from the label cache where it holds them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from netdissect.activations import PREFETCHED_BATCHES, prefetch
+from netdissect.concepts import ConceptData, Labels, Size
+from netdissect.config import Protocol
+from netdissect.dissect.label_cache import cache_file_name, is_readable, read_cached_labels, write_through
+from netdissect.dissect.work_dir.run_log import RunLog
+from netdissect.scoring import ImageLabels
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """The labels of a data set under a protocol.
+
+    Attributes
+    ----------
+    data, protocol
+        Of the run.
+    cache
+        Folder of the label cache; None: label maps are decoded each time.
+    batch_size
+        Images that are decoded at a time.
+    stamp
+        State of the data set when the run began; see `ConceptData.stamp`.
+    log
+        Receives events of the cache.
+    """
+
+    data: ConceptData
+    protocol: Protocol
+    cache: Path | None
+    batch_size: int
+    stamp: str
+    log: RunLog
+
+    def read(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
+        """Read the labels of the images `rows`. Reading all images in order fills the cache."""
+        if self.cache is None:
+            return self._decoded(rows)
+        seen = self.stamp, self.data.digest
+        file = self.cache / cache_file_name(self.data, self.protocol)
+        if is_readable(file):
+            return read_cached_labels(file, rows, self.data)
+        if rows != range(len(self.data)):
+            return self._decoded(rows)
+        return write_through(file, self._decoded(rows), len(rows), lambda: self.data_version() == seen, self.log)
+
+    def data_version(self) -> tuple[str, str]:
+        """Return the state of the data set now: its stamp and its digest."""
+        return self.data.stamp(), self.data.digest
+
+    def _decoded(self, rows: Sequence[int]) -> Iterator[ImageLabels]:
+        side = self.protocol.segmentation_size
+
+        def decoded(row: int) -> ImageLabels:
+            labels: Labels = self.data.labels(row)
+            if side is not None:
+                labels = labels.resized(Size(side, side))
+            return ImageLabels.of(labels, self.data, self.protocol.duplicates)
+
+        parts = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        # One thread is faster than two during counting: half of the reading holds the interpreter lock.
+        return chain.from_iterable(prefetch(lambda part: [decoded(row) for row in part], parts, 1, PREFETCHED_BATCHES))
