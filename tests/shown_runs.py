@@ -14,7 +14,7 @@ from PIL import Image
 
 from netdissect.activations import TopImages
 from netdissect.concepts import ConceptData, Size
-from netdissect.config import RULES, DissectConfig, Protocol
+from netdissect.config import RULES, DissectConfig, Protocol, StatisticsConfig
 from netdissect.result import (
     DataInfo,
     Environment,
@@ -190,7 +190,9 @@ def with_statistics(result: Result) -> Result:
     """The same run with all statistics and extra metrics of the first layer, and sensitivity of both."""
     info = result.info.model_copy(
         update={
-            "config": result.info.config.model_copy(update={"min_iou": "fdr"}),
+            "config": result.info.config.model_copy(
+                update={"min_iou": "fdr", "statistics": StatisticsConfig(permutations=1000)}
+            ),
             "fdr_limit": 0.3,
             "fdr_limits": {"block.1": 0.1234, "head/<b>": 1.0},
         }

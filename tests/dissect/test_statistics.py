@@ -229,7 +229,7 @@ def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
 def test_a_summary_lists_the_statistics_of_its_counts(result: Result) -> None:
     lines = printed.statistics_lines(result)
     assert len([line for line in lines if not line.startswith(" ")]) == 4
-    assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]", lines[0])
+    assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]; no permutation null: .*", lines[0])
     table = printed.summary(result)
     assert str(table.caption).startswith(lines[0])
     assert not str(printed.summary(result, 0.2).caption).startswith(lines[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from netdissect.config import StatisticsConfig
 from netdissect.report import console_tables, report
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
 from netdissect.result import LayoutCheckInfo, Result, load_result, save_result
@@ -32,9 +33,10 @@ def test_facts_are_those_of_the_detectors_at_the_quantile(with_statistics: Resul
         if detectors.get(int(row["unit"])) == row["concept"]
     ]
     facts = layer_facts(with_statistics, LAYER, quantile)
-    hochberg, yekutieli = (sum(row[f"q_value_{name}"] < 0.05 for row in measured) for name in ("bh", "by"))
-    assert facts["q below 0.05"] == (
-        f"{hochberg} of {len(detectors)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
+    every = measured_rows(with_statistics, "units", quantile)
+    hochberg, yekutieli = (sum(row[f"q_value_{name}"] < 0.05 for row in every) for name in ("bh", "by"))
+    assert facts["q < 0.05"] == (
+        f"{hochberg} of {len(every)} units (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
     )
     stability = statistics.mean(row["stability"] for row in measured)
     assert facts["label stability"] == f"same label in {100 * stability:.0f} % of bootstrap replicates, on average"
@@ -86,8 +88,8 @@ def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(
     with_statistics: Result, result: Result
 ) -> None:
     lines = console_tables.statistics_lines(with_statistics)
-    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4], 0.5 expected under the null"
-    assert [line.split(":")[0] for line in lines[1:4]] == ["    q below 0.05", "    label stability", "    median"]
+    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4]; 0.5 under the permutation null"
+    assert [line.split(":")[0] for line in lines[1:4]] == ["    q < 0.05", "    label stability", "    median"]
     assert lines[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
     caption = str(console_tables.summary(with_statistics).caption)
     assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
@@ -155,6 +157,19 @@ def test_missing_columns_of_a_table_are_left_out(with_statistics: Result, tmp_pa
     assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
+
+
+def test_q_values_are_left_out_of_every_text_below_1000_permutations(with_statistics: Result, tmp_path: Path) -> None:
+    few = StatisticsConfig(permutations=999)
+    config = with_statistics.info.config.model_copy(update={"statistics": few})
+    result = replace(with_statistics, info=with_statistics.info.model_copy(update={"config": config}))
+    assert "q < 0.05" in layer_facts(with_statistics, LAYER, 0.05)
+    assert list(layer_facts(result, LAYER, 0.05)) == ["label stability", "median"]
+    root = report(result, tmp_path / "report").parent
+    pages = [path.read_text() for path in root.rglob("*.html")]
+    assert len(pages) > 10
+    assert any("Permutation test: p = " in page for page in pages)
+    assert not any("Benjamini" in page or ">q " in page or "q = " in page for page in pages)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from netdissect.result.queries import (
     run_quantile,
 )
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
+from netdissect.result.summary import MeasuredCount, count_sentence
 from netdissect.scoring import DetectorCount
 from netdissect.scoring.detectors import limit_in_words
 
@@ -67,8 +68,8 @@ def _layout_notes(result: Result, layer: LayerInfo) -> Iterator[str]:
 def statistics_lines(result: Result) -> list[str]:
     """Return lines with the statistics of the unique detectors and labels of each layer that the run measured.
 
-    Such as ``layer4 at 0.005: 61 unique detectors [55, 66], 2.1 expected under the null``. The interval is a bootstrap
-    interval over images (95 %), corrected for the detectors that noise adds: see
+    Such as ``layer4 at 0.005: 61 unique detectors [55, 66]; 2.1 ± 0.1 under the permutation null``. The interval is a
+    bootstrap interval over images (95 %), corrected for the detectors that noise adds: see
     `netdissect.scoring.statistics.bootstrap.interval_of_counts`. The lines below it are statistics of the layer's
     detectors: see `netdissect.report.statistics_text.layer_facts`.
     """
@@ -78,11 +79,7 @@ def statistics_lines(result: Result) -> list[str]:
             continue
         totals = layer.statistics["counts"].filter(rule="top-label", category="total").collect()
         for row in totals.iter_rows(named=True):
-            line = f"{name} at {row['quantile']:g}: {row['unique_detectors']} unique detectors"
-            if row["unique_detectors_ci_low"] is not None:
-                line += f" [{row['unique_detectors_ci_low']:.0f}, {row['unique_detectors_ci_high']:.0f}]"
-            if row["null_unique_detectors"] is not None:
-                line += f", {row['null_unique_detectors']:.1f} expected under the null"
+            line = f"{name} at {row['quantile']:g}: {count_sentence(MeasuredCount.of_row(row))}"
             facts = layer_facts(result, name, row["quantile"])
             lines += [line, *(f"    {fact}: {value}" for fact, value in facts.items())]
     if result.info.fdr_limits:

@@ -16,6 +16,7 @@ from netdissect.errors import ConceptsError
 from netdissect.plots.outlines import MaskGrid
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
+from netdissect.result.summary import Q_VALUES, reports_q_values
 
 MIN_LISTED_IOU = 0.01
 """Concepts with a lower IoU are not listed on a unit's page."""
@@ -176,8 +177,12 @@ class LayerTables:
 
     @cached_property
     def unit_statistics(self) -> dict[int, dict[str, Any]]:
-        """Statistics of each unit's label; empty: not measured."""
-        return {unit: rows[0] for unit, rows in self._statistics("units").items()}
+        """Statistics of each unit's label, q-values if there were enough permutations; empty: not measured."""
+        unreported = () if reports_q_values(self.run.result, self.name) else Q_VALUES
+        return {
+            unit: {name: value for name, value in rows[0].items() if name not in unreported}
+            for unit, rows in self._statistics("units").items()
+        }
 
     @cached_property
     def score_statistics(self) -> dict[tuple[int, str], dict[str, Any]]:

@@ -17,6 +17,7 @@ from netdissect.config import Rule
 from netdissect.result import LayerInfo, Result, RunInfo
 from netdissect.result.queries import layer_units, limits, run_min_iou
 from netdissect.result.statistics_schema import SCORES, SENSITIVITY, UNITS, Schema, complete
+from netdissect.result.summary import reports_q_values
 from netdissect.scoring import passes
 from netdissect.scoring.detectors import limit_number
 from netdissect.scoring.metrics import METRICS
@@ -27,6 +28,8 @@ RULE: Rule = "top-label"
 
 def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
     """Return the statistics of the labels of a layer's detectors at one of the run's quantiles.
+
+    q-values are those of all units, and are left out if there were fewer than 1,000 permutations.
 
     Returns
     -------
@@ -39,7 +42,9 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
     units_table = _statistics_table(result, layer, "units", UNITS)
     if units_table is not None:
         measured = units_table.filter(quantile=quantile)
-        facts |= _label_facts(measured.join(detectors, on="unit", how="semi"))
+        if reports_q_values(result, layer):
+            facts |= _significant(measured)
+        facts |= _stability(measured.join(detectors, on="unit", how="semi"))
         selected = measured.filter(passes(pl.col("selection_iou"), RULE, run_min_iou(result, layer)))
         if len(selected):
             selection, heldout = (_mean(selected[name]) for name in ("selection_iou", "heldout_iou"))
@@ -54,18 +59,21 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
     return facts
 
 
-def _label_facts(detectors: pl.DataFrame) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    tested = detectors.filter(pl.col("p_value").is_not_null())
-    if len(tested):
-        hochberg, yekutieli = ((tested[f"q_value_{name}"] < SIGNIFICANT).sum() for name in ("bh", "by"))
-        facts[f"q below {SIGNIFICANT:g}"] = (
-            f"{hochberg} of {len(tested)} detectors (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"
-        )
+def _significant(measured: pl.DataFrame) -> dict[str, str]:
+    tested = measured.filter(pl.col("p_value").is_not_null())
+    if not len(tested):
+        return {}
+    hochberg, yekutieli = ((tested[f"q_value_{name}"] < SIGNIFICANT).sum() for name in ("bh", "by"))
+    units = f"{hochberg} of {len(tested)} units"
+    return {f"q < {SIGNIFICANT:g}": f"{units} (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"}
+
+
+def _stability(detectors: pl.DataFrame) -> dict[str, str]:
     stability = detectors["stability"].drop_nulls()
-    if len(stability):
-        facts["label stability"] = f"same label in {100 * _mean(stability):.0f} % of bootstrap replicates, on average"
-    return facts
+    if not len(stability):
+        return {}
+    percent = 100 * _mean(stability)
+    return {"label stability": f"same label in {percent:.0f} % of bootstrap replicates, on average"}
 
 
 def _mean(values: pl.Series) -> float:

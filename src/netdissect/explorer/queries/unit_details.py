@@ -32,6 +32,7 @@ from netdissect.plots.outlines import MaskGrid
 from netdissect.report.layer_tables import known
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import run_min_iou
+from netdissect.result.summary import Q_VALUES, reports_q_values
 from netdissect.scoring import count_detectors, passes
 from netdissect.scoring.metrics import measured_metrics
 
@@ -200,15 +201,16 @@ def unit_detail(
         masks=level,
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
         max_activation=max_activation,
-        statistics=_statistics(layer, unit, level.measured),
+        statistics=_statistics(run.result, layer, unit, level.measured),
         metric_titles={metric.name: metric.short for metric in measured_metrics(metrics.values())},
         scores=tuple(ConceptScore(**row, metrics=metrics.get(row["concept"], {})) for row in ranked),
     )
 
 
-def _statistics(layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
+def _statistics(result: Result, layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
     rows = _statistics_rows(layer, "units", unit, quantile)
-    return {name: rows[0][name] for name in STATISTICS if name in rows[0]} if rows else {}
+    unreported = () if reports_q_values(result, layer.info.name) else Q_VALUES
+    return {name: rows[0][name] for name in STATISTICS if name in rows[0] and name not in unreported} if rows else {}
 
 
 def _metrics(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
