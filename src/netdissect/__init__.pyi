@@ -35,6 +35,7 @@ from .errors import NetdissectError as NetdissectError
 from .explorer.server import serve as serve
 from .models import Network as Network
 from .models import Preprocessing as Preprocessing
+from .models import as_network as as_network
 from .models import list_layers as list_layers
 from .models import load_network as load_network
 from .report import console_tables as console_tables

@@ -44,7 +44,7 @@ def test_a_processor_of_transformers_and_its_configuration_give_the_same_input(n
     if saved:
         processor.save_pretrained(tmp_path)
     expected = processor(Image.fromarray(IMAGE), return_tensors="pt")["pixel_values"]
-    found = as_netdissect(Preprocessing.from_config(tmp_path if saved else processor), IMAGE)
+    found = as_netdissect(Preprocessing.read(tmp_path if saved else processor), IMAGE)
     torch.testing.assert_close(found, expected.float(), atol=2e-5, rtol=1e-5)
 
 
@@ -59,26 +59,26 @@ def test_sizes_are_those_that_would_be_cropped():
         ({"size": 240, "crop_size": 224}, (224, 224)),
         ({"size": [30, 40]}, (30, 40)),
     ):
-        assert Preprocessing.from_config(both | size).size == expected
+        assert Preprocessing.read(both | size).size == expected
 
 
 @pytest.mark.parametrize("name", ["resnet18.a1_in1k", "vit_tiny_patch16_224.augreg_in21k", "mobilenetv3_small_050"])
 def test_the_configuration_of_timm_weights_is_read_from_every_form_of_it(name, tmp_path):
     model = timm.create_model(name, pretrained=False)
     config = timm.data.resolve_model_data_config(model)
-    found = Preprocessing.from_config(model.pretrained_cfg)
+    found = Preprocessing.read(model.pretrained_cfg)
     assert (found.size, found.mean, found.std) == (config["input_size"][1:], config["mean"], config["std"])
     assert found.interpolation == config["interpolation"] == "bicubic"
     (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": model.pretrained_cfg}))
-    assert Preprocessing.from_config(tmp_path) == Preprocessing.from_config(config) == found
+    assert Preprocessing.read(tmp_path) == Preprocessing.read(config) == found
     assert load_network(f"timm:{name}", weights="none").preprocessing == found
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (3, "a int is no preprocessing configuration"),
-        ({"image_size": 224}, "a dict is no preprocessing configuration"),
+        (3, "a int is no preprocessing"),
+        ({"image_size": 224}, "a dict is no preprocessing"),
         ({"image_mean": [0.5], "image_std": [0.5]}, "KeyError: 'size'"),
         ({"image_mean": [0.5], "image_std": [0.5], "size": 8, "do_flip_channel_order": True}, "blue before red"),
         ({"image_mean": [0.5], "image_std": [0.5], "size": 8, "resample": 9}, "IndexError"),
@@ -87,13 +87,13 @@ def test_the_configuration_of_timm_weights_is_read_from_every_form_of_it(name, t
 )
 def test_an_unreadable_preprocessing_configuration_is_refused(config, message, tmp_path):
     with pytest.raises(NetworkError, match=message):
-        Preprocessing.from_config(config)
+        Preprocessing.read(config)
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(NetworkError, match=r"cannot be read .*JSON"):
-        Preprocessing.from_config(tmp_path / "preprocessor_config.json")
+        Preprocessing.read(tmp_path / "preprocessor_config.json")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NetworkError, match="holds no preprocessing configuration"):
-        Preprocessing.from_config(tmp_path / "empty")
+        Preprocessing.read(tmp_path / "empty")
 
 
 def test_the_configuration_in_the_folder_of_weights_is_used(tmp_path, caplog):

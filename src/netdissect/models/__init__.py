@@ -1,13 +1,15 @@
 """Load a network, list its layers with their layouts and receptive fields, and record activations.
 
-    load_network (load, checkpoints, checkpoint_file, preprocessing) -> Network
+    as_network(module, preprocessing), load_network(name) -> Network
     list_layers (layers, receptive_field/) -> Layer: units, map size, receptive field
     ActivationRecorder(network, layers)(images) -> activations of each layer
 
+`load` reads weights by `checkpoints`; `preprocessing` reads those of torchvision, timm and transformers.
 `run_module` runs a user's module and restores it, `determinism` compares repeated passes, `surgery/` ablates units.
 """
 
 from netdissect.models.activation_recorder import ActivationRecorder
+from netdissect.models.as_network import as_network
 from netdissect.models.checkpoints import load_checkpoint
 from netdissect.models.layers import Layer, list_layers, resolve_layers, survey_layers
 from netdissect.models.load import load_network, reload_network
@@ -26,6 +28,7 @@ __all__ = [
     "ReceptiveField",
     "ReceptiveFieldAxis",
     "TracedModule",
+    "as_network",
     "list_layers",
     "load_checkpoint",
     "load_network",

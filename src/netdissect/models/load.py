@@ -26,7 +26,8 @@ from netdissect.models.checkpoints import checkpoint_classes, load_checkpoint, l
 from netdissect.models.factory import build_from_factory, reset_parameters
 from netdissect.models.model_zoos import LITE_SIZES, ZOOS, Built, LoadRequest, efficientnet_lite, unknown_spec
 from netdissect.models.network import Network
-from netdissect.models.preprocessing import Preprocessing, find_config
+from netdissect.models.preprocessing import Preprocessing
+from netdissect.models.preprocessing_configs import find_config
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _own_preprocessing(weights: Path) -> Preprocessing | None:
     path = find_config(weights)
     if path is None:
         return None
-    found = Preprocessing.from_config(path)
+    found = Preprocessing.read(path)
     logger.info("preprocessing of %s: %s", weights, path)
     return found
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from netdissect.concepts import Size
-from netdissect.config import Interpolation
 from netdissect.errors import NetworkError
 from netdissect.extras import need
 from netdissect.models.checkpoint_file import read_states
@@ -54,11 +53,7 @@ def _torchvision(request: LoadRequest) -> Built:
     # A file with the name of published weights is taken for these: their preset may differ from the default's.
     named = (entry for entry in published if request.file and entry.url.rpartition("/")[2] == request.file.name)
     own = next(named, published.DEFAULT)
-    preset = own.transforms()
-    crop = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None) or [224]
-    size = Size(crop[0], crop[-1])
-    interpolation: Interpolation = preset.interpolation.value.removesuffix("-exact")
-    preprocessing = Preprocessing(size, tuple(preset.mean), tuple(preset.std), interpolation)
+    preprocessing = Preprocessing.read(own.transforms())
     if request.pretrained:
         return _torchvision_pretrained(request.name, own), preprocessing
     options: dict[str, Any] = {"weights": None}
@@ -78,7 +73,7 @@ def _torchvision(request: LoadRequest) -> Built:
     if request.classes is not None:
         options["num_classes"] = request.classes
     if request.name.startswith("vit_"):
-        options["image_size"] = request.size or size.height
+        options["image_size"] = request.size or preprocessing.size.height
     return models.get_model(request.name, **options), preprocessing
 
 
@@ -112,7 +107,7 @@ def _timm(request: LoadRequest) -> Built:
             raise NetworkError(f"timm cannot build {request.name!r} ({type(error).__name__}: {error}).") from error
         raise NetworkError(_timm_unavailable(timm, request.name, error)) from error
     config = importlib.import_module("timm.data").resolve_model_data_config(module)
-    return module, Preprocessing.from_config(config)
+    return module, Preprocessing.read(config)
 
 
 def _timm_at_size(timm: ModuleType, request: LoadRequest, options: dict[str, Any]) -> torch.nn.Module:

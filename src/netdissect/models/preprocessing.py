@@ -1,11 +1,8 @@
 """How an image becomes a network's input."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -13,15 +10,11 @@ from torch import Tensor
 from netdissect.concepts import Size
 from netdissect.config import Interpolation
 from netdissect.errors import NetworkError, ShapeError
+from netdissect.models.preprocessing_configs import read_config
+from netdissect.models.torchvision_transforms import is_transform, read_transforms
 
 LARGEST_MEAN, LARGEST_STD = 1.0, 2.0
 """Larger numbers are on the scale 0..255: means of pixels from 0 to 1 are at most 1, and deviations smaller."""
-
-CONFIG_FILES = ("preprocessor_config.json", "processor_config.json", "config.json")
-"""Files in which transformers and timm save a preprocessing configuration, in the folder of the weights."""
-
-RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""Filters by their numbers in Pillow, which transformers uses."""
 
 
 @dataclass(frozen=True)
@@ -82,34 +75,44 @@ class Preprocessing:
                 f"{', '.join(get_args(Interpolation))}."
             )
 
-    @classmethod
-    def from_config(cls, config: object) -> Self:
-        """Read a preprocessing configuration of timm or transformers.
+    @staticmethod
+    def read(source: object) -> "Preprocessing":
+        """Read the preprocessing that another library wrote down.
 
         Parameters
         ----------
-        config
-            timm: a model's ``pretrained_cfg``, what ``timm.data.resolve_model_data_config`` returns, or the
-            ``config.json`` of weights from the hub. transformers: an image processor or its
-            ``preprocessor_config.json``. A mapping, an object with ``to_dict()``, a JSON file, or the folder of one.
+        source
+            torchvision: the preset that ``weights.transforms()`` returns, a ``Compose`` (versions 1 and 2) or a list of
+            transforms; they may resize, crop the center, convert to a tensor or a type, and normalize.
+            timm: a model's ``pretrained_cfg``, what ``timm.data.resolve_model_data_config`` returns, the ``Compose`` of
+            ``timm.data.create_transform``, or the ``config.json`` of weights from the hub.
+            transformers: an image processor or its ``preprocessor_config.json``.
+            Configurations: a mapping, an object with ``to_dict()``, a JSON file, or the folder of one.
+            A `Preprocessing` is returned as it is.
 
         Returns
         -------
         Preprocessing
-            Without cropping: the whole image is stretched to the size that would be cropped.
+            Without cropping: the whole image is stretched to the size that would be cropped, because label maps cover
+            the whole image.
 
         Raises
         ------
         NetworkError
-            If it cannot be read, or needs what a `Preprocessing` cannot do, such as blue before red.
+            If it cannot be read, or needs what a `Preprocessing` cannot do, such as random changes or blue before red.
 
         Examples
         --------
+        >>> from torchvision.models import ResNet18_Weights
+        >>> Preprocessing.read(ResNet18_Weights.DEFAULT.transforms()).size
+        Size(height=224, width=224)
         >>> config = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 384, "width": 384}}
-        >>> Preprocessing.from_config(config | {"resample": 3, "rescale_factor": 1 / 255}).interpolation
+        >>> Preprocessing.read(config | {"resample": 3, "rescale_factor": 1 / 255}).interpolation
         'bicubic'
         """
-        return cls(**read_config(config))
+        if isinstance(source, Preprocessing):
+            return source
+        return Preprocessing(**(read_transforms(source) if is_transform(source) else read_config(source)))
 
     @property
     def channels(self) -> int:
@@ -155,106 +158,3 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
         return self.normalize(images)
-
-
-def find_config(weights: Path) -> Path | None:
-    """Return the preprocessing configuration file in the folder of a checkpoint; None: there is none."""
-    for name in CONFIG_FILES:
-        path = weights.parent / name
-        if path.is_file() and _mapping_of(_content(path)) is not None:
-            return path
-    return None
-
-
-def read_config(config: object) -> dict[str, Any]:
-    """Return a configuration as arguments of `Preprocessing`; see `Preprocessing.from_config`."""
-    if isinstance(config, (str, Path)):
-        path = Path(config)
-        if path.is_dir():
-            config = find_config(path / "weights")
-            if config is None:
-                raise NetworkError(
-                    f"The folder {path} holds no preprocessing configuration. Expected one of "
-                    f"{', '.join(CONFIG_FILES)}, as timm and transformers write them."
-                )
-            path = config
-        content, origin = _content(path), str(path)
-    else:
-        to_dict = getattr(config, "to_dict", None)
-        content, origin = to_dict() if callable(to_dict) else config, f"a {type(config).__name__}"
-    found = _mapping_of(content)
-    if found is None:
-        raise NetworkError(
-            f"{origin} is no preprocessing configuration. Expected timm's (input_size, mean, std, interpolation) or "
-            "that of an image processor of transformers (size or crop_size, image_mean, image_std, resample)."
-        )
-    try:
-        return _of_timm(found) if "input_size" in found else _of_transformers(found)
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise NetworkError(
-            f"The preprocessing configuration of {origin} cannot be understood ({type(error).__name__}: {error}). "
-            "Expected it as timm or transformers writes it; make a Preprocessing(size, mean, std, interpolation)."
-        ) from error
-
-
-def _content(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise NetworkError(
-            f"The preprocessing configuration {path} cannot be read ({error}). Expected a JSON file of timm or "
-            "transformers; restore it, or remove it and give mean, deviation and size."
-        ) from error
-
-
-def _mapping_of(content: object) -> Mapping[str, Any] | None:
-    """Return the preprocessing part of a configuration; None: it has none."""
-    if not isinstance(content, Mapping):
-        return None
-    for part in ("pretrained_cfg", "image_processor"):
-        if isinstance(content.get(part), Mapping):
-            return _mapping_of(content[part])
-    timm = {"input_size", "mean", "std"} <= content.keys()
-    return content if timm or {"image_mean", "image_std"} <= content.keys() else None
-
-
-def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
-    _, height, width = config["input_size"]
-    mean, std = tuple(config["mean"]), tuple(config["std"])
-    return {
-        "size": Size(int(height), int(width)), "mean": mean, "std": std,
-        "interpolation": config.get("interpolation") or "bilinear",
-    }  # fmt: skip
-
-
-def _of_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
-    if config.get("do_flip_channel_order"):
-        raise ValueError("it puts blue before red, which only the network's own module can do")
-    # The processors give (rescale * pixel - offset - mean) / std, of pixels from 0 to 255.
-    rescale = float(config.get("rescale_factor") or 1 / 255) if config.get("do_rescale", True) else 1.0
-    offset = 1.0 if config.get("rescale_offset") or config.get("offset") else 0.0
-    mean, std = _numbers(config["image_mean"]), _numbers(config["image_std"])
-    if not config.get("do_normalize", True):
-        mean, std = [0.0] * len(mean), [1.0] * len(std)
-    cropped = config.get("crop_size") is not None and config.get("do_center_crop", True)
-    resample = config.get("resample")
-    return {
-        "size": _size(config["crop_size" if cropped else "size"]),
-        "mean": tuple((number + offset) / (255 * rescale) for number in mean),
-        "std": tuple(number / (255 * rescale) for number in std),
-        "interpolation": "bilinear" if resample is None else RESAMPLE[int(resample)],
-    }
-
-
-def _numbers(value: float | Sequence[float]) -> list[float]:
-    return [float(number) for number in value] if isinstance(value, Sequence) else [float(value)] * 3
-
-
-def _size(size: Any) -> Size:
-    if not isinstance(size, Mapping):
-        height, width = (size, size) if isinstance(size, int) else size
-    elif "height" in size:
-        height, width = size["height"], size["width"]
-    else:
-        height = width = size["shortest_edge"] if "shortest_edge" in size else size["longest_edge"]
-    return Size(int(height), int(width))

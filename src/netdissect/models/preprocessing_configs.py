@@ -1,0 +1,120 @@
+"""Read preprocessing configurations of timm and transformers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netdissect.concepts import Size
+from netdissect.config import Interpolation
+from netdissect.errors import NetworkError
+
+CONFIG_FILES = ("preprocessor_config.json", "processor_config.json", "config.json")
+"""Files in which transformers and timm save a preprocessing configuration, in the folder of the weights."""
+
+RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Filters by their numbers in Pillow, which transformers uses."""
+
+
+def find_config(weights: Path) -> Path | None:
+    """Return the preprocessing configuration file in the folder of a checkpoint; None: there is none."""
+    for name in CONFIG_FILES:
+        path = weights.parent / name
+        if path.is_file() and _mapping_of(_content(path)) is not None:
+            return path
+    return None
+
+
+def read_config(config: object) -> dict[str, Any]:
+    """Return a configuration as arguments of `Preprocessing`; see `Preprocessing.read`."""
+    if isinstance(config, (str, Path)):
+        path = Path(config)
+        if path.is_dir():
+            config = find_config(path / "weights")
+            if config is None:
+                raise NetworkError(
+                    f"The folder {path} holds no preprocessing configuration. Expected one of "
+                    f"{', '.join(CONFIG_FILES)}, as timm and transformers write them."
+                )
+            path = config
+        content, origin = _content(path), str(path)
+    else:
+        to_dict = getattr(config, "to_dict", None)
+        content, origin = to_dict() if callable(to_dict) else config, f"a {type(config).__name__}"
+    found = _mapping_of(content)
+    if found is None:
+        raise NetworkError(
+            f"{origin} is no preprocessing. Expected a netdissect.Preprocessing(size, mean, std), torchvision's "
+            "weights.transforms() or Compose, timm's configuration (input_size, mean, std, interpolation) or an image "
+            "processor of transformers (size or crop_size, image_mean, image_std, resample)."
+        )
+    try:
+        return _of_timm(found) if "input_size" in found else _of_transformers(found)
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise NetworkError(
+            f"The preprocessing configuration of {origin} cannot be understood ({type(error).__name__}: {error}). "
+            "Expected it as timm or transformers writes it; make a Preprocessing(size, mean, std, interpolation)."
+        ) from error
+
+
+def _content(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise NetworkError(
+            f"The preprocessing configuration {path} cannot be read ({error}). Expected a JSON file of timm or "
+            "transformers; restore it, or remove it and give mean, deviation and size."
+        ) from error
+
+
+def _mapping_of(content: object) -> Mapping[str, Any] | None:
+    """Return the preprocessing part of a configuration; None: it has none."""
+    if not isinstance(content, Mapping):
+        return None
+    for part in ("pretrained_cfg", "image_processor"):
+        if isinstance(content.get(part), Mapping):
+            return _mapping_of(content[part])
+    timm = {"input_size", "mean", "std"} <= content.keys()
+    return content if timm or {"image_mean", "image_std"} <= content.keys() else None
+
+
+def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    _, height, width = config["input_size"]
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return {
+        "size": Size(int(height), int(width)), "mean": mean, "std": std,
+        "interpolation": config.get("interpolation") or "bilinear",
+    }  # fmt: skip
+
+
+def _of_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config.get("do_flip_channel_order"):
+        raise ValueError("it puts blue before red, which only the network's own module can do")
+    # The processors give (rescale * pixel - offset - mean) / std, of pixels from 0 to 255.
+    rescale = float(config.get("rescale_factor") or 1 / 255) if config.get("do_rescale", True) else 1.0
+    offset = 1.0 if config.get("rescale_offset") or config.get("offset") else 0.0
+    mean, std = _numbers(config["image_mean"]), _numbers(config["image_std"])
+    if not config.get("do_normalize", True):
+        mean, std = [0.0] * len(mean), [1.0] * len(std)
+    cropped = config.get("crop_size") is not None and config.get("do_center_crop", True)
+    resample = config.get("resample")
+    return {
+        "size": _size(config["crop_size" if cropped else "size"]),
+        "mean": tuple((number + offset) / (255 * rescale) for number in mean),
+        "std": tuple(number / (255 * rescale) for number in std),
+        "interpolation": "bilinear" if resample is None else RESAMPLE[int(resample)],
+    }
+
+
+def _numbers(value: float | Sequence[float]) -> list[float]:
+    return [float(number) for number in value] if isinstance(value, Sequence) else [float(value)] * 3
+
+
+def _size(size: Any) -> Size:
+    if not isinstance(size, Mapping):
+        height, width = (size, size) if isinstance(size, int) else size
+    elif "height" in size:
+        height, width = size["height"], size["width"]
+    else:
+        height = width = size["shortest_edge"] if "shortest_edge" in size else size["longest_edge"]
+    return Size(int(height), int(width))
