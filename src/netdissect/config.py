@@ -342,14 +342,11 @@ def nearby_quantiles(quantile: float) -> tuple[float, float]:
     return 0.9 * quantile, min(1.1 * quantile, (1 + quantile) / 2)
 
 
-class NetworkSource(BaseModel):
-    """What `netdissect.load_network` was asked for, so that a run can be repeated from its folder."""
+class LoadOptions(BaseModel):
+    """How a network is loaded by its name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: Annotated[str, Option(metavar="NETWORK", argument=True)] = Field(
-        description="torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, or python:package.module:factory."
-    )
     weights: Annotated[str | None, Option(metavar="FILE|none")] = Field(
         None, description="A checkpoint (.pth, .pt, .safetensors); none: random weights. None: its own."
     )
@@ -372,6 +369,14 @@ class NetworkSource(BaseModel):
     )
     interpolation: Interpolation | None = Field(
         None, description="Filter with which images are resized to the input. None: the network's own."
+    )
+
+
+class NetworkSource(LoadOptions):
+    """What `netdissect.load_network` was asked for, so that a run can be repeated from its folder."""
+
+    spec: Annotated[str, Option(metavar="NETWORK", argument=True)] = Field(
+        description="torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, or python:package.module:factory."
     )
 
 

@@ -1,7 +1,9 @@
 """Dissections in the middle of a training: they are of that moment, and the training goes on as if alone."""
 
 import copy
+from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -9,12 +11,19 @@ from torch import nn
 import networks
 import strategies
 from netdissect import DissectEvery
-from netdissect.config import DissectConfig
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.errors import ConfigError
 from netdissect.experiments import dissected_runs, training_dynamics
 from netdissect.models import Network
 
-CONFIG = DissectConfig(layers=("deep_relu",))
+LIMIT = 0.01  # random units reach no more
+CONFIG = DissectConfig(
+    layers=("deep_relu",),
+    min_iou=LIMIT,
+    protocol=Protocol(quantiles=(0.1,)),
+    statistics=StatisticsConfig(permutations=20, bootstrap=0),
+)
+UNITS = "netdissect/{layer}/unique_detectors"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +51,23 @@ def trained(watch=None, steps=4):
         loss.backward()
         optimizer.step()
     return module, found
+
+
+def counted(result, layer):
+    """Count what a logger should receive, from the units and from the counts of each permutation."""
+    units = result.layer(layer).units.filter(pl.col("iou") >= LIMIT, pl.col("label").is_not_null())
+    unique = units["label"].n_unique()
+    every = result.layer(layer).statistics["null_counts"].collect().filter(rule="top-label", category="total")
+    assert every["permutation"].n_unique() == 20
+    assert unique
+    assert every["unique_detectors"].sum()
+    null = every["unique_detectors"].mean()
+    name = UNITS.format(layer=layer)
+    return {
+        name: unique,
+        name.replace("unique", "null_unique"): null,
+        f"{name}_above_null": unique - null,
+    }
 
 
 def test_a_watched_training_ends_with_the_weights_of_one_that_is_not(watch):
@@ -87,6 +113,7 @@ def test_steps_between_dissections_are_at_least_one(watch, concepts):
 @pytest.mark.filterwarnings("ignore")  # of Lightning itself
 def test_lightning_dissects_before_and_during_the_training(watch, tmp_path):
     lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
+    loggers = pytest.importorskip("lightning.pytorch.loggers", reason="Lightning is not installed")
     from netdissect import LightningCallback
 
     class Task(lightning.LightningModule):
@@ -101,12 +128,20 @@ def test_lightning_dissects_before_and_during_the_training(watch, tmp_path):
             return torch.optim.SGD(self.parameters(), 0.01)
 
     images = torch.randn(8, 3, networks.SIDE, networks.SIDE)
+    logger = loggers.CSVLogger(tmp_path, flush_logs_every_n_steps=1)
     trainer = lightning.Trainer(
-        max_steps=4, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_steps=4, accelerator="cpu", logger=logger, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[LightningCallback(watch, "model")], default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(Task(), torch.utils.data.DataLoader(images, 2))
-    assert [moment.step for moment in dissected_runs(watch.out)] == [0, 2, 4]
+    snapshots = dissected_runs(watch.out)
+    assert [moment.step for moment in snapshots] == [0, 2, 4]
+    logged = pl.read_csv(Path(logger.log_dir) / "metrics.csv", infer_schema_length=None)
+    assert logged["step"].to_list() == [0, 2, 4]
+    for moment, row in zip(snapshots, logged.iter_rows(named=True), strict=True):
+        assert {name: row[name] for name in row if name.startswith("netdissect/")} == pytest.approx(
+            counted(moment.result, "deep_relu")
+        )
 
 
 @pytest.mark.slow
@@ -124,12 +159,25 @@ def test_hugging_face_s_trainer_dissects_before_and_during_the_training(watch, t
             scores = self.inner(pixel_values)
             return {"loss": nn.functional.cross_entropy(scores, labels)} if labels is not None else {"logits": scores}
 
-    watch.config = DissectConfig(layers=("inner.deep_relu",))
+    class Reporter(transformers.TrainerCallback):
+        """Receives what TensorBoard and Weights & Biases receive."""
+
+        def on_log(self, _args, state, _control, logs=None, **_given):
+            if UNITS.format(layer="inner.deep_relu") in logs:
+                reported[state.global_step] = {name: logs[name] for name in logs if name.startswith("netdissect/")}
+
+    reported = {}
+    watch.config = CONFIG.model_copy(update={"layers": ("inner.deep_relu",)})
     examples = [{"pixel_values": torch.randn(3, networks.SIDE, networks.SIDE), "labels": n % 3} for n in range(8)]
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=2, report_to=[], save_strategy="no",
-        use_cpu=True, disable_tqdm=True,
+        use_cpu=True, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
-    trainer = transformers.Trainer(Model(), arguments, train_dataset=examples, callbacks=[TransformersCallback(watch)])
+    trainer = transformers.Trainer(Model(), arguments, train_dataset=examples, callbacks=[Reporter()])
+    trainer.add_callback(TransformersCallback(watch, trainer))
     trainer.train()
-    assert [moment.step for moment in dissected_runs(watch.out)] == [0, 2, 4]
+    snapshots = dissected_runs(watch.out)
+    assert [moment.step for moment in snapshots] == [0, 2, 4]
+    expected = {moment.step: counted(moment.result, "inner.deep_relu") for moment in snapshots}
+    assert reported == expected
+    assert {entry["step"] for entry in trainer.state.log_history if entry.keys() >= reported[0].keys()} == {0, 2, 4}

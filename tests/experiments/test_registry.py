@@ -38,3 +38,20 @@ def test_a_result_of_an_unknown_experiment_has_no_figure():
     conclusion = Conclusion(question="?", finding="!", outcome="agrees")
     with pytest.raises(ResultError, match="no figure for an experiment 'dreams'"):
         ExperimentResult("dreams", None, conclusion).figure  # noqa: B018
+
+
+NETWORK_OPTIONS = {
+    "--weights", "--state-dict", "--weights-seed", "--input-size", "--mean", "--std", "--interpolation", "--device",
+}  # fmt: skip
+TAKE_NETWORKS = {"rotate", "layer-profile", "compare", "training-dynamics", "linear-probe", "attribution", "ablate"}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_command_that_takes_a_network_says_how_it_is_loaded_and_where_it_runs(name):
+    options = {option.flag.partition("/")[0] for option in leaves(load_experiment(name).inputs)} & NETWORK_OPTIONS
+    if name not in TAKE_NETWORKS:
+        assert options <= {"--device", "--input-size"}  # of networks that are trained here
+    elif name == "training-dynamics":
+        assert options == NETWORK_OPTIONS - {"--weights", "--weights-seed"}  # weights are those of the checkpoints
+    else:
+        assert options == NETWORK_OPTIONS

@@ -1,16 +1,21 @@
-"""What the commands of several experiments take: networks, data sets, classes. The fields are their options."""
+"""What the commands of several experiments take: networks, data sets, classes.
+
+The fields are the options of the commands, and the parameters of the functions of the same names: these also take
+networks, data sets and results that are open already.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from netdissect.cli_options import Option, Values
-from netdissect.config import DissectConfig
-from netdissect.errors import LayerError
-from netdissect.models import Network, list_layers
+from netdissect.config import DissectConfig, LoadOptions
+from netdissect.errors import ConfigError, LayerError
+from netdissect.models import Network, as_network, list_layers
 from netdissect.result import Result, load_result
 from netdissect.training.class_names import class_names
+from netdissect.training.classification_data import LabeledImages
 from netdissect.training.load_trained import open_network
 
 NETWORK = (
@@ -62,40 +67,73 @@ def at_quantile(config: DissectConfig, layers: tuple[str, ...], quantile: float 
     return config.model_copy(update={"layers": layers, "protocol": protocol})
 
 
+def one_or_several(value: Any) -> tuple[Any, ...]:
+    """Return networks or runs as a tuple, a single one included."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Data = Annotated[Any, Option("--concepts", metavar="PATH")]
+"""Of the field `data`: a data set in Broden's layout, or from Python an open one."""
+DATA = "Data set in Broden's layout."
+Run = Annotated[InstanceOf[Result] | Path | None, Option(metavar="RUN")]
+"""Of a field that takes a finished run: its folder, or from Python the result."""
+ClassImages = InstanceOf[LabeledImages] | Path
+
+
 class Inputs(BaseModel):
-    """Inputs of a command."""
+    """Inputs of a command that loads networks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weights_seed: int = Field(0, ge=0, description="Seed of random weights.")
+    loading: Annotated[LoadOptions, Option(panel="Network")] = Field(
+        default_factory=LoadOptions, description="How networks are loaded by their names."
+    )
+    preprocessing: Annotated[Any, Option(hidden=True)] = Field(
+        None, description="How the input of a bare module is made from an image. None: as it is known."
+    )
 
-    def open(self, text: str) -> Network:
-        """Load a network by what was typed."""
-        return open_network(text, self.weights_seed)
+    def open(self, model: Any) -> Network:
+        """Return a network of what was typed, or of what Python has.
+
+        Raises
+        ------
+        ConfigError
+            If options of loading are given for what is loaded already.
+        """
+        if isinstance(model, str) and self.preprocessing is None:
+            return open_network(model, self.loading)
+        given = sorted(self.loading.model_dump(exclude_defaults=True))
+        if given:
+            known = "its preprocessing is given" if isinstance(model, str) else f"the model is a {type(model).__name__}"
+            raise ConfigError(
+                f"{' and '.join(given)} would say how a network is loaded by its name, but {known}. Leave them out, or "
+                "pass the name of a network alone."
+            )
+        return as_network(model, self.preprocessing)
 
 
 class NetworkInputs(Inputs):
     """One network."""
 
-    network: Annotated[str, Option(argument=True, metavar="NETWORK")] = Field(description=NETWORK)
+    model: Annotated[Any, Option(argument=True, metavar="NETWORK")] = Field(description=NETWORK)
 
     def load(self) -> Network:
         """Load the network."""
-        return self.open(self.network)
+        return self.open(self.model)
 
 
 class ClassifierInputs(NetworkInputs):
     """One classifier, and the names of its outputs."""
 
-    classes: Path | None = Field(
+    classes: Annotated[tuple[str, ...] | Path | None, Option(metavar="PATH")] = Field(
         None, description="Names of the outputs, one a line. Known: ImageNet's, the scenes of the synthetic data set."
     )
-    run: Path | None = Field(None, description="A finished run of this network: it labels the units.")
+    run: Run = Field(None, description="A finished run of this network: it labels the units.")
 
     def names(self, network: Network) -> tuple[str, ...] | None:
         """Return the names of the outputs; None: nothing is known of them."""
-        return class_names(network, self.classes)
+        return self.classes if isinstance(self.classes, tuple) else class_names(network, self.classes)
 
     def result(self) -> Result | None:
         """Open the run."""
-        return None if self.run is None else load_result(self.run)
+        return load_result(self.run) if isinstance(self.run, Path) else self.run

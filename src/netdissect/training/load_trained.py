@@ -10,13 +10,14 @@ from pathlib import Path
 
 import safetensors
 
-from netdissect.errors import CheckpointError
+from netdissect.config import LoadOptions
+from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, load_network
 from netdissect.training.scene_net import load_trained
 from netdissect.training.task_networks import load_task
 
 
-def open_network(text: str, weights_seed: int = 0) -> Network:
+def open_network(text: str, options: LoadOptions | None = None) -> Network:
     """Load a network from the text of a command: ``NETWORK``, ``NETWORK@FILE``, ``NETWORK@FILE#KEY``, ``NETWORK@none``.
 
     Parameters
@@ -24,8 +25,8 @@ def open_network(text: str, weights_seed: int = 0) -> Network:
     text
         NETWORK is as for `netdissect.load_network`, or the ``.safetensors`` file of a network that an experiment
         trained.
-    weights_seed
-        Seed of random weights.
+    options
+        Weights and preprocessing. None: the network's own.
 
     Raises
     ------
@@ -33,12 +34,27 @@ def open_network(text: str, weights_seed: int = 0) -> Network:
         If there is no such network.
     CheckpointError
         If its weights cannot be used.
+    ConfigError
+        If the options contradict the text.
     """
+    given = {} if options is None else options.model_dump(exclude_defaults=True)
     if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
+        if given.keys() - {"weights_seed"}:
+            raise ConfigError(
+                f"the network of {text} was trained by an experiment and has its weights and preprocessing, but "
+                f"{' and '.join(sorted(given))} would change them. Leave these options out."
+            )
         return trained_network(text)
     spec, _, weights = text.partition("@")
-    file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
-    return load_network(spec, weights=file or None, state_dict=key or None, weights_seed=weights_seed)
+    if weights and given.keys() & {"weights", "state_dict"}:
+        raise ConfigError(
+            f"{text} names its weights, and so do the options. Expected them once: {spec}@FILE, or {spec} with "
+            "--weights FILE."
+        )
+    if weights:
+        file, _, key = (weights, "", "") if Path(weights).is_file() else weights.partition("#")
+        given |= {"weights": file, "state_dict": key or None}
+    return load_network(spec, **given)
 
 
 def trained_network(path: str | Path) -> Network:

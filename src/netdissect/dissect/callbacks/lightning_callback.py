@@ -3,6 +3,7 @@
 from typing import Any
 
 from netdissect.dissect.callbacks.dissect_every import DissectEvery
+from netdissect.dissect.callbacks.logged_counts import logged_counts
 from netdissect.extras import need
 
 need("lightning", "lightning", "LightningCallback")
@@ -12,7 +13,9 @@ from lightning.pytorch.callbacks import Callback  # noqa: E402
 
 
 class LightningCallback(Callback):  # type: ignore[misc]
-    """Dissect every n steps of a Lightning training, on the first process.
+    """Dissect every n steps of a Lightning training, on the first process, and report the counts to its loggers.
+
+    They are reported at the step of the dissection, whatever ``log_every_n_steps`` is.
 
     Parameters
     ----------
@@ -37,4 +40,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
     def _dissect(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             module = pl_module if self.attribute is None else pl_module.get_submodule(self.attribute)
-            self.watch(module, trainer.global_step)
+            result = self.watch(module, trainer.global_step)
+            if result is not None:
+                for logger in trainer.loggers:
+                    logger.log_metrics(logged_counts(result), step=trainer.global_step)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import Progress
+from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.ablate.predictions import Classifier
@@ -36,7 +37,7 @@ from netdissect.experiments.ablate.unit_sets import (
     unit_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, quantile_interval
-from netdissect.experiments.inputs import ClassifierInputs
+from netdissect.experiments.inputs import ClassifierInputs, ClassImages, Data
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
@@ -81,24 +82,29 @@ class AblateConfig(BaseModel):
         0, ge=0, description="Seed of the draw of images, the halves, the random sets and the bootstrap."
     )
     batch_size: int = Field(64, gt=0, description="Images in a forward pass.")
+    device: str = Field("cpu", description="Torch device of the forward pass.")
     resamples: int = Field(2000, ge=100, description="Replicates of the bootstrap over images.")
 
 
 class AblateInputs(ClassifierInputs):
     """Inputs of the command."""
 
-    class_images: Path | None = Field(None, description="A folder of images for each class, named as the outputs.")
-    concepts: Path | None = Field(None, description="Or a data set whose images have a class as image-level label.")
+    class_images: Annotated[ClassImages | None, Option(metavar="PATH")] = Field(
+        None, description="A folder of images for each class, named as the outputs."
+    )
+    data: Data = Field(None, description="Or a data set whose images have a class as image-level label.")
     category: str = Field("scene", description="Category of these classes in the data set.")
     max_images: int | None = Field(None, gt=0, description="Draw this many images at random. None: all.")
     config: AblateConfig
 
     def labeled_images(self) -> LabeledImages:
         """Read the images with their classes."""
-        if self.class_images is not None and self.concepts is None:
-            images = labeled_folder(self.class_images)
-        elif self.concepts is not None and self.class_images is None:
-            images = labeled_data(ConceptData.open(self.concepts), self.category)
+        if self.class_images is not None and self.data is None:
+            given = self.class_images
+            images = labeled_folder(given) if isinstance(given, Path) else given
+        elif self.data is not None and self.class_images is None:
+            data = self.data if isinstance(self.data, ConceptData) else ConceptData.open(self.data)
+            images = labeled_data(data, self.category)
         else:
             raise ConfigError("images with classes are needed once: name either --class-images or --concepts.")
         return images.sample(self.max_images, self.config.seed)
@@ -164,7 +170,7 @@ def ablate(
     check_sets(config, layer.units, images)
     folder = None if out is None else Path(out) / "predictions"
     ranked, measured = (images.subset(indices) for indices in balanced_halves(images.labels, config.seed))
-    with network.prepared():
+    with network.prepared(torch_device(config.device)):
         classifier = Classifier(network, layer.name, unit_ablator(network, layer.name))
         runner = AblationRunner(classifier, config.batch_size, folder, progress)
         with timed("single units", seconds):
@@ -312,7 +318,7 @@ def _run(inputs: AblateInputs, out: Path, progress: Progress | None) -> Experime
     names = inputs.names(network)
     if names is None:
         raise ConfigError(
-            f"nothing is known of the classes of {inputs.network}. Expected --classes FILE, the name of one output on "
+            f"nothing is known of the classes of {network.name}. Expected --classes FILE, the name of one output on "
             "each line, in order."
         )
     images = inputs.labeled_images().relabeled(names)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.cli_options import Option
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
+from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError, NetworkError
@@ -62,12 +63,13 @@ class AttributionConfig(BaseModel):
         None, description="Names of the outputs, in order. None: their indices."
     )
     batch_size: int = Field(64, gt=0, description="Images in a forward pass.")
+    device: str = Field("cpu", description="Torch device of the forward pass.")
 
 
 class AttributionInputs(ClassifierInputs):
     """Inputs of the command."""
 
-    images: Annotated[tuple[Path, ...], Option(argument=True, metavar="IMAGES...")] = Field(
+    images: Annotated[tuple[Path, ...], OneOrMore, Option(argument=True, metavar="IMAGES...")] = Field(
         min_length=1, description="Files, or folders at any depth."
     )
     config: AttributionConfig = Field(default_factory=AttributionConfig)
@@ -123,7 +125,7 @@ def attribution(
     head = find_head(network, config.layer or (list(result.layers)[-1] if result else None))
     images = one_or_more(images)
     _check(head, images, config)
-    with timed("images", seconds), network.prepared():
+    with timed("images", seconds), network.prepared(torch_device(config.device)):
         values = contributions(network, head, images, config, progress)
     root = Path(os.path.commonpath([path.resolve().parent for path in images]))
     names = [path.resolve().relative_to(root).as_posix() for path in images]

@@ -6,10 +6,10 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 and 3.5.
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
@@ -27,7 +27,7 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide
-from netdissect.experiments.inputs import LAST_CONVOLUTION, Inputs, at_quantile, with_layers
+from netdissect.experiments.inputs import LAST_CONVOLUTION, Data, Inputs, at_quantile, one_or_several, with_layers
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment, run_folder
@@ -68,10 +68,10 @@ class CompareConfig(BaseModel):
 class CompareInputs(Inputs):
     """Inputs of the command."""
 
-    sources: Annotated[tuple[str, ...], Option(argument=True, metavar="RUN_OR_NETWORK...")] = Field(
-        (), description="Run folders, or networks to dissect."
-    )
-    concepts: Path | None = Field(None, description="Data set in Broden's layout, for networks.")
+    sources: Annotated[
+        tuple[Any, ...], BeforeValidator(one_or_several), Option(argument=True, metavar="RUN_OR_NETWORK...")
+    ] = Field((), description="Run folders, or networks to dissect.")
+    data: Data = Field(None, description="Data set in Broden's layout, for networks.")
     config: CompareConfig
 
 
@@ -286,10 +286,14 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
     )
 
 
+def _is_run(source: Network | Result | str | Path) -> bool:
+    return isinstance(source, Result | Path) or (isinstance(source, str) and Path(source).is_dir())
+
+
 def _run(inputs: CompareInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    config, concepts = inputs.config, inputs.concepts
-    sources = [Path(text) if Path(text).is_dir() else inputs.open(text) for text in inputs.sources]
-    if all(isinstance(source, Path) for source in sources):
+    config, concepts = inputs.config, inputs.data
+    sources = [source if _is_run(source) else inputs.open(source) for source in inputs.sources]
+    if all(map(_is_run, sources)):
         config = config.model_copy(update={"dissect": None})
     elif concepts is None or not config.layers:
         raise ConfigError(

@@ -19,7 +19,15 @@ from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.experiments.counts import TOTAL, count_rows
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means
-from netdissect.experiments.inputs import CONVOLUTIONS, NetworkInputs, convolutions, named_layers, with_layers
+from netdissect.experiments.inputs import (
+    CONVOLUTIONS,
+    DATA,
+    Data,
+    NetworkInputs,
+    convolutions,
+    named_layers,
+    with_layers,
+)
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
@@ -46,7 +54,7 @@ class LayerProfileConfig(BaseModel):
 class LayerProfileInputs(NetworkInputs):
     """Inputs of the command."""
 
-    concepts: Path = Field(description="Data set in Broden's layout.")
+    data: Data = Field(description=DATA)
     config: LayerProfileConfig
 
 
@@ -162,7 +170,7 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 
 def _run(inputs: LayerProfileInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    return layer_profile(inputs.load(), inputs.concepts, inputs.config, out=out, progress=progress)
+    return layer_profile(inputs.load(), inputs.data, inputs.config, out=out, progress=progress)
 
 
 LAYER_PROFILE = Experiment(

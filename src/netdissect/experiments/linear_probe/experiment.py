@@ -8,11 +8,11 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.6 (linear SVM, C = 0
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from scipy import stats
 
 from netdissect.cli_options import Option
@@ -22,7 +22,16 @@ from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import count_rows, unique_of
 from netdissect.experiments.effect_sizes import LEVEL, Interval, decide, mean_interval
-from netdissect.experiments.inputs import LAST_CONVOLUTION, NETWORK, Inputs, named_layers
+from netdissect.experiments.inputs import (
+    DATA,
+    LAST_CONVOLUTION,
+    NETWORK,
+    ClassImages,
+    Data,
+    Inputs,
+    named_layers,
+    one_or_several,
+)
 from netdissect.experiments.linear_probe.probe import Subject, cached_features, probe_accuracies
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
@@ -57,16 +66,19 @@ class LinearProbeConfig(BaseModel):
     splits: int = Field(5, ge=1, description="Random halves of the images, train and test, stratified by class.")
     seed: Annotated[int, Option(hidden=True)] = Field(0, ge=0, description="Of the splits.")
     batch_size: Annotated[int, Option(hidden=True)] = Field(64, gt=0, description="Images in a forward pass.")
+    device: Annotated[str, Option(hidden=True)] = Field("cpu", description="Torch device of the forward pass.")
 
 
 class LinearProbeInputs(Inputs):
     """Inputs of the command; the seed and batch size of the dissection are those of the probe, too."""
 
-    networks: Annotated[tuple[str, ...], Option(argument=True, metavar="NETWORK...")] = Field(
-        min_length=1, description=f"{NETWORK} Each with all its layers."
+    models: Annotated[tuple[Any, ...], BeforeValidator(one_or_several), Option(argument=True, metavar="NETWORK...")] = (
+        Field(min_length=1, description=f"{NETWORK} Each with all its layers.")
     )
-    class_images: Path = Field(description="A folder of images for each class.")
-    concepts: Path = Field(description="Data set in Broden's layout.")
+    data: Data = Field(description=DATA)
+    class_images: Annotated[ClassImages, Option(metavar="PATH")] = Field(
+        description="A folder of images for each class."
+    )
     dissect: Annotated[DissectConfig, Option(panel="Dissection")]
     config: LinearProbeConfig = Field(default_factory=LinearProbeConfig)
 
@@ -271,13 +283,18 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 
 def _run(inputs: LinearProbeInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    images, subjects = labeled_folder(inputs.class_images), []
-    for text in inputs.networks:
-        network = inputs.open(text)
+    given, subjects = inputs.class_images, list[Subject]()
+    images = labeled_folder(given) if isinstance(given, Path) else given
+    for model in inputs.models:
+        network = inputs.open(model)
         dissection, run = named_layers(network, inputs.dissect), out / "runs" / network.digest[:16]
-        result = dissect(network, inputs.concepts, dissection, out=run, progress=progress)
+        result = dissect(network, inputs.data, dissection, out=run, progress=progress)
         subjects += [Subject(network, name, result) for name in result.layers]
-    common = {"seed": inputs.dissect.sample_seed, "batch_size": inputs.dissect.batch_size}
+    common = {
+        "seed": inputs.dissect.sample_seed,
+        "batch_size": inputs.dissect.batch_size,
+        "device": inputs.dissect.device,
+    }
     return linear_probe(subjects, images, inputs.config.model_copy(update=common), out=out, progress=progress)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from scipy import stats
 
 from netdissect.cli_options import Option
@@ -59,7 +59,7 @@ class RaterAgreementInputs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ratings: Annotated[Path, Option(argument=True, metavar="CSV")] = Field(
+    ratings: Annotated[InstanceOf[pl.DataFrame] | Path, Option(argument=True, metavar="CSV")] = Field(
         description="Ratings, as the explorer exports them."
     )
     config: RaterAgreementConfig = Field(default_factory=RaterAgreementConfig)

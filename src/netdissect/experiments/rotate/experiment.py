@@ -34,7 +34,7 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
-from netdissect.experiments.inputs import BATCH_SIZE, NetworkInputs
+from netdissect.experiments.inputs import BATCH_SIZE, DATA, Data, NetworkInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
@@ -87,7 +87,7 @@ class RotateConfig(BaseModel):
 class RotateInputs(NetworkInputs):
     """Inputs of the command."""
 
-    concepts: Path = Field(description="Data set in Broden's layout.")
+    data: Data = Field(description=DATA)
     config: RotateConfig
 
 
@@ -258,7 +258,7 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 
 def _run(inputs: RotateInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    return rotate(inputs.load(), inputs.concepts, inputs.config, out=out, progress=progress)
+    return rotate(inputs.load(), inputs.data, inputs.config, out=out, progress=progress)
 
 
 ROTATE = Experiment(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
@@ -22,7 +22,7 @@ from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
-from netdissect.experiments.inputs import LAST_CONVOLUTION, with_layers
+from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, with_layers
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
@@ -65,8 +65,8 @@ class SupervisionInputs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    concepts: Path = Field(description="Data set in Broden's layout.")
-    train_images: Path | None = Field(
+    data: Data = Field(description=DATA)
+    train_images: Annotated[InstanceOf[TaskImages] | Path | None, Option(metavar="PATH")] = Field(
         None, description="Train on the images at any depth below this folder. None: on synthetic images."
     )
     config: SupervisionConfig
@@ -274,18 +274,17 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 
 def _run(inputs: SupervisionInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    config, train_config = inputs.config, inputs.config.train_config
-    images = (
-        synthetic_images(train_config, folder=out, progress=progress)
-        if inputs.train_images is None
-        else folder_images(inputs.train_images, train_config.size, limit=train_config.num_images)
-    )
+    config, train_config, images = inputs.config, inputs.config.train_config, inputs.train_images
+    if images is None:
+        images = synthetic_images(train_config, folder=out, progress=progress)
+    elif isinstance(images, Path):
+        images = folder_images(images, train_config.size, limit=train_config.num_images)
     if config.dissect.layers == (LAST_CONVOLUTION,):
         dissection = config.dissect.model_copy(update={"layers": train_config.layers[-1:]})
         config = config.model_copy(update={"dissect": dissection})
     if "tasks" not in config.model_fields_set:
         config = config.model_copy(update={"tasks": images.tasks()})
-    return supervision(images, inputs.concepts, config, out=out, progress=progress)
+    return supervision(images, inputs.data, config, out=out, progress=progress)
 
 
 SUPERVISION = Experiment(

@@ -3,17 +3,19 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.6.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from scipy import stats
 
 from netdissect.cli_options import Option
-from netdissect.config import DissectConfig, NetworkSource, Progress, Rule
+from netdissect.config import DissectConfig, LoadOptions, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -27,7 +29,7 @@ from netdissect.experiments.counts import (
     over_images_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
-from netdissect.experiments.inputs import at_quantile
+from netdissect.experiments.inputs import Data, Inputs, at_quantile
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
@@ -38,9 +40,10 @@ from netdissect.experiments.training_dynamics.snapshots import (
     dissected_runs,
     trained_snapshots,
 )
-from netdissect.models import reload_network
+from netdissect.models import Network, load_checkpoint, reload_network
 from netdissect.result import Result
 from netdissect.scoring import passes
+from netdissect.training.load_trained import open_network
 from netdissect.training.workspace import Workspace
 
 QUESTION = "How do detectors emerge during training, and do units change what they are for?"
@@ -60,19 +63,36 @@ class TrainingDynamicsConfig(BaseModel):
     rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-class TrainingDynamicsInputs(BaseModel):
+class TrainingDynamicsInputs(Inputs):
     """Inputs of the command."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    snapshots: Annotated[Path, Option(argument=True, metavar="SNAPSHOTS")] = Field(
+    loading: Annotated[LoadOptions, Option(panel="Network", without=("weights", "weights_seed"))] = Field(
+        default_factory=LoadOptions, description="How the network of the checkpoints is loaded."
+    )
+    snapshots: Annotated[tuple[InstanceOf[Snapshot], ...] | Path, Option(argument=True, metavar="SNAPSHOTS")] = Field(
         description="Folder of checkpoints, or of the runs that a callback made; with iterations in the names."
     )
-    network: str | None = Field(None, description="Network of the checkpoints; runs need none.")
-    state_dict: str | None = Field(None, description="Which weights of each checkpoint.")
-    concepts: Path | None = Field(None, description="Data set in Broden's layout, for checkpoints.")
+    data: Data = Field(None, description="Data set in Broden's layout, for checkpoints.")
+    network: Annotated[Any, Option(metavar="NETWORK")] = Field(
+        None, description="Network of the checkpoints; runs need none."
+    )
     dissect: Annotated[DissectConfig, Option(panel="Dissection", without=("layers", "quantiles"))]
     config: TrainingDynamicsConfig = Field(default_factory=TrainingDynamicsConfig)
+
+    def at_checkpoint(self) -> Callable[[Path], Network]:
+        """Return what makes the network with the weights of a file."""
+        key = self.loading.state_dict
+        if isinstance(self.network, str):
+            return lambda path: open_network(self.network, self.loading.model_copy(update={"weights": str(path)}))
+        bare = self.loading.model_copy(update={"state_dict": None})
+        network = self.model_copy(update={"loading": bare}).open(self.network)
+
+        def load(path: Path) -> Network:
+            module = copy.deepcopy(network.module)
+            load_checkpoint(module, path, key)
+            return replace(network, name=f"{network.name}, weights of {path.name}", module=module, source=None)
+
+        return load
 
 
 def training_dynamics(snapshots: Iterable[Snapshot], config: TrainingDynamicsConfig | None = None) -> ExperimentResult:
@@ -258,12 +278,16 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
             f"{job.first.name} was not loaded by a name to which a checkpoint can be given"
         )
     files = list(checkpoint_steps(folder).values())
+
+    def load(path: Path) -> Network:
+        return reload_network(source.model_copy(update={"weights": str(path)}))
+
     for path in {files[0], files[-1]}:
-        reload_network(source.model_copy(update={"weights": str(path)}))
+        load(path)
 
     def run() -> ExperimentResult:
         config, out = job.config.dissect_config([job.layer]), job.out / "training-dynamics"
-        snapshots = dissected_checkpoints(source, folder, job.concepts, config, out=out, progress=job.progress)
+        snapshots = dissected_checkpoints(load, folder, job.concepts, config, out=out, progress=job.progress)
         return training_dynamics(snapshots, TrainingDynamicsConfig(layer=job.layer))
 
     return ScheduledExperiment((job.dissection(job.first, [job.layer], len(files)),), run)
@@ -271,13 +295,16 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 def _run(inputs: TrainingDynamicsInputs, out: Path, progress: Progress | None) -> ExperimentResult:
     config = inputs.config
+    if not isinstance(inputs.snapshots, Path):
+        return training_dynamics(inputs.snapshots, config)
     if inputs.network is None:
         return training_dynamics(dissected_runs(inputs.snapshots), config)
-    if inputs.concepts is None or config.layer is None:
+    if inputs.data is None or config.layer is None:
         raise ConfigError("checkpoints are to be dissected: name a data set with --concepts, and --layer.")
     dissection = at_quantile(inputs.dissect, (config.layer,), config.quantile)
-    source = NetworkSource(spec=inputs.network, state_dict=inputs.state_dict)
-    snapshots = dissected_checkpoints(source, inputs.snapshots, inputs.concepts, dissection, out=out, progress=progress)
+    snapshots = dissected_checkpoints(
+        inputs.at_checkpoint(), inputs.snapshots, inputs.data, dissection, out=out, progress=progress
+    )
     return training_dynamics(snapshots, config)
 
 

@@ -1,7 +1,7 @@
 """Snapshots of a training: dissected checkpoints, runs that a callback made, or a training that is run here."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ import safetensors.torch
 from torch import nn
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, NetworkSource, Progress
+from netdissect.config import DissectConfig, Progress
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
-from netdissect.models import Network, reload_network
+from netdissect.models import Network
 from netdissect.result import Result, load_result
 from netdissect.result.files import RUN_FILE, write_whole
 from netdissect.training.scene_net import TrainConfig, preprocessing, random_network
@@ -63,7 +63,7 @@ def _by_step(paths: Sequence[Path], folder: Path, what: str) -> dict[int, Path]:
 
 
 def dissected_checkpoints(
-    source: NetworkSource,
+    load: Callable[[Path], Network],
     folder: str | Path,
     concepts: ConceptData | str | Path,
     config: DissectConfig,
@@ -75,8 +75,8 @@ def dissected_checkpoints(
 
     Parameters
     ----------
-    source
-        Network; its weights are those of the checkpoints.
+    load
+        Makes the network with the weights of a file.
     folder
         See `checkpoint_steps`.
     concepts, config
@@ -90,9 +90,8 @@ def dissected_checkpoints(
     for done, (step, path) in enumerate(files.items()):
         if progress:
             progress("snapshots", done, len(files))
-        network = reload_network(source.model_copy(update={"weights": str(path)}))
         run = Path(out) / "runs" / f"step-{step:08}"
-        yield Snapshot(step, dissect(network, concepts, config, out=run, progress=progress))
+        yield Snapshot(step, dissect(load(path), concepts, config, out=run, progress=progress))
     if progress:
         progress("snapshots", len(files), len(files))
 
