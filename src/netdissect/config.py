@@ -376,7 +376,10 @@ class NetworkSource(LoadOptions):
     """What `netdissect.load_network` was asked for, so that a run can be repeated from its folder."""
 
     spec: Annotated[str, Option(metavar="NETWORK", argument=True)] = Field(
-        description="torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, or python:package.module:factory."
+        description=(
+            "torchvision:NAME, timm:NAME, transformers:NAME (or its folder), efficientnet_lite0|1|2, or "
+            "python:package.module:factory."
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """Modules of torchvision, timm and transformers become networks, with the pixels that their libraries would give."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from netdissect.errors import NetworkError
-from netdissect.models import Network, Preprocessing, as_network, list_layers
+from netdissect.models import Network, Preprocessing, as_network, list_layers, load_network, reload_network
 
 WEIGHTS = torchvision.models.ResNet18_Weights.DEFAULT
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -219,3 +220,88 @@ def test_the_error_for_a_torchvision_model_names_its_own_preset_as_a_line_that_r
     expected = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     assert Preprocessing.read(preset) == Preprocessing.read(expected)
     assert line.startswith(".models.")
+
+
+def save_vit(folder, **config):
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**VIT.to_dict() | config))
+    model.save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_std=[0.25] * 3).save_pretrained(folder)
+    return model
+
+
+def test_a_folder_of_transformers_gives_the_class_that_was_saved_and_its_run_can_load_it_again(tmp_path, monkeypatch):
+    model = save_vit(tmp_path / "vit")
+    monkeypatch.chdir(tmp_path)
+    network = Network.from_transformers("vit")
+    monkeypatch.chdir("/")
+    assert network.name == "transformers:vit"
+    assert network.preprocessing == Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
+    assert torch.equal(network.module.classifier.weight, model.classifier.weight)
+    assert reload_network(network.source).digest == network.digest
+    changed = Network.from_transformers(tmp_path / "vit", Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3))
+    assert reload_network(changed.source).preprocessing == changed.preprocessing != network.preprocessing
+
+
+def test_random_weights_and_checkpoints_of_transformers_are_those_of_their_seed_and_file(tmp_path):
+    save_vit(tmp_path)
+    spec = f"transformers:{tmp_path}"
+    random = load_network(spec, weights="none", weights_seed=1)
+    digests = {load_network(spec, weights="none", weights_seed=seed).digest for seed in (1, 1, 2)}
+    assert random.digest in digests
+    assert len(digests | {Network.from_transformers(tmp_path).digest}) == 3
+    torch.save(random.module.state_dict(), tmp_path / "w.pt")
+    assert Network.from_transformers(tmp_path, weights=str(tmp_path / "w.pt")).digest == random.digest
+    three = transformers.ViTForImageClassification(transformers.ViTConfig(**VIT.to_dict() | {"num_labels": 3}))
+    torch.save(three.state_dict(), tmp_path / "three.pt")
+    assert load_network(spec, weights=str(tmp_path / "three.pt")).module.classifier.out_features == 3
+    assert load_network(spec, weights="none", size=64).module.config.image_size == 64
+    with pytest.raises(NetworkError, match="weights='none' are given for a ViTForImageClassification"):
+        Network.from_transformers(three, weights="none")
+
+
+def test_of_a_folder_with_text_and_images_the_part_for_images_is_loaded(tmp_path):
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vision = small | {"image_size": 32, "patch_size": 8}
+    model = transformers.CLIPModel(transformers.CLIPConfig(vision_config=vision, text_config=small))
+    model.save_pretrained(tmp_path)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
+    network = Network.from_transformers(tmp_path)
+    assert torch.equal(next(network.module.parameters()), next(model.get_encoder(modality="image").parameters()))
+    assert network.preprocessing.size == (32, 32)
+    text = transformers.BertModel(transformers.BertConfig(**small, vocab_size=8))
+    text.save_pretrained(tmp_path / "text")
+    with pytest.raises(NetworkError, match=r"BertModel takes input_ids\. Expected a network for images"):
+        Network.from_transformers(tmp_path / "text")
+
+
+def test_a_model_of_timm_inside_transformers_has_the_preprocessing_of_timm(tmp_path):
+    config = transformers.TimmWrapperConfig(architecture="resnet10t", num_labels=3)
+    transformers.TimmWrapperForImageClassification(config).save_pretrained(tmp_path)
+    timms = Network.from_timm("resnet10t", weights="none")
+    assert Network.from_transformers(tmp_path).preprocessing == timms.preprocessing
+    assert timms.source.spec == "timm:resnet10t"
+    assert Network.from_timm(timm.create_model("resnet10t")).preprocessing == timms.preprocessing
+
+
+def test_pickled_weights_and_code_beside_a_model_of_transformers_are_not_run(tmp_path):
+    save_vit(tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    torch.save(transformers.ViTForImageClassification(VIT).state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(NetworkError, match=r"no file named model.safetensors .* pickled weights of others are not run"):
+        Network.from_transformers(tmp_path / "pickled")
+    save_vit(tmp_path / "code")
+    code = tmp_path / "code"
+    (code / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Model: ...\n")
+    config = json.loads((code / "config.json").read_text())
+    (code / "config.json").write_text(
+        json.dumps(config | {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Model", "AutoModel": "evil.Model"}})
+    )
+    with pytest.raises(NetworkError, match=r"transformers cannot load .* code .* not run"):
+        Network.from_transformers(code)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "no such name"])
+def test_what_is_neither_a_folder_nor_a_name_of_transformers_is_refused(name):
+    with pytest.raises(NetworkError, match=r"transformers cannot load .*a folder with config.json, model.safetensors"):
+        Network.from_transformers(name)

@@ -19,9 +19,9 @@ from netdissect.training.classification_data import LabeledImages
 from netdissect.training.load_trained import open_network
 
 NETWORK = (
-    "torchvision:NAME, timm:NAME, efficientnet_lite0|1|2, python:package.module:factory, or a network that an "
-    "experiment trained (.safetensors). NAME@FILE takes the weights of a checkpoint, NAME@FILE#KEY those under a key "
-    "of it, NAME@none random ones."
+    "torchvision:NAME, timm:NAME, transformers:NAME, efficientnet_lite0|1|2, python:package.module:factory, or a "
+    "network that an experiment trained (.safetensors). NAME@FILE takes the weights of a checkpoint, NAME@FILE#KEY "
+    "those under a key of it, NAME@none random ones."
 )
 CONVOLUTIONS, LAST_CONVOLUTION = "convolutions", "last-convolution"
 """Layer names that stand for all convolutions of a network in the order of execution, and for the last of them."""

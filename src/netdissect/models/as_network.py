@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from netdissect.errors import NetworkError
 from netdissect.models.load import load_network
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
+from netdissect.models.preprocessing_configs import is_of_transformers, stated_preprocessing
 from netdissect.models.run_module import check_module, unwrapped
 
 IMAGENET = "netdissect.Preprocessing(size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
@@ -56,36 +56,20 @@ def as_network(model: Network | torch.nn.Module | str, preprocessing: object = N
             )
         return model
     if isinstance(model, str):
-        return _named(model, preprocessing)
+        return named_network(model, preprocessing)
     _check(model)
     name = _name(model)
     if preprocessing is None:
-        known = known_preprocessing(model)
-        if known is None:
-            raise NetworkError(_unknown_preprocessing(model, name))
-        return Network(name, model, known)
+        preprocessing = stated_preprocessing(unwrapped(model))
+    if preprocessing is None:
+        raise NetworkError(_unknown_preprocessing(unwrapped(model), name))
     return Network(name, model, Preprocessing.read(preprocessing))
 
 
-def known_preprocessing(module: torch.nn.Module) -> Preprocessing | None:
-    """Return the preprocessing that a model of timm or transformers states; None: it states none.
-
-    Raises
-    ------
-    NetworkError
-        If what it states cannot be used.
-    """
-    module = unwrapped(module)
-    for holder in (module, getattr(module, "config", None)):
-        config = getattr(holder, "pretrained_cfg", None)
-        if isinstance(config, Mapping) and {"input_size", "mean", "std"} <= config.keys():
-            return Preprocessing.read(dict(config) | _built_size(module, config))
-    return _of_image_processor(module) if _is_of_transformers(module) else None
-
-
-def _named(spec: str, preprocessing: object) -> Network:
+def named_network(spec: str, preprocessing: object = None, weights: str | None = None) -> Network:
+    """Load a network by its name, and replace its preprocessing; see `load_network` and `as_network`."""
     if preprocessing is None:
-        return load_network(spec)
+        return load_network(spec, weights=weights)
     given = Preprocessing.read(preprocessing)
     if given.size.height != given.size.width:
         raise NetworkError(
@@ -93,7 +77,14 @@ def _named(spec: str, preprocessing: object) -> Network:
             "A network that is loaded by its name takes square images; pass its module: "
             f"netdissect.load_network({spec!r}).module."
         )
-    return load_network(spec, size=given.size.height, mean=given.mean, std=given.std, interpolation=given.interpolation)
+    return load_network(
+        spec,
+        weights=weights,
+        size=given.size.height,
+        mean=given.mean,
+        std=given.std,
+        interpolation=given.interpolation,
+    )
 
 
 def _check(model: object) -> None:
@@ -130,41 +121,11 @@ def _name(module: torch.nn.Module) -> str:
     return type(module).__name__
 
 
-def _built_size(module: torch.nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the input size for which a timm transformer was built: its configuration keeps that of the weights."""
-    built = getattr(getattr(module, "patch_embed", None), "img_size", None)
-    if isinstance(built, tuple) and len(built) == 2:
-        return {"input_size": (config["input_size"][0], *built)}
-    return {}
-
-
-def _is_of_transformers(module: torch.nn.Module) -> bool:
-    transformers = sys.modules.get("transformers")  # never imported for the sake of a module that is not its own
-    return transformers is not None and isinstance(module, transformers.PreTrainedModel)
-
-
-def _of_image_processor(module: Any) -> Preprocessing | None:
-    """Return the preprocessing of the image processor from where a model was loaded, without the network."""
-    if module.main_input_name != "pixel_values":
-        raise NetworkError(
-            f"{type(module).__name__} takes {module.main_input_name}, and images beside them. Expected its part that "
-            "takes images alone: pass model.get_encoder(modality='image'), and its image processor as preprocessing=."
-        )
-    if not module.name_or_path:
-        return None
-    automatic = sys.modules["transformers"].AutoImageProcessor
-    try:
-        processor = automatic.from_pretrained(module.name_or_path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError):
-        return None
-    return Preprocessing.read(processor)
-
-
 def _unknown_preprocessing(module: torch.nn.Module, name: str) -> str:
-    if _is_of_transformers(unwrapped(module)):
+    if is_of_transformers(module):
         line = "transformers.AutoImageProcessor.from_pretrained(NAME)"
     else:
-        line = _torchvision_preset(unwrapped(module)) or IMAGENET
+        line = _torchvision_preset(module) or IMAGENET
     return (
         f"How the input of {name} is made from an image is not known: a torch.nn.Module does not say it. Expected "
         f"preprocessing=, with what its weights were trained with, such as preprocessing={line}; it may be a "

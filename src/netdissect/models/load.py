@@ -2,6 +2,7 @@
 
     torchvision:resnet18            torchvision's, with its own weights
     timm:resnet18.a1_in1k           timm's (extra "timm")
+    transformers:facebook/dinov2-small   a model of the Hugging Face hub, or a folder of it (extra "transformers")
     efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
     python:package.module:factory   what the factory returns: (module, Preprocessing) or a Network
 
@@ -32,6 +33,7 @@ from netdissect.models.preprocessing_configs import find_config
 logger = logging.getLogger(__name__)
 
 RANDOM = "none"
+TRANSFORMERS = "transformers:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def load_network(
     Parameters
     ----------
     spec
-        ``torchvision:NAME``, ``timm:NAME``, ``efficientnet_lite0|1|2`` or ``python:package.module:factory``.
+        ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` (also a folder), ``efficientnet_lite0|1|2`` or
+        ``python:package.module:factory``.
     weights
         None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
         trained for another number of classes, the network is built with that many.
@@ -97,6 +100,8 @@ def load_network(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
             "--weights FILE, too."
         )
+    if spec.startswith(TRANSFORMERS) and Path(spec.removeprefix(TRANSFORMERS)).is_dir():
+        spec = TRANSFORMERS + str(Path(spec.removeprefix(TRANSFORMERS)).resolve())  # the run is repeated from elsewhere
     with _seeded(weights_seed):
         module, preprocessing = _build(spec, weights, size, file)
     given: dict[str, Any] = {
@@ -133,12 +138,15 @@ def _build(spec: str, weights: str | None, size: int | None, file: CheckpointCho
 
 def _title(source: NetworkSource) -> str:
     """Return a name of a network that distinguishes two results of one architecture."""
+    spec = source.spec
+    if spec.startswith(TRANSFORMERS) and Path(spec.removeprefix(TRANSFORMERS)).is_absolute():
+        spec = TRANSFORMERS + Path(spec).name
     if source.weights is None:
-        return source.spec
+        return spec
     if source.weights == RANDOM:
-        return f"{source.spec}, random weights of seed {source.weights_seed}"
+        return f"{spec}, random weights of seed {source.weights_seed}"
     state_dict = "" if source.state_dict is None else f"{source.state_dict} "
-    return f"{source.spec}, weights {state_dict}of {Path(source.weights).name}"
+    return f"{spec}, weights {state_dict}of {Path(source.weights).name}"
 
 
 def _with_weights(build: Callable[[LoadRequest], Built], request: LoadRequest, file: CheckpointChoice | None) -> Built:

@@ -1,4 +1,4 @@
-"""Build networks of torchvision, timm and EfficientNet-Lite, each with its preprocessing."""
+"""Build networks of torchvision, timm, transformers and EfficientNet-Lite, each with its preprocessing."""
 
 import difflib
 import importlib
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,6 +17,7 @@ from netdissect.extras import need
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import load_checkpoint
 from netdissect.models.preprocessing import Preprocessing
+from netdissect.models.preprocessing_configs import stated_preprocessing
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,7 @@ def _timm(request: LoadRequest) -> Built:
         if not request.pretrained:
             raise NetworkError(f"timm cannot build {request.name!r} ({type(error).__name__}: {error}).") from error
         raise NetworkError(_timm_unavailable(timm, request.name, error)) from error
-    config = importlib.import_module("timm.data").resolve_model_data_config(module)
-    return module, Preprocessing.read(config)
+    return module, Preprocessing.read(stated_preprocessing(module))
 
 
 def _timm_at_size(timm: ModuleType, request: LoadRequest, options: dict[str, Any]) -> torch.nn.Module:
@@ -149,6 +149,58 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
     )
 
 
+def _transformers(request: LoadRequest) -> Built:
+    library = need("transformers", "transformers", f"Network 'transformers:{request.name}'")
+    try:
+        where: dict[str, Any] = {"local_files_only": _is_at_hand(request.name), "trust_remote_code": False}
+        module = _image_part(_transformers_model(library, request, where))
+        stated = stated_preprocessing(module) or library.AutoImageProcessor.from_pretrained(request.name, **where)
+    except NetworkError:
+        raise
+    except Exception as error:  # the hub's client and the readers of files raise whatever they do
+        reason = str(error).strip().partition("\n")[0]
+        raise NetworkError(
+            f"transformers cannot load {request.name!r} ({type(error).__name__}: {reason}). Expected the name of a "
+            "model on the Hugging Face hub or a folder with config.json, model.safetensors and "
+            "preprocessor_config.json; code and pickled weights of others are not run. Save the model there by "
+            "model.save_pretrained(FOLDER) and its image processor by processor.save_pretrained(FOLDER)."
+        ) from error
+    return module, Preprocessing.read(stated)
+
+
+def _transformers_model(library: ModuleType, request: LoadRequest, where: dict[str, Any]) -> Any:
+    labels = {} if request.classes is None else {"num_labels": request.classes}
+    config = library.AutoConfig.from_pretrained(request.name, **where, **labels)
+    saved: Any = getattr(library, (config.architectures or [""])[0], None)
+    # AutoModel leaves out the head of a classifier, and may add a pooler with random weights.
+    if not (isinstance(saved, type) and issubclass(saved, library.PreTrainedModel)):
+        saved = library.AutoModel
+    if request.pretrained:
+        return saved.from_pretrained(request.name, config=config, use_safetensors=True, **where)
+    if request.size is not None and hasattr(config, "image_size"):
+        config.image_size = request.size
+    return saved.from_config(config, trust_remote_code=False) if saved is library.AutoModel else saved(config)
+
+
+def _image_part(module: Any) -> torch.nn.Module:
+    """Return the part of a model of text and images that takes images alone."""
+    if module.main_input_name == "pixel_values":
+        return cast(torch.nn.Module, module)
+    if "image" not in module.input_modalities:
+        raise NetworkError(f"{type(module).__name__} takes {module.main_input_name}. Expected a network for images.")
+    return cast(torch.nn.Module, module.get_encoder(modality="image"))
+
+
+def _is_at_hand(name: str) -> bool:
+    """Tell whether a model of transformers is a folder or in the cache; if not, fail at once without a connection."""
+    hub = importlib.import_module("huggingface_hub")
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    if Path(name).is_dir() or any(isinstance(hub.try_to_load_from_cache(name, file), str) for file in weights):
+        return True
+    hub.HfApi().model_info(name, timeout=10)  # the hub's downloader tries for 26 s
+    return False
+
+
 def efficientnet_lite(request: LoadRequest) -> Built:
     """Build EfficientNet-Lite 0, 1 or 2; its weights are in an installed package."""
     package = need("efficientnet_lite_pytorch", "offline", f"Network {request.name!r}")
@@ -163,7 +215,11 @@ def efficientnet_lite(request: LoadRequest) -> Built:
     return module, Preprocessing(Size(size, size), (127 / 255,) * 3, (128 / 255,) * 3)
 
 
-ZOOS: dict[str, Callable[[LoadRequest], Built]] = {"torchvision": _torchvision, "timm": _timm}
+ZOOS: dict[str, Callable[[LoadRequest], Built]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "transformers": _transformers,
+}
 
 
 def unknown_spec(spec: str) -> str:
@@ -174,7 +230,7 @@ def unknown_spec(spec: str) -> str:
     near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
     return (
         f"There is no network {spec!r}{similar_names(near)}. Expected torchvision:NAME, timm:NAME, "
-        f"{', '.join(LITE_SIZES)} or python:package.module:factory."
+        f"transformers:NAME, {', '.join(LITE_SIZES)} or python:package.module:factory."
     )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,61 @@ class Network:
                 f"Network {self.name!r} was given a {type(self.preprocessing).__name__} as its preprocessing. "
                 "Expected netdissect.models.Preprocessing(size, mean, std)."
             )
+
+    @staticmethod
+    def from_timm(
+        model: str | torch.nn.Module, preprocessing: object = None, *, weights: str | None = None
+    ) -> "Network":
+        """Return a model of timm as a network, with the preprocessing that it states.
+
+        Parameters
+        ----------
+        model
+            A name, such as ``resnet18.a1_in1k``, or a model. A run of a name records how to load it again.
+        preprocessing
+            Replaces that of the model; see `as_network`.
+        weights
+            For a name, as `load_network` takes it: a file, or ``none`` for random weights.
+
+        Raises
+        ------
+        NetworkError
+            If there is no such model, its weights cannot be loaded, or its preprocessing is not known.
+        MissingExtraError
+            If a name is given and timm is not installed.
+
+        Examples
+        --------
+        >>> Network.from_timm("resnet10t", weights="none").preprocessing.size
+        Size(height=176, width=176)
+        """
+        return _of_library("timm", model, preprocessing, weights)
+
+    @staticmethod
+    def from_transformers(
+        model: str | Path | torch.nn.Module, preprocessing: object = None, *, weights: str | None = None
+    ) -> "Network":
+        """Return a model of transformers as a network, with the preprocessing of its image processor.
+
+        Parameters
+        ----------
+        model
+            A name of the Hugging Face hub, the folder to which model and image processor were saved, or a model. A
+            name or folder gives a model of the class that was saved; of a model of text and images it gives the part
+            for images. Weights are read from safetensors alone, and code that comes with a model is not run.
+        preprocessing
+            Replaces that of the model; see `as_network`.
+        weights
+            For a name or folder, as `load_network` takes it: a file, or ``none`` for random weights.
+
+        Raises
+        ------
+        NetworkError
+            If there is no such model, it takes no images, or its preprocessing is not known.
+        MissingExtraError
+            If a name is given and transformers is not installed.
+        """
+        return _of_library("transformers", model, preprocessing, weights)
 
     @property
     def digest(self) -> str:
@@ -237,6 +293,21 @@ class Network:
         if self._facts is None or not self._facts.are_of(state, parts):
             self._facts = _Facts(state, parts)
         return self._facts
+
+
+def _of_library(
+    library: str, model: str | Path | torch.nn.Module, preprocessing: object, weights: str | None
+) -> Network:
+    from netdissect.models.as_network import as_network, named_network  # these import this module
+
+    if isinstance(model, (str, Path)):
+        return named_network(f"{library}:{model}", preprocessing, weights)
+    if weights is not None:
+        raise NetworkError(
+            f"weights={weights!r} are given for a {type(model).__name__}, which has weights. Expected a name with "
+            "weights=; load those of a file by netdissect.models.load_checkpoint(module, path)."
+        )
+    return as_network(model, preprocessing)
 
 
 def _version(value: object) -> tuple[int, int]:

@@ -1,9 +1,12 @@
-"""Read preprocessing configurations of timm and transformers."""
+"""Find and read preprocessing configurations of timm and transformers."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from netdissect.concepts import Size
 from netdissect.config import Interpolation
@@ -23,6 +26,54 @@ def find_config(weights: Path) -> Path | None:
         if path.is_file() and _mapping_of(_content(path)) is not None:
             return path
     return None
+
+
+def is_of_transformers(module: nn.Module) -> bool:
+    """Tell whether a module is a model of transformers, without importing it for the sake of another module."""
+    transformers = sys.modules.get("transformers")
+    return transformers is not None and isinstance(module, transformers.PreTrainedModel)
+
+
+def stated_preprocessing(module: nn.Module) -> object | None:
+    """Return the configuration of timm or the image processor that belongs to a model; None: it states none.
+
+    The image processor of a model of transformers is searched for in the folder or the cache from which the model was
+    loaded, and not on the hub.
+
+    Raises
+    ------
+    NetworkError
+        If the model takes text beside images.
+    """
+    for holder in (module, getattr(module, "config", None), getattr(module, "timm_model", None)):
+        config = getattr(holder, "pretrained_cfg", None)
+        if isinstance(config, Mapping) and {"input_size", "mean", "std"} <= config.keys():
+            return dict(config) | _built_size(module, config)
+    return _image_processor(module) if is_of_transformers(module) else None
+
+
+def _built_size(module: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input size for which a timm transformer was built: its configuration keeps that of the weights."""
+    built = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    return {"input_size": (config["input_size"][0], *built)} if isinstance(built, tuple) else {}
+
+
+def _image_processor(module: Any) -> object | None:
+    if module.main_input_name != "pixel_values":
+        raise NetworkError(
+            f"{type(module).__name__} takes {module.main_input_name}, and images beside them. Expected its part that "
+            "takes images alone: pass model.get_encoder(modality='image'), and its image processor as preprocessing=."
+        )
+    if not module.name_or_path:
+        return None
+    automatic = sys.modules["transformers"].AutoImageProcessor
+    try:
+        processor: object = automatic.from_pretrained(
+            module.name_or_path, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError):
+        return None
+    return processor
 
 
 def read_config(config: object) -> dict[str, Any]:
