@@ -78,7 +78,7 @@ def assert_layer_is_the_oracle_s(
 
 def assert_same_run(found: Result, expected: Result) -> None:
     """Compare two runs bit for bit, apart from when and how fast they were made."""
-    for name in ("config", "network", "data", "layers"):
+    for name in ("config", "network", "data", "layers", "fdr_limit", "fdr_limits"):
         assert getattr(found.info, name) == getattr(expected.info, name)
     assert found.concepts.equals(expected.concepts)
     assert list(found.layers) == list(expected.layers)

@@ -28,7 +28,20 @@ def test_a_run_reports_its_fdr_limit(netdissect, data, module, tmp_path):
         assert refused.code == 2
         assert wrong[0] in refused.err
         assert seen in refused.err
-    for asked in (["--permutations", 20], ["--extra-metrics"]):
-        refused = netdissect(*common, "--out", tmp_path / "shards", "--shard", "1/1", *asked)
-        assert refused.code == 2
-        assert asked[0] in refused.err
+    refused = netdissect(*common, "--out", tmp_path / "shards", "--shard", "1/1", "--extra-metrics")
+    assert refused.code == 2
+    assert "--extra-metrics" in refused.err
+
+
+def test_the_merge_of_shards_carries_out_the_permutation_test(netdissect, data, module, tmp_path):
+    run = tmp_path / "run"
+    command = ["run", f"python:{module}:red", "--concepts", data, "--layer", "1", "--bootstrap", 0, "--out", run]
+    for merged in ("The thresholds of all shards", "The run is in"):
+        done = netdissect(*command, "--shard", "1/1", "--permutations", 20, "--min-iou", "fdr")
+        assert done.code == 0, done.err
+        merge = netdissect("merge-shards", run, "--label-cache", "none")
+        assert merge.code == 0, merge.err
+        assert merged in merge.out
+    assert "permutation test of 1: 20 permutations, about 0 s of computing" in " ".join(merge.err.split())
+    info = json.loads((run / "run.json").read_text())["run"]
+    assert 0 < info["fdr_limits"]["1"] <= 1

@@ -1,5 +1,6 @@
 """Runs on a real Ray cluster of two worker processes: killed, slow and resumed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +15,9 @@ import torch
 
 import run_asserts
 import strategies
-from netdissect.config import DissectConfig, Execution
+from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.distributed.ray import SHARDS_A_WORKER, dissect_on_ray
+from netdissect.dissect.distributed.ray import TASKS_A_WORKER, dissect_on_ray
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network, load_network
 from netdissect.result import Result
@@ -153,7 +154,7 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
         driver.send_signal(signal.SIGKILL)
     finished = {path: path.stat().st_mtime_ns for path in run.glob("shards/*/thresholds/shard.json")}
     (place / "all-slow").unlink()
-    assert len(finished) < SHARDS_A_WORKER, "killed in the middle"
+    assert len(finished) < TASKS_A_WORKER, "killed in the middle"
     seen: dict[Path, int] = {}
 
     def progress(stage: str, _done: int, _total: int | None) -> None:
@@ -170,6 +171,23 @@ def test_a_network_made_in_python_is_sent_to_the_workers(cluster: str, place: Pa
     settings = SETTINGS.model_copy(update={"layers": ("deep_relu",)})
     found = dissect_on_ray(build(), place / "broden", settings, out=tmp_path / "run")
     run_asserts.assert_same_run(found, dissect(build(), place / "broden", settings))
+
+
+def test_permutations_are_counted_by_all_workers(cluster: str, place: Path, tmp_path: Path) -> None:
+    statistics = StatisticsConfig(bootstrap=3, permutations=19)
+    settings = SETTINGS.model_copy(update={"layers": ("wide_relu", "fc"), "statistics": statistics, "min_iou": "fdr"})
+    reports: list[tuple[str, int, int | None]] = []
+    run = tmp_path / "run"
+    found = dissect_on_ray(
+        build(), place / "broden", settings, out=run, progress=lambda *report: reports.append(report)
+    )
+    run_asserts.assert_same_run(found, dissect(build(), place / "broden", settings))
+    assert reports[-1] == ("permutations", 19, 19)
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    counted = [event["pid"] for event in events if event.get("stage") == "permutations" and "shard" not in event]
+    assert len(counted) == -(-19 // 3), "three permutations at a time: eight tasks for two workers"
+    assert len(set(counted)) == 2
+    assert os.getpid() not in counted
 
 
 @pytest.mark.usefixtures("one_worker")

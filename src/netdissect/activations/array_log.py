@@ -29,6 +29,8 @@ class AppendOnlyFile:
     ----------
     path
         The file; created when the first record is written.
+    offsets
+        Of the records that it holds already; see the attribute.
 
     Attributes
     ----------
@@ -41,9 +43,9 @@ class AppendOnlyFile:
     disk_full_remedy = ""
     """What else to do about a full disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offsets: Sequence[int] = (0,)) -> None:
         self.path = path
-        self.offsets = [0]
+        self.offsets = list(offsets)
 
     @property
     def records(self) -> int:
@@ -113,7 +115,7 @@ class AppendOnlyArrayFile(AppendOnlyFile):
 
     Parameters
     ----------
-    path
+    path, offsets
         As for `AppendOnlyFile`.
     """
 

@@ -4,12 +4,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel, Field
 
 import netdissect
 from netdissect.cli.console import console
+from netdissect.cli.progress import progress_bars
+from netdissect.cli.run import DEFAULTS
+from netdissect.cli_options import Option, Typed, with_options
+from netdissect.config import Execution
 
 
+class MergeOptions(BaseModel):
+    """How the permutation test of merged shards is carried out."""
+
+    execution: Annotated[
+        Execution, Option(panel="Execution", without=("activation_cache", "engine", "checkpoint_seconds"))
+    ] = Field(default_factory=Execution)
+
+
+@with_options(MergeOptions, DEFAULTS)
 def merge(
+    typed: Typed[MergeOptions],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the merged run.")],
     shards: Annotated[
         list[Path] | None,
@@ -20,8 +35,15 @@ def merge(
     ] = False,
     concepts: Annotated[Path | None, typer.Option("--concepts", help="Data set, if it was moved.")] = None,
 ) -> None:
-    """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run."""
-    outcome = netdissect.merge_shards(run, shards or (), partial=partial, concepts=concepts)
+    """Merge what the shards of a run have finished: thresholds first, then counts, which finish the run.
+
+    The second merge also carries out the permutation test of the run, if it has one.
+    """
+    execution = typed.model().execution
+    with progress_bars() as progress:
+        outcome = netdissect.merge_shards(
+            run, shards or (), partial=partial, concepts=concepts, execution=execution, progress=progress
+        )
     messages = {
         "merged-thresholds": f"The thresholds of all shards are in {run}. Repeat the command of each shard, "
         f"and then netdissect merge-shards {run} again.",

@@ -10,6 +10,7 @@ from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import Protocol
 from netdissect.dissect.label_cache import cache_file_name, is_readable, read_cached_labels, write_through
 from netdissect.dissect.work_dir.run_log import RunLog
+from netdissect.errors import ConceptsError
 from netdissect.scoring import ImageLabels
 
 
@@ -48,10 +49,24 @@ class LabelReader:
             return read_cached_labels(file, rows, self.data)
         if rows != range(len(self.data)):
             return self._decoded(rows)
-        return write_through(file, self._decoded(rows), len(rows), lambda: self.data_version() == seen, self.log)
+        return write_through(file, self._decoded(rows), len(rows), lambda: self._data_version() == seen, self.log)
 
-    def data_version(self) -> tuple[str, str]:
-        """Return the state of the data set now: its stamp and its digest."""
+    def refuse_changed(self, digest: str) -> None:
+        """Raise if the data set is not the one of this digest, or has another stamp than at the beginning.
+
+        Raises
+        ------
+        ConceptsError
+            If it changed.
+        """
+        if self._data_version() != (self.stamp, digest):
+            raise ConceptsError(
+                f"files below {self.data.root} were changed while the run was under way: some were read before and "
+                "some after the change. What was computed from them is not kept; run the same command again once they "
+                "no longer change."
+            )
+
+    def _data_version(self) -> tuple[str, str]:
         return self.data.stamp(), self.data.digest
 
     def _decoded(self, rows: Sequence[int]) -> Iterator[ImageLabels]:

@@ -228,12 +228,11 @@ class TwoPass:
         ConceptsError
             If it changed; all work is removed then.
         """
-        if self.label_reader.data_version() != (self.stamp, digest):
+        try:
+            self.label_reader.refuse_changed(digest)
+        except ConceptsError:
             self.work.remove()
-            raise ConceptsError(
-                f"files below {self.source.data.root} were changed while the run was under way: some were read before "
-                "and some after the change. Nothing was kept; run the same command again once they no longer change."
-            )
+            raise
 
     @property
     def rows(self) -> range:

@@ -168,7 +168,7 @@ def _carry_out(
         with timed("extra metrics", seconds, work.log):
             extra_metrics = measure_extra_metrics(two_pass, collectors, threshold_results, counted)
     two_pass.refuse_changed(info.data.digest)
-    info = info.model_copy(update={"seconds": seconds} | _fdr_limits(permutation_nulls))
+    info = info.model_copy(update={"seconds": seconds} | fdr_limits(permutation_nulls))
     layer_counts = [
         LayerCounts(
             source.config, source.data, threshold_results[name], counts, counted.concept_totals,
@@ -180,7 +180,7 @@ def _carry_out(
     return info, *result_tables(info, layer_counts)
 
 
-def _fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, Any]:
+def fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, Any]:
     """Return the FDR limits of the run and of each layer, because null distributions differ between layers."""
     if not permutation_nulls:
         return {}

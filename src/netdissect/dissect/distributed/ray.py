@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,10 @@ from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, NetworkSource, Progress
 from netdissect.dissect.distributed.merge import merge_shards
+from netdissect.dissect.distributed.merged_shards import MergedCounts, MergedShards
+from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS, PermutationParts
 from netdissect.dissect.distributed.progress_actor import ProgressActor
-from netdissect.dissect.distributed.shard_result import exists
+from netdissect.dissect.distributed.shard_result import ShardResult, exists
 from netdissect.dissect.distributed.shards import MERGED_THRESHOLDS, SHARDS, Shard, ShardTask, run_shard
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.run_dissection import finished_run, open_inputs
@@ -38,9 +40,9 @@ from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import lock_folder
 
 LOCAL = "local"
-SHARDS_A_WORKER = 4  # small enough that a slow worker does not delay the others for long
-RETRIES = 3  # a shard whose worker dies more often than this is given up
-WAIT = 120.0  # seconds until a worker presumed dead, or one of an earlier driver, must have released its shard
+TASKS_A_WORKER = 4  # shards or permutations: small enough that a slow worker does not delay the others for long
+RETRIES = 3  # a task whose worker dies more often than this is given up
+WAIT = 120.0  # seconds until a worker presumed dead, or one of an earlier driver, must have released its task
 POLL = 0.5  # seconds between updates of the progress
 
 
@@ -79,6 +81,7 @@ class ShardWorker:
     def __init__(self, job: RayJob, progress_actor: Any) -> None:
         torch.set_num_threads(job.threads)
         self._run, self._progress_actor = job.run, progress_actor
+        self._parts: PermutationParts | None = None
         self._source: DissectionInputs | NetdissectError
         try:
             network = reload_network(job.network) if isinstance(job.network, NetworkSource) else job.network
@@ -86,6 +89,19 @@ class ShardWorker:
             _refuse_other(job.fingerprint, bitwise_fingerprint(describe(self._source)))
         except NetdissectError as error:
             self._source = error
+
+    def run_permutations(self, shards: Sequence[Path], permutations: range) -> NetdissectError | None:
+        """Count some permutations of all layers against the counting passes of all shards; errors are returned."""
+        if isinstance(self._source, NetdissectError):
+            return self._source
+        try:
+            if self._parts is None:
+                self._parts = _permutation_parts(self._run, shards, self._source)
+            self._parts.measure(permutations, WAIT)
+            self._progress_actor.report.remote(PERMUTATIONS, permutations.start, len(permutations))
+        except NetdissectError as error:
+            return error
+        return None
 
     def run_shard(self, shard: Shard) -> str | NetdissectError:
         """Run one shard as far as possible; typed errors are returned, so that Ray does not retry them."""
@@ -101,6 +117,12 @@ class ShardWorker:
             return run_shard(self._source, task, progress, WAIT)
         except NetdissectError as error:
             return error
+
+
+def _permutation_parts(run: Path, shards: Sequence[Path], source: DissectionInputs) -> PermutationParts:
+    """Open what the shards have counted, for the permutation test."""
+    merged = MergedShards.of([ShardResult.open(shard / "counting") for shard in shards])
+    return PermutationParts.of(run, MergedCounts.of(merged), source.data, source.execution)
 
 
 def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
@@ -149,12 +171,15 @@ def dissect_on_ray(
     job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, fingerprint)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
     with _locked(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:
-        starts = batch_starts(len(source.data), config.batch_size)
-        tasks = _tasks(run, len(starts), cluster.size)
-        for stage in ("thresholds", "counting"):
-            if stage == "counting" or not exists(run / MERGED_THRESHOLDS):
-                cluster.run_stage(_RayStage(stage, tasks, source, progress))
-                merge_shards(run, [task.folder for task in tasks], concepts=concepts)
+        shards = _shards(run, source, cluster.size)
+        folders = [shard.folder for shard in shards]
+        if not exists(run / MERGED_THRESHOLDS):
+            cluster.run_stage(_shard_stage("thresholds", shards, source), progress)
+            merge_shards(run, folders, concepts=concepts)
+        cluster.run_stage(_shard_stage("counting", shards, source), progress)
+        if source.config.permutations:
+            cluster.run_stage(_permutation_stage(run, folders, source, cluster.size), progress)
+        merge_shards(run, folders, concepts=concepts, execution=source.execution)
     return load_result(run)
 
 
@@ -167,33 +192,81 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _tasks(run: Path, batches: int, workers: int) -> list[ShardTask]:
+def _shards(run: Path, source: DissectionInputs, workers: int) -> list[ShardTask]:
     """Split the run into shards, as many as an earlier driver made if there are any."""
+    batches = len(batch_starts(len(source.data), source.config.batch_size))
     counts = [path.name.rpartition("-of-")[2] for path in (run / SHARDS).glob("*-of-*") if path.is_dir()]
-    count = int(counts[0]) if counts else min(batches, SHARDS_A_WORKER * workers)
+    count = int(counts[0]) if counts else min(batches, TASKS_A_WORKER * workers)
     shards = [Shard(number, count) for number in range(1, count + 1)]
     return [ShardTask(run, str(shard), shard.batches(batches)) for shard in shards]
 
 
 @dataclass(frozen=True)
-class _RayStage:
-    """One pass over all shards."""
+class _WorkerTask:
+    """What one worker does at a time.
 
-    name: Literal["thresholds", "counting"]
-    tasks: Sequence[ShardTask]
-    source: DissectionInputs
-    progress: Progress | None
+    Attributes
+    ----------
+    name
+        Such as ``shard 3/8``.
+    result
+        Folder of its result, which exists once it is finished.
+    size
+        Number of images, or of permutations.
+    start
+        Starts it on a worker, and returns Ray's reference to its outcome.
+    """
+
+    name: str
+    result: Path
+    size: int
+    start: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class _WorkerStage:
+    """Tasks that do not depend on each other, and how much of their kind is already done."""
+
+    name: str
+    tasks: Sequence[_WorkerTask]
+    done: int
 
     @property
-    def unfinished(self) -> list[ShardTask]:
-        """Shards that have not finished it."""
-        return [task for task in self.tasks if not exists(task.folder / self.name)]
+    def total(self) -> int:
+        """Number of images or permutations."""
+        return self.done + sum(task.size for task in self.tasks)
 
-    def images(self, tasks: Sequence[ShardTask]) -> int:
-        """Count the images of some shards."""
-        size = self.source.config.batch_size
-        last = len(self.source.data)
-        return sum(min(task.batches.stop * size, last) - task.batches.start * size for task in tasks)
+
+def _shard_stage(
+    name: Literal["thresholds", "counting"], shards: Sequence[ShardTask], source: DissectionInputs
+) -> _WorkerStage:
+    """Return one pass over all shards."""
+
+    def task(shard: ShardTask) -> _WorkerTask:
+        size, number = source.config.batch_size, Shard.parse(shard.name)
+        images = min(shard.batches.stop * size, len(source.data)) - shard.batches.start * size
+        return _WorkerTask(
+            f"shard {number}", shard.folder / name, images, lambda worker: worker.run_shard.remote(number)
+        )
+
+    tasks = [task(shard) for shard in shards]
+    unfinished = [each for each in tasks if not exists(each.result)]
+    return _WorkerStage(name, unfinished, len(source.data) - sum(each.size for each in unfinished))
+
+
+def _permutation_stage(run: Path, shards: Sequence[Path], source: DissectionInputs, workers: int) -> _WorkerStage:
+    """Return the permutations that are not counted yet."""
+    parts = _permutation_parts(run, shards, source)
+    total = len(parts.test.permutations)
+
+    def task(part: range) -> _WorkerTask:
+        name = f"permutations {part.start} to {part.stop - 1}"
+        return _WorkerTask(
+            name, parts.folder(part), len(part), lambda worker: worker.run_permutations.remote(shards, part)
+        )
+
+    tasks = [task(part) for part in parts.missing(-(-total // (TASKS_A_WORKER * workers)))]
+    return _WorkerStage(PERMUTATIONS, tasks, total - sum(each.size for each in tasks))
 
 
 class _Cluster:
@@ -229,16 +302,15 @@ class _Cluster:
         if self._started_here:
             self._ray.shutdown()
 
-    def run_stage(self, stage: _RayStage) -> None:
-        """Run a pass over all shards: a worker that has finished one takes the next."""
-        waiting, failures = deque(stage.unfinished), Counter[str]()
-        finished_before = stage.images(stage.tasks) - stage.images(stage.unfinished)
+    def run_stage(self, stage: _WorkerStage, progress: Progress | None) -> None:
+        """Run all tasks of a stage: a worker that has finished one takes the next."""
+        waiting, failures = deque(stage.tasks), Counter[str]()
         self._idle += [self._start() for _ in range(min(self.size, len(waiting)) - len(self._idle))]
-        running: dict[Any, tuple[Any, ShardTask]] = {}
+        running: dict[Any, tuple[Any, _WorkerTask]] = {}
         while waiting or running:
             while self._idle and waiting:
                 worker, task = self._idle.pop(), waiting.popleft()
-                running[worker.run_shard.remote(Shard.parse(task.name))] = (worker, task)
+                running[task.start(worker)] = (worker, task)
             ready, _ = self._ray.wait(list(running), timeout=POLL)
             for reference in ready:
                 worker, task = running.pop(reference)
@@ -246,7 +318,7 @@ class _Cluster:
                     outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayActorError as error:
                     failures[task.name] += 1
-                    RunLog(task.run).event("worker died", level="warning", shard=task.name, message=str(error))
+                    RunLog(self._job.run).event("worker died", level="warning", task=task.name, message=str(error))
                     if failures[task.name] > RETRIES:
                         raise _failed_too_often(task, error) from error
                     waiting.append(task)
@@ -255,20 +327,17 @@ class _Cluster:
                     if isinstance(outcome, NetdissectError):
                         raise outcome
                 self._idle.append(worker)
-            self._report(stage, finished_before)
+            done = self._ray.get(self._progress_actor.done.remote(stage.name))
+            if progress and done:
+                progress(stage.name, stage.done + done, stage.total)
 
     def _start(self) -> Any:
         return self._worker.remote(self._job, self._progress_actor)
 
-    def _report(self, stage: _RayStage, finished_before: int) -> None:
-        done = self._ray.get(self._progress_actor.done.remote(stage.name))
-        if stage.progress and done:
-            stage.progress(stage.name, finished_before + done, len(stage.source.data))
 
-
-def _failed_too_often(task: ShardTask, error: Exception) -> ResultError:
+def _failed_too_often(task: _WorkerTask, error: Exception) -> ResultError:
     return ResultError(
-        f"the worker of shard {task.name} died {RETRIES + 1} times ({str(error).splitlines()[0]}). What is finished is "
+        f"the worker of {task.name} died {RETRIES + 1} times ({str(error).splitlines()[0]}). What is finished is "
         "kept: see that its machine has enough memory, and run the same command again."
     )
 

@@ -25,7 +25,7 @@ from netdissect.result import RunInfo
 from netdissect.result.files import CHANGED, write_whole
 
 Array = npt.NDArray[Any]
-ShardStage = Literal["thresholds", "merged-thresholds", "counting"]
+ShardStage = Literal["thresholds", "merged-thresholds", "counting", "permutations"]
 
 SHARD_FILE = "shard.json"
 FULL = "What was finished is kept: free space, or give write access, and run the same command again."
@@ -43,7 +43,9 @@ class ShardResultInfo(BaseModel):
     )
     run: RunInfo = Field(description="The run that the shards belong to.")
     shards: tuple[str, ...] = Field(description="Its shards, such as 3/8.")
-    batches: tuple[tuple[int, int], ...] = Field(description="Ascending ranges of batches, without their ends.")
+    batches: tuple[tuple[int, int], ...] = Field(
+        description="Ascending ranges of batches, without their ends; of permutations where the stage is permutations."
+    )
     total: int = Field(description="Batches of the whole run.")
     thresholds: str = Field("", description="SHA-256 of the thresholds at which was counted.")
     files: dict[str, str] = Field(description="SHA-256 of each array's file.")

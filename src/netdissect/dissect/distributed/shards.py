@@ -2,7 +2,7 @@
 
     RUN/shards/3-of-8/thresholds   largest values and top images of the shard's images
     RUN/merged-thresholds          thresholds and top images of all shards
-    RUN/shards/3-of-8/counting     counts of the shard at these thresholds
+    RUN/shards/3-of-8/counting     counts of the shard at these thresholds, and its masks for the permutation test
     RUN/run.json ...               the finished run, from the sum of all counts
 
 Shards begin where batches begin, and statistics add up: the run equals that of a single process bit for bit. The
@@ -19,6 +19,7 @@ from typing import Literal, Self
 import numpy as np
 
 from netdissect.activations import batch_starts
+from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.determinism_check import with_determinism_check
@@ -35,6 +36,7 @@ from netdissect.dissect.layer_state import ThresholdResult, add_prefix, prefix_l
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
+from netdissect.dissect.statistics.permutation_pass import MaskFiles, write_masks
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -43,7 +45,7 @@ from netdissect.errors import ConfigError
 from netdissect.models import Network
 from netdissect.result import RunInfo
 
-SHARDS, MERGED_THRESHOLDS, IMAGES = "shards", "merged-thresholds", "images"
+SHARDS, MERGED_THRESHOLDS, IMAGES, PERMUTATION_TEST = "shards", "merged-thresholds", "images", "permutation-test"
 STAGES: tuple[Literal["counting"], Literal["thresholds"]] = ("counting", "thresholds")
 
 
@@ -181,17 +183,12 @@ def run_shard(
     ResultError
         If the folder holds something else, or another process works on it.
     ConfigError
-        If a permutation test or extra metrics are requested.
+        If extra metrics are requested.
     """
     if source.config.statistics.extra_metrics:
         raise ConfigError(
             "a shard cannot measure extra metrics: the leading concepts are known only once all shards are merged. "
             "Leave --extra-metrics out, or dissect in one process."
-        )
-    if source.config.permutations:
-        raise ConfigError(
-            "a shard cannot run a permutation test: masks are paired with labels of images that other shards hold. "
-            "Leave --permutations and --min-iou fdr out, or dissect in one process."
         )
     run = describe(source, progress)
     if finished_run(task.run, run) is not None:
@@ -241,15 +238,17 @@ def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> Sha
         return "thresholds"
     thresholds = ShardResult.open(task.run / MERGED_THRESHOLDS)
     _refuse_other(thresholds, info.run)
+    threshold_results = read_thresholds(thresholds)
     with timed("counting", seconds, two_pass.work.log):
-        counted = two_pass.count_pass(collectors, read_thresholds(thresholds))
+        counted = two_pass.count_pass(collectors, threshold_results)
+    masks = None
+    if info.run.config.permutations:
+        with timed("permutations", seconds, two_pass.work.log):
+            masks = write_masks(two_pass, collectors, threshold_results)
     two_pass.refuse_changed(info.run.data.digest)
     info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
-    own = f"{IMAGES}.{task.batches.start:09}"  # per-image counts are not summed when shards are merged
-    files = {f"{own}.{name}.bin": file.path for name, file in counted.per_image.files.items()}
-    write_shard_result(
-        task.folder / "counting", info, _count_arrays(counted) | add_prefix(own, counted.per_image.state()), files
-    )
+    arrays, files = _count_arrays(counted, f"{IMAGES}.{task.batches.start:09}", masks)
+    write_shard_result(task.folder / "counting", info, arrays, files)
     two_pass.work.remove()
     return "counting"
 
@@ -258,10 +257,19 @@ def _at(info: ShardResultInfo, stage: ShardStage, seconds: Mapping[str, float]) 
     return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
 
 
-def _count_arrays(counted: CountResult) -> dict[str, Array]:
-    return add_prefix("concept-totals", vars(counted.concept_totals)) | prefix_layers(
-        map(vars, counted.counts.values())
-    )
+def _count_arrays(counted: CountResult, own: str, masks: MaskFiles | None) -> tuple[dict[str, Array], dict[str, Path]]:
+    """Return arrays and files of a counting pass; those whose names begin with `own` are not summed in a merge."""
+    arrays = add_prefix("concept-totals", vars(counted.concept_totals))
+    arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
+    opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
+    if masks is not None:
+        lookups = np.array(list(masks.lookups.values()))
+        arrays |= add_prefix(PERMUTATION_TEST, {"lookups": lookups, "image_level": masks.image_level})
+        arrays[f"{own}.strata"] = masks.strata
+        pixels = {f"pixels{index}": file for index, (file,) in enumerate(masks.files.values())}
+        arrays |= add_prefix(own, {name: np.array(file.offsets) for name, file in pixels.items()})
+        opened |= pixels
+    return arrays, {f"{own}.{name}.bin": file.path for name, file in opened.items()}
 
 
 def read_thresholds(result: ShardResult) -> dict[str, ThresholdResult]:

@@ -140,7 +140,7 @@ class MaskFiles:
     Attributes
     ----------
     files
-        By layer.
+        By layer: the file of each shard, by ascending image index.
     lookups
         By layer: number of labels below all mask pixels, in all label maps.
     strata
@@ -149,10 +149,18 @@ class MaskFiles:
         bool (C,): concepts that are image-level labels of some image.
     """
 
-    files: Mapping[str, MaskFile]
+    files: Mapping[str, Sequence[MaskFile]]
     lookups: Mapping[str, int]
     strata: npt.NDArray[np.int64]
     image_level: npt.NDArray[np.bool_]
+
+    def read(self, layer: str, image_index: int) -> MaskPixels:
+        """Return the masks of one image."""
+        for file in self.files[layer]:
+            if image_index < file.records:
+                return file.read(image_index)
+            image_index -= file.records
+        raise IndexError(image_index)
 
     def auto_permutations(self) -> int:
         """Return the number of permutations that takes the time of the forward passes of a small network."""
@@ -184,7 +192,7 @@ def write_masks(
                 masks = list_mask_pixels(of_layers[name][index], threshold_results[name].thresholds[:quantiles], grid)
                 lookups[name] += len(masks.pixel_index) * image.label_sets.label_ids.shape[1]
                 file.append(masks)
-    return MaskFiles(files, lookups, strata, image_level)
+    return MaskFiles({name: (file,) for name, file in files.items()}, lookups, strata, image_level)
 
 
 @dataclass(frozen=True)
@@ -282,7 +290,7 @@ class PermutationTest:
         strata = [tuple(stratum) for stratum in self.masks.strata.tolist()]
         with ThreadPoolExecutor(self.execution.workers) as pool:
             for images in annotation_strata(strata, BLOCK, statistics.stats_seed):
-                mask_pixels_of = [self.masks.files[layer].read(image) for image in images]
+                mask_pixels_of = [self.masks.read(layer, image) for image in images]
                 block = AnnotationStratum.of(mask_pixels_of, list(self.labels.read(images.tolist())))
                 counts.update(block, int(images[0]), self.labels.data.category_of, pool)
         return counts

@@ -1,0 +1,187 @@
+"""Shards of one run, checked and put into the order of their images, and the sums of their counts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.activations.array_log import AppendOnlyArrayFile
+from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, merge_ranges
+from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
+from netdissect.dissect.layer_state import strip_prefix
+from netdissect.dissect.statistics.permutation_pass import MaskFile, MaskFiles
+from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
+from netdissect.dissect.work_dir.per_image_files import LayerImages
+from netdissect.dissect.work_dir.work_dir import difference
+from netdissect.errors import ResultError
+from netdissect.scoring import ConceptTotals, IoUCounts
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class MergedShards:
+    """Shards of one run in the order of their batches, and the ranges of batches that are missing."""
+
+    shards: tuple[ShardResult, ...]
+    info: ShardResultInfo
+    missing: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, shards: Sequence[ShardResult]) -> Self:
+        """Sort shards by their batches.
+
+        Raises
+        ------
+        ResultError
+            If there is none, or they belong to different runs or overlap.
+        """
+        if not shards:
+            raise ResultError("no shard is finished yet: there is nothing to merge. Run the shards to their end.")
+        by_range = sorted(
+            ((batches, shard) for shard in shards for batches in shard.info.batches), key=lambda pair: pair[0]
+        )
+        first = by_range[0][1]
+        for shard in shards:
+            _refuse_foreign(shard, first)
+        for left, right in pairwise(by_range):
+            _refuse_overlap(left, right)
+        ranges = merge_ranges([batches for batches, _ in by_range])
+        edges = [0, *(edge for batches in ranges for edge in batches), first.info.total]
+        gaps = zip(edges[::2], edges[1::2], strict=True)
+        ordered = tuple({shard.folder: shard for _, shard in by_range}.values())
+        seconds: Counter[str] = Counter()
+        for shard in shards:
+            seconds.update(shard.info.run.seconds)
+        run = first.info.run.model_copy(update={"seconds": {name: round(value, 3) for name, value in seconds.items()}})
+        names = tuple(name for shard in ordered for name in shard.info.shards)
+        info = first.info.model_copy(update={"batches": ranges, "shards": names, "run": run, "files": {}})
+        return cls(ordered, info, tuple((a, b) for a, b in gaps if a < b))
+
+    def missing_names(self) -> str:
+        """Name the missing shards; if their numbers are unknown, the missing images."""
+        numbers = [name.split("/") for name in self.info.shards]
+        if len({count for *_, count in numbers}) == 1 and all(len(number) == 2 for number in numbers):
+            count = int(numbers[0][1])
+            absent = sorted(set(range(1, count + 1)) - {int(number) for number, _ in numbers})
+            return "shard " + ", ".join(f"{number}/{count}" for number in absent)
+        size = self.info.run.config.batch_size
+        return "the shard with the images " + ", ".join(
+            f"{start * size} to {min(stop * size, self.info.run.data.images) - 1}" for start, stop in self.missing
+        )
+
+
+def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
+    sides = [
+        bitwise_fingerprint(each.info.run)
+        | {"thresholds": each.info.thresholds}
+        | {"layout check": {name: check.verdict for name, check in each.info.run.layout_checks.items()}}
+        for each in (shard, first)
+    ]
+    different = difference(sides[0], sides[1])
+    if different is not None:
+        name, here, there = different
+        raise ResultError(
+            f"{shard.folder.parent} and {first.folder.parent} are shards of different runs: {name} is {here} in "
+            f"the first and {there} in the second. Merge shards of one command, from machines with the same versions, "
+            "number of threads and processor type."
+        )
+
+
+def _refuse_overlap(left: tuple[tuple[int, int], ShardResult], right: tuple[tuple[int, int], ShardResult]) -> None:
+    (batches, shard), (following, other) = left, right
+    if following[0] < batches[1]:
+        kind = "the same images" if batches == following else "some of the same images"
+        raise ResultError(
+            f"{shard.folder.parent} and {other.folder.parent} hold {kind} (shards "
+            f"{', '.join(shard.info.shards)} and {', '.join(other.info.shards)}), which would be counted twice. "
+            "Name only one of them."
+        )
+
+
+@dataclass(frozen=True)
+class MergedCounts:
+    """The counting passes of some shards, merged.
+
+    Attributes
+    ----------
+    info
+        Of the merged shards.
+    arrays
+        Sums of the arrays of all shards.
+    per_image
+        Arrays that belong to the images of one shard, which begin with ``images.``: they are not summed.
+    files
+        Files of the images of one shard, by the same names and ``.bin``.
+    """
+
+    info: ShardResultInfo
+    arrays: Mapping[str, Array]
+    per_image: Mapping[str, Array]
+    files: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, merged: MergedShards) -> Self:
+        """Add the counts of shards."""
+        shards = merged.shards
+        summed = [name for name in shards[0] if not name.startswith(f"{IMAGES}.")]
+        arrays = {name: np.add.reduce([shard[name] for shard in shards]) for name in summed}
+        per_image = {name: shard[name] for shard in shards for name in shard if name not in arrays}
+        files = {name: shard.folder / name for shard in shards for name in shard.info.files if name.endswith(".bin")}
+        return cls(merged.info, arrays, per_image, files)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return tuple(layer.name for layer in self.info.run.layers)
+
+    @cached_property
+    def concept_totals(self) -> ConceptTotals:
+        """Pixels and images of each label."""
+        return ConceptTotals(**strip_prefix("concept-totals", self.arrays))
+
+    @cached_property
+    def counts(self) -> dict[str, IoUCounts]:
+        """Counts of each layer."""
+        return {
+            layer: IoUCounts(**strip_prefix(f"layer{index}", self.arrays)) for index, layer in enumerate(self.layers)
+        }
+
+    def layer_images(self, layer: str) -> LayerImages:
+        """Open the per-image labels and masks of every shard, by ascending image index."""
+        index = self.layers.index(layer)
+        return LayerImages(
+            tuple(
+                (
+                    AppendOnlyArrayFile(*self._file(f"{images}.labels")),
+                    AppendOnlyArrayFile(*self._file(f"{images}.masks{index}")),
+                )
+                for images in self._parts("labels")
+            )
+        )
+
+    def mask_files(self) -> MaskFiles:
+        """Open the mask pixels of every image and layer."""
+        parts = self._parts("strata")
+        files = {
+            layer: tuple(MaskFile(*self._file(f"{images}.pixels{index}")) for images in parts)
+            for index, layer in enumerate(self.layers)
+        }
+        of_test = strip_prefix(PERMUTATION_TEST, self.arrays)
+        lookups = dict(zip(self.layers, of_test["lookups"].tolist(), strict=True))
+        strata = np.concatenate([self.per_image[f"{images}.strata"] for images in parts])
+        return MaskFiles(files, lookups, strata, of_test["image_level"] > 0)
+
+    def _parts(self, name: str) -> list[str]:
+        """Return the prefixes of the images of each shard that has an array of this name."""
+        return sorted(array.removesuffix(f".{name}") for array in self.per_image if array.endswith(f".{name}"))
+
+    def _file(self, name: str) -> tuple[Path, list[int]]:
+        """Return the path of a file and the offsets of its records."""
+        return self.files[f"{name}.bin"], self.per_image[name].tolist()
