@@ -7,20 +7,22 @@ from netdissect.config import DissectConfig, Protocol
 from netdissect.experiments import CompareConfig, LayerProfileConfig, RotateConfig, TrainingDynamicsConfig
 from netdissect.experiments.compare import experiment as compare_experiment
 from netdissect.experiments.counts import over_images_table
-from netdissect.experiments.effect_sizes import Interval
 from netdissect.experiments.layer_profile import experiment as layer_profile_experiment
 from netdissect.experiments.rotate import experiment as rotate_experiment
 from netdissect.experiments.training_conditions import experiment as training_conditions_experiment
 from netdissect.experiments.training_conditions.experiment import TrainingConditionsConfig
 from netdissect.experiments.training_dynamics import experiment as training_dynamics_experiment
+from netdissect.result import PairedDifference
+from netdissect.result.run_differences import NOT_MEASURED
 from netdissect.training.workspace import SCALES
 
 DISSECT = DissectConfig(layers=("conv5",), protocol=Protocol(quantiles=(0.005, 0.02)))
 FEW, MANY, SPREAD = (9, 10, 11), (30, 31, 32), (2, 20, 38)
 
 
-def counted(unique, category="total", **keys):
-    return keys | {"category": category, "units": 100, "detectors": unique, "unique_detectors": unique}
+def counted(unique, category="total", null=None, **keys):
+    about = {"category": category, "units": 100, "null_unique_detectors": null}
+    return keys | about | {"detectors": unique, "unique_detectors": unique}
 
 
 def tidy(rows):
@@ -31,8 +33,15 @@ def tidy(rows):
     return pl.DataFrame([row | decides for row in rows] + [row | nothing | other for other in others for row in rows])
 
 
-def over_images(before, after, mean, low, high):
-    return {"over_images": over_images_table({(before, after): Interval(mean, low, high, 1000)})}
+def difference(mean, low, high, null=None, p=0.02, no_null=NOT_MEASURED):
+    """Return a difference over images; with a mean under the null, its p-value is `p`."""
+    if null is None:
+        return PairedDifference(mean, (low, high), 1000, no_null=no_null)
+    return PairedDifference(mean, (low, high), 1000, null, 0.1, p, 100, "")
+
+
+def over_images(before, after, *numbers, **null):
+    return {"over_images": over_images_table({(before, after): difference(*numbers, **null)})}
 
 
 def rotated(*courses):
@@ -71,6 +80,25 @@ def test_rotations_have_to_cost_detectors_over_images_too(interval, outcome):
     table = rotated(*((15, unique) for unique in FEW))
     conclusion = rotate_experiment.conclude(table, ROTATE, extra=over_images("original", "rotation", *interval))
     assert conclusion.outcome == outcome
+
+
+def test_rotations_have_to_cost_detectors_beyond_the_permutation_null():
+    def concluded(null_of_units, images=None):
+        rows = [counted(20, null=null_of_units, basis="original", seed=None, alpha=0.0, layer="conv5")]
+        rows += [
+            counted(unique, null=1.0, basis="rotation", seed=seed, alpha=alpha, layer="conv5")
+            for seed, unique in enumerate(FEW)
+            for alpha in (0.5, 1.0)
+        ]
+        return rotate_experiment.conclude(tidy(rows), ROTATE, extra=images or {})
+
+    assert concluded(1.0).outcome == "agrees"
+    assert "conv5 has 20 (1 under the permutation null)" in concluded(1.0).finding.replace("1.0 under", "1 under")
+    assert concluded(11.0).outcome == "inconclusive"  # the units of the null account for what is lost
+    assert "beyond the permutation null 0 (95 % interval -2.48 to 2.48, n = 3)" in concluded(11.0).finding
+    assert concluded(16.0).outcome == "disagrees"
+    assert concluded(1.0, over_images("original", "rotation", -10, -14, -6, null=0.0)).outcome == "agrees"
+    assert concluded(1.0, over_images("original", "rotation", -10, -14, -6, null=-9.5)).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize(("half", "words"), [(15, "20, 15, 10; they fall"), (8, "20, 8, 10; they do not fall")])
@@ -117,13 +145,14 @@ MORE, LESS, EITHER = (5, 2, 8), (-5, -8, -2), (1, -3, 5)
 def test_networks_in_the_expected_order_agree(first, second, outcome):
     table = tidy([counted(unique, network=network) for network, unique in (("vgg", 20), ("resnet", 25), ("alex", 15))])
     differences = {("vgg", "resnet"): first, ("alex", "vgg"): second}
-    found = {sides: Interval(*ends, 1000) if ends else None for sides, ends in differences.items()}
+    found = {sides: difference(*ends) if ends else None for sides, ends in differences.items()}
     config = CompareConfig(expected=("resnet", "vgg", "alex"), rule="top-label")
     table = table.filter(quantile=0.005)  # the experiment's own table has a single quantile
     conclusion = compare_experiment.conclude(table, config, extra={"over_images": over_images_table(found)})
     assert conclusion.outcome == outcome
     assert conclusion.finding.startswith(
-        "Unique detectors, most first: resnet 25; vgg 20; alex 15. resnet against vgg: "
+        "Unique detectors, most first: resnet 25; vgg 20; alex 15. The permutation null was not measured. resnet "
+        "against vgg, over the same images: "
     )
     alone = compare_experiment.conclude(table, CompareConfig(rule="top-label"))
     assert alone.outcome == "not compared"
@@ -180,6 +209,52 @@ def test_a_single_training_is_decided_over_images(interval, outcome):
         table, TrainingDynamicsConfig(rule="top-label"), extra={"units": units}
     )
     assert alone.outcome == "inconclusive"
+
+
+BEYOND_NULL = [
+    ((19, 11, 26), {"null": 1.0}, "agrees"),
+    ((19, 11, 26), {"null": 19.5, "p": 0.9}, "inconclusive"),  # all of it is under the null
+    ((19, 11, 26), {"null": 30.0}, "disagrees"),
+    ((-19, -26, -11), {"null": -19.5, "p": 0.9}, "inconclusive"),
+    ((-19, -26, -11), {"null": -1.0}, "disagrees"),
+    ((19, 11, 26), {"null": 1.0, "p": 0.06}, "inconclusive"),  # within what permutations give
+    ((19, 11, 26), {"no_null": "the null hypotheses differ"}, "inconclusive"),
+    ((19, 11, 26), {}, "agrees"),
+]
+
+
+@pytest.mark.parametrize(("interval", "null", "outcome"), BEYOND_NULL)
+def test_a_growth_has_to_exceed_its_null(interval, null, outcome):
+    table, units = followed(GROWN[:1], changed=1)
+    extra = {"units": units} | over_images("0", "100", *interval, **null)
+    found = training_dynamics_experiment.conclude(table, TrainingDynamicsConfig(rule="top-label"), extra=extra)
+    assert found.outcome == outcome
+    exceeds = "the difference exceeds its null" in found.finding
+    assert exceeds == (outcome != "inconclusive" and "null" in null)
+
+
+@pytest.mark.parametrize(("interval", "null", "outcome"), BEYOND_NULL)
+def test_networks_in_the_expected_order_have_to_differ_beyond_their_null(interval, null, outcome):
+    table = tidy([counted(unique, network=network) for network, unique in (("vgg", 6), ("resnet", 25))])
+    config = CompareConfig(expected=("resnet", "vgg"), rule="top-label")
+    found = compare_experiment.conclude(
+        table.filter(quantile=0.005), config, extra=over_images("vgg", "resnet", *interval, **null)
+    )
+    assert found.outcome == outcome
+
+
+@pytest.mark.parametrize(("last", "outcome"), [(0.0, "agrees"), (21.0, "inconclusive"), (40.0, "disagrees")])
+def test_trainings_have_to_grow_beyond_their_nulls(last, outcome):
+    table = tidy(
+        counted(unique, null=null, seed=seed, step=step)
+        for seed, course in enumerate(GROWN)
+        for step, unique, null in zip((0, 100), course, (0.0, last), strict=True)
+    )
+    _, units = followed(GROWN, changed=1)
+    config = TrainingDynamicsConfig(rule="top-label")
+    found = training_dynamics_experiment.conclude(table, config, extra={"units": units})
+    assert found.outcome == outcome
+    assert f"10 (0 under the permutation null) at 0, 31 ({last:.3g} under the permutation null) at 100" in found.finding
 
 
 def concluded(condition, counts, **extra):

@@ -22,11 +22,13 @@ from netdissect.training import TrainConfig
 OPEN = "inconclusive"
 
 
-def task_table(counts, **keys):
-    """Return counts of one layer, quantile and rule: textures and all unique detectors, by task and seed."""
+def task_table(counts, nulls=None, **keys):
+    """Return counts of one layer, quantile and rule: textures and all, by task and seed, and the null by task."""
     about = {"layer": "conv5", "quantile": 0.05, "rule": "per-category", "units": 64} | keys
     return pl.DataFrame(
-        about | {"task": task, "seed": seed, "category": category, "unique_detectors": number}
+        about
+        | {"task": task, "seed": seed, "category": category, "unique_detectors": number}
+        | {"null_unique_detectors": None if nulls is None else nulls[task]}
         for task, pairs in counts.items()
         for seed, pair in enumerate(pairs)
         for category, number in zip(("texture", "total"), pair, strict=True)
@@ -59,12 +61,31 @@ def test_supervision_agrees_if_there_are_fewer_detectors_and_more_textures(scene
     assert supervision_conclusion(task_table({"scene": scene, "rotation": rotation})).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("nulls", "beyond", "outcome"),
+    [
+        ((1.0, 1.0), "-15 (", "agrees"),
+        ((16.0, 1.0), "0 (95 % interval 0 to 0, n = 3)", OPEN),
+        ((20.0, 1.0), "4 (", "disagrees"),
+    ],
+)
+def test_supervision_compares_the_detectors_beyond_the_permutation_null(nulls, beyond, outcome):
+    table = task_table(
+        {"scene": [(2, 20), (2, 21), (2, 22)], "rotation": [(4, 5), (4, 6), (4, 7)]},
+        dict(zip(("scene", "rotation"), nulls, strict=True)),
+    )
+    found = supervision_conclusion(table)
+    assert found.outcome == outcome
+    assert f"scene 21 ({nulls[0]:.3g} under the permutation null), rotation 6 (1 under" in found.finding
+    assert f"beyond the permutation null: {beyond}" in found.finding
+
+
 def test_supervision_is_decided_in_the_last_layer_at_the_first_quantile_by_the_rule_of_the_config():
     turned = {"scene": FEWER_MORE_TEXTURES, "rotation": SCENE}
     others = [task_table(turned, **keys) for keys in ({"layer": "conv4"}, {"quantile": 0.01}, {"rule": "top-label"})]
     found = supervision_conclusion(*others, task_table({"scene": SCENE, "rotation": FEWER_MORE_TEXTURES}))
     assert found.outcome == "agrees"
-    assert "scene 20.3, rotation 5.3." in found.finding
+    assert "scene 20.3, rotation 5.33. The permutation null was not measured." in found.finding
 
 
 def test_supervision_without_a_self_supervised_task_is_not_compared():

@@ -70,7 +70,7 @@ def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(workspace, ro
     explicit = replace(network, bases={"turned": ("conv5", random_rotation(8, 1))})
     direct = dissect(explicit, workspace.data, workspace.dissect_config(["conv5", "turned"]))
     for name, keys in (("conv5", {"alpha": 0.0}), ("turned", {"alpha": 1.0, "seed": 1})):
-        expected = count_rows(direct, [name]).drop("layer")
+        expected = rows_of(count_rows(direct, [name]))
         assert rows_of(rotated.table, **keys).equals(expected)
     run = load_result(workspace.folder("turned") / "runs" / "rotate")
     left, right = run.layer("conv5@rotation-1").scores, direct.layer("turned").scores

@@ -69,7 +69,8 @@ def oracle(left: Result, right: Result, pairs: list[tuple[str, str]], rule: str)
 def test_a_mean_over_pairs_of_layers_has_the_interval_of_the_sum_of_their_counts(runs, rule):
     for pairs in ([("wide_relu", "wide_relu")], [("wide_relu", "wide_relu"), ("wide_relu", "deep_relu")]):
         found = difference_over_images(*runs, pairs, quantile=QUANTILE, rule=rule)
-        assert found == (*oracle(*runs, pairs, rule), 60)
+        value, *interval = oracle(*runs, pairs, rule)
+        assert (found.value, list(found.interval), found.replicates) == (value, interval, 60)
 
 
 def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
@@ -86,10 +87,11 @@ def test_comparing_following_and_pairing_runs_give_one_interval(runs, tmp_path):
         layers=("wide_relu", "deep_relu"), rule=rule, expected=("tiny, deep_relu", "tiny, wide_relu")
     )
     said = compare(runs, config, out=tmp_path).conclusion.finding
-    assert f"{value:.3g} more ({low:.3g} to {high:.3g} by the bootstrap" in said
+    assert f"{value:+.0f} unique detector{'s' * (abs(value) != 1)} [{low:.0f}, {high:.0f}]; the" in said
     followed = training_dynamics([Snapshot(0, runs[0]), Snapshot(10, runs[1])])
     value, low, high = oracle(*runs, [("deep_relu", "deep_relu")], "per-category")
-    assert f"they grow by {value:.3g} (95 % interval {low:.3g} to {high:.3g}, n = 60)" in followed.conclusion.finding
+    assert f"[{low:.0f}, {high:.0f}]; the permutation null was not measured." in followed.conclusion.finding
+    assert f"over the same images: {f'{value:+.0f}' if value else 0} unique detector" in followed.conclusion.finding
 
 
 def test_rotations_are_counted_against_the_units_over_images(roots, tmp_path):
@@ -100,9 +102,7 @@ def test_rotations_are_counted_against_the_units_over_images(roots, tmp_path):
     units, *turned = totals["unique_detectors"].to_list()
     assert units != fmean(turned)
     assert change["mean"] == pytest.approx(fmean(turned) - units, rel=1e-15)
-    assert (
-        f"{change['ci_low']:.3g} to {change['ci_high']:.3g} by the bootstrap over images" in result.conclusion.finding
-    )
+    assert f"[{change['ci_low']:.0f}, {change['ci_high']:.0f}]; the permutation null" in result.conclusion.finding
 
 
 def test_replicates_of_different_images_are_not_paired(roots, runs, tmp_path):

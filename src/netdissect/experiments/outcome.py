@@ -34,6 +34,11 @@ class Conclusion(BaseModel):
     outcome: ConclusionOutcome = Field(description="inconclusive: the interval does not decide.")
 
 
+def join_sentences(*sentences: str) -> str:
+    """Join sentences with spaces; empty ones are left out."""
+    return " ".join(filter(None, sentences))
+
+
 @dataclass(frozen=True, repr=False)
 class ExperimentResult:
     """One finished experiment; it prints as five lines, the conclusion among them.

@@ -21,8 +21,8 @@ from netdissect.result.summary import reports_q_values
 from netdissect.scoring import passes
 from netdissect.scoring.detectors import limit_number
 from netdissect.scoring.metrics import METRICS
+from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
-SIGNIFICANT = 0.05
 RULE: Rule = "top-label"
 
 

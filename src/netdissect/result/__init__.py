@@ -2,7 +2,7 @@
 
 result              RunInfo, LayerResult, Result and their tables (schema, statistics_schema, tables)
 files               the run folder: save_result, load_result, repair; run_config, folder_lock
-compare             two runs by concept; paired_bootstrap gives confidence intervals of the difference
+compare             two runs by concept; run_differences: intervals and permutation null of the difference
 queries             detectors, detected concepts and best scores of a run
 requirements        conditions that a run must meet; invariants: laws that every run obeys
 legacy_csv, published_counts   tables of other programs
@@ -11,7 +11,6 @@ legacy_csv, published_counts   tables of other programs
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
 from netdissect.result.legacy_csv import PublishedTable, read_published, write_published
-from netdissect.result.paired_bootstrap import PairedDifference, mean_paired_difference, paired_differences
 from netdissect.result.requirements import DetectorCriteria, Requirement, check_result, parse_requirement
 from netdissect.result.result import (
     DataInfo,
@@ -23,6 +22,13 @@ from netdissect.result.result import (
     NetworkInfo,
     Result,
     RunInfo,
+)
+from netdissect.result.run_differences import (
+    PairedDifference,
+    count_difference,
+    difference_sentence,
+    mean_paired_difference,
+    paired_differences,
 )
 
 __all__ = [
@@ -42,6 +48,8 @@ __all__ = [
     "RunInfo",
     "check_result",
     "compare_results",
+    "count_difference",
+    "difference_sentence",
     "load_result",
     "mean_paired_difference",
     "paired_differences",

@@ -81,13 +81,19 @@ def count_sentence(measured: MeasuredCount, noun: str = "unique detectors", *, s
     >>> count_sentence(MeasuredCount(1))
     '1 unique detector; no permutation null: --permutations 100'
     """
+    null = null_text(measured, signed=signed)
+    return f"{count_text(measured, noun, signed=signed)}; {f'{null} {NULL_NAME}' if null else NULL_NOT_MEASURED}"
+
+
+def count_text(measured: MeasuredCount, noun: str, *, signed: bool = False) -> str:
+    """Write a count with its interval.
+
+    >>> count_text(MeasuredCount(-1, (-4, 2)), "detectors", signed=True)
+    '-1 detector [-4, 2]'
+    """
     words = noun.removesuffix("s") if abs(measured.count) == 1 else noun
     interval = interval_text(measured)
-    null = null_text(measured, signed=signed)
-    return (
-        f"{_number(measured.count, 0, signed=signed)} {words}{interval and ' ' + interval}; "
-        f"{f'{null} {NULL_NAME}' if null else NULL_NOT_MEASURED}"
-    )
+    return f"{_number(measured.count, 0, signed=signed)} {words}{interval and ' ' + interval}"
 
 
 def interval_text(measured: MeasuredCount) -> str:

@@ -22,17 +22,26 @@ from netdissect.experiments.counts import (
     OVER_IMAGES,
     TOTAL,
     count_rows,
+    decide_over_images,
     difference_over_images,
-    interval_over_images,
+    measured_text,
+    null_note,
     over_images_table,
+    read_over_images,
 )
-from netdissect.experiments.effect_sizes import Interval, decide
 from netdissect.experiments.inputs import LAST_CONVOLUTION, Data, Inputs, at_quantile, one_or_several, with_layers
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.outcome import (
+    NO_TABLES,
+    Conclusion,
+    ConclusionOutcome,
+    ExperimentResult,
+    concluded,
+    join_sentences,
+)
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment, run_folder
 from netdissect.models import Network
-from netdissect.result import Result, load_result
+from netdissect.result import PairedDifference, Result, difference_sentence, load_result
 from netdissect.result.published_counts import read_counts
 from netdissect.training.scene_net import preprocessing, random_network
 from netdissect.training.workspace import Workspace
@@ -210,7 +219,7 @@ def _aligned(published: pl.DataFrame, own: Sequence[str]) -> pl.DataFrame:
 
 def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, quantile: float | None) -> pl.DataFrame:
     """Compare each network with the next that is expected to detect less, over the replicates of their images."""
-    differences: dict[tuple[str, str], Interval | None] = {}
+    differences: dict[tuple[str, str], PairedDifference | None] = {}
     for more, fewer in pairwise(config.expected):
         for name in (more, fewer):
             if name not in chosen:
@@ -240,28 +249,21 @@ def conclude(
     """
     totals = table.filter(category=TOTAL, rule=config.rule)
     ranked = totals.sort("unique_detectors", descending=True, maintain_order=True)
-    order = "; ".join(f"{row['network']} {row['unique_detectors']}" for row in ranked.iter_rows(named=True))
-    finding = f"Unique detectors, most first: {order}."
+    order = "; ".join(f"{row['network']} {measured_text(row)}" for row in ranked.iter_rows(named=True))
+    finding = join_sentences(f"Unique detectors, most first: {order}.", null_note(ranked))
     if not config.expected:
         return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="not compared")
     texts, outcomes = [], set[ConclusionOutcome]()
     for more, fewer in pairwise(config.expected):
-        text, outcome = _difference(interval_over_images(extra, fewer, more))
-        texts.append(f"{more} against {fewer}: {text}.")
-        outcomes.add(outcome)
+        difference = read_over_images(extra, fewer, more)
+        text = "the runs have no bootstrap over images." if difference is None else difference_sentence(difference)
+        texts.append(f"{more} against {fewer}, over the same images: {text}")
+        outcomes.add(decide_over_images(difference, "more"))
     worst: ConclusionOutcome = next(
         (kind for kind in ("disagrees", "inconclusive") if kind in outcomes),
         "agrees",
     )
     return Conclusion(question=QUESTION, paper=PAPER, finding=" ".join([finding, *texts]), outcome=worst)
-
-
-def _difference(interval: Interval | None) -> tuple[str, ConclusionOutcome]:
-    """Return what a difference over the replicates of images decides; without replicates, nothing."""
-    if interval is None:
-        return "the runs have no bootstrap over images", "inconclusive"
-    text = f"{interval.mean:.3g} more ({interval.low:.3g} to {interval.high:.3g} by the bootstrap over images)"
-    return text, decide(interval, "more")
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:

@@ -17,7 +17,7 @@ from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.experiments.counts import TOTAL, count_rows
+from netdissect.experiments.counts import TOTAL, count_rows, measured_text, null_note
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means
 from netdissect.experiments.inputs import (
     CONVOLUTIONS,
@@ -28,7 +28,7 @@ from netdissect.experiments.inputs import (
     named_layers,
     with_layers,
 )
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
 from netdissect.models import Network
@@ -118,9 +118,9 @@ def conclude(
     rows = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
     low, high = _depths(rows, LOW), _depths(rows, HIGH)
     totals = ", ".join(
-        f"{row['layer']} {row['unique_detectors']}" for row in rows.filter(category=TOTAL).iter_rows(named=True)
+        f"{row['layer']} {measured_text(row)}" for row in rows.filter(category=TOTAL).iter_rows(named=True)
     )
-    finding = f"Unique detectors: {totals}."
+    finding = join_sentences(f"Unique detectors: {totals}.", null_note(rows))
     if len(low) < 2 or len(high) < 2:
         few = f" {len(low)} units detect colors or textures and {len(high)} objects or parts: too few to compare."
         return Conclusion(question=QUESTION, paper=PAPER, finding=finding + few, outcome="inconclusive")

@@ -28,21 +28,27 @@ from netdissect.experiments.counts import (
     OVER_IMAGES,
     TOTAL,
     count_rows,
+    decide_over_images,
     difference_over_images,
-    interval_over_images,
+    has_null,
     largest_unique,
+    mean_text,
+    measured_text,
+    null_note,
     over_images_table,
+    read_over_images,
+    with_excess,
 )
-from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
+from netdissect.experiments.effect_sizes import decide, mean_interval
 from netdissect.experiments.inputs import BATCH_SIZE, DATA, Data, NetworkInputs
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
 from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases
 from netdissect.models import Network, resolve_layers
 from netdissect.models.surgery.bases import BasisType, read_basis
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
-from netdissect.result import Result
+from netdissect.result import Result, difference_sentence
 from netdissect.training.workspace import Workspace
 
 ORIGINAL = "original"
@@ -202,34 +208,42 @@ def conclude(table: pl.DataFrame, config: RotateConfig, *, extra: Mapping[str, p
     """
     counts = table.filter(quantile=config.dissect.protocol.quantiles[0], rule=config.rule)
     rows = counts.filter(category=TOTAL)
-    layer, before = rows.filter(basis=ORIGINAL).select("layer", "unique_detectors").row(0)
+    rows = with_excess(rows)
+    original = rows.filter(basis=ORIGINAL).row(0, named=True)
+    layer, before = original["layer"], original["unique_detectors"]
     others = rows.filter(~pl.col("basis").is_in([ORIGINAL, ROTATION]))
-    listed = ", ".join(f"{row['basis']} {row['unique_detectors']}" for row in others.iter_rows(named=True))
-    other_bases = f" Other bases: {listed}." if listed else ""
-    rotated = rows.filter(basis=ROTATION, alpha=1.0)["unique_detectors"].to_list()
-    if not rotated or not before:
-        finding = f"{layer} has {before} unique detectors; there is nothing that rotations could cost.{other_bases}"
+    listed = ", ".join(f"{row['basis']} {measured_text(row)}" for row in others.iter_rows(named=True))
+    other_bases = f"Other bases: {listed}." if listed else ""
+    rotated = rows.filter(basis=ROTATION, alpha=1.0)
+    has = f"{layer} has {measured_text(original)} unique detectors"
+    if not len(rotated) or not before:
+        finding = join_sentences(f"{has}; there is nothing that rotations could cost.", other_bases)
         return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="inconclusive")
-    most = largest_unique(counts)
-    change = mean_interval([after - before for after in rotated]).within(-before, most - before)
-    images = interval_over_images(extra, ORIGINAL, ROTATION)
+    change = mean_interval((rotated["unique_detectors"] - before).to_list())
+    change = change.within(-before, largest_unique(counts) - before)
+    beyond = mean_interval((rotated["excess"] - original["excess"]).to_list()) if has_null(rows) else None
+    images = read_over_images(extra, ORIGINAL, ROTATION)
+    finding = join_sentences(
+        f"{has}, and {mean_text(rotated)} after a whole random rotation: a change by {change.mean / before:+.0%}, that "
+        f"is {change} concepts over rotations{f'; beyond the permutation null {beyond}' if beyond else ''}.",
+        f"Over the same images: {difference_sentence(images)}" if images else null_note(rows),
+        _course(rows, config, before),
+        other_bases,
+    )
+    outcome = decide(beyond or change, "fewer")
+    # Both sources of randomness have to be ruled out: the draw of rotations and the draw of images.
+    if images is not None and decide_over_images(images, "fewer") != outcome:
+        outcome = "inconclusive"
+    return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=outcome)
+
+
+def _course(rows: pl.DataFrame, config: RotateConfig, before: int) -> str:
+    """Write the mean counts at every step of the rotations."""
     each = [rows.filter(basis=ROTATION, alpha=alpha)["unique_detectors"].to_list() for alpha in config.alphas]
     means = [float(before), *(sum(values) / len(values) for values in each)]
     course = ", ".join(f"{value:.3g}" for value in means)
     falls = all(after < former for former, after in pairwise(means))
-    finding = (
-        f"{layer} has {before} unique detectors, and {means[-1]:.3g} after a whole random rotation: a change by "
-        f"{change.mean / before:+.0%}, that is {change} concepts over rotations"
-        + (f", {images.low:.3g} to {images.high:.3g} by the bootstrap over images" if images else "")
-        + f". Means from alpha 0 to 1: {course}; they {'fall' if falls else 'do not fall'} at every step.{other_bases}"
-    )
-    return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=_outcome(change, images))
-
-
-def _outcome(change: Interval, images: Interval | None) -> ConclusionOutcome:
-    """Both sources of randomness have to be ruled out: the draw of rotations and the draw of images."""
-    outcome = decide(change, "fewer")
-    return outcome if images is None or decide(images, "fewer") == outcome else "inconclusive"
+    return f"Means from alpha 0 to 1: {course}; they {'fall' if falls else 'do not fall'} at every step."
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:

@@ -20,10 +20,25 @@ from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
-from netdissect.experiments.counts import TOTAL, count_rows, largest_unique, unique_of
+from netdissect.experiments.counts import (
+    TOTAL,
+    count_rows,
+    has_null,
+    largest_unique,
+    mean_text,
+    null_note,
+    with_excess,
+)
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
 from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, with_layers
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.outcome import (
+    NO_TABLES,
+    Conclusion,
+    ConclusionOutcome,
+    ExperimentResult,
+    concluded,
+    join_sentences,
+)
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.result.files import write_whole
@@ -162,18 +177,23 @@ def conclude(
     """
     keys = {"quantile": config.dissect.protocol.quantiles[0], "rule": config.rule}
     rows = table.filter(layer=table["layer"][-1], **keys)
-    totals = {task: unique_of(rows, task=task) for task in config.tasks}
-    listed = ", ".join(f"{task} {np.mean(values):.1f}" for task, values in totals.items())
-    finding = f"Unique detectors of the last layer, mean of {config.seeds} seeds: {listed}."
+    rows = with_excess(rows)
+    totals = rows.filter(category=TOTAL)
+    listed = ", ".join(f"{task} {mean_text(totals.filter(task=task))}" for task in config.tasks)
+    means = f"Unique detectors of the last layer, mean of {config.seeds} seeds: {listed}."
+    finding = join_sentences(means, null_note(rows))
     supervised = [task for task in config.tasks if task in SUPERVISED]
     others = [task for task in config.tasks if task in SELF_SUPERVISED]
     if not supervised or not others:
         return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome="not compared")
-    fewer = paired_difference(_seed_means(rows, supervised), _seed_means(rows, others))
-    fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
+    fewer = paired_difference(*(_seed_means(rows, tasks, column="excess") for tasks in (supervised, others)))
+    beyond = has_null(rows)
+    if not beyond:
+        fewer = fewer.within(-largest_unique(rows), largest_unique(rows))
     texture = paired_difference(_texture_shares(rows, supervised), _texture_shares(rows, others)).within(-1, 1)
     finding += (
-        f" Self-supervised less supervised, paired by seed: {fewer} detectors; share of textures among them: {texture}."
+        f" Self-supervised less supervised, paired by seed{' and beyond the permutation null' if beyond else ''}: "
+        f"{fewer} detectors; share of textures among all detectors: {texture}."
     )
     return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=_both(fewer, texture))
 
@@ -200,12 +220,12 @@ def _check(images: TaskImages, config: SupervisionConfig) -> None:
         )
 
 
-def _seed_means(rows: pl.DataFrame, tasks: Sequence[str], category: str = TOTAL) -> list[float]:
-    """Average the unique detectors over tasks, for each seed."""
+def _seed_means(
+    rows: pl.DataFrame, tasks: Sequence[str], category: str = TOTAL, column: str = "unique_detectors"
+) -> list[float]:
+    """Average a column over tasks, for each seed."""
     here = rows.filter(pl.col("task").is_in(tasks), pl.col("category") == category)
-    return (
-        here.group_by("seed", maintain_order=True).agg(pl.col("unique_detectors").mean())["unique_detectors"].to_list()
-    )
+    return here.group_by("seed", maintain_order=True).agg(pl.col(column).mean())[column].to_list()
 
 
 def _texture_shares(rows: pl.DataFrame, tasks: Sequence[str]) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from netdissect.experiments.counts import TOTAL, largest_unique
+from netdissect.experiments.counts import TOTAL, has_null, largest_unique, mean_null_text, mean_text, with_excess
 from netdissect.experiments.effect_sizes import Interval, decide, decide_equal, mean_interval, paired_difference
 from netdissect.experiments.outcome import ConclusionOutcome
 from netdissect.training.choices import ConditionName
@@ -41,7 +41,11 @@ class ConditionCounts:
         return self.table.filter(condition=condition, category=category)["unique_detectors"].to_list()
 
     def change(self, left: str, right: str, category: str = TOTAL) -> Interval:
-        """Return the difference between two conditions, paired by seed."""
+        """Return the difference between two conditions, paired by seed: beyond the null, if there is one."""
+        rows = with_excess(self.table)
+        if has_null(rows):
+            excess = (rows.filter(condition=name, category=category)["excess"].to_list() for name in (left, right))
+            return paired_difference(*excess)
         most = self.most(category)
         return paired_difference(self.of(left, category), self.of(right, category)).within(-most, most)
 
@@ -51,7 +55,18 @@ class ConditionCounts:
 
     def means(self) -> str:
         """Return the mean of each condition as text."""
-        return ", ".join(f"{name} {mean_interval(self.of(name)).mean:.3g}" for name in self.names)
+        totals = self.table.filter(category=TOTAL)
+        return ", ".join(f"{name} {mean_text(totals.filter(condition=name))}" for name in self.names)
+
+    @property
+    def null(self) -> str:
+        """The mean of all counts under the permutation null, as text; empty: not measured."""
+        return mean_null_text(self.table.filter(category=TOTAL))
+
+    @property
+    def beyond(self) -> str:
+        """What differences are differences of."""
+        return " beyond the permutation null" if has_null(self.table) else ""
 
 
 @dataclass(frozen=True)
@@ -96,23 +111,24 @@ def _seeds(counts: ConditionCounts) -> tuple[str, ConclusionOutcome]:
     if outcome == "agrees" and same > SAME_UNIT:
         outcome = "disagrees"
     return (
-        f"Unique detectors by seed: {', '.join(map(str, values))}; mean {spread}. Two seeds differ by "
-        f"{(max(values) - min(values)) / mean:.0%} of it at most, and share {concepts:.0%} of the concepts that either "
-        f"detects, but the unit of the same number detects the same concept in {same:.0%} of cases."
+        f"Unique detectors by seed: {', '.join(map(str, values))}; mean {spread}{counts.null}. Two seeds "
+        f"differ by {(max(values) - min(values)) / mean:.0%} of it at most, and share {concepts:.0%} of the concepts "
+        f"that either detects, but the unit of the same number detects the same concept in {same:.0%} of cases."
     ), outcome
 
 
 def _dropout(counts: ConditionCounts) -> tuple[str, ConclusionOutcome]:
     texture, objects = (counts.change("dropout", "no dropout", category) for category in ("texture", "object"))
     return (
-        f"Unique detectors: {counts.means()}. Without dropout, textures change by {texture} and objects by {objects}."
+        f"Unique detectors: {counts.means()}. Without dropout, textures change by {texture} and objects by "
+        f"{objects}{counts.beyond}."
     ), _both(decide(texture, "more"), decide(objects, "fewer"))
 
 
 def _batch_norm(counts: ConditionCounts) -> tuple[str, ConclusionOutcome]:
     change = counts.change("plain", "batch norm")
     return (
-        f"Unique detectors: {counts.means()}. Batch normalization changes them by {change}.",
+        f"Unique detectors: {counts.means()}. Batch normalization changes them by {change}{counts.beyond}.",
         decide(change, "fewer"),
     )
 
@@ -121,8 +137,8 @@ def _growth(counts: ConditionCounts) -> tuple[str, ConclusionOutcome]:
     first, *_, before, last = counts.names
     whole, step = counts.change(first, last), counts.change(before, last)
     return (
-        f"Unique detectors: {counts.means()}. From {first} to {last} they change by {whole}; of this {step} from "
-        f"{before} on.",
+        f"Unique detectors: {counts.means()}. From {first} to {last} they change by {whole}{counts.beyond}; "
+        f"of this {step} from {before} on.",
         decide(whole, "more"),
     )
 

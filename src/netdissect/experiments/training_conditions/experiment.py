@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import Progress, Rule
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.experiments.counts import count_rows
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
+from netdissect.experiments.counts import count_rows, null_note
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.experiments.training_conditions.conditions import CONDITIONS, ConditionCounts
@@ -124,7 +124,11 @@ def conclude(
     return Conclusion(
         question=condition.question,
         paper=condition.paper,
-        finding=f"{finding} Accuracy: {listed}. {scale.seeds} seeds each, {scale.train_config.steps} steps.",
+        finding=join_sentences(
+            finding,
+            null_note(deciding),
+            f"Accuracy: {listed}. {scale.seeds} seeds each, {scale.train_config.steps} steps.",
+        ),
         outcome=outcome,
     )
 

@@ -20,17 +20,31 @@ from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import (
+    NO_NULL,
     OVER_IMAGES,
     TOTAL,
     count_rows,
+    decide_over_images,
     difference_over_images,
-    interval_over_images,
+    has_null,
     largest_unique,
+    mean_text,
+    measured_text,
+    null_note,
     over_images_table,
+    read_over_images,
+    with_excess,
 )
-from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
+from netdissect.experiments.effect_sizes import decide, paired_difference
 from netdissect.experiments.inputs import Data, Inputs, at_quantile
-from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
+from netdissect.experiments.outcome import (
+    NO_TABLES,
+    Conclusion,
+    ConclusionOutcome,
+    ExperimentResult,
+    concluded,
+    join_sentences,
+)
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
 from netdissect.experiments.training_dynamics.snapshots import (
@@ -41,7 +55,7 @@ from netdissect.experiments.training_dynamics.snapshots import (
     trained_snapshots,
 )
 from netdissect.models import Network, load_checkpoint, reload_network
-from netdissect.result import Result
+from netdissect.result import Result, difference_sentence
 from netdissect.scoring import passes
 from netdissect.training.load_trained import open_network
 from netdissect.training.workspace import Workspace
@@ -211,16 +225,20 @@ def conclude(
     """
     rows = table.filter(quantile=config.quantile or table["quantile"][0], rule=config.rule)
     totals = rows.filter(category=TOTAL).sort("step")
-    course = totals.group_by("step", maintain_order=True).agg(pl.col("unique_detectors").mean()).rows()
-    counts = ", ".join(f"{unique:.3g} at {step:,}" for step, unique in course)
-    growth, over = _growth(rows, extra)
-    grown: ConclusionOutcome = "inconclusive" if growth is None else decide(growth, "more")
+    course = [(step, part) for (step,), part in totals.group_by("step", maintain_order=True)]
+    counts = ", ".join(f"{_counted(part)} at {step:,}" for step, part in course)
+    grown, growth = _growth(rows, extra)
     stay, units = _stability(_followed(extra["units"]))
-    text = f"Unique detectors: {counts}. From first to last they grow by {growth}, {over}." if growth else f"{counts}."
     outcome: ConclusionOutcome = grown if grown == stay else "inconclusive"
     if "disagrees" in (grown, stay):
         outcome = "disagrees"
-    return Conclusion(question=QUESTION, paper=PAPER, finding=f"{text} {units}", outcome=outcome)
+    finding = join_sentences(f"Unique detectors: {counts}.", growth, units)
+    return Conclusion(question=QUESTION, paper=PAPER, finding=finding, outcome=outcome)
+
+
+def _counted(part: pl.DataFrame) -> str:
+    """Write the count of a single training at one step, or the mean of several."""
+    return measured_text(part.row(0, named=True)) if len(part) == 1 else mean_text(part)
 
 
 def _stability(followed: pl.DataFrame) -> tuple[ConclusionOutcome, str]:
@@ -236,16 +254,28 @@ def _stability(followed: pl.DataFrame) -> tuple[ConclusionOutcome, str]:
     )
 
 
-def _growth(rows: pl.DataFrame, extra: Mapping[str, pl.DataFrame]) -> tuple[Interval | None, str]:
-    """Return the growth from the first to the last step: over seeds, or over the images of a single training."""
+def _growth(rows: pl.DataFrame, extra: Mapping[str, pl.DataFrame]) -> tuple[ConclusionOutcome, str]:
+    """Return whether counts grow beyond their null: over seeds, or over the images of a single training."""
     totals, steps = rows.filter(category=TOTAL), rows["step"].unique().sort()
     first, last = (totals.filter(step=step) for step in (steps[0], steps[-1]))
-    both = first.join(last, on="seed", suffix="_last").sort("seed")
-    if len(both) > 1:
-        most = largest_unique(rows)
-        growth = paired_difference(both["unique_detectors"].to_list(), both["unique_detectors_last"].to_list())
-        return growth.within(-most, most), "over seeds"
-    return interval_over_images(extra, str(steps[0]), str(steps[-1])), "by the bootstrap over images"
+    both = with_excess(first.join(last, on="seed", how="semi")), with_excess(last.join(first, on="seed", how="semi"))
+    if len(both[0]) > 1:
+        return _growth_over_seeds(both[0].sort("seed"), both[1].sort("seed"), largest_unique(rows))
+    growth = read_over_images(extra, str(steps[0]), str(steps[-1]))
+    if growth is None:
+        return "inconclusive", null_note(totals)
+    sentence = f"From first to last, over the same images: {difference_sentence(growth)}"
+    return decide_over_images(growth, "more"), sentence
+
+
+def _growth_over_seeds(first: pl.DataFrame, last: pl.DataFrame, most: int) -> tuple[ConclusionOutcome, str]:
+    counts, excess = ([part[name].to_list() for part in (first, last)] for name in ("unique_detectors", "excess"))
+    growth = paired_difference(*counts).within(-most, most)
+    text = f"From first to last they grow by {growth}, over seeds"
+    if not (has_null(first) and has_null(last)):
+        return decide(growth, "more"), f"{text}. {NO_NULL}"
+    beyond = paired_difference(*excess)
+    return decide(beyond, "more"), f"{text}; beyond the permutation null by {beyond}."
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:

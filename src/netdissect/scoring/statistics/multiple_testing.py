@@ -25,6 +25,7 @@ from netdissect.scoring.statistics.permutation import BestConcepts
 Floats = npt.NDArray[np.float64]
 
 MIN_EXCEEDANCES = 10  # permutations that reach the IoU of a unit, for a p-value by rank
+SIGNIFICANT = 0.05  # p- and q-values below it
 FDR_LEVEL = 0.05  # expected share of false detectors at the limit
 
 
@@ -50,6 +51,30 @@ def p_values(observed: Floats, null: Floats) -> Floats:
     location, scale = fit_gumbel(np.log(null[:, fitted]))
     p[fitted] = scipy.stats.gumbel_r.sf(np.log(observed[fitted]), location, scale)
     return np.asarray(np.maximum(p, np.finfo(np.float64).tiny))
+
+
+def two_sided_p_values(observed: Floats, null: Floats) -> Floats:
+    """Return the probability under the null of numbers as far out as those observed, to either side, float64 (n,).
+
+    Parameters
+    ----------
+    observed
+        float64 (n,).
+    null
+        float64 (n, R): the same numbers in each permutation.
+
+    Notes
+    -----
+    Twice the smaller of the two one-sided p-values by rank, (1 + k) / (1 + R), and at most 1. It is below 0.05 only if
+    there are 40 permutations or more.
+
+    Examples
+    --------
+    >>> two_sided_p_values(np.array([12.0, 7.0]), np.array([np.arange(9.0)] * 2))
+    array([0.2, 0.6])
+    """
+    above, below = ((side(null, observed[:, None])).sum(axis=1) for side in (np.greater_equal, np.less_equal))
+    return np.asarray(np.minimum(2 * (1 + np.minimum(above, below)) / (1 + null.shape[1]), 1.0))
 
 
 def fit_gumbel(values: Floats) -> tuple[Floats, Floats]:
