@@ -91,7 +91,7 @@ def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(
     assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4]; 0.5 under the permutation null"
     assert [line.split(":")[0] for line in lines[1:4]] == ["    q < 0.05", "    label stability", "    median"]
     assert lines[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
-    caption = str(console_tables.summary(with_statistics).caption)
+    caption = " ".join(console_tables.summary(with_statistics).notes)
     assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
     assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
     assert console_tables.statistics_lines(result) == []
@@ -194,7 +194,7 @@ def test_a_layout_that_the_check_did_not_confirm_is_reported_in_the_terminal(
     )  # fmt: skip
     checked = replace(with_statistics, info=with_statistics.info.model_copy(update={"layout_checks": {LAYER: check}}))
     assert layout_text(checked.info, checked.layers[LAYER].info) == text
-    caption = str(console_tables.summary(checked).caption)
+    caption = " ".join(console_tables.summary(checked).notes)
     assert (f"{LAYER}: {text}" in caption) if text else (f"{LAYER}: " not in caption)
 
 

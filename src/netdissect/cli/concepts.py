@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
+from netdissect.report.text_table import Column, TextTable
 
 if TYPE_CHECKING:
     from netdissect.concepts.inspect.inspect import CategoryFacts, Inspection
@@ -205,25 +205,26 @@ def _print(inspection: "Inspection", limit: int) -> None:
         screen.print(f"... and {len(inspection.problems) - PROBLEMS_SHOWN} more problems; --json lists all.")
 
 
-def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> Table:
-    table = Table(
-        title=f"{category.name}: {category.concepts} concepts on {category.images} images", title_justify="left"
-    )
-    table.add_column("concept")
+def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> TextTable:
     quantiles = REPORTED_QUANTILES if inspection.labeled < SMALL_DATA else REPORTED_QUANTILES[:1]
     attainable = [f"attainable IoU at {quantile:g}" for quantile in quantiles]
-    for name in ("images", "coverage", "share of pixels", *attainable):
-        table.add_column(name, justify="right")
+    numbers = ("images", "coverage", "share of pixels", *attainable)
     members = [concept for concept in inspection.concepts if concept.category == category.name]
+    rows = []
     for concept in members[:limit]:
-        table.add_row(
-            escape(concept.name), str(concept.frequency), f"{concept.coverage:.2f}", f"{concept.share:.2%}",
-            *(f"{value:.3f}" for value in (concept.max_attainable_iou, concept.max_attainable_iou_at_0_02)[:
-            len(quantiles)]),
-        )  # fmt: skip
-    if len(members) > limit:
-        table.add_row(f"... {len(members) - limit} more")
-    return table
+        values = (concept.max_attainable_iou, concept.max_attainable_iou_at_0_02)[: len(quantiles)]
+        rows.append(
+            [
+                concept.name,
+                str(concept.frequency),
+                f"{concept.coverage:.2f}",
+                f"{concept.share:.2%}",
+                *(f"{value:.3f}" for value in values),
+            ]
+        )
+    title = f"{category.name}: {category.concepts} concepts on {category.images} images"
+    more = [f"... {len(members) - limit} more: --top {len(members)}"] if len(members) > limit else []
+    return TextTable([Column("concept", "text", key=True), *map(Column, numbers)], rows, title, more)
 
 
 @app.command()

@@ -1,12 +1,11 @@
 """Standard output of the commands."""
 
-import sys
-
 from rich.console import Console
 
-PIPED_WIDTH = 160  # of a file or pipe, which has no width: tables are not wrapped at 80 columns
+PIPED_WIDTH = 1_000_000  # of a file or pipe, which has no width: no line is wrapped or cut
 
 
 def console() -> Console:
-    """Return standard output, as wide as the terminal or wide enough for tables."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    """Return standard output, as wide as the terminal, or without a width."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=PIPED_WIDTH)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
+from netdissect.report.text_table import Column, TextTable
 
 logger = logging.getLogger(__name__)
 
@@ -77,23 +77,17 @@ def _print_demo(made: "Demo", page: Path) -> None:
     screen.print(f"The report is {escape(str(page))}", soft_wrap=True)
 
 
-def _table(made: "Demo", quantile: float) -> Table:
+def _table(made: "Demo", quantile: float) -> TextTable:
     categories = made.units.info.data.categories
-    table = Table(
-        title=f"Concepts that units detect (unique detectors); masks: highest {quantile:.1%} of activations",
-        title_justify="left",
-    )
-    table.add_column("layer")
-    for name in ("units", "detectors", "concepts", *categories):
-        table.add_column(name, justify="right")
-    runs = [("trained", made.units), ("random weights", made.random)]
-    for label, result in runs:
+    numbers = ("units", "detectors", "concepts", *categories)
+    rows = []
+    for label, result in (("trained", made.units), ("random weights", made.random)):
         for entry in result.detectors():
             if entry.quantile == quantile:
                 name = "conv5, units rotated" if entry.layer in made.rotated else f"{entry.layer}, {label}"
-                table.add_row(name, *_cells(entry.count, categories))
-        table.add_section()
-    return table
+                rows.append([name, *_cells(entry.count, categories)])
+    title = f"Concepts that units detect (unique detectors); masks: highest {quantile:.1%} of activations"
+    return TextTable([Column("layer", "text", key=True), *map(Column, numbers)], rows, title)
 
 
 def _cells(count: "DetectorCount", categories: tuple[str, ...]) -> list[str]:
@@ -101,6 +95,6 @@ def _cells(count: "DetectorCount", categories: tuple[str, ...]) -> list[str]:
     return [str(number) for number in (*numbers, *(count.unique_detectors[category] for category in categories))]
 
 
-def _best_units(made: "Demo") -> Table:
+def _best_units(made: "Demo") -> TextTable:
     last = next(name for name in reversed(made.units.layers) if name not in made.rotated)
     return netdissect.console_tables.units(made.units, last, 8)

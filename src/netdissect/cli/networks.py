@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 from pydantic import BaseModel, Field
-from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import Assumed, NetworkSource
+from netdissect.report.text_table import Column, TextTable
 
 TrustOption = Annotated[
     bool,
@@ -39,23 +39,23 @@ def layers(typed: Typed[LayersRequest]) -> None:
         source = source.model_copy(update={"weights": "none"})
     loaded = netdissect.load_network(**source.model_dump())
     height, width = loaded.preprocessing.size
-    table = Table(title=f"{source.spec}, input {height} x {width}")
-    for name in ("layer", "type"):
-        table.add_column(name, overflow="fold")
-    table.add_column("layout", overflow="fold")
-    for name in ("units", "map", "field", "step", "offset"):
-        table.add_column(name, justify="right")
+    columns = [
+        Column("layer", "text", key=True),
+        *(Column(name, "text") for name in ("type", "layout")),
+        *(Column(name) for name in ("units", "map", "field", "step", "offset")),
+    ]
+    rows = []
     refused: dict[str, list[str]] = {}
     for layer in survey_layers(loaded, request.assumed):
         if layer.layout is None:
             refused.setdefault(layer.reason or "", []).append(layer.name)
-            table.add_row(layer.name, layer.type, "unknown", "", "", "", "", "", style="dim")
+            rows.append([layer.name, layer.type, "unknown", *[""] * 5])
             continue
         cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
         mark = " (assumed)" if layer.layout.source == "assumed" else ""
-        table.add_row(layer.name, layer.type, layer.layout.name + mark, str(layer.units), cells, *_field(layer))
+        rows.append([layer.name, layer.type, layer.layout.name + mark, str(layer.units), cells, *_field(layer)])
     screen = console()
-    screen.print(table)
+    screen.print(TextTable(columns, rows, f"{source.spec}, input {height} x {width}"))
     for reason, names in refused.items():
         screen.print(f"Cannot be dissected because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
     if any("cannot be traced" in reason for reason in refused):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from pydantic import BaseModel, Field
 from rich.markup import escape
-from rich.table import Table
 
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
 from netdissect.cli_options import Option, Typed, with_options
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
+from netdissect.report.text_table import Column, TextTable
 
 if TYPE_CHECKING:
     from netdissect.experiments import ExperimentResult
@@ -89,13 +89,16 @@ def _finish(results: "list[ExperimentResult]", out: Path, facts: dict[str, str])
     """Write the page, and print the conclusion of every experiment."""
     from netdissect.report.reproduce_page import reproduce_page
 
-    page, table = reproduce_page(results, out, facts), Table()
-    for name in ("experiment", "outcome", "finding"):
-        table.add_column(name, overflow="fold")
-    table.add_column("time", justify="right")
-    for result in results:
-        conclusion, seconds = result.conclusion, result.seconds.get("all", 0.0)
-        table.add_row(result.name, conclusion.outcome, escape(conclusion.finding), f"{seconds:.0f} s")
+    page = reproduce_page(results, out, facts)
+    columns = [
+        Column("experiment", "text", key=True),
+        *(Column(name, "text") for name in ("outcome", "finding")),
+        Column("time"),
+    ]
+    rows = [
+        [result.name, result.conclusion.outcome, result.conclusion.finding, f"{result.seconds.get('all', 0.0):.0f} s"]
+        for result in results
+    ]
     screen = console()
-    screen.print(table)
+    screen.print(TextTable(columns, rows))
     screen.print(f"The page is {escape(str(page))}", soft_wrap=True)

@@ -1,18 +1,13 @@
-"""Results as tables for the terminal, and as JSON.
-
-Names come from data sets and are printed as plain text: square brackets in them are not markup.
-"""
+"""Results as tables for terminal, file and notebook, and as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
-
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.plots.category_colors import category_colors
 from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_text
+from netdissect.report.text_table import Column, TextTable
 from netdissect.result import Comparison, LayerCount, LayerInfo, Result
 from netdissect.result.queries import (
     best_scores,
@@ -37,7 +32,7 @@ RULE_NOTES: dict[Rule, str] = {
 COLUMNS_NOTE = "left, right: number of units that detect the concept; IoU: of the best unit, detector or not."
 
 
-def summary(result: Result, min_iou: float | None = None) -> Table:
+def summary(result: Result, min_iou: float | None = None) -> TextTable:
     """Return detectors and unique detectors of each layer and category under both rules.
 
     Parameters
@@ -48,14 +43,12 @@ def summary(result: Result, min_iou: float | None = None) -> Table:
         None: the run's own.
     """
     table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
-    table.title = Text(f"{result.info.network.name} on {result.info.data.images:,} images")
     own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
     notes = [f"{name}: {note}" for name, layer in result.layers.items() for note in _layout_notes(result, layer.info)]
     if result.info.nondeterministic is not None:
         notes.append(f"The network is nondeterministic, which was accepted: {result.info.nondeterministic}")
-    if lines := [*notes, *(statistics_lines(result) if own else [])]:
-        table.caption = Text("\n".join([*lines, str(table.caption)]))
-    return table
+    title = f"{result.info.network.name} on {result.info.data.images:,} images"
+    return replace(table, title=title, notes=[*notes, *(statistics_lines(result) if own else []), *table.notes])
 
 
 def _layout_notes(result: Result, layer: LayerInfo) -> Iterator[str]:
@@ -87,38 +80,34 @@ def statistics_lines(result: Result) -> list[str]:
     return lines
 
 
-def counts(entries: Sequence[LayerCount]) -> Table:
+def counts(entries: Sequence[LayerCount]) -> TextTable:
     """Return the counts of layers, one row for each layer, quantile and rule, grouped by layer."""
     limits = {entry.layer: entry.count.min_iou for entry in entries}
     rules = {entry.count.rule for entry in entries}
     notes = [note.format(limits_under(rule, limits)) for rule, note in RULE_NOTES.items() if rule in rules]
-    categories = _categories([entry.count for entry in entries])
-    table = _table(Text(" ".join(["8 / 3: 8 units are detectors, of 3 different concepts.", *notes])))
-    table.add_column("layer", overflow="fold")
-    table.add_column("quantile", justify="right")
-    table.add_column("rule", no_wrap=True)
-    table.add_column("units", justify="right")
-    for name in ("total", *categories):
-        table.add_column(Text(name), justify="right", no_wrap=True)
+    names = ["total", *_categories([entry.count for entry in entries])]
+    columns = [
+        Column("layer", "text", key=True),
+        Column("quantile", key=True),
+        Column("rule", "text", key=True),
+        *(Column(name) for name in ("units", *names)),
+    ]
     layers = list(dict.fromkeys(entry.layer for entry in entries))
     quantiles = list(dict.fromkeys(entry.quantile for entry in entries))
-    ordered = sorted(entries, key=lambda entry: (layers.index(entry.layer), quantiles.index(entry.quantile)))
-    for index, entry in enumerate(ordered):
-        first = index == 0 or ordered[index - 1].layer != entry.layer
-        last = index + 1 == len(ordered) or ordered[index + 1].layer != entry.layer
-        count = entry.count
-        table.add_row(
-            Text(entry.layer if first else ""),
+    rows = [
+        [
+            entry.layer,
             "" if entry.quantile is None else f"{entry.quantile:g}",
-            count.rule,
-            str(count.units),
-            *(_pair(count, name) for name in ("total", *categories)),
-            end_section=last,
-        )
-    return table
+            entry.count.rule,
+            str(entry.count.units),
+            *(f"{entry.count.detectors.get(name, 0)} / {entry.count.unique_detectors.get(name, 0)}" for name in names),
+        ]
+        for entry in sorted(entries, key=lambda entry: (layers.index(entry.layer), quantiles.index(entry.quantile)))
+    ]
+    return TextTable(columns, rows, notes=["8 / 3: 8 units are detectors, of 3 different concepts.", *notes])
 
 
-def units(result: Result, layer: str, top: int | None = 20, quantile: float | None = None) -> Table:
+def units(result: Result, layer: str, top: int | None = 20, quantile: float | None = None) -> TextTable:
     """Return the best units of a layer: label, IoU, the next best concepts.
 
     Parameters
@@ -139,26 +128,33 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     best = best_scores(result, layer, quantile, RUNNERS_UP + 1)
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners_up.setdefault(unit, []).append((concept, iou))
-    colors = category_colors(result.info.data.categories)
-    words = limit_in_words("top-label", min_iou)
-    table = _table(Text(f"{layer}: {len(shown)} of {len(rows)} units, best first; ● detector: an IoU {words}"))
-    for name, justify in (("unit", "right"), ("", "left"), ("label", "left"), ("category", "left"), ("IoU", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
-    table.add_column("next best", overflow="fold")
+    columns = [
+        Column("unit", key=True),
+        Column("label", "text"),
+        Column("category", "text", styles=category_colors(result.info.data.categories)),
+        Column("IoU"),
+        Column("detector", "text"),
+        Column("next best", "text"),
+    ]
+    cells = []
     for row in shown.iter_rows(named=True):
         others = [f"{name} {iou:.3f}" for name, iou in runners_up.get(row["unit"], []) if name != row["label"]]
-        table.add_row(
-            str(row["unit"]),
-            "●" if row["detector"] else "",
-            Text(row["label"] or ("dead" if row["dead"] else "none")),
-            Text(row["category"] or "", style=colors.get(row["category"] or "", "")),
-            f"{row['iou']:.3f}",
-            Text(", ".join(others[:RUNNERS_UP])),
+        cells.append(
+            [
+                str(row["unit"]),
+                row["label"] or ("dead" if row["dead"] else "none"),
+                row["category"] or "",
+                f"{row['iou']:.3f}",
+                "yes" if row["detector"] else "no",
+                ", ".join(others[:RUNNERS_UP]),
+            ]
         )
-    return table
+    words = limit_in_words("top-label", min_iou)
+    title = f"{layer} at {quantile:g}: {len(shown)} of {len(rows)} units, best first; detector: an IoU {words}"
+    return TextTable(columns, cells, title)
 
 
-def concepts(result: Result, quantile: float | None = None) -> Table:
+def concepts(result: Result, quantile: float | None = None) -> TextTable:
     """Return the concepts of a run: coverage, attainable IoU and the number of units that detect each.
 
     Parameters
@@ -173,31 +169,34 @@ def concepts(result: Result, quantile: float | None = None) -> Table:
         name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, min_iou).to_dicts()}
         for name, min_iou in ((name, run_min_iou(result, name)) for name in result.layers)
     }
-    note = "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach"
-    table = _table(Text(note))
-    table.add_column("concept", overflow="fold")
-    table.add_column("category")
-    attainable = (
-        ["max_attainable_iou", SMALL_DATA_ATTAINABLE]
-        if result.info.data.images < SMALL_DATA
-        else ["max_attainable_iou"]
-    )
-    for name in ("images", "coverage", *(name.replace("_", " ") for name in attainable), *result.layers):
-        table.add_column(Text(name), justify="right", overflow="fold")
-    colors = category_colors(result.info.data.categories)
-    for row in result.concepts.sort("coverage", descending=True).iter_rows(named=True):
-        table.add_row(
-            Text(row["concept"]),
-            Text(row["category"], style=colors.get(row["category"], "")),
+    attainable = ["max_attainable_iou"]
+    if result.info.data.images < SMALL_DATA:
+        attainable.append(SMALL_DATA_ATTAINABLE)
+    columns = [
+        Column("concept", "text", key=True),
+        Column("category", "text", styles=category_colors(result.info.data.categories)),
+        *(Column(name.replace("_", " ")) for name in ("images", "coverage", *attainable)),
+        *(Column(name) for name in result.layers),
+    ]
+    rows = [
+        [
+            row["concept"],
+            row["category"],
             f"{row['images']:,}",
             f"{row['coverage']:.2%}",
             *(f"{row[name]:.3f}" for name in attainable),
-            *(str(len(detected[name].get(row["concept"], ())) or "") for name in result.layers),
-        )
-    return table
+            *(str(len(detected[name].get(row["concept"], ()))) for name in result.layers),
+        ]
+        for row in result.concepts.sort("coverage", descending=True).iter_rows(named=True)
+    ]
+    notes = [
+        "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach; below "
+        "each layer: units that detect the concept."
+    ]
+    return TextTable(columns, rows, notes=notes)
 
 
-def difference(compared: Comparison, top: int | None = 20) -> Table:
+def difference(compared: Comparison, top: int | None = 20) -> TextTable:
     """Return the concepts that gained or lost their detectors between two layers.
 
     Parameters
@@ -209,30 +208,30 @@ def difference(compared: Comparison, top: int | None = 20) -> Table:
     """
     left, right = compared.left, compared.right
     pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
-    title = Text(f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}")
+    rows, more = [], []
+    for change in ("gained", "lost"):
+        changed = compared.changed(change)
+        shown = changed.head(top if top is not None else len(changed))
+        rows += [[change, *_difference_cells(row)] for row in shown.iter_rows(named=True)]
+        if len(changed) > len(shown):
+            more.append(f"... {len(changed) - len(shown)} more {change}")
+    columns = [
+        Column("change", "text", key=True),
+        Column("concept", "text", key=True),
+        Column("category", "text"),
+        *(Column(name) for name in ("left", "right", "left IoU", "right IoU")),
+    ]
     words = limit_in_words(compared.rule, compared.min_iou)
-    table = _table(Text(f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"))
-    table.title = title
-    for name in ("", "concept", "category"):
-        table.add_column(name, overflow="fold")
-    for name in ("left", "right", "left IoU", "right IoU"):
-        table.add_column(name, justify="right")
-    for change, sign in (("gained", "+"), ("lost", "-")):
-        rows = compared.changed(change)
-        for row in rows.head(top if top is not None else len(rows)).iter_rows(named=True):
-            table.add_row(
-                sign,
-                Text(row["concept"]),
-                Text(row["category"]),
-                *(
-                    "–" if row[f"{side}_detectors"] is None else f"{row[f'{side}_detectors']}"
-                    for side in ("left", "right")
-                ),
-                *("–" if row[f"{side}_iou"] is None else f"{row[f'{side}_iou']:.3f}" for side in ("left", "right")),
-            )
-        if top is not None and len(rows) > top:
-            table.add_row(sign, Text(f"… and {len(rows) - top} more"), "", "", "", "", "")
-    return table
+    title = f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}"
+    notes = [*more, f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"]
+    return TextTable(columns, rows, title, notes)
+
+
+def _difference_cells(row: Mapping[str, Any]) -> Iterator[str]:
+    yield from (row["concept"], row["category"])
+    for name, form in (("detectors", "d"), ("iou", ".3f")):
+        values = (row[f"{side}_{name}"] for side in ("left", "right"))
+        yield from ("" if value is None else f"{value:{form}}" for value in values)
 
 
 def difference_json(compared: Comparison) -> dict[str, Any]:
@@ -289,15 +288,6 @@ def counts_json(counted: DetectorCount | Sequence[LayerCount]) -> dict[str, Any]
     return [{"layer": entry.layer, "quantile": entry.quantile, **counts_json(entry.count)} for entry in counted]
 
 
-def _table(caption: Text) -> Table:
-    return Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", title_justify="left", pad_edge=False)
-
-
 def _categories(each: Sequence[DetectorCount]) -> list[str]:
     names: Mapping[str, None] = dict.fromkeys(name for count in each for name in count.detectors if name != "total")
     return list(names)
-
-
-def _pair(count: DetectorCount, name: str) -> str:
-    detectors, unique = count.detectors.get(name, 0), count.unique_detectors.get(name, 0)
-    return f"{detectors} / {unique}" if detectors else "–"
