@@ -332,7 +332,7 @@ def planted(simulations: int, images: int = 160, quantile: float = 0.02) -> Floa
         known = [planted_counts(data, unit, unit.concept, quantile).iou for unit in PLANTED]
         for seed in range(simulations):
             root = planted_dataset(Path(folder) / "drawn", images=images, size=32, seed=seed, overwrite=True)
-            layer = netdissect.dissect(network, root, config).layers["units"]
+            layer = netdissect.dissect(network, root, config=config).layers["units"]
             scores = layer.statistics["scores"].collect()
             for unit, (plan, iou) in enumerate(zip(PLANTED, known, strict=True)):
                 row = scores.row(

@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
 def measure(network: Network, data: ConceptData, layers: list[str] | tuple[str, ...]) -> Result:
     """Dissect at the demo's quantiles."""
     config = DissectConfig(layers=tuple(layers), protocol=Protocol(quantiles=QUANTILES), batch_size=64)
-    return dissect(network, data, config)
+    return dissect(network, data, config=config)
 
 
 def tell(name: str, result: Result) -> None:

@@ -94,7 +94,9 @@ def child(do: str, case: Case, data: Path, out: Path) -> dict[str, float]:
         forward_all(network, source_images(data, 20 * 32), "2", 32)
     else:
         config = DissectConfig(layers=("2",))
-        result = netdissect.dissect(network, data, config, out=out, execution=Execution(activation_cache=case.store))
+        result = netdissect.dissect(
+            network, data, config=config, out=out, execution=Execution(activation_cache=case.store)
+        )
         assert len(result.layers["2"].units) == case.units
         assert result.info.data.images == case.images
     return {"memory": peak_memory(), "seconds": time.monotonic() - begin}

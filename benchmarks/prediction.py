@@ -31,7 +31,7 @@ def folder_size(folder: Path) -> int:
 
 
 def predicted(network: str, data: Path, config: DissectConfig) -> dict[str, Any]:
-    found = netdissect.estimate(netdissect.load_network(network), data, config)
+    found = netdissect.estimate(netdissect.load_network(network), data, config=config)
     return {
         "seconds": found.total_seconds, "stages": dict(found.seconds),
         "memory": found.memory_bytes, "disk": found.disk_bytes,
@@ -48,7 +48,7 @@ def measured(network: str, data: Path, config: DissectConfig) -> dict[str, Any]:
             largest = max(largest, folder_size(out))
 
         begin = time.monotonic()
-        result = netdissect.dissect(loaded, data, config, out=out, progress=note)
+        result = netdissect.dissect(loaded, data, config=config, out=out, progress=note)
         seconds = time.monotonic() - begin
         stages = result.info.seconds | {"tables": seconds - sum(result.info.seconds.values())}
         # While tables are written, what was kept is still there.

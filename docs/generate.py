@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import fill, indent
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,9 +20,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import netdissect
-from netdissect import config
+from netdissect import config, dissect_options
 from netdissect.cli.app import app
+from netdissect.config_fields import summary
 from netdissect.experiments.registry import REGISTRY, load_experiment
+from netdissect.keywords import option_leaves, option_type
 from netdissect.result import schema, statistics_schema
 from netdissect.result.result import RunInfo
 from netdissect.scoring.metrics import METRICS, Metric
@@ -150,7 +153,7 @@ def model_section(model: type[BaseModel]) -> str:
         (f"`{name}`", f"`{_field_type(field)}`", _default(field), prose(field.description))
         for name, field in model.model_fields.items()
     ]
-    return f"## {model.__name__}\n\n{prose(model.__doc__)}\n\n" + table(("field", "type", "default", "meaning"), rows)
+    return f"## {model.__name__}\n\n{prose(summary(model))}\n\n" + table(("field", "type", "default", "meaning"), rows)
 
 
 def _field_type(field: Any) -> str:
@@ -395,3 +398,34 @@ def _stanza(path: str, thing: Any) -> str:
 
 PAGES = (commands, configuration, tables, metrics, experiment_list, explorer_json, python)
 """Functions that return a page; each is written under its own name."""
+
+
+# Types of keywords
+
+DISSECT_OPTIONS = Path(dissect_options.__file__)
+
+
+def typed_dict_source() -> str:
+    """Return the module from which type checkers and editors read the options of a dissection."""
+    fields = "\n".join(
+        f"    {name}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
+        for name, (_, leaf) in option_leaves().items()
+    )
+    return (
+        '"""Options of a dissection for type checkers and editors. Written by ``docs/generate.py``: do not edit."""\n\n'
+        "from collections.abc import Sequence\n"
+        "from pathlib import Path\n"
+        "from typing import Literal, TypedDict\n\n\n"
+        "class DissectOptions(TypedDict, total=False):\n"
+        '    """Keywords of `netdissect.dissect` and of the functions that take the same options."""\n\n'
+        f"{fields}"
+    )
+
+
+def _attribute_docstring(text: str) -> str:
+    return indent(fill(f'"""{text}"""', 116), "    ") + "\n"
+
+
+if __name__ == "__main__":
+    write()
+    DISSECT_OPTIONS.write_text(typed_dict_source(), encoding="utf-8")

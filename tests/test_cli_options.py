@@ -8,8 +8,9 @@ import typer
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from netdissect.cli_options import Option, Typed, Values, leaves, with_options
+from netdissect.cli_options import Typed, with_options
 from netdissect.config import PROTOCOLS, Protocol, RunRequest
+from netdissect.config_fields import Option, Values, leaves
 from netdissect.errors import ConfigError
 
 
@@ -127,5 +128,5 @@ def test_a_protocol_is_a_name_with_single_choices_changed() -> None:
     )
     own = PROTOCOLS["paper"].model_dump() | {"name": "mine"}
     assert Protocol.merge_options(own, {"threshold": "hazen"}) == own | {"threshold": "hazen"}
-    with pytest.raises(ConfigError, match="--protocol cannot be 'mine': expected one of paper, original"):
+    with pytest.raises(ConfigError, match="the protocol cannot be 'mine': expected one of paper, original"):
         Protocol.merge_options({}, {"name": "mine"})

@@ -67,7 +67,7 @@ def dissected(
         top_images=2,
         statistics=asked,
     )
-    return dissect(network, root, config, execution=Execution(activation_cache="sparse"))
+    return dissect(network, root, config=config, execution=Execution(activation_cache="sparse"))
 
 
 @pytest.mark.slow

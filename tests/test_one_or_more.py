@@ -35,7 +35,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         protocol=Protocol(quantiles=(0.2,)),
         statistics=StatisticsConfig(bootstrap=5),
     )
-    netdissect.dissect(build(), root, config, out=out)
+    netdissect.dissect(build(), root, config=config, out=out)
     return out
 
 

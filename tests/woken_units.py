@@ -60,7 +60,7 @@ def runs(root: Path, *, followed: bool, out: Path | None = None, **statistics: o
         statistics=StatisticsConfig(**{"bootstrap": 60, "permutations": 99} | statistics),
     )  # fmt: skip
     before, after = (
-        dissect(network(name, awake=awake), root, config, out=None if out is None else out / name)
+        dissect(network(name, awake=awake), root, config=config, out=None if out is None else out / name)
         for name, awake in (("before", False), ("after", True))
     )
     return before, after

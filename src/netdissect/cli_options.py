@@ -16,87 +16,29 @@ Nothing here loads torch. A command whose model does is imported when it is call
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from netdissect.config_fields import (
+    Leaf,
+    Values,
+    is_list,
+    leaves,
+    merge_values,
+    mistake,
+    plain_type,
+    put_value,
+    type_marks,
+)
 from netdissect.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-Values = Mapping[str, Any]
-"""Values of a model's fields by name; those of a nested model are a mapping again."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a field appears on the command line, where its own name does not say it.
-
-    Attributes
-    ----------
-    name
-        Such as ``--layer`` for the field `layers`.
-    metavar
-        Which values are typed, where the type of the field does not say it.
-    panel
-        Heading in the help; on a nested model, that of all its fields.
-    argument
-        Whether it is positional.
-    default
-        Words for a default that is another on each machine.
-    hidden
-        Whether there is no option: the field is set in Python and in files only.
-    without
-        Of a nested model: fields of it, at any depth, that have no option here.
-    """
-
-    name: str | None = None
-    metavar: str | None = None
-    panel: str | None = None
-    argument: bool = False
-    default: str | None = None
-    hidden: bool = False
-    without: tuple[str, ...] = ()
-
-
-class Leaf(NamedTuple):
-    """One option: where its field is, from the outermost model on, and how it appears."""
-
-    path: tuple[str, ...]
-    field: FieldInfo
-    option: Option
-
-    @property
-    def key(self) -> str:
-        """The name of its parameter in the function of a command."""
-        return "__".join(self.path)
-
-    @property
-    def flag(self) -> str:
-        """What is typed: ``--batch-size``, ``--force/--no-force``, or the name of an argument."""
-        if self.option.argument:
-            return self.option.metavar or self.path[-1].upper()
-        name = self.option.name or "--" + self.path[-1].replace("_", "-")
-        return f"{name}/--no-{name[2:]}" if _plain(self.field.annotation) is bool else name
-
-
-def leaves(
-    model: type[BaseModel], path: tuple[str, ...] = (), panel: str | None = None, without: tuple[str, ...] = ()
-) -> Iterator[Leaf]:
-    """Yield the options of a model, those of nested models in their place."""
-    for name, field in model.model_fields.items():
-        option = next((mark for mark in field.metadata if isinstance(mark, Option)), Option())
-        nested = _nested(field)
-        if option.hidden or name in without:
-            continue
-        if nested is not None:
-            yield from leaves(nested, (*path, name), option.panel or panel, without + option.without)
-        else:
-            yield Leaf((*path, name), field, Option(**(vars(option) | {"panel": option.panel or panel})))
 
 
 @dataclass(frozen=True)
@@ -130,11 +72,11 @@ class Typed(Generic[Model]):
         ConfigError
             If a value is missing or not allowed.
         """
-        values = _merged(self.kind, self.defaults if defaults is None else defaults, self.given)
+        values = merge_values(self.kind, self.defaults if defaults is None else defaults, self.given)
         try:
             return self.kind.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(_mistake(self.kind, error)) from error
+            raise ConfigError(f"{_mistake(self.kind, error)} See --help for what it takes.") from error
 
 
 def with_options(
@@ -160,7 +102,7 @@ def with_options(
             for leaf in shared:
                 value = options.pop(leaf.key)
                 if value is not None:
-                    _put(given, leaf.path, _read(leaf.field, value))
+                    put_value(given, leaf.path, _read(leaf.field, value))
             command(Typed(model, given, base), **options)
 
         # By name alone, so that a required option may follow one with a default.
@@ -176,8 +118,8 @@ def with_options(
 def _parameter(leaf: Leaf, default: Any) -> inspect.Parameter:
     import typer  # slow to load, and config.py imports this module
 
-    plain = _plain(leaf.field.annotation)
-    kind: Any = bool if plain is bool else list[str] if _is_list(plain) else str
+    plain = plain_type(leaf.field.annotation)
+    kind: Any = bool if plain is bool else list[str] if is_list(plain) else str
     text = _help(leaf, default)
     info = (
         typer.Argument(metavar=leaf.flag, help=text, show_default=False)
@@ -199,7 +141,7 @@ def _help(leaf: Leaf, default: Any) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [
         f"{sign} {bound:,}"
-        for mark in (*leaf.field.metadata, *_marks(leaf.field.annotation))
+        for mark in (*leaf.field.metadata, *type_marks(leaf.field.annotation))
         for name, sign in signs.items()
         if isinstance(bound := getattr(mark, name, None), int | float)
     ]
@@ -218,58 +160,24 @@ def _written(value: Any) -> str:
 def _metavar(leaf: Leaf, plain: Any) -> str | None:
     if leaf.option.metavar is not None or plain is bool:
         return leaf.option.metavar
-    if _is_list(plain):
-        return _metavar(leaf, _plain(get_args(plain)[0])) + ",..."  # type: ignore[operator]
+    if is_list(plain):
+        return _metavar(leaf, plain_type(get_args(plain)[0])) + ",..."  # type: ignore[operator]
     if get_origin(plain) is Literal:
         return "|".join(map(str, get_args(plain)))
     if get_origin(plain) in (Union, UnionType):
-        return "|".join(str(_metavar(leaf, _plain(part))) for part in get_args(plain))
+        return "|".join(str(_metavar(leaf, plain_type(part))) for part in get_args(plain))
     return {int: "N", float: "X", Path: "PATH"}.get(plain, "TEXT")
-
-
-def _plain(annotation: Any) -> Any:
-    """Return a type without its annotations, and without None."""
-    if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        parts = [part for part in get_args(annotation) if part is not NoneType]
-        return _plain(parts[0]) if len(parts) == 1 else Union[tuple(parts)]  # noqa: UP007 - of a computed tuple
-    return annotation
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    """Yield what annotates a type or one of its parts."""
-    for mark in getattr(annotation, "__metadata__", ()):
-        yield from mark.metadata if isinstance(mark, FieldInfo) else (mark,)
-    for part in get_args(annotation):
-        yield from _marks(part) if get_origin(annotation) is not Literal else ()
-
-
-def _is_list(plain: Any) -> bool:
-    return get_origin(plain) is tuple and get_args(plain)[-1] is Ellipsis
-
-
-def _nested(field: FieldInfo) -> type[BaseModel] | None:
-    plain = _plain(field.annotation)
-    return plain if isinstance(plain, type) and issubclass(plain, BaseModel) else None
 
 
 def _read(field: FieldInfo, value: Any) -> Any:
     """Return what was typed as pydantic takes it."""
-    plain = _plain(field.annotation)
+    plain = plain_type(field.annotation)
     optional = NoneType in get_args(field.annotation)
     if optional and plain is not str and value in ("none", ["none"]):
         return None
     if not isinstance(value, list):
         return value
     return tuple(part for text in value for part in ([text] if get_args(plain)[0] is Path else text.split(",")) if part)
-
-
-def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    *outer, last = path
-    for name in outer:
-        values = values.setdefault(name, {})
-    values[last] = value
 
 
 def _value(defaults: Values, leaf: Leaf) -> Any:
@@ -282,31 +190,10 @@ def _value(defaults: Values, leaf: Leaf) -> Any:
     return found
 
 
-def _merged(kind: type[BaseModel], defaults: Values, given: Values) -> dict[str, Any]:
-    """Put what was typed over the defaults; a model may say itself how, in `merge_options`."""
-    nested = {name: _nested(field) for name, field in kind.model_fields.items()}
-    inner = {
-        name: _merged(model, defaults.get(name) or {}, value)
-        for name, value in given.items()
-        if (model := nested.get(name)) is not None
-    }
-    merge = getattr(kind, "merge_options", None)
-    return merge(defaults, given) if merge else {**defaults, **given, **inner}
-
-
 def _mistake(kind: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
-    at = first["loc"]
+    """Say what is wrong with the value of the first option of an error."""
+    at = error.errors()[0]["loc"]
     leaf = next((leaf for leaf in leaves(kind) if leaf.path[: len(at)] == at[: len(leaf.path)]), None)
-    option = leaf.flag.partition("/")[0] if leaf else ".".join(map(str, at))
-    if first["type"] == "missing":
-        return f"{option} is missing. See --help for what it takes."
-    same = [error for error in error.errors() if leaf is None or error["loc"][: len(leaf.path)] == leaf.path]
-    messages = [each["msg"].removeprefix("Value error, ") for each in same or [first]]  # one for each kind of value
-    message = " or ".join(
-        dict.fromkeys(text if i == 0 else text.removeprefix("Input should be ") for i, text in enumerate(messages))
-    )
-    if first["type"] == "string_pattern_mismatch" and leaf is not None and leaf.option.metavar is not None:
-        message = f"expected {leaf.option.metavar}"
-    message = message[0].lower() + message[1:]
-    return f"{option} cannot be {first['input']!r}: {message}. See --help for what it takes."
+    if leaf is None:
+        return mistake(error, ".".join(map(str, at)), ())
+    return mistake(error, leaf.flag.partition("/")[0], leaf.path, leaf.option.metavar)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from netdissect.cli_options import Option, Values
+from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError
 
 Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
@@ -64,10 +64,8 @@ def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-class Protocol(BaseModel):
+class Protocol(Config):
     """The choices in which published definitions of the same IoU differ."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Option("--protocol", metavar="|".join(PROTOCOL_NAMES))] = Field(
         "paper", description="Whose definition of the numbers; the options below change single choices of it."
@@ -118,10 +116,10 @@ class Protocol(BaseModel):
         """
         base = cls().model_dump() | dict(defaults)
         name = given.get("name", base["name"].partition("+")[0])
-        if name not in PROTOCOLS and "name" not in given:
+        if name not in PROTOCOL_NAMES and "name" not in given:
             return base | dict(given)  # of a run from Python, which may call its protocol as it likes
-        if name not in PROTOCOLS:
-            raise ConfigError(f"--protocol cannot be {name!r}: expected one of {', '.join(PROTOCOLS)}.")
+        if name not in PROTOCOL_NAMES:
+            raise ConfigError(f"the protocol cannot be {name!r}: expected one of {', '.join(PROTOCOLS)}.")
         known = PROTOCOLS[name].model_dump()
         values = (known if "name" in given else base) | dict(given)
         changed = [key for key in known if key != "name" and values[key] != known[key]]
@@ -169,10 +167,8 @@ def _standard(values: Any) -> Any:
     return SENSITIVITY_QUANTILES if values in ("standard", ("standard",)) else values
 
 
-class StatisticsConfig(BaseModel):
+class StatisticsConfig(Config):
     """Confidence intervals, a permutation test and further metrics of each label, from the same passes as IoU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap: int = Field(
         1000,
@@ -234,10 +230,8 @@ def _numbers(value: object) -> object:
     return numbers
 
 
-class Assumed(BaseModel):
+class Assumed(Config):
     """Layout and field that are assumed of layers that cannot be traced to the image; other layers keep their own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: Annotated[str | None, Option("--assume-layout", metavar="NCHW|NHWC|tokens[:PREFIX]")] = Field(
         None,
@@ -260,10 +254,8 @@ class Assumed(BaseModel):
     )
 
 
-class DissectConfig(BaseModel):
+class DissectConfig(Config):
     """What one dissection measures, apart from the network and the data set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: Annotated[tuple[str, ...], OneOrMore, Option("--layer", metavar="LAYER")] = Field(
         min_length=1, description="Dotted module names or globs, e.g. 'layer4'; repeats."
@@ -342,10 +334,8 @@ def nearby_quantiles(quantile: float) -> tuple[float, float]:
     return 0.9 * quantile, min(1.1 * quantile, (1 + quantile) / 2)
 
 
-class LoadOptions(BaseModel):
+class LoadOptions(Config):
     """How a network is loaded by its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: Annotated[str | None, Option(metavar="FILE|none")] = Field(
         None, description="A checkpoint (.pth, .pt, .safetensors); none: random weights. None: its own."
@@ -383,10 +373,8 @@ class NetworkSource(LoadOptions):
     )
 
 
-class Execution(BaseModel):
+class Execution(Config):
     """How a dissection is carried out. Nothing here changes a count."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     activation_cache: Literal["auto", "dense", "sparse", "none"] = Field(
         "auto",
@@ -414,10 +402,8 @@ class Execution(BaseModel):
     checkpoint_seconds: float = Field(30.0, ge=0, description="Seconds of work that an interruption may cost.")
 
 
-class RunRequest(BaseModel):
+class RunRequest(Config):
     """Everything that repeats a run: the options of ``netdissect run``, and the content of its ``config.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Annotated[NetworkSource | None, Option(panel="Network")] = Field(
         description="What to load; None if it was made in Python."

@@ -66,7 +66,7 @@ def test_a_run_uses_and_records_the_filter_and_is_another_run_with_another(data)
     module = nn.Sequential(nn.Conv2d(3, 2, 3))
     config = DissectConfig(layers=("0",), statistics={"bootstrap": 0})
     found = {one: Network("net", module, how(interpolation=one, size=(24, 24))) for one in ("bilinear", "bicubic")}
-    results = {one: dissect(network, data, config) for one, network in found.items()}
+    results = {one: dissect(network, data, config=config) for one, network in found.items()}
     assert [result.info.network.interpolation for result in results.values()] == list(found)
     for one, result in results.items():
         images = [read_image(path, found[one].preprocessing) for path in sorted((data / "images").glob("*"))]
@@ -83,5 +83,5 @@ def test_images_with_transparency_are_dissected_by_a_network_of_four_channels(da
         image.putalpha(Image.fromarray(np.asarray(image)[..., 0]))
         image.save(path)
     module = nn.Sequential(nn.Conv2d(4, 2, 3))
-    result = dissect(Network("net", module, how(4, size=(24, 24))), data, DissectConfig(layers=("0",)))
+    result = dissect(Network("net", module, how(4, size=(24, 24))), data, config=DissectConfig(layers=("0",)))
     assert result.layer("0").info.units == 2

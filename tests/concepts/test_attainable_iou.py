@@ -65,7 +65,7 @@ def test_inspection_and_a_run_say_one_number_of_each_concept(root: Path) -> None
         statistics=StatisticsConfig(bootstrap=0),
         batch_size=4,
     )
-    run = dissect(build(), root, config)
+    run = dissect(build(), root, config=config)
     for row in run.concepts.iter_rows(named=True):
         assert row["max_attainable_iou"] == seen[row["label_id"]].max_attainable_iou
         assert row["max_attainable_iou_at_0.02"] == seen[row["label_id"]].max_attainable_iou_at_0_02
@@ -84,7 +84,7 @@ def test_other_protocols_have_bounds_of_their_own(root: Path, name: str) -> None
     config = DissectConfig(
         layers="wide_relu", protocol=PROTOCOLS[name], statistics=StatisticsConfig(bootstrap=0), batch_size=4
     )
-    run = dissect(build(), root, config)
+    run = dissect(build(), root, config=config)
     quantile, side = config.protocol.quantiles[0], config.protocol.segmentation_size
     pixels = sum(side**2 if side else height * width for height, width in 4 * [(12, 12)] + 3 * [(6, 8), (24, 24)])
     for row in run.concepts.filter(run.concepts["coverage"] > 0).iter_rows(named=True):

@@ -27,7 +27,7 @@ def test_a_run_counts_all_activations_and_the_cells_above_the_first_threshold(
     protocol = strategies.definition("paper").protocol.model_copy(update={"quantiles": (0.05, 0.2)})
     settings = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, top_images=4)
     network = build()
-    dissect(network, broden, settings, out=tmp_path / "run", execution=Execution(**how))
+    dissect(network, broden, config=settings, out=tmp_path / "run", execution=Execution(**how))
     result = load_result(tmp_path / "run")
     images = oracle.read_broden(broden, None).images
     for name, maps in run_asserts.hooked(network, broden, images, list(LAYERS), 3).items():

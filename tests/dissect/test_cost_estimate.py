@@ -34,13 +34,15 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
 
 
 def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
-    found = cost_estimate.estimate(build(), broden, SETTINGS, sample=6)
+    found = cost_estimate.estimate(build(), broden, config=SETTINGS, sample=6)
     assert (found.images, found.plan.passes) == (7, 1)
     assert set(found.seconds) == {"thresholds", "counting", "tables"}
     assert found.total_seconds == sum(found.seconds.values()) > 0
     assert found.memory_bytes > 50e6
     assert found.disk_bytes > 1000
-    twice = cost_estimate.estimate(build(), broden, SETTINGS, execution=Execution(activation_cache="none"), sample=6)
+    twice = cost_estimate.estimate(
+        build(), broden, config=SETTINGS, execution=Execution(activation_cache="none"), sample=6
+    )
     assert twice.plan.passes == 2
 
 
@@ -53,4 +55,4 @@ def test_more_images_are_expected_to_take_more_never_less(tmp_path: Path) -> Non
     assert cost_estimate._line((10, 1.0), (20, 2.0), 100) == pytest.approx(10)
     assert cost_estimate._line((10, 2.0), (20, 1.0), 100) == pytest.approx(1)
     root = strategies.write_broden(tmp_path / "data", images(2), COVERAGE, image=(SIDE, SIDE))
-    assert cost_estimate.estimate(build(), root, SETTINGS).images == 2, "fewer images than the sample"
+    assert cost_estimate.estimate(build(), root, config=SETTINGS).images == 2, "fewer images than the sample"

@@ -151,9 +151,9 @@ def test_a_run_stops_before_it_begins_or_records_what_was_accepted(data, tmp_pat
 
     def work(config: DissectConfig) -> None:
         if sharded:
-            dissect_shard(found, data, config, Shard(1, 1), out=run)
+            dissect_shard(found, data, config=config, shard=Shard(1, 1), out=run)
         else:
-            dissect(found, data, config, out=run)
+            dissect(found, data, config=config, out=run)
 
     with pytest.raises(NetworkError, match=r"layer 'deep_relu' differs .* begins in 'deep_relu' .*--allow-nondetermin"):
         work(config)
@@ -165,4 +165,4 @@ def test_a_run_stops_before_it_begins_or_records_what_was_accepted(data, tmp_pat
         assert "The network is nondeterministic, which was accepted" in str(summary(load_result(run)).caption)
         report(load_result(run), tmp_path / "report")
         assert "begins in &#39;deep_relu&#39; (BatchNorm2d)" in (tmp_path / "report" / "index.html").read_text()
-        assert dissect(networks.build(), data, config).info.nondeterministic is None
+        assert dissect(networks.build(), data, config=config).info.nondeterministic is None

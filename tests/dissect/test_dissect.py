@@ -30,7 +30,7 @@ def config(definition: strategies.Definition, **changes: object) -> DissectConfi
 def assert_run_is_the_oracle_s(
     network: Network, root: Path, settings: DissectConfig, definition: strategies.Definition, execution: Execution
 ) -> None:
-    result = dissect(network, root, settings, execution=execution)
+    result = dissect(network, root, config=settings, execution=execution)
     broden = oracle.read_broden(root, settings.categories)
     maps = run_asserts.hooked(network, root, broden.images, list(settings.layers), settings.batch_size)
     for name in settings.layers:
@@ -97,7 +97,7 @@ def references(broden: Path) -> dict[str, Result]:
     """A run of each protocol that keeps everything, decoded by one worker."""
     execution = Execution(activation_cache="dense", workers=1)
     return {
-        name: dissect(build(), broden, config(strategies.definition(name, 0.05)), execution=execution)
+        name: dissect(build(), broden, config=config(strategies.definition(name, 0.05)), execution=execution)
         for name in PROTOCOL_NAMES
     }
 
@@ -115,7 +115,7 @@ def references(broden: Path) -> dict[str, Result]:
 def test_stores_workers_and_engines_change_no_bit(
     broden: Path, references: dict[str, Result], name: ProtocolName, how: dict[str, Any]
 ) -> None:
-    found = dissect(build(), broden, config(strategies.definition(name, 0.05)), execution=Execution(**how))
+    found = dissect(build(), broden, config=config(strategies.definition(name, 0.05)), execution=Execution(**how))
     run_asserts.assert_same_run(found, references[name])
 
 
@@ -125,7 +125,7 @@ def test_a_unit_with_an_empty_mask_is_dead_and_no_detector(broden: Path) -> None
         definition = strategies.definition(name, 0.05)
         settings = config(definition, min_iou=0.0)
         assert_run_is_the_oracle_s(network, broden, settings, definition, Execution())
-        layer = dissect(network, broden, settings).layer("deep_relu")
+        layer = dissect(network, broden, config=settings).layer("deep_relu")
         unit = layer.units.row(2, named=True)
         assert (unit["unit"], unit["dead"], unit["label"], unit["iou"]) == (2, True, None, 0.0)
         assert layer.scores.filter(unit=2)["intersection"].sum() == 0
@@ -153,7 +153,7 @@ def test_a_category_without_any_label_is_reported_empty(tmp_path: Path) -> None:
     for name in ("paper", "lite"):
         definition = strategies.definition(name, 0.1)
         assert_run_is_the_oracle_s(build(), root, config(definition), definition, Execution())
-    result = dissect(build(), root, config(strategies.definition("paper", 0.1)))
+    result = dissect(build(), root, config=config(strategies.definition("paper", 0.1)))
     assert result.concepts.filter(concept="concept 9")["concept_pixels"].to_list() == [0]
     units = result.layer("deep_relu").units
     for category in ("material", "empty"):
@@ -181,14 +181,16 @@ def test_the_table_of_concepts_counts_images_and_pixels(broden: Path) -> None:
 
 def test_progress_counts_the_images_of_both_passes(broden: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    dissect(build(), broden, config(strategies.definition("paper")), progress=lambda *report: seen.append(report))
+    dissect(
+        build(), broden, config=config(strategies.definition("paper")), progress=lambda *report: seen.append(report)
+    )
     for stage in ("thresholds", "counting"):
         assert [report[1:] for report in seen if report[0] == stage] == [(3, 7), (6, 7), (7, 7)]
 
 
 def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
     settings = config(strategies.definition("paper", 0.05), max_images=4, sample_seed=2)
-    first, again = (dissect(build(), broden, settings) for _ in range(2))
+    first, again = (dissect(build(), broden, config=settings) for _ in range(2))
     run_asserts.assert_same_run(again, first)
     data = ConceptData.open(broden, max_images=4, sample_seed=2)
     assert set(first.layer("fc").top["image"]) <= {row.image for row in data.rows}
@@ -196,10 +198,10 @@ def test_a_limit_draws_the_same_images_each_time(broden: Path) -> None:
 
 
 def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
-    together = dissect(build(), broden, config(strategies.definition("paper", 0.05)))
+    together = dissect(build(), broden, config=config(strategies.definition("paper", 0.05)))
     for name in ("wide_relu", "fc"):
         alone = dissect(
-            build(), broden, config(strategies.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
+            build(), broden, config=config(strategies.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
         )
         run_asserts.assert_same_run(
             type(alone)(
@@ -225,6 +227,6 @@ def test_a_planted_object_in_the_corner_is_found_there(tmp_path: Path) -> None:
     module = nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
     network = Network("bright", module, build().preprocessing)
     settings = DissectConfig(layers=("0",), protocol=strategies.definition("paper", 0.06).protocol)
-    unit = dissect(network, root, settings).layer("0").units.row(0, named=True)
+    unit = dissect(network, root, config=settings).layer("0").units.row(0, named=True)
     assert unit["label"] == "concept 1"
     assert unit["iou"] > 0.9

@@ -46,7 +46,7 @@ def third_image(data: Path) -> Callable[[Tensor], Tensor]:
     dissect(
         build(head=Spy(0, 0)),
         data,
-        DissectConfig(layers=("fc",), batch_size=5),
+        config=DissectConfig(layers=("fc",), batch_size=5),
         execution=Execution(activation_cache="none"),
     )
     third = seen[-1][2]
@@ -61,7 +61,7 @@ def test_activations_that_are_no_numbers_are_refused_with_layer_unit_and_image(
     network = build(head=Spoiled(value, unit=3, when=third_image(data)))
     settings = DissectConfig(layers=("wide_relu", "deep_relu"), batch_size=2)
     with pytest.raises(ActivationError, match=r"layer 'deep_relu' gives NaN or infinity, first in unit 3 on 2\.png"):
-        dissect(network, data, settings, out=tmp_path / "run", execution=Execution(engine=engine))
+        dissect(network, data, config=settings, out=tmp_path / "run", execution=Execution(engine=engine))
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -153,7 +153,7 @@ def test_an_empty_list_of_layers_is_a_typed_error(data: Path, layers: Any) -> No
 def test_an_unknown_device_is_refused(data: Path) -> None:
     settings = DissectConfig(layers=("fc",), device="nowhere")
     with pytest.raises(ConfigError, match="device 'nowhere' cannot be used here"):
-        dissect(build(), data, settings)
+        dissect(build(), data, config=settings)
 
 
 @pytest.mark.parametrize("where", ["thresholds.npz", "deep_relu.bin", "run.json", "fingerprint.json"])
@@ -168,13 +168,13 @@ def test_a_full_disk_is_a_typed_error_and_the_run_can_be_resumed(
         return opened(self, mode, *rest, **named)
 
     settings = DissectConfig(layers=("deep_relu",), batch_size=2)
-    wanted = dissect(build(), data, settings)
+    wanted = dissect(build(), data, config=settings)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
         with pytest.raises(ResultError, match=r"cannot be written.*No space left"):
-            dissect(build(), data, settings, out=out)
+            dissect(build(), data, config=settings, out=out)
         assert not (out / "run.json").exists()
-    found = dissect(build(), data, settings, out=out)
+    found = dissect(build(), data, config=settings, out=out)
     assert found.layer("deep_relu").scores.equals(wanted.layer("deep_relu").scores)
 
 

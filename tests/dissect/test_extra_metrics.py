@@ -28,7 +28,7 @@ def run(network: Network, broden: Path, **how: Any) -> Result:
     protocol = strategies.definition("paper", 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
     statistics = StatisticsConfig(bootstrap=0, extra_metrics=True)
     config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, statistics=statistics)
-    return dissect(network, broden, config, execution=Execution(**how))
+    return dissect(network, broden, config=config, execution=Execution(**how))
 
 
 def scores(layer: LayerResult) -> pl.DataFrame:
@@ -103,7 +103,7 @@ def test_intervals_and_scores_are_of_the_same_leading_concepts(broden: Path) -> 
     protocol = strategies.definition("paper", 0.05).protocol
     statistics = StatisticsConfig(bootstrap=20, extra_metrics=True)
     config = DissectConfig(layers=LAYERS, protocol=protocol, batch_size=3, statistics=statistics)
-    for layer in dissect(build(), broden, config).layers.values():
+    for layer in dissect(build(), broden, config=config).layers.values():
         rows = scores(layer)
         assert rows.select(pl.col("iou_ci_low", "iou_ci_high", "iou", "rank").is_not_null().all()).row(0) == (True,) * 4
         ten = rows.filter(pl.col("precision").is_not_null())

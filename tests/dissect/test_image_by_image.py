@@ -116,7 +116,7 @@ def test_tables_of_single_images_are_those_of_the_oracle_image_by_image(
 ) -> None:
     definition = strategies.definition(name, QUANTILES[0], 12)
     network = build()
-    result = dissect(network, mixed, config(definition), execution=Execution(**how))
+    result = dissect(network, mixed, config=config(definition), execution=Execution(**how))
     assert_images_are_the_oracle_s(result, network, mixed, definition)
 
 
@@ -124,6 +124,6 @@ def test_shards_keep_the_tables_of_single_images_of_the_oracle(mixed: Path, tmp_
     definition, network, run = strategies.definition("paper", QUANTILES[0]), build(), tmp_path / "run"
     for _ in ("thresholds", "counts"):
         for number in (2, 1):
-            dissect_shard(network, mixed, config(definition), Shard(number, 2), out=run)
+            dissect_shard(network, mixed, config=config(definition), shard=Shard(number, 2), out=run)
         merge_shards(run)
     assert_images_are_the_oracle_s(load_result(run), network, mixed, definition)

@@ -55,9 +55,9 @@ def config(**options: Any) -> DissectConfig:
     ],
 )
 def test_an_opened_data_set_is_restricted_as_its_folder_is(root: Path, opened: Any, asked: Any) -> None:
-    run = dissect(build(), ConceptData.open(root, **opened), config(**asked))
+    run = dissect(build(), ConceptData.open(root, **opened), config=config(**asked))
     limit = {} if opened == {"max_images": 500} else opened  # of twelve images nothing was drawn
-    same = dissect(build(), root, config(**limit | asked))
+    same = dissect(build(), root, config=config(**limit | asked))
     assert run_identity(run.info) == run_identity(same.info)
     assert run.layers["wide_relu"].scores.equals(same.layers["wide_relu"].scores)
     assert run.info.data.images == asked.get("max_images", opened.get("max_images", run.info.data.images))
@@ -80,15 +80,15 @@ def test_a_configuration_that_contradicts_how_the_data_were_opened_is_refused(
     root: Path, opened: Any, asked: Any, name: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"the configuration asks for {name}, but the data set was opened with"):
-        dissect(build(), ConceptData.open(root, **opened), config(**asked))
+        dissect(build(), ConceptData.open(root, **opened), config=config(**asked))
 
 
 def test_a_run_on_sampled_images_is_repeated_and_verified_from_its_folder(root: Path, tmp_path: Path) -> None:
-    run = dissect(build(), ConceptData.open(root, max_images=5, sample_seed=3), config(), out=tmp_path / "run")
+    run = dissect(build(), ConceptData.open(root, max_images=5, sample_seed=3), config=config(), out=tmp_path / "run")
     assert [one.changed for one in verify_sample(run, 4, network=build())] == [0] * 4
     asked = read_config(tmp_path / "run")
     assert (asked.config.max_images, asked.config.sample_seed) == (5, 3)
-    again = dissect(build(), asked.concepts, asked.config)
+    again = dissect(build(), asked.concepts, config=asked.config)
     assert run_identity(again.info) == run_identity(run.info)
     (tmp_path / "run" / "concepts.parquet").unlink()
     assert repair(tmp_path / "run", network=build()) == ["concepts.parquet"]
@@ -98,7 +98,7 @@ def test_images_that_were_chosen_by_hand_are_said_to_be(root: Path, tmp_path: Pa
     whole = ConceptData.open(root)
     chosen = replace(whole, rows=whole.rows[2:8])
     network = replace(build(), source=NetworkSource(spec="torchvision:alexnet"))
-    run = dissect(network, chosen, config(), out=tmp_path / "run")
+    run = dissect(network, chosen, config=config(), out=tmp_path / "run")
     assert run.info.data.chosen_in_python
     assert run.info.data.images == 6
     assert read_config(tmp_path / "run").concepts is None
@@ -110,22 +110,22 @@ def test_images_that_were_chosen_by_hand_are_said_to_be(root: Path, tmp_path: Pa
     with pytest.raises(
         ConfigError, match="asks for split='train', max_images=2 of a data set whose 6 images were chosen"
     ):
-        dissect(build(), chosen, config(split="train", max_images=2))
+        dissect(build(), chosen, config=config(split="train", max_images=2))
 
 
 def test_shards_and_predictions_see_the_chosen_images(root: Path, tmp_path: Path) -> None:
     whole = ConceptData.open(root)
     drawn, chosen = ConceptData.open(root, max_images=8, sample_seed=1), replace(whole, rows=whole.rows[::2])
     for name, data, given in (("drawn", drawn, None), ("chosen", chosen, chosen)):
-        expected = dissect(build(), data, config())
+        expected = dissect(build(), data, config=config())
         for _ in range(2):
             for number in (1, 2):
-                dissect_shard(build(), data, config(), Shard(number, 2), out=tmp_path / name)
+                dissect_shard(build(), data, config=config(), shard=Shard(number, 2), out=tmp_path / name)
             merge_shards(tmp_path / name, concepts=given)
-        merged = dissect(build(), data, config(), out=tmp_path / name)
+        merged = dissect(build(), data, config=config(), out=tmp_path / name)
         assert merged.layers["wide_relu"].scores.equals(expected.layers["wide_relu"].scores)
-    assert estimate(build(), whole, config(max_images=8), sample=4).images == 8
-    assert estimate(build(), chosen, config(), sample=4).images == 6
+    assert estimate(build(), whole, config=config(max_images=8), sample=4).images == 8
+    assert estimate(build(), chosen, config=config(), sample=4).images == 6
 
 
 def test_an_experiment_records_the_images_of_an_opened_data_set(root: Path, tmp_path: Path) -> None:

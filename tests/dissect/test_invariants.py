@@ -20,7 +20,9 @@ LAYER = "wide_relu"
 
 def run_of(broden: Path, name: ProtocolName = "paper") -> Result:
     protocol = strategies.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
-    return dissect(build(), broden, DissectConfig(layers=(LAYER, "fc"), protocol=protocol, batch_size=3, top_images=4))
+    return dissect(
+        build(), broden, config=DissectConfig(layers=(LAYER, "fc"), protocol=protocol, batch_size=3, top_images=4)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,11 @@ def test_a_second_run_reads_cached_labels_and_gives_the_same_bits(
 ) -> None:
     monkeypatch.setattr(label_cache, "BLOCK", 2)
     config = SETTINGS.model_copy(update={"protocol": strategies.definition(name, 0.05).protocol})
-    plain = dissect(build(), broden, config)
-    first = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
+    plain = dissect(build(), broden, config=config)
+    first = dissect(build(), broden, config=config, execution=execution(tmp_path / "cache"))
     assert len(cache_files(tmp_path)) == 1
     without_maps(monkeypatch)
-    second = dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
+    second = dissect(build(), broden, config=config, execution=execution(tmp_path / "cache"))
     run_asserts.assert_same_run(plain, first)
     run_asserts.assert_same_run(plain, second)
     assert len(cache_files(tmp_path)) == 1
@@ -66,10 +66,10 @@ def test_permutations_read_cached_labels_in_any_order(
     config = SETTINGS.model_copy(
         update={"statistics": StatisticsConfig(bootstrap=0, permutations=5, extra_metrics=True)}
     )
-    plain = dissect(build(), broden, config)
-    dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
+    plain = dissect(build(), broden, config=config)
+    dissect(build(), broden, config=config, execution=execution(tmp_path / "cache"))
     without_maps(monkeypatch)
-    run_asserts.assert_same_run(plain, dissect(build(), broden, config, execution=execution(tmp_path / "cache")))
+    run_asserts.assert_same_run(plain, dissect(build(), broden, config=config, execution=execution(tmp_path / "cache")))
 
 
 def test_labels_are_read_from_the_cache_from_any_image_on(broden: Path, tmp_path: Path) -> None:
@@ -107,32 +107,34 @@ def changed_pixels(root: Path) -> None:
 
 def test_data_with_other_pixels_have_another_cache_file(tmp_path: Path) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
-    before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
+    before = dissect(build(), root, config=SETTINGS, execution=execution(tmp_path / "cache"))
     changed_pixels(root)
-    plain = dissect(build(), root, SETTINGS)
+    plain = dissect(build(), root, config=SETTINGS)
     assert not plain.concepts.equals(before.concepts)
-    run_asserts.assert_same_run(plain, dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache")))
+    run_asserts.assert_same_run(plain, dissect(build(), root, config=SETTINGS, execution=execution(tmp_path / "cache")))
     assert len(cache_files(tmp_path)) == 2
 
 
 def test_equal_tables_sizes_and_times_elsewhere_are_other_data(tmp_path: Path) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
-    dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
+    dissect(build(), root, config=SETTINGS, execution=execution(tmp_path / "cache"))
     other = shutil.copytree(root, tmp_path / "other")  # with all times
     changed_pixels(other)
-    plain = dissect(build(), other, SETTINGS)
-    run_asserts.assert_same_run(plain, dissect(build(), other, SETTINGS, execution=execution(tmp_path / "cache")))
+    plain = dissect(build(), other, config=SETTINGS)
+    run_asserts.assert_same_run(
+        plain, dissect(build(), other, config=SETTINGS, execution=execution(tmp_path / "cache"))
+    )
     assert len(cache_files(tmp_path)) == 2
 
 
 def test_touched_and_copied_data_are_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))
-    before = dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"))
+    before = dissect(build(), root, config=SETTINGS, execution=execution(tmp_path / "cache"))
     changed_time(root)
     other = shutil.copytree(root, tmp_path / "other")
     without_maps(monkeypatch)
     for place in (root, other):
-        again = dissect(build(), place, SETTINGS, execution=execution(tmp_path / "cache"))
+        again = dissect(build(), place, config=SETTINGS, execution=execution(tmp_path / "cache"))
         assert again.concepts.equals(before.concepts)
         assert again.info.data.digest == before.info.data.digest
 
@@ -141,7 +143,7 @@ def test_other_categories_and_protocols_have_other_cache_files(broden: Path, tmp
     for name, categories in (("paper", None), ("original", None), ("paper", ("object",)), ("pnas2020", None)):
         protocol: Protocol = strategies.definition(name, 0.05).protocol
         config = SETTINGS.model_copy(update={"protocol": protocol, "categories": categories})
-        dissect(build(), broden, config, execution=execution(tmp_path / "cache"))
+        dissect(build(), broden, config=config, execution=execution(tmp_path / "cache"))
     assert len(cache_files(tmp_path)) == 4
 
 
@@ -151,10 +153,17 @@ def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"), progress=stop)
+        dissect(
+            build(),
+            broden,
+            config=SETTINGS,
+            out=tmp_path / "run",
+            execution=execution(tmp_path / "cache"),
+            progress=stop,
+        )
     assert cache_files(tmp_path) == []
-    went_on = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), went_on)
+    went_on = dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS), went_on)
 
 
 @pytest.mark.parametrize("change", [changed_time, changed_pixels])
@@ -166,7 +175,7 @@ def test_data_that_change_during_a_run_are_not_cached(tmp_path: Path, change: Ca
             change(root)
 
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
-        dissect(build(), root, SETTINGS, execution=execution(tmp_path / "cache"), progress=meanwhile)
+        dissect(build(), root, config=SETTINGS, execution=execution(tmp_path / "cache"), progress=meanwhile)
     assert cache_files(tmp_path) == []
 
 
@@ -231,22 +240,23 @@ def label_of_another_image(image: ImageLabels) -> ImageLabels:
     "damage", [cut, flipped, foreign, emptied, foreign_kind, foreign_label, foreign_category, label_of_another_image]
 )
 def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     (path,) = cache_files(tmp_path)
     damage(path)
     with pytest.raises(ConceptsError, match=rf"{path.name} is damaged .* delete this file"):
-        dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+        dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     path.unlink()
     run_asserts.assert_same_run(
-        dissect(build(), broden, SETTINGS), dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+        dissect(build(), broden, config=SETTINGS),
+        dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache")),
     )
 
 
 def test_a_cache_that_cannot_be_written_ends_no_run(broden: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.warns(UserWarning, match=r"cache cannot be written \(File exists\): labels are not cached"):
-        found = dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), found)
+        found = dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution(tmp_path / "cache"))
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS), found)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("labels were not cached") == 1
 
@@ -257,9 +267,9 @@ def test_a_disk_that_fills_up_ends_no_run(broden: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(label_cache, "BLOCK", 2)
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    found = dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    found = dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     assert cache_files(tmp_path) == []
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS), found)
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS), found)
 
 
 def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +294,8 @@ def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypat
 def test_a_cache_that_this_user_may_not_read_or_write_costs_a_warning_and_no_run(
     broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = dissect(build(), broden, SETTINGS)
-    dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    plain = dissect(build(), broden, config=SETTINGS)
+    dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     (kept,) = cache_files(tmp_path)
     opened, whole = Path.open, kept.read_bytes()
 
@@ -298,12 +308,12 @@ def test_a_cache_that_this_user_may_not_read_or_write_costs_a_warning_and_no_run
         patched.setattr(Path, "open", forbidden)
         with pytest.warns(UserWarning, match=r"labels-\w+\.zip cannot be read \(Permission denied\)"):
             run_asserts.assert_same_run(
-                plain, dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+                plain, dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
             )
     (tmp_path / "file").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"file/inner cannot be (written|read) \(Not a directory\)|cannot be read"):
         run_asserts.assert_same_run(
-            plain, dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "file" / "inner"))
+            plain, dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "file" / "inner"))
         )
     assert cache_files(tmp_path) == [kept]
     assert len(kept.read_bytes()) == len(whole)
@@ -315,7 +325,7 @@ def test_what_a_killed_process_left_in_the_cache_is_removed_when_it_is_old(brode
     for path in (old, fresh):
         path.write_bytes(b"")
     os.utime(old, (0, 0))
-    dissect(build(), broden, SETTINGS, execution=execution(tmp_path / "cache"))
+    dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     assert not old.exists()
     assert fresh.exists()
 

@@ -62,7 +62,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_run_records_what_the_check_saw_of_each_map(broden: Path, tmp_path: Path):
-    dissect(build(), broden, settings(), out=tmp_path / "run")
+    dissect(build(), broden, config=settings(), out=tmp_path / "run")
     info = load_result(tmp_path / "run").info
     seen = {name: (check.verdict, check.reason) for name, check in info.layout_checks.items()}
     assert seen == {"wide_relu": ("confirmed", ""), "deep_relu": ("no evidence", "few cells")}
@@ -77,20 +77,20 @@ def test_a_contradicted_layer_is_refused_with_what_was_seen(broden: Path, tmp_pa
         r"Expected at least 0\.6.*--force"
     )
     with pytest.raises(LayerError, match=expected):
-        dissect(build(), broden, settings(), out=tmp_path / "run")
+        dissect(build(), broden, config=settings(), out=tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.usefixtures("doubled")
 def test_with_force_a_contradicted_layer_is_dissected_and_the_verdict_recorded(broden: Path):
-    info = dissect(build(), broden, settings(force=True)).info
+    info = dissect(build(), broden, config=settings(force=True)).info
     assert info.layout_checks["wide_relu"].verdict == "contradicted"
     assert info.config.force
 
 
 @pytest.mark.usefixtures("doubled")
 def test_without_the_check_nothing_is_measured_or_recorded(broden: Path, checks: list[int]):
-    info = dissect(build(), broden, settings(layout_check=False)).info
+    info = dissect(build(), broden, config=settings(layout_check=False)).info
     assert info.layout_checks == {}
     assert not info.config.layout_check
     assert checks == []
@@ -99,7 +99,7 @@ def test_without_the_check_nothing_is_measured_or_recorded(broden: Path, checks:
 @pytest.mark.usefixtures("doubled")
 @pytest.mark.parametrize("protocol", ["lite", "pnas2020"])
 def test_protocols_that_spread_cells_evenly_are_checked_for_that(broden: Path, protocol: ProtocolName):
-    info = dissect(build(), broden, settings(protocol)).info
+    info = dissect(build(), broden, config=settings(protocol)).info
     assert info.layout_checks["wide_relu"].verdict == "confirmed"
 
 
@@ -123,20 +123,20 @@ def assuming(layout: str, **options: Any) -> DissectConfig:
 
 
 def test_an_assumed_layout_that_the_spots_confirm_is_dissected(broden: Path):
-    info = dissect(lost(), broden, assuming("NCHW")).info
+    info = dissect(lost(), broden, config=assuming("NCHW")).info
     assert (info.layers[0].layout_source, info.layout_checks["1"].verdict) == ("assumed", "confirmed")
 
 
 def test_an_assumed_layout_that_the_spots_contradict_is_refused(broden: Path):
     with pytest.raises(LayerError, match=r"are not where the layout that was assumed puts .*Assume another layout"):
-        dissect(lost(), broden, assuming("NHWC"))  # 12 units on 12 x 12 cells: shapes cannot tell
+        dissect(lost(), broden, config=assuming("NHWC"))  # 12 units on 12 x 12 cells: shapes cannot tell
 
 
 def test_an_assumed_layout_that_is_not_confirmed_runs_only_with_force(broden: Path):
     network = lost(stride=6)
     with pytest.raises(LayerError, match=r"could not be shown to be .*fewer than six cells along a side.*--force"):
-        dissect(network, broden, assuming("NCHW"))
-    info = dissect(network, broden, assuming("NCHW", force=True)).info
+        dissect(network, broden, config=assuming("NCHW"))
+    info = dissect(network, broden, config=assuming("NCHW", force=True)).info
     assert info.layout_checks["1"].verdict == "no evidence"
 
 
@@ -144,10 +144,10 @@ def test_a_resumed_run_checks_once(broden: Path, tmp_path: Path, checks: list[in
     with monkeypatch.context() as broken:
         broken.setattr(run_dissection.TwoPass, "count_pass", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
-            dissect(build(), broden, settings(), out=tmp_path / "run")
-    found = dissect(build(), broden, settings(), out=tmp_path / "run").info.layout_checks
+            dissect(build(), broden, config=settings(), out=tmp_path / "run")
+    found = dissect(build(), broden, config=settings(), out=tmp_path / "run").info.layout_checks
     assert len(checks) == 1
-    assert found == dissect(build(), broden, settings()).info.layout_checks
+    assert found == dissect(build(), broden, config=settings()).info.layout_checks
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "foreign"])
@@ -157,7 +157,7 @@ def test_a_damaged_or_foreign_file_of_the_check_is_replaced(
     with monkeypatch.context() as broken:
         broken.setattr(run_dissection.TwoPass, "count_pass", _stopped)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
-            dissect(build(), broden, settings(), out=tmp_path / "run")
+            dissect(build(), broden, config=settings(), out=tmp_path / "run")
     file = tmp_path / "run" / "work" / "layout.json"
     text = file.read_text()
     content = json.loads(text)
@@ -168,7 +168,7 @@ def test_a_damaged_or_foreign_file_of_the_check_is_replaced(
         "foreign": json.dumps(content),
     }
     file.write_text(changed[damage])
-    info = dissect(build(), broden, settings(), out=tmp_path / "run").info
+    info = dissect(build(), broden, config=settings(), out=tmp_path / "run").info
     assert len(checks) == 2
     assert info.layout_checks["deep_relu"].verdict == "no evidence"
 
@@ -185,7 +185,7 @@ def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Pat
             run_shard(open_inputs(build(), broden, settings(), None), part)
         merge_shards(folder)
     assert checks == [3]
-    whole = dissect(build(), broden, settings()).info
+    whole = dissect(build(), broden, config=settings()).info
     assert load_result(folder).info.layout_checks == whole.layout_checks
 
 

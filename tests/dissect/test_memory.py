@@ -22,7 +22,7 @@ for images in (100, 1000):
     case = Case(units=200, side=14, images=images, concepts=1197)
     write_data(folder / str(images), images, case.concepts)
     config = DissectConfig(layers=("2",), statistics=StatisticsConfig(bootstrap=0))
-    netdissect.dissect(network_of(case), folder / str(images), config, out=folder / f"run{images}")
+    netdissect.dissect(network_of(case), folder / str(images), config=config, out=folder / f"run{images}")
     print(peak_memory())
 """
 

@@ -56,21 +56,21 @@ def assert_same_chance(found: Result, wanted: Result) -> None:
 def test_engines_and_threads_do_not_change_the_permutation_test(
     alike: Path, name: ProtocolName, how: dict[str, Any]
 ) -> None:
-    wanted = dissect(build(), alike, config(name), execution=Execution(activation_cache="sparse", workers=1))
-    assert_same_chance(dissect(build(), alike, config(name), execution=Execution(**how)), wanted)
+    wanted = dissect(build(), alike, config=config(name), execution=Execution(activation_cache="sparse", workers=1))
+    assert_same_chance(dissect(build(), alike, config=config(name), execution=Execution(**how)), wanted)
 
 
 @pytest.mark.parametrize("of", ["images", "locations"])
 def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
     alike: Path, of: NullModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = dissect(build(), alike, config(of=of))
+    wanted = dissect(build(), alike, config=config(of=of))
     monkeypatch.setattr(permutation_pass, "MEGABYTE", 1)
-    assert_same_chance(dissect(build(), alike, config(of=of), execution=Execution(memory_mb=4)), wanted)
+    assert_same_chance(dissect(build(), alike, config=config(of=of), execution=Execution(memory_mb=4)), wanted)
 
 
 def test_the_tables_of_the_permutation_test_have_the_units_and_counts_of_the_run(alike: Path) -> None:
-    result = dissect(build(), alike, config(min_iou=0.0))
+    result = dissect(build(), alike, config=config(min_iou=0.0))
     layer = result.layer("wide_relu")
     units = layer.statistics["units"].collect()
     assert units.select("quantile", "unit").equals(layer.units.select("quantile", "unit").sort("quantile", "unit"))
@@ -85,14 +85,14 @@ def test_the_tables_of_the_permutation_test_have_the_units_and_counts_of_the_run
 
 
 def test_every_layer_has_an_fdr_limit_without_a_given_number_of_permutations(alike: Path) -> None:
-    result = dissect(build(), alike, config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
+    result = dissect(build(), alike, config=config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
     limits = result.info.fdr_limits
     assert set(limits) == set(result.layers)
     for name, limit in limits.items():
         assert result.info.min_iou(name) == limit
         alone = replace(result, layers={name: result.layers[name]})
         assert alone.detectors() == alone.detectors(min_iou=limit)
-    plain = dissect(build(), alike, config(statistics=StatisticsConfig(bootstrap=0)))
+    plain = dissect(build(), alike, config=config(statistics=StatisticsConfig(bootstrap=0)))
     assert plain.info.fdr_limit is None
     assert plain.info.fdr_limits == {}
     assert plain.info.min_iou("wide_relu") == 0.04
@@ -104,9 +104,9 @@ def test_the_fdr_limit_of_a_layer_is_that_of_a_run_of_this_layer_alone(
 ) -> None:
     # So few images leave nothing that one in twenty would let pass.
     monkeypatch.setattr(permutation_pass, "fdr_threshold", partial(fdr_threshold, share=0.9))
-    both = dissect(build(), alike, config(min_iou="fdr"))
+    both = dissect(build(), alike, config=config(min_iou="fdr"))
     for name, limit in both.info.fdr_limits.items():
-        alone = dissect(build(), alike, config(min_iou="fdr", layers=(name,)))
+        alone = dissect(build(), alike, config=config(min_iou="fdr", layers=(name,)))
         assert alone.info.fdr_limits == {name: limit}
         assert alone.info.fdr_limit == limit
         counts = both.layers[name].statistics["counts"].collect()
@@ -116,7 +116,7 @@ def test_the_fdr_limit_of_a_layer_is_that_of_a_run_of_this_layer_alone(
 
 
 def test_a_run_from_before_layers_had_limits_is_counted_with_the_one_it_had(alike: Path) -> None:
-    result = dissect(build(), alike, config(min_iou="fdr"))
+    result = dissect(build(), alike, config=config(min_iou="fdr"))
     before = replace(result, info=result.info.model_copy(update={"fdr_limits": {}, "fdr_limit": 0.07}))
     assert before.detectors() == result.detectors(min_iou=0.07)
 
@@ -188,7 +188,7 @@ def _by_hand(best: BestConcepts, first: int, units: int, rule: str, category: st
 
 
 def test_counts_under_the_null_of_a_run_are_the_means_of_its_permutations(alike: Path) -> None:
-    layer = dissect(build(), alike, config(min_iou=0.0)).layer("wide_relu")
+    layer = dissect(build(), alike, config=config(min_iou=0.0)).layer("wide_relu")
     each, counts = (layer.statistics[name].collect() for name in ("null_counts", "counts"))
     assert each.height == counts.height * 30
     for row in counts.iter_rows(named=True):
@@ -200,6 +200,6 @@ def test_counts_under_the_null_of_a_run_are_the_means_of_its_permutations(alike:
 
 def test_one_permutation_has_no_standard_error(alike: Path) -> None:
     once = StatisticsConfig(bootstrap=0, permutations=1, stats_seed=3)
-    counts = dissect(build(), alike, config(statistics=once)).layer("wide_relu").statistics["counts"].collect()
+    counts = dissect(build(), alike, config=config(statistics=once)).layer("wide_relu").statistics["counts"].collect()
     assert counts["null_detectors"].null_count() == 0
     assert counts["null_detectors_se"].null_count() == counts.height

@@ -109,11 +109,11 @@ def watched(place: Path) -> Iterator[Network]:
 
 @pytest.fixture(scope="module")
 def single(place: Path) -> Result:
-    return dissect(load_network("python:watched_network:watched"), place / "broden", SETTINGS)
+    return dissect(load_network("python:watched_network:watched"), place / "broden", config=SETTINGS)
 
 
 def on_ray(network: Network, place: Path, out: Path, **options: Any) -> Result:
-    return dissect_on_ray(network, place / "broden", SETTINGS, out=out, execution=NOW, **options)
+    return dissect_on_ray(network, place / "broden", config=SETTINGS, out=out, execution=NOW, **options)
 
 
 def test_a_killed_and_a_slow_worker_change_nothing(
@@ -161,16 +161,16 @@ def test_a_killed_driver_is_started_again_and_takes_up_what_is_finished(
         seen.update({path: path.stat().st_mtime_ns for path in finished if path.exists()})
 
     config = read_config(run).config
-    found = dissect_on_ray(watched, place / "broden", config, out=run, progress=progress)
-    run_asserts.assert_same_run(found, dissect(watched, place / "broden", config))
+    found = dissect_on_ray(watched, place / "broden", config=config, out=run, progress=progress)
+    run_asserts.assert_same_run(found, dissect(watched, place / "broden", config=config))
     assert {path: seen[path] for path in finished} == finished, "what was finished is not done again"
 
 
 @pytest.mark.usefixtures("one_worker")
 def test_a_network_made_in_python_is_sent_to_the_workers(cluster: str, place: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"layers": ("deep_relu",)})
-    found = dissect_on_ray(build(), place / "broden", settings, out=tmp_path / "run")
-    run_asserts.assert_same_run(found, dissect(build(), place / "broden", settings))
+    found = dissect_on_ray(build(), place / "broden", config=settings, out=tmp_path / "run")
+    run_asserts.assert_same_run(found, dissect(build(), place / "broden", config=settings))
 
 
 def test_permutations_are_counted_by_all_workers(cluster: str, place: Path, tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_permutations_are_counted_by_all_workers(cluster: str, place: Path, tmp_
     reports: list[tuple[str, int, int | None]] = []
     run = tmp_path / "run"
     found = dissect_on_ray(
-        build(), place / "broden", settings, out=run, progress=lambda *report: reports.append(report)
+        build(), place / "broden", config=settings, out=run, progress=lambda *report: reports.append(report)
     )
-    run_asserts.assert_same_run(found, dissect(build(), place / "broden", settings))
+    run_asserts.assert_same_run(found, dissect(build(), place / "broden", config=settings))
     assert reports[-1] == ("permutations", 19, 19)
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     counted = [event["pid"] for event in events if event.get("stage") == "permutations" and "shard" not in event]

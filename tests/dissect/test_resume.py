@@ -44,7 +44,7 @@ CALLS = 6  # seven images are three batches, seen twice
 
 @pytest.fixture(scope="module")
 def unbroken(broden: Path) -> Result:
-    return dissect(build(), broden, SETTINGS)
+    return dissect(build(), broden, config=SETTINGS)
 
 
 def saving(monkeypatch: pytest.MonkeyPatch, due: Callable[[int], bool]) -> None:
@@ -67,7 +67,9 @@ def interrupt(root: Path, out: Path, call: int, execution: Execution | None = No
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        dissect(build(), root, SETTINGS.model_copy(update=changes), out=out, execution=execution, progress=progress)
+        dissect(
+            build(), root, config=SETTINGS.model_copy(update=changes), out=out, execution=execution, progress=progress
+        )
     assert not (out / "run.json").exists()
 
 
@@ -91,7 +93,7 @@ def test_a_run_interrupted_at_any_batch_resumes_to_the_same_bits(
     interrupt(broden, tmp_path / "run", call, execution)
     reports: list[tuple[str, int]] = []
     found = dissect(
-        build(), broden, SETTINGS, out=tmp_path / "run", execution=execution,
+        build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution,
         progress=lambda stage, done, _: reports.append((stage, done)),
     )  # fmt: skip
     run_asserts.assert_same_run(found, unbroken)
@@ -109,7 +111,9 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     execution = Execution(engine=engine)
     for _ in range(CALLS - 1):
         interrupt(broden, tmp_path / "run", 1, execution)
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=execution), unbroken)
+    run_asserts.assert_same_run(
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution), unbroken
+    )
 
 
 @pytest.mark.parametrize("call", [2, 4])
@@ -138,7 +142,7 @@ def test_a_run_can_be_resumed_with_other_execution_options(
     saving(monkeypatch, SAVED["every batch"])
     interrupt(broden, tmp_path / "run", call, Execution(**before))
     run_asserts.assert_same_run(
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=Execution(**after)), unbroken
     )
 
 
@@ -152,7 +156,7 @@ def test_a_run_with_values_on_disk_resumes_to_the_same_bits(
         interrupt(broden, tmp_path / "run", call)
     assert list((tmp_path / "run" / "work").glob("*.top.*"))
     # More memory now: the values stay where this run began to keep them.
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 def nested(*names: str) -> tuple[Network, DissectConfig]:
@@ -170,7 +174,7 @@ def test_runs_of_layers_with_awkward_names_are_resumed(
 ) -> None:
     saving(monkeypatch, SAVED["every batch"])
     network, settings = nested(*names)
-    wanted = dissect(network, broden, settings)
+    wanted = dissect(network, broden, config=settings)
     for call in (1, 4):
         out, calls = tmp_path / str(call), itertools.count(1)
 
@@ -179,16 +183,16 @@ def test_runs_of_layers_with_awkward_names_are_resumed(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            dissect(network, broden, settings, out=out, progress=progress)
-        run_asserts.assert_same_run(dissect(network, broden, settings, out=out), wanted)
+            dissect(network, broden, config=settings, out=out, progress=progress)
+        run_asserts.assert_same_run(dissect(network, broden, config=settings, out=out), wanted)
 
 
 def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbroken: Result) -> None:
-    first = dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    first = dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
     before = run_asserts.contents(tmp_path / "run")
     reports: list[str] = []
     again = dissect(
-        build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"),
+        build(), broden, config=SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"),
         progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
@@ -198,11 +202,11 @@ def test_a_finished_run_is_returned_as_it_is(broden: Path, tmp_path: Path, unbro
 
 
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(broden: Path, tmp_path: Path) -> None:
-    dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
     shutil.copytree(broden, tmp_path / "copy")
     reports: list[str] = []
     dissect(
-        build(), tmp_path / "copy", SETTINGS, out=tmp_path / "run",
+        build(), tmp_path / "copy", config=SETTINGS, out=tmp_path / "run",
         progress=lambda stage, *_: reports.append(stage),
     )  # fmt: skip
     assert reports == []
@@ -229,13 +233,13 @@ def test_a_folder_of_other_settings_is_refused(
 ) -> None:
     out = tmp_path / "run"
     if finished:
-        dissect(build(), broden, SETTINGS, out=out)
+        dissect(build(), broden, config=SETTINGS, out=out)
     else:
         interrupt(broden, out, 2)
     before = run_asserts.contents(out)
     state = "a finished run" if finished else "an unfinished run"
     with pytest.raises(ResultError, match=re.escape(f"{out} holds {state}") + ".*its " + re.escape(named)):
-        dissect(build(), broden, SETTINGS.model_copy(update=changes), out=out)
+        dissect(build(), broden, config=SETTINGS.model_copy(update=changes), out=out)
     assert run_asserts.contents(out) == before
 
 
@@ -243,13 +247,13 @@ def test_a_folder_of_other_settings_is_refused(
 def test_a_folder_of_another_network_or_other_data_is_refused(broden: Path, tmp_path: Path, finished: bool) -> None:
     out = tmp_path / "run"
     if finished:
-        dissect(build(), broden, SETTINGS, out=out)
+        dissect(build(), broden, config=SETTINGS, out=out)
     else:
         interrupt(broden, out, 5)
     with pytest.raises(ResultError, match=r"its network\.digest is"):
-        dissect(build(seed=1), broden, SETTINGS, out=out)
+        dissect(build(seed=1), broden, config=SETTINGS, out=out)
     with pytest.raises(ResultError, match=r"its data\.digest is"):
-        dissect(build(), other_data(tmp_path, "other"), SETTINGS, out=out)
+        dissect(build(), other_data(tmp_path, "other"), config=SETTINGS, out=out)
 
 
 def test_a_folder_of_the_same_images_with_other_labels_is_refused(broden: Path, tmp_path: Path) -> None:
@@ -258,7 +262,7 @@ def test_a_folder_of_the_same_images_with_other_labels_is_refused(broden: Path, 
     row = ConceptData.open(broden).rows[0]
     strategies.write_label_map(tmp_path / "relabeled" / "images" / row.label_maps[0], np.ones(row.size, np.int64))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
-        dissect(build(), tmp_path / "relabeled", SETTINGS, out=tmp_path / "run")
+        dissect(build(), tmp_path / "relabeled", config=SETTINGS, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("what", ["label map", "image"])
@@ -266,22 +270,22 @@ def test_a_folder_of_the_same_images_with_other_labels_is_refused(broden: Path, 
 def test_a_run_on_files_that_changed_in_place_is_refused(tmp_path: Path, finished: bool, what: str) -> None:
     root, out = other_data(tmp_path, "data"), tmp_path / "run"
     if finished:
-        dissect(build(), root, SETTINGS, out=out)
+        dissect(build(), root, config=SETTINGS, out=out)
     else:
         interrupt(root, out, 3)
     row = ConceptData.open(root).rows[2]
     strategies.repaint(root / "images" / (row.label_maps[0] if what == "label map" else row.image))
     with pytest.raises(ResultError, match=r"its data\.digest is"):
-        dissect(build(), root, SETTINGS, out=out)
+        dissect(build(), root, config=SETTINGS, out=out)
 
 
 def test_data_that_were_opened_before_their_files_changed_are_refused(tmp_path: Path) -> None:
     root = other_data(tmp_path, "data")
     data = ConceptData.open(root)
-    dissect(build(), data, SETTINGS, out=tmp_path / "run")
+    dissect(build(), data, config=SETTINGS, out=tmp_path / "run")
     strategies.repaint(root / "images" / data.rows[2].label_maps[0])
     with pytest.raises(ResultError, match=r"its data\.digest is"):
-        dissect(build(), data, SETTINGS, out=tmp_path / "run")
+        dissect(build(), data, config=SETTINGS, out=tmp_path / "run")
 
 
 def test_an_unfinished_run_of_another_version_is_refused(
@@ -291,7 +295,7 @@ def test_an_unfinished_run_of_another_version_is_refused(
     interrupt(broden, tmp_path / "run", 2)
     monkeypatch.setattr(torch, "__version__", "0.0.1")
     with pytest.raises(ResultError, match="torch"):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
 
 
 def _halve(path: Path) -> None:
@@ -333,7 +337,7 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     path = tmp_path / "run" / "work" / name
     DAMAGES[damage](path)
     with pytest.raises(ResultError, match=re.escape(str(path)) + ".*Remove"):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"))
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"))
 
 
 def bits_flipped(path: Path, shares: Sequence[float]) -> Iterator[None]:
@@ -362,7 +366,7 @@ def test_a_bit_flipped_in_any_file_of_the_work_folder_is_found(
             shutil.copytree(whole, tmp_path / "run")
             said = ""
             try:
-                run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+                run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
             except ResultError as error:
                 said = str(error)
             if not said:
@@ -386,11 +390,11 @@ def test_a_disk_that_is_full_while_values_are_spilled_is_a_typed_error(
     with monkeypatch.context() as small:
         small.setattr(os, "posix_fallocate", full)
         with pytest.raises(ResultError, match=r"wide_relu\.top cannot be written \(.*No space left.*free space"):
-            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+            dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
     with monkeypatch.context() as small:
         small.setattr(shutil, "copyfile", full)
         with pytest.raises(ResultError, match=r"wide_relu\.top\.\d+ cannot be written \(.*No space left"):
-            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+            dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
 
 
 def test_the_file_of_largest_values_is_allocated_before_any_is_written(tmp_path: Path) -> None:
@@ -416,8 +420,8 @@ def test_what_is_removed_of_the_work_folder_is_computed_again(
             raise KeyboardInterrupt  # in the middle of that, too
 
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        dissect(build(), broden, SETTINGS, out=tmp_path / "run", progress=progress)
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", progress=progress)
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 HOLD = """
@@ -440,17 +444,17 @@ def test_a_second_process_is_refused_with_the_name_of_the_first_until_that_is_ki
         assert holder.stdout.readline() == b"held\n"
         expected = rf"is being written by process {holder.pid} of \S+ on {socket.gethostname()} since 20"
         with pytest.raises(ResultError, match=expected):
-            dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+            dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
         holder.kill()
         holder.wait()
-        run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+        run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
 
 
 def test_a_finished_run_is_read_while_its_folder_is_held(broden: Path, tmp_path: Path, unbroken: Result) -> None:
-    dissect(build(), broden, SETTINGS, out=tmp_path / "run")
+    dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
     (tmp_path / "run" / "work").mkdir()
     lock = lock_folder(tmp_path / "run" / "work")
-    run_asserts.assert_same_run(dissect(build(), broden, SETTINGS, out=tmp_path / "run"), unbroken)
+    run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
     lock.release()
 
 

@@ -31,8 +31,8 @@ def test_a_run_tells_what_happened_in_its_folder(broden: Path, tmp_path: Path) -
 
     now = Execution(checkpoint_seconds=0)
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        dissect(build(), broden, SETTINGS, out=tmp_path, execution=now, progress=progress)
-    dissect(build(), broden, SETTINGS, out=tmp_path, execution=now)
+        dissect(build(), broden, config=SETTINGS, out=tmp_path, execution=now, progress=progress)
+    dissect(build(), broden, config=SETTINGS, out=tmp_path, execution=now)
     found = lines(tmp_path)
     assert all({"time", "level", "event", "host", "pid"} <= line.keys() for line in found)
     events = [line["event"] for line in found if line["event"] != "checkpoint"]
@@ -48,7 +48,7 @@ def test_what_went_wrong_is_in_the_log(broden: Path, tmp_path: Path, monkeypatch
         raise ConceptsError("the image is gone")
 
     with pytest.raises(ConceptsError, match="gone"):
-        dissect(build(), broden, SETTINGS, out=tmp_path, progress=broken)
+        dissect(build(), broden, config=SETTINGS, out=tmp_path, progress=broken)
     last = lines(tmp_path)[-1]
     assert (last["level"], last["error"], last["message"]) == ("error", "ConceptsError", "the image is gone")
 
@@ -56,7 +56,7 @@ def test_what_went_wrong_is_in_the_log(broden: Path, tmp_path: Path, monkeypatch
 def test_the_process_logs_as_before(broden: Path, tmp_path: Path) -> None:
     loggers = [logging.getLogger(), logging.getLogger("netdissect")]
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
-    dissect(build(), broden, SETTINGS, out=tmp_path)
+    dissect(build(), broden, config=SETTINGS, out=tmp_path)
     assert [(logger.level, list(logger.handlers)) for logger in loggers] == before
 
 

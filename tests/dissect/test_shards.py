@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(data: Path) -> Result:
-    return dissect(build(), data, SETTINGS)
+    return dissect(build(), data, config=SETTINGS)
 
 
 def run_part(data: Path, run: Path, batches: range, name: str | None = None, **options: Any) -> str:
@@ -238,7 +238,7 @@ def test_shards_of_two_machines_are_merged_in_a_third_folder(data: Path, expecte
 
 def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, two_shards: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    dissect(build(), data, SETTINGS.model_copy(update={"min_iou": 0.3}), out=other)
+    dissect(build(), data, config=SETTINGS.model_copy(update={"min_iou": 0.3}), out=other)
     with pytest.raises(ResultError, match=r"a finished run of something else: its config\.min_iou is 0\.3, now 0\.04"):
         merge_shards(other, [two_shards])
 

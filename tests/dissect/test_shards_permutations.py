@@ -55,7 +55,9 @@ def run_shards(data: Path, settings: DissectConfig, run: Path, count: int, **opt
     texts = [f"{number}/{count}" for number in range(1, count + 1)]
     for stage in ("thresholds", "counting"):
         for text in texts:
-            found = dissect_shard(build(), data, settings, Shard.parse(text), out=run, execution=Execution(**options))
+            found = dissect_shard(
+                build(), data, config=settings, shard=Shard.parse(text), out=run, execution=Execution(**options)
+            )
             assert found == stage
         if stage == "thresholds":
             assert merge_shards(run) == "merged-thresholds"
@@ -74,7 +76,7 @@ def run_shards(data: Path, settings: DissectConfig, run: Path, count: int, **opt
 def test_shards_measure_the_null_of_one_process(
     data: Path, tmp_path: Path, settings: DissectConfig, count: int
 ) -> None:
-    expected = dissect(build(), data, settings)
+    expected = dissect(build(), data, config=settings)
     assert "null_counts" in expected.layer("fc").statistics
     run_shards(data, settings, tmp_path / "run", count)
     assert merge_shards(tmp_path / "run") == "finished"
@@ -94,7 +96,7 @@ def test_shards_choose_the_number_of_permutations_that_one_process_does(data: Pa
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(permutation_pass.MaskFiles, "auto_permutations", auto)
-        expected = dissect(build(), data, settings)
+        expected = dissect(build(), data, config=settings)
         run_shards(data, settings, tmp_path / "run", 3)
         merge_shards(tmp_path / "run")
     run_asserts.assert_same_run(load_result(tmp_path / "run"), expected)
@@ -109,7 +111,7 @@ def test_masks_of_shards_are_merged_as_a_tree(data: Path, tmp_path: Path) -> Non
     shutil.copytree(here / "merged-thresholds", run / "merged-thresholds")
     assert merge_shards(tmp_path / "larger", [parts[2], parts[0]], partial=True) == "counting"
     assert merge_shards(run, [parts[1], tmp_path / "larger"]) == "finished"
-    run_asserts.assert_same_run(load_result(run), dissect(build(), data, settings))
+    run_asserts.assert_same_run(load_result(run), dissect(build(), data, config=settings))
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_an_interrupted_merge_keeps_the_permutations_that_it_has_counted(
     reports: list[tuple[str, int, int | None]] = []
     assert merge_shards(counted, progress=lambda *report: reports.append(report)) == "finished"
     assert reports == [("permutations, wide_relu", 10, 10), ("permutations, fc", 10, 10)]
-    run_asserts.assert_same_run(load_result(counted), dissect(build(), data, config()))
+    run_asserts.assert_same_run(load_result(counted), dissect(build(), data, config=config()))
 
 
 def _flip(path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_merge_reads_the_label_cache(
     data: Path, counted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    expected = dissect(build(), data, config(), execution=Execution(label_cache=cache))
+    expected = dissect(build(), data, config=config(), execution=Execution(label_cache=cache))
     assert list(cache.glob("labels-*.zip"))
     monkeypatch.setattr(LabelReader, "_decoded", None)  # label maps cannot be decoded
     merge_shards(counted, execution=Execution(label_cache=cache))

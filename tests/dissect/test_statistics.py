@@ -40,7 +40,7 @@ def settings(seed: int = 0, **asked: object) -> DissectConfig:
 def result(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A small run that was asked for everything."""
     asked = settings(holdout=0.5, sensitivity=SENSITIVITY_QUANTILES)
-    return dissect(build(), broden, asked, out=tmp_path_factory.mktemp("runs") / "run")
+    return dissect(build(), broden, config=asked, out=tmp_path_factory.mktemp("runs") / "run")
 
 
 def frame(layer: LayerResult, name: str) -> pl.DataFrame:
@@ -117,7 +117,9 @@ def test_intervals_of_counts_are_those_of_the_replicates_and_end_where_counts_do
 
 def test_quantiles_of_the_sensitivity_are_counted_as_those_of_a_run_of_their_own(broden: Path, result: Result) -> None:
     own = settings(bootstrap=0).model_copy(update={"protocol": Protocol(quantiles=(0.02,))})
-    counts = {counted.layer: counted for counted in dissect(build(), broden, own).detectors("per-category", 0.01)}
+    counts = {
+        counted.layer: counted for counted in dissect(build(), broden, config=own).detectors("per-category", 0.01)
+    }
     assert counts.keys() == result.layers.keys()
     assert counts["wide_relu"].count.detectors["total"] > 0
     for counted in counts.values():
@@ -151,7 +153,7 @@ def test_held_out_ious_are_those_of_images_that_did_not_choose_the_label(broden:
     assert units["heldout_iou"].is_not_null().any()
     assert (units["selection_iou"].drop_nulls() > 0).all()
     # With all images held out there is nothing to choose from; with none, the choice is that of all images.
-    none = dissect(build(), broden, settings(holdout=1e-12))
+    none = dissect(build(), broden, config=settings(holdout=1e-12))
     units = frame(none.layers["wide_relu"], "units")
     assert units["selection_iou"].fill_null(0).equals(units["iou"], check_names=False)
     assert (units["heldout_iou"].fill_null(0) == 0).all()
@@ -165,7 +167,7 @@ def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do
     )
     protocol = strategies.definition("pnas2020", 0.1, 12).protocol  # a mask counts whatever the image's labels are
     asked = settings(holdout=0.5).model_copy(update={"protocol": protocol})
-    layer = dissect(build(), root, asked).layers["wide_relu"]
+    layer = dissect(build(), root, config=asked).layers["wide_relu"]
     out = np.flatnonzero(is_held_out(0, np.arange(9), 0.5)).tolist()
     assert {0, 4, 8} & set(out)
     assert not {0, 4, 8} <= set(out)
@@ -183,7 +185,7 @@ def test_images_without_any_label_count_in_halves_and_intervals_as_all_others_do
 
 def test_a_run_without_requested_statistics_has_no_tables_of_them(broden: Path, tmp_path: Path) -> None:
     asked = settings(bootstrap=0)
-    result = dissect(build(), broden, asked, out=tmp_path / "run")
+    result = dissect(build(), broden, config=asked, out=tmp_path / "run")
     assert all(set(layer.statistics) == OTHERS for layer in result.layers.values())
     assert printed.statistics_lines(result) == []
     with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
@@ -193,8 +195,8 @@ def test_a_run_without_requested_statistics_has_no_tables_of_them(broden: Path, 
 
 
 def test_statistics_are_the_same_in_memory_and_on_disk(broden: Path, tmp_path: Path) -> None:
-    kept = dissect(build(), broden, settings(), out=tmp_path / "run")
-    again, fleeting = load_result(tmp_path / "run"), dissect(build(), broden, settings())
+    kept = dissect(build(), broden, config=settings(), out=tmp_path / "run")
+    again, fleeting = load_result(tmp_path / "run"), dissect(build(), broden, config=settings())
     for name, layer in kept.layers.items():
         for other in (again, fleeting):
             for table in layer.statistics:
@@ -202,7 +204,7 @@ def test_statistics_are_the_same_in_memory_and_on_disk(broden: Path, tmp_path: P
 
 
 def test_a_run_does_not_differ_from_itself_and_surely_from_another_network(broden: Path) -> None:
-    one, other = (dissect(build(seed=seed), broden, settings()) for seed in (0, 1))
+    one, other = (dissect(build(seed=seed), broden, config=settings()) for seed in (0, 1))
     same = paired_differences(one, one)
     assert same.select(pl.col("^(unique_)?detectors(_ci_low|_ci_high)?$")).to_numpy().any() == 0
     found = paired_differences(one, other)
@@ -221,7 +223,7 @@ def test_a_run_does_not_differ_from_itself_and_surely_from_another_network(brode
 
 
 def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
-    one, other = (dissect(build(), broden, settings(seed)) for seed in (0, 1))
+    one, other = (dissect(build(), broden, config=settings(seed)) for seed in (0, 1))
     with pytest.raises(ResultError, match=re.escape("replicates and seed are (60, 0) on the left and (60, 1)")):
         paired_differences(one, other)
 

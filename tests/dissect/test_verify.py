@@ -33,7 +33,7 @@ def pristine(broden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sample_seed=1,
     )
     folder = tmp_path_factory.mktemp("verify") / "run"
-    dissect(build(), broden, config, out=folder)
+    dissect(build(), broden, config=config, out=folder)
     return folder
 
 
@@ -142,7 +142,7 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
 def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Path, broden: Path) -> None:
     (run / "run.json").unlink()
     config = DissectConfig(layers=("fc",), batch_size=4, max_images=5)
-    dissect(build(), broden, config, out=run)
+    dissect(build(), broden, config=config, out=run)
     assert read_config(run).config == config
     assert corrupted_files(run)[1] == {}
 
@@ -158,12 +158,12 @@ def test_what_a_process_left_that_was_killed_behind_its_run_is_removed(
     with monkeypatch.context() as patched:
         patched.setattr(WorkDir, "remove", killed)
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            dissect(build(), broden, config, out=tmp_path / "run")
+            dissect(build(), broden, config=config, out=tmp_path / "run")
     (tmp_path / "run" / ".run.json.0123456789ab.part").write_bytes(b"")
     (tmp_path / "run" / "layers" / "fc" / ".units.csv.0123456789ab.part").write_bytes(b"")
     (tmp_path / "run" / "mine.part").write_bytes(b"")
     assert (tmp_path / "run" / "work").is_dir()
-    dissect(build(), broden, config, out=tmp_path / "run")
+    dissect(build(), broden, config=config, out=tmp_path / "run")
     left = [path.name for path in (tmp_path / "run").rglob("*.part")]
     assert left == ["mine.part"]
     assert not (tmp_path / "run" / "work").exists()

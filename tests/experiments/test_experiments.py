@@ -68,7 +68,7 @@ def rows_of(table, **keys):
 def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(workspace, rotated):
     network = workspace.trained().network()
     explicit = replace(network, bases={"turned": ("conv5", random_rotation(8, 1))})
-    direct = dissect(explicit, workspace.data, workspace.dissect_config(["conv5", "turned"]))
+    direct = dissect(explicit, workspace.data, config=workspace.dissect_config(["conv5", "turned"]))
     for name, keys in (("conv5", {"alpha": 0.0}), ("turned", {"alpha": 1.0, "seed": 1})):
         expected = rows_of(count_rows(direct, [name]))
         assert rows_of(rotated.table, **keys).equals(expected)

@@ -29,7 +29,7 @@ def measured(*layers: str, **statistics: object) -> DissectConfig:
 
 
 def run(seed: int, root: Path, **statistics: object) -> Result:
-    return dissect(build(seed=seed), root, measured("wide_relu", "deep_relu", **statistics))
+    return dissect(build(seed=seed), root, config=measured("wide_relu", "deep_relu", **statistics))
 
 
 @pytest.fixture(scope="module")

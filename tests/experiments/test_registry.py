@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from netdissect.cli_options import leaves
+from netdissect.config_fields import leaves
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
 from netdissect.experiments.registry import REGISTRY, load_experiment

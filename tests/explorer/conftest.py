@@ -23,7 +23,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         table.write_text(table.read_text().replace("concept 2", HOSTILE))
     made = (networks.build(seed=0), networks.build(seed=1))
     folders = (root / "First run", root / "second")
-    results = tuple(dissect(network, data, CONFIG, out=out) for network, out in zip(made, folders, strict=True))
+    results = tuple(dissect(network, data, config=CONFIG, out=out) for network, out in zip(made, folders, strict=True))
     images = tuple(row.image for row in ConceptData.open(data).rows)
     maps = run_asserts.hooked(made[0], data, images, LAYERS, CONFIG.batch_size)
     return Pair(folders, (results[0], results[1]), made, data, maps)

@@ -106,7 +106,7 @@ class Field:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             before()
-            dissect(build(), self.data, SETTINGS, out=out, execution=EXECUTION)
+            dissect(build(), self.data, config=SETTINGS, out=out, execution=EXECUTION)
         except (NetdissectError, MemoryError) as error:
             self.said.write_text(f"{type(error).__name__}: {error}")
             return REFUSED

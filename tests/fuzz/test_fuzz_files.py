@@ -37,7 +37,7 @@ def write_run(root: Path) -> Path:
     config = DissectConfig(
         layers=("wide_relu", "fc"), protocol=strategies.definition("paper", 0.05).protocol, top_images=2
     )
-    result = dissect(build(), data, config)
+    result = dissect(build(), data, config=config)
     info = result.info.model_copy(
         update={
             "created": "2017-07-21T00:00:00+00:00",

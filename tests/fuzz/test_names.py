@@ -61,10 +61,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set, a run of it, and shards of it whose thresholds are merged."""
     root = tmp_path_factory.mktemp("pristine")
     data = strategies.write_broden(root / "data", images(count=4), COVERAGE, image=(SIDE, SIDE))
-    dissect(build(), data, CONFIG, out=root / "run")
+    dissect(build(), data, config=CONFIG, out=root / "run")
     for _ in range(2):
         for number in (1, 2):
-            dissect_shard(build(), data, CONFIG, Shard(number, 2), out=root / "parts")
+            dissect_shard(build(), data, config=CONFIG, shard=Shard(number, 2), out=root / "parts")
         if not (root / "parts" / "merged-thresholds").exists():
             merge_shards(root / "parts")
     return root

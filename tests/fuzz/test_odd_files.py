@@ -72,7 +72,7 @@ def of_data(name: str) -> Callable[[Path], tuple[Path, Callable[[], object]]]:
     def made(root: Path) -> tuple[Path, Callable[[], object]]:
         data = strategies.write_broden(root / "data", images(count=3), COVERAGE, image=(SIDE, SIDE))
         config = DissectConfig(layers=("fc",), protocol=strategies.definition("paper", 0.05).protocol)
-        return data / name, lambda: dissect(build(), data, config)
+        return data / name, lambda: dissect(build(), data, config=config)
 
     return made
 
@@ -132,7 +132,7 @@ def test_names_that_a_spreadsheet_would_run_are_written_as_text_and_read_as_they
     ]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
     config = DissectConfig(layers=("fc",), protocol=strategies.definition("paper", 0.3).protocol, batch_size=2)
-    result = dissect(build(), data, config, out=tmp_path / "run")
+    result = dissect(build(), data, config=config, out=tmp_path / "run")
     assert corrupted_files(tmp_path / "run")[1] == {}
     units = tmp_path / "run" / "layers" / "fc" / "units.csv"
     assert not re.search(r"(?:^|,)[=+@]", units.read_text(), re.MULTILINE)

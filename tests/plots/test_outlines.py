@@ -108,7 +108,7 @@ def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Tem
     protocol = PROTOCOLS[name].model_copy(update={"quantiles": (0.2,)})
     config = DissectConfig(layers=("wide_relu", "deep_relu"), protocol=protocol,
                            statistics=StatisticsConfig(bootstrap=0), batch_size=4, top_images=4)  # fmt: skip
-    return dissect(build(), root, config, out=tmp_path_factory.mktemp("runs") / name)
+    return dissect(build(), root, config=config, out=tmp_path_factory.mktemp("runs") / name)
 
 
 def scored(run: Result, root: Path, layer: str) -> dict[tuple[int, int], int]:

@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> ConceptData:
 
 def _dissect(data: ConceptData, units: tuple[PlantedUnit, ...], quantile: float):
     config = DissectConfig(layers=(LAYER,), protocol=Protocol(quantiles=(quantile,)), batch_size=16)
-    return dissect(planted_network(units, SIZE), data, config).layers[LAYER]
+    return dissect(planted_network(units, SIZE), data, config=config).layers[LAYER]
 
 
 @pytest.mark.parametrize("quantile", [0.005, 0.2])

@@ -10,8 +10,9 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
 from netdissect.cli.run import DEFAULTS
-from netdissect.cli_options import Option, Typed, with_options
+from netdissect.cli_options import Typed, with_options
 from netdissect.config import Execution
+from netdissect.config_fields import Option
 
 
 class MergeOptions(BaseModel):

@@ -11,7 +11,8 @@ from rich.markup import escape
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
-from netdissect.cli_options import Option, Typed, with_options
+from netdissect.cli_options import Typed, with_options
+from netdissect.config_fields import Option
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 from netdissect.report.text_table import Column, TextTable
 

@@ -15,8 +15,9 @@ from netdissect.cli.console import console
 from netdissect.cli.networks import TrustOption
 from netdissect.cli.process_tuning import freeze_gc
 from netdissect.cli.progress import progress_bars
-from netdissect.cli_options import Typed, Values, with_options
+from netdissect.cli_options import Typed, with_options
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
+from netdissect.config_fields import Values
 from netdissect.errors import ConfigError
 
 DEFAULTS = {"execution": {"label_cache": user_cache_path("netdissect")}}
@@ -59,9 +60,11 @@ def run(
     with progress_bars() as progress:
         options["progress"] = progress
         if ray is None:
-            result = netdissect.dissect(network, str(request.concepts), request.config, **options)
+            result = netdissect.dissect(network, str(request.concepts), config=request.config, **options)
         else:
-            result = netdissect.dissect_on_ray(network, str(request.concepts), request.config, address=ray, **options)
+            result = netdissect.dissect_on_ray(
+                network, str(request.concepts), config=request.config, address=ray, **options
+            )
     _show_result(request, result, out)
 
 
@@ -76,7 +79,7 @@ def estimate(
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
     request = _request(typed, config, trust_network=trust_network)
     cost = netdissect.estimate(
-        _load(request), str(request.concepts), request.config, execution=request.execution, sample=sample
+        _load(request), str(request.concepts), config=request.config, execution=request.execution, sample=sample
     )
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen = console()
@@ -135,7 +138,7 @@ def _dissect_shard(shard: str, network: "netdissect.Network", request: RunReques
     one, out = netdissect.Shard.parse(shard), options["out"]
     with progress_bars() as progress:
         stage = netdissect.dissect_shard(
-            network, str(request.concepts), request.config, one, progress=progress, **options
+            network, str(request.concepts), config=request.config, shard=one, progress=progress, **options
         )
     messages = {
         "thresholds": f"Shard {one} has finished its threshold pass. When all {one.count} have: netdissect "

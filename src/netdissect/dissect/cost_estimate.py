@@ -10,14 +10,16 @@ to decode.
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from netdissect.activations import ActivationStore, batch_starts
 from netdissect.activations.histogram import Histogram
@@ -29,7 +31,9 @@ from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of, make_plan
 from netdissect.dissect.forward import DissectionInputs, forward
 from netdissect.dissect.run_dissection import dissect, open_inputs
-from netdissect.models import Network
+from netdissect.dissect_options import DissectOptions
+from netdissect.keywords import ConfigObjects, read_options, takes_options
+from netdissect.models import Network, as_network
 
 DECODED_AHEAD = 2  # batches
 SHARES = np.geomspace(1e-3, 1, 13)  # shares of the values of a unit at which the size of a store is sampled
@@ -68,19 +72,23 @@ class CostEstimate:
         return sum(self.seconds.values())
 
 
+@takes_options
 def estimate(
-    network: Network,
-    concepts: ConceptData | str | Path,
-    config: DissectConfig,
+    model: Network | torch.nn.Module | str,
+    data: ConceptData | str | Path,
     *,
+    layers: Sequence[str] | str | None = None,
+    preprocessing: object = None,
+    config: DissectConfig | None = None,
     execution: Execution | None = None,
     sample: int = 64,
+    **options: Unpack[DissectOptions],
 ) -> CostEstimate:
     """Predict time, memory and disk of `netdissect.dissect` with the same arguments.
 
     Parameters
     ----------
-    network, concepts, config, execution
+    model, data, layers, preprocessing, config, execution
         As for `netdissect.dissect`.
     sample
         Number of timed images; a few more batches are dissected before and after them.
@@ -90,14 +98,21 @@ def estimate(
     NetdissectError
         As the dissection itself would.
     """
-    source = open_inputs(network, concepts, config, execution)
-    data, batches = source.data, ceil(sample / config.batch_size)
+    config, execution = read_options(estimate, options, ConfigObjects(layers, config, execution))
+    source = open_inputs(as_network(model, preprocessing), data, config, execution)
+    return _predicted(source, sample)
+
+
+def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
+    """Predict from small dissections of the data."""
+    data, config = source.data, source.config
+    batches = ceil(sample / config.batch_size)
     if config.backend == "compile":
         _measured(source, 1)  # torch caches compiled code, and the run will use that cache
     first, one_batch = _measured(source, 1), _measured(source, 1)
     many_batches = _measured(source, 1 + batches + DECODED_AHEAD)
     with TemporaryDirectory(prefix="netdissect-") as folder:
-        size = network.preprocessing.size
+        size = source.network.preprocessing.size
         plan = make_plan(source.layers, size, len(data), config, source.execution, Path(folder))
         stored = _stored_bytes(source._replace(data=_select(data, config.batch_size)), plan, Path(folder))
     rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
@@ -160,7 +175,7 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
             work = max(work, _size(out, except_suffixes=(".bin", ".top", "thresholds.npz")))
 
         begin = time.monotonic()
-        dissect(network, selected, config, out=out, execution=execution, progress=record)
+        dissect(network, selected, config=config, out=out, execution=execution, progress=record)
         run.seconds = time.monotonic() - begin
         run.other_bytes = work + _size(out)
     return run

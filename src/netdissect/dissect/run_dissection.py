@@ -11,14 +11,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import polars as pl
-from torch import get_num_threads
+import torch
 
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution, Progress, one_or_more
+from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.cost_plan import CostPlan, make_plan
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.forward import DissectionInputs, torch_device
@@ -33,8 +33,10 @@ from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describ
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other
-from netdissect.errors import ConfigError, LayerError
-from netdissect.models import Layer, Network, resolve_layers
+from netdissect.dissect_options import DissectOptions
+from netdissect.errors import LayerError
+from netdissect.keywords import ConfigObjects, read_options, takes_options
+from netdissect.models import Layer, Network, as_network, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
@@ -42,33 +44,38 @@ from netdissect.result.tables import activity_tables, concept_table, score_table
 logger = logging.getLogger(__name__)
 
 
+@takes_options
 def dissect(
-    network: Network,
-    concepts: ConceptData | str | Path,
-    config: DissectConfig | None = None,
+    model: Network | torch.nn.Module | str,
+    data: ConceptData | str | Path,
     *,
-    layers: Sequence[str] | None = None,
-    out: str | Path | None = None,
+    layers: Sequence[str] | str | None = None,
+    preprocessing: object = None,
+    config: DissectConfig | None = None,
     execution: Execution | None = None,
+    out: str | Path | None = None,
     progress: Progress | None = None,
+    **options: Unpack[DissectOptions],
 ) -> Result:
     """Score every unit of the chosen layers against every concept.
 
     Parameters
     ----------
-    network
-        Any module with its preprocessing.
-    concepts
-        A data set in Broden's layout, or its folder. One that is open is restricted further as `config` says.
-    config
-        Protocol, statistics and choice of images. None: the protocol of the paper, on all images.
+    model
+        A `Network`, a ``torch.nn.Module``, or a name, as `netdissect.load_network` takes it.
+    data
+        A data set in Broden's layout, or its folder. One that is open is restricted further as the options say.
     layers
         Names or globs of the layers; they replace those of `config`.
+    preprocessing
+        Of a module: how its input is made from an image, as `netdissect.Preprocessing.read` takes it. None: its own.
+    config
+        Options as an object; single options below override its fields. None: the protocol of the paper, on all images.
+    execution
+        Caches, stores and threads as an object; single options override its fields. They do not change the counts.
     out
         Run folder. A finished run of the same inputs is returned unchanged, an interrupted one is resumed,
         and one of other inputs is refused. None: nothing is kept.
-    execution
-        Threads, caches and stores: they do not change the counts.
     progress
         Called with the stage and the number of images done and in all.
 
@@ -77,7 +84,9 @@ def dissect(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source = open_inputs(network, concepts, _with_layers(config, layers), execution)
+    config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
+    network = as_network(model, preprocessing)
+    source = open_inputs(network, data, config, execution)
     run = Path(out) if out is not None else None
     info = describe(source, progress)
     finished = None if run is None else finished_run(run, info)
@@ -99,7 +108,7 @@ def dissect(
 
 
 def open_inputs(
-    network: Network, concepts: ConceptData | str | Path, config: DissectConfig, execution: Execution | None
+    network: Network, concepts: ConceptData | str | Path, config: DissectConfig, execution: Execution
 ) -> DissectionInputs:
     """Open the data set and resolve the layers: everything a forward pass needs.
 
@@ -111,7 +120,6 @@ def open_inputs(
         Of the kind that `netdissect.errors` names.
     """
     torch_device(config.device)
-    execution = execution or Execution()
     data, config = sample_images(concepts, config, execution.label_cache)
     layers = resolve_layers(network, config.layers, config.assumed)
     _check_fields(layers, config)
@@ -132,17 +140,6 @@ def finished_run(run: Path, info: RunInfo) -> Result | None:
     refuse_other(run, run_identity(finished.info), run_identity(info))
     clear_leftovers(run)
     return finished
-
-
-def _with_layers(config: DissectConfig | None, layers: Sequence[str] | None) -> DissectConfig:
-    if not layers and config is None:
-        raise ConfigError(
-            "no layer was named. Pass layers=['layer4'] (names or globs), or a DissectConfig; "
-            "netdissect.list_layers(network) lists them."
-        )
-    if config is None:
-        return DissectConfig(layers=one_or_more(layers or ()))
-    return config.model_copy(update={"layers": one_or_more(layers)}) if layers else config
 
 
 def _carry_out(
@@ -194,7 +191,9 @@ def make_run_plan(source: DissectionInputs, work: WorkDir) -> CostPlan:
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
     logger.info("%s", plan)
-    work.log.event("planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=get_num_threads())
+    work.log.event(
+        "planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=torch.get_num_threads()
+    )
     return plan
 
 

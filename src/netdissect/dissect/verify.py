@@ -200,7 +200,7 @@ def repair(
     network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as recomputed:
         target = Path(recomputed) / "run"
-        dissect(network, data, info.config, layers=_layers_of(folder, info.layers, computed), out=target,
+        dissect(network, data, config=info.config, layers=_layers_of(folder, info.layers, computed), out=target,
                 progress=progress)  # fmt: skip
         for name in computed:
             repair_file(folder, target, name)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from netdissect.cli_options import Option, Values
 from netdissect.config import DissectConfig, LoadOptions
+from netdissect.config_fields import Option, Values
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Network, as_network, list_layers
 from netdissect.result import Result, load_result

@@ -115,10 +115,15 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     logger.info("dissecting the network, its last layer in rotated bases, and then the same with random weights")
     with timed("dissect", seconds):
         units = dissect(
-            network, data, dissect_config, layers=[*LAYERS, *rotated], out=out / "runs" / "trained", progress=progress
+            network,
+            data,
+            config=dissect_config,
+            layers=[*LAYERS, *rotated],
+            out=out / "runs" / "trained",
+            progress=progress,
         )
     with timed("dissect random weights", seconds):
-        random_result = dissect(random, data, dissect_config, out=out / "runs" / "random", progress=progress)
+        random_result = dissect(random, data, config=dissect_config, out=out / "runs" / "random", progress=progress)
     return Demo(trained, units, random_result, rotated, seconds)
 
 

@@ -24,8 +24,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from netdissect.cli_options import Option
 from netdissect.concepts import Size
+from netdissect.config_fields import Option
 from netdissect.errors import CheckpointError
 from netdissect.models import Network, Preprocessing
 from netdissect.synthetic import SCENE_NAMES

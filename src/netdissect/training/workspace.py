@@ -206,7 +206,9 @@ class Workspace:
         network = trained.network()
         # These are compared over seeds; the bootstrap over the images of one run is another uncertainty.
         config = self.dissect_config(trained.train_config.layers[-1:], replicates=0)
-        return dissect(network, self.data, config, out=self.root / "runs" / network.digest[:16], progress=self.progress)
+        return dissect(
+            network, self.data, config=config, out=self.root / "runs" / network.digest[:16], progress=self.progress
+        )
 
     def folder(self, name: str) -> Path:
         """Return the folder of one experiment."""

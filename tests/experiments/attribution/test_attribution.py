@@ -35,7 +35,7 @@ def paths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(network, tmp_path_factory):
     world = ConceptData.open(write_synthetic(tmp_path_factory.mktemp("world") / "world", images=12, size=SIDE))
-    return dissect(network, world, DissectConfig(layers=("2",), protocol=Protocol(quantiles=(0.05,))))
+    return dissect(network, world, config=DissectConfig(layers=("2",), protocol=Protocol(quantiles=(0.05,))))
 
 
 def test_contributions_are_gradient_times_activation(network, paths):

@@ -42,7 +42,7 @@ def subjects(tmp_path_factory):
         torch.manual_seed(seed)
         module = nn.Sequential(nn.Conv2d(3, 5, 7, stride=6), nn.ReLU()).requires_grad_(False)
         network = Network(f"net {seed}", module, SMALL)
-        found.append(Subject(network, "1", dissect(network, world, DissectConfig(layers=("1",)))))
+        found.append(Subject(network, "1", dissect(network, world, config=DissectConfig(layers=("1",)))))
     return found
 
 

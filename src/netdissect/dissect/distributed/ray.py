@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import torch
 
@@ -33,9 +33,11 @@ from netdissect.dissect.run_dissection import finished_run, open_inputs
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.work_dir import difference
+from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
-from netdissect.models import Network, reload_network
+from netdissect.keywords import ConfigObjects, read_options, takes_options
+from netdissect.models import Network, as_network, reload_network
 from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import lock_folder
 
@@ -135,21 +137,25 @@ def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
         )
 
 
+@takes_options
 def dissect_on_ray(
-    network: Network,
-    concepts: ConceptData | str | Path,
-    config: DissectConfig,
+    model: Network | torch.nn.Module | str,
+    data: ConceptData | str | Path,
     *,
     out: str | Path,
     address: str = LOCAL,
+    layers: Sequence[str] | str | None = None,
+    preprocessing: object = None,
+    config: DissectConfig | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
+    **options: Unpack[DissectOptions],
 ) -> Result:
     """Dissect on a Ray cluster: bit for bit what `netdissect.dissect` gives at the same number of threads.
 
     Parameters
     ----------
-    network, concepts, config, execution, progress
+    model, data, layers, preprocessing, config, execution, progress
         As for `netdissect.dissect`. All machines must see the data set under the same path.
     out
         Run folder that all machines share. A run that was interrupted there is resumed.
@@ -161,13 +167,15 @@ def dissect_on_ray(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source, run = open_inputs(network, concepts, config, execution), Path(out).resolve()
+    config, execution = read_options(dissect_on_ray, options, ConfigObjects(layers, config, execution))
+    network = as_network(model, preprocessing)
+    source, run = open_inputs(network, data, config, execution), Path(out).resolve()
     done = finished_run(run, describe(source))
     if done is not None:
         return done
     threads = torch.get_num_threads()
-    data, fingerprint = source.data, bitwise_fingerprint(describe(source))
-    concepts = data if data.subset is None else str(data.root.resolve())
+    fingerprint = bitwise_fingerprint(describe(source))
+    concepts = source.data if source.data.subset is None else str(source.data.root.resolve())
     job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, fingerprint)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
     with _locked(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:

@@ -11,12 +11,13 @@ largest values of a shard are a lower bound of the merged thresholds, so a shard
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, Unpack
 
 import numpy as np
+import torch
 
 from netdissect.activations import batch_starts
 from netdissect.activations.array_log import AppendOnlyFile
@@ -41,8 +42,10 @@ from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describ
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, refuse_other
+from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
-from netdissect.models import Network
+from netdissect.keywords import ConfigObjects, read_options, takes_options
+from netdissect.models import Network, as_network
 from netdissect.result import RunInfo
 
 SHARDS, MERGED_THRESHOLDS, IMAGES, PERMUTATION_TEST = "shards", "merged-thresholds", "images", "permutation-test"
@@ -121,24 +124,28 @@ class ShardTask:
         return self.run / SHARDS / self.name.replace("/", "-of-")
 
 
+@takes_options
 def dissect_shard(
-    network: Network,
-    concepts: ConceptData | str | Path,
-    config: DissectConfig,
-    shard: Shard,
+    model: Network | torch.nn.Module | str,
+    data: ConceptData | str | Path,
     *,
+    shard: Shard | str,
     out: str | Path,
+    layers: Sequence[str] | str | None = None,
+    preprocessing: object = None,
+    config: DissectConfig | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
+    **options: Unpack[DissectOptions],
 ) -> ShardStage:
     """Run one shard: first the threshold pass and, once the thresholds of all shards are merged, the counting pass.
 
     Parameters
     ----------
-    network, concepts, config, execution, progress
+    model, data, layers, preprocessing, config, execution, progress
         As for `netdissect.dissect`.
     shard
-        The shard.
+        The shard, such as ``3/8``.
     out
         Run folder, which several shards may share: see `netdissect.merge_shards`.
 
@@ -152,7 +159,9 @@ def dissect_shard(
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    source = open_inputs(network, concepts, config, execution)
+    shard = Shard.parse(shard) if isinstance(shard, str) else shard
+    config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
+    source = open_inputs(as_network(model, preprocessing), data, config, execution)
     total = len(batch_starts(len(source.data), config.batch_size))
     return run_shard(source, ShardTask(Path(out), str(shard), shard.batches(total)), progress)
 

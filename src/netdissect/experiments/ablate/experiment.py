@@ -17,9 +17,9 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import Progress
+from netdissect.config_fields import Option
 from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
+from netdissect.config_fields import Option
 from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -177,7 +177,7 @@ def _result(
     layers = config.layers or config.dissect.layers
     layer = layers[index] if len(layers) > 1 else layers[0]
     return dissect(
-        source, concepts, config.dissect, layers=[layer], out=run_folder(out, index, source), progress=progress
+        source, concepts, config=config.dissect, layers=[layer], out=run_folder(out, index, source), progress=progress
     )
 
 

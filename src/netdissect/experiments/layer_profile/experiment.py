@@ -11,9 +11,9 @@ from typing import Annotated
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -89,7 +89,9 @@ def layer_profile(
     data, dissect_config = sample_images(concepts, named_layers(network, config.dissect))
     config, seconds = config.model_copy(update={"dissect": dissect_config}), dict[str, float]()
     with timed("dissect", seconds):
-        result = dissect(network, data, dissect_config, out=Path(out) / "runs" / "layer-profile", progress=progress)
+        result = dissect(
+            network, data, config=dissect_config, out=Path(out) / "runs" / "layer-profile", progress=progress
+        )
     context = {
         "network": result.info.network.model_dump(mode="json"),
         "concepts": result.info.data.root,

@@ -15,8 +15,8 @@ import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from scipy import stats
 
-from netdissect.cli_options import Option
 from netdissect.config import DissectConfig, Progress, Rule
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -251,7 +251,7 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
             train_config = config.train_config.model_copy(update={"seed": seed})
             trained = trained_task(task, train_images, train_config, folder / "trained", progress=workspace.progress)
             network, run = trained.network(), folder / "runs" / f"{task}-{seed}"
-            result = dissect(network, workspace.data, config.dissect, out=run, progress=workspace.progress)
+            result = dissect(network, workspace.data, config=config.dissect, out=run, progress=workspace.progress)
             subjects.append(Subject(network, layer, result))
     images = labeled_data(workspace.data)
     # A data set of a few dozen images has too few of each scene for folds.
@@ -288,7 +288,7 @@ def _run(inputs: LinearProbeInputs, out: Path, progress: Progress | None) -> Exp
     for model in inputs.models:
         network = inputs.open(model)
         dissection, run = named_layers(network, inputs.dissect), out / "runs" / network.digest[:16]
-        result = dissect(network, inputs.data, dissection, out=run, progress=progress)
+        result = dissect(network, inputs.data, config=dissection, out=run, progress=progress)
         subjects += [Subject(network, name, result) for name in result.layers]
     common = {
         "seed": inputs.dissect.sample_seed,

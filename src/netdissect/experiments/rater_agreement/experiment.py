@@ -15,8 +15,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from scipy import stats
 
-from netdissect.cli_options import Option
 from netdissect.config import OneOrMore, Progress
+from netdissect.config_fields import Option
 from netdissect.errors import ResultError
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded

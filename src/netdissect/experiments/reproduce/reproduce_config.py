@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.config import DissectConfig, OneOrMore
+from netdissect.config_fields import Option
 from netdissect.training.choices import ScaleName
 
 

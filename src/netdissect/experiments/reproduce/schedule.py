@@ -132,7 +132,7 @@ class ReproduceJob:
         network, config = self.networks[index], self.config
         run = run_folder(self.out / "compare", index, network)
         dissection, layers = config.dissect_config(config.layers), [config.layer_of(index)]
-        return dissect(network, self.concepts, dissection, layers=layers, out=run, progress=self.progress)
+        return dissect(network, self.concepts, config=dissection, layers=layers, out=run, progress=self.progress)
 
     def schedule(self) -> Mapping[str, ScheduledExperiment]:
         """Return every experiment in the order of the paper, with its cost or what is missing for it."""

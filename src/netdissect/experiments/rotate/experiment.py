@@ -17,9 +17,9 @@ from typing import Annotated
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -154,7 +154,7 @@ def rotate(
         result = dissect(
             replace(network, bases=bases),
             data,
-            config.dissect,
+            config=config.dissect,
             layers=[layer, *(name for name in bases if name not in network.bases)],
             out=Path(out) / "runs" / "rotate",
             progress=progress,

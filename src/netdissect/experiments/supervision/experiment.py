@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from netdissect.cli_options import Option
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -139,7 +139,7 @@ def supervision(
             trained = trained_task(task, images, train_config, out / "trained", progress=progress)
         with timed("dissect", seconds):
             run = out / "runs" / f"{task}-{seed}"
-            result = dissect(trained.network(), data, dissect_config, out=run, progress=progress)
+            result = dissect(trained.network(), data, config=dissect_config, out=run, progress=progress)
         keys: dict[str, Any] = {"task": task, "kind": kind_of(task), "seed": seed}
         counts.append(count_rows(result, **keys))
         steps = 0 if task == RANDOM else train_config.steps

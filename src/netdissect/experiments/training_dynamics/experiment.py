@@ -14,8 +14,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from scipy import stats
 
-from netdissect.cli_options import Option
 from netdissect.config import DissectConfig, LoadOptions, Progress, Rule
+from netdissect.config_fields import Option
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -290,7 +290,7 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
             for step, network in networks.items():
                 run = workspace.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
                 config = workspace.dissect_config(train_config.layers[-1:], replicates=0)
-                snapshots.append(Snapshot(step, dissect(network, workspace.data, config, out=run), seed))
+                snapshots.append(Snapshot(step, dissect(network, workspace.data, config=config, out=run), seed))
         if workspace.progress:
             workspace.progress("snapshots: trainings", seed + 1, workspace.scale.seeds)
     result = training_dynamics(snapshots)

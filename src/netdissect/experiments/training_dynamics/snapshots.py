@@ -91,7 +91,7 @@ def dissected_checkpoints(
         if progress:
             progress("snapshots", done, len(files))
         run = Path(out) / "runs" / f"step-{step:08}"
-        yield Snapshot(step, dissect(load(path), concepts, config, out=run, progress=progress))
+        yield Snapshot(step, dissect(load(path), concepts, config=config, out=run, progress=progress))
     if progress:
         progress("snapshots", len(files), len(files))
 
