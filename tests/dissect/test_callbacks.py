@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms
 
 import networks
 import strategies
@@ -14,7 +15,7 @@ from netdissect import DissectEvery
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.errors import ConfigError
 from netdissect.experiments import dissected_runs, training_dynamics
-from netdissect.models import Network
+from netdissect.models import Network, Preprocessing
 
 LIMIT = 0.01  # random units reach no more
 CONFIG = DissectConfig(
@@ -35,6 +36,12 @@ def concepts(tmp_path_factory):
 def watch(concepts, tmp_path):
     preprocessing = networks.build().preprocessing
     return DissectEvery(preprocessing, concepts, CONFIG, every=2, out=tmp_path / "runs", name="mine")
+
+
+def test_the_preprocessing_of_a_callback_may_be_transforms_of_torchvision():
+    steps = [transforms.Resize((8, 9)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
+    watch = DissectEvery(transforms.Compose(steps), "unread", CONFIG, every=1, out="unwritten")
+    assert watch.preprocessing == Preprocessing((8, 9), (0.5,) * 3, (0.25,) * 3)
 
 
 def trained(watch=None, steps=4):

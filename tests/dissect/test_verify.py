@@ -54,6 +54,14 @@ def test_masks_computed_again_are_the_same_to_the_last_bit(pristine: Path) -> No
     assert all(one.largest_difference == 0 and one.changed == 0 for one in found)
 
 
+def test_the_module_of_a_run_is_enough_as_the_run_recorded_its_preprocessing(pristine: Path, run: Path) -> None:
+    result = load_result(pristine)
+    assert verify_sample(result, 9, network=build().module) == verify_sample(result, 9, network=build())
+    with pytest.raises(NetworkError, match="structure or weights have changed"):
+        verify_sample(result, 1, network=build(seed=1).module)
+    assert repair(run, network=build().module) == []
+
+
 def test_an_activation_that_is_not_the_network_s_is_found(pristine: Path) -> None:
     result = load_result(pristine)
     layer = result.layers["wide_relu"]

@@ -281,6 +281,15 @@ def test_another_network_than_the_run_s_is_refused(pair: Pair, image: bytes, cha
     assert {"weights": "weights have changed", "preprocessing": "the same preprocessing"}[change] in answer.text
 
 
+def test_the_module_of_a_single_run_is_enough(pair: Pair, image: bytes) -> None:
+    module = pair.networks[0].module
+    with TestClient(guarded(create_app(pair.folders[0], networks=module)), base_url=HOME) as client:
+        answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
+    assert answer.status_code == 201
+    with pytest.raises(ConfigError, match=r"one network was given for 2 runs\. Expected networks=\{'.*First run'"):
+        create_app(pair.folders, networks=module)
+
+
 def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
     with pytest.raises(ConfigError, match="'third', which are not runs of this explorer"):
         create_app(pair.folders, networks={"third": pair.networks[0]})

@@ -178,6 +178,15 @@ def test_a_model_of_text_and_images_is_refused_and_its_part_for_images_is_taken(
     assert len(list_layers(as_network(part, processor)))
 
 
+def test_the_layers_of_a_bare_module_are_listed_with_the_preprocessing_of_its_weights():
+    module = torchvision.models.resnet18()
+    layers = {layer.name: layer for layer in list_layers(module, preprocessing=WEIGHTS.transforms())}
+    assert (layers["layer4"].units, layers["layer4"].grid) == (512, (7, 7))
+    with pytest.raises(NetworkError, match=r"=torchvision.models.ResNet18_Weights.DEFAULT.transforms\(\)"):
+        list_layers(module)
+    assert module.training, "the module is left as it was"
+
+
 def test_a_name_and_a_network_are_taken_and_a_second_preprocessing_is_refused():
     own = Preprocessing((16, 16), (0.5,) * 3, (0.25,) * 3)
     network = Network("own", torch.nn.Conv2d(3, 2, 1), own)
@@ -209,10 +218,11 @@ def test_what_is_no_module_or_has_no_known_preprocessing_is_refused_with_what_to
         as_network(model)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "convnext_tiny", "fcn_resnet50"])
 def test_the_error_for_a_torchvision_model_names_its_own_preset_as_a_line_that_runs(name):
+    options = {"fcn_resnet50": {"weights_backbone": None, "aux_loss": True}}
     with torch.device("meta"):
-        model = torchvision.models.get_model(name, weights=None)
+        model = torchvision.models.get_model(name, weights=None, **options.get(name, {}))
     with pytest.raises(NetworkError, match="is not known") as caught:
         as_network(model)
     line = str(caught.value).partition("preprocessing=torchvision")[2].partition(";")[0]

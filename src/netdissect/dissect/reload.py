@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from netdissect.concepts import ConceptData
+import torch
+
+from netdissect.concepts import ConceptData, Size
 from netdissect.config import NetworkSource
 from netdissect.errors import ConceptsError, NetworkError
-from netdissect.models import Network, reload_network
+from netdissect.models import Network, Preprocessing, reload_network
 from netdissect.result import RunInfo
 
 
@@ -26,7 +28,9 @@ def why_not_loaded(source: NetworkSource | None, *, trust_network: bool = False)
     return None
 
 
-def network_of(info: RunInfo, network: Network | None = None, *, trust_network: bool = False) -> Network:
+def network_of(
+    info: RunInfo, network: Network | torch.nn.Module | None = None, *, trust_network: bool = False
+) -> Network:
     """Load the network of a run, or check that a given one is the same.
 
     Parameters
@@ -34,7 +38,7 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
     info
         Of the run.
     network
-        None: loaded as the run recorded it.
+        A module gets the name and the preprocessing that the run recorded. None: loaded as the run recorded it.
     trust_network
         Import the Python factory that the run names, if any: the author of the run can then execute any code here.
 
@@ -49,10 +53,15 @@ def network_of(info: RunInfo, network: Network | None = None, *, trust_network: 
         reason = why_not_loaded(source, trust_network=trust_network)
         if source is None or reason is not None:
             raise NetworkError(
-                f"{reason} (the run calls it {info.network.name!r}). Give the network itself (--network, network=...)"
+                f"{reason} (the run calls it {info.network.name!r}). Give the network itself (--network NETWORK, or in "
+                "Python network=, also its module)"
                 + ("." if source is None else ", or trust its code (--trust-network, trust_network=True).")
             )
         network = reload_network(source)
+    elif not isinstance(network, Network):
+        used = info.network
+        preprocessing = Preprocessing(Size(*used.size), used.mean, used.std, used.interpolation)
+        network = Network(used.name, network, preprocessing)
     if network.digest != info.network.digest:
         raise NetworkError(
             f"{network.name!r} has the digest {network.digest[:12]} but the run was made with {info.network.name!r} of "

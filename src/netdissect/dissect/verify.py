@@ -74,7 +74,7 @@ def verify_sample(
     run: Result,
     count: int,
     *,
-    network: Network | None = None,
+    network: Network | torch.nn.Module | None = None,
     root: ConceptData | str | Path | None = None,
     seed: int = 0,
     trust_network: bool = False,
@@ -89,7 +89,7 @@ def verify_sample(
     count
         Number of pairs of a unit and one of its top images.
     network
-        Of the run; None: loaded as the run recorded it.
+        Of the run, or its module; None: loaded as the run recorded it.
     root
         Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     seed
@@ -162,7 +162,7 @@ def _compare(
 def repair(
     folder: str | Path,
     *,
-    network: Network | None = None,
+    network: Network | torch.nn.Module | None = None,
     root: ConceptData | str | Path | None = None,
     trust_network: bool = False,
     progress: Progress | None = None,
@@ -174,7 +174,7 @@ def repair(
     folder
         Of a finished run.
     network
-        Of the run; None: loaded as the run recorded it.
+        Of the run, or its module; None: loaded as the run recorded it.
     root
         Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     trust_network

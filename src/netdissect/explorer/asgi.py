@@ -1,6 +1,6 @@
 """The explorer as an ASGI application; every error has the same JSON form."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,21 +20,20 @@ from netdissect.explorer.matching import Matcher
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
 from netdissect.explorer.routes.explorer_state import Explorer, error_responses
-from netdissect.explorer.run_registry import RunRegistry
+from netdissect.explorer.run_registry import Networks, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
 from netdissect.explorer.uploads import MAX_BYTES
-from netdissect.models import Network
 from netdissect.result import Result
 
 DESCRIPTION = "Runs of netdissect: units, concepts, comparisons, uploaded images, ratings."
 
 
 def create_app(
-    runs: Sequence[str | Path | Result],
+    runs: Sequence[str | Path | Result] | str | Path | Result,
     *,
     data_root: str | Path | None = None,
-    networks: Mapping[str, Network] | None = None,
+    networks: Networks | None = None,
     ratings: str | Path | None = None,
 ) -> FastAPI:
     """Make the explorer as an application that any ASGI server can run; see `netdissect.explorer.serve`.
@@ -42,11 +41,12 @@ def create_app(
     Parameters
     ----------
     runs
-        Folders of finished runs, or results in memory.
+        Folders of finished runs, or results in memory; one or several.
     data_root
         The data set's folder, if it has moved since the runs.
     networks
-        Networks that were built in Python and cannot be loaded again, by the name of the run.
+        Networks that were built in Python and cannot be loaded again, or their modules, by the name of the run; of a
+        single run also its network or module alone.
     ratings
         SQLite file in which ratings are kept; None: the rating page is off.
 

@@ -166,7 +166,10 @@ def unavailable_reason(run: OpenRun) -> str | None:
     reason = why_not_loaded(run.result.info.network.source)
     if reason is None:
         return None
-    return f"{reason[0].upper()}{reason[1:]}. Pass it: netdissect.serve([run], networks={{'{run.name}': network}})."
+    return (
+        f"{reason[0].upper()}{reason[1:]}. Pass it, or its module: "
+        f"netdissect.serve([run], networks={{'{run.name}': module}})."
+    )
 
 
 def _load(run: OpenRun) -> Network:

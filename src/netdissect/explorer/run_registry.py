@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
+
+import torch
 
 from netdissect.concepts import Size
 from netdissect.config import one_or_more
@@ -15,6 +18,9 @@ from netdissect.explorer.threshold_curves import ThresholdCurves
 from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
 from netdissect.result import LayerResult, Result, load_result
+
+Networks = Mapping[str, Network | torch.nn.Module] | Network | torch.nn.Module
+"""Networks or modules by the names of their runs, or that of a single run."""
 
 
 @dataclass(eq=False)
@@ -32,14 +38,14 @@ class OpenRun:
     images
         Folder of the data set's images.
     network
-        Passed from Python; None: loaded again on first use.
+        Passed from Python, perhaps as a module; None: loaded again on first use.
     """
 
     id: str
     name: str
     result: Result
     images: Path
-    network: Network | None = None
+    network: Network | torch.nn.Module | None = None
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -97,9 +103,9 @@ class RunRegistry:
     @classmethod
     def open(
         cls,
-        runs: Sequence[str | Path | Result],
+        runs: Sequence[str | Path | Result] | str | Path | Result,
         data_root: str | Path | None = None,
-        networks: Mapping[str, Network] | None = None,
+        networks: Networks | None = None,
     ) -> "RunRegistry":
         """Read runs.
 
@@ -110,24 +116,27 @@ class RunRegistry:
         data_root
             The data set's folder, if it has moved.
         networks
-            Networks that cannot be loaded again, by the path of the run folder as given, the run's name or its id.
+            Networks that cannot be loaded again, or their modules, by the path of the run folder as given, the run's
+            name or its id. Of a single run: its network or module.
 
         Raises
         ------
         ResultError
             If a folder holds no finished run.
         ConfigError
-            If `runs` is empty, or a key of `networks` names no run.
+            If `runs` is empty, a key of `networks` names no run, or one network is given for several runs.
         """
         if not runs:
             raise ConfigError("no run was given. Expected folders written by 'netdissect run'.")
-        unused = dict(networks or {})
+        given: Any = runs
+        several: tuple[str | Path | Result, ...] = one_or_more(given)
+        unused = _by_name(networks, several)
         opened: list[OpenRun] = []
-        for run in one_or_more(runs):
+        for run in several:
             result = run if isinstance(run, Result) else load_result(run)
             name = result.info.network.name if isinstance(run, Result) else Path(run).resolve().name
             run_id = _unique(_slug(name), [each.id for each in opened])
-            keys = [key for key in (str(run) if not isinstance(run, Result) else name, name, run_id) if key in unused]
+            keys = [key for key in (_name_of(run), name, run_id) if key in unused]
             network = unused.pop(keys[0]) if keys else None
             opened.append(OpenRun(run_id, name, result, image_folder(result.info.data.root, data_root), network))
         if unused:
@@ -144,6 +153,21 @@ class RunRegistry:
         if run_id not in self._runs:
             raise RequestError(f"there is no run {run_id!r}. Expected one of {', '.join(self._runs)}.")
         return self._runs[run_id]
+
+
+def _name_of(run: str | Path | Result) -> str:
+    return run.info.network.name if isinstance(run, Result) else str(run)
+
+
+def _by_name(networks: Networks | None, runs: Sequence[str | Path | Result]) -> dict[str, Network | torch.nn.Module]:
+    if not isinstance(networks, (Network, torch.nn.Module)):
+        return dict(networks or {})
+    if len(runs) > 1:
+        raise ConfigError(
+            f"one network was given for {len(runs)} runs. Expected networks={{'{_name_of(runs[0])}': network}}, which "
+            "says whose it is."
+        )
+    return {_name_of(runs[0]): networks}
 
 
 def _slug(name: str) -> str:

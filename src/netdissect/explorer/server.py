@@ -5,7 +5,7 @@ import socket
 import threading
 import warnings
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
@@ -13,8 +13,8 @@ import uvicorn
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError
 from netdissect.explorer.asgi import create_app, guarded
+from netdissect.explorer.run_registry import Networks
 from netdissect.explorer.security import is_loopback
-from netdissect.models import Network
 from netdissect.result import Result
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - refused unless the user asks for i
 
 
 def serve(
-    runs: Sequence[str | Path | Result],
+    runs: Sequence[str | Path | Result] | str | Path | Result,
     *,
     data_root: str | Path | None = None,
-    networks: Mapping[str, Network] | None = None,
+    networks: Networks | None = None,
     ratings: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,

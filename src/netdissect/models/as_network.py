@@ -140,7 +140,8 @@ def _torchvision_preset(module: torch.nn.Module) -> str | None:
         return None
     models = sys.modules["torchvision.models"]
     count = sum(parameter.numel() for parameter in module.parameters())
-    for name in models.list_models():
+    family = sys.modules[type(module).__module__.rpartition(".")[0]]  # quantized models have as many parameters
+    for name in models.list_models(module=family):
         weights = models.get_model_weights(name)
         if weights.DEFAULT.meta.get("num_params") == count:
             return f"{weights.__module__.rpartition('.')[0]}.{weights.__name__}.DEFAULT.transforms()"

@@ -11,6 +11,7 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import Assumed, one_or_more
 from netdissect.errors import LayerError, ShapeError
+from netdissect.models.as_network import as_network
 from netdissect.models.network import Network
 from netdissect.models.receptive_field.axis import ReceptiveField, ReceptiveFieldAxis
 from netdissect.models.receptive_field.axis_layout import Layout, LayoutSource, OutputReading, read_output
@@ -55,15 +56,19 @@ class Layer:
     reason: str | None = None
 
 
-def list_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[Layer, ...]:
+def list_layers(
+    model: Network | torch.nn.Module | str, assumed: Assumed = NOTHING_ASSUMED, *, preprocessing: object = None
+) -> tuple[Layer, ...]:
     """Return every module whose output can be dissected, in the order of execution.
 
     Parameters
     ----------
-    network
-        Runs once, on two images.
+    model
+        Anything that `netdissect.as_network` takes. It runs once, on two images.
     assumed
         Layout and field of layers that cannot be traced to the image.
+    preprocessing
+        Of a module; see `netdissect.as_network`.
 
     Returns
     -------
@@ -75,8 +80,9 @@ def list_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple[L
     Raises
     ------
     NetworkError
-        If the network fails on its own input size.
+        If the preprocessing is not known, or the network fails on its own input size.
     """
+    network = as_network(model, preprocessing)
     return tuple(layer for layer in survey_layers(network, assumed) if layer.layout is not None)
 
 
@@ -85,7 +91,9 @@ def survey_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple
 
     Parameters
     ----------
-    network, assumed
+    network
+        Runs once, on two images.
+    assumed
         As in `list_layers`.
 
     Raises

@@ -19,7 +19,7 @@ class DissectEvery:
     Parameters
     ----------
     preprocessing
-        How images become the network's input.
+        How images become the network's input: anything that `netdissect.Preprocessing.read` takes.
     concepts
         A data set in Broden's layout, or its folder.
     config
@@ -50,7 +50,7 @@ class DissectEvery:
 
     def __init__(
         self,
-        preprocessing: Preprocessing,
+        preprocessing: object,
         concepts: ConceptData | str | Path,
         config: DissectConfig,
         *,
@@ -60,7 +60,7 @@ class DissectEvery:
     ) -> None:
         if every < 1:
             raise ConfigError(f"every is {every}. Expected a number of steps above 0.")
-        self.preprocessing = preprocessing
+        self.preprocessing = Preprocessing.read(preprocessing)
         self.concepts = concepts
         self.config = config
         self.every = every
