@@ -5,6 +5,9 @@ import json
 import pytest
 
 import strategies
+import woken_units
+from netdissect.result import count_difference
+from netdissect.result.summary import count_sentence, measured_count
 
 
 @pytest.fixture
@@ -51,6 +54,38 @@ def test_diff_lists_gained_and_lost_concepts(netdissect, runs):
     assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
     assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]
     assert netdissect("diff", runs[0], runs[0], "--layer", "1=").code == 2
+
+
+@pytest.mark.parametrize("followed", [False, True], ids=["ignored", "followed"])
+def test_diff_prints_the_null_of_each_count_and_of_their_difference(netdissect, tmp_path, followed):
+    runs = woken_units.runs(tmp_path / "data", followed=followed, out=tmp_path)
+    folders = [tmp_path / "before", tmp_path / "after"]
+    shown = netdissect("diff", *folders)
+    assert shown.code == 0, shown.err
+    counts = [count_sentence(measured_count(run, "conv", 0.25)) for run in runs]
+    lines = shown.out.splitlines()
+    assert lines[1:3] == [f"left: {counts[0]}", f"right: {counts[1]}"]
+    gain = f"right minus left: +{3 if followed else 2} unique detectors ["
+    assert lines[3].startswith(gain)
+    verdict = "exceeds its null." if followed else "does not exceed its null."
+    assert f"the difference {verdict}" in " ".join(" ".join(lines[3:6]).split())
+    turned = " ".join(netdissect("diff", *folders[::-1]).out.split())
+    assert gain.replace("+", "-") in turned
+    assert f"the difference {verdict}" in turned
+    (printed,) = json.loads(netdissect("diff", *folders, "--json").out)
+    wanted = count_difference(*runs, ("conv", "conv"), quantile=0.25, rule="top-label")
+    assert printed["difference"]["null"] == wanted.null
+    assert printed["difference"]["excess_interval"] == list(wanted.excess_interval)
+    assert printed["difference"]["exceeds_null"] == followed
+    assert printed["right"]["null"] == measured_count(runs[1], "conv", 0.25).null
+
+
+def test_diff_at_another_limit_has_counts_and_no_null(netdissect, tmp_path):
+    woken_units.runs(tmp_path / "data", followed=False, out=tmp_path)
+    shown = netdissect("diff", tmp_path / "before", tmp_path / "after", "--min-iou", 0.2)
+    text = " ".join(shown.out.split())
+    assert "unique detectors; intervals and permutation null were measured at another IoU limit." in text
+    assert "under the permutation null" not in text
 
 
 def test_verify_reads_the_data_set_again(netdissect, runs, tmp_path):

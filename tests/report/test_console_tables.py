@@ -96,5 +96,8 @@ def test_a_difference_lists_gained_concepts_and_the_number_of_others(result: Res
     text = printed(console_tables.difference(compared, top=1))
     assert gained[0] in text
     assert f"... {len(gained) - 1} more gained" in text
-    assert f"unique detectors 0 → {compared.right.count.unique_detectors['total']}" in text
+    unique = compared.right.count.unique_detectors["total"]
+    first, *_, last = console_tables.difference_lines(compared)
+    assert f"unique detectors 0 → {unique}" in first
+    assert last == f"right minus left: +{unique} unique detectors; the permutation null was not measured."
     assert len(console_tables.difference_json(compared)["concepts"]) == compared.concepts.height

@@ -9,7 +9,8 @@ import pytest
 
 import woken_units
 from netdissect.result import PairedDifference, Result, count_difference, difference_sentence, paired_differences
-from netdissect.result.run_differences import NOT_MEASURED, excess_text
+from netdissect.result.run_differences import NOT_MEASURED
+from netdissect.result.summary import excess_text
 from netdissect.scoring.statistics.multiple_testing import two_sided_p_values
 
 AT = {"quantile": 0.25, "rule": "top-label"}

@@ -44,7 +44,9 @@ def diff(
         typer.echo(json.dumps([netdissect.console_tables.difference_json(each) for each in compared], indent=2))
         return
     screen = console()
-    for each in compared:
+    for index, each in enumerate(compared):
+        lines = netdissect.console_tables.difference_lines(each)
+        screen.print("\n".join([*([""] if index else []), *lines, ""]), markup=False, highlight=False)
         screen.print(netdissect.console_tables.difference(each, top))
     if not compared[0].same_data:
         screen.print("The runs used different images or labels: their IoUs are not comparable.")

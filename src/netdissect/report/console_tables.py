@@ -1,7 +1,7 @@
 """Results as tables for terminal, file and notebook, and as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, overload
 
 from netdissect.config import RULES, SMALL_DATA, Rule
@@ -9,6 +9,7 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_text
 from netdissect.report.text_table import Column, TextTable
 from netdissect.result import Comparison, LayerCount, LayerInfo, Result
+from netdissect.result.compare import OTHER_LIMIT
 from netdissect.result.queries import (
     best_scores,
     detected_concepts,
@@ -18,7 +19,7 @@ from netdissect.result.queries import (
     run_quantile,
 )
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
-from netdissect.result.summary import MeasuredCount, count_sentence
+from netdissect.result.summary import MeasuredCount, count_sentence, difference_sentence
 from netdissect.scoring import DetectorCount
 from netdissect.scoring.detectors import limit_in_words
 
@@ -206,8 +207,6 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
     top
         Number of rows gained and of rows lost, the highest IoU first; None: all.
     """
-    left, right = compared.left, compared.right
-    pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
     rows, more = [], []
     for change in ("gained", "lost"):
         changed = compared.changed(change)
@@ -222,9 +221,8 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
         *(Column(name) for name in ("left", "right", "left IoU", "right IoU")),
     ]
     words = limit_in_words(compared.rule, compared.min_iou)
-    title = f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}"
     notes = [*more, f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"]
-    return TextTable(columns, rows, title, notes)
+    return TextTable(columns, rows, notes=notes)
 
 
 def _difference_cells(row: Mapping[str, Any]) -> Iterator[str]:
@@ -234,12 +232,38 @@ def _difference_cells(row: Mapping[str, Any]) -> Iterator[str]:
         yield from ("" if value is None else f"{value:{form}}" for value in values)
 
 
+def difference_lines(compared: Comparison) -> list[str]:
+    """Return the unique detectors of both sides and their difference, each with interval and permutation null."""
+    left, right = compared.left, compared.right
+    pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
+    lines = [f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}"]
+    if compared.difference.no_null != OTHER_LIMIT:
+        lines += [
+            f"left: {count_sentence(compared.left_measured)}",
+            f"right: {count_sentence(compared.right_measured)}",
+        ]
+    return [*lines, f"right minus left: {difference_sentence(compared.difference)}"]
+
+
 def difference_json(compared: Comparison) -> dict[str, Any]:
-    """Return a comparison as JSON values: both sides' counts, and every concept."""
+    """Return a comparison as JSON values: both sides' counts, their difference with its null, and every concept."""
+    difference = asdict(compared.difference) | {
+        "excess": compared.difference.excess,
+        "excess_interval": compared.difference.excess_interval,
+        "exceeds_null": compared.difference.exceeds_null,
+    }
+    left, right = (
+        {"layer": side.layer, **counts_json(side.count), "interval": measured.interval,
+         "null": measured.null, "null_se": measured.null_se}
+        for side, measured in (
+            (compared.left, compared.left_measured), (compared.right, compared.right_measured)
+        )
+    )  # fmt: skip
     return {
         "quantile": compared.quantile,
-        "left": {"layer": compared.left.layer, **counts_json(compared.left.count)},
-        "right": {"layer": compared.right.layer, **counts_json(compared.right.count)},
+        "left": left,
+        "right": right,
+        "difference": difference,
         "same_data": compared.same_data,
         "concepts": compared.concepts.to_dicts(),
     }

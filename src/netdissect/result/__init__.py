@@ -26,10 +26,10 @@ from netdissect.result.result import (
 from netdissect.result.run_differences import (
     PairedDifference,
     count_difference,
-    difference_sentence,
     mean_paired_difference,
     paired_differences,
 )
+from netdissect.result.summary import difference_sentence
 
 __all__ = [
     "Comparison",

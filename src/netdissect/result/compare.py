@@ -8,14 +8,17 @@ explorer all use this comparison.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
 from netdissect.result.result import LayerCount, Result
+from netdissect.result.run_differences import PairedDifference, count_difference, layer_pairs
+from netdissect.result.summary import MeasuredCount, measured_count
 from netdissect.scoring import count_detectors, passes
+
+OTHER_LIMIT = "intervals and permutation null were measured at another IoU limit"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Comparison:
         Which units are detectors.
     left, right
         The layers and their detectors.
+    left_measured, right_measured
+        Their unique detectors with interval and permutation null, as far as the runs measured them at this limit.
+    difference
+        Of these unique detectors, right minus left, with its interval and null.
     concepts
         One row for each concept of either run: category, concept, change (``gained``: detectors on the right
         only, ``lost``: on the left only, ``kept``: on both sides, ``absent``: on neither), then for each side
@@ -42,6 +49,9 @@ class Comparison:
     quantile: float
     left: LayerCount
     right: LayerCount
+    left_measured: MeasuredCount
+    right_measured: MeasuredCount
+    difference: PairedDifference
     concepts: pl.DataFrame
     same_data: bool
 
@@ -107,40 +117,6 @@ def _level(left: Result, right: Result, pair: tuple[str, str]) -> float:
     return left_limit
 
 
-def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
-    """Return the layers that are compared.
-
-    Parameters
-    ----------
-    left, right
-        Finished runs.
-    layers
-        Pairs of a layer on the left and one on the right. None: those of one name, or the only ones.
-
-    Raises
-    ------
-    ResultError
-        If no layers correspond, or `layers` are not pairs.
-    """
-    if layers is not None:
-        pairs: list[Any] = list(layers)
-        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-            raise ResultError(
-                f"layers are {layers!r}. Expected pairs of a layer on the left and one on the right, such as "
-                "[('layer4', 'layer4')]."
-            )
-        return pairs
-    same = [(name, name) for name in left.layers if name in right.layers]
-    if same:
-        return same
-    if len(left.layers) == len(right.layers) == 1:
-        return [(next(iter(left.layers)), next(iter(right.layers)))]
-    raise ResultError(
-        f"the runs have no layer in common: {', '.join(left.layers)} on the left, {', '.join(right.layers)} on the "
-        "right. Name a pair with --layer LEFT=RIGHT."
-    )
-
-
 def _compare(
     left: Result, right: Result, pair: tuple[str, str], quantile: float, criteria: tuple[Rule, float]
 ) -> Comparison:
@@ -167,8 +143,26 @@ def _compare(
     ]
     concepts = joined.select("category", "concept", change.alias("change"), pl.selectors.contains("_"))
     same = left.info.data.digest == right.info.data.digest
+    left_measured, right_measured, difference = _measured(left, right, pair, quantile, criteria)
     left_layer, right_layer = on_each_side
-    return Comparison(rule, level, quantile, left_layer, right_layer, concepts.sort("category", "concept"), same)
+    return Comparison(
+        rule, level, quantile, left_layer, right_layer, left_measured, right_measured, difference,
+        concepts.sort("category", "concept"), same,
+    )  # fmt: skip
+
+
+def _measured(
+    left: Result, right: Result, pair: tuple[str, str], quantile: float, criteria: tuple[Rule, float]
+) -> tuple[MeasuredCount, MeasuredCount, PairedDifference]:
+    """Return the unique detectors of both sides and their difference, with what was measured at this limit."""
+    rule, level = criteria
+    sides = list(zip((left, right), pair, strict=True))
+    if all(run.info.min_iou(layer) == level for run, layer in sides):
+        before, after = (measured_count(run, layer, quantile, rule) for run, layer in sides)
+        return before, after, count_difference(left, right, pair, quantile=quantile, rule=rule)
+    counts = [count_detectors(run.unit_labels(layer, quantile), rule, level) for run, layer in sides]
+    before, after = (MeasuredCount(count.unique_detectors["total"]) for count in counts)
+    return before, after, PairedDifference(after.count - before.count, no_null=OTHER_LIMIT)
 
 
 def _side(run: Result, layer: str, quantile: float, rule: Rule, level: float) -> pl.DataFrame:

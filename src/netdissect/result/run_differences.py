@@ -3,7 +3,7 @@
     paired_differences        a table: each pair of layers, quantile, rule and category
     mean_paired_difference    one number: unique detectors, averaged over pairs of layers
     count_difference          the same for one pair of layers, as far as the runs measured it
-    difference_sentence       it in words
+    layer_pairs               the layers that are compared
 
 Replicates of one seed draw the same images in every run. Variation that both counts share, such as images that are
 easy to label, cancels in the difference of the replicates, so its interval is narrower than those of the counts.
@@ -27,9 +27,7 @@ import polars as pl
 
 from netdissect.config import RULES, Rule
 from netdissect.errors import ResultError
-from netdissect.result.compare import layer_pairs
 from netdissect.result.result import Result
-from netdissect.result.summary import MeasuredCount, count_sentence, count_text
 from netdissect.scoring import largest_counts
 from netdissect.scoring.statistics.bootstrap import interval_of_counts
 from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT, two_sided_p_values
@@ -91,6 +89,40 @@ class PairedDifference:
             return None
         low, high = self.excess_interval
         return not low <= 0 <= high and self.p_value < SIGNIFICANT
+
+
+def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+    """Return the layers that are compared.
+
+    Parameters
+    ----------
+    left, right
+        Finished runs.
+    layers
+        Pairs of a layer on the left and one on the right. None: those of one name, or the only ones.
+
+    Raises
+    ------
+    ResultError
+        If no layers correspond, or `layers` are not pairs.
+    """
+    if layers is not None:
+        pairs: list[Any] = list(layers)
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            raise ResultError(
+                f"layers are {layers!r}. Expected pairs of a layer on the left and one on the right, such as "
+                "[('layer4', 'layer4')]."
+            )
+        return pairs
+    same = [(name, name) for name in left.layers if name in right.layers]
+    if same:
+        return same
+    if len(left.layers) == len(right.layers) == 1:
+        return [(next(iter(left.layers)), next(iter(right.layers)))]
+    raise ResultError(
+        f"the runs have no layer in common: {', '.join(left.layers)} on the left, {', '.join(right.layers)} on the "
+        "right. Name a pair with --layer LEFT=RIGHT."
+    )
 
 
 def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[str, str]] | None = None) -> pl.DataFrame:
@@ -177,34 +209,6 @@ def count_difference(
     )
     value = after.count.unique_detectors[TOTAL] - before.count.unique_detectors[TOTAL]
     return PairedDifference(value, **_null_of(left, right, [pair], quantile, rule, value))
-
-
-def difference_sentence(difference: PairedDifference, noun: str = "unique detectors") -> str:
-    """Write a difference with its interval, its permutation null, and what is beyond the null.
-
-    Examples
-    --------
-    >>> difference = PairedDifference(19, (11, 26), 1000, 19.46, 0.31, 0.93, 100, "")
-    >>> first, second = difference_sentence(difference).split(". ")
-    >>> first
-    '+19 unique detectors [11, 26]; +19.5 ± 0.3 under the permutation null'
-    >>> second
-    'Beyond the null: -0.5 [-8.5, 6.5], p = 0.93: the difference does not exceed its null.'
-    >>> difference_sentence(PairedDifference(19, (11, 26), 1000))
-    '+19 unique detectors [11, 26]; the permutation null was not measured.'
-    """
-    measured = MeasuredCount(difference.value, difference.interval, difference.null, difference.null_se)
-    if difference.excess is None or difference.p_value is None:
-        return f"{count_text(measured, noun, signed=True)}; {difference.no_null}."
-    return f"{count_sentence(measured, noun, signed=True)}. Beyond the null: {excess_text(difference)}."
-
-
-def excess_text(difference: PairedDifference) -> str:
-    """Write the excess of a difference that has a null, and whether the difference exceeds its null."""
-    interval = difference.excess_interval
-    ends = "without an interval (--bootstrap 1000)" if interval is None else f"[{interval[0]:.1f}, {interval[1]:.1f}]"
-    verdict = {True: ": the difference exceeds its null", False: ": the difference does not exceed its null", None: ""}
-    return f"{difference.excess:+.1f} {ends}, p = {difference.p_value:.2g}{verdict[difference.exceeds_null]}"
 
 
 def _mean_difference(

@@ -2,6 +2,7 @@
 
 MeasuredCount, count_sentence   281 unique detectors [270, 290]; 120 ± 1 under the permutation null
 measured_count(result, ...)     the count of one layer, with what the run measured of it
+difference_sentence             the difference of two counts, its null, and what is beyond the null
 reports_q_values(result, ...)   whether there were enough permutations for q-values
 """
 
@@ -15,6 +16,7 @@ from netdissect.scoring import count_detectors
 
 if TYPE_CHECKING:
     from netdissect.result.result import Result
+    from netdissect.result.run_differences import PairedDifference
 
 SIGNIFICANCE_PERMUTATIONS = 1000
 """Permutations from which on q-values are reported: with fewer, the number of units below 0.05 varies too much."""
@@ -150,6 +152,35 @@ def measured_count(result: "Result", layer: str, quantile: float, rule: Rule = "
             return MeasuredCount.of_row(rows.row(0, named=True))
     counted = count_detectors(result.unit_labels(layer, quantile), rule, result.info.min_iou(layer))
     return MeasuredCount(counted.unique_detectors["total"])
+
+
+def difference_sentence(difference: "PairedDifference", noun: str = "unique detectors") -> str:
+    """Write a difference with its interval, its permutation null, and what is beyond the null.
+
+    Examples
+    --------
+    >>> from netdissect.result import PairedDifference
+    >>> difference = PairedDifference(19, (11, 26), 1000, 19.46, 0.31, 0.93, 100, "")
+    >>> first, second = difference_sentence(difference).split(". ")
+    >>> first
+    '+19 unique detectors [11, 26]; +19.5 ± 0.3 under the permutation null'
+    >>> second
+    'Beyond the null: -0.5 [-8.5, 6.5], p = 0.93: the difference does not exceed its null.'
+    >>> difference_sentence(PairedDifference(19, (11, 26), 1000))
+    '+19 unique detectors [11, 26]; the permutation null was not measured.'
+    """
+    measured = MeasuredCount(difference.value, difference.interval, difference.null, difference.null_se)
+    if difference.excess is None or difference.p_value is None:
+        return f"{count_text(measured, noun, signed=True)}; {difference.no_null}."
+    return f"{count_sentence(measured, noun, signed=True)}. Beyond the null: {excess_text(difference)}."
+
+
+def excess_text(difference: "PairedDifference") -> str:
+    """Write the excess of a difference that has a null, and whether the difference exceeds its null."""
+    interval = difference.excess_interval
+    ends = "without an interval (--bootstrap 1000)" if interval is None else f"[{interval[0]:.1f}, {interval[1]:.1f}]"
+    verdict = {True: ": the difference exceeds its null", False: ": the difference does not exceed its null", None: ""}
+    return f"{difference.excess:+.1f} {ends}, p = {difference.p_value:.2g}{verdict[difference.exceeds_null]}"
 
 
 def num_permutations(result: "Result", layer: str) -> int:
