@@ -7,10 +7,10 @@ networks, data sets and results that are open already.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import Field, InstanceOf
 
 from netdissect.config import DissectConfig, LoadOptions
-from netdissect.config_fields import Option, Values
+from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Network, as_network, list_layers
 from netdissect.result import Result, load_result
@@ -80,10 +80,8 @@ Run = Annotated[InstanceOf[Result] | Path | None, Option(metavar="RUN")]
 ClassImages = InstanceOf[LabeledImages] | Path
 
 
-class Inputs(BaseModel):
+class Inputs(Config):
     """Inputs of a command that loads networks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     loading: Annotated[LoadOptions, Option(panel="Network")] = Field(
         default_factory=LoadOptions, description="How networks are loaded by their names."

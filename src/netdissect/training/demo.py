@@ -9,10 +9,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Protocol
+from netdissect.config_fields import Config
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ResultError
@@ -41,10 +42,8 @@ logger = logging.getLogger(__name__)
 QUANTILES = (0.005, 0.02)
 
 
-class DemoConfig(BaseModel):
+class DemoConfig(Config):
     """How much the demo renders, trains and dissects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int = Field(3000, ge=1, description="Images that are dissected.")
     train_config: TrainConfig = Field(DEMO, description="How the network is trained.")

@@ -21,11 +21,11 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from netdissect.concepts import Size
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.errors import CheckpointError
 from netdissect.models import Network, Preprocessing
 from netdissect.synthetic import SCENE_NAMES
@@ -41,10 +41,8 @@ STD = (0.25, 0.24, 0.25)
 POOLED = 2  # convolutions before a max pooling
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Config):
     """How a scene network is built and trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: Annotated[int, Option("--input-size")] = Field(96, ge=64, le=128, description="Pixels of the square images.")
     num_images: int = Field(12_000, ge=1, description="Training images, at most.")

@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Fraction, Progress, Protocol, StatisticsConfig, one_or_more
+from netdissect.config_fields import Config
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.paths import writing
@@ -42,10 +43,8 @@ from netdissect.training.scene_net import (
 from netdissect.training.train import StepCallback, settle_precision, train_on
 
 
-class Scale(BaseModel):
+class Scale(Config):
     """Sizes at synthetic scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     images: int = Field(ge=1, description="Images that are dissected.")

@@ -4,18 +4,17 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from netdissect.config import Resize
+from netdissect.config_fields import Config
 from netdissect.errors import ConfigError
 
 CATEGORY_SPELLING = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class WriteOptions(BaseModel):
+class WriteOptions(Config):
     """Options of writing images and label maps, and of merging and dropping labels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(224, ge=2, description="Images become this square; label maps half of it.")
     resize: Resize = Field(

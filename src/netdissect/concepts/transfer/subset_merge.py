@@ -15,7 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts.broden_files import INDEX_COLUMNS, read_label_map, read_side, read_table
 from netdissect.concepts.build.atomic_dir import check_target
@@ -27,16 +27,15 @@ from netdissect.concepts.csv_numbers import whole_number
 from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.labels import Size
 from netdissect.config import OneOrMore, Progress, Split, one_or_more
+from netdissect.config_fields import Config
 from netdissect.errors import ConceptsError, ConfigError, SourceError
 from netdissect.paths import contained
 
 __all__ = ["DatasetSource", "Selection", "merge", "subset"]
 
 
-class Selection(BaseModel):
+class Selection(Config):
     """The part of a data set that becomes a subset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     categories: Annotated[tuple[str, ...] | None, OneOrMore] = Field(
         None, description="Only these categories; None: all."

@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import Progress
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -60,10 +60,8 @@ PAPER = (
 )
 
 
-class AblateConfig(BaseModel):
+class AblateConfig(Config):
     """Which units are ablated, and how they are ranked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str = Field(description="Layer whose units are ablated, as 'netdissect layers' lists it.")
     sizes: Annotated[tuple[int, ...], Option("--units")] = Field(

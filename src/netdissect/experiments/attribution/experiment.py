@@ -13,10 +13,10 @@ from typing import Annotated
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect.forward import torch_device
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
@@ -49,10 +49,8 @@ PAPER = (
 )
 
 
-class AttributionConfig(BaseModel):
+class AttributionConfig(Config):
     """How many units and images are listed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str | None = Field(
         None, description="Layer that is pooled. None: the last of the dissection, or the last convolution."

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule, one_or_more
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -53,10 +53,8 @@ PAPER = (
 )
 
 
-class CompareConfig(BaseModel):
+class CompareConfig(Config):
     """What of several runs is compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: Annotated[DissectConfig | None, Option(panel="Dissection", without=("layers", "quantiles"))] = Field(
         None, description="For networks that are still to be dissected."

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -40,10 +40,8 @@ QUESTION = "Do the concepts that units detect change over the depth of the netwo
 PAPER = "Color and texture concepts dominate at the lower layers, object and part concepts at the higher ones."
 
 
-class LayerProfileConfig(BaseModel):
+class LayerProfileConfig(Config):
     """What is measured over the layers of one network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(
         description="The dissection; the order in which its layers run is the depth."

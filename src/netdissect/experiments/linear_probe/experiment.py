@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from scipy import stats
 
 from netdissect.config import DissectConfig, Progress, Rule
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -49,10 +49,8 @@ QUESTION = "Do layers with more unique object detectors make better features for
 PAPER = "The accuracy of a linear SVM on a layer's features rises with the number of unique object detectors there."
 
 
-class LinearProbeConfig(BaseModel):
+class LinearProbeConfig(Config):
     """How features are pooled and classifiers are trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: str = Field("object", description="Category of the detectors that the accuracy is compared with.")
     rule: Rule = Field("per-category", description="Published rule by which detectors are counted.")

@@ -12,11 +12,11 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import Field, InstanceOf
 from scipy import stats
 
 from netdissect.config import OneOrMore, Progress
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.errors import ResultError
 from netdissect.experiments.effect_sizes import Interval, decide, difference_of_means, quantile_interval
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
@@ -41,10 +41,8 @@ PAPER = (
 )
 
 
-class RaterAgreementConfig(BaseModel):
+class RaterAgreementConfig(Config):
     """How ratings are summarized."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: Annotated[tuple[str, ...] | None, OneOrMore, Option("--layer")] = Field(
         None, description="Layers from the first to the last; repeats. None: in the order of the file."
@@ -54,10 +52,8 @@ class RaterAgreementConfig(BaseModel):
     resamples: int = Field(2000, ge=100, description="Replicates of the bootstrap over labels.")
 
 
-class RaterAgreementInputs(BaseModel):
+class RaterAgreementInputs(Config):
     """Inputs of the command."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ratings: Annotated[InstanceOf[pl.DataFrame] | Path, Option(argument=True, metavar="CSV")] = Field(
         description="Ratings, as the explorer exports them."

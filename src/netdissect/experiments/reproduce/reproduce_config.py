@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.config import DissectConfig, OneOrMore
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.training.choices import ScaleName
 
 
-class ReproduceConfig(BaseModel):
+class ReproduceConfig(Config):
     """What is measured on one's own networks, and which files may be used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     names: Annotated[tuple[str, ...], OneOrMore, Option("--network")] = Field(
         min_length=1, description="Networks, named as for 'experiment'; repeats."

@@ -4,21 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
+from netdissect.config_fields import Config
 from netdissect.dissect.forward import DissectionInputs, forward
 from netdissect.models import Network, resolve_layers
 from netdissect.models.surgery.bases import BasisType, Cells, component_basis, permutation_basis, sklearn_module
 
 
-class CellSample(BaseModel):
+class CellSample(Config):
     """Cells from which principal and independent components are estimated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int = Field(500, gt=0, description="Images at most, spread evenly over the data set.")
     cells: int = Field(20_000, gt=0, description="Cells at most, in all, drawn at random.")

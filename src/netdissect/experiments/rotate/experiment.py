@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -60,10 +60,8 @@ PAPER = (
 )
 
 
-class RotateConfig(BaseModel):
+class RotateConfig(Config):
     """Which bases of one layer are dissected."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(description="The dissection, of one layer.")
     rotations: int = Field(5, ge=0, description="Random rotations, of seeds 0, 1, ...")

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import Field, InstanceOf
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
@@ -57,10 +57,8 @@ QUESTION = "Do networks that are trained without labels have fewer and other det
 PAPER = "Self-supervised networks have many fewer unique detectors than supervised ones, and those mostly of textures."
 
 
-class SupervisionConfig(BaseModel):
+class SupervisionConfig(Config):
     """Which tasks are compared, how the networks are trained, and what is measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: Annotated[tuple[TaskName, ...], OneOrMore, Option("--task")] = Field(
         TASKS, min_length=1, description="Tasks, trained for equal steps; repeats."
@@ -75,10 +73,8 @@ class SupervisionConfig(BaseModel):
     rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-class SupervisionInputs(BaseModel):
+class SupervisionInputs(Config):
     """Inputs of the command."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Data = Field(description=DATA)
     train_images: Annotated[InstanceOf[TaskImages] | Path | None, Option(metavar="PATH")] = Field(

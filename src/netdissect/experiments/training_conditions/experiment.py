@@ -11,9 +11,10 @@ from itertools import combinations
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from netdissect.config import Progress, Rule
+from netdissect.config_fields import Config
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.experiments.counts import count_rows, null_note
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
@@ -28,20 +29,16 @@ from netdissect.training.train import training_seconds
 from netdissect.training.workspace import SCALES, Scale, Workspace
 
 
-class TrainingConditionsConfig(BaseModel):
+class TrainingConditionsConfig(Config):
     """Which conditions are compared, and at which scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     condition: ConditionName = Field(description="What is changed.")
     scale: Scale = Field(description="Base configuration, seeds and quantiles; the first quantile decides.")
     rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
 
-class TrainingConditionsInputs(BaseModel):
+class TrainingConditionsInputs(Config):
     """Inputs of the commands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: ScaleName = Field("small", description="Size of the synthetic data set and the networks.")
     seeds: int | None = Field(None, ge=1, description="Networks of each condition. None: those of the scale.")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import Field, InstanceOf
 from scipy import stats
 
 from netdissect.config import DissectConfig, LoadOptions, Progress, Rule
-from netdissect.config_fields import Option
+from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -67,10 +67,8 @@ PAPER = (
 )
 
 
-class TrainingDynamicsConfig(BaseModel):
+class TrainingDynamicsConfig(Config):
     """Which layer and counts are followed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layer: str | None = Field(None, description="Layer to follow; None: the last of the runs.")
     quantile: float | None = Field(None, gt=0, lt=1, description="At which is counted; None: the first of the runs.")
