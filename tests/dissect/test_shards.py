@@ -24,6 +24,7 @@ from netdissect.dissect.work_dir import fingerprint
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, ResultError
 from netdissect.result import Result, load_result
+from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -234,6 +235,7 @@ def test_shards_of_two_machines_are_merged_in_a_third_folder(data: Path, expecte
         outcome = merge_shards(run, [here, there])
     assert outcome == "finished"
     run_asserts.assert_same_run(load_result(run), expected)
+    assert read_config(run).is_same_run(read_config(here)), "it can be repeated"
 
 
 def test_a_run_folder_of_another_run_is_not_merged_into(data: Path, two_shards: Path, tmp_path: Path) -> None:

@@ -25,10 +25,12 @@ from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.permutation_pass import PermutationNull
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.run_log import RunLog
+from netdissect.dissect.work_dir.saved_config import save_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers
 from netdissect.errors import ResultError
 from netdissect.result import RunInfo
 from netdissect.result.files import RUN_FILE, load_result, write_result
+from netdissect.result.run_config import CONFIG_FILE, RunConfig
 
 MergeOutcome = Literal["thresholds", "merged-thresholds", "counting", "finished"]
 LEFTOVERS = (SHARDS, MERGED_THRESHOLDS, PERMUTATIONS)
@@ -192,6 +194,9 @@ def _merge_counts(
         )
         for name in threshold_results
     ]  # fmt: skip
+    if not (run / CONFIG_FILE).exists():  # the shards wrote theirs into other folders
+        threads, root = info.environment.threads, None if data.subset is None else str(data.root.resolve())
+        save_config(run, RunConfig(network=info.network.source, concepts=root, config=info.config, threads=threads))
     write_result(run, info, *result_tables(info, layer_counts))
     work.remove()
     clear_leftovers(run, LEFTOVERS)

@@ -26,6 +26,11 @@ def write_config(run: Path, source: DissectionInputs) -> None:
         execution=source.execution,
         threads=torch.get_num_threads(),
     )
+    save_config(run, config)
+
+
+def save_config(run: Path, config: RunConfig) -> None:
+    """Write a configuration into a run folder, unless the file there already holds it; see `write_config`."""
     with writing(run, "Choose a run folder on a disk with space and write access."):
         run.mkdir(parents=True, exist_ok=True)
         if not _is_written(run, config):
