@@ -11,7 +11,7 @@ from scipy.stats import gumbel_r
 
 import netdissect
 from netdissect.activations import batch_starts
-from netdissect.config import DissectConfig, StatisticsConfig
+from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.run_dissection import make_run_plan, open_inputs
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, write_masks
@@ -31,7 +31,8 @@ def main() -> None:
     asked = parser.parse_args()
     statistics = StatisticsConfig(bootstrap=0, permutations=asked.many)
     config = DissectConfig(layers=tuple(asked.layer), max_images=asked.limit, statistics=statistics)
-    source = open_inputs(netdissect.load_network(asked.network, weights=asked.weights), asked.concepts, config, None)
+    network = netdissect.load_network(asked.network, weights=asked.weights)
+    source = open_inputs(network, asked.concepts, config, Execution())
     with WorkDir(None, {}, every=3600) as work:
         starts = batch_starts(len(source.data), config.batch_size)
         two_pass = TwoPass(source, make_run_plan(source, work), work, None, starts, source.data.stamp())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import strategies
 from netdissect.concepts import Size
-from netdissect.config import Assumed, DissectConfig, ProtocolName
+from netdissect.config import Assumed, DissectConfig, Execution, ProtocolName
 from netdissect.dissect import dissect, layout_checks, run_dissection
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import ShardTask, run_shard
@@ -182,7 +182,7 @@ def test_shards_of_one_folder_check_once_and_the_merged_run_holds_it(broden: Pat
     parts = [ShardTask(folder, f"{number}/2", range(number - 1, number)) for number in (1, 2)]
     for _stage in ("first", "second"):
         for part in parts:
-            run_shard(open_inputs(build(), broden, settings(), None), part)
+            run_shard(open_inputs(build(), broden, settings(), Execution()), part)
         merge_shards(folder)
     assert checks == [3]
     whole = dissect(build(), broden, config=settings()).info
@@ -200,6 +200,6 @@ def test_shards_whose_verdicts_differ_are_not_merged(broden: Path, tmp_path: Pat
             if number == 2:
                 other.setattr(layout_checks, "check_layouts", _no_evidence)
             part = ShardTask(tmp_path / f"run{number}", f"{number}/2", range(number - 1, number))
-            run_shard(open_inputs(build(), broden, settings(), None), part)
+            run_shard(open_inputs(build(), broden, settings(), Execution()), part)
     with pytest.raises(ResultError, match=r"layout check\.wide_relu"):
         merge_shards(tmp_path / "run", [tmp_path / "run1", tmp_path / "run2"])

@@ -190,7 +190,7 @@ def test_a_shard_of_another_run_is_named(
     data: Path, two_shards: Path, tmp_path: Path, changes: dict[str, Any], named: str
 ) -> None:
     part = ShardTask(tmp_path / "other", "2/2", range(3, 6))
-    run_shard(open_inputs(build(), data, SETTINGS.model_copy(update=changes), None), part)
+    run_shard(open_inputs(build(), data, SETTINGS.model_copy(update=changes), Execution()), part)
     refused(f"shards of different runs.*{named}|shards of different runs.*now", two_shards,
             [folder(two_shards, "1/2"), part.folder])  # fmt: skip
 
@@ -213,7 +213,7 @@ def test_a_damaged_shard_result_is_named_and_only_it_is_computed_again(
     reports: list[str] = []
     one = Shard.parse("2/2")
     part = ShardTask(two_shards, "2/2", one.batches(BATCHES))
-    run_shard(open_inputs(build(), data, SETTINGS, None), part, lambda stage, *_: reports.append(stage))
+    run_shard(open_inputs(build(), data, SETTINGS, Execution()), part, lambda stage, *_: reports.append(stage))
     assert reports == [], "the checkpoint holds the threshold pass: no batch is read again"
     assert merge_shards(two_shards) == "merged-thresholds"
 
