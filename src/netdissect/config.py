@@ -258,7 +258,11 @@ class DissectConfig(Config):
     """What one dissection measures, apart from the network and the data set."""
 
     layers: Annotated[tuple[str, ...], OneOrMore, Option("--layer", metavar="LAYER")] = Field(
-        min_length=1, description="Dotted module names or globs, e.g. 'layer4'; repeats."
+        min_length=1,
+        description=(
+            "Dotted module names or globs, e.g. 'layer4'; repeats. auto: the last layer of each stage. blocks: every "
+            "block. mlp: the hidden neurons of the perceptrons in transformer blocks."
+        ),
     )
     protocol: Annotated[Protocol, Option(panel="Protocol")] = Field(
         default_factory=Protocol, description="The definition of the numbers."
@@ -298,6 +302,7 @@ class DissectConfig(Config):
     allow_nondeterministic: bool = Field(
         False, description="Accept a network that gives other activations each time, or in another batch."
     )
+    all_matching: bool = Field(False, description="Take also a glob that matches more than 20 layers.")
     top_images: int = Field(25, gt=0, description="How many images of highest activation each unit keeps.")
     statistics: Annotated[StatisticsConfig, Option(panel="Statistics")] = Field(
         default_factory=StatisticsConfig, description="Confidence intervals, permutation test, further metrics."

@@ -73,6 +73,9 @@ class DissectOptions(TypedDict, total=False):
     allow_nondeterministic: bool
     """Accept a network that gives other activations each time, or in another batch."""
 
+    all_matching: bool
+    """Take also a glob that matches more than 20 layers."""
+
     top_images: int
     """How many images of highest activation each unit keeps."""
 

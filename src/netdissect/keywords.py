@@ -74,7 +74,7 @@ def takes_options(function: Function) -> Function:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=leaf.field.get_default(call_default_factory=True),
-            annotation=types[name],
+            annotation=types.get(name, Any),  # of a new field, until docs/generate.py has written its type
         )
         for name, (_, leaf) in option_leaves().items()
     ]

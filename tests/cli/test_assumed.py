@@ -40,13 +40,13 @@ def leaves(tmp_path, monkeypatch):
 
 
 def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(netdissect, leaves):
-    listed = netdissect("layers", leaves)
+    listed = netdissect("layers", leaves, "--all")
     assert "Cannot be dissected because its elements cannot be traced to the image: the trace ends where" in listed.out
     assert "detour" in listed.out.rpartition("Cannot be dissected")[2]
-    assumed = netdissect("layers", leaves, "--assume-layout", "NHWC", "--receptive-field", "0,4,4")
+    assumed = netdissect("layers", leaves, "--all", "--assume-layout", "NHWC", "--receptive-field", "0,4,4")
     row = next(line for line in assumed.out.splitlines() if "detour" in line)
     assert re.split("  +", row) == [
-        "detour", "Identity", "NHWC (assumed)", "2", "12 x 12", "4", "4", "0",
+        "detour", "Identity (= its input)", "NHWC (assumed)", "2", "12 x 12", "4", "4", "0",
     ]  # fmt: skip
 
 

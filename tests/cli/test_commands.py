@@ -102,8 +102,29 @@ def test_a_data_set_is_inspected_and_its_problems_end_with_exit_code_1(netdissec
     assert label_map.name in broken.out
 
 
-def test_layers_are_listed_with_their_receptive_fields(netdissect):
+def test_stages_and_blocks_are_listed_with_the_layers_to_dissect(netdissect):
     listed = netdissect("layers", "torchvision:alexnet")
+    rows = [re.split("  +", line) for line in listed.out.splitlines() if "ReLU" in line]
+    assert rows == [
+        ["1", "*", "features.1", "ReLU", "64", "55 x 55", "11", "4"],
+        ["2", "*", "features.4", "ReLU", "192", "27 x 27", "51", "8"],
+        ["3", "-", "features.7", "ReLU", "384", "13 x 13", "99", "16"],
+        ["3", "-", "features.9", "ReLU", "256", "13 x 13", "131", "16"],
+        ["3", "*", "features.11", "ReLU", "256", "13 x 13", "163", "16"],
+    ]
+    assert "--layer features.1,features.4,features.11" in listed.out
+    assert "--layer blocks (5 layers, 1,152 units)" in listed.out
+
+
+def test_a_network_of_unknown_structure_is_listed_whole(netdissect, module):
+    listed = netdissect("layers", f"python:{module}:pooled")
+    assert "Neither blocks that repeat nor convolutions were found" in listed.out
+    assert "AvgPool2d" in listed.out
+
+
+def test_all_layers_are_listed_with_their_receptive_fields_and_those_that_pass_through(netdissect):
+    listed = netdissect("layers", "torchvision:alexnet", "--all")
+    assert "Dropout (= its input)" in listed.out
     row = next(line for line in listed.out.splitlines() if "features.10 " in line)
     assert re.split("  +", row) == [
         "features.10",
@@ -118,7 +139,7 @@ def test_layers_are_listed_with_their_receptive_fields(netdissect):
 
 
 def test_the_network_of_a_factory_is_listed_as_it_is_made(netdissect, module):
-    listed = netdissect("layers", f"python:{module}:scaled")
+    listed = netdissect("layers", f"python:{module}:scaled", "--all")
     assert listed.code == 0, listed.err
     assert "Scale" in listed.out
 

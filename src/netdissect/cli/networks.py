@@ -1,9 +1,11 @@
 """`netdissect layers`, and the option that trusts a network."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel, Field
+from rich.console import Console
 
 import netdissect
 from netdissect.cli.console import console
@@ -11,12 +13,29 @@ from netdissect.cli_options import Typed, with_options
 from netdissect.config import Assumed, NetworkSource
 from netdissect.report.text_table import Column, TextTable
 
+if TYPE_CHECKING:
+    from netdissect.models import Layer, Structure
+
 TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust-network",
         help="Import the Python factory that a run or its config.json names; it can run any code.",
     ),
+]
+
+
+STRUCTURE_COLUMNS = [
+    Column("stage", "text", key=True),
+    Column("auto", "text", key=True),
+    Column("layer", "text", key=True),
+    Column("type", "text"),
+    *(Column(name) for name in ("units", "map", "field", "step")),
+]
+ALL_COLUMNS = [
+    Column("layer", "text", key=True),
+    *(Column(name, "text") for name in ("type", "layout")),
+    *(Column(name) for name in ("units", "map", "field", "step", "offset")),
 ]
 
 
@@ -28,9 +47,14 @@ class LayersRequest(BaseModel):
 
 
 @with_options(LayersRequest)
-def layers(typed: Typed[LayersRequest]) -> None:
-    """List the layers: layout, units, map size and receptive field (size, step, offset), or why there are none."""
-    from netdissect.models import survey_layers
+def layers(
+    typed: Typed[LayersRequest],
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every module whose output is computed from the image.")
+    ] = False,
+) -> None:
+    """List stages and blocks with units, map size and receptive field, and say which layers to dissect."""
+    from netdissect.models import find_structure, survey_layers
 
     request = typed.model()
     source = request.network
@@ -39,23 +63,60 @@ def layers(typed: Typed[LayersRequest]) -> None:
         source = source.model_copy(update={"weights": "none"})
     loaded = netdissect.load_network(**source.model_dump())
     height, width = loaded.preprocessing.size
-    columns = [
-        Column("layer", "text", key=True),
-        *(Column(name, "text") for name in ("type", "layout")),
-        *(Column(name) for name in ("units", "map", "field", "step", "offset")),
-    ]
+    title, screen = f"{source.spec}, input {height} x {width}", console()
+    structure = None if everything else find_structure(loaded, request.assumed)
+    if structure is not None and structure.stages:
+        screen.print(TextTable(STRUCTURE_COLUMNS, list(_structure_rows(structure)), title))
+        for line in _advice(source.spec, structure):
+            screen.print(line, soft_wrap=True, highlight=False)
+        return
+    if structure is not None:
+        screen.print("Neither blocks that repeat nor convolutions were found: here are all layers.", highlight=False)
+    _show_all(screen, title, survey_layers(loaded, request.assumed))
+
+
+def _structure_rows(structure: "Structure") -> Iterator[list[str]]:
+    """Yield the blocks of each stage, after the module around them if there is one."""
+    for number, stage in enumerate(structure.stages, start=1):
+        around = () if stage.end in stage.blocks else (stage.end,)
+        for layer in (*around, *stage.blocks):
+            mark = "*" if layer == stage.end else ""
+            cells = [str(layer.units), _cells(layer), *_field(layer)[:2]]
+            yield [str(number), mark, layer.name, layer.type, *cells]
+
+
+def _advice(spec: str, structure: "Structure") -> Iterator[str]:
+    ends, blocks, hidden = (structure.layers(name) for name in ("auto", "blocks", "mlp"))
+    one_size = len({layer.grid for layer in blocks}) == 1
+    why = "four depths, because all maps have one size" if one_size else "the size of the map changes after it"
+    yield f"\nRecommended: the layers marked *, the last of each stage ({why}):"
+    yield f"  --layer {','.join(layer.name for layer in ends)}"
+    yield f"  or --layer auto. The last one alone: --layer {ends[-1].name}"
+    yield f"Every block: --layer blocks ({_count(blocks)})."
+    if hidden:
+        yield f"Hidden neurons of the perceptrons: --layer mlp ({_count(hidden)}, {hidden[0].name} and so on)."
+    yield f"All layers, also those inside of blocks: netdissect layers {spec} --all"
+
+
+def _count(layers: "tuple[Layer, ...]") -> str:
+    units = sum(layer.units for layer in layers)
+    return f"{len(layers)} layer{'s' * (len(layers) > 1)}, {units:,} units"
+
+
+def _show_all(screen: Console, title: str, surveyed: "tuple[Layer, ...]") -> None:
     rows = []
     refused: dict[str, list[str]] = {}
-    for layer in survey_layers(loaded, request.assumed):
+    for layer in surveyed:
         if layer.layout is None:
             refused.setdefault(layer.reason or "", []).append(layer.name)
             rows.append([layer.name, layer.type, "unknown", *[""] * 5])
             continue
-        cells = "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
         mark = " (assumed)" if layer.layout.source == "assumed" else ""
-        rows.append([layer.name, layer.type, layer.layout.name + mark, str(layer.units), cells, *_field(layer)])
-    screen = console()
-    screen.print(TextTable(columns, rows, f"{source.spec}, input {height} x {width}"))
+        kind = f"{layer.type} (= its input)" if layer.passes_through else layer.type
+        rows.append([layer.name, kind, layer.layout.name + mark, str(layer.units), _cells(layer), *_field(layer)])
+    screen.print(TextTable(ALL_COLUMNS, rows, title))
+    if any(layer.passes_through for layer in surveyed):
+        screen.print("Modules marked (= its input) change nothing: dissect the layer before them.", soft_wrap=True)
     for reason, names in refused.items():
         screen.print(f"Cannot be dissected because {reason}: {', '.join(names)}.", soft_wrap=True, highlight=False)
     if any("cannot be traced" in reason for reason in refused):
@@ -64,7 +125,11 @@ def layers(typed: Typed[LayersRequest]) -> None:
         )
 
 
-def _field(layer: "netdissect.models.Layer") -> tuple[str, str, str]:
+def _cells(layer: "Layer") -> str:
+    return "whole image" if layer.grid is None else f"{layer.grid.height} x {layer.grid.width}"
+
+
+def _field(layer: "Layer") -> tuple[str, str, str]:
     if layer.field is None:
         known = "half-pixel" if layer.field_source == "assumed" else "unknown"
         return ("", "", "") if layer.grid is None else (known, "", "")

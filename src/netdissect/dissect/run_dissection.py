@@ -36,7 +36,7 @@ from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refus
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
-from netdissect.models import Layer, Network, as_network, resolve_layers
+from netdissect.models import Layer, Network, as_network, exact_patterns, resolve_layers
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
@@ -66,7 +66,8 @@ def dissect(
     data
         A data set in Broden's layout, or its folder. One that is open is restricted further as the options say.
     layers
-        Names or globs of the layers; they replace those of `config`.
+        Names or globs of the layers, or ``auto``, ``blocks`` or ``mlp``: see `netdissect.models.find_structure`. They
+        replace those of `config`.
     preprocessing
         Of a module: how its input is made from an image, as `netdissect.Preprocessing.read` takes it. None: its own.
     config
@@ -112,7 +113,8 @@ def open_inputs(
 ) -> DissectionInputs:
     """Open the data set and resolve the layers: everything a forward pass needs.
 
-    The returned configuration describes the choice of images, also if the data set was opened before.
+    The returned configuration describes the choice of images, also if the data set was opened before, and names each
+    layer.
 
     Raises
     ------
@@ -121,8 +123,10 @@ def open_inputs(
     """
     torch_device(config.device)
     data, config = sample_images(concepts, config, execution.label_cache)
-    layers = resolve_layers(network, config.layers, config.assumed)
+    layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)
     _check_fields(layers, config)
+    names = exact_patterns(layer.name for layer in layers)
+    config = config.model_copy(update={"layers": names, "all_matching": False})
     return DissectionInputs(network, data, layers, config, execution)
 
 

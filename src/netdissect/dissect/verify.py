@@ -20,7 +20,7 @@ from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.forward import DissectionInputs, forward
 from netdissect.dissect.reload import data_of, network_of, open_run_data
 from netdissect.dissect.run_dissection import dissect
-from netdissect.models import Network, resolve_layers
+from netdissect.models import Network, exact_patterns, resolve_layers
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.files import corrupted_files, layer_folder, repair_file
 from netdissect.result.run_config import CONFIG_FILE
@@ -111,7 +111,7 @@ def verify_sample(
     data = data_of(run.info, root)
     config = run.info.config
     source = DissectionInputs(
-        network, data, resolve_layers(network, list(run.layers), config.assumed), config, Execution()
+        network, data, resolve_layers(network, exact_patterns(run.layers), config.assumed), config, Execution()
     )
     sample = _draw(run, count, seed)
     starts = batch_starts(len(data), config.batch_size)
@@ -200,8 +200,8 @@ def repair(
     network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as recomputed:
         target = Path(recomputed) / "run"
-        dissect(network, data, config=info.config, layers=_layers_of(folder, info.layers, computed), out=target,
-                progress=progress)  # fmt: skip
+        layers = exact_patterns(_layers_of(folder, info.layers, computed))
+        dissect(network, data, config=info.config, layers=layers, out=target, progress=progress)
         for name in computed:
             repair_file(folder, target, name)
     return list(damaged)

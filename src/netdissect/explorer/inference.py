@@ -20,7 +20,7 @@ from netdissect.concepts import Size
 from netdissect.dissect.reload import network_of, why_not_loaded
 from netdissect.errors import NetworkError, RequestError
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.models import ActivationRecorder, Layer, Network, resolve_layers
+from netdissect.models import ActivationRecorder, Layer, Network, exact_patterns, resolve_layers
 
 T = TypeVar("T")
 Maps = npt.NDArray[np.float32]
@@ -180,5 +180,5 @@ def _load(run: OpenRun) -> Network:
 
 
 def _layers(network: Network, run: OpenRun) -> tuple[Layer, ...]:
-    found: Sequence[Layer] = resolve_layers(network, tuple(run.result.layers), run.result.info.config.assumed)
+    found: Sequence[Layer] = resolve_layers(network, exact_patterns(run.result.layers), run.result.info.config.assumed)
     return tuple(found)

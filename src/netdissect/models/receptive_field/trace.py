@@ -6,11 +6,14 @@ Two images are passed, so that the batch can be distinguished from other dimensi
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from netdissect.models.network import Network
@@ -21,6 +24,9 @@ from netdissect.models.receptive_field.spatial_layout import SpatialLayout, Unkn
 from netdissect.models.run_module import check_has_data, hookable_modules
 
 TRACED_IMAGES = 2
+
+Stamp = tuple[int, int]
+"""A tensor and how often it was written to: two equal stamps are one tensor with the same values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,23 @@ class TracedModule:
     layout
         From where on the image its elements come; `UnknownLayout` if this could not be followed; None if it was
         computed from parameters alone.
+    inputs
+        Stamps of the tensors that it was given.
+    output
+        Stamp of its first output tensor.
     """
 
     name: str
     type: str
     shape: tuple[int, ...] | None
     layout: TensorLayout
+    inputs: tuple[Stamp, ...] = ()
+    output: Stamp | None = None
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether it returned an input as it was, as Identity and Dropout do in evaluation mode."""
+        return self.output in self.inputs
 
 
 def trace(network: Network) -> tuple[TracedModule, ...]:
@@ -68,21 +85,27 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
     tracker = _LayoutTracker()
     tracker.layouts[images] = image_layout(images)
     traced: dict[str, TracedModule] = {}
+    stamps, given = _Stamps(), dict[str, tuple[Stamp, ...]]()
 
-    def record(name: str, module: torch.nn.Module, output: object) -> None:
+    def enter(name: str, *arguments: object) -> None:
+        # Read before the module runs: an in-place one changes its input.
+        given[name] = tuple(stamps.of(value) for value in tree_leaves(arguments) if isinstance(value, Tensor))
+
+    def record(name: str, module: torch.nn.Module, _inputs: object, output: object) -> None:
         tensor = first_tensor(output)
         traced.pop(name, None)  # so that the last call, not the first, gives the order
         shape = None if tensor is None else tuple(tensor.shape)
         layout = None if tensor is None else tracker.layouts.get(tensor)
         if layout is None and tensor is not None and _differs(tensor):
             layout = UnknownLayout("where its code leaves torch, for NumPy for example")
-        traced[name] = TracedModule(name, type(module).__name__, shape, layout)
+        output_stamp = None if tensor is None else stamps.of(tensor)
+        traced[name] = TracedModule(name, type(module).__name__, shape, layout, given.get(name, ()), output_stamp)
 
-    hooks = [
-        module.register_forward_hook(lambda module, _inputs, output, name=name: record(name, module, output))
-        for name, module in hookable_modules(network.module, every_name=True)
-        if name
-    ]
+    hooks: list[RemovableHandle] = []
+    for name, module in hookable_modules(network.module, every_name=True):
+        if name:
+            hooks.append(module.register_forward_pre_hook(partial(enter, name), with_kwargs=True))
+            hooks.append(module.register_forward_hook(partial(record, name)))
     try:
         with torch.no_grad(), tracker:
             network.forward(images)
@@ -96,6 +119,20 @@ def _differs(output: Tensor) -> bool:
     """Tell whether an output that was not followed differs between the images."""
     first, *others = output if output.ndim and len(output) == TRACED_IMAGES else (output,)
     return any(not torch.equal(first, other) for other in others)
+
+
+class _Stamps:
+    """Number the tensors that are met; a number is not given again when its tensor is gone."""
+
+    def __init__(self) -> None:
+        self._numbers: Any = WeakIdKeyDictionary()
+        self._next = 0
+
+    def of(self, tensor: Tensor) -> Stamp:
+        if tensor not in self._numbers:
+            self._numbers[tensor] = self._next
+            self._next += 1
+        return self._numbers[tensor], 0 if tensor.is_inference() else tensor._version
 
 
 class _LayoutTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]

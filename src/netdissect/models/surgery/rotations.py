@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from netdissect.errors import ShapeError
-from netdissect.models.layers import resolve_layers
+from netdissect.models.layer_patterns import resolve_layers
 from netdissect.models.network import Network
 
 Matrix = npt.NDArray[np.float64]
