@@ -162,7 +162,7 @@ def test_a_run_stops_before_it_begins_or_records_what_was_accepted(data, tmp_pat
         work(config.model_copy(update={"allow_nondeterministic": True}))
     if not sharded:
         assert "'deep_relu' (BatchNorm2d)" in load_result(run).info.nondeterministic
-        assert "The network is nondeterministic, which was accepted" in str(summary(load_result(run)).caption)
+        assert "The network is nondeterministic, which was accepted" in str(summary(load_result(run)))
         report(load_result(run), tmp_path / "report")
         assert "begins in &#39;deep_relu&#39; (BatchNorm2d)" in (tmp_path / "report" / "index.html").read_text()
         assert dissect(networks.build(), data, config=config).info.nondeterministic is None

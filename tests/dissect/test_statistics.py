@@ -187,7 +187,7 @@ def test_a_run_without_requested_statistics_has_no_tables_of_them(broden: Path, 
     asked = settings(bootstrap=0)
     result = dissect(build(), broden, config=asked, out=tmp_path / "run")
     assert all(set(layer.statistics) == OTHERS for layer in result.layers.values())
-    assert printed.statistics_lines(result) == []
+    assert {row[2] for row in printed.statistics(result).rows} == {"count"}
     with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
         plots.sensitivity(result, "fc")
     with pytest.raises(ResultError, match="has no replicates of layer 'wide_relu'"):
@@ -228,13 +228,11 @@ def test_runs_that_are_not_paired_are_refused(broden: Path) -> None:
         paired_differences(one, other)
 
 
-def test_a_summary_lists_the_statistics_of_its_counts(result: Result) -> None:
-    lines = printed.statistics_lines(result)
-    assert len([line for line in lines if not line.startswith(" ")]) == 4
-    assert re.fullmatch(r"wide_relu at 0\.05: \d+ unique detectors \[\d+, \d+\]; no permutation null: .*", lines[0])
-    table = printed.summary(result)
-    assert table.notes[0] == lines[0]
-    assert lines[0] not in printed.summary(result, 0.2).notes
+def test_the_table_of_statistics_begins_with_the_count_of_each_layer_and_quantile(result: Result) -> None:
+    counts = [row for row in printed.statistics(result).rows if row[2] == "count"]
+    assert [row[:2] for row in counts[:2]] == [["wide_relu", "0.05"], ["wide_relu", "0.2"]]
+    assert len(counts) == 4
+    assert all(re.fullmatch(r"\d+ unique detectors? \[\d+, \d+\]; no permutation null: .*", row[3]) for row in counts)
 
 
 def test_the_sensitivity_is_drawn_with_a_line_for_each_quantile(result: Result) -> None:

@@ -89,7 +89,8 @@ def use(run: Path, out: Path) -> None:
     for rule in ("top-label", "per-category"):
         result.detectors(rule)
     list(check_invariants(result))
-    console_tables.summary(result)
+    str(console_tables.summary(result))
+    console_tables.statistics(result)
     for layer in result.layers:
         console_tables.units(result, layer)
         write_published(result, layer, out / "table.csv")

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from netdissect.config import RULES
 from netdissect.errors import ResultError
 from netdissect.report import console_tables
 from netdissect.report.text_table import TextTable
@@ -17,14 +18,15 @@ def printed(table: TextTable) -> str:
     return str(table)
 
 
-def test_the_summary_counts_each_layer_and_quantile_by_both_rules(result: Result) -> None:
-    text = printed(console_tables.summary(result))
-    assert text.count("top-label  ") == text.count("per-category  ") == 4
-    for rule in ("top-label", "per-category"):
-        (row,) = [line for line in text.splitlines() if rule in line and "0.05" in line and "/" in line][:1]
-        count = next(entry.count for entry in result.detectors(rule))
-        assert f"{count.detectors['total']} / {count.unique_detectors['total']}" in row
-    assert "of 3 different concepts" in " ".join(text.split())
+def test_counts_of_both_rules_are_a_row_for_each_layer_and_quantile(result: Result) -> None:
+    counts = [entry for rule in RULES for entry in result.detectors(rule)]
+    table = console_tables.counts(counts)
+    rows = {(layer, quantile, rule): cells for layer, quantile, rule, *cells in table.rows}
+    assert len(rows) == len(counts) == 8
+    for entry in counts:
+        cells = rows[entry.layer, f"{entry.quantile:g}", entry.count.rule]
+        assert cells[:2] == ["8", f"{entry.count.detectors['total']} / {entry.count.unique_detectors['total']}"]
+    assert "of 3 different concepts" in printed(table)
 
 
 def test_a_table_without_quantile_leaves_it_blank(result: Result) -> None:

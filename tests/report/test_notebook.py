@@ -19,16 +19,18 @@ def parsed(html: str) -> ET.Element:
     return ET.fromstring(f"<div>{html}</div>")  # noqa: S314
 
 
-def test_a_result_shows_the_detectors_of_every_layer_and_quantile(result: Result) -> None:
-    table = parsed(result._repr_html_())
-    rows = [[cell.text or "" for cell in row] for row in table.iter("tr")]
-    assert rows[0][:6] == ["layer", "quantile", "from IoU", "units", "detectors", "unique detectors"]
-    for row, entry in zip(rows[1:], result.detectors(), strict=True):
-        count = entry.count
-        assert row[:6] == [
-            entry.layer, f"{entry.quantile:g}", "0.04", "8", str(count.detectors["total"]),
-            str(count.unique_detectors["total"])
-        ]  # fmt: skip
+def test_a_result_shows_count_null_and_best_units_of_every_layer(result: Result) -> None:
+    page = parsed(result._repr_html_())
+    rows = [[cell.text or "" for cell in row] for row in page.iter("tr")]
+    assert rows[0] == ["layer", "units", "unique detectors", "null", "best units"]
+    first = [entry for entry in result.detectors() if entry.quantile == 0.05]
+    for row, entry in zip(rows[1:], first, strict=True):
+        assert row[:4] == [entry.layer, "8", str(entry.count.unique_detectors["total"]), "not measured"]
+        best = result.layers[entry.layer].units.filter(quantile=0.05).sort("iou", "unit", descending=[True, False])
+        unit, label, iou = best.select("unit", "label", "iou").row(0)
+        assert row[4].startswith(f"{unit} {label} {iou:.3f}, ")
+    assert [note.text for note in page.iter("p")] == ["no permutation null: --permutations 100"]
+    assert page.find(".//caption").text == str(result).splitlines()[0]  # type: ignore[union-attr]
 
 
 def test_a_unit_shows_its_label_and_top_images_and_names_are_text(result: Result) -> None:

@@ -87,14 +87,14 @@ def test_robustness_counts_the_combinations_of_quantile_and_limit(with_statistic
 def test_the_summary_lists_all_statistics_and_none_of_a_run_without_them(
     with_statistics: Result, result: Result
 ) -> None:
-    lines = console_tables.statistics_lines(with_statistics)
-    assert lines[0] == "block.1 at 0.05: 3 unique detectors [1, 4]; 0.5 under the permutation null"
-    assert [line.split(":")[0] for line in lines[1:4]] == ["    q < 0.05", "    label stability", "    median"]
-    assert lines[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
-    caption = " ".join(console_tables.summary(with_statistics).notes)
-    assert "best concept, at an IoU of at least 0.1234 in block.1, of at least 1 in head/<b>." in caption
-    assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in caption
-    assert console_tables.statistics_lines(result) == []
+    table = console_tables.statistics(with_statistics)
+    assert table.rows[0][:3] == [LAYER, "0.05", "count"]
+    assert table.rows[0][3].startswith("3 unique detectors [1, 4]; 0.5")
+    assert [row[2] for row in table.rows[:4]] == ["count", "q < 0.05", "label stability", "median"]
+    assert table.notes[-1].endswith("at an IoU of 0.1234 in block.1 or more, at no IoU in head/<b>.")
+    of_counts = " ".join(console_tables.counts(with_statistics.detectors("per-category")).notes)
+    assert "has an IoU above 0.1234 in block.1, above 1 in head/<b>." in of_counts
+    assert [row[2] for row in console_tables.statistics(result).rows] == ["count"] * 4
     assert layer_facts(result, LAYER, 0.05) == {}
     assert robustness(result, LAYER) == []
 
@@ -194,8 +194,8 @@ def test_a_layout_that_the_check_did_not_confirm_is_reported_in_the_terminal(
     )  # fmt: skip
     checked = replace(with_statistics, info=with_statistics.info.model_copy(update={"layout_checks": {LAYER: check}}))
     assert layout_text(checked.info, checked.layers[LAYER].info) == text
-    caption = " ".join(console_tables.summary(checked).notes)
-    assert (f"{LAYER}: {text}" in caption) if text else (f"{LAYER}: " not in caption)
+    for table in (console_tables.summary(checked).table(2, 3), console_tables.statistics(checked)):
+        assert (f"{LAYER}: {text}" in table.notes) if text else not any(LAYER in note for note in table.notes[:-1])
 
 
 def test_a_layer_of_one_cell_needs_no_layout_check_and_an_unchecked_layout_is_reported(with_statistics: Result) -> None:

@@ -47,7 +47,7 @@ def diff(
     for index, each in enumerate(compared):
         lines = netdissect.console_tables.difference_lines(each)
         screen.print("\n".join([*([""] if index else []), *lines, ""]), markup=False, highlight=False)
-        screen.print(netdissect.console_tables.difference(each, top))
+        screen.print(netdissect.console_tables.difference(each, top), soft_wrap=True)
     if not compared[0].same_data:
         screen.print("The runs used different images or labels: their IoUs are not comparable.")
 

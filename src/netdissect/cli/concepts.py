@@ -196,7 +196,7 @@ def _print(inspection: "Inspection", limit: int) -> None:
     if inspection.turned:
         screen.print(f"{inspection.turned} images ask to be turned (EXIF): they are run, labeled and shown as stored.")
     for category in inspection.categories:
-        screen.print(_category_table(inspection, category, limit))
+        screen.print(_category_table(inspection, category, limit), soft_wrap=True)
     if not inspection.problems:
         screen.print("No problems found.")
     for problem in inspection.problems[:PROBLEMS_SHOWN]:

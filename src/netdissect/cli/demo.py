@@ -66,8 +66,8 @@ def _print_demo(made: "Demo", page: Path) -> None:
         f"Its units were compared with every concept in {data.images:,} other images."
     )
     for quantile in made.units.info.config.protocol.quantiles:
-        screen.print(_table(made, quantile))
-    screen.print(_best_units(made))
+        screen.print(_table(made, quantile), soft_wrap=True)
+    screen.print(_best_units(made), soft_wrap=True)
     screen.print(
         "A rotation keeps the information of the layer and mixes its units: the detectors that it costs depend on the "
         "axes of single units. Random weights are the baseline of an untrained network."

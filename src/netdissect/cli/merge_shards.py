@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
-from netdissect.cli.run import DEFAULTS
+from netdissect.cli.run import DEFAULTS, finished
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import Execution
 from netdissect.config_fields import Option
@@ -50,9 +50,9 @@ def merge(
         f"and then netdissect merge-shards {run} again.",
         "thresholds": f"{run} holds the threshold pass of these shards. Merge it with the others.",
         "counting": f"{run} holds the counts of these shards. Merge it with the others.",
-        "finished": f"The run is in {run}. See it: netdissect show {run}, or as a page: netdissect report {run}",
+        "finished": finished(run),
     }
     screen = console()
     if outcome == "finished":
-        screen.print(netdissect.console_tables.summary(netdissect.load_result(run)))
+        screen.print(netdissect.console_tables.summary(netdissect.load_result(run)), soft_wrap=True)
     screen.print(messages[outcome], soft_wrap=True)

@@ -66,7 +66,7 @@ def layers(
     title, screen = f"{source.spec}, input {height} x {width}", console()
     structure = None if everything else find_structure(loaded, request.assumed)
     if structure is not None and structure.stages:
-        screen.print(TextTable(STRUCTURE_COLUMNS, list(_structure_rows(structure)), title))
+        screen.print(TextTable(STRUCTURE_COLUMNS, list(_structure_rows(structure)), title), soft_wrap=True)
         for line in _advice(source.spec, structure):
             screen.print(line, soft_wrap=True, highlight=False)
         return
@@ -114,7 +114,7 @@ def _show_all(screen: Console, title: str, surveyed: "tuple[Layer, ...]") -> Non
         mark = " (assumed)" if layer.layout.source == "assumed" else ""
         kind = f"{layer.type} (= its input)" if layer.passes_through else layer.type
         rows.append([layer.name, kind, layer.layout.name + mark, str(layer.units), _cells(layer), *_field(layer)])
-    screen.print(TextTable(ALL_COLUMNS, rows, title))
+    screen.print(TextTable(ALL_COLUMNS, rows, title), soft_wrap=True)
     if any(layer.passes_through for layer in surveyed):
         screen.print("Modules marked (= its input) change nothing: dissect the layer before them.", soft_wrap=True)
     for reason, names in refused.items():

@@ -101,5 +101,5 @@ def _finish(results: "list[ExperimentResult]", out: Path, facts: dict[str, str])
         for result in results
     ]
     screen = console()
-    screen.print(TextTable(columns, rows))
+    screen.print(TextTable(columns, rows), soft_wrap=True)
     screen.print(f"The page is {escape(str(page))}", soft_wrap=True)

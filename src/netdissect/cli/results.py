@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.progress import progress_bars
-from netdissect.config import Rule
+from netdissect.config import RULES, Rule
+
+if TYPE_CHECKING:
+    from netdissect.report.summary_table import SummaryTable
+    from netdissect.report.text_table import TextTable
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
@@ -19,15 +24,41 @@ LayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; def
 
 def show(
     run: RunArgument,
-    layer: LayerOption = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Units of each layer, best first.")] = 20,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer: unique detectors, null, best units.")] = False,
+    units: Annotated[
+        bool, typer.Option("--units", help="The best units of each layer: label, IoU, next best.")
+    ] = False,
+    counts: Annotated[bool, typer.Option("--counts", help="Detectors by rule, category and quantile.")] = False,
+    concepts: Annotated[
+        bool, typer.Option("--concepts", help="Every concept: coverage, attainable IoU, units.")
+    ] = False,
+    statistics: Annotated[bool, typer.Option("--statistics", help="Statistics of counts and labels; notes.")] = False,
+    layer: Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; repeats.")] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Rows of --units. Default: 20.")] = None,
+    quantile: Annotated[
+        float | None,
+        typer.Option("--quantile", help="Of --layers, --units and --concepts. Default: the run's first."),
+    ] = None,
 ) -> None:
-    """Print a run: detectors by category, and the best units of each layer."""
-    result = netdissect.load_result(run)
+    """Print a run: a summary of at most fifteen lines, or the tables that are named."""
+    result, tables = netdissect.load_result(run), netdissect.console_tables
+    if layer:
+        result = replace(result, layers={name: result.layer(name) for name in layer})
+    units = units or top is not None
+    printed: list[SummaryTable | TextTable] = []
+    if layers or (quantile is not None and not (units or concepts)):
+        printed.append(tables.layers(result, quantile))
+    if units:
+        printed += [tables.units(result, name, top or 20, quantile) for name in result.layers]
+    if counts:
+        printed.append(tables.counts([entry for rule in RULES for entry in result.detectors(rule)]))
+    if concepts:
+        printed.append(tables.concepts(result, quantile))
+    if statistics:
+        printed.append(tables.statistics(result))
     screen = console()
-    screen.print(netdissect.console_tables.summary(result))
-    for name in [layer] if layer else result.layers:
-        screen.print(netdissect.console_tables.units(result, name, top))
+    for index, table in enumerate(printed or [tables.summary(result)]):
+        screen.print(*([""] if index else []), table, sep="\n", soft_wrap=True)
 
 
 def count(
@@ -48,7 +79,7 @@ def count(
     if as_json:
         typer.echo(printed)
     else:
-        console().print(netdissect.console_tables.counts(counts))
+        console().print(netdissect.console_tables.counts(counts), soft_wrap=True)
 
 
 def export(

@@ -1,6 +1,7 @@
 """`netdissect run`, and `netdissect estimate`, which predicts the cost of a run."""
 
 import logging
+import shlex
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -152,19 +153,24 @@ def _show_result(request: RunRequest, result: "netdissect.Result", out: Path) ->
     from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 
     screen = console()
-    screen.print(netdissect.console_tables.summary(result))
+    screen.print(netdissect.console_tables.summary(result), soft_wrap=True)
     first, second = REPORTED_QUANTILES
     if result.info.data.images < SMALL_DATA and max(request.config.protocol.quantiles) <= first:
         limit = min(result.info.min_iou(layer) for layer in result.layers)
         below = [(result.concepts[name] < limit).sum() for name in ("max_attainable_iou", SMALL_DATA_ATTAINABLE)]
         screen.print(
-            f"On {result.info.data.images:,} images {below[0]} of {len(result.concepts)} concepts cannot reach the "
-            f"limit with any unit (column max_attainable_iou), and {below[1]} at the quantile {second:g}: measure "
-            f"both with --quantile {first:g} --quantile {second:g}."
+            f"{below[0]} of {len(result.concepts)} concepts cannot reach this IoU with any unit; with --quantile "
+            f"{second:g}, {below[1]}.",
+            highlight=False,
+            soft_wrap=True,
         )
-    screen.print(
-        f"The run is in {out}. See it: netdissect show {out}, or as a page: netdissect report {out}", soft_wrap=True
-    )
+    screen.print(finished(out), soft_wrap=True, highlight=False)
+
+
+def finished(run: Path) -> str:
+    """Return where a finished run is, and what shows it."""
+    name = shlex.quote(str(run))
+    return f"More: netdissect show {name} --units; as a page: netdissect report {name}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,14 +1,15 @@
 """Results as tables for terminal, file and notebook, and as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, overload
 
-from netdissect.config import RULES, SMALL_DATA, Rule
+from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Rule
 from netdissect.plots.category_colors import category_colors
-from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_text
+from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_notes
+from netdissect.report.summary_table import SummaryTable, layers_table
 from netdissect.report.text_table import Column, TextTable
-from netdissect.result import Comparison, LayerCount, LayerInfo, Result
+from netdissect.result import Comparison, LayerCount, Result
 from netdissect.result.compare import OTHER_LIMIT
 from netdissect.result.queries import (
     best_scores,
@@ -19,7 +20,15 @@ from netdissect.result.queries import (
     run_quantile,
 )
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
-from netdissect.result.summary import MeasuredCount, count_sentence, difference_sentence
+from netdissect.result.summary import (
+    BEST_UNITS,
+    count_sentence,
+    difference_sentence,
+    headline,
+    layer_findings,
+    measured_count,
+    null_note,
+)
 from netdissect.scoring import DetectorCount
 from netdissect.scoring.detectors import limit_in_words
 
@@ -33,52 +42,48 @@ RULE_NOTES: dict[Rule, str] = {
 COLUMNS_NOTE = "left, right: number of units that detect the concept; IoU: of the best unit, detector or not."
 
 
-def summary(result: Result, min_iou: float | None = None) -> TextTable:
-    """Return detectors and unique detectors of each layer and category under both rules.
+def summary(result: Result) -> SummaryTable:
+    """Return a run in a few lines: the layers with most unique detectors, their null and their best units."""
+    return SummaryTable(result)
+
+
+def layers(result: Result, quantile: float | None = None) -> TextTable:
+    """Return unique detectors, their null and the best units of every layer.
 
     Parameters
     ----------
     result
         A finished run.
-    min_iou
-        None: the run's own.
+    quantile
+        None: the run's first.
     """
-    table = counts([entry for rule in RULES for entry in result.detectors(rule, min_iou)])
-    own = all(result.info.min_iou(name) == run_min_iou(result, name, min_iou) for name in result.layers)
-    notes = [f"{name}: {note}" for name, layer in result.layers.items() for note in _layout_notes(result, layer.info)]
-    if result.info.nondeterministic is not None:
-        notes.append(f"The network is nondeterministic, which was accepted: {result.info.nondeterministic}")
-    title = f"{result.info.network.name} on {result.info.data.images:,} images"
-    return replace(table, title=title, notes=[*notes, *(statistics_lines(result) if own else []), *table.notes])
+    quantile = run_quantile(result, quantile)
+    return layers_table(result, layer_findings(result, quantile), BEST_UNITS, quantile=quantile)
 
 
-def _layout_notes(result: Result, layer: LayerInfo) -> Iterator[str]:
-    """Yield assumptions on a layer's layout, and the result of the layout check unless it confirmed the layout."""
-    yield from (f"{assumption}." for assumption in layer.assumptions)
-    if text := layout_text(result.info, layer):
-        yield text
+def statistics(result: Result) -> TextTable:
+    """Return the statistics of the unique detectors and labels of each layer and quantile that the run measured.
 
-
-def statistics_lines(result: Result) -> list[str]:
-    """Return lines with the statistics of the unique detectors and labels of each layer that the run measured.
-
-    Such as ``layer4 at 0.005: 61 unique detectors [55, 66]; 2.1 ± 0.1 under the permutation null``. The interval is a
-    bootstrap interval over images (95 %), corrected for the detectors that noise adds: see
-    `netdissect.scoring.statistics.bootstrap.interval_of_counts`. The lines below it are statistics of the layer's
-    detectors: see `netdissect.report.statistics_text.layer_facts`.
+    Intervals are bootstrap intervals over images (95 %), corrected for the detectors that noise adds: see
+    `netdissect.scoring.statistics.bootstrap.interval_of_counts`. For the others see
+    `netdissect.report.statistics_text.layer_facts`.
     """
-    lines = []
-    for name, layer in result.layers.items():
-        if "counts" not in layer.statistics:
-            continue
-        totals = layer.statistics["counts"].filter(rule="top-label", category="total").collect()
-        for row in totals.iter_rows(named=True):
-            line = f"{name} at {row['quantile']:g}: {count_sentence(MeasuredCount.of_row(row))}"
-            facts = layer_facts(result, name, row["quantile"])
-            lines += [line, *(f"    {fact}: {value}" for fact, value in facts.items())]
+    columns = [
+        Column("layer", "text", key=True),
+        Column("quantile", key=True),
+        Column("statistic", "text", key=True),
+        Column("value", "text"),
+    ]
+    rows = []
+    for name in result.layers:
+        for quantile in result.info.config.protocol.quantiles:
+            count = count_sentence(measured_count(result, name, quantile))
+            for fact, value in {"count": count, **layer_facts(result, name, quantile)}.items():
+                rows.append([name, f"{quantile:g}", fact, value])
+    notes = [*layout_notes(result), *([note] if (note := null_note(result)) else [])]
     if result.info.fdr_limits:
-        lines.append(fdr_limit_text(result.info.fdr_limits))
-    return lines
+        notes.append(fdr_limit_text(result.info.fdr_limits))
+    return TextTable(columns, rows, headline(result), notes)
 
 
 def counts(entries: Sequence[LayerCount]) -> TextTable:
@@ -93,7 +98,7 @@ def counts(entries: Sequence[LayerCount]) -> TextTable:
         Column("rule", "text", key=True),
         *(Column(name) for name in ("units", *names)),
     ]
-    layers = list(dict.fromkeys(entry.layer for entry in entries))
+    names_of_layers = list(dict.fromkeys(entry.layer for entry in entries))
     quantiles = list(dict.fromkeys(entry.quantile for entry in entries))
     rows = [
         [
@@ -103,7 +108,9 @@ def counts(entries: Sequence[LayerCount]) -> TextTable:
             str(entry.count.units),
             *(f"{entry.count.detectors.get(name, 0)} / {entry.count.unique_detectors.get(name, 0)}" for name in names),
         ]
-        for entry in sorted(entries, key=lambda entry: (layers.index(entry.layer), quantiles.index(entry.quantile)))
+        for entry in sorted(
+            entries, key=lambda entry: (names_of_layers.index(entry.layer), quantiles.index(entry.quantile))
+        )
     ]
     return TextTable(columns, rows, notes=["8 / 3: 8 units are detectors, of 3 different concepts.", *notes])
 
@@ -170,14 +177,15 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
         name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, min_iou).to_dicts()}
         for name, min_iou in ((name, run_min_iou(result, name)) for name in result.layers)
     }
-    attainable = ["max_attainable_iou"]
+    attainable = {"max_attainable_iou": run_quantile(result)}
     if result.info.data.images < SMALL_DATA:
-        attainable.append(SMALL_DATA_ATTAINABLE)
+        attainable[SMALL_DATA_ATTAINABLE] = REPORTED_QUANTILES[1]
     columns = [
         Column("concept", "text", key=True),
         Column("category", "text", styles=category_colors(result.info.data.categories)),
-        *(Column(name.replace("_", " ")) for name in ("images", "coverage", *attainable)),
-        *(Column(name) for name in result.layers),
+        *map(Column, ("images", "coverage")),
+        *(Column(f"attainable IoU at {each:g}") for each in attainable.values()),
+        *map(Column, result.layers),
     ]
     rows = [
         [

@@ -4,6 +4,7 @@
     robustness(result, layer)              whether its conclusions hold at other quantiles and limits
     fdr_limit_text(limits)                 the IoU limits at which the false discovery rate is low
     layout_text(info, layer)               result of the layout check
+    layout_notes(result)                   what is assumed or wrong about layouts, of all layers
 
 Statistics that a run did not measure are left out.
 """
@@ -118,6 +119,23 @@ def layout_text(info: RunInfo, layer: LayerInfo) -> str:
         f"The layout check contradicts the layout of its masks ({check.reason}): correlation "
         f"{min(check.correlation):.2f}, displacement {max(check.displacement, key=abs):+.1f} steps."
     )
+
+
+def layout_notes(result: Result) -> list[str]:
+    """Return what is assumed or wrong about the layouts of layers, and that the network is nondeterministic."""
+    layers: dict[str, list[str]] = {}
+    for name, layer in result.layers.items():
+        texts = [*(f"{assumption}." for assumption in layer.info.assumptions), layout_text(result.info, layer.info)]
+        for text in filter(None, texts):
+            layers.setdefault(text, []).append(name)
+    accepted = result.info.nondeterministic
+    return [
+        *([] if accepted is None else [f"The network is nondeterministic, which was accepted: {accepted}"]),
+        *(
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
+            for text, names in layers.items()
+        ),
+    ]
 
 
 def robustness(result: Result, layer: str) -> list[str]:

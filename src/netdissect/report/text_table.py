@@ -51,7 +51,7 @@ class Column:
     styles: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextTable:
     """A table; see the module for how it is printed.
 
@@ -61,8 +61,10 @@ class TextTable:
         Its columns.
     rows
         A cell for each column. Names are text: nothing in them is markup.
-    title, notes
-        Sentences above and below it.
+    title
+        Lines above it.
+    notes
+        Lines below it.
     """
 
     columns: Sequence[Column]
@@ -70,7 +72,7 @@ class TextTable:
     title: str = ""
     notes: Sequence[str] = ()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return the table as it is written to a file or pipe."""
         cells = [[_plain(column.name) for column in self.columns], *(list(map(_plain, row)) for row in self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
@@ -100,7 +102,7 @@ class TextTable:
 
     def lines(self, width: int) -> list[Spans]:
         """Return the lines on a terminal of `width` columns, as texts and their styles."""
-        lines: list[Spans] = [[(line, HEAD)] for line in wrapped(self.title, width)] if self.title else []
+        lines: list[Spans] = [[(line, HEAD)] for part in self.title.splitlines() for line in wrapped(part, width)]
         for block in self._blocks(width):
             lines += [[], *self._block_lines(block, width)] if lines else self._block_lines(block, width)
         notes = [[(line, PLAIN)] for note in self.notes for line in wrapped(note, width)]

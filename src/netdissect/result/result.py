@@ -9,7 +9,6 @@ Tables are Polars frames. Units are numbered from 0.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule
 from netdissect.errors import ResultError
+from netdissect.result.summary import headline, html_summary, text_summary
 from netdissect.scoring import DetectorCount, FieldSpans, UnitLabels, count_detectors
-from netdissect.scoring.detectors import limit_number
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_VERSIONS = (SCHEMA_VERSION,)
@@ -153,7 +152,7 @@ class RunInfo(_Info):
         return self.fdr_limits.get(layer, of_run)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerResult:
     """The tables of one layer.
 
@@ -193,6 +192,14 @@ class LayerResult:
     def scores(self) -> pl.DataFrame:
         """The complete unit x concept table, read on access."""
         return self.lazy_scores.collect()
+
+    def __repr__(self) -> str:
+        """Return the size of the layer and the names of its tables."""
+        info = self.info
+        return (
+            f"{info.name}: {info.units:,} units of {info.height} x {info.width} cells ({info.type})\n"
+            f"tables: thresholds, units, scores, top; top_maps; statistics: {', '.join(self.statistics) or 'none'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """One finished run.
 
@@ -314,21 +321,15 @@ class Result:
         return self.layers[name]
 
     def _repr_html_(self) -> str:
-        """Show the run in a notebook as a table of the detectors of each layer."""
-        info = self.info
-        rows = "".join(
-            f"<tr><th>{escape(entry.layer)}</th><td>{'' if entry.quantile is None else f'{entry.quantile:g}'}</td>"
-            f"<td>{limit_number(entry.count.min_iou)}</td><td>{entry.count.units:,}</td><td>{entry.count.detectors['total']:,}</td>"
-            + "".join(f"<td>{entry.count.unique_detectors[name]:,}</td>" for name in ("total", *info.data.categories))
-            + "</tr>"
-            for entry in self.detectors()
-        )
-        heads = ("layer", "quantile", "from IoU", "units", "detectors", "unique detectors", *info.data.categories)
-        return (
-            f"<table><caption>{escape(info.network.name)} on {info.data.images:,} images</caption>"
-            f"<thead><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-        )
+        """Show the run in a notebook as a table: count and best units of each layer."""
+        return html_summary(self)
+
+    def __repr__(self) -> str:
+        """Return the run in at most five lines."""
+        try:
+            return text_summary(self)
+        except (OSError, pl.exceptions.PolarsError):  # tables that are read on access, of files that were removed
+            return f"{headline(self)}; its files were changed or removed since it was opened"
 
     def unit_labels(self, layer: str, quantile: float) -> UnitLabels:
         """Return the best concepts of one layer's units at one of the run's quantiles."""

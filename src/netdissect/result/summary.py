@@ -4,15 +4,23 @@ MeasuredCount, count_sentence   281 unique detectors [270, 290]; 120 ± 1 under 
 measured_count(result, ...)     the count of one layer, with what the run measured of it
 difference_sentence             the difference of two counts, its null, and what is beyond the null
 reports_q_values(result, ...)   whether there were enough permutations for q-values
+layer_findings(result)          count and best units of each layer
+text_summary, html_summary      the run in five lines, and for a notebook
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from netdissect.config import Rule
 from netdissect.scoring import count_detectors
+from netdissect.scoring.detectors import limit_number
+from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 if TYPE_CHECKING:
     from netdissect.result.result import Result
@@ -21,8 +29,14 @@ if TYPE_CHECKING:
 SIGNIFICANCE_PERMUTATIONS = 1000
 """Permutations from which on q-values are reported: with fewer, the number of units below 0.05 varies too much."""
 NULL_NOT_MEASURED = "no permutation null: --permutations 100"
-Q_VALUES = ("q_value_bh", "q_value_by")
 NULL_NAME = "under the permutation null"
+Q_VALUES = ("q_value_bh", "q_value_by")
+Q_VALUES_NOT_REPORTED = "q-values: --permutations 1000"
+BEST_UNITS = 3
+"""Units named for each layer."""
+LEADING_LAYERS = 3
+"""Layers in the five lines of a run."""
+NOTEBOOK_LAYERS = 12
 
 
 @dataclass(frozen=True)
@@ -94,8 +108,8 @@ def count_text(measured: MeasuredCount, noun: str, *, signed: bool = False) -> s
     '-1 detector [-4, 2]'
     """
     words = noun.removesuffix("s") if abs(measured.count) == 1 else noun
-    interval = interval_text(measured)
-    return f"{_number(measured.count, 0, signed=signed)} {words}{interval and ' ' + interval}"
+    parts = (_number(measured.count, 0, signed=signed), words, interval_text(measured))
+    return " ".join(part for part in parts if part)
 
 
 def interval_text(measured: MeasuredCount) -> str:
@@ -195,3 +209,125 @@ def num_permutations(result: "Result", layer: str) -> int:
 def reports_q_values(result: "Result", layer: str) -> bool:
     """Return whether the q-values of a layer are reported; its tables hold them in any case."""
     return num_permutations(result, layer) >= SIGNIFICANCE_PERMUTATIONS
+
+
+@dataclass(frozen=True)
+class LayerFindings:
+    """What a run found in one layer at its first quantile.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    units
+        Number of its units.
+    unique
+        Its unique detectors.
+    best
+        Unit, label and IoU of the units of highest IoU.
+    significant
+        Number of units with a q-value (Benjamini-Hochberg) below 0.05; None: not reported.
+    """
+
+    layer: str
+    units: int
+    unique: MeasuredCount
+    best: tuple[tuple[int, str, float], ...]
+    significant: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return the count of the layer in words."""
+        known = self.significant
+        more = "" if known is None else f"; {known} {'unit' if known == 1 else 'units'} with q < {SIGNIFICANT:g}"
+        return f"{self.layer}: {count_sentence(self.unique)}{more}"
+
+    def best_units(self, number: int = BEST_UNITS) -> str:
+        """Return the best units: ``85 red 0.050, 48 red 0.042``."""
+        return ", ".join(f"{unit} {label} {iou:.3f}" for unit, label, iou in self.best[:number]) or "none"
+
+
+def layer_findings(result: "Result", quantile: float | None = None) -> list[LayerFindings]:
+    """Return what a run found in each layer at one of its quantiles (None: the first), in order of execution."""
+    quantile = quantile or result.info.config.protocol.quantiles[0]
+    findings = []
+    for name, layer in result.layers.items():
+        labeled = layer.units.filter(pl.col("quantile") == quantile, pl.col("label").is_not_null())
+        best = labeled.sort("iou", "unit", descending=[True, False]).head(BEST_UNITS).select("unit", "label", "iou")
+        unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
+        findings.append(LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), significant))
+    return findings
+
+
+def _significant(result: "Result", layer: str, quantile: float) -> int | None:
+    tables = result.layer(layer).statistics
+    if "units" not in tables or not reports_q_values(result, layer):
+        return None
+    values = tables["units"].filter(pl.col("quantile") == quantile).select(Q_VALUES[0]).collect()[Q_VALUES[0]]
+    return int((values < SIGNIFICANT).sum())
+
+
+def leading(findings: Sequence[LayerFindings], number: int) -> list[LayerFindings]:
+    """Return the layers with most unique detectors, in order of execution."""
+    ranked = sorted(range(len(findings)), key=lambda index: -findings[index].unique.count)
+    return [findings[index] for index in sorted(ranked[:number])]
+
+
+def headline(result: "Result", quantile: float | None = None) -> str:
+    """Return network, images and definition of a detector at one of the run's quantiles; None: the first."""
+    info = result.info
+    limits = sorted({info.min_iou(name) for name in result.layers})
+    words = " to ".join(map(limit_number, limits[:1] + limits[1:][-1:]))
+    quantile = quantile or info.config.protocol.quantiles[0]
+    return (
+        f"{info.network.name} on {info.data.images:,} images of {PurePath(info.data.root).name}; "
+        f"IoU >= {words} at quantile {quantile:g}"
+    )
+
+
+def null_note(result: "Result") -> str:
+    """Return how the null, or q-values, would be measured; empty: they are."""
+    fewest = min((num_permutations(result, name) for name in result.layers), default=0)
+    return NULL_NOT_MEASURED if not fewest else Q_VALUES_NOT_REPORTED if fewest < SIGNIFICANCE_PERMUTATIONS else ""
+
+
+def text_summary(result: "Result") -> str:
+    """Return a run in at most five lines."""
+    findings = layer_findings(result)
+    lines = [headline(result), *(each.sentence for each in leading(findings, LEADING_LAYERS))]
+    if len(findings) == 1:
+        lines.append(f"    best of {findings[0].units:,} units: {findings[0].best_units()}")
+    hidden = len(findings) - LEADING_LAYERS
+    notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden > 0 else []
+    notes += [Q_VALUES_NOT_REPORTED] if null_note(result) == Q_VALUES_NOT_REPORTED else []
+    return "\n".join([*lines, "; ".join([*notes, "tables: netdissect.console_tables"])])
+
+
+def findings_rows(findings: Sequence[LayerFindings], best: int = BEST_UNITS) -> list[dict[str, str]]:
+    """Return a row for each layer, as texts by column; `best` units are named."""
+    rows = []
+    for each in findings:
+        row = {
+            "layer": each.layer,
+            "units": f"{each.units:,}",
+            "unique detectors": count_text(each.unique, ""),
+            "null": null_text(each.unique) or "not measured",
+        }
+        significant = {} if each.significant is None else {f"q < {SIGNIFICANT:g}": f"{each.significant:,}"}
+        rows.append({**row, **significant, "best units": each.best_units(best)})
+    return rows
+
+
+def html_summary(result: "Result") -> str:
+    """Return a run as an HTML table for a notebook."""
+    findings = layer_findings(result)
+    shown = findings_rows(leading(findings, NOTEBOOK_LAYERS))
+    hidden = len(findings) - len(shown)
+    notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden else []
+    notes += [note] if (note := null_note(result)) else []
+    head = "".join(f"<th>{escape(name)}</th>" for name in (shown[0] if shown else ()))
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in shown)
+    return (
+        f"<table><caption>{escape(headline(result))}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        f"</table>{''.join(f'<p>{escape(note)}</p>' for note in notes)}"
+    )
