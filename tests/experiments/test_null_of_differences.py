@@ -8,6 +8,7 @@ import pytest
 import woken_units
 from netdissect.experiments import CompareConfig, Snapshot, compare, training_dynamics
 from netdissect.experiments.counts import count_rows
+from netdissect.plots.style import NULL_LABEL
 from netdissect.result import Result, count_difference, difference_sentence, load_result
 
 Runs = tuple[Result, Result]
@@ -51,3 +52,19 @@ def test_tables_of_counts_have_the_intervals_and_nulls_of_the_run(woken: tuple[b
     for row in counts.to_dicts():
         (counted,) = rows.filter(rule=row["rule"], category=row["category"]).to_dicts()
         assert {name: counted[name] for name in row} == row
+
+
+def test_figures_of_experiments_mark_the_null_of_each_count(woken: tuple[bool, Path, Runs], tmp_path: Path) -> None:
+    _, folder, runs = woken
+    nulls = {run.info.network.name: count_rows(run).filter(rule="per-category", category="total") for run in runs}
+    results = (
+        compare([folder / "before", folder / "after"], CompareConfig(), out=tmp_path),
+        training_dynamics([Snapshot(0, runs[0]), Snapshot(100, runs[1])]),
+    )
+    for result in results:
+        figure = result.figure
+        assert NULL_LABEL in [text.get_text() for text in figure.legends[0].get_texts()]
+        axes, *_ = figure.axes
+        (line,) = [line for line in axes.get_lines() if line.get_label() == NULL_LABEL]
+        values = line.get_xdata() if result.name == "compare" else line.get_ydata()
+        assert sorted(values) == sorted(rows["null_unique_detectors"].item() for rows in nulls.values())

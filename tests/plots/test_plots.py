@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import polars as pl
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from netdissect import plots
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS, PAPER_COLORS, category_colors
+from netdissect.plots.style import NULL_LABEL
 from netdissect.result import Result
 from netdissect.result.queries import detected_concepts, layer_units
 
@@ -91,12 +94,48 @@ def test_sensitivity_draws_a_line_for_each_quantile_and_the_limit(with_statistic
         with_statistics.layers["block.1"].statistics["sensitivity"].filter(rule="top-label", category="total").collect()
     )
     for part, column in zip(axes, ("detectors", "unique_detectors"), strict=True):
-        drawn = [list(zip(*line.get_data(), strict=True)) for line in part.get_lines()]
+        lines = [line for line in part.get_lines() if line.get_label() != NULL_LABEL]
+        drawn = [list(zip(*line.get_data(), strict=True)) for line in lines]
         wanted = [table.filter(quantile=q).sort("min_iou").select("min_iou", column).rows() for q in (0.01, 0.05, 0.1)]
         assert drawn[:-1] == wanted
-        assert part.get_lines()[-1].get_xdata()[0] == 0.1234
+        assert lines[-1].get_xdata()[0] == 0.1234
     with pytest.raises(ResultError, match="Repeat it with --sensitivity"):
         plots.sensitivity(result, "block.1")
+
+
+def marks(axes: Axes) -> list[tuple[float, float]]:
+    """Return the marks of the null that axes show."""
+    lines = [line for line in axes.get_lines() if line.get_label() == NULL_LABEL]
+    return [point for line in lines for point in zip(*line.get_data(), strict=True)]
+
+
+def test_figures_of_counts_mark_their_mean_under_the_null(with_statistics: Result) -> None:
+    counts = with_statistics.layers["block.1"].statistics["counts"].collect()
+    null = counts.filter(rule="top-label", category="total", quantile=0.05)["null_unique_detectors"].item()
+    figure = plots.layers(with_statistics)
+    (axes,) = figure.axes
+    assert marks(axes) == [(null, 0.0)]  # the other layer has none
+    assert axes.get_xlim()[1] > null
+    assert NULL_LABEL in [text.get_text() for text in figure.legends[0].get_texts()]
+    other_limit = plots.layers(with_statistics, min_iou=0.05)
+    assert not marks(other_limit.axes[0])
+    assert NULL_LABEL not in [text.get_text() for text in other_limit.legends[0].get_texts()]
+    units, unique = plots.sensitivity(with_statistics, "block.1").axes
+    assert not marks(units)
+    assert marks(unique) == [(0.1234, null)] * 2  # of both quantiles
+
+
+def test_concept_bars_say_how_many_concepts_of_a_category_are_under_the_null(with_statistics: Result) -> None:
+    layer = with_statistics.layers["block.1"]
+    counts = layer.statistics["counts"].with_columns(pl.col("category").replace("total", "color"))
+    changed = replace(layer, statistics=dict(layer.statistics) | {"counts": counts})
+    run = replace(with_statistics, layers={"block.1": changed})
+
+    def titles(min_iou: float | None) -> list[str]:
+        return [text.get_text() for text in plots.bars(run, min_iou=min_iou).axes[0].texts]
+
+    assert any(text.endswith(" (null 0.5)") and text.startswith("color ") for text in titles(None))
+    assert not any("null" in text for text in titles(0.05))
 
 
 def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from netdissect.experiments.effect_sizes import band_range
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain, style
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import as_written
+from netdissect.plots.style import NULL_LABEL, as_written, mark_null, null_handle
 
 short = partial(style.short, length=46)
 """Cut a long name."""
@@ -29,14 +30,17 @@ def deciding_rows(result: ExperimentResult) -> pl.DataFrame:
     return result.table.filter(quantile, pl.col("rule") == result.config["rule"])
 
 
-def category_legend(figure: Figure, categories: Sequence[str], total: bool = False) -> None:
-    """Name the colors of categories above the figure, and the line of the total if there is one."""
+def category_legend(figure: Figure, categories: Sequence[str], total: bool = False, *, null: bool = False) -> None:
+    """Name the colors of categories above the figure, the line of the total and the marks of the null if they exist."""
     colors = category_colors(categories)
     handles: list[Patch | Line2D] = [Patch(color=colors[name]) for name in categories]
     names = list(categories)
     if total:
         handles.insert(0, Line2D([], [], color=INK, linewidth=2))
         names.insert(0, TOTAL)
+    if null:
+        handles.append(null_handle())
+        names.append(NULL_LABEL)
     legend = figure.legend(
         handles, names, loc="outside upper center", ncols=min(7, len(names)), frameon=False, fontsize=9,
         labelcolor=INK, handlelength=1.2, columnspacing=1.4,
@@ -70,9 +74,20 @@ def bands(axes: Axes, rows: pl.DataFrame, along: str) -> list[str]:
         axes.plot(
             positions, middle, color=colors[name], linewidth=2.2 if name == TOTAL else 1.6, marker="o", markersize=3
         )
+    nulls = mean_nulls(rows, along)
+    mark_null(axes, list(nulls), list(nulls.values()))
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
     return present
+
+
+def mean_nulls(rows: pl.DataFrame, along: str, column: str = "unique_detectors") -> dict[Any, float]:
+    """Return the mean of all counts under the permutation null at each value of a column, where it was measured."""
+    name = f"null_{column}"
+    if name not in rows.columns:  # of a published table
+        return {}
+    totals = rows.filter(category=TOTAL).group_by(along, maintain_order=True).agg(pl.col(name).mean())
+    return dict(totals.drop_nulls(name).rows())
 
 
 def _summary(rows: pl.DataFrame, along: str, most: int) -> tuple[list[float], ...]:
@@ -117,7 +132,7 @@ def stacks(rows: pl.DataFrame, column: str) -> Figure:
     plain_text(left)
     right.tick_params(labelleft=False)
     present = [name for name in categories if rows.filter(pl.col("category") == name)["detectors"].sum()]
-    category_legend(figure, present or categories)
+    category_legend(figure, present or categories, null=bool(mean_nulls(rows, column)))
     return figure
 
 
@@ -135,8 +150,10 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
         total = counts.get((name, TOTAL), starts[position])
         text = f"{total:,}" if total == starts[position] else f"{total:,} units"
         axes.annotate(
-            text, (starts[position], position), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=8
+            text, (starts[position], position), (8, 0), textcoords="offset points", va="center", color=INK, fontsize=8
         )
-    axes.set_xlim(0, max([*starts, 1]) * 1.22)
+    nulls = mean_nulls(rows, column, value)
+    mark_null(axes, list(nulls.values()), [names.index(name) for name in nulls])
+    axes.set_xlim(0, max([*starts, *nulls.values(), 1]) * 1.22)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

@@ -25,6 +25,8 @@ def bars(
 ) -> Figure:
     """Draw the number of units of a layer that detect each concept, grouped by category.
 
+    Behind the name of a category are its number of unique detectors and their mean under the permutation null.
+
     Parameters
     ----------
     result
@@ -43,16 +45,21 @@ def bars(
     matplotlib.figure.Figure
         Wider the more concepts there are.
     """
-    name = only_layer(result, layer)
+    name, quantile = only_layer(result, layer), run_quantile(result, quantile)
     limit = run_min_iou(result, name, min_iou)
-    detected = detected_concepts(result, name, run_quantile(result, quantile), limit)
+    detected = detected_concepts(result, name, quantile, limit)
     groups = [(str(name), part) for (name,), part in detected.group_by("category", maintain_order=True)]
     slots = len(detected) + max(len(groups) - 1, 0)
     figure = StyledFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
     axes = plain_axes(figure)
     if detected.is_empty():
         return no_detectors(figure, axes, "top-label", limit)
-    _draw(axes, groups, category_colors(result.info.data.categories, colors), links or {})
+    nulls = _nulls(result, name, quantile) if limit == run_min_iou(result, name) else {}
+    titles = {
+        category: f"{category} {len(part)}" + (f" (null {nulls[category]:.1f})" if category in nulls else "")
+        for category, part in groups
+    }
+    _draw(axes, groups, category_colors(result.info.data.categories, colors), titles, links or {})
     # With few concepts, bars keep the usual width.
     axes.set_xlim(-0.8, max(slots, 22) - 0.2)
     axes.set_ylabel("units", color=INK)
@@ -60,8 +67,23 @@ def bars(
     return figure
 
 
-def _draw(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: dict[str, str], links: Mapping[str, str]) -> None:
-    """Draw a group of bars for each category, with a slot between groups and the category's name above."""
+def _nulls(result: Result, layer: str, quantile: float) -> dict[str, float]:
+    """Return the mean unique detectors of each category under the null; empty: not measured."""
+    statistics = result.layer(layer).statistics
+    if "counts" not in statistics:
+        return {}
+    rows = statistics["counts"].filter(quantile=quantile, rule="top-label").collect()
+    return dict(rows.select("category", "null_unique_detectors").drop_nulls().rows())
+
+
+def _draw(
+    axes: Axes,
+    groups: list[tuple[str, pl.DataFrame]],
+    colors: dict[str, str],
+    titles: Mapping[str, str],
+    links: Mapping[str, str],
+) -> None:
+    """Draw a group of bars for each category, with a slot between groups and the category's title above."""
     names: list[str] = []
     positions: list[int] = []
     first = 0
@@ -73,7 +95,7 @@ def _draw(axes: Axes, groups: list[tuple[str, pl.DataFrame]], colors: dict[str, 
         for bar, name in zip(drawn, part["concept"], strict=True):
             bar.set_url(links.get(name))
         axes.annotate(
-            f"{category} {len(part)}", (first - 0.4, highest), (0, 8), textcoords="offset points",
+            titles[category], (first - 0.4, highest), (0, 8), textcoords="offset points",
             color=INK, fontsize=9, weight="bold", parse_math=False, rotation=0 if len(part) > 3 else 30,
         )  # fmt: skip
         names += part["concept"].to_list()

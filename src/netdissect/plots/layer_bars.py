@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -10,9 +11,21 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette, Rule
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, no_detectors, plain_axes, short
+from netdissect.plots.style import (
+    FAINT,
+    INK,
+    NULL_LABEL,
+    StyledFigure,
+    as_written,
+    mark_null,
+    no_detectors,
+    null_handle,
+    plain_axes,
+    short,
+)
 from netdissect.result import LayerCount, Result
 from netdissect.result.queries import run_names, run_quantile
+from netdissect.result.summary import measured_count
 
 
 def layers(
@@ -24,7 +37,7 @@ def layers(
     colors: Palette = "safe",
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw the number of unique detectors by category as a stacked bar for each layer.
+    """Draw the number of unique detectors by category as a stacked bar for each layer; a diamond is their null.
 
     Parameters
     ----------
@@ -52,16 +65,20 @@ def layers(
     ]
     figure = StyledFigure(figsize=(7.2, 1.0 + 0.36 * max(len(rows) + len(each), 2)), layout="constrained")
     axes = plain_axes(figure)
+    nulls = [null for result in each for null in _nulls(result, _counts(result, rule, quantile, min_iou), rule)]
     largest = max((entry.count.unique_detectors["total"] for _, entry in rows), default=0)
     if not largest:
         return no_detectors(figure, axes, rule, rows[0][1].count.min_iou if rows else 0.0)
     categories = list(dict.fromkeys(name for result in each for name in result.info.data.categories))
     inks = category_colors(categories, colors)
-    _draw(axes, rows, inks, largest)
+    _draw(axes, rows, inks, nulls)
     present = [name for name in categories if any(entry.count.unique_detectors.get(name) for _, entry in rows)]
+    handles: list[Artist] = [Patch(color=inks[name]) for name in present]
+    if any(null is not None for null in nulls):
+        handles, present = [*handles, null_handle()], [*present, NULL_LABEL]
     legend = figure.legend(
-        [Patch(color=inks[name]) for name in present], present,
-        loc="outside upper center", ncols=min(6, len(present)), frameon=False, fontsize=9, labelcolor=INK,
+        handles, present, loc="outside upper center", ncols=min(6, len(present)), frameon=False, fontsize=9,
+        labelcolor=INK,
     )  # fmt: skip
     as_written(legend.get_texts())
     return figure
@@ -72,7 +89,19 @@ def _counts(result: Result, rule: Rule, quantile: float | None, min_iou: float |
     return [entry for entry in result.detectors(rule, min_iou) if entry.quantile == quantile]
 
 
-def _draw(axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, str], largest: int) -> None:
+def _nulls(result: Result, entries: Sequence[LayerCount], rule: Rule) -> list[float | None]:
+    """Return the mean unique detectors of each layer under the null; None: not measured at this limit."""
+    return [
+        measured_count(result, entry.layer, entry.quantile, rule).null
+        if entry.quantile is not None and entry.count.min_iou == result.info.min_iou(entry.layer)
+        else None
+        for entry in entries
+    ]
+
+
+def _draw(
+    axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, str], nulls: Sequence[float | None]
+) -> None:
     position, positions = 0.0, []
     for title, entry in rows:
         if title:  # a new run: its title is above its layers
@@ -85,13 +114,16 @@ def _draw(axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, st
             if value:
                 axes.barh(position, value, left=start, color=inks[category], height=0.68)
         total = entry.count.unique_detectors["total"]
-        axes.annotate(str(total), (total, position), (5, 0), textcoords="offset points", va="center", color=INK,
+        axes.annotate(str(total), (total, position), (8, 0), textcoords="offset points", va="center", color=INK,
                       fontsize=9.5)  # fmt: skip
         positions.append(position)
         position += 1
     axes.set_yticks(positions, [short(entry.layer) for _, entry in rows], fontsize=9.5, color=INK)
     as_written(axes.get_yticklabels())
     axes.set_ylim(position - 0.4, -0.6)
+    marked = [(null, at) for null, at in zip(nulls, positions, strict=True) if null is not None]
+    mark_null(axes, [null for null, _ in marked], [at for _, at in marked])
+    largest = max([entry.count.unique_detectors["total"] for _, entry in rows] + [null for null, _ in marked])
     axes.set_xlim(0, largest * 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
-from netdissect.plots.style import INK, StyledFigure, as_written, plain
+from netdissect.plots.style import INK, StyledFigure, as_written, mark_null, plain
 from netdissect.result import Result
 from netdissect.result.queries import only_layer, run_min_iou
 
@@ -16,6 +16,8 @@ RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
 
 def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label") -> Figure:
     """Draw detectors and unique detectors as functions of the IoU limit, a line for each quantile.
+
+    Diamonds are their means under the permutation null, which are measured at the limit of the run.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
             ink = RAMP[round(index * (len(RAMP) - 1) / max(len(quantiles) - 1, 1))]
             own = quantile == result.info.config.protocol.quantiles[0]
             axes.plot(line["min_iou"], line[column], color=ink, linewidth=2.4 if own else 1.3, label=f"{quantile:g}")
+        _mark_nulls(axes, result, name, rule, f"null_{column}")
         _finish(axes, run_min_iou(result, name), title)
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(
@@ -60,6 +63,15 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
     legend.get_title().set_color(INK)
     as_written(legend.get_texts())
     return figure
+
+
+def _mark_nulls(axes: Axes, result: Result, layer: str, rule: Rule, column: str) -> None:
+    """Mark the counts under the null at the quantiles of the run, if they were measured."""
+    statistics = result.layer(layer).statistics
+    if "counts" not in statistics:
+        return
+    nulls = statistics["counts"].filter(rule=rule, category="total").collect()[column].drop_nulls().to_list()
+    mark_null(axes, [run_min_iou(result, layer)] * len(nulls), nulls)
 
 
 def _finish(axes: Axes, limit: float, title: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from netdissect.config import Rule
@@ -22,6 +23,11 @@ FORMATS = ("pdf", "svg", "png")
 # Fonts are embedded as journals accept them (Type 42); text in SVG remains text.
 SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.fonttype": 42}
 DOTS_PER_INCH = 300
+NULL_LABEL = "permutation null"
+_NULL_MARK: Any = {
+    "marker": "D", "markersize": 5.5, "color": "white", "markeredgecolor": INK, "markeredgewidth": 1.2, "zorder": 5,
+    "clip_on": False,
+}  # fmt: skip
 
 
 class StyledFigure(Figure):
@@ -87,6 +93,17 @@ def as_written(texts: Sequence[Text]) -> None:
     """Draw names as plain text: a dollar sign does not begin a formula."""
     for text in texts:
         text.set_parse_math(False)
+
+
+def mark_null(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    """Mark means under the permutation null with open diamonds; see `null_handle`."""
+    if len(across):
+        axes.plot(across, up, linestyle="none", label=NULL_LABEL, **_NULL_MARK)
+
+
+def null_handle() -> Line2D:
+    """Return the entry of a legend for the marks of `mark_null`."""
+    return Line2D([], [], linestyle="none", label=NULL_LABEL, **_NULL_MARK)
 
 
 def no_detectors(figure: Figure, axes: Axes, rule: Rule, limit: float) -> Figure:

@@ -5,11 +5,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.figure_parts import bands, category_legend, deciding_rows, plain_text, short
+from netdissect.experiments.counts import TOTAL, categories_of, has_null
+from netdissect.experiments.figure_parts import (
+    bands,
+    category_legend,
+    deciding_rows,
+    mean_nulls,
+    plain_text,
+    short,
+)
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import mark_null
 
 
 def draw(result: ExperimentResult) -> Figure:
@@ -23,7 +31,7 @@ def draw(result: ExperimentResult) -> Figure:
     left.set_ylabel("unique detectors", color=INK)
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     _bases(plain(right), rows)
-    category_legend(figure, present, total=True)
+    category_legend(figure, present, total=True, null=has_null(rows))
     return figure
 
 
@@ -42,12 +50,14 @@ def _bases(axes: Axes, rows: pl.DataFrame) -> None:
             axes.barh(position, means[name, category], left=start, color=colors[category], height=0.7)
             start += means[name, category]
         axes.annotate(
-            f"{means[name, TOTAL]:.3g}", (start, position), (4, 0), textcoords="offset points", va="center", color=INK,
+            f"{means[name, TOTAL]:.3g}", (start, position), (8, 0), textcoords="offset points", va="center", color=INK,
             fontsize=9,
         )  # fmt: skip
+    nulls = mean_nulls(whole, "basis")
+    mark_null(axes, list(nulls.values()), [names.index(name) for name in nulls])
     axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=9, color=INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(0, max([means[name, TOTAL] for name in names] + [1]) * 1.3)
+    axes.set_xlim(0, max([*(means[name, TOTAL] for name in names), *nulls.values(), 1]) * 1.3)
     axes.set_xlabel("unique detectors (rotation: mean)", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

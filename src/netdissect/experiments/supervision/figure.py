@@ -5,11 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.counts import TOTAL, categories_of
-from netdissect.experiments.figure_parts import category_legend, deciding_rows, plain_text
+from netdissect.experiments.counts import TOTAL, categories_of, has_null
+from netdissect.experiments.figure_parts import category_legend, deciding_rows, mean_nulls, plain_text
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import mark_null
 
 GAP = 0.5
 """Gap between supervised, self-supervised and random."""
@@ -33,7 +34,9 @@ def draw(result: ExperimentResult) -> Figure:
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
     plain_text(axes)
     category_legend(
-        figure, [name for name in categories_of(rows) if rows.filter(category=name)["unique_detectors"].sum()]
+        figure,
+        [name for name in categories_of(rows) if rows.filter(category=name)["unique_detectors"].sum()],
+        null=has_null(rows),
     )
     return figure
 
@@ -49,4 +52,6 @@ def _bars(axes: Axes, rows: pl.DataFrame, positions: dict[str, float]) -> None:
             start += values[task, category]
         seeds = rows.filter(task=task, category=TOTAL)["unique_detectors"].to_list()
         axes.plot(seeds, [position] * len(seeds), "o", markersize=4, color=INK, markeredgecolor="white", zorder=3)
-    axes.set_xlim(0, max(float(rows["unique_detectors"].to_numpy().max()), 1.0) * 1.08)
+    nulls = mean_nulls(rows, "task")
+    mark_null(axes, list(nulls.values()), [positions[task] for task in nulls])
+    axes.set_xlim(0, max(float(rows["unique_detectors"].to_numpy().max()), *nulls.values(), 1.0) * 1.08)

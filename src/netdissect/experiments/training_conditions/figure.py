@@ -5,12 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
+from netdissect.experiments.counts import TOTAL, categories_of, has_null, largest_unique
 from netdissect.experiments.effect_sizes import band_range
-from netdissect.experiments.figure_parts import category_legend, deciding_rows, plain_text, short
+from netdissect.experiments.figure_parts import category_legend, deciding_rows, mean_nulls, plain_text, short
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain
 from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import mark_null
 
 
 def draw(result: ExperimentResult) -> Figure:
@@ -20,6 +21,8 @@ def draw(result: ExperimentResult) -> Figure:
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     _dots(plain(left), rows, TOTAL, 0.0, INK)
+    nulls = mean_nulls(rows, "condition")
+    mark_null(left, [names.index(name) for name in nulls], list(nulls.values()))
     categories = categories_of(rows)
     present = [name for name in categories if rows.filter(category=name)["unique_detectors"].sum()]
     plain(right)
@@ -35,7 +38,7 @@ def draw(result: ExperimentResult) -> Figure:
         plain_text(axes)
     left.set_ylabel("unique detectors, all categories", color=INK)
     right.set_ylabel("unique detectors by category", color=INK)
-    category_legend(figure, present or categories)
+    category_legend(figure, present or categories, null=has_null(rows))
     return figure
 
 

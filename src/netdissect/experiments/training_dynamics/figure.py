@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.counts import categories_of
+from netdissect.experiments.counts import categories_of, has_null
 from netdissect.experiments.figure_parts import bands, category_legend, deciding_rows
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import INK, plain
@@ -34,7 +34,7 @@ def draw(result: ExperimentResult) -> Figure:
     for axes, shift in ((left, 0.0), (right, 0.5)):
         axes.set_xticks(np.arange(len(steps)) + shift, [f"{step:,}" for step in steps], fontsize=8, color=INK)
         axes.set_xlabel("iterations", color=INK)
-    category_legend(figure, present, total=True)
+    category_legend(figure, present, total=True, null=has_null(rows))
     return figure
 
 
