@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.dissect.distributed import merge
 from netdissect.dissect.distributed.merge import merge_shards
+from netdissect.dissect.distributed.shard_result import ShardResult, write_shard_result
 from netdissect.dissect.distributed.shards import Shard, ShardTask, run_shard
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.work_dir import fingerprint
@@ -153,6 +155,24 @@ def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresho
     with pytest.raises(ConceptsError, match=r"were changed while the run was under way"):
         run_shard(open_inputs(build(), root, SETTINGS, Execution()), ShardTask(run, "2/2", range(1, 3)), meanwhile)
     assert not (folder(run, "2/2") / stage).exists()
+
+
+def test_the_time_of_a_run_is_that_of_both_passes_of_all_shards(data: Path, two_shards: Path) -> None:
+    for text in ("1/2", "2/2"):
+        result = ShardResult.open(folder(two_shards, text) / "thresholds")
+        info = result.info.run.model_copy(update={"seconds": {"thresholds": 100.0}})
+        write_shard_result(
+            result.folder,
+            result.info.model_copy(update={"run": info}),
+            {name: np.array(result[name]) for name in result},
+        )
+    for outcome in ("merged-thresholds", "finished"):
+        assert merge_shards(two_shards) == outcome
+        for text in ("1/2", "2/2"):
+            shard(data, two_shards, text)
+    seconds = load_result(two_shards).info.seconds
+    assert 200 < seconds["thresholds"] < 300, "and what it took to take them up again"
+    assert seconds["counting"] > 0
 
 
 def test_a_missing_shard_is_named(data: Path, two_shards: Path, tmp_path: Path) -> None:

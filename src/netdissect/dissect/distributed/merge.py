@@ -7,7 +7,7 @@
 Merging largest values and top images, and adding counts, do not depend on the order: results agree bit for bit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -183,6 +183,7 @@ def _merge_counts(
             "thresholds of these shards again, and repeat their counting passes."
         )
     info, data = merged.info.run, data_of(merged.info.run, concepts)
+    info = _with_seconds(info, thresholds.info.run.seconds)
     nulls: dict[str, PermutationNull] = {}
     if info.config.permutations:
         info, nulls = _measured_nulls(info, PermutationParts.of(run, counts, data, execution, progress))
@@ -207,5 +208,10 @@ def _measured_nulls(info: RunInfo, parts: PermutationParts) -> tuple[RunInfo, di
     """Carry out what is left of the permutation test, and add its FDR limits and time to the description of the run."""
     parts.measure_missing()
     nulls, taken = parts.nulls()
-    seconds = info.seconds | {PERMUTATIONS: round(info.seconds.get(PERMUTATIONS, 0.0) + taken, 3)}
-    return info.model_copy(update={"seconds": seconds} | fdr_limits(nulls)), nulls
+    return _with_seconds(info, {PERMUTATIONS: taken}).model_copy(update=fdr_limits(nulls)), nulls
+
+
+def _with_seconds(info: RunInfo, more: Mapping[str, float]) -> RunInfo:
+    """Add the seconds of other processes."""
+    added = {name: round(info.seconds.get(name, 0.0) + seconds, 3) for name, seconds in more.items()}
+    return info.model_copy(update={"seconds": info.seconds | added})

@@ -9,7 +9,6 @@ is sent to them as Ray sends any argument (pickled, within the user's own cluste
 
 import logging
 import os
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,120 +20,29 @@ import torch
 
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution, NetworkSource, Progress
+from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.distributed.merge import merge_shards
-from netdissect.dissect.distributed.merged_shards import MergedCounts, MergedShards
-from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS, PermutationParts
+from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS
 from netdissect.dissect.distributed.progress_actor import ProgressActor
-from netdissect.dissect.distributed.shard_result import ShardResult, exists
-from netdissect.dissect.distributed.shards import MERGED_THRESHOLDS, SHARDS, Shard, ShardTask, run_shard
+from netdissect.dissect.distributed.ray_worker import RayJob, ShardWorker, open_permutation_parts
+from netdissect.dissect.distributed.shard_result import exists
+from netdissect.dissect.distributed.shards import MERGED_THRESHOLDS, SHARDS, Shard, ShardTask
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.run_dissection import finished_run, open_inputs
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog
-from netdissect.dissect.work_dir.work_dir import difference
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
 from netdissect.keywords import ConfigObjects, read_options, takes_options
-from netdissect.models import Network, as_network, reload_network
+from netdissect.models import Network, as_network
 from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import lock_folder
 
 LOCAL = "local"
 TASKS_A_WORKER = 4  # shards or permutations: small enough that a slow worker does not delay the others for long
 RETRIES = 3  # a task whose worker dies more often than this is given up
-WAIT = 120.0  # seconds until a worker presumed dead, or one of an earlier driver, must have released its task
 POLL = 0.5  # seconds between updates of the progress
-
-
-@dataclass(frozen=True)
-class RayJob:
-    """The arguments of every worker.
-
-    Attributes
-    ----------
-    network
-        Source to load it from, or the network itself.
-    concepts
-        Folder of the data set, or the data set, if its images were chosen in Python.
-    config, execution
-        What to measure, and how.
-    run
-        Run folder.
-    threads
-        Threads of torch, as in the driver: the last bits of activations depend on their number.
-    fingerprint
-        Network, data and versions as the driver sees them; a worker with another fingerprint is refused.
-    """
-
-    network: NetworkSource | Network
-    concepts: ConceptData | str
-    config: DissectConfig
-    execution: Execution
-    run: Path
-    threads: int
-    fingerprint: dict[str, Any]
-
-
-class ShardWorker:
-    """One process of the cluster, with the network in memory."""
-
-    def __init__(self, job: RayJob, progress_actor: Any) -> None:
-        torch.set_num_threads(job.threads)
-        self._run, self._progress_actor = job.run, progress_actor
-        self._parts: PermutationParts | None = None
-        self._source: DissectionInputs | NetdissectError
-        try:
-            network = reload_network(job.network) if isinstance(job.network, NetworkSource) else job.network
-            self._source = open_inputs(network, job.concepts, job.config, job.execution)
-            _refuse_other(job.fingerprint, bitwise_fingerprint(describe(self._source)))
-        except NetdissectError as error:
-            self._source = error
-
-    def run_permutations(self, shards: Sequence[Path], permutations: range) -> NetdissectError | None:
-        """Count some permutations of all layers against the counting passes of all shards; errors are returned."""
-        if isinstance(self._source, NetdissectError):
-            return self._source
-        try:
-            if self._parts is None:
-                self._parts = _permutation_parts(self._run, shards, self._source)
-            self._parts.measure(permutations, WAIT)
-            self._progress_actor.report.remote(PERMUTATIONS, permutations.start, len(permutations))
-        except NetdissectError as error:
-            return error
-        return None
-
-    def run_shard(self, shard: Shard) -> str | NetdissectError:
-        """Run one shard as far as possible; typed errors are returned, so that Ray does not retry them."""
-        if isinstance(self._source, NetdissectError):
-            return self._source
-        total = len(batch_starts(len(self._source.data), self._source.config.batch_size))
-        task = ShardTask(self._run, str(shard), shard.batches(total))
-
-        def progress(stage: str, done: int, _total: int | None) -> None:
-            self._progress_actor.report.remote(stage, shard.number, done)
-
-        try:
-            return run_shard(self._source, task, progress, WAIT)
-        except NetdissectError as error:
-            return error
-
-
-def _permutation_parts(run: Path, shards: Sequence[Path], source: DissectionInputs) -> PermutationParts:
-    """Open what the shards have counted, for the permutation test."""
-    merged = MergedShards.of([ShardResult.open(shard / "counting") for shard in shards])
-    return PermutationParts.of(run, MergedCounts.of(merged), source.data, source.execution)
-
-
-def _refuse_other(driver: dict[str, Any], worker: dict[str, Any]) -> None:
-    different = difference(driver, worker)
-    if different is not None:
-        name, expected, actual = different
-        raise ResultError(
-            f"a worker on {socket.gethostname()} has another {name} than the driver: {actual} instead of {expected}. "
-            "Expected the same network, data set and versions on all machines, so that bits agree."
-        )
 
 
 @takes_options
@@ -264,7 +172,7 @@ def _shard_stage(
 
 def _permutation_stage(run: Path, shards: Sequence[Path], source: DissectionInputs, workers: int) -> _WorkerStage:
     """Return the permutations that are not counted yet."""
-    parts = _permutation_parts(run, shards, source)
+    parts = open_permutation_parts(run, shards, source)
     total = len(parts.test.permutations)
 
     def task(part: range) -> _WorkerTask:
