@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from torch import nn
+from torchvision import transforms
 
 import oracle
 import run_asserts
@@ -56,6 +57,19 @@ def test_a_run_gives_the_counts_of_the_oracle(broden: Path, name: ProtocolName, 
 def test_the_protocols_own_quantiles_give_the_counts_of_the_oracle(broden: Path, name: ProtocolName) -> None:
     definition = strategies.definition(name)
     assert_run_is_the_oracle_s(build(seed=5), broden, config(definition), definition, Execution())
+
+
+def test_a_bare_module_with_transforms_is_dissected_as_the_network_that_was_made_of_it(broden: Path) -> None:
+    network = build()
+    mean, std = network.preprocessing.mean, network.preprocessing.std
+    steps = [transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize(mean, std)]
+    settings = config(strategies.definition("paper", 0.05))
+    bare = dissect(network.module, broden, config=settings, preprocessing=transforms.Compose(steps))
+    whole = dissect(network, broden, config=settings)
+    assert bare.info.network == whole.info.network.model_copy(update={"name": "Sequential"})
+    for name in LAYERS:
+        assert bare.layers[name].scores.equals(whole.layers[name].scores)
+        assert np.array_equal(bare.layers[name].top_maps, whole.layers[name].top_maps)
 
 
 def test_several_quantiles_in_one_run_are_those_of_the_oracle(broden: Path) -> None:

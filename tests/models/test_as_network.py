@@ -14,7 +14,15 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from netdissect.errors import NetworkError
-from netdissect.models import Network, Preprocessing, as_network, list_layers, load_network, reload_network
+from netdissect.models import (
+    ActivationRecorder,
+    Network,
+    Preprocessing,
+    as_network,
+    list_layers,
+    load_network,
+    reload_network,
+)
 
 WEIGHTS = torchvision.models.ResNet18_Weights.DEFAULT
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -152,6 +160,20 @@ def test_a_network_is_given_the_pixels_that_an_image_processor_gives(processor):
     image = noise(32, 32)
     expected = processor(image, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(given_to_network(network.preprocessing, image), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_layers_of_a_transformers_model_are_recorded_on_the_pixels_of_its_processor():
+    model = transformers.ViTForImageClassification(VIT)
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.25] * 3)
+    network = as_network(model, processor)
+    layer = next(layer for layer in list_layers(network) if layer.type == "GELUActivation")
+    tokens, image = [], noise(32, 32)
+    with model.get_submodule(layer.name).register_forward_hook(lambda *given: tokens.append(given[2])), torch.no_grad():
+        model.eval()(**processor(image, return_tensors="pt"))
+    expected = tokens[0][:, 1:].transpose(1, 2).unflatten(2, (4, 4))  # without the class token
+    with ActivationRecorder(network, [layer]) as recorder:
+        recorded = recorder(given_to_network(network.preprocessing, image))[layer.name]
+    torch.testing.assert_close(recorded, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_image_processor_of_a_transformers_model_is_found_where_it_was_loaded(tmp_path):

@@ -28,6 +28,12 @@ PROCESSORS = {
     "scaled to -1..1": lambda: transformers.EfficientNetImageProcessorPil(
         size={"height": 20, "width": 20}, rescale_factor=1 / 127.5, rescale_offset=True, resample=3, include_top=False
     ),
+    "divided by the deviation twice": lambda: transformers.EfficientNetImageProcessorPil(
+        size={"height": 20, "width": 20}, image_mean=[0.4, 0.5, 0.6], image_std=[0.25] * 3
+    ),
+    "divided by the deviation and not normalized": lambda: transformers.EfficientNetImageProcessorPil(
+        size={"height": 20, "width": 20}, image_std=[0.25] * 3, do_normalize=False
+    ),
 }
 
 
@@ -46,6 +52,35 @@ def test_a_processor_of_transformers_and_its_configuration_give_the_same_input(n
     expected = processor(Image.fromarray(IMAGE), return_tensors="pt")["pixel_values"]
     found = as_netdissect(Preprocessing.read(tmp_path if saved else processor), IMAGE)
     torch.testing.assert_close(found, expected.float(), atol=2e-5, rtol=1e-5)
+
+
+SQUARE = {"height": 24, "width": 24}
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (lambda: transformers.PerceiverImageProcessor(), r"256 x 256 pixels becomes an array \(1, 3, 224, 224\)"),
+        (lambda: transformers.VideoMAEImageProcessor(size=SQUARE, crop_size=SQUARE), r"array \(1, 1, 3, 24, 24\)"),
+        (lambda: transformers.PPLCNetImageProcessor(crop_size=24), "does more than its size, mean and deviation say"),
+        (lambda: transformers.Qwen2VLImageProcessor(), r"array \(4900, 1176\)"),
+        (lambda: transformers.Glm4vImageProcessor(), "12,544 x 12,544 pixels.*some processors name an area"),
+        (
+            lambda: transformers.ImageGPTImageProcessor(),
+            "do_color_quantize changes the image",
+        ),
+        (lambda: transformers.SamImageProcessor(pad_size=SQUARE), "pad_size changes the image"),
+        (lambda: transformers.VideoLlavaImageProcessor(size=SQUARE, crop_size=SQUARE), "fails on an image of 24 x 24"),
+        (lambda: transformers.MobileViTImageProcessor(), "it puts blue before red"),
+    ],
+)
+def test_an_image_processor_that_does_more_than_its_configuration_says_is_refused(processor, message):
+    with pytest.raises(NetworkError, match=message):
+        Preprocessing.read(processor())
+
+
+def test_padding_to_the_size_of_the_input_changes_no_image_that_has_it():
+    assert Preprocessing.read(transformers.SamImageProcessor()).size == (1024, 1024)
 
 
 def test_sizes_are_those_that_would_be_cropped():

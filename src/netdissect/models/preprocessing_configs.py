@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import nn
 
 from netdissect.concepts import Size
@@ -17,6 +19,19 @@ CONFIG_FILES = ("preprocessor_config.json", "processor_config.json", "config.jso
 
 RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Filters by their numbers in Pillow, which transformers uses."""
+
+READ = (
+    "do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb", "do_pad", "do_reduce_labels",
+    "do_convert_annotations",
+)  # fmt: skip
+"""Steps of an image processor that are read, or that change no image of the input's size."""
+
+SIMPLE = (
+    "Expected an image processor that resizes, crops the center, rescales and normalizes; make a "
+    "Preprocessing(size, mean, std, interpolation) of what the network needs."
+)
+LARGEST_INPUT = 2**24  # pixels
+HALF_A_GRAY_LEVEL = 0.5 / 255
 
 
 def find_config(weights: Path) -> Path | None:
@@ -100,12 +115,40 @@ def read_config(config: object) -> dict[str, Any]:
             "processor of transformers (size or crop_size, image_mean, image_std, resample)."
         )
     try:
-        return _of_timm(found) if "input_size" in found else _of_transformers(found)
+        arguments = _of_timm(found) if "input_size" in found else _of_transformers(found)
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise NetworkError(
-            f"The preprocessing configuration of {origin} cannot be understood ({type(error).__name__}: {error}). "
-            "Expected it as timm or transformers writes it; make a Preprocessing(size, mean, std, interpolation)."
+            f"The preprocessing configuration of {origin} cannot be used ({type(error).__name__}: {error}). "
+            "Expected resize, center crop, rescale and normalization, as timm or transformers writes them; or make a "
+            "Preprocessing(size, mean, std, interpolation)."
         ) from error
+    if hasattr(config, "preprocess"):
+        _check_by_running(config, arguments)
+    return arguments
+
+
+def _check_by_running(processor: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse an image processor that gives other values than its configuration says, on an image of a single color."""
+    name, (height, width) = type(processor).__name__, arguments["size"]
+    if height * width > LARGEST_INPUT:
+        raise NetworkError(
+            f"{name} names an input of {height:,} x {width:,} pixels. Expected the edges of one image; some processors "
+            "name an area instead. Make a Preprocessing(size, mean, std, interpolation)."
+        )
+    color = np.array([40, 90, 200], np.uint8)
+    try:
+        values = processor(Image.fromarray(np.full((height, width, 3), color)), return_tensors="np")["pixel_values"]
+    except Exception as error:  # whatever the processor raises
+        reason = str(error).strip().partition("\n")[0]
+        raise NetworkError(f"{name} fails on an image of {height} x {width} pixels ({reason}). {SIMPLE}") from error
+    means, deviations = np.array(arguments["mean"]), np.array(arguments["std"])
+    expected = ((color / 255 - means) / deviations)[:, None, None]
+    shape = (1, 3, height, width)
+    if np.shape(values) != shape or np.abs((values - expected) * deviations[:, None, None]).max() > HALF_A_GRAY_LEVEL:
+        raise NetworkError(
+            f"{name} does more than its size, mean and deviation say: an image of {height} x {width} pixels becomes "
+            f"an array {np.shape(values)} of other values than a resized and normalized image {shape} has. {SIMPLE}"
+        )
 
 
 def _content(path: Path) -> object:
@@ -141,18 +184,25 @@ def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
 def _of_transformers(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("do_flip_channel_order"):
         raise ValueError("it puts blue before red, which only the network's own module can do")
+    other = [key for key, value in config.items() if value is True and key.startswith("do_") and key not in READ]
+    cropped = config.get("crop_size") is not None and config.get("do_center_crop", True)
+    size = _size(config["crop_size" if cropped else "size"])
+    if config.get("do_pad") and config.get("pad_size") and _size(config["pad_size"]) != size:
+        other.append("pad_size")
+    if other:
+        raise ValueError(f"{', '.join(other)} changes the image otherwise than by resizing")
     # The processors give (rescale * pixel - offset - mean) / std, of pixels from 0 to 255.
     rescale = float(config.get("rescale_factor") or 1 / 255) if config.get("do_rescale", True) else 1.0
     offset = 1.0 if config.get("rescale_offset") or config.get("offset") else 0.0
     mean, std = _numbers(config["image_mean"]), _numbers(config["image_std"])
+    again = std if config.get("include_top") else [1.0] * len(std)  # EfficientNet's divides by the deviation twice
     if not config.get("do_normalize", True):
         mean, std = [0.0] * len(mean), [1.0] * len(std)
-    cropped = config.get("crop_size") is not None and config.get("do_center_crop", True)
     resample = config.get("resample")
     return {
-        "size": _size(config["crop_size" if cropped else "size"]),
+        "size": size,
         "mean": tuple((number + offset) / (255 * rescale) for number in mean),
-        "std": tuple(number / (255 * rescale) for number in std),
+        "std": tuple(number * factor / (255 * rescale) for number, factor in zip(std, again, strict=True)),
         "interpolation": "bilinear" if resample is None else RESAMPLE[int(resample)],
     }
 
