@@ -23,6 +23,8 @@ import netdissect
 from netdissect import config, dissect_options
 from netdissect.cli.app import app
 from netdissect.config_fields import summary
+from netdissect.experiments import functions
+from netdissect.experiments.make_function import Parameter, experiment_parameters
 from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.keywords import option_leaves, option_type
 from netdissect.result import schema, statistics_schema
@@ -402,6 +404,42 @@ PAGES = (commands, configuration, tables, metrics, experiment_list, explorer_jso
 
 # Types of keywords
 
+EXPERIMENT_STUB = Path(functions.__file__).with_suffix(".pyi")
+
+
+def experiment_stub() -> str:
+    """Return the stub from which type checkers and editors read the functions of the experiments."""
+    text = (
+        '"""The functions of all experiments for type checkers and editors. Written by ``docs/generate.py``."""\n'
+        "# fmt: off\n\nfrom collections.abc import Sequence\nfrom pathlib import Path\nfrom typing import Literal\n\n"
+        "import torch\nfrom polars import DataFrame\n\n"
+        + "".join(f"from netdissect.{home} import {name}\n" for home, name in STUB_IMPORTS.items())
+    )
+    for title, name in functions.NAMES.items():
+        parameters = experiment_parameters(name)
+        positional = [_stub_parameter(each) for each in parameters if each.positional]
+        others = [_stub_parameter(each) for each in parameters if not each.positional]
+        listed = indent(fill(", ".join([*positional, "*", *others]), 116, break_on_hyphens=False), "    ")
+        text += f"\ndef {title}(\n{listed},\n) -> ExperimentResult: ...\n"
+    return text
+
+
+STUB_IMPORTS = {
+    "concepts": "ConceptData",
+    "config": "Progress",
+    "experiments.outcome": "ExperimentResult",
+    "experiments.training_dynamics.snapshots": "Snapshot",
+    "models": "Network",
+    "result": "Result",
+    "training.classification_data": "LabeledImages",
+    "training.task_images": "TaskImages",
+}
+
+
+def _stub_parameter(parameter: Parameter) -> str:
+    return f"{parameter.name}: {parameter.type}{'' if parameter.required else ' = ...'}"
+
+
 DISSECT_OPTIONS = Path(dissect_options.__file__)
 
 
@@ -428,4 +466,5 @@ def _attribute_docstring(text: str) -> str:
 
 if __name__ == "__main__":
     write()
+    EXPERIMENT_STUB.write_text(experiment_stub(), encoding="utf-8")
     DISSECT_OPTIONS.write_text(typed_dict_source(), encoding="utf-8")

@@ -10,7 +10,7 @@ from netdissect.concepts import ConceptData
 from netdissect.concepts.transfer.subset_merge import Selection
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig, one_or_more
 from netdissect.errors import ConceptsError, LayerError, ResultError, SourceError
-from netdissect.experiments import CompareConfig, compare
+from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
 from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig

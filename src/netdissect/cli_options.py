@@ -16,7 +16,7 @@ Nothing here loads torch. A command whose model does is imported when it is call
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from netdissect.config_fields import (
     Leaf,
     Values,
+    default_value,
     is_list,
     leaves,
     merge_values,
@@ -106,7 +107,7 @@ def with_options(
             command(Typed(model, given, base), **options)
 
         # By name alone, so that a required option may follow one with a default.
-        parameters = [_parameter(leaf, _value(base, leaf)) for leaf in shared]
+        parameters = [_parameter(leaf, default_value(base, leaf)) for leaf in shared]
         parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -178,16 +179,6 @@ def _read(field: FieldInfo, value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return tuple(part for text in value for part in ([text] if get_args(plain)[0] is Path else text.split(",")) if part)
-
-
-def _value(defaults: Values, leaf: Leaf) -> Any:
-    """Return what a field is if nothing is typed."""
-    found: Any = defaults
-    for name in leaf.path:
-        if not isinstance(found, Mapping) or name not in found:
-            return None if leaf.field.is_required() else leaf.field.get_default(call_default_factory=True)
-        found = found[name]
-    return found
 
 
 def _mistake(kind: type[BaseModel], error: ValidationError) -> str:

@@ -199,6 +199,16 @@ def put_value(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None
     values[last] = value
 
 
+def default_value(defaults: Values, leaf: Leaf) -> Any:
+    """Return what a field is if no value is given for it."""
+    found: Any = defaults
+    for name in leaf.path:
+        if not isinstance(found, Mapping) or name not in found:
+            return None if leaf.field.is_required() else leaf.field.get_default(call_default_factory=True)
+        found = found[name]
+    return found
+
+
 def merge_values(kind: type[BaseModel], defaults: Values, given: Values) -> dict[str, Any]:
     """Put what was typed over the defaults; a model may say itself how, in `merge_options`."""
     nested = {name: nested_model(field) for name, field in kind.model_fields.items()}

@@ -1,5 +1,6 @@
 """Every experiment as a user types it: files, figure, conclusion, progress, resuming, and errors."""
 
+import inspect
 import json
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import labeled_images
+import experiment_files
 import netdissect
 from generated_pages import documented_columns
 from netdissect import experiments, load_network
@@ -17,54 +18,15 @@ from netdissect.experiments import result_files
 from netdissect.experiments.outcome import Conclusion
 from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.experiments.training_conditions.conditions import CONDITIONS
-from netdissect.synthetic import write_synthetic
-from netdissect.training.scene_net import TrainConfig
-from netdissect.training.task_images import folder_images
-from netdissect.training.task_networks import trained_task
 from workspaces import SCALE
 
-FACTORIES = '''
-import torch
-from netdissect import Preprocessing
-
-def classifier():
-    """Three units, pooled, decide between three classes."""
-    torch.manual_seed(0)
-    pooled = (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
-    body = (torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), *pooled)
-    return torch.nn.Sequential(*body), Preprocessing((64, 64), (0.5,) * 3, (0.25,) * 3)
-
-def flat():
-    module, preprocessing = classifier()
-    return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
-'''
-RECIPE = TrainConfig(size=64, num_images=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32")
-RATINGS = """run,layer,unit,label,iou,rater,rating,time
-r,conv1,0,red,0.1,ann,yes,2024-05-01T12:00:00Z
-r,conv1,1,blue,0.05,ann,no,2024-05-01T12:00:01Z
-r,conv5,0,car,0.2,ann,yes,2024-05-01T12:00:02Z
-r,conv5,0,car,0.2,bob,no,2024-05-01T12:00:03Z
-"""
 FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png", "conclusion.txt", "conclusion.json"}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A data set, pictures with classes, ratings, checkpoints and networks of tasks, all tiny."""
     root = tmp_path_factory.mktemp("place")
-    write_synthetic(root / "world", images=12, size=64)
-    labeled_images.write_classes(root / "classes", count=14, side=64)
-    (root / "names.txt").write_text("blue\ngreen\nred\n")
-    (root / "ratings.csv").write_text(RATINGS)
-    (root / "factories_of_experiments.py").write_text(FACTORIES)
-    shown = folder_images(root / "classes", 64)
-    for task in ("rotation", "random"):
-        trained_task(task, shown, RECIPE, root / "trained")
-    names: dict[str, object] = {}
-    exec(FACTORIES, names)  # noqa: S102 - our own text
-    (root / "checkpoints").mkdir()
-    for step in (1, 20):
-        torch.save(names["classifier"]()[0].state_dict(), root / "checkpoints" / f"step-{step}.pt")
+    experiment_files.write_files(root)
     return root
 
 
@@ -97,6 +59,23 @@ def typed(place, name):
         yield from sorted(map(str, place.glob(written.removeprefix(f"{place}/")))) if "*" in written else [written]
 
 
+def called(place, name, out):
+    """Call the function of an experiment with the values of its command."""
+    positional, options = [], {}
+    arguments = iter(typed(place, name))
+    for argument in arguments:
+        if argument.startswith("--"):
+            options.setdefault(argument[2:].replace("-", "_"), []).append(next(arguments))
+        else:
+            positional.append(argument)
+    named = {option: values[0] if len(values) == 1 else values for option, values in options.items()}
+    if "concepts" in named:
+        named["data"] = named.pop("concepts")
+    function = getattr(experiments, name.replace("-", "_"))
+    first = next(iter(inspect.signature(function).parameters))
+    return function(*([positional] if first in ("models", "sources") else positional), **named, out=out)
+
+
 def test_every_experiment_has_a_case():
     assert set(REGISTRY) == set(CASES)
 
@@ -124,9 +103,9 @@ def test_an_experiment_writes_its_files_and_resumes(netdissect, place, tmp_path,
     table = (folder / "table.csv").read_bytes()
     assert CASES[name]["cell"] in table.decode()
     monkeypatch.setattr(result_files, "save_figure", lambda *_: None)  # it takes longer than the experiment
-    again = netdissect("experiment", name, *typed(place, name), "--out", out)
-    assert again.code == 0, again.err
+    again = called(place, name, out)
     assert (folder / "table.csv").read_bytes() == table
+    assert repr(again) == repr(saved)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,7 +16,7 @@ from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.dissect.verify import repair, verify_sample
 from netdissect.dissect.work_dir.fingerprint import run_identity
 from netdissect.errors import ConceptsError, ConfigError
-from netdissect.experiments import LayerProfileConfig, layer_profile
+from netdissect.experiments.layer_profile.experiment import LayerProfileConfig, layer_profile
 from netdissect.result.run_config import read_config
 from networks import COVERAGE, SIDE, build, images
 

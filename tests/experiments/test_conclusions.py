@@ -4,14 +4,17 @@ import polars as pl
 import pytest
 
 from netdissect.config import DissectConfig, Protocol
-from netdissect.experiments import CompareConfig, LayerProfileConfig, RotateConfig, TrainingDynamicsConfig
 from netdissect.experiments.compare import experiment as compare_experiment
+from netdissect.experiments.compare.experiment import CompareConfig
 from netdissect.experiments.counts import over_images_table
 from netdissect.experiments.layer_profile import experiment as layer_profile_experiment
+from netdissect.experiments.layer_profile.experiment import LayerProfileConfig
 from netdissect.experiments.rotate import experiment as rotate_experiment
+from netdissect.experiments.rotate.experiment import RotateConfig
 from netdissect.experiments.training_conditions import experiment as training_conditions_experiment
 from netdissect.experiments.training_conditions.experiment import TrainingConditionsConfig
 from netdissect.experiments.training_dynamics import experiment as training_dynamics_experiment
+from netdissect.experiments.training_dynamics.experiment import TrainingDynamicsConfig
 from netdissect.result import PairedDifference
 from netdissect.result.run_differences import NOT_MEASURED
 from netdissect.training.workspace import SCALES

@@ -5,18 +5,16 @@ import polars as pl
 import pytest
 
 from netdissect import DissectConfig, Protocol
-from netdissect.experiments import (
-    AblateConfig,
-    AttributionConfig,
-    LinearProbeConfig,
-    RaterAgreementConfig,
-    SupervisionConfig,
-)
 from netdissect.experiments.ablate import experiment as ablate_experiment
+from netdissect.experiments.ablate.experiment import AblateConfig
 from netdissect.experiments.attribution import experiment as attribution_experiment
+from netdissect.experiments.attribution.experiment import AttributionConfig
 from netdissect.experiments.linear_probe import experiment as linear_probe_experiment
+from netdissect.experiments.linear_probe.experiment import LinearProbeConfig
 from netdissect.experiments.rater_agreement import experiment as rater_agreement_experiment
+from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig
 from netdissect.experiments.supervision import experiment as supervision_experiment
+from netdissect.experiments.supervision.experiment import SupervisionConfig
 from netdissect.training import TrainConfig
 
 OPEN = "inconclusive"

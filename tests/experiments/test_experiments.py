@@ -12,24 +12,17 @@ from scipy.stats import skew
 from netdissect import DissectConfig, Network, dissect
 from netdissect.config import Protocol
 from netdissect.errors import ConfigError, LayerError, ResultError, ShapeError
-from netdissect.experiments import (
-    CompareConfig,
-    LayerProfileConfig,
-    RotateConfig,
-    Snapshot,
-    compare,
-    convolutions,
-    layer_profile,
-    reproduce_synthetic,
-    rotate,
-    training_conditions,
-    training_dynamics,
-)
+from netdissect.experiments import Snapshot, convolutions, reproduce_synthetic
+from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
+from netdissect.experiments.layer_profile.experiment import LayerProfileConfig, layer_profile
 from netdissect.experiments.registry import REGISTRY
 from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases, sample_cells
+from netdissect.experiments.rotate.experiment import RotateConfig, rotate
 from netdissect.experiments.training_conditions.conditions import CONDITIONS
+from netdissect.experiments.training_conditions.experiment import training_conditions
 from netdissect.experiments.training_dynamics.experiment import run_synthetic as training_dynamics_synthetic
+from netdissect.experiments.training_dynamics.experiment import training_dynamics
 from netdissect.experiments.training_dynamics.snapshots import checkpoint_steps
 from netdissect.models import Preprocessing
 from netdissect.models.surgery.bases import read_basis

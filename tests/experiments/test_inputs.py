@@ -47,7 +47,7 @@ def test_weights_are_named_once():
 
 @pytest.mark.parametrize("model", [Network("mine", bare(), GRAY), bare()])
 def test_options_of_loading_are_refused_for_what_is_loaded_already(model):
-    with pytest.raises(ConfigError, match=r"size and weights would say .* the model is a (Network|Sequential)"):
+    with pytest.raises(ConfigError, match=r"input_size and weights would say .* the model is a (Network|Sequential)"):
         opened(model, weights="none", size=32)
 
 

@@ -11,8 +11,11 @@ import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
-from netdissect.experiments import CompareConfig, RotateConfig, Snapshot, compare, rotate, training_dynamics
+from netdissect.experiments import Snapshot
+from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import difference_over_images
+from netdissect.experiments.rotate.experiment import RotateConfig, rotate
+from netdissect.experiments.training_dynamics.experiment import training_dynamics
 from netdissect.result import Result, paired_differences
 from networks import COVERAGE, SIDE, build, images
 

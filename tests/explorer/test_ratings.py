@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 from explorer_client import HOME, HOSTILE, Pair, table
 from netdissect.errors import ResultError
-from netdissect.experiments import RaterAgreementConfig, rater_agreement, read_ratings
+from netdissect.experiments import read_ratings
+from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig, rater_agreement
 from netdissect.explorer import create_app, guarded
 from netdissect.explorer.ratings import COLUMNS, Ratings, rating_items
 from netdissect.explorer.run_registry import OpenRun, RunRegistry

@@ -50,14 +50,15 @@ def _command(name: str) -> Any:
 
 
 def _function(name: str) -> Callable[..., None]:
+    from netdissect.experiments import make_function
+
     experiment = load_experiment(name)
 
     @with_options(experiment.inputs, experiment.defaults)
     def run(typed: Typed[Any], out: OutOption) -> None:
-        inputs, folder = typed.model(), out / name if experiment.in_subfolder else out
         with progress_bars() as progress:
-            result = experiment.run(inputs, out, progress)
-        netdissect.experiments.result_files.save_experiment_result(result, folder)
+            result = make_function.run_experiment(name, typed.model(), out, progress)
+        folder = make_function.result_folder(name, out)
         screen, text = console(), netdissect.experiments.result_files.conclusion_text(result)
         screen.print("\n" + text, markup=False, highlight=False, soft_wrap=True)
         screen.print(f"Figure {folder}/figure.svg (.pdf, .png), table {folder}/table.csv (.parquet).", soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, InstanceOf
 
 from netdissect.config import DissectConfig, LoadOptions
-from netdissect.config_fields import Config, Option, Values
+from netdissect.config_fields import Config, Option, Values, leaves
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Network, as_network, list_layers
 from netdissect.result import Result, load_result
@@ -100,7 +100,8 @@ class Inputs(Config):
         """
         if isinstance(model, str) and self.preprocessing is None:
             return open_network(model, self.loading)
-        given = sorted(self.loading.model_dump(exclude_defaults=True))
+        changed = self.loading.model_dump(exclude_defaults=True)
+        given = sorted(leaf.keyword for leaf in leaves(LoadOptions) if leaf.path[0] in changed)
         if given:
             known = "its preprocessing is given" if isinstance(model, str) else f"the model is a {type(model).__name__}"
             raise ConfigError(

@@ -42,7 +42,7 @@ def open_network(text: str, options: LoadOptions | None = None) -> Network:
         if given.keys() - {"weights_seed"}:
             raise ConfigError(
                 f"the network of {text} was trained by an experiment and has its weights and preprocessing, but "
-                f"{' and '.join(sorted(given))} would change them. Leave these options out."
+                f"{' and '.join(sorted(given.keys() - {'weights_seed'}))} would change them. Leave these options out."
             )
         return trained_network(text)
     spec, _, weights = text.partition("@")

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 import labeled_images
 from netdissect import Network, Preprocessing, list_layers, load_network
 from netdissect.errors import ConfigError, LayerError, ResultError
-from netdissect.experiments import AblateConfig, ablate
 from netdissect.experiments.ablate import predictions
-from netdissect.experiments.ablate.experiment import conclude
+from netdissect.experiments.ablate.experiment import AblateConfig, ablate, conclude
 from netdissect.experiments.ablate.unit_sets import balanced_terms
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.models.surgery.unit_ablation import unit_ablator

@@ -9,8 +9,7 @@ from torch import nn
 import labeled_images
 from netdissect import ConceptData, DissectConfig, Network, Preprocessing, Protocol, dissect
 from netdissect.errors import ConfigError, NetworkError
-from netdissect.experiments import AttributionConfig, attribution
-from netdissect.experiments.attribution.experiment import conclude
+from netdissect.experiments.attribution.experiment import AttributionConfig, attribution, conclude
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.synthetic import write_synthetic
 

@@ -16,9 +16,8 @@ from torch import nn
 import labeled_images
 from netdissect import ConceptData, DissectConfig, Network, Preprocessing, dissect
 from netdissect.errors import ConfigError, ResultError
-from netdissect.experiments import LinearProbeConfig, Subject, linear_probe
-from netdissect.experiments.linear_probe.experiment import conclude, correlation
-from netdissect.experiments.linear_probe.probe import pooled_features
+from netdissect.experiments.linear_probe.experiment import LinearProbeConfig, conclude, correlation, linear_probe
+from netdissect.experiments.linear_probe.probe import Subject, pooled_features
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.synthetic import write_synthetic
 from netdissect.training import LabeledImages

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from netdissect.errors import ResultError
-from netdissect.experiments import RaterAgreementConfig, rater_agreement, read_ratings
-from netdissect.experiments.rater_agreement.experiment import ALL, conclude, weighted_alpha, weighted_auroc
+from netdissect.experiments import read_ratings
+from netdissect.experiments.rater_agreement.experiment import (
+    ALL,
+    RaterAgreementConfig,
+    conclude,
+    rater_agreement,
+    weighted_alpha,
+    weighted_auroc,
+)
 from netdissect.experiments.rater_agreement.rating_tables import COLUMNS
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 

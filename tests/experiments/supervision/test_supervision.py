@@ -8,9 +8,8 @@ from torch import nn
 import labeled_images
 from netdissect import DissectConfig, Protocol
 from netdissect.errors import CheckpointError, ConfigError, SourceError
-from netdissect.experiments import SupervisionConfig, supervision
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
-from netdissect.experiments.supervision.experiment import conclude
+from netdissect.experiments.supervision.experiment import SupervisionConfig, conclude, supervision
 from netdissect.synthetic import write_synthetic
 from netdissect.training import TaskImages, TrainConfig, folder_images, task_networks, trained_network
 from netdissect.training import train as training

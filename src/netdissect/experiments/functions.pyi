@@ -1,0 +1,188 @@
+"""The functions of all experiments for type checkers and editors. Written by ``docs/generate.py``."""
+# fmt: off
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from polars import DataFrame
+
+from netdissect.concepts import ConceptData
+from netdissect.config import Progress
+from netdissect.experiments.outcome import ExperimentResult
+from netdissect.experiments.training_dynamics.snapshots import Snapshot
+from netdissect.models import Network
+from netdissect.result import Result
+from netdissect.training.classification_data import LabeledImages
+from netdissect.training.task_images import TaskImages
+
+def rotate(
+    model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, layer: str | Sequence[str], rotations:
+    int = ..., steps: int = ..., basis: Literal["pca", "ica", "permutation"] | Sequence[Literal["pca", "ica",
+    "permutation"]] = ..., matrix: str | Path | Sequence[str | Path] = ..., rule: Literal["top-label", "per-category"] =
+    ..., protocol: str = ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated",
+    "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer",
+    "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
+    Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
+    categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
+    ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
+    allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
+    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ...,
+    null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def layer_profile(
+    model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, rule: Literal["top-label",
+    "per-category"] = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float | Sequence[float] =
+    ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
+    Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
+    Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
+    None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
+    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
+    device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
+    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap:
+    int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def compare(
+    sources: Result | Path | Network | torch.nn.Module | str | Sequence[Result | Path | Network | torch.nn.Module | str]
+    = ..., data: ConceptData | str | Path | None = ..., *, layer: str | Sequence[str] = ..., quantile: float | None =
+    ..., rule: Literal["top-label", "per-category"] = ..., published: str | Path | None = ..., expected: str |
+    Sequence[str] = ..., protocol: str = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
+    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
+    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
+    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
+    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
+    int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
+    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
+    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
+    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
+    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
+    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
+    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def training_dynamics(
+    snapshots: Snapshot | Sequence[Snapshot] | str | Path, data: ConceptData | str | Path | None = ..., *, network:
+    Network | torch.nn.Module | str | None = ..., layer: str | None = ..., quantile: float | None = ..., rule:
+    Literal["top-label", "per-category"] = ..., protocol: str = ..., threshold: Literal["exact", "interpolated",
+    "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer",
+    "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
+    Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
+    categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
+    ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
+    allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
+    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ...,
+    null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None = ..., input_size: int |
+    None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def seeds(
+    *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
+    ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def dropout(
+    *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
+    ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def batchnorm(
+    *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
+    ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def width(
+    *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
+    ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def depth(
+    *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
+    ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def supervision(
+    data: ConceptData | str | Path, *, train_images: TaskImages | str | Path | None = ..., task: Literal["scene",
+    "object", "rotation", "context", "jigsaw", "colorization", "crosschannel", "inpainting", "simclr", "random"] |
+    Sequence[Literal["scene", "object", "rotation", "context", "jigsaw", "colorization", "crosschannel", "inpainting",
+    "simclr", "random"]] = ..., seeds: int = ..., rule: Literal["top-label", "per-category"] = ..., input_size: int =
+    ..., num_images: int = ..., held_out: int = ..., data_seed: int = ..., units: int | Sequence[int] = ..., batch_norm:
+    bool = ..., steps: int = ..., train_batch_size: int = ..., learning_rate: float = ..., weight_decay: float = ...,
+    train_precision: Literal["auto", "float32", "bfloat16"] = ..., layer: str | Sequence[str] = ..., protocol: str =
+    ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
+    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
+    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
+    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
+    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
+    int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
+    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
+    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
+    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
+    float, float] | None = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def linear_probe(
+    models: Network | torch.nn.Module | str | Sequence[Network | torch.nn.Module | str], data: ConceptData | str | Path,
+    *, class_images: LabeledImages | str | Path, category: str = ..., rule: Literal["top-label", "per-category"] = ...,
+    pool: Literal["mean", "max"] = ..., penalty: float = ..., penalties: float | Sequence[float] = ..., folds: int =
+    ..., splits: int = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float | Sequence[float] =
+    ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
+    Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
+    Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
+    None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
+    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
+    device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
+    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap:
+    int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def rater_agreement(
+    ratings: DataFrame | str | Path, *, layer: str | Sequence[str] | None = ..., min_iou: float = ..., stats_seed: int =
+    ..., resamples: int = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def attribution(
+    model: Network | torch.nn.Module | str, images: str | Path | Sequence[str | Path], *, classes: str | Sequence[str] |
+    str | Path | None = ..., run: Result | str | Path | None = ..., layer: str | None = ..., top: int = ..., shown: int
+    = ..., batch_size: int = ..., device: str = ..., weights: str | None = ..., state_dict: str | None = ...,
+    weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
+
+def ablate(
+    model: Network | torch.nn.Module | str, data: ConceptData | str | Path | None = ..., *, layer: str, classes: str |
+    Sequence[str] | str | Path | None = ..., run: Result | str | Path | None = ..., class_images: LabeledImages | str |
+    Path | None = ..., category: str = ..., max_images: int | None = ..., units: int | Sequence[int] = ..., rank:
+    Literal["effect", "score", "iou"] = ..., random_sets: int = ..., sample_seed: int = ..., batch_size: int = ...,
+    device: str = ..., resamples: int = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int
+    = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None
+    = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+) -> ExperimentResult: ...
