@@ -267,11 +267,22 @@ def experiment_list() -> str:
     for name in REGISTRY:
         experiment = load_experiment(name)
         tables = ", ".join(f"`{table}`" for table in ("table", *experiment.extra_tables))
-        command = f"`netdissect experiment {name}`"
-        rows.append((f"[{name}](../experiments.md#{name})", experiment.question, experiment.paper, command, tables))
-    return "# All experiments\n\nIn the order of the paper.\n\n" + table(
-        ("experiment", "question", "finding of the paper", "command", "tables"), rows
+        rows.append((f"[{name}](../experiments.md#{name})", experiment.question, experiment.paper, tables))
+    calls = [(f"`netdissect experiment {name}`", f"`{_call(name)}`") for name in REGISTRY]
+    return (
+        "# All experiments\n\nIn the order of the paper.\n\n"
+        + table(("experiment", "question", "finding of the paper", "tables"), rows)
+        + "\n## From the shell and from Python\n\nEach command has a function of `netdissect.experiments`. Its first "
+        "parameters are listed here; its other parameters are named as the options of the command.\n\n"
+        + table(("command", "function"), calls)
     )
+
+
+def _call(name: str) -> str:
+    """Return a call of the function of an experiment with what it cannot do without, and what comes by position."""
+    parameters = experiment_parameters(name)
+    named = [f"{each.name}=..." for each in parameters if each.required and not each.positional]
+    return f"{name.replace('-', '_')}({', '.join([*(each.name for each in parameters if each.positional), *named])})"
 
 
 # The explorer

@@ -28,13 +28,14 @@ def rotate(
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
     ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
     ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
-    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ...,
-    null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
-    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
+    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
+    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None =
+    ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
+    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
+    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
+    None = ..., progress: Progress | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
@@ -46,14 +47,14 @@ def layer_profile(
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
     device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap:
-    int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
-    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
-    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
-    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
-    out: str | Path | None = ..., progress: Progress | None = ...,
+    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
+    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
+    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
+    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
+    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
+    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
+    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
 ) -> ExperimentResult: ...
 
 def compare(
@@ -67,13 +68,13 @@ def compare(
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
     int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
 ) -> ExperimentResult: ...
 
 def training_dynamics(
@@ -86,13 +87,13 @@ def training_dynamics(
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
     ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
     ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
-    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ...,
-    null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None = ..., input_size: int |
-    None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
-    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
-    out: str | Path | None = ..., progress: Progress | None = ...,
+    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
+    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
+    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None
+    = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None
+    = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
@@ -135,10 +136,11 @@ def supervision(
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
     int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None = ..., progress: Progress |
+    None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
@@ -152,14 +154,14 @@ def linear_probe(
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
     device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., top_images: int = ..., bootstrap:
-    int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
-    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
-    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
-    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
-    out: str | Path | None = ..., progress: Progress | None = ...,
+    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
+    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
+    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
+    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
+    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
+    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
+    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
 ) -> ExperimentResult: ...
 
 def rater_agreement(
