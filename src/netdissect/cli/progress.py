@@ -1,45 +1,10 @@
-"""Progress bars with rate and remaining time, driven by the progress callbacks of the library."""
+"""Progress of the commands: that of the library, also where standard error is no terminal."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
-from netdissect.config import Progress as Callback
+from netdissect.progress import Display, shown
 
 
-class _Rate(ProgressColumn):
-    """Finished items per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callback]:
+def progress_bars() -> AbstractContextManager[Display]:
     """Show one bar for each reported stage."""
-    bars = Progress(
-        TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.update(tasks[stage], completed=done, total=total)
-
-    with bars:
-        yield report
+    return shown(always=True)

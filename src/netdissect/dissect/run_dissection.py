@@ -7,7 +7,6 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +36,11 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Layer, Network, as_network, exact_patterns, resolve_layers
+from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
+from netdissect.result.summary import count_sentence, measured_count
 from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
-
-logger = logging.getLogger(__name__)
 
 
 @takes_options
@@ -54,7 +53,7 @@ def dissect(
     config: DissectConfig | None = None,
     execution: Execution | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
     **options: Unpack[DissectOptions],
 ) -> Result:
     """Score every unit of the chosen layers against every concept.
@@ -78,7 +77,8 @@ def dissect(
         Run folder. A finished run of the same inputs is returned unchanged, an interrupted one is resumed,
         and one of other inputs is refused. None: nothing is kept.
     progress
-        Called with the stage and the number of images done and in all.
+        None or True: plan, progress bars and counts on standard error, if it is a terminal or a notebook. False: none.
+        A function: it is called with the stage and the number of images done and in all.
 
     Raises
     ------
@@ -88,17 +88,23 @@ def dissect(
     config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
     source = open_inputs(network, data, config, execution)
-    run = Path(out) if out is not None else None
-    info = describe(source, progress)
+    with shown(progress) as display:
+        return _dissect(source, None if out is None else Path(out), display, show_counts=display is not progress)
+
+
+def _dissect(source: DissectionInputs, run: Path | None, display: Display, *, show_counts: bool) -> Result:
+    """Dissect opened inputs, and show the counts of each layer as soon as they are known."""
+    info = describe(source, display)
     finished = None if run is None else finished_run(run, info)
     if finished is not None:
         return finished
-    with network.prepared(torch_device(source.config.device)):
+    with source.network.prepared(torch_device(source.config.device)):
         info = with_determinism_check(source, info)
         with WorkDir(run, bitwise_fingerprint(info), source.execution.checkpoint_seconds, log=RunLog(run)) as work:
             if run is not None:
                 write_config(run, source)
-            info, table, parts = _carry_out(source, info, work, progress)
+            info, table, parts = _carry_out(source, info, work, display)
+            parts = _shown_counts(info, table, parts, display) if show_counts else parts
             if run is None:
                 return Result(info, table, {layer.info.name: _in_memory(layer) for layer in parts})
             # Layer by layer: the tables of ten wide layers would not fit into memory together.
@@ -147,10 +153,10 @@ def finished_run(run: Path, info: RunInfo) -> Result | None:
 
 
 def _carry_out(
-    source: DissectionInputs, info: RunInfo, work: WorkDir, progress: Progress | None
+    source: DissectionInputs, info: RunInfo, work: WorkDir, progress: Progress
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     starts = batch_starts(len(source.data), source.config.batch_size)
-    two_pass = TwoPass(source, make_run_plan(source, work), work, progress, starts, source.data.stamp())
+    two_pass = TwoPass(source, make_run_plan(source, work, progress), work, progress, starts, source.data.stamp())
     seconds: dict[str, float] = {}
     with timed("layout check", seconds, work.log):
         info = with_layout_checks(source, info, work.path, work.log)
@@ -189,16 +195,27 @@ def fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, An
     return {"fdr_limit": fdr_limit(list(permutation_nulls.values())), "fdr_limits": of_layers}
 
 
-def make_run_plan(source: DissectionInputs, work: WorkDir) -> CostPlan:
+def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | None = None) -> CostPlan:
     """Return the plan of a dissection; a resumed run keeps the choices with which it began."""
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
-    logger.info("%s", plan)
+    show_line(progress, str(plan))
     work.log.event(
         "planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=torch.get_num_threads()
     )
     return plan
+
+
+def _shown_counts(
+    info: RunInfo, concepts: pl.DataFrame, layers: Iterable[LayerResult], display: Display
+) -> Iterator[LayerResult]:
+    for layer in layers:
+        name = layer.info.name
+        result = Result(info, concepts, {name: layer})
+        sentence = count_sentence(measured_count(result, name, info.config.protocol.quantiles[0]))
+        display.line(f"{name}: {sentence}")
+        yield layer
 
 
 def result_tables(info: RunInfo, layers: Sequence[LayerCounts]) -> tuple[pl.DataFrame, Iterator[LayerResult]]:

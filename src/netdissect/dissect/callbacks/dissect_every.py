@@ -88,4 +88,4 @@ class DissectEvery:
         self._last = step
         network = Network(f"{self.name}, {step} steps", copy.deepcopy(module), self.preprocessing)
         with torch.random.fork_rng():
-            return dissect(network, self.concepts, config=self.config, out=self.out / f"step-{step:08}")
+            return dissect(network, self.concepts, config=self.config, out=self.out / f"step-{step:08}", progress=False)

@@ -36,6 +36,7 @@ from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
+from netdissect.progress import ShowProgress, shown
 from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import lock_folder
 
@@ -56,7 +57,7 @@ def dissect_on_ray(
     preprocessing: object = None,
     config: DissectConfig | None = None,
     execution: Execution | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
     **options: Unpack[DissectOptions],
 ) -> Result:
     """Dissect on a Ray cluster: bit for bit what `netdissect.dissect` gives at the same number of threads.
@@ -86,15 +87,16 @@ def dissect_on_ray(
     concepts = source.data if source.data.subset is None else str(source.data.root.resolve())
     job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, fingerprint)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
-    with _locked(run / SHARDS), _Cluster(need("ray", "ray", "A run on Ray"), address, job) as cluster:
+    ray = need("ray", "ray", "A run on Ray")
+    with _locked(run / SHARDS), _Cluster(ray, address, job) as cluster, shown(progress) as display:
         shards = _shards(run, source, cluster.size)
         folders = [shard.folder for shard in shards]
         if not exists(run / MERGED_THRESHOLDS):
-            cluster.run_stage(_shard_stage("thresholds", shards, source), progress)
+            cluster.run_stage(_shard_stage("thresholds", shards, source), display)
             merge_shards(run, folders, concepts=concepts)
-        cluster.run_stage(_shard_stage("counting", shards, source), progress)
+        cluster.run_stage(_shard_stage("counting", shards, source), display)
         if source.config.permutations:
-            cluster.run_stage(_permutation_stage(run, folders, source, cluster.size), progress)
+            cluster.run_stage(_permutation_stage(run, folders, source, cluster.size), display)
         merge_shards(run, folders, concepts=concepts, execution=source.execution)
     return load_result(run)
 

@@ -46,6 +46,7 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
+from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
 
 SHARDS, MERGED_THRESHOLDS, IMAGES, PERMUTATION_TEST = "shards", "merged-thresholds", "images", "permutation-test"
@@ -135,7 +136,7 @@ def dissect_shard(
     preprocessing: object = None,
     config: DissectConfig | None = None,
     execution: Execution | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
     **options: Unpack[DissectOptions],
 ) -> ShardStage:
     """Run one shard: first the threshold pass and, once the thresholds of all shards are merged, the counting pass.
@@ -163,7 +164,8 @@ def dissect_shard(
     config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
     source = open_inputs(as_network(model, preprocessing), data, config, execution)
     total = len(batch_starts(len(source.data), config.batch_size))
-    return run_shard(source, ShardTask(Path(out), str(shard), shard.batches(total)), progress)
+    with shown(progress) as display:
+        return run_shard(source, ShardTask(Path(out), str(shard), shard.batches(total)), display)
 
 
 def run_shard(
@@ -222,9 +224,8 @@ def run_shard(
         with WorkDir(task.folder, fingerprint, source.execution.checkpoint_seconds, wait, log) as work:
             write_config(task.run, source)
             own = starts[task.batches.start : task.batches.stop]
-            return _carry_out(
-                TwoPass(source, make_run_plan(source, work), work, progress, own, source.data.stamp()), task, info
-            )
+            plan = make_run_plan(source, work, progress)
+            return _carry_out(TwoPass(source, plan, work, progress, own, source.data.stamp()), task, info)
 
 
 def finished_stage(task: ShardTask) -> Literal["thresholds", "counting"] | None:

@@ -288,12 +288,13 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
             for step, network in networks.items():
                 run = workspace.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
                 config = workspace.dissect_config(train_config.layers[-1:], replicates=0)
-                snapshots.append(Snapshot(step, dissect(network, workspace.data, config=config, out=run), seed))
+                result = dissect(network, workspace.data, config=config, out=run, progress=workspace.progress)
+                snapshots.append(Snapshot(step, result, seed))
         if workspace.progress:
             workspace.progress("snapshots: trainings", seed + 1, workspace.scale.seeds)
-    result = training_dynamics(snapshots)
-    result.seconds.update(seconds)
-    return result
+    found = training_dynamics(snapshots)
+    found.seconds.update(seconds)
+    return found
 
 
 def requirements(job: ReproduceJob) -> ScheduledExperiment:
