@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import woken_units
-from netdissect.experiments import CompareConfig, Snapshot, compare, training_dynamics
+from netdissect.experiments import Snapshot
+from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
+from netdissect.experiments.training_dynamics.experiment import training_dynamics
 from netdissect.plots.style import NULL_LABEL
 from netdissect.result import Result, count_difference, difference_sentence, load_result
 
