@@ -184,7 +184,8 @@ def _read(field: FieldInfo, value: Any) -> Any:
 def _mistake(kind: type[BaseModel], error: ValidationError) -> str:
     """Say what is wrong with the value of the first option of an error."""
     at = error.errors()[0]["loc"]
-    leaf = next((leaf for leaf in leaves(kind) if leaf.path[: len(at)] == at[: len(leaf.path)]), None)
+    below = [leaf for leaf in leaves(kind) if leaf.path[: len(at)] == at[: len(leaf.path)]]
+    leaf = next((leaf for leaf in below if leaf.field.is_required()), below[0] if below else None)
     if leaf is None:
         return mistake(error, ".".join(map(str, at)), ())
     return mistake(error, leaf.flag.partition("/")[0], leaf.path, leaf.option.metavar)

@@ -121,3 +121,38 @@ def test_a_checkpoint_that_would_run_code_is_refused(netdissect, tmp_path, modul
         "weights.pth",
     )
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("show",), "RUN is missing. See netdissect show --help"),
+        (("show", "run", "--unit"), "netdissect show has no option --unit. Did you mean --units"),
+        (("cout", "run"), "netdissect has no command cout. Did you mean count? See netdissect --help"),
+        (("count", "run", "--rule", "best"), "--rule cannot be 'best': 'best' is not one of 'top-label'"),
+        (("count", "run", "--min-iou", "much"), "--min-iou cannot be 'much': input should be a valid number"),
+        (("export", "run"), "--out is missing. See netdissect export --help"),
+        (("run", "--foo"), "netdissect run has no option --foo."),
+        (("run", "--out", "run"), "NETWORK is missing."),
+        (("show", "one", "two"), "netdissect show: got unexpected extra argument"),
+        (("show", "run", "--top", "0"), "--top cannot be '0': input should be greater than or equal to 1."),
+        (("show", "run", "--top"), "option '--top' requires an argument."),
+        (("experiment", "rotat"), "netdissect experiment has no command rotat. Did you mean rotate?"),
+        (("experiment", "rotate", "--foo"), "netdissect experiment rotate has no option --foo."),
+        (("concepts", "inspect"), "DIR is missing. See netdissect concepts inspect --help"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_plain_paragraph(netdissect, arguments, words):
+    outcome = netdissect(*arguments)
+    told(outcome, words)
+    assert outcome.out == ""
+    assert outcome.err.startswith("ConfigError: ")
+    assert outcome.err.count("\n") == 1
+    assert not set("╭│╰─") & set(outcome.err)
+
+
+def test_a_group_without_a_command_prints_its_help_with_the_exit_code_of_an_error(netdissect):
+    for group in ((), ("concepts",), ("experiment",), ("figure",)):
+        outcome = netdissect(*group)
+        assert (outcome.code, outcome.err) == (2, "")
+        assert "Usage" in outcome.out

@@ -28,6 +28,7 @@ from netdissect.cli import (
 from netdissect.cli.console import console
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
+from netdissect.cli.usage_errors import usage_error
 from netdissect.errors import NetdissectError
 
 
@@ -97,6 +98,16 @@ class _LogPrinter(logging.Handler):
             self._errors.print(f"[dim]{escape(record.getMessage())}[/]")
 
 
+def _call() -> int:
+    """Call the command that was typed, and return its exit code."""
+    try:
+        return app(prog_name="netdissect", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+            return 2
+        raise usage_error(error) from error
+
+
 def main() -> None:
     """Run the command line."""
     spare_locks()
@@ -108,7 +119,7 @@ def main() -> None:
     notes.handlers[:] = [_LogPrinter(errors)]
     warnings.showwarning = lambda message, *_args, **_kwargs: errors.print(f"[yellow]note:[/] {escape(str(message))}")
     try:
-        app()
+        sys.exit(_call())
     except NetdissectError as error:
         errors.print(f"[bold red]{type(error).__name__}:[/] {escape(str(error))}")
         sys.exit(2)

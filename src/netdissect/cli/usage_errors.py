@@ -1,0 +1,60 @@
+"""What cannot be parsed, as one paragraph like all errors: what was seen, what was expected and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from netdissect.errors import ConfigError
+
+
+def usage_error(error: typer.TyperException) -> ConfigError:
+    """Return the error of the program for one of the parser."""
+    context: Any = getattr(error, "ctx", None)
+    path = "netdissect" if context is None else context.command_path
+    return ConfigError(f"{_seen(error, context, path)} See {path} --help for what it takes.")
+
+
+def _seen(error: typer.TyperException, context: Any, path: str) -> str:
+    kind = type(error).__name__  # typer makes no other class public
+    if kind == "NoSuchOption":
+        name: str = getattr(error, "option_name", "")
+        known = (one for parameter in context.command.params for one in (*parameter.opts, *parameter.secondary_opts))
+        return f"{path} has no option {name}.{_near(name, known)}"
+    if error.message.startswith("No such command "):
+        name = error.message.split("'")[1]
+        return f"{path} has no command {name}.{_near(name, context.command.list_commands(context))}"
+    if kind == "MissingParameter":
+        return f"{_parameter(error)} is missing."
+    if isinstance(error, typer.BadParameter):
+        return f"{_parameter(error)}{_value(error)}: {_sentence(error.message)}"
+    return f"{path}: {_sentence(error.format_message())}"
+
+
+def _parameter(error: typer.TyperException) -> str:
+    """Return the option or argument of an error as it is typed."""
+    parameter: Any = getattr(error, "param", None)
+    if parameter is None:
+        return str(getattr(error, "param_hint", None) or "a value")
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name)
+    return str(max(parameter.opts, key=len))
+
+
+def _value(error: typer.TyperException) -> str:
+    """Return the value that was not allowed, if the types of the command refused it."""
+    if not isinstance(error.__cause__, ValidationError):
+        return ""
+    return f" cannot be {error.__cause__.errors()[0]['input']!r}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, list(known), 3, 0.6)
+    return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip(".").removeprefix("Value error, ")
+    return f"{text[:1].lower()}{text[1:]}."
