@@ -235,3 +235,21 @@ def test_the_whole_command_gives_the_labels_of_the_worked_result(netdissect, sha
     for (unit, concept), row in worked.items():
         best[unit] = max(best.get(unit, (0.0, "")), (float(row["iou"]), concept))
     assert load_result(out).units["label"].to_list() == [best[unit][1] for unit in sorted(best)]
+
+
+def test_an_estimate_takes_every_option_of_a_run(netdissect, data, module, tmp_path):
+    names = {
+        name: {one for parameter in COMMANDS[name,].params for one in (parameter.name, *parameter.opts)}
+        for name in ("run", "estimate")
+    }
+    assert names["run"] - names["estimate"] == set()
+    assert names["estimate"] - names["run"] == {"sample", "--sample"}
+    common = (f"python:{module}:red", "--concepts", data, "--layer", "1", "--sample", 4)
+    done = netdissect("estimate", *common, "--out", tmp_path / "not" / "yet", "--shard", "2/4")
+    assert done.code == 0, done.err
+    assert f"in {tmp_path / 'not' / 'yet'}, where " in done.out
+    assert "each, if 4 run at once" in done.out
+    assert not (tmp_path / "not").exists()
+    assert "shared by the workers" in netdissect("estimate", *common, "--ray", "local").out
+    both = netdissect("estimate", *common, "--ray", "local", "--shard", "1/2")
+    assert (both.code, "either --ray or --shard" in both.err) == (2, True)

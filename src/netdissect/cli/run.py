@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -32,31 +33,33 @@ ConfigOption = Annotated[
         help="Repeat the run of this config.json or run folder; other options override it.",
     ),
 ]
+OutOption = typer.Option("--out", help="Run folder; an interrupted run there resumes.")
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Dissect one of N shards only; see 'netdissect merge-shards'."),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="local|ADDRESS", help="Run on a Ray cluster, or one on this machine."),
+]
 
 
 @with_options(RunRequest, DEFAULTS)
 def run(
     typed: Typed[RunRequest],
-    out: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run there resumes.")],
+    out: Annotated[Path, OutOption],
     config: ConfigOption = None,
     trust_network: TrustOption = False,
-    shard: Annotated[
-        str | None,
-        typer.Option("--shard", metavar="I/N", help="Dissect one of N shards only; see 'netdissect merge-shards'."),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", metavar="local|ADDRESS", help="Run on a Ray cluster, or one on this machine."),
-    ] = None,
+    shard: ShardOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
-    if shard is not None and ray is not None:
-        raise ConfigError("--ray makes its own shards. Use either --ray or --shard.")
+    one = _one_shard(shard, ray)
     request = _request(typed, config, trust_network=trust_network)
     network = _load(request)
     options: dict[str, Any] = {"out": out, "execution": request.execution}
-    if shard is not None:
-        _dissect_shard(shard, network, request, options)
+    if one is not None:
+        _dissect_shard(one, network, request, options)
         return
     with progress_bars() as progress:
         options["progress"] = progress
@@ -72,26 +75,56 @@ def run(
 @with_options(RunRequest, DEFAULTS)
 def estimate(
     typed: Typed[RunRequest],
+    out: Annotated[Path | None, OutOption] = None,
     config: ConfigOption = None,
     trust_network: TrustOption = False,
+    shard: ShardOption = None,
+    ray: RayOption = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
 ) -> None:
-    """Predict passes, time, memory and disk of a run with the same options, from a few of its images."""
+    """Predict passes, time, memory and disk of the run with the same options, from a few of its images."""
+    one = _one_shard(shard, ray)
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
     request = _request(typed, config, trust_network=trust_network)
     cost = netdissect.estimate(
         _load(request), str(request.concepts), config=request.config, execution=request.execution, sample=sample
     )
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
-    screen = console()
+    screen, shares = console(), []
+    if one is not None:
+        shares = [f"  shard   {_duration(cost.total_seconds / one.count)} each, if {one.count} run at once"]
+    if ray is not None:
+        shares = ["  ray     the time is shared by the workers of the cluster, each with this memory"]
     for line in (
         f"Measured in small runs of {cost.sample} images together, predicted for all {cost.images:,}:",
         f"  passes  {cost.plan.passes} (activation cache: {cost.plan.store})",
         f"  time    {_duration(cost.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",
-        f"  disk    {filesize.decimal(cost.disk_bytes)} at most, in the run folder",
+        f"  disk    {filesize.decimal(cost.disk_bytes)} at most, in {_where(out)}",
+        *shares,
     ):
         screen.print(line, highlight=False, soft_wrap=True)
+
+
+def _one_shard(shard: str | None, ray: str | None) -> "netdissect.Shard | None":
+    """Return the shard that was typed.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or Ray was asked for as well.
+    """
+    if shard is not None and ray is not None:
+        raise ConfigError("--ray makes its own shards. Use either --ray or --shard.")
+    return None if shard is None else netdissect.Shard.parse(shard)
+
+
+def _where(out: Path | None) -> str:
+    """Return the run folder, with the space that is free there."""
+    if out is None:
+        return "the run folder"
+    existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
+    return f"{out}, where {filesize.decimal(shutil.disk_usage(existing).free)} are free"
 
 
 def _request(typed: Typed[RunRequest], config: Path | None, *, trust_network: bool) -> RunRequest:
@@ -135,8 +168,10 @@ def _load(request: RunRequest) -> "netdissect.Network":
     return loaded
 
 
-def _dissect_shard(shard: str, network: "netdissect.Network", request: RunRequest, options: dict[str, Any]) -> None:
-    one, out = netdissect.Shard.parse(shard), options["out"]
+def _dissect_shard(
+    one: "netdissect.Shard", network: "netdissect.Network", request: RunRequest, options: dict[str, Any]
+) -> None:
+    out = options["out"]
     with progress_bars() as progress:
         stage = netdissect.dissect_shard(
             network, str(request.concepts), config=request.config, shard=one, progress=progress, **options
