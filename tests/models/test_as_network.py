@@ -140,6 +140,14 @@ def test_a_model_of_timm_is_a_network_by_itself():
     assert "blocks.0.mlp.act" in [layer.name for layer in list_layers(network)]
 
 
+def test_wrappers_do_not_hide_from_which_library_a_model_is():
+    model = timm.create_model("resnet10t")
+    for wrapped in (torch.nn.DataParallel(model), torch.compile(model)):
+        network = as_network(wrapped)
+        assert (network.name, network.module) == ("resnet10t of timm", wrapped)
+        assert network.preprocessing == as_network(model).preprocessing
+
+
 VIT = transformers.ViTConfig(
     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, image_size=32, patch_size=8
 )

@@ -79,6 +79,17 @@ def test_an_image_processor_that_does_more_than_its_configuration_says_is_refuse
         Preprocessing.read(processor())
 
 
+def test_of_a_processor_of_text_and_images_that_of_images_is_read(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[PAD]\n[CLS]\n[SEP]\n[MASK]\n")
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+    images = transformers.BlipImageProcessor(size=SQUARE)
+    both = transformers.BlipProcessor(images, tokenizer)
+    assert Preprocessing.read(both) == Preprocessing.read(images)
+    both.image_processor = transformers.VideoMAEImageProcessor(size=SQUARE, crop_size=SQUARE)
+    with pytest.raises(NetworkError, match="VideoMAEImageProcessor does more than its size"):
+        Preprocessing.read(both)
+
+
 def test_padding_to_the_size_of_the_input_changes_no_image_that_has_it():
     assert Preprocessing.read(transformers.SamImageProcessor()).size == (1024, 1024)
 
@@ -112,8 +123,8 @@ def test_the_configuration_of_timm_weights_is_read_from_every_form_of_it(name, t
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (3, "a int is no preprocessing"),
-        ({"image_size": 224}, "a dict is no preprocessing"),
+        (3, "The preprocessing is an object of type int, which is none"),
+        ({"image_size": 224}, "The preprocessing is an object of type dict, which is none"),
         ({"image_mean": [0.5], "image_std": [0.5]}, "KeyError: 'size'"),
         ({"image_mean": [0.5], "image_std": [0.5], "size": 8, "do_flip_channel_order": True}, "blue before red"),
         ({"image_mean": [0.5], "image_std": [0.5], "size": 8, "resample": 9}, "IndexError"),
@@ -126,6 +137,8 @@ def test_an_unreadable_preprocessing_configuration_is_refused(config, message, t
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(NetworkError, match=r"cannot be read .*JSON"):
         Preprocessing.read(tmp_path / "preprocessor_config.json")
+    with pytest.raises(NetworkError, match="'imagenet', which is neither a file nor a folder"):
+        Preprocessing.read("imagenet")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NetworkError, match="holds no preprocessing configuration"):
         Preprocessing.read(tmp_path / "empty")

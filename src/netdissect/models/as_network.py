@@ -60,9 +60,9 @@ def as_network(model: Network | torch.nn.Module | str, preprocessing: object = N
     _check(model)
     name = _name(model)
     if preprocessing is None:
-        preprocessing = stated_preprocessing(unwrapped(model))
+        preprocessing = stated_preprocessing(_original(model))
     if preprocessing is None:
-        raise NetworkError(_unknown_preprocessing(unwrapped(model), name))
+        raise NetworkError(_unknown_preprocessing(_original(model), name))
     return Network(name, model, Preprocessing.read(preprocessing))
 
 
@@ -113,8 +113,15 @@ def _check(model: object) -> None:
     check_module(type(model).__name__, model)
 
 
+def _original(module: torch.nn.Module) -> torch.nn.Module:
+    """Return the module inside DataParallel and torch.compile, which tells from which library it is."""
+    inner = unwrapped(module)
+    compiled = getattr(inner, "_orig_mod", None)
+    return compiled if isinstance(compiled, torch.nn.Module) else inner
+
+
 def _name(module: torch.nn.Module) -> str:
-    module = unwrapped(module)
+    module = _original(module)
     config = getattr(module, "pretrained_cfg", None)
     if isinstance(config, Mapping) and isinstance(config.get("architecture"), str):
         return f"{config['architecture']} of timm"

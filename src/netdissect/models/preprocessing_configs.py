@@ -105,14 +105,15 @@ def read_config(config: object) -> dict[str, Any]:
             path = config
         content, origin = _content(path), str(path)
     else:
+        config = getattr(config, "image_processor", config)  # part of a processor of text and images
         to_dict = getattr(config, "to_dict", None)
-        content, origin = to_dict() if callable(to_dict) else config, f"a {type(config).__name__}"
+        content, origin = to_dict() if callable(to_dict) else config, f"an object of type {type(config).__name__}"
     found = _mapping_of(content)
     if found is None:
         raise NetworkError(
-            f"{origin} is no preprocessing. Expected a netdissect.Preprocessing(size, mean, std), torchvision's "
-            "weights.transforms() or Compose, timm's configuration (input_size, mean, std, interpolation) or an image "
-            "processor of transformers (size or crop_size, image_mean, image_std, resample)."
+            f"The preprocessing is {origin}, which is none. Expected a netdissect.Preprocessing(size, mean, std), "
+            "torchvision's weights.transforms() or Compose, timm's configuration (input_size, mean, std, interpolation) "
+            "or an image processor of transformers (size or crop_size, image_mean, image_std, resample)."
         )
     try:
         arguments = _of_timm(found) if "input_size" in found else _of_transformers(found)
@@ -154,6 +155,12 @@ def _check_by_running(processor: Any, arguments: Mapping[str, Any]) -> None:
 def _content(path: Path) -> object:
     try:
         return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NetworkError(
+            f"The preprocessing is named {str(path)!r}, which is neither a file nor a folder. Expected a configuration "
+            "of timm or transformers (preprocessor_config.json) or its folder; or make a "
+            "netdissect.Preprocessing(size, mean, std)."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise NetworkError(
             f"The preprocessing configuration {path} cannot be read ({error}). Expected a JSON file of timm or "
