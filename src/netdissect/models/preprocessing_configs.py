@@ -112,8 +112,8 @@ def read_config(config: object) -> dict[str, Any]:
     if found is None:
         raise NetworkError(
             f"The preprocessing is {origin}, which is none. Expected a netdissect.Preprocessing(size, mean, std), "
-            "torchvision's weights.transforms() or Compose, timm's configuration (input_size, mean, std, interpolation) "
-            "or an image processor of transformers (size or crop_size, image_mean, image_std, resample)."
+            "torchvision's weights.transforms() or Compose, timm's configuration (input_size, mean, std, "
+            "interpolation) or an image processor of transformers (size or crop_size, image_mean, image_std, resample)."
         )
     try:
         arguments = _of_timm(found) if "input_size" in found else _of_transformers(found)
