@@ -13,12 +13,14 @@ import polars as pl
 import pytest
 from PIL import Image
 
+import woken_units
 from corruption import snapshot
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
 from netdissect.report import report, urls
-from netdissect.result import Result, load_result, save_result
+from netdissect.result import Result, count_difference, difference_sentence, load_result, save_result
+from netdissect.result.summary import interval_text, measured_count, null_text
 
 
 class Page(HTMLParser):
@@ -95,6 +97,23 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result:
     assert "0.05, 0.1 (the report shows labels and masks at the first)" in Page(folder / "index.html").text
 
 
+def test_a_report_of_two_runs_says_what_of_their_difference_is_beyond_the_null(tmp_path: Path) -> None:
+    before, after = woken_units.runs(tmp_path / "data", followed=False)
+    text = Page(report([before, after], tmp_path / "report")).text
+    difference = count_difference(before, after, ("conv", "conv"), quantile=0.25, rule="top-label")
+    assert "Differences after minus before, conv" in text
+    assert difference_sentence(difference) in text
+    assert difference.exceeds_null is False
+    for run in (before, after):
+        measured = measured_count(run, "conv", 0.25)
+        assert f"{interval_text(measured)}; {null_text(measured)} under the permutation null" in text
+    alone = Page(report(after, tmp_path / "alone")).text
+    assert "Differences" not in alone
+    limited = after.info.config.model_copy(update={"min_iou": 0.2})
+    strict = replace(after, info=after.info.model_copy(update={"config": limited}))
+    assert "Differences" not in Page(report([before, strict], tmp_path / "limits")).text
+
+
 def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
     names = files_of(folder)
     for index, layer in enumerate(result.layers.values()):
@@ -133,9 +152,11 @@ def measured(result: Result, data_set: ConceptData) -> Result:
     with_statistics = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
     "heldout_iou": 0.3333,
             "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None}  # fmt: skip
-    counts = {"quantile": 0.05, "rule": "top-label", "category": "total", "detectors_ci_low": 2.0, "detectors_ci_high":
-    7.0,
-              "unique_detectors_ci_low": 1.0, "unique_detectors_ci_high": 4.0, "null_detectors": 0.25}  # fmt: skip
+    counts = {
+        "quantile": 0.05, "rule": "top-label", "category": "total", "detectors": 3, "unique_detectors": 3,
+        "detectors_ci_low": 2.0, "detectors_ci_high": 7.0, "unique_detectors_ci_low": 1.0,
+        "unique_detectors_ci_high": 4.0, "null_detectors": 0.25,
+    }  # fmt: skip
     columns = ("image_index", "quantile", "unit", "label_id", "intersection", "mask_pixels")
     statistics = {
         "images": pl.DataFrame(rows, schema=columns, orient="row").lazy(),

@@ -12,6 +12,7 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.style import INK, StyledFigure, as_written, no_detectors, plain_axes, short
 from netdissect.result import Result
 from netdissect.result.queries import detected_concepts, only_layer, run_min_iou, run_quantile
+from netdissect.result.statistics_schema import COUNTS, complete
 
 
 def bars(
@@ -72,7 +73,7 @@ def _nulls(result: Result, layer: str, quantile: float) -> dict[str, float]:
     statistics = result.layer(layer).statistics
     if "counts" not in statistics:
         return {}
-    rows = statistics["counts"].filter(quantile=quantile, rule="top-label").collect()
+    rows = complete(statistics["counts"].filter(quantile=quantile, rule="top-label").collect(), COUNTS)
     return dict(rows.select("category", "null_unique_detectors").drop_nulls().rows())
 
 

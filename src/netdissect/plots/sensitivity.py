@@ -9,6 +9,7 @@ from netdissect.errors import ResultError
 from netdissect.plots.style import INK, StyledFigure, as_written, mark_null, plain
 from netdissect.result import Result
 from netdissect.result.queries import only_layer, run_min_iou
+from netdissect.result.statistics_schema import COUNTS, complete
 
 # From light to dark: few pixels to many.
 RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
@@ -70,7 +71,8 @@ def _mark_nulls(axes: Axes, result: Result, layer: str, rule: Rule, column: str)
     statistics = result.layer(layer).statistics
     if "counts" not in statistics:
         return
-    nulls = statistics["counts"].filter(rule=rule, category="total").collect()[column].drop_nulls().to_list()
+    rows = complete(statistics["counts"].filter(rule=rule, category="total").collect(), COUNTS)
+    nulls = rows[column].drop_nulls().to_list()
     mark_null(axes, [run_min_iou(result, layer)] * len(nulls), nulls)
 
 

@@ -21,9 +21,10 @@ from netdissect.report import urls
 from netdissect.report.inline_svg import firing_map_svg, histogram_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView
-from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, legend
+from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.result import RunInfo
 from netdissect.result.queries import limits
+from netdissect.result.summary import interval_text, null_text
 from netdissect.scoring.detectors import limit_in_words, limit_number
 
 GENERATOR = "netdissect report"
@@ -73,8 +74,9 @@ class Pages:
         """Return the first page: all runs, their layers, the detected concepts."""
         largest = max((layer.unique_detectors for run in views for layer in run.layers), default=0)
         return self._render(
-            "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes()
-        )
+            "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes(),
+            differences=difference_views(self.runs),
+        )  # fmt: skip
 
     def layer(self, tables: LayerTables, run: RunView, units: Iterable[UnitView]) -> str:
         """Return the page of a layer with all its units, best first."""
@@ -149,6 +151,7 @@ def environment() -> Environment:
     templates.globals |= {
         "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
         "limits": limits, "limit_in_words": limit_in_words,
+        "interval_text": interval_text, "null_text": null_text,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip
     return templates

@@ -1,7 +1,7 @@
 """Views of runs, layers and concepts: plain values that a template prints.
 
     LayerTables -> layer_view()
-    runs        -> run_views(), concept_views()
+    runs        -> run_views(), concept_views(), difference_views()
 
 Nothing here writes a file, so that a report on disk and a server show the same. Views of units are in `unit_views`.
 """
@@ -15,9 +15,10 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, concept_indices, known
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
-from netdissect.result import LayerCount, LayerInfo, RunInfo
+from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, difference_sentence
 from netdissect.result.queries import best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
+from netdissect.result.summary import MeasuredCount, measured_count
 
 CANDIDATE_UNITS = 200
 """Units of each layer among which the best units of a concept are searched."""
@@ -46,6 +47,8 @@ class LayerView:
 
     Attributes
     ----------
+    measured
+        Unique detectors under the rule top-label at the first quantile, with interval and permutation null.
     columns
         Quantile and rule of each column of `rows`.
     rows
@@ -71,6 +74,7 @@ class LayerView:
     detectors: int
     dead: int
     unique_detectors: int
+    measured: MeasuredCount
     scale: float
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[DetectorCountRow, ...]
@@ -99,6 +103,16 @@ class RunView:
     def limits(self) -> dict[str, float]:
         """Minimum IoU of a detector in each layer."""
         return {layer.info.name: layer.min_iou for layer in self.layers}
+
+
+@dataclass(frozen=True)
+class DifferenceView:
+    """The difference of the unique detectors of one layer between the first run and another one, in words."""
+
+    layer: str
+    left: str
+    right: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -173,6 +187,27 @@ def run_views(runs: Sequence[NumberedRun]) -> list[RunView]:
     ]
 
 
+def difference_views(runs: Sequence[NumberedRun]) -> list[DifferenceView]:
+    """Compare the layers that the first run shares with each other one, if the limits of a detector agree.
+
+    Counts are those of the rule top-label at the first quantile of the first run; see `PairedDifference`.
+    """
+    first, *others = runs
+    quantile = first.quantile
+    return [
+        DifferenceView(
+            name, first.name, run.name,
+            difference_sentence(
+                count_difference(first.result, run.result, (name, name), quantile=quantile, rule="top-label")
+            ),
+        )
+        for run in others
+        if quantile in run.result.info.config.protocol.quantiles
+        for name in first.result.layers
+        if name in run.result.layers and first.result.info.min_iou(name) == run.result.info.min_iou(name)
+    ]  # fmt: skip
+
+
 def layer_view(tables: LayerTables) -> LayerView:
     """Return the view of one layer without its units."""
     run, rows = tables.run, tables.units.values()
@@ -189,6 +224,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         detectors=sum(row["detector"] for row in rows),
         dead=sum(row["dead"] for row in rows),
         unique_detectors=entries[0].count.unique_detectors["total"],
+        measured=measured_count(run.result, tables.name, run.quantile),
         scale=max(0.1, *(row["iou"] for row in rows), 0.1),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(
