@@ -12,18 +12,12 @@ from torchvision import transforms
 import networks
 import strategies
 from netdissect import DissectEvery
-from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.errors import ConfigError
 from netdissect.experiments import dissected_runs, training_dynamics
 from netdissect.models import Network, Preprocessing
 
 LIMIT = 0.01  # random units reach no more
-CONFIG = DissectConfig(
-    layers=("deep_relu",),
-    min_iou=LIMIT,
-    protocol=Protocol(quantiles=(0.1,)),
-    statistics=StatisticsConfig(permutations=20, bootstrap=0),
-)
+OPTIONS = {"layers": "deep_relu", "min_iou": LIMIT, "quantile": 0.1, "permutations": 20, "bootstrap": 0}
 UNITS = "netdissect/{layer}/unique_detectors"
 
 
@@ -35,12 +29,12 @@ def concepts(tmp_path_factory):
 @pytest.fixture
 def watch(concepts, tmp_path):
     preprocessing = networks.build().preprocessing
-    return DissectEvery(preprocessing, concepts, CONFIG, every=2, out=tmp_path / "runs", name="mine")
+    return DissectEvery(concepts, every=2, out=tmp_path / "runs", preprocessing=preprocessing, name="mine", **OPTIONS)
 
 
 def test_the_preprocessing_of_a_callback_may_be_transforms_of_torchvision():
     steps = [transforms.Resize((8, 9)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
-    watch = DissectEvery(transforms.Compose(steps), "unread", CONFIG, every=1, out="unwritten")
+    watch = DissectEvery("unread", every=1, out="unwritten", layers="conv5", preprocessing=transforms.Compose(steps))
     assert watch.preprocessing == Preprocessing((8, 9), (0.5,) * 3, (0.25,) * 3)
 
 
@@ -111,9 +105,38 @@ def test_runs_of_a_training_are_followed_as_snapshots(watch):
     assert outcome.table["step"].unique().sort().to_list() == [0, 2, 4]
 
 
+def test_a_plain_loop_logs_each_layer_with_its_null(concepts, tmp_path):
+    logged = {}
+    dissect_every = DissectEvery(
+        concepts, every=2, out=tmp_path, preprocessing=networks.build().preprocessing,
+        log=lambda values, step: logged.update({step: values}), **OPTIONS | {"layers": ["wide_relu", "deep_relu"]},
+    )  # fmt: skip
+    _, found = trained(dissect_every)
+    results = {step: result for step, result in enumerate(found) if result is not None}
+    assert logged == {
+        step: counted(result, "wide_relu") | counted(result, "deep_relu") for step, result in results.items()
+    }
+    assert results[0].info.network.name == "Sequential, 0 steps"
+
+
+def test_without_a_null_the_counts_alone_are_logged(concepts, tmp_path):
+    logged = []
+    dissect_every = DissectEvery(
+        concepts, every=1, out=tmp_path, preprocessing=networks.build().preprocessing,
+        log=lambda values, _step: logged.append(values), **OPTIONS | {"permutations": 0},
+    )  # fmt: skip
+    dissect_every(networks.build().module, 0)
+    assert [set(values) for values in logged] == [{UNITS.format(layer="deep_relu")}]
+
+
+def test_an_option_that_does_not_exist_is_refused_before_the_training(concepts):
+    with pytest.raises(ConfigError, match=r"netdissect\.DissectEvery\(\) has no option 'layer'\. Did you mean layers="):
+        DissectEvery(concepts, every=1, out="runs", layer="deep_relu")
+
+
 def test_steps_between_dissections_are_at_least_one(watch, concepts):
     with pytest.raises(ConfigError, match="every is 0"):
-        DissectEvery(watch.preprocessing, concepts, CONFIG, every=0, out="runs")
+        DissectEvery(concepts, every=0, out="runs", layers="deep_relu")
 
 
 @pytest.mark.slow
@@ -174,7 +197,7 @@ def test_hugging_face_s_trainer_dissects_before_and_during_the_training(watch, t
                 reported[state.global_step] = {name: logs[name] for name in logs if name.startswith("netdissect/")}
 
     reported = {}
-    watch.config = CONFIG.model_copy(update={"layers": ("inner.deep_relu",)})
+    watch.config = watch.config.model_copy(update={"layers": ("inner.deep_relu",)})
     examples = [{"pixel_values": torch.randn(3, networks.SIDE, networks.SIDE), "labels": n % 3} for n in range(8)]
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=2, report_to=[], save_strategy="no",
