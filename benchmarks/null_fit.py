@@ -14,7 +14,8 @@ from netdissect.activations import batch_starts
 from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.run_dissection import make_run_plan, open_inputs
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, write_masks
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest
+from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, fit_gumbel, p_values
 
@@ -33,7 +34,7 @@ def main() -> None:
     config = DissectConfig(layers=tuple(asked.layer), max_images=asked.limit, statistics=statistics)
     network = netdissect.load_network(asked.network, weights=asked.weights)
     source = open_inputs(network, asked.concepts, config, Execution())
-    with WorkDir(None, {}, every=3600) as work:
+    with WorkDir(None, {}, every=3600, log=RunLog(None)) as work:
         starts = batch_starts(len(source.data), config.batch_size)
         two_pass = TwoPass(source, make_run_plan(source, work), work, None, starts, source.data.stamp())
         began = time.process_time()
@@ -41,7 +42,7 @@ def main() -> None:
         found = {name: collector.threshold_result() for name, collector in collectors.items()}
         counted = two_pass.count_pass(collectors, found)
         between = time.process_time()
-        chances = PermutationTest.of(two_pass, write_masks(two_pass, collectors, found), counted).run()
+        chances = PermutationTest.of(two_pass, counted).run()
         ended = time.process_time()
     print(f"CPU: run {between - began:.0f} s, {asked.many} repetitions {ended - between:.0f} s")
     for layer, chance in chances.items():

@@ -330,8 +330,13 @@ class DissectConfig(Config):
 
     @property
     def listed(self) -> int:
-        """At how many quantiles, the first ones, the masks of single images are kept until the run ends."""
+        """At how many quantiles, the first ones, the counts of single images are kept until the run ends."""
         return len(self.protocol.quantiles) if self.statistics.needs_images else 0
+
+    @property
+    def mask_quantiles(self) -> int:
+        """At how many quantiles, the first ones, the pixels of masks are kept until the run ends."""
+        return len(self.protocol.quantiles) if self.permutations else 0
 
 
 def nearby_quantiles(quantile: float) -> tuple[float, float]:

@@ -42,6 +42,6 @@ def test_the_merge_of_shards_carries_out_the_permutation_test(netdissect, data, 
         merge = netdissect("merge-shards", run, "--label-cache", "none")
         assert merge.code == 0, merge.err
         assert merged in merge.out
-    assert "permutation test of 1: 20 permutations, about 0 s of computing" in " ".join(merge.err.split())
+    assert "permutation test: 20 permutations, about 0 s of computing" in " ".join(merge.err.split())
     info = json.loads((run / "run.json").read_text())["run"]
     assert 0 < info["fdr_limits"]["1"] <= 1

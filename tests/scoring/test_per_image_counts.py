@@ -38,7 +38,9 @@ def intersections_of(
         upsampler = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
         image = ImageLabels.of(labels, data, protocol.duplicates)
         maps = world.maps[index][None]
-        found = counter.update_batch(torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), upsampler)
+        found = counter.update_batch(
+            torch.from_numpy(maps) if tensor else maps, BatchLabels.of([image]), upsampler
+        ).intersections
         parts.append(found._replace(image_index=found.image_index + index))
     return ImageIntersections.join(parts)
 
@@ -80,10 +82,10 @@ def test_a_batch_is_counted_as_its_images_one_by_one(
     ]
     upsampler = make_upsampler(world.cells(), size, Size(*world.source), world.field(), protocol.anchor)
     together, alone = (IoUCounter(data, limits, protocol.restriction, record_images_for) for _ in range(2))
-    found = together.update_batch(world.maps, BatchLabels.of(images), upsampler)
+    found = together.update_batch(world.maps, BatchLabels.of(images), upsampler).intersections
     parts = []
     for index, image in enumerate(images):
-        part = alone.update_batch(world.maps[index][None], BatchLabels.of([image]), upsampler)
+        part = alone.update_batch(world.maps[index][None], BatchLabels.of([image]), upsampler).intersections
         parts.append(part._replace(image_index=part.image_index + index))
     for name, array in vars(together.counts).items():
         np.testing.assert_array_equal(array, getattr(alone.counts, name))

@@ -135,7 +135,8 @@ class Collector(_LayerState):
 
     def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
         """Return the counter of the counting pass, at the thresholds of all images."""
-        counter = IoUCounter(data, thresholds, self.plan.config.protocol.restriction, self.plan.config.listed)
+        config = self.plan.config
+        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
         counter.restore(self._initial_counts(counter.counts))
         return counter
 
@@ -179,7 +180,9 @@ class DeviceCollector(_LayerState):
     def counter(self, data: ConceptData, thresholds: Maps) -> TorchIoUCounter:
         """Return the counter of the counting pass, at the thresholds of all images."""
         config = self.plan.config
-        counter = TorchIoUCounter(data, thresholds, config.protocol.restriction, self._device, config.listed)
+        counter = TorchIoUCounter(
+            data, thresholds, config.protocol.restriction, self._device, config.listed, config.mask_quantiles
+        )
         counter.restore(self._initial_counts(counter.counts))
         return counter
 

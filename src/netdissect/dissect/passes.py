@@ -28,22 +28,25 @@ from netdissect.dissect.layer_state import (
     prefix_layers,
     strip_prefix,
 )
+from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.dissect.work_dir.per_image_files import PerImageFiles
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError
 from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, IoUCounter, IoUCounts
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
+from netdissect.scoring.mask_runs import MaskRuns
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyCounter = IoUCounter | TorchIoUCounter
 
 
 class CountResult(NamedTuple):
-    """The result of the counting pass: totals of each concept, counts of each layer, and both per image."""
+    """The result of the counting pass: totals of each concept, counts of each layer, both per image, and masks."""
 
     concept_totals: ConceptTotals
     counts: dict[str, IoUCounts]
     per_image: PerImageFiles
+    masks: MaskFiles
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class TwoPass:
         }
         concept_totals = ConceptTotals.zeros(data)
         per_image = PerImageFiles.at(self.work, tuple(counters), self.source.config)
+        masks = MaskFiles.at(self.work, tuple(counters), len(self.rows), data, self.source.config)
         saved = self.work.load("counting")
         done = int(saved["batches"]) if saved else 0
         if saved:
@@ -117,6 +121,7 @@ class TwoPass:
             for index, counter in enumerate(counters.values()):
                 counter.restore(IoUCounts(**strip_prefix(f"layer{index}", saved)))
             per_image.restore(strip_prefix("images", saved))
+            masks.restore(strip_prefix("masks", saved))
 
         def state() -> Arrays:
             totals, offsets = (
@@ -127,6 +132,7 @@ class TwoPass:
                 {"batches": np.array(done)}
                 | totals
                 | offsets
+                | add_prefix("masks", masks.state())
                 | prefix_layers(vars(counter.counts) for counter in counters.values())
             )
 
@@ -139,11 +145,16 @@ class TwoPass:
                 by_size = groupby(of_batch, key=lambda image: image.size)
                 parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
                 counts = {name: threads.submit(self._count, batch, parts, name, counters[name]) for name in counters}
-                per_image.append(batch.start, of_batch, {name: count.result() for name, count in counts.items()})
+                counted = {name: count.result() for name, count in counts.items()}
+                per_image.append(batch.start, of_batch, {name: parts for name, (parts, _) in counted.items()})
+                masks.append(
+                    batch.start - self.rows.start, of_batch, {name: runs for name, (_, runs) in counted.items()}
+                )
                 done += 1
                 self.work.save("counting", state)
         self.work.save("counting", state, now=True)
-        return CountResult(concept_totals, {name: counter.counts for name, counter in counters.items()}, per_image)
+        counts_of_layers = {name: counter.counts for name, counter in counters.items()}
+        return CountResult(concept_totals, counts_of_layers, per_image, masks)
 
     def _restore_lost_activations(
         self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]
@@ -184,16 +195,19 @@ class TwoPass:
 
     def _count(
         self, batch: Activations, parts: list[tuple[Size, BatchLabels]], name: str, counter: AnyCounter
-    ) -> list[ImageIntersections]:
+    ) -> tuple[list[ImageIntersections], list[MaskRuns]]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
         maps, intersections, start = batch.maps[name], [], 0
+        runs: list[MaskRuns] = []
         for size, labels in parts:
             stop = start + len(labels.images)
             masks = counter.update_batch(maps[start:stop], labels, plan.grid_to(size))
-            intersections.append(masks._replace(image_index=masks.image_index + batch.start + start))
+            of_part = masks.intersections
+            intersections.append(of_part._replace(image_index=of_part.image_index + batch.start + start))
+            runs += masks.runs
             start = stop
-        return intersections
+        return intersections, runs
 
     def _threads(self) -> ThreadPoolExecutor:
         """Return threads for the layers, which are independent; compiled loops release the interpreter lock."""

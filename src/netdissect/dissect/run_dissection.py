@@ -27,7 +27,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
 from netdissect.dissect.statistics.layer_counts import LayerCounts
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit, write_masks
+from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -168,8 +168,7 @@ def _carry_out(
     permutation_nulls: dict[str, PermutationNull] = {}
     if source.config.permutations:
         with timed("permutations", seconds, work.log):
-            masks = write_masks(two_pass, collectors, threshold_results)
-            permutation_nulls = PermutationTest.of(two_pass, masks, counted).run()
+            permutation_nulls = PermutationTest.of(two_pass, counted).run()
     extra_metrics: dict[str, ExtraMetrics] = {}
     if source.config.statistics.extra_metrics:
         with timed("extra metrics", seconds, work.log):

@@ -10,7 +10,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from netdissect.scoring.kernel_arrays import (
     LabelArrays,
     UpsamplerArrays,
 )
+from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
 from netdissect.scoring.upsampling import Maps, Upsampler
 
@@ -161,6 +162,21 @@ class BatchLabels:
         return cls(tuple(images), LabelArrays(*arrays))
 
 
+class BatchMasks(NamedTuple):
+    """The masks of the images of a batch, as far as they were requested.
+
+    Attributes
+    ----------
+    intersections
+        Counts of each mask; the first image has index 0.
+    runs
+        Pixels of the masks of each image.
+    """
+
+    intersections: ImageIntersections
+    runs: tuple[MaskRuns, ...]
+
+
 @dataclass(frozen=True)
 class IoUCounts:
     """Counts of one layer, in pixels of the label map; adds up over images.
@@ -211,11 +227,18 @@ class IoUCounter:
     restriction
         In which images a mask counts towards the union; see `netdissect.config.Protocol`.
     record_images_for
-        Number of leading quantiles for which `update_batch` returns the masks of single images; None: all.
+        Number of leading quantiles for which `update_batch` returns the counts of single images; None: all.
+    list_runs_for
+        Number of leading quantiles for which it returns the pixels of the masks.
     """
 
     def __init__(
-        self, data: ConceptData, thresholds: Maps, restriction: Restriction, record_images_for: int | None = None
+        self,
+        data: ConceptData,
+        thresholds: Maps,
+        restriction: Restriction,
+        record_images_for: int | None = None,
+        list_runs_for: int = 0,
     ) -> None:
         quantiles, units = thresholds.shape
         self.counts = IoUCounts.zeros(quantiles, units, data)
@@ -225,6 +248,7 @@ class IoUCounter:
             thresholds[threshold_order],
             np.argsort(threshold_order),
             quantiles if record_images_for is None else record_images_for,
+            list_runs_for,
             data.category_of,
             RESTRICTIONS[restriction],
         )
@@ -233,7 +257,7 @@ class IoUCounter:
         """Continue from earlier counts."""
         self.counts = counts
 
-    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, upsampler: Upsampler) -> ImageIntersections:
+    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
         """Count a batch in one compiled call, which releases the interpreter lock.
 
         Parameters
@@ -248,8 +272,8 @@ class IoUCounter:
 
         Returns
         -------
-        ImageIntersections
-            Masks of the batch at the first `record_images_for` quantiles; the first image has index 0.
+        BatchMasks
+            Counts at the first `record_images_for` quantiles and runs at the first `list_runs_for`.
 
         Raises
         ------
@@ -270,7 +294,7 @@ class IoUCounter:
                 f"units. Pass maps of shape ({images}, {units}, height, width)."
             )
         firing_map = self.counts.firing_map.reshape(-1, *maps.shape[2:])
-        masks, entries = count_batch(
+        masks, entries, run_masks, runs = count_batch(
             maps,
             np.ascontiguousarray(upsampler.resample(maps)),
             self._counting,
@@ -278,7 +302,7 @@ class IoUCounter:
             labels.arrays,
             CountArrays(self.counts.intersection, self.counts.activation, firing_map),
         )
-        return ImageIntersections(*masks, *entries)
+        return BatchMasks(ImageIntersections(*masks, *entries), tuple(MaskRuns.split(run_masks, runs, images, units)))
 
 
 def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:

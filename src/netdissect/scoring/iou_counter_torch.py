@@ -6,15 +6,18 @@ over images or units. Counts stay on the device until they are read.
 
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from netdissect.concepts import ConceptData
 from netdissect.config import Restriction
-from netdissect.scoring.iou_counter import BatchLabels, ImageLabels, IoUCounts
+from netdissect.scoring.iou_counter import BatchLabels, BatchMasks, ImageLabels, IoUCounts
+from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
 from netdissect.scoring.upsampling import Upsampler, UpsamplingAxis
 
@@ -51,11 +54,13 @@ class TorchIoUCounter:
         restriction: Restriction,
         device: torch.device,
         record_images_for: int | None = None,
+        list_runs_for: int = 0,
     ) -> None:
         quantiles, units = thresholds.shape
         zeros = IoUCounts.zeros(quantiles, units, data)
         self._restriction = restriction
         self._record_images_for = quantiles if record_images_for is None else record_images_for
+        self._list_runs_for = list_runs_for
         self._thresholds = torch.from_numpy(thresholds).to(device)
         # Units agree in the order of quantiles; see `IoUCounter`.
         self._threshold_order = np.lexsort(thresholds.T).tolist()
@@ -79,7 +84,7 @@ class TorchIoUCounter:
         self._firing_map = torch.from_numpy(counts.firing_map).to(self._activation.device)
         self._histogram = counts.histogram
 
-    def update_batch(self, maps: Tensor, labels: BatchLabels, upsampler: Upsampler) -> ImageIntersections:
+    def update_batch(self, maps: Tensor, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
         """Count one batch.
 
         Parameters
@@ -93,24 +98,27 @@ class TorchIoUCounter:
 
         Returns
         -------
-        ImageIntersections
-            Masks of the batch at the first `record_images_for` quantiles; the first image has index 0.
+        BatchMasks
+            Counts at the first `record_images_for` quantiles and runs at the first `list_runs_for`.
         """
         batch_labels = _DeviceLabels(labels.images, self._data, maps.device)
         step = max(1, CHUNK_BYTES // (8 * len(maps) * upsampler.rows.pixels * upsampler.columns.pixels))
         intersections: list[ImageIntersections] = []
+        runs = _RunLists([], [])
         if self._firing_map.numel():
             self._firing_map += (maps > self._thresholds[0][:, None, None]).sum(dim=0)
         for start in range(0, maps.shape[1], step):
             units = slice(start, start + step)
             pixels = upsample(maps[:, units], upsampler)
+            for quantile in range(self._list_runs_for):
+                runs.add(quantile, start, pixels > self._thresholds[quantile, units, None, None])
             counts = _count(pixels, self._thresholds[self._threshold_order, units], batch_labels)
             counted = zip(self._threshold_order, *counts, strict=True)
             for quantile, mask_pixels, label_pixels in sorted(counted, key=itemgetter(0)):
                 self._add(quantile, units, mask_pixels, label_pixels, batch_labels)
                 if quantile < self._record_images_for:
                     intersections += _intersections(quantile, start, mask_pixels, label_pixels, labels.images)
-        return ImageIntersections.join(intersections)
+        return BatchMasks(ImageIntersections.join(intersections), runs.split(len(maps), maps.shape[1]))
 
     def _add(
         self, quantile: int, units: slice, mask_pixels: Tensor, label_pixels: Tensor, labels: "_DeviceLabels"
@@ -127,6 +135,31 @@ class TorchIoUCounter:
                 activation += (overlaps * mask_pixels[:, :, None]).sum(dim=0)
             case "none":
                 activation += mask_pixels.sum(dim=0)[:, None]
+
+
+class _RunLists(NamedTuple):
+    """Runs of masks as `MaskRuns.split` takes them, part after part: int64 (4, m) and int64 (2, N)."""
+
+    masks: list[npt.NDArray[np.int64]]
+    runs: list[npt.NDArray[np.int64]]
+
+    def add(self, quantile: int, first_unit: int, active: Tensor) -> None:
+        """Add the masks of some units at one quantile, bool (B, units, height, width)."""
+        width = active.shape[3]
+        edges = functional.pad(active.to(torch.int8), (1, 1)).diff()
+        first, last = (edges > 0).nonzero(), (edges < 0).nonzero()[:, 3]
+        mask, counts = torch.unique_consecutive(first[:, 0] * active.shape[1] + first[:, 1], return_counts=True)
+        image, unit = mask // active.shape[1], mask % active.shape[1] + first_unit
+        self.masks.append(torch.stack([image, torch.full_like(image, quantile), unit, counts]).cpu().numpy())
+        self.runs.append(torch.stack([first[:, 2] * width + first[:, 3], last - first[:, 3]]).cpu().numpy())
+
+    def split(self, images: int, units: int) -> tuple[MaskRuns, ...]:
+        """Return the masks of each image."""
+        masks = np.concatenate([np.empty((4, 0), np.int64), *self.masks], axis=1)
+        runs = np.concatenate([np.empty((2, 0), np.int64), *self.runs], axis=1)
+        order = np.argsort(masks[0], kind="stable")
+        runs_in_order = np.argsort(np.repeat(masks[0], masks[3]), kind="stable")
+        return tuple(MaskRuns.split(masks[:, order], runs[:, runs_in_order], images, units))
 
 
 def _count(pixels: Tensor, thresholds: Tensor, labels: "_DeviceLabels") -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from netdissect.scoring.kernel_arrays import (
     Counting,
     ImageArrays,
     LabelArrays,
+    RunTables,
     Scratch,
     UpsamplerArrays,
 )
@@ -47,7 +48,7 @@ def any_above(cells: Maps, threshold: np.float32) -> bool:
 @compiled
 def count_batch(
     maps: Maps, cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays, counts: CountArrays
-) -> tuple[Ints, Ints]:
+) -> tuple[Ints, Ints, Ints, Ints]:
     """Count a batch at several quantiles and add it to the counts.
 
     Parameters
@@ -73,17 +74,22 @@ def count_batch(
         of entries of the mask.
     entries
         int64 (2, N): label id and intersection in pixels, mask after mask.
+    run_masks, runs
+        int64 (4, m) and (2, n): masks at the first `list_runs_for` quantiles, as `MaskRuns.split` takes them.
     """
     units = maps.shape[1]
     scratch = _make_scratch(cells, counting, upsampler, labels)
     masks, entries = np.empty((0, 5), np.int64), np.empty((0, 2), np.int64)
+    tables = RunTables(np.empty((0, 4), np.int64), np.empty((0, 2), np.int64), np.zeros(2, np.int64))
     num_masks, num_entries = 0, 0
     for image in range(len(maps)):
-        image_labels = _image_labels(labels, image)
+        image_labels = labels_of_image(labels, image)
         if counts.firing_map.size:
             for unit in range(units):
                 _add_firing(maps[image, unit], counting.thresholds[counting.order[0], unit], counts.firing_map[unit])
-        _count_image(cells[image], counting.thresholds, upsampler, image_labels, scratch)
+        num_listed = tables.used[0]
+        tables = _count_image(cells[image], counting.thresholds, upsampler, image_labels, scratch, tables)
+        tables.masks[num_listed : tables.used[0], 0] = image
         _add_image(scratch, image_labels, counting, counts)
         most = counting.record_images_for * units
         masks = _ensure_capacity(masks, num_masks, most)
@@ -92,13 +98,15 @@ def count_batch(
             image, scratch, image_labels.label_ids, counting, masks[num_masks:], entries[num_entries:]
         )
         num_masks, num_entries = num_masks + added_masks, num_entries + added_entries
-    return masks[:num_masks].T.copy(), entries[:num_entries].T.copy()
+    run_masks, runs = tables.masks[: tables.used[0]], tables.runs[: tables.used[1]]
+    return masks[:num_masks].T.copy(), entries[:num_entries].T.copy(), run_masks.T.copy(), runs.T.copy()
 
 
 @compiled
 def _make_scratch(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Scratch:
     quantiles, units = counting.thresholds.shape
     num_sets, width = np.diff(labels.starts[4]).max(), len(upsampler.columns.lower_weight)
+    most_runs = len(upsampler.rows.lower_weight) * (width + 1) // 2
     return Scratch(
         np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8),
         np.empty((2, width), np.float64),
@@ -108,11 +116,15 @@ def _make_scratch(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, l
         np.empty(num_sets, np.int64),
         np.empty((quantiles, units), np.int64),
         np.empty((quantiles, units, np.diff(labels.starts[0]).max()), np.int32),
+        counting.order[: counting.list_runs_for].copy(),
+        np.empty(counting.list_runs_for, np.int64),
+        np.empty((counting.list_runs_for, most_runs, 2), np.int64),
     )
 
 
 @compiled
-def _image_labels(labels: LabelArrays, image: int) -> ImageArrays:
+def labels_of_image(labels: LabelArrays, image: int) -> ImageArrays:
+    """Select the labels of one image of a batch."""
     starts, ends = labels.starts[:, image], labels.starts[:, image + 1]
     return ImageArrays(
         labels.index_map[image],
@@ -126,9 +138,17 @@ def _image_labels(labels: LabelArrays, image: int) -> ImageArrays:
 
 @inlined
 def _count_image(
-    cells: Maps, thresholds: Maps, upsampler: UpsamplerArrays, labels: ImageArrays, scratch: Scratch
-) -> None:
-    """Count the masks of all units, float32 (U, h, w), on one image into `scratch.mask_pixels` and `label_pixels`."""
+    cells: Maps,
+    thresholds: Maps,
+    upsampler: UpsamplerArrays,
+    labels: ImageArrays,
+    scratch: Scratch,
+    tables: RunTables,
+) -> RunTables:
+    """Count the masks of all units, float32 (U, h, w), on one image into `scratch.mask_pixels` and `label_pixels`.
+
+    Returns `tables` with the runs of these masks, without the image.
+    """
     scratch.mask_pixels[:] = 0
     for unit in range(len(cells)):
         if any_above(cells[unit], thresholds[0, unit]):
@@ -136,6 +156,23 @@ def _count_image(
                 cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, scratch.mask_pixels[:, unit]
             )
             _add_label_sets(scratch, num_met, labels, scratch.label_pixels[:, unit])
+            tables = _add_runs(unit, scratch, tables)
+    return tables
+
+
+@inlined
+def _add_runs(unit: int, scratch: Scratch, tables: RunTables) -> RunTables:
+    """Return the tables with the runs of one unit."""
+    masks, runs, used = tables
+    for quantile, count in enumerate(scratch.num_runs):
+        if count:
+            masks, runs = _ensure_capacity(masks, used[0], 1), _ensure_capacity(runs, used[1], count)
+            mask = masks[used[0]]
+            mask[1], mask[2], mask[3] = quantile, unit, count
+            runs[used[1] : used[1] + count] = scratch.runs[quantile, :count]
+            used[0] += 1
+            used[1] += count
+    return RunTables(masks, runs, used)
 
 
 @inlined
@@ -241,6 +278,7 @@ def count_unit(
     """
     (height, width), threshold, num_met = cells.shape, thresholds[0], 0
     above, start, columns = scratch.above, upsampler.rows.start, upsampler.columns.start
+    scratch.num_runs[:] = 0
     for i in range(height):
         for j in range(width):
             above[i, j] = cells[i, j] > threshold
@@ -319,7 +357,24 @@ def _count_run(
             active += value > threshold
         if active:
             num_met = _count_pixels(active, run.first, thresholds, index_map[y], scratch, num_met)
+            for quantile, threshold_row in enumerate(scratch.run_rows):
+                _list_runs(quantile, thresholds[threshold_row], y * np.uint64(len(values)), run, scratch)
     return num_met
+
+
+@inlined
+def _list_runs(quantile: int, threshold: np.float32, row_start: np.uint64, run: CellRun, scratch: Scratch) -> None:
+    """List the runs of pixels above a threshold in a row of pixels, whose first pixel is `row_start`."""
+    values, runs, num_runs, x = scratch.values, scratch.runs[quantile], scratch.num_runs[quantile], run.first
+    while x < run.last:
+        begin = x
+        while x < run.last and values[x] > threshold:
+            x += np.uint64(1)
+        if x > begin:
+            runs[num_runs, 0], runs[num_runs, 1] = row_start + begin, x - begin
+            num_runs += 1
+        x += np.uint64(1)
+    scratch.num_runs[quantile] = num_runs
 
 
 @inlined

@@ -58,6 +58,8 @@ class Counting(NamedTuple):
         int64 (Q,): row of `thresholds` of each quantile.
     record_images_for
         Number of leading quantiles for which the masks of single images are returned.
+    list_runs_for
+        Number of leading quantiles for which the runs of masks are returned.
     category_of
         int64 (C,): primary category of each label.
     restriction
@@ -67,6 +69,7 @@ class Counting(NamedTuple):
     thresholds: npt.NDArray[np.float32]
     order: Ints
     record_images_for: int
+    list_runs_for: int
     category_of: Ints
     restriction: int
 
@@ -133,6 +136,12 @@ class Scratch(NamedTuple):
         int64 (Q, U): pixels of each mask on the current image.
     label_pixels
         int32 (Q, U, n): intersection with each of its labels; undefined where a mask is empty.
+    run_rows
+        int64 (L,): row of the thresholds of each quantile whose runs are listed.
+    num_runs
+        int64 (L,): number of runs of the current unit so far.
+    runs
+        int64 (L, most, 2): first pixel and length of each of its runs.
     """
 
     above: npt.NDArray[np.uint8]
@@ -143,6 +152,27 @@ class Scratch(NamedTuple):
     met_sets: Ints
     mask_pixels: Ints
     label_pixels: npt.NDArray[np.int32]
+    run_rows: Ints
+    num_runs: Ints
+    runs: Ints
+
+
+class RunTables(NamedTuple):
+    """Masks and their runs, in tables that grow.
+
+    Attributes
+    ----------
+    masks
+        int64 (., 4): image, quantile, unit, and number of runs of each mask.
+    runs
+        int64 (., 2): first pixel and length of each run, mask after mask.
+    used
+        int64 (2,): rows that are in use in each.
+    """
+
+    masks: Ints
+    runs: Ints
+    used: Ints
 
 
 class CellRun(NamedTuple):

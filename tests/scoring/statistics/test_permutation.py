@@ -1,6 +1,5 @@
 """Counts of permutations against sets of pixels, and p-values of units with a known answer."""
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -14,19 +13,19 @@ from scipy.stats import kstest
 import oracle
 import strategies
 from netdissect.concepts import Concept, ConceptData, Labels, Size
-from netdissect.config import NullModel
-from netdissect.scoring import ConceptTotals, ImageLabels, IoUCounts, make_upsampler
-from netdissect.scoring.mask_pixels import MaskPixels, list_mask_pixels
+from netdissect.config import Duplicates, NullModel
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounter, IoUCounts, make_upsampler
+from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.statistics.multiple_testing import p_values
 from netdissect.scoring.statistics.permutation import (
-    AnnotationStratum,
     PermutationCounts,
+    StratumMasks,
     annotation_strata,
     find_best_concepts,
 )
 
 
-def masks_of(world: strategies.World, definition: strategies.Definition, limits: strategies.Floats) -> list[MaskPixels]:
+def masks_of(world: strategies.World, definition: strategies.Definition, limits: strategies.Floats) -> list[MaskRuns]:
     """List the masks of each image of a world, at thresholds (Q, U)."""
     found = []
     for row, maps in enumerate(world.maps):
@@ -34,7 +33,9 @@ def masks_of(world: strategies.World, definition: strategies.Definition, limits:
         upsampler = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        found.append(list_mask_pixels(maps, limits, upsampler))
+        counter = IoUCounter(world.data(), limits, "none", 0, len(limits))
+        image = labels_of(world, definition, row)
+        found += counter.update_batch(maps[None], BatchLabels.of([image]), upsampler).runs
     return found
 
 
@@ -54,10 +55,9 @@ def shuffled(
     counts = PermutationCounts.zeros(
         range(3), limits.size, data, seed=5, null=null, restriction=definition.protocol.restriction
     )  # fmt: skip
-    with ThreadPoolExecutor(2) as pool:
-        for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
-            block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
-            counts.update(block, int(rows[0]), data.category_of, pool)
+    for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
+        of_rows = StratumMasks.of([masks[row] for row in rows]), BatchLabels.of([images[row] for row in rows])
+        counts.update(*of_rows, int(rows[0]), data.category_of, 2)
     return counts
 
 
@@ -123,9 +123,12 @@ def test_mask_pixels_are_those_of_the_upsampled_maps(
             for quantile in limits
             for cells, limit in zip(maps, quantile, strict=True)
         ]
-        assert masks.mask_pixels.tolist() == [mask.sum() for mask in on]
-        listed = np.split(masks.pixel_index, np.cumsum(masks.mask_pixels)[:-1])
-        assert [sorted(places) for places in listed] == [np.flatnonzero(mask).tolist() for mask in on]
+        listed: list[list[int]] = [[] for _ in on]
+        runs = zip(np.repeat(masks.masks, masks.run_counts), masks.starts, masks.lengths, strict=True)
+        for mask, start, length in runs:
+            assert 0 < length <= size[1] - start % size[1]
+            listed[mask] += range(start, start + length)
+        assert [sorted(pixels) for pixels in listed] == [np.flatnonzero(mask).tolist() for mask in on]
 
 
 @given(strategies.worlds(), strategies.definitions(), st.integers(1, 3))
@@ -141,10 +144,9 @@ def test_parts_of_the_strata_add_up_whatever_the_threads(
 
     def counted(some: list[npt.NDArray[np.int64]], threads: int) -> PermutationCounts:
         counts = PermutationCounts.zeros(range(2, 5), len(limits), data, seed=1, null="images", restriction="overlap")
-        with ThreadPoolExecutor(threads) as pool:
-            for rows in some:
-                block = AnnotationStratum.of([masks[row] for row in rows], [images[row] for row in rows])
-                counts.update(block, int(rows[0]), data.category_of, pool)
+        for rows in some:
+            of_rows = StratumMasks.of([masks[row] for row in rows]), BatchLabels.of([images[row] for row in rows])
+            counts.update(*of_rows, int(rows[0]), data.category_of, threads)
         return counts
 
     whole, parts = counted(blocks, 1), counted(blocks[:cut], 2) + counted(blocks[cut:], 3)
@@ -157,6 +159,43 @@ def test_images_of_different_annotations_are_never_permuted() -> None:
     for rows in annotation_strata(strata, 2, 3):
         assert len(rows) <= 2
         assert len({strata[row] for row in rows}) == 1
+
+
+@pytest.mark.parametrize("null", ["images", "locations"])
+@pytest.mark.parametrize(("size", "duplicates"), [((3, 85), "once"), ((3, 86), "each"), ((4, 300), "once")])
+def test_counts_are_exact_whatever_the_bits_that_they_take(
+    size: tuple[int, int], duplicates: Duplicates, null: NullModel
+) -> None:
+    # Three channels of one label count a pixel up to three times: 85 pixels of a row fit into 8 bits, 86 do not.
+    rng = np.random.default_rng(4)
+    concepts = tuple(Concept(label_id, str(label_id), "object", 1, 1.0) for label_id in range(1, 41))
+    data = ConceptData(Path("nowhere"), ("object",), concepts, ())
+    drawn_labels = rng.integers(0, 41, (5, 3, *size))
+    drawn_labels[:, :, 0] = 7
+    drawn_labels[0, :, 1] = rng.integers(0, 2, size[1])
+    images = [
+        ImageLabels.of(Labels(channels.astype(np.int32), np.array([9, 40], np.int32)), data, duplicates)
+        for channels in drawn_labels
+    ]
+    active = rng.random((5, 6, *size)) < 0.7
+    active[:, 0], active[:, 1] = True, False
+    counts = PermutationCounts.zeros(range(4), 6, data, seed=0, null=null, restriction="overlap")
+    masks = StratumMasks.of(list(map(MaskRuns.of, active)))
+    counts.update(masks, BatchLabels.of(images), 17, data.category_of, 3)
+    for permutation in range(4):
+        rng = np.random.default_rng((0, permutation, 17))
+        partners = rng.permutation(5) if null == "images" else range(5)
+        shifts = np.zeros((5, 2), int) if null == "images" else rng.integers((0, 0), size, (5, 2))
+        expected = np.zeros((6, 41), int)
+        for masks_of_image, partner, shift in zip(active, partners, shifts, strict=True):
+            channels = np.roll(images[partner].label_channels, shift, (1, 2))
+            for unit, label_id in product(range(6), range(1, 41)):
+                expected[unit, label_id] += (channels[:, masks_of_image[unit]] == label_id).sum()
+                expected[unit, label_id] += (
+                    list(images[partner].image_level).count(label_id) * masks_of_image[unit].sum()
+                )
+        np.testing.assert_array_equal(counts.intersection[permutation], expected)
+        np.testing.assert_array_equal(counts.activation[permutation, :, 0], active.sum((0, 2, 3)))
 
 
 @given(strategies.worlds())
@@ -184,7 +223,7 @@ def test_the_best_concepts_are_the_oracle_s(world: strategies.World) -> None:
 
 def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> None:
     rng = np.random.default_rng(6)
-    images, side, noise, planted = 80, 12, 150, 6
+    images, noise, planted = 80, 150, 6
     concepts = tuple(Concept(label_id, str(label_id), "object", 1, 1.0) for label_id in range(1, 7))
     data = ConceptData(Path("nowhere"), ("object",), concepts, ())
     blocks = rng.integers(0, 7, (images, 3, 3)).repeat(4, 1).repeat(4, 2)
@@ -195,18 +234,13 @@ def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> No
     on = (rng.random((images, noise + planted, 6, 6)) < 0.02).repeat(2, 2).repeat(2, 3)
     for unit in range(planted):  # a third of the concept's pixels beside the noise
         on[:, noise + unit] |= (blocks == unit + 1) & (rng.random(blocks.shape) < 0.3)
-    masks = [
-        MaskPixels(image.sum((1, 2)).astype(np.uint32), (np.flatnonzero(image) % side**2).astype(np.uint32))
-        for image in on
-    ]
     totals = np.bincount(blocks.ravel(), minlength=7)
     activation = on.sum((0, 2, 3))[None, :, None]
     hits = np.stack([(on & (blocks == label_id)[:, None]).sum((0, 2, 3)) for label_id in range(7)], axis=-1)
     everything = np.ones(7, np.bool_)
     observed = find_best_concepts(data, totals, hits, activation, everything).scores[:, 0]
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
-    with ThreadPoolExecutor(2) as pool:
-        counts.update(AnnotationStratum.of(masks, labels), 0, data.category_of, pool)
+    counts.update(StratumMasks.of(list(map(MaskRuns.of, on))), BatchLabels.of(labels), 0, data.category_of, 2)
     zeros = np.zeros(0, np.int64)
     best = counts.best_concepts(
         data, ConceptTotals(totals, zeros, zeros), IoUCounts(hits[None], activation), everything

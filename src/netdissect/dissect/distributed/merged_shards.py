@@ -15,8 +15,8 @@ from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, merge_ranges
 from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
 from netdissect.dissect.layer_state import strip_prefix
-from netdissect.dissect.statistics.permutation_pass import MaskFile, MaskFiles
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
+from netdissect.dissect.work_dir.mask_files import MaskFile, MaskFiles
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.dissect.work_dir.work_dir import difference
 from netdissect.errors import ResultError
@@ -174,9 +174,8 @@ class MergedCounts:
             for index, layer in enumerate(self.layers)
         }
         of_test = strip_prefix(PERMUTATION_TEST, self.arrays)
-        lookups = dict(zip(self.layers, of_test["lookups"].tolist(), strict=True))
         strata = np.concatenate([self.per_image[f"{images}.strata"] for images in parts])
-        return MaskFiles(files, lookups, strata, of_test["image_level"] > 0)
+        return MaskFiles(files, of_test["num_runs"], strata, of_test["image_level"] > 0)
 
     def _parts(self, name: str) -> list[str]:
         """Return the prefixes of the images of each shard that has an array of this name."""

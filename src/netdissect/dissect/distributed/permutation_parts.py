@@ -133,9 +133,9 @@ class PermutationParts:
             if exists(folder):
                 return
             with timed("permutations", seconds, self.test.labels.log):
-                best = [self.test.best_concepts(layer, permutations) for layer in self.test.counts]
+                best = self.test.best_concepts(permutations)
             self.test.labels.refuse_changed(self.info.run.data.digest)
-            arrays = prefix_layers(_stacked(of_layer) for of_layer in best)
+            arrays = prefix_layers(map(_stacked, best.values()))
             run = self.info.run.model_copy(update={"seconds": seconds})
             update = {"stage": PERMUTATIONS, "batches": ((permutations.start, permutations.stop),), "run": run}
             write_shard_result(folder, self.info.model_copy(update=update), arrays)

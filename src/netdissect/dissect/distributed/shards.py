@@ -37,7 +37,6 @@ from netdissect.dissect.layer_state import ThresholdResult, add_prefix, prefix_l
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
-from netdissect.dissect.statistics.permutation_pass import MaskFiles, write_masks
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -251,13 +250,9 @@ def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> Sha
     threshold_results = read_thresholds(thresholds)
     with timed("counting", seconds, two_pass.work.log):
         counted = two_pass.count_pass(collectors, threshold_results)
-    masks = None
-    if info.run.config.permutations:
-        with timed("permutations", seconds, two_pass.work.log):
-            masks = write_masks(two_pass, collectors, threshold_results)
     two_pass.refuse_changed(info.run.data.digest)
     info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
-    arrays, files = _count_arrays(counted, f"{IMAGES}.{task.batches.start:09}", masks)
+    arrays, files = _count_arrays(counted, f"{IMAGES}.{task.batches.start:09}")
     write_shard_result(task.folder / "counting", info, arrays, files)
     two_pass.work.remove()
     return "counting"
@@ -267,14 +262,15 @@ def _at(info: ShardResultInfo, stage: ShardStage, seconds: Mapping[str, float]) 
     return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
 
 
-def _count_arrays(counted: CountResult, own: str, masks: MaskFiles | None) -> tuple[dict[str, Array], dict[str, Path]]:
+def _count_arrays(counted: CountResult, own: str) -> tuple[dict[str, Array], dict[str, Path]]:
     """Return arrays and files of a counting pass; those whose names begin with `own` are not summed in a merge."""
     arrays = add_prefix("concept-totals", vars(counted.concept_totals))
     arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
     opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
-    if masks is not None:
-        lookups = np.array(list(masks.lookups.values()))
-        arrays |= add_prefix(PERMUTATION_TEST, {"lookups": lookups, "image_level": masks.image_level})
+    masks = counted.masks
+    if masks.files:
+        of_test = {"num_runs": masks.num_runs, "image_level": masks.image_level}
+        arrays |= add_prefix(PERMUTATION_TEST, of_test)
         arrays[f"{own}.strata"] = masks.strata
         pixels = {f"pixels{index}": file for index, (file,) in enumerate(masks.files.values())}
         arrays |= add_prefix(own, {name: np.array(file.offsets) for name, file in pixels.items()})

@@ -1,35 +1,33 @@
 """The permutation test of a run: stored masks of all layers are paired with the labels of other images.
 
-    stored activations -> MaskFile of each layer -> PermutationCounts, a few permutations at a time -> PermutationNull
+    MaskFiles of the counting pass -> PermutationCounts, as many as fit into memory -> PermutationNull
 
 Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
 `netdissect.scoring.statistics.multiple_testing` for p-values and limits.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.config import RULES, DissectConfig, Execution, Progress, Rule
 from netdissect.dissect.label_reader import LabelReader
-from netdissect.dissect.layer_state import AnyCollector, ThresholdResult
 from netdissect.dissect.passes import CountResult, TwoPass
+from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.result.statistics_schema import NULL_COUNTS
-from netdissect.scoring import ConceptTotals, IoUCounts
+from netdissect.scoring import BatchLabels, ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
-from netdissect.scoring.mask_pixels import MaskPixels, list_mask_pixels
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
 from netdissect.scoring.statistics.permutation import (
-    AnnotationStratum,
     BestConcepts,
     PermutationCounts,
+    StratumMasks,
     annotation_strata,
     find_best_concepts,
 )
@@ -40,10 +38,6 @@ Floats = npt.NDArray[np.float64]
 
 MEGABYTE = 2**20
 BLOCK = 500  # images permuted among each other: about 50 MB with their label maps
-# --permutations auto: as many as take the time of the forward passes of a small network.
-NANOSECONDS_PER_LOOKUP = 6
-NANOSECONDS_PER_IMAGE = 20_000_000
-MIN_PERMUTATIONS, MAX_PERMUTATIONS = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -123,78 +117,6 @@ def null_count_columns(null_counts: pl.DataFrame) -> pl.DataFrame:
     return null_counts.group_by("quantile", "rule", "category", maintain_order=True).agg(columns)
 
 
-class MaskFile(AppendOnlyArrayFile):
-    """The masks of one layer per image: two bytes for each active pixel."""
-
-    disk_full_remedy = ", or leave --permutations out"
-
-    def read(self, image_index: int) -> MaskPixels:
-        """Return the masks of one image."""
-        return MaskPixels(*(array.astype(np.uint32) for array in super().read(image_index)))
-
-
-@dataclass(frozen=True)
-class MaskFiles:
-    """The masks of every layer on disk, and the annotation stratum of each image.
-
-    Attributes
-    ----------
-    files
-        By layer: the file of each shard, by ascending image index.
-    lookups
-        By layer: number of labels below all mask pixels, in all label maps.
-    strata
-        int64 (N, 2 + K): height and width of the label maps of each image, and whether each category is annotated.
-    image_level
-        bool (C,): concepts that are image-level labels of some image.
-    """
-
-    files: Mapping[str, Sequence[MaskFile]]
-    lookups: Mapping[str, int]
-    strata: npt.NDArray[np.int64]
-    image_level: npt.NDArray[np.bool_]
-
-    def read(self, layer: str, image_index: int) -> MaskPixels:
-        """Return the masks of one image."""
-        for file in self.files[layer]:
-            if image_index < file.records:
-                return file.read(image_index)
-            image_index -= file.records
-        raise IndexError(image_index)
-
-    def auto_permutations(self) -> int:
-        """Return the number of permutations that takes the time of the forward passes of a small network."""
-        lookups = max(sum(self.lookups.values()), 1)
-        fitting = NANOSECONDS_PER_IMAGE * len(self.strata) // (NANOSECONDS_PER_LOOKUP * lookups)
-        return min(max(fitting, MIN_PERMUTATIONS), MAX_PERMUTATIONS)
-
-
-def write_masks(
-    two_pass: TwoPass, collectors: Mapping[str, AnyCollector], threshold_results: Mapping[str, ThresholdResult]
-) -> MaskFiles:
-    """Write the masks of every layer at the quantiles of the protocol, from stored activations or another pass."""
-    source, rows = two_pass.source, two_pass.rows
-    quantiles = len(source.config.protocol.quantiles)
-    plans = {plan.layer.name: plan for plan in two_pass.plan.layers}
-    files = {name: MaskFile(two_pass.work.file(name, "masks")) for name in plans}
-    lookups = dict.fromkeys(plans, 0)
-    strata = np.zeros((len(rows), 2 + len(source.data.categories)), np.int64)
-    image_level = np.zeros(len(source.data.category_of), np.bool_)
-    labels = two_pass.label_reader.read(rows)
-    for batch in two_pass.replay("masks", collectors):
-        of_layers = {name: maps.cpu().numpy() for name, maps in batch.maps.items()}
-        for index, image in zip(range(len(batch.rows)), labels, strict=False):
-            stratum = strata[batch.start + index - rows.start]
-            stratum[:2], stratum[2 + image.categories] = image.size, 1
-            image_level[image.image_level] = True
-            for name, file in files.items():
-                grid = plans[name].grid_to(image.size)
-                masks = list_mask_pixels(of_layers[name][index], threshold_results[name].thresholds[:quantiles], grid)
-                lookups[name] += len(masks.pixel_index) * image.label_sets.label_ids.shape[1]
-                file.append(masks)
-    return MaskFiles({name: (file,) for name, file in files.items()}, lookups, strata, image_level)
-
-
 @dataclass(frozen=True)
 class PermutationTest:
     """The permutation test of all layers.
@@ -224,13 +146,13 @@ class PermutationTest:
     concept_totals: ConceptTotals
 
     @classmethod
-    def of(cls, two_pass: TwoPass, masks: MaskFiles, counted: CountResult) -> Self:
+    def of(cls, two_pass: TwoPass, counted: CountResult) -> Self:
         """Return the test of a run after its counting pass."""
         source = two_pass.source
         quantiles = len(source.config.protocol.quantiles)
         counts = {name: of_layer.first(quantiles) for name, of_layer in counted.counts.items()}
         return cls(
-            source.config, source.execution, two_pass.label_reader, two_pass.progress, masks, counts,
+            source.config, source.execution, two_pass.label_reader, two_pass.progress, counted.masks, counts,
             counted.concept_totals,
         )  # fmt: skip
 
@@ -240,28 +162,42 @@ class PermutationTest:
         asked = self.config.permutations
         return range(self.masks.auto_permutations() if asked == "auto" else asked)
 
-    def at_once(self, layer: str) -> int:
-        """Return the number of permutations whose counts of one layer fit into memory together."""
-        return max(1, self.execution.memory_mb * MEGABYTE // (4 * self.counts[layer].intersection.size))
-
     def run(self) -> dict[str, PermutationNull]:
         """Return the null distribution of every layer."""
-        return {name: self.null_of(name, self.best_concepts(name, self.permutations)) for name in self.counts}
+        return {name: self.null_of(name, best) for name, best in self.best_concepts(self.permutations).items()}
 
-    def best_concepts(self, layer: str, permutations: range) -> list[BestConcepts]:
-        """Return the best concepts of the masks of one layer in some permutations."""
-        seconds = NANOSECONDS_PER_LOOKUP * 1e-9 * len(permutations) * self.masks.lookups[layer]
-        logger.info(
-            "permutation test of %s: %d permutations, about %.0f s of computing", layer, len(permutations), seconds
-        )
-        best: list[BestConcepts] = []
-        for first in permutations[:: self.at_once(layer)]:
-            some = range(first, min(first + self.at_once(layer), permutations.stop))
-            permuted = self._counted(layer, some)
-            best += permuted.best_concepts(self.labels.data, self.concept_totals, self.counts[layer], self._candidates)
-            if self.progress:
-                self.progress(f"permutations, {layer}", some.stop, len(self.permutations))
+    def best_concepts(self, permutations: range) -> dict[str, list[BestConcepts]]:
+        """Return the best concepts of the masks of every layer in some permutations."""
+        seconds = 1e-9 * len(permutations) * self.masks.permutation_nanoseconds
+        logger.info("permutation test: %d permutations, about %.0f s of computing", len(permutations), seconds)
+        best: dict[str, list[BestConcepts]] = {name: [] for name in self.counts}
+        steps = self._steps(permutations)
+        for step, (layers, some) in enumerate(steps):
+            permuted = {name: self._zeros(name, some) for name in layers}
+            for done in self._count(permuted):
+                if self.progress:
+                    images = len(self.masks.strata)
+                    finished = len(permutations) * (step * images + done) // (len(steps) * images)
+                    self.progress("permutations", permutations.start + finished, len(self.permutations))
+            for name, counted in permuted.items():
+                best[name] += counted.best_concepts(
+                    self.labels.data, self.concept_totals, self.counts[name], self._candidates
+                )
         return best
+
+    def _steps(self, permutations: range) -> list[tuple[tuple[str, ...], range]]:
+        """Divide the work into layers and permutations whose counts fit into memory; each step reads all labels."""
+        available = self.execution.memory_mb * MEGABYTE // 4
+        sizes = {name: counts.intersection.size for name, counts in self.counts.items()}
+        if len(permutations) * sum(sizes.values()) <= available:
+            return [(tuple(sizes), permutations)]
+        steps: list[tuple[tuple[str, ...], range]] = []
+        for name, size in sizes.items():
+            at_once = max(1, available // size)
+            steps += [
+                ((name,), permutations[first : first + at_once]) for first in range(0, len(permutations), at_once)
+            ]
+        return steps
 
     def null_of(self, layer: str, best: Sequence[BestConcepts]) -> PermutationNull:
         """Return the null distribution of one layer from the best concepts of all permutations."""
@@ -280,20 +216,28 @@ class PermutationTest:
         image_level = self.masks.image_level
         return np.ones(len(image_level), np.bool_) if self.config.statistics.null == "images" else ~image_level
 
-    def _counted(self, layer: str, permutations: range) -> PermutationCounts:
-        """Count the masks of one layer against permuted labels."""
+    def _zeros(self, layer: str, permutations: range) -> PermutationCounts:
+        """Return the counts of one layer before the first image."""
         statistics, (quantiles, units, _) = self.config.statistics, self.counts[layer].intersection.shape
-        counts = PermutationCounts.zeros(
+        return PermutationCounts.zeros(
             permutations, quantiles * units, self.labels.data, seed=statistics.stats_seed, null=statistics.null,
             restriction=self.config.protocol.restriction,
         )  # fmt: skip
-        strata = [tuple(stratum) for stratum in self.masks.strata.tolist()]
-        with ThreadPoolExecutor(self.execution.workers) as pool:
-            for images in annotation_strata(strata, BLOCK, statistics.stats_seed):
-                mask_pixels_of = [self.masks.read(layer, image) for image in images]
-                block = AnnotationStratum.of(mask_pixels_of, list(self.labels.read(images.tolist())))
-                counts.update(block, int(images[0]), self.labels.data.category_of, pool)
-        return counts
+
+    def _count(self, permuted: Mapping[str, PermutationCounts]) -> Iterator[int]:
+        """Count the masks of some layers against permuted labels; yield the number of images after each stratum."""
+        category_of = self.labels.data.category_of
+        seed = self.config.statistics.stats_seed
+        strata = list(annotation_strata([tuple(stratum) for stratum in self.masks.strata.tolist()], BLOCK, seed))
+        images = self.labels.read(np.concatenate(strata).tolist())
+        done = 0
+        for stratum in strata:
+            labels = BatchLabels.of(list(islice(images, len(stratum))))
+            for name, counts in permuted.items():
+                masks = StratumMasks.of([self.masks.read(name, image) for image in stratum])
+                counts.update(masks, labels, int(stratum[0]), category_of, self.execution.workers)
+            done += len(stratum)
+            yield done
 
 
 def fdr_limit(layers: Sequence[PermutationNull]) -> float:

@@ -4,7 +4,7 @@ Under the null hypothesis a mask fits the labels of another image as well as tho
 images among those annotated in the same categories and recomputes the best IoU of each unit. Masks are kept, so a
 permutation costs one count and no forward pass.
 
-    MaskPixels, ImageLabels -> AnnotationStratum -> PermutationCounts -> BestConcepts -> multiple_testing.py
+    StratumMasks, BatchLabels -> PermutationCounts -> BestConcepts -> multiple_testing.py
 
 Shuffling keeps the pixels of each concept. The images of a stratum have the same categories, so activations are kept,
 too: only intersections change. Shifting moves each label map on a torus and keeps image-level labels.
@@ -16,6 +16,7 @@ Sources: Phipson and Smyth 2010 :cite:p:`phipson2010permutation` (p-values of pe
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,10 +24,10 @@ import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
 from netdissect.config import NullModel, Restriction
-from netdissect.jit import compiled, inlined
-from netdissect.scoring.iou import best_concepts, iou
-from netdissect.scoring.iou_counter import ConceptTotals, ImageLabels, IoUCounts
-from netdissect.scoring.mask_pixels import MaskPixels, UInts
+from netdissect.jit import compiled
+from netdissect.scoring.iou_counter import BatchLabels, ConceptTotals, IoUCounts
+from netdissect.scoring.mask_runs import MaskRuns, UInts
+from netdissect.scoring.statistics.permutation_kernel import count_permutations
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,48 +59,38 @@ def annotation_strata(strata: Sequence[Any], size: int, seed: int) -> Iterator[I
             yield np.sort(part)
 
 
-class AnnotationStratum(NamedTuple):
-    """Masks and labels of n images of one stratum.
+class StratumMasks(NamedTuple):
+    """The m non-empty masks of one layer on n images, as N runs of pixels.
 
     Attributes
     ----------
-    mask_pixels
-        uint32 (n, M): pixels of each mask.
-    starts
-        int64 (n,): start of each image in `pixel_index`.
-    pixel_index
-        uint32: y * width + x of each mask pixel, image after image, mask after mask.
-    label_channels
-        unsigned (n, P, height, width): label ids, 0 where unlabeled.
-    image_level
-        int64 (n, W): image-level labels, padded with 0.
+    image_ends
+        int64 (n + 1,): first mask of each image, and the end of the last.
+    run_ends
+        int64 (m + 1,): first run of each mask, and the end of the last.
+    masks
+        uint32 (m,): index of each mask; see `netdissect.scoring.mask_runs.MaskRuns`.
+    pixels
+        int64 (m,): pixels of each mask.
+    starts, ends
+        uint32 (N,): index y * width + x of the first pixel of each run, and of the pixel after the last.
     """
 
-    mask_pixels: UInts
-    starts: Ints
-    pixel_index: UInts
-    label_channels: npt.NDArray[Any]
-    image_level: Ints
+    image_ends: Ints
+    run_ends: Ints
+    masks: UInts
+    pixels: Ints
+    starts: UInts
+    ends: UInts
 
     @classmethod
-    def of(cls, masks: Sequence[MaskPixels], images: Sequence[ImageLabels]) -> Self:
-        """Join images whose label maps have one size."""
-        channels = max(image.label_sets.label_ids.shape[1] for image in images)
-        most = max(len(image.image_level) for image in images)
-        largest = max(int(image.label_ids.max(initial=0)) for image in images)
-        label_channels = np.zeros((len(images), channels, *images[0].size), np.min_scalar_type(largest))
-        image_level = np.zeros((len(images), most), np.int64)
-        for index, image in enumerate(images):
-            label_channels[index, : image.label_sets.label_ids.shape[1]] = image.label_channels
-            image_level[index, : len(image.image_level)] = image.image_level
-        lengths = [len(mask.pixel_index) for mask in masks]
-        return cls(
-            np.stack([mask.mask_pixels for mask in masks]),
-            np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64),
-            np.concatenate([mask.pixel_index for mask in masks]),
-            label_channels,
-            image_level,
-        )
+    def of(cls, images: Sequence[MaskRuns]) -> Self:
+        """Join the masks of some images."""
+        masks, run_counts, starts, lengths = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
+        run_ends = np.append(0, run_counts.cumsum(dtype=np.int64))
+        pixels = np.diff(np.append(0, lengths.cumsum(dtype=np.int64))[run_ends])
+        image_ends = np.array([0, *accumulate(len(image.masks) for image in images)])
+        return cls(image_ends, run_ends, masks, pixels, starts, starts + lengths)
 
 
 class BestConcepts(NamedTuple):
@@ -160,36 +151,40 @@ class PermutationCounts:
             self.intersection + other.intersection, self.activation + other.activation,
         )  # fmt: skip
 
-    def update(self, stratum: AnnotationStratum, first: int, category_of: Ints, pool: ThreadPoolExecutor) -> None:
-        """Count one stratum in place.
+    def update(self, masks: StratumMasks, labels: BatchLabels, first: int, category_of: Ints, workers: int) -> None:
+        """Count the images of one stratum in place.
 
         Parameters
         ----------
-        stratum
-            Masks and labels.
+        masks, labels
+            Of these images, whose label maps have one size.
         first
-            Index of its first image, which identifies it.
+            Index of the first image, which identifies the stratum.
         category_of
             int64 (C,).
-        pool
-            Threads. A permutation is one task, so the counts do not depend on the number of threads.
+        workers
+            Threads. Each counts some of the permutations, so the counts do not depend on their number.
         """
-        bits = np.where(category_of >= 0, np.uint64(1) << np.maximum(category_of, 0).astype(np.uint64), 0)
+        draws = [self._draw(permutation, first, labels) for permutation in self.permutations]
+        mask_images, shifts = (np.stack(drawn) for drawn in zip(*draws, strict=True))
 
-        def count(index: int) -> None:
-            partners, shifts = self._draw(self.permutations[index], first, stratum)
-            overlaps = self.activation[index] if self.restriction == "overlap" else np.empty((0, 0), np.int64)
-            _count_permutation(stratum, partners, shifts, bits.astype(np.uint64), self.intersection[index], overlaps)
+        def count(some: slice) -> None:
+            activation = self.activation[some] if self.restriction == "overlap" else np.empty((0, 0, 0), np.int64)
+            drawn = mask_images[some], shifts[some]
+            count_permutations(masks, labels.arrays, drawn, category_of, self.intersection[some], activation)
 
-        for _ in pool.map(count, range(len(self.permutations))):
-            pass
+        step = -(-len(draws) // workers)
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(count, [slice(start, start + step) for start in range(0, len(draws), step)]):
+                pass
 
-    def _draw(self, permutation: int, first: int, stratum: AnnotationStratum) -> tuple[Ints, Ints]:
+    def _draw(self, permutation: int, first: int, labels: BatchLabels) -> tuple[Ints, Ints]:
+        """Return the image whose masks meet the labels of each image, (n,), and how far these are shifted, (n, 2)."""
         rng = np.random.default_rng((self.seed, permutation, first))
-        images, (height, width) = len(stratum.mask_pixels), stratum.label_channels.shape[2:]
+        images, size = len(labels.images), labels.images[0].size
         if self.null == "images":
-            return rng.permutation(images), np.zeros((images, 2), np.int64)
-        return np.arange(images), rng.integers((0, 0), (height, width), (images, 2))
+            return np.argsort(rng.permutation(images)), np.zeros((images, 2), np.int64)
+        return np.arange(images), rng.integers((0, 0), size, (images, 2))
 
     def best_concepts(
         self, data: ConceptData, concept_totals: ConceptTotals, counts: IoUCounts, chosen: npt.NDArray[np.bool_]
@@ -219,85 +214,28 @@ def find_best_concepts(
 ) -> BestConcepts:
     """Find the best of the concepts `chosen`, bool (C,), for the counts of masks, (..., C) and (..., K)."""
     label_ids = np.array([concept.label_id for concept in data.concepts if chosen[concept.label_id]], np.int64)
-    categories = data.category_of[label_ids]
-    intersections = intersection.reshape(-1, len(chosen))[:, label_ids].astype(np.int64)
-    mask_pixels = activation.reshape(len(intersections), -1)[:, categories]
-    scores = iou(intersections, mask_pixels, np.broadcast_to(concept_pixels[label_ids], intersections.shape))
-    best = best_concepts(scores, categories, len(data.categories))
-    has_label = best >= 0
-    scores = np.concatenate([scores, np.zeros((len(intersections), 1))], axis=1)  # column -1: none
-    padded = np.append(label_ids, 0)
-    best_ids = padded[np.where(has_label, best, -1)].astype(np.int32)
-    return BestConcepts(best_ids, np.take_along_axis(scores, best, axis=1))
+    intersections = intersection.reshape(-1, len(chosen))
+    mask_pixels = activation.reshape(len(intersections), -1)
+    best_ids, scores = np.zeros(mask_pixels.shape, np.int32), np.zeros(mask_pixels.shape)
+    _find_best(intersections, mask_pixels, concept_pixels, data.category_of, label_ids, BestConcepts(best_ids, scores))
+    return BestConcepts(best_ids, scores)
 
 
 @compiled
-def _count_permutation(
-    stratum: AnnotationStratum,
-    partners: Ints,
-    shifts: Ints,
-    bits: npt.NDArray[np.uint64],
-    intersection: npt.NDArray[np.uint32],
-    activation: Ints,
+def _find_best(
+    intersections: npt.NDArray[Any],
+    mask_pixels: Ints,
+    concept_pixels: Ints,
+    category_of: Ints,
+    label_ids: Ints,
+    best: BestConcepts,
 ) -> None:
-    """Count the masks of each image against the labels of its partner, shifted by (down, right) on a torus.
-
-    `bits` (C,) has the category of each label as one bit. Unless empty, `activation` (M, K) is increased by the pixels
-    of masks that overlap a label of the category.
-    """
-    mask_pixels, starts, pixel_index, label_channels, image_level = stratum
-    images, channels, height, width = label_channels.shape
-    labels = np.empty((channels, height * width), label_channels.dtype)
-    for image in range(images):
-        _shift(label_channels[partners[image]], shifts[image, 0], shifts[image, 1], labels)
-        begin = starts[image]
-        for mask in range(mask_pixels.shape[1]):
-            count = np.int64(mask_pixels[image, mask])
-            if count == 0:
-                continue
-            overlapped = _add_mask(mask, pixel_index[begin : begin + count], labels, bits, intersection)
-            for label_id in image_level[partners[image]]:
-                if label_id:
-                    intersection[mask, label_id] += count
-                    overlapped |= bits[label_id]
-            for category in range(activation.shape[1]):
-                if overlapped >> np.uint64(category) & np.uint64(1):
-                    activation[mask, category] += count
-            begin += count
-
-
-@inlined
-def _add_mask(
-    mask: int,
-    pixels: UInts,
-    labels: npt.NDArray[Any],
-    bits: npt.NDArray[np.uint64],
-    intersection: npt.NDArray[np.uint32],
-) -> np.uint64:
-    """Add the pixels of a mask to the intersections with each label, and return the categories that it overlaps."""
-    overlapped = np.uint64(0)
-    for channel in range(len(labels)):
-        channel_labels, last, run = labels[channel], np.int64(0), np.int64(0)
-        for pixel in pixels:
-            label = np.int64(channel_labels[pixel])
-            if label != last:  # neighbors mostly have one label: one addition for each run
-                if last:
-                    intersection[mask, last] += run
-                    overlapped |= bits[last]
-                last, run = label, np.int64(0)
-            run += 1
-        if last:
-            intersection[mask, last] += run
-            overlapped |= bits[last]
-    return overlapped
-
-
-@compiled
-def _shift(label_channels: npt.NDArray[Any], down: int, right: int, out: npt.NDArray[Any]) -> None:
-    """Write label channels (P, height, width) to `out` (P, height * width), rolled along both axes."""
-    channels, height, width = label_channels.shape
-    for channel in range(channels):
-        for y in range(height):
-            begin = (y + down) % height * width
-            out[channel, begin + right : begin + width] = label_channels[channel, y, : width - right]
-            out[channel, begin : begin + right] = label_channels[channel, y, width - right :]
+    """Write the concept of the largest IoU (tie: the first of `label_ids`) in each category to `best`."""
+    for mask in range(len(intersections)):
+        for label_id in label_ids:
+            intersection = np.int64(intersections[mask, label_id])
+            if intersection:
+                category = category_of[label_id]
+                score = intersection / (mask_pixels[mask, category] + concept_pixels[label_id] - intersection)
+                if score > best.scores[mask, category]:
+                    best.label_ids[mask, category], best.scores[mask, category] = label_id, score

@@ -1,0 +1,69 @@
+"""The mask of each unit as runs of active pixels: masks are sparse and compact, so there are few runs.
+
+    IoUCounter.update_batch -> MaskRuns -> MaskFile -> statistics/permutation.py
+
+Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (the mask M_k).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+UInts = npt.NDArray[np.uint32]
+Ints = npt.NDArray[np.int64]
+
+
+class MaskRuns(NamedTuple):
+    """The non-empty masks on one image, m of M, as N runs of pixels.
+
+    A run holds neighboring active pixels of one row. Every active pixel is in one run of its mask.
+
+    Attributes
+    ----------
+    masks
+        uint32 (m,): index of each mask, quantile * units + unit, in any order.
+    run_counts
+        uint32 (m,): number of its runs.
+    starts, lengths
+        uint32 (N,): index y * width + x of the first pixel of each run, and its pixels, mask after mask.
+    """
+
+    masks: UInts
+    run_counts: UInts
+    starts: UInts
+    lengths: UInts
+
+    @classmethod
+    def of(cls, masks: npt.NDArray[np.bool_]) -> Self:
+        """Return the runs of masks, bool (M, height, width)."""
+        padded = np.pad(masks.astype(np.int8), ((0, 0), (0, 0), (1, 1)))
+        edges = np.diff(padded, axis=2)
+        mask, y, x = (edges > 0).nonzero()
+        lengths = (edges < 0).nonzero()[2] - x
+        indices, run_counts = np.unique(mask, return_counts=True)
+        arrays = (indices, run_counts, y * masks.shape[2] + x, lengths)
+        return cls(*(array.astype(np.uint32) for array in arrays))
+
+    @classmethod
+    def split(cls, masks: Ints, runs: Ints, images: int, units: int) -> Iterator[Self]:
+        """Yield the masks of each image of a batch.
+
+        Parameters
+        ----------
+        masks
+            int64 (4, m): image, quantile, unit and number of runs of each mask, image after image.
+        runs
+            int64 (2, N): first pixel and length of each run, mask after mask.
+        images, units
+            Images of the batch, and units.
+        """
+        image, quantile, unit, run_counts = masks
+        mask_ends = np.searchsorted(image, np.arange(images + 1))
+        run_ends = np.append(0, run_counts.cumsum())[mask_ends]
+        columns = (quantile * units + unit, run_counts, *runs)
+        indices, counts, starts, lengths = (column.astype(np.uint32) for column in columns)
+        for index in range(images):
+            of_masks, of_runs = (slice(*ends[index : index + 2]) for ends in (mask_ends, run_ends))
+            yield cls(indices[of_masks], counts[of_masks], starts[of_runs], lengths[of_runs])
