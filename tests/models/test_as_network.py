@@ -81,6 +81,23 @@ def test_a_network_is_given_the_pixels_that_transforms_of_torchvision_give(name)
     torch.testing.assert_close(given_to_network(preprocessing, image)[0], expected, atol=3e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("side", [17, 64])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_square_image_is_resized_as_torchvision_timm_and_transformers_resize_images_of_pillow(mode, side):
+    image, size = noise(side, side), {"height": 32, "width": 32}
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    processor = transformers.ViTImageProcessorPil(size=size, resample=filters[mode])
+    for how, expected in (
+        (v1.Compose([v1.Resize(32, v1.InterpolationMode(mode)), v1.ToTensor()]), None),
+        (timm.data.create_transform((3, 32, 32), crop_pct=1, interpolation=mode), None),
+        (processor, lambda image: processor(image, return_tensors="pt")["pixel_values"][0]),
+    ):
+        preprocessing = Preprocessing.read(how)
+        stretched = image.resize((32, 32), filters[preprocessing.interpolation])
+        found = given_to_network(preprocessing, stretched)[0]
+        torch.testing.assert_close(found, (expected or how)(image).float(), atol=1e-5, rtol=1e-5)
+
+
 def test_size_and_filter_of_transforms_are_those_of_the_last_crop_and_resize():
     crop = [v1.Resize(256, interpolation=v1.InterpolationMode.BICUBIC), v1.CenterCrop((224, 192)), v1.ToTensor()]
     assert Preprocessing.read(v1.Compose(crop)).size == (224, 192)

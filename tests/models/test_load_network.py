@@ -98,9 +98,13 @@ def test_an_unknown_network_suggests_similar_names(spec, near):
         load_network(spec)
 
 
-@pytest.mark.parametrize(("spec", "extra"), [("timm:resnet18", "timm"), ("efficientnet_lite0", "offline")])
+@pytest.mark.parametrize(
+    ("spec", "extra"),
+    [("timm:resnet18", "timm"), ("transformers:x", "transformers"), ("efficientnet_lite0", "offline")],
+)
 def test_a_missing_extra_is_named(monkeypatch, spec, extra):
     monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'netdissect\[{extra}\]'"):
         load_network(spec)

@@ -45,8 +45,8 @@ def find_config(weights: Path) -> Path | None:
 
 def is_of_transformers(module: nn.Module) -> bool:
     """Tell whether a module is a model of transformers, without importing it for the sake of another module."""
-    transformers = sys.modules.get("transformers")
-    return transformers is not None and isinstance(module, transformers.PreTrainedModel)
+    models = sys.modules.get("transformers.modeling_utils")
+    return models is not None and isinstance(module, models.PreTrainedModel)
 
 
 def stated_preprocessing(module: nn.Module) -> object | None:
