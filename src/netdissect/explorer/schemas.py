@@ -284,6 +284,9 @@ class ComparisonResponse(Response):
     quantile: float
     min_iou: float
     same_data: bool
+    sentences: tuple[str, ...] = Field(
+        description="Unique detectors of both sides and their difference, with intervals and permutation null."
+    )
     changes: dict[Change, int]
     concepts: tuple[ComparedConcept, ...]
 

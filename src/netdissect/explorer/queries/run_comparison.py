@@ -4,6 +4,7 @@ from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import ComparisonQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse
+from netdissect.report.console_tables import difference_lines
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring import DetectorCount
@@ -35,6 +36,7 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> Compari
         quantile=pair.quantile,
         min_iou=limit,
         same_data=pair.same_data,
+        sentences=tuple(difference_lines(pair)[1:]),
         changes=dict(pair.concepts.group_by("change").len().rows()),
         concepts=tuple(ComparedConcept(**row) for row in pair.concepts.to_dicts()),
     )

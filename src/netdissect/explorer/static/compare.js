@@ -41,6 +41,7 @@ const show = latest(async (current) => {
   $(".different-data").hidden = result.same_data;
   $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
     el("b", {}, number(changes.kept ?? 0)), " kept from left to right.");
+  $(".sentences").replaceChildren(...result.sentences.map((each) => el("li", {}, each)));
   countsTable($("table.counts"), [`${byId[left.run].name}, ${left.layer_name}`, `${byId[right.run].name}, ${right.layer_name}`],
     [...new Set([...byId[left.run].categories, ...byId[right.run].categories]), "total"].map((name) =>
       [name, [left, right].map((side) => [side.detectors[name] ?? 0, side.unique_detectors[name] ?? 0])]), colors);
