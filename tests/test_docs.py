@@ -297,6 +297,18 @@ def test_the_python_of_a_page_names_what_there_is(path: Path) -> None:
     assert not list(examples.wrong)
 
 
+def test_the_page_on_python_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "howto" / "call-from-python.md").read_text(encoding="utf-8")
+    exec("\n".join(blocks(text, "python")), {})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out
+    assert "counting is finished" in printed
+    assert "netdissect.dissect(): split cannot be 'test': input should be 'train' or 'val'. " in printed
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 def test_the_python_of_the_notebook_names_what_there_is() -> None:
     examples = Examples()
     for cell in json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]:
