@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import netdissect
-from netdissect.cli.console import console
+from netdissect.cli.console import console, progress_bars
 from netdissect.cli.networks import TrustOption
-from netdissect.cli.progress import progress_bars
 from netdissect.config import Rule
 from netdissect.errors import ConfigError
 

@@ -8,8 +8,7 @@ import typer
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 from netdissect.report.text_table import Column, TextTable
 

@@ -11,8 +11,7 @@ import typer
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.report.text_table import Column, TextTable
 
 logger = logging.getLogger(__name__)

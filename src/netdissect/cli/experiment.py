@@ -9,8 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.cli_options import Typed, with_options
 from netdissect.experiments.registry import REGISTRY, load_experiment
 

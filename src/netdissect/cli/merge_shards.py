@@ -7,8 +7,7 @@ import typer
 from pydantic import BaseModel, Field
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.cli.run import DEFAULTS, finished
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import Execution

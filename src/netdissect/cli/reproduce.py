@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 from rich.markup import escape
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.cli_options import Typed, with_options
 from netdissect.config_fields import Option
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig

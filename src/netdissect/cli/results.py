@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import netdissect
-from netdissect.cli.console import console
-from netdissect.cli.progress import progress_bars
+from netdissect.cli.console import console, progress_bars
 from netdissect.config import RULES, Rule
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from platformdirs import user_cache_path
 from rich import filesize
 
 import netdissect
-from netdissect.cli.console import console
+from netdissect.cli.console import console, progress_bars
 from netdissect.cli.networks import TrustOption
 from netdissect.cli.process_tuning import freeze_gc
-from netdissect.cli.progress import progress_bars
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
 from netdissect.config_fields import Values
