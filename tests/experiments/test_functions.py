@@ -109,6 +109,16 @@ def test_a_module_and_an_open_data_set_give_the_table_of_their_names(place, tmp_
     assert (tmp_path / "named" / "conclusion.json").is_file()
 
 
+def test_progress_is_reported_to_a_function(place):
+    stages = []
+    experiments.layer_profile(
+        SPEC, place / "world", quantile=QUANTILE, bootstrap=0, progress=lambda stage, *_counts: stages.append(stage)
+    )
+    assert {"thresholds", "counting"} <= set(stages)
+    with pytest.raises(ConfigError, match="progress cannot be 'bar'"):
+        experiments.layer_profile(SPEC, place / "world", progress="bar")
+
+
 def test_networks_with_their_own_preprocessing_are_compared_with_a_run(place, tmp_path):
     module, preprocessing = experiment_files.classifier()
     gray = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 5, stride=2))

@@ -35,7 +35,7 @@ def rotate(
     ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
     Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
     "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
-    None = ..., progress: Progress | None = ...,
+    None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
@@ -54,7 +54,7 @@ def layer_profile(
     float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
     input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def compare(
@@ -74,7 +74,7 @@ def compare(
     Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
     ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
     Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def training_dynamics(
@@ -93,32 +93,32 @@ def training_dynamics(
     None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None
     = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None
     = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
-    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
     *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
-    ..., progress: Progress | None = ...,
+    ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def dropout(
     *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
-    ..., progress: Progress | None = ...,
+    ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def batchnorm(
     *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
-    ..., progress: Progress | None = ...,
+    ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def width(
     *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
-    ..., progress: Progress | None = ...,
+    ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def depth(
     *, scale: Literal["tiny", "small"] = ..., seeds: int | None = ..., steps: int | None = ..., out: str | Path | None =
-    ..., progress: Progress | None = ...,
+    ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def supervision(
@@ -140,7 +140,7 @@ def supervision(
     float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
     Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
     Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None = ..., progress: Progress |
-    None = ...,
+    bool | None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
@@ -161,12 +161,12 @@ def linear_probe(
     float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
     input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def rater_agreement(
     ratings: DataFrame | str | Path, *, layer: str | Sequence[str] | None = ..., min_iou: float = ..., stats_seed: int =
-    ..., resamples: int = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    ..., resamples: int = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def attribution(
@@ -175,7 +175,7 @@ def attribution(
     = ..., batch_size: int = ..., device: str = ..., weights: str | None = ..., state_dict: str | None = ...,
     weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
     Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def ablate(
@@ -186,5 +186,5 @@ def ablate(
     device: str = ..., resamples: int = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int
     = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None
     = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
-    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from netdissect.config import Progress, one_or_more
+from netdissect.config import one_or_more
 from netdissect.config_fields import (
     Leaf,
     default_value,
@@ -34,6 +34,7 @@ from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.experiments.registry import REGISTRY, Experiment, load_experiment
 from netdissect.keywords import option_type
+from netdissect.progress import ShowProgress, shown
 
 MODEL = "Network | torch.nn.Module | str"
 TYPES = {
@@ -48,7 +49,10 @@ PREPROCESSING = "preprocessing"
 COMMON = {
     PREPROCESSING: ("object", "How the input of a bare module is made from an image; see `netdissect.as_network`."),
     "out": ("str | Path | None", "Folder of result and runs; the same call resumes there. None: nothing is kept."),
-    "progress": ("Progress | None", "Called with the stage, the number done and the number in all."),
+    "progress": (
+        "Progress | bool | None",
+        "None or True: bars on a terminal or in a notebook. False: none. Or a function of stage, done and total.",
+    ),
 }
 """Parameters that are no options, with type and meaning; their default is None."""
 
@@ -85,7 +89,7 @@ class Parameter(NamedTuple):
         return self.leaf is not None and (self.leaf.option.argument or self.leaf.path == ("data",))
 
 
-def run_experiment(name: str, inputs: BaseModel, out: Path | None, progress: Progress | None) -> ExperimentResult:
+def run_experiment(name: str, inputs: BaseModel, out: Path | None, progress: ShowProgress = None) -> ExperimentResult:
     """Run an experiment and save its result.
 
     Parameters
@@ -97,11 +101,11 @@ def run_experiment(name: str, inputs: BaseModel, out: Path | None, progress: Pro
     out
         Folder of the result and its runs; None: nothing is kept.
     progress
-        Receives every stage.
+        Of every stage.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory())) if out is None else out
-        result = load_experiment(name).run(inputs, folder, progress)
+        result = load_experiment(name).run(inputs, folder, stack.enter_context(shown(progress)))
     if out is not None:
         from netdissect.experiments.result_files import save_experiment_result  # draws figures
 

@@ -107,7 +107,8 @@ class DissectEvery:
         network = replace(network, name=f"{self.name or network.name}, {step} steps")
         run = self.out / f"step-{step:08}"
         with torch.random.fork_rng():
-            result = dissect(network, self.data, config=self.config, execution=self.execution, out=run)
+            # Trainers show progress of their own.
+            result = dissect(network, self.data, config=self.config, execution=self.execution, out=run, progress=False)
         if self.log is not None:
             self.log(logged_counts(result), step)
         return result
