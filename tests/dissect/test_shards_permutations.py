@@ -7,19 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import run_asserts
 import strategies
 from netdissect.config import DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.distributed import permutation_parts
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.permutation_parts import PermutationParts
+from netdissect.dissect.distributed.shard_result import ShardResult, write_shard_result
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.statistics import permutation_pass
-from netdissect.dissect.work_dir.mask_files import MaskFiles
+from netdissect.dissect.work_dir.mask_files import MaskFile, MaskFiles
 from netdissect.errors import ConceptsError, ResultError
 from netdissect.result import load_result
 from networks import COVERAGE, SIDE, build, images
@@ -41,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut strata and permutations into several pieces, on thirteen images, too."""
     monkeypatch.setattr(permutation_pass, "BLOCK", 3)
-    monkeypatch.setattr(permutation_parts, "STEP", 4)
+    monkeypatch.setattr(PermutationParts, "step", 4)
 
 
 def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: Any) -> DissectConfig:
@@ -126,13 +127,13 @@ def parts_of(run: Path) -> list[str]:
     return sorted(path.parent.name for path in run.glob("permutations/*/shard.json"))
 
 
-def interrupt(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop a merge after its second part."""
+def interrupt(run: Path, monkeypatch: pytest.MonkeyPatch, at: int = 8) -> None:
+    """Stop a merge after some permutations; there are four in a part."""
     measure = PermutationParts.measure
 
     def stopped(self: PermutationParts, permutations: range) -> None:
         measure(self, permutations)
-        if permutations.stop == 8:
+        if permutations.stop == at:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -211,6 +212,53 @@ def test_label_maps_that_change_during_a_merge_are_noticed(tmp_path: Path) -> No
         merge_shards(tmp_path / "run", progress=meanwhile)
     assert parts_of(tmp_path / "run") == ["0-4"]
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_part_takes_about_a_minute(counted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    steps: list[int] = []
+
+    def recorded(self: PermutationParts, step: int) -> list[range]:
+        steps.append(step)
+        return missing(self, step)
+
+    missing = PermutationParts.missing
+    monkeypatch.setattr(PermutationParts, "missing", recorded)
+    for seconds in (1e-3, 1.5, 60.0):
+        monkeypatch.setattr(MaskFiles, "permutation_nanoseconds", int(seconds * 1e9))
+        interrupt(counted, monkeypatch, at=10)
+        shutil.rmtree(counted / "permutations")
+    assert steps == [60_000, 40, 10]
+
+
+@pytest.mark.parametrize(
+    ("array", "value"), [("masks", 10**6), ("starts", 10**6), ("lengths", 25), ("run_counts", 1000)]
+)
+def test_masks_of_a_foreign_shard_that_do_not_fit_the_run_are_refused(counted: Path, array: str, value: int) -> None:
+    result = ShardResult.open(counted / "shards" / "2-of-2" / "counting")
+    arrays = {name: np.array(result[name]) for name in result}
+    (name,) = (name for name in arrays if name.endswith(".pixels0"))
+    old, new = MaskFile(result.folder / f"{name}.bin", arrays[name]), MaskFile(counted / "new")
+    for image in range(old.records):
+        masks = old.read(image)
+        getattr(masks, array)[:1] = value
+        new.append(masks)
+    files = {file: result.folder / file for file in result.info.files if file.endswith(".bin")}
+    files = {file: path.rename(counted / file) for file, path in files.items()} | {f"{name}.bin": new.path}
+    write_shard_result(result.folder, result.info, arrays | {name: np.array(new.offsets)}, files)
+    with pytest.raises(ResultError, match=r"the masks of an image do not fit .* masks on label maps of"):
+        merge_shards(counted)
+
+
+def test_masks_of_too_few_images_are_refused(counted: Path) -> None:
+    result = ShardResult.open(counted / "shards" / "2-of-2" / "counting")
+    arrays = {name: np.array(result[name]) for name in result}
+    (name,) = (name for name in arrays if name.endswith(".strata"))
+    files = {file: result.folder / file for file in result.info.files if file.endswith(".bin")}
+    files = {file: path.rename(counted / file) for file, path in files.items()}
+    write_shard_result(result.folder, result.info, arrays | {name: arrays[name][1:]}, files)
+    with pytest.raises(ResultError, match="the masks of other images than the 13 of the run"):
+        merge_shards(counted)
 
 
 def test_a_merge_reads_the_label_cache(

@@ -11,6 +11,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts import Size
+from netdissect.errors import ResultError
+
 UInts = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
 
@@ -67,3 +70,35 @@ class MaskRuns(NamedTuple):
         for index in range(images):
             of_masks, of_runs = (slice(*ends[index : index + 2]) for ends in (mask_ends, run_ends))
             yield cls(indices[of_masks], counts[of_masks], starts[of_runs], lengths[of_runs])
+
+
+def check_runs(runs: MaskRuns, num_masks: int, size: Size) -> None:
+    """Check that masks and pixels are those of the run: the permutation test uses them as indices.
+
+    Parameters
+    ----------
+    runs
+        Masks of one image, as a file holds them.
+    num_masks
+        Number of masks on each image.
+    size
+        Of its label maps.
+
+    Raises
+    ------
+    ResultError
+        If they are not.
+    """
+    masks, run_counts, starts, lengths = (array.astype(np.int64) for array in runs)
+    sound = (
+        masks.shape == run_counts.shape == (len(masks),)
+        and starts.shape == lengths.shape == (run_counts.sum(),)
+        and masks.max(initial=-1) < num_masks
+        and starts.max(initial=-1) < size.height * size.width
+        and (starts % size.width + lengths).max(initial=0) <= size.width
+    )
+    if not sound:
+        raise ResultError(
+            f"the masks of an image do not fit {num_masks} masks on label maps of {size.height} x {size.width} pixels: "
+            "a file of the run's folder 'work', or of a shard, is damaged. Remove that folder, and run again."
+        )

@@ -170,11 +170,17 @@ class MergedCounts:
         """Open the mask pixels of every image and layer."""
         parts = self._parts("strata")
         files = {
-            layer: tuple(MaskFile(*self._file(f"{images}.pixels{index}")) for images in parts)
+            layer: tuple(MaskFile(*self._file(f"{own}.pixels{index}")) for own in parts)
             for index, layer in enumerate(self.layers)
         }
         of_test = strip_prefix(PERMUTATION_TEST, self.arrays)
-        strata = np.concatenate([self.per_image[f"{images}.strata"] for images in parts])
+        strata = np.concatenate([self.per_image[f"{own}.strata"] for own in parts])
+        images = self.info.run.data.images
+        if {len(strata)} | {sum(file.records for file in of_layer) for of_layer in files.values()} != {images}:
+            raise ResultError(
+                f"the shards hold the masks of other images than the {images} of the run: one of them is damaged. "
+                "Remove its folder, and run this shard again."
+            )
         return MaskFiles(files, of_test["num_runs"], strata, of_test["image_level"] > 0)
 
     def _parts(self, name: str) -> list[str]:

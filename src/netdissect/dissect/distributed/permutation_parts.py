@@ -39,7 +39,8 @@ from netdissect.result.folder_lock import lock_folder
 from netdissect.scoring.statistics.permutation import BestConcepts
 
 PERMUTATIONS = "permutations"
-STEP = 25  # permutations of a part in a merge: as much as an interruption costs
+PART_SECONDS = 60  # computing time of a part in a merge: what an interruption costs
+MIN_STEP = 10  # permutations of a part: the labels of all images are read for each
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,16 @@ class PermutationParts:
         gaps = [range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
         return [gap[first : first + step] for gap in gaps for first in range(0, len(gap), step)]
 
+    @property
+    def step(self) -> int:
+        """Number of permutations of a part in a merge."""
+        return max(MIN_STEP, PART_SECONDS * 10**9 // self.test.masks.permutation_nanoseconds)
+
     def measure_missing(self) -> None:
         """Count all permutations that no finished part holds; see `measure`."""
-        for permutations in self.missing(STEP):
+        parts = self.missing(self.step)
+        self.test.announce(sum(map(len, parts)))
+        for permutations in parts:
             self.measure(permutations)
 
     def measure(self, permutations: range, wait: float = 0) -> None:

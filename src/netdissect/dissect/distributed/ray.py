@@ -184,6 +184,7 @@ def _permutation_stage(run: Path, shards: Sequence[Path], source: DissectionInpu
         )
 
     tasks = [task(part) for part in parts.missing(-(-total // (TASKS_A_WORKER * workers)))]
+    parts.test.announce(sum(each.size for each in tasks))
     return _WorkerStage(PERMUTATIONS, tasks, total - sum(each.size for each in tasks))
 
 

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, NetworkSource
 from netdissect.dissect.distributed.merged_shards import MergedCounts, MergedShards
-from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS, PermutationParts
+from netdissect.dissect.distributed.permutation_parts import PermutationParts
 from netdissect.dissect.distributed.shard_result import ShardResult
 from netdissect.dissect.distributed.shards import Shard, ShardTask, run_shard
 from netdissect.dissect.forward import DissectionInputs
@@ -73,11 +73,14 @@ class ShardWorker:
         """Count some permutations of all layers against the counting passes of all shards."""
         if isinstance(self._source, NetdissectError):
             return self._source
+
+        def progress(stage: str, done: int, _total: int | None) -> None:
+            self._progress_actor.report.remote(stage, permutations.start, done - permutations.start)
+
         try:
             if self._parts is None:
                 self._parts = open_permutation_parts(self._run, shards, self._source)
-            self._parts.measure(permutations, WAIT)
-            self._progress_actor.report.remote(PERMUTATIONS, permutations.start, len(permutations))
+            replace(self._parts, test=replace(self._parts.test, progress=progress)).measure(permutations, WAIT)
         except NetdissectError as error:
             return error
         return None

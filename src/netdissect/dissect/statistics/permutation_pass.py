@@ -23,6 +23,7 @@ from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.result.statistics_schema import NULL_COUNTS
 from netdissect.scoring import BatchLabels, ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
+from netdissect.scoring.mask_runs import check_runs
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
 from netdissect.scoring.statistics.permutation import (
     BestConcepts,
@@ -162,14 +163,18 @@ class PermutationTest:
         asked = self.config.permutations
         return range(self.masks.auto_permutations() if asked == "auto" else asked)
 
+    def announce(self, permutations: int) -> None:
+        """Log how many permutations follow, and their time."""
+        seconds = 1e-9 * permutations * self.masks.permutation_nanoseconds
+        logger.info("permutation test: %d permutations, about %.0f s of computing", permutations, seconds)
+
     def run(self) -> dict[str, PermutationNull]:
         """Return the null distribution of every layer."""
+        self.announce(len(self.permutations))
         return {name: self.null_of(name, best) for name, best in self.best_concepts(self.permutations).items()}
 
     def best_concepts(self, permutations: range) -> dict[str, list[BestConcepts]]:
         """Return the best concepts of the masks of every layer in some permutations."""
-        seconds = 1e-9 * len(permutations) * self.masks.permutation_nanoseconds
-        logger.info("permutation test: %d permutations, about %.0f s of computing", len(permutations), seconds)
         best: dict[str, list[BestConcepts]] = {name: [] for name in self.counts}
         steps = self._steps(permutations)
         for step, (layers, some) in enumerate(steps):
@@ -233,9 +238,12 @@ class PermutationTest:
         done = 0
         for stratum in strata:
             labels = BatchLabels.of(list(islice(images, len(stratum))))
+            size = labels.images[0].size
             for name, counts in permuted.items():
-                masks = StratumMasks.of([self.masks.read(name, image) for image in stratum])
-                counts.update(masks, labels, int(stratum[0]), category_of, self.execution.workers)
+                masks = [self.masks.read(name, image) for image in stratum]
+                for of_image in masks:
+                    check_runs(of_image, counts.intersection.shape[1], size)
+                counts.update(StratumMasks.of(masks), labels, int(stratum[0]), category_of, self.execution.workers)
             done += len(stratum)
             yield done
 
