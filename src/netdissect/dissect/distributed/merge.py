@@ -28,6 +28,7 @@ from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.saved_config import save_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers
 from netdissect.errors import ResultError
+from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
 from netdissect.result.files import RUN_FILE, load_result, write_result
 from netdissect.result.run_config import CONFIG_FILE, RunConfig
@@ -43,7 +44,7 @@ def merge_shards(
     partial: bool = False,
     concepts: ConceptData | str | Path | None = None,
     execution: Execution | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> MergeOutcome:
     """Merge what the shards of a run have finished, and carry out its permutation test.
 
@@ -60,7 +61,7 @@ def merge_shards(
     execution
         Threads, memory and label cache of the permutation test, which reads the labels of all images.
     progress
-        Called with the stage and the number of permutations done and in all.
+        As for `netdissect.dissect`: None shows the permutations that are done on a terminal or in a notebook.
 
     Returns
     -------
@@ -94,7 +95,8 @@ def merge_shards(
     with WorkDir(run, bitwise_fingerprint(merged.info.run), every=0, log=log) as work:
         if stage == "thresholds":
             return _merge_thresholds(run, merged, work, folders)
-        return _merge_counts(run, merged, work, concepts, execution or Execution(), progress)
+        with shown(progress) as display:
+            return _merge_counts(run, merged, work, concepts, execution or Execution(), display)
 
 
 def _folders(shards: Iterable[Path]) -> list[Path]:

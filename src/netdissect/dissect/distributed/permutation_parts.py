@@ -35,6 +35,7 @@ from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.work_dir import refuse_other
 from netdissect.errors import ResultError
 from netdissect.paths import writing
+from netdissect.progress import show_line
 from netdissect.result.folder_lock import lock_folder
 from netdissect.scoring.statistics.permutation import BestConcepts
 
@@ -112,7 +113,8 @@ class PermutationParts:
     def measure_missing(self) -> None:
         """Count all permutations that no finished part holds; see `measure`."""
         parts = self.missing(self.step)
-        self.test.announce(sum(map(len, parts)))
+        if parts:
+            show_line(self.test.progress, self.test.announcement(sum(map(len, parts))))
         for permutations in parts:
             self.measure(permutations)
 

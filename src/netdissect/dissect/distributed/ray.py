@@ -36,7 +36,7 @@ from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
-from netdissect.progress import ShowProgress, shown
+from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import Result, load_result
 from netdissect.result.folder_lock import lock_folder
 
@@ -93,11 +93,11 @@ def dissect_on_ray(
         folders = [shard.folder for shard in shards]
         if not exists(run / MERGED_THRESHOLDS):
             cluster.run_stage(_shard_stage("thresholds", shards, source), display)
-            merge_shards(run, folders, concepts=concepts)
+            merge_shards(run, folders, concepts=concepts, progress=display)
         cluster.run_stage(_shard_stage("counting", shards, source), display)
         if source.config.permutations:
-            cluster.run_stage(_permutation_stage(run, folders, source, cluster.size), display)
-        merge_shards(run, folders, concepts=concepts, execution=source.execution)
+            cluster.run_stage(_permutation_stage(run, folders, source, cluster.size, display), display)
+        merge_shards(run, folders, concepts=concepts, execution=source.execution, progress=display)
     return load_result(run)
 
 
@@ -172,7 +172,9 @@ def _shard_stage(
     return _WorkerStage(name, unfinished, len(source.data) - sum(each.size for each in unfinished))
 
 
-def _permutation_stage(run: Path, shards: Sequence[Path], source: DissectionInputs, workers: int) -> _WorkerStage:
+def _permutation_stage(
+    run: Path, shards: Sequence[Path], source: DissectionInputs, workers: int, display: Display
+) -> _WorkerStage:
     """Return the permutations that are not counted yet."""
     parts = open_permutation_parts(run, shards, source)
     total = len(parts.test.permutations)
@@ -184,8 +186,9 @@ def _permutation_stage(run: Path, shards: Sequence[Path], source: DissectionInpu
         )
 
     tasks = [task(part) for part in parts.missing(-(-total // (TASKS_A_WORKER * workers)))]
-    parts.test.announce(sum(each.size for each in tasks))
-    return _WorkerStage(PERMUTATIONS, tasks, total - sum(each.size for each in tasks))
+    missing = sum(each.size for each in tasks)
+    show_line(display, parts.test.announcement(missing))
+    return _WorkerStage(PERMUTATIONS, tasks, total - missing)
 
 
 class _Cluster:

@@ -6,7 +6,6 @@ Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
 `netdissect.scoring.statistics.multiple_testing` for p-values and limits.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from netdissect.config import RULES, DissectConfig, Execution, Progress, Rule
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.work_dir.mask_files import MaskFiles
+from netdissect.progress import show_line
 from netdissect.result.statistics_schema import NULL_COUNTS
 from netdissect.scoring import BatchLabels, ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
@@ -32,8 +32,6 @@ from netdissect.scoring.statistics.permutation import (
     annotation_strata,
     find_best_concepts,
 )
-
-logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
@@ -163,14 +161,14 @@ class PermutationTest:
         asked = self.config.permutations
         return range(self.masks.auto_permutations() if asked == "auto" else asked)
 
-    def announce(self, permutations: int) -> None:
-        """Log how many permutations follow, and their time."""
+    def announcement(self, permutations: int) -> str:
+        """Return a line that says how many permutations follow, and their time."""
         seconds = 1e-9 * permutations * self.masks.permutation_nanoseconds
-        logger.info("permutation test: %d permutations, about %.0f s of computing", permutations, seconds)
+        return f"permutation test: {permutations:,} permutations, about {seconds:.0f} s of computing"
 
     def run(self) -> dict[str, PermutationNull]:
         """Return the null distribution of every layer."""
-        self.announce(len(self.permutations))
+        show_line(self.progress, self.announcement(len(self.permutations)))
         return {name: self.null_of(name, best) for name, best in self.best_concepts(self.permutations).items()}
 
     def best_concepts(self, permutations: range) -> dict[str, list[BestConcepts]]:
