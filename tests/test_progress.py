@@ -126,12 +126,10 @@ def test_a_shard_shows_its_plan(root: Path, terminal: Terminal, tmp_path: Path) 
 def test_a_dissection_during_a_training_leaves_the_terminal_alone(
     root: Path, terminal: Terminal, tmp_path: Path
 ) -> None:
-    network, config = (
-        build(),
-        netdissect.DissectConfig(layers="fc", statistics=netdissect.StatisticsConfig(bootstrap=5)),
-    )
+    network = build()
+    watch = DissectEvery(root, every=1, out=tmp_path, layers="fc", preprocessing=network.preprocessing, bootstrap=5)
     with redirect_stderr(terminal):
-        assert DissectEvery(network.preprocessing, root, config, every=1, out=tmp_path)(network.module, 1) is not None
+        assert watch(network.module, 1) is not None
     assert terminal.getvalue() == ""
 
 
