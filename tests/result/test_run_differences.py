@@ -139,6 +139,11 @@ def test_an_excess_needs_an_interval_without_zero_and_a_small_p_value() -> None:
     assert exceeds(-3, 1, 0.02)
     assert not exceeds(2, 8, 0.02)  # the excess may be 0
     assert not exceeds(3, 8, 0.05)
+    few = PairedDifference(5, (3, 8), 60, 2.0, 0.1, 0.05, 39, "")  # the smallest p-value that 39 permutations give
+    assert few.exceeds_null is None
+    assert excess_text(few).endswith("p = 0.05: undecided, as no p is below 0.05 with 39 permutations")
+    assert replace(few, permutations=40, p_value=2 / 41).exceeds_null
+    assert replace(few, interval=(1, 8)).exceeds_null is False
 
 
 def test_a_two_sided_p_value_never_falls_below_the_share_of_equal_ranks() -> None:

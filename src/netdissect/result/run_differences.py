@@ -30,7 +30,11 @@ from netdissect.errors import ResultError
 from netdissect.result.result import Result
 from netdissect.scoring import largest_counts
 from netdissect.scoring.statistics.bootstrap import interval_of_counts
-from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT, two_sided_p_values
+from netdissect.scoring.statistics.multiple_testing import (
+    SIGNIFICANT,
+    smallest_two_sided_p_value,
+    two_sided_p_values,
+)
 
 KEYS = ("quantile", "rule", "category")
 COUNTS = ("detectors", "unique_detectors")
@@ -84,11 +88,16 @@ class PairedDifference:
 
     @property
     def exceeds_null(self) -> bool | None:
-        """Whether the interval of the excess excludes 0 and the p-value is below 0.05; None: not measured."""
+        """Whether the interval of the excess excludes 0 and the p-value is below 0.05.
+
+        None: not measured, or there are so few permutations that no p-value is below 0.05.
+        """
         if self.excess_interval is None or self.p_value is None:
             return None
         low, high = self.excess_interval
-        return not low <= 0 <= high and self.p_value < SIGNIFICANT
+        if low <= 0 <= high:
+            return False
+        return None if smallest_two_sided_p_value(self.permutations) >= SIGNIFICANT else self.p_value < SIGNIFICANT
 
 
 def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:

@@ -194,7 +194,10 @@ def excess_text(difference: "PairedDifference") -> str:
     interval = difference.excess_interval
     ends = "without an interval (--bootstrap 1000)" if interval is None else f"[{interval[0]:.1f}, {interval[1]:.1f}]"
     verdict = {True: ": the difference exceeds its null", False: ": the difference does not exceed its null", None: ""}
-    return f"{difference.excess:+.1f} {ends}, p = {difference.p_value:.2g}{verdict[difference.exceeds_null]}"
+    text = f"{difference.excess:+.1f} {ends}, p = {difference.p_value:.2g}{verdict[difference.exceeds_null]}"
+    if interval is None or difference.exceeds_null is not None:
+        return text
+    return f"{text}: undecided, as no p is below {SIGNIFICANT:g} with {difference.permutations} permutations"
 
 
 def num_permutations(result: "Result", layer: str) -> int:

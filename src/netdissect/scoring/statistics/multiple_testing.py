@@ -65,8 +65,7 @@ def two_sided_p_values(observed: Floats, null: Floats) -> Floats:
 
     Notes
     -----
-    Twice the smaller of the two one-sided p-values by rank, (1 + k) / (1 + R), and at most 1. It is below 0.05 only if
-    there are 40 permutations or more.
+    Twice the smaller of the two one-sided p-values by rank, (1 + k) / (1 + R), and at most 1.
 
     Examples
     --------
@@ -75,6 +74,15 @@ def two_sided_p_values(observed: Floats, null: Floats) -> Floats:
     """
     above, below = ((side(null, observed[:, None])).sum(axis=1) for side in (np.greater_equal, np.less_equal))
     return np.asarray(np.minimum(2 * (1 + np.minimum(above, below)) / (1 + null.shape[1]), 1.0))
+
+
+def smallest_two_sided_p_value(permutations: int) -> float:
+    """Return the smallest value of `two_sided_p_values`: below 0.05 from 40 permutations on.
+
+    >>> smallest_two_sided_p_value(39), smallest_two_sided_p_value(99)
+    (0.05, 0.02)
+    """
+    return 2 / (1 + permutations)
 
 
 def fit_gumbel(values: Floats) -> tuple[Floats, Floats]:
