@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,21 @@ def test_missing_columns_of_a_table_are_left_out(with_statistics: Result, tmp_pa
     assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
+
+
+def test_the_head_of_the_report_and_of_a_layer_have_the_sentence_of_the_terminal(
+    with_statistics: Result, result: Result, tmp_path: Path
+) -> None:
+    for run, name in ((with_statistics, "measured"), (result, "plain")):
+        root = report(run, tmp_path / name).parent
+        first = str(console_tables.summary(run)).splitlines()[:2]
+        opening = unescape((root / "index.html").read_text().partition("<section")[0])
+        assert f"{first[0]}." in opening
+        assert f'<p class="lead">{first[1]}.</p>' in opening
+        sentence = first[1].partition(": ")[2]
+        assert f"{sentence}. " in unescape((root / "r0/l0/index.html").read_text()).partition("<section")[0]
+    assert "0.5 under the permutation null" in (tmp_path / "measured" / "index.html").read_text()
+    assert "no permutation null: --permutations 100" in (tmp_path / "plain" / "index.html").read_text()
 
 
 def test_q_values_are_left_out_of_every_text_below_1000_permutations(with_statistics: Result, tmp_path: Path) -> None:

@@ -150,8 +150,7 @@ def environment() -> Environment:
     templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
     templates.globals |= {
         "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
-        "limits": limits, "limit_in_words": limit_in_words,
-        "interval_text": interval_text, "null_text": null_text,
+        "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip
     return templates

@@ -18,7 +18,7 @@ from netdissect.report.statistics_text import layer_facts, layout_text, robustne
 from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, difference_sentence
 from netdissect.result.queries import best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
-from netdissect.result.summary import MeasuredCount, measured_count
+from netdissect.result.summary import LayerFindings, findings_of_layer, headline, leading, null_note
 
 CANDIDATE_UNITS = 200
 """Units of each layer among which the best units of a concept are searched."""
@@ -47,8 +47,8 @@ class LayerView:
 
     Attributes
     ----------
-    measured
-        Unique detectors under the rule top-label at the first quantile, with interval and permutation null.
+    findings
+        Its unique detectors with interval and null, in the words of the terminal, and its best units.
     columns
         Quantile and rule of each column of `rows`.
     rows
@@ -74,7 +74,7 @@ class LayerView:
     detectors: int
     dead: int
     unique_detectors: int
-    measured: MeasuredCount
+    findings: LayerFindings
     scale: float
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[DetectorCountRow, ...]
@@ -92,12 +92,27 @@ class LayerView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run and its layers."""
+    """One run and its layers.
+
+    Attributes
+    ----------
+    headline
+        Network, images and definition of a detector, as in the terminal.
+    null_note
+        How the permutation null, or q-values, would be measured; empty: they are.
+    """
 
     index: int
     name: str
     info: RunInfo
     layers: tuple[LayerView, ...]
+    headline: str
+    null_note: str
+
+    @property
+    def lead(self) -> str:
+        """The count of the layer with most unique detectors, in words; empty: no layers."""
+        return "".join(each.sentence for each in leading([layer.findings for layer in self.layers], 1))
 
     @property
     def limits(self) -> dict[str, float]:
@@ -182,6 +197,8 @@ def run_views(runs: Sequence[NumberedRun]) -> list[RunView]:
             run.name,
             run.result.info,
             tuple(layer_view(LayerTables(run, index)) for index in range(len(run.result.layers))),
+            headline(run.result),
+            null_note(run.result),
         )
         for run in runs
     ]
@@ -224,7 +241,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         detectors=sum(row["detector"] for row in rows),
         dead=sum(row["dead"] for row in rows),
         unique_detectors=entries[0].count.unique_detectors["total"],
-        measured=measured_count(run.result, tables.name, run.quantile),
+        findings=findings_of_layer(run.result, tables.name, run.quantile),
         scale=max(0.1, *(row["iou"] for row in rows), 0.1),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(

@@ -162,7 +162,7 @@ def measured_count(result: "Result", layer: str, quantile: float, rule: Rule = "
     of_layer = result.layer(layer)
     if "counts" in of_layer.statistics:
         rows = of_layer.statistics["counts"].filter(quantile=quantile, rule=rule, category="total").collect()
-        if len(rows):
+        if len(rows) and "unique_detectors" in rows.columns:
             return MeasuredCount.of_row(rows.row(0, named=True))
     counted = count_detectors(result.unit_labels(layer, quantile), rule, result.info.min_iou(layer))
     return MeasuredCount(counted.unique_detectors["total"])
@@ -239,11 +239,16 @@ class LayerFindings:
     significant: int | None = None
 
     @property
-    def sentence(self) -> str:
-        """Return the count of the layer in words."""
+    def count(self) -> str:
+        """The count in words, with the number of significant units if it is reported."""
         known = self.significant
         more = "" if known is None else f"; {known} {'unit' if known == 1 else 'units'} with q < {SIGNIFICANT:g}"
-        return f"{self.layer}: {count_sentence(self.unique)}{more}"
+        return f"{count_sentence(self.unique)}{more}"
+
+    @property
+    def sentence(self) -> str:
+        """The same after the name of the layer."""
+        return f"{self.layer}: {self.count}"
 
     def best_units(self, number: int = BEST_UNITS) -> str:
         """Return the best units: ``85 red 0.050, 48 red 0.042``."""
@@ -253,13 +258,16 @@ class LayerFindings:
 def layer_findings(result: "Result", quantile: float | None = None) -> list[LayerFindings]:
     """Return what a run found in each layer at one of its quantiles (None: the first), in order of execution."""
     quantile = quantile or result.info.config.protocol.quantiles[0]
-    findings = []
-    for name, layer in result.layers.items():
-        labeled = layer.units.filter(pl.col("quantile") == quantile, pl.col("label").is_not_null())
-        best = labeled.sort("iou", "unit", descending=[True, False]).head(BEST_UNITS).select("unit", "label", "iou")
-        unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
-        findings.append(LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), significant))
-    return findings
+    return [findings_of_layer(result, name, quantile) for name in result.layers]
+
+
+def findings_of_layer(result: "Result", name: str, quantile: float) -> LayerFindings:
+    """Return what a run found in one layer at one of its quantiles."""
+    layer = result.layer(name)
+    labeled = layer.units.filter(pl.col("quantile") == quantile, pl.col("label").is_not_null())
+    best = labeled.sort("iou", "unit", descending=[True, False]).head(BEST_UNITS).select("unit", "label", "iou")
+    unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
+    return LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), significant)
 
 
 def _significant(result: "Result", layer: str, quantile: float) -> int | None:
@@ -316,8 +324,9 @@ def findings_rows(findings: Sequence[LayerFindings], best: int = BEST_UNITS) -> 
             "unique detectors": count_text(each.unique, ""),
             "null": null_text(each.unique) or "not measured",
         }
-        significant = {} if each.significant is None else {f"q < {SIGNIFICANT:g}": f"{each.significant:,}"}
-        rows.append({**row, **significant, "best units": each.best_units(best)})
+        if any(other.significant is not None for other in findings):
+            row[f"q < {SIGNIFICANT:g}"] = "" if each.significant is None else f"{each.significant:,}"
+        rows.append({**row, "best units": each.best_units(best)})
     return rows
 
 
