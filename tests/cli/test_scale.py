@@ -53,7 +53,7 @@ def test_a_job_array_of_shards_gives_the_same_run_as_one_process(
     for number in (1, 2):
         outcome = netdissect("run", *options, "--out", run, "--shard", f"{number}/2")
         assert f"Shard {number}/2 is finished. When all 2 are: netdissect merge-shards" in outcome.out
-    assert "The run is in" in netdissect("merge-shards", run).out
+    assert "More: netdissect show" in netdissect("merge-shards", run).out
     run_asserts.assert_same_run(load_result(run), load_result(tmp_path / "whole"))
 
 
