@@ -80,6 +80,20 @@ def test_diff_prints_the_null_of_each_count_and_of_their_difference(netdissect, 
     assert printed["right"]["null"] == measured_count(runs[1], "conv", 0.25).null
 
 
+def test_check_requires_detectors_beyond_the_permutation_null(netdissect, tmp_path):
+    required = ("--require", "unique_detectors - null_unique_detectors >= 1")
+    for followed in (False, True):
+        out = tmp_path / str(followed)
+        woken_units.runs(out / "data", followed=followed, out=out)
+        checked = netdissect("check", out / "after", *required)
+        assert checked.code == (0 if followed else 1), checked.err
+        assert checked.out.startswith("met      unique" if followed else "NOT MET  unique")
+        assert netdissect("check", out / "after", "--require", "unique_detectors >= 1").code == 0
+    wrong = netdissect("check", tmp_path / "True" / "after", *required, "--min-iou", 0.1)
+    assert wrong.code == 2
+    assert "was measured at the IoU limit 0.5 of the run, not at 0.1" in " ".join(wrong.err.split())
+
+
 def test_diff_at_another_limit_has_counts_and_no_null(netdissect, tmp_path):
     woken_units.runs(tmp_path / "data", followed=False, out=tmp_path)
     shown = netdissect("diff", tmp_path / "before", tmp_path / "after", "--min-iou", 0.2)

@@ -56,7 +56,11 @@ def check(
     require: Annotated[
         list[str],
         typer.Option(
-            "--require", help="'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1'; repeats: all must be met."
+            "--require",
+            help=(
+                "'unique_detectors >= 40', 'unique_detectors - null_unique_detectors >= 10', 'concept:car', "
+                "'iou:car > 0.1'; repeats: all must be met."
+            ),
         ),
     ],
     layer: Annotated[

@@ -1,15 +1,17 @@
 """Requirements that a run must meet, for training pipelines.
 
-    'unique_detectors >= 40', 'concept:car', 'iou:car > 0.1' -> Requirement -> check_result -> RequirementResult
+    'unique_detectors - null_unique_detectors >= 10', 'concept:car', 'iou:car > 0.1'
+        -> Requirement -> check_result -> RequirementResult
 
 A requirement is text, so that it can be written in a build file.
 """
 
+import difflib
 import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
@@ -17,23 +19,44 @@ from netdissect.config import Rule
 from netdissect.errors import ConfigError, ResultError
 from netdissect.result.compare import detectors_of
 from netdissect.result.result import Result
+from netdissect.result.statistics_schema import COUNTS
 from netdissect.scoring import count_detectors
-
-Measure = Literal["detectors", "unique_detectors", "concept", "iou"]
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
+COUNTED = ("detectors", "unique_detectors")
+COLUMNS = tuple(name for name, dtype in COUNTS.items() if dtype.is_numeric() and name != "quantile")
+"""Columns of the table ``counts`` that a requirement can name."""
 
-# A concept's name may hold anything but a comparison at its end.
-_PATTERN = re.compile(
-    r"^\s*(?P<measure>[a-z_]+)(?::(?P<of>.*?))?\s*(?:(?P<sign>>=|<=|==|!=|>|<)\s*(?P<number>[-+.0-9eE]+))?\s*$"
-)
+# A name of a concept or category may hold anything but a comparison at its end.
+_COMPARISON = re.compile(r"^(?P<left>.*?)\s*(?:(?P<sign>>=|<=|==|!=|>|<)\s*(?P<number>[-+.0-9eE]+))?\s*$", re.DOTALL)
+_OPERATION = re.compile(r"\s+([+-])\s+")
 EXPECTED = (
-    "Expected 'detectors >= N', 'unique_detectors >= N' (of one category: 'unique_detectors:object >= N'), "
-    "'concept:NAME' (some unit detects it), 'concept:NAME >= N' (N units do) or 'iou:NAME >= X' (its best unit), "
-    "with >=, >, <=, <, == or !="
+    "Expected 'detectors >= N', 'unique_detectors >= N' (of one category: 'unique_detectors:object >= N'), a sum or "
+    "difference of such counts with spaces around + and - ('unique_detectors - null_unique_detectors >= N'), "
+    "'concept:NAME' (some unit detects it), 'concept:NAME >= N' (N units do) or 'iou:NAME >= X' (its best unit), with "
+    ">=, >, <=, <, == or !="
 )
+
+
+@dataclass(frozen=True)
+class CountTerm:
+    """One count of an expression.
+
+    Attributes
+    ----------
+    factor
+        1, or -1 if it is subtracted.
+    column
+        A number of the table ``counts``; see `netdissect.result.statistics_schema.COUNTS`.
+    category
+        A category, or ``total``.
+    """
+
+    factor: int
+    column: str
+    category: str
 
 
 @dataclass(frozen=True)
@@ -45,17 +68,20 @@ class Requirement:
     text
         As it was written.
     measure
-        ``detectors`` and ``unique_detectors`` count a layer's, ``concept`` the detectors of one concept, ``iou`` is the
-        highest IoU of any unit with one concept.
-    target
-        A category of the first two measures (``total``: all), or a concept of the others.
+        ``counts``: the sum of `terms`, ``concept``: the detectors of one concept, ``iou``: the highest IoU of any unit
+        with one concept.
+    concept
+        A concept; empty for ``counts``.
+    terms
+        Counts of a layer; empty for the other measures.
     sign, number
         What the measure is compared with.
     """
 
     text: str
-    measure: Measure
-    target: str
+    measure: Literal["counts", "concept", "iou"]
+    concept: str
+    terms: tuple[CountTerm, ...]
     sign: str
     number: float
 
@@ -74,7 +100,8 @@ class RequirementResult:
     met: bool
 
     def __str__(self) -> str:
-        value = f"{self.value:.4f}" if self.requirement.measure == "iou" else f"{self.value:.0f}"
+        whole = f"{self.value:.1f}".removesuffix(".0")
+        value = f"{self.value:.4f}" if self.requirement.measure == "iou" else whole
         return f"{self.requirement.text}: {value} in {self.layer}"
 
 
@@ -98,27 +125,46 @@ def parse_requirement(text: str) -> Requirement:
 
     Examples
     --------
-    >>> parse_requirement("detectors:object >= 12")
-    Requirement(text='detectors:object >= 12', measure='detectors', target='object', sign='>=', number=12.0)
+    >>> parse_requirement("detectors:object >= 12").terms
+    (CountTerm(factor=1, column='detectors', category='object'),)
+    >>> [term.factor for term in parse_requirement("unique_detectors - null_unique_detectors >= 10").terms]
+    [1, -1]
     """
-    match = _PATTERN.match(text)
-    if match is None or match["measure"] not in get_args(Measure):
-        raise ConfigError(f"{text!r} is not a requirement. {EXPECTED}.")
-    measure: Measure = match["measure"]  # type: ignore[assignment]
-    of, sign, number = match["of"], match["sign"], match["number"]
-    if measure in ("detectors", "unique_detectors"):
-        complete = sign is not None and of != ""
-        of = of or "total"
-    else:
-        complete = bool(of) and (sign is not None or measure == "concept")
+    match = _COMPARISON.match(text.strip())
+    left, sign, number = match.groups() if match else ("", None, None)
+    measure, separator, concept = left.partition(":")
+    concept = concept.strip()
+    if measure in ("concept", "iou") and separator:
+        terms: tuple[CountTerm, ...] = ()
+        complete = bool(concept) and (sign is not None or measure == "concept")
         sign, number = sign or ">=", number or "1"
+    else:
+        measure, concept, terms = "counts", "", _read_terms(text, left)
+        complete = sign is not None
     try:
-        value = float(number) if complete else None
+        value = float(number) if complete and number else None
     except ValueError:
         value = None
     if value is None:
         raise ConfigError(f"{text!r} is not a complete requirement. {EXPECTED}.")
-    return Requirement(text.strip(), measure, of, sign, value)
+    return Requirement(text.strip(), measure, concept, terms, sign, value)  # type: ignore[arg-type]
+
+
+def _read_terms(text: str, expression: str) -> tuple[CountTerm, ...]:
+    """Read a sum or difference of counts."""
+    first, *rest = _OPERATION.split(expression)
+    terms = []
+    for sign, written in [("+", first), *zip(rest[::2], rest[1::2], strict=True)]:
+        column, separator, category = written.partition(":")
+        column, category = column.strip(), category.strip()
+        if column not in COLUMNS:
+            close = difflib.get_close_matches(column, COLUMNS, 1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{text!r} is not a requirement: {column!r} is no count of a run.{meant} {EXPECTED}.")
+        if separator and not category:
+            raise ConfigError(f"{text!r} is not a complete requirement: {written!r} names no category. {EXPECTED}.")
+        terms.append(CountTerm(-1 if sign == "-" else 1, column, category or "total"))
+    return tuple(terms)
 
 
 def check_result(
@@ -143,7 +189,7 @@ def check_result(
     Raises
     ------
     ResultError
-        If the run lacks a layer, quantile, category or concept that was named.
+        If the run lacks a layer, quantile, category or concept that was named, or did not measure a count.
     """
     quantiles = run.info.config.protocol.quantiles
     quantile = quantiles[0] if criteria.quantile is None else criteria.quantile
@@ -164,28 +210,50 @@ def check_result(
 
 
 def _refuse_unknown(run: Result, requirement: Requirement) -> None:
-    counted = requirement.measure in ("detectors", "unique_detectors")
-    known = ["total", *run.info.data.categories] if counted else run.concepts["concept"].to_list()
-    if requirement.target not in known:
-        kind = "category" if counted else "concept"
-        listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
-        raise ResultError(
-            f"{requirement.text!r} names the {kind} {requirement.target!r}, which this run's data do not have; they "
-            f"have {listed}. Correct the name."
-        )
+    if requirement.measure == "counts":
+        kind, named, known = (
+            "category", [term.category for term in requirement.terms], ["total", *run.info.data.categories]
+        )  # fmt: skip
+    else:
+        kind, named, known = "concept", [requirement.concept], run.concepts["concept"].to_list()
+    for name in named:
+        if name not in known:
+            listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+            raise ResultError(
+                f"{requirement.text!r} names the {kind} {name!r}, which this run's data do not have; they have "
+                f"{listed}. Correct the name."
+            )
 
 
 def _measure(run: Result, layer: str, requirement: Requirement, made: tuple[float, Rule, float]) -> float:
     quantile, rule, level = made
     if requirement.measure == "concept":
         detectors = detectors_of(run, layer, quantile, rule, level)
-        return float(detectors.filter(pl.col("concept") == requirement.target).height)
+        return float(detectors.filter(pl.col("concept") == requirement.concept).height)
     if requirement.measure == "iou":
         scores = run.layer(layer).lazy_scores.filter(
-            pl.col("quantile") == quantile, pl.col("concept").cast(pl.String) == requirement.target
+            pl.col("quantile") == quantile, pl.col("concept").cast(pl.String) == requirement.concept
         )
         return float(scores.select(pl.col("iou").max()).collect().item() or 0.0)
-    count = count_detectors(run.unit_labels(layer, quantile), rule, level)
-    return float(
-        (count.detectors if requirement.measure == "detectors" else count.unique_detectors)[requirement.target]
-    )
+    return sum(term.factor * _counted(run, layer, term, made) for term in requirement.terms)
+
+
+def _counted(run: Result, layer: str, term: CountTerm, made: tuple[float, Rule, float]) -> float:
+    """Return one count of a layer; its interval and its null are in the tables of the run."""
+    quantile, rule, level = made
+    if term.column in COUNTED:
+        count = count_detectors(run.unit_labels(layer, quantile), rule, level)
+        return float((count.detectors if term.column == "detectors" else count.unique_detectors)[term.category])
+    if level != run.info.min_iou(layer):
+        raise ResultError(
+            f"{term.column} of layer {layer!r} was measured at the IoU limit {run.info.min_iou(layer):g} of the run, "
+            f"not at {level:g}. Leave --min-iou out, or repeat the run with it."
+        )
+    statistics = run.layer(layer).statistics
+    keys = {"quantile": quantile, "rule": rule, "category": term.category}
+    rows = statistics["counts"].filter(**keys).collect() if "counts" in statistics else pl.DataFrame()
+    value = rows[term.column][0] if term.column in rows.columns and len(rows) else None
+    if value is None:
+        option = "--permutations 100" if term.column.startswith("null_") else "--bootstrap 1000"
+        raise ResultError(f"the run did not measure {term.column} of layer {layer!r}. Repeat it with {option}.")
+    return float(value)
