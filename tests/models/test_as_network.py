@@ -163,6 +163,7 @@ def test_wrappers_do_not_hide_from_which_library_a_model_is():
         network = as_network(wrapped)
         assert (network.name, network.module) == ("resnet10t of timm", wrapped)
         assert network.preprocessing == as_network(model).preprocessing
+    assert as_network(torch.compile(torchvision.models.resnet18()), WEIGHTS.transforms()).name == "ResNet"
 
 
 VIT = transformers.ViTConfig(
