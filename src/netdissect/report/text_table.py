@@ -21,7 +21,7 @@ from rich.style import Style
 
 GAP = "  "
 MIN_TEXT = 12
-"""Width to which a column of text is narrowed before columns move to another block."""
+"""Width to which a head or a column of text is narrowed before columns move to another block."""
 EMPTY = "-"
 """An empty cell in a file or pipe."""
 PLAIN, HEAD, RULE = Style(), Style(bold=True), Style(dim=True)
@@ -123,7 +123,7 @@ class TextTable:
     def _least(self, index: int) -> int:
         """Return the width to which a column can be narrowed: heads and texts are wrapped, numbers are not."""
         column, content = self.columns[index], self._content_width(index)
-        word = max(map(cell_len, column.name.split()), default=0)
+        word = min(MIN_TEXT, max(map(cell_len, column.name.split()), default=0))
         return max(word, content if column.kind == "number" else min(content, MIN_TEXT))
 
     def _content_width(self, index: int) -> int:
