@@ -280,10 +280,20 @@ class DissectConfig(Config):
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
     sample_seed: int = Field(0, ge=0, description="Seed of the draw of the images.")
-    batch_size: int = Field(
-        16, gt=0, description="Images in one forward pass: few fit into the caches of a CPU, more suit a GPU."
+    batch_size: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
+        16,
+        description=(
+            "Images in one forward pass: few fit into the caches of a CPU, more suit a GPU. auto: doubled before the "
+            "first batch until images per second rise by less than 5 % or memory runs out; the run records the number."
+        ),
     )
-    device: str = Field("cpu", description="Torch device of the forward pass.")
+    device: str = Field(
+        "auto",
+        description=(
+            "Torch device of the forward pass, such as cpu, cuda:1 or mps. auto: that of the module where it is on an "
+            "accelerator, or else CUDA, MPS or XPU if there is one, or else the CPU; the run records which."
+        ),
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the forward pass.")
     backend: Literal["eager", "compile"] = Field(
         "eager",
@@ -310,6 +320,22 @@ class DissectConfig(Config):
     assumed: Assumed = Field(
         default_factory=Assumed, description="Layout and receptive field of layers that cannot be traced."
     )
+
+    @property
+    def images_per_batch(self) -> int:
+        """The batch size, which a run has found where it is ``auto``.
+
+        Raises
+        ------
+        ConfigError
+            If it is ``auto``, and no run has found one.
+        """
+        if self.batch_size == "auto":
+            raise ConfigError(
+                "the batch size 'auto' is found when a run begins, and was not found here. Expected a number of images "
+                "(--batch-size 32, in Python batch_size=32)."
+            )
+        return self.batch_size
 
     @property
     def permutations(self) -> Literal["auto"] | int:

@@ -51,11 +51,13 @@ class DissectOptions(TypedDict, total=False):
     sample_seed: int
     """Seed of the draw of the images."""
 
-    batch_size: int
-    """Images in one forward pass: few fit into the caches of a CPU, more suit a GPU."""
+    batch_size: Literal["auto"] | int
+    """Images in one forward pass: few fit into the caches of a CPU, more suit a GPU. auto: doubled before the first
+    batch until images per second rise by less than 5 % or memory runs out; the run records the number."""
 
     device: str
-    """Torch device of the forward pass."""
+    """Torch device of the forward pass, such as cpu, cuda:1 or mps. auto: that of the module where it is on an
+    accelerator, or else CUDA, MPS or XPU if there is one, or else the CPU; the run records which."""
 
     precision: Literal["float32", "bfloat16"]
     """Number format of the forward pass."""

@@ -106,7 +106,7 @@ def estimate(
 def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
     """Predict from small dissections of the data."""
     data, config = source.data, source.config
-    batches = ceil(sample / config.batch_size)
+    batches = ceil(sample / config.images_per_batch)
     if config.backend == "compile":
         _measured(source, 1)  # torch caches compiled code, and the run will use that cache
     first, one_batch = _measured(source, 1), _measured(source, 1)
@@ -114,7 +114,7 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
     with TemporaryDirectory(prefix="netdissect-") as folder:
         size = source.network.preprocessing.size
         plan = make_plan(source.layers, size, len(data), config, source.execution, Path(folder))
-        stored = _stored_bytes(source._replace(data=_select(data, config.batch_size)), plan, Path(folder))
+        stored = _stored_bytes(source._replace(data=_select(data, config.images_per_batch)), plan, Path(folder))
     rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
     seconds = {stage: rate * len(data) for stage, rate in rates.items()}
     rest = [(run.images, run.seconds - run.images * sum(rates.values())) for run in (one_batch, many_batches)]
@@ -160,7 +160,7 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     network, data, _layers, config, execution = source
     # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
-    selected = _select(data, batches * config.batch_size)
+    selected = _select(data, batches * config.images_per_batch)
     execution = execution.model_copy(update={"label_cache": None})  # these images are read once
     run = _RunSize(len(selected))
     with TemporaryDirectory(prefix="netdissect-") as folder:
@@ -191,13 +191,13 @@ def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> flo
     """Return the expected size of all stores, estimated from one batch."""
     if plan.store == "none":
         return 0.0
-    batch = next(iter(forward(source, batch_starts(len(source.data), source.config.batch_size))))
+    batch = next(iter(forward(source, batch_starts(len(source.data), source.config.images_per_batch))))
     return sum(
         layer.dense_bytes
         * (
             1.0
             if plan.store == "dense" or layer.needs_dense
-            else _expected_share(batch.maps[layer.layer.name].numpy(), layer, folder)
+            else _expected_share(batch.maps[layer.layer.name].cpu().numpy(), layer, folder)
         )
         for layer in plan.layers
     )

@@ -10,6 +10,7 @@ from netdissect.activations import ranks
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
+from netdissect.dissect.devices import counts_on_device
 from netdissect.models import Layer
 from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
 
@@ -129,9 +130,11 @@ class CostPlan:
         images = self.layers[0].images if self.layers else 0
         units = sum(layer.layer.units for layer in self.layers)
         passes = "one forward pass" if self.passes == 1 else f"{self.passes} forward passes"
+        config = self.layers[0].config if self.layers else None
+        where = "" if config is None else f" on {config.device} in batches of {config.batch_size}"
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         return (
-            f"{passes} over {images:,} images for {units:,} units of {layers}; meanwhile about "
+            f"{passes}{where} over {images:,} images for {units:,} units of {layers}; meanwhile about "
             f"{_size(self.memory_bytes)} in memory, and on disk {_size(self.disk_bytes)} "
             f"(activation cache: {self.store})"
         )
@@ -185,7 +188,7 @@ def make_plan(
         Folder of stored activations; the free space of its disk limits them.
     """
     plans = tuple(LayerPlan(layer, source, images, config) for layer in layers)
-    tensor = execution.engine == "tensor" or (execution.engine == "auto" and not config.device.startswith("cpu"))
+    tensor = counts_on_device(config, execution.engine)
     return CostPlan(plans, _store_kind(plans, execution, folder, tensor=tensor), tensor, _spilled(plans, execution))
 
 

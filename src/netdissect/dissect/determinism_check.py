@@ -5,7 +5,8 @@ import warnings
 import torch
 
 from netdissect.activations import read_images
-from netdissect.dissect.forward import DissectionInputs, torch_device
+from netdissect.dissect.devices import number_format, torch_device
+from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import NetworkError
 from netdissect.models.determinism import TOLERANCE, find_difference
 from netdissect.result import RunInfo
@@ -36,7 +37,7 @@ def with_determinism_check(source: DissectionInputs, info: RunInfo) -> RunInfo:
     rows = sorted({0, len(data) // 2, len(data) - 1})
     preprocessing = network.preprocessing
     pixels = read_images(data, rows, preprocessing)
-    with network.prepared(device), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with network.prepared(device), number_format(device, config):
         difference = find_difference(
             network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device))
         )

@@ -11,7 +11,8 @@ from torch import Tensor
 from netdissect.activations import ActivationStore, Batch, image_batches
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
-from netdissect.errors import ActivationError, ConfigError
+from netdissect.dissect.devices import number_format, torch_device
+from netdissect.errors import ActivationError
 from netdissect.models import ActivationRecorder, Layer, Network
 
 
@@ -76,11 +77,11 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
     network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
-    compiled_for = config.batch_size if config.backend == "compile" else None
+    compiled_for = config.images_per_batch if config.backend == "compile" else None
     with network.prepared(device), ActivationRecorder(network, source.layers, compiled_for=compiled_for) as recorder:
         for batch in batches:
             images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            with number_format(device, config):
                 maps = recorder(images)
             yield batch, {name: values.float().contiguous() for name, values in maps.items()}
 
@@ -110,23 +111,3 @@ def _not_finite(layer: str, unit: int, image: str) -> ActivationError:
         f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {image}. A threshold "
         "needs finite activations: check the weights and the preprocessing (mean, std), or use --precision float32."
     )
-
-
-def torch_device(name: str) -> torch.device:
-    """Return a device after testing that it works here.
-
-    Raises
-    ------
-    ConfigError
-        If it does not.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {name!r} cannot be used here ({reason}). Name one that this installation of torch supports, "
-            "such as 'cpu' or 'cuda'."
-        ) from error
-    return device

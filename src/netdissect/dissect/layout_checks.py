@@ -106,7 +106,7 @@ def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     probe = make_probe(_two_images(source))
     responses = {layer.name: CellResponses(probe.original) for layer in layers}
     # The first pass of a recorder runs to the end of the network: it gets the two plain images, later ones stop early.
-    edges = [0, *range(IMAGES, len(probe.images), source.config.batch_size), len(probe.images)]
+    edges = [0, *range(IMAGES, len(probe.images), source.config.images_per_batch), len(probe.images)]
     batches = (Batch(start, probe.images[start:stop]) for start, stop in pairwise(edges))
     for _batch, maps in recorded(source._replace(layers=layers), batches):
         for name, values in maps.items():

@@ -17,7 +17,8 @@ from netdissect.activations import ActivationStore
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
-from netdissect.dissect.forward import Activations, DissectionInputs, forward, stored, torch_device
+from netdissect.dissect.devices import torch_device
+from netdissect.dissect.forward import Activations, DissectionInputs, forward, stored
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.layer_state import (
     AnyCollector,
@@ -200,6 +201,7 @@ class TwoPass:
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
         maps, intersections, start = batch.maps[name], [], 0
         runs: list[MaskRuns] = []
+        maps = maps if self.plan.tensor else maps.cpu()
         for size, labels in parts:
             stop = start + len(labels.images)
             masks = counter.update_batch(maps[start:stop], labels, plan.grid_to(size))

@@ -18,9 +18,11 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.dissect.batch_size import find_batch_size
 from netdissect.dissect.cost_plan import CostPlan, make_plan
 from netdissect.dissect.determinism_check import with_determinism_check
-from netdissect.dissect.forward import DissectionInputs, torch_device
+from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
+from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import TwoPass
@@ -30,7 +32,7 @@ from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
-from netdissect.dissect.work_dir.saved_config import write_config
+from netdissect.dissect.work_dir.saved_config import with_earlier_choices, write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import LayerError
@@ -87,9 +89,10 @@ def dissect(
     """
     config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
-    source = open_inputs(network, data, config, execution)
+    run = None if out is None else Path(out)
+    source = open_inputs(network, data, config, execution, run)
     with shown(progress) as display:
-        return _dissect(source, None if out is None else Path(out), display, show_counts=display is not progress)
+        return _dissect(source, run, display, show_counts=display is not progress)
 
 
 def _dissect(source: DissectionInputs, run: Path | None, display: Display, *, show_counts: bool) -> Result:
@@ -115,25 +118,35 @@ def _dissect(source: DissectionInputs, run: Path | None, display: Display, *, sh
 
 
 def open_inputs(
-    network: Network, concepts: ConceptData | str | Path, config: DissectConfig, execution: Execution
+    network: Network,
+    concepts: ConceptData | str | Path,
+    config: DissectConfig,
+    execution: Execution,
+    run: Path | None = None,
 ) -> DissectionInputs:
-    """Open the data set and resolve the layers: everything a forward pass needs.
+    """Open the data set, resolve the layers and choose device and batch size: everything a forward pass needs.
 
     The returned configuration describes the choice of images, also if the data set was opened before, and names each
-    layer.
+    layer, the device and the batch size. Those that are ``auto`` are the ones with which a run in the folder `run`
+    began, if there is one.
 
     Raises
     ------
     NetdissectError
         Of the kind that `netdissect.errors` names.
     """
-    torch_device(config.device)
+    config = with_earlier_choices(run, config)
+    config = config.model_copy(update={"device": choose_device(config.device, network)})
+    counts_on_device(config, execution.engine)
     data, config = sample_images(concepts, config, execution.label_cache)
     layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)
     _check_fields(layers, config)
     names = exact_patterns(layer.name for layer in layers)
     config = config.model_copy(update={"layers": names, "all_matching": False})
-    return DissectionInputs(network, data, layers, config, execution)
+    source = DissectionInputs(network, data, layers, config, execution)
+    if config.batch_size != "auto":
+        return source
+    return source._replace(config=config.model_copy(update={"batch_size": find_batch_size(source)}))
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -155,7 +168,7 @@ def finished_run(run: Path, info: RunInfo) -> Result | None:
 def _carry_out(
     source: DissectionInputs, info: RunInfo, work: WorkDir, progress: Progress
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
-    starts = batch_starts(len(source.data), source.config.batch_size)
+    starts = batch_starts(len(source.data), source.config.images_per_batch)
     two_pass = TwoPass(source, make_run_plan(source, work, progress), work, progress, starts, source.data.stamp())
     seconds: dict[str, float] = {}
     with timed("layout check", seconds, work.log):

@@ -114,13 +114,13 @@ def verify_sample(
         network, data, resolve_layers(network, exact_patterns(run.layers), config.assumed), config, Execution()
     )
     sample = _draw(run, count, seed)
-    starts = batch_starts(len(data), config.batch_size)
-    batches = sorted({row // config.batch_size for _, _, row in sample})
+    starts = batch_starts(len(data), config.images_per_batch)
+    batches = sorted({row // config.images_per_batch for _, _, row in sample})
     masks = []
     for done, batch_index in enumerate(batches):
         (batch,) = forward(source, starts[batch_index : batch_index + 1])
         for layer, table_row, row in sample:
-            if row // config.batch_size == batch_index:
+            if row // config.images_per_batch == batch_index:
                 plan = LayerPlan(next(each for each in source.layers if each.name == layer), network.preprocessing.size,
                                  len(data), config)  # fmt: skip
                 unit = run.layers[layer].top["unit"][table_row]

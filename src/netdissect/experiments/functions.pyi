@@ -26,16 +26,16 @@ def rotate(
     "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
     Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
-    ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
-    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None =
-    ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
-    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
-    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
-    None = ..., progress: Progress | bool | None = ...,
+    ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
+    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
@@ -45,16 +45,16 @@ def layer_profile(
     Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
     Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
-    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
-    device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
+    Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
+    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def compare(
@@ -66,15 +66,16 @@ def compare(
     "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
     "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
-    int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
-    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
-    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
-    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
+    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
+    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
+    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None =
+    ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
+    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
+    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
+    None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def training_dynamics(
@@ -85,15 +86,15 @@ def training_dynamics(
     "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
     Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
-    ..., sample_seed: int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
-    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None
-    = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None
-    = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
-    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
+    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
@@ -134,13 +135,13 @@ def supervision(
     "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
     "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
-    int = ..., batch_size: int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
-    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
-    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None = ..., progress: Progress |
-    bool | None = ...,
+    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
+    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
+    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
+    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None
+    = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
@@ -152,16 +153,16 @@ def linear_probe(
     Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
     Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
-    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: int = ...,
-    device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
+    Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
+    Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
+    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def rater_agreement(

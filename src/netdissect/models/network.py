@@ -20,6 +20,7 @@ from netdissect.models.run_module import (
     check_module,
     evaluation_mode,
     input_dtypes,
+    is_out_of_memory,
     outputs_agree,
     restoring_tensors,
     set_memory_format,
@@ -242,6 +243,12 @@ class Network:
             raise
         except Exception as error:
             height, width = self.preprocessing.size
+            if is_out_of_memory(error):
+                raise NetworkError(
+                    f"Network {self.name!r} runs out of memory of device {self.device} on an input of shape "
+                    f"{tuple(images.shape)}. Expected a smaller batch (--batch-size; auto finds one), another device "
+                    "or a smaller input."
+                ) from error
             raise NetworkError(
                 f"Network {self.name!r} fails on an input of shape {tuple(images.shape)} with "
                 f"{type(error).__name__}: {error}. Expected a module that takes (batch, {self.preprocessing.channels}, "

@@ -18,6 +18,8 @@ from netdissect.errors import NetworkError
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 AGREEMENT = 1e-3
 """Largest difference between two layouts in memory, as a part of an output's largest magnitude."""
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""What torch says where it raises a RuntimeError alone: MPS and the allocators of CPUs."""
 
 
 def check_module(name: str, module: object) -> None:
@@ -165,3 +167,14 @@ def _close(one: Tensor, other: Tensor) -> bool:
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, says that memory ran out."""
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False

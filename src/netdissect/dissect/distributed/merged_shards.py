@@ -71,7 +71,7 @@ class MergedShards:
             count = int(numbers[0][1])
             absent = sorted(set(range(1, count + 1)) - {int(number) for number, _ in numbers})
             return "shard " + ", ".join(f"{number}/{count}" for number in absent)
-        size = self.info.run.config.batch_size
+        size = self.info.run.config.images_per_batch
         return "the shard with the images " + ", ".join(
             f"{start * size} to {min(stop * size, self.info.run.data.images) - 1}" for start, stop in self.missing
         )

@@ -87,7 +87,9 @@ class PermutationParts:
             Called with the stage and the number of permutations done and in all.
         """
         config = counts.info.run.config
-        labels = LabelReader(data, config.protocol, execution.label_cache, config.batch_size, data.stamp(), RunLog(run))
+        labels = LabelReader(
+            data, config.protocol, execution.label_cache, config.images_per_batch, data.stamp(), RunLog(run)
+        )
         of_protocol = {name: each.first(len(config.protocol.quantiles)) for name, each in counts.counts.items()}
         test = PermutationTest(
             config, execution, labels, progress, counts.mask_files(), of_protocol, counts.concept_totals

@@ -78,7 +78,8 @@ def dissect_on_ray(
     """
     config, execution = read_options(dissect_on_ray, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
-    source, run = open_inputs(network, data, config, execution), Path(out).resolve()
+    run = Path(out).resolve()
+    source = open_inputs(network, data, config, execution, run)
     done = finished_run(run, describe(source))
     if done is not None:
         return done
@@ -112,7 +113,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _shards(run: Path, source: DissectionInputs, workers: int) -> list[ShardTask]:
     """Split the run into shards, as many as an earlier driver made if there are any."""
-    batches = len(batch_starts(len(source.data), source.config.batch_size))
+    batches = len(batch_starts(len(source.data), source.config.images_per_batch))
     counts = [path.name.rpartition("-of-")[2] for path in (run / SHARDS).glob("*-of-*") if path.is_dir()]
     count = int(counts[0]) if counts else min(batches, TASKS_A_WORKER * workers)
     shards = [Shard(number, count) for number in range(1, count + 1)]
@@ -161,7 +162,7 @@ def _shard_stage(
     """Return one pass over all shards."""
 
     def task(shard: ShardTask) -> _WorkerTask:
-        size, number = source.config.batch_size, Shard.parse(shard.name)
+        size, number = source.config.images_per_batch, Shard.parse(shard.name)
         images = min(shard.batches.stop * size, len(source.data)) - shard.batches.start * size
         return _WorkerTask(
             f"shard {number}", shard.folder / name, images, lambda worker: worker.run_shard.remote(number)

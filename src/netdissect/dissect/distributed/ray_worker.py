@@ -89,7 +89,7 @@ class ShardWorker:
         """Run one shard as far as possible."""
         if isinstance(self._source, NetdissectError):
             return self._source
-        total = len(batch_starts(len(self._source.data), self._source.config.batch_size))
+        total = len(batch_starts(len(self._source.data), self._source.config.images_per_batch))
         task = ShardTask(self._run, str(shard), shard.batches(total))
 
         def progress(stage: str, done: int, _total: int | None) -> None:

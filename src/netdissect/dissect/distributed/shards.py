@@ -11,7 +11,8 @@ largest values of a shard are a lower bound of the merged thresholds, so a shard
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, Unpack
@@ -24,6 +25,7 @@ from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.determinism_check import with_determinism_check
+from netdissect.dissect.devices import torch_device
 from netdissect.dissect.distributed.shard_result import (
     Array,
     ShardResult,
@@ -32,7 +34,7 @@ from netdissect.dissect.distributed.shard_result import (
     exists,
     write_shard_result,
 )
-from netdissect.dissect.forward import DissectionInputs, torch_device
+from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.layer_state import ThresholdResult, add_prefix, prefix_layers
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
@@ -45,10 +47,14 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
+from netdissect.paths import writing
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
+from netdissect.result.folder_lock import lock_folder
+from netdissect.result.run_config import CONFIG_FILE
 
 SHARDS, MERGED_THRESHOLDS, IMAGES, PERMUTATION_TEST = "shards", "merged-thresholds", "images", "permutation-test"
+WAIT_FOR_CHOICE = 600.0  # seconds until another shard must have measured the batch size
 STAGES: tuple[Literal["counting"], Literal["thresholds"]] = ("counting", "thresholds")
 
 
@@ -161,10 +167,29 @@ def dissect_shard(
     """
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
-    source = open_inputs(as_network(model, preprocessing), data, config, execution)
-    total = len(batch_starts(len(source.data), config.batch_size))
+    run, network = Path(out), as_network(model, preprocessing)
+    with _choosing_alone(run, config):
+        source = open_inputs(network, data, config, execution, run)
+        if config.batch_size == "auto" and not (run / CONFIG_FILE).exists():
+            write_config(run, source)
+    total = len(batch_starts(len(source.data), source.config.images_per_batch))
     with shown(progress) as display:
-        return run_shard(source, ShardTask(Path(out), str(shard), shard.batches(total)), display)
+        return run_shard(source, ShardTask(run, str(shard), shard.batches(total)), display)
+
+
+@contextmanager
+def _choosing_alone(run: Path, config: DissectConfig) -> Iterator[None]:
+    """Of shards that begin together let one measure the batch size; the others wait for its configuration."""
+    if config.batch_size != "auto" or (run / CONFIG_FILE).exists():
+        yield
+        return
+    with writing(run, "Choose a run folder on a disk with space and write access."):
+        (run / SHARDS).mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(run / SHARDS, WAIT_FOR_CHOICE)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_shard(
@@ -207,7 +232,7 @@ def run_shard(
     if stage == "counting" or (stage == "thresholds" and not exists(task.run / MERGED_THRESHOLDS)):
         _refuse_other(ShardResult.open(task.folder / stage), run)
         return stage
-    starts = batch_starts(len(source.data), source.config.batch_size)
+    starts = batch_starts(len(source.data), source.config.images_per_batch)
     info = ShardResultInfo(
         stage="thresholds",
         run=run,

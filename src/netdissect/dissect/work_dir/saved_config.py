@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from netdissect.config import DissectConfig
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import ConfigError
 from netdissect.paths import writing
@@ -35,6 +36,18 @@ def save_config(run: Path, config: RunConfig) -> None:
         run.mkdir(parents=True, exist_ok=True)
         if not _is_written(run, config):
             write_whole(run / CONFIG_FILE, lambda file: file.write(config.text_with_digest()))
+
+
+def with_earlier_choices(run: Path | None, config: DissectConfig) -> DissectConfig:
+    """Return a configuration in which ``auto`` is what a run in the folder began with; unchanged if there is none."""
+    automatic = [name for name in ("device", "batch_size") if getattr(config, name) == "auto"]
+    if run is None or not automatic or not (run / CONFIG_FILE).exists():
+        return config
+    try:
+        earlier = read_config(run).config
+    except ConfigError:  # it is written anew, or found to be damaged where it is needed
+        return config
+    return config.model_copy(update={name: getattr(earlier, name) for name in automatic})
 
 
 def _is_written(run: Path, config: RunConfig) -> bool:

@@ -20,7 +20,7 @@ from pydantic import Field
 from netdissect.concepts import ConceptData
 from netdissect.config import Progress
 from netdissect.config_fields import Config, Option
-from netdissect.dissect.forward import torch_device
+from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.ablate.predictions import Classifier
@@ -80,7 +80,7 @@ class AblateConfig(Config):
         0, ge=0, description="Seed of the draw of images, the halves, the random sets and the bootstrap."
     )
     batch_size: int = Field(64, gt=0, description="Images in a forward pass.")
-    device: str = Field("cpu", description="Torch device of the forward pass.")
+    device: str = Field("auto", description="Torch device of the forward pass; auto: an accelerator if there is one.")
     resamples: int = Field(2000, ge=100, description="Replicates of the bootstrap over images.")
 
 
@@ -162,6 +162,7 @@ def ablate(
     Balanced accuracy of a class is the mean of two shares: of its images that are classified as it, and of all other
     images that are not; 0.5 for a random guess. The interval is a stratified bootstrap over the images of each class.
     """
+    config = config.model_copy(update={"device": choose_device(config.device, network)})
     seconds: dict[str, float] = {}
     layer = resolve_layers(network, [config.layer])[0]
     ious = _ious(result, config, layer.units)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.config_fields import Config, Option
-from netdissect.dissect.forward import torch_device
+from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError, NetworkError
@@ -61,7 +61,7 @@ class AttributionConfig(Config):
         None, description="Names of the outputs, in order. None: their indices."
     )
     batch_size: int = Field(64, gt=0, description="Images in a forward pass.")
-    device: str = Field("cpu", description="Torch device of the forward pass.")
+    device: str = Field("auto", description="Torch device of the forward pass; auto: an accelerator if there is one.")
 
 
 class AttributionInputs(ClassifierInputs):
@@ -119,6 +119,7 @@ def attribution(
         If there is no image, or names are given for another number of classes.
     """
     config = config or AttributionConfig()
+    config = config.model_copy(update={"device": choose_device(config.device, network)})
     seconds: dict[str, float] = {}
     head = find_head(network, config.layer or (list(result.layers)[-1] if result else None))
     images = one_or_more(images)

@@ -64,7 +64,7 @@ class LinearProbeConfig(Config):
     splits: int = Field(5, ge=1, description="Random halves of the images, train and test, stratified by class.")
     seed: Annotated[int, Option(hidden=True)] = Field(0, ge=0, description="Of the splits.")
     batch_size: Annotated[int, Option(hidden=True)] = Field(64, gt=0, description="Images in a forward pass.")
-    device: Annotated[str, Option(hidden=True)] = Field("cpu", description="Torch device of the forward pass.")
+    device: Annotated[str, Option(hidden=True)] = Field("auto", description="Torch device of the forward pass.")
 
 
 class LinearProbeInputs(Inputs):

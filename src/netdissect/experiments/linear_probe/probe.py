@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from netdissect.config import Progress
-from netdissect.dissect.forward import torch_device
+from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.errors import ResultError
 from netdissect.extras import need
 from netdissect.models import ActivationRecorder, Network, resolve_layers
@@ -52,7 +52,10 @@ def pooled_features(
 ) -> Features:
     """Return the mean or maximum of each unit over each image, float32 (N, U)."""
     chosen, pooled = resolve_layers(network, [layer]), list[torch.Tensor]()
-    with network.prepared(torch_device(config.device)), ActivationRecorder(network, chosen) as record:
+    with (
+        network.prepared(torch_device(choose_device(config.device, network))),
+        ActivationRecorder(network, chosen) as record,
+    ):
         for pixels in images.batches(network.preprocessing, config.batch_size):
             maps = record(network.preprocessing(torch.from_numpy(pixels)).to(network.device))[chosen[0].name]
             pooled.append((maps.mean((2, 3)) if config.pool == "mean" else maps.amax((2, 3))).cpu())
