@@ -148,10 +148,9 @@ def test_where_only_the_forward_pass_runs_on_the_device_maps_are_copied_to_the_h
         assert layer.units.equals(found.layers[name].units)
 
 
-def test_the_plan_names_device_and_batch_size(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="netdissect"):
-        dissect(build(), root, layers="fc", batch_size=3)
-    assert "one forward pass on cpu in batches of 3 over 7 images" in caplog.text
+def test_the_plan_names_device_and_batch_size(root: Path, tmp_path: Path) -> None:
+    dissect(build(), root, layers="fc", batch_size=3, out=tmp_path)
+    assert "one forward pass on cpu in batches of 3 over 7 images" in (tmp_path / "log.jsonl").read_text()
 
 
 def test_a_run_records_the_device_and_keeps_it_when_it_resumes(
