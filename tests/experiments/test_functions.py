@@ -134,6 +134,9 @@ def test_networks_with_their_own_preprocessing_are_compared_with_a_run(place, tm
 
 def test_the_network_of_checkpoints_may_be_a_module(place):
     module, preprocessing = experiment_files.classifier()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(-1)  # the weights of the checkpoints replace these in a copy
     before = {name: value.clone() for name, value in module.state_dict().items()}
     options = {"layer": "2", "quantile": QUANTILE}
     folder, world = place / "checkpoints", place / "world"
