@@ -27,7 +27,11 @@ from networks import COVERAGE, SIDE, build, images
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its processes and sockets
 
 SETTINGS = DissectConfig(
-    layers=("1",), batch_size=2, top_images=3, protocol=strategies.definition("paper", 0.05).protocol
+    layers=("1",),
+    batch_size=2,
+    top_images=3,
+    protocol=strategies.definition("paper", 0.05).protocol,
+    statistics=StatisticsConfig(permutations=0),
 )
 NOW = Execution(checkpoint_seconds=0)
 
