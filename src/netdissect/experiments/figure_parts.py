@@ -16,7 +16,7 @@ from netdissect.experiments.effect_sizes import band_range
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import FAINT, INK, plain, style
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import NULL_LABEL, as_written, mark_null, null_handle
+from netdissect.plots.style import NULL_LABEL, as_written, beyond_mark, mark_null, null_handle
 
 short = partial(style.short, length=46)
 """Cut a long name."""
@@ -145,15 +145,17 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
         widths = [counts.get((name, category), 0) for name in names]
         axes.barh(range(len(names)), widths, left=starts, color=colors[category], height=0.72)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    nulls = mean_nulls(rows, column, value)
+    longest = max([*starts, *nulls.values(), 1])
     for position, name in enumerate(names):
         # Under per-category a unit counts in several categories: the bar is longer than the units.
         total = counts.get((name, TOTAL), starts[position])
         text = f"{total:,}" if total == starts[position] else f"{total:,} units"
         axes.annotate(
-            text, (starts[position], position), (8, 0), textcoords="offset points", va="center", color=INK, fontsize=8
-        )
-    nulls = mean_nulls(rows, column, value)
+            text, (beyond_mark(starts[position], nulls.get(name), longest), position), (8, 0),
+            textcoords="offset points", va="center", color=INK, fontsize=8,
+        )  # fmt: skip
     mark_null(axes, list(nulls.values()), [names.index(name) for name in nulls])
-    axes.set_xlim(0, max([*starts, *nulls.values(), 1]) * 1.22)
+    axes.set_xlim(0, longest * 1.22)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

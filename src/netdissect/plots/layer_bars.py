@@ -17,6 +17,7 @@ from netdissect.plots.style import (
     NULL_LABEL,
     StyledFigure,
     as_written,
+    beyond_mark,
     mark_null,
     no_detectors,
     null_handle,
@@ -103,7 +104,8 @@ def _draw(
     axes: Axes, rows: Sequence[tuple[str, LayerCount]], inks: dict[str, str], nulls: Sequence[float | None]
 ) -> None:
     position, positions = 0.0, []
-    for title, entry in rows:
+    longest = max([entry.count.unique_detectors["total"] for _, entry in rows] + [null or 0.0 for null in nulls])
+    for (title, entry), null in zip(rows, nulls, strict=True):
         if title:  # a new run: its title is above its layers
             axes.annotate(title, (0, position), (0, -3), textcoords="offset points", color=INK, fontsize=9.5,
                           weight="bold", parse_math=False, va="center")  # fmt: skip
@@ -114,7 +116,8 @@ def _draw(
             if value:
                 axes.barh(position, value, left=start, color=inks[category], height=0.68)
         total = entry.count.unique_detectors["total"]
-        axes.annotate(str(total), (total, position), (8, 0), textcoords="offset points", va="center", color=INK,
+        at = beyond_mark(total, null, longest)
+        axes.annotate(str(total), (at, position), (8, 0), textcoords="offset points", va="center", color=INK,
                       fontsize=9.5)  # fmt: skip
         positions.append(position)
         position += 1
@@ -123,8 +126,7 @@ def _draw(
     axes.set_ylim(position - 0.4, -0.6)
     marked = [(null, at) for null, at in zip(nulls, positions, strict=True) if null is not None]
     mark_null(axes, [null for null, _ in marked], [at for _, at in marked])
-    largest = max([entry.count.unique_detectors["total"] for _, entry in rows] + [null for null, _ in marked])
-    axes.set_xlim(0, largest * 1.1)
+    axes.set_xlim(0, longest * 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
     axes.set_xlabel("unique detectors", color=INK)

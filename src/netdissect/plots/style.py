@@ -101,6 +101,15 @@ def mark_null(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
         axes.plot(across, up, linestyle="none", label=NULL_LABEL, **_NULL_MARK)
 
 
+def beyond_mark(end: float, null: float | None, longest: float) -> float:
+    """Return where the number of a horizontal bar is written: at its end, or at the mark of a null next to the end.
+
+    >>> beyond_mark(6, 1.1, 20), beyond_mark(0, 0.24, 6), beyond_mark(6, None, 6)
+    (6, 0.24, 6)
+    """
+    return end if null is None or not end <= null <= end + 0.08 * longest else null
+
+
 def null_handle() -> Line2D:
     """Return the entry of a legend for the marks of `mark_null`."""
     return Line2D([], [], linestyle="none", label=NULL_LABEL, **_NULL_MARK)
