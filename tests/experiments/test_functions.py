@@ -147,6 +147,14 @@ def test_the_network_of_checkpoints_may_be_a_module(place):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+def test_a_linear_probe_has_the_batch_size_that_its_run_found(place):
+    found = experiments.linear_probe(
+        str(next(iter((place / "trained").iterdir()))), place / "world", class_images=labeled_folder(place / "classes"),
+        layer="conv3", quantile=QUANTILE, bootstrap=0, batch_size="auto",
+    )  # fmt: skip
+    assert isinstance(found.config["batch_size"], int)
+
+
 def test_ratings_and_images_and_runs_may_be_open_already(place, tmp_path):
     ratings = experiments.rater_agreement(read_ratings(place / "ratings.csv"), layer=["conv1", "conv5"])
     assert ratings.table.equals(experiments.rater_agreement(place / "ratings.csv", layer=["conv1", "conv5"]).table)

@@ -290,7 +290,7 @@ def _run(inputs: LinearProbeInputs, out: Path, progress: Progress | None) -> Exp
         subjects += [Subject(network, name, result) for name in result.layers]
     common = {
         "seed": inputs.dissect.sample_seed,
-        "batch_size": inputs.dissect.batch_size,
+        "batch_size": subjects[0].result.info.config.images_per_batch,
         "device": inputs.dissect.device,
     }
     return linear_probe(subjects, images, inputs.config.model_copy(update=common), out=out, progress=progress)
