@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from netdissect.concepts import ConceptData
 from netdissect.config import RULES
 from netdissect.errors import ResultError
 from netdissect.report import console_tables
@@ -103,3 +104,13 @@ def test_a_difference_lists_gained_concepts_and_the_number_of_others(result: Res
     assert f"unique detectors 0 → {unique}" in first
     assert last == f"right minus left: +{unique} unique detectors; the permutation null was not measured."
     assert len(console_tables.difference_json(compared)["concepts"]) == compared.concepts.height
+
+
+def test_a_difference_without_changes_says_so(result: Result) -> None:
+    table = console_tables.difference(compare_results(result, result)[0])
+    assert table.rows == []
+    assert table.notes[0] == "No concept gained or lost its detectors."
+
+
+def test_a_data_set_prints_as_one_line(data_set: ConceptData) -> None:
+    assert repr(data_set) == f"ConceptData of {data_set.root}: 24 images, 5 concepts of object, color"

@@ -8,7 +8,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-import netdissect
 from netdissect.cli.console import console, progress_bars
 from netdissect.cli_options import Typed, with_options
 from netdissect.experiments.registry import REGISTRY, load_experiment
@@ -58,8 +57,9 @@ def _function(name: str) -> Callable[..., None]:
         with progress_bars() as progress:
             result = make_function.run_experiment(name, typed.model(), out, progress)
         folder = make_function.result_folder(name, out)
-        screen, text = console(), netdissect.experiments.result_files.conclusion_text(result)
-        screen.print("\n" + text, markup=False, highlight=False, soft_wrap=True)
+        screen = console()
+        for line in ("", *result.conclusion_lines(), ""):
+            screen.print(line, markup=False, highlight=False)
         screen.print(f"Figure {folder}/figure.svg (.pdf, .png), table {folder}/table.csv (.parquet).", soft_wrap=True)
 
     return run

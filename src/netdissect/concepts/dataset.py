@@ -79,7 +79,7 @@ class Subset(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConceptData:
     """Images and their concepts, opened for reading.
 
@@ -106,6 +106,13 @@ class ConceptData:
     cache: Path | None = field(default=None, compare=False, repr=False)
     # init=False: a copy with other rows (`dataclasses.replace`) has no subset.
     subset: Subset | None = field(default=None, init=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Return folder, number of images and of concepts in a line."""
+        return (
+            f"ConceptData of {self.root}: {len(self.rows):,} images, {len(self.concepts):,} concepts of "
+            f"{', '.join(self.categories)}"
+        )
 
     @classmethod
     def open(

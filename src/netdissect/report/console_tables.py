@@ -229,7 +229,8 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
         *(Column(name) for name in ("left", "right", "left IoU", "right IoU")),
     ]
     words = limit_in_words(compared.rule, compared.min_iou)
-    notes = [*more, f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"]
+    none = [] if rows else ["No concept gained or lost its detectors."]
+    notes = [*more, *none, f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"]
     return TextTable(columns, rows, notes=notes)
 
 
