@@ -18,6 +18,7 @@ from netdissect.progress import Display, shown
 from netdissect.result.summary import count_sentence, measured_count
 from networks import COVERAGE, SIDE, build, images
 
+PLAN = re.compile(r"one forward pass .*over 7 images for \d+ units of ")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -67,7 +68,7 @@ def test_a_terminal_shows_plan_bars_and_the_counts_of_each_layer(root: Path, ter
     with redirect_stderr(terminal):
         result = dissected(root)
     lines = [line.strip() for line in re.split(r"[\r\n]+", terminal.text())]
-    plan = next(at for at, line in enumerate(lines) if line.startswith("one forward pass over 7 images for "))
+    plan = next(at for at, line in enumerate(lines) if PLAN.match(line))
     first_bar = next(at for at, line in enumerate(lines) if line.startswith("thresholds "))
     bars = next(at for at, line in enumerate(lines) if re.match(r"counting .*7/7", line))
     counts = [at for at, line in enumerate(lines) if line in sentences(result)]
@@ -79,7 +80,7 @@ def test_a_notebook_shows_one_line_for_each_stage(root: Path, notebook: io.Strin
     with redirect_stderr(notebook):
         result = dissected(root)
     lines = [line.rpartition("\r")[2].strip() for line in notebook.getvalue().split("\n")]
-    assert lines[0].startswith("one forward pass over 7 images for ")
+    assert PLAN.match(lines[0])
     assert [line.split()[:2] for line in lines[1:3]] == [["thresholds", "7/7"], ["counting", "7/7"]]
     assert lines[-3:] == [*sentences(result), ""]
 
@@ -120,7 +121,25 @@ def test_a_function_is_called_in_place_of_the_bars(root: Path, terminal: Termina
 def test_a_shard_shows_its_plan(root: Path, terminal: Terminal, tmp_path: Path) -> None:
     with redirect_stderr(terminal):
         netdissect.dissect_shard(build(), root, shard="1/1", out=tmp_path / "run", layers="fc", bootstrap=5)
-    assert "one forward pass over 7 images" in terminal.text()
+    assert PLAN.search(terminal.text())
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_what_takes_long_shows_its_progress(
+    progress: bool | None, root: Path, terminal: Terminal, tmp_path: Path
+) -> None:
+    result = dissected(root, progress=False)
+    stages = {
+        "label maps": lambda: netdissect.write_synthetic(tmp_path / "synthetic", images=2, progress=progress),
+        "images": lambda: netdissect.inspect_dataset(root, progress=progress),
+        "report": lambda: netdissect.report(result, tmp_path / "report", progress=progress),
+        "verify": lambda: netdissect.verify_sample(result, 1, network=build(), progress=progress),
+    }
+    for stage, function in stages.items():
+        with redirect_stderr(terminal):
+            function()
+        assert (stage in terminal.text()) == (progress is None)
+        terminal.truncate(0)
 
 
 def test_a_dissection_during_a_training_leaves_the_terminal_alone(

@@ -15,12 +15,13 @@ import torch
 
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData, Size
-from netdissect.config import Execution, Progress
+from netdissect.config import Execution
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.forward import DissectionInputs, forward
 from netdissect.dissect.reload import data_of, network_of, open_run_data
 from netdissect.dissect.run_dissection import dissect
 from netdissect.models import Network, exact_patterns, resolve_layers
+from netdissect.progress import ShowProgress, shown
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
 from netdissect.result.files import corrupted_files, layer_folder, repair_file
 from netdissect.result.run_config import CONFIG_FILE
@@ -48,9 +49,7 @@ class RecomputedMask:
     changed: int
 
 
-def verify_data(
-    info: RunInfo, *, root: ConceptData | str | Path | None = None, progress: Progress | None = None
-) -> bool:
+def verify_data(info: RunInfo, *, root: ConceptData | str | Path | None = None, progress: ShowProgress = None) -> bool:
     """Read all files of the data set of a run and return whether files and tables are unchanged.
 
     Parameters
@@ -60,14 +59,16 @@ def verify_data(
     root
         Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
     progress
-        Called with the stage and the number of files read and in all.
+        None: shown on a terminal or in a notebook. False: not. A function: called with the stage and the number of
+        files read and in all.
 
     Raises
     ------
     ConceptsError
         If the data set does not exist or cannot be read.
     """
-    return open_run_data(info, root).find_digest(progress, anew=True) == info.data.digest
+    with shown(progress) as display:
+        return open_run_data(info, root).find_digest(display, anew=True) == info.data.digest
 
 
 def verify_sample(
@@ -78,7 +79,7 @@ def verify_sample(
     root: ConceptData | str | Path | None = None,
     seed: int = 0,
     trust_network: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> list[RecomputedMask]:
     """Recompute the masks of units on some of their top images.
 
@@ -117,18 +118,18 @@ def verify_sample(
     starts = batch_starts(len(data), config.images_per_batch)
     batches = sorted({row // config.images_per_batch for _, _, row in sample})
     masks = []
-    for done, batch_index in enumerate(batches):
-        (batch,) = forward(source, starts[batch_index : batch_index + 1])
-        for layer, table_row, row in sample:
-            if row // config.images_per_batch == batch_index:
-                plan = LayerPlan(next(each for each in source.layers if each.name == layer), network.preprocessing.size,
-                                 len(data), config)  # fmt: skip
-                unit = run.layers[layer].top["unit"][table_row]
-                masks.append(
-                    _compare(run.layers[layer], plan, table_row, batch.maps[layer][row - batch.start, unit], data)
-                )
-        if progress:
-            progress("verify", done + 1, len(batches))
+    with shown(progress) as display:
+        for done, batch_index in enumerate(batches):
+            (batch,) = forward(source, starts[batch_index : batch_index + 1])
+            for layer, table_row, row in sample:
+                if row // config.images_per_batch == batch_index:
+                    traced = next(each for each in source.layers if each.name == layer)
+                    plan = LayerPlan(traced, network.preprocessing.size, len(data), config)
+                    unit = run.layers[layer].top["unit"][table_row]
+                    masks.append(
+                        _compare(run.layers[layer], plan, table_row, batch.maps[layer][row - batch.start, unit], data)
+                    )
+            display("verify", done + 1, len(batches))
     return masks
 
 
@@ -165,7 +166,7 @@ def repair(
     network: Network | torch.nn.Module | None = None,
     root: ConceptData | str | Path | None = None,
     trust_network: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> list[str]:
     """Recompute the damaged files of a run: only their layers are dissected again.
 

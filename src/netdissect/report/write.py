@@ -20,6 +20,7 @@ from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.paths import contained
 from netdissect.plots.example_images import image_folder, read_image, webp
+from netdissect.progress import ShowProgress, shown
 from netdissect.report import urls
 from netdissect.report.examples import find_examples
 from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
@@ -50,7 +51,7 @@ def report(
     *,
     names: Sequence[str] | None = None,
     data_root: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Write the report of one or more runs as a folder of plain files.
 
@@ -66,7 +67,8 @@ def report(
         The data set's folder, or its ``images/``, if it has moved since the run. Without the images the
         report is written, and says so.
     progress
-        Called with the stage, the number of units done and their total.
+        None: shown on a terminal or in a notebook. False: not. A function: called with the stage, the number of units
+        done and their total.
 
     Returns
     -------
@@ -85,8 +87,8 @@ def report(
     out = Path(out)
     _refuse_foreign(out)
     try:
-        with _Folder(out) as folder:
-            _Writer(number_runs(each, names, data_root), folder, data_root, progress).write()
+        with _Folder(out) as folder, shown(progress) as display:
+            _Writer(number_runs(each, names, data_root), folder, data_root, display).write()
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -18,6 +18,7 @@ from netdissect.concepts.build.sample import Channel, Sample
 from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.config import Progress
 from netdissect.errors import ConfigError
+from netdissect.progress import ShowProgress, shown
 from netdissect.synthetic.draw_image import DrawnImage, draw
 from netdissect.synthetic.scene_composer import THING_NAMES
 from netdissect.synthetic.scenes import SCENE_NAMES
@@ -82,7 +83,7 @@ def write_synthetic(
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Write the synthetic data set in Broden's layout.
 
@@ -101,7 +102,8 @@ def write_synthetic(
     overwrite
         Replace a finished data set at `out`.
     progress
-        Called for every image and for every image's label maps.
+        None: shown on a terminal or in a notebook. False: not. A function: called for every image and for every image's
+        label maps.
 
     Returns
     -------
@@ -119,15 +121,16 @@ def write_synthetic(
     if images < 1:
         raise ConfigError(f"the number of synthetic images is {images}. Expected at least 1.")
 
-    def report(stage: str, done: int, _: int | None) -> None:
-        if progress:
-            progress(stage, done, images)
-
     # Images are drawn in separate processes: the workers of the writer only read files or arrays.
     samples = map_in_order(partial(render, seed=seed, size=size), range(images), workers)
     options = WriteOptions(size=size, colors=True, image_format="png")
     about = {"source": "synthetic", "images": images, "seed": seed}
-    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=report)
+    with shown(progress) as display:
+
+        def report(stage: str, done: int, _: int | None) -> None:
+            display(stage, done, images)
+
+        return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=report)
 
 
 def training_set(

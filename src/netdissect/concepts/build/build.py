@@ -7,8 +7,9 @@ from netdissect.concepts.build.sample import Sample
 from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import check_target, write_dataset
 from netdissect.concepts.sources import ConceptSource
-from netdissect.config import Progress, one_or_more
+from netdissect.config import one_or_more
 from netdissect.errors import SourceError
+from netdissect.progress import ShowProgress
 
 
 def build_dataset(
@@ -18,7 +19,7 @@ def build_dataset(
     *,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Write the images of all `sources` as one data set.
 

@@ -31,6 +31,7 @@ from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
 from netdissect.errors import ConceptsError, SourceError
+from netdissect.progress import ShowProgress, shown
 
 __all__ = ["Progress", "WriteOptions", "check_target", "write_dataset"]
 
@@ -66,7 +67,7 @@ def write_dataset(
     sources: Mapping[str, str] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Write a data set that `ConceptData.open` reads.
 
@@ -88,7 +89,8 @@ def write_dataset(
         Processes that decode and encode. None or 1: this process. Files are the same, byte for byte, for any number.
         More than one starts fresh interpreters: call from a script under ``if __name__ == "__main__"``.
     progress
-        Called for every image and for every image's label maps.
+        None: shown on a terminal or in a notebook. False: not. A function: called for every image and for every image's
+        label maps.
 
     Returns
     -------
@@ -106,8 +108,8 @@ def write_dataset(
     out, options = Path(out), options or WriteOptions()
     if options.color_table is not None:
         read_color_table(options.color_table)
-    work = _Work(options, workers, progress)
-    with staging_dir(out, "building", overwrite=overwrite) as folder:
+    with staging_dir(out, "building", overwrite=overwrite) as folder, shown(progress) as display:
+        work = _Work(options, workers, display)
         folders = Folders(folder / "set" / "images", folder / "drafts")
         journal = BuildManifest(folder, folders, _key(options, about or {}))
         _prepare(folders, journal)

@@ -25,7 +25,8 @@ from netdissect.concepts.inspect.validate import (
     check_row,
     check_tables,
 )
-from netdissect.config import REPORTED_QUANTILES, Progress
+from netdissect.config import REPORTED_QUANTILES
+from netdissect.progress import ShowProgress, shown
 
 __all__ = [
     "CategoryFacts",
@@ -90,7 +91,7 @@ class Inspection(BaseModel):
     problems: tuple[DatasetProblem, ...]
 
 
-def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> Inspection:
+def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: ShowProgress = None) -> Inspection:
     """Read every table, image and label map below `root`.
 
     Parameters
@@ -100,7 +101,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     workers
         Processes that read images. None or 1: this process.
     progress
-        Called for every image.
+        None: shown on a terminal or in a notebook. False: not. A function: called for every image.
 
     Raises
     ------
@@ -112,10 +113,10 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: P
     tables = check_tables(root, tuple(rows[0]) if rows else None)
     known = {category: frozenset(codes) for category, codes in tables.label_stats.items()}
     facts: list[RowFacts] = []
-    for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):
-        facts.append(one)
-        if progress:
-            progress("images", done, len(rows))
+    with shown(progress) as display:
+        for done, one in enumerate(map_in_order(partial(check_row, root=root, known=known), rows, workers), start=1):
+            facts.append(one)
+            display("images", done, len(rows))
     concepts = _concept_facts(tables, facts)
     problems = [*tables.problems, *_check_index(rows), *(problem for one in facts for problem in one.problems)]
     if not any(one.problems for one in facts):  # otherwise the counts differ for a reason that is already listed

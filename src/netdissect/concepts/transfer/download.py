@@ -28,6 +28,7 @@ from netdissect.config import Progress
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.extras import need
 from netdissect.paths import check_name
+from netdissect.progress import ShowProgress, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -56,7 +57,7 @@ def download(
     *,
     mirror: str | None = None,
     checksum: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Download the published data set `name` into the new folder `out`.
 
@@ -72,7 +73,8 @@ def download(
     checksum
         ``sha256:HEX`` or ``md5:HEX`` of the archive. None: that of `mirror`, if any; the published archives have none.
     progress
-        Called with the bytes downloaded and the files unpacked.
+        None: shown on a terminal or in a notebook. False: not. A function: called with the bytes downloaded and the
+        files unpacked.
 
     Returns
     -------
@@ -89,14 +91,14 @@ def download(
     """
     out = Path(out)
     origin = _origin(name, mirror, checksum)
-    with staging_dir(out, "downloading", keep=True) as folder:
+    with staging_dir(out, "downloading", keep=True) as folder, shown(progress) as display:
         placed = out.absolute().with_name(f"{name}.zip")
-        path = placed if placed.is_file() else _fetch(origin, folder, placed, progress)
+        path = placed if placed.is_file() else _fetch(origin, folder, placed, display)
         _check_sum(path, origin, is_ours=path != placed)
         new = folder / "set"
         shutil.rmtree(new, ignore_errors=True)
         try:
-            Archive(path).unpack(new, progress)
+            Archive(path).unpack(new, display)
             _validate(new, path)
             publish(new, out, overwrite=False)
         except ConceptsError:

@@ -26,10 +26,11 @@ from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.csv_numbers import whole_number
 from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.labels import Size
-from netdissect.config import OneOrMore, Progress, Split, one_or_more
+from netdissect.config import OneOrMore, Split, one_or_more
 from netdissect.config_fields import Config
 from netdissect.errors import ConceptsError, ConfigError, SourceError
 from netdissect.paths import contained
+from netdissect.progress import ShowProgress
 
 __all__ = ["DatasetSource", "Selection", "merge", "subset"]
 
@@ -155,7 +156,7 @@ def subset(
     *,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Write the selected part of the data set at `root` as a data set of its own.
 
@@ -192,7 +193,7 @@ def merge(
     *,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Path:
     """Join several data sets to one, with one vocabulary.
 
