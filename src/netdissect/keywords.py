@@ -118,8 +118,8 @@ def read_options(
         given[DissectConfig]["layers"] = one_or_more(layers)
     elif config is None:
         raise ConfigError(
-            "no layer was named. Pass layers=['layer4'] (names or globs), or a DissectConfig; "
-            "netdissect.list_layers(network) lists them."
+            "no layer was named. Pass layers=['layer4'] (names or globs), layers='auto' (the last of each stage), or a "
+            "DissectConfig; netdissect.list_layers(network) lists them."
         )
     return (
         _merged(function, DissectConfig, config, given[DissectConfig]),
