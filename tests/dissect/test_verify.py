@@ -149,7 +149,7 @@ def test_a_configuration_that_would_repeat_another_run_is_found_and_written_anew
 
 def test_a_configuration_that_another_run_left_in_the_folder_is_replaced(run: Path, broden: Path) -> None:
     (run / "run.json").unlink()
-    config = DissectConfig(layers=("fc",), batch_size=4, max_images=5)
+    config = DissectConfig(layers=("fc",), batch_size=4, max_images=5, device="cpu")
     dissect(build(), broden, config=config, out=run)
     assert read_config(run).config == config
     assert corrupted_files(run)[1] == {}
