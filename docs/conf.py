@@ -1,11 +1,8 @@
 """How the documentation is built."""
 
-import sys
+import re
 from importlib.metadata import version as installed
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-import generate
+from typing import Any
 
 project = "netdissect"
 author = "The netdissect developers"
@@ -14,13 +11,9 @@ version = release = installed("netdissect")
 
 extensions = [
     "myst_parser",
-    "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "sphinxcontrib.bibtex",
 ]
-bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -29,11 +22,19 @@ html_title = f"netdissect {version}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 
-autodoc_typehints = "signature"
-autodoc_member_order = "bysource"
-napoleon_google_docstring = False
-napoleon_use_rtype = False
-napoleon_use_ivar = True
-suppress_warnings = ["ref.python"]
 
-generate.write()
+def add_toctrees(_app: Any, docname: str, source: list[str]) -> None:
+    """Put each list of links of the index into the sidebar, under its heading."""
+    if docname == "index":
+        lists = r"^## (.+)\n\n((?:- \[.*\]\(.*\.md\)\n)+)"
+        source[0] = re.sub(lists, _with_toctree, source[0], flags=re.MULTILINE)
+
+
+def _with_toctree(found: re.Match[str]) -> str:
+    pages = "\n".join(re.findall(r"\((.*)\.md\)", found[2]))
+    return f"{found[0]}\n```{{toctree}}\n:hidden:\n:caption: {found[1]}\n\n{pages}\n```\n"
+
+
+def setup(app: Any) -> None:
+    """Connect what is done to the pages."""
+    app.connect("source-read", add_toctrees)

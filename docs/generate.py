@@ -1,6 +1,7 @@
 """Reference pages that follow from the program: commands, configuration, tables of a run, JSON, Python.
 
-Each function returns one page in Markdown. `conf.py` writes them to `reference/generated/` before Sphinx reads.
+Each function returns one page in Markdown. ``python docs/generate.py`` writes them to `reference/generated/`; a test
+compares what is there.
 """
 
 import importlib
@@ -15,11 +16,12 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from bibliography import bibliography
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from python_page import python
 
-import netdissect
 from netdissect import config, dissect_options
 from netdissect.cli.app import app
 from netdissect.config_fields import summary
@@ -370,46 +372,7 @@ def _answers(responses: dict[str, Any]) -> str:
     return table(("status", "content", "meaning"), rows)
 
 
-# Python
-
-
-def python() -> str:
-    """Return the page of all public names, by the shortest path under which they are imported."""
-    parts = [
-        "# Python\n\nAll public names, where they are imported from. "
-        "[Call netdissect from Python](../../howto/call-from-python.md) shows how they go together.\n"
-    ]
-    seen: set[int] = set()
-    for module in public_modules():
-        home = importlib.import_module(module)
-        names = sorted(getattr(home, "__all__", ()), key=str.lower)
-        things = {name: getattr(home, name) for name in names if not inspect.ismodule(getattr(home, name))}
-        stanzas = [_stanza(f"{module}.{name}", thing) for name, thing in things.items() if id(thing) not in seen]
-        seen |= {id(thing) for thing in things.values()}
-        left_out = f"   :exclude-members: {', '.join(name for name in vars(home) if id(vars(home)[name]) in seen)}\n"
-        whole = f".. automodule:: {module}\n   :members:\n{left_out}"
-        parts.append(f"## {module}\n\n```{{eval-rst}}\n" + ("\n".join(stanzas) if names else whole) + "```\n")
-    return "\n".join(parts)
-
-
-def public_modules() -> list[str]:
-    """Return the modules whose names are public: the package, those that it names itself, and those for building on."""
-    own = [thing.__name__ for name in netdissect.__all__ if inspect.ismodule(thing := getattr(netdissect, name))]
-    return ["netdissect", *own, *BUILDING_BLOCKS]
-
-
-BUILDING_BLOCKS = ("netdissect.scoring", "netdissect.activations", "netdissect.report", "netdissect.explorer")
-
-
-def _stanza(path: str, thing: Any) -> str:
-    """Return the directive that documents a class, function or constant."""
-    if inspect.isclass(thing):
-        data_only = issubclass(thing, BaseModel | BaseException)
-        return f".. autoclass:: {path}\n" + ("" if data_only else "   :members:\n")
-    return f".. autofunction:: {path}\n" if callable(thing) else f".. py:data:: {path}\n"
-
-
-PAGES = (commands, configuration, tables, metrics, experiment_list, explorer_json, python)
+PAGES = (commands, configuration, tables, metrics, experiment_list, explorer_json, python, bibliography)
 """Functions that return a page; each is written under its own name."""
 
 

@@ -1,15 +1,15 @@
 """The script that writes the generated pages of the documentation, as a module; what a page says of experiments."""
 
-import importlib.util
+import importlib
 import re
+import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-_spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-assert _spec is not None
-assert _spec.loader is not None
-GENERATE = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(GENERATE)
+sys.path.insert(0, str(DOCS))
+GENERATE = importlib.import_module("generate")
+PYTHON_PAGE = importlib.import_module("python_page")
+sys.path.remove(str(DOCS))
 
 
 def documented_columns(experiment: str) -> set[str]:

@@ -18,7 +18,7 @@ import pytest
 import typer
 
 import netdissect
-from generated_pages import GENERATE
+from generated_pages import GENERATE, PYTHON_PAGE
 from netdissect.cli.app import app
 
 CHECKOUT = Path(__file__).parents[1]
@@ -44,11 +44,17 @@ def named(path: Path) -> str:
 # Pages
 
 
-def test_every_page_is_in_a_table_of_contents_once() -> None:
-    trees = re.findall(r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL)
-    listed = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
-    written = [path.relative_to(DOCS).with_suffix("").as_posix() for path in PAGES if path.name != "index.md"]
-    assert sorted(listed) == sorted([*written, *(f"reference/generated/{page.__name__}" for page in GENERATE.PAGES)])
+def test_every_page_is_linked_once_from_the_index() -> None:
+    listed = re.findall(r"^- \[.+\]\((.+)\)$", (DOCS / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    written = [path.relative_to(DOCS).as_posix() for path in PAGES if path.name != "index.md"]
+    generated = [f"reference/generated/{page.__name__}.md" for page in GENERATE.PAGES]
+    assert sorted(listed) == sorted([*written, *generated])
+
+
+def test_every_page_is_plain_markdown() -> None:
+    """Roles and directives of Sphinx are not shown by what shows Markdown in a repository."""
+    found = {named(path): re.findall(r"\{[a-z:]+\}`|^```\{.*|^:::.*", path.read_text("utf-8"), re.M) for path in TEXTS}
+    assert not {name: roles for name, roles in found.items() if roles}
 
 
 def test_every_link_of_a_page_outside_the_documentation_leads_to_a_file() -> None:
@@ -68,19 +74,58 @@ def test_every_experiment_has_its_section() -> None:
 
 
 @pytest.mark.parametrize("page", GENERATE.PAGES, ids=lambda page: page.__name__)
-def test_a_generated_page_is_made_of_what_there_is(page: Any) -> None:
+def test_a_generated_page_is_current(page: Any) -> None:
     text = page()
     assert text.startswith("# ")
     assert "None|" not in text
+    written = (GENERATED / f"{page.__name__}.md").read_text(encoding="utf-8")
+    assert written == text, "the program has changed: python docs/generate.py writes the pages anew"
 
 
-def test_the_reference_documents_the_public_names_and_no_others() -> None:
-    directive = r"^\.\. (?:autoclass|autofunction|py:data):: netdissect\.(\w+)$"
-    documented = set(re.findall(directive, GENERATE.python(), re.MULTILINE))
+PUBLIC = {
+    f"{module}.{name}": thing for module, names in PYTHON_PAGE.public_names().items() for name, thing in names.items()
+}
+
+
+def test_the_python_page_has_every_public_name_where_it_says_and_no_others() -> None:
+    sections = re.findall(r"^### (netdissect\S+)$", GENERATE.python(), re.MULTILINE)
+    for path in sections:
+        module, _, name = path.rpartition(".")
+        assert getattr(importlib.import_module(module), name) is PUBLIC[path]
     modules = {name for name in netdissect.__all__ if isinstance(getattr(netdissect, name), ModuleType)}
-    assert documented == set(netdissect.__all__) - modules
-    sections = set(re.findall(r"^## (netdissect.*)$", GENERATE.python(), re.MULTILINE))
-    assert {getattr(netdissect, name).__name__ for name in modules} <= sections
+    assert {f"netdissect.{name}" for name in set(netdissect.__all__) - modules} <= set(sections)
+    assert {getattr(netdissect, name).__name__ for name in modules} <= set(PYTHON_PAGE.public_modules())
+
+
+def documented_parameters(docstring: str | None) -> set[str]:
+    """Return the names below the heading Parameters of a docstring."""
+    text = inspect.cleandoc(docstring or "")
+    found = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-{3,}$|\Z)", text, re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^([\w*].*?)(?: : .*)?$", found[1], re.MULTILINE) if found else []
+    return {name for head in heads for name in head.split(", ")}
+
+
+def wrong_parameters(code: str) -> dict[str, set[str]]:
+    """Return the names that docstrings of functions call parameters though they are none."""
+    found = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            known = {one.arg for one in arguments}
+            known |= {f"*{node.args.vararg.arg}"} if node.args.vararg else set()
+            known |= {f"**{node.args.kwarg.arg}"} if node.args.kwarg else set()
+            if unknown := documented_parameters(ast.get_docstring(node)) - known:
+                found[node.name] = unknown
+    return found
+
+
+def test_docstrings_name_parameters_that_there_are() -> None:
+    sources = sorted((CHECKOUT / "src").rglob("*.py"))
+    wrong = {named(path): wrong_parameters(path.read_text(encoding="utf-8")) for path in sources}
+    assert not {path: names for path, names in wrong.items() if names}
+    docstring = "F.\n\n    Parameters\n    ----------\n    x, z : int\n        A.\n    *y\n        B.\n    "
+    example = f'def f(x, *y):\n    """{docstring}"""'
+    assert wrong_parameters(example) == {"f": {"z"}}
 
 
 def test_the_page_on_installation_names_every_extra_that_a_user_needs() -> None:

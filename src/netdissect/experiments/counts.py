@@ -35,14 +35,14 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
         A finished run.
     layers
         None: all.
-    keys
+    **keys
         Further columns, the same in every row, that stand first: which network, seed or step this is.
 
     Returns
     -------
     DataFrame
         `keys`, layer, quantile, rule, category (the data set's, and ``total``), units (of the layer), detectors
-        (units), unique (different concepts); then the intervals and nulls of both counts, null if not measured: see
+        (units), unique_detectors (different concepts); then the intervals and nulls of both counts, null if not measured: see
         `netdissect.result.statistics_schema.COUNTS`.
     """
     names = list(result.layers) if layers is None else [result.layer(name).info.name for name in one_or_more(layers)]

@@ -178,7 +178,7 @@ def check_result(
         A finished run.
     requirements
         From `parse_requirement`.
-    terms
+    criteria
         Which detectors count.
 
     Returns
