@@ -116,31 +116,36 @@ def signature(name: str, source: Any, made: inspect.Signature | None = None) -> 
 
 
 def _written(parameters: Any) -> Iterator[str]:
-    """Yield parameters of the module `inspect` or of Griffe as they are written, with a star before keywords."""
+    """Yield parameters of Griffe or of the module `inspect` as they are written, with a star before keywords."""
     star = False
     for one in parameters:
         if one.name in ("self", "cls"):
             continue
-        kind = str(getattr(one.kind, "value", one.kind)).replace("_", "-")
-        prefix = {"variadic positional": "*", "variadic keyword": "**"}.get(kind.lower(), "")
-        if one.kind in KEYWORD_ONLY and not star:
+        ours = isinstance(one, inspect.Parameter)
+        kind = (one.kind.description if ours else one.kind.value).removesuffix("-only")
+        prefix = {"variadic positional": "*", "variadic keyword": "**"}.get(kind, "")
+        if kind == "keyword" and not star:
             yield "*"
-        star |= one.kind in KEYWORD_ONLY or prefix == "*"
-        annotation = "" if one.annotation in NOTHING else f": {_type(one.annotation)}"
-        default = "" if one.default in NOTHING or prefix else f" = {_value(one.default)}"
-        yield f"{prefix}{one.name}{annotation}{default}"
+        star |= kind == "keyword" or prefix == "*"
+        annotation, default = _made(one) if ours else (one.annotation, None if prefix else one.default)
+        yield f"{prefix}{one.name}" + (f": {annotation}" if annotation else "") + (f" = {default}" if default else "")
 
 
-KEYWORD_ONLY = (inspect.Parameter.KEYWORD_ONLY, griffe.ParameterKind.keyword_only)
-NOTHING = (None, inspect.Parameter.empty)
+def _made(one: inspect.Parameter) -> tuple[str, str]:
+    """Return type and default of a parameter as they are written."""
+    annotation = one.annotation if isinstance(one.annotation, str) else inspect.formatannotation(one.annotation)
+    short = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", annotation)
+    short = re.sub(r"Optional\[(.*)\]$", r"Union[\1, None]", short)
+    choices = re.sub(r"Union\[(.*)\]$", lambda found: _joined(found[1]), short)
+    return (
+        "" if one.annotation is one.empty else choices.replace("NoneType", "None"),
+        "" if one.default is one.empty else repr(one.default),
+    )
 
 
-def _type(annotation: Any) -> str:
-    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(annotation))
-
-
-def _value(default: Any) -> str:
-    return str(default) if isinstance(default, str | griffe.Expr) else repr(default)
+def _joined(choices: str) -> str:
+    """Return the choices of a union, which are separated by the commas outside of brackets, joined by bars."""
+    return re.sub(r",\s*(?![^\[]*\])", " | ", choices)
 
 
 # Docstrings

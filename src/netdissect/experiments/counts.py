@@ -42,8 +42,8 @@ def count_rows(result: Result, layers: Sequence[str] | None = None, **keys: obje
     -------
     DataFrame
         `keys`, layer, quantile, rule, category (the data set's, and ``total``), units (of the layer), detectors
-        (units), unique_detectors (different concepts); then the intervals and nulls of both counts, null if not measured: see
-        `netdissect.result.statistics_schema.COUNTS`.
+        (units), unique_detectors (different concepts); then the intervals and nulls of both counts, null if not
+        measured: see `netdissect.result.statistics_schema.COUNTS`.
     """
     names = list(result.layers) if layers is None else [result.layer(name).info.name for name in one_or_more(layers)]
     rows = [
