@@ -69,7 +69,7 @@ def test_help_describes_every_parameter(function: Callable[..., Any]) -> None:
     entries = [line.partition(" : ")[0] for line in text.splitlines() if line and not line.startswith(" ")]
     described = {name.strip() for entry in entries for name in entry.split(",")}
     assert inspect.signature(function).parameters.keys() <= described
-    assert 'permutations : Literal["auto"] | int, default 0\n    Repetitions of the permutation test' in text
+    assert 'permutations : Literal["auto"] | int, default 100\n    Repetitions of the permutation test' in text
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

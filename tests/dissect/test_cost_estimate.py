@@ -36,7 +36,7 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
 def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
     found = cost_estimate.estimate(build(), broden, config=SETTINGS, sample=6)
     assert (found.images, found.plan.passes) == (7, 1)
-    assert set(found.seconds) == {"thresholds", "counting", "tables"}
+    assert set(found.seconds) == {"thresholds", "counting", "permutations", "tables"}
     assert found.total_seconds == sum(found.seconds.values()) > 0
     assert found.memory_bytes > 50e6
     assert found.disk_bytes > 1000

@@ -217,9 +217,10 @@ def test_layers_are_recorded_together_as_each_alone(broden: Path) -> None:
         alone = dissect(
             build(), broden, config=config(strategies.definition("paper", 0.05)).model_copy(update={"layers": (name,)})
         )
+        of_layer = {key: getattr(alone.info, key) for key in ("config", "layers", "fdr_limit", "fdr_limits")}
         run_asserts.assert_same_run(
             type(alone)(
-                together.info.model_copy(update={"config": alone.info.config, "layers": alone.info.layers}),
+                together.info.model_copy(update=of_layer),
                 together.concepts,
                 {name: together.layers[name]},
             ),

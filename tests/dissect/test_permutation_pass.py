@@ -85,14 +85,16 @@ def test_the_tables_of_the_permutation_test_have_the_units_and_counts_of_the_run
 
 
 def test_every_layer_has_an_fdr_limit_without_a_given_number_of_permutations(alike: Path) -> None:
-    result = dissect(build(), alike, config=config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0)))
+    result = dissect(
+        build(), alike, config=config(min_iou="fdr", statistics=StatisticsConfig(bootstrap=0, permutations=0))
+    )
     limits = result.info.fdr_limits
     assert set(limits) == set(result.layers)
     for name, limit in limits.items():
         assert result.info.min_iou(name) == limit
         alone = replace(result, layers={name: result.layers[name]})
         assert alone.detectors() == alone.detectors(min_iou=limit)
-    plain = dissect(build(), alike, config=config(statistics=StatisticsConfig(bootstrap=0)))
+    plain = dissect(build(), alike, config=config(statistics=StatisticsConfig(bootstrap=0, permutations=0)))
     assert plain.info.fdr_limit is None
     assert plain.info.fdr_limits == {}
     assert plain.info.min_iou("wide_relu") == 0.04

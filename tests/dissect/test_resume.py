@@ -100,7 +100,8 @@ def test_a_run_interrupted_at_any_batch_resumes_to_the_same_bits(
     run_asserts.assert_same_run(load_result(tmp_path / "run"), unbroken)
     assert not (tmp_path / "run" / "work").exists()
     if saved == "every batch":
-        assert len(reports) == CALLS - call, "what was done must not be done again"
+        of_passes = [stage for stage, _ in reports if stage != "permutations"]
+        assert len(of_passes) == CALLS - call, "what was done must not be done again"
 
 
 @pytest.mark.parametrize("engine", ["compiled", "tensor"])

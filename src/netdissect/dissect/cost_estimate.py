@@ -35,6 +35,7 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
 
+PERMUTATIONS = "permutations"  # stage that is no pass over batches
 DECODED_AHEAD = 2  # batches
 SHARES = np.geomspace(1e-3, 1, 13)  # shares of the values of a unit at which the size of a store is sampled
 
@@ -117,7 +118,10 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
         stored = _stored_bytes(source._replace(data=_select(data, config.images_per_batch)), plan, Path(folder))
     rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
     seconds = {stage: rate * len(data) for stage, rate in rates.items()}
-    rest = [(run.images, run.seconds - run.images * sum(rates.values())) for run in (one_batch, many_batches)]
+    if config.permutations:
+        of_runs = [(run.images, run.permutation_seconds) for run in (one_batch, many_batches)]
+        seconds[PERMUTATIONS] = _line(of_runs[0], of_runs[1], len(data))
+    rest = [(run.images, run.other_seconds(sum(rates.values()))) for run in (one_batch, many_batches)]
     start_seconds = max(first.seconds - one_batch.seconds, 0.0)
     seconds["tables"] = start_seconds + max(_line(rest[0], rest[1], len(data)), 0.0)
     other_bytes = _line(
@@ -141,6 +145,7 @@ class _RunSize:
 
     images: int
     seconds: float = 0.0
+    permutation_seconds: float = 0.0
     reports: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     other_bytes: int = 0
 
@@ -149,6 +154,10 @@ class _RunSize:
         reports = self.reports[stage]
         (first, begin), (last, end) = reports[0], reports[min(batches, len(reports) - 1)]
         return (end - begin) / (last - first)
+
+    def other_seconds(self, rate: float) -> float:
+        """Return the seconds outside the permutation test and the passes, which take `rate` seconds per image."""
+        return self.seconds - self.permutation_seconds - self.images * rate
 
     def plan_bytes(self, plan: CostPlan) -> int:
         """Return the memory that the plan gives for the images of this dissection."""
@@ -169,14 +178,15 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
 
         def record(stage: str, done: int, _total: int | None) -> None:
             nonlocal work
-            if stage == READING:  # before the run: its time is part of the rest
+            if stage in (READING, PERMUTATIONS):  # the first is before the run: its time is part of the rest
                 return
             run.reports.setdefault(stage, []).append((done, time.monotonic()))
             work = max(work, _size(out, except_suffixes=(".bin", ".top", "thresholds.npz")))
 
         begin = time.monotonic()
-        dissect(network, selected, config=config, out=out, execution=execution, progress=record)
+        result = dissect(network, selected, config=config, out=out, execution=execution, progress=record)
         run.seconds = time.monotonic() - begin
+        run.permutation_seconds = result.info.seconds.get(PERMUTATIONS, 0.0)
         run.other_bytes = work + _size(out)
     return run
 

@@ -56,7 +56,7 @@ def shuffled(
         range(3), limits.size, data, seed=5, null=null, restriction=definition.protocol.restriction
     )  # fmt: skip
     for rows in annotation_strata([tuple(image.categories) for image in images], 3, 0):
-        of_rows = StratumMasks.of([masks[row] for row in rows]), BatchLabels.of([images[row] for row in rows])
+        of_rows = StratumMasks.of([masks[row] for row in rows]), BatchLabels.of([images[row] for row in rows]).arrays
         counts.update(*of_rows, int(rows[0]), data.category_of, 2)
     return counts
 
@@ -145,7 +145,10 @@ def test_parts_of_the_strata_add_up_whatever_the_threads(
     def counted(some: list[npt.NDArray[np.int64]], threads: int) -> PermutationCounts:
         counts = PermutationCounts.zeros(range(2, 5), len(limits), data, seed=1, null="images", restriction="overlap")
         for rows in some:
-            of_rows = StratumMasks.of([masks[row] for row in rows]), BatchLabels.of([images[row] for row in rows])
+            of_rows = (
+                StratumMasks.of([masks[row] for row in rows]),
+                BatchLabels.of([images[row] for row in rows]).arrays,
+            )
             counts.update(*of_rows, int(rows[0]), data.category_of, threads)
         return counts
 
@@ -181,7 +184,7 @@ def test_counts_are_exact_whatever_the_bits_that_they_take(
     active[:, 0], active[:, 1] = True, False
     counts = PermutationCounts.zeros(range(4), 6, data, seed=0, null=null, restriction="overlap")
     masks = StratumMasks.of(list(map(MaskRuns.of, active)))
-    counts.update(masks, BatchLabels.of(images), 17, data.category_of, 3)
+    counts.update(masks, BatchLabels.of(images).arrays, 17, data.category_of, 3)
     for permutation in range(4):
         rng = np.random.default_rng((0, permutation, 17))
         partners = rng.permutation(5) if null == "images" else range(5)
@@ -240,7 +243,7 @@ def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> No
     everything = np.ones(7, np.bool_)
     observed = find_best_concepts(data, totals, hits, activation, everything).scores[:, 0]
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
-    counts.update(StratumMasks.of(list(map(MaskRuns.of, on))), BatchLabels.of(labels), 0, data.category_of, 2)
+    counts.update(StratumMasks.of(list(map(MaskRuns.of, on))), BatchLabels.of(labels).arrays, 0, data.category_of, 2)
     zeros = np.zeros(0, np.int64)
     best = counts.best_concepts(
         data, ConceptTotals(totals, zeros, zeros), IoUCounts(hits[None], activation), everything

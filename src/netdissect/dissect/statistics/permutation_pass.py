@@ -7,7 +7,7 @@ Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Self
 
@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from netdissect.concepts import Size
 from netdissect.config import RULES, DissectConfig, Execution, Progress, Rule
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.progress import show_line
 from netdissect.result.statistics_schema import NULL_COUNTS
-from netdissect.scoring import BatchLabels, ConceptTotals, IoUCounts
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
 from netdissect.scoring.mask_runs import check_runs
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
@@ -232,18 +233,27 @@ class PermutationTest:
         category_of = self.labels.data.category_of
         seed = self.config.statistics.stats_seed
         strata = list(annotation_strata([tuple(stratum) for stratum in self.masks.strata.tolist()], BLOCK, seed))
-        images = self.labels.read(np.concatenate(strata).tolist())
+        images = map(_with_small_map, self.labels.read(np.concatenate(strata).tolist()))
         done = 0
         for stratum in strata:
-            labels = BatchLabels.of(list(islice(images, len(stratum))))
-            size = labels.images[0].size
+            labels = BatchLabels.of(list(islice(images, len(stratum)))).arrays
+            size = Size(*labels.index_map.shape[1:])
             for name, counts in permuted.items():
                 masks = [self.masks.read(name, image) for image in stratum]
                 for of_image in masks:
                     check_runs(of_image, counts.intersection.shape[1], size)
                 counts.update(StratumMasks.of(masks), labels, int(stratum[0]), category_of, self.execution.workers)
+            del labels  # before those of the next stratum are read
             done += len(stratum)
             yield done
+
+
+def _with_small_map(image: ImageLabels) -> ImageLabels:
+    """Return the labels of an image in less memory: hundreds of images are held together."""
+    label_sets = image.label_sets
+    if len(label_sets.set_sizes) > np.iinfo(np.uint16).max:
+        return image
+    return replace(image, label_sets=replace(label_sets, index_map=label_sets.index_map.astype(np.uint16)))
 
 
 def fdr_limit(layers: Sequence[PermutationNull]) -> float:

@@ -4,7 +4,7 @@ Under the null hypothesis a mask fits the labels of another image as well as tho
 images among those annotated in the same categories and recomputes the best IoU of each unit. Masks are kept, so a
 permutation costs one count and no forward pass.
 
-    StratumMasks, BatchLabels -> PermutationCounts -> BestConcepts -> multiple_testing.py
+    StratumMasks, LabelArrays -> PermutationCounts -> BestConcepts -> multiple_testing.py
 
 Shuffling keeps the pixels of each concept. The images of a stratum have the same categories, so activations are kept,
 too: only intersections change. Shifting moves each label map on a torus and keeps image-level labels.
@@ -25,7 +25,8 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData
 from netdissect.config import NullModel, Restriction
 from netdissect.jit import compiled
-from netdissect.scoring.iou_counter import BatchLabels, ConceptTotals, IoUCounts
+from netdissect.scoring.iou_counter import ConceptTotals, IoUCounts
+from netdissect.scoring.kernel_arrays import LabelArrays
 from netdissect.scoring.mask_runs import MaskRuns, UInts
 from netdissect.scoring.statistics.permutation_kernel import count_permutations
 
@@ -151,7 +152,7 @@ class PermutationCounts:
             self.intersection + other.intersection, self.activation + other.activation,
         )  # fmt: skip
 
-    def update(self, masks: StratumMasks, labels: BatchLabels, first: int, category_of: Ints, workers: int) -> None:
+    def update(self, masks: StratumMasks, labels: LabelArrays, first: int, category_of: Ints, workers: int) -> None:
         """Count the images of one stratum in place.
 
         Parameters
@@ -171,17 +172,17 @@ class PermutationCounts:
         def count(some: slice) -> None:
             activation = self.activation[some] if self.restriction == "overlap" else np.empty((0, 0, 0), np.int64)
             drawn = mask_images[some], shifts[some]
-            count_permutations(masks, labels.arrays, drawn, category_of, self.intersection[some], activation)
+            count_permutations(masks, labels, drawn, category_of, self.intersection[some], activation)
 
         step = -(-len(draws) // workers)
         with ThreadPoolExecutor(workers) as pool:
             for _ in pool.map(count, [slice(start, start + step) for start in range(0, len(draws), step)]):
                 pass
 
-    def _draw(self, permutation: int, first: int, labels: BatchLabels) -> tuple[Ints, Ints]:
+    def _draw(self, permutation: int, first: int, labels: LabelArrays) -> tuple[Ints, Ints]:
         """Return the image whose masks meet the labels of each image, (n,), and how far these are shifted, (n, 2)."""
         rng = np.random.default_rng((self.seed, permutation, first))
-        images, size = len(labels.images), labels.images[0].size
+        images, *size = labels.index_map.shape
         if self.null == "images":
             return np.argsort(rng.permutation(images)), np.zeros((images, 2), np.int64)
         return np.arange(images), rng.integers((0, 0), size, (images, 2))
