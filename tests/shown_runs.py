@@ -181,7 +181,7 @@ def result(data_set: ConceptData) -> Result:
     """Two layers of 8 units at two quantiles; the second layer has one cell for each image."""
     maps = planted_maps(data_set)
     protocol = Protocol(quantiles=(0.05, 0.1))
-    config = DissectConfig(layers=("*",), protocol=protocol, top_images=7)
+    config = DissectConfig(layers=("*",), protocol=protocol, top_images=7, statistics=StatisticsConfig(permutations=0))
     return make(data_set, {"block.1": maps, "head/<b>": maps.max(axis=(2, 3), keepdims=True)}, config)
 
 

@@ -8,7 +8,7 @@ import pytest
 import strategies
 from netdissect.concepts import Concept, ConceptData, Size
 from netdissect.concepts.broden_files import IndexRow
-from netdissect.config import DissectConfig, Protocol
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.result import DataInfo, Environment, LayerInfo, LayerResult, NetworkInfo, Result, RunInfo
 from netdissect.result.tables import concept_table, score_table, threshold_table, top_table, unit_table
 from netdissect.scoring import ConceptTotals, FieldSpan, FieldSpans, IoUCounts
@@ -60,7 +60,11 @@ def result() -> Result:
     layers = [_layer(data, "features.0/odd name", 7, 0, totals), _layer(data, "layer4", 3, 1, totals)]
     info = RunInfo(
         created="2030-01-02T03:04:05+00:00",
-        config=DissectConfig(layers=("features.*", "layer4"), protocol=Protocol(quantiles=QUANTILES)),
+        config=DissectConfig(
+            layers=("features.*", "layer4"),
+            protocol=Protocol(quantiles=QUANTILES),
+            statistics=StatisticsConfig(permutations=0),
+        ),
         network=NetworkInfo(name="tiny", digest="ab", size=(8, 8), mean=(0.5,), std=(0.25,)),
         data=DataInfo(root="nowhere", digest="cd", categories=CATEGORIES, images=6),
         layers=tuple(layer.info for layer in layers),
