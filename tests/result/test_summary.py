@@ -101,7 +101,8 @@ def test_a_run_prints_as_at_most_five_lines_with_the_sentence_of_its_leading_lay
 
 def test_the_leading_layers_are_those_with_most_unique_detectors_in_order_of_execution(result: Result) -> None:
     found = [
-        LayerFindings(name, 8, MeasuredCount(count), ()) for name, count in zip("abcde", (1, 7, 3, 9, 3), strict=True)
+        LayerFindings(name, 8, MeasuredCount(count), (), 0.04)
+        for name, count in zip("abcde", (1, 7, 3, 9, 3), strict=True)
     ]
     assert [each.layer for each in leading(found, 3)] == ["b", "c", "d"]
     assert [each.layer for each in leading(found, 9)] == list("abcde")

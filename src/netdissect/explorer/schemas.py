@@ -8,6 +8,7 @@ from netdissect.config import Rule
 
 State = Literal["detector", "below", "dead"]
 Change = Literal["gained", "lost", "kept", "absent"]
+IOU_TEXT = "The IoU as text, with as many decimals as show whether it reaches the limit of a detector."
 
 
 class Response(BaseModel):
@@ -90,6 +91,7 @@ class UnitSummary(Response):
     label: str | None
     category: str | None
     iou: float
+    iou_text: str = Field(description=IOU_TEXT)
     state: State
     images: tuple[TopImage, ...]
 
@@ -107,6 +109,7 @@ class UnitPage(Response):
     """Units of a layer, filtered and sorted."""
 
     masks: MaskLevel
+    bar_end: float = Field(description="IoU at which the bars of the layer's units end: beyond each of them.")
     total: int = Field(description="Number of units that match.")
     offset: int
     units: tuple[UnitSummary, ...]
@@ -118,6 +121,7 @@ class ConceptScore(Response):
     concept: str
     category: str
     iou: float
+    iou_text: str = Field(description=IOU_TEXT)
     max_attainable_iou: float = Field(
         description="Upper bound of the IoU with the concept at this quantile, for any unit."
     )
@@ -162,6 +166,7 @@ class ConceptSummary(Response):
     runs: tuple[str, ...]
     detectors: int = Field(description="Number of detectors of the concept in all layers and runs.")
     best_iou: float
+    best_iou_text: str = Field(description=IOU_TEXT)
     best_run: str | None
     best_layer: int | None
     best_unit: int | None
@@ -183,6 +188,7 @@ class ConceptUnit(Response):
     layer_name: str
     unit: int
     iou: float
+    iou_text: str = Field(description=IOU_TEXT)
     max_attainable_iou: float
     detector: bool = Field(description="Whether the unit is a detector of the concept.")
     label: str | None
@@ -259,9 +265,11 @@ class ComparedConcept(Response):
     left_detectors: int | None
     left_unit: int | None
     left_iou: float | None
+    left_iou_text: str | None = Field(description=IOU_TEXT)
     right_detectors: int | None
     right_unit: int | None
     right_iou: float | None
+    right_iou_text: str | None = Field(description=IOU_TEXT)
 
 
 class ComparedSide(Response):

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,9 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.example_images import image_folder, read_image
 from netdissect.plots.outlines import MaskGrid, enlarged, signed
 from netdissect.plots.style import INK, StyledFigure
-from netdissect.result import Result
+from netdissect.result import LayerResult, Result
 from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
+from netdissect.scoring.number_text import iou_text
 
 IMAGES = 6
 EDGE = 160
@@ -31,6 +33,7 @@ def units(
     layer: str | None = None,
     chosen: Sequence[int] | None = None,
     *,
+    quantile: float | None = None,
     data_root: str | Path | None = None,
     count: int = IMAGES,
     colors: Palette = "safe",
@@ -45,6 +48,8 @@ def units(
         One of its layers; None: the only one.
     chosen
         Indices of units, from 0; None: the best unit of each of the eight concepts with the highest IoU.
+    quantile
+        Of labels and masks; None: the run's first.
     data_root
         The data set's folder, if it has moved since the run.
     count
@@ -62,7 +67,8 @@ def units(
         If the layer has no such unit.
     """
     name = only_layer(result, layer)
-    table = layer_units(result, name, run_quantile(result), run_min_iou(result, name))
+    quantile, limit = run_quantile(result, quantile), run_min_iou(result, name)
+    table = layer_units(result, name, quantile, limit)
     best = table.sort("iou", "unit", descending=[True, False]).unique("label", keep="first", maintain_order=True)
     indices = best["unit"].head(MAX_UNITS).to_list() if chosen is None else list(chosen)
     for index in indices:
@@ -74,32 +80,32 @@ def units(
     for axes in grid.flat:
         axes.set_axis_off()
     inks = category_colors(result.info.data.categories, colors)
-    folder = image_folder(result.info.data.root, data_root)
+    folder, masks = image_folder(result.info.data.root, data_root), MaskGrid.of(result.info, result.layers[name])
     for row, index in zip(grid, indices, strict=True):
-        _draw_label(row[0], table.row(index, named=True), inks)
+        _draw_label(row[0], table.row(index, named=True), limit, inks)
         if not table["dead"][index]:
-            _draw_images(row[1:], result, name, index, folder)
+            _draw_images(row[1:], result.layers[name], masks, table.row(index, named=True), folder)
     return figure
 
 
-def _draw_label(axes: Axes, unit: dict[str, object], inks: dict[str, str]) -> None:
+def _draw_label(axes: Axes, unit: dict[str, Any], min_iou: float, inks: dict[str, str]) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.plot([0.02, 0.02], [0.2, 0.8], color=inks.get(str(unit["category"]), INK), linewidth=3)
     label = "dead" if unit["dead"] else str(unit["label"] or "no concept")
     axes.text(0.08, 0.48, textwrap.fill(label, 18), fontsize=9, weight="bold", color=INK, parse_math=False, va="bottom")
-    axes.text(0.08, 0.4, f"unit {unit['unit']}, IoU {unit['iou']:.3f}", fontsize=7.5, color=INK, va="top")
+    values = f"unit {unit['unit']}, IoU {iou_text(unit['iou'], min_iou)}"
+    axes.text(0.08, 0.4, values, fontsize=7.5, color=INK, va="top")
 
 
-def _draw_images(cells: Sequence[Axes], result: Result, layer: str, unit: int, folder: Path) -> None:
-    tables, info = result.layers[layer], result.info
-    top = tables.top.filter(unit=unit).sort("rank").head(len(cells))
-    threshold = tables.units.filter(unit=unit, quantile=run_quantile(result))["threshold"].item()
-    masks = MaskGrid.of(info, tables)
+def _draw_images(
+    cells: Sequence[Axes], tables: LayerResult, masks: MaskGrid, unit: dict[str, Any], folder: Path
+) -> None:
+    top = tables.top.filter(unit=unit["unit"]).sort("rank").head(len(cells))
     for axes, row in zip(cells, top.iter_rows(named=True), strict=False):
         labels = Size(row["label_height"], row["label_width"])
-        values = masks.values(tables.top_maps[unit, row["rank"]], labels)
-        draw_on(axes, read_image(folder, row["image"], edge_of(values)), values, threshold)
+        values = masks.values(tables.top_maps[unit["unit"], row["rank"]], labels)
+        draw_on(axes, read_image(folder, row["image"], edge_of(values)), values, unit["threshold"])
 
 
 def edge_of(values: npt.NDArray[np.float32]) -> int:

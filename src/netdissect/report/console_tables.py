@@ -31,6 +31,7 @@ from netdissect.result.summary import (
 )
 from netdissect.scoring import DetectorCount
 from netdissect.scoring.detectors import limit_in_words
+from netdissect.scoring.number_text import iou_text
 
 RUNNERS_UP = 3
 
@@ -146,13 +147,14 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     ]
     cells = []
     for row in shown.iter_rows(named=True):
-        others = [f"{name} {iou:.3f}" for name, iou in runners_up.get(row["unit"], []) if name != row["label"]]
+        next_best = [each for each in runners_up.get(row["unit"], []) if each[0] != row["label"]]
+        others = [f"{name} {iou_text(iou, min_iou)}" for name, iou in next_best]
         cells.append(
             [
                 str(row["unit"]),
                 row["label"] or ("dead" if row["dead"] else "none"),
                 row["category"] or "",
-                f"{row['iou']:.3f}",
+                iou_text(row["iou"], min_iou),
                 "yes" if row["detector"] else "no",
                 ", ".join(others[:RUNNERS_UP]),
             ]
@@ -219,7 +221,7 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
     for change in ("gained", "lost"):
         changed = compared.changed(change)
         shown = changed.head(top if top is not None else len(changed))
-        rows += [[change, *_difference_cells(row)] for row in shown.iter_rows(named=True)]
+        rows += [[change, *_difference_cells(row, compared)] for row in shown.iter_rows(named=True)]
         if len(changed) > len(shown):
             more.append(f"... {len(changed) - len(shown)} more {change}")
     columns = [
@@ -234,11 +236,11 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
     return TextTable(columns, rows, notes=notes)
 
 
-def _difference_cells(row: Mapping[str, Any]) -> Iterator[str]:
+def _difference_cells(row: Mapping[str, Any], compared: Comparison) -> Iterator[str]:
     yield from (row["concept"], row["category"])
-    for name, form in (("detectors", "d"), ("iou", ".3f")):
-        values = (row[f"{side}_{name}"] for side in ("left", "right"))
-        yield from ("" if value is None else f"{value:{form}}" for value in values)
+    detectors, ious = ([row[f"{side}_{name}"] for side in ("left", "right")] for name in ("detectors", "iou"))
+    yield from ("" if value is None else str(value) for value in detectors)
+    yield from ("" if value is None else iou_text(value, compared.min_iou, compared.rule) for value in ious)
 
 
 def difference_lines(compared: Comparison) -> list[str]:

@@ -14,13 +14,14 @@ from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.unit_views import UnitView, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import only_layer
+from netdissect.scoring.number_text import iou_text
 
 TOP_IMAGES = 10
 
 _BOX = (
     '<div style="font-family:system-ui,sans-serif;max-width:60em"><p style="margin:0 0 6px">'
     '<b style="font-size:1.3em">{label}</b> <span style="border-left:4px solid {color};padding-left:6px">{category}'
-    '</span> unit {unit}, IoU {iou:.4f} of {max_attainable_iou:.3f} attainable</p><div style="display:grid;'
+    '</span> unit {unit}, IoU {iou} of {max_attainable_iou:.3f} attainable</p><div style="display:grid;'
     'grid-template-columns:repeat(5,1fr);gap:3px">{tiles}</div><p style="margin:6px 0">{runners_up}</p></div>'
 )
 _TILE = (
@@ -50,14 +51,14 @@ class ShownUnit:
 
     def _repr_html_(self) -> str:
         view = self.view
-        runners_up = ", ".join(f"{each.concept} {each.iou:.3f}" for each in view.runners_up)
+        runners_up = ", ".join(f"{each.concept} {iou_text(each.iou, view.min_iou)}" for each in view.runners_up)
         return str(
             Markup(_BOX).format(  # noqa: S704 - the format is ours, and what is put in is escaped
                 label="dead" if view.state == "dead" else view.label or "no concept",
                 color=self.color,
                 category=view.category or "",
                 unit=view.unit,
-                iou=view.iou,
+                iou=iou_text(view.iou, view.min_iou, digits=4),
                 max_attainable_iou=view.max_attainable_iou,
                 tiles=Markup("").join(self._tiles()),
                 runners_up=view.reason or (f"next: {runners_up}" if runners_up else ""),
@@ -74,7 +75,8 @@ class ShownUnit:
         return tiles
 
     def __str__(self) -> str:
-        return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {self.view.iou:.4f}"
+        iou = iou_text(self.view.iou, self.view.min_iou, digits=4)
+        return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {iou}"
 
 
 def show_unit(result: Result, layer: str | None, unit: int, *, data_root: str | Path | None = None) -> ShownUnit:

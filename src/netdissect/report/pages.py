@@ -26,6 +26,7 @@ from netdissect.result import RunInfo
 from netdissect.result.queries import limits
 from netdissect.result.summary import interval_text, null_text
 from netdissect.scoring.detectors import limit_in_words, limit_number
+from netdissect.scoring.number_text import iou_text, p_text
 
 GENERATOR = "netdissect report"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -150,6 +151,7 @@ def environment() -> Environment:
     templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
     templates.globals |= {
         "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
+        "iou_text": iou_text, "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip

@@ -63,6 +63,8 @@ class UnitView:
         ``detector``, ``below`` (the IoU does not reach the limit) or ``dead``.
     reason
         Why a dead unit is dead.
+    min_iou
+        A unit of its layer with at least this IoU is a detector.
     max_attainable_iou
         Largest IoU that masks of these sizes can reach; 0 without a label.
     statistics
@@ -80,6 +82,7 @@ class UnitView:
     iou: float
     state: str
     reason: str
+    min_iou: float
     threshold: float
     max_activation: float
     max_attainable_iou: float
@@ -134,6 +137,7 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         url=urls.unit(run.index, tables.index, unit),
         state=state,
         reason=_why_dead(tables, row["max_activation"]) if row["dead"] else "",
+        min_iou=tables.min_iou,
         max_attainable_iou=own["max_attainable_iou"] if own else 0.0,
         statistics=known(tables.unit_statistics.get(unit)),
         runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),

@@ -16,7 +16,7 @@ from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, concept_indices, known
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
 from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, difference_sentence
-from netdissect.result.queries import best_units
+from netdissect.result.queries import bar_end, best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.result.summary import LayerFindings, findings_of_layer, headline, leading, null_note
 
@@ -49,6 +49,8 @@ class LayerView:
     ----------
     findings
         Its unique detectors with interval and null, in the words of the terminal, and its best units.
+    bar_end
+        IoU at which the bars of its units end.
     columns
         Quantile and rule of each column of `rows`.
     rows
@@ -75,7 +77,7 @@ class LayerView:
     dead: int
     unique_detectors: int
     findings: LayerFindings
-    scale: float
+    bar_end: float
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[DetectorCountRow, ...]
     min_iou: float
@@ -136,6 +138,8 @@ class MatchingUnit:
 
     Attributes
     ----------
+    min_iou
+        A unit of its layer with at least this IoU is a detector.
     labeled
         Whether the concept is the unit's label.
     """
@@ -145,6 +149,7 @@ class MatchingUnit:
     layer: str
     unit: int
     iou: float
+    min_iou: float
     labeled: bool
     detector: bool
 
@@ -242,7 +247,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         dead=sum(row["dead"] for row in rows),
         unique_detectors=entries[0].count.unique_detectors["total"],
         findings=findings_of_layer(run.result, tables.name, run.quantile),
-        scale=max(0.1, *(row["iou"] for row in rows), 0.1),
+        bar_end=bar_end(run.result, tables.name, run.quantile, tables.min_iou),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(
             DetectorCountRow(name, tuple(_category_count(entry, name, tables) for entry in entries))
@@ -299,7 +304,7 @@ def _matching_units(tables: LayerTables) -> Iterator[tuple[str, MatchingUnit]]:
         row = tables.units[unit]
         labeled = row["label"] == concept
         detector = labeled and row["detector"]
-        yield concept, MatchingUnit(tables.run, tables.index, tables.name, unit, iou, labeled, detector)
+        yield concept, MatchingUnit(tables.run, tables.index, tables.name, unit, iou, tables.min_iou, labeled, detector)
 
 
 def _concept_data(runs: Sequence[NumberedRun]) -> dict[str, list[Mapping[str, Any]]]:

@@ -3,6 +3,7 @@
 Detectors are those of the rule ``top-label``, so that lists agree with `Result.detectors`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -93,6 +94,27 @@ def only_layer(result: Result, layer: str | None) -> str:
             f"the run has {len(result.layers)} layers and one is drawn. Name it: {', '.join(result.layers)}."
         )
     return next(iter(result.layers))
+
+
+def bar_end(result: Result, layer: str, quantile: float, min_iou: float) -> float:
+    """Return the IoU at which the bars of a layer's units end.
+
+    Returns
+    -------
+    float
+        The first multiple of 0.05 beyond the limit of a detector and the IoU and interval of every unit; 0.1 to 1.
+    """
+    tables = result.layer(layer)
+    frames = [(tables.units.lazy(), "iou")]
+    if "units" in tables.statistics:
+        frames.append((tables.statistics["units"], "iou_ci_high"))
+    ends = [
+        frame.filter(pl.col("quantile") == quantile).select(pl.col(name).max()).collect().item()
+        for frame, name in frames
+        if name in frame.collect_schema().names()
+    ]
+    largest = max(min_iou, *(end or 0.0 for end in ends))
+    return min(max(0.05 * (math.floor(largest / 0.05) + 1), 0.1), 1.0)
 
 
 def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:

@@ -15,11 +15,13 @@ from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
 from netdissect.scoring import count_detectors
 from netdissect.scoring.detectors import limit_number
+from netdissect.scoring.number_text import decisive_text, iou_text, p_text
 from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -192,9 +194,12 @@ def difference_sentence(difference: "PairedDifference", noun: str = "unique dete
 def excess_text(difference: "PairedDifference") -> str:
     """Write the excess of a difference that has a null, and whether the difference exceeds its null."""
     interval = difference.excess_interval
-    ends = "without an interval (--bootstrap 1000)" if interval is None else f"[{interval[0]:.1f}, {interval[1]:.1f}]"
+    ends = "without an interval (--bootstrap 1000)"
+    if interval is not None:  # whether it excludes 0 decides
+        ends = f"[{', '.join(decisive_text(end, '1f', np.sign) for end in interval)}]"
     verdict = {True: ": the difference exceeds its null", False: ": the difference does not exceed its null", None: ""}
-    text = f"{difference.excess:+.1f} {ends}, p = {difference.p_value:.2g}{verdict[difference.exceeds_null]}"
+    p_value = "" if difference.p_value is None else f", p = {p_text(difference.p_value)}"
+    text = f"{difference.excess:+.1f} {ends}{p_value}{verdict[difference.exceeds_null]}"
     if interval is None or difference.exceeds_null is not None:
         return text
     return f"{text}: undecided, as no p is below {SIGNIFICANT:g} with {difference.permutations} permutations"
@@ -228,6 +233,8 @@ class LayerFindings:
         Its unique detectors.
     best
         Unit, label and IoU of the units of highest IoU.
+    min_iou
+        A unit with at least this IoU is a detector.
     significant
         Number of units with a q-value (Benjamini-Hochberg) below 0.05; None: not reported.
     """
@@ -236,6 +243,7 @@ class LayerFindings:
     units: int
     unique: MeasuredCount
     best: tuple[tuple[int, str, float], ...]
+    min_iou: float
     significant: int | None = None
 
     @property
@@ -252,7 +260,8 @@ class LayerFindings:
 
     def best_units(self, number: int = BEST_UNITS) -> str:
         """Return the best units: ``85 red 0.050, 48 red 0.042``."""
-        return ", ".join(f"{unit} {label} {iou:.3f}" for unit, label, iou in self.best[:number]) or "none"
+        named = (f"{unit} {label} {iou_text(iou, self.min_iou)}" for unit, label, iou in self.best[:number])
+        return ", ".join(named) or "none"
 
 
 def layer_findings(result: "Result", quantile: float | None = None) -> list[LayerFindings]:
@@ -267,7 +276,8 @@ def findings_of_layer(result: "Result", name: str, quantile: float) -> LayerFind
     labeled = layer.units.filter(pl.col("quantile") == quantile, pl.col("label").is_not_null())
     best = labeled.sort("iou", "unit", descending=[True, False]).head(BEST_UNITS).select("unit", "label", "iou")
     unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
-    return LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), significant)
+    limit = result.info.min_iou(name)
+    return LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), limit, significant)
 
 
 def _significant(result: "Result", layer: str, quantile: float) -> int | None:

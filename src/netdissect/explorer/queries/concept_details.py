@@ -6,6 +6,8 @@ from netdissect.errors import RequestError
 from netdissect.explorer.queries.unit_details import labeled_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import ConceptDetail, ConceptInRun, ConceptPage, ConceptSummary, ConceptUnit
+from netdissect.result.queries import run_min_iou
+from netdissect.scoring.number_text import iou_text
 
 
 def concept_page(registry: RunRegistry, q: str, category: str | None, offset: int, limit: int) -> ConceptPage:
@@ -23,13 +25,21 @@ def concept_page(registry: RunRegistry, q: str, category: str | None, offset: in
             pl.col("run").unique(maintain_order=True).alias("runs"),
             pl.col("detectors").sum(),
             pl.col("iou").first().fill_null(0.0).alias("best_iou"),
+            pl.col("min_iou").first(),
             *(pl.col(name).first().alias(f"best_{name}") for name in ("run", "layer", "unit")),
         )
         .with_columns(pl.when(pl.col("best_unit").is_not_null()).then(pl.col("best_run", "best_layer")))
         .sort("detectors", "best_iou", "concept", descending=[True, True, False])
     )
-    page = matching.slice(offset, limit).to_dicts()
-    return ConceptPage(total=len(matching), offset=offset, concepts=tuple(ConceptSummary(**row) for row in page))
+    page = matching.slice(offset, limit)
+    return ConceptPage(
+        total=len(matching),
+        offset=offset,
+        concepts=tuple(
+            ConceptSummary(**row, best_iou_text=iou_text(row["best_iou"], min_iou))
+            for row, min_iou in zip(page.drop("min_iou").to_dicts(), page["min_iou"], strict=True)
+        ),
+    )
 
 
 def _concepts_of(run: OpenRun) -> pl.DataFrame:
@@ -57,10 +67,11 @@ def _concepts_of(run: OpenRun) -> pl.DataFrame:
             joined.select(
                 pl.lit(run.id).alias("run"), pl.lit(index).alias("layer"), *on, pl.col("detectors").fill_null(0),
                 pl.col("unit").cast(pl.Int64), pl.col("iou").cast(pl.Float64),
+                pl.lit(run_min_iou(result, layer.info.name)).alias("min_iou"),
             )
         )  # fmt: skip
     if not layers:
-        unknown = {"detectors": pl.Int64, "unit": pl.Int64, "iou": pl.Float64}
+        unknown = {"detectors": pl.Int64, "unit": pl.Int64, "iou": pl.Float64, "min_iou": pl.Float64}
         layers = [
             known.select(
                 pl.lit(run.id).alias("run"), pl.lit(0).alias("layer"), "concept", "category",
@@ -106,13 +117,15 @@ def _units_of(run: OpenRun, concept: str, category: str) -> list[ConceptUnit]:
             pl.col("concept").cast(pl.String) == concept,
             pl.col("category").cast(pl.String) == category,
         ).select("unit", "iou", "max_attainable_iou")
-        labels = labeled_units(run, layer, quantile, None).drop("iou")
+        labels = labeled_units(run, layer, quantile, None).drop("iou", "iou_text")
+        limit = run_min_iou(run.result, layer.info.name)
         units += [
             ConceptUnit(
                 run=run.id,
                 layer=index,
                 layer_name=layer.info.name,
                 **{name: row[name] for name in ("unit", "iou", "max_attainable_iou", "label")},
+                iou_text=iou_text(row["iou"], limit),
                 detector=row["state"] == "detector" and row["label"] == concept,
             )
             for row in scores.collect().join(labels, on="unit").iter_rows(named=True)

@@ -1,5 +1,8 @@
 """Comparison of two layers."""
 
+from typing import Any
+
+from netdissect.config import Rule
 from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import ComparisonQuery
 from netdissect.explorer.run_registry import OpenRun
@@ -8,6 +11,7 @@ from netdissect.report.console_tables import difference_lines
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring import DetectorCount
+from netdissect.scoring.number_text import iou_text
 
 
 def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> ComparisonResponse:
@@ -38,8 +42,16 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> Compari
         same_data=pair.same_data,
         sentences=tuple(difference_lines(pair)[1:]),
         changes=dict(pair.concepts.group_by("change").len().rows()),
-        concepts=tuple(ComparedConcept(**row) for row in pair.concepts.to_dicts()),
+        concepts=tuple(_compared(row, limit, query.rule) for row in pair.concepts.to_dicts()),
     )
+
+
+def _compared(row: dict[str, Any], limit: float, rule: Rule) -> ComparedConcept:
+    texts = {
+        f"{side}_iou_text": None if row[f"{side}_iou"] is None else iou_text(row[f"{side}_iou"], limit, rule)
+        for side in ("left", "right")
+    }
+    return ComparedConcept(**row, **texts)
 
 
 def _side(side: tuple[OpenRun, int], count: DetectorCount) -> ComparedSide:

@@ -31,10 +31,11 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.outlines import MaskGrid
 from netdissect.report.layer_tables import known
 from netdissect.result import LayerInfo, LayerResult, Result
-from netdissect.result.queries import run_min_iou
+from netdissect.result.queries import bar_end, run_min_iou
 from netdissect.result.summary import Q_VALUES, reports_q_values
 from netdissect.scoring import count_detectors, passes
 from netdissect.scoring.metrics import measured_metrics
+from netdissect.scoring.number_text import iou_text
 
 STATISTICS = (
     "iou_ci_low", "iou_ci_high", "stability", "selection_iou", "heldout_iou", "p_value", "q_value_bh", "q_value_by",
@@ -107,12 +108,13 @@ def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tupl
 
 
 def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
-    """Return unit, label, category, iou and state of every unit at one of the run's quantiles."""
+    """Return unit, label, category, iou, iou_text and state of every unit at one of the run's quantiles."""
     limit = run_min_iou(run.result, layer.info.name, min_iou)
     passing = passes(pl.col("iou"), "top-label", limit) & pl.col("label").is_not_null()
     state = pl.when("dead").then(pl.lit("dead")).when(passing).then(pl.lit("detector")).otherwise(pl.lit("below"))
     units = layer.units.filter(pl.col("quantile") == measured).sort("unit")
-    return units.select("unit", "label", "category", "iou", state.alias("state"))
+    texts = pl.Series("iou_text", [iou_text(iou, limit) for iou in units["iou"]], pl.String)
+    return units.select("unit", "label", "category", "iou", texts, state.alias("state"))
 
 
 def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
@@ -125,6 +127,9 @@ def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
     page = ordered.slice(query.offset, query.limit)
     return UnitPage(
         masks=level,
+        bar_end=bar_end(
+            run.result, layer.info.name, level.measured, run_min_iou(run.result, layer.info.name, query.min_iou)
+        ),
         total=len(units),
         offset=query.offset,
         units=tuple(
@@ -182,7 +187,9 @@ def unit_detail(
     layer = run.layer(index)
     check_unit(layer.info, unit)
     level, thresholds = mask_level(run, layer, quantile)
+    limit = run_min_iou(run.result, layer.info.name, min_iou)
     row = labeled_units(run, layer, level.measured, min_iou).row(unit, named=True)
+    row["iou_text"] = iou_text(row["iou"], limit, digits=4)
     scores = layer.lazy_scores.filter(
         pl.col("quantile") == level.measured, pl.col("unit") == unit, pl.col("iou") > 0
     ).select(
@@ -203,7 +210,10 @@ def unit_detail(
         max_activation=max_activation,
         statistics=_statistics(run.result, layer, unit, level.measured),
         metric_titles={metric.name: metric.short for metric in measured_metrics(metrics.values())},
-        scores=tuple(ConceptScore(**row, metrics=metrics.get(row["concept"], {})) for row in ranked),
+        scores=tuple(
+            ConceptScore(**row, iou_text=iou_text(row["iou"], limit, digits=4), metrics=metrics.get(row["concept"], {}))
+            for row in ranked
+        ),
     )
 
 

@@ -39,7 +39,7 @@ const show = latest(async (current) => {
   const { left, right, changes } = result;
   const colors = { ...byId[left.run].colors, ...byId[right.run].colors };
   $(".different-data").hidden = result.same_data;
-  $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
+  $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), changes.gained === 1 ? " concept gained, " : " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
     el("b", {}, number(changes.kept ?? 0)), " kept from left to right.");
   $(".sentences").replaceChildren(...result.sentences.map((each) => el("li", {}, each)));
   countsTable($("table.counts"), [`${byId[left.run].name}, ${left.layer_name}`, `${byId[right.run].name}, ${right.layer_name}`],
@@ -52,7 +52,7 @@ const show = latest(async (current) => {
     $(`.${change}-title`).textContent = `${change[0].toUpperCase()}${change.slice(1)} (${number(of.length)})`;
     $(`.found.${change}`).replaceChildren(...of.map((each) => el("li", { vars: { c: colorOf(colors, each.category) } },
       el("a", { href: `/concepts${query({ name: each.concept, category: each.category })}` }, each.concept),
-      el("small", {}, `${each.left_iou === null ? "–" : iou(each.left_iou)} → ${each.right_iou === null ? "–" : iou(each.right_iou)}`))));
+      el("small", {}, `${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`))));
   }
 });
 
@@ -78,7 +78,7 @@ function scatter(result, colors) {
   for (const each of points) {
     const color = colorOf(colors, each.category);
     const dot = svg("circle", { cx: x(each.left_iou), cy: y(each.right_iou), r: 4, stroke: color, fill: each.change === "absent" ? "none" : color },
-      svg("title", {}, `${each.concept}: ${iou(each.left_iou ?? 0)} → ${iou(each.right_iou ?? 0)}`));
+      svg("title", {}, `${each.concept}: ${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`));
     drawn.append(dot);
   }
   return drawn;

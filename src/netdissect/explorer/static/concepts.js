@@ -1,5 +1,5 @@
 // Concepts of all runs, and the units of one concept.
-import { $, requestJson, chip, colorOf, el, iou, saveState, debounce, latest, number, percent, query, loadState, toggles, unitAddress } from "./lib.js";
+import { $, requestJson, chip, colorOf, el, saveState, debounce, latest, number, percent, query, loadState, toggles, unitAddress } from "./lib.js";
 
 const state = loadState({ q: "", category: "", name: "" });
 const runs = await requestJson("/api/runs");
@@ -39,7 +39,7 @@ const list = latest(async (current) => {
         show(each.concept, each.category);
       });
       return el("tr", {}, el("th", { scope: "row" }, link), el("td", {}, chip(colors, each.category)),
-        el("td", { className: "n" }, number(each.detectors)), el("td", { className: "n" }, iou(each.best_iou)));
+        el("td", { className: "n" }, number(each.detectors)), el("td", { className: "n" }, each.best_iou_text));
     })));
 });
 
@@ -56,7 +56,7 @@ const show = latest(async (current, name, category) => {
     el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, index) => el("th", { scope: "col", className: index === 2 || index === 3 ? "n" : "" }, text)))),
     el("tbody", {}, result.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),
       el("th", { scope: "row", className: "n" }, el("a", { href: unitAddress(each.run, each.layer, each.unit) }, String(each.unit))),
-      el("td", { className: "n" }, each.detector ? el("b", {}, iou(each.iou)) : iou(each.iou)),
+      el("td", { className: "n" }, each.detector ? el("b", {}, each.iou_text) : each.iou_text),
       el("td", {}, each.label === result.concept ? "its label" : (each.label ?? "none"))))));
 });
 

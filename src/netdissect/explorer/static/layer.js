@@ -1,6 +1,6 @@
 // The units of one layer. The quantile moves the masks; the IoU moves detectors and counts.
 import {
-  $, IouSlider, QuantileSlider, requestJson, card, countsTable, el, iou, saveState, debounce, latest, limitNumber, maskChoice, number,
+  $, IouSlider, QuantileSlider, requestJson, card, countsTable, el, saveState, debounce, latest, limitNumber, maskChoice, number,
   percent, query, loadState, tile, toggles, unitAddress,
 } from "./lib.js";
 
@@ -13,9 +13,7 @@ const form = $(".controls");
 const grid = $(".units");
 const more = $(".more button");
 const run = await requestJson(`/api/runs/${id}`);
-const best = await requestJson(`${base}/units${query({ limit: 1, images: 0 })}`);
 const own = run.layers[layer].min_iou;
-const scale = Math.max(0.1, best.units[0]?.iou ?? 0); // of the bars
 let shown = 0;
 
 const quantile = new QuantileSlider(debounce((value) => { state.quantile = value; refresh(); }));
@@ -50,9 +48,9 @@ const load = latest(async (current, offset) => {
   const cards = page.units.map((unit) => card(unit, {
     colors: run.colors,
     href: unitAddress(id, layer, unit.unit, quantile.value === run.quantiles[0] ? {} : { quantile: quantile.value }),
-    value: unit.state === "dead" ? null : iou(unit.iou),
+    value: unit.state === "dead" ? null : unit.iou_text,
     limit: limit.value,
-    scale,
+    end: page.bar_end,
     body: unit.state === "dead"
       ? [el("p", { className: "why" }, "Never active: no activation exceeds its threshold.")]
       : [el("div", { className: "tiles", role: "img", aria: { label: `Images on which unit ${unit.unit} is most active` } },
@@ -63,6 +61,7 @@ const load = latest(async (current, offset) => {
   more.hidden = shown >= page.total;
   $(".none").hidden = page.total > 0;
   $(".shown-count").textContent = `${number(shown)} of ${number(page.total)}`;
+  $(".bar-end").textContent = `Bars end at an IoU of ${page.bar_end.toFixed(2)}; the upright line is the limit.`;
   quantile.explain(page.masks);
 });
 

@@ -101,7 +101,7 @@ export function labelText(unit) {
 }
 
 /** A card of one unit: label, category, IoU, and the tiles or lines that are given. */
-export function card(unit, { colors, href, value, limit, scale = 1, body = [] }) {
+export function card(unit, { colors, href, value, limit, end = 1, body = [] }) {
   const node = el("article", {
     className: `unit ${unit.state}`, data: { unit: unit.unit, label: unit.label ?? "" }, vars: { c: colorOf(colors, unit.category) },
   });
@@ -115,8 +115,8 @@ export function card(unit, { colors, href, value, limit, scale = 1, body = [] })
   if (limit !== undefined && unit.state !== "dead") {
     const meter = el("span", { className: "meter", aria: { hidden: "true" } });
     const bar = el("b"), mark = el("u");
-    bar.style.width = `${Math.min(100, (100 * unit.iou) / scale)}%`;
-    mark.style.left = `${Math.min(100, (100 * limit) / scale)}%`;
+    bar.style.width = `${(100 * unit.iou) / end}%`;
+    mark.style.left = `${(100 * limit) / end}%`;
     meter.append(bar, mark);
     node.append(meter);
   }

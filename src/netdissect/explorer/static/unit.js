@@ -20,8 +20,8 @@ const show = latest(async (current) => {
   const { summary, threshold } = result;
   const concept = summary.label && summary.state !== "dead" ? el("a", { href: `/concepts${query({ name: summary.label, category: summary.category })}` }, summary.label) : labelText(summary);
   $("h1.name").replaceChildren(concept);
-  $(".lead").replaceChildren("IoU ", el("b", {}, summary.iou.toFixed(4)), " ", summary.category ? chip(run.colors, summary.category) : "",
-    summary.state === "below" ? el("span", { className: "mark" }, "no detector") : "");
+  $(".lead").replaceChildren("IoU ", el("b", {}, summary.iou_text), " ", summary.category ? chip(run.colors, summary.category) : "",
+    summary.state === "below" ? el("span", { className: "mark" }, "not a detector") : "");
   $(".statistics").textContent = statisticsText(result.statistics);
   slider.explain(result.masks);
   const digits = (value) => value.toPrecision(4);
@@ -35,7 +35,7 @@ const show = latest(async (current) => {
     el("tbody", {}, result.scores.slice(0, 40).map((score) => el("tr", {},
       el("th", { scope: "row" }, el("span", { className: "dot", title: score.category, vars: { c: colorOf(run.colors, score.category) } }),
         el("a", { href: `/concepts${query({ name: score.concept, category: score.category })}` }, score.concept)),
-      el("td", { className: "n" }, score.iou.toFixed(4)), el("td", { className: "n" }, iou(score.max_attainable_iou)),
+      el("td", { className: "n" }, score.iou_text), el("td", { className: "n" }, iou(score.max_attainable_iou)),
       ["intersection", "mask_pixels", "concept_pixels"].map((name) => el("td", { className: "n" }, number(score[name])))))));
   showMetrics(result);
 });
