@@ -16,7 +16,7 @@ from netdissect.cli.app import app
 from netdissect.config import PROTOCOLS, Assumed, DissectConfig, Execution, Protocol, RunRequest, StatisticsConfig
 from netdissect.config_fields import Config, summary
 from netdissect.dissect_options import DissectOptions
-from netdissect.errors import ConfigError
+from netdissect.errors import ConceptsError, ConfigError
 from netdissect.keywords import ConfigObjects, read_options
 from networks import COVERAGE, SIDE, build, images
 
@@ -151,6 +151,8 @@ def test_a_dissection_by_keywords_is_that_of_the_objects(root: Path) -> None:
         ({"quantile": 2}, r"quantile cannot be 2: input should be less than 1\. See"),
         ({"assume_layout": "HWC"}, r"assume_layout cannot be 'HWC': expected NCHW\|NHWC\|tokens\[:PREFIX\]\. See"),
         ({"permutations": "lots"}, r"permutations cannot be 'lots': input should be 'auto' or a valid integer"),
+        ({"permutations": True}, r"permutations cannot be True: a number or a name was expected, and True"),
+        ({"batch_size": True}, r"batch_size cannot be True: a number or a name"),
         ({"workers": 0}, r"workers cannot be 0: input should be greater than 0\. See"),
         ({"protocol": "litte"}, r"the protocol cannot be 'litte': expected one of paper, original, lite, pnas2020\.$"),
         ({"protocol": ["lite"]}, r"the protocol cannot be \['lite'\]: expected one of paper"),
@@ -171,6 +173,8 @@ def test_wrong_objects_and_layers_are_errors_of_their_own(root: Path) -> None:
         ConfigError, match=r"execution is DissectConfig, but netdissect\.estimate\(\) takes a netdissect\.Ex"
     ):
         netdissect.estimate(build(), root, layers="fc", execution=DissectConfig(layers="fc"))  # type: ignore[arg-type]
+    with pytest.raises(ConceptsError, match=r"^no category is chosen: categories are \(\)\. Name one or more of"):
+        netdissect.dissect(build(), root, layers="fc", categories=[])
     with pytest.raises(ConfigError, match=r"layers cannot be 5: input should be a valid string\. See"):
         netdissect.dissect(build(), root, layers=5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"no layer was named\. Pass layers=\['layer4'\]"):
@@ -194,6 +198,8 @@ def test_wrong_objects_and_layers_are_errors_of_their_own(root: Path) -> None:
         (lambda: DissectConfig(layers="a", protocol="lite"), r"^protocol cannot be 'lite': input should be a valid"),
         (lambda: DissectConfig(layers="a", statistics={"bootstrp": 3}), r"^StatisticsConfig has no field 'bootstrp'"),
         (lambda: DissectConfig(layers="a", statistics={"bootstrap": -3}), r"^statistics\.bootstrap cannot be -3"),
+        (lambda: DissectConfig(layers="a", statistics={"permutations": True}),
+         r"^statistics\.permutations cannot be True: a number"),
         (lambda: Execution(worker=1), r"^Execution has no field 'worker'\. Did you mean workers=\.\.\.\?"),
         (lambda: Protocol(quantiles=(0.1, 3)), r"^quantiles cannot be 3: input should be less than 1\."),
     ],

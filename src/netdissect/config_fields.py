@@ -16,7 +16,7 @@ from textwrap import fill
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from netdissect.errors import ConfigError
@@ -35,6 +35,14 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse True and False for numbers: pydantic takes True for 1."""
+        if isinstance(value, bool) and not takes_bool(cls.model_fields[info.field_name or ""].annotation):
+            raise ValueError("a number or a name was expected, and True and False are neither")
+        return value
 
     if not TYPE_CHECKING:  # checkers make the signature of each class from its fields
 
@@ -170,6 +178,17 @@ def plain_type(annotation: Any) -> Any:
         parts = [part for part in get_args(annotation) if part is not NoneType]
         return plain_type(parts[0]) if len(parts) == 1 else Union[tuple(parts)]  # noqa: UP007 - of a computed tuple
     return annotation
+
+
+def takes_bool(annotation: Any) -> bool:
+    """Return whether a field of this type may be True or False.
+
+    >>> takes_bool(bool | None), takes_bool(Annotated[int, "at least 0"] | Literal["auto"])
+    (True, False)
+    """
+    return annotation in (bool, Any) or (
+        get_origin(annotation) is not Literal and any(map(takes_bool, get_args(annotation)))
+    )
 
 
 def type_marks(annotation: Any) -> Iterator[Any]:

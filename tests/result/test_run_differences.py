@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import woken_units
-from netdissect.result import PairedDifference, Result, count_difference, difference_sentence, paired_differences
+from netdissect.errors import ResultError
+from netdissect.result import (
+    PairedDifference,
+    Result,
+    count_difference,
+    difference_sentence,
+    mean_paired_difference,
+    paired_differences,
+)
 from netdissect.result.run_differences import NOT_MEASURED
 from netdissect.result.summary import excess_text
 from netdissect.scoring.statistics.multiple_testing import two_sided_p_values
@@ -86,6 +94,12 @@ def changed(run: Result, **statistics: object) -> Result:
     return replace(run, info=run.info.model_copy(update={"config": settings}))
 
 
+def of_protocol(run: Result, **changes: object) -> Result:
+    config = run.info.config
+    settings = config.model_copy(update={"protocol": config.protocol.model_copy(update=changes)})
+    return replace(run, info=run.info.model_copy(update={"config": settings}))
+
+
 def without(run: Result, *tables: str) -> Result:
     layer = run.layers["conv"]
     kept = {name: frame for name, frame in layer.statistics.items() if name not in tables}
@@ -99,6 +113,9 @@ def test_runs_without_common_permutations_have_no_null_of_their_difference(pair:
         "the runs used different images or labels": replace(right, info=right.info.model_copy(update={"data": data})),
         "the null hypotheses differ: images on the left, locations on the right": changed(right, null="locations"),
         "the permutations differ: --stats-seed 0 on the left, 1 on the right": changed(right, stats_seed=1),
+        "the permutations differ: label maps are as on disk on the left, 8 x 8 pixels on": of_protocol(
+            right, segmentation_size=8
+        ),
         "the permutation null was not measured on the right": without(right, "null_counts"),
     }
     for reason, other in cases.items():
@@ -111,6 +128,19 @@ def test_runs_without_common_permutations_have_no_null_of_their_difference(pair:
     assert neither.interval is not None
     table = paired_differences(left, without(right, "null_counts"))
     assert table["null_unique_detectors"].null_count() == table.height
+
+
+def test_runs_without_a_common_quantile_are_refused(pair: tuple[bool, Runs]) -> None:
+    left, right = pair[1]
+    other = of_protocol(right, quantiles=(0.1, 0.2))
+    with pytest.raises(ResultError, match=r"quantiles are 0\.25 on the left and 0\.1, 0\.2 on the right"):
+        paired_differences(left, other)
+    for compare in (count_difference, mean_paired_difference):
+        at = PAIR if compare is count_difference else [PAIR]
+        with pytest.raises(
+            ResultError, match=r"cannot be compared at the quantile 0\.1: quantiles are 0\.25 on the left"
+        ):
+            compare(left, right, at, quantile=0.1, rule="top-label")
 
 
 def test_runs_with_other_replicates_have_a_null_and_no_interval(pair: tuple[bool, Runs]) -> None:

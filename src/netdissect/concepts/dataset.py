@@ -285,6 +285,11 @@ def _choose(known: Sequence[str], requested: Sequence[str] | None, root: Path) -
     if requested is None:
         return list(known)
     chosen = one_or_more(requested)
+    if not chosen:
+        raise ConceptsError(
+            f"no category is chosen: categories are {requested!r}. Name one or more of {', '.join(known)}, or leave "
+            "categories out for all."
+        )
     for name in chosen:
         if name not in known:
             raise ConceptsError(

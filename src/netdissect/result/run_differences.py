@@ -157,8 +157,10 @@ def paired_differences(left: Result, right: Result, *, layers: Sequence[tuple[st
     Raises
     ------
     ResultError
-        If images, replicates or IoU limits of the runs differ, or a run has no replicates.
+        If images, replicates or IoU limits of the runs differ, they have no quantile in common, or a run has no
+        replicates.
     """
+    _refuse_other_quantiles(left, right)
     frames = []
     for pair in layer_pairs(left, right, layers):
         _refuse_unpaired(left, right, pair)
@@ -194,8 +196,9 @@ def mean_paired_difference(
     Raises
     ------
     ResultError
-        As `paired_differences` does.
+        As `paired_differences` does, or if a run has no such quantile.
     """
+    _refuse_other_quantiles(left, right, quantile)
     pairs = layer_pairs(left, right, layers)
     for pair in pairs:
         _refuse_unpaired(left, right, pair)
@@ -209,7 +212,13 @@ def count_difference(
 
     Unlike `mean_paired_difference` it takes any two runs: without common images or replicates the difference has no
     interval, and without common permutations `PairedDifference.no_null` says why.
+
+    Raises
+    ------
+    ResultError
+        If a run has no such quantile or layer.
     """
+    _refuse_other_quantiles(left, right, quantile)
     if not _unpaired(left, right, pair):
         return _mean_difference(left, right, [pair], quantile, rule)
     before, after = (
@@ -255,6 +264,18 @@ def _null_of(
     }
 
 
+def _refuse_other_quantiles(left: Result, right: Result, quantile: float | None = None) -> None:
+    """Raise unless both runs have this quantile; None: any one."""
+    sides = [run.info.config.protocol.quantiles for run in (left, right)]
+    common = set(sides[0]).intersection(sides[1])
+    if not common or (quantile is not None and quantile not in common):
+        words = [", ".join(f"{each:g}" for each in side) for side in sides]
+        raise ResultError(
+            f"the runs cannot be compared{'' if quantile is None else f' at the quantile {quantile:g}'}: quantiles are "
+            f"{words[0]} on the left and {words[1]} on the right. Repeat one of them with --quantile."
+        )
+
+
 def _refuse_unpaired(left: Result, right: Result, pair: tuple[str, str]) -> None:
     reason = _unpaired(left, right, pair)
     if reason:
@@ -289,7 +310,7 @@ def _unpaired(left: Result, right: Result, pair: tuple[str, str]) -> str:
 def no_common_null(left: Result, right: Result, pair: tuple[str, str]) -> str:
     """Return why the difference of two layers has no permutation null; empty: it has one.
 
-    Permutations are common to two runs on the same images with one seed and one null hypothesis.
+    Permutations are common to two runs on the same images with one seed, one null hypothesis and label maps of one size.
     """
     measured = ["null_counts" in run.layer(layer).statistics for run, layer in zip((left, right), pair, strict=True)]
     if not any(measured):
@@ -303,6 +324,10 @@ def no_common_null(left: Result, right: Result, pair: tuple[str, str]) -> str:
         return f"the null hypotheses differ: {before.null} on the left, {after.null} on the right"
     if before.stats_seed != after.stats_seed:
         return f"the permutations differ: --stats-seed {before.stats_seed} on the left, {after.stats_seed} on the right"
+    sides = [run.info.config.protocol.segmentation_size for run in (left, right)]
+    if sides[0] != sides[1]:  # only images with label maps of one size are exchanged
+        words = ["as on disk" if side is None else f"{side} x {side} pixels" for side in sides]
+        return f"the permutations differ: label maps are {words[0]} on the left, {words[1]} on the right"
     return ""
 
 
