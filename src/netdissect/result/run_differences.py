@@ -310,7 +310,7 @@ def _unpaired(left: Result, right: Result, pair: tuple[str, str]) -> str:
 def no_common_null(left: Result, right: Result, pair: tuple[str, str]) -> str:
     """Return why the difference of two layers has no permutation null; empty: it has one.
 
-    Permutations are common to two runs on the same images with one seed, one null hypothesis and label maps of one size.
+    Permutations are common to two runs on the same images with one seed, one null hypothesis and one label map size.
     """
     measured = ["null_counts" in run.layer(layer).statistics for run, layer in zip((left, right), pair, strict=True)]
     if not any(measured):
