@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from netdissect.close_matches import did_you_mean
 from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError
 
@@ -32,6 +33,8 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
 
+LARGEST_QUANTILE = 0.9
+"""Masks of more than nine tenths of an image come from a percentile that was taken for the share above it."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -58,6 +61,24 @@ OneOrMore = BeforeValidator(_one_as_tuple)
 """Of a field that holds several names or paths: one alone is taken for a list of one."""
 
 
+def _as_text(value: Any) -> Any:
+    """Return a ``torch.device`` as its name."""
+    return str(value) if type(value).__module__ == "torch" else value
+
+
+def _share_above(value: float) -> float:
+    """Refuse the percentile of a threshold in place of the share of activations above it."""
+    if value > LARGEST_QUANTILE:
+        raise ValueError(
+            f"expected the share of activations above the threshold, at most {LARGEST_QUANTILE:g}, and not the share "
+            f"below it, so {round(1 - value, 9):g} in its place"
+        )
+    return value
+
+
+Quantile = Annotated[Fraction, AfterValidator(_share_above)]
+
+
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise ValueError("no value may be given twice")
@@ -70,7 +91,7 @@ class Protocol(Config):
     name: Annotated[str, Option("--protocol", metavar="|".join(PROTOCOL_NAMES))] = Field(
         "paper", description="Whose definition of the numbers; the options below change single choices of it."
     )
-    quantiles: Annotated[tuple[Fraction, ...], AfterValidator(_all_different), Option("--quantile")] = Field(
+    quantiles: Annotated[tuple[Quantile, ...], AfterValidator(_all_different), Option("--quantile")] = Field(
         (0.005,),
         min_length=1,
         max_length=6,
@@ -119,7 +140,10 @@ class Protocol(Config):
         if name not in PROTOCOL_NAMES and "name" not in given:
             return base | dict(given)  # of a run from Python, which may call its protocol as it likes
         if name not in PROTOCOL_NAMES:
-            raise ConfigError(f"the protocol cannot be {name!r}: expected one of {', '.join(PROTOCOLS)}.")
+            raise ConfigError(
+                f"the protocol cannot be {name!r}: expected one of {', '.join(PROTOCOLS)}."
+                f"{did_you_mean(name, PROTOCOLS)}"
+            )
         known = PROTOCOLS[name].model_dump()
         values = (known if "name" in given else base) | dict(given)
         changed = [key for key in known if key != "name" and values[key] != known[key]]
@@ -288,7 +312,7 @@ class DissectConfig(Config):
             "first batch until images per second rise by less than 5 % or memory runs out; the run records the number."
         ),
     )
-    device: str = Field(
+    device: Annotated[str, BeforeValidator(_as_text)] = Field(
         "auto",
         description=(
             "Torch device of the forward pass, such as cpu, cuda:1 or mps. auto: that of the module where it is on an "

@@ -114,6 +114,11 @@ def read_options(
             raise ConfigError(_unknown(function, name))
         model, leaf = option_leaves()[name]
         put_value(given[model], leaf.path, _as_field(leaf, value))
+    if layers is not None and not (isinstance(layers, str | Sequence) and all(isinstance(n, str) for n in layers)):
+        raise ConfigError(
+            f"{_called(function)}: layers is {_in_short(layers)}. Expected names of modules or globs, such as 'layer4' "
+            "or ['layer3', 'layer4'], or auto, blocks or mlp; netdissect.list_layers(network) lists the names."
+        )
     if layers:
         given[DissectConfig]["layers"] = one_or_more(layers)
     elif config is None:
@@ -151,6 +156,13 @@ def _merged(
         metavar = None if leaf is None else leaf.option.metavar
         message = mistake(error, name, ("layers",) if leaf is None else leaf.path, metavar)
         raise ConfigError(f"{_called(function)}: {message} See help({_called(function)[:-2]}).") from None
+
+
+def _in_short(layers: object) -> str:
+    """Return what was given as layers: numbers in full, modules by their class."""
+    if isinstance(layers, Sequence):
+        return f"a {type(layers).__name__} of {', '.join(sorted({type(one).__name__ for one in layers}))}"
+    return repr(layers) if isinstance(layers, int) else f"a {type(layers).__name__}"
 
 
 def _unknown(function: Callable[..., Any], name: str) -> str:

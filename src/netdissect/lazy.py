@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from netdissect.close_matches import did_you_mean
+
 
 class _Package(ModuleType):
     """A package whose public names stay: importing the submodule ``dissect`` would replace the function `dissect`."""
@@ -36,7 +38,7 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
 
     def load(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}.{did_you_mean(name, homes)}", name=name)
         home = homes[name]
         value = getattr(import_module(f"{package}.{home}"), name) if home else import_module(f"{package}.{name}")
         vars(sys.modules[package])[name] = value

@@ -246,7 +246,7 @@ def test_a_factory_takes_a_checkpoint(factories, tmp_path):
         ("python:own_factories:exported", "given a ExportedProgram as its module.*torch.export.unflatten"),
         ("python:own_factories:function", "given a builtin_function_or_method as its module"),
         ("python:own_factories:broken", "failed with KeyError: 'lost'"),
-        ("python:own_factories:pear", "no function 'pear'; similar names: 'pair'"),
+        ("python:own_factories:pear", "no function 'pear'. Did you mean pair"),
         ("python:own_factories:number", "no function 'number'"),
         ("python:own_factories", "names no factory"),
         ("python:no_such_module:pair", "cannot be imported .*PYTHONPATH"),

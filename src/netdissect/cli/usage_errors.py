@@ -1,12 +1,11 @@
 """What cannot be parsed, as one paragraph like all errors: what was seen, what was expected and what to do."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import typer
 from pydantic import ValidationError
 
+from netdissect.close_matches import did_you_mean
 from netdissect.errors import ConfigError
 
 
@@ -22,10 +21,10 @@ def _seen(error: typer.TyperException, context: Any, path: str) -> str:
     if kind == "NoSuchOption":
         name: str = getattr(error, "option_name", "")
         known = (one for parameter in context.command.params for one in (*parameter.opts, *parameter.secondary_opts))
-        return f"{path} has no option {name}.{_near(name, known)}"
+        return f"{path} has no option {name}.{did_you_mean(name, known)}"
     if error.message.startswith("No such command "):
         name = error.message.split("'")[1]
-        return f"{path} has no command {name}.{_near(name, context.command.list_commands(context))}"
+        return f"{path} has no command {name}.{did_you_mean(name, context.command.list_commands(context))}"
     if kind == "MissingParameter":
         return f"{_parameter(error)} is missing."
     if isinstance(error, typer.BadParameter):
@@ -48,11 +47,6 @@ def _value(error: typer.TyperException) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return ""
     return f" cannot be {error.__cause__.errors()[0]['input']!r}"
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = get_close_matches(name, list(known), 3, 0.6)
-    return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def _sentence(text: str) -> str:

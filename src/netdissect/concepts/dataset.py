@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.close_matches import did_you_mean
 from netdissect.concepts.broden_files import (
     CATEGORY_COLUMNS,
     IndexRow,
@@ -22,6 +23,7 @@ from netdissect.concepts.broden_files import (
     read_table,
 )
 from netdissect.concepts.content_digests import ContentDigests
+from netdissect.concepts.dataset_folder import dataset_folder
 from netdissect.concepts.labels import Concept, Labels
 from netdissect.config import Progress, Split, one_or_more
 from netdissect.errors import ConceptsError, ConfigError
@@ -145,14 +147,12 @@ class ConceptData:
         Raises
         ------
         ConceptsError
-            If a table is missing or contradicts itself, a category is unknown, or no image is left.
+            If it is no data set, a table is missing or contradicts itself, a category is unknown, or no image is left.
+        ConfigError
+            If `split` or `max_images` cannot be.
         """
-        root = Path(root)
-        if not (root / "index.csv").is_file():
-            raise ConceptsError(
-                f"{root} is not a concept data set: it has no index.csv. Expected a folder in Broden's layout "
-                "(index.csv, label.csv, category.csv, c_*.csv, images/); 'netdissect concepts build' writes one."
-            )
+        root = dataset_folder(root)
+        _check_choice(split, max_images)
         known = [row["name"] for row in read_table(root / "category.csv", CATEGORY_COLUMNS)]
         chosen = _choose(known, categories, root)
         concepts = read_concepts(root, chosen)
@@ -281,6 +281,13 @@ class ConceptData:
             )
 
 
+def _check_choice(split: object, max_images: object) -> None:
+    if split not in (None, *get_args(Split)):
+        raise ConfigError(f"the split cannot be {split!r}. Expected {' or '.join(get_args(Split))}, or None for both.")
+    if max_images is not None and not (isinstance(max_images, (int, np.integer)) and max_images > 0):
+        raise ConfigError(f"max_images cannot be {max_images!r}. Expected a number of images above 0, or None for all.")
+
+
 def _choose(known: Sequence[str], requested: Sequence[str] | None, root: Path) -> list[str]:
     if requested is None:
         return list(known)
@@ -293,6 +300,7 @@ def _choose(known: Sequence[str], requested: Sequence[str] | None, root: Path) -
     for name in chosen:
         if name not in known:
             raise ConceptsError(
-                f"{root} has no category {name!r}; it has {', '.join(known)}. Name one or more of these."
+                f"{root} has no category {name!r}; it has {', '.join(known)}.{did_you_mean(name, known)} Name one or "
+                "more of these."
             )
     return [name for name in known if name in chosen]

@@ -31,10 +31,13 @@ def torch_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        kind = name.partition(":")[0]
+        known = kind == "cpu" or kind in ACCELERATORS
+        reason = str(error).splitlines()[0] if known else "torch has no device of this name; GPUs are cuda, mps or xpu"
+        there = ", ".join(["cpu", *(kind for kind, is_available in ACCELERATORS.items() if is_available())])
         raise ConfigError(
-            f"device {name!r} cannot be used here ({reason}). Name one that this installation of torch supports, "
-            "such as 'cpu' or 'cuda', or 'auto' for the one that is there."
+            f"device {name!r} cannot be used here ({reason}). Expected one that is there ({there}), or auto, which "
+            "takes an accelerator if there is one; for others install the version of torch that is made for them."
         ) from error
     return device
 

@@ -14,6 +14,7 @@ from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
 from netdissect.errors import ActivationError
 from netdissect.models import ActivationRecorder, Layer, Network
+from netdissect.models.checkpoints import missing_weights
 
 
 class Activations(NamedTuple):
@@ -68,7 +69,7 @@ def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
     """
     batches = image_batches(source.data, source.network.preprocessing, starts, workers=source.execution.workers)
     for batch, maps in recorded(source, batches):
-        _check_finite(maps, batch.start, source.data)
+        _check_finite(maps, batch.start, source)
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
 
 
@@ -95,7 +96,7 @@ def stored(
         yield Activations(rows, StoredMaps(stores, number, len(rows)))
 
 
-def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> None:
+def _check_finite(maps: Mapping[str, Tensor], start: int, source: DissectionInputs) -> None:
     # A sum is finite only if all values are: one transfer from the device for all layers.
     if torch.stack([values.sum() for values in maps.values()]).isfinite().all():
         return
@@ -103,11 +104,18 @@ def _check_finite(maps: Mapping[str, Tensor], start: int, data: ConceptData) -> 
         not_finite = (~torch.isfinite(values)).nonzero()  # empty if only the sum overflowed
         if len(not_finite):
             image, unit = not_finite[0, :2].tolist()
-            raise _not_finite(name, unit, data.rows[start + image].image)
+            raise ActivationError(
+                f"layer {name!r} gives NaN or infinity, first in unit {unit} on "
+                f"{source.data.rows[start + image].image}. A threshold needs finite activations: "
+                f"{_remedy(source.network)}."
+            )
 
 
-def _not_finite(layer: str, unit: int, image: str) -> ActivationError:
-    return ActivationError(
-        f"layer {layer!r} gives NaN or infinity, first in unit {unit} on {image}. A threshold "
-        "needs finite activations: check the weights and the preprocessing (mean, std), or use --precision float32."
+def _remedy(network: Network) -> str:
+    missing = missing_weights(network.module)
+    if not missing:
+        return "check the weights and the preprocessing (mean, std), or use --precision float32"
+    return (
+        f"the weights {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''} are NaN or not in the checkpoint; "
+        "dissect layers that do not need them, or name another checkpoint"
     )

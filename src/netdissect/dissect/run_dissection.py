@@ -33,7 +33,7 @@ from netdissect.dissect.statistics.permutation_pass import PermutationNull, Perm
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import with_earlier_choices, write_config
-from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other
+from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other, run_folder
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
@@ -89,7 +89,7 @@ def dissect(
     """
     config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
-    run = None if out is None else Path(out)
+    run = None if out is None else run_folder(out)
     source = open_inputs(network, data, config, execution, run)
     with shown(progress) as display:
         return _dissect(source, run, display, show_counts=display is not progress)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
+from netdissect.close_matches import did_you_mean
 from netdissect.config import Progress
-from netdissect.errors import ResultError
+from netdissect.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +109,17 @@ class Experiment:
 
 
 def load_experiment(name: str) -> Experiment:
-    """Import an experiment of the registry."""
+    """Import an experiment of the registry.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of this name.
+    """
+    if name not in REGISTRY:
+        raise ConfigError(
+            f"there is no experiment {name!r}.{did_you_mean(name, REGISTRY)} Expected one of {', '.join(REGISTRY)}."
+        )
     module, _, attribute = REGISTRY[name].path.partition(":")
     experiment: Experiment = getattr(import_module(f"{__package__}.{module}"), attribute)
     return experiment

@@ -8,6 +8,7 @@ import torch
 
 from netdissect.errors import NetworkError
 from netdissect.models.load import load_network
+from netdissect.models.model_zoos import not_a_name
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.preprocessing_configs import is_of_transformers, stated_preprocessing
@@ -95,10 +96,7 @@ def _check(model: object) -> None:
             "build it, then module.load_state_dict(...)."
         )
     if isinstance(model, Path):
-        raise NetworkError(
-            f"The model is the path {model}. Expected a module or a name; weights of a file are loaded by "
-            f"netdissect.load_network('torchvision:resnet18', weights={str(model)!r}), with the network's own name."
-        )
+        raise NetworkError(f"The model is the path {model}. Expected a module or a name. {not_a_name(model)}")
     if isinstance(model, (tuple, list)):
         raise NetworkError(
             f"The model is a {type(model).__name__} of {', '.join(type(part).__name__ for part in model)}. Expected "

@@ -58,6 +58,11 @@ class WeightsMatch:
         """Whether every name, shape and type agrees."""
         return not (self.missing or self.unexpected or self.misshapen or self.integers)
 
+    @property
+    def lacks_weights_only(self) -> bool:
+        """Whether less than half of the network's tensors are missing, and nothing else disagrees."""
+        return len(self.missing) < self.matching and not (self.unexpected or self.misshapen or self.integers)
+
 
 def load_checkpoint(module: torch.nn.Module, path: Path | str, state_dict: str | None = None) -> None:
     """Load the weights of a file into a module.
@@ -79,6 +84,11 @@ def load_checkpoint(module: torch.nn.Module, path: Path | str, state_dict: str |
         If the file is missing, truncated, foreign or holds code, if a weight is not finite, if several different sets
         fit and none was chosen, or if names, shapes or types of numbers differ from the module's. BatchNorm's
         ``num_batches_tracked`` may be missing.
+
+    Notes
+    -----
+    A checkpoint without a head is loaded, which is logged: less than half of the tensors may be missing. These become
+    NaN, so that no layer that needs them can be dissected by mistake; see `missing_weights`.
     """
     load_weights(module, Path(path), read_states(Path(path)), state_dict)
 
@@ -92,7 +102,7 @@ def load_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State
             f"The checkpoint {path} holds no weights {state_dict!r}; it has {_few(keys, 8)}. Expected keys or a "
             "prefix of these, or a part of them between points."
         )
-    complete = [fit for fit in fits if fit.complete]
+    complete = [fit for fit in fits if fit.complete] or [fit for fit in fits if fit.lacks_weights_only]
     different = [fit for i, fit in enumerate(complete) if not any(_equal(fit, other) for other in complete[:i])]
     if len(different) > 1:
         keys = [fit.key for fit in different]
@@ -106,10 +116,49 @@ def load_weights(module: torch.nn.Module, path: Path, states: Mapping[str, State
     fit = complete[0]
     _check_finite(path, fit.state)
     module.load_state_dict(fit.state, strict=False)
+    _mark_missing(module, fit.missing, path)
     if fit.key != TOP or len(states) > 1:
         others = [repr(key or TOP) for key in states if not f"{fit.key}.".startswith(f"{key}.")]
         of = f"; the file also holds {_few(others)}" if others else ""
         logger.info("weights of %s: took %r%s", path, fit.key, of)
+
+
+def missing_weights(module: torch.nn.Module) -> tuple[str, ...]:
+    """Return the names of the tensors that the checkpoint of a module lacked."""
+    return tuple(
+        name
+        for name, tensor in module.state_dict().items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.numel() and bool(tensor.isnan().all())
+    )
+
+
+def refuse_missing_weights(name: str, module: torch.nn.Module) -> None:
+    """Refuse a network whose output cannot be computed.
+
+    Raises
+    ------
+    CheckpointError
+        If its checkpoint lacked weights.
+    """
+    missing = missing_weights(module)
+    if missing:
+        raise CheckpointError(
+            f"Network {name!r} has no weights {_few(missing)}: its checkpoint lacks them. Expected all of them, because the "
+            "scores of classes are computed; name a checkpoint with the classifier."
+        )
+
+
+def _mark_missing(module: torch.nn.Module, missing: Sequence[str], path: Path) -> None:
+    """Make tensors that a checkpoint lacks NaN, and log their names."""
+    if not missing:
+        return
+    own = module.state_dict()
+    with torch.no_grad():
+        for name in missing:
+            own[name].fill_(torch.nan)
+    logger.warning(
+        "%s has no weights for %s: layers that need them cannot be dissected; all others can", path, _few(missing)
+    )
 
 
 def checkpoint_classes(

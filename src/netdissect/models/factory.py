@@ -1,12 +1,16 @@
 """Build a network by a function of the user's own."""
 
-import difflib
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
+from netdissect.close_matches import did_you_mean
 from netdissect.errors import NetworkError
-from netdissect.models.model_zoos import Built, similar_names
+from netdissect.models.model_zoos import Built
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.run_module import check_module
@@ -14,7 +18,8 @@ from netdissect.models.run_module import check_module
 
 def build_from_factory(spec: str) -> Built:
     """Call the factory of ``python:package.module:factory``."""
-    returned = _call_factory(spec)
+    with _importing_from_working_folder():
+        returned = _call_factory(spec)
     if isinstance(returned, Network):
         returned = (returned.module, returned.preprocessing)
     if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Preprocessing)):
@@ -28,6 +33,19 @@ def build_from_factory(spec: str) -> Built:
     return returned
 
 
+@contextmanager
+def _importing_from_working_folder() -> Iterator[None]:
+    """Find modules in the working folder, too, after all others: an installed command does not look there."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.reverse()
+        sys.path.remove(folder)  # the last one
+        sys.path.reverse()
+
+
 def _call_factory(spec: str) -> object:
     path, _, attribute = spec.removeprefix("python:").partition(":")
     if not path or not attribute:
@@ -37,14 +55,15 @@ def _call_factory(spec: str) -> object:
     except Exception as error:  # importing runs the user's code
         raise NetworkError(
             f"Module {path!r} of network {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
-            "module on Python's path; install it or add its folder to PYTHONPATH."
+            "module, named without .py, in the working folder or on Python's path; change to its folder, install it, "
+            "or add its folder to PYTHONPATH."
         ) from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        near = difflib.get_close_matches(attribute, [name for name in vars(module) if callable(getattr(module, name))])
+        known = [name for name in vars(module) if callable(getattr(module, name))]
         raise NetworkError(
-            f"Module {path!r} of network {spec!r} has no function {attribute!r}"
-            f"{similar_names(near)}. Expected one that returns (torch.nn.Module, Preprocessing)."
+            f"Module {path!r} of network {spec!r} has no function {attribute!r}.{did_you_mean(attribute, known)} "
+            "Expected one that returns (torch.nn.Module, Preprocessing)."
         )
     try:
         return factory()

@@ -27,7 +27,7 @@ from netdissect.models.checkpoints import checkpoint_classes, load_checkpoint, l
 from netdissect.models.factory import build_from_factory, reset_parameters
 from netdissect.models.model_zoos import LITE_SIZES, ZOOS, Built, LoadRequest, efficientnet_lite, unknown_spec
 from netdissect.models.network import Network
-from netdissect.models.preprocessing import Preprocessing
+from netdissect.models.preprocessing import Preprocessing, one_a_channel
 from netdissect.models.preprocessing_configs import find_config
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ def load_network(
     >>> network.preprocessing.size
     Size(height=224, width=224)
     """
-    if size is not None and size <= 0:
-        raise NetworkError(f"The input size is {size} pixels. Expected a number above 0.")
+    _check_arguments(spec, weights, size)
     file = None if weights is None or weights == RANDOM else CheckpointChoice(Path(weights), state_dict)
     if state_dict is not None and file is None:
         raise NetworkError(
@@ -105,8 +104,8 @@ def load_network(
     with _seeded(weights_seed):
         module, preprocessing = _build(spec, weights, size, file)
     given: dict[str, Any] = {
-        "mean": None if mean is None else tuple(mean),
-        "std": None if std is None else tuple(std),
+        "mean": None if mean is None else one_a_channel("mean", mean),
+        "std": None if std is None else one_a_channel("std", std),
         "interpolation": interpolation,
     }
     weights = weights if file is None else str(file.path.resolve())
@@ -118,6 +117,25 @@ def load_network(
     network = Network(_title(origin), module, preprocessing, source=origin)
     network.module.eval().requires_grad_(False)
     return network
+
+
+def _check_arguments(spec: object, weights: object, size: object) -> None:
+    """Refuse arguments of another type, as other libraries take them."""
+    if not isinstance(spec, str):
+        raise NetworkError(
+            f"The name of the network is a {type(spec).__name__}. Expected text, such as 'torchvision:resnet18'; "
+            "netdissect.as_network(module, preprocessing) makes a network of a torch.nn.Module."
+        )
+    if weights is not None and not isinstance(weights, (str, Path)):
+        raise NetworkError(
+            f"The weights are {weights!r}. Expected None for those of the network's name, 'none' for random ones, or a "
+            "checkpoint file."
+        )
+    if size is not None and not (type(size) is int and size > 0):
+        raise NetworkError(
+            f"The input size is {size!r} pixels. Expected a whole number above 0: the side of the square input of a "
+            "network that is loaded by its name."
+        )
 
 
 def reload_network(source: NetworkSource) -> Network:

@@ -5,6 +5,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -222,16 +223,32 @@ ZOOS: dict[str, Callable[[LoadRequest], Built]] = {
 }
 
 
+def not_a_name(path: Path) -> str:
+    """Say what to do with a path that was given in place of a network."""
+    if (path / "index.csv").is_file():
+        return "This is the folder of a data set: the network comes first, then the data."
+    if path.is_dir():
+        return "This is a folder; a model of transformers that was saved to one is named transformers:FOLDER."
+    if path.suffix == ".py":
+        return f"Name the function in this file that makes the network: python:{path.stem}:FUNCTION."
+    return (
+        "Weights in a file are loaded into the network of a name: --weights FILE, in Python "
+        f"netdissect.load_network('torchvision:resnet18', weights={str(path)!r})."
+    )
+
+
 def unknown_spec(spec: str) -> str:
     """Return the message for a name of no network."""
+    kinds = f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)} or python:package.module:factory"
+    if Path(spec).exists():
+        return f"The network {spec!r} is a path. Expected {kinds}. {not_a_name(Path(spec))}"
+    if ":" in spec and "." not in spec.partition(":")[0] and find_spec(spec.partition(":")[0]) is not None:
+        return f"There is no network {spec!r}. Did you mean 'python:{spec}'? Expected {kinds}."
     zoo = _torchvision_models()
     models = zoo.list_models(module=zoo)
     known = {name: name for name in LITE_SIZES} | {name: f"torchvision:{name}" for name in models}
     near = [known[name] for name in difflib.get_close_matches(spec.rpartition(":")[2], known)]
-    return (
-        f"There is no network {spec!r}{similar_names(near)}. Expected torchvision:NAME, timm:NAME, "
-        f"transformers:NAME, {', '.join(LITE_SIZES)} or python:package.module:factory."
-    )
+    return f"There is no network {spec!r}{similar_names(near)}. Expected {kinds}."
 
 
 def _unknown(source: str, name: str, known: Iterable[str]) -> str:

@@ -92,6 +92,11 @@ class Network:
     _facts: _Facts | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise NetworkError(
+                f"The name of a network is a {type(self.name).__name__}. Expected text: Network(name, module, "
+                "preprocessing); netdissect.as_network(module, preprocessing) names it by its class."
+            )
         check_module(self.name, self.module)
         if not isinstance(self.preprocessing, Preprocessing):
             raise NetworkError(

@@ -1,8 +1,9 @@
 """How an image becomes a network's input."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Preprocessing:
     Attributes
     ----------
     size
-        Height and width of the input in pixels.
+        Height and width of the input in pixels; one number: a square.
     mean, std
         One number for each channel, for pixels scaled to 0..1. Gray input has one channel, input with transparency has
         four (red, green, blue, alpha).
@@ -44,9 +45,9 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", Size(*self.size))
-        object.__setattr__(self, "mean", tuple(float(number) for number in self.mean))
-        object.__setattr__(self, "std", tuple(float(number) for number in self.std))
+        object.__setattr__(self, "size", _input_size(self.size))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, one_a_channel(name, getattr(self, name)))
         if min(self.size) <= 0:
             raise NetworkError(
                 f"The network's input is {self.size.height} x {self.size.width} pixels (height x width). "
@@ -158,3 +159,31 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
         return self.normalize(images)
+
+
+def _input_size(value: Any) -> Size:
+    """Return height and width in pixels; one number is the side of a square."""
+    sides = (value, value) if isinstance(value, int) else value
+    if not (isinstance(sides, Sequence) and len(sides) == 2 and all(type(side) is int for side in sides)):
+        raise NetworkError(
+            f"The size of the preprocessing is {value!r}. Expected height and width in whole pixels, such as "
+            "(224, 224), or one number for a square."
+        )
+    return Size(*sides)
+
+
+def one_a_channel(name: str, value: Any) -> tuple[float, ...]:
+    """Return the means or standard deviations of channels as a tuple.
+
+    Raises
+    ------
+    NetworkError
+        If it is no sequence of numbers.
+    """
+    try:
+        return tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        raise NetworkError(
+            f"The {name} of the preprocessing is {value!r}. Expected a number for each channel of the input, for "
+            "pixels scaled to 0..1, such as (0.5, 0.5, 0.5)."
+        ) from None

@@ -10,6 +10,7 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, plain_axes, short
 from netdissect.result import Result
 from netdissect.result.queries import best_units, run_min_iou, run_names, run_quantile
+from netdissect.result.result import check_is_run
 
 NAMED_CONCEPTS = 14
 
@@ -43,6 +44,7 @@ def concept_scatter(
     -------
     matplotlib.figure.Figure
     """
+    check_is_run(first, second)
     limit = min(run_min_iou(first, layer, min_iou) for layer in first.layers)
     both = _best(first, quantile).join(_best(second, quantile), on=("concept", "category"), how="full", coalesce=True,
                                        suffix="-second").fill_null(0.0)  # fmt: skip

@@ -26,6 +26,7 @@ from netdissect.plots.style import (
 )
 from netdissect.result import LayerCount, Result
 from netdissect.result.queries import run_names, run_quantile
+from netdissect.result.result import runs_given
 from netdissect.result.summary import measured_count
 
 
@@ -57,7 +58,7 @@ def layers(
     -------
     matplotlib.figure.Figure
     """
-    each = [results] if isinstance(results, Result) else list(results)
+    each = runs_given(results)
     titles = run_names(each, names)
     rows = [
         (title if len(each) > 1 and not index else "", entry)

@@ -39,6 +39,7 @@ from netdissect.report.views import ConceptView, RunView, concept_views, run_vie
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.result.folder_lock import lock_folder
+from netdissect.result.result import runs_given
 
 FILE_LIST, WRITING = "files.txt", ".writing"
 # Pillow decodes and encodes without the interpreter lock.
@@ -81,7 +82,7 @@ def report(
         If there is no run, if `out` contains a page that is not a report, if it cannot be written, if another process
         writes a report there, or if a run was replaced meanwhile.
     """
-    each = [results] if isinstance(results, Result) else list(results)
+    each = runs_given(results)
     if not each:
         raise ResultError("a report needs a run and none was given. Name at least one finished run.")
     out = Path(out)
@@ -263,6 +264,8 @@ def _batches(units: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _refuse_foreign(out: Path) -> None:
+    if out.is_file():
+        raise ResultError(f"the report cannot be written to {out}, which is a file. Name a folder.")
     page = out / urls.INDEX
     if not page.exists():
         return

@@ -13,7 +13,7 @@ import polars as pl
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
-from netdissect.result.result import LayerCount, Result
+from netdissect.result.result import LayerCount, Result, check_is_run
 from netdissect.result.run_differences import PairedDifference, count_difference, layer_pairs
 from netdissect.result.summary import MeasuredCount, measured_count
 from netdissect.scoring import count_detectors, passes
@@ -92,6 +92,7 @@ def compare_results(
     ResultError
         If no layers or no quantiles correspond, a named layer does not exist, or the runs' limits differ.
     """
+    check_is_run(left, right)
     quantiles = [q for q in left.info.config.protocol.quantiles if q in right.info.config.protocol.quantiles]
     if not quantiles:
         raise ResultError(

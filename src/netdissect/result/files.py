@@ -97,6 +97,11 @@ def load_result(folder: str | Path) -> Result:
     ResultError
         If there is no finished run, or a file of it is missing, foreign or damaged.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ResultError(
+            f"The run folder is a {type(folder).__name__}. Expected the path of a folder that 'netdissect run' or "
+            "netdissect.dissect(out=...) wrote; what dissect returns is a Result already."
+        )
     folder = Path(folder)
     run_file = _read_run_file(folder)
     origin = RunOrigin.of(folder, [RUN_FILE, *run_file.files])
@@ -153,14 +158,29 @@ def repair_file(folder: str | Path, source: str | Path, name: str) -> None:
         write_whole(folder / name, lambda file: file.write(content))
 
 
+def _found_in_place_of_run(folder: Path) -> tuple[str, str]:
+    """Return what a folder without ``run.json`` is, and what to do."""
+    remedy = "run the same command again to finish an interrupted run"
+    if folder.is_file():
+        is_inside = (folder.parent / RUN_FILE).is_file()
+        return f"is no run folder: it is a file, and a run is a folder with {RUN_FILE}", (
+            f"name the folder {folder.parent}" if is_inside else "name the folder of the run"
+        )
+    if (folder / "work").is_dir() or (folder / CONFIG_FILE).is_file():
+        return f"holds a run that is not finished: it has no {RUN_FILE}", remedy
+    missing = f"it has no {RUN_FILE}" if folder.is_dir() else f"there is no such folder, and so no {RUN_FILE}"
+    state = f"is no run folder: {missing}"
+    if (folder / "index.csv").is_file():
+        return f"{state}; it is a data set", "name the folder that was given as --out"
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RUN_FILE}"))[:5]
+    return state, f"it holds the runs {', '.join(runs)}: name one" if runs else remedy
+
+
 def _read_run_file(folder: Path) -> _RunFile:
     path = folder / RUN_FILE
     if not path.is_file():
-        state = "holds a run that is not finished" if (folder / "work").is_dir() else "is no run folder"
-        raise ResultError(
-            f"{folder} {state}: it has no {RUN_FILE}. Expected a folder written by 'netdissect run'; "
-            "run the same command again to finish an interrupted run."
-        )
+        found, remedy = _found_in_place_of_run(folder)
+        raise ResultError(f"{folder} {found}. Expected a folder written by 'netdissect run'; {remedy}.")
     try:
         content = path.read_bytes()
         _check_version(path, content)

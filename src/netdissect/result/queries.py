@@ -11,7 +11,8 @@ import polars as pl
 from netdissect.config import Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.result import Result
-from netdissect.scoring.detectors import limit_in_words, limit_number, passes
+from netdissect.result.result import check_is_run
+from netdissect.scoring.detectors import check_limit, limit_in_words, limit_number, passes
 
 
 def run_quantile(result: Result, quantile: float | None = None) -> float:
@@ -22,6 +23,7 @@ def run_quantile(result: Result, quantile: float | None = None) -> float:
     ResultError
         If the run has no such quantile.
     """
+    check_is_run(result)
     known = result.info.config.protocol.quantiles
     if quantile is None:
         return known[0]
@@ -34,7 +36,15 @@ def run_quantile(result: Result, quantile: float | None = None) -> float:
 
 
 def run_min_iou(result: Result, layer: str, min_iou: float | None = None) -> float:
-    """Return `min_iou`; None: the run's own in that layer."""
+    """Return `min_iou`; None: the run's own in that layer.
+
+    Raises
+    ------
+    ConfigError
+        If it is no IoU.
+    """
+    if min_iou is not None:
+        check_limit(min_iou)
     return result.info.min_iou(layer) if min_iou is None else min_iou
 
 
@@ -87,6 +97,7 @@ def only_layer(result: Result, layer: str | None) -> str:
     ResultError
         If the run has no such layer, or several and none is named.
     """
+    check_is_run(result)
     if layer is not None:
         return result.layer(layer).info.name
     if len(result.layers) != 1:

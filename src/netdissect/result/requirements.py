@@ -6,7 +6,6 @@
 A requirement is text, so that it can be written in a build file.
 """
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -15,10 +14,11 @@ from typing import Literal
 
 import polars as pl
 
-from netdissect.config import Rule
+from netdissect.close_matches import did_you_mean
+from netdissect.config import Rule, one_or_more
 from netdissect.errors import ConfigError, ResultError
 from netdissect.result.compare import detectors_of
-from netdissect.result.result import Result
+from netdissect.result.result import Result, check_is_run
 from netdissect.result.statistics_schema import COUNTS
 from netdissect.scoring import count_detectors
 
@@ -158,9 +158,10 @@ def _read_terms(text: str, expression: str) -> tuple[CountTerm, ...]:
         column, separator, category = written.partition(":")
         column, category = column.strip(), category.strip()
         if column not in COLUMNS:
-            close = difflib.get_close_matches(column, COLUMNS, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{text!r} is not a requirement: {column!r} is no count of a run.{meant} {EXPECTED}.")
+            raise ConfigError(
+                f"{text!r} is not a requirement: {column!r} is no count of a run.{did_you_mean(column, COLUMNS)} "
+                f"{EXPECTED}."
+            )
         if separator and not category:
             raise ConfigError(f"{text!r} is not a complete requirement: {written!r} names no category. {EXPECTED}.")
         terms.append(CountTerm(-1 if sign == "-" else 1, column, category or "total"))
@@ -191,6 +192,13 @@ def check_result(
     ResultError
         If the run lacks a layer, quantile, category or concept that was named, or did not measure a count.
     """
+    check_is_run(run)
+    wrong = next((one for one in one_or_more(requirements) if not isinstance(one, Requirement)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"the requirement {wrong!r} is a {type(wrong).__name__}. Expected a Requirement: "
+            f"netdissect.parse_requirement({str(wrong)!r})."
+        )
     quantiles = run.info.config.protocol.quantiles
     quantile = quantiles[0] if criteria.quantile is None else criteria.quantile
     if quantile not in quantiles:
@@ -198,7 +206,7 @@ def check_result(
     layers = list(run.layers) if criteria.layer is None else [run.layer(criteria.layer).info.name]
     levels = {name: run.info.min_iou(name) if criteria.min_iou is None else criteria.min_iou for name in layers}
     results = []
-    for requirement in requirements:
+    for requirement in one_or_more(requirements):
         _refuse_unknown(run, requirement)
         values = {
             layer: _measure(run, layer, requirement, (quantile, criteria.rule, level))
@@ -221,7 +229,7 @@ def _refuse_unknown(run: Result, requirement: Requirement) -> None:
             listed = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
             raise ResultError(
                 f"{requirement.text!r} names the {kind} {name!r}, which this run's data do not have; they have "
-                f"{listed}. Correct the name."
+                f"{listed}.{did_you_mean(name, known)} Correct the name."
             )
 
 

@@ -7,17 +7,19 @@
 Tables are Polars frames. Units are numbered from 0.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule
+from netdissect.close_matches import did_you_mean
+from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.result.summary import headline, html_summary, text_summary
 from netdissect.scoring import DetectorCount, FieldSpans, UnitLabels, count_detectors
@@ -317,7 +319,10 @@ class Result:
             If the run has no such layer.
         """
         if name not in self.layers:
-            raise ResultError(f"the run has no layer {name!r}; it has {', '.join(self.layers)}. Name one of them.")
+            raise ResultError(
+                f"the run has no layer {name!r}; it has {', '.join(self.layers)}.{did_you_mean(name, self.layers)} "
+                "Name one of them."
+            )
         return self.layers[name]
 
     def _repr_html_(self) -> str:
@@ -335,6 +340,40 @@ class Result:
         """Return the best concepts of one layer's units at one of the run's quantiles."""
         units = self.layer(layer).units.filter(pl.col("quantile") == quantile)
         return unit_labels(units, self.info.data.categories)
+
+
+def check_is_run(*runs: object) -> None:
+    """Refuse what is no result of a run, such as its folder.
+
+    Raises
+    ------
+    ResultError
+        If one of them is no `Result`.
+    """
+    for run in runs:
+        if isinstance(run, (str, os.PathLike)):
+            raise ResultError(
+                f"{os.fspath(run)!r} is a path. Expected a finished run: netdissect.load_result({os.fspath(run)!r})."
+            )
+        if not isinstance(run, Result):
+            raise ResultError(
+                f"A {type(run).__name__} is no finished run. Expected a Result, which netdissect.dissect returns and "
+                "netdissect.load_result(folder) reads."
+            )
+
+
+def runs_given(results: Result | Iterable[Result]) -> list[Result]:
+    """Return one run or several as a list.
+
+    Raises
+    ------
+    ResultError
+        If one of them is no `Result`.
+    """
+    given: Any = results
+    runs = list(one_or_more(given))
+    check_is_run(*runs)
+    return runs
 
 
 def unit_labels(units: pl.DataFrame, categories: Sequence[str]) -> UnitLabels:

@@ -27,7 +27,7 @@ import polars as pl
 
 from netdissect.config import RULES, Rule
 from netdissect.errors import ResultError
-from netdissect.result.result import Result
+from netdissect.result.result import Result, check_is_run
 from netdissect.scoring import largest_counts
 from netdissect.scoring.statistics.bootstrap import interval_of_counts
 from netdissect.scoring.statistics.multiple_testing import (
@@ -113,8 +113,9 @@ def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] |
     Raises
     ------
     ResultError
-        If no layers correspond, or `layers` are not pairs.
+        If one is no run, no layers correspond, or `layers` are not pairs.
     """
+    check_is_run(left, right)
     if layers is not None:
         pairs: list[Any] = list(layers)
         if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):

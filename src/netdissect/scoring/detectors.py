@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.config import Rule
+from netdissect.config import RULES, Rule
+from netdissect.errors import ConfigError
 from netdissect.scoring.iou import Floats, Ints, top_category
 
 
@@ -86,8 +87,32 @@ def limit_number(min_iou: float) -> str:
     return f"{min_iou:g}" if float(f"{min_iou:g}") == min_iou else f"{min_iou:.3g}"
 
 
+def check_limit(min_iou: float) -> None:
+    """Refuse a limit that no IoU has.
+
+    Raises
+    ------
+    ConfigError
+        If it is not between 0 and 1.
+    """
+    if not 0 <= min_iou <= 1:
+        raise ConfigError(
+            f"min_iou is {min_iou}. Expected an IoU between 0 and 1, such as 0.04, which is the paper's; it is no "
+            "percentage."
+        )
+
+
 def count_detectors(labels: UnitLabels, rule: Rule, min_iou: float) -> DetectorCount:
-    """Count detectors and unique detectors by one of the two published rules."""
+    """Count detectors and unique detectors by one of the two published rules.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such rule, or `min_iou` is not between 0 and 1.
+    """
+    if rule not in RULES:
+        raise ConfigError(f"there is no rule {rule!r}. Expected one of {', '.join(RULES)}.")
+    check_limit(min_iou)
     passing = passes(labels.scores, rule, min_iou)
     if rule == "top-label":
         passing &= labels.top[:, None] == np.arange(len(labels.categories))

@@ -12,6 +12,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.callbacks.logged_counts import Log, logged_counts
 from netdissect.dissect.run_dissection import dissect
+from netdissect.dissect.work_dir.work_dir import run_folder
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
@@ -80,7 +81,7 @@ class DissectEvery:
         self.preprocessing = None if preprocessing is None else Preprocessing.read(preprocessing)
         self.data = data
         self.every = every
-        self.out = Path(out)
+        self.out = run_folder(out)
         self.log = log
         self.name = name
         self._last: int | None = None

@@ -31,6 +31,7 @@ from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.run_dissection import finished_run, open_inputs
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog
+from netdissect.dissect.work_dir.work_dir import run_folder
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError, NetdissectError, ResultError
 from netdissect.extras import need
@@ -78,7 +79,7 @@ def dissect_on_ray(
     """
     config, execution = read_options(dissect_on_ray, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
-    run = Path(out).resolve()
+    run = run_folder(out).resolve()
     source = open_inputs(network, data, config, execution, run)
     done = finished_run(run, describe(source))
     if done is not None:

@@ -42,7 +42,7 @@ from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
-from netdissect.dissect.work_dir.work_dir import WorkDir, refuse_other
+from netdissect.dissect.work_dir.work_dir import WorkDir, refuse_other, run_folder
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
@@ -167,7 +167,7 @@ def dissect_shard(
     """
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
-    run, network = Path(out), as_network(model, preprocessing)
+    run, network = run_folder(out), as_network(model, preprocessing)
     with _choosing_alone(run, config):
         source = open_inputs(network, data, config, execution, run)
         if config.batch_size == "auto" and not (run / CONFIG_FILE).exists():

@@ -14,6 +14,7 @@ Every file from which a run resumes has a checksum: a flipped bit or a truncated
 """
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -32,7 +33,7 @@ import numpy.typing as npt
 from netdissect import checksums
 from netdissect.dissect.cost_plan import CostPlan
 from netdissect.dissect.work_dir.run_log import RunLog
-from netdissect.errors import ResultError
+from netdissect.errors import ConfigError, ResultError
 from netdissect.paths import writing
 from netdissect.result.files import RUN_FILE, TEMPORARY_NAME, write_whole
 from netdissect.result.folder_lock import lock_folder
@@ -214,6 +215,33 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} is damaged ({error}). Remove the folder {path.parent} to start this run again."
         ) from error
     return dict(found["content"])
+
+
+def run_folder(out: object) -> Path:
+    """Return the run folder that was named.
+
+    Raises
+    ------
+    ConfigError
+        If it is no path.
+    ResultError
+        If a file is in the way, or a data set is there.
+    """
+    if not isinstance(out, (str, os.PathLike)):
+        raise ConfigError(f"out is {out!r}. Expected the path of a run folder, or None to keep nothing.")
+    folder = Path(out)
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if existing.is_file():
+        raise ResultError(
+            f"the run folder {folder} cannot be made, because {existing} is a file. Expected a folder that is new, or "
+            "that of the same run; name another."
+        )
+    if (folder / "index.csv").is_file():
+        raise ResultError(
+            f"{folder} is the folder of a data set, where no run is written. Expected a folder that is new, or that of "
+            "the same run; name another."
+        )
+    return folder
 
 
 def refuse_other(run: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

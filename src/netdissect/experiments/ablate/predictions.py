@@ -20,6 +20,7 @@ from torch import Tensor
 from netdissect.config import Progress
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import Network
+from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.surgery.unit_ablation import UnitAblator
 from netdissect.result.files import write_whole
 from netdissect.training.classification_data import LabeledImages, pixel_batches
@@ -88,7 +89,10 @@ def predictions(
         If the file is damaged, or cannot be written.
     ConfigError
         If the network has another number of outputs than there are classes.
+    CheckpointError
+        If the checkpoint of the network lacked weights.
     """
+    refuse_missing_weights(classifier.network.name, classifier.network.module)
     table = np.zeros((len(sets), len(images)), PREDICTION)
     if folder is not None:
         table = _opened(folder / f"{_digest(classifier, images, sets, batch_size)}.npy", table)

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from netdissect.errors import NetworkError
 from netdissect.models import Layer, Network, list_layers
+from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.run_module import hookable_modules
 
 
@@ -65,8 +66,9 @@ def find_head(network: Network, layer: str | None = None) -> LinearHead:
     Raises
     ------
     NetworkError
-        If the network does not end in a linear layer on pooled units of that layer.
+        If the network does not end in a linear layer on pooled units of that layer, or its checkpoint lacked weights.
     """
+    refuse_missing_weights(network.name, network.module)
     name, linear = _last_linear(network)
     source = _pooled_layer(network, layer)
     if linear.in_features != source.units:
