@@ -100,3 +100,18 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def first_day_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of everything that mistakes of the first day are made with; see `first_day`."""
+    import first_day
+
+    return first_day.write_first_day(tmp_path_factory.mktemp("first-day"))
+
+
+@pytest.fixture
+def first_day_folder(first_day_files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working folder, where factories of networks are found."""
+    monkeypatch.chdir(first_day_files)
+    return first_day_files

@@ -1,6 +1,8 @@
 """The folder of a researcher on the first day: labeled images, a data set, a network, a run, other files."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +147,20 @@ def write_checkpoints(root: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 8, 3)).state_dict(), root / "other.pth")
     torch.save(Tiny(), root / "module.pth")
     torch.save({"optimizer": {"state": {}}, "epoch": 3}, root / "optimizer.pth")
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Check that no file below a folder is written, changed or removed."""
+    before = files(folder)
+    yield
+    assert files(folder) == before
+
+
+def files(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """Return size and time of each file, and the folders."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }

@@ -154,7 +154,8 @@ def test_a_dissection_by_keywords_is_that_of_the_objects(root: Path) -> None:
         ({"permutations": True}, r"permutations cannot be True: a number or a name was expected, and True"),
         ({"batch_size": True}, r"batch_size cannot be True: a number or a name"),
         ({"workers": 0}, r"workers cannot be 0: input should be greater than 0\. See"),
-        ({"protocol": "litte"}, r"the protocol cannot be 'litte': expected one of paper, original, lite, pnas2020\. Did you mean lite\?$"),
+        ({"protocol": "litte"},
+         r"the protocol cannot be 'litte': expected one of paper, original, lite, pnas2020\. Did you mean lite\?$"),
         ({"protocol": ["lite"]}, r"the protocol cannot be \['lite'\]: expected one of paper"),
     ],
 )  # fmt: skip

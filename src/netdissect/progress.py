@@ -75,12 +75,19 @@ class _Bars(Display):
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if not self._tasks:
+            self.bars.start()
         if stage not in self._tasks:
             self._tasks[stage] = self.bars.add_task(stage, total=total)
         self.bars.update(self._tasks[stage], completed=done, total=total)
 
     def line(self, text: str) -> None:
         self.bars.console.print(Text(text, style="dim"))
+
+    def end(self) -> None:
+        """Leave the bars as they are; an error before the first of them stays alone."""
+        if self._tasks:
+            self.bars.stop()
 
 
 class _NotebookLine(Display):
@@ -143,15 +150,16 @@ def shown(progress: ShowProgress = None, *, always: bool = False) -> Iterator[Di
     elif progress is False or not (always or in_notebook() or (sys.stderr is not None and sys.stderr.isatty())):
         yield Display()
     elif in_notebook():
-        line = _NotebookLine()
-        try:
-            yield line
-        finally:
-            line.end()
+        yield from _ended(_NotebookLine())
     else:
-        display = _Bars()
-        with display.bars:
-            yield display
+        yield from _ended(_Bars())
+
+
+def _ended(display: "_Bars | _NotebookLine") -> Iterator[Display]:
+    try:
+        yield display
+    finally:
+        display.end()
 
 
 def in_notebook() -> bool:

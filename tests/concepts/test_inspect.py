@@ -106,7 +106,7 @@ def test_all_problems_are_collected(root: Path) -> None:
 
 
 def test_a_folder_without_an_index_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(ConceptsError, match=r"index\.csv does not exist"):
+    with pytest.raises(ConceptsError, match=r"is not a concept data set: it has no index\.csv"):
         inspect_dataset(tmp_path)
 
 

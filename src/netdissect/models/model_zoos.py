@@ -242,7 +242,8 @@ def unknown_spec(spec: str) -> str:
     kinds = f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)} or python:package.module:factory"
     if Path(spec).exists():
         return f"The network {spec!r} is a path. Expected {kinds}. {not_a_name(Path(spec))}"
-    if ":" in spec and "." not in spec.partition(":")[0] and find_spec(spec.partition(":")[0]) is not None:
+    module, colon, _ = spec.partition(":")
+    if colon and module.isidentifier() and (Path(f"{module}.py").is_file() or find_spec(module) is not None):
         return f"There is no network {spec!r}. Did you mean 'python:{spec}'? Expected {kinds}."
     zoo = _torchvision_models()
     models = zoo.list_models(module=zoo)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from netdissect.concepts.attainable_iou import max_attainable_iou
 from netdissect.concepts.broden_files import INDEX_COLUMNS, read_table
 from netdissect.concepts.build.parallel import map_in_order
+from netdissect.concepts.dataset_folder import dataset_folder
 from netdissect.concepts.inspect.contact_sheet import contact_sheet
 from netdissect.concepts.inspect.validate import (
     SPLITS,
@@ -108,7 +109,7 @@ def inspect_dataset(root: str | Path, *, workers: int | None = None, progress: S
     ConceptsError
         If ``index.csv`` cannot be read. All other problems are in `Inspection.problems`.
     """
-    root = Path(root)
+    root = dataset_folder(root)
     rows = read_table(root / "index.csv", INDEX_COLUMNS)
     tables = check_tables(root, tuple(rows[0]) if rows else None)
     known = {category: frozenset(codes) for category, codes in tables.label_stats.items()}
