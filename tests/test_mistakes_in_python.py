@@ -30,7 +30,7 @@ from netdissect.errors import (
 
 def run(model: Any = None, data: Any = "data", **options: Any) -> netdissect.Result:
     """Dissect the tiny network, but for what is given."""
-    given = {"layers": "conv2", "bootstrap": 0} | options
+    given = {"layers": "conv2", "bootstrap": 0, "permutations": 0} | options
     return netdissect.dissect(network() if model is None else model, data, **given)
 
 

@@ -139,7 +139,8 @@ OPTIONS: dict[str, Row] = {
 
 RESULTS: dict[str, Row] = {
     "a run folder of other layers": (
-        f"run {TINY} --concepts data --layer conv1 --out run", ("run holds a finished run of something else", "another folder"),
+        f"run {TINY} --concepts data --layer conv1 --out run",
+        ("run holds a finished run of something else", "another folder"),
     ),
     "a file as run folder": (RUN.replace("new", "notes.txt"), ("ResultError", "notes.txt is a file")),
     "the data as run folder": (RUN.replace("new", "data"), ("ResultError", "data is the folder of a data set")),
@@ -205,7 +206,7 @@ def test_activations_that_are_not_finite(netdissect, first_day_folder, tmp_path)
 
 
 def test_a_head_that_the_checkpoint_lacks(netdissect, first_day_folder, tmp_path):
-    command = f"run {TINY} --weights headless.pth --concepts data --out {tmp_path / 'run'} --layer"
+    command = f"run {TINY} --weights headless.pth --concepts data --permutations 0 --out {tmp_path / 'run'} --layer"
     told(netdissect(*command.split(), "head"), "ActivationError", "head.weight, head.bias")
     shutil.rmtree(tmp_path / "run")
     outcome = netdissect(*command.split(), "conv2")

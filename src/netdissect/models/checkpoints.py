@@ -143,7 +143,7 @@ def refuse_missing_weights(name: str, module: torch.nn.Module) -> None:
     missing = missing_weights(module)
     if missing:
         raise CheckpointError(
-            f"Network {name!r} has no weights {_few(missing)}: its checkpoint lacks them. Expected all of them, because "
+            f"Network {name!r} has no weights {_few(missing)}: its checkpoint lacks them. Expected all, because "
             "the scores of classes are computed; name a checkpoint with the classifier."
         )
 
