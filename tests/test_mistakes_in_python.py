@@ -327,6 +327,10 @@ RESULTS: dict[str, Row] = {
         lambda: netdissect.compare_results("run", "run"),  # type: ignore[arg-type]
         ResultError, ("netdissect.load_result('run')",),
     ),
+    "a difference of folders": (
+        lambda: netdissect.paired_differences("run", "run"),  # type: ignore[arg-type]
+        ResultError, ("netdissect.load_result('run')",),
+    ),
     "a report of a folder": (
         lambda: netdissect.report("run", "page"),  # type: ignore[arg-type]
         ResultError, ("netdissect.load_result('run')",),

@@ -113,9 +113,8 @@ def layer_pairs(left: Result, right: Result, layers: Sequence[tuple[str, str]] |
     Raises
     ------
     ResultError
-        If one is no run, no layers correspond, or `layers` are not pairs.
+        If no layers correspond, or `layers` are not pairs.
     """
-    check_is_run(left, right)
     if layers is not None:
         pairs: list[Any] = list(layers)
         if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
@@ -266,7 +265,8 @@ def _null_of(
 
 
 def _refuse_other_quantiles(left: Result, right: Result, quantile: float | None = None) -> None:
-    """Raise unless both runs have this quantile; None: any one."""
+    """Raise unless both are runs and have this quantile; None: any one."""
+    check_is_run(left, right)
     sides = [run.info.config.protocol.quantiles for run in (left, right)]
     common = set(sides[0]).intersection(sides[1])
     if not common or (quantile is not None and quantile not in common):
