@@ -17,6 +17,9 @@ from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
 StoreKind = Literal["dense", "sparse", "none"]
 # Measured on real layers: 8 to 15 % of the dense size at a quantile of 0.005, 38 to 56 % at 0.05.
 SPARSE_SHARE, SPARSE_QUANTILE, SPARSE_POWER = 0.16, 0.005, 0.55
+# Measured on real layers: 3.1 to 3.9 bytes for each run of mask pixels in the work folder, and 0.23 runs (one cell for
+# each label pixel) to 0.48 (7 x 7 to 28 x 28 cells) for each cell of a row of label pixels, times the quantile.
+RUN_BYTES, RUNS_OF_CELL = 4, 0.5
 
 
 def cells_of(layer: Layer) -> Size:
@@ -100,6 +103,15 @@ class LayerPlan:
         return self.dense_bytes if self.needs_dense else int(self.dense_bytes * min(SPARSE_SHARE * growth, 1.0))
 
     @property
+    def mask_bytes(self) -> int:
+        """Estimated bytes of the masks that the permutation test needs, where label maps have half the input's side."""
+        rows = self.config.protocol.segmentation_size or self.source.height // 2
+        runs = (
+            RUNS_OF_CELL * sum(self.config.quantiles[: self.config.mask_quantiles]) * rows * cells_of(self.layer).width
+        )
+        return int(RUN_BYTES * runs * self.images * self.layer.units)
+
+    @property
     def needs_dense(self) -> bool:
         """Whether a pixel depends on more than neighboring cells, as in Pillow's reduction of a map."""
         return self.config.protocol.anchor == "half-pixel-pillow"
@@ -148,11 +160,11 @@ class CostPlan:
     def disk_bytes(self) -> int:
         """Estimated peak size of the work folder."""
         # The values in use, and their copies in the last checkpoint and in the one being written.
-        spilled = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
+        kept = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
+        kept += sum(layer.mask_bytes for layer in self.layers)
         if self.store == "none":
-            return spilled
-        stored = sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
-        return spilled + stored
+            return kept
+        return kept + sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
 
     @property
     def memory_bytes(self) -> int:
@@ -197,7 +209,7 @@ def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, 
         return "none"
     if execution.activation_cache != "auto":
         return execution.activation_cache
-    needed = sum(plan.sparse_bytes for plan in plans)
+    needed = sum(plan.sparse_bytes + plan.mask_bytes for plan in plans)
     return "sparse" if shutil.disk_usage(folder).free > 1.5 * needed else "none"
 
 
