@@ -89,9 +89,10 @@ class StratumMasks(NamedTuple):
         """Join the masks of some images."""
         masks, run_counts, starts, lengths = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
         run_ends = np.append(0, run_counts.cumsum(dtype=np.int64))
-        pixels = np.diff(np.append(0, lengths.cumsum(dtype=np.int64))[run_ends])
+        # No mask is empty. Totals of all runs in int64 would take as much memory as the masks themselves.
+        pixels = np.add.reduceat(lengths, run_ends[:-1], dtype=np.int64) if len(masks) else np.zeros(0, np.int64)
         image_ends = np.array([0, *accumulate(len(image.masks) for image in images)])
-        return cls(image_ends, run_ends, masks, pixels, starts, starts + lengths)
+        return cls(image_ends, run_ends, masks, pixels, starts, np.add(starts, lengths, out=lengths))
 
 
 class BestConcepts(NamedTuple):
