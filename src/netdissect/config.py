@@ -30,6 +30,8 @@ Resize = Literal["stretch", "crop", "pad"]
 NullModel = Literal["images", "locations"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
+BASIS_OF = "basis of "
+"""Begins the type of a virtual layer, before the name of the layer of whose units its units are combinations."""
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
 

@@ -267,6 +267,7 @@ def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
 )
 def test_the_reason_why_a_network_cannot_be_loaded_is_given(without: TestClient, reason: str, image: bytes) -> None:
     assert reason in get(without, "/api/runs/tiny")["inference_unavailable"]
+    assert "Not for tiny: The network" in without.get("/").text
     answer = without.post("/api/runs/tiny/inference", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, reason in answer.json()["message"]) == (409, True)
 

@@ -151,6 +151,18 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     expect(page.locator(".match-state")).to_contain_text("sampled by a fixed seed")
 
 
+def test_the_layer_that_is_chosen_at_first_is_the_last_one_of_the_network(page: Page) -> None:
+    page.goto("/image")
+    chosen = page.evaluate("""async (layers) => {
+      const { layerOptions } = await import("/static/lib.js");
+      const select = document.createElement("select");
+      const choose = (chosen) => (layerOptions(select, layers, chosen), [select.value, select.options.length]);
+      return [choose(""), choose("2"), [...select.options].map((each) => each.text)];
+    }""", [{"index": index, "name": name, "basis_of": source} for index, (name, source) in
+           enumerate([("conv4", None), ("conv5", None), ("conv5@rotation-0", "conv5")])])  # fmt: skip
+    assert chosen == [["1", 3], ["2", 3], ["conv4", "conv5", "conv5@rotation-0 (virtual: basis of conv5)"]]
+
+
 def test_a_hostile_concept_is_shown_as_text(page: Page) -> None:
     page.goto("/concepts?q=script")
     page.get_by_role("link", name=HOSTILE).click()

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from netdissect import plots
+from netdissect.config import RULES, Rule
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS, PAPER_COLORS, category_colors
 from netdissect.plots.style import NULL_LABEL
@@ -25,15 +26,17 @@ def texts_of(path: Path) -> list[str]:
     return [node.text or "" for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314
 
 
-def test_the_listed_concepts_are_the_counted_unique_detectors(result: Result) -> None:
-    entries = result.detectors()
+@pytest.mark.parametrize("rule", RULES)
+def test_the_listed_concepts_are_the_counted_unique_detectors(result: Result, rule: Rule) -> None:
+    entries = result.detectors(rule)
     assert {entry.layer for entry in entries} == set(result.layers)
     for entry in entries:
-        detected = detected_concepts(result, entry.layer, entry.quantile, 0.04)
+        detected = detected_concepts(result, entry.layer, entry.quantile, 0.04, rule)
         assert len(detected) == entry.count.unique_detectors["total"]
-        assert detected["units"].list.len().sum() == entry.count.detectors["total"]
+        assert len(set(detected["units"].explode().drop_nulls())) == entry.count.detectors["total"]
         for (category,), part in detected.group_by("category"):
             assert len(part) == entry.count.unique_detectors[str(category)]
+            assert part["units"].list.len().sum() == entry.count.detectors[str(category)]
 
 
 def test_concept_bars_are_as_high_as_the_number_of_their_units(result: Result) -> None:
@@ -41,6 +44,24 @@ def test_concept_bars_are_as_high_as_the_number_of_their_units(result: Result) -
     (axes,) = plots.bars(result, "block.1").axes
     assert [bar.get_height() for bar in axes.patches] == detected["units"].list.len().to_list()  # type: ignore[attr-defined]
     assert [text.get_text() for text in axes.get_xticklabels()] == detected["concept"].to_list()
+
+
+def test_concept_bars_count_by_either_rule(result: Result) -> None:
+    heights = {}
+    for rule in RULES:
+        (axes,) = plots.bars(result, "block.1", rule=rule, quantile=0.1, min_iou=0.05).axes
+        heights[rule] = sum(bar.get_height() for bar in axes.patches)  # type: ignore[attr-defined]
+        entry = next(each for each in result.detectors(rule, 0.05) if (each.layer, each.quantile) == ("block.1", 0.1))
+        categories = result.info.data.categories
+        assert heights[rule] == sum(entry.count.detectors[name] for name in categories)
+    assert heights["per-category"] > heights["top-label"]
+
+
+def test_a_contact_sheet_has_labels_and_masks_of_the_named_quantile(result: Result) -> None:
+    for quantile in (0.05, 0.1):
+        iou = result.layers["block.1"].units.filter(unit=0, quantile=quantile)["iou"].item()
+        drawn = plots.units(result, "block.1", [0], quantile=quantile).axes
+        assert f"unit 0, IoU {iou:.3f}" in [text.get_text() for axes in drawn for text in axes.texts]
 
 
 def test_every_layer_of_every_run_has_a_stacked_bar_as_long_as_its_unique_detectors(result: Result) -> None:

@@ -1,11 +1,14 @@
 """The demo end to end, at a size that a test can afford."""
 
 import logging
+import re
 import sys
 
 import pytest
 
+import netdissect
 from netdissect.cli.demo import compilation_logged
+from netdissect.cli.demo import demo as cli_demo
 from netdissect.errors import ResultError
 from netdissect.training import DemoConfig, demo
 from netdissect.training.scene_net import TrainConfig
@@ -73,9 +76,20 @@ def test_five_convolutions_the_rotated_last_and_random_weights_are_dissected(mad
     layers = ["conv1", "conv2", "conv3", "conv4", "conv5"]
     assert list(made.units.layers) == [*layers, *made.rotated]
     assert list(made.random.layers) == layers
+    assert [each.info.basis_of for each in made.units.layers.values()] == [None] * 5 + ["conv5"] * 2
     assert made.units.info.data == made.random.info.data
     assert made.units.info.network.digest != made.random.info.network.digest
     assert set(made.units.info.data.categories) == {"color", "object", "part", "material", "scene", "texture"}
+
+
+def test_the_report_of_the_demo_shows_the_random_weights_too(made, folder, monkeypatch):
+    monkeypatch.setattr(netdissect.training, "FAST_DEMO", TINY)
+    cli_demo(folder, fast=True)
+    overview = (folder / "report" / "index.html").read_text()
+    concepts = (folder / "report" / "concepts" / "index.html").read_text()
+    for name in ("scene network", "scene network with random weights"):
+        assert re.search(rf'<tr class="run"><th [^>]*>{name} <small>', overview)
+        assert re.search(rf'<td><a href="[^"]*u\d+.html">{name} <code>', concepts)
 
 
 def test_a_second_run_reuses_the_first(made, folder, monkeypatch):

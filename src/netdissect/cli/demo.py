@@ -30,7 +30,7 @@ def demo(
     with compilation_logged(), progress_bars() as progress:
         made = netdissect.training.demo(out, config, progress=progress)
         logger.info("drawing the pages of the report")
-        page = netdissect.report(made.units, out / "report", progress=progress)
+        page = netdissect.report([made.units, made.random], out / "report", progress=progress)
     _print_demo(made, page)
 
 

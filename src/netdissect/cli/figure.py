@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True)
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="File to write: .pdf, .svg or .png.")]
 OneLayerOption = Annotated[str | None, typer.Option("--layer", help="One layer; default: the only one.")]
+RuleOption = Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")]
 ColorsOption = Annotated[
     Palette,
     typer.Option("--colors", help="safe: for any color vision; paper: those of the authors' Caffe code (2017)."),
@@ -43,10 +44,11 @@ def bars(
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
+    rule: RuleOption = "top-label",
 ) -> None:
-    """Draw the paper's bar graph: how many units of a layer detect each concept."""
+    """Draw how many units of a layer detect each concept; the paper's figures count with --rule per-category."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.bars(result, layer, **typed.model().model_dump()), out)
+    _save(netdissect.plots.bars(result, layer, rule=rule, **typed.model().model_dump()), out)
 
 
 @app.command()
@@ -55,7 +57,7 @@ def layers(
     typed: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
-    rule: Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")] = "top-label",
+    rule: RuleOption = "top-label",
 ) -> None:
     """Draw unique detectors by category, a row for each layer of each run."""
     results = [netdissect.load_result(run) for run in runs]
@@ -81,7 +83,7 @@ def sensitivity(
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
-    rule: Annotated[Rule, typer.Option("--rule", help="Rule by which detectors are counted.")] = "top-label",
+    rule: RuleOption = "top-label",
 ) -> None:
     """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
     _save(netdissect.plots.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
@@ -95,13 +97,17 @@ def units(
     unit: Annotated[
         list[int] | None, typer.Option("--unit", help="Index of a unit; repeats. Default: units of high IoU.")
     ] = None,
+    quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit.")] = 6,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
     colors: ColorsOption = "safe",
 ) -> None:
     """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is inactive."""
     result = netdissect.load_result(run)
-    _save(netdissect.plots.units(result, layer, unit, data_root=data_root, count=count, colors=colors), out)
+    figure = netdissect.plots.units(
+        result, layer, unit, quantile=quantile, data_root=data_root, count=count, colors=colors
+    )
+    _save(figure, out)
 
 
 @app.command()
@@ -110,6 +116,7 @@ def concept_scatter(
     typed: Typed[CountOptions],
     runs: RunsArgument,
     out: OutOption,
+    layer: Annotated[str | None, typer.Option("--layer", help="A layer of both runs; default: all.")] = None,
 ) -> None:
     """Draw the best IoU of every concept in one run against that in another."""
     if len(runs) != 2:
@@ -117,7 +124,7 @@ def concept_scatter(
     results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(
-        netdissect.plots.concept_scatter(*results, **typed.model().model_dump(), names=names),
+        netdissect.plots.concept_scatter(*results, layer=layer, **typed.model().model_dump(), names=names),
         out,
     )
 

@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from netdissect.explorer.queries.unit_details import check_unit, run_summary
 from netdissect.explorer.routes.explorer_state import ExplorerPart, LayerNumber, Run, UnitNumber
+from netdissect.result.summary import basis_note
 
 HERE = Path(__file__).parent
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "webp": "image/webp"}
@@ -31,6 +32,7 @@ _environment = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
+_environment.globals["basis_note"] = basis_note
 
 
 def install(app: FastAPI) -> None:

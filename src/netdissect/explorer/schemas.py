@@ -38,6 +38,7 @@ class LayerSummary(Response):
     index: int
     name: str
     type: str
+    basis_of: str | None = Field(description="Layer of which it is another basis; null: it is a layer of the network.")
     units: int
     height: int = Field(description="Cells of a map.")
     width: int

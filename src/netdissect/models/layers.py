@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from netdissect.concepts import Size
-from netdissect.config import Assumed
+from netdissect.config import BASIS_OF, Assumed
 from netdissect.errors import ShapeError
 from netdissect.models.as_network import as_network
 from netdissect.models.network import Network
@@ -126,7 +126,7 @@ def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
                 f"The basis {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {layer.name!r} has {layer.units} "
                 f"units. Expected a float32 matrix of {layer.units} columns."
             )
-    described = replace(layer, type=f"basis of {layer.name}")
+    described = replace(layer, type=f"{BASIS_OF}{layer.name}")
     return {name: replace(described, name=name, units=len(matrix)) for name, matrix in bases.items()}
 
 

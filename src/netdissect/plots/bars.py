@@ -1,4 +1,4 @@
-"""The paper's bar graph: number of units of a layer that detect each concept."""
+"""Bar graph: number of units of a layer that detect each concept, by either rule."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.config import Palette
+from netdissect.config import Palette, Rule
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.style import INK, StyledFigure, as_written, no_detectors, plain_axes, short
 from netdissect.result import Result
@@ -19,6 +19,7 @@ def bars(
     result: Result,
     layer: str | None = None,
     *,
+    rule: Rule = "top-label",
     quantile: float | None = None,
     min_iou: float | None = None,
     colors: Palette = "safe",
@@ -34,6 +35,9 @@ def bars(
         A finished run.
     layer
         One of its layers; None: the only one.
+    rule
+        How detectors are counted; the figures of Bau et al. 2017 :cite:p:`bau2017network` count ``per-category``. See
+        `netdissect.scoring.DetectorCount`.
     quantile, min_iou
         None: the run's own.
     colors
@@ -48,14 +52,14 @@ def bars(
     """
     name, quantile = only_layer(result, layer), run_quantile(result, quantile)
     limit = run_min_iou(result, name, min_iou)
-    detected = detected_concepts(result, name, quantile, limit)
+    detected = detected_concepts(result, name, quantile, limit, rule)
     groups = [(str(name), part) for (name,), part in detected.group_by("category", maintain_order=True)]
     slots = len(detected) + max(len(groups) - 1, 0)
     figure = StyledFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
     axes = plain_axes(figure)
     if detected.is_empty():
-        return no_detectors(figure, axes, "top-label", limit)
-    nulls = _nulls(result, name, quantile) if limit == run_min_iou(result, name) else {}
+        return no_detectors(figure, axes, rule, limit)
+    nulls = _nulls(result, name, quantile, rule) if limit == run_min_iou(result, name) else {}
     titles = {
         category: f"{category} {len(part)}" + (f" (null {nulls[category]:.1f})" if category in nulls else "")
         for category, part in groups
@@ -68,12 +72,12 @@ def bars(
     return figure
 
 
-def _nulls(result: Result, layer: str, quantile: float) -> dict[str, float]:
+def _nulls(result: Result, layer: str, quantile: float, rule: Rule) -> dict[str, float]:
     """Return the mean unique detectors of each category under the null; empty: not measured."""
     statistics = result.layer(layer).statistics
     if "counts" not in statistics:
         return {}
-    rows = complete(statistics["counts"].filter(quantile=quantile, rule="top-label").collect(), COUNTS)
+    rows = complete(statistics["counts"].filter(quantile=quantile, rule=rule).collect(), COUNTS)
     return dict(rows.select("category", "null_unique_detectors").drop_nulls().rows())
 
 

@@ -19,6 +19,7 @@ def concept_scatter(
     first: Result,
     second: Result,
     *,
+    layer: str | None = None,
     quantile: float | None = None,
     min_iou: float | None = None,
     colors: Palette = "safe",
@@ -33,6 +34,8 @@ def concept_scatter(
     ----------
     first, second
         Two finished runs on the same concepts.
+    layer
+        A layer of both runs; None: of each concept, the best unit of any layer of the network.
     quantile, min_iou
         None: the first run's own; of its layers, the lowest.
     colors
@@ -45,9 +48,9 @@ def concept_scatter(
     matplotlib.figure.Figure
     """
     check_is_run(first, second)
-    limit = min(run_min_iou(first, layer, min_iou) for layer in first.layers)
-    both = _best(first, quantile).join(_best(second, quantile), on=("concept", "category"), how="full", coalesce=True,
-                                       suffix="-second").fill_null(0.0)  # fmt: skip
+    limit = min(run_min_iou(first, name, min_iou) for name in _layers(first, layer) or first.layers)
+    left, right = (_best(each, quantile, layer) for each in (first, second))
+    both = left.join(right, on=("concept", "category"), how="full", coalesce=True, suffix="-second").fill_null(0.0)
     figure = StyledFigure(figsize=(5.2, 5.6), layout="constrained")
     axes = plain_axes(figure)
     largest = max([0.1, limit, *both["iou"], *both["iou-second"]]) * 1.08
@@ -68,7 +71,7 @@ def concept_scatter(
     axes.set_xlim(0, largest)
     axes.set_ylim(0, largest)
     axes.set_aspect("equal")
-    titles = run_names((first, second), names)
+    titles = [title if layer is None else f"{title}, {layer}" for title in run_names((first, second), names)]
     axes.set_xlabel(f"best IoU, {titles[0]}", color=INK, parse_math=False)
     axes.set_ylabel(f"best IoU, {titles[1]}", color=INK, parse_math=False)
     legend = figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
@@ -76,10 +79,17 @@ def concept_scatter(
     return figure
 
 
-def _best(result: Result, quantile: float | None) -> pl.DataFrame:
-    """Return the best IoU of every concept over all layers: concept, category, iou."""
+def _layers(result: Result, layer: str | None) -> list[str]:
+    """Return a layer, or None: all layers of the network, without other bases of them."""
+    if layer is not None:
+        return [result.layer(layer).info.name]
+    return [name for name, each in result.layers.items() if each.info.basis_of is None]
+
+
+def _best(result: Result, quantile: float | None, layer: str | None) -> pl.DataFrame:
+    """Return the best IoU of every concept in a layer, or over all: concept, category, iou."""
     quantile = run_quantile(result, quantile)
-    layers = [best_units(result, name, quantile, 1).select("concept", "iou") for name in result.layers]
+    layers = [best_units(result, name, quantile, 1).select("concept", "iou") for name in _layers(result, layer)]
     every = result.concepts.select("concept", "category")
     best = pl.concat(layers).group_by("concept").max() if layers else pl.DataFrame({"concept": [], "iou": []})
     return every.join(best, on="concept", how="left").fill_null(0.0)

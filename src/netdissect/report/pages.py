@@ -24,7 +24,7 @@ from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView
 from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.result import RunInfo
 from netdissect.result.queries import limits
-from netdissect.result.summary import interval_text, null_text
+from netdissect.result.summary import basis_note, interval_text, null_text
 from netdissect.scoring.detectors import limit_in_words, limit_number
 from netdissect.scoring.number_text import iou_text, p_text
 
@@ -151,7 +151,7 @@ def environment() -> Environment:
     templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
     templates.globals |= {
         "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
-        "iou_text": iou_text, "p_text": p_text,
+        "basis_note": basis_note, "iou_text": iou_text, "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip

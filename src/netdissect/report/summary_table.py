@@ -94,12 +94,14 @@ def layers_table(
 
 
 def _legend(result: Result, findings: Sequence[LayerFindings]) -> list[str]:
+    virtual = [each.layer for each in findings if each.basis_of]
+    bases = [f"{', '.join(virtual)}: other bases of a layer, no units of the network"] if virtual else []
     interval = "95 % interval" if any(each.unique.interval for each in findings) else ""
     fewest = min((num_permutations(result, each.layer) for each in findings), default=0)
     null = f"± standard error, {fewest:,} permutations" if fewest else ""
     corrected = "q: Benjamini-Hochberg" if any(each.significant is not None for each in findings) else ""
     parts = [part for part in (interval, null, corrected, null_note(result)) if part]
-    return ["; ".join(parts)] if parts else []
+    return [*bases, *(["; ".join(parts)] if parts else [])]
 
 
 def run_name(result: Result) -> str:

@@ -135,8 +135,10 @@ def layer_units(result: Result, layer: str, quantile: float, min_iou: float) -> 
     return units.sort("unit").with_columns(passing.alias("detector"))
 
 
-def detected_concepts(result: Result, layer: str, quantile: float, min_iou: float) -> pl.DataFrame:
-    """List the concepts that have a detector in one layer.
+def detected_concepts(
+    result: Result, layer: str, quantile: float, min_iou: float, rule: Rule = "top-label"
+) -> pl.DataFrame:
+    """List the concepts that have a detector in one layer under a rule.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def detected_concepts(result: Result, layer: str, quantile: float, min_iou: floa
         concept, category, units (list, best first), best (IoU); by category in the order of the data set, then by
         descending number of units, then by name.
     """
-    units = layer_units(result, layer, quantile, min_iou).filter("detector").sort("iou", descending=True)
+    units = _detectors(result, layer, quantile, min_iou, rule).sort("iou", "unit", descending=[True, False])
     order = {name: index for index, name in enumerate(result.info.data.categories)}
     by_concept = units.group_by("category", "label", maintain_order=True).agg("unit", pl.col("iou").max().alias("best"))
     return (
@@ -155,6 +157,24 @@ def detected_concepts(result: Result, layer: str, quantile: float, min_iou: floa
         .sort("order", "count", "label", descending=[False, True, False])
         .select(pl.col("label").alias("concept"), "category", pl.col("unit").alias("units"), "best")
     )
+
+
+def _detectors(result: Result, layer: str, quantile: float, min_iou: float, rule: Rule) -> pl.DataFrame:
+    """List the detectors of a layer: unit, label, category, iou; under per-category one row for each category."""
+    units = layer_units(result, layer, quantile, min_iou)
+    if rule == "top-label":
+        return units.filter("detector").select("unit", "label", "category", "iou")
+    parts = [
+        units.select(
+            "unit",
+            pl.col(f"{name}-label").alias("label"),
+            pl.lit(name).alias("category"),
+            pl.col(f"{name}-iou").alias("iou"),
+        )
+        for name in result.info.data.categories
+    ]
+    passing = passes(pl.col("iou"), rule, min_iou) & pl.col("label").is_not_null()
+    return pl.concat(part.cast({"label": pl.String}) for part in parts).filter(passing)
 
 
 def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:

@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.close_matches import did_you_mean
-from netdissect.config import DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
+from netdissect.config import BASIS_OF, DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.result.summary import headline, html_summary, text_summary
 from netdissect.scoring import DetectorCount, FieldSpans, UnitLabels, count_detectors
@@ -74,6 +74,11 @@ class LayerInfo(_Info):
     layout_source: Literal["traced", "assumed"] | None = Field(
         None, description="Whether the layout was traced or given by the user."
     )
+
+    @property
+    def basis_of(self) -> str | None:
+        """The layer of whose units its own are linear combinations, if it is virtual; None: it is the network's."""
+        return self.type.removeprefix(BASIS_OF) if self.type.startswith(BASIS_OF) else None
 
     @property
     def assumptions(self) -> tuple[str, ...]:

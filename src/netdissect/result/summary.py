@@ -237,6 +237,8 @@ class LayerFindings:
         A unit with at least this IoU is a detector.
     significant
         Number of units with a q-value (Benjamini-Hochberg) below 0.05; None: not reported.
+    basis_of
+        The layer of which it is another basis; None: it is a layer of the network.
     """
 
     layer: str
@@ -245,6 +247,7 @@ class LayerFindings:
     best: tuple[tuple[int, str, float], ...]
     min_iou: float
     significant: int | None = None
+    basis_of: str | None = None
 
     @property
     def count(self) -> str:
@@ -277,7 +280,9 @@ def findings_of_layer(result: "Result", name: str, quantile: float) -> LayerFind
     best = labeled.sort("iou", "unit", descending=[True, False]).head(BEST_UNITS).select("unit", "label", "iou")
     unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
     limit = result.info.min_iou(name)
-    return LayerFindings(name, layer.info.units, unique, tuple(best.iter_rows()), limit, significant)
+    return LayerFindings(
+        name, layer.info.units, unique, tuple(best.iter_rows()), limit, significant, layer.info.basis_of
+    )
 
 
 def _significant(result: "Result", layer: str, quantile: float) -> int | None:
@@ -289,9 +294,19 @@ def _significant(result: "Result", layer: str, quantile: float) -> int | None:
 
 
 def leading(findings: Sequence[LayerFindings], number: int) -> list[LayerFindings]:
-    """Return the layers with most unique detectors, in order of execution."""
-    ranked = sorted(range(len(findings)), key=lambda index: -findings[index].unique.count)
+    """Return the layers with most unique detectors, virtual ones after all others, in order of execution."""
+    ranked = sorted(
+        range(len(findings)), key=lambda index: (findings[index].basis_of is not None, -findings[index].unique.count)
+    )
     return [findings[index] for index in sorted(ranked[:number])]
+
+
+def basis_note(source: str) -> str:
+    """Explain the units of a virtual layer."""
+    return (
+        f"Virtual layer: each unit is a linear combination of the units of {source} and no unit of the network. "
+        "Compare unique detectors with those of that layer: in such a basis many detectors can share few concepts."
+    )
 
 
 def headline(result: "Result", quantile: float | None = None) -> str:

@@ -63,6 +63,7 @@ def run_summary(run: OpenRun) -> RunSummary:
                 index=index,
                 name=layer.info.name,
                 type=layer.info.type,
+                basis_of=layer.info.basis_of,
                 units=layer.info.units,
                 height=layer.info.height,
                 width=layer.info.width,

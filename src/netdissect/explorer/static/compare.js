@@ -1,5 +1,5 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, IouSlider, requestJson, colorOf, countsTable, el, iou, saveState, debounce, latest, number, options, percent, post, query, loadState, svg, unitAddress } from "./lib.js";
+import { $, IouSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, post, query, loadState, svg, unitAddress } from "./lib.js";
 
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
@@ -14,7 +14,7 @@ const limit = new IouSlider(debounce((value) => { state.min_iou = value; show();
 function fill() {
   for (const side of ["left", "right"]) {
     const run = byId[form[side].value];
-    options(form[`${side}_layer`], run.layers.map((layer) => [layer.index, layer.name]), state[`${side}_layer`] || run.layers.length - 1);
+    layerOptions(form[`${side}_layer`], run.layers, state[`${side}_layer`]);
   }
   const common = byId[form.left.value].quantiles.filter((each) => byId[form.right.value].quantiles.includes(each));
   options(form.quantile, common.map((each) => [each, percent(each)]), state.quantile);
@@ -34,6 +34,7 @@ const show = latest(async (current) => {
   params.min_iou = limit.value;
   saveState(params);
   matching(null);
+  offerMatching();
   const result = await requestJson(`/api/compare${query(params)}`);
   if (!current()) return;
   const { left, right, changes } = result;
@@ -103,6 +104,12 @@ function matching(result) {
       el("th", { scope: "row", className: "n" }, unitLink(sides[0], pair.left_unit)), el("td", {}, pair.left_label ?? "none"),
       el("td", { className: "n" }, unitLink(sides[1], pair.right_unit)), el("td", {}, pair.right_label ?? "none"),
       el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
+}
+
+function offerMatching() {
+  const reasons = new Set(["left", "right"].map((side) => byId[form[side].value].inference_unavailable).filter(Boolean));
+  $(".match").hidden = reasons.size > 0;
+  $(".unavailable").textContent = [...reasons].join(" ");
 }
 
 const match = latest(async (current) => {

@@ -1,5 +1,5 @@
 // The units that are active in an processed image or in one of the data set, and where.
-import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, maskChoice, labelText, number, options, percent, query, loadState, svg, showError, unitAddress } from "./lib.js";
+import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, maskChoice, labelText, layerOptions, number, options, percent, query, loadState, svg, showError, unitAddress } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
@@ -20,7 +20,7 @@ maskChoice();
 
 function chooseRun() {
   run = runs.find((each) => each.id === form.run.value);
-  options(form.layer, run.layers.map((each) => [each.index, each.name]), state.layer || run.layers.length - 1);
+  layerOptions(form.layer, run.layers, state.layer);
   slider.set(run, Number(form.layer.value), state.quantile);
   drop.hidden = Boolean(run.inference_unavailable);
   showError(run.inference_unavailable ? { message: run.inference_unavailable } : null);

@@ -226,6 +226,13 @@ export function options(select, entries, chosen) {
   if (entries.some(([value]) => String(value) === String(chosen))) select.value = chosen;
 }
 
+/** Offer the layers of a run: the last one of the network is chosen at first, and other bases of a layer are marked. */
+export function layerOptions(select, layers, chosen) {
+  const own = layers.filter((each) => !each.basis_of);
+  options(select, layers.map((each) => [each.index, each.basis_of ? `${each.name} (virtual: basis of ${each.basis_of})` : each.name]),
+    chosen || (own.at(-1) ?? layers.at(-1))?.index);
+}
+
 export function toggles(root, colors, chosen, changed) {
   root.replaceChildren($("legend", root), ...Object.entries(colors).map(([category, color]) => {
     const made = el("button", {

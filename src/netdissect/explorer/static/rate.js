@@ -1,5 +1,5 @@
 // The rating page: one unit, one phrase, yes or no; never an IoU.
-import { $, $$, requestJson, el, saveState, latest, maskChoice, number, options, post, query, loadState, tile } from "./lib.js";
+import { $, $$, requestJson, el, saveState, latest, maskChoice, layerOptions, number, options, post, query, loadState, tile } from "./lib.js";
 
 const state = loadState({ run: "", layer: "", rater: "" });
 const runs = await requestJson("/api/runs");
@@ -12,7 +12,7 @@ form.rater.value = state.rater;
 
 function layers() {
   const run = runs.find((each) => each.id === form.run.value);
-  options(form.layer, run.layers.map((layer) => [layer.index, layer.name]), state.layer || run.layers.length - 1);
+  layerOptions(form.layer, run.layers, state.layer);
 }
 layers();
 form.run.addEventListener("change", () => { state.layer = ""; layers(); });
