@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import screenshots
 from explorer_client import HOSTILE, Pair, image_bytes
@@ -161,6 +161,21 @@ def test_the_layer_that_is_chosen_at_first_is_the_last_one_of_the_network(page: 
     }""", [{"index": index, "name": name, "basis_of": source} for index, (name, source) in
            enumerate([("conv4", None), ("conv5", None), ("conv5@rotation-0", "conv5")])])  # fmt: skip
     assert chosen == [["1", 3], ["2", 3], ["conv4", "conv5", "conv5@rotation-0 (virtual: basis of conv5)"]]
+
+
+def test_one_thing_is_counted_in_the_singular(page: Page) -> None:
+    def answer(route: Route) -> None:
+        body = route.fetch().json()
+        body["changes"] = {"gained": 1, "lost": 2, "kept": 0}
+        route.fulfill(json=body)
+
+    page.route("**/api/compare*", answer)
+    page.goto("/compare")
+    expect(page.locator(".lead")).to_have_text("1 concept gained, 2 lost, 0 kept from left to right.")
+    counted = page.evaluate(
+        "import('/static/lib.js').then(({ counted }) => [counted(1, 'image'), counted(2, 'image')])"
+    )
+    assert counted == ["1 image", "2 images"]
 
 
 def test_a_hostile_concept_is_shown_as_text(page: Page) -> None:

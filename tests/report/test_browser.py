@@ -201,6 +201,13 @@ def test_pages_fit_the_screen_and_images_load(page: Page, site: Path, width: int
         screenshots.keep(page, f"report-{name}-{width}")
 
 
+def test_images_that_are_not_drawn_yet_leave_no_markup_on_the_page(page: Page, layer: str) -> None:
+    page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
+    page.goto(layer)
+    assert page.locator(".tiles > noscript").count() > 0
+    assert "<span" not in page.locator(".units").inner_text()
+
+
 def test_without_script_every_unit_is_shown(browser: Browser, layer: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

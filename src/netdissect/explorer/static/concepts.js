@@ -1,5 +1,5 @@
 // Concepts of all runs, and the units of one concept.
-import { $, requestJson, chip, colorOf, el, saveState, debounce, latest, number, percent, query, loadState, toggles, unitAddress } from "./lib.js";
+import { $, requestJson, chip, colorOf, counted, el, saveState, debounce, latest, number, percent, query, loadState, toggles, unitAddress } from "./lib.js";
 
 const state = loadState({ q: "", category: "", name: "" });
 const runs = await requestJson("/api/runs");
@@ -24,7 +24,7 @@ const list = latest(async (current) => {
   const page = await requestJson(`/api/concepts${query({ q: state.q, category: [...chosen][0], limit: 200 })}`);
   if (!current()) return;
   $(".shown-count").textContent = number(page.total);
-  $(".lead").textContent = `${number(page.total)} ${page.total === 1 ? "concept" : "concepts"} in ${runs.length} ${runs.length === 1 ? "run" : "runs"}.`;
+  $(".lead").textContent = `${counted(page.total, "concept")} in ${counted(runs.length, "run")}.`;
   $(".none").hidden = page.total > 0;
   $(".list").hidden = page.total === 0;
   $(".list").replaceChildren(
@@ -51,7 +51,7 @@ const show = latest(async (current, name, category) => {
   panel.style.setProperty("--c", colorOf(colors, result.category));
   $("h2", panel).textContent = result.concept;
   $(".small", panel).replaceChildren(chip(colors, result.category), ...result.runs.map((each) =>
-    ` ${title[each.run]}: ${number(each.images)} images, ${percent(each.coverage)} of the annotated pixels. `));
+    ` ${title[each.run]}: ${counted(each.images, "image")}, ${percent(each.coverage)} of the annotated pixels. `));
   $(".units-of").replaceChildren(
     el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, index) => el("th", { scope: "col", className: index === 2 || index === 3 ? "n" : "" }, text)))),
     el("tbody", {}, result.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),

@@ -82,6 +82,7 @@ export const percent = (share) => {
 };
 export const iou = (value) => value.toFixed(3);
 export const number = (value) => value.toLocaleString("en");
+export const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
 export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);
