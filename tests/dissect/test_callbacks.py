@@ -35,6 +35,7 @@ def watch(concepts, tmp_path):
 def test_the_preprocessing_of_a_callback_may_be_transforms_of_torchvision():
     steps = [transforms.Resize((8, 9)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
     watch = DissectEvery("unread", every=1, out="unwritten", layers="conv5", preprocessing=transforms.Compose(steps))
+    assert repr(watch) == "DissectEvery (every=1): conv5 on unread; runs in unwritten"
     assert watch.preprocessing == Preprocessing((8, 9), (0.5,) * 3, (0.25,) * 3)
 
 

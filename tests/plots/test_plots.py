@@ -159,6 +159,27 @@ def test_concept_bars_say_how_many_concepts_of_a_category_are_under_the_null(wit
     assert not any("null" in text for text in titles(0.05))
 
 
+def test_titles_of_categories_in_a_bar_graph_do_not_overlap(with_statistics: Result) -> None:
+    layer = with_statistics.layers["block.1"]
+    total = layer.statistics["counts"].filter(category="total")
+    categories = with_statistics.info.data.categories
+    counts = pl.concat([total.with_columns(pl.lit(name).alias("category")) for name in categories])
+    names = [*((name, "object") for name in "abcd"), *((name, "color") for name in "ef")]
+    unit = layer.units.filter(quantile=0.05, label=layer.units["label"].drop_nulls()[0]).head(1)
+    units = pl.concat(
+        [
+            unit.with_columns(label=pl.lit(label), category=pl.lit(category), unit=pl.lit(number, pl.Int32), iou=0.9)
+            for number, (label, category) in enumerate(names)
+        ]
+    )
+    changed = replace(layer, units=units, statistics=dict(layer.statistics) | {"counts": counts})
+    figure = plots.bars(replace(with_statistics, layers={"block.1": changed}))
+    figure.draw_without_rendering()
+    first, second = figure.axes[0].texts
+    assert first.get_text().startswith("object 4 (null ")
+    assert first.get_rotation() == 30 or first.get_window_extent().x1 < second.get_window_extent().x0
+
+
 def test_names_with_dollars_are_drawn_as_they_are(result: Result, tmp_path: Path) -> None:
     layer = result.layers["block.1"]
     odd = layer.units.with_columns(label=pl.lit("$\\bad{$ <i>&"), category=pl.lit("object"), iou=pl.lit(0.5))

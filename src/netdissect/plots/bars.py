@@ -14,6 +14,9 @@ from netdissect.result import Result
 from netdissect.result.queries import detected_concepts, only_layer, run_min_iou, run_quantile
 from netdissect.result.statistics_schema import COUNTS, complete
 
+LETTERS_A_SLOT = 2.3
+"""Letters of a title over one bar; a title that would reach over the next one is slanted."""
+
 
 def bars(
     result: Result,
@@ -101,7 +104,8 @@ def _draw(
             bar.set_url(links.get(name))
         axes.annotate(
             titles[category], (first - 0.4, highest), (0, 8), textcoords="offset points",
-            color=INK, fontsize=9, weight="bold", parse_math=False, rotation=0 if len(part) > 3 else 30,
+            color=INK, fontsize=9, weight="bold", parse_math=False,
+            rotation=0 if len(titles[category]) < LETTERS_A_SLOT * (len(part) + 1) else 30,
         )  # fmt: skip
         names += part["concept"].to_list()
         positions += ticks

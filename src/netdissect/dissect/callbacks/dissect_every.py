@@ -86,6 +86,12 @@ class DissectEvery:
         self.name = name
         self._last: int | None = None
 
+    def __repr__(self) -> str:
+        """Return steps, layers, data and folder of the runs in a line."""
+        root = self.data.root if isinstance(self.data, ConceptData) else self.data
+        layers = ", ".join(self.config.layers)
+        return f"DissectEvery (every={self.every:,}): {layers} on {root}; runs in {self.out}"
+
     def __call__(self, module: torch.nn.Module, step: int) -> Result | None:
         """Dissect the module if a dissection is due, and log its counts.
 
