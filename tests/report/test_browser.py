@@ -126,14 +126,6 @@ def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
     expect(page.locator("[aria-current=page]")).to_have_text("Overview")
 
 
-def test_cards_that_are_not_yet_near_show_no_markup(page: Page, layer: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 300})
-    page.goto(layer)
-    waiting = page.locator(".tiles > noscript")
-    assert waiting.count() > 0
-    assert [each for each in waiting.all() if each.is_visible()] == []
-
-
 def test_masks_are_switched_and_remembered(page: Page, layer: str) -> None:
     page.goto(layer)
     mask = page.locator(".tile svg").first
