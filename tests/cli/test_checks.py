@@ -49,7 +49,7 @@ def test_diff_lists_gained_and_lost_concepts(netdissect, runs):
     assert "--min-iou" in refused.err
     shown = netdissect("diff", runs[0], runs[0], "--min-iou", 0.01)
     assert shown.code == 0
-    assert "unique detectors 1 → 1" in shown.out
+    assert "unique detectors, left → right: total 1 → 1" in shown.out
     (compared,) = json.loads(netdissect("diff", runs[0], runs[1], "--min-iou", 0.01, "--json").out)
     assert compared["left"]["detectors"]["total"] == compared["right"]["detectors"]["total"] == 2
     assert [row["change"] for row in compared["concepts"] if row["concept"] == "square"] == ["kept"]

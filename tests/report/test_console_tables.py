@@ -100,9 +100,10 @@ def test_a_difference_lists_gained_concepts_and_the_number_of_others(result: Res
     assert gained[0] in text
     assert f"... {len(gained) - 1} more gained" in text
     unique = compared.right.count.unique_detectors["total"]
-    first, *_, last = console_tables.difference_lines(compared)
-    assert f"unique detectors 0 → {unique}" in first
-    assert last == f"right minus left: +{unique} unique detectors; the permutation null was not measured."
+    *sentences, changes = console_tables.difference_lines(compared)
+    assert f"left → right: total 0 → {unique}" in changes
+    assert sentences[-1] == f"right minus left: +{unique} unique detectors; the permutation null was not measured."
+    assert repr(compared) == "\n".join(sentences)
     assert len(console_tables.difference_json(compared)["concepts"]) == compared.concepts.height
 
 

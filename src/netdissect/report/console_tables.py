@@ -10,7 +10,6 @@ from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layou
 from netdissect.report.summary_table import SummaryTable, layers_table
 from netdissect.report.text_table import Column, TextTable
 from netdissect.result import Comparison, LayerCount, Result
-from netdissect.result.compare import OTHER_LIMIT
 from netdissect.result.queries import (
     best_scores,
     detected_concepts,
@@ -23,7 +22,6 @@ from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.result.summary import (
     BEST_UNITS,
     count_sentence,
-    difference_sentence,
     headline,
     layer_findings,
     measured_count,
@@ -244,16 +242,8 @@ def _difference_cells(row: Mapping[str, Any], compared: Comparison) -> Iterator[
 
 
 def difference_lines(compared: Comparison) -> list[str]:
-    """Return the unique detectors of both sides and their difference, each with interval and permutation null."""
-    left, right = compared.left, compared.right
-    pair = left.layer if left.layer == right.layer else f"{left.layer} → {right.layer}"
-    lines = [f"{pair} at {compared.quantile:g}: {_count_changes(left.count, right.count)}"]
-    if compared.difference.no_null != OTHER_LIMIT:
-        lines += [
-            f"left: {count_sentence(compared.left_measured)}",
-            f"right: {count_sentence(compared.right_measured)}",
-        ]
-    return [*lines, f"right minus left: {difference_sentence(compared.difference)}"]
+    """Return both counts and their difference, each with its null, and then the changes by category."""
+    return [compared.title, *compared.sentences, _count_changes(compared.left.count, compared.right.count)]
 
 
 def difference_json(compared: Comparison) -> dict[str, Any]:
@@ -286,8 +276,7 @@ def _count_changes(left: DetectorCount, right: DetectorCount) -> str:
         f"{name} {left.unique_detectors.get(name, 0)} → {right.unique_detectors.get(name, 0)}"
         for name in dict.fromkeys((*left.unique_detectors, *right.unique_detectors))
     ]
-    changes[0] = f"unique detectors {changes[0].removeprefix('total ')}"
-    return ", ".join(changes)
+    return f"unique detectors, left → right: {', '.join(changes)}"
 
 
 @overload

@@ -15,13 +15,13 @@ from netdissect.config import Rule
 from netdissect.errors import ResultError
 from netdissect.result.result import LayerCount, Result, check_is_run
 from netdissect.result.run_differences import PairedDifference, count_difference, layer_pairs
-from netdissect.result.summary import MeasuredCount, measured_count
+from netdissect.result.summary import MeasuredCount, count_sentence, difference_sentence, measured_count
 from netdissect.scoring import count_detectors, passes
 
 OTHER_LIMIT = "intervals and permutation null were measured at another IoU limit"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """One layer of each run at one quantile, under one rule.
 
@@ -54,6 +54,25 @@ class Comparison:
     difference: PairedDifference
     concepts: pl.DataFrame
     same_data: bool
+
+    @property
+    def title(self) -> str:
+        """The layer, or both, and the quantile."""
+        left, right = self.left.layer, self.right.layer
+        return f"{left if left == right else f'{left} → {right}'} at quantile {self.quantile:g}"
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The unique detectors of both sides and their difference, each with interval and permutation null."""
+        difference = f"right minus left: {difference_sentence(self.difference)}"
+        if self.difference.no_null == OTHER_LIMIT:
+            return (difference,)
+        left, right = count_sentence(self.left_measured), count_sentence(self.right_measured)
+        return (f"left: {left}", f"right: {right}", difference)
+
+    def __repr__(self) -> str:
+        """Return both counts and their difference, each with its null."""
+        return "\n".join((self.title, *self.sentences))
 
     def changed(self, change: str) -> pl.DataFrame:
         """Return the concepts of one kind of change, the highest IoU of either side first."""

@@ -7,7 +7,6 @@ from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import ComparisonQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse
-from netdissect.report.console_tables import difference_lines
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring import DetectorCount
@@ -40,7 +39,7 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> Compari
         quantile=pair.quantile,
         min_iou=limit,
         same_data=pair.same_data,
-        sentences=tuple(difference_lines(pair)[1:]),
+        sentences=pair.sentences,
         changes=dict(pair.concepts.group_by("change").len().rows()),
         concepts=tuple(_compared(row, limit, query.rule) for row in pair.concepts.to_dicts()),
     )
