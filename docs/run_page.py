@@ -24,6 +24,7 @@ from typing import Any
 
 BLOCK = re.compile(r"^```(?P<language>sh|python)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.M | re.S)
 FILE = re.compile(r"# file: (\S+)\n")
+BAR = re.compile(r"^.*\u2501.*\n", re.M)
 NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
 
 
@@ -48,13 +49,13 @@ def run_page(page: Path) -> Iterator[tuple[re.Match[str], str]]:
 
 
 def run_shell(code: str) -> tuple[int, str]:
-    """Return the exit status of a block and what it prints."""
+    """Return the exit status of a block and what it prints, progress bars left out."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", code], env=os.environ | {"PATH": programs, "NO_COLOR": "1"},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
-    return done.returncode, done.stdout
+    return done.returncode, BAR.sub("", done.stdout)
 
 
 def run_python(code: str, names: dict[str, Any]) -> str:

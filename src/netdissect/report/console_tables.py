@@ -178,7 +178,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
         for name, min_iou in ((name, run_min_iou(result, name)) for name in result.layers)
     }
     attainable = {"max_attainable_iou": run_quantile(result)}
-    if result.info.data.images < SMALL_DATA:
+    if result.info.data.images < SMALL_DATA and run_quantile(result) != REPORTED_QUANTILES[1]:
         attainable[SMALL_DATA_ATTAINABLE] = REPORTED_QUANTILES[1]
     columns = [
         Column("concept", "text", key=True),
