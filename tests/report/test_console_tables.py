@@ -45,6 +45,14 @@ def test_names_in_square_brackets_are_not_markup(result: Result) -> None:
     assert "a$b_$ [bold]" in printed(console_tables.concepts(result))
 
 
+def test_an_attainable_iou_of_one_quantile_is_listed_once(result: Result) -> None:
+    config = result.info.config
+    protocol = config.protocol.model_copy(update={"quantiles": (0.02,)})
+    info = result.info.model_copy(update={"config": config.model_copy(update={"protocol": protocol})})
+    heads = [column.name for column in console_tables.concepts(replace(result, info=info)).columns]
+    assert [head for head in heads if "attainable" in head] == ["attainable IoU at 0.02"]
+
+
 def test_units_are_listed_best_first_with_their_next_best_concepts(result: Result) -> None:
     lines = printed(console_tables.units(result, "block.1", top=3)).splitlines()
     rows = [line for line in lines if "  yes  " in line]
