@@ -151,7 +151,7 @@ def test_reproduce_full_plans_every_experiment_or_says_what_it_needs(netdissect,
     assert set(needs) == set(CASES) - {"rotate", "layer-profile", "compare"}
     assert all("needs --" in words for words in needs.values()), needs
     assert not [words for words in whole.values() if "left out" in words]
-    assert "2 times one forward pass over 12 images" in whole["training-dynamics"]
+    assert "2 times one forward pass on cpu in batches of 32 over 12 images" in whole["training-dynamics"]
     assert "4 ratings" in whole["rater-agreement"]
     assert "the network runs once" in whole["ablate"]
 

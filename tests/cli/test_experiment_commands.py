@@ -26,7 +26,7 @@ def test_a_layer_is_rotated_and_two_runs_are_compared(netdissect, data, network,
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "Question: Do single units mean more" in done.out
-    assert "one forward pass over 8 images" in done.err  # what it costs is said first
+    assert "one forward pass on cpu in batches of 32 over 8 images" in done.err  # what it costs is said first
     assert {"figure.svg", "table.csv", "table.parquet", "conclusion.json"} <= {path.name for path in out.iterdir()}
     run = out / "runs" / "rotate"
     beside = netdissect("experiment", "compare", run, run, "--out", tmp_path / "compare")

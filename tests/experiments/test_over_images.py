@@ -27,7 +27,7 @@ MOST = {"top-label": {"wide_relu": 4, "deep_relu": 5}, "per-category": {"wide_re
 def measured(*layers: str, **statistics: object) -> DissectConfig:
     return DissectConfig(
         layers=layers, batch_size=4, top_images=3, protocol=Protocol(quantiles=(QUANTILE,)),
-        statistics=StatisticsConfig(**{"bootstrap": 60} | statistics),
+        statistics=StatisticsConfig(**{"bootstrap": 60, "permutations": 0} | statistics),
     )  # fmt: skip
 
 

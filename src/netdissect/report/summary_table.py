@@ -71,7 +71,11 @@ class SummaryTable:
         show = f"netdissect show {run_name(self.result)}"
         more = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}: {show} --layers"] if hidden else []
         warnings = layout_notes(self.result)
-        rest = [f"... {len(warnings) - 1} more notes: {show} --statistics"] if len(warnings) > 1 else []
+        rest = (
+            [f"... {len(warnings) - 1} more note{'s' * (len(warnings) > 2)}: {show} --statistics"]
+            if len(warnings) > 1
+            else []
+        )
         return [*more, *warnings[:1], *rest]
 
 

@@ -19,6 +19,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import Execution, Progress
 from netdissect.dissect import dissect
 from netdissect.dissect.cost_plan import make_plan
+from netdissect.dissect.devices import choose_device
 from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.experiments.registry import REGISTRY, load_experiment
@@ -103,11 +104,12 @@ class ReproduceJob:
 
     def dissection(self, network: Network, names: Sequence[str], times: int = 1) -> Cost:
         """Return the cost of dissecting some layers, `times` in a row."""
+        config = self.config.dissect_config(names)
         plan = make_plan(
             resolve_layers(network, names),
             network.preprocessing.size,
             len(self.data),
-            self.config.dissect_config(names),
+            config.model_copy(update={"device": choose_device(config.device, network)}),
             Execution(),
             self.existing_folder,
         )
