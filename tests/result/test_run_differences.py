@@ -80,6 +80,15 @@ def test_units_that_wake_up_are_a_gain_only_if_they_follow_the_labels(pair: tupl
     assert sentence.endswith("exceeds its null." if followed else "does not exceed its null.")
 
 
+def test_a_small_p_value_does_not_decide_where_the_interval_contains_zero() -> None:
+    open_interval = PairedDifference(-5, (-12, 0.5), 1000, -0.1, 0.1, 0.04, 100, "")
+    assert open_interval.exceeds_null is False
+    assert difference_sentence(open_interval).endswith(
+        "Beyond the null: -4.9 [-11.9, 0.6], p = 0.04, but the interval contains 0: "
+        "the difference does not exceed its null."
+    )
+
+
 def test_a_difference_that_reverses_has_the_negative_null(pair: tuple[bool, Runs]) -> None:
     left, right = pair[1]
     found, turned = (count_difference(*runs, PAIR, **AT) for runs in ((left, right), (right, left)))

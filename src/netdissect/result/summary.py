@@ -199,6 +199,8 @@ def excess_text(difference: "PairedDifference") -> str:
         ends = f"[{', '.join(decisive_text(end, '1f', np.sign) for end in interval)}]"
     verdict = {True: ": the difference exceeds its null", False: ": the difference does not exceed its null", None: ""}
     p_value = "" if difference.p_value is None else f", p = {p_text(difference.p_value)}"
+    if difference.exceeds_null is False and difference.p_value is not None and difference.p_value < SIGNIFICANT:
+        p_value += ", but the interval contains 0"
     text = f"{difference.excess:+.1f} {ends}{p_value}{verdict[difference.exceeds_null]}"
     if interval is None or difference.exceeds_null is not None:
         return text
