@@ -11,7 +11,7 @@ from scipy.stats import gumbel_r
 
 import netdissect
 from netdissect.activations import batch_starts
-from netdissect.config import DissectConfig, Execution, StatisticsConfig
+from netdissect.config import RULES, DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.run_dissection import make_run_plan, open_inputs
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest
@@ -63,6 +63,13 @@ def compare(chance: PermutationNull, few: int) -> None:
     for level in (0.05, 0.01, 0.001):
         share = (many[few:] >= np.exp(gumbel_r.isf(level, location, scale))).mean()
         print(f"  other repetitions above the fitted {level:g} level: {share:.5f}")
+    largest = np.abs(p_values(observed, many[:few]) - p_values(observed, many)).max()
+    print(f"  p-values, few against many: largest difference {largest:.4f}")
+    for rule in RULES:
+        drawn = [(each.detectors["total"], each.unique_detectors["total"]) for each in chance.counts(0, rule, 0.04)]
+        for name, part in (("few", np.array(drawn[:few])), ("many", np.array(drawn))):
+            (detectors, unique), (error, unique_error) = part.mean(axis=0), part.std(axis=0, ddof=1) / len(part) ** 0.5
+            print(f"  {rule}, {name}: {detectors:.2f} +/- {error:.2f}, unique {unique:.2f} +/- {unique_error:.2f}")
     for name, count in (("few", few), ("many", len(many))):
         part = many[:count]
         hochberg, yekutieli = adjust_pvalues(p_values(observed, part))

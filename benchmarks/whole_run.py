@@ -21,7 +21,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.plain_loop import WORKERS, decode, forward_all, images
+from benchmarks.plain_loop import WORKERS, decode, forward_all, source_images
 from benchmarks.process import interleaved, prepared
 from netdissect.cli.process_tuning import SPINS
 from netdissect.models import Network, load_network
@@ -104,7 +104,7 @@ def main(
 
 def measure(data: Path, pairs: int, limit: int | None, option: list[str]) -> None:
     """Run all cases, and print the ratio of each."""
-    network, paths = load_network(NETWORK), images(data, limit)
+    network, paths = load_network(NETWORK), source_images(data, limit)
     computing, decoding = physical_limit(network, paths)
     size = tuned(network, paths)
     few = ["--max-images", limit] if limit else []
