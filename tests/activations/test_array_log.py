@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
-from netdissect.dissect.statistics.permutation_pass import MaskFile
+from netdissect.dissect.work_dir.mask_files import MaskFile
 from netdissect.errors import ResultError
+from netdissect.scoring.mask_runs import MaskRuns
 
 
 def log_of(folder: Path, records: int) -> AppendOnlyArrayFile:
@@ -25,8 +26,9 @@ def test_masks_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, 
     file = MaskFile(tmp_path_factory.mktemp("masks") / "layer.masks")
     written = []
     for _ in range(4):
-        on = rng.integers(0, min(pixels, 5) + 1, 3).astype(np.uint32)
-        written.append((on, rng.integers(0, pixels, on.sum()).astype(np.uint32)))
+        counts = rng.integers(0, min(pixels, 5) + 1, 3)
+        arrays = (np.arange(3), counts, *rng.integers(0, pixels, (2, counts.sum())))
+        written.append(MaskRuns(*(array.astype(np.uint32) for array in arrays)))
         file.append(written[-1])
     for image in rng.permutation(4):
         for found, wanted in zip(file.read(int(image)), written[image], strict=True):
@@ -83,7 +85,7 @@ def test_a_record_that_holds_no_arrays_is_refused_although_its_checksum_fits(tmp
 def test_a_disk_that_takes_no_record_is_named_and_the_record_is_not_counted(tmp_path: Path) -> None:
     for file, hint in (
         (log_of(tmp_path, 1), r"again\."),
-        (MaskFile(tmp_path / "layer.masks"), "leave --permutations out"),
+        (MaskFile(tmp_path / "layer.masks"), "--permutations 0"),
     ):
         records = file.records
         file.path.unlink(missing_ok=True)

@@ -45,3 +45,28 @@ def test_the_merge_of_shards_carries_out_the_permutation_test(netdissect, data, 
     assert "permutation test: 20 permutations, about 0 s of computing" in " ".join(merge.err.split())
     info = json.loads((run / "run.json").read_text())["run"]
     assert 0 < info["fdr_limits"]["1"] <= 1
+
+
+def test_the_plan_says_what_permutations_take(netdissect, data, module, tmp_path):
+    command = [
+        "run",
+        f"python:{module}:red",
+        "--concepts",
+        data,
+        "--layer",
+        "1",
+        "--bootstrap",
+        0,
+        "--label-cache",
+        "none",
+    ]
+    for permutations, expected in (
+        (7, '; then 7 permutations, about 0 s of computing"'),
+        ("auto", '; then 1,000 permutations, about 0 s of computing"'),
+        (0, None),
+    ):
+        run = tmp_path / str(permutations)
+        done = netdissect(*command, "--out", run, "--permutations", permutations)
+        assert done.code == 0, done.err
+        (plan,) = (line for line in (run / "log.jsonl").read_text().splitlines() if '"planned"' in line)
+        assert (expected or '(activation cache: sparse)"') in plan

@@ -6,9 +6,9 @@ Each record ends with a CRC-32, so a flipped bit is detected when it is read. Af
 truncated to the offsets of the last checkpoint. Records are read one at a time, in any order.
 """
 
-import io
 import os
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from netdissect.errors import ResultError
 from netdissect.paths import writing
 
 Arrays = tuple[npt.NDArray[Any], ...]
+
+SHAPE = np.dtype("<u8")
 
 
 class AppendOnlyFile:
@@ -127,10 +129,7 @@ class AppendOnlyArrayFile(AppendOnlyFile):
         ResultError
             If the disk is full or cannot be written.
         """
-        content = io.BytesIO()
-        for array in arrays:
-            np.save(content, array.astype(np.min_scalar_type(int(array.max(initial=0)))), allow_pickle=False)
-        self.write([content.getbuffer()])
+        self.write([part for array in arrays for part in _packed(array)])
 
     def read(self, index: int) -> Arrays:
         """Return the arrays of a record.
@@ -140,14 +139,33 @@ class AppendOnlyArrayFile(AppendOnlyFile):
         ResultError
             If the record is missing or damaged.
         """
-        content, arrays = io.BytesIO(self.record(index)), []
+        content, arrays, start = self.record(index), [], 0
         try:
-            while content.tell() < len(content.getbuffer()):
-                arrays.append(np.load(content, allow_pickle=False))
-        except (ValueError, EOFError) as error:
+            while start < len(content):
+                array, start = _unpacked(content, start)
+                arrays.append(array)
+        except (ValueError, TypeError, IndexError) as error:
             raise self._damaged(index, error) from error
         return tuple(arrays)
 
     def __iter__(self) -> Iterator[Arrays]:
         """Read all records, in order."""
         return map(self.read, range(self.records))
+
+
+def _packed(array: npt.NDArray[Any]) -> tuple[bytes, bytes]:
+    """Return an array of non-negative integers as bytes: item size, dimensions, shape; and the integers."""
+    smallest = np.min_scalar_type(int(array.max(initial=0))).newbyteorder("<")
+    header = bytes([smallest.itemsize, array.ndim]) + np.array(array.shape, SHAPE).tobytes()
+    return header, array.astype(smallest).tobytes()
+
+
+def _unpacked(content: bytes, start: int) -> tuple[npt.NDArray[Any], int]:
+    """Return the array that begins at a byte, and where it ends."""
+    item_size, dimensions = content[start], content[start + 1]
+    start += 2
+    shape = np.frombuffer(content, SHAPE, dimensions, start).tolist()
+    start += dimensions * SHAPE.itemsize
+    count = prod(shape)
+    array = np.frombuffer(content, f"<u{item_size}", count, start).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("=")), start + count * item_size

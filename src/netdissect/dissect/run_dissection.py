@@ -29,6 +29,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
 from netdissect.dissect.statistics.layer_counts import LayerCounts
+from netdissect.dissect.statistics.permutation_cost import PermutationCost
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
@@ -212,11 +213,20 @@ def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | 
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
-    show_line(progress, str(plan))
-    work.log.event(
-        "planned", plan=str(plan), network=network.name, concepts=str(data.root), threads=torch.get_num_threads()
-    )
+    text = f"{plan}{_permutations_text(source, plan)}"
+    show_line(progress, text)
+    work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
     return plan
+
+
+def _permutations_text(source: DissectionInputs, plan: CostPlan) -> str:
+    """Return what the permutation test of the plan takes, as the rest of its line."""
+    asked = source.config.permutations
+    if not asked:
+        return ""
+    cost = PermutationCost.expected(plan.layers, source.data, source.config)
+    permutations = cost.auto_permutations if asked == "auto" else asked
+    return f"; then {cost.text(permutations)}"
 
 
 def _shown_counts(

@@ -6,8 +6,9 @@ Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
 `netdissect.scoring.statistics.multiple_testing` for p-values and limits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Self
 
@@ -160,12 +161,11 @@ class PermutationTest:
     def permutations(self) -> range:
         """All permutations."""
         asked = self.config.permutations
-        return range(self.masks.auto_permutations() if asked == "auto" else asked)
+        return range(self.masks.cost.auto_permutations if asked == "auto" else asked)
 
     def announcement(self, permutations: int) -> str:
         """Return a line that says how many permutations follow, and their time."""
-        seconds = 1e-9 * permutations * self.masks.permutation_nanoseconds
-        return f"permutation test: {permutations:,} permutations, about {seconds:.0f} s of computing"
+        return f"permutation test: {self.masks.cost.text(permutations)}"
 
     def run(self) -> dict[str, PermutationNull]:
         """Return the null distribution of every layer."""
@@ -177,17 +177,28 @@ class PermutationTest:
         best: dict[str, list[BestConcepts]] = {name: [] for name in self.counts}
         steps = self._steps(permutations)
         for step, (layers, some) in enumerate(steps):
-            permuted = {name: self._zeros(name, some) for name in layers}
-            for done in self._count(permuted):
-                if self.progress:
-                    images = len(self.masks.strata)
-                    finished = len(permutations) * (step * images + done) // (len(steps) * images)
-                    self.progress("permutations", permutations.start + finished, len(self.permutations))
-            for name, counted in permuted.items():
-                best[name] += counted.best_concepts(
-                    self.labels.data, self.concept_totals, self.counts[name], self._candidates
-                )
+            for name, of_step in self._best_of_step(layers, some, partial(self._show, permutations, len(steps), step)):
+                best[name] += of_step
         return best
+
+    def _best_of_step(
+        self, layers: Sequence[str], permutations: range, show: Callable[[int], None]
+    ) -> list[tuple[str, list[BestConcepts]]]:
+        """Return the best concepts of some layers; the counts that were in memory for them are no longer."""
+        permuted = {name: self._zeros(name, permutations) for name in layers}
+        for images in self._count(permuted):
+            show(images)
+        data, totals, candidates = self.labels.data, self.concept_totals, self._candidates
+        return [
+            (name, list(counted.best_concepts(data, totals, self.counts[name], candidates)))
+            for name, counted in permuted.items()
+        ]
+
+    def _show(self, permutations: range, steps: int, step: int, images: int) -> None:
+        """Show how many of the permutations are done after so many images of a step."""
+        finished = len(permutations) * (step * len(self.masks.strata) + images) // (steps * len(self.masks.strata))
+        if self.progress:
+            self.progress("permutations", permutations.start + finished, len(self.permutations))
 
     def _steps(self, permutations: range) -> list[tuple[tuple[str, ...], range]]:
         """Divide the work into layers and permutations whose counts fit into memory; each step reads all labels."""

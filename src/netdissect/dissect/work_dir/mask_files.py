@@ -15,18 +15,13 @@ import numpy.typing as npt
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
+from netdissect.dissect.statistics.permutation_cost import PermutationCost
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.mask_runs import MaskRuns
 
 Ints = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-NANOSECONDS_PER_RUN, NANOSECONDS_PER_MAP = 6, 1000  # of one permutation
-# --permutations auto: as many as take a fifth of the time of a small network, 20 ms an image.
-NANOSECONDS_PER_IMAGE = 4_000_000
-MIN_PERMUTATIONS, MAX_PERMUTATIONS = 100, 1000
 
 
 class MaskFile(AppendOnlyArrayFile):
@@ -82,15 +77,9 @@ class MaskFiles:
                 self.num_runs[layer] += len(of_image.starts)
 
     @property
-    def permutation_nanoseconds(self) -> int:
-        """Computing time of one permutation of all layers, as measured on real images."""
-        of_maps = NANOSECONDS_PER_MAP * len(self.num_runs) * len(self.strata)
-        return NANOSECONDS_PER_RUN * int(self.num_runs.sum()) + of_maps
-
-    def auto_permutations(self) -> int:
-        """Return the number of permutations that takes a fifth of the time of a small network."""
-        fitting = NANOSECONDS_PER_IMAGE * len(self.strata) // self.permutation_nanoseconds
-        return min(max(fitting, MIN_PERMUTATIONS), MAX_PERMUTATIONS)
+    def cost(self) -> PermutationCost:
+        """What the permutation test of all layers costs."""
+        return PermutationCost(int(self.num_runs.sum()), len(self.num_runs), len(self.strata))
 
     def read(self, layer: str, image_index: int) -> MaskRuns:
         """Return the masks of one image."""

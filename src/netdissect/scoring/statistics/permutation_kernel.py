@@ -193,8 +193,9 @@ def _add_counts(
         for _ in range(min(in_sum, len(targets) - lane)):
             count = np.int64(word & low) + image_level[lane] * pixels
             word >>= bits
-            if lane < num_labels:
-                intersection[mask, targets[lane]] += count
-            elif count:
-                activation[row, mask, targets[lane]] += pixels
+            if count:  # most concepts of an image are not where the mask is: their counts are left alone
+                if lane < num_labels:
+                    intersection[mask, targets[lane]] += count
+                else:
+                    activation[row, mask, targets[lane]] += pixels
             lane += 1
