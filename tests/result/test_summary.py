@@ -99,6 +99,17 @@ def test_a_run_prints_as_at_most_five_lines_with_the_sentence_of_its_leading_lay
     assert (f"... {number - 3} more layers; " in lines[-1]) is (number > 3)
 
 
+def test_a_run_says_what_its_interval_and_standard_error_are(result: Result) -> None:
+    assert "interval" not in repr(result)
+    permutations = pl.DataFrame({"permutation": range(40)})
+    counts = counts_row(unique_detectors_ci_low=1.0, unique_detectors_ci_high=4.0, null_unique_detectors=1.25)
+    run = with_tables(result, counts=counts.with_columns(quantile=pl.lit(0.005)), null_counts=permutations)
+    run = replace(run, layers={LAYER: run.layers[LAYER]})
+    words = "95 % interval; ± standard error, 40 permutations; q-values: --permutations 1000"
+    assert repr(run).splitlines()[-1] == f"{words}; tables: netdissect.console_tables"
+    assert f"<p>{words}</p>" in run._repr_html_()
+
+
 def test_the_leading_layers_are_those_with_most_unique_detectors_in_order_of_execution(result: Result) -> None:
     found = [
         LayerFindings(name, 8, MeasuredCount(count), (), 0.04)

@@ -18,8 +18,7 @@ from netdissect.result.summary import (
     headline,
     layer_findings,
     leading,
-    null_note,
-    num_permutations,
+    legend,
 )
 
 MOST_LINES = 13
@@ -100,12 +99,7 @@ def layers_table(
 def _legend(result: Result, findings: Sequence[LayerFindings]) -> list[str]:
     virtual = [each.layer for each in findings if each.basis_of]
     bases = [f"{', '.join(virtual)}: other bases of a layer, no units of the network"] if virtual else []
-    interval = "95 % interval" if any(each.unique.interval for each in findings) else ""
-    fewest = min((num_permutations(result, each.layer) for each in findings), default=0)
-    null = f"± standard error, {fewest:,} permutations" if fewest else ""
-    corrected = "q: Benjamini-Hochberg" if any(each.significant is not None for each in findings) else ""
-    parts = [part for part in (interval, null, corrected, null_note(result)) if part]
-    return [*bases, *(["; ".join(parts)] if parts else [])]
+    return [*bases, *filter(None, [legend(result, findings)])]
 
 
 def run_name(result: Result) -> str:

@@ -5,6 +5,7 @@ measured_count(result, ...)     the count of one layer, with what the run measur
 difference_sentence             the difference of two counts, its null, and what is beyond the null
 reports_q_values(result, ...)   whether there were enough permutations for q-values
 layer_findings(result)          count and best units of each layer
+legend(result, ...)             what the interval and the ± of a count are
 text_summary, html_summary      the run in five lines, and for a notebook
 """
 
@@ -329,6 +330,18 @@ def null_note(result: "Result") -> str:
     return NULL_NOT_MEASURED if not fewest else Q_VALUES_NOT_REPORTED if fewest < SIGNIFICANCE_PERMUTATIONS else ""
 
 
+def legend(result: "Result", findings: Sequence[LayerFindings]) -> str:
+    """Return what the interval and the ± of the counts are, and how q-values would be measured; empty: nothing."""
+    fewest = min((num_permutations(result, each.layer) for each in findings), default=0)
+    parts = (
+        "95 % interval" if any(each.unique.interval for each in findings) else "",
+        f"± standard error, {fewest:,} permutations" if fewest else "",
+        "q: Benjamini-Hochberg" if any(each.significant is not None for each in findings) else "",
+        null_note(result),
+    )
+    return "; ".join(filter(None, parts))
+
+
 def text_summary(result: "Result") -> str:
     """Return a run in at most five lines."""
     findings = layer_findings(result)
@@ -337,7 +350,7 @@ def text_summary(result: "Result") -> str:
         lines.append(f"    best of {findings[0].units:,} units: {findings[0].best_units()}")
     hidden = len(findings) - LEADING_LAYERS
     notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden > 0 else []
-    notes += [Q_VALUES_NOT_REPORTED] if null_note(result) == Q_VALUES_NOT_REPORTED else []
+    notes += [text] if (text := legend(result, findings)) and text != NULL_NOT_MEASURED else []
     return "\n".join([*lines, "; ".join([*notes, "tables: netdissect.console_tables"])])
 
 
@@ -363,7 +376,7 @@ def html_summary(result: "Result") -> str:
     shown = findings_rows(leading(findings, NOTEBOOK_LAYERS))
     hidden = len(findings) - len(shown)
     notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden else []
-    notes += [note] if (note := null_note(result)) else []
+    notes += [text] if (text := legend(result, findings)) else []
     head = "".join(f"<th>{escape(name)}</th>" for name in (shown[0] if shown else ()))
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in shown)
     return (
