@@ -45,7 +45,10 @@ def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
             layer, field=ReceptiveField(*(ReceptiveFieldAxis(axis.offset, axis.size, 2 * axis.step) for axis in axes))
         )
 
-    monkeypatch.setattr(run_dissection, "resolve_layers", lambda *asked: tuple(map(twice, resolved(*asked))))
+    def doubled_layers(*asked: object, **how: object) -> tuple[Layer, ...]:
+        return tuple(map(twice, resolved(*asked, **how)))
+
+    monkeypatch.setattr(run_dissection, "resolve_layers", doubled_layers)
 
 
 @pytest.fixture

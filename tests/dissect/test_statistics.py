@@ -29,7 +29,7 @@ OTHERS = {"histogram", "firing_map"}  # every run has these
 
 
 def settings(seed: int = 0, **asked: object) -> DissectConfig:
-    statistics = StatisticsConfig(**{"bootstrap": 60, "stats_seed": seed} | asked)
+    statistics = StatisticsConfig(**{"bootstrap": 60, "permutations": 0, "stats_seed": seed} | asked)
     return DissectConfig(
         layers=("wide_relu", "fc"), batch_size=3, top_images=3, statistics=statistics,
         protocol=Protocol(quantiles=(0.05, 0.2)),

@@ -362,6 +362,7 @@ NAMELESS = {
     "concepts/sources/datasets/opensurfaces.py": "colors of materials",
     "dissect/work_dir/work_dir.py": "choices of the run and names of layers",
     "dissect/layout_checks.py": "verdicts on layers, by their names",
+    "models/preprocessing_configs.py": "sizes, means and deviations, from files of fixed names",
     "result/folder_lock.py": "who holds a folder",
     "result/run_config.py": "what the user asked for: his own folders, which may lie anywhere",
     "dissect/label_cache.py": "blocks by number",

@@ -106,7 +106,8 @@ def count_batch(
 def _make_scratch(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Scratch:
     quantiles, units = counting.thresholds.shape
     num_sets, width = np.diff(labels.starts[4]).max(), len(upsampler.columns.lower_weight)
-    most_runs = len(upsampler.rows.lower_weight) * (width + 1) // 2
+    # Runs of cells may meet at neighboring pixels, where cells are denser than pixels: each pixel may be a run.
+    most_runs = len(upsampler.rows.lower_weight) * width
     return Scratch(
         np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8),
         np.empty((2, width), np.float64),
