@@ -26,7 +26,7 @@ html_css_files = ["tables.css"]
 def add_toctrees(_app: Any, docname: str, source: list[str]) -> None:
     """Put each list of links of the index into the sidebar, under its heading."""
     if docname == "index":
-        lists = r"^## (.+)\n\n((?:- \[.*\]\(.*\.md\)\n)+)"
+        lists = r"^## (.+)\n\n(?:[^#-].*\n\n)?((?:- \[.*\]\(.*\.md\)\n)+)"
         source[0] = re.sub(lists, _with_toctree, source[0], flags=re.MULTILINE)
 
 
