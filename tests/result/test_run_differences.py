@@ -1,4 +1,4 @@
-"""The permutation null of a difference: what a training gains beyond what it gains by chance."""
+"""The permutation null of a difference: what a training gains beyond what units that ignore the labels gain."""
 
 from dataclasses import replace
 from pathlib import Path
