@@ -51,7 +51,7 @@ WORDS = {
 """Words of which no option, column or public name consists."""
 COLUMNS = {
     "number", "row", "on", "unique", "silent", "attainable", "maximum", "low", "high", "chosen_iou", "held_out",
-    "chance_iou", "detectors_by_chance", "unique_by_chance",
+    "chance_iou", "coverage", "detectors_by_chance", "unique_by_chance",
 }  # fmt: skip
 """Columns that are called otherwise now."""
 ROOMS = (

@@ -87,8 +87,8 @@ def test_other_protocols_have_bounds_of_their_own(root: Path, name: str) -> None
     run = dissect(build(), root, config=config)
     quantile, side = config.protocol.quantiles[0], config.protocol.segmentation_size
     pixels = sum(side**2 if side else height * width for height, width in 4 * [(12, 12)] + 3 * [(6, 8), (24, 24)])
-    for row in run.concepts.filter(run.concepts["coverage"] > 0).iter_rows(named=True):
-        annotated = row["concept_pixels"] / row["coverage"]
+    for row in run.concepts.filter(run.concepts["pixel_share"] > 0).iter_rows(named=True):
+        annotated = row["concept_pixels"] / row["pixel_share"]
         high = quantile * pixels if name == "pnas2020" else min(quantile * pixels, annotated)
         low = high if name == "pnas2020" else 0
         assert row["max_attainable_iou"] == pytest.approx(

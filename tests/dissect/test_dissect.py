@@ -190,7 +190,7 @@ def test_the_table_of_concepts_counts_images_and_pixels(broden: Path) -> None:
         area = sum(one.size[0] * one.size[1] for one in speaking)
         pixels = sum(int(np.any([c == number for c in one.channels()], axis=0).sum()) for one in held)
         assert (row["images"], row["concept_pixels"], row["category"]) == (len(held), pixels, data.categories[place])
-        assert row["coverage"] == pytest.approx(pixels / area if area else 0)
+        assert row["pixel_share"] == pytest.approx(pixels / area if area else 0)
 
 
 def test_progress_counts_the_images_of_both_passes(broden: Path) -> None:

@@ -165,7 +165,7 @@ def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) 
     page.get_by_role("button", name="concept", exact=True).press("Enter")
     names = page.locator(".sortable tbody th").all_inner_texts()
     assert names == sorted(names)
-    page.get_by_role("button", name="coverage").click()
+    page.get_by_role("button", name="pixel share").click()
     shares = page.locator(".sortable tbody td:nth-child(4)").evaluate_all("c => c.map(x => Number(x.dataset.value))")
     assert shares == sorted(shares, reverse=True)
 

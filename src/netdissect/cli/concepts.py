@@ -207,7 +207,7 @@ def _print(inspection: "Inspection", limit: int) -> None:
 def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> TextTable:
     quantiles = REPORTED_QUANTILES if inspection.labeled < SMALL_DATA else REPORTED_QUANTILES[:1]
     attainable = [f"attainable IoU at {quantile:g}" for quantile in quantiles]
-    numbers = ("images", "coverage", "share of pixels", *attainable)
+    numbers = ("images", "coverage", "share of all pixels", *attainable)
     members = [concept for concept in inspection.concepts if concept.category == category.name]
     rows = []
     for concept in members[:limit]:

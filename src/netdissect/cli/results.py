@@ -29,7 +29,7 @@ def show(
     ] = False,
     counts: Annotated[bool, typer.Option("--counts", help="Detectors by rule, category and quantile.")] = False,
     concepts: Annotated[
-        bool, typer.Option("--concepts", help="Every concept: coverage, attainable IoU, units.")
+        bool, typer.Option("--concepts", help="Every concept: pixel share, attainable IoU, units.")
     ] = False,
     statistics: Annotated[bool, typer.Option("--statistics", help="Statistics of counts and labels; notes.")] = False,
     layer: Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; repeats.")] = None,

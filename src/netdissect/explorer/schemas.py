@@ -200,7 +200,7 @@ class ConceptInRun(Response):
 
     run: str
     images: int
-    coverage: float
+    pixel_share: float
     max_attainable_iou: float
 
 

@@ -163,7 +163,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
 
 
 def concepts(result: Result, quantile: float | None = None) -> TextTable:
-    """Return the concepts of a run: coverage, attainable IoU and the number of units that detect each.
+    """Return the concepts of a run: pixel share, attainable IoU and the number of units that detect each.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
     columns = [
         Column("concept", "text", key=True),
         Column("category", "text", styles=category_colors(result.info.data.categories)),
-        *map(Column, ("images", "coverage")),
+        *map(Column, ("images", "pixel share")),
         *(Column(f"attainable IoU at {each:g}") for each in attainable.values()),
         *map(Column, result.layers),
     ]
@@ -192,14 +192,14 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
             row["concept"],
             row["category"],
             f"{row['images']:,}",
-            f"{row['coverage']:.2%}",
+            f"{row['pixel_share']:.2%}",
             *(f"{row[name]:.3f}" for name in attainable),
             *(str(len(detected[name].get(row["concept"], ()))) for name in result.layers),
         ]
-        for row in result.concepts.sort("coverage", descending=True).iter_rows(named=True)
+        for row in result.concepts.sort("pixel_share", descending=True).iter_rows(named=True)
     ]
     notes = [
-        "coverage: share of the pixels annotated in its category; attainable: the largest IoU a mask can reach; below "
+        "pixel share: of the images annotated in its category; attainable: the largest IoU a mask can reach; below "
         "each layer: units that detect the concept."
     ]
     return TextTable(columns, rows, notes=notes)

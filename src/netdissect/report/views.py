@@ -168,8 +168,8 @@ class ConceptView:
     index
         Its position among the concepts of all runs.
     data
-        For each run that has it: label_id, images, coverage, max_attainable_iou, ``small_data_attainable`` (attainable
-        IoU at the quantile 0.02 if the data set is small, else None) and ``run``.
+        For each run that has it: label_id, images, pixel_share, max_attainable_iou, ``small_data_attainable``
+        (attainable IoU at the quantile 0.02 if the data set is small, else None) and ``run``.
     detectors
         For each layer of each run in turn, how many units detect it.
     best

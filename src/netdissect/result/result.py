@@ -260,7 +260,7 @@ class Result:
     info
         Inputs, configuration and versions.
     concepts
-        label_id, concept, category, images, concept_pixels, coverage (share of the pixels of images annotated in
+        label_id, concept, category, images, concept_pixels, pixel_share (share of the pixels of images annotated in
         its category), max_attainable_iou (at the first quantile of the run), and the same at 0.02.
     layers
         By name, in order of execution.

@@ -21,7 +21,7 @@ CONCEPTS: Schema = {
     "category": pl.String(),
     "images": pl.Int64(),
     "concept_pixels": pl.Int64(),
-    "coverage": pl.Float64(),
+    "pixel_share": pl.Float64(),
     "max_attainable_iou": pl.Float64(),
     SMALL_DATA_ATTAINABLE: pl.Float64(),
 }
@@ -78,7 +78,7 @@ STATISTICS_FOLDER = "statistics"
 """Folder of the tables of statistics of a layer."""
 MAY_BE_NULL = ("label", "category")
 NEVER_NEGATIVE = (
-    "quantile", "unit", "label_id", "iou", "f1", "coverage", SMALL_DATA_ATTAINABLE, "concept_pixels", "mask_pixels",
+    "quantile", "unit", "label_id", "iou", "f1", "pixel_share", SMALL_DATA_ATTAINABLE, "concept_pixels", "mask_pixels",
     "-truth", "-activation", "-intersect", "intersection", "images",
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ def concept_table(data: ConceptData, totals: ConceptTotals, protocol: Protocol) 
     """List the concepts with their pixels and images; see `netdissect.result.Result.concepts`."""
     label_ids = np.array([concept.label_id for concept in data.concepts])
     annotated = totals.annotated[data.category_of[label_ids]]
-    coverage = np.divide(totals.pixels[label_ids], annotated, out=np.zeros(len(label_ids)), where=annotated > 0)
+    pixel_share = np.divide(totals.pixels[label_ids], annotated, out=np.zeros(len(label_ids)), where=annotated > 0)
     return pl.DataFrame(
         {
             "label_id": label_ids,
@@ -51,7 +51,7 @@ def concept_table(data: ConceptData, totals: ConceptTotals, protocol: Protocol) 
             "category": [concept.category for concept in data.concepts],
             "images": totals.images[label_ids],
             "concept_pixels": totals.pixels[label_ids],
-            "coverage": coverage,
+            "pixel_share": pixel_share,
             "max_attainable_iou": attainable_ious(data, totals, protocol, protocol.quantiles[0]),
             SMALL_DATA_ATTAINABLE: attainable_ious(data, totals, protocol, REPORTED_QUANTILES[1]),
         }

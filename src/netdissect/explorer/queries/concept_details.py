@@ -98,7 +98,7 @@ def concept_detail(registry: RunRegistry, concept: str, category: str | None, li
         if row.is_empty():
             continue
         category = str(row["category"][0])
-        first = row.select("images", "coverage", "max_attainable_iou").row(0, named=True)
+        first = row.select("images", "pixel_share", "max_attainable_iou").row(0, named=True)
         present.append(ConceptInRun(run=run.id, **first))
         units += _units_of(run, concept, category)
     if category is None or not present:

@@ -51,7 +51,7 @@ const show = latest(async (current, name, category) => {
   panel.style.setProperty("--c", colorOf(colors, result.category));
   $("h2", panel).textContent = result.concept;
   $(".small", panel).replaceChildren(chip(colors, result.category), ...result.runs.map((each) =>
-    ` ${title[each.run]}: ${counted(each.images, "image")}, ${percent(each.coverage)} of the annotated pixels. `));
+    ` ${title[each.run]}: ${counted(each.images, "image")}, ${percent(each.pixel_share)} of the annotated pixels. `));
   $(".units-of").replaceChildren(
     el("thead", {}, el("tr", {}, ["run", "layer", "unit", "IoU", "label"].map((text, index) => el("th", { scope: "col", className: index === 2 || index === 3 ? "n" : "" }, text)))),
     el("tbody", {}, result.units.map((each) => el("tr", {}, el("td", {}, title[each.run]), el("td", {}, el("code", {}, each.layer_name)),
