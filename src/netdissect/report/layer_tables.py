@@ -1,14 +1,17 @@
 """The tables of a layer, read once and grouped by unit.
 
 number_runs(results) -> NumberedRun; LayerTables(run, index) -> rows of each unit
+LayerTables(run, index, level, chosen)                       rows of some units, masks and limit as the explorer asks
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
@@ -116,8 +119,27 @@ def concept_indices(runs: Sequence[NumberedRun]) -> dict[str, int]:
     return {name: index for index, name in enumerate(dict.fromkeys(names))}
 
 
+@dataclass(frozen=True)
+class Level:
+    """The quantile and the limit at which a layer is shown.
+
+    Attributes
+    ----------
+    quantile
+        One of the run's: that of labels and counts.
+    min_iou
+        A unit with at least this IoU is a detector.
+    thresholds
+        float32 (U,): thresholds of the masks, at any quantile; None: those at `quantile`.
+    """
+
+    quantile: float
+    min_iou: float
+    thresholds: npt.NDArray[np.float32] | None = None
+
+
 class LayerTables:
-    """The tables of one layer at the run's first quantile, by unit.
+    """The tables of one layer, by unit.
 
     Parameters
     ----------
@@ -125,12 +147,21 @@ class LayerTables:
         The run.
     index
         Position of the layer in it.
+    level
+        Quantile and limit; None: the run's first quantile and own limit.
+    chosen
+        Only the rows of these units are read; None: of all.
     """
 
-    def __init__(self, run: NumberedRun, index: int) -> None:
+    def __init__(
+        self, run: NumberedRun, index: int, level: Level | None = None, chosen: Collection[int] | None = None
+    ) -> None:
         self.run = run
         self.index = index
         self.name = list(run.result.layers)[index]
+        self._own_limit = run_min_iou(run.result, self.name)
+        self._level = level or Level(run.quantile, self._own_limit)
+        self._chosen = None if chosen is None else list(chosen)
 
     @property
     def layer(self) -> LayerResult:
@@ -148,32 +179,46 @@ class LayerTables:
         return MaskGrid.of(self.run.result.info, self.layer)
 
     @property
+    def quantile(self) -> float:
+        """The run's quantile of labels and counts."""
+        return self._level.quantile
+
+    @property
     def min_iou(self) -> float:
         """A unit with at least this IoU is a detector."""
-        return run_min_iou(self.run.result, self.name)
+        return self._level.min_iou
+
+    @property
+    def at_own_limit(self) -> bool:
+        """Whether the limit is the run's own: statistics of counts are of that one alone."""
+        return self.min_iou == self._own_limit
 
     @cached_property
     def units(self) -> dict[int, dict[str, Any]]:
         """Each unit's row of the table of units, with ``detector`` and ``max_activation``."""
-        frame = layer_units(self.run.result, self.name, self.run.quantile, self.min_iou)
-        maxima = self._at_quantile(self.layer.thresholds.lazy()).select("unit", "max_activation").collect()
-        return {row["unit"]: row for row in frame.join(maxima, on="unit").sort("unit").iter_rows(named=True)}
+        frame = self._of_chosen(layer_units(self.run.result, self.name, self.quantile, self.min_iou).lazy())
+        maxima = self._at_quantile(self.layer.thresholds.lazy()).select("unit", "max_activation")
+        rows = frame.join(maxima, on="unit").sort("unit").collect().iter_rows(named=True)
+        thresholds = self._level.thresholds
+        if thresholds is None:
+            return {row["unit"]: row for row in rows}
+        return {row["unit"]: row | {"threshold": float(thresholds[row["unit"]])} for row in rows}
 
     @cached_property
     def scores(self) -> Rows:
         """Each unit's best concepts, best first; see `netdissect.result.queries.best_scores`."""
-        return by_unit(best_scores(self.run.result, self.name, self.run.quantile, MAX_LISTED_CONCEPTS))
+        return by_unit(best_scores(self.run.result, self.name, self.quantile, MAX_LISTED_CONCEPTS, self._chosen))
 
     @cached_property
     def top(self) -> Rows:
         """Each unit's top images: rank, image_index, image, max_activation, label_height, label_width."""
-        return by_unit(self.layer.top.sort("unit", "rank"))
+        return by_unit(self._of_chosen(self.layer.top.lazy()).sort("unit", "rank").collect())
 
     @cached_property
     def other_quantiles(self) -> Rows:
         """Each unit's labels at the other quantiles: quantile, label, iou."""
-        frame = self.layer.units.select("quantile", "unit", "label", "iou")
-        return by_unit(frame.filter(pl.col("quantile") != self.run.quantile))
+        frame = self._of_chosen(self.layer.units.lazy()).select("quantile", "unit", "label", "iou")
+        return by_unit(frame.filter(pl.col("quantile") != self.quantile).collect())
 
     @cached_property
     def unit_statistics(self) -> dict[int, dict[str, Any]]:
@@ -192,7 +237,7 @@ class LayerTables:
     @cached_property
     def count_statistics(self) -> dict[tuple[float, str, str], dict[str, Any]]:
         """Statistics of the detector counts, by quantile, rule and category; empty: not measured."""
-        if "counts" not in self._tables:
+        if "counts" not in self._tables or not self.at_own_limit:
             return {}
         rows = self._tables["counts"].collect().iter_rows(named=True)
         return {(row["quantile"], row["rule"], row["category"]): row for row in rows}
@@ -254,19 +299,25 @@ class LayerTables:
     def _active_images(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Images where each unit is active on its label (unit, image_index), and anywhere (and pixels)."""
         columns = pl.col("unit", "image_index", "label_id", "intersection", "mask_pixels").cast(pl.Int64)
-        masks = self._at_quantile(self._tables["images"]).filter(pl.col("mask_pixels") > 0).select(columns).collect()
+        images = self._at_quantile(self._of_chosen(self._tables["images"]))
+        masks = images.filter(pl.col("mask_pixels") > 0).select(columns).collect()
         hits = masks.filter(pl.col("intersection") > 0).join(self._unit_labels, on=["unit", "label_id"], how="semi")
         active = masks.group_by("unit", "image_index").agg(pl.col("mask_pixels").max().alias("pixels"))
         return hits.select("unit", "image_index").unique(), active
 
     def _at_quantile(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        return frame.filter(pl.col("quantile") == self.run.quantile)
+        return frame.filter(pl.col("quantile") == self.quantile)
+
+    def _of_chosen(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame if self._chosen is None else frame.filter(pl.col("unit").is_in(self._chosen))
 
     def _statistics(self, name: str) -> Rows:
-        return by_unit(self._at_quantile(self._tables[name]).collect()) if name in self._tables else {}
+        if name not in self._tables:
+            return {}
+        return by_unit(self._at_quantile(self._of_chosen(self._tables[name])).collect())
 
     def _all_rows(self, name: str) -> Rows:
-        return by_unit(self._tables[name].collect()) if name in self._tables else {}
+        return by_unit(self._of_chosen(self._tables[name]).collect()) if name in self._tables else {}
 
 
 def _most_pixels(frame: pl.DataFrame) -> Rows:

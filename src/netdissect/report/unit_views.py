@@ -53,7 +53,7 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class UnitView:
-    """One unit, at the run's first quantile.
+    """One unit, at one of the run's quantiles.
 
     Attributes
     ----------
@@ -157,8 +157,8 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         firing_map=_firing_map(tables, unit),
         false_positives=_false_positives(tables, unit),
         false_negatives=_false_negatives(tables, unit),
-        previous_url=urls.unit(run, index, unit - 1) if unit - 1 in tables.units else None,
-        next_url=urls.unit(run, index, unit + 1) if unit + 1 in tables.units else None,
+        previous_url=urls.unit(run, index, unit - 1) if unit else None,
+        next_url=urls.unit(run, index, unit + 1) if unit + 1 < tables.info.units else None,
     )
 
 
@@ -233,7 +233,7 @@ def _mask_outline(tables: LayerTables, unit: int, top: Mapping[str, Any]) -> str
 
 def _why_dead(tables: LayerTables, maximum: float) -> str:
     """Explain a unit without activations above its threshold."""
-    allowed = tables.run.quantile * tables.run.result.info.data.images * tables.info.height * tables.info.width
+    allowed = tables.quantile * tables.run.result.info.data.images * tables.info.height * tables.info.width
     if maximum <= 0:
         return "Its activation never exceeds zero on these images: the unit is dead and cannot be a detector."
     if allowed < 1:

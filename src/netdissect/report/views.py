@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from netdissect.config import RULES, SMALL_DATA, Rule
 from netdissect.plots.category_colors import category_colors
 from netdissect.report import urls
@@ -19,6 +21,7 @@ from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, 
 from netdissect.result.queries import bar_end, best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.result.summary import LayerFindings, findings_of_layer, headline, leading, null_note
+from netdissect.scoring import count_detectors
 
 CANDIDATE_UNITS = 200
 """Units of each layer among which the best units of a concept are searched."""
@@ -57,6 +60,8 @@ class LayerView:
         A row for each category, then the total.
     min_iou
         A unit with at least this IoU is a detector.
+    at_own_limit
+        Whether this is the run's limit: `findings`, `facts` and `robustness` are of that one.
     fdr_limit
         Lowest IoU at which the false discovery rate under the permutation null is at most 5 %; 1: none; None: not
         measured.
@@ -81,6 +86,7 @@ class LayerView:
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[DetectorCountRow, ...]
     min_iou: float
+    at_own_limit: bool
     fdr_limit: float | None
     facts: Mapping[str, str]
     robustness: tuple[str, ...]
@@ -232,33 +238,41 @@ def difference_views(runs: Sequence[NumberedRun]) -> list[DifferenceView]:
 
 def layer_view(tables: LayerTables) -> LayerView:
     """Return the view of one layer without its units."""
-    run, rows = tables.run, tables.units.values()
-    counts: dict[Rule, list[LayerCount]] = {
-        rule: [entry for entry in run.result.detectors(rule) if entry.layer == tables.name] for rule in RULES
-    }
-    entries = [entry for pair in zip(*counts.values(), strict=True) for entry in pair]
+    run = tables.run
+    entries = [entry for pair in zip(*(_counts(tables, rule) for rule in RULES), strict=True) for entry in pair]
+    own = next(entry.count for entry in entries if entry.quantile == tables.quantile)
     categories = (*run.result.info.data.categories, "total")
     return LayerView(
         url=urls.layer(run.index, tables.index),
         run=run.index,
         index=tables.index,
         info=tables.info,
-        detectors=sum(row["detector"] for row in rows),
-        dead=sum(row["dead"] for row in rows),
-        unique_detectors=entries[0].count.unique_detectors["total"],
-        findings=findings_of_layer(run.result, tables.name, run.quantile),
-        bar_end=bar_end(run.result, tables.name, run.quantile, tables.min_iou),
+        detectors=own.detectors["total"],
+        dead=int(tables.layer.units.filter(pl.col("quantile") == tables.quantile)["dead"].sum()),
+        unique_detectors=own.unique_detectors["total"],
+        findings=findings_of_layer(run.result, tables.name, tables.quantile),
+        bar_end=bar_end(run.result, tables.name, tables.quantile, tables.min_iou),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(
             DetectorCountRow(name, tuple(_category_count(entry, name, tables) for entry in entries))
             for name in categories
         ),
         min_iou=tables.min_iou,
+        at_own_limit=tables.at_own_limit,
         fdr_limit=run.result.info.fdr_limits.get(tables.name),
-        facts=layer_facts(run.result, tables.name, run.quantile),
+        facts=layer_facts(run.result, tables.name, tables.quantile),
         robustness=tuple(robustness(run.result, tables.name)),
         layout=layout_text(run.result.info, tables.info),
     )
+
+
+def _counts(tables: LayerTables, rule: Rule) -> list[LayerCount]:
+    """Count the detectors of a layer at each quantile of the run."""
+    result, name = tables.run.result, tables.name
+    return [
+        LayerCount(name, quantile, count_detectors(result.unit_labels(name, quantile), rule, tables.min_iou))
+        for quantile in result.info.config.protocol.quantiles
+    ]
 
 
 def _category_count(entry: LayerCount, category: str, tables: LayerTables) -> CategoryCount:

@@ -177,8 +177,10 @@ def _detectors(result: Result, layer: str, quantile: float, min_iou: float, rule
     return pl.concat(part.cast({"label": pl.String}) for part in parts).filter(passing)
 
 
-def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.DataFrame:
-    """Return the `limit` best concepts of each unit of one layer, best first.
+def best_scores(
+    result: Result, layer: str, quantile: float, limit: int, units: Sequence[int] | None = None
+) -> pl.DataFrame:
+    """Return the `limit` best concepts of each unit of one layer, or of some `units`, best first.
 
     Returns
     -------
@@ -187,6 +189,8 @@ def best_scores(result: Result, layer: str, quantile: float, limit: int) -> pl.D
         concept_pixels; only concepts that intersect the mask of the unit.
     """
     scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
+    if units is not None:
+        scores = scores.filter(pl.col("unit").is_in(units))
     return (
         scores.select(
             "unit",
