@@ -32,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 @pytest.fixture
 def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
     """Ask an explorer of both runs, as a browser on this machine does."""
-    app = create_app(pair.folders, networks=pair.given, ratings=tmp_path / "ratings.sqlite")
+    app = create_app(pair.folders, network=pair.given, ratings=tmp_path / "ratings.sqlite")
     with TestClient(guarded(app), base_url=HOME) as client:
         yield client
 

@@ -1,6 +1,7 @@
 """Responses of the explorer, compared with the tables of the runs and with an oracle that shares no code."""
 
 import io
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
+from torch import nn
 
 import networks
 import oracle
@@ -19,11 +21,12 @@ import run_asserts
 from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, image_bytes
 from generated_pages import GENERATE
 from netdissect.config import RULES, NetworkSource
-from netdissect.errors import ConfigError
+from netdissect.errors import ConfigError, NetworkError
 from netdissect.explorer import create_app, guarded
 from netdissect.explorer.inference import MAX_QUEUED
 from netdissect.explorer.matching import correlations
 from netdissect.explorer.routes.explorer_state import Explorer
+from netdissect.models import Network
 from netdissect.result import Result, compare_results
 from netdissect.scoring.metrics import METRICS
 
@@ -261,7 +264,11 @@ def without(pair: Pair, request: pytest.FixtureRequest) -> Iterator[TestClient]:
 
 @pytest.mark.parametrize(
     ("without", "reason"),
-    [(None, "made in Python"), (NetworkSource(spec="python:os:abort"), "code that a file of others names is not run")],
+    [
+        (None, "made in Python"),
+        (NetworkSource(spec="python:os:abort"), "code that a file of others names is not run"),
+        (NetworkSource(spec="/nowhere/net.safetensors"), "/nowhere/net.safetensors, which is not there any more"),
+    ],
     indirect=["without"],
 )
 def test_the_reason_why_a_network_cannot_be_loaded_is_given(without: TestClient, reason: str, image: bytes) -> None:
@@ -271,29 +278,58 @@ def test_the_reason_why_a_network_cannot_be_loaded_is_given(without: TestClient,
     assert (answer.status_code, reason in answer.json()["message"]) == (409, True)
 
 
-@pytest.mark.parametrize("change", ["weights", "preprocessing"])
-def test_another_network_than_the_run_s_is_refused(pair: Pair, image: bytes, change: str) -> None:
-    other = networks.build(seed=7) if change == "weights" else networks.build(seed=0)
+class MovedSequential(nn.Sequential):
+    """A class of another name: the same network, with another digest."""
+
+
+def changed(network: Network, change: str) -> Network:
+    if change == "weights":
+        return networks.build(seed=7)
     if change == "preprocessing":
-        other = replace(other, preprocessing=replace(other.preprocessing, mean=(0.1, 0.1, 0.1)))
-    with TestClient(guarded(create_app(pair.folders[:1], networks={"First run": other})), base_url=HOME) as client:
+        return replace(network, preprocessing=replace(network.preprocessing, mean=(0.1, 0.1, 0.1)))
+    children = dict(network.module.named_children())
+    if change == "units":
+        children |= {"deep": nn.Conv2d(4, 6, (3, 5), stride=2), "fc": nn.Linear(6 * 5 * 4, 3)}
+    if change == "layer":
+        children["last"] = children.pop("deep_relu")
+    return replace(network, module=MovedSequential(OrderedDict(children)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("weights", r"on 4 of its top images the activations of .* differ from the recorded ones by up to"),
+        ("preprocessing", "the same preprocessing"),
+        ("units", r"its layer deep_relu has 6 units of 5 x 4 cells; the run's has 5 of 5 x 4"),
+        ("layer", "is not the network of the run 'First run': .*deep_relu"),
+    ],
+)
+def test_another_network_than_the_run_s_is_refused(pair: Pair, change: str, reason: str) -> None:
+    with pytest.raises(NetworkError, match=reason):
+        create_app(pair.folders[:1], network=changed(networks.build(seed=0), change))
+
+
+def test_a_network_whose_class_was_renamed_is_taken_for_its_activations(pair: Pair, image: bytes) -> None:
+    moved = changed(pair.networks[0], "class")
+    assert moved.digest != pair.networks[0].digest
+    with TestClient(guarded(create_app(pair.folders[:1], network=moved)), base_url=HOME) as client:
+        assert get(client, RUN)["inference_unavailable"] is None
         answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
-    assert answer.status_code == 409
-    assert {"weights": "weights have changed", "preprocessing": "the same preprocessing"}[change] in answer.text
+    assert answer.status_code == 201
 
 
 def test_the_module_of_a_single_run_is_enough(pair: Pair, image: bytes) -> None:
     module = pair.networks[0].module
-    with TestClient(guarded(create_app(pair.folders[0], networks=module)), base_url=HOME) as client:
+    with TestClient(guarded(create_app(pair.folders[0], network=module)), base_url=HOME) as client:
         answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
     assert answer.status_code == 201
-    with pytest.raises(ConfigError, match=r"one network was given for 2 runs\. Expected networks=\{'.*First run'"):
-        create_app(pair.folders, networks=module)
+    with pytest.raises(ConfigError, match=r"one network was given for 2 runs\. Expected network=\{'.*First run'"):
+        create_app(pair.folders, network=module)
 
 
 def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
     with pytest.raises(ConfigError, match="'third', which are not runs of this explorer"):
-        create_app(pair.folders, networks={"third": pair.networks[0]})
+        create_app(pair.folders, network={"third": pair.networks[0]})
     with pytest.raises(ConfigError, match="no run was given"):
         create_app([])
 

@@ -24,7 +24,7 @@ PAGES = ("/", LAYER, f"{LAYER}/units/1", f"/concepts?name={HOSTILE}", "/image", 
 @pytest.fixture(scope="module")
 def home(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ratings = tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
-    app = guarded(create_app(pair.folders, networks=pair.given, ratings=ratings))
+    app = guarded(create_app(pair.folders, network=pair.given, ratings=ratings))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     with _bind("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

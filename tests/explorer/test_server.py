@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+import netdissect
 from explorer_client import HOME, Pair
 from netdissect.cli.app import app as commands
 from netdissect.errors import ConfigError
@@ -135,7 +137,7 @@ def with_existing_names(case: schemathesis.Case) -> None:
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 def test_every_response_conforms_to_openapi(pair: Pair, tmp_path: Path, mode: schemathesis.GenerationMode) -> None:
-    app = guarded(create_app(pair.folders, networks=pair.given, ratings=tmp_path / "ratings.sqlite"))
+    app = guarded(create_app(pair.folders, network=pair.given, ratings=tmp_path / "ratings.sqlite"))
     statuses: Counter[int] = Counter()
     with TestClient(app, base_url=HOME) as client:
         schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
@@ -156,3 +158,25 @@ def test_every_response_conforms_to_openapi(pair: Pair, tmp_path: Path, mode: sc
     wanted = {200, 404} if mode is schemathesis.GenerationMode.POSITIVE else {422}
     assert wanted <= set(statuses)
     assert max(statuses) <= 422
+
+
+def typed_networks(pair: Pair, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dict[str, Any]:
+    """Return what `netdissect serve` is called with, by the two runs and these options."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(netdissect, "serve", lambda runs, **options: given.update(runs=runs, **options))
+    monkeypatch.setattr(netdissect.training, "open_network", lambda text: f"the network {text}")
+    result = CliRunner().invoke(commands, ["serve", *map(str, pair.folders), *typed])
+    if result.exception is not None:
+        raise result.exception
+    return given
+
+
+def test_networks_are_typed_by_the_names_of_their_runs(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ("--network", "second=python:nets:a=b", "--network", f"{pair.folders[0]}=timm:resnet10t")
+    given = typed_networks(pair, monkeypatch, *typed)
+    assert given["network"] == {
+        str(pair.folders[0]): "the network timm:resnet10t", str(pair.folders[1]): "the network python:nets:a=b"
+    }  # fmt: skip
+    for wrong in (["third=x"], ["x"], ["second=x", "second=y"]):
+        with pytest.raises(ConfigError, match="does not say of which run it is"):
+            typed_networks(pair, monkeypatch, *(part for text in wrong for part in ("--network", text)))

@@ -5,11 +5,17 @@ import re
 import sys
 
 import pytest
+import torch
+from starlette.testclient import TestClient
 
 import netdissect
 from netdissect.cli.demo import compilation_logged
 from netdissect.cli.demo import demo as cli_demo
-from netdissect.errors import ResultError
+from netdissect.dissect.reload import network_of
+from netdissect.dissect.verify import verify_sample
+from netdissect.errors import ConfigError, ResultError
+from netdissect.explorer import create_app
+from netdissect.result import load_result
 from netdissect.training import DemoConfig, demo
 from netdissect.training.scene_net import TrainConfig
 
@@ -90,6 +96,38 @@ def test_the_report_of_the_demo_shows_the_random_weights_too(made, folder, monke
     for name in ("scene network", "scene network with random weights"):
         assert re.search(rf'<tr class="run"><th [^>]*>{name} <small>', overview)
         assert re.search(rf'<td><a href="[^"]*u\d+.html">{name} <code>', concepts)
+
+
+@pytest.mark.parametrize("run", ["trained", "random"])
+def test_the_runs_of_the_demo_load_their_networks_in_any_folder(made, folder, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = load_result(folder / "runs" / run)
+    assert network_of(result.info).digest == result.info.network.digest
+    masks = verify_sample(result, 8, progress=False)
+    assert {mask.largest_difference for mask in masks} == {0.0}
+
+
+def test_the_explorer_runs_an_image_through_each_network_of_the_demo(made, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with TestClient(create_app([folder / "runs" / "trained", folder / "runs" / "random"])) as client:
+        for run, result in (("trained", made.units), ("random", made.random)):
+            assert client.get(f"/api/runs/{run}").json()["inference_unavailable"] is None
+            layer = result.layers["conv5"]
+            top = layer.top.filter(rank=0).sort("max_activation", descending=True)
+            unit, image, maximum = top.select("unit", "image_index", "max_activation").row(0)
+            processed = client.post(f"/api/runs/{run}/images/{image}/inference").json()
+            values = client.get(f"/api/runs/{run}/inference/{processed['id']}/units?layer=4&limit=200").json()["units"]
+            assert {each["unit"]: each["value"] for each in values}[unit] == pytest.approx(maximum, rel=1e-5)
+
+
+def test_a_network_file_of_the_demo_is_a_network_of_every_command(made, folder):
+    network = netdissect.load_network(str(folder / "scene_network.safetensors"))
+    random = netdissect.load_network(str(folder / "scene_network.safetensors"), weights="none", weights_seed=0)
+    scenes = [network.module.get_submodule("scene").weight, made.trained.module.get_submodule("scene").weight]
+    assert torch.equal(*scenes)
+    assert random.digest == made.random.info.network.digest
+    with pytest.raises(ConfigError, match=r"trained by an experiment .* but mean and weights would change them"):
+        netdissect.load_network(str(folder / "scene_network.safetensors"), weights="w.pt", mean=(0.5,))
 
 
 def test_a_second_run_reuses_the_first(made, folder, monkeypatch):

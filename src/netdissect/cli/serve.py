@@ -1,11 +1,13 @@
 """`netdissect serve`: the explorer of finished runs in a browser."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import netdissect
+from netdissect.errors import ConfigError
 
 
 def serve(
@@ -15,6 +17,17 @@ def serve(
         int | None, typer.Option("--port", min=0, max=65535, help="Default: 8461, or the next free one; 0: any.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            metavar="[RUN=]NETWORK",
+            help=(
+                "Network of a run that cannot load it again, such as python:my_module:build or NETWORK@FILE; of "
+                "several runs RUN=NETWORK, repeated. It is compared with the run."
+            ),
+        ),
+    ] = None,
     ratings: Annotated[
         Path | None, typer.Option("--ratings", help="SQLite file of ratings; without it, the rating page is off.")
     ] = None,
@@ -26,6 +39,22 @@ def serve(
 ) -> None:
     """Explore runs in a browser: thresholds, uploaded images, comparisons, ratings. Ctrl-C ends it."""
     netdissect.serve(
-        runs, data_root=data_root, ratings=ratings, host=host, port=port, public=public, allow_hosts=allow_host or (),
-        open_browser=open_browser,
+        runs, data_root=data_root, network=_networks(runs, network or ()), ratings=ratings, host=host, port=port,
+        public=public, allow_hosts=allow_host or (), open_browser=open_browser,
     )  # fmt: skip
+
+
+def _networks(runs: Sequence[Path], texts: Sequence[str]) -> "dict[str, netdissect.Network]":
+    """Load the networks that were typed, by the run folders as they were typed."""
+    texts_by_run: dict[Path, str] = {}
+    for text in texts:
+        name, separator, spec = text.partition("=")
+        named = [run for run in runs if separator and name in (str(run), run.resolve().name)]
+        run, spec = (named[0], spec) if len(named) == 1 else (runs[0], text)
+        if (len(runs) > 1 and len(named) != 1) or run in texts_by_run:
+            raise ConfigError(
+                f"--network {text!r} does not say of which run it is. Expected one network for a single run; of "
+                f"several RUN=NETWORK with RUN among {', '.join(map(str, runs))}, each once."
+            )
+        texts_by_run[run] = spec
+    return {str(run): netdissect.training.open_network(spec) for run, spec in texts_by_run.items()}

@@ -8,6 +8,7 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import NetworkSource
 from netdissect.errors import ConceptsError, NetworkError
 from netdissect.models import Network, Preprocessing, reload_network
+from netdissect.models.surgery.rotations import is_rotated_name, with_recorded_rotations
 from netdissect.result import RunInfo
 
 
@@ -23,9 +24,17 @@ def why_not_loaded(source: NetworkSource | None, *, trust_network: bool = False)
     """
     if source is None:
         return "the network was made in Python, and its source is not recorded"
-    if source.spec.startswith("python:") and not trust_network:
+    if _is_code(source) and not trust_network:
         return f"the network comes from {source.spec}, and code that a file of others names is not run"
-    return None
+    files = [source.spec] if source.spec.endswith(".safetensors") else []
+    files += [source.weights] if source.weights not in (None, "none") else []
+    missing = [name for name in files if not Path(name).is_file()]
+    return f"the network was loaded from {missing[0]}, which is not there any more" if missing else None
+
+
+def _is_code(source: NetworkSource | None) -> bool:
+    """Tell whether loading the network runs code that the file names."""
+    return source is not None and source.spec.startswith("python:")
 
 
 def network_of(
@@ -48,6 +57,27 @@ def network_of(
         If the source of the network is not recorded or is untrusted code, or if structure, weights or preprocessing
         have changed.
     """
+    opened = open_network_of(info, network, trust_network=trust_network)
+    if opened.digest != info.network.digest:
+        raise NetworkError(
+            f"{opened.name!r} has the digest {opened.digest[:12]} but the run was made with {info.network.name!r} of "
+            f"digest {info.network.digest[:12]}: structure or weights have changed. Restore the weights of the run."
+        )
+    return opened
+
+
+def open_network_of(
+    info: RunInfo, network: Network | torch.nn.Module | None = None, *, trust_network: bool = False
+) -> Network:
+    """Load or take the network of a run, whatever its weights; see `network_of`, which compares them by their digest.
+
+    Rotated copies of layers, which the run names, are added.
+
+    Raises
+    ------
+    NetworkError
+        If the source of the network is not recorded or is untrusted code, or if the preprocessing has changed.
+    """
     if network is None:
         source = info.network.source
         reason = why_not_loaded(source, trust_network=trust_network)
@@ -55,18 +85,13 @@ def network_of(
             raise NetworkError(
                 f"{reason} (the run calls it {info.network.name!r}). Give the network itself (--network NETWORK, or in "
                 "Python network=, also its module)"
-                + ("." if source is None else ", or trust its code (--trust-network, trust_network=True).")
+                + (", or trust its code (--trust-network, trust_network=True)." if _is_code(source) else ".")
             )
         network = reload_network(source)
     elif not isinstance(network, Network):
         used = info.network
         preprocessing = Preprocessing(Size(*used.size), used.mean, used.std, used.interpolation)
         network = Network(used.name, network, preprocessing)
-    if network.digest != info.network.digest:
-        raise NetworkError(
-            f"{network.name!r} has the digest {network.digest[:12]} but the run was made with {info.network.name!r} of "
-            f"digest {info.network.digest[:12]}: structure or weights have changed. Restore the weights of the run."
-        )
     given, used = network.preprocessing, info.network
     if (given.size, given.mean, given.std, given.interpolation) != (used.size, used.mean, used.std, used.interpolation):
         raise NetworkError(
@@ -75,7 +100,19 @@ def network_of(
             f"{used.size[0]} x {used.size[1]} ({used.interpolation}), {used.mean} and {used.std}. Give it the same "
             "preprocessing."
         )
+    network = with_recorded_rotations(network, [layer.name for layer in info.layers])
+    lacking = [name for name in unrecorded_bases(info) if name not in network.bases]
+    if lacking:
+        raise NetworkError(
+            f"{network.name!r} has no layer {', '.join(lacking)}: a run does not record bases other than rotations. "
+            "Give the network with its bases, Network(..., bases=...)."
+        )
     return network
+
+
+def unrecorded_bases(info: RunInfo) -> list[str]:
+    """Return the virtual layers of a run whose basis it does not record: all but rotations, whose name says theirs."""
+    return [layer.name for layer in info.layers if layer.basis_of is not None and not is_rotated_name(layer.name)]
 
 
 def data_of(info: RunInfo, root: ConceptData | str | Path | None = None) -> ConceptData:

@@ -17,10 +17,11 @@ from netdissect.explorer.freshness import FreshnessCheck
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.matching import Matcher
+from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
 from netdissect.explorer.routes.explorer_state import Explorer, error_responses
-from netdissect.explorer.run_registry import Networks, RunRegistry
+from netdissect.explorer.run_registry import GivenNetwork, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
 from netdissect.explorer.uploads import MAX_BYTES
@@ -33,7 +34,7 @@ def create_app(
     runs: Sequence[str | Path | Result] | str | Path | Result,
     *,
     data_root: str | Path | None = None,
-    networks: Networks | None = None,
+    network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
 ) -> FastAPI:
     """Make the explorer as an application that any ASGI server can run; see `netdissect.explorer.serve`.
@@ -44,9 +45,9 @@ def create_app(
         Folders of finished runs, or results in memory; one or several.
     data_root
         The data set's folder, if it has moved since the runs.
-    networks
-        Networks that were built in Python and cannot be loaded again, or their modules, by the name of the run; of a
-        single run also its network or module alone.
+    network
+        The network of a single run that cannot be loaded again, or its module; of several runs by their names.
+        Compared with the run: by its digest, or else by the sizes of its layers and its activations on some images.
     ratings
         SQLite file in which ratings are kept; None: the rating page is off.
 
@@ -55,7 +56,10 @@ def create_app(
     fastapi.FastAPI
         Not guarded against foreign hosts and origins: see `netdissect.explorer.security.Guard`.
     """
-    registry, worker = RunRegistry.open(runs, data_root, networks), InferenceWorker()
+    registry, worker = RunRegistry.open(runs, data_root, network), InferenceWorker()
+    for run in registry:
+        if run.network is not None:
+            run.network = network_for(run)
     ratings_file = None if ratings is None else Ratings(ratings)
     explorer = Explorer(registry, worker, Matcher(registry, worker), Thumbnails(), LiveReport(registry), ratings_file)
 

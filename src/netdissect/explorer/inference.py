@@ -6,7 +6,7 @@ The last processed images are kept in memory and never written to disk.
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from netdissect.concepts import Size
-from netdissect.dissect.reload import network_of, why_not_loaded
-from netdissect.errors import NetworkError, RequestError
+from netdissect.dissect.image_maps import image_maps, run_layers
+from netdissect.errors import RequestError
+from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.models import ActivationRecorder, Layer, Network, exact_patterns, resolve_layers
+from netdissect.models import Layer, Network
 
 T = TypeVar("T")
 Maps = npt.NDArray[np.float32]
@@ -137,48 +137,20 @@ class InferenceWorker:
 
         Call it in the inference thread.
         """
-        network, layers = self._network(run)
-        images = network.preprocessing.normalize(torch.from_numpy(pixels).to(network.device))
-        low = run.result.info.config.precision == "bfloat16"
-        with (
-            ActivationRecorder(network, layers) as recorder,
-            torch.autocast(network.device.type, torch.bfloat16, enabled=low),
-        ):
-            recorded = recorder(images)
-        return {name: values.float().cpu().contiguous().numpy() for name, values in recorded.items()}
+        network, layers = self.network(run)
+        return image_maps(network, layers, pixels, run.result.info.config)
 
-    def _network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
+    def network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
+        """Return the prepared network of a run and the run's layers in it.
+
+        Call it in the inference thread.
+        """
         if run.id not in self._networks:
-            network, eval_mode = _load(run), ExitStack()
-            layers = _layers(network, run)
+            network, eval_mode = network_for(run), ExitStack()
+            layers = run_layers(network, run.result.info)
             eval_mode.enter_context(network.prepared())
             self._networks[run.id] = network, layers, eval_mode
             while len(self._networks) > KEPT_NETWORKS:
                 self._networks.popitem(last=False)[1][2].close()
         self._networks.move_to_end(run.id)
         return self._networks[run.id][:2]
-
-
-def unavailable_reason(run: OpenRun) -> str | None:
-    """Return why a run's network cannot be loaded again; None: there is no known reason."""
-    if run.network is not None:
-        return None
-    reason = why_not_loaded(run.result.info.network.source)
-    if reason is None:
-        return None
-    return (
-        f"{reason[0].upper()}{reason[1:]}. Pass it, or its module: "
-        f"netdissect.serve([run], networks={{'{run.name}': module}})."
-    )
-
-
-def _load(run: OpenRun) -> Network:
-    reason = unavailable_reason(run)
-    if reason is not None:
-        raise NetworkError(reason)
-    return network_of(run.result.info, run.network)
-
-
-def _layers(network: Network, run: OpenRun) -> tuple[Layer, ...]:
-    found: Sequence[Layer] = resolve_layers(network, exact_patterns(run.result.layers), run.result.info.config.assumed)
-    return tuple(found)

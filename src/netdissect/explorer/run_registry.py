@@ -19,8 +19,8 @@ from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
 from netdissect.result import LayerResult, Result, load_result
 
-Networks = Mapping[str, Network | torch.nn.Module] | Network | torch.nn.Module
-"""Networks or modules by the names of their runs, or that of a single run."""
+GivenNetwork = Mapping[str, Network | torch.nn.Module] | Network | torch.nn.Module
+"""The network or module of a single run, or those of several by the names of their runs."""
 
 
 @dataclass(eq=False)
@@ -38,7 +38,9 @@ class OpenRun:
     images
         Folder of the data set's images.
     network
-        Passed from Python, perhaps as a module; None: loaded again on first use.
+        Given by the user, perhaps as a module; None: loaded again on first use.
+    folder
+        The run folder as the user named it; None: the result is in memory.
     """
 
     id: str
@@ -46,6 +48,7 @@ class OpenRun:
     result: Result
     images: Path
     network: Network | torch.nn.Module | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -105,7 +108,7 @@ class RunRegistry:
         cls,
         runs: Sequence[str | Path | Result] | str | Path | Result,
         data_root: str | Path | None = None,
-        networks: Networks | None = None,
+        network: GivenNetwork | None = None,
     ) -> "RunRegistry":
         """Read runs.
 
@@ -115,30 +118,31 @@ class RunRegistry:
             Folders, or results in memory.
         data_root
             The data set's folder, if it has moved.
-        networks
-            Networks that cannot be loaded again, or their modules, by the path of the run folder as given, the run's
-            name or its id. Of a single run: its network or module.
+        network
+            The network of a single run, or its module. Of several: by the path of the run folder as given, the run's
+            name or its id.
 
         Raises
         ------
         ResultError
             If a folder holds no finished run.
         ConfigError
-            If `runs` is empty, a key of `networks` names no run, or one network is given for several runs.
+            If `runs` is empty, a key of `network` names no run, or one network is given for several runs.
         """
         if not runs:
             raise ConfigError("no run was given. Expected folders written by 'netdissect run'.")
-        given: Any = runs
-        several: tuple[str | Path | Result, ...] = one_or_more(given)
-        unused = _by_name(networks, several)
+        named: Any = runs
+        several: tuple[str | Path | Result, ...] = one_or_more(named)
+        unused = _by_name(network, several)
         opened: list[OpenRun] = []
         for run in several:
             result = run if isinstance(run, Result) else load_result(run)
             name = result.info.network.name if isinstance(run, Result) else Path(run).resolve().name
             run_id = _unique(_slug(name), [each.id for each in opened])
             keys = [key for key in (_name_of(run), name, run_id) if key in unused]
-            network = unused.pop(keys[0]) if keys else None
-            opened.append(OpenRun(run_id, name, result, image_folder(result.info.data.root, data_root), network))
+            given = unused.pop(keys[0]) if keys else None
+            folder = None if isinstance(run, Result) else Path(run)
+            opened.append(OpenRun(run_id, name, result, image_folder(result.info.data.root, data_root), given, folder))
         if unused:
             raise ConfigError(
                 f"networks were given for {', '.join(map(repr, unused))}, which are not runs of this explorer. "
@@ -159,15 +163,15 @@ def _name_of(run: str | Path | Result) -> str:
     return run.info.network.name if isinstance(run, Result) else str(run)
 
 
-def _by_name(networks: Networks | None, runs: Sequence[str | Path | Result]) -> dict[str, Network | torch.nn.Module]:
-    if not isinstance(networks, (Network, torch.nn.Module)):
-        return dict(networks or {})
+def _by_name(network: GivenNetwork | None, runs: Sequence[str | Path | Result]) -> dict[str, Network | torch.nn.Module]:
+    if not isinstance(network, (Network, torch.nn.Module)):
+        return dict(network or {})
     if len(runs) > 1:
         raise ConfigError(
-            f"one network was given for {len(runs)} runs. Expected networks={{'{_name_of(runs[0])}': network}}, which "
+            f"one network was given for {len(runs)} runs. Expected network={{'{_name_of(runs[0])}': network}}, which "
             "says whose it is."
         )
-    return {_name_of(runs[0]): networks}
+    return {_name_of(runs[0]): network}
 
 
 def _slug(name: str) -> str:

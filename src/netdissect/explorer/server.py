@@ -13,7 +13,7 @@ import uvicorn
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError
 from netdissect.explorer.asgi import create_app, guarded
-from netdissect.explorer.run_registry import Networks
+from netdissect.explorer.run_registry import GivenNetwork
 from netdissect.explorer.security import is_loopback
 from netdissect.result import Result
 
@@ -29,7 +29,7 @@ def serve(
     runs: Sequence[str | Path | Result] | str | Path | Result,
     *,
     data_root: str | Path | None = None,
-    networks: Networks | None = None,
+    network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -41,7 +41,7 @@ def serve(
 
     Parameters
     ----------
-    runs, data_root, networks, ratings
+    runs, data_root, network, ratings
         See `netdissect.explorer.create_app`.
     host
         Address to listen at.
@@ -60,9 +60,11 @@ def serve(
         If other machines can reach the address and `public` is false, or the port is taken.
     ResultError
         If a folder holds no finished run.
+    NetworkError
+        If a given network is not that of its run.
     """
     _check_host(host, public)
-    app = create_app(runs, data_root=data_root, networks=networks, ratings=ratings)
+    app = create_app(runs, data_root=data_root, network=network, ratings=ratings)
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(
         guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,

@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.activations.image_batches import fit_to_input
-from netdissect.concepts import Size
 from netdissect.concepts.image_io import UNREADABLE, open_image, to_rgb
+from netdissect.dissect.image_maps import network_pixels
 from netdissect.errors import NetdissectError, NetworkError, RequestError
-from netdissect.models import Preprocessing
 from netdissect.result import NetworkInfo
 
 MAX_BYTES = 10 * 2**20
@@ -85,9 +83,8 @@ def network_input(image: Image.Image, network: NetworkInfo) -> Pixels:
     RequestError
         If the image does not have the number of channels that the network expects.
     """
-    preprocessing = Preprocessing(Size(*network.size), network.mean, network.std, network.interpolation)
     try:
-        return np.ascontiguousarray(fit_to_input(image, preprocessing, "the image").transpose(2, 0, 1))
+        return network_pixels(image, network)
     except NetworkError as error:
         raise RequestError(str(error), 415) from error
 

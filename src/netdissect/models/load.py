@@ -5,11 +5,13 @@
     transformers:facebook/dinov2-small   a model of the Hugging Face hub, or a folder of it (extra "transformers")
     efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
     python:package.module:factory   what the factory returns: (module, Preprocessing) or a Network
+    FILE.safetensors                a network that an experiment or the demo trained; its metadata say how it is built
 
 Size, mean, standard deviation and interpolation come with the network and can be overridden. A preset's resize-and-crop
 is never applied: label maps cover the whole image, so the whole image is stretched to the input size.
 """
 
+import importlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import torch
 
 from netdissect.concepts import Size
 from netdissect.config import Interpolation, NetworkSource
-from netdissect.errors import NetworkError
+from netdissect.errors import ConfigError, NetworkError
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import checkpoint_classes, load_checkpoint, load_weights
 from netdissect.models.factory import build_from_factory, reset_parameters
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 RANDOM = "none"
 TRANSFORMERS = "transformers:"
+SAFETENSORS = ".safetensors"
+# Named, not imported: this room is read before that one.
+TRAINED_LOADER = "netdissect.training.load_trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,8 @@ def load_network(
     Parameters
     ----------
     spec
-        ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` (also a folder), ``efficientnet_lite0|1|2`` or
-        ``python:package.module:factory``.
+        ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` (also a folder), ``efficientnet_lite0|1|2``,
+        ``python:package.module:factory`` or the ``.safetensors`` file of a network that an experiment trained.
     weights
         None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
         trained for another number of classes, the network is built with that many.
@@ -85,6 +90,8 @@ def load_network(
         If there is no such network, its own weights cannot be loaded, or a factory fails.
     CheckpointError
         If the checkpoint cannot be used.
+    ConfigError
+        If options would change the weights or the preprocessing of a network that an experiment trained.
 
     Examples
     --------
@@ -93,6 +100,9 @@ def load_network(
     Size(height=224, width=224)
     """
     _check_arguments(spec, weights, size)
+    if spec.endswith(SAFETENSORS):
+        options = {"state_dict": state_dict, "size": size, "mean": mean, "std": std, "interpolation": interpolation}
+        return _trained(spec, weights, weights_seed, [name for name, value in options.items() if value is not None])
     file = None if weights is None or weights == RANDOM else CheckpointChoice(Path(weights), state_dict)
     if state_dict is not None and file is None:
         raise NetworkError(
@@ -115,6 +125,20 @@ def load_network(
     changes = given | {"size": None if size is None else Size(size, size)}
     preprocessing = replace(preprocessing, **{name: value for name, value in changes.items() if value is not None})
     network = Network(_title(origin), module, preprocessing, source=origin)
+    network.module.eval().requires_grad_(False)
+    return network
+
+
+def _trained(spec: str, weights: str | None, weights_seed: int, changes: Sequence[str]) -> Network:
+    """Load the file of a network that an experiment trained: the room of the experiments' networks builds it."""
+    refused = [*changes, *(["weights"] if weights not in (None, RANDOM) else [])]
+    if refused:
+        raise ConfigError(
+            f"the network of {spec} was trained by an experiment and has its weights and preprocessing, but "
+            f"{' and '.join(sorted(refused))} would change them. Leave these options out."
+        )
+    load = importlib.import_module(TRAINED_LOADER).trained_network
+    network: Network = load(spec, None if weights is None else weights_seed)
     network.module.eval().requires_grad_(False)
     return network
 

@@ -239,7 +239,10 @@ def not_a_name(path: Path) -> str:
 
 def unknown_spec(spec: str) -> str:
     """Return the message for a name of no network."""
-    kinds = f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)} or python:package.module:factory"
+    kinds = (
+        f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)}, python:package.module:factory or a "
+        ".safetensors file of an experiment"
+    )
     if Path(spec).exists():
         return f"The network {spec!r} is a path. Expected {kinds}. {not_a_name(Path(spec))}"
     module, colon, _ = spec.partition(":")

@@ -6,7 +6,7 @@ The result of every stage is saved in the folder of the demo, and a second run r
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -17,12 +17,12 @@ from netdissect.config_fields import Config
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ResultError
-from netdissect.models import Network
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.synthetic import write_synthetic
+from netdissect.training.load_trained import trained_network
 from netdissect.training.scene_net import (
     DEMO,
     FAST,
@@ -30,9 +30,7 @@ from netdissect.training.scene_net import (
     TrainConfig,
     TrainedSceneNet,
     load_trained,
-    preprocessing,
     save_trained,
-    scene_network,
 )
 from netdissect.training.train import train
 
@@ -40,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 # Besides the 0.005 of the paper: on small synthetic images many concepts are too large for a mask of 0.5 %.
 QUANTILES = (0.005, 0.02)
+NETWORK_FILE = "scene_network.safetensors"
 
 
 class DemoConfig(Config):
@@ -100,15 +99,15 @@ def demo(out: str | Path, config: DemoConfig = FULL_DEMO, *, progress: Progress 
     """
     out, seconds = Path(out), dict[str, float]()
     _claim(out, config)
-    size = config.train_config.size
     with timed("render the data set", seconds):
         data = _synthetic(out / "synthetic", config, progress)
     with timed("train the network", seconds):
-        trained = _trained(out / "scene_network.safetensors", config.train_config, progress)
+        trained = _trained(out / NETWORK_FILE, config.train_config, progress)
     last = LAYERS[-1]
     network = with_rotations(trained.network(), last, config.rotations)
-    untrained = scene_network(config.train_config.units, seed=config.train_config.seed)
-    random = Network("scene network with random weights", untrained, preprocessing(size))
+    random = replace(
+        trained_network(out / NETWORK_FILE, config.train_config.seed), name="scene network with random weights"
+    )
     dissect_config = DissectConfig(layers=LAYERS, protocol=Protocol(quantiles=QUANTILES), batch_size=config.batch_size)
     rotated = tuple(rotated_name(last, seed) for seed in config.rotations)
     logger.info("dissecting the network, its last layer in rotated bases, and then the same with random weights")
@@ -153,5 +152,4 @@ def _trained(path: Path, train_config: TrainConfig, progress: Progress | None) -
         return load_trained(path)
     logger.info("rendering %s other images, and training a network on them", f"{train_config.num_images:,}")
     trained = train(train_config, progress=progress)
-    save_trained(trained, path)
-    return trained
+    return load_trained(save_trained(trained, path))

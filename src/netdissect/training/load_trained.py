@@ -6,15 +6,18 @@
 The metadata of these files say how to build the network. They hold tensors and text alone: loading them runs no code.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors
+from torch import nn
 
 from netdissect.config import LoadOptions
 from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, load_network
-from netdissect.training.scene_net import load_trained
-from netdissect.training.task_networks import load_task
+from netdissect.training.scene_net import TrainConfig, load_trained, random_network
+from netdissect.training.task_networks import backbone_of, load_task
 
 
 def open_network(text: str, options: LoadOptions | None = None) -> Network:
@@ -39,12 +42,7 @@ def open_network(text: str, options: LoadOptions | None = None) -> Network:
     """
     given = {} if options is None else options.model_dump(exclude_defaults=True)
     if text.endswith(".safetensors") and ("@" not in text or Path(text).is_file()):
-        if given.keys() - {"weights_seed"}:
-            raise ConfigError(
-                f"the network of {text} was trained by an experiment and has its weights and preprocessing, but "
-                f"{' and '.join(sorted(given.keys() - {'weights_seed'}))} would change them. Leave these options out."
-            )
-        return trained_network(text)
+        return load_network(text, **given)
     spec, _, weights = text.partition("@")
     if weights and given.keys() & {"weights", "state_dict"}:
         raise ConfigError(
@@ -57,13 +55,15 @@ def open_network(text: str, options: LoadOptions | None = None) -> Network:
     return load_network(spec, **given)
 
 
-def trained_network(path: str | Path) -> Network:
-    """Load a network that an experiment trained.
+def trained_network(path: str | Path, weights_seed: int | None = None) -> Network:
+    """Load a network that an experiment trained; `netdissect.load_network` calls this for a ``.safetensors`` file.
 
     Parameters
     ----------
     path
         A ``.safetensors`` file.
+    weights_seed
+        Draw its weights at random from this seed, as before a training. None: the trained weights.
 
     Returns
     -------
@@ -86,10 +86,24 @@ def trained_network(path: str | Path) -> Network:
             "network name NETWORK@FILE."
         ) from error
     if "inputs" in metadata:
-        return load_task(path).network()
+        task = load_task(path)
+        return _network(task.network(), task.train_config, backbone_of, weights_seed)
     if "train_config" in metadata:
-        return load_trained(path).network(path.stem)
+        trained = load_trained(path)
+        return _network(trained.network(path.stem), trained.train_config, random_network, weights_seed)
     raise CheckpointError(
         f"{path} holds weights, but does not say of which network: no experiment trained it. Name the network before "
         f"them: NETWORK@{path.name}."
     )
+
+
+def _network(
+    trained: Network, config: TrainConfig, build: Callable[[TrainConfig], nn.Module], weights_seed: int | None
+) -> Network:
+    """Return a trained network, or the same with random weights."""
+    if weights_seed is None or trained.source is None:
+        return trained
+    module = build(config.model_copy(update={"seed": weights_seed})).eval()
+    source = trained.source.model_copy(update={"weights": "none", "weights_seed": weights_seed})
+    name = f"{trained.name}, random weights of seed {weights_seed}"
+    return replace(trained, name=name, module=module, source=source)

@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from netdissect.concepts import Size
+from netdissect.config import NetworkSource
 from netdissect.config_fields import Config, Option
 from netdissect.errors import CheckpointError
 from netdissect.models import Network, Preprocessing
@@ -102,6 +103,8 @@ class TrainedSceneNet:
         Ten entries.
     seconds
         Wall time of the training alone.
+    source
+        The file that it was read from; None: it is in memory alone.
     """
 
     module: nn.Sequential
@@ -109,10 +112,11 @@ class TrainedSceneNet:
     accuracy: float
     log: tuple[LogEntry, ...]
     seconds: float
+    source: NetworkSource | None = None
 
     def network(self, name: str = "scene network") -> Network:
         """Return it with its preprocessing, ready to be dissected."""
-        return Network(name, self.module, preprocessing(self.train_config.size))
+        return Network(name, self.module, preprocessing(self.train_config.size), source=self.source)
 
 
 def preprocessing(size: int = 96) -> Preprocessing:
@@ -179,6 +183,11 @@ def random_network(train_config: TrainConfig) -> nn.Sequential:
     )
 
 
+def file_source(path: str | Path) -> NetworkSource:
+    """Return the source of a network that a file holds, from whichever folder it is loaded again."""
+    return NetworkSource(spec=str(Path(path).resolve()))
+
+
 def save_trained(trained: TrainedSceneNet, path: str | Path) -> Path:
     """Write weights, configuration, accuracy and log as one ``.safetensors`` file."""
     path = Path(path)
@@ -216,9 +225,8 @@ def load_trained(path: str | Path) -> TrainedSceneNet:
         ).eval()
         module.load_state_dict(weights)
         log = tuple(LogEntry(*entry) for entry in json.loads(metadata["log"]))
-        return TrainedSceneNet(
-            module, train_config, json.loads(metadata["accuracy"]), log, json.loads(metadata["seconds"])
-        )
+        accuracy, seconds = json.loads(metadata["accuracy"]), json.loads(metadata["seconds"])
+        return TrainedSceneNet(module, train_config, accuracy, log, seconds, file_source(path))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} does not exist. Expected a scene network; train one with netdissect.training.train."

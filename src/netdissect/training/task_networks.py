@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from netdissect.config import Progress
+from netdissect.config import NetworkSource, Progress
 from netdissect.errors import CheckpointError
 from netdissect.models import Network
 from netdissect.result.files import write_whole
 from netdissect.training.choices import RANDOM, TaskName
 from netdissect.training.pretext import Step, Task, make_task
-from netdissect.training.scene_net import Images, TrainConfig, preprocessing, scene_network
+from netdissect.training.scene_net import Images, TrainConfig, file_source, preprocessing, scene_network
 from netdissect.training.task_images import TaskImages
 from netdissect.training.train import Optimizer, augment, choose_precision
 
@@ -40,6 +40,8 @@ class TaskNetwork:
         The convolutions ``conv1`` and so on, in evaluation mode.
     loss, accuracy
         On held-out images; None where the task has no classes.
+    source
+        The file that it was read from; None: it is in memory alone.
     """
 
     task: TaskName
@@ -47,12 +49,12 @@ class TaskNetwork:
     module: nn.Sequential
     loss: float | None
     accuracy: float | None
+    source: NetworkSource | None = None
 
     def network(self) -> Network:
         """Return it with its preprocessing, ready to be dissected."""
-        return Network(
-            f"{self.task}, seed {self.train_config.seed}", self.module, preprocessing(self.train_config.size)
-        )
+        name = f"{self.task}, seed {self.train_config.seed}"
+        return Network(name, self.module, preprocessing(self.train_config.size), source=self.source)
 
 
 def trained_task(
@@ -68,7 +70,7 @@ def trained_task(
     folder.mkdir(parents=True, exist_ok=True)
     weights = safetensors.torch.save(dict(trained.module.state_dict()), metadata=metadata)
     write_whole(path, lambda file: file.write(weights))
-    return trained
+    return load_task(path)
 
 
 def load_task(path: str | Path) -> TaskNetwork:
@@ -87,9 +89,8 @@ def load_task(path: str | Path) -> TaskNetwork:
         train_config = TrainConfig.model_validate(inputs["train_config"])
         module = backbone_of(train_config).eval()
         module.load_state_dict(weights)
-        return TaskNetwork(
-            inputs["task"], train_config, module, json.loads(metadata["loss"]), json.loads(metadata["accuracy"])
-        )
+        loss, accuracy = json.loads(metadata["loss"]), json.loads(metadata["accuracy"])
+        return TaskNetwork(inputs["task"], train_config, module, loss, accuracy, file_source(path))
     except (KeyError, TypeError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} is not what was trained there ({type(error).__name__}: {error}). Remove it; the same command "

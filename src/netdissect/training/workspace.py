@@ -183,8 +183,7 @@ class Workspace:
         trained = train_on(*self.train_images, settled, progress=self.progress, callback=callback)
         path = self._network_file(train_config)
         path.parent.mkdir(exist_ok=True)
-        save_trained(trained, path)
-        return trained
+        return load_trained(save_trained(trained, path))
 
     def _network_file(self, train_config: TrainConfig) -> Path:
         digest = hashlib.sha256(train_config.model_dump_json().encode()).hexdigest()[:16]

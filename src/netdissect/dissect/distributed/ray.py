@@ -87,7 +87,9 @@ def dissect_on_ray(
     threads = torch.get_num_threads()
     fingerprint = bitwise_fingerprint(describe(source))
     concepts = source.data if source.data.subset is None else str(source.data.root.resolve())
-    job = RayJob(network.source or network, concepts, source.config, source.execution, run, threads, fingerprint)
+    # A source does not say which bases were added to the network.
+    named = network if network.bases or network.source is None else network.source
+    job = RayJob(named, concepts, source.config, source.execution, run, threads, fingerprint)
     (run / SHARDS).mkdir(parents=True, exist_ok=True)
     ray = need("ray", "ray", "A run on Ray")
     with _locked(run / SHARDS), _Cluster(ray, address, job) as cluster, shown(progress) as display:

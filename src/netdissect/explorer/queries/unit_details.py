@@ -10,7 +10,7 @@ import polars as pl
 from netdissect.concepts import Size
 from netdissect.config import RULES
 from netdissect.errors import RequestError
-from netdissect.explorer.inference import unavailable_reason
+from netdissect.explorer.networks.run_network import unavailable_reason
 from netdissect.explorer.queries.requests import MOST_IMAGES, UnitsQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import (

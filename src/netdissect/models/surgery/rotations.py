@@ -3,10 +3,12 @@
     random_rotation(units, seed) -> Q in SO(units)
     rotation_powers(Q, alphas) -> Q^alpha
     with_rotations(network, layer, seeds, alphas) -> the network with rotated copies of the layer
+    with_recorded_rotations(network, names of layers) -> the same, as a run names them
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.2.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -21,6 +23,8 @@ from netdissect.models.layer_patterns import resolve_layers
 from netdissect.models.network import Network
 
 Matrix = npt.NDArray[np.float64]
+
+_ROTATED = re.compile(r"(.+)@rotation-(\d+)(?:\^([0-9.e+-]+))?")
 
 # An orthogonal matrix from float32 numbers: how far Q Q' may be from the identity.
 ORTHOGONAL = 1e-4
@@ -164,6 +168,21 @@ def with_rotations(network: Network, layer: str, seeds: Iterable[int], alphas: I
             turned = random_rotation(units, seed) if alpha == 1 else torch.from_numpy(matrix.astype(np.float32))
             bases[rotated_name(layer, seed, alpha)] = (layer, turned)
     return replace(network, bases=bases)
+
+
+def with_recorded_rotations(network: Network, layers: Iterable[str]) -> Network:
+    """Return the network with the rotated layers among these names; those that it has are not made again."""
+    for name in layers:
+        match = _ROTATED.fullmatch(name)
+        if match and name not in network.bases:
+            layer, seed, alpha = match.groups()
+            network = with_rotations(network, layer, [int(seed)], [1.0 if alpha is None else float(alpha)])
+    return network
+
+
+def is_rotated_name(name: str) -> bool:
+    """Tell whether a layer is called as `rotated_name` says."""
+    return _ROTATED.fullmatch(name) is not None
 
 
 def rotated_name(layer: str, seed: int, alpha: float = 1.0) -> str:
