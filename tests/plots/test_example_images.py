@@ -1,6 +1,5 @@
 """Images of units: outlines are at the active pixels, and files that cannot be read are left out."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from netdissect.plots.example_images import read_image, webp
 from netdissect.plots.outlines import SIDE, MaskGrid, outline
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import FieldSpan, FieldSpans
+from svg_paths import lines_of
 
 
 def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
@@ -24,8 +24,7 @@ def filled(path: str, side: int = SIDE) -> npt.NDArray[np.bool_]:
     centers = (np.arange(side) + 0.5) * SIDE / side
     points = np.stack(np.meshgrid(centers, centers), axis=-1).reshape(-1, 2)
     inside = np.zeros(len(points), bool)
-    for part in re.findall(r"M([\d. ]+)Z", path):
-        corners = np.array(part.split(), float).reshape(-1, 2)
+    for corners in lines_of(path):
         inside ^= Polygon(corners).contains_points(points)
     return inside.reshape(side, side)
 

@@ -23,6 +23,7 @@ from netdissect.result import LayerInfo, Result
 from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images
 from networks import SIDE as INPUT
+from svg_paths import lines_of
 
 # The package exports a function `units` of this module.
 unit_sheet = import_module("netdissect.plots.unit_sheet")
@@ -34,8 +35,7 @@ def held(path: str, size: tuple[int, int]) -> Mask:
     """Return the centers of pixels inside a path by the rule evenodd: each edge flips all pixels to its left."""
     down, right = ((np.arange(count) + 0.5) * SIDE / count for count in size)
     flips = np.zeros((size[0], size[1] + 1), np.int64)
-    for part in re.findall(r"M([\d. ]+)Z", path):
-        x, y = np.array(part.split(), float).reshape(-1, 2).T
+    for x, y in (line.T for line in lines_of(path)):
         for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
             rows = np.arange(*np.searchsorted(down, sorted((y0, y1))))
             if len(rows):
@@ -151,4 +151,4 @@ def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
 
 
 def test_labels_are_outlined_in_whole_numbers() -> None:
-    assert re.fullmatch(r"(M[\d ]+Z)+", outline(np.eye(7), 0.5))
+    assert re.fullmatch(r"(M[\d ]+l[\d -]+z)+", outline(np.eye(7), 0.5))

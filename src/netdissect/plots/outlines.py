@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from contourpy import LineType, contour_generator
-from matplotlib.path import Path
 
 from netdissect.concepts import Size
 from netdissect.config import Protocol
+from netdissect.plots.contours import contour_path, signed_distances
 from netdissect.result import LayerInfo, LayerResult, RunInfo
 from netdissect.scoring import make_upsampler
 
@@ -30,8 +29,6 @@ SIDE = 128
 TOLERANCE = 0.6
 # For masks, in pixels: outlines are at least 0.17 pixels away from the center of every pixel.
 MASK_TOLERANCE = 0.08
-# Outlines are closed just outside of the border.
-BEYOND = 0.01
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def mask_outline(values: Maps, threshold: float) -> str:
     # One digit for pixels of 0.8 or more, so that rounding moves no line over a center.
     digits = 1 + int(np.log10(max(*values.shape, 16) / 16))
     tolerance = MASK_TOLERANCE * SIDE / max(values.shape)
-    return _outline(signed(values, threshold), 0.0, tolerance, digits)
+    return _path(signed(values, threshold), tolerance, digits)
 
 
 def signed(values: Maps, threshold: float) -> npt.NDArray[np.float64]:
@@ -128,18 +125,7 @@ def signed(values: Maps, threshold: float) -> npt.NDArray[np.float64]:
         Above 0 exactly where the mask is; linear near the threshold, and of a magnitude from 0.5 to 1.5, so that the
         border between two neighbors is between a quarter and three quarters of the way.
     """
-    inside = values > np.float32(threshold)
-    above = values.astype(np.float64) - float(np.float32(threshold))
-    border = np.zeros_like(inside)
-    for axis in (0, 1):
-        changes = np.diff(inside, axis=axis)
-        pad = [(0, 0), (0, 0)]
-        for pad[axis] in ((0, 1), (1, 0)):
-            border |= np.pad(changes, pad)
-    near = np.abs(above[border])
-    scale = float(np.median(near)) if near.size else 1.0
-    size = np.clip(np.abs(above) / (scale or 1.0), 0.5, 1.5)
-    return np.where(inside, size, -size)
+    return np.asarray(signed_distances(np.asarray(values, np.float32), np.float32(threshold)))
 
 
 def outline(values: npt.NDArray[Any], level: float, min_area: float = 0) -> str:
@@ -163,33 +149,11 @@ def outline(values: npt.NDArray[Any], level: float, min_area: float = 0) -> str:
     Examples
     --------
     >>> outline(np.array([[1.0, 0.0], [1.0, 0.0]]), 0.5)
-    'M0 0 64 0 64 128 0 128Z'
+    'M64 0l0 128-64 0 0-128z'
     """
-    return _outline(np.asarray(values, np.float64), level, TOLERANCE, 0, min_area)
+    return _path(np.asarray(values, np.float64) - level, TOLERANCE, 0, min_area)
 
 
-def _outline(values: npt.NDArray[np.float64], level: float, tolerance: float, digits: int, min_area: float = 0) -> str:
-    outside = min(float(values.min(initial=0)), level) - 1
-    padded = np.pad(np.pad(values, 1, mode="edge"), 1, constant_values=outside)
-    down, right = (_centers(count) for count in values.shape)
-    lines = contour_generator(x=right, y=down, z=padded, line_type=LineType.Separate).lines(level)
-    return "".join(_closed(np.asarray(line), tolerance, digits, min_area) for line in lines)
-
-
-def _centers(count: int) -> npt.NDArray[np.float64]:
-    inner = (np.arange(count) + 0.5) / count
-    return SIDE * np.concatenate([[-BEYOND, 0], inner, [1, 1 + BEYOND]])
-
-
-def _closed(line: npt.NDArray[np.float64], tolerance: float, digits: int, min_area: float) -> str:
-    path = Path(line)
-    path.simplify_threshold = tolerance
-    points = np.asarray(path.cleaned(simplify=True).vertices)[:-1].clip(0, SIDE).round(digits)
-    distinct = np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])
-    corners = points[distinct]
-    if len(corners) > 1 and (corners[0] == corners[-1]).all():
-        corners = corners[:-1]
-    right, down = corners.T
-    area = abs(float(right @ np.roll(down, -1) - down @ np.roll(right, -1))) / 2
-    coordinates = " ".join(f"{number:.6g}" for number in corners.ravel())
-    return f"M{coordinates}Z" if len(corners) > 2 and area >= min_area else ""
+def _path(distances: npt.NDArray[np.float64], tolerance: float, digits: int, min_area: float = 0) -> str:
+    text: bytes = contour_path(distances, float(SIDE), tolerance, digits, float(min_area)).tobytes()
+    return text.decode("ascii")
