@@ -234,6 +234,10 @@ class StatisticsConfig(Config):
             "locations: labels are shifted within their own image."
         ),
     )
+    keep_masks: bool = Field(
+        False,
+        description="Whether the run keeps the pixels of every mask: netdissect compose makes its formulas from them.",
+    )
     stats_seed: int = Field(
         0, ge=0, description="Seed of all resampling; runs with the same seed on the same images are paired."
     )
@@ -389,7 +393,7 @@ class DissectConfig(Config):
     @property
     def mask_quantiles(self) -> int:
         """At how many quantiles, the first ones, the pixels of masks are kept until the run ends."""
-        return len(self.protocol.quantiles) if self.permutations else 0
+        return len(self.protocol.quantiles) if self.permutations or self.statistics.keep_masks else 0
 
 
 def nearby_quantiles(quantile: float) -> tuple[float, float]:

@@ -103,6 +103,9 @@ class DissectOptions(TypedDict, total=False):
     """Null hypothesis of the permutation test. images: masks are paired with the labels of other images. locations:
     labels are shifted within their own image."""
 
+    keep_masks: bool
+    """Whether the run keeps the pixels of every mask: netdissect compose makes its formulas from them."""
+
     stats_seed: int
     """Seed of all resampling; runs with the same seed on the same images are paired."""
 

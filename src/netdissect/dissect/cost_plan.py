@@ -104,7 +104,7 @@ class LayerPlan:
 
     @property
     def mask_bytes(self) -> int:
-        """Estimated bytes of the masks that the permutation test needs, where label maps have half the input's side."""
+        """Estimated bytes of the masks in the work folder, where label maps have half the input's side."""
         rows = self.config.protocol.segmentation_size or self.source.height // 2
         runs = (
             RUNS_OF_CELL * sum(self.config.quantiles[: self.config.mask_quantiles]) * rows * cells_of(self.layer).width
@@ -147,7 +147,7 @@ class CostPlan:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         return (
             f"{passes}{where} over {images:,} images for {units:,} units of {layers}; meanwhile about "
-            f"{_size(self.memory_bytes)} in memory, and on disk {_size(self.disk_bytes)} "
+            f"{size_text(self.memory_bytes)} in memory, and on disk {size_text(self.disk_bytes)} "
             f"(activation cache: {self.store})"
         )
 
@@ -173,7 +173,8 @@ class CostPlan:
         return top + sum(layer.top_image_bytes for layer in self.layers)
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Return a number of bytes in words."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -19,7 +19,7 @@ from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.batch_size import find_batch_size
-from netdissect.dissect.cost_plan import CostPlan, make_plan
+from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
 from netdissect.dissect.forward import DissectionInputs
@@ -29,6 +29,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
 from netdissect.dissect.statistics.layer_counts import LayerCounts
+from netdissect.dissect.statistics.per_image_tables import KEPT_RUN_BYTES
 from netdissect.dissect.statistics.permutation_cost import PermutationCost
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
@@ -192,8 +193,8 @@ def _carry_out(
     layer_counts = [
         LayerCounts(
             source.config, source.data, threshold_results[name], counts, counted.concept_totals,
-            counted.per_image.of_layer(name), info.min_iou(name), permutation_nulls.get(name), extra_metrics.get(name),
-            work.file(name, "tables"),
+            counted.per_image.of_layer(name), counted.masks.of_layer(name), info.min_iou(name),
+            permutation_nulls.get(name), extra_metrics.get(name), work.file(name, "tables"),
         )
         for name, counts in counted.counts.items()
     ]  # fmt: skip
@@ -213,7 +214,7 @@ def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | 
     network, data, layers, config, execution = source
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
-    text = f"{plan}{_permutations_text(source, plan)}"
+    text = f"{plan}{_permutations_text(source, plan)}{_masks_text(source, plan)}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
     return plan
@@ -227,6 +228,14 @@ def _permutations_text(source: DissectionInputs, plan: CostPlan) -> str:
     cost = PermutationCost.expected(plan.layers, source.data, source.config)
     permutations = cost.auto_permutations if asked == "auto" else asked
     return f"; then {cost.text(permutations)}"
+
+
+def _masks_text(source: DissectionInputs, plan: CostPlan) -> str:
+    """Return the size of the masks that the run keeps, as the end of the plan's line."""
+    if not source.config.statistics.keep_masks:
+        return ""
+    runs = PermutationCost.expected(plan.layers, source.data, source.config).runs
+    return f"; keeps its masks, about {size_text(KEPT_RUN_BYTES * runs)}"
 
 
 def _shown_counts(

@@ -30,12 +30,12 @@ def rotate(
     Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
     ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
-    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
-    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
-    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
-    out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float,
+    float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size:
+    int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
+    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
@@ -50,11 +50,12 @@ def layer_profile(
     Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
     all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
     float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
-    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["images", "locations"] = ..., keep_masks: bool = ..., stats_seed: int = ..., assume_layout: str | None =
+    ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
+    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def compare(
@@ -70,12 +71,12 @@ def compare(
     ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
     allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
     float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
-    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None =
-    ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
-    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
-    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
-    None = ..., progress: Progress | bool | None = ...,
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., stats_seed: int =
+    ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None =
+    ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def training_dynamics(
@@ -90,11 +91,12 @@ def training_dynamics(
     Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
     ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ...,
-    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float,
+    float] | None = ..., state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
@@ -139,9 +141,9 @@ def supervision(
     ..., backend: Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ...,
     allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
     float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str |
-    None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None
-    = ..., progress: Progress | bool | None = ...,
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., stats_seed: int =
+    ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None =
+    ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
@@ -158,11 +160,12 @@ def linear_probe(
     Literal["eager", "compile"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
     all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
     float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field:
-    Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None =
-    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["images", "locations"] = ..., keep_masks: bool = ..., stats_seed: int = ..., assume_layout: str | None =
+    ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
+    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def rater_agreement(

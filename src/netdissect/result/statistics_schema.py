@@ -11,6 +11,7 @@ are null. `netdissect.dissect.statistics` makes them.
     sensitivity  detectors as a function of quantile and IoU
     images       per image: pixels of masks and intersections of leading concepts; label_id 0: a mask without any
     labels       per image: pixels of each label
+    masks        per image: the pixels of each mask, as runs of neighboring pixels of one row
     histogram    distribution of the activations of each unit over all cells, bin by bin (in every run)
     firing_map   number of images on which each cell of a unit is above its first threshold (in every run)
 """
@@ -98,6 +99,13 @@ IMAGES: Schema = {
     "intersection": pl.UInt32,
     "mask_pixels": pl.UInt32,  # pixels of the mask on this image
 }
+MASKS: Schema = {
+    "image_index": pl.UInt32,
+    "quantile": pl.Float64,
+    "unit": pl.UInt32,
+    "start": pl.UInt32,  # y * width + x of the first pixel
+    "length": pl.UInt32,  # pixels of the run
+}
 HISTOGRAM: Schema = {
     "unit": pl.Int32,
     "bin_low": pl.Float64,  # the end nearer to zero belongs to the bin; both 0: the bin of zeros
@@ -125,6 +133,7 @@ TABLES: Mapping[str, Schema] = {
     "sensitivity": SENSITIVITY,
     "images": IMAGES,
     "labels": LABELS,
+    "masks": MASKS,
     "histogram": HISTOGRAM,
     "firing_map": FIRING_MAP,
 }

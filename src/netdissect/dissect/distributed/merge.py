@@ -193,7 +193,8 @@ def _merge_counts(
     layer_counts = [
         LayerCounts(
             info.config, data, threshold_results[name], counts.counts[name], counts.concept_totals,
-            counts.layer_images(name), info.min_iou(name), nulls.get(name), None, work.file(name, "tables"),
+            counts.layer_images(name), counts.layer_masks(name), info.min_iou(name), nulls.get(name), None,
+            work.file(name, "tables"),
         )
         for name in threshold_results
     ]  # fmt: skip

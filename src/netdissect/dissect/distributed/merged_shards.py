@@ -16,7 +16,7 @@ from netdissect.dissect.distributed.shard_result import ShardResult, ShardResult
 from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
 from netdissect.dissect.layer_state import strip_prefix
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
-from netdissect.dissect.work_dir.mask_files import MaskFile, MaskFiles
+from netdissect.dissect.work_dir.mask_files import LayerMasks, MaskFile, MaskFiles
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.dissect.work_dir.work_dir import difference
 from netdissect.errors import ResultError
@@ -166,13 +166,15 @@ class MergedCounts:
             )
         )
 
+    def layer_masks(self, layer: str) -> LayerMasks:
+        """Open the masks of every shard, by ascending image index; none if they were not kept."""
+        index, parts = self.layers.index(layer), self._parts("strata")
+        return LayerMasks(tuple(MaskFile(*self._file(f"{own}.pixels{index}")) for own in parts))
+
     def mask_files(self) -> MaskFiles:
-        """Open the mask pixels of every image and layer."""
+        """Open the masks of every layer, with what the permutation test needs to know of their images."""
         parts = self._parts("strata")
-        files = {
-            layer: tuple(MaskFile(*self._file(f"{own}.pixels{index}")) for own in parts)
-            for index, layer in enumerate(self.layers)
-        }
+        files = {layer: self.layer_masks(layer).files for layer in self.layers}
         of_test = strip_prefix(PERMUTATION_TEST, self.arrays)
         strata = np.concatenate([self.per_image[f"{own}.strata"] for own in parts])
         images = self.info.run.data.images

@@ -22,7 +22,7 @@ from netdissect.dissect.statistics.measurements import (
     replicates_of,
     sensitivity_of,
 )
-from netdissect.dissect.statistics.per_image_tables import images_of
+from netdissect.dissect.statistics.per_image_tables import images_of, masks_of
 from netdissect.dissect.statistics.permutation_pass import (
     null_count_columns,
     null_counts_frame,
@@ -61,6 +61,8 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
     frames = {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}
     if layer_counts.statistics.needs_images:
         frames |= images_of(levels)
+    if layer_counts.statistics.keep_masks:
+        frames["masks"] = masks_of(layer_counts)
     if layer_counts.statistics.sensitivity:
         frames["sensitivity"] = sensitivity_of(layer_counts).lazy()
     return frames

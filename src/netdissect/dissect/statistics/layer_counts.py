@@ -12,6 +12,7 @@ from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
 from netdissect.dissect.layer_state import ThresholdResult
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics
 from netdissect.dissect.statistics.permutation_pass import PermutationNull
+from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts
 from netdissect.scoring.iou import Floats
@@ -46,6 +47,8 @@ class LayerCounts:
         Pixels and images of each label.
     per_image
         Labels and masks per image, at the quantiles of the protocol; no files unless `StatisticsConfig.needs_images`.
+    masks
+        Its masks, if the run keeps them or its permutation test needed them.
     min_iou
         IoU from which on a unit is a detector.
     permutation_null
@@ -62,6 +65,7 @@ class LayerCounts:
     counts: IoUCounts
     concept_totals: ConceptTotals
     per_image: LayerImages
+    masks: LayerMasks
     min_iou: float
     permutation_null: PermutationNull | None
     extra_metrics: ExtraMetrics | None

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from netdissect.dissect.statistics.layer_counts import QuantileCounts
+from netdissect.dissect.statistics.layer_counts import BLOCK, LayerCounts, QuantileCounts
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring import ImageIntersections
+
+KEPT_RUN_BYTES = 5  # bytes of one run of mask pixels in the table ``masks``, measured on real layers
 
 
 def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:
@@ -32,6 +34,35 @@ def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:
                 tables.complete(frame, tables.LABELS).write_parquet(path)
                 parts["labels"].append(path)
     return {name: pl.scan_parquet(paths) for name, paths in parts.items()}
+
+
+def masks_of(layer_counts: LayerCounts) -> pl.LazyFrame:
+    """Write the pixels of all masks of a layer, block by block on the disk: the table ``masks``."""
+    folder, masks, paths = layer_counts.scratch, layer_counts.masks, list[Path]()
+    folder.mkdir(exist_ok=True)
+    for first in range(0, masks.images, BLOCK):
+        paths.append(folder / f"masks-{first}.parquet")
+        _mask_frame(layer_counts, range(first, min(first + BLOCK, masks.images))).write_parquet(paths[-1])
+    return pl.scan_parquet(paths)
+
+
+def _mask_frame(layer_counts: LayerCounts, images: range) -> pl.DataFrame:
+    """Return the masks of some images by image, quantile, unit and pixel, whichever engine counted them."""
+    masks = [layer_counts.masks.read(image) for image in images]
+    run_counts = [of_image.run_counts for of_image in masks]
+    index = np.concatenate([np.repeat(each.masks, counts) for each, counts in zip(masks, run_counts, strict=True)])
+    units = layer_counts.counts.intersection.shape[1]
+    frame = pl.DataFrame(
+        {
+            "image_index": np.repeat(np.array(images), [len(of_image.starts) for of_image in masks]),
+            "quantile": np.array(layer_counts.quantiles)[index // units],
+            "unit": index % units,
+            "start": np.concatenate([of_image.starts for of_image in masks]),
+            "length": np.concatenate([of_image.lengths for of_image in masks]),
+        }
+    )
+    order = np.lexsort((frame["start"], index, frame["image_index"]))
+    return tables.complete(frame[order], tables.MASKS)
 
 
 def _image_frame(level: QuantileCounts, masks: ImageIntersections) -> pl.DataFrame:

@@ -250,7 +250,8 @@ class PermutationTest:
             labels = BatchLabels.of(list(islice(images, len(stratum)))).arrays
             size = Size(*labels.index_map.shape[1:])
             for name, counts in permuted.items():
-                masks = [self.masks.read(name, image) for image in stratum]
+                of_layer = self.masks.of_layer(name)
+                masks = [of_layer.read(image) for image in stratum]
                 for of_image in masks:
                     check_runs(of_image, counts.intersection.shape[1], size)
                 counts.update(StratumMasks.of(masks), labels, int(stratum[0]), category_of, self.execution.workers)

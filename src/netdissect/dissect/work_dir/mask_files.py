@@ -2,7 +2,8 @@
 
     RUN/work/<layer>.masks    the runs of pixels of all masks of a layer, one record an image
 
-Written by the counting pass batch by batch, and synced with its checkpoints.
+Written by the counting pass batch by batch, and synced with its checkpoints. A run that keeps its masks copies them
+into its table `masks`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,37 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class MaskFile(AppendOnlyArrayFile):
     """The masks of one layer at the quantiles of the protocol, image by image: about three bytes for each run."""
 
-    disk_full_remedy = ", or switch the permutation test off: --permutations 0"
+    disk_full_remedy = ", or keep no masks: --permutations 0, without --keep-masks"
 
     def read(self, image_index: int) -> MaskRuns:
         """Return the masks of one image."""
         return MaskRuns(*(array.astype(np.uint32) for array in super().read(image_index)))
+
+
+@dataclass(frozen=True)
+class LayerMasks:
+    """The masks of one layer.
+
+    Attributes
+    ----------
+    files
+        The file of each shard, by ascending image index; none: masks are not kept.
+    """
+
+    files: tuple[MaskFile, ...]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return sum(file.records for file in self.files)
+
+    def read(self, image_index: int) -> MaskRuns:
+        """Return the masks of one image."""
+        for file in self.files:
+            if image_index < file.records:
+                return file.read(image_index)
+            image_index -= file.records
+        raise IndexError(image_index)
 
 
 @dataclass(frozen=True)
@@ -57,8 +84,8 @@ class MaskFiles:
 
     @classmethod
     def at(cls, work: WorkDir, layers: Sequence[str], images: int, data: ConceptData, config: DissectConfig) -> Self:
-        """Return the files of a run or of one shard of it, before the first image; none without a permutation test."""
-        needed = layers if config.permutations else ()
+        """Return the files of a run or of one shard of it, before the first image; none if nothing needs masks."""
+        needed = layers if config.mask_quantiles else ()
         return cls(
             {layer: (MaskFile(work.file(layer, "masks")),) for layer in needed},
             np.zeros(len(needed), np.int64),
@@ -81,13 +108,9 @@ class MaskFiles:
         """What the permutation test of all layers costs."""
         return PermutationCost(int(self.num_runs.sum()), len(self.num_runs), len(self.strata))
 
-    def read(self, layer: str, image_index: int) -> MaskRuns:
-        """Return the masks of one image."""
-        for file in self.files[layer]:
-            if image_index < file.records:
-                return file.read(image_index)
-            image_index -= file.records
-        raise IndexError(image_index)
+    def of_layer(self, layer: str) -> "LayerMasks":
+        """Return the masks of one layer."""
+        return LayerMasks(tuple(self.files.get(layer, ())))
 
     def state(self) -> Arrays:
         """Return the arrays of a checkpoint; the files are synced first."""
