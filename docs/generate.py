@@ -30,6 +30,7 @@ from netdissect.experiments.make_function import Parameter, experiment_parameter
 from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.keywords import option_leaves, option_type
 from netdissect.result import schema, statistics_schema
+from netdissect.result.formulas import formula_schema
 from netdissect.result.result import RunInfo
 from netdissect.scoring.metrics import METRICS, Metric
 
@@ -229,8 +230,12 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         f"{statistics}sensitivity.parquet": dict(statistics_schema.SENSITIVITY),
         f"{statistics}images.parquet": dict(statistics_schema.IMAGES),
         f"{statistics}labels.parquet": dict(statistics_schema.LABELS),
+        f"{statistics}masks.parquet": dict(statistics_schema.MASKS),
         f"{statistics}histogram.parquet": dict(statistics_schema.HISTOGRAM),
         f"{statistics}firing_map.parquet": dict(statistics_schema.FIRING_MAP),
+        "formulas/label-sets-DIGEST/label_sets.parquet": dict(formula_schema.LABEL_SETS),
+        "formulas/label-sets-DIGEST/image_label_sets.parquet": dict(formula_schema.IMAGE_LABEL_SETS),
+        "formulas/label-sets-DIGEST/mask_rows-N.parquet": dict(formula_schema.MASK_ROWS),
     }
 
 

@@ -39,7 +39,7 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: object) -> DissectConfig:
     protocol = strategies.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
-    statistics = StatisticsConfig(bootstrap=0, permutations=30, null=of, stats_seed=3)
+    statistics = StatisticsConfig(bootstrap=0, permutations=30, null=of, stats_seed=3, keep_masks=True)
     settings: dict[str, Any] = {"layers": ("wide_relu", "fc"), "protocol": protocol, "batch_size": 3}
     return DissectConfig(**settings | {"statistics": statistics} | changes)
 

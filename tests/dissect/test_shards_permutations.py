@@ -48,7 +48,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(name: ProtocolName = "paper", of: NullModel = "images", **changes: Any) -> DissectConfig:
     protocol = strategies.definition(name, 0.05).protocol.model_copy(update={"quantiles": (0.05, 0.2)})
-    statistics = StatisticsConfig(bootstrap=0, permutations=10, null=of, stats_seed=3)
+    statistics = StatisticsConfig(bootstrap=0, permutations=10, null=of, stats_seed=3, keep_masks=True)
     settings: dict[str, Any] = {"layers": ("wide_relu", "fc"), "protocol": protocol, "batch_size": 2, "min_iou": 0.0}
     return DissectConfig(**settings | {"statistics": statistics} | changes)
 
@@ -71,7 +71,11 @@ def run_shards(data: Path, settings: DissectConfig, run: Path, count: int, **opt
     "settings",
     [
         config(min_iou="fdr"),
-        config("lite", min_iou=0.04, statistics=StatisticsConfig(bootstrap=3, permutations=10, holdout=0.5)),
+        config(
+            "lite",
+            min_iou=0.04,
+            statistics=StatisticsConfig(bootstrap=3, permutations=10, holdout=0.5, keep_masks=True),
+        ),
         config("original", of="locations"),
     ],
     ids=["paper", "lite", "locations"],

@@ -9,7 +9,7 @@ from netdissect.dissect.statistics.layer_counts import BLOCK, LayerCounts, Quant
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring import ImageIntersections
 
-KEPT_RUN_BYTES = 5  # bytes of one run of mask pixels in the table ``masks``, measured on real layers
+KEPT_RUN_BYTES = 3  # bytes of one run of mask pixels in the table ``masks``, measured on real layers
 
 
 def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:

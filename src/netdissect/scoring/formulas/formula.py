@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Self
 
 import numpy as np
 
+from netdissect.compose_config import OPERATORS as OPERATORS
+from netdissect.compose_config import Operator as Operator
 from netdissect.scoring.formulas.label_set_table import Bools, LabelSetTable
-
-Operator = Literal["or", "and", "and-not"]
-
-OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
 @dataclass(frozen=True)

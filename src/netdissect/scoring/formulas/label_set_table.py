@@ -80,7 +80,7 @@ class LabelSetTable:
             pixels=np.concatenate([table.pixels for table in tables]),
         )
         row_of, firsts = _distinct_rows(joined.label_ids, joined.offsets, joined.annotated)
-        distinct = joined._subset(firsts)
+        distinct = joined.subset(firsts)
         order = distinct._canonical_order()
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -88,7 +88,7 @@ class LabelSetTable:
         pixels = np.zeros(len(order), np.int64)
         np.add.at(pixels, new_row, joined.pixels)
         ends = np.cumsum([len(table) for table in tables])[:-1]
-        return replace(distinct._subset(order), pixels=pixels), np.split(new_row, ends)
+        return replace(distinct.subset(order), pixels=pixels), np.split(new_row, ends)
 
     def __add__(self, other: Self) -> Self:
         return self.merge([self, other])[0]
@@ -109,7 +109,7 @@ class LabelSetTable:
         bits = np.uint64(categories)
         return np.asarray(self.annotated & bits == bits)
 
-    def _subset(self, rows: Ints) -> Self:
+    def subset(self, rows: Ints) -> Self:
         """Return some rows, in this order."""
         lengths = np.diff(self.offsets)[rows]
         offsets = np.append(0, lengths.cumsum())

@@ -1,0 +1,73 @@
+"""What `netdissect compose` searches and measures, as data: options, keywords and files are made from these fields."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from netdissect.config import Fraction, OneOrMore
+from netdissect.config_fields import Config, Option
+
+Operator = Literal["or", "and", "and-not"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+
+
+class ComposeConfig(Config):
+    """Which formulas are searched for which units, and what is measured of them."""
+
+    layers: Annotated[tuple[str, ...] | None, OneOrMore, Option("--layer")] = Field(
+        None, description="Only these layers of the run; None: all."
+    )
+    units: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, OneOrMore, Option("--unit")] = Field(
+        None, description="Only these units of each layer; None: all. q-values are over the units of a layer."
+    )
+    quantile: float | None = Field(None, description="One of the run's quantiles; None: its first.")
+    length: int = Field(3, ge=1, le=5, description="Most concepts of a formula; from 4 on its IoU has a bound only.")
+    operators: Annotated[tuple[Operator, ...], OneOrMore] = Field(
+        OPERATORS, min_length=1, description="Operators between the concepts of a formula: ((a op b) op c)."
+    )
+    search: Literal["optimal", "beam"] = Field(
+        "optimal",
+        description="optimal: the formula of the largest IoU, proven. beam: the beam search of Mu and Andreas (2020).",
+    )
+    beam: int = Field(5, ge=1, le=1000, description="Formulas that the beam keeps after each step.")
+    restriction: Literal["none", "annotated"] = Field(
+        "none",
+        description=(
+            "Images that count: all (none), or those annotated in every category that the formula names, negated "
+            "concepts included."
+        ),
+    )
+    time_limit: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "Seconds for the search of one unit; then the best formula so far and an upper bound are given. None: "
+            "until it is proven. 0: the best single concept and its bound."
+        ),
+    )
+    holdout: Fraction | None = Field(
+        0.5,
+        description=(
+            "Share of the images on which formula and single concept, chosen on the others, are scored for the gain; "
+            "None: the gain is that on all images, which favors the formula."
+        ),
+    )
+    bootstrap: int = Field(
+        1000, ge=0, le=100_000, description="Replicates of the bootstrap over images, for intervals and p-values."
+    )
+    permutations: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description=(
+            "Permutations of the images in which the same search is repeated for at most 32 units of each layer: how "
+            "large IoU and gain are under the null."
+        ),
+    )
+    stats_seed: int = Field(0, ge=0, description="Seed of the draw of held-out images, replicates and permutations.")
+    workers: int = Field(2, gt=0, description="Threads, each of which searches one unit at a time.")
+
+    @property
+    def search_inputs(self) -> dict[str, object]:
+        """What the result of one unit depends on, apart from run, layer and unit."""
+        return self.model_dump(mode="json", exclude={"layers", "units", "quantile", "workers"})

@@ -1,0 +1,270 @@
+"""The table of label sets of a finished run, from the masks that it kept and the labels of its data set.
+
+    masks of a layer, labels of the images -> blocks of images -> label_sets, image_label_sets, mask_rows of each layer
+
+Blocks are kept until all are counted, so that an interrupted pass resumes; they add up in any order of the images.
+"""
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from netdissect.checksums import json_digest, strip_checksum
+from netdissect.concepts import ConceptData
+from netdissect.config import Execution, Progress
+from netdissect.dissect.label_reader import LabelReader
+from netdissect.dissect.work_dir.run_log import RunLog
+from netdissect.errors import ConfigError, ResultError
+from netdissect.paths import writing
+from netdissect.result import Result
+from netdissect.result.files import write_whole
+from netdissect.result.formulas.formula_schema import IMAGE_LABEL_SETS, LABEL_SETS, MASK_ROWS
+from netdissect.result.formulas.table_folder import TableFolder
+from netdissect.scoring import ImageLabels
+from netdissect.scoring.formulas import LabelSetTable
+from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows, UnitRuns, count_mask_rows
+
+Ints = npt.NDArray[np.int64]
+
+BLOCK = 512  # images that are counted together, and again after an interruption
+STAGE = "label sets"
+FORMAT = 1
+KIND = "label-sets"
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """The tables of label sets of some layers of a run at one quantile.
+
+    Attributes
+    ----------
+    run
+        The run.
+    data
+        Its data set.
+    quantile
+        One of its quantiles.
+    folder
+        Where the tables are.
+    """
+
+    run: Result
+    data: ConceptData
+    quantile: float
+    folder: TableFolder
+
+    def image_rows(self) -> ImageRows:
+        """Read the label sets of all images."""
+        rows = self.folder.scan("label_sets", LABEL_SETS).collect()
+        lists = rows["label_ids"]
+        bits = {name: 1 << index for index, name in enumerate(self.data.categories)}
+        annotated = [sum(bits[name] for name in names) for names in rows["annotated"].to_list()]
+        table = LabelSetTable(
+            self.data.category_of,
+            lists.explode().drop_nulls().to_numpy().astype(np.int32),
+            np.append(0, lists.list.len().to_numpy().astype(np.int64).cumsum()),
+            np.array(annotated, np.uint64),
+            rows["pixels"].to_numpy(),
+        )
+        entries = self.folder.scan("image_label_sets", IMAGE_LABEL_SETS).collect()
+        return ImageRows(table, *(entries[name].to_numpy() for name in IMAGE_LABEL_SETS))
+
+    def mask_rows(self, layer: str) -> pl.LazyFrame:
+        """Open the active pixels of one layer, by unit."""
+        return self.folder.scan(f"mask_rows-{self.layer_number(layer)}", MASK_ROWS)
+
+    def layer_number(self, layer: str) -> int:
+        """Return the index of a layer in the run."""
+        return list(self.run.layers).index(layer)
+
+
+def kept_masks(run: Result, layer: str, quantile: float) -> pl.LazyFrame:
+    """Return the masks of one layer at one quantile.
+
+    Raises
+    ------
+    ResultError
+        If the run kept none.
+    """
+    statistics = run.layer(layer).statistics
+    if "masks" not in statistics:
+        raise ResultError(
+            f"the run of {run.info.network.name!r} kept no masks, and formulas are scored on their pixels. Repeat it "
+            "with them: netdissect run --config RUN --keep-masks --out NEW (in Python dissect(..., keep_masks=True))."
+        )
+    return statistics["masks"].filter(pl.col("quantile") == quantile)
+
+
+def chosen_quantile(run: Result, quantile: float | None) -> float:
+    """Return one of the quantiles of a run; None: its first.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one of them.
+    """
+    quantiles = run.info.config.protocol.quantiles
+    if quantile is not None and quantile not in quantiles:
+        raise ConfigError(f"the run has no quantile {quantile:g}; it has {', '.join(map('{:g}'.format, quantiles))}.")
+    return quantiles[0] if quantile is None else quantile
+
+
+@dataclass(frozen=True)
+class LabelSetPass:
+    """The pass over the images of a run that makes the tables of label sets.
+
+    Attributes
+    ----------
+    run, data, quantile
+        See `LabelSets`.
+    parent
+        Folder of all tables of formulas of the run.
+    execution
+        Threads and label cache.
+    progress
+        Called with the stage and the number of images done and in all.
+    """
+
+    run: Result
+    data: ConceptData
+    quantile: float
+    parent: Path
+    execution: Execution
+    progress: Progress | None = None
+
+    @property
+    def folder(self) -> TableFolder:
+        """The folder of the tables."""
+        run_digest = json_digest(self.run.info.model_dump(mode="json"))
+        return TableFolder(self.parent, KIND, {"format": FORMAT, "run": run_digest, "quantile": self.quantile})
+
+    def missing(self, layers: Sequence[str]) -> list[str]:
+        """Return the layers that have no table yet."""
+        found = LabelSets(self.run, self.data, self.quantile, self.folder)
+        return [layer for layer in layers if not self.folder.has(f"mask_rows-{found.layer_number(layer)}")]
+
+    def tables(self, layers: Sequence[str]) -> LabelSets:
+        """Return the tables of some layers; those that are missing are made.
+
+        Raises
+        ------
+        ResultError
+            If the run kept no masks, a table is damaged or the folder cannot be written.
+        ConceptsError
+            If the data set changed.
+        """
+        found, missing = LabelSets(self.run, self.data, self.quantile, self.folder), self.missing(layers)
+        if missing:
+            masks = {layer: kept_masks(self.run, layer, self.quantile) for layer in missing}
+            blocks = self.folder.path / f"blocks-{json_digest({'layers': missing})[:8]}"
+            blocks.mkdir(parents=True, exist_ok=True)
+            paths = list(self._count(masks, blocks))
+            self._join(found, missing, paths)
+            shutil.rmtree(blocks)
+        return found
+
+    def _count(self, masks: Mapping[str, pl.LazyFrame], folder: Path) -> Iterator[Path]:
+        """Count the images block by block, and yield the file of each block."""
+        images, config = len(self.data), self.run.info.config
+        cache = self.execution.label_cache
+        reader = LabelReader(
+            self.data, config.protocol, cache, config.images_per_batch, self.data.stamp(), RunLog(None)
+        )
+        starts = range(0, images, BLOCK)
+        paths = [folder / f"{start}.block" for start in starts]
+        todo = [start for start, path in zip(starts, paths, strict=True) if not path.exists()]
+        labels = reader.read([image for start in todo for image in range(start, min(start + BLOCK, images))])
+        for start, path in zip(starts, paths, strict=True):
+            if start in todo:
+                block = list(islice(labels, min(BLOCK, images - start)))
+                _write_block(path, *self._counted(block, start, masks))
+            if self.progress:
+                self.progress(STAGE, min(start + BLOCK, images), images)
+            yield path
+        reader.refuse_changed(self.run.info.data.digest)
+
+    def _counted(
+        self, images: Sequence[ImageLabels], first: int, masks: Mapping[str, pl.LazyFrame]
+    ) -> tuple[ImageRows, list[MaskRows]]:
+        """Count one block of images."""
+        image_rows, rows_of_sets = ImageRows.of(images, first, self.data.category_of)
+        row_maps = [
+            rows[image.label_sets.index_map.ravel()].astype(np.int32)
+            for image, rows in zip(images, rows_of_sets, strict=True)
+        ]
+        counted = []
+        for layer, table in masks.items():
+            units, parts = self.run.layer(layer).info.units, list[MaskRows]()
+            of_block = pl.col("image_index").is_between(first, first + len(images) - 1)
+            frame = table.filter(of_block).sort("image_index", "unit", maintain_order=True).collect()
+            edges = np.searchsorted(frame["image_index"].to_numpy(), np.arange(first, first + len(images) + 1))
+            columns = [frame[name].to_numpy() for name in ("unit", "start", "length")]
+            for index, row_map in enumerate(row_maps):
+                runs = UnitRuns(*(column[edges[index] : edges[index + 1]] for column in columns))
+                runs.check(units, len(row_map))
+                parts.append(count_mask_rows(runs, row_map, first + index, len(image_rows.table)))
+            counted.append(MaskRows.join(parts))
+        return image_rows, counted
+
+    def _join(self, found: LabelSets, layers: Sequence[str], paths: Sequence[Path]) -> None:
+        """Add the blocks, and write the tables."""
+        blocks = [_read_block(path, self.data.category_of, len(layers)) for path in paths]
+        image_rows, new_rows = ImageRows.join([block[0] for block in blocks])
+        if not self.folder.has("label_sets"):
+            self.folder.write("label_sets", _label_set_frame(image_rows.table, self.data.categories), LABEL_SETS)
+            entries = {name: getattr(image_rows, attribute) for name, attribute in _ENTRIES.items()}
+            self.folder.write("image_label_sets", pl.DataFrame(entries), IMAGE_LABEL_SETS)
+        for index, layer in enumerate(layers):
+            parts = [block[1][index].moved(rows) for block, rows in zip(blocks, new_rows, strict=True)]
+            columns = dict(zip(MASK_ROWS, MaskRows.join(parts), strict=True))
+            self.folder.write(f"mask_rows-{found.layer_number(layer)}", pl.DataFrame(columns), MASK_ROWS)
+
+
+_OF_TABLE = ("label_ids", "offsets", "annotated", "table_pixels")
+_ENTRIES = {"image_index": "image_index", "row": "rows", "pixels": "pixels"}
+
+
+def _label_set_frame(table: LabelSetTable, categories: Sequence[str]) -> pl.DataFrame:
+    rows = len(table)
+    label_ids = [table.label_ids[table.offsets[row] : table.offsets[row + 1]] for row in range(rows)]
+    annotated = [
+        [name for index, name in enumerate(categories) if bits >> index & 1] for bits in table.annotated.tolist()
+    ]
+    return pl.DataFrame(
+        {"row": np.arange(rows), "label_ids": label_ids, "annotated": annotated, "pixels": table.pixels},
+        schema_overrides={"label_ids": pl.List(pl.Int32), "annotated": pl.List(pl.String)},
+    )
+
+
+def _write_block(path: Path, image_rows: ImageRows, mask_rows: Sequence[MaskRows]) -> None:
+    """Write one block of images: complete, or not at all."""
+    table, arrays = image_rows.table, dict[str, Any]()
+    arrays |= dict(zip(_OF_TABLE, (table.label_ids, table.offsets, table.annotated, table.pixels), strict=True))
+    arrays |= {name: getattr(image_rows, attribute) for name, attribute in _ENTRIES.items()}
+    for index, of_layer in enumerate(mask_rows):
+        arrays |= {f"{index}.{name}": array for name, array in of_layer._asdict().items()}
+    with writing(path, "Free space and run the same command again: what was finished is kept."):
+        write_whole(path, lambda file: np.savez(file, **arrays), checksum=True)
+
+
+def _read_block(path: Path, category_of: Ints, layers: int) -> tuple[ImageRows, list[MaskRows]]:
+    """Read one block of images."""
+    try:
+        with np.load(io.BytesIO(strip_checksum(path.read_bytes())), allow_pickle=False) as file:
+            table = LabelSetTable(category_of, *(file[name] for name in _OF_TABLE))
+            image_rows = ImageRows(table, *(file[name] for name in _ENTRIES))
+            of_layers = (f"{index}.{{}}".format for index in range(layers))
+            return image_rows, [MaskRows(*(file[name(field)] for field in MaskRows._fields)) for name in of_layers]
+    except (OSError, ValueError, KeyError) as error:
+        raise ResultError(
+            f"{path} is damaged ({error}): it holds label sets that were counted before an interruption. Remove this "
+            "file, and run the same command again."
+        ) from error
