@@ -29,6 +29,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         (("bars", run, "--colors", "paper"), "bars.pdf"),
         (("layers", run, run, "--rule", "per-category"), "layers.svg"),
         (("iou", run, "--layer", "0"), "iou.png"),
+        (("depth", run, run, "--width", 3.3), "depth.png"),
         (("units", run, "--unit", 1, "--unit", 0, "--count", 3), "units.png"),
         (("concept-scatter", run, run), "concept-scatter.pdf"),
         (("sensitivity", run, "--rule", "per-category"), "sensitivity.svg"),
@@ -38,8 +39,9 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         assert drawn.out.strip() == f"Wrote {tmp_path / out}"
     assert (tmp_path / "bars.pdf").read_bytes().startswith(b"%PDF")
     assert "<svg" in (tmp_path / "layers.svg").read_text()
-    with Image.open(tmp_path / "units.png") as image:
-        assert image.width > 800
+    for name, inches in (("units.png", 6.8), ("depth.png", 3.3)):
+        with Image.open(tmp_path / name) as image:
+            assert image.width == 300 * inches
 
 
 def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
@@ -47,6 +49,7 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: 
         (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
         (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 runs were given. Expected two."),
         (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
+        (("depth", run, "--width", 2, "-o", tmp_path / "a.pdf"), "--width"),
         (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),
     ):
         drawn = netdissect("figure", *arguments)

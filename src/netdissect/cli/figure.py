@@ -27,20 +27,36 @@ ColorsOption = Annotated[
 ]
 
 
-class CountOptions(BaseModel):
-    """The definition of a detector, and the colors of categories."""
+class FigureOptions(BaseModel):
+    """How a figure is printed."""
+
+    width: float = Field(
+        6.8,
+        ge=3,
+        le=30,
+        description="Inches: 3.3 is one column of a paper, 6.8 are two. Type keeps its size.",
+    )
+
+
+class CountOptions(FigureOptions):
+    """The definition of a detector."""
 
     quantile: float | None = Field(None, description="One of the run's. None: its first.")
     min_iou: float | None = Field(None, description="IoU of a detector. None: the run's own.")
+
+
+class ColorOptions(CountOptions):
+    """The colors of categories."""
+
     colors: Palette = Field(
         "safe", description="safe: for any color vision; paper: those of the authors' Caffe code (2017)."
     )
 
 
 @app.command()
-@with_options(CountOptions)
+@with_options(ColorOptions)
 def bars(
-    typed: Typed[CountOptions],
+    typed: Typed[ColorOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
@@ -52,9 +68,9 @@ def bars(
 
 
 @app.command()
-@with_options(CountOptions)
+@with_options(ColorOptions)
 def layers(
-    typed: Typed[CountOptions],
+    typed: Typed[ColorOptions],
     runs: RunsArgument,
     out: OutOption,
     rule: RuleOption = "top-label",
@@ -66,9 +82,9 @@ def layers(
 
 
 @app.command()
-@with_options(CountOptions)
+@with_options(ColorOptions)
 def iou(
-    typed: Typed[CountOptions],
+    typed: Typed[ColorOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
@@ -79,18 +95,36 @@ def iou(
 
 
 @app.command()
+@with_options(CountOptions)
+def depth(
+    typed: Typed[CountOptions],
+    runs: RunsArgument,
+    out: OutOption,
+    rule: RuleOption = "top-label",
+) -> None:
+    """Draw unique detectors by depth, a line for each run, with intervals and the permutation null."""
+    results = [netdissect.load_result(run) for run in runs]
+    figure = netdissect.plots.depth(results, rule=rule, **typed.model().model_dump(), names=run_names(runs, results))
+    _save(figure, out)
+
+
+@app.command()
+@with_options(FigureOptions)
 def sensitivity(
+    typed: Typed[FigureOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
     rule: RuleOption = "top-label",
 ) -> None:
     """Draw detectors as a function of quantile and IoU, for a run that was made with --sensitivity."""
-    _save(netdissect.plots.sensitivity(netdissect.load_result(run), layer, rule=rule), out)
+    _save(netdissect.plots.sensitivity(netdissect.load_result(run), layer, rule=rule, width=typed.model().width), out)
 
 
 @app.command()
+@with_options(FigureOptions)
 def units(
+    typed: Typed[FigureOptions],
     run: RunArgument,
     out: OutOption,
     layer: OneLayerOption = None,
@@ -105,15 +139,22 @@ def units(
     """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is inactive."""
     result = netdissect.load_result(run)
     figure = netdissect.plots.units(
-        result, layer, unit, quantile=quantile, data_root=data_root, count=count, colors=colors
+        result,
+        layer,
+        unit,
+        quantile=quantile,
+        data_root=data_root,
+        count=count,
+        colors=colors,
+        width=typed.model().width,
     )
     _save(figure, out)
 
 
 @app.command()
-@with_options(CountOptions)
+@with_options(ColorOptions)
 def concept_scatter(
-    typed: Typed[CountOptions],
+    typed: Typed[ColorOptions],
     runs: RunsArgument,
     out: OutOption,
     layer: Annotated[str | None, typer.Option("--layer", help="A layer of both runs; default: all.")] = None,

@@ -2,6 +2,7 @@
 
     bars(result)           number of units of a layer that detect each concept: the paper's bar graph
     layers(results)        unique detectors by category, a row for each layer of each run
+    depth(results)         unique detectors over the layers of each run, with intervals and null
     iou(result)            distribution of IoU over the units, with the limit as a line
     units(result, ...)     contact sheet of chosen units
     concept_scatter(a, b)  the best IoU of every concept in two runs
@@ -9,15 +10,17 @@
 
     save(figure, "figure.pdf")    PDF, SVG (with text as text) or PNG
 
-Figures do not use pyplot: no global state is changed, and no window or backend is needed. A notebook shows a figure as
-SVG. Colors can be told apart with the common color vision deficiencies; ``colors="paper"`` takes the colors of the
-authors' graphs.
+Each takes its ``width`` in inches and keeps its type sizes in points at any width: 3.3 is one column of a paper, 6.8
+are two. Colors can be told apart with the common color vision deficiencies; ``colors="paper"`` takes the colors of the
+authors' graphs. Figures do not use pyplot: no global state is changed, and no window or backend is needed. A notebook
+shows a figure as SVG.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detectors and of concepts.
 """
 
 from netdissect.plots.bars import bars
 from netdissect.plots.concept_scatter import concept_scatter
+from netdissect.plots.depth import depth
 from netdissect.plots.iou_histogram import iou
 from netdissect.plots.layer_bars import layers
 from netdissect.plots.sensitivity import RAMP, sensitivity
@@ -30,6 +33,7 @@ __all__ = [
     "RAMP",
     "bars",
     "concept_scatter",
+    "depth",
     "iou",
     "layers",
     "plain",

@@ -1,21 +1,42 @@
 """Bar graph: number of units of a layer that detect each concept, by either rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette, Rule
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import INK, StyledFigure, as_written, no_detectors, plain_axes, short
+from netdissect.plots.style import (
+    INK,
+    NAMES,
+    TEXT,
+    WIDTH,
+    as_written,
+    legend_above,
+    new_figure,
+    no_detectors,
+    plain,
+    plain_axes,
+    short,
+    text_width,
+)
 from netdissect.result import Result
 from netdissect.result.queries import detected_concepts, only_layer, run_min_iou, run_quantile
 from netdissect.result.statistics_schema import COUNTS, complete
 
-LETTERS_A_SLOT = 2.3
-"""Letters of a title over one bar; a title that would reach over the next one is slanted."""
+SLOT = 1.28 * NAMES
+"""Points from one bar to the next: the height of a name."""
+MARGIN = 46
+"""Points of the width of a figure beside its bars."""
+ROW = 1.15
+"""Height in inches of a row of bars, without their names."""
+FEW = 22
+"""Slots of a row with fewer bars: they keep the usual width."""
 
 
 def bars(
@@ -26,11 +47,12 @@ def bars(
     quantile: float | None = None,
     min_iou: float | None = None,
     colors: Palette = "safe",
+    width: float = WIDTH,
     links: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the number of units of a layer that detect each concept, grouped by category.
 
-    Behind the name of a category are its number of unique detectors and their mean under the permutation null.
+    The legend says the number of unique detectors of each category, and their mean under the permutation null.
 
     Parameters
     ----------
@@ -45,33 +67,34 @@ def bars(
         None: the run's own.
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
+    width
+        Inches; type has the same size at any width. Bars that do not fit into a row continue in the next one.
     links
         URLs of concepts, for a figure in a page.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Wider the more concepts there are.
     """
     name, quantile = only_layer(result, layer), run_quantile(result, quantile)
     limit = run_min_iou(result, name, min_iou)
     detected = detected_concepts(result, name, quantile, limit, rule)
-    groups = [(str(name), part) for (name,), part in detected.group_by("category", maintain_order=True)]
-    slots = len(detected) + max(len(groups) - 1, 0)
-    figure = StyledFigure(figsize=(max(5.0, 0.9 + 0.19 * slots), 3.4), layout="constrained")
-    axes = plain_axes(figure)
+    figure = new_figure(width, 1.0)
     if detected.is_empty():
-        return no_detectors(figure, axes, rule, limit)
+        return no_detectors(figure, plain_axes(figure), rule, limit)
+    rows = _rows(detected, int((72 * width - MARGIN) / SLOT))
+    names = max(text_width(short(concept), NAMES) for concept in detected["concept"])
+    figure.set_figheight(0.5 + len(rows) * (ROW + names / 72))
+    inks = category_colors(result.info.data.categories, colors)
+    highest = max(map(len, detected["units"]))
+    for axes, row in zip(figure.subplots(len(rows), squeeze=False).flat, rows, strict=True):
+        _draw(plain(axes), row, inks, links or {})
+        axes.set_xlim(-0.8, max(rows[0][-1][0] + 1, FEW) - 0.2)
+        axes.set_ylim(0, highest * 1.02)
     nulls = _nulls(result, name, quantile, rule) if limit == run_min_iou(result, name) else {}
-    titles = {
-        category: f"{category} {len(part)}" + (f" (null {nulls[category]:.1f})" if category in nulls else "")
-        for category, part in groups
-    }
-    _draw(axes, groups, category_colors(result.info.data.categories, colors), titles, links or {})
-    # With few concepts, bars keep the usual width.
-    axes.set_xlim(-0.8, max(slots, 22) - 0.2)
-    axes.set_ylabel("units", color=INK)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    counts = detected.group_by("category", maintain_order=True).len().rows()
+    titles = [f"{each} {count}" + (f" (null {nulls[each]:.1f})" if each in nulls else "") for each, count in counts]
+    legend_above(figure, [Patch(color=inks[each]) for each, _ in counts], titles)
     return figure
 
 
@@ -84,32 +107,27 @@ def _nulls(result: Result, layer: str, quantile: float, rule: Rule) -> dict[str,
     return dict(rows.select("category", "null_unique_detectors").drop_nulls().rows())
 
 
+def _rows(detected: pl.DataFrame, slots: int) -> list[list[tuple[int, dict[str, Any]]]]:
+    """Split concepts into rows of so many slots, with a free slot between categories: slot and concept of each bar."""
+    rows: list[list[tuple[int, dict[str, Any]]]] = [[]]
+    for concept in detected.iter_rows(named=True):
+        before = rows[-1][-1] if rows[-1] else None
+        slot = 0 if before is None else before[0] + 1 + (before[1]["category"] != concept["category"])
+        if slot >= slots:
+            rows.append([(0, concept)])
+        else:
+            rows[-1].append((slot, concept))
+    return rows
+
+
 def _draw(
-    axes: Axes,
-    groups: list[tuple[str, pl.DataFrame]],
-    colors: dict[str, str],
-    titles: Mapping[str, str],
-    links: Mapping[str, str],
+    axes: Axes, row: Sequence[tuple[int, dict[str, Any]]], colors: Mapping[str, str], links: Mapping[str, str]
 ) -> None:
-    """Draw a group of bars for each category, with a slot between groups and the category's title above."""
-    names: list[str] = []
-    positions: list[int] = []
-    first = 0
-    highest = max(len(units) for _, part in groups for units in part["units"])
-    for category, part in groups:
-        ticks = range(first, first + len(part))
-        values = part["units"].list.len().to_list()
-        drawn = axes.bar(ticks, values, color=colors[category], width=0.8)
-        for bar, name in zip(drawn, part["concept"], strict=True):
-            bar.set_url(links.get(name))
-        axes.annotate(
-            titles[category], (first - 0.4, highest), (0, 8), textcoords="offset points",
-            color=INK, fontsize=9, weight="bold", parse_math=False,
-            rotation=0 if len(titles[category]) < LETTERS_A_SLOT * (len(part) + 1) else 30,
-        )  # fmt: skip
-        names += part["concept"].to_list()
-        positions += ticks
-        first += len(part) + 1
-    axes.set_ylim(0, highest * 1.02)
-    axes.set_xticks(positions, [short(name) for name in names], rotation=90, fontsize=8, color=INK)
+    for slot, concept in row:
+        (bar,) = axes.bar(slot, len(concept["units"]), color=colors[concept["category"]], width=0.8)
+        bar.set_url(links.get(concept["concept"]))
+    names = [short(concept["concept"]) for _, concept in row]
+    axes.set_xticks([slot for slot, _ in row], names, rotation=90, fontsize=NAMES, color=INK)
     as_written(axes.get_xticklabels())
+    axes.set_ylabel("units", color=INK, fontsize=TEXT)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))

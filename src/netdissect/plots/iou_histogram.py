@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Palette
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import FAINT, INK, StyledFigure, as_written, plain_axes
+from netdissect.plots.style import FAINT, INK, SMALL, TEXT, WIDTH, legend_above, new_figure, plain_axes
 from netdissect.result import Result
 from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
 
@@ -22,6 +22,7 @@ def iou(
     quantile: float | None = None,
     min_iou: float | None = None,
     colors: Palette = "safe",
+    width: float = WIDTH,
 ) -> Figure:
     """Draw the distribution of the IoU of the units' labels, by category, with the limit for detectors as a line.
 
@@ -35,6 +36,8 @@ def iou(
         None: the run's own.
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
+    width
+        Inches; type has the same size at any width.
 
     Returns
     -------
@@ -46,7 +49,7 @@ def iou(
     largest = max([*units["iou"], limit, 0.1])
     step = STEP * max(1, int(np.ceil(largest / STEP / MAX_BARS)))
     edges = step * np.arange(int(largest / step) + 2)
-    figure = StyledFigure(figsize=(5.6, 2.6), layout="constrained")
+    figure = new_figure(width, 2.6)
     axes = plain_axes(figure)
     inks = category_colors(result.info.data.categories, colors)
     present = [name for name in inks if (units["category"] == name).any()]
@@ -55,17 +58,16 @@ def iou(
     axes.hist(values, bins=edges.tolist(), stacked=True, color=[*(inks[name] for name in present), FAINT], rwidth=0.86,
               label=[*present, "no concept"])  # fmt: skip
     axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    axes.annotate(f"{limit:g}", (limit, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                  va="top", color=INK, fontsize=9)  # fmt: skip
+    far = limit > 0.6 * edges[-1]
+    axes.annotate(f"{limit:g}", (limit, 1), (-4 if far else 4, -2), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", ha="right" if far else "left", va="top", color=INK,
+                  fontsize=SMALL)  # fmt: skip
     axes.set_xlim(0, edges[-1])
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)  # space for the number of the limit
-    axes.set_xlabel("IoU of the label", color=INK)
-    axes.set_ylabel("units", color=INK)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.14)  # space for the number of the limit
+    axes.set_xlabel("IoU of the label", color=INK, fontsize=TEXT)
+    axes.set_ylabel("units", color=INK, fontsize=TEXT)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     handles, labels = axes.get_legend_handles_labels()
     shown = len(present) + bool(len(values[-1]))
-    legend = axes.legend(
-        handles[:shown], labels[:shown], frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right"
-    )
-    as_written(legend.get_texts())
+    legend_above(figure, handles[:shown], labels[:shown])
     return figure

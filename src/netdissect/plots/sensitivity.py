@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
-from netdissect.plots.style import INK, StyledFigure, as_written, mark_null, plain
+from netdissect.plots.style import INK, STACKED, TEXT, WIDTH, legend_above, mark_null, new_figure, panels
 from netdissect.result import Result
 from netdissect.result.queries import only_layer, run_min_iou
 from netdissect.result.statistics_schema import COUNTS, complete
@@ -15,7 +15,7 @@ from netdissect.result.statistics_schema import COUNTS, complete
 RAMP = ("#A3C6E2", "#78ABD6", "#4A8AC2", "#2C6FA8", "#1A5288", "#0B3158")
 
 
-def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label") -> Figure:
+def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-label", width: float = WIDTH) -> Figure:
     """Draw detectors and unique detectors as functions of the IoU limit, a line for each quantile.
 
     Diamonds are their means under the permutation null, which are measured at the limit of the run.
@@ -28,6 +28,8 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
         One of its layers; None: the only one.
     rule
         See `netdissect.scoring.DetectorCount`.
+    width
+        Inches; type has the same size at any width.
 
     Returns
     -------
@@ -45,11 +47,10 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
             f"the run did not count the detectors of {name} at several quantiles. Repeat it with --sensitivity."
         )
     table = statistics["sensitivity"].filter(rule=rule, category="total").collect()
-    figure = StyledFigure(figsize=(7.2, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = new_figure(width, 4.6 if width < STACKED else 2.8)
+    left, right = panels(figure, 2)
     quantiles = sorted(table["quantile"].unique())
     for axes, column, title in ((left, "detectors", "detectors"), (right, "unique_detectors", "unique detectors")):
-        plain(axes)
         for index, quantile in enumerate(quantiles):
             line = table.filter(quantile=quantile).sort("min_iou")
             ink = RAMP[round(index * (len(RAMP) - 1) / max(len(quantiles) - 1, 1))]
@@ -58,11 +59,7 @@ def sensitivity(result: Result, layer: str | None = None, *, rule: Rule = "top-l
         _mark_nulls(axes, result, name, rule, f"null_{column}")
         _finish(axes, run_min_iou(result, name), title)
     handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(
-        handles, labels, title="quantile", loc="outside right center", frameon=False, fontsize=9, labelcolor=INK
-    )
-    legend.get_title().set_color(INK)
-    as_written(legend.get_texts())
+    legend_above(figure, handles, labels, title="quantile")
     return figure
 
 
@@ -80,6 +77,6 @@ def _finish(axes: Axes, limit: float, title: str) -> None:
     axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
     axes.set_xlim(0, max(0.2, limit) * 1.02)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("IoU of at least", color=INK)
-    axes.set_ylabel(title, color=INK)
+    axes.set_xlabel("IoU of at least", color=INK, fontsize=TEXT)
+    axes.set_ylabel(title, color=INK, fontsize=TEXT)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

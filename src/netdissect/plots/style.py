@@ -1,4 +1,7 @@
-"""Common parts of all figures: colors, axes, names as plain text, and file formats."""
+"""Common parts of all figures: size, type, colors, axes, legends, names as plain text, and file formats.
+
+Figures are drawn at the width at which they are printed, and type has its size in points at any width.
+"""
 
 import io
 from collections.abc import Sequence
@@ -6,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
@@ -19,11 +26,22 @@ from netdissect.scoring.detectors import limit_in_words
 INK = "#22262B"
 FAINT = "#8A9099"
 MAX_NAME = 22
+WIDTH = 6.8
+"""Inches: two columns of a paper; one column is 3.3."""
+MIN_WIDTH, MAX_WIDTH = 3.0, 30.0
+STACKED = 5.0
+"""Below this width, in inches, panels are stacked."""
+TEXT, SMALL, NAMES = 9.0, 8.0, 7.0
+"""Type sizes in points: titles of axes; numbers and legends; names of many bars or points."""
 FORMATS = ("pdf", "svg", "png")
 # Fonts are embedded as journals accept them (Type 42); text in SVG remains text.
 SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.fonttype": 42}
 DOTS_PER_INCH = 300
 NULL_LABEL = "permutation null"
+MAX_LEGEND = 36
+"""Letters of an entry of a legend."""
+LEGEND_MARGIN = 8
+"""Pixels of a figure beside its legend."""
 _NULL_MARK: Any = {
     "marker": "D", "markersize": 5.5, "color": "white", "markeredgecolor": INK, "markeredgewidth": 1.2, "zorder": 5,
     "clip_on": False,
@@ -35,6 +53,39 @@ class StyledFigure(Figure):
 
     def _repr_svg_(self) -> str:
         return _rendered(self, "svg").decode()
+
+
+def new_figure(width: float, height: float) -> StyledFigure:
+    """Make an empty figure of a width and height in inches.
+
+    Raises
+    ------
+    ResultError
+        If the width is below 3 or above 30 inches.
+    """
+    if not MIN_WIDTH <= width <= MAX_WIDTH:
+        raise ResultError(
+            f"a figure of {width:g} inches was asked for. Expected {MIN_WIDTH:g} to {MAX_WIDTH:g} inches: "
+            "3.3 is one column of a paper, 6.8 are two."
+        )
+    return StyledFigure(figsize=(width, height), layout="constrained")
+
+
+def panels(figure: Figure, count: int, **options: Any) -> list[Axes]:
+    """Add plain axes side by side, or stacked in a narrow figure.
+
+    Parameters
+    ----------
+    figure
+        Where they are added.
+    count
+        How many.
+    **options
+        Of `matplotlib.figure.Figure.subplots`, for axes side by side.
+    """
+    if figure.get_figwidth() < STACKED:
+        return [plain(axes) for axes in figure.subplots(count, 1, squeeze=False).flat]
+    return [plain(axes) for axes in figure.subplots(1, count, squeeze=False, **options).flat]
 
 
 def save(figure: Figure, path: str | Path) -> Path:
@@ -84,9 +135,42 @@ def plain(axes: Axes) -> Axes:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
         axes.spines[side].set_linewidth(0.7)
-    axes.tick_params(colors=INK, length=0, labelsize=9)
+    axes.tick_params(colors=INK, length=0, labelsize=SMALL)
+    axes.tick_params(axis="x", pad=5)  # beyond the lowest number of the other axis
     axes.set_axisbelow(True)
     return axes
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str], title: str = "") -> Legend:
+    """Draw a legend above the axes, in as many columns as fit."""
+    names = [short(name, MAX_LEGEND) for name in names]
+    for columns in range(max(len(names), 1), 0, -1):
+        legend = figure.legend(
+            handles, names, title=title or None, loc="outside upper center", ncols=columns, frameon=False,
+            fontsize=SMALL, title_fontsize=SMALL, labelcolor=INK, handlelength=1.2, handletextpad=0.5,
+            columnspacing=1.4, borderaxespad=0.2,
+        )  # fmt: skip
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width - LEGEND_MARGIN:
+            break
+        legend.remove()
+    legend.get_title().set_color(INK)
+    as_written(legend.get_texts())
+    return legend
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Return the width of a text in points."""
+    font = FontProperties(size=size, weight=weight)
+    width, _height, _descent = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
+
+
+def fitted(text: str, points: float, size: float, weight: str = "normal") -> str:
+    """Cut a text that is wider than so many points at a type size."""
+    if text_width(text, size, weight) <= points:
+        return text
+    length = next((n for n in range(len(text) - 1, 0, -1) if text_width(text[:n] + "…", size, weight) <= points), 0)
+    return text[:length].rstrip() + "…"
 
 
 def as_written(texts: Sequence[Text]) -> None:
@@ -118,8 +202,8 @@ def null_handle() -> Line2D:
 def no_detectors(figure: Figure, axes: Axes, rule: Rule, limit: float) -> Figure:
     """Draw a sentence in place of a figure without detectors."""
     axes.set_axis_off()
-    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, limit)}.", va="center", color=INK)
-    figure.set_size_inches(5.0, 1.0)
+    axes.text(0, 0.5, f"No unit has an IoU {limit_in_words(rule, limit)}.", va="center", color=INK, fontsize=TEXT)
+    figure.set_size_inches(figure.get_figwidth(), 1.0)
     return figure
 
 

@@ -1,6 +1,5 @@
 """A contact sheet of units: their top images with the masks outlined."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from netdissect.concepts import Size
 from netdissect.config import Palette
@@ -16,7 +16,7 @@ from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.example_images import image_folder, read_image
 from netdissect.plots.outlines import MaskGrid, enlarged, signed
-from netdissect.plots.style import INK, StyledFigure
+from netdissect.plots.style import INK, SMALL, WIDTH, fitted, new_figure, text_width
 from netdissect.result import LayerResult, Result
 from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
 from netdissect.scoring.number_text import iou_text
@@ -26,6 +26,10 @@ EDGE = 160
 LINE = "#FFDD33"
 DIMMED = 0.45
 MAX_UNITS = 8
+TITLE, BETWEEN = 0.24, 0.04
+"""Inches: height of the line above a row of images, and distance between images."""
+GAP = 5.0
+"""Points between the color, the label and the numbers of a unit."""
 
 
 def units(
@@ -37,6 +41,7 @@ def units(
     data_root: str | Path | None = None,
     count: int = IMAGES,
     colors: Palette = "safe",
+    width: float = WIDTH,
 ) -> Figure:
     """Draw a row for each unit: its label and IoU, and its top images, dimmed outside the mask.
 
@@ -56,6 +61,8 @@ def units(
         Images of each unit.
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
+    width
+        Inches; type has the same size at any width.
 
     Returns
     -------
@@ -74,28 +81,41 @@ def units(
     for index in indices:
         if not 0 <= index < len(table):
             raise ResultError(f"layer {name} has no unit {index}; its units are 0 to {len(table) - 1}.")
-    figure = StyledFigure(figsize=(1.5 + 1.05 * count, 1.15 * max(len(indices), 1)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
-    grid = figure.subplots(max(len(indices), 1), count + 1, squeeze=False, width_ratios=[1.4, *[1] * count])
-    for axes in grid.flat:
-        axes.set_axis_off()
+    side, number = width / max(count, 1), max(len(indices), 1)
+    figure = new_figure(width, (side + TITLE) * number)
+    figure.set_layout_engine("none")
     inks = category_colors(result.info.data.categories, colors)
     folder, masks = image_folder(result.info.data.root, data_root), MaskGrid.of(result.info, result.layers[name])
-    for row, index in zip(grid, indices, strict=True):
-        _draw_label(row[0], table.row(index, named=True), limit, inks)
-        if not table["dead"][index]:
-            _draw_images(row[1:], result.layers[name], masks, table.row(index, named=True), folder)
+    for row, index in enumerate(indices):
+        unit = table.row(index, named=True)
+        _write_label(figure, 1 - row / number, unit, limit, inks.get(str(unit["category"]), INK))
+        if not unit["dead"]:
+            bottom = 1 - (row + 1) / number
+            cells = [_cell(figure, (each * side / width, bottom, side)) for each in range(count)]
+            _draw_images(cells, result.layers[name], masks, unit, folder)
     return figure
 
 
-def _draw_label(axes: Axes, unit: dict[str, Any], min_iou: float, inks: dict[str, str]) -> None:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.plot([0.02, 0.02], [0.2, 0.8], color=inks.get(str(unit["category"]), INK), linewidth=3)
-    label = "dead" if unit["dead"] else str(unit["label"] or "no concept")
-    axes.text(0.08, 0.48, textwrap.fill(label, 18), fontsize=9, weight="bold", color=INK, parse_math=False, va="bottom")
+def _write_label(figure: Figure, top: float, unit: dict[str, Any], min_iou: float, ink: str) -> None:
+    """Write a unit's label, number and IoU in a line whose upper end is at a height of the figure, after its color."""
+    width, height = (72 * float(inches) for inches in figure.get_size_inches())
     values = f"unit {unit['unit']}, IoU {iou_text(unit['iou'], min_iou)}"
-    axes.text(0.08, 0.4, values, fontsize=7.5, color=INK, va="top")
+    space = width - text_width(values, SMALL) - 5 * GAP
+    label = fitted("dead" if unit["dead"] else str(unit["label"] or "no concept"), space, SMALL, "bold")
+    down = top - 36 * TITLE / height
+    figure.add_artist(Line2D([GAP / 2 / width] * 2, [down - 5 / height, down + 5 / height], color=ink, linewidth=3))
+    style: Any = {"fontsize": SMALL, "color": INK, "va": "center", "parse_math": False}
+    figure.text(2 * GAP / width, down, label, weight="bold", **style)
+    figure.text((3 * GAP + text_width(label, SMALL, "bold")) / width, down, values, **style)
+
+
+def _cell(figure: Figure, corner: tuple[float, float, float]) -> Axes:
+    """Add axes for one image: left, bottom as shares of the figure, and the side in inches."""
+    left, bottom, side = corner
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left, bottom + BETWEEN / height, (side - BETWEEN) / width, (side - BETWEEN) / height))
+    axes.set_axis_off()
+    return axes
 
 
 def _draw_images(
