@@ -1,5 +1,7 @@
 """Labels of single images: which concepts an image contains, and their outlines."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from netdissect.concepts import ConceptData, Labels
@@ -8,6 +10,8 @@ from netdissect.plots.outlines import outline
 
 MIN_AREA = 24
 """Parts of a concept with a smaller area, in a square of 128 x 128, are not drawn."""
+MAX_LABEL_MAPS_KEPT, MAX_OUTLINES_KEPT = 64, 65_536
+"""Of `ConceptOutlines`: labels of images, of about 50 kB each, and outlines, of about 200 bytes."""
 
 
 def read_labels(data: ConceptData, image_index: int) -> Labels | None:
@@ -29,3 +33,26 @@ def concept_outline(labels: Labels, label_id: int) -> str:
     if label_id in labels.image_level or not len(labels.label_channels):
         return outline(np.ones((1, 1)), 0.5)
     return outline((labels.label_channels == label_id).any(axis=0), 0.5, MIN_AREA)
+
+
+class ConceptOutlines:
+    """Outlines of concepts in the images of a data set, each traced once: many units share false negatives.
+
+    Parameters
+    ----------
+    data
+        The data set.
+    """
+
+    def __init__(self, data: ConceptData) -> None:
+        self._data = data
+        self._labels = lru_cache(maxsize=MAX_LABEL_MAPS_KEPT)(self._read)
+        self.outline = lru_cache(maxsize=MAX_OUTLINES_KEPT)(self._outline)
+
+    def _read(self, image_index: int) -> Labels | None:
+        return read_labels(self._data, image_index)
+
+    def _outline(self, image_index: int, label_id: int) -> str | None:
+        """Outline a concept in an image; None if its labels cannot be read."""
+        labels = self._labels(image_index)
+        return None if labels is None else concept_outline(labels, label_id)

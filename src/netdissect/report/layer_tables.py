@@ -17,6 +17,7 @@ import polars as pl
 from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError
 from netdissect.plots.outlines import MaskGrid
+from netdissect.report.label_outlines import ConceptOutlines
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
 from netdissect.result.summary import Q_VALUES, reports_q_values
@@ -75,6 +76,11 @@ class NumberedRun:
         except (ConceptsError, OSError):
             return None
         return data if len(data) == info.data.images else None
+
+    @cached_property
+    def concept_outlines(self) -> ConceptOutlines | None:
+        """Outlines of concepts in its images; None without the data set."""
+        return None if self.dataset is None else ConceptOutlines(self.dataset)
 
     @property
     def quantile(self) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 from netdissect.concepts import Size
 from netdissect.report import urls
-from netdissect.report.label_outlines import concept_outline, read_labels
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, known
 from netdissect.scoring.metrics import Metric, measured_metrics
 
@@ -211,13 +210,13 @@ def _false_positives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
 
 def _false_negatives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
     """Return false negatives with the outline of the concept."""
-    data, images = tables.run.dataset, []
-    if data is not None:
-        for row in tables.false_negatives.get(unit, ()):
-            labels = read_labels(data, row["image_index"])
-            mask = None if labels is None else concept_outline(labels, row["label_id"])
-            images.append(_masked_image(tables.run, row, mask))
-    return tuple(images)
+    concepts = tables.run.concept_outlines
+    if concepts is None:
+        return ()
+    return tuple(
+        _masked_image(tables.run, row, concepts.outline(row["image_index"], row["label_id"]))
+        for row in tables.false_negatives.get(unit, ())
+    )
 
 
 def _masked_image(run: NumberedRun, row: Mapping[str, Any], mask: str | None) -> MaskedImage:
