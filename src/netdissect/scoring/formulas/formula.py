@@ -13,7 +13,7 @@ from netdissect.scoring.formulas.label_set_table import Bools, LabelSetTable
 
 @dataclass(frozen=True)
 class Formula:
-    """A left-deep formula ((c1 op c2) op c3) of one or more concepts.
+    """A left-deep formula ((c1 op c2) op c3) of one or more concepts, of which the first two differ.
 
     Attributes
     ----------

@@ -79,16 +79,9 @@ class LabelSetTable:
             annotated=np.concatenate([table.annotated for table in tables]),
             pixels=np.concatenate([table.pixels for table in tables]),
         )
-        row_of, firsts = _distinct_rows(joined.label_ids, joined.offsets, joined.annotated)
-        distinct = joined.subset(firsts)
-        order = distinct._canonical_order()
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        new_row = place[row_of]
-        pixels = np.zeros(len(order), np.int64)
-        np.add.at(pixels, new_row, joined.pixels)
+        table, new_row = joined._distinct()
         ends = np.cumsum([len(table) for table in tables])[:-1]
-        return replace(distinct.subset(order), pixels=pixels), np.split(new_row, ends)
+        return table, np.split(new_row, ends)
 
     def __add__(self, other: Self) -> Self:
         return self.merge([self, other])[0]
@@ -108,6 +101,27 @@ class LabelSetTable:
         """Tell which rows are of images annotated in all of some categories, given as bits; bool (R,)."""
         bits = np.uint64(categories)
         return np.asarray(self.annotated & bits == bits)
+
+    def keep_labels(self, kept: Bools) -> Self:
+        """Remove labels from all rows, given for each entry of `label_ids`, bool (E,); rows may then be equal."""
+        offsets = np.append(0, kept.cumsum())[self.offsets]
+        return replace(self, label_ids=self.label_ids[kept], offsets=offsets)
+
+    def select(self, rows: Ints) -> tuple[Self, Ints]:
+        """Take some rows as those of one annotation, and return with them where each is now, int64."""
+        return replace(self, annotated=np.zeros_like(self.annotated)).subset(rows)._distinct()
+
+    def _distinct(self) -> tuple[Self, Ints]:
+        """Join equal rows and sort them; return with them where each row is now, int64 (R,)."""
+        row_of, firsts = _distinct_rows(self.label_ids, self.offsets, self.annotated)
+        distinct = self.subset(firsts)
+        order = distinct._canonical_order()
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        new_row = place[row_of]
+        pixels = np.zeros(len(order), np.int64)
+        np.add.at(pixels, new_row, self.pixels)
+        return replace(distinct.subset(order), pixels=pixels), new_row
 
     def subset(self, rows: Ints) -> Self:
         """Return some rows, in this order."""

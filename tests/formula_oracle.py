@@ -1,0 +1,121 @@
+"""Exhaustive search for formulas over Python sets of pixels: the oracle of `netdissect.scoring.formulas`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts import Labels
+from netdissect.concepts.label_sets import LabelSetMap
+from netdissect.scoring.formulas import ActiveRows, LabelSetTable, Operator
+
+Pixels = frozenset[tuple[int, int]]
+OPERATORS: tuple[Operator, ...] = ("or", "and", "and-not")
+
+
+@dataclass(frozen=True)
+class LabeledMask:
+    """One image with the mask of a unit.
+
+    Attributes
+    ----------
+    label_channels
+        int32 (P, h, w).
+    image_level
+        Label ids of the whole image.
+    annotated
+        Indices of its annotated categories.
+    mask
+        bool (h, w).
+    """
+
+    label_channels: npt.NDArray[np.int32]
+    image_level: tuple[int, ...]
+    annotated: frozenset[int]
+    mask: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best formula: label ids, operators, intersection and union."""
+
+    label_ids: tuple[int, ...]
+    operators: tuple[Operator, ...]
+    intersection: int
+    union: int
+
+
+def as_table(images: list[LabeledMask], category_of: list[int]) -> tuple[LabelSetTable, ActiveRows]:
+    """Count images into a table, and their masks into its rows."""
+    table, active = LabelSetTable.zeros(np.array(category_of)), ActiveRows.of([], [])
+    for image in images:
+        sets = LabelSetMap.of(Labels(image.label_channels, np.array(image.image_level, np.int32)))
+        bits = sum(1 << category for category in image.annotated)
+        rows = [[*ids, *image.image_level] for ids in sets.label_ids.tolist()]
+        of_image = [
+            LabelSetTable.of(table.category_of, [labels], [bits], np.array([size]))
+            for labels, size in zip(rows, sets.set_sizes, strict=True)
+        ]
+        table, (old, *new) = LabelSetTable.merge([table, *of_image])
+        hits = np.bincount(sets.index_map.ravel(), weights=image.mask.ravel(), minlength=len(rows)).astype(np.int64)
+        active = active.moved(old).plus(ActiveRows.of(np.concatenate(new), hits))
+    return table, active
+
+
+def sets_of_pixels(images: list[LabeledMask], label_id: int) -> Pixels:
+    """Return the pixels that have a label, as pairs of image and position."""
+    return frozenset(
+        (index, position)
+        for index, image in enumerate(images)
+        for position in range(image.mask.size)
+        if label_id in image.image_level or label_id in image.label_channels.reshape(-1, image.mask.size)[:, position]
+    )
+
+
+def formulas(
+    concepts: dict[int, Pixels], length: int, operators: tuple[Operator, ...]
+) -> Iterator[tuple[tuple[int, ...], tuple[Operator, ...], Pixels]]:
+    """Yield all left-deep formulas of at most `length` concepts, of which the first two differ."""
+    level: list[tuple[tuple[int, ...], tuple[Operator, ...], Pixels]] = [
+        ((label_id,), (), pixels) for label_id, pixels in concepts.items()
+    ]
+    for _ in range(length):
+        yield from level
+        level = [
+            ((*ids, label_id), (*between, operator), _apply(operator, covered, pixels))
+            for ids, between, covered in level
+            for label_id, pixels in concepts.items()
+            for operator in operators
+            if ids != (label_id,)
+        ]
+
+
+def _apply(operator: Operator, left: Pixels, right: Pixels) -> Pixels:
+    return left | right if operator == "or" else left & right if operator == "and" else left - right
+
+
+def best_formula(
+    images: list[LabeledMask], category_of: list[int], length: int, operators: tuple[Operator, ...], annotated: bool
+) -> Best | None:
+    """Search all formulas; of equal IoU take fewer concepts, fewer AND NOT, the first ids, the first operators."""
+    active = frozenset(
+        (index, position) for index, image in enumerate(images) for position in np.flatnonzero(image.mask).tolist()
+    )
+    concepts = {
+        label_id: sets_of_pixels(images, label_id) for label_id, category in enumerate(category_of) if category >= 0
+    }
+    best, best_key = None, None
+    for ids, between, covered in formulas(concepts, length, operators):
+        named = {category_of[label_id] for label_id in ids} if annotated else set()
+        counted = {index for index, image in enumerate(images) if named <= image.annotated}
+        hit = {pixel for pixel in covered & active if pixel[0] in counted}
+        either = {pixel for pixel in covered | active if pixel[0] in counted}
+        if not hit:
+            continue
+        places = tuple(OPERATORS.index(operator) for operator in between)
+        key = (-Fraction(len(hit), len(either)), len(ids), between.count("and-not"), ids, places)
+        if best_key is None or key < best_key:
+            best, best_key = Best(ids, between, len(hit), len(either)), key
+    return best
