@@ -83,7 +83,7 @@ def test_configurations_take_one_name_for_a_list_of_one(run: Path) -> None:
 def test_names_of_runs_are_as_many_as_the_runs(result: Result, tmp_path: Path) -> None:
     page = netdissect.report(result, tmp_path / "report", names="my run").read_text()
     assert "my run" in page
-    with pytest.raises(ResultError, match=r"2 names \(a, b\) were given for 1 runs"):
+    with pytest.raises(ResultError, match=r"2 names \(a, b\) were given for 1 run"):
         netdissect.report(result, tmp_path / "report", names=["a", "b"])
     with pytest.raises(ResultError, match=r"1 names \(ab\) were given for 2 runs"):
         netdissect.plots.concept_scatter(result, result, names="ab")

@@ -47,7 +47,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
 def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
-        (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 runs were given. Expected two."),
+        (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 run given. Expected two."),
         (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
         (("depth", run, "--width", 2, "-o", tmp_path / "a.pdf"), "--width"),
         (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),

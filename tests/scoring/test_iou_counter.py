@@ -203,7 +203,7 @@ def test_maps_of_other_images_or_units_than_announced_are_refused(shape: tuple[i
     labels = ImageLabels.of(Labels(np.ones((1, 2, 3), np.int32), np.empty(0, np.int32)), data, "once")
     upsampler = make_upsampler(Size(1, 1), Size(2, 3), Size(4, 6), None, "half-pixel")
     counter = IoUCounter(data, np.zeros((1, 1), np.float32), "none")
-    with pytest.raises(ShapeError, match=r"labels of 1 images and thresholds of 1 units"):
+    with pytest.raises(ShapeError, match=r"labels of 1 image and thresholds of 1 unit"):
         counter.update_batch(np.ones(shape, np.float32), BatchLabels.of([labels]), upsampler)
     assert not counter.counts.activation.any()
 

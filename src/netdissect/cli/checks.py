@@ -10,6 +10,7 @@ import netdissect
 from netdissect.cli.console import console, progress_bars
 from netdissect.cli.networks import TrustOption
 from netdissect.config import Rule
+from netdissect.counted import counted
 from netdissect.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def verify(
         typer.echo("Recompute the damaged files with --repair.")
         raise typer.Exit(1)
     result = netdissect.load_result(run)
-    typer.echo(f"ok     {len(info.layers)} layers, every file is unchanged")
+    typer.echo(f"ok     {counted(len(info.layers), 'layers')}, every file is unchanged")
     wrong = _check_invariants(result)
     if data:
         wrong |= _check_data(result, concepts)
@@ -172,7 +173,7 @@ def _print_sample(found: "list[RecomputedMask]") -> bool:
     worst = max((mask.largest_difference for mask in found), default=0.0)
     wrong = worst > ROUNDING
     typer.echo(
-        f"{'WRONG ' if wrong else 'ok    '} {len(found)} masks recomputed: {equal} bitwise equal, largest "
+        f"{'WRONG ' if wrong else 'ok    '} {counted(len(found), 'masks')} recomputed: {equal} bitwise equal, largest "
         f"difference {worst:.1e} of a unit's maximum; {changed} of {pixels} mask pixels differ"
     )
     for mask in found:

@@ -10,6 +10,7 @@ from rich.markup import escape
 import netdissect
 from netdissect.cli.console import console, progress_bars
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
+from netdissect.counted import counted
 from netdissect.report.text_table import Column, TextTable
 
 if TYPE_CHECKING:
@@ -187,13 +188,13 @@ def _save_sheet(root: Path, sheet: Path) -> None:
 def _print(inspection: "Inspection", limit: int) -> None:
     screen = console()
     screen.print(
-        f"{inspection.root}: {inspection.images} images, {inspection.labeled} of them labeled; "
+        f"{inspection.root}: {counted(inspection.images, 'images')}, {inspection.labeled} of them labeled; "
         + ", ".join(f"{images} {split}" for split, images in inspection.splits.items())
         + "; "
         + ", ".join(f"{images} of {size}" for size, images in inspection.sizes.items())
     )
     if inspection.turned:
-        screen.print(f"{inspection.turned} images ask to be turned (EXIF): they are run, labeled and shown as stored.")
+        screen.print(f"{counted(inspection.turned, 'images')} with an EXIF rotation: run, labeled and shown as stored.")
     for category in inspection.categories:
         screen.print(_category_table(inspection, category, limit), soft_wrap=True)
     if not inspection.problems:
@@ -201,7 +202,9 @@ def _print(inspection: "Inspection", limit: int) -> None:
     for problem in inspection.problems[:PROBLEMS_SHOWN]:
         screen.print(f"[red]problem:[/] {escape(str(problem))}")
     if len(inspection.problems) > PROBLEMS_SHOWN:
-        screen.print(f"... and {len(inspection.problems) - PROBLEMS_SHOWN} more problems; --json lists all.")
+        screen.print(
+            f"... and {counted(len(inspection.problems) - PROBLEMS_SHOWN, 'more problems')}; --json lists all."
+        )
 
 
 def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: int) -> TextTable:
@@ -221,7 +224,7 @@ def _category_table(inspection: "Inspection", category: "CategoryFacts", limit: 
                 *(f"{value:.3f}" for value in values),
             ]
         )
-    title = f"{category.name}: {category.concepts} concepts on {category.images} images"
+    title = f"{category.name}: {counted(category.concepts, 'concepts')} on {counted(category.images, 'images')}"
     more = [f"... {len(members) - limit} more: --top {len(members)}"] if len(members) > limit else []
     return TextTable([Column("concept", "text", key=True), *map(Column, numbers)], rows, title, more)
 

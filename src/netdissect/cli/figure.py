@@ -11,6 +11,7 @@ from netdissect.cli.console import console
 from netdissect.cli.results import RunArgument, RunsArgument, run_names
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import Palette, Rule
+from netdissect.counted import counted
 from netdissect.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def concept_scatter(
 ) -> None:
     """Draw the best IoU of every concept in one run against that in another."""
     if len(runs) != 2:
-        raise ConfigError(f"{len(runs)} runs were given. Expected two.")
+        raise ConfigError(f"{counted(len(runs), 'runs')} given. Expected two.")
     results = [netdissect.load_result(run) for run in runs]
     names = run_names(runs, results)
     _save(

@@ -11,6 +11,7 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import Assumed, NetworkSource
+from netdissect.counted import counted
 from netdissect.report.text_table import Column, TextTable
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _advice(spec: str, structure: "Structure") -> Iterator[str]:
 
 def _count(layers: "tuple[Layer, ...]") -> str:
     units = sum(layer.units for layer in layers)
-    return f"{len(layers)} layer{'s' * (len(layers) > 1)}, {units:,} units"
+    return f"{counted(len(layers), 'layers')}, {counted(units, 'units')}"
 
 
 def _show_all(screen: Console, title: str, surveyed: "tuple[Layer, ...]") -> None:

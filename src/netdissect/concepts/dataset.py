@@ -26,6 +26,7 @@ from netdissect.concepts.content_digests import ContentDigests
 from netdissect.concepts.dataset_folder import dataset_folder
 from netdissect.concepts.labels import Concept, Labels
 from netdissect.config import Progress, Split, one_or_more
+from netdissect.counted import counted
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.paths import contained
 
@@ -112,8 +113,8 @@ class ConceptData:
     def __repr__(self) -> str:
         """Return folder, number of images and of concepts in a line."""
         return (
-            f"ConceptData of {self.root}: {len(self.rows):,} images, {len(self.concepts):,} concepts of "
-            f"{', '.join(self.categories)}"
+            f"ConceptData of {self.root}: {counted(len(self.rows), 'images')}, "
+            f"{counted(len(self.concepts), 'concepts')} of {', '.join(self.categories)}"
         )
 
     @classmethod

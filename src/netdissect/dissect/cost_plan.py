@@ -10,6 +10,7 @@ from netdissect.activations import ranks
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
+from netdissect.counted import counted
 from netdissect.dissect.devices import counts_on_device
 from netdissect.models import Layer
 from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
@@ -144,9 +145,9 @@ class CostPlan:
         passes = "one forward pass" if self.passes == 1 else f"{self.passes} forward passes"
         config = self.layers[0].config if self.layers else None
         where = "" if config is None else f" on {config.device} in batches of {config.batch_size}"
-        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         return (
-            f"{passes}{where} over {images:,} images for {units:,} units of {layers}; meanwhile about "
+            f"{passes}{where} over {counted(images, 'images')} for {counted(units, 'units')} of "
+            f"{counted(len(self.layers), 'layers')}; meanwhile about "
             f"{size_text(self.memory_bytes)} in memory, and on disk {size_text(self.disk_bytes)} "
             f"(activation cache: {self.store})"
         )

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from netdissect.counted import counted
 from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.effect_sizes import band_range
 from netdissect.experiments.outcome import ExperimentResult
@@ -150,7 +151,7 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
     for position, name in enumerate(names):
         # Under per-category a unit counts in several categories: the bar is longer than the units.
         total = counts.get((name, TOTAL), starts[position])
-        text = f"{total:,}" if total == starts[position] else f"{total:,} units"
+        text = f"{total:,}" if total == starts[position] else counted(total, "units")
         axes.annotate(
             text, (beyond_mark(starts[position], nulls.get(name), longest), position), (8, 0),
             textcoords="offset points", va="center", color=INK, fontsize=8,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from netdissect.counted import counted
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -95,7 +97,7 @@ class ExperimentResult:
     def __repr__(self) -> str:
         tables = "".join(f"; {name}: {len(table)}" for name, table in self.extra_tables.items())
         columns = ", ".join(self.table.columns)
-        return "\n".join([*self.conclusion_lines(), f"Table: {len(self.table)} rows of {columns}{tables}"])
+        return "\n".join([*self.conclusion_lines(), f"Table: {counted(len(self.table), 'rows')} of {columns}{tables}"])
 
 
 def concluded(

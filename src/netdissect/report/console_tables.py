@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, overload
 
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Rule
+from netdissect.counted import counted
 from netdissect.plots.category_colors import category_colors
 from netdissect.report.statistics_text import fdr_limit_text, layer_facts, layout_notes
 from netdissect.report.summary_table import SummaryTable, layers_table
@@ -158,7 +159,9 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
             ]
         )
     words = limit_in_words("top-label", min_iou)
-    title = f"{layer} at {quantile:g}: {len(shown)} of {len(rows)} units, best first; detector: an IoU {words}"
+    title = (
+        f"{layer} at {quantile:g}: {len(shown)} of {counted(len(rows), 'units')}, best first; detector: an IoU {words}"
+    )
     return TextTable(columns, cells, title)
 
 

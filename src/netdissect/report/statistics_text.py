@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
+from netdissect.counted import counted
 from netdissect.result import LayerInfo, Result, RunInfo
 from netdissect.result.queries import layer_units, limits, run_min_iou
 from netdissect.result.statistics_schema import SCORES, SENSITIVITY, UNITS, Schema, complete
@@ -65,7 +66,7 @@ def _significant(measured: pl.DataFrame) -> dict[str, str]:
     if not len(tested):
         return {}
     hochberg, yekutieli = ((tested[f"q_value_{name}"] < SIGNIFICANT).sum() for name in ("bh", "by"))
-    units = f"{hochberg} of {len(tested)} units"
+    units = f"{hochberg} of {counted(len(tested), 'units')}"
     return {f"q < {SIGNIFICANT:g}": f"{units} (Benjamini-Hochberg), {yekutieli} (Benjamini-Yekutieli)"}
 
 

@@ -8,6 +8,7 @@ from itertools import product
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from netdissect.counted import counted
 from netdissect.report.statistics_text import layout_notes
 from netdissect.report.text_table import Column, TextTable
 from netdissect.result import Result
@@ -68,13 +69,9 @@ class SummaryTable:
 
     def _notes(self, hidden: int) -> list[str]:
         show = f"netdissect show {run_name(self.result)}"
-        more = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}: {show} --layers"] if hidden else []
+        more = [f"... {counted(hidden, 'more layers')}: {show} --layers"] if hidden else []
         warnings = layout_notes(self.result)
-        rest = (
-            [f"... {len(warnings) - 1} more note{'s' * (len(warnings) > 2)}: {show} --statistics"]
-            if len(warnings) > 1
-            else []
-        )
+        rest = [f"... {counted(len(warnings) - 1, 'more notes')}: {show} --statistics"] if len(warnings) > 1 else []
         return [*more, *warnings[:1], *rest]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from netdissect.config import Rule, one_or_more
+from netdissect.counted import counted
 from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.result.result import check_is_run
@@ -83,8 +84,8 @@ def run_names(results: Sequence[Result], names: Sequence[str] | None = None) -> 
     given = tuple(result.info.network.name for result in results) if names is None else one_or_more(names)
     if len(given) != len(results):
         raise ResultError(
-            f"{len(given)} names ({', '.join(map(str, given))}) were given for {len(results)} runs. Expected one for "
-            "each."
+            f"{len(given)} names ({', '.join(map(str, given))}) were given for "
+            f"{counted(len(results), 'runs')}. Expected one for each."
         )
     return given
 

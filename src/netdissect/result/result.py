@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.close_matches import did_you_mean
 from netdissect.config import BASIS_OF, DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
+from netdissect.counted import counted
 from netdissect.errors import ResultError
 from netdissect.result.summary import headline, html_summary, text_summary
 from netdissect.scoring import DetectorCount, FieldSpans, UnitLabels, count_detectors
@@ -204,7 +205,7 @@ class LayerResult:
         """Return the size of the layer and the names of its tables."""
         info = self.info
         return (
-            f"{info.name}: {info.units:,} units of {info.height} x {info.width} cells ({info.type})\n"
+            f"{info.name}: {counted(info.units, 'units')} of {info.height} x {info.width} cells ({info.type})\n"
             f"tables: thresholds, units, scores, top; top_maps; statistics: {', '.join(self.statistics) or 'none'}"
         )
 

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
+from netdissect.counted import counted, noun
 from netdissect.scoring import count_detectors
 from netdissect.scoring.detectors import limit_number
 from netdissect.scoring.number_text import decisive_text, iou_text, p_text
@@ -79,14 +80,14 @@ class MeasuredCount:
         return cls(row[name], interval, row.get(f"null_{name}"), row.get(f"null_{name}_se"))
 
 
-def count_sentence(measured: MeasuredCount, noun: str = "unique detectors", *, signed: bool = False) -> str:
+def count_sentence(measured: MeasuredCount, nouns: str = "unique detectors", *, signed: bool = False) -> str:
     """Write a count with its interval and its mean under the permutation null.
 
     Parameters
     ----------
     measured
         The count.
-    noun
+    nouns
         What was counted, in the plural.
     signed
         Whether the count is a difference, whose numbers have a sign.
@@ -101,16 +102,16 @@ def count_sentence(measured: MeasuredCount, noun: str = "unique detectors", *, s
     '1 unique detector; no permutation null: --permutations 100'
     """
     null = null_text(measured, signed=signed)
-    return f"{count_text(measured, noun, signed=signed)}; {f'{null} {NULL_NAME}' if null else NULL_NOT_MEASURED}"
+    return f"{count_text(measured, nouns, signed=signed)}; {f'{null} {NULL_NAME}' if null else NULL_NOT_MEASURED}"
 
 
-def count_text(measured: MeasuredCount, noun: str, *, signed: bool = False) -> str:
+def count_text(measured: MeasuredCount, nouns: str, *, signed: bool = False) -> str:
     """Write a count with its interval.
 
     >>> count_text(MeasuredCount(-1, (-4, 2)), "detectors", signed=True)
     '-1 detector [-4, 2]'
     """
-    words = noun.removesuffix("s") if abs(measured.count) == 1 else noun
+    words = noun(measured.count, nouns)
     parts = (_number(measured.count, 0, signed=signed), words, interval_text(measured))
     return " ".join(part for part in parts if part)
 
@@ -171,7 +172,7 @@ def measured_count(result: "Result", layer: str, quantile: float, rule: Rule = "
     return MeasuredCount(counted.unique_detectors["total"])
 
 
-def difference_sentence(difference: "PairedDifference", noun: str = "unique detectors") -> str:
+def difference_sentence(difference: "PairedDifference", nouns: str = "unique detectors") -> str:
     """Write a difference with its interval, its permutation null, and what is beyond the null.
 
     Examples
@@ -188,8 +189,8 @@ def difference_sentence(difference: "PairedDifference", noun: str = "unique dete
     """
     measured = MeasuredCount(difference.value, difference.interval, difference.null, difference.null_se)
     if difference.excess is None or difference.p_value is None:
-        return f"{count_text(measured, noun, signed=True)}; {difference.no_null}."
-    return f"{count_sentence(measured, noun, signed=True)}. Beyond the null: {excess_text(difference)}."
+        return f"{count_text(measured, nouns, signed=True)}; {difference.no_null}."
+    return f"{count_sentence(measured, nouns, signed=True)}. Beyond the null: {excess_text(difference)}."
 
 
 def excess_text(difference: "PairedDifference") -> str:
@@ -205,7 +206,9 @@ def excess_text(difference: "PairedDifference") -> str:
     text = f"{difference.excess:+.1f} {ends}{p_value}{verdict[difference.exceeds_null]}"
     if interval is None or difference.exceeds_null is not None:
         return text
-    return f"{text}: undecided, as no p is below {SIGNIFICANT:g} with {difference.permutations} permutations"
+    return (
+        f"{text}: undecided, as no p is below {SIGNIFICANT:g} with {counted(difference.permutations, 'permutations')}"
+    )
 
 
 def num_permutations(result: "Result", layer: str) -> int:
@@ -256,7 +259,7 @@ class LayerFindings:
     def count(self) -> str:
         """The count in words, with the number of significant units if it is reported."""
         known = self.significant
-        more = "" if known is None else f"; {known} {'unit' if known == 1 else 'units'} with q < {SIGNIFICANT:g}"
+        more = "" if known is None else f"; {counted(known, 'units')} with q < {SIGNIFICANT:g}"
         return f"{count_sentence(self.unique)}{more}"
 
     @property
@@ -319,7 +322,7 @@ def headline(result: "Result", quantile: float | None = None) -> str:
     words = " to ".join(map(limit_number, limits[:1] + limits[1:][-1:]))
     quantile = quantile or info.config.protocol.quantiles[0]
     return (
-        f"{info.network.name} on {info.data.images:,} images of {PurePath(info.data.root).name}; "
+        f"{info.network.name} on {counted(info.data.images, 'images')} of {PurePath(info.data.root).name}; "
         f"IoU >= {words} at quantile {quantile:g}"
     )
 
@@ -335,7 +338,7 @@ def legend(result: "Result", findings: Sequence[LayerFindings]) -> str:
     fewest = min((num_permutations(result, each.layer) for each in findings), default=0)
     parts = (
         "95 % interval" if any(each.unique.interval for each in findings) else "",
-        f"± standard error, {fewest:,} permutations" if fewest else "",
+        f"± standard error, {counted(fewest, 'permutations')}" if fewest else "",
         "q: Benjamini-Hochberg" if any(each.significant is not None for each in findings) else "",
         null_note(result),
     )
@@ -347,9 +350,9 @@ def text_summary(result: "Result") -> str:
     findings = layer_findings(result)
     lines = [headline(result), *(each.sentence for each in leading(findings, LEADING_LAYERS))]
     if len(findings) == 1:
-        lines.append(f"    best of {findings[0].units:,} units: {findings[0].best_units()}")
+        lines.append(f"    best of {counted(findings[0].units, 'units')}: {findings[0].best_units()}")
     hidden = len(findings) - LEADING_LAYERS
-    notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden > 0 else []
+    notes = [f"... {counted(hidden, 'more layers')}"] if hidden > 0 else []
     notes += [text] if (text := legend(result, findings)) and text != NULL_NOT_MEASURED else []
     return "\n".join([*lines, "; ".join([*notes, "tables: netdissect.console_tables"])])
 
@@ -375,7 +378,7 @@ def html_summary(result: "Result") -> str:
     findings = layer_findings(result)
     shown = findings_rows(leading(findings, NOTEBOOK_LAYERS))
     hidden = len(findings) - len(shown)
-    notes = [f"... {hidden} more {'layer' if hidden == 1 else 'layers'}"] if hidden else []
+    notes = [f"... {counted(hidden, 'more layers')}"] if hidden else []
     notes += [text] if (text := legend(result, findings)) else []
     head = "".join(f"<th>{escape(name)}</th>" for name in (shown[0] if shown else ()))
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in shown)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Duplicates, Restriction
+from netdissect.counted import counted
 from netdissect.errors import ShapeError
 from netdissect.scoring.kernel import count_batch
 from netdissect.scoring.kernel_arrays import (
@@ -290,8 +291,8 @@ class IoUCounter:
         images, units = len(labels.images), self._counting.thresholds.shape[1]
         if maps.ndim != 4 or maps.shape[:2] != (images, units):
             raise ShapeError(
-                f"maps are of shape {maps.shape} but there are labels of {images} images and thresholds of {units} "
-                f"units. Pass maps of shape ({images}, {units}, height, width)."
+                f"maps are of shape {maps.shape} but there are labels of {counted(images, 'images')} and thresholds of "
+                f"{counted(units, 'units')}. Pass maps of shape ({images}, {units}, height, width)."
             )
         firing_map = self.counts.firing_map.reshape(-1, *maps.shape[2:])
         masks, entries, run_masks, runs = count_batch(

@@ -30,6 +30,7 @@ from netdissect.concepts.build.vocabulary import Vocabulary, VocabularyEntry
 from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
+from netdissect.counted import counted
 from netdissect.errors import ConceptsError, SourceError
 from netdissect.progress import ShowProgress, shown
 
@@ -190,7 +191,7 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
     needed = (images + 2 * maps) * (len(samples) - done) // written
     if needed > free:
         raise ConceptsError(
-            f"{folder.parent} has {free / 1e6:.0f} MB free, but {len(samples)} images take about "
+            f"{folder.parent} has {free / 1e6:.0f} MB free, but {counted(len(samples), 'images')} take about "
             f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
         )
 
@@ -331,7 +332,7 @@ def _write_notes(
 
 def _dropped_facts(entry: VocabularyEntry, options: WriteOptions) -> dict[str, object]:
     total, coverage = entry.total, entry.total.pixels / options.map_size**2
-    few = [f"fewer than {options.min_images} images"] if total.images < options.min_images else []
+    few = [f"fewer than {counted(options.min_images, 'images')}"] if total.images < options.min_images else []
     small = [f"a coverage below {options.min_coverage:g}"] if coverage < options.min_coverage else []
     return {
         "name": entry.name,

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import DissectConfig
+from netdissect.counted import counted
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 
 NANOSECONDS_PER_RUN, NANOSECONDS_PER_MAP = 6, 1000  # of one permutation, as measured on real images
@@ -55,5 +56,5 @@ class PermutationCost(NamedTuple):
 
     def text(self, permutations: int) -> str:
         """Return how long so many permutations take."""
-        plural = "permutation" if permutations == 1 else "permutations"
-        return f"{permutations:,} {plural}, about {1e-9 * permutations * self.nanoseconds:.0f} s of computing"
+        seconds = 1e-9 * permutations * self.nanoseconds
+        return f"{counted(permutations, 'permutations')}, about {seconds:.0f} s of computing"

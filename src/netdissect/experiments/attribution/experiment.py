@@ -17,6 +17,7 @@ from pydantic import Field
 
 from netdissect.config import OneOrMore, Progress, Protocol, one_or_more
 from netdissect.config_fields import Config, Option
+from netdissect.counted import counted
 from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.fingerprint import layer_info
 from netdissect.dissect.work_dir.run_log import timed
@@ -171,7 +172,7 @@ def conclude(
     each = extra["images"]
     share, half = float(np.median(each["share"])), float(np.median(each["units_for_half"]))
     finding = (
-        f"On {len(each):,} image{'' if len(each) == 1 else 's'} the {config.top} strongest units make {share:.0%} of "
+        f"On {counted(len(each), 'images')} the {config.top} strongest units make {share:.0%} of "
         f"the positive contributions to the predicted class, and {half:.0f} units make half of it (medians)."
     )
     if "label" not in table.columns:

@@ -122,7 +122,7 @@ def conclude(
     )
     finding = join_sentences(f"Unique detectors: {totals}.", null_note(rows))
     if len(low) < 2 or len(high) < 2:
-        few = f" {len(low)} units detect colors or textures and {len(high)} objects or parts: too few to compare."
+        few = f" Detectors of colors or textures: {len(low)}, of objects or parts: {len(high)}: too few to compare."
         return Conclusion(question=QUESTION, paper=PAPER, finding=finding + few, outcome="inconclusive")
     interval = difference_of_means(low, high)
     return Conclusion(

@@ -17,6 +17,7 @@ from scipy import stats
 
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.config_fields import Config, Option
+from netdissect.counted import counted
 from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
@@ -171,8 +172,9 @@ def conclude(
         texts.append(f"{selection} C: mean accuracy {accuracy.mean:.3f}, {text}")
         if selection == "paper" and min(classes["images"]) >= MIN_IMAGES:
             interval_of_paper = interval
+    layers = counted(len(table.select("network", "layer").unique()), "layers")
     finding = (
-        f"{len(table.select('network', 'layer').unique())} layers, {len(classes)} classes, accuracy against unique "
+        f"{layers}, {len(classes)} classes, accuracy against unique "
         f"{config.category} detectors. {'; '.join(texts)} (Fisher's interval)."
     )
     undecided = Interval(math.nan, -math.inf, math.inf, 0)
