@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -100,18 +101,20 @@ def best_formula(
     images: list[LabeledMask], category_of: list[int], length: int, operators: tuple[Operator, ...], annotated: bool
 ) -> Best | None:
     """Search all formulas; of equal IoU take fewer concepts, fewer AND NOT, the first ids, the first operators."""
-    active = frozenset(
-        (index, position) for index, image in enumerate(images) for position in np.flatnonzero(image.mask).tolist()
-    )
     concepts = {
         label_id: sets_of_pixels(images, label_id) for label_id, category in enumerate(category_of) if category >= 0
     }
+    all_categories = {*category_of}
+    counted, active = {}, {}
+    for named in (frozenset(chosen) for size in range(length + 1) for chosen in combinations(all_categories, size)):
+        indices = [index for index, image in enumerate(images) if named <= image.annotated]
+        counted[named] = frozenset((index, pixel) for index in indices for pixel in range(images[index].mask.size))
+        active[named] = frozenset((index, pixel) for index, pixel in counted[named] if images[index].mask.flat[pixel])
     best, best_key = None, None
     for ids, between, covered in formulas(concepts, length, operators):
-        named = {category_of[label_id] for label_id in ids} if annotated else set()
-        counted = {index for index, image in enumerate(images) if named <= image.annotated}
-        hit = {pixel for pixel in covered & active if pixel[0] in counted}
-        either = {pixel for pixel in covered | active if pixel[0] in counted}
+        named = frozenset(category_of[label_id] for label_id in ids) if annotated else frozenset()
+        hit = covered & active[named]
+        either = (covered & counted[named]) | active[named]
         if not hit:
             continue
         places = tuple(OPERATORS.index(operator) for operator in between)

@@ -310,11 +310,11 @@ def step_bounds(prefix: Prefix, pairs: tuple[Ints, Ints, int], cut: Cut, grammar
     """Bound the weight of all formulas that begin with each step and have `more` further concepts, int64 (K, 4).
 
     OR adds at most the positive weights of a concept; AND and AND NOT leave at most those of the prefix. Steps that are
-    not allowed or dominated have the smallest integer.
+    not allowed or dominated have -1, which reaches no threshold.
     """
     active, pixels, _ = pairs
     allowed, _, required = grammar
-    bounds = np.full((len(active), 4), np.iinfo(np.int64).min)
+    bounds = np.full((len(active), 4), -1)
     tops, top_of_fewer = np.int64(0), np.int64(0)
     for index in range(min(more, len(active)) if allowed[OR] else 0):
         top_of_fewer = tops
@@ -344,12 +344,11 @@ def concept_bounds(
 ) -> Ints:
     """Bound the weight of all formulas by the first of their two first concepts, int64 (K,); see `step_bounds`.
 
-    Of two concepts that of the smaller rank, int64 (K,), comes first. Concepts that are not open, bool (K,), have the
-    smallest integer.
+    Of two concepts that of the smaller rank, int64 (K,), comes first. Concepts that are not open, bool (K,), have -1.
     """
     active, pixels, _ = pairs
     concepts = len(active)
-    bounds = np.full(concepts, np.iinfo(np.int64).min)
+    bounds = np.full(concepts, -1)
     parts, no_rows = np.empty((3, concepts), np.int64), np.empty(0, np.int32)
     for first in range(concepts):
         if not is_open[first]:
