@@ -1,4 +1,4 @@
-"""The script that writes the generated pages of the documentation, as a module; what a page says of experiments."""
+"""The scripts that write the generated pages of the documentation, as modules; what a page says of experiments."""
 
 import importlib
 import re
@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
 GENERATE = importlib.import_module("generate")
 PYTHON_PAGE = importlib.import_module("python_page")
+RUN_NOTEBOOK = importlib.import_module("run_notebook")
 sys.path.remove(str(DOCS))
 
 

@@ -31,7 +31,7 @@ _TILE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShownUnit:
     """A unit with its top images, dimmed outside its masks: a notebook shows it as the last value of a cell.
 
@@ -74,7 +74,8 @@ class ShownUnit:
                 tiles.append(Markup(_TILE).format(side=SIDE, name=image.image, data=data, mask=image.mask))  # noqa: S704
         return tiles
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        """Return number, label and IoU in a line."""
         iou = iou_text(self.view.iou, self.view.min_iou, digits=4)
         return f"unit {self.view.unit}: {self.view.label or 'no concept'}, IoU {iou}"
 
