@@ -301,7 +301,7 @@ def changed(network: Network, change: str) -> Network:
         ("weights", r"on 4 of its top images the activations of .* differ from the recorded ones by up to"),
         ("preprocessing", "the same preprocessing"),
         ("units", r"its layer deep_relu has 6 units of 5 x 4 cells; the run's has 5 of 5 x 4"),
-        ("layer", "is not the network of the run 'First run': .*deep_relu"),
+        ("layer", "is not the network of the run: .*deep_relu"),
     ],
 )
 def test_another_network_than_the_run_s_is_refused(pair: Pair, change: str, reason: str) -> None:

@@ -171,5 +171,31 @@ def concept_scatter(
     )
 
 
+@app.command(name="image")
+@with_options(FigureOptions)
+def segmented(
+    typed: Typed[FigureOptions],
+    run: RunArgument,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="File of an image; it need not be in the data set.")],
+    out: OutOption,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="A layer; repeats. Default: the last of the network.")
+    ] = None,
+    quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Network of the run, if the run cannot load it again.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+) -> None:
+    """Draw an image segmented by the detectors of a layer: each pixel has the concept of its most active detector."""
+    from netdissect.concepts.image_io import read_upright
+    from netdissect.dissect.image_maps import segment_by_units
+
+    result, shown = netdissect.load_result(run), read_upright(image).image
+    given = None if network is None else netdissect.training.open_network(network)
+    segmentations = segment_by_units(result, shown, layer, quantile=quantile, network=given, data_root=data_root)
+    _save(netdissect.plots.segmented_image(shown, segmentations, **typed.model().model_dump()), out)
+
+
 def _save(figure: "Figure", out: Path) -> None:
     console().print(f"Wrote {netdissect.plots.save(figure, out)}", soft_wrap=True)

@@ -17,6 +17,7 @@ from netdissect.explorer.freshness import FreshnessCheck
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.matching import Matcher
+from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
@@ -61,7 +62,15 @@ def create_app(
         if run.network is not None:
             run.network = network_for(run)
     ratings_file = None if ratings is None else Ratings(ratings)
-    explorer = Explorer(registry, worker, Matcher(registry, worker), Thumbnails(), LiveReport(registry), ratings_file)
+    explorer = Explorer(
+        registry,
+        worker,
+        AblationWorker(worker),
+        Matcher(registry, worker),
+        Thumbnails(),
+        LiveReport(registry),
+        ratings_file,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

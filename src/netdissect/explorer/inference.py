@@ -42,6 +42,8 @@ class ProcessedImage:
         Random, so that it cannot be guessed.
     pixels
         uint8 (H, W, 3), as displayed.
+    network_input
+        uint8 (C, H, W), of the size of the network's input.
     maps
         float32 (U, h, w) of each layer.
     label_size
@@ -50,6 +52,7 @@ class ProcessedImage:
 
     id: str
     pixels: Pixels
+    network_input: Pixels
     maps: Mapping[str, Maps]
     label_size: Size | None = None
 
@@ -111,7 +114,7 @@ class InferenceWorker:
         def work() -> ProcessedImage:
             displayed, network_input = prepare()
             maps = {name: batch[0] for name, batch in self.maps(run, network_input[None]).items()}
-            return ProcessedImage(secrets.token_urlsafe(12), displayed, maps, label_size)
+            return ProcessedImage(secrets.token_urlsafe(12), displayed, network_input, maps, label_size)
 
         image = await self.run(work)
         self._images[run.id, image.id] = image

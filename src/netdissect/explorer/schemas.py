@@ -230,10 +230,15 @@ class ActiveUnit(Response):
     label: str | None
     category: str | None
     state: State
+    iou: float
+    iou_text: str = Field(description=IOU_TEXT)
+    iou_ci_low: float | None = Field(description="Limits of the confidence interval; null: the run has none.")
+    iou_ci_high: float | None
     value: float = Field(description="Its largest activation in the image, or its activation at the point.")
     share_above: float = Field(description="Share of its activations over the data set above `value`.")
     area: float = Field(description="Share of the image in which it is active.")
     outline: str = Field(description="Where it is active: an SVG path in a square of 128 x 128, rule evenodd.")
+    images: tuple[TopImage, ...] = Field(description="Top images of the unit, the evidence for its label.")
 
 
 class ActiveConcept(Response):

@@ -7,6 +7,7 @@
     units(result, ...)     contact sheet of chosen units
     concept_scatter(a, b)  the best IoU of every concept in two runs
     sensitivity(result)    detectors as a function of quantile and IoU
+    segmented_image(pixels, {layer: segmentation})    an image segmented by the units of layers
 
     save(figure, "figure.pdf")    PDF, SVG (with text as text) or PNG
 
@@ -21,6 +22,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detec
 from netdissect.plots.bars import bars
 from netdissect.plots.concept_scatter import concept_scatter
 from netdissect.plots.depth import depth
+from netdissect.plots.image_segmentation import Segment, Segmentation, segmented_image
 from netdissect.plots.iou_histogram import iou
 from netdissect.plots.layer_bars import layers
 from netdissect.plots.sensitivity import RAMP, sensitivity
@@ -31,6 +33,8 @@ __all__ = [
     "FAINT",
     "INK",
     "RAMP",
+    "Segment",
+    "Segmentation",
     "bars",
     "concept_scatter",
     "depth",
@@ -38,6 +42,7 @@ __all__ = [
     "layers",
     "plain",
     "save",
+    "segmented_image",
     "sensitivity",
     "svg",
     "units",

@@ -6,7 +6,7 @@ Figures are drawn at the width at which they are printed, and type has its size 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -33,7 +33,8 @@ STACKED = 5.0
 """Below this width, in inches, panels are stacked."""
 TEXT, SMALL, NAMES = 9.0, 8.0, 7.0
 """Type sizes in points: titles of axes; numbers and legends; names of many bars or points."""
-FORMATS = ("pdf", "svg", "png")
+FigureFormat = Literal["pdf", "svg", "png"]
+FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 # Fonts are embedded as journals accept them (Type 42); text in SVG remains text.
 SETTINGS: Any = {"svg.hashsalt": "netdissect", "svg.fonttype": "none", "pdf.fonttype": 42}
 DOTS_PER_INCH = 300
@@ -52,7 +53,7 @@ class StyledFigure(Figure):
     """A figure that a notebook shows as SVG on white."""
 
     def _repr_svg_(self) -> str:
-        return _rendered(self, "svg").decode()
+        return rendered(self, "svg").decode()
 
 
 def new_figure(width: float, height: float) -> StyledFigure:
@@ -106,16 +107,17 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"Name a file that ends with {', '.join('.' + name for name in FORMATS)}."
         )
     with writing(path, "Choose a folder that exists and has space."):
-        path.write_bytes(_rendered(figure, form))
+        path.write_bytes(rendered(figure, form))
     return path
 
 
 def svg(figure: Figure) -> str:
     """Return a figure as SVG with a transparent background; the same figure gives the same text."""
-    return _rendered(figure, "svg", transparent=True).decode()
+    return rendered(figure, "svg", transparent=True).decode()
 
 
-def _rendered(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
+def rendered(figure: Figure, form: str, *, transparent: bool = False) -> bytes:
+    """Return the bytes of a figure in one of `FORMATS`; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None, "Creator": "netdissect"}, "pdf": {"CreationDate": None}, "png": None}[form]
     file = io.BytesIO()
     with mpl.rc_context(SETTINGS):

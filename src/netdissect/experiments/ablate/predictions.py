@@ -118,14 +118,20 @@ def _scores(classifier: Classifier, images: LabeledImages, batch: slice, sets: S
         return
     network, paths = classifier.network, images.paths[batch]
     (pixels,) = pixel_batches(paths, network.preprocessing, len(paths), as_stored=images.as_stored)
-    inputs = network.preprocessing(torch.from_numpy(pixels)).to(network.device)
-    for scores in classifier.ablator.scores(inputs, sets):
+    for scores in class_scores(classifier, pixels, sets):
         if scores.shape[1] != len(images.classes):
             raise ConfigError(
                 f"Network {network.name!r} has {scores.shape[1]} outputs, and there are names for "
                 f"{len(images.classes)}. Expected the name of each output, in order; see LabeledImages.relabeled."
             )
         yield scores
+
+
+def class_scores(classifier: Classifier, pixels: npt.NDArray[np.uint8], sets: Sequence[Units]) -> Iterator[Tensor]:
+    """Yield the scores of images, uint8 (B, C, H, W), with each set of units ablated: float32 (B, classes)."""
+    network = classifier.network
+    inputs = network.preprocessing(torch.from_numpy(pixels)).to(network.device)
+    yield from classifier.ablator.scores(inputs, sets)
 
 
 def _digest(classifier: Classifier, images: LabeledImages, sets: Sequence[Units], batch_size: int) -> str:

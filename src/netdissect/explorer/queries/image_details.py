@@ -9,10 +9,11 @@ import polars as pl
 from netdissect.explorer.active_units import Maps, active_units
 from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.queries.requests import ImageQuery
-from netdissect.explorer.queries.unit_details import labeled_units, mask_level
+from netdissect.explorer.queries.unit_details import labeled_units, mask_level, top_images
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ActiveConcept, ActiveUnit, ImageDetail, ProcessedImageResponse
 from netdissect.plots.outlines import MaskGrid
+from netdissect.result import LayerResult
 
 
 def processed_image(run: OpenRun, image: ProcessedImage) -> ProcessedImageResponse:
@@ -38,13 +39,16 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
     shares = [curves.share_above(unit, float(value)) for unit, value in zip(units, active.values, strict=True)]
     order = sorted(range(len(units)), key=lambda index: (shares[index], -active.areas[index], units[index]))
     labels = labeled_units(run, layer, level.measured, None)
+    intervals = _intervals(layer, level.measured)
     shown = tuple(
         ActiveUnit(
-            **labels.select("unit", "label", "category", "state").row(units[index], named=True),
+            **labels.row(units[index], named=True),
+            **dict(zip(("iou_ci_low", "iou_ci_high"), intervals.get(units[index], (None, None)), strict=True)),
             value=float(active.values[index]),
             share_above=shares[index],
             area=float(active.areas[index]),
             outline=masks.outline(maps[units[index]], float(thresholds.values[units[index]]), image.label_size),
+            images=top_images(run, layer, units[index], float(thresholds.values[units[index]]), query.images),
         )
         for index in order[: query.limit]
     )
@@ -57,6 +61,16 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
         units=shown,
         concepts=_concepts(labels, units, thresholds.values, maps, partial(masks.values, labels=image.label_size)),
     )
+
+
+def _intervals(layer: LayerResult, quantile: float) -> dict[int, tuple[float | None, float | None]]:
+    """Return the confidence interval of each unit's IoU; empty if the run has none."""
+    names = ["unit", "iou_ci_low", "iou_ci_high"]
+    table = layer.statistics.get("units")
+    if table is None or not set(names) <= set(table.collect_schema().names()):
+        return {}
+    rows = table.filter(pl.col("quantile") == quantile).select(names).collect().iter_rows()
+    return {unit: (low, high) for unit, low, high in rows}
 
 
 def _concepts(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from netdissect.config import Rule
 from netdissect.explorer.schemas import State
@@ -40,17 +40,23 @@ class UnitsQuery(RequestModel):
     images: int = Field(6, ge=0, le=MOST_IMAGES, description="Top images of each unit.")
 
 
-class ImageQuery(RequestModel):
-    """Filters and masks of the list of units that are active in an image."""
+class SegmentationQuery(RequestModel):
+    """Layer and masks of a segmented image."""
 
     layer: LayerIndex = 0
     quantile: QuantileOrOwn = None
+
+
+class ImageQuery(SegmentationQuery):
+    """Filters and masks of the list of units that are active in an image."""
+
     at: str | None = Field(
         None,
         pattern=f"^{COORDINATE},{COORDINATE}$",
         description="Only units active at this point: x,y as shares of width and height.",
     )
     limit: int = Field(24, ge=1, le=200)
+    images: int = Field(3, ge=0, le=MOST_IMAGES, description="Top images of each unit.")
 
     @property
     def point(self) -> tuple[float, float] | None:
@@ -59,6 +65,21 @@ class ImageQuery(RequestModel):
             return None
         left, _, top = self.at.partition(",")
         return float(left), float(top)
+
+
+class AblationRequest(RequestModel):
+    """Units of one layer that are ablated: some by index, or all detectors of a concept."""
+
+    layer: int = Field(0, ge=0, le=10_000)
+    units: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...] = Field((), max_length=10_000)
+    concept: str | None = Field(None, max_length=200, description="Ablate all detectors of this concept instead.")
+    classes: int = Field(5, ge=1, le=100, description="Most probable classes that are listed.")
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "AblationRequest":
+        if bool(self.units) == (self.concept is not None):
+            raise ValueError("expected either units or a concept")
+        return self
 
 
 class ComparisonQuery(RequestModel):

@@ -1,6 +1,7 @@
 """Shared by all routes: the state of an explorer, and checked parameters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
@@ -8,6 +9,7 @@ from fastapi import Depends, Path, Query, Request
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.matching import Matcher
+from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.queries.requests import LARGEST
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
@@ -21,10 +23,13 @@ class Explorer:
 
     runs: RunRegistry
     worker: InferenceWorker
+    ablations: AblationWorker
     matcher: Matcher
     thumbnails: Thumbnails
     report: LiveReport
     ratings: Ratings | None
+    drawing: Lock = field(default_factory=Lock)
+    """One figure at a time: matplotlib is not thread-safe."""
 
 
 def _explorer(request: Request) -> Explorer:

@@ -1,14 +1,17 @@
 """Run a network on an uploaded image or an image of the data set, and query the active units."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
 
 from netdissect.errors import RequestError
+from netdissect.explorer.queries.ablations import ablation
 from netdissect.explorer.queries.image_details import image_detail, processed_image
-from netdissect.explorer.queries.requests import ImageQuery
+from netdissect.explorer.queries.image_schemas import AblationResponse, SegmentationResponse
+from netdissect.explorer.queries.requests import AblationRequest, ImageQuery, SegmentationQuery
+from netdissect.explorer.queries.segmentations import segmentation_detail, segmentation_figure
 from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, ImageIndex, Run, error_responses
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ImageDetail, ProcessedImageResponse
@@ -17,6 +20,11 @@ from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upl
 
 ImageId = Annotated[str, Path(alias="id", description="Id of a processed image.")]
 router = APIRouter(tags=["images"])
+
+FIGURE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+FIGURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {media_type: {} for media_type in FIGURE_TYPES.values()}, "description": "A figure."}
+}
 
 _BODY = {
     "requestBody": {
@@ -70,6 +78,43 @@ def list_active_units(
 ) -> ImageDetail:
     """List the units that are active in an image, or at a point of it; the rarest activations first."""
     return image_detail(run, explorer.worker.get(run, image_id), query)
+
+
+@router.get("/api/runs/{run}/inference/{id}/segmentation", responses=error_responses(404))
+def segment_processed_image(
+    run: Run, image_id: ImageId, explorer: ExplorerPart, query: Annotated[SegmentationQuery, Query()]
+) -> SegmentationResponse:
+    """Segment an image by the detectors of a layer: each pixel has the concept of its most active detector."""
+    return segmentation_detail(run, explorer.worker.get(run, image_id), query)
+
+
+@router.get(
+    "/api/runs/{run}/inference/{id}/segmentation.{form}",
+    responses=FIGURE | error_responses(404),
+    response_class=Response,
+)
+def draw_segmentation(
+    run: Run,
+    image_id: ImageId,
+    form: Literal["svg", "png"],
+    explorer: ExplorerPart,
+    query: Annotated[SegmentationQuery, Query()],
+) -> Response:
+    """Draw the image beside its segmentation, with a legend."""
+    with explorer.drawing:
+        data = segmentation_figure(run, explorer.worker.get(run, image_id), query, form)
+    name = f"{run.id}-{query.layer}.{form}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(data, media_type=FIGURE_TYPES[form], headers=headers)
+
+
+@router.post("/api/runs/{run}/inference/{id}/ablation", responses=error_responses(400, 403, 404, 409, 503))
+async def ablate_units(
+    run: Run, image_id: ImageId, request: AblationRequest, explorer: ExplorerPart
+) -> AblationResponse:
+    """Compare the classes of a classifier on an image with and without units, or all detectors of a concept."""
+    image = explorer.worker.get(run, image_id)
+    return await explorer.worker.run(lambda: ablation(run, image, request, explorer.ablations))
 
 
 @router.get("/api/runs/{run}/inference/{id}.webp", responses=WEBP | error_responses(404), response_class=Response)
