@@ -65,3 +65,20 @@ def test_several_runs_make_one_report_in_a_named_folder(netdissect: Netdissect, 
     assert made.code == 0, made.err
     assert f"The report is {tmp_path / 'report' / 'index.html'}" in made.out
     assert (tmp_path / "report" / "r1" / "l0" / "u2.html").is_file()
+
+
+def test_an_image_is_segmented_by_the_network_that_is_named(
+    netdissect: Netdissect, run: Path, module: str, labeled: Path, tmp_path: Path
+) -> None:
+    image, out = (
+        next(path for path in sorted(labeled.rglob("*")) if path.suffix in (".png", ".jpg")),
+        tmp_path / "a.svg",
+    )
+    drawn = netdissect("figure", "image", run, image, "--network", f"python:{module}:red", "--width", 3.3, "-o", out)
+    assert drawn.code == 0, drawn.err
+    assert "<svg" in out.read_text()
+    refused = netdissect("figure", "image", run, image, "-o", out)
+    assert refused.code == 2
+    assert "code that a file of others names is not run" in " ".join(refused.err.split())
+    refused = netdissect("figure", "image", run, image, "--network", f"python:{module}:missing", "-o", out)
+    assert (refused.code, "has no function 'missing'" in " ".join(refused.err.split())) == (2, True)

@@ -223,7 +223,7 @@ def segmented_image(image: Image.Image, segmentations: Mapping[str, Segmentation
     segmentations
         By the name of the layer.
     width
-        Inches; type has the same size at any width. In a narrow figure the legend is below the segments.
+        Inches; type has the same size at any width. A narrow figure shows the segments alone.
 
     Returns
     -------
@@ -231,17 +231,17 @@ def segmented_image(image: Image.Image, segmentations: Mapping[str, Segmentation
     """
     pixels = np.asarray(image.convert("RGB"))
     columns = 2 if width < STACKED else 3
-    height = width / columns * len(pixels) / pixels.shape[1]
-    lines = max(_lines(segmentation) for segmentation in segmentations.values()) * LINE
-    rows = [height, lines] if columns == 2 else [max(height, lines)]
-    figure = new_figure(width, sum(rows) * len(segmentations))
-    grid = figure.subplots(len(rows) * len(segmentations), columns, squeeze=False, height_ratios=rows * len(segmentations))
+    lines = max(_lines(segmentation) for segmentation in segmentations.values())
+    height = max(width / columns * len(pixels) / pixels.shape[1], lines * LINE)
+    figure = new_figure(width, height * len(segmentations))
+    grid = figure.subplots(len(segmentations), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    grid[0, 0].imshow(pixels, interpolation="antialiased")
-    for row, (layer, segmentation) in enumerate(segmentations.items()):
-        draw_segments(grid[row * len(rows), 1], pixels, segmentation)
-        _draw_legend(grid[row * len(rows) + 1, 0] if columns == 2 else grid[row, 2], layer, segmentation)
+    if columns == 3:
+        grid[0, 0].imshow(pixels, interpolation="antialiased")
+    for row, (layer, segmentation) in zip(grid, segmentations.items(), strict=True):
+        draw_segments(row[-2], pixels, segmentation)
+        _draw_legend(row[-1], layer, segmentation)
     return figure
 
 
@@ -284,7 +284,7 @@ def _draw_legend(axes: Axes, layer: str, segmentation: Segmentation) -> None:
         axes.text(0, 0.5, f"{layer}: no detector is active in this image.", va="center", color=INK, fontsize=SMALL)
         return
     legend = axes.legend(
-        handles, texts, loc="center left", frameon=False, fontsize=SMALL, title=layer, title_fontsize=TEXT, alignment="left",
-        borderaxespad=0, handlelength=1.2, handleheight=1.0, labelspacing=0.35,
+        handles, texts, loc="center left", frameon=False, fontsize=SMALL, title=layer, title_fontsize=TEXT,
+        alignment="left", borderaxespad=0, handlelength=1.2, handleheight=1.0, labelspacing=0.35,
     )  # fmt: skip
     as_written([*legend.get_texts(), legend.get_title()])
