@@ -1,5 +1,6 @@
 """The report: a folder of plain files, complete and correct for any run."""
 
+import json
 import posixpath
 import shutil
 from collections.abc import Callable
@@ -199,7 +200,8 @@ def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
     assert "0.211–0.422" in layer
 
 
-def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path) -> None:
+def count_links(folder: Path) -> int:
+    """Count the links of all pages, each of which leads to a file."""
     checked = 0
     for path in folder.rglob("*"):
         if path.suffix in {".html", ".css", ".js"}:
@@ -216,7 +218,30 @@ def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path)
                     target = posixpath.normpath(posixpath.join(here, urlsplit(each[key]).path))
                     assert (folder / target).is_file(), (path, each[key])
                     checked += 1
-    assert checked > 200
+    return checked
+
+
+def test_every_link_leads_to_a_file_and_nothing_comes_from_the_web(folder: Path) -> None:
+    assert count_links(folder) > 200
+
+
+def test_the_best_units_have_pages_and_all_have_rows(result: Result, tmp_path: Path) -> None:
+    out = report(result, tmp_path / "report", unit_pages=3).parent
+    units = result.layer("block.1").units.filter(quantile=0.05).sort("iou", "unit", descending=[True, False])
+    best = sorted(units["unit"][:3])
+    assert {name for name in files_of(out) if name.startswith("r0/l0/u")} == {
+        "r0/l0/units.js", *(f"r0/l0/u{unit}.html" for unit in best)
+    }  # fmt: skip
+    page = Page(out / f"r0/l0/u{best[1]}.html")
+    steps = [each["href"] for each in page.all("a") if each.get("rel") in {"prev", "next"}]
+    assert [step.rpartition("/")[2] for step in steps] == [f"u{best[0]}.html", f"u{best[2]}.html"]
+    rows = json.loads((out / "r0/l0/units.js").read_text().removeprefix("globalThis.unitRows = ").rstrip(";\n"))
+    assert rows["unit"] == units["unit"].to_list()
+    assert [None if at < 0 else rows["labels"][at] for at in rows["label"]] == units["label"].to_list()
+    assert [f"{iou:.3f}" for iou in units["iou"]] == rows["iou"]
+    assert rows["page"] == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert [state == "dead" for state in rows["state"]] == units["dead"].to_list()
+    assert count_links(out) > 50
 
 
 def test_images_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:

@@ -108,6 +108,12 @@ def report(
         Path | None, typer.Option("--out", help="Folder of the pages; default for a single run: RUN/report.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    unit_pages: Annotated[
+        int,
+        typer.Option(
+            "--unit-pages", min=1, metavar="N", help="Units of each layer with a page: those with the highest IoU."
+        ),
+    ] = 2048,
 ) -> None:
     """Write HTML pages of one or more runs: the detectors of each layer, each unit, each concept."""
     if out is None and len(runs) > 1:
@@ -115,7 +121,7 @@ def report(
     results = [netdissect.load_result(run) for run in runs]
     with progress_bars() as progress:
         page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results),
-                                 data_root=data_root, progress=progress)  # fmt: skip
+                                 data_root=data_root, unit_pages=unit_pages, progress=progress)  # fmt: skip
     console().print(f"The report is {page}", soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ number_runs(results) -> NumberedRun; LayerTables(run, index) -> rows of each uni
 LayerTables(run, index, level, chosen)                       rows of some units, masks and limit as the explorer asks
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import polars as pl
 from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError
 from netdissect.plots.outlines import MaskGrid
+from netdissect.report import urls
 from netdissect.report.label_outlines import ConceptOutlines
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
@@ -28,6 +29,8 @@ MAX_LISTED_CONCEPTS = 30
 """Concepts listed for each unit."""
 MAX_ERROR_IMAGES = 8
 """False positives and false negatives shown for each unit."""
+MAX_UNIT_PAGES = 2_048
+"""Units of a layer with a page of their own in a report on disk: those with the highest IoU."""
 MAX_SEARCHED_IMAGES = 200
 """Images searched for false negatives of a concept: those with most of its pixels."""
 
@@ -50,6 +53,8 @@ class NumberedRun:
         Position of its data set among those of all runs: runs on the same images share it.
     data_root
         The data set's folder, if it has moved since the run.
+    max_pages
+        Units of a layer with a page: those with the highest IoU; None: all.
     """
 
     index: int
@@ -57,6 +62,7 @@ class NumberedRun:
     result: Result
     data_index: int
     data_root: str | Path | None = None
+    max_pages: int | None = None
 
     @cached_property
     def dataset(self) -> ConceptData | None:
@@ -82,6 +88,23 @@ class NumberedRun:
         """Outlines of concepts in its images; None without the data set."""
         return None if self.dataset is None else ConceptOutlines(self.dataset)
 
+    @cached_property
+    def units_with_page(self) -> tuple["UnitsWithPage", ...]:
+        """The units of each layer that have a page."""
+        return tuple(self._best_units(layer) for layer in self.result.layers.values())
+
+    def _best_units(self, layer: LayerResult) -> "UnitsWithPage":
+        if self.max_pages is None or layer.info.units <= self.max_pages:
+            return UnitsWithPage(range(layer.info.units))
+        units = layer.units.filter(pl.col("quantile") == self.quantile)
+        best = units.sort("iou", "unit", descending=[True, False]).head(self.max_pages)
+        return UnitsWithPage(best["unit"].sort().to_list())
+
+    def unit_url(self, layer_index: int, unit: int) -> str | None:
+        """Return the page of a unit; None: it has none."""
+        has_page = unit in self.units_with_page[layer_index]
+        return urls.unit(self.index, layer_index, unit) if has_page else None
+
     @property
     def quantile(self) -> float:
         """The run's first quantile, of all labels and masks shown."""
@@ -93,8 +116,34 @@ class NumberedRun:
         return min((run_min_iou(self.result, layer) for layer in self.result.layers), default=0.0)
 
 
+class UnitsWithPage:
+    """The units of a layer that have a page, by number."""
+
+    def __init__(self, units: Sequence[int]) -> None:
+        self._units = units
+        self._positions = {unit: position for position, unit in enumerate(units)}
+
+    def __contains__(self, unit: object) -> bool:
+        return unit in self._positions
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._units)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def neighbors(self, unit: int) -> tuple[int | None, int | None]:
+        """Return the previous and the next unit of one that has a page."""
+        position = self._positions[unit]
+        previous = self._units[position - 1] if position else None
+        return previous, self._units[position + 1] if position + 1 < len(self._units) else None
+
+
 def number_runs(
-    results: Sequence[Result], names: Sequence[str] | None = None, data_root: str | Path | None = None
+    results: Sequence[Result],
+    names: Sequence[str] | None = None,
+    data_root: str | Path | None = None,
+    max_pages: int | None = None,
 ) -> tuple[NumberedRun, ...]:
     """Give each result that is shown together an index and a title.
 
@@ -106,6 +155,8 @@ def number_runs(
         Titles of the runs; None: the names of their networks, numbered where two have the same name.
     data_root
         The data set's folder, if it has moved since the runs.
+    max_pages
+        Units of a layer with a page: those with the highest IoU; None: all.
     """
     titles = list(run_names(results, names))
     repeated = {title for title in titles if titles.count(title) > 1}
@@ -114,7 +165,7 @@ def number_runs(
     data = [(result.info.data.root, result.info.data.digest) for result in results]
     distinct = list(dict.fromkeys(data))
     return tuple(
-        NumberedRun(index, title, result, distinct.index(data[index]), data_root)
+        NumberedRun(index, title, result, distinct.index(data[index]), data_root, max_pages)
         for index, (title, result) in enumerate(zip(titles, results, strict=True))
     )
 
@@ -198,6 +249,17 @@ class LayerTables:
     def at_own_limit(self) -> bool:
         """Whether the limit is the run's own: statistics of counts are of that one alone."""
         return self.min_iou == self._own_limit
+
+    @property
+    def units_with_page(self) -> UnitsWithPage:
+        """The units of the layer that have a page."""
+        return self.run.units_with_page[self.index]
+
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """Unit, label, category, iou, ``dead`` and ``detector`` of every unit, also of those that are not chosen."""
+        units = layer_units(self.run.result, self.name, self.quantile, self.min_iou)
+        return units.select("unit", "label", "category", "iou", "dead", "detector")
 
     @cached_property
     def units(self) -> dict[int, dict[str, Any]]:

@@ -13,6 +13,7 @@ from netdissect.concepts import Size
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, known
 from netdissect.scoring.metrics import Metric, measured_metrics
+from netdissect.scoring.number_text import iou_text
 
 PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 """Top images of a unit on its own page, on its card in a layer's page, and on a concept's page."""
@@ -109,8 +110,8 @@ class UnitDetail:
         How often it is active at each cell, by y and x; empty: not measured, or a layer of one cell.
     false_positives, false_negatives
         Images where it is active without its concept, and where its concept is without it: most pixels first.
-    previous_url, next_url
-        Pages of the units next to it.
+    previous_unit, next_unit
+        Units next to it that have a page; None: it is the first or the last.
     """
 
     concepts: tuple[Mapping[str, Any], ...]
@@ -120,8 +121,57 @@ class UnitDetail:
     firing_map: tuple[tuple[int, ...], ...]
     false_positives: tuple[MaskedImage, ...]
     false_negatives: tuple[MaskedImage, ...]
-    previous_url: str | None
-    next_url: str | None
+    previous_unit: int | None
+    next_unit: int | None
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """All units of a layer as columns, for a list: the highest IoU first.
+
+    Attributes
+    ----------
+    labels, categories
+        Each label of a unit, and its category.
+    unit
+        Its number.
+    label
+        Position of its label in `labels`; -1: no concept.
+    iou
+        Its IoU, as it is written.
+    state
+        As in `UnitView`.
+    page
+        1: it has a page; 0: not.
+    """
+
+    labels: tuple[str, ...]
+    categories: tuple[str, ...]
+    unit: tuple[int, ...]
+    label: tuple[int, ...]
+    iou: tuple[str, ...]
+    state: tuple[str, ...]
+    page: tuple[int, ...]
+
+
+def unit_rows(tables: LayerTables) -> UnitRows:
+    """Return all units of a layer, also those that are not chosen."""
+    frame = tables.labels.sort("iou", "unit", descending=[True, False])
+    named = dict(frame.select("label", "category").drop_nulls().unique(maintain_order=True).iter_rows())
+    positions = {name: position for position, name in enumerate(named)}
+    return UnitRows(
+        labels=tuple(named),
+        categories=tuple(named.values()),
+        unit=tuple(frame["unit"]),
+        label=tuple(positions.get(name, -1) for name in frame["label"]),
+        iou=tuple(iou_text(iou, tables.min_iou) for iou in frame["iou"]),
+        state=tuple(_state(*row) for row in frame.select("dead", "detector").iter_rows()),
+        page=tuple(int(unit in tables.units_with_page) for unit in frame["unit"]),
+    )
+
+
+def _state(dead: bool, detector: bool) -> str:
+    return "dead" if dead else "detector" if detector else "below"
 
 
 def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> UnitView:
@@ -130,11 +180,10 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
     scores = tables.scores.get(unit, [])
     own = next((score for score in scores if score["concept"] == row["label"]), None)
     others = [score for score in scores if score["concept"] != row["label"]][:RUNNERS_UP]
-    state = "dead" if row["dead"] else "detector" if row["detector"] else "below"
     return UnitView(
         **{name: row[name] for name in ("unit", "label", "category", "iou", "threshold", "max_activation")},
         url=urls.unit(run.index, tables.index, unit),
-        state=state,
+        state=_state(row["dead"], row["detector"]),
         reason=_why_dead(tables, row["max_activation"]) if row["dead"] else "",
         min_iou=tables.min_iou,
         max_attainable_iou=own["max_attainable_iou"] if own else 0.0,
@@ -146,8 +195,8 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
 
 def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
     """Return what a unit's own page shows in addition to `unit_view`."""
-    run, index = tables.run.index, tables.index
     scores = _scores(tables, unit)
+    previous_unit, next_unit = tables.units_with_page.neighbors(unit)
     return UnitDetail(
         concepts=tuple(scores),
         metrics=measured_metrics(scores),
@@ -156,8 +205,8 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         firing_map=_firing_map(tables, unit),
         false_positives=_false_positives(tables, unit),
         false_negatives=_false_negatives(tables, unit),
-        previous_url=urls.unit(run, index, unit - 1) if unit else None,
-        next_url=urls.unit(run, index, unit + 1) if unit + 1 < tables.info.units else None,
+        previous_unit=previous_unit,
+        next_unit=next_unit,
     )
 
 

@@ -3,6 +3,7 @@
     index.html                    all runs
     r0/l1/index.html              layer 1 of run 0
     r0/l1/u12.html                unit 12 of that layer
+    r0/l1/units.js                rows of all its units, if not all have a page
     concepts/index.html           all concepts
     concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
     images/0/345.webp             image 345 of data set 0
@@ -17,7 +18,7 @@ INDEX = "index.html"
 CONCEPTS = "concepts/index.html"
 STYLE = "static/report.css"
 SCRIPT = "static/report.js"
-NUMBERED_FILE = re.compile(r"r\d+/l\d+/(index|u\d+)\.html|concepts/c\d+\.html|images/\d+/\d+\.webp")
+NUMBERED_FILE = re.compile(r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|concepts/c\d+\.html|images/\d+/\d+\.webp")
 
 
 def layer(run: int, index: int) -> str:
@@ -32,6 +33,11 @@ def unit(run: int, layer_index: int, unit_index: int) -> str:
     'r0/l1/u12.html'
     """
     return f"r{run}/l{layer_index}/u{unit_index}.html"
+
+
+def unit_rows(run: int, layer_index: int) -> str:
+    """Return the script with a row for each unit of a layer."""
+    return f"r{run}/l{layer_index}/units.js"
 
 
 def concept(index: int) -> str:

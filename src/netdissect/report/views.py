@@ -160,9 +160,9 @@ class MatchingUnit:
     detector: bool
 
     @property
-    def url(self) -> str:
-        """The unit's page."""
-        return urls.unit(self.run.index, self.index, self.unit)
+    def url(self) -> str | None:
+        """The unit's page; None: it has none."""
+        return self.run.unit_url(self.index, self.unit)
 
 
 @dataclass(frozen=True)
@@ -297,9 +297,8 @@ def concept_views(runs: Sequence[NumberedRun], listed: int = 24) -> list[Concept
     for layer_index, tables in enumerate(layers):
         for name, unit in _matching_units(tables):
             matching[name].append(unit)
-        for row in tables.units.values():
-            if row["detector"]:
-                detectors[row["label"]][layer_index] += 1
+        for name, count in tables.labels.filter("detector")["label"].value_counts().rows():
+            detectors[name][layer_index] = count
     data = _concept_data(runs)
     views = [
         ConceptView(
@@ -314,11 +313,15 @@ def concept_views(runs: Sequence[NumberedRun], listed: int = 24) -> list[Concept
 def _matching_units(tables: LayerTables) -> Iterator[tuple[str, MatchingUnit]]:
     """Yield the best units of one layer for each concept."""
     best = best_units(tables.run.result, tables.name, tables.run.quantile, CANDIDATE_UNITS)
-    for concept, unit, iou in best.rows():
-        row = tables.units[unit]
-        labeled = row["label"] == concept
-        detector = labeled and row["detector"]
-        yield concept, MatchingUnit(tables.run, tables.index, tables.name, unit, iou, tables.min_iou, labeled, detector)
+    labeled = pl.col("label").eq_missing(pl.col("concept"))
+    rows = best.join(tables.labels.drop("iou"), on="unit", maintain_order="left").select(
+        "concept", "unit", "iou", labeled.alias("labeled"), (labeled & pl.col("detector")).alias("detector")
+    )
+    for concept, unit, iou, labels_it, detects_it in rows.rows():
+        yield (
+            concept,
+            MatchingUnit(tables.run, tables.index, tables.name, unit, iou, tables.min_iou, labels_it, detects_it),
+        )
 
 
 def _concept_data(runs: Sequence[NumberedRun]) -> dict[str, list[Mapping[str, Any]]]:

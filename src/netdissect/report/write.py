@@ -5,9 +5,10 @@ page draws masks over it. A list of the written files is kept next to the pages,
 same folder leaves nothing behind.
 """
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.progress import ShowProgress, shown
 from netdissect.report import urls
 from netdissect.report.examples import find_examples
-from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
+from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
 from netdissect.report.unit_views import (
     CARD_IMAGES,
@@ -31,8 +32,10 @@ from netdissect.report.unit_views import (
     PAGE_IMAGES,
     MaskedImage,
     UnitDetail,
+    UnitRows,
     UnitView,
     unit_detail,
+    unit_rows,
     unit_view,
 )
 from netdissect.report.views import ConceptView, RunView, concept_views, run_views
@@ -52,6 +55,7 @@ def report(
     *,
     names: Sequence[str] | None = None,
     data_root: str | Path | None = None,
+    unit_pages: int = MAX_UNIT_PAGES,
     progress: ShowProgress = None,
 ) -> Path:
     """Write the report of one or more runs as a folder of plain files.
@@ -67,6 +71,8 @@ def report(
     data_root
         The data set's folder, or its ``images/``, if it has moved since the run. Without the images the
         report is written, and says so.
+    unit_pages
+        Units of each layer that have a page: those with the highest IoU. The page of the layer lists all units.
     progress
         None: shown on a terminal or in a notebook. False: not. A function: called with the stage, the number of units
         done and their total.
@@ -89,7 +95,7 @@ def report(
     _refuse_foreign(out)
     try:
         with _Folder(out) as folder, shown(progress) as display:
-            _Writer(number_runs(each, names, data_root), folder, data_root, display).write()
+            _Writer(number_runs(each, names, data_root, unit_pages), folder, data_root, display).write()
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -183,7 +189,7 @@ class _Writer:
             self.folder.write(url, text)
         for run, view in zip(self.runs, self.views, strict=True):
             for index in range(len(view.layers)):
-                self._layer(LayerTables(run, index), view)
+                self._layer(LayerTables(run, index, chosen=run.units_with_page[index]), view)
         concepts = concept_views(self.runs)
         self.folder.write(urls.CONCEPTS, self.pages.concepts(self.views, concepts))
         self._concepts(concepts)
@@ -192,9 +198,9 @@ class _Writer:
         self.folder.sizes[urls.INDEX] = len(text.encode())
 
     def _layer(self, tables: LayerTables, run: RunView) -> None:
-        total = sum(layer.info.units for view in self.views for layer in view.layers)
+        total = sum(len(units) for run in self.runs for units in run.units_with_page)
         cards = []
-        for batch in _batches(list(tables.units), 64):
+        for batch in _batches(list(tables.units_with_page), 64):
             units = [(unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit)) for unit in batch]
             self._write_images(tables.run, [image for pair in units for image in _images_of(*pair)])
             for unit, detail in units:
@@ -204,11 +210,14 @@ class _Writer:
                 if self.progress:
                     self.progress("report", self.done, total)
         self.folder.write(run.layers[tables.index].url, self.pages.layer(tables, run, cards))
+        if len(tables.units_with_page) < tables.info.units:
+            self.folder.write(urls.unit_rows(run.index, tables.index), _script_of(unit_rows(tables)))
 
     def _concepts(self, concepts: Sequence[ConceptView]) -> None:
-        tables = {
-            (run.index, index): LayerTables(run, index) for run in self.runs for index in range(len(run.result.layers))
-        }
+        best: dict[tuple[int, int], set[int]] = {}
+        for each in (unit for concept in concepts for unit in concept.best):
+            best.setdefault((each.run.index, each.index), set()).add(each.unit)
+        tables = {key: LayerTables(self.runs[key[0]], key[1], chosen=units) for key, units in best.items()}
         examples: dict[str, list[MaskedImage]] = {}
         for run in {run.data_index: run for run in reversed(self.runs)}.values():
             in_data_set = {} if run.dataset is None else find_examples(run, run.dataset)
@@ -220,13 +229,15 @@ class _Writer:
                 (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
                 for each in concept.best
             ]
+            for each, view in units:  # a unit without a page may have images that no page has shown
+                self._write_images(each.run, view.top_images)
             shown = [image for image in examples.get(concept.concept, []) if image.url not in self.missing]
             self.folder.write(concept.url, self.pages.concept(concept, units, shown))
 
     def _write_images(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
         """Write the images that are not written yet."""
-        done = self.folder.sizes | self.missing
-        names = {image.url: image.image for image in images if image.url not in done}
+        done = (self.folder.sizes, self.missing)
+        names = {image.url: image.image for image in images if not any(image.url in each for each in done)}
         encode = partial(_encoded_image, self.roots[run.data_index])
         encoded = prefetch(encode, list(names.values()), IMAGE_THREADS, 8 * IMAGE_THREADS)
         for (url, name), data in zip(names.items(), encoded, strict=True):
@@ -244,6 +255,11 @@ class _Writer:
             files=len(self.folder.sizes) + 2,  # the first page and the list of files
             size=f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB",
         )
+
+
+def _script_of(rows: UnitRows) -> str:
+    """Return rows as a script: a page on disk cannot read JSON."""
+    return f"globalThis.unitRows = {json.dumps(asdict(rows), separators=(',', ':'))};\n"
 
 
 def _images_of(unit: UnitView, detail: UnitDetail) -> tuple[MaskedImage, ...]:
