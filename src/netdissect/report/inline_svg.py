@@ -17,6 +17,7 @@ from netdissect.report.layer_tables import LayerTables
 WIDTH, HEIGHT = 480, 108
 BARS = 60
 MAP_SIDE = 48
+LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,12 @@ def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> Histog
     low, high = bins[0]["bin_low"], bins[-1]["bin_high"]
     if not high > low:
         return None
-    edges = np.linspace(low, high, BARS + 1)
-    counts = np.zeros(BARS)
-    for each in bins:
-        if each["bin_high"] > each["bin_low"]:
-            share = np.clip((edges - each["bin_low"]) / (each["bin_high"] - each["bin_low"]), 0, 1)
-            counts += each["count"] * np.diff(share)
-        else:
-            counts[min(np.searchsorted(edges, each["bin_low"], side="right") - 1, BARS - 1)] += each["count"]
+    lows, highs, values = np.array([(each["bin_low"], each["bin_high"], each["count"]) for each in bins]).T
+    edges, wide = np.linspace(low, high, BARS + 1), highs > lows
+    lower, width = lows[wide, None], (highs - lows)[wide, None]
+    counts = values[wide] @ np.diff(np.clip((edges - lower) / width, 0, 1), axis=1)
+    bar = np.minimum(np.searchsorted(edges, lows[~wide], side="right") - 1, BARS - 1)
+    np.add.at(counts, bar, values[~wide])
     heights = np.log1p(counts) / np.log1p(counts.max()) * HEIGHT
     position = float(np.clip((threshold - low) / (high - low), 0, 1)) * WIDTH
     zeros = sum(each["count"] for each in bins if each["bin_low"] == each["bin_high"] == 0)
@@ -96,10 +95,10 @@ def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
     base = HEIGHT + 4
     parts = []
     for index, height in enumerate(heights):
-        left, right = max(index * step, start), min((index + 1) * step, stop)
-        if height > 0 and right > left:
-            parts.append(f"M{left:.4g} {base}V{base - height:.4g}H{right:.4g}V{base}Z")
-    return "".join(parts)
+        right = min((index + 1) * step, stop)
+        if right > max(index * step, start):
+            parts.append(f"V{base - height:.4g}H{right:.4g}")
+    return f"M{start:.4g} {base}{''.join(parts)}V{base}Z" if parts else ""
 
 
 def firing_map_svg(tables: LayerTables, firing_map: Sequence[Sequence[int]], color: str) -> FiringMapSvg | None:
@@ -108,13 +107,18 @@ def firing_map_svg(tables: LayerTables, firing_map: Sequence[Sequence[int]], col
     if counts.size < 2 or counts.max() <= 0:
         return None
     spread = enlarged(tables.masks.values(counts), MAP_SIDE)
-    alpha = np.rint(255 * spread / spread.max()).astype(np.uint8)
-    ink = np.rint(255 * np.array(to_rgb(color))).astype(np.uint8)
-    pixels = np.dstack([np.broadcast_to(ink, (*alpha.shape, 3)), alpha])
-    file = io.BytesIO()
-    Image.fromarray(pixels).quantize(64).save(file, "PNG", optimize=True)
+    url = _png(np.rint((LEVELS - 1) * spread / spread.max()).astype(np.uint8), color)
     row, column = np.unravel_index(int(spread.argmax()), spread.shape)
     vertical, horizontal = (3 * int(pixel) // MAP_SIDE for pixel in (row, column))
     location = f"the {('top', 'middle', 'bottom')[vertical]}, {('left', 'center', 'right')[horizontal]}"
-    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     return FiringMapSvg(url, int(counts.max()), location)
+
+
+def _png(levels: npt.NDArray[np.uint8], color: str) -> str:
+    """Return levels, uint8 (side, side), as a PNG of one color that is opaque at the highest level."""
+    image = Image.fromarray(levels, "P")
+    image.putpalette([round(255 * part) for part in to_rgb(color)] * LEVELS)
+    opacity = bytes(255 * level // (LEVELS - 1) for level in range(LEVELS))
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=opacity, optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
