@@ -233,6 +233,8 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         f"{statistics}masks.parquet": dict(statistics_schema.MASKS),
         f"{statistics}histogram.parquet": dict(statistics_schema.HISTOGRAM),
         f"{statistics}firing_map.parquet": dict(statistics_schema.FIRING_MAP),
+        f"{statistics}activation_range.parquet": dict(statistics_schema.ACTIVATION_RANGE),
+        f"{statistics}image_maxima.parquet": dict(statistics_schema.IMAGE_MAXIMA),
         "formulas/label-sets-DIGEST/label_sets.parquet": dict(formula_schema.LABEL_SETS),
         "formulas/label-sets-DIGEST/image_label_sets.parquet": dict(formula_schema.IMAGE_LABEL_SETS),
         "formulas/label-sets-DIGEST/mask_rows-N.parquet": dict(formula_schema.MASK_ROWS),

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,12 @@ import pytest
 from PIL import Image
 
 from netdissect.activations import TopImages
+from netdissect.activations.activation_range import choose_images
+from netdissect.activations.image_maxima import ImageMaxima, sampled_maxima
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import RULES, DissectConfig, Protocol, StatisticsConfig
+from netdissect.dissect.layer_state import ThresholdResult
+from netdissect.dissect.statistics.activation_tables import activation_tables
 from netdissect.result import (
     DataInfo,
     Environment,
@@ -156,9 +161,16 @@ def _layer(
 ) -> LayerResult:
     quantiles = config.protocol.quantiles
     images = TopImages(maps.shape[1], Size(*maps.shape[2:]), config.top_images)
-    images.update(maps, np.arange(len(maps)))
+    images.update(maps, maps.max(axis=(2, 3)), np.arange(len(maps)))
+    with TemporaryDirectory() as folder:
+        every = ImageMaxima(Path(folder) / "maxima", maps.shape[1])
+        every.append(maps.max(axis=(2, 3)))
+        chosen, sample = choose_images([every], seed=0), sampled_maxima([every])
+    limits = _thresholds(maps, quantiles)
+    result = ThresholdResult(limits, *images.ranked(), *chosen, sample)
+    range_maps = maps[chosen[0].clip(0), np.arange(maps.shape[1])[:, None]]
     rows, maxima, kept = images.ranked()
-    thresholds = threshold_table(_thresholds(maps, quantiles), maxima[:, 0], quantiles)
+    thresholds = threshold_table(limits, maxima[:, 0], quantiles)
     return LayerResult(
         info=LayerInfo(name=name, type="Conv2d", units=maps.shape[1], height=maps.shape[2], width=maps.shape[3],
                        field=field),
@@ -167,6 +179,7 @@ def _layer(
         lazy_scores=score_table(data, totals, counter.counts, config.protocol).lazy(),
         top=top_table(rows, maxima, data),
         top_maps=kept,
+        statistics=activation_tables(result, range_maps, data, config.protocol),
     )  # fmt: skip
 
 
@@ -198,7 +211,7 @@ def with_statistics(result: Result) -> Result:
         }
     )
     layers = {
-        name: replace(layer, statistics={"sensitivity": _sensitivity(result, seed).lazy()})
+        name: replace(layer, statistics={**layer.statistics, "sensitivity": _sensitivity(result, seed).lazy()})
         for seed, (name, layer) in enumerate(result.layers.items())
     }
     first = layers["block.1"]

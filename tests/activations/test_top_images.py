@@ -4,6 +4,7 @@ import functools
 import operator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +20,16 @@ def maps_of(seed: int, images: int, kinds: list[str]) -> strategies.Floats:
     return np.stack([strategies.activations(rng, kind, (images, 3, 2)) for kind in kinds], axis=1)
 
 
+def add(kept: TopImages, maps: strategies.Floats, rows: npt.NDArray[np.int64]) -> None:
+    kept.update(np.ascontiguousarray(maps[rows]), maps[rows].max(axis=(2, 3)), rows)
+
+
 def top_images(maps: strategies.Floats, keep: int, order: list[int], size: int) -> TopImages:
     """Feed the images in some order, in batches."""
     kept = TopImages(maps.shape[1], Size(3, 2), keep)
     for start in range(0, len(order), size):
         rows = np.array(order[start : start + size], dtype=np.int64)
-        kept.update(np.ascontiguousarray(maps[rows]), rows)
+        add(kept, maps, rows)
     return kept
 
 
@@ -67,7 +72,7 @@ def test_a_restored_state_keeps_the_same_images(seed: int, kinds: list[str], ima
     again = TopImages(len(kinds), Size(3, 2), keep)
     again.restore({name: array.copy() for name, array in state.items()})
     rest = np.arange(min(cut, images), images)
-    again.update(np.ascontiguousarray(maps[rest]), rest)
+    add(again, maps, rest)
     assert_ranked(again, maps, keep)
 
 

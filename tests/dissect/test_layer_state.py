@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import oracle
 import strategies
 from netdissect.activations import ActivationStore
+from netdissect.activations.image_maxima import ImageMaxima
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol, ProtocolName
 from netdissect.dissect.cost_plan import LayerPlan
@@ -35,13 +36,14 @@ def plan_of(world: strategies.World, protocol: Protocol) -> LayerPlan:
 
 
 def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
+    maxima = ImageMaxima(folder / "maxima", plan.layer.units)
     if how == "tensor":
-        return DeviceCollector(plan, torch.device("cpu"))
+        return DeviceCollector(plan, maxima, torch.device("cpu"))
     (folder / "maps").unlink(missing_ok=True)
     units, cells = plan.layer.units, plan.layer.grid
     assert cells is not None
     store = ActivationStore(folder / "maps", units, cells, dense=how == "dense" or plan.needs_dense)
-    return Collector(plan, store, folder / "top" if how == "spilled" else None)
+    return Collector(plan, maxima, store, folder / "top" if how == "spilled" else None)
 
 
 def dissected(

@@ -28,11 +28,13 @@ def test_the_largest_quantile_decides_how_many_values_are_kept() -> None:
 def test_the_disk_of_a_plan_holds_the_masks_of_the_permutation_test() -> None:
     layer = Layer("layer3", "Sequential", 512, Size(14, 14), None)
 
+    maxima = 4 * 63_305 * 512
+
     def disk_bytes(permutations: int, *quantiles: float) -> int:
         statistics = StatisticsConfig(permutations=permutations)
         config = DissectConfig(layers=("layer3",), protocol=Protocol(quantiles=quantiles), statistics=statistics)
         plan = LayerPlan(layer, Size(224, 224), 63_305, config)
-        return CostPlan((plan,), "none", tensor=False, spilled=frozenset()).disk_bytes
+        return CostPlan((plan,), "none", tensor=False, spilled=frozenset()).disk_bytes - maxima
 
     # A ResNet-18 on street images has 3.66 runs of 3.79 bytes for each unit and image.
     measured = 3.66 * 3.79 * 63_305 * 512

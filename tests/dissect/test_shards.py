@@ -157,7 +157,7 @@ def test_a_shard_whose_data_change_meanwhile_is_not_kept(tmp_path: Path, thresho
     assert not (folder(run, "2/2") / stage).exists()
 
 
-def test_the_time_of_a_run_is_that_of_both_passes_of_all_shards(data: Path, two_shards: Path) -> None:
+def test_the_time_of_a_run_is_that_of_both_passes_of_all_shards(data: Path, two_shards: Path, tmp_path: Path) -> None:
     for text in ("1/2", "2/2"):
         result = ShardResult.open(folder(two_shards, text) / "thresholds")
         info = result.info.run.model_copy(update={"seconds": {"thresholds": 100.0}})
@@ -165,6 +165,7 @@ def test_the_time_of_a_run_is_that_of_both_passes_of_all_shards(data: Path, two_
             result.folder,
             result.info.model_copy(update={"run": info}),
             {name: np.array(result[name]) for name in result},
+            {path.name: path for path in shutil.copytree(result.folder, tmp_path / text).glob("*.bin")},
         )
     for outcome in ("merged-thresholds", "finished"):
         assert merge_shards(two_shards) == outcome

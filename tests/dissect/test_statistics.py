@@ -25,7 +25,7 @@ SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
     "images": tables.IMAGES, "labels": tables.LABELS, "sensitivity": tables.SENSITIVITY,
 }  # fmt: skip
-OTHERS = {"histogram", "firing_map"}  # every run has these
+OTHERS = {"histogram", "firing_map", "activation_range", "image_maxima"}  # every run has these
 
 
 def settings(seed: int = 0, **asked: object) -> DissectConfig:

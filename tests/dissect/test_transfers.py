@@ -1,6 +1,7 @@
 """On a device nothing waits for the host: how often it is asked does not hang on images or units."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import oracle
 import strategies
 from netdissect.activations import TopImages
+from netdissect.activations.image_maxima import ImageMaxima
 from netdissect.activations.topk_torch import TorchTopImages
 from netdissect.concepts import Size
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, ProtocolName
@@ -53,7 +55,9 @@ def world(images: int, units: int) -> strategies.World:
     return strategies.World(maps, source_images, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, units: int) -> tuple[Calls, Counter[str]]:
+def counted(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, name: ProtocolName, images: int, units: int
+) -> tuple[Calls, Counter[str]]:
     """Look twice at batches of `images` images and `units` units."""
     made = world(BATCHES * images, units)
     definition = strategies.definition(name, 0.1, 9)
@@ -75,7 +79,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, un
             return real(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, method, noted)
-    collector = DeviceCollector(plan, torch.device("cpu"))
+    collector = DeviceCollector(plan, ImageMaxima(folder / "maxima", units), torch.device("cpu"))
     with Calls() as calls:
         for start in range(0, len(made.maps), images):
             batch = torch.from_numpy(made.maps[start : start + images].copy())
@@ -91,11 +95,11 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: ProtocolName, images: int, un
 
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)
 def test_the_host_asks_equally_often_whatever_the_images_and_units(
-    monkeypatch: pytest.MonkeyPatch, name: ProtocolName
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: ProtocolName
 ) -> None:
     with monkeypatch.context() as once:
-        few, few_copies = counted(once, name, 2, 2)
-    many, many_copies = counted(monkeypatch, name, 8, 16)
+        few, few_copies = counted(once, tmp_path, name, 2, 2)
+    many, many_copies = counted(monkeypatch, tmp_path, name, 8, 16)
     # Of each batch: for the active pixels, and for the two ends of their runs.
     assert many.waits == few.waits <= 3 * BATCHES
     assert many_copies == few_copies
@@ -111,8 +115,9 @@ def test_top_images_of_equal_maxima_are_ordered_by_image_index_on_a_device() -> 
     host, device = TopImages(4, Size(2, 2), 9), TorchTopImages(4, Size(2, 2), 9, torch.device("cpu"))
     for start in range(0, 60, 20):
         rows = np.arange(start, start + 20)
-        host.update(maps[start : start + 20], rows)
-        device.update(torch.from_numpy(maps[start : start + 20]), rows)
+        batch = maps[start : start + 20]
+        host.update(batch, batch.max(axis=(2, 3)), rows)
+        device.update(torch.from_numpy(batch), rows)
     assert host.ranked()[0].tolist() == [unit[:9] for unit in oracle.top_images(maps, 9)]
     for ours, theirs in zip(device.ranked(), host.ranked(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from netdissect.activations import ActivationStore
+from netdissect.activations.image_maxima import ImageMaxima
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName
 from netdissect.dissect.cost_plan import LayerPlan
@@ -50,11 +51,12 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
     """Stream the given activations through both passes."""
     plan, data, maps = plan_of(shared, name), data_of(shared), maps_of(shared)
     collector: AnyCollector
+    maxima = ImageMaxima(folder / "maxima", 32)
     if how == "tensor":
-        collector = DeviceCollector(plan, torch.device("cpu"))
+        collector = DeviceCollector(plan, maxima, torch.device("cpu"))
     else:
         store = ActivationStore(folder / "maps", 32, Size(14, 14), dense=plan.needs_dense)
-        collector = Collector(plan, store, folder / "top" if how == "spilled" else None)
+        collector = Collector(plan, maxima, store, folder / "top" if how == "spilled" else None)
     starts = range(0, len(maps), BATCH)
     for start in starts:
         batch = np.ascontiguousarray(maps[start : start + BATCH])

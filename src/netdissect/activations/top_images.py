@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.image_maxima import largest_values
 from netdissect.concepts import Size
 from netdissect.jit import compiled
 
@@ -35,9 +36,9 @@ class TopImages:
         self._slots: Ints = np.tile(np.arange(keep), (units, 1))  # index of the map of each rank
         self._maps: Floats = np.zeros((units, keep, *cells), np.float32)
 
-    def update(self, maps: Floats, image_index: Ints) -> None:
-        """Add maps, float32 (B, U, h, w), of the images `image_index`, int64 (B,)."""
-        _insert(maps, image_index, self._image_index, self._maxima, self._slots, self._maps)
+    def update(self, maps: Floats, maxima: Floats, image_index: Ints) -> None:
+        """Add maps, float32 (B, U, h, w), and their maxima (B, U), of the images `image_index`, int64 (B,)."""
+        _insert(maps, maxima, image_index, self._image_index, self._maxima, self._slots, self._maps)
 
     def __add__(self, other: Self) -> Self:
         """Merge two parts of the same data."""
@@ -53,7 +54,8 @@ class TopImages:
         for unit, kept in enumerate(image_index):
             present = kept >= 0
             arrays = (array[unit : unit + 1] for array in self._arrays())
-            _insert(np.array(maps[unit][: len(kept)][present])[:, None], np.array(kept[present]), *arrays)
+            of_unit = np.array(maps[unit][: len(kept)][present])[:, None]
+            _insert(of_unit, largest_values(of_unit), np.array(kept[present]), *arrays)
 
     def ranked(self) -> tuple[Ints, Floats, Floats]:
         """Return indices (U, K), maxima (U, K) and maps (U, K, h, w), best first; index -1 where there are fewer."""
@@ -74,31 +76,27 @@ class TopImages:
 
 
 @compiled
-def _insert(maps: Floats, image_index: Ints, kept_index: Ints, maxima: Floats, slots: Ints, kept_maps: Floats) -> None:
+def _insert(
+    maps: Floats, largest: Floats, image_index: Ints, kept_index: Ints, maxima: Floats, slots: Ints, kept_maps: Floats
+) -> None:
     keep = kept_index.shape[1]
     for image in range(maps.shape[0]):
         index = image_index[image]
         for unit in range(maps.shape[1]):
-            last = keep - 1
-            lowest_kept, candidates = maxima[unit, last], np.int64(0)
-            for value in maps[image, unit].flat:
-                candidates += value >= lowest_kept  # an integer sum, which the compiler vectorizes
-            if candidates == 0:
-                continue
-            largest = maps[image, unit].max()
+            last, value = keep - 1, largest[image, unit]
             full = kept_index[unit, last] >= 0
-            if full and not _ranks_before(largest, index, maxima[unit, last], kept_index[unit, last]):
+            if full and not _ranks_before(value, index, maxima[unit, last], kept_index[unit, last]):
                 continue
             slot = slots[unit, last]
             while last > 0 and (
                 kept_index[unit, last - 1] < 0
-                or _ranks_before(largest, index, maxima[unit, last - 1], kept_index[unit, last - 1])
+                or _ranks_before(value, index, maxima[unit, last - 1], kept_index[unit, last - 1])
             ):
                 maxima[unit, last] = maxima[unit, last - 1]
                 kept_index[unit, last] = kept_index[unit, last - 1]
                 slots[unit, last] = slots[unit, last - 1]
                 last -= 1
-            maxima[unit, last], kept_index[unit, last], slots[unit, last] = largest, index, slot
+            maxima[unit, last], kept_index[unit, last], slots[unit, last] = value, index, slot
             kept_maps[unit, slot] = maps[image, unit]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from netdissect.activations import ranks
+from netdissect.activations.activation_range import RANGE_IMAGES
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
@@ -92,6 +93,16 @@ class LayerPlan:
         return 4 * self.layer.units * self.config.top_images * cells_of(self.layer).height * cells_of(self.layer).width
 
     @property
+    def range_bytes(self) -> int:
+        """Bytes of the maps of the images over the range of each unit."""
+        return self.top_image_bytes // self.config.top_images * RANGE_IMAGES
+
+    @property
+    def maxima_bytes(self) -> int:
+        """Bytes of the maxima of each image."""
+        return 4 * self.images * self.layer.units
+
+    @property
     def dense_bytes(self) -> int:
         """Bytes of all activations as float32."""
         cells = cells_of(self.layer)
@@ -162,16 +173,16 @@ class CostPlan:
         """Estimated peak size of the work folder."""
         # The values in use, and their copies in the last checkpoint and in the one being written.
         kept = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
-        kept += sum(layer.mask_bytes for layer in self.layers)
+        kept += sum(layer.mask_bytes + layer.maxima_bytes for layer in self.layers)
         if self.store == "none":
             return kept
         return kept + sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of largest values and top images in memory."""
+        """Bytes of largest values and of the maps of images that are shown, in memory."""
         top = sum(layer.top_bytes for layer in self.layers if layer.layer.name not in self.spilled)
-        return top + sum(layer.top_image_bytes for layer in self.layers)
+        return top + sum(layer.top_image_bytes + layer.range_bytes for layer in self.layers)
 
 
 def size_text(count: float) -> str:
@@ -211,7 +222,7 @@ def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, 
         return "none"
     if execution.activation_cache != "auto":
         return execution.activation_cache
-    needed = sum(plan.sparse_bytes + plan.mask_bytes for plan in plans)
+    needed = sum(plan.sparse_bytes + plan.mask_bytes + plan.maxima_bytes for plan in plans)
     return "sparse" if shutil.disk_usage(folder).free > 1.5 * needed else "none"
 
 

@@ -7,10 +7,10 @@ Two collectors give the same integers: `Collector` with compiled loops on the ho
 tensor code on the device of the forward pass.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from netdissect.activations import ActivationStore, StreamingTopK, TopImages
+from netdissect.activations.activation_range import choose_images
 from netdissect.activations.histogram import Histogram
+from netdissect.activations.image_maxima import ImageMaxima, largest_values, sampled_maxima
 from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK, TorchTopImages
 from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 from netdissect.scoring import IoUCounter, IoUCounts
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter, upsample
@@ -28,11 +31,15 @@ from netdissect.scoring.iou_counter_torch import TorchIoUCounter, upsample
 Maps = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
+MAX_PENDING = 2**22
+"""Image maxima that wait on the device: the host waits for it once for all of them."""
+AnyTopK = StreamingTopK | TorchStreamingTopK
+AnyTopImages = TopImages | TorchTopImages
 
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """Thresholds and top images of one layer.
+    """What is known of one layer after the threshold pass.
 
     Attributes
     ----------
@@ -40,21 +47,41 @@ class ThresholdResult:
         float32 (Q, U).
     image_index, max_activation, maps
         Top images, best first: int64 (U, K), -1 where there are fewer; float32 (U, K); float32 (U, K, h, w).
+    range_index, range_maxima
+        Images over the range of each unit; see `netdissect.activations.activation_range.choose_images`.
+    image_maxima
+        Maxima of a sample of the images; see `netdissect.activations.image_maxima.sample_images`.
     """
 
     thresholds: Maps
     image_index: Rows
     max_activation: Maps
     maps: Maps
+    range_index: Rows
+    range_maxima: Maps
+    image_maxima: Maps
+
+    @classmethod
+    def of(cls, config: DissectConfig, values: AnyTopK, images: AnyTopImages, maxima: Sequence[ImageMaxima]) -> Self:
+        """Evaluate the statistics of all images; `maxima` of each shard, in the order of the images."""
+        thresholds = values.thresholds(config.quantiles, config.protocol.threshold)
+        chosen = choose_images(maxima, config.statistics.stats_seed)
+        return cls(thresholds, *images.ranked(), *chosen, sampled_maxima(maxima))
 
 
 class _LayerState:
     """The common part of both collectors."""
 
     plan: LayerPlan
-    top_values: StreamingTopK | TorchStreamingTopK
-    top_images: TopImages | TorchTopImages
+    top_values: AnyTopK
+    top_images: AnyTopImages
     histogram: Histogram | TorchHistogram
+    _maxima: ImageMaxima
+
+    @property
+    def maxima(self) -> ImageMaxima:
+        """The maxima of each image so far."""
+        return self._maxima
 
     def thresholds(self) -> Maps:
         """Return T, float32 (quantiles, U), after the threshold pass."""
@@ -62,23 +89,27 @@ class _LayerState:
         return self.top_values.thresholds(config.quantiles, config.protocol.threshold)
 
     def threshold_result(self) -> ThresholdResult:
-        """Return thresholds and top images, after the threshold pass."""
-        return ThresholdResult(self.thresholds(), *self.top_images.ranked())
+        """Return what is known after the threshold pass."""
+        return ThresholdResult.of(self.plan.config, self.top_values, self.top_images, [self.maxima])
 
     def export(self) -> Arrays:
         """Return largest values and top images, to be merged with those of other shards."""
         return export_arrays(self.top_values, self.top_images)
 
     def state(self) -> Arrays:
-        """Return the arrays of a checkpoint."""
+        """Return the arrays of a checkpoint; the file of maxima is synced first."""
+        maxima = self.maxima
+        maxima.sync()
         parts = {"values": self.top_values, "images": self.top_images, "histogram": self.histogram}
-        return {key: array for name, part in parts.items() for key, array in add_prefix(name, part.state()).items()}
+        arrays = {key: array for name, part in parts.items() for key, array in add_prefix(name, part.state()).items()}
+        return arrays | {"maxima.offsets": np.array(maxima.offsets)}
 
     def restore(self, arrays: Arrays) -> None:
         """Restore a `state`."""
         self.top_values.restore(strip_prefix("values", arrays))
         self.top_images.restore(strip_prefix("images", arrays))
         self.histogram.restore(strip_prefix("histogram", arrays))
+        self._maxima.truncate(arrays["maxima.offsets"].tolist())
 
     def _initial_counts(self, counts: IoUCounts) -> IoUCounts:
         """Return counts of no images, with the histogram of the threshold pass and an empty firing map."""
@@ -93,14 +124,17 @@ class Collector(_LayerState):
     ----------
     plan
         The layer.
+    maxima
+        Stores the maxima of each image.
     store
         Stores activations between the passes; None: the forward pass is repeated.
     file
         File of the largest values; None: they are kept in memory.
     """
 
-    def __init__(self, plan: LayerPlan, store: ActivationStore | None, file: Path | None) -> None:
+    def __init__(self, plan: LayerPlan, maxima: ImageMaxima, store: ActivationStore | None, file: Path | None) -> None:
         self.plan = plan
+        self._maxima = maxima
         self.store = store
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file)
         self.top_images: TopImages = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
@@ -113,8 +147,10 @@ class Collector(_LayerState):
         self.histogram.update(cells)
         # The histogram holds cells; where thresholds are taken over upsampled maps it gives no bound.
         floor = self.histogram.floor(self.plan.keep) if self._upsampled is None else None
-        self.top_values.update(self._values(cells), floor)
-        self.top_images.update(cells, rows)
+        maxima = largest_values(cells)
+        self.top_values.update(self._values(cells, maxima), floor)
+        self.top_images.update(cells, maxima, rows)
+        self._maxima.append(maxima)
         self.keep(maps)
 
     def keep(self, maps: Tensor) -> None:
@@ -122,11 +158,11 @@ class Collector(_LayerState):
         if self.store is not None:
             self.store.append(maps.cpu().numpy(), self.top_values.bound)
 
-    def _values(self, maps: Maps) -> Maps:
+    def _values(self, maps: Maps, maxima: Maps) -> Maps:
         if self._upsampled is None:
             return maps.reshape(*maps.shape[:2], -1)
         # A pixel exceeds the bound only if a cell of its map does: other maps are not upsampled.
-        exceeding = maps.max(axis=(2, 3)) > self.top_values.bound
+        exceeding = maxima > self.top_values.bound
         lowest = np.finfo(np.float32).min
         pixels = self._upsampled.rows.pixels * self._upsampled.columns.pixels
         values = np.full((*maps.shape[:2], pixels), lowest)
@@ -160,9 +196,11 @@ class DeviceCollector(_LayerState):
 
     store = None
 
-    def __init__(self, plan: LayerPlan, device: torch.device) -> None:
+    def __init__(self, plan: LayerPlan, maxima: ImageMaxima, device: torch.device) -> None:
         self.plan = plan
+        self._maxima = maxima
         self._device = device
+        self._pending: list[Tensor] = []
         self.top_values: TorchStreamingTopK = TorchStreamingTopK(plan.layer.units, plan.keep, plan.total, device)
         self.top_images: TorchTopImages = TorchTopImages(
             plan.layer.units, cells_of(plan.layer), plan.config.top_images, device
@@ -176,6 +214,20 @@ class DeviceCollector(_LayerState):
         values = maps if self._upsampled is None else upsample(maps, self._upsampled)
         self.top_values.update(values.flatten(2))
         self.top_images.update(maps, rows)
+        self._pending.append(maps.amax(dim=(2, 3)))
+        if sum(part.numel() for part in self._pending) >= MAX_PENDING:
+            self._write_pending()
+
+    @property
+    def maxima(self) -> ImageMaxima:
+        """The maxima of each image so far; those still on the device are written first."""
+        self._write_pending()
+        return self._maxima
+
+    def _write_pending(self) -> None:
+        if self._pending:
+            self._maxima.append(torch.cat(self._pending).cpu().numpy())
+            self._pending = []
 
     def counter(self, data: ConceptData, thresholds: Maps) -> TorchIoUCounter:
         """Return the counter of the counting pass, at the thresholds of all images."""
@@ -190,7 +242,7 @@ class DeviceCollector(_LayerState):
 AnyCollector = Collector | DeviceCollector
 
 
-def export_arrays(values: StreamingTopK | TorchStreamingTopK, images: TopImages | TorchTopImages) -> Arrays:
+def export_arrays(values: AnyTopK, images: AnyTopImages) -> Arrays:
     """Return largest values and top images as arrays that do not depend on the engine."""
     kept, filled, seen = values.kept
     image_index, _maxima, maps = images.ranked()
@@ -214,8 +266,8 @@ def add_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 
-def prefix_layers(states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+def prefix_layers(states: Iterable[Mapping[str, npt.NDArray[Any]]], prefix: str = "layer") -> Arrays:
     """Return the arrays of all layers, with the prefixes ``layer0.``, ``layer1.``, ...."""
     return {
-        key: array for index, state in enumerate(states) for key, array in add_prefix(f"layer{index}", state).items()
+        key: array for index, state in enumerate(states) for key, array in add_prefix(f"{prefix}{index}", state).items()
     }

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations import ActivationStore
+from netdissect.activations.activation_range import RangeMaps
+from netdissect.activations.image_maxima import ImageMaxima
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
@@ -42,12 +44,27 @@ AnyCounter = IoUCounter | TorchIoUCounter
 
 
 class CountResult(NamedTuple):
-    """The result of the counting pass: totals of each concept, counts of each layer, both per image, and masks."""
+    """The result of the counting pass.
+
+    Attributes
+    ----------
+    concept_totals
+        Totals of each concept.
+    counts
+        Counts of each layer.
+    per_image
+        Both for each image.
+    masks
+        Masks of each image.
+    range_maps
+        Maps of the images over the range of each unit, float32 (U, S, h, w), of each layer.
+    """
 
     concept_totals: ConceptTotals
     counts: dict[str, IoUCounts]
     per_image: PerImageFiles
     masks: MaskFiles
+    range_maps: dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,10 @@ class TwoPass:
         concept_totals = ConceptTotals.zeros(data)
         per_image = PerImageFiles.at(self.work, tuple(counters), self.source.config)
         masks = MaskFiles.at(self.work, tuple(counters), len(self.rows), data, self.source.config)
+        range_maps = {
+            plan.layer.name: RangeMaps(threshold_results[plan.layer.name].range_index, cells_of(plan.layer))
+            for plan in self.plan.layers
+        }
         saved = self.work.load("counting")
         done = int(saved["batches"]) if saved else 0
         if saved:
@@ -123,6 +144,8 @@ class TwoPass:
                 counter.restore(IoUCounts(**strip_prefix(f"layer{index}", saved)))
             per_image.restore(strip_prefix("images", saved))
             masks.restore(strip_prefix("masks", saved))
+            for index, chosen in enumerate(range_maps.values()):
+                chosen.restore(strip_prefix(f"range{index}", saved))
 
         def state() -> Arrays:
             totals, offsets = (
@@ -134,6 +157,7 @@ class TwoPass:
                 | totals
                 | offsets
                 | add_prefix("masks", masks.state())
+                | prefix_layers((chosen.state() for chosen in range_maps.values()), "range")
                 | prefix_layers(vars(counter.counts) for counter in counters.values())
             )
 
@@ -145,7 +169,10 @@ class TwoPass:
                     concept_totals.update(image)
                 by_size = groupby(of_batch, key=lambda image: image.size)
                 parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
-                counts = {name: threads.submit(self._count, batch, parts, name, counters[name]) for name in counters}
+                counts = {
+                    name: threads.submit(self._count, batch, parts, name, counters[name], range_maps[name])
+                    for name in counters
+                }
                 counted = {name: count.result() for name, count in counts.items()}
                 per_image.append(batch.start, of_batch, {name: parts for name, (parts, _) in counted.items()})
                 masks.append(
@@ -155,7 +182,8 @@ class TwoPass:
                 self.work.save("counting", state)
         self.work.save("counting", state, now=True)
         counts_of_layers = {name: counter.counts for name, counter in counters.items()}
-        return CountResult(concept_totals, counts_of_layers, per_image, masks)
+        maps_of_layers = {name: chosen.maps for name, chosen in range_maps.items()}
+        return CountResult(concept_totals, counts_of_layers, per_image, masks, maps_of_layers)
 
     def _restore_lost_activations(
         self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]
@@ -179,14 +207,15 @@ class TwoPass:
 
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name
+        maxima = ImageMaxima(self.work.file(name, "maxima"), plan.layer.units)
         if self.plan.tensor:
-            return DeviceCollector(plan, torch_device(self.source.config.device))
+            return DeviceCollector(plan, maxima, torch_device(self.source.config.device))
         store = None
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense
             store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
         spilled = self.work.file(name, "top") if name in self.plan.spilled else None
-        return Collector(plan, store, spilled)
+        return Collector(plan, maxima, store, spilled)
 
     def _replay(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
         stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
@@ -195,13 +224,19 @@ class TwoPass:
         return forward(self.source, self.starts[done:])
 
     def _count(
-        self, batch: Activations, parts: list[tuple[Size, BatchLabels]], name: str, counter: AnyCounter
+        self,
+        batch: Activations,
+        parts: list[tuple[Size, BatchLabels]],
+        name: str,
+        counter: AnyCounter,
+        range_maps: RangeMaps,
     ) -> tuple[list[ImageIntersections], list[MaskRuns]]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
         maps, intersections, start = batch.maps[name], [], 0
         runs: list[MaskRuns] = []
         maps = maps if self.plan.tensor else maps.cpu()
+        range_maps.update(maps, batch.start)
         for size, labels in parts:
             stop = start + len(labels.images)
             masks = counter.update_batch(maps[start:stop], labels, plan.grid_to(size))

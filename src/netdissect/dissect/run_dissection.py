@@ -26,6 +26,7 @@ from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import TwoPass
+from netdissect.dissect.statistics.activation_tables import activation_tables
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
 from netdissect.dissect.statistics.layer_counts import LayerCounts
@@ -193,7 +194,8 @@ def _carry_out(
     layer_counts = [
         LayerCounts(
             source.config, source.data, threshold_results[name], counts, counted.concept_totals,
-            counted.per_image.of_layer(name), counted.masks.of_layer(name), info.min_iou(name),
+            counted.per_image.of_layer(name), counted.masks.of_layer(name), counted.range_maps[name],
+            info.min_iou(name),
             permutation_nulls.get(name), extra_metrics.get(name), work.file(name, "tables"),
         )
         for name, counts in counted.counts.items()
@@ -267,7 +269,9 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
             lazy_scores=score_table(data, totals, counts, info.config.protocol).lazy(),
             top=top_table(result.image_index, result.max_activation, data),
             top_maps=result.maps,
-            statistics=layer_statistics(layer_counts) | activity_tables(counts),
+            statistics=layer_statistics(layer_counts)
+            | activity_tables(counts)
+            | activation_tables(result, layer_counts.range_maps, data, layer_counts.config.protocol),
         )
 
 

@@ -1,11 +1,14 @@
-"""Queries of the tables of a run: detectors, detected concepts, best concepts of a unit.
+"""Queries of the tables of a run: detectors, detected concepts, best concepts of a unit, maxima of images.
 
 Detectors are those of the rule ``top-label``, so that lists agree with `Result.detectors`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from netdissect.config import Rule, one_or_more
@@ -226,3 +229,46 @@ def best_units(result: Result, layer: str, quantile: float, limit: int) -> pl.Da
         .head(limit)
         .collect()
     )
+
+
+class SampledMaxima(NamedTuple):
+    """The largest activation of each unit of a layer in some images.
+
+    Attributes
+    ----------
+    image_index
+        The images, rising, int64 (n,).
+    maxima
+        float32 (U, n).
+    """
+
+    image_index: npt.NDArray[np.int64]
+    maxima: npt.NDArray[np.float32]
+
+    def of_images(self, image_index: npt.NDArray[np.int64]) -> "SampledMaxima":
+        """Return those of the images that are among others, too."""
+        shared = np.isin(self.image_index, image_index)
+        return self if shared.all() else SampledMaxima(self.image_index[shared], self.maxima[:, shared])
+
+
+def image_maxima(result: Result, layer: str) -> SampledMaxima:
+    """Return the largest activations that a run kept of a layer.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or kept none of it.
+    """
+    of_layer = result.layer(layer)
+    if "image_maxima" not in of_layer.statistics:
+        raise ResultError(f"the run kept no maximum activations of single images of the layer {layer!r}. Repeat it.")
+    frame = of_layer.statistics["image_maxima"].sort("unit", "image_index").collect()
+    images = frame["image_index"].unique().sort().to_numpy().astype(np.int64)
+    units = of_layer.info.units
+    complete = len(frame) == units * len(images) and frame["unit"].n_unique() == units
+    if not complete or not frame["max_activation"].is_finite().all():
+        raise ResultError(
+            f"the table image_maxima of the layer {layer!r} does not hold a finite number for each unit and image. "
+            "Restore the file or repeat the run."
+        )
+    return SampledMaxima(images, frame["max_activation"].to_numpy().reshape(units, len(images)))

@@ -14,6 +14,8 @@ are null. `netdissect.dissect.statistics` makes them.
     masks        per image: the pixels of each mask, as runs of neighboring pixels of one row
     histogram    distribution of the activations of each unit over all cells, bin by bin (in every run)
     firing_map   number of images on which each cell of a unit is above its first threshold (in every run)
+    activation_range   images over the range of each unit's activation, with their maps (in every run)
+    image_maxima       largest activation of each unit in a sample of the images (in every run)
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ import polars as pl
 
 from netdissect.scoring.metrics import METRICS
 
-Schema = Mapping[str, type[pl.DataType]]
+Schema = Mapping[str, type[pl.DataType] | pl.DataType]
 
 UNITS: Schema = {
     "quantile": pl.Float64,
@@ -118,6 +120,23 @@ FIRING_MAP: Schema = {
     "x": pl.Int32,
     "count": pl.Int64,
 }
+ACTIVATION_RANGE: Schema = {
+    "unit": pl.Int32,
+    "percentile": pl.Float64,  # of the image maxima of the unit; null: images at random
+    "rank": pl.Int32,  # within the percentile: descending maximum; or of the images at random, in index order
+    "image_index": pl.Int64,
+    "image": pl.String,
+    "max_activation": pl.Float32,
+    "label_height": pl.Int32,  # pixels of the label maps of the image
+    "label_width": pl.Int32,
+    "cells": pl.List(pl.UInt32),  # of the activation map, row by row: those on which masks depend
+    "activations": pl.List(pl.Float32),  # of these cells; all others are below every threshold
+}
+IMAGE_MAXIMA: Schema = {
+    "unit": pl.Int32,
+    "image_index": pl.UInt32,
+    "max_activation": pl.Float32,
+}
 LABELS: Schema = {
     "image_index": pl.UInt32,
     "label_id": pl.UInt32,
@@ -136,6 +155,8 @@ TABLES: Mapping[str, Schema] = {
     "masks": MASKS,
     "histogram": HISTOGRAM,
     "firing_map": FIRING_MAP,
+    "activation_range": ACTIVATION_RANGE,
+    "image_maxima": IMAGE_MAXIMA,
 }
 
 

@@ -132,15 +132,14 @@ def _merge_thresholds(run: Path, merged: MergedShards, work: WorkDir, folders: S
     layers = merged.info.run.layers
     statistics = [_merge_layer(merged, index, work.path / f"{index}.top") for index in range(len(layers))]
     if merged.missing:
-        write_shard_result(
-            run / "thresholds", merged.info, prefix_layers(export_arrays(*layer) for layer in statistics)
-        )
+        of_images, files = merged.of_images
+        arrays = prefix_layers(export_arrays(*layer) for layer in statistics) | of_images
+        write_shard_result(run / "thresholds", merged.info, arrays, files)
         work.remove()
         return "thresholds"
     config = merged.info.run.config
     arrays = prefix_layers(
-        vars(ThresholdResult(values.thresholds(config.quantiles, config.protocol.threshold), *images.ranked()))
-        for values, images in statistics
+        vars(ThresholdResult.of(config, *layer, merged.maxima(index))) for index, layer in enumerate(statistics)
     )
     # Each shard reads thresholds from its own run folder, here or on another machine. This folder comes last: once it
     # has them, they are not written again.
@@ -193,7 +192,8 @@ def _merge_counts(
     layer_counts = [
         LayerCounts(
             info.config, data, threshold_results[name], counts.counts[name], counts.concept_totals,
-            counts.layer_images(name), counts.layer_masks(name), info.min_iou(name), nulls.get(name), None,
+            counts.layer_images(name), counts.layer_masks(name), counts.range_maps[name], info.min_iou(name),
+            nulls.get(name), None,
             work.file(name, "tables"),
         )
         for name in threshold_results

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
+from netdissect.activations.image_maxima import ImageMaxima
 from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, merge_ranges
 from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
 from netdissect.dissect.layer_state import strip_prefix
@@ -63,6 +64,22 @@ class MergedShards:
         names = tuple(name for shard in ordered for name in shard.info.shards)
         info = first.info.model_copy(update={"batches": ranges, "shards": names, "run": run, "files": {}})
         return cls(ordered, info, tuple((a, b) for a, b in gaps if a < b))
+
+    @property
+    def of_images(self) -> tuple[dict[str, Array], dict[str, Path]]:
+        """Arrays and files that belong to the images of one shard, by name; they are not summed."""
+        names = [(shard, name) for shard in self.shards for name in shard if name.startswith(f"{IMAGES}.")]
+        files = {
+            name: shard.folder / name for shard in self.shards for name in shard.info.files if name.endswith(".bin")
+        }
+        return {name: shard[name] for shard, name in names}, files
+
+    def maxima(self, index: int) -> list[ImageMaxima]:
+        """Open the maxima of every image of a layer, by ascending image index."""
+        offsets, files = self.of_images
+        units = self.info.run.layers[index].units
+        names = sorted(name for name in offsets if name.endswith(f".maxima{index}"))
+        return [ImageMaxima(files[f"{name}.bin"], units, offsets[name].tolist()) for name in names]
 
     def missing_names(self) -> str:
         """Name the missing shards; if their numbers are unknown, the missing images."""
@@ -132,9 +149,7 @@ class MergedCounts:
         shards = merged.shards
         summed = [name for name in shards[0] if not name.startswith(f"{IMAGES}.")]
         arrays = {name: np.add.reduce([shard[name] for shard in shards]) for name in summed}
-        per_image = {name: shard[name] for shard in shards for name in shard if name not in arrays}
-        files = {name: shard.folder / name for shard in shards for name in shard.info.files if name.endswith(".bin")}
-        return cls(merged.info, arrays, per_image, files)
+        return cls(merged.info, arrays, *merged.of_images)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -152,6 +167,11 @@ class MergedCounts:
         return {
             layer: IoUCounts(**strip_prefix(f"layer{index}", self.arrays)) for index, layer in enumerate(self.layers)
         }
+
+    @cached_property
+    def range_maps(self) -> dict[str, Array]:
+        """Maps of the images over the range of each unit, of each layer."""
+        return {layer: self.arrays[f"range{index}.maps"] for index, layer in enumerate(self.layers)}
 
     def layer_images(self, layer: str) -> LayerImages:
         """Open the per-image labels and masks of every shard, by ascending image index."""

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Self, Unpack
 
@@ -35,7 +35,7 @@ from netdissect.dissect.distributed.shard_result import (
     write_shard_result,
 )
 from netdissect.dissect.forward import DissectionInputs
-from netdissect.dissect.layer_state import ThresholdResult, add_prefix, prefix_layers
+from netdissect.dissect.layer_state import AnyCollector, ThresholdResult, add_prefix, prefix_layers
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
@@ -259,6 +259,7 @@ def finished_stage(task: ShardTask) -> Literal["thresholds", "counting"] | None:
 
 def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> ShardStage:
     seconds: dict[str, float] = {}
+    own = f"{IMAGES}.{task.batches.start:09}"
     with timed("layout check", seconds, two_pass.work.log):
         run = with_layout_checks(two_pass.source, info.run, task.run / SHARDS, two_pass.work.log)
         info = info.model_copy(update={"run": run})
@@ -266,8 +267,8 @@ def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> Sha
         collectors = two_pass.threshold_pass()
     two_pass.refuse_changed(info.run.data.digest)
     if not exists(task.folder / "thresholds"):
-        exported = prefix_layers(collector.export() for collector in collectors.values())
-        write_shard_result(task.folder / "thresholds", _at(info, "thresholds", seconds), exported)
+        arrays, files = _threshold_arrays(collectors, own)
+        write_shard_result(task.folder / "thresholds", _at(info, "thresholds", seconds), arrays, files)
     if not exists(task.run / MERGED_THRESHOLDS):
         return "thresholds"
     thresholds = ShardResult.open(task.run / MERGED_THRESHOLDS)
@@ -277,7 +278,7 @@ def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> Sha
         counted = two_pass.count_pass(collectors, threshold_results)
     two_pass.refuse_changed(info.run.data.digest)
     info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
-    arrays, files = _count_arrays(counted, f"{IMAGES}.{task.batches.start:09}")
+    arrays, files = _count_arrays(counted, own)
     write_shard_result(task.folder / "counting", info, arrays, files)
     two_pass.work.remove()
     return "counting"
@@ -287,10 +288,19 @@ def _at(info: ShardResultInfo, stage: ShardStage, seconds: Mapping[str, float]) 
     return info.model_copy(update={"stage": stage, "run": info.run.model_copy(update={"seconds": dict(seconds)})})
 
 
+def _threshold_arrays(collectors: Mapping[str, AnyCollector], own: str) -> tuple[dict[str, Array], dict[str, Path]]:
+    """Return arrays and files of a threshold pass; those whose names begin with `own` belong to its images."""
+    maxima = {f"{own}.maxima{index}": collector.maxima for index, collector in enumerate(collectors.values())}
+    arrays = prefix_layers(collector.export() for collector in collectors.values())
+    arrays |= {name: np.array(file.offsets) for name, file in maxima.items()}
+    return arrays, {f"{name}.bin": file.path for name, file in maxima.items()}
+
+
 def _count_arrays(counted: CountResult, own: str) -> tuple[dict[str, Array], dict[str, Path]]:
     """Return arrays and files of a counting pass; those whose names begin with `own` are not summed in a merge."""
     arrays = add_prefix("concept-totals", vars(counted.concept_totals))
     arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
+    arrays |= {f"range{index}.maps": maps for index, maps in enumerate(counted.range_maps.values())}
     opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
     masks = counted.masks
     if masks.files:
@@ -304,8 +314,8 @@ def _count_arrays(counted: CountResult, own: str) -> tuple[dict[str, Array], dic
 
 
 def read_thresholds(result: ShardResult) -> dict[str, ThresholdResult]:
-    """Read thresholds and top images of each layer."""
-    names = ("thresholds", "image_index", "max_activation", "maps")
+    """Read what is known of each layer after the threshold pass."""
+    names = [field.name for field in fields(ThresholdResult)]
     return {
         layer.name: ThresholdResult(*(np.array(result[f"layer{index}.{name}"]) for name in names))
         for index, layer in enumerate(result.info.run.layers)

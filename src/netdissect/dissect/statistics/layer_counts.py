@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
@@ -40,7 +41,7 @@ class LayerCounts:
     data
         The data set.
     threshold_result
-        Thresholds and top images.
+        Thresholds, top images and images over the range of each unit.
     counts
         Counts at `DissectConfig.quantiles`, which begin with those of the protocol.
     concept_totals
@@ -49,6 +50,8 @@ class LayerCounts:
         Labels and masks per image, at the quantiles of the protocol; no files unless `StatisticsConfig.needs_images`.
     masks
         Its masks, if the run keeps them or its permutation test needed them.
+    range_maps
+        Maps of the images over the range of each unit, float32 (U, S, h, w).
     min_iou
         IoU from which on a unit is a detector.
     permutation_null
@@ -66,6 +69,7 @@ class LayerCounts:
     concept_totals: ConceptTotals
     per_image: LayerImages
     masks: LayerMasks
+    range_maps: npt.NDArray[np.float32]
     min_iou: float
     permutation_null: PermutationNull | None
     extra_metrics: ExtraMetrics | None

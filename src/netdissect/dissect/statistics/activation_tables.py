@@ -1,0 +1,72 @@
+"""The tables ``activation_range`` and ``image_maxima`` of one layer; see `netdissect.result.statistics_schema`."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from netdissect.activations.activation_range import IMAGES_OF_BAND, PERCENTILES, needed_cells
+from netdissect.activations.image_maxima import sample_images
+from netdissect.concepts import ConceptData
+from netdissect.config import Protocol
+from netdissect.dissect.layer_state import Maps, ThresholdResult
+from netdissect.result.statistics_schema import ACTIVATION_RANGE, IMAGE_MAXIMA, complete
+from netdissect.result.tables import top_table
+
+
+def activation_tables(
+    result: ThresholdResult, range_maps: Maps, data: ConceptData, protocol: Protocol
+) -> dict[str, pl.LazyFrame]:
+    """Make both tables.
+
+    Parameters
+    ----------
+    result
+        Of the threshold pass.
+    range_maps
+        Maps of the images over the range of each unit, float32 (U, S, h, w).
+    data, protocol
+        Of the run.
+    """
+    # Pillow's filter reaches further than the neighbors: there the activation cache keeps all cells.
+    all_cells = protocol.anchor == "half-pixel-pillow"
+    lowest = result.thresholds.min(axis=0)
+    needed = np.ones(range_maps.shape, bool) if all_cells else needed_cells(range_maps, lowest)
+    images = top_table(result.range_index, result.range_maxima, data)
+    return {
+        "activation_range": _activation_range(images, range_maps, needed).lazy(),
+        "image_maxima": _image_maxima(result.image_maxima, len(data)).lazy(),
+    }
+
+
+def _activation_range(images: pl.DataFrame, maps: Maps, needed: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """Add percentiles, and the cells of the maps on which masks depend, to a table of images."""
+    band = pl.col("rank") // IMAGES_OF_BAND
+    images = images.with_columns(
+        band.replace_strict(dict(enumerate(PERCENTILES)), default=None, return_dtype=pl.Float64).alias("percentile"),
+        pl.col("rank") % IMAGES_OF_BAND,
+        slot=pl.col("rank"),
+    )
+    unit, slot, cell = np.nonzero(needed.reshape(*maps.shape[:2], -1))
+    # Maps of shards were added to zeros: -0.0 became 0.0.
+    values = maps.reshape(*maps.shape[:2], -1)[unit, slot, cell] + np.float32(0)
+    cells = pl.DataFrame(
+        {"unit": unit.astype(np.int32), "slot": slot.astype(np.int32), "cells": cell, "activations": values}
+    )
+    by_image = cells.group_by("unit", "slot", maintain_order=True).all()
+    joined = images.join(by_image, on=("unit", "slot"), how="left", maintain_order="left").drop("slot")
+    empty = pl.lit(pl.Series([[]]))
+    lists = pl.col("cells").cast(pl.List(pl.UInt32)), pl.col("activations").cast(pl.List(pl.Float32))
+    return complete(joined.with_columns(column.fill_null(empty) for column in lists), ACTIVATION_RANGE)
+
+
+def _image_maxima(maxima: Maps, data_images: int) -> pl.DataFrame:
+    """List the maxima of each unit in a sample of the images."""
+    units, images = maxima.shape
+    frame = pl.DataFrame(
+        {
+            "unit": np.repeat(np.arange(units), images),
+            "image_index": np.tile(sample_images(data_images, units), units),
+            "max_activation": maxima.ravel(),
+        }
+    )
+    return complete(frame, IMAGE_MAXIMA)
