@@ -32,6 +32,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         (("depth", run, run, "--width", 3.3), "depth.png"),
         (("units", run, "--unit", 1, "--unit", 0, "--count", 3), "units.png"),
         (("concept-scatter", run, run), "concept-scatter.pdf"),
+        (("unit-map", run), "unit-map.svg"),
         (("sensitivity", run, "--rule", "per-category"), "sensitivity.svg"),
     ):
         drawn = netdissect("figure", *arguments, "-o", tmp_path / out)

@@ -21,10 +21,10 @@ import run_asserts
 from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, image_bytes
 from generated_pages import GENERATE
 from netdissect.config import RULES, NetworkSource
+from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.explorer import create_app, guarded
 from netdissect.explorer.inference import MAX_QUEUED
-from netdissect.explorer.matching import correlations
 from netdissect.explorer.routes.explorer_state import Explorer
 from netdissect.models import Network
 from netdissect.result import Result, compare_results
@@ -335,7 +335,12 @@ def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
 
 
 def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
-    named = {row for layer in pair.results[0].layers.values() for row in layer.top["image_index"].to_list()}
+    named = {
+        row
+        for layer in pair.results[0].layers.values()
+        for table in (layer.top, layer.statistics["activation_range"].collect())
+        for row in table["image_index"].to_list()
+    }
     for row in range(30):
         answer = client.get(f"/api/runs/first-run/images/{row}.webp")
         assert answer.status_code == (200 if row in named else 404)
@@ -357,7 +362,7 @@ def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) ->
 def test_a_run_that_names_images_outside_its_data_shows_none_of_them(pair: Pair, name: str, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(pair.data / "secret.png")
     layers = {
-        key: replace(layer, top=layer.top.with_columns(pl.lit(name).alias("image")))
+        key: replace(layer, top=layer.top.with_columns(pl.lit(name).alias("image")), statistics={})
         for key, layer in pair.results[0].layers.items()
     }
     hostile = Result(pair.results[0].info, pair.results[0].concepts, layers)
@@ -386,56 +391,40 @@ def test_a_comparison_is_that_of_the_library(client: TestClient, pair: Pair) -> 
     assert client.get("/api/compare", params={**sides, "quantile": 0.11}).status_code == 404
 
 
-def finished(client: TestClient, request: dict[str, Any]) -> Any:
-    answer = client.post("/api/matches", json=request)
-    assert answer.status_code == 202, answer.text
-    found = answer.json()
-    while found["state"] == "running":
-        found = get(client, f"/api/matches/{found['id']}")
-    return found
+def matches(client: TestClient, **sides: Any) -> Any:
+    return get(client, "/api/matches", **{"left": "first-run", "right": "second", **sides})
 
 
 def test_units_are_matched_by_the_correlation_of_their_maxima(client: TestClient, pair: Pair) -> None:
-    found = finished(client, {"left": "first-run", "right": "second", "left_layer": 0, "right_layer": 1})
-    assert found["state"] == "done", found["message"]
-    result = pair.results[0]
-    rows = sorted(
-        {row for run in pair.results for layer in run.layers.values() for row in layer.top["image_index"].to_list()}
-    )
-    assert found["images"] == len(rows)
-    assert result.info.data.images == 24
-    one = pair.maps["wide_relu"][rows].max(axis=(2, 3))
+    found = matches(client, left_layer=0, right_layer=1)
+    assert found["images"] == pair.results[0].info.data.images == 24
     images = tuple(f"{row}.png" for row in range(24))
-    assert set(result.layers["wide_relu"].top["image"]) <= set(images)
-    other = run_asserts.hooked(pair.networks[1], pair.data, images, LAYERS, 4)["deep_relu"][rows].max(axis=(2, 3))
+    one = pair.maps["wide_relu"].max(axis=(2, 3))
+    other = run_asserts.hooked(pair.networks[1], pair.data, images, LAYERS, 4)["deep_relu"].max(axis=(2, 3))
+    varying = [unit for unit in range(one.shape[1]) if np.ptp(one[:, unit]) > 0]
+    assert sorted(each["left_unit"] for each in found["pairs"]) == varying
+    assert found["unmatched"] == one.shape[1] - len(varying)
     for each in found["pairs"]:
         with np.errstate(invalid="ignore", divide="ignore"):
             wanted = [np.corrcoef(one[:, each["left_unit"]], other[:, unit])[0, 1] for unit in range(5)]
-        wanted = np.nan_to_num(wanted)
+        wanted = np.nan_to_num(wanted, nan=-1)
         assert each["correlation"] == pytest.approx(max(wanted), abs=1e-5)
         assert wanted[each["right_unit"]] == pytest.approx(max(wanted), abs=1e-5)
 
 
 def test_a_layer_matched_with_itself_pairs_each_unit_with_itself(client: TestClient) -> None:
-    found = finished(client, {"left": "first-run", "right": "first-run", "left_layer": 0, "right_layer": 0})
-    alive = [each for each in found["pairs"] if each["correlation"] > 0]
-    assert alive
-    assert all(each["left_unit"] == each["right_unit"] and each["mutual"] for each in alive)
-    assert all(each["correlation"] == pytest.approx(1) for each in alive)
+    pairs = matches(client, right="first-run")["pairs"]
+    assert pairs
+    assert all(each["left_unit"] == each["right_unit"] and each["mutual"] for each in pairs)
+    assert all(each["correlation"] == pytest.approx(1) for each in pairs)
 
 
-def test_a_constant_unit_correlates_with_nothing() -> None:
-    left = np.array([[1, 1, 1, 1], [0, 1, 2, 3]], np.float32)
-    right = np.array([[0, 2, 4, 6], [3, 2, 1, 0.0]], np.float32)
-    np.testing.assert_allclose(correlations(left, right), [[0, 0], [1, -1]], atol=1e-12)
-
-
-def test_a_failed_matching_gives_the_reason(pair: Pair) -> None:
-    with TestClient(guarded(create_app(pair.folders)), base_url=HOME) as client:
-        found = finished(client, {"left": "first-run", "right": "second"})
-        assert found["state"] == "failed"
-        assert "made in Python" in found["message"]
-        assert client.get("/api/matches/none").status_code == 404
+def test_units_of_runs_on_other_images_are_not_matched(pair: Pair) -> None:
+    fewer = dissect(pair.networks[1], pair.data, layers="wide_relu", max_images=20, bootstrap=0, permutations=0)
+    with TestClient(guarded(create_app([pair.folders[0], fewer])), base_url=HOME) as client:
+        answer = client.get("/api/matches", params={"left": "first-run", "right": "tiny"})
+        assert answer.status_code == 409
+        assert "the runs used different images: 24 of" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

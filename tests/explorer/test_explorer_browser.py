@@ -148,7 +148,7 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     expect(page).to_have_url(re.compile("rule=per-category"))
     page.get_by_role("button", name="Match units").click()
     expect(page.locator(".pairs tbody tr").first).to_be_visible()
-    expect(page.locator(".match-state")).to_contain_text("sampled by a fixed seed")
+    expect(page.locator(".match-state")).to_contain_text("Over 24 images.")
 
 
 def test_the_layer_that_is_chosen_at_first_is_the_last_one_of_the_network(page: Page) -> None:

@@ -17,9 +17,10 @@ from netdissect import plots
 from netdissect.config import RULES, Rule
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS, PAPER_COLORS, category_colors
-from netdissect.plots.style import NULL_LABEL
+from netdissect.plots.style import FAINT, NULL_LABEL
 from netdissect.result import Result
-from netdissect.result.queries import detected_concepts, layer_units
+from netdissect.result.queries import detected_concepts, image_maxima, layer_units
+from netdissect.scoring.co_activation import map_units
 
 
 def texts_of(path: Path) -> list[str]:
@@ -223,3 +224,22 @@ def test_reports_and_figures_load_neither_torch_nor_pyplot() -> None:
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_unit_map_draws_each_varying_unit_at_its_principal_components_in_its_color(result: Result) -> None:
+    axes = plots.unit_map(result, "block.1", min_iou=0.1).axes[0]
+    maxima = image_maxima(result, "block.1").maxima
+    points, explained = map_units(maxima)
+    units = result.layers["block.1"].units.filter(quantile=0.05).to_dicts()
+    drawn: dict[str, list[list[float]]] = {part.get_label(): part.get_offsets().tolist() for part in axes.collections}
+    expected: dict[str, list[list[float]]] = {}
+    for unit in range(6):  # the others are dead or constant
+        category = units[unit]["category"] if units[unit]["iou"] >= 0.1 else "no detector"
+        expected.setdefault(category, []).append(points[unit].tolist())
+    assert drawn == expected
+    assert len(expected) > 1
+    assert axes.get_xlabel() == f"first principal component, {explained[0]:.0%} of the variance"
+    colors = category_colors(result.info.data.categories)
+    for part in axes.collections:
+        color = to_hex(part.get_edgecolor()[0]).upper()
+        assert color == (FAINT if part.get_label() == "no detector" else colors[part.get_label()]).upper()

@@ -15,7 +15,7 @@ from netdissect import plots
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS
 from netdissect.result import Result
-from netdissect.result.statistics_schema import COUNTS, complete
+from netdissect.result.statistics_schema import COUNTS, IMAGE_MAXIMA, complete
 from printed import printed
 
 WIDTHS = (3.3, 6.8)
@@ -31,6 +31,7 @@ FIGURES: dict[str, Draw] = {
     "iou far": lambda run, width: plots.iou(run, next(iter(run.layers)), min_iou=0.59, width=width),
     "concept_scatter": lambda run, width: plots.concept_scatter(run, swapped(run), names=[LONG * 3] * 2, width=width),
     "sensitivity": lambda run, width: plots.sensitivity(run, next(iter(run.layers)), width=width),
+    "unit_map": lambda run, width: plots.unit_map(run, next(iter(run.layers)), width=width),
     "units": lambda run, width: plots.units(run, next(iter(run.layers)), (0, 1), count=6, width=width),
 }
 
@@ -76,7 +77,15 @@ def hard(with_statistics: Result) -> Result:
         unique_detectors_ci_low=pl.col("unique_detectors") * 0.8,
         unique_detectors_ci_high=pl.col("unique_detectors") * 1.2,
     )  # fmt: skip
-    statistics = {"counts": complete(counts, COUNTS).lazy(), "sensitivity": layer.statistics["sensitivity"]}
+    maxima = rng.normal(size=(CONCEPTS, 9)).astype(np.float32)
+    maxima[9:] = maxima[rng.integers(0, 9, CONCEPTS - 9)]  # many points in one place
+    image, unit = np.meshgrid(range(9), range(CONCEPTS))
+    kept = {"unit": unit.ravel(), "image_index": image.ravel(), "max_activation": maxima.ravel()}
+    statistics = {
+        "counts": complete(counts, COUNTS).lazy(),
+        "sensitivity": layer.statistics["sensitivity"],
+        "image_maxima": complete(pl.DataFrame(kept), IMAGE_MAXIMA).lazy(),
+    }
     changed = replace(layer, units=units, lazy_scores=scores, statistics=statistics)
     layers = {}
     for index in range(LAYERS):

@@ -123,6 +123,19 @@ def sensitivity(
 
 
 @app.command()
+@with_options(ColorOptions)
+def unit_map(
+    typed: Typed[ColorOptions],
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+) -> None:
+    """Draw the units of a layer as points: near units respond to the same images; colored by category."""
+    result = netdissect.load_result(run)
+    _save(netdissect.plots.unit_map(result, layer, **typed.model().model_dump()), out)
+
+
+@app.command()
 @with_options(FigureOptions)
 def units(
     typed: Typed[FigureOptions],

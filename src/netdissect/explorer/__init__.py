@@ -3,7 +3,6 @@
     run_registry        the runs that are served
     threshold_curves    thresholds at quantiles that the run did not measure
     inference           forward passes on uploaded images and images of the data set; active_units thresholds them
-    matching            units of two layers matched by the correlation of their activations
     ratings             a SQLite file of what raters said
     thumbnails, uploads images of the data set, and images that users send
 

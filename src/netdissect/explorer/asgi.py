@@ -16,7 +16,6 @@ from netdissect.explorer import html_pages
 from netdissect.explorer.freshness import FreshnessCheck
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
-from netdissect.explorer.matching import Matcher
 from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.ratings import Ratings
@@ -66,7 +65,6 @@ def create_app(
         registry,
         worker,
         AblationWorker(worker),
-        Matcher(registry, worker),
         Thumbnails(),
         LiveReport(registry),
         ratings_file,
@@ -75,7 +73,6 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await explorer.matcher.close()
         explorer.worker.close()
         if explorer.ratings is not None:
             explorer.ratings.close()

@@ -73,22 +73,15 @@ class InferenceWorker:
             eval_mode.close()
         self._networks.clear()
 
-    async def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
+    async def run(self, work: Callable[[], T]) -> T:
         """Call a function in the inference thread.
-
-        Parameters
-        ----------
-        work
-            The function.
-        patient
-            Wait however long the queue is.
 
         Raises
         ------
         RequestError
-            If the queue is full and `patient` is false.
+            If the queue is full.
         """
-        if self._queued > MAX_QUEUED and not patient:
+        if self._queued > MAX_QUEUED:
             raise RequestError(f"{self._queued} images are queued already. Try again in a few seconds.", 503)
         self._queued += 1
         try:

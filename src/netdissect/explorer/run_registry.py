@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import polars as pl
 import torch
 
 from netdissect.concepts import Size
@@ -81,20 +82,20 @@ class OpenRun:
 
     @cached_property
     def image_names(self) -> dict[int, str]:
-        """File names of the images that the tables of top images name, by image index."""
-        names: dict[int, str] = {}
-        for layer in self.result.layers.values():
-            names |= dict(layer.top.select("image_index", "image").unique().rows())
-        return names
+        """File names of the images that the tables of the run name, by image index."""
+        return {index: name for index, name, _, _ in self._named_images()}
 
     @cached_property
     def label_sizes(self) -> dict[int, Size]:
         """Sizes of the label maps of these images, by image index."""
-        sizes: dict[int, Size] = {}
-        for layer in self.result.layers.values():
-            rows = layer.top.select("image_index", "label_height", "label_width").unique().iter_rows()
-            sizes |= {index: Size(height, width) for index, height, width in rows}
-        return sizes
+        return {index: Size(height, width) for index, _, height, width in self._named_images()}
+
+    def _named_images(self) -> list[tuple[int, str, int, int]]:
+        columns = ("image_index", "image", "label_height", "label_width")
+        frames = [layer.top.lazy() for layer in self.result.layers.values()]
+        statistics = [layer.statistics for layer in self.result.layers.values()]
+        frames += [tables["activation_range"] for tables in statistics if "activation_range" in tables]
+        return pl.concat([frame.select(columns) for frame in frames]).unique().collect().rows()
 
 
 class RunRegistry:

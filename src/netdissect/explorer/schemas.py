@@ -317,15 +317,11 @@ class MatchedUnits(Response):
 
 
 class Matching(Response):
-    """Units matched by activation, or the progress of the job."""
+    """Units of two layers matched by activation."""
 
-    id: str
-    state: Literal["running", "done", "failed"]
-    message: str
-    images: int
-    done: int
-    total: int
-    pairs: tuple[MatchedUnits, ...]
+    images: int = Field(description="Images over which activations are correlated.")
+    unmatched: int = Field(description="Units on the left without a match: their maximum is the same on all images.")
+    pairs: tuple[MatchedUnits, ...] = Field(description="Highest correlation first.")
 
 
 class RatingItem(Response):

@@ -8,6 +8,7 @@
     concept_scatter(a, b)  the best IoU of every concept in two runs
     sensitivity(result)    detectors as a function of quantile and IoU
     segmented_image(pixels, {layer: segmentation})    an image segmented by the units of layers
+    unit_map(result)       units of a layer in two dimensions: near units respond to the same images
 
     save(figure, "figure.pdf")    PDF, SVG (with text as text) or PNG
 
@@ -27,6 +28,7 @@ from netdissect.plots.iou_histogram import iou
 from netdissect.plots.layer_bars import layers
 from netdissect.plots.sensitivity import RAMP, sensitivity
 from netdissect.plots.style import FAINT, INK, plain, save, svg
+from netdissect.plots.unit_map import unit_map
 from netdissect.plots.unit_sheet import units
 
 __all__ = [
@@ -45,5 +47,6 @@ __all__ = [
     "segmented_image",
     "sensitivity",
     "svg",
+    "unit_map",
     "units",
 ]

@@ -94,7 +94,7 @@ class ComparisonQuery(RequestModel):
     rule: Rule = "top-label"
 
 
-class MatchRequest(RequestModel):
+class MatchQuery(RequestModel):
     """Two layers whose units are matched by activation."""
 
     left: str = Field(max_length=64)

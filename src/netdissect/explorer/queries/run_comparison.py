@@ -1,12 +1,16 @@
-"""Comparison of two layers."""
+"""Comparison of two layers, and their matched units."""
 
 from typing import Any
 
+import polars as pl
+
 from netdissect.config import Rule
 from netdissect.errors import RequestError
-from netdissect.explorer.queries.requests import ComparisonQuery
+from netdissect.explorer.queries.requests import ComparisonQuery, MatchQuery
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse
+from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse, MatchedUnits, Matching
+from netdissect.report.similar_units import matched_units
+from netdissect.result import LayerResult
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring import DetectorCount
@@ -43,6 +47,29 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> Compari
         changes=dict(pair.concepts.group_by("change").len().rows()),
         concepts=tuple(_compared(row, limit, query.rule) for row in pair.concepts.to_dicts()),
     )
+
+
+def matching(left: OpenRun, right: OpenRun, query: MatchQuery) -> Matching:
+    """Match the units of two layers; see `netdissect.report.similar_units.matched_units`.
+
+    Raises
+    ------
+    ResultError
+        If the runs used other images, or kept no maxima of them.
+    """
+    layers = left.layer(query.left_layer), right.layer(query.right_layer)
+    found = matched_units(left.result, layers[0].info.name, right.result, layers[1].info.name)
+    labels = [_labels(run, layer) for run, layer in zip((left, right), layers, strict=True)]
+    pairs = [
+        MatchedUnits(**vars(pair), left_label=labels[0][pair.left_unit], right_label=labels[1][pair.right_unit])
+        for pair in found.pairs
+    ]
+    return Matching(images=found.images, unmatched=layers[0].info.units - len(pairs), pairs=tuple(pairs))
+
+
+def _labels(run: OpenRun, layer: LayerResult) -> list[str | None]:
+    quantile = run.result.info.config.protocol.quantiles[0]
+    return layer.units.filter(pl.col("quantile") == quantile).sort("unit")["label"].to_list()
 
 
 def _compared(row: dict[str, Any], limit: float, rule: Rule) -> ComparedConcept:

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from netdissect.errors import RequestError
-from netdissect.explorer.queries.requests import ComparisonQuery, MatchRequest
-from netdissect.explorer.queries.run_comparison import comparison
+from netdissect.explorer.queries.requests import ComparisonQuery, MatchQuery
+from netdissect.explorer.queries.run_comparison import comparison, matching
 from netdissect.explorer.routes.explorer_state import ExplorerPart, error_responses
 from netdissect.explorer.schemas import ComparisonResponse, Matching
 
@@ -19,16 +18,7 @@ def compare(explorer: ExplorerPart, query: Annotated[ComparisonQuery, Query()]) 
     return comparison(explorer.runs[query.left], explorer.runs[query.right], query)
 
 
-@router.post("/api/matches", status_code=202, responses=error_responses(400, 403, 404, 409))
-async def start_matching(request: MatchRequest, explorer: ExplorerPart) -> Matching:
-    """Start to match the units of two layers by their activations on common images."""
-    return explorer.matcher.start(request)
-
-
-@router.get("/api/matches/{match}", responses=error_responses(404))
-async def show_matching(match: str, explorer: ExplorerPart) -> Matching:
-    """Return the progress of a matching, and the pairs when it is done."""
-    matching = explorer.matcher.find(match)
-    if matching is None:
-        raise RequestError(f"there is no matching {match!r}. Start one with POST /api/matches.")
-    return matching
+@router.get("/api/matches", responses=error_responses(404, 409))
+def match_units(explorer: ExplorerPart, query: Annotated[MatchQuery, Query()]) -> Matching:
+    """Match the units of two layers by their activations on the same images."""
+    return matching(explorer.runs[query.left], explorer.runs[query.right], query)

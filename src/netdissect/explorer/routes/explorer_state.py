@@ -8,7 +8,6 @@ from fastapi import Depends, Path, Query, Request
 
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
-from netdissect.explorer.matching import Matcher
 from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.queries.requests import LARGEST
 from netdissect.explorer.ratings import Ratings
@@ -24,7 +23,6 @@ class Explorer:
     runs: RunRegistry
     worker: InferenceWorker
     ablations: AblationWorker
-    matcher: Matcher
     thumbnails: Thumbnails
     report: LiveReport
     ratings: Ratings | None

@@ -1,5 +1,5 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, IouSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, post, query, loadState, svg, unitAddress } from "./lib.js";
+import { $, IouSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, unitAddress } from "./lib.js";
 
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
@@ -33,8 +33,7 @@ const show = latest(async (current) => {
   const params = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
   params.min_iou = limit.value;
   saveState(params);
-  matching(null);
-  offerMatching();
+  showPairs(null);
   const result = await requestJson(`/api/compare${query(params)}`);
   if (!current()) return;
   const { left, right, changes } = result;
@@ -85,17 +84,12 @@ function scatter(result, colors) {
   return drawn;
 }
 
-// Matching takes forward passes: it is started by a button, and its progress is polled.
-let watched = 0;
-function matching(result) {
-  const bar = $("progress"), table = $(".pairs");
-  $(".match").disabled = result?.state === "running";
-  bar.hidden = result?.state !== "running";
-  if (result) { bar.max = result.total; bar.value = result.done; }
-  table.parentNode.hidden = result?.state !== "done";
-  $(".match-state").textContent = !result ? "" : result.state === "running" ? `Running the networks on ${number(result.images)} images: ${number(result.done)} of ${number(result.total)} forward passes.`
-    : result.state === "failed" ? result.message : `Over ${number(result.images)} images, sampled by a fixed seed from the top images of both runs.`;
-  if (result?.state !== "done") { watched += result ? 0 : 1; return; }
+function showPairs(result) {
+  const table = $(".pairs");
+  table.parentNode.hidden = !result;
+  $(".match-state").textContent = !result ? "" : `Over ${number(result.images)} images.${
+    result.unmatched ? ` ${number(result.unmatched)} units on the left have the same maximum on all of them and no match.` : ""}`;
+  if (!result) return;
   const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
   table.replaceChildren(
     el("thead", {}, el("tr", {}, ["left unit", "label", "right unit", "label", "correlation", "mutual best"].map((text, index) =>
@@ -106,22 +100,10 @@ function matching(result) {
       el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
 }
 
-function offerMatching() {
-  const reasons = new Set(["left", "right"].map((side) => byId[form[side].value].inference_unavailable).filter(Boolean));
-  $(".match").hidden = reasons.size > 0;
-  $(".unavailable").textContent = [...reasons].join(" ");
-}
-
 const match = latest(async (current) => {
-  const mine = watched;
-  let result = await post("/api/matches", { left: form.left.value, left_layer: Number(form.left_layer.value),
-    right: form.right.value, right_layer: Number(form.right_layer.value) });
-  while (current() && mine === watched) {
-    matching(result);
-    if (result.state !== "running") return;
-    await new Promise((resolve) => setTimeout(resolve, 400));
-    result = await requestJson(`/api/matches/${encodeURIComponent(result.id)}`);
-  }
+  const layers = Object.fromEntries(["left", "left_layer", "right", "right_layer"].map((name) => [name, form[name].value]));
+  const result = await requestJson(`/api/matches${query(layers)}`);
+  if (current()) showPairs(result);
 });
 $(".match").addEventListener("click", () => match());
 

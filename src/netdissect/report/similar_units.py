@@ -1,0 +1,159 @@
+"""Units with similar activations: within a run, and of two runs on the same images.
+
+    CoActivation(result).nearest(layer, unit)                 units of each layer that respond to the same images
+    matched_units(left, left_layer, right, right_layer)       the best match of each unit in another run
+
+Similarity is the correlation of maximum activations over the images whose maxima a run keeps; see
+`netdissect.scoring.co_activation`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.errors import ResultError
+from netdissect.result import Result
+from netdissect.result.queries import SampledMaxima, image_maxima
+from netdissect.scoring.co_activation import Floats, UnitMap, best_matches, map_units, nearest_units, standardized
+
+NEAREST_IN_LAYER, NEAREST_ACROSS = 6, 2
+"""Similar units that are shown of a unit's own layer and of each other layer of its network."""
+UNITS_AT_ONCE = 64
+"""Units whose similar units are computed together: one alone would wait for the memory."""
+
+
+@dataclass(frozen=True)
+class SimilarUnit:
+    """A unit that responds to the same images as another one."""
+
+    layer: str
+    unit: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class UnitPair:
+    """A unit of one run and its best match in another; mutual: each is the best match of the other."""
+
+    left_unit: int
+    right_unit: int
+    correlation: float
+    mutual: bool
+
+
+@dataclass(frozen=True)
+class UnitMatching:
+    """The matched units of two layers.
+
+    Attributes
+    ----------
+    images
+        Number of images over which activations are correlated.
+    pairs
+        Highest correlation first, then by the left unit. Units whose maximum is the same on all images have none.
+    """
+
+    images: int
+    pairs: tuple[UnitPair, ...]
+
+
+class CoActivation:
+    """The co-activation of the units of one run; what was read and computed is kept.
+
+    Parameters
+    ----------
+    result
+        The run.
+    """
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+        self._lock = Lock()
+        self._maxima: dict[str, SampledMaxima] = {}
+        self._standardized: dict[tuple[str, int], Floats] = {}
+        self._nearest: dict[tuple[str, int], dict[int, tuple[SimilarUnit, ...]]] = {}
+
+    def is_known(self, layer: str) -> bool:
+        """Return whether the run kept the maxima of a layer."""
+        return "image_maxima" in self._result.layer(layer).statistics
+
+    def images(self, layer: str) -> int:
+        """Return the number of images over which units of a layer are correlated with one another."""
+        return len(self._of_layer(layer).image_index)
+
+    def nearest(self, layer: str, unit: int) -> tuple[SimilarUnit, ...]:
+        """Return the units that are most similar to one: of its own layer, then of each other layer of the network.
+
+        Returns
+        -------
+        tuple of SimilarUnit
+            By layer, best first. Empty for a unit whose maximum is the same on all images.
+        """
+        first = unit - unit % UNITS_AT_ONCE
+        with self._lock:
+            if (layer, first) not in self._nearest:
+                self._nearest[layer, first] = dict(self._nearest_of_block(layer, first))
+            return self._nearest[layer, first][unit]
+
+    def map_of(self, layer: str) -> UnitMap:
+        """Return the units of a layer in two dimensions."""
+        return map_units(self._of_layer(layer).maxima)
+
+    def _nearest_of_block(self, layer: str, first: int) -> Iterator[tuple[int, tuple[SimilarUnit, ...]]]:
+        units = np.arange(first, min(first + UNITS_AT_ONCE, self._result.layer(layer).info.units))
+        found: list[list[SimilarUnit]] = [[] for _ in units]
+        for other in self._layers(layer):
+            left, right = self._on_shared_images(layer, other)
+            count, own = (NEAREST_IN_LAYER, units) if other == layer else (NEAREST_ACROSS, None)
+            nearest, values = nearest_units(left[units], right, count, own)
+            for similar, others, correlations in zip(found, nearest.tolist(), values.tolist(), strict=True):
+                pairs = zip(others, correlations, strict=True)
+                similar += [SimilarUnit(other, unit, value) for unit, value in pairs if unit >= 0]
+        return zip(units.tolist(), map(tuple, found), strict=True)
+
+    def _layers(self, layer: str) -> list[str]:
+        """Return a layer, then the other layers of the network, without other bases of them."""
+        others = [name for name, each in self._result.layers.items() if each.info.basis_of is None and name != layer]
+        return [layer, *filter(self.is_known, others)]
+
+    def _of_layer(self, layer: str) -> SampledMaxima:
+        if layer not in self._maxima:
+            self._maxima[layer] = image_maxima(self._result, layer)
+        return self._maxima[layer]
+
+    def _on_shared_images(self, left: str, right: str) -> tuple[Floats, Floats]:
+        first, second = self._of_layer(left), self._of_layer(right)
+        shared = np.intersect1d(first.image_index, second.image_index)
+        return self._standardized_of(left, shared), self._standardized_of(right, shared)
+
+    def _standardized_of(self, layer: str, images: npt.NDArray[np.int64]) -> Floats:
+        # The sample of a wide layer is a part of that of a narrow one: its size tells which images they are.
+        key = layer, len(images)
+        if key not in self._standardized:
+            self._standardized[key] = standardized(self._of_layer(layer).of_images(images).maxima)
+        return self._standardized[key]
+
+
+def matched_units(left: Result, left_layer: str, right: Result, right_layer: str) -> UnitMatching:
+    """Match each unit of a layer with the most similar unit of a layer of another run on the same images.
+
+    Raises
+    ------
+    ResultError
+        If the runs used other images, or kept no maxima of them.
+    """
+    if left.info.data.digest != right.info.data.digest:
+        raise ResultError(
+            f"the runs used different images: {left.info.data.images} of {left.info.data.root} and "
+            f"{right.info.data.images} of {right.info.data.root}. Units are matched by their activations on the same "
+            "images: dissect both networks on the same data set, with the same choice of images."
+        )
+    first, second = image_maxima(left, left_layer), image_maxima(right, right_layer)
+    shared = np.intersect1d(first.image_index, second.image_index)
+    matches = best_matches(*(standardized(each.of_images(shared).maxima) for each in (first, second)))
+    found = zip(matches.units.tolist(), matches.correlations.tolist(), matches.mutual.tolist(), strict=True)
+    pairs = [UnitPair(unit, other, value, mutual) for unit, (other, value, mutual) in enumerate(found) if other >= 0]
+    return UnitMatching(len(shared), tuple(sorted(pairs, key=lambda pair: (-pair.correlation, pair.left_unit))))
