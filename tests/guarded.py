@@ -36,7 +36,9 @@ def check(key: Any, shape: tuple[int, ...]) -> None:
     """Refuse an index that leaves an array of this shape."""
     parts = key if isinstance(key, tuple) else (key,)
     for part, size in zip(parts, shape, strict=False):
-        if isinstance(part, slice):
+        if isinstance(part, (int, np.integer)):
+            inside = bool(0 <= part < size)
+        elif isinstance(part, slice):
             start, stop = (
                 default if end is None else int(end) for end, default in ((part.start, 0), (part.stop, size))
             )

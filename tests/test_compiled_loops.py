@@ -15,6 +15,7 @@ from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.models import Network, Preprocessing
+from netdissect.plots import outlines
 from netdissect.result import Result
 from netdissect.scoring.statistics import bootstrap
 from networks import COVERAGE, SIDE, build, images
@@ -83,11 +84,22 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # No room to spare: bounds of the largest values rise on tiny data, too.
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
     compiled = [dissected(root, *job) for job in jobs]
+    drawn = outlines_of_masks()
     names, calls = guarded.guard_all(monkeypatch)
+    assert outlines_of_masks() == drawn
     for job, expected in zip(jobs, compiled, strict=True):
         assert_same_tables(dissected(root, *job), expected)
     if case == CASES[0]:
         assert calls.keys() == names
+
+
+def outlines_of_masks() -> list[str]:
+    """Outline masks of several sizes, with corners, holes and nothing inside."""
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (1, 4), (5, 7), (12, 12)]
+    return [
+        outlines.mask_outline(rng.random(size).astype(np.float32), share) for size in sizes for share in (0, 0.5, 1)
+    ]
 
 
 def assert_same_tables(found: Result, expected: Result) -> None:
