@@ -16,8 +16,9 @@ from generated_pages import documented_columns
 from netdissect import experiments, load_network
 from netdissect.experiments import result_files
 from netdissect.experiments.outcome import Conclusion
-from netdissect.experiments.registry import REGISTRY, load_experiment
+from netdissect.experiments.registry import REGISTRY, draw_figure, load_experiment
 from netdissect.experiments.training_conditions.conditions import CONDITIONS
+from printed import printed
 from workspaces import SCALE
 
 FILES = {"table.parquet", "table.csv", "figure.svg", "figure.pdf", "figure.png", "conclusion.txt", "conclusion.json"}
@@ -102,6 +103,11 @@ def test_an_experiment_writes_its_files_and_resumes(netdissect, place, tmp_path,
     assert CASES[name].get("stage", "") in done.err
     table = (folder / "table.csv").read_bytes()
     assert CASES[name]["cell"] in table.decode()
+    for width in (3.3, 6.8):
+        assert printed(draw_figure(saved, width)).problems() == []
+    drawn = netdissect("figure", "experiment", folder, "--width", 3.3, "-o", tmp_path / "narrow.svg")
+    assert drawn.code == 0, drawn.err
+    assert 'width="237.6pt"' in (tmp_path / "narrow.svg").read_text()
     monkeypatch.setattr(result_files, "save_figure", lambda *_: None)  # it takes longer than the experiment
     again = called(place, name, out)
     assert (folder / "table.csv").read_bytes() == table

@@ -8,10 +8,12 @@ from matplotlib.colors import to_hex
 
 from netdissect.errors import ResultError
 from netdissect.experiments.outcome import Conclusion, ExperimentResult
+from netdissect.experiments.registry import draw_figure
 from netdissect.experiments.result_files import conclusion_text, load_experiment_result, save_experiment_result
 from netdissect.plots.category_colors import CATEGORY_COLORS
 from netdissect.report.reproduce_page import reproduce_page
 from netdissect.result.published_counts import read_counts
+from printed import printed
 
 CATEGORIES = ("object", "part", "color", "total")
 
@@ -80,6 +82,14 @@ def test_a_result_is_saved_and_loaded(name, tmp_path):
     assert pl.read_csv(tmp_path / "table.csv")["unique_detectors"].sum() == made.table["unique_detectors"].sum()
 
 
+@pytest.mark.parametrize("name", ["rotate", "layer-profile", "compare", "training-dynamics", "dropout"])
+def test_the_figure_of_an_experiment_can_be_printed_in_one_column_or_two(name):
+    for width in (3.3, 6.8):
+        figure = draw_figure(result(name), width)
+        assert figure.get_figwidth() == width
+        assert printed(figure).problems() == []
+
+
 def test_stacked_bars_are_as_long_as_the_counts_and_the_largest_is_on_top():
     left, right = result("compare").figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["big (published)", "small"]
@@ -101,9 +111,12 @@ def test_the_line_of_a_rotation_goes_through_the_means():
 def test_every_published_network_has_its_bar(shared):
     published = read_counts(shared / "reference" / "published-detectors.csv")
     table = published.with_columns(pl.lit("published").alias("source"), pl.lit(None, pl.Float64).alias("quantile"))
-    left, right = ExperimentResult("compare", table, result("compare").conclusion, CONFIG, CONTEXT).figure.axes
+    made = ExperimentResult("compare", table, result("compare").conclusion, CONFIG, CONTEXT)
+    left, right = made.figure.axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert len(names) == 27
+    for width in (3.3, 6.8):
+        assert printed(draw_figure(made, width)).problems() == []
     assert names[0].startswith("resnet-152-torch-places365")
     ends = [text.get_text() for text in left.texts]
     totals = published.filter(category="total").sort("unique_detectors", descending=True, maintain_order=True)

@@ -13,6 +13,7 @@ from netdissect.cli_options import Typed, with_options
 from netdissect.config import Palette, Rule
 from netdissect.counted import counted
 from netdissect.errors import ConfigError
+from netdissect.experiments.registry import draw_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,6 +209,20 @@ def segmented(
     given = None if network is None else netdissect.training.open_network(network)
     segmentations = segment_by_units(result, shown, layer, quantile=quantile, network=given, data_root=data_root)
     _save(netdissect.plots.segmented_image(shown, segmentations, **typed.model().model_dump()), out)
+
+
+@app.command()
+@with_options(FigureOptions)
+def experiment(
+    typed: Typed[FigureOptions],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What an experiment wrote with --out.")],
+    out: OutOption,
+) -> None:
+    """Draw the figure of a finished experiment again, at another width."""
+    from netdissect.experiments.result_files import load_experiment_result
+
+    result = load_experiment_result(folder)
+    _save(draw_figure(result, typed.model().width), out)
 
 
 def _save(figure: "Figure", out: Path) -> None:

@@ -15,11 +15,23 @@ from netdissect.counted import counted
 from netdissect.experiments.counts import TOTAL, categories_of, largest_unique
 from netdissect.experiments.effect_sizes import band_range
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import FAINT, INK, plain, style
+from netdissect.plots import FAINT, INK, style
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import NULL_LABEL, as_written, beyond_mark, mark_null, null_handle
+from netdissect.plots.style import (
+    NULL_LABEL,
+    SMALL,
+    STACKED,
+    TEXT,
+    as_written,
+    beyond_mark,
+    legend_above,
+    mark_null,
+    new_figure,
+    null_handle,
+    panels,
+)
 
-short = partial(style.short, length=46)
+short = partial(style.short, length=28)
 """Cut a long name."""
 
 
@@ -42,12 +54,7 @@ def category_legend(figure: Figure, categories: Sequence[str], total: bool = Fal
     if null:
         handles.append(null_handle())
         names.append(NULL_LABEL)
-    legend = figure.legend(
-        handles, names, loc="outside upper center", ncols=min(7, len(names)), frameon=False, fontsize=9,
-        labelcolor=INK, handlelength=1.2, columnspacing=1.4,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    legend_above(figure, handles, names)
 
 
 def bands(axes: Axes, rows: pl.DataFrame, along: str) -> list[str]:
@@ -107,7 +114,7 @@ def plain_text(axes: Axes) -> None:
     as_written((*axes.get_xticklabels(), *axes.get_yticklabels()))
 
 
-def stacks(rows: pl.DataFrame, column: str) -> Figure:
+def stacks(rows: pl.DataFrame, column: str, width: float) -> Figure:
     """Draw two stacked bars for each value of a column: unique detectors, and detectors.
 
     Parameters
@@ -116,6 +123,8 @@ def stacks(rows: pl.DataFrame, column: str) -> Figure:
         A table of counts, one row for each value of `column` and category.
     column
         Names the bars, which stand in the table's order.
+    width
+        Inches.
 
     Returns
     -------
@@ -123,15 +132,18 @@ def stacks(rows: pl.DataFrame, column: str) -> Figure:
     """
     names = rows[column].unique(maintain_order=True).to_list()
     categories = categories_of(rows)
-    figure = Figure(figsize=(9.0, 1.4 + 0.3 * max(len(names), 2)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, value in ((left, "unique_detectors"), (right, "detectors")):
-        _stack(plain(axes), rows, column, names, value)
-        axes.set_xlabel("unique detectors" if value == "unique_detectors" else "units that detect", color=INK)
-    left.set_yticks(range(len(names)), [short(str(name)) for name in names], fontsize=9, color=INK)
-    left.set_ylim(len(names) - 0.4, -0.6)
-    plain_text(left)
-    right.tick_params(labelleft=False)
+    stacked = width < STACKED
+    figure = new_figure(width, 0.9 + (0.6 if stacked else 0.0) + 0.2 * max(len(names), 2) * (2 if stacked else 1))
+    axes_of = panels(figure, 2, sharey=True)
+    for axes, value in zip(axes_of, ("unique_detectors", "detectors"), strict=True):
+        _stack(axes, rows, column, names, value)
+        title = "unique detectors" if value == "unique_detectors" else "units that detect"
+        axes.set_xlabel(title, color=INK, fontsize=TEXT)
+        axes.set_yticks(range(len(names)), [short(str(name)) for name in names], fontsize=SMALL, color=INK)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        plain_text(axes)
+    if not stacked:
+        axes_of[1].tick_params(labelleft=False)
     present = [name for name in categories if rows.filter(pl.col("category") == name)["detectors"].sum()]
     category_legend(figure, present or categories, null=bool(mean_nulls(rows, column)))
     return figure
@@ -154,9 +166,9 @@ def _stack(axes: Axes, rows: pl.DataFrame, column: str, names: Sequence[object],
         text = f"{total:,}" if total == starts[position] else counted(total, "units")
         axes.annotate(
             text, (beyond_mark(starts[position], nulls.get(name), longest), position), (8, 0),
-            textcoords="offset points", va="center", color=INK, fontsize=8,
+            textcoords="offset points", va="center", color=INK, fontsize=SMALL,
         )  # fmt: skip
     mark_null(axes, list(nulls.values()), [names.index(name) for name in nulls])
     axes.set_xlim(0, longest * 1.22)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)

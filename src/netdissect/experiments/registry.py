@@ -125,8 +125,15 @@ def load_experiment(name: str) -> Experiment:
     return experiment
 
 
-def draw_figure(result: "ExperimentResult") -> "Figure":
+def draw_figure(result: "ExperimentResult", width: float = 6.8) -> "Figure":
     """Draw the figure of an experiment.
+
+    Parameters
+    ----------
+    result
+        Of the experiment.
+    width
+        Inches; type has the same size at any width.
 
     Raises
     ------
@@ -138,5 +145,5 @@ def draw_figure(result: "ExperimentResult") -> "Figure":
             f"there is no figure for an experiment {result.name!r}. Expected one of {', '.join(REGISTRY)}."
         )
     folder = REGISTRY[result.name].path.partition(".")[0]
-    figure: Figure = import_module(f"{__package__}.{folder}.figure").draw(result)
+    figure: Figure = import_module(f"{__package__}.{folder}.figure").draw(result, width)
     return figure

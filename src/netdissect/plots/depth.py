@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,14 +17,13 @@ from netdissect.plots.style import (
     SMALL,
     TEXT,
     WIDTH,
-    as_written,
     legend_above,
     mark_null,
+    name_ticks,
     new_figure,
     null_handle,
     plain_axes,
     short,
-    text_width,
 )
 from netdissect.plots.unique_counts import LayerRow, unique_counts
 from netdissect.result import Result
@@ -94,7 +92,10 @@ def depth(
         handles |= _draw(axes, {f"{short(name)}: {_basis(virtual)}": virtual}, style | OPEN)
     if any(row.null is not None for rows in runs for row in rows):
         handles[NULL_LABEL] = null_handle()
-    _name_layers(figure, axes, shared)
+    if shared:
+        figure.set_figheight(HEIGHT + name_ticks(axes, range(len(shared)), shared, 72 * width - MARGIN))
+    else:
+        axes.set_xticks([0, 1], ["first layer", "last layer"], fontsize=SMALL)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("unique detectors", color=INK, fontsize=TEXT)
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -123,19 +124,3 @@ def _basis(points: Sequence[_Point]) -> str:
     """Return what virtual layers are, by their names: ``conv5@rotation-0`` is a rotation."""
     words = {row.entry.layer.removeprefix(f"{row.basis_of}@").partition("-")[0] for _, row in points}
     return words.pop() if len(words) == 1 else "virtual layers"
-
-
-def _name_layers(figure: Figure, axes: Axes, layers: Sequence[str] | None) -> None:
-    """Name as many layers on the axis as have space; None: the ends of the relative depth."""
-    if layers is None:
-        axes.set_xticks([0, 1], ["first layer", "last layer"], fontsize=SMALL)
-        return
-    widths = [text_width(short(name), SMALL) for name in layers]
-    space = (72 * figure.get_figwidth() - MARGIN) / max(len(layers), 1)
-    upright = max(widths, default=0) < space - 4
-    every = 1 if upright else int(np.ceil(1.3 * SMALL / space))
-    shown = range(0, len(layers), every)
-    axes.set_xticks(shown, [short(layers[index]) for index in shown], rotation=0 if upright else 90, fontsize=SMALL)
-    if not upright:
-        figure.set_figheight(HEIGHT + max(widths) / 72)
-    as_written(axes.get_xticklabels())

@@ -4,6 +4,7 @@ Figures are drawn at the width at which they are printed, and type has its size 
 """
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -143,12 +144,16 @@ def plain(axes: Axes) -> Axes:
     return axes
 
 
-def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str], title: str = "") -> Legend:
-    """Draw a legend above the axes, in as many columns as fit."""
+def legend_above(
+    figure: Figure, handles: Sequence[Artist], names: Sequence[str], title: str = "", *, below: bool = False
+) -> Legend:
+    """Draw a legend above the axes (or below), in as many columns as fit."""
     names = [short(name, MAX_LEGEND) for name in names]
+    loc: Literal["outside lower center", "outside upper center"]
+    loc = "outside lower center" if below else "outside upper center"
     for columns in range(max(len(names), 1), 0, -1):
         legend = figure.legend(
-            handles, names, title=title or None, loc="outside upper center", ncols=columns, frameon=False,
+            handles, names, title=title or None, loc=loc, ncols=columns, frameon=False,
             fontsize=SMALL, title_fontsize=SMALL, labelcolor=INK, handlelength=1.2, handletextpad=0.5,
             columnspacing=1.4, borderaxespad=0.2,
         )  # fmt: skip
@@ -158,6 +163,33 @@ def legend_above(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
     legend.get_title().set_color(INK)
     as_written(legend.get_texts())
     return legend
+
+
+def name_ticks(axes: Axes, positions: Sequence[float], names: Sequence[str], points: float) -> float:
+    """Name positions on the horizontal axis: upright if the names have space, otherwise as many as fit vertically.
+
+    Parameters
+    ----------
+    axes
+        Axes whose horizontal axis has a width of about `points`.
+    positions, names
+        Evenly spaced positions, and their names.
+    points
+        See above.
+
+    Returns
+    -------
+    float
+        Height in inches that vertical names take.
+    """
+    shown = [short(name) for name in names]
+    widest = max((text_width(name, SMALL) for name in shown), default=0.0)
+    space = points / max(len(shown), 1)
+    upright = widest < space - 4
+    every = 1 if upright else math.ceil(1.3 * SMALL / space)
+    axes.set_xticks(positions[::every], shown[::every], rotation=0 if upright else 90, fontsize=SMALL, color=INK)
+    as_written(axes.get_xticklabels())
+    return 0.0 if upright else widest / 72
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:

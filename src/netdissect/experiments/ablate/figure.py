@@ -4,8 +4,9 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import FAINT, INK, plain
+from netdissect.plots import FAINT, INK
 from netdissect.plots.category_colors import CATEGORY_COLORS
+from netdissect.plots.style import TEXT, WIDTH, legend_above, new_figure, plain_axes
 
 KINDS = {
     "best": (CATEGORY_COLORS["part"], "those that matter most"),
@@ -15,10 +16,10 @@ KINDS = {
 }
 
 
-def draw(result: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
     """Draw the mean loss of balanced accuracy against the number of units, with quartiles over classes."""
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axes = plain(figure.add_subplot())
+    figure = new_figure(width, 3.2)
+    axes = plain_axes(figure)
     classes = result.table.group_by("kind", "set_size", "class", maintain_order=True).agg(pl.col("drop").mean())
     drop = pl.col("drop")
     spread = classes.group_by("kind", "set_size", maintain_order=True).agg(
@@ -32,8 +33,8 @@ def draw(result: ExperimentResult) -> Figure:
         axes.plot(positions, part["mean"], color=color, marker="o", markersize=4, linewidth=1.8, label=name)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-    axes.set_xlabel("n: units of the ranking", color=INK)
-    axes.set_ylabel("loss of balanced accuracy", color=INK)
+    axes.set_xlabel("n: units of the ranking", color=INK, fontsize=TEXT)
+    axes.set_ylabel("loss of balanced accuracy", color=INK, fontsize=TEXT)
     axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+    legend_above(figure, *axes.get_legend_handles_labels())
     return figure

@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from netdissect.experiments.counts import TOTAL
 from netdissect.experiments.figure_parts import deciding_rows, stacks
 from netdissect.experiments.outcome import ExperimentResult
+from netdissect.plots.style import WIDTH
 
 
-def draw(result: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
     """Draw a pair of stacked bars for each network, most unique detectors on top, published ones marked."""
     rows = deciding_rows(result)
     mixed = rows["source"].n_unique() > 1
@@ -18,4 +19,4 @@ def draw(result: ExperimentResult) -> Figure:
     ordered = rows.join(totals, on=["network", "source"], maintain_order="left").sort(
         "order", descending=True, maintain_order=True
     )
-    return stacks(ordered.with_columns(marked.alias("network")), "network")
+    return stacks(ordered.with_columns(marked.alias("network")), "network", width)

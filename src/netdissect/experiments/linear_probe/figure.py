@@ -6,60 +6,62 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from netdissect.experiments.figure_parts import short
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import FAINT, INK, plain
+from netdissect.plots import FAINT, INK
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS
+from netdissect.plots.point_labels import label_points
+from netdissect.plots.style import TEXT, WIDTH, legend_above, new_figure, plain_axes
 
-MAX_NUMBERED = 30  # more names do not fit next to the figure
+MAX_NUMBERED = 30  # more names do not fit below the figure
 MARKERS = {"paper": "o", "cross-validated": "D"}
 
 
-def draw(result: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
     """Draw a point for each layer: its unique detectors, and the mean accuracy with the range over splits."""
     category = str(result.config.get("category", "object"))
     color = CATEGORY_COLORS.get(category, OTHER_COLORS[0])
-    figure = Figure(figsize=(8.4, 4.4), layout="constrained")
-    axes = plain(figure.add_subplot())
+    figure = new_figure(width, 3.2)
+    axes = plain_axes(figure)
     for selection, marker in MARKERS.items():
-        points = result.table.filter(C_selection=selection).group_by("network", "layer", maintain_order=True).agg(
-            pl.col("unique_detectors").first(), pl.col("accuracy").mean(),
-            low=pl.col("accuracy").min(), high=pl.col("accuracy").max(),
-        )  # fmt: skip
+        points = _points(result, selection)
+        filled = selection == "paper"
         if points.is_empty():
             continue
-        filled = selection == "paper"
         name = f"C = {result.config['penalty']:g}" if filled else "C by cross-validation"
         axes.vlines(points["unique_detectors"], points["low"], points["high"], color=color, alpha=0.4, linewidth=1.2)
         axes.plot(
-            points["unique_detectors"], points["accuracy"], marker, markersize=6 if filled else 5, color=color,
+            points["unique_detectors"], points["accuracy"], marker, markersize=5 if filled else 4, color=color,
             markerfacecolor=color if filled else "white", linestyle="none", label=name,
         )  # fmt: skip
-        if filled and len(points) <= MAX_NUMBERED:
-            _name_points(figure, axes, points)
     axes.axhline(
         1 / max(int(result.context.get("classes", 1)), 1), color=FAINT, linewidth=0.8, linestyle=":", label="chance"
     )
-    axes.set_xlabel(f"unique {category} detectors of the layer", color=INK)
-    axes.set_ylabel("accuracy on the test half", color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel(f"unique {category} detectors of the layer", color=INK, fontsize=TEXT)
+    axes.set_ylabel("accuracy on the test half", color=INK, fontsize=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.margins(x=0.12, y=0.1)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+    legend_above(figure, *axes.get_legend_handles_labels())
+    _name_points(figure, axes, _points(result, "paper"))
     return figure
 
 
-def _name_points(figure: Figure, axes: Axes, points: pl.DataFrame) -> None:
-    """Give each point a number, and list their names next to the figure, since on the points they would overlap."""
-    one_network, one_layer = (points[column].n_unique() == 1 for column in ("network", "layer"))
-    names = []
-    for number, row in enumerate(points.iter_rows(named=True), start=1):
-        position = (row["unique_detectors"], row["accuracy"])
-        axes.annotate(str(number), position, (5, -3), textcoords="offset points", fontsize=8, color=INK)
-        whole = f"{row['network']} {row['layer']}"
-        names.append(f"{number}  {short(row['layer'] if one_network else row['network'] if one_layer else whole)}")
-    legend = figure.legend(
-        [Line2D([], [], linestyle="none")] * len(names), names, loc="outside right upper", frameon=False, fontsize=7.5,
-        labelcolor=INK, handlelength=0, handletextpad=0,
+def _points(result: ExperimentResult, selection: str) -> pl.DataFrame:
+    return result.table.filter(C_selection=selection).group_by("network", "layer", maintain_order=True).agg(
+        pl.col("unique_detectors").first(), pl.col("accuracy").mean(),
+        low=pl.col("accuracy").min(), high=pl.col("accuracy").max(),
     )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+
+
+def _name_points(figure: Figure, axes: Axes, points: pl.DataFrame) -> None:
+    """Give each point a number, and list their names below the figure, since on the points they would overlap."""
+    if not 0 < len(points) <= MAX_NUMBERED:
+        return
+    one_network, one_layer = (points[column].n_unique() == 1 for column in ("network", "layer"))
+    positions, names = {}, []
+    for number, row in enumerate(points.iter_rows(named=True), start=1):
+        positions[str(number)] = (float(row["unique_detectors"]), float(row["accuracy"]))
+        both = f"{row['network']} {row['layer']}"
+        names.append(f"{number}  {row['layer'] if one_network else row['network'] if one_layer else both}")
+    legend = legend_above(figure, [Line2D([], [], linestyle="none")] * len(names), names, below=True)
+    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
+    label_points(axes, positions, list(positions.values()))

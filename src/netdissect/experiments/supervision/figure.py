@@ -6,17 +6,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from netdissect.experiments.counts import TOTAL, categories_of, has_null
-from netdissect.experiments.figure_parts import category_legend, deciding_rows, mean_nulls, plain_text
+from netdissect.experiments.figure_parts import category_legend, deciding_rows, mean_nulls, plain_text, short
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import FAINT, INK, plain
+from netdissect.plots import FAINT, INK
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.style import mark_null
+from netdissect.plots.style import SMALL, TEXT, WIDTH, mark_null, new_figure, plain_axes
 
 GAP = 0.5
 """Gap between supervised, self-supervised and random."""
 
 
-def draw(result: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
     """Draw a stacked bar for each task, the mean over seeds; the total of each seed is a dot."""
     rows = deciding_rows(result)
     rows = rows.filter(layer=rows["layer"][-1])
@@ -24,13 +24,13 @@ def draw(result: ExperimentResult) -> Figure:
     positions: dict[str, float] = {}
     for (task, kind), before in zip(kinds, [None, *(kind for _, kind in kinds)], strict=False):
         positions[task] = max(positions.values(), default=-1) + 1 + (GAP if before not in (None, kind) else 0)
-    figure = Figure(figsize=(7.2, 1.3 + 0.34 * (max(positions.values()) + 1)), layout="constrained")
-    axes = plain(figure.add_subplot())
+    figure = new_figure(width, 0.9 + 0.24 * (max(positions.values()) + 1))
+    axes = plain_axes(figure)
     _bars(axes, rows, positions)
-    axes.set_yticks(list(positions.values()), list(positions), fontsize=10, color=INK)
+    axes.set_yticks(list(positions.values()), [short(name) for name in positions], fontsize=SMALL, color=INK)
     axes.set_ylim(max(positions.values()) + 0.6, -0.6)
-    axes.set_xlabel("unique detectors of the last layer, mean over seeds; dots: each seed", color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("unique detectors; dots: each seed", color=INK, fontsize=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(axis="x", color=FAINT, alpha=0.3, linewidth=0.6)
     plain_text(axes)
     category_legend(

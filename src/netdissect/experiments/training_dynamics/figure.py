@@ -8,32 +8,38 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from netdissect.counted import counted
 from netdissect.experiments.counts import categories_of, has_null
 from netdissect.experiments.figure_parts import bands, category_legend, deciding_rows
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots import INK, plain
+from netdissect.plots import INK
 from netdissect.plots.category_colors import category_colors
+from netdissect.plots.style import STACKED, TEXT, WIDTH, name_ticks, new_figure, panels
 
 BLANK = "#EEEEEA"
+MARGIN = 40
+"""Points of the width of a panel beside its axes."""
 LINED = 200  # units that have a line between them
 
 
-def draw(result: ExperimentResult) -> Figure:
+def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
     """Draw means over trainings with their intervals on the left; on the right a row for each unit of the first one."""
     rows = deciding_rows(result)
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    stacked = width < STACKED
+    figure = new_figure(width, 6.0 if stacked else 3.4)
+    left, right = panels(figure, 2)
     steps = sorted(rows["step"].unique())
     positions = {step: position for position, step in enumerate(steps)}
     position = pl.col("step").replace_strict(positions, return_dtype=pl.Int64).alias("position")
-    present = bands(plain(left), rows.with_columns(position), "position")
-    left.set_ylabel("unique detectors", color=INK)
+    present = bands(left, rows.with_columns(position), "position")
+    left.set_ylabel("unique detectors", color=INK, fontsize=TEXT)
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _units(plain(right), result.extra_tables["units"], steps, categories_of(rows))
+    _units(right, result.extra_tables["units"], steps, categories_of(rows))
     # A column of the grid begins at its index, a point is at it.
     for axes, shift in ((left, 0.0), (right, 0.5)):
-        axes.set_xticks(np.arange(len(steps)) + shift, [f"{step:,}" for step in steps], fontsize=8, color=INK)
-        axes.set_xlabel("iterations", color=INK)
+        space = (72 * width if stacked else 36 * width) - MARGIN
+        name_ticks(axes, (np.arange(len(steps)) + shift).tolist(), [f"{step:,}" for step in steps], space)
+        axes.set_xlabel("iterations", color=INK, fontsize=TEXT)
     category_legend(figure, present, total=True, null=has_null(rows))
     return figure
 
@@ -52,5 +58,5 @@ def _units(axes: Axes, units: pl.DataFrame, steps: list[int], categories: list[s
     edges = "white" if len(grid) <= LINED else "none"  # between many rows, lines would cover them
     axes.pcolormesh(grid, cmap=palette, vmin=-0.5, vmax=len(categories) + 0.5, edgecolors=edges, linewidth=0.3)
     axes.set_ylim(len(grid), 0)
-    axes.set_ylabel(f"{len(ordered)} units that are detectors at some time", color=INK)
+    axes.set_ylabel(f"{counted(len(ordered), 'units')} that ever detect", color=INK, fontsize=TEXT)
     axes.set_yticks([])
