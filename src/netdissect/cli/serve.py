@@ -11,7 +11,10 @@ from netdissect.errors import ConfigError
 
 
 def serve(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Folders of finished runs. Default: those of --training."),
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option("--port", min=0, max=65535, help="Default: 8461, or the next free one; 0: any.")
@@ -31,6 +34,14 @@ def serve(
     ratings: Annotated[
         Path | None, typer.Option("--ratings", help="SQLite file of ratings; without it, the rating page is off.")
     ] = None,
+    training: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--training",
+            metavar="FOLDER",
+            help="Result of 'netdissect experiment training-dynamics': its --out folder; repeats.",
+        ),
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Allow a --host that other machines can reach.")] = False,
     allow_host: Annotated[
@@ -38,10 +49,22 @@ def serve(
     ] = None,
 ) -> None:
     """Explore runs in a browser: thresholds, uploaded images, comparisons, ratings. Ctrl-C ends it."""
+    shown = runs or _snapshots(training or ())
     netdissect.serve(
-        runs, data_root=data_root, network=_networks(runs, network or ()), ratings=ratings, host=host, port=port,
-        public=public, allow_hosts=allow_host or (), open_browser=open_browser,
+        shown, data_root=data_root, network=_networks(shown, network or ()), ratings=ratings, training=training or (),
+        host=host, port=port, public=public, allow_hosts=allow_host or (), open_browser=open_browser,
     )  # fmt: skip
+
+
+def _snapshots(trainings: Sequence[Path]) -> list[Path]:
+    """Return the runs of trainings; needed where none is named."""
+    from netdissect.report.training_views import snapshot_runs
+
+    runs = snapshot_runs(trainings)
+    if not runs:
+        where = f": {', '.join(map(str, trainings))} holds none in its folder 'runs'" if trainings else ""
+        raise ConfigError(f"no run was named{where}. Expected RUN..., folders that 'netdissect run' wrote.")
+    return runs
 
 
 def _networks(runs: Sequence[Path], texts: Sequence[str]) -> "dict[str, netdissect.Network]":

@@ -24,6 +24,7 @@ from netdissect.explorer.routes.explorer_state import Explorer, error_responses
 from netdissect.explorer.run_registry import GivenNetwork, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
+from netdissect.explorer.trainings import Trainings, open_trainings
 from netdissect.explorer.uploads import MAX_BYTES
 from netdissect.result import Result
 
@@ -36,6 +37,7 @@ def create_app(
     data_root: str | Path | None = None,
     network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
+    training: Trainings = (),
 ) -> FastAPI:
     """Make the explorer as an application that any ASGI server can run; see `netdissect.explorer.serve`.
 
@@ -50,6 +52,8 @@ def create_app(
         Compared with the run: by its digest, or else by the sizes of its layers and its activations on some images.
     ratings
         SQLite file in which ratings are kept; None: the rating page is off.
+    training
+        Results of the experiment `training-dynamics`, or their folders.
 
     Returns
     -------
@@ -60,6 +64,7 @@ def create_app(
     for run in registry:
         if run.network is not None:
             run.network = network_for(run)
+    trainings = open_trainings(registry, training)
     ratings_file = None if ratings is None else Ratings(ratings)
     explorer = Explorer(
         registry,
@@ -68,6 +73,7 @@ def create_app(
         Thumbnails(),
         LiveReport(registry),
         ratings_file,
+        trainings,
     )
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ from netdissect.errors import ConfigError
 from netdissect.explorer.asgi import create_app, guarded
 from netdissect.explorer.run_registry import GivenNetwork
 from netdissect.explorer.security import is_loopback
+from netdissect.explorer.trainings import Trainings
 from netdissect.result import Result
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def serve(
     data_root: str | Path | None = None,
     network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
+    training: Trainings = (),
     host: str = "127.0.0.1",
     port: int | None = None,
     public: bool = False,
@@ -41,7 +43,7 @@ def serve(
 
     Parameters
     ----------
-    runs, data_root, network, ratings
+    runs, data_root, network, ratings, training
         See `netdissect.explorer.create_app`.
     host
         Address to listen at.
@@ -64,7 +66,7 @@ def serve(
         If a given network is not that of its run.
     """
     _check_host(host, public)
-    app = create_app(runs, data_root=data_root, network=network, ratings=ratings)
+    app = create_app(runs, data_root=data_root, network=network, ratings=ratings, training=training)
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(
         guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,

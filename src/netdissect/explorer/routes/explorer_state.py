@@ -14,6 +14,7 @@ from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import ProblemDetails
 from netdissect.explorer.thumbnails import Thumbnails
+from netdissect.report.training_views import TrainingView
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Explorer:
     thumbnails: Thumbnails
     report: LiveReport
     ratings: Ratings | None
+    trainings: tuple[TrainingView, ...] = ()
     drawing: Lock = field(default_factory=Lock)
     """One figure at a time: matplotlib is not thread-safe."""
 

@@ -29,6 +29,7 @@ from netdissect.explorer.schemas import (
     UnitDetailResponse,
     UnitPage,
 )
+from netdissect.report.training_views import TrainingView
 
 router = APIRouter(tags=["results"])
 CACHED = {"Cache-Control": "private, max-age=3600"}
@@ -87,6 +88,12 @@ def show_concept(
 ) -> ConceptDetail:
     """Show one concept: its units in all layers and runs with an IoU above 0, best first."""
     return concept_detail(explorer.runs, name, category, limit)
+
+
+@router.get("/api/trainings")
+def list_trainings(explorer: ExplorerPart) -> tuple[TrainingView, ...]:
+    """List the trainings of `--training`: the concepts with detectors, and their number, at each snapshot."""
+    return explorer.trainings
 
 
 @router.get("/api/runs/{run}/images/{image_index}.webp", responses=WEBP | error_responses(404), response_class=Response)
