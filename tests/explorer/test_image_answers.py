@@ -104,7 +104,8 @@ def test_the_detectors_of_a_concept_are_ablated_together(client: TestClient, pai
     [
         ({"layer": 1, "units": [5]}, 404, "has no unit 5"),
         ({"layer": 1, "concept": "unicorn"}, 404, "has no detector of 'unicorn'"),
-        ({"layer": 1}, 422, "either units or a concept"),
+        ({"layer": 1}, 409, "Expected one of both"),
+        ({"layer": 1, "units": [0], "concept": "unicorn"}, 409, "Expected one of both"),
         ({"layer": 7, "units": [0]}, 404, "has no layer 7"),
     ],
 )

@@ -57,9 +57,11 @@ def ablated_units(run: OpenRun, request: AblationRequest) -> tuple[int, ...]:
     Raises
     ------
     RequestError
-        If the layer has no such unit, or no detector of the concept.
+        If the layer has no such unit, or no detector of the concept, or not exactly one of both is named.
     """
     layer = run.layer(request.layer)
+    if bool(request.units) == (request.concept is not None):
+        raise RequestError("units are ablated by index, or all detectors of a concept. Expected one of both.", 409)
     if request.concept is None:
         for unit in request.units:
             check_unit(layer.info, unit)

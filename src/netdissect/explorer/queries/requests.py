@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import Rule
 from netdissect.explorer.schemas import State
@@ -74,12 +74,6 @@ class AblationRequest(RequestModel):
     units: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...] = Field((), max_length=10_000)
     concept: str | None = Field(None, max_length=200, description="Ablate all detectors of this concept instead.")
     classes: int = Field(5, ge=1, le=100, description="Most probable classes that are listed.")
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> "AblationRequest":
-        if bool(self.units) == (self.concept is not None):
-            raise ValueError("expected either units or a concept")
-        return self
 
 
 class ComparisonQuery(RequestModel):
