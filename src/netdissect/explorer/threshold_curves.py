@@ -83,12 +83,19 @@ class ThresholdCurves:
         least, most = self._quantiles[0], self._quantiles[-1]
         if self._protocol.threshold_grid is None:
             least = min(least, 1 / self.total)
-        return least, max(most, HIGHEST) if self._edges else most
+        return least, max(most, HIGHEST) if self._has_histogram else most
+
+    @cached_property
+    def _has_histogram(self) -> bool:
+        if "histogram" not in self._layer.statistics or self._protocol.threshold_grid is not None:
+            return False
+        counts = self._layer.statistics["histogram"].select((pl.col("count") > 0).any())
+        return bool(counts.collect().item())
 
     @cached_property
     def _edges(self) -> dict[int, list[tuple[int, float]]]:
         """For each unit, from its histogram: the number of values at or above each bin edge, and the edge."""
-        if "histogram" not in self._layer.statistics or self._protocol.threshold_grid is not None:
+        if not self._has_histogram:
             return {}
         bins = self._layer.statistics["histogram"].filter(pl.col("count") > 0)
         edges: dict[int, list[tuple[int, float]]] = {}
