@@ -1,6 +1,8 @@
 """Responses of the explorer, compared with the tables of the runs and with an oracle that shares no code."""
 
+import html
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -100,7 +102,11 @@ def test_units_are_filtered_sorted_and_paged(client: TestClient, pair: Pair) -> 
 def test_masks_change_with_the_quantile_and_labels_do_not(client: TestClient) -> None:
     address = f"{RUN}/layers/0/units"
     at_own, between = get(client, address), get(client, address, quantile=0.05)
-    assert at_own["masks"] == {"quantile": 0.02, "measured": 0.02, "exact": 4, "units": 4}
+    assert {key: value for key, value in at_own["masks"].items() if key != "note"} == {
+        "quantile": 0.02, "measured": 0.02, "exact": 4, "units": 4,
+    }  # fmt: skip
+    assert "Measured by the run" in at_own["masks"]["note"]
+    assert "Labels and counts remain those measured at 2 %." in between["masks"]["note"]
     assert (between["masks"]["quantile"], between["masks"]["measured"]) == (0.05, 0.02)
     assert [u["label"] for u in at_own["units"]] == [u["label"] for u in between["units"]]
     outlines = [[image["outline"] for unit in page["units"] for image in unit["images"]] for page in (at_own, between)]
@@ -146,9 +152,9 @@ def test_a_unit_has_its_statistics_and_extra_metrics_as_in_the_report(
         wanted = rows.get(concept, {})
         assert scores == {name: wanted[name] for name in found["metric_titles"] if wanted.get(name) is not None}
     if quantile == 0.02:
-        page = client.get(f"/report/r0/l1/u{unit}.html").text
+        page = client.get(f"/r0/l1/u{unit}.html").text
         assert f"Permutation test: p = {own['p_value']:.2g}" in page
-        assert "Detectors at other quantiles" in client.get("/report/r0/l1/index.html").text
+        assert "Detectors at other quantiles" in client.get("/r0/l1/").text
 
 
 def test_a_hostile_name_is_escaped(client: TestClient) -> None:
@@ -157,9 +163,10 @@ def test_a_hostile_name_is_escaped(client: TestClient) -> None:
     found = get(client, "/api/concept", name=HOSTILE)
     assert found["concept"] == HOSTILE
     assert {each["run"] for each in found["runs"]} == {"first-run", "second"}
-    for address in ("/", "/concepts", f"/concepts?name={HOSTILE}", "/runs/first-run/layers/0"):
-        page_text = client.get(address).text
-        assert "alert(1)" not in page_text
+    for address in ("/", "/concepts/", f"/concepts/?q={HOSTILE}", "/r0/l0/", f"/r0/l0/?q={HOSTILE}", f"/{HOSTILE}"):
+        page_text = client.get(address, headers={"accept": "text/html"}).text
+        assert "<main" in page_text
+        assert HOSTILE not in page_text
 
 
 def test_concepts_are_found_over_runs_with_their_best_unit(client: TestClient, pair: Pair) -> None:
@@ -335,22 +342,16 @@ def test_a_network_for_no_run_is_an_error(pair: Pair) -> None:
 
 
 def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pair) -> None:
-    named = {
-        row
-        for layer in pair.results[0].layers.values()
-        for table in (layer.top, layer.statistics["activation_range"].collect())
-        for row in table["image_index"].to_list()
-    }
     for row in range(30):
-        answer = client.get(f"/api/runs/first-run/images/{row}.webp")
-        assert answer.status_code == (200 if row in named else 404)
+        answer = client.get(f"/images/0/{row}.webp")
+        assert answer.status_code == (200 if row < 24 else 404)
     assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/report/../../run.json",
-     "/report/%2e%2e/run.json", "/api/runs/first-run/images/..%2f0.webp", "/static//etc/passwd"],
+    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/r0/../../run.json",
+     "/r0/%2e%2e/run.json", "/images/0/..%2f0.webp", "/images/..%2f0/0.webp", "/static//etc/passwd"],
 )  # fmt: skip
 def test_nothing_outside_is_readable_by_a_path(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -368,8 +369,7 @@ def test_a_run_that_names_images_outside_its_data_shows_none_of_them(pair: Pair,
     hostile = Result(pair.results[0].info, pair.results[0].concepts, layers)
     with TestClient(guarded(create_app([hostile])), base_url=HOME) as client:
         row = layers["wide_relu"].top["image_index"][0]
-        assert client.get(f"/api/runs/tiny/images/{row}.webp").status_code == 404
-        assert client.get(f"/report/images/0/{row}.webp").status_code == 404
+        assert client.get(f"/images/0/{row}.webp").status_code == 404
         assert client.post(f"/api/runs/tiny/images/{row}/inference").status_code == 404
 
 
@@ -381,7 +381,9 @@ def test_a_comparison_is_that_of_the_library(client: TestClient, pair: Pair) -> 
             each for each in compare_results(*pair.results, layers=[("deep_relu", "deep_relu")], min_iou=0.02)
             if each.quantile == quantile
         ]  # fmt: skip
-        numbers = [{name: row[name] for name in row if not name.endswith("_text")} for row in found["concepts"]]
+        numbers = [
+            {name: row[name] for name in row if not name.endswith(("_text", "url"))} for row in found["concepts"]
+        ]
         assert numbers == expected.concepts.to_dicts()
         assert found["left"]["detectors"] == dict(expected.left.count.detectors)
         assert sum(found["changes"].values()) == len(expected.concepts)
@@ -429,9 +431,9 @@ def test_units_of_runs_on_other_images_are_not_matched(pair: Pair) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["/", "/runs/first-run/layers/0", "/runs/first-run/layers/1/units/4", "/concepts", "/image", "/compare", "/rate",
-     "/about", "/report/index.html", "/report/r1/l1/index.html", "/report/r0/l0/u3.html", "/report/concepts/index.html",
-     "/report/concepts/c1.html", "/report/static/report.css", "/report/static/report.js", "/static/lib.js"],
+    ["/", "/r0/l0/", "/r0/l1/u4.html", "/concepts", "/image", "/compare", "/rate", "/about", "/index.html",
+     "/r1/l1/index.html", "/r0/l0/u3.html?quantile=0.05", "/r0/l0/?quantile=0.05&min_iou=0.1&state=below&limit=1",
+     "/concepts/index.html", "/concepts/c1.html", "/static/report.css", "/static/report.js", "/static/lib.js"],
 )  # fmt: skip
 def test_every_page_opens_without_inline_script(client: TestClient, address: str) -> None:
     answer = client.get(address)
@@ -442,13 +444,35 @@ def test_every_page_opens_without_inline_script(client: TestClient, address: str
 
 @pytest.mark.parametrize(
     "address",
-    ["/runs/third/layers/0", "/runs/first-run/layers/9", "/runs/first-run/layers/0/units/4", "/report/r7/l0/index.html",
-     "/report/r0/l0/u99.html", "/report/concepts/c99.html", "/report/nothing", "/nothing"],
+    ["/r7/l0/index.html", "/r0/l9/", "/r0/l0/u99.html", "/concepts/c99.html", "/images/7/0.webp", "/r0/nothing",
+     "/nothing", "/r0/l0/?quantile=0.6"],
 )  # fmt: skip
-def test_a_missing_page_gives_status_404(client: TestClient, address: str) -> None:
+def test_a_missing_page_gives_status_404_as_a_page_with_links_or_as_json(client: TestClient, address: str) -> None:
     answer = client.get(address)
     assert answer.status_code == 404
     assert set(answer.json()) == {"error", "message"}
+    page = client.get(address, headers={"accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert answer.json()["message"] in html.unescape(page.text)
+    home = "../" * address.partition("?")[0][1:].count("/")
+    assert f'<a href="{home}index.html">overview</a>' in page.text
+
+
+def test_a_page_and_its_json_show_the_same_units_masks_and_counts(client: TestClient) -> None:
+    values = {"quantile": 0.05, "min_iou": 0.02, "sort": "unit", "limit": 3, "offset": 1}
+    page = client.get("/r0/l1/", params=values).text
+    found = get(client, f"{RUN}/layers/1/units", **values)
+    assert re.findall(r'data-unit="(\d+)"', page) == [str(unit["unit"]) for unit in found["units"]] == ["1", "2", "3"]
+    shown = re.findall(r'<path d="([^"]*)"/></svg></span>', page)
+    active = [unit for unit in found["units"] if unit["state"] != "dead"]
+    assert shown == [image["outline"] for unit in active for image in unit["images"]] != []
+    assert found["masks"]["note"] in page
+    counts = get(client, f"{RUN}/layers/1/counts", quantile=0.05, min_iou=0.02)["counts"][0]
+    assert f"<b>{counts['detectors']['total']}</b> of 5 units" in page
+    assert f"<b>{counts['unique_detectors']['total']}</b> unique" in page
+    unit = client.get("/r0/l1/u2.html", params={"quantile": 0.05}).text
+    threshold = get(client, f"{RUN}/layers/1/units/2", quantile=0.05)["threshold"]["value"]
+    assert f"<dt>threshold</dt><dd>{threshold:.6g}</dd>" in unit
 
 
 def test_every_address_is_documented(client: TestClient) -> None:

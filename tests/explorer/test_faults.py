@@ -22,9 +22,9 @@ ADDRESSES = (
     "/api/runs/shown/layers/1/units/2",
     "/api/runs/shown/layers/0/counts",
     "/api/concepts",
-    "/report/index.html",
-    "/report/r0/l1/u2.html",
-    "/report/r0/l1/index.html",
+    "/index.html",
+    "/r0/l1/u2.html",
+    "/r0/l1/",
 )
 
 

@@ -7,7 +7,7 @@
     thumbnails, uploads images of the data set, and images that users send
 
     queries/ -> schemas -> routes/      JSON, described by OpenAPI
-    html_pages, templates/, static/     pages that request this JSON; live_report renders the report's pages
+    html_pages, templates/, static/     the report's pages with controls (live_report), and the explorer's own
 
     asgi -> freshness -> security -> server
 

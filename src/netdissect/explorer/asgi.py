@@ -1,19 +1,20 @@
-"""The explorer as an ASGI application; every error has the same JSON form."""
+"""The explorer as an ASGI application; every error has the same JSON form, or is a page where HTML was asked for."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from netdissect.errors import NetdissectError, RequestError
 from netdissect.explorer import html_pages
 from netdissect.explorer.freshness import FreshnessCheck
+from netdissect.explorer.html_pages import problem_page
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
 from netdissect.explorer.networks.class_scores import AblationWorker
@@ -71,7 +72,7 @@ def create_app(
         worker,
         AblationWorker(worker),
         Thumbnails(),
-        LiveReport(registry),
+        LiveReport(registry, rating=ratings is not None),
         ratings_file,
         trainings,
     )
@@ -104,20 +105,20 @@ def guarded(app: ASGIApp, hosts: Sequence[str] = (), *, any_address: bool = Fals
     return Guard(app, LOOPBACK_NAMES | set(hosts), any_address=any_address)
 
 
-async def _failed(_request: Request, error: Exception) -> JSONResponse:
+def _failed(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, RequestError) else 409
-    return _problem(type(error).__name__, str(error), status)
+    headers = {"Retry-After": "5"} if status == 503 else {}
+    return _problem(request, type(error).__name__, str(error), status, headers)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    headers = dict(error.headers or {})
     message = f"{request.method} {request.url.path}: {error.detail}. The page /about lists all addresses."
-    return JSONResponse({"error": "RequestError", "message": message}, error.status_code, headers=headers)
+    return _problem(request, "RequestError", message, error.status_code, dict(error.headers or {}))
 
 
-async def _not_valid(_request: Request, error: Exception) -> JSONResponse:
+def _not_valid(request: Request, error: Exception) -> Response:
     """Say what is wrong with a request, without the values that were sent: JSON cannot represent all of them."""
     if not isinstance(error, RequestValidationError):
         raise error
@@ -125,13 +126,17 @@ async def _not_valid(_request: Request, error: Exception) -> JSONResponse:
         {"loc": [_printable(part) for part in each["loc"]], "msg": _printable(each["msg"]), "type": each["type"]}
         for each in error.errors()
     ]
-    return JSONResponse({"detail": errors}, 422)
+    reasons = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in errors)
+    page = problem_page(request, "No such page", f"The address is not valid: {reasons}.")
+    return JSONResponse({"detail": errors}, 422) if page is None else HTMLResponse(page, 422)
 
 
 def _printable(part: str | int) -> str | int:
     return part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part
 
 
-def _problem(error: str, message: str, status: int) -> JSONResponse:
-    headers = {"Retry-After": "5"} if status == 503 else None
-    return JSONResponse({"error": error, "message": message}, status_code=status, headers=headers)
+def _problem(request: Request, error: str, message: str, status: int, headers: Mapping[str, str]) -> Response:
+    page = problem_page(request, "No such page" if status == 404 else "That did not work", message)
+    if page is None:
+        return JSONResponse({"error": error, "message": message}, status, headers)
+    return HTMLResponse(page, status, headers)

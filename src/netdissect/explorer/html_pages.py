@@ -1,102 +1,112 @@
-"""The explorer's pages: a template each, which its script fills from the public JSON addresses.
+"""The explorer's pages: those of the report at the report's addresses, and its own.
 
-    /                                     runs, and links to all pages
-    /runs/RUN/layers/L                    units of a layer, with sliders        /api/runs/RUN/layers/L/units
-    /runs/RUN/layers/L/units/U            one unit                              /api/runs/RUN/layers/L/units/U
-    /concepts                             search concepts across runs           /api/concepts, /api/concept
-    /image                                dissect an image of your own          /api/runs/RUN/inference
-    /compare                              two runs side by side                 /api/compare, /api/matches
-    /rate                                 the rating page                       /api/rating/...
-    /report/...                           the report's own pages, rendered when they are opened
-    /about                                every address, and the security rules
+    /                           the report's overview: runs, layers, concepts, and links to the pages below
+    /r0/l1/, /r0/l1/u5.html     a layer and a unit of run 0, with sliders     /api/runs/RUN/layers/L/units
+    /concepts/                  the concepts of all runs                      /api/concepts, /api/concept
+    /image                      dissect an image of your own                  /api/runs/RUN/inference
+    /compare                    two runs side by side                         /api/compare, /api/matches
+    /rate                       the rating page                               /api/rating/...
+    /about                      every address, and the security rules
 
 Names from data reach a page only as escaped text.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
-from netdissect.explorer.queries.unit_details import check_unit, run_summary
-from netdissect.explorer.routes.explorer_state import ExplorerPart, LayerNumber, Run, UnitNumber
-from netdissect.result.summary import basis_note
+from netdissect.explorer.queries.requests import LayerPageQuery
+from netdissect.explorer.routes.explorer_state import (
+    DataNumber,
+    ExplorerPart,
+    ImageIndex,
+    LayerNumber,
+    Quantile,
+    RunNumber,
+    UnitNumber,
+)
+from netdissect.report import urls
+from netdissect.report.pages import script, style
 
-HERE = Path(__file__).parent
-MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "webp": "image/webp"}
-
-_environment = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-    lstrip_blocks=True,
-)  # fmt: skip
-_environment.globals["basis_note"] = basis_note
+CACHED = {"Cache-Control": "private, max-age=3600"}
 
 
 def install(app: FastAPI) -> None:
     """Add the pages to an application."""
-    app.mount("/static", StaticFiles(directory=HERE / "static"))
     for path, page in (
         ("/", index),
-        ("/runs/{run}/layers/{layer}", layer_page),
-        ("/runs/{run}/layers/{layer}/units/{unit}", unit_page),
-        ("/concepts", concepts_page),
-        ("/image", image_page),
-        ("/compare", compare_page),
-        ("/rate", rate_page),
+        ("/index.html", index),
+        ("/r{run}/l{layer}/", layer_page),
+        ("/r{run}/l{layer}/index.html", layer_page),
+        ("/r{run}/l{layer}/u{unit}.html", unit_page),
+        ("/concepts/", concepts_page),
+        ("/concepts/index.html", concepts_page),
+        ("/concepts/c{concept}.html", concept_page),
+        ("/image", _own_page("image")),
+        ("/compare", _own_page("compare")),
+        ("/rate", _own_page("rate")),
         ("/about", about_page),
     ):
         app.add_api_route(path, page, include_in_schema=False, response_class=HTMLResponse)
-    app.add_api_route("/report/{address:path}", report_file, include_in_schema=False, response_class=Response)
+    for path, file in (
+        (f"/{urls.STYLE}", style_file),
+        (f"/{urls.SCRIPT}", script_file),
+        ("/images/{data}/{image_index}.webp", image_file),
+    ):
+        app.add_api_route(path, file, include_in_schema=False, response_class=Response)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
 
 
 def index(explorer: ExplorerPart) -> HTMLResponse:
-    """Return the first page: runs, their layers, and links to all pages."""
-    return _page("index", runs=[run_summary(run) for run in explorer.runs], rating=explorer.ratings is not None)
+    """Return the overview."""
+    return HTMLResponse(explorer.report.index())
 
 
-def layer_page(run: Run, layer: LayerNumber) -> HTMLResponse:
-    """Return the page of a layer's units."""
-    info = run.layer(layer).info
-    return _page("layer", run=run_summary(run), layer=layer, info=info)
+def layer_page(
+    run: RunNumber, layer: LayerNumber, explorer: ExplorerPart, query: Annotated[LayerPageQuery, Query()]
+) -> HTMLResponse:
+    """Return the page of a layer with some of its units."""
+    return HTMLResponse(explorer.report.layer(run, layer, query))
 
 
-def unit_page(run: Run, layer: LayerNumber, unit: UnitNumber) -> HTMLResponse:
+def unit_page(
+    run: RunNumber, layer: LayerNumber, unit: UnitNumber, explorer: ExplorerPart, quantile: Quantile = None
+) -> HTMLResponse:
     """Return the page of one unit."""
-    info = run.layer(layer).info
-    check_unit(info, unit)
-    return _page("unit", run=run_summary(run), layer=layer, info=info, unit=unit)
+    return HTMLResponse(explorer.report.unit(run, layer, unit, quantile))
 
 
-def concepts_page() -> HTMLResponse:
-    """Return the page on which concepts are searched."""
-    return _page("concepts")
+def concepts_page(explorer: ExplorerPart) -> HTMLResponse:
+    """Return the table of all concepts."""
+    return HTMLResponse(explorer.report.concepts())
 
 
-def image_page() -> HTMLResponse:
-    """Return the page on which an image is dissected."""
-    return _page("image")
+def concept_page(concept: UnitNumber, explorer: ExplorerPart) -> HTMLResponse:
+    """Return the page of one concept."""
+    return HTMLResponse(explorer.report.concept(concept))
 
 
-def compare_page() -> HTMLResponse:
-    """Return the page on which two runs are compared."""
-    return _page("compare")
+def style_file() -> Response:
+    """Return the style sheet of all pages."""
+    return Response(style(), media_type="text/css")
 
 
-def rate_page() -> HTMLResponse:
-    """Return the rating page."""
-    return _page("rate")
+def script_file() -> Response:
+    """Return the script of all pages."""
+    return Response(script(), media_type="text/javascript")
 
 
-def report_file(address: str, explorer: ExplorerPart) -> Response:
-    """Return a file of the report."""
-    media_type = MEDIA_TYPES.get(address.rpartition(".")[2], "application/octet-stream")
-    return Response(explorer.report.file(address), media_type=media_type)
+def image_file(data: DataNumber, image_index: ImageIndex, explorer: ExplorerPart) -> Response:
+    """Return an image of a data set that a table names."""
+    thumbnail = explorer.thumbnails.webp(explorer.report.run_on(data), image_index)
+    return Response(thumbnail, media_type="image/webp", headers=CACHED)
 
 
-def about_page(request: Request) -> HTMLResponse:
+def about_page(request: Request, explorer: ExplorerPart) -> HTMLResponse:
     """Return the list of all addresses that return JSON or images."""
     app: FastAPI = request.app
     described: list[dict[str, Any]] = [
@@ -104,8 +114,19 @@ def about_page(request: Request) -> HTMLResponse:
         for path, operations in app.openapi()["paths"].items()
         for method, operation in operations.items()
     ]
-    return _page("about", addresses=described)
+    return HTMLResponse(explorer.report.render("about.html.j2", "about", addresses=described))
 
 
-def _page(name: str, **values: Any) -> HTMLResponse:
-    return HTMLResponse(_environment.get_template(f"{name}.html.j2").render(page=name, **values))
+def _own_page(name: str) -> Callable[[ExplorerPart], HTMLResponse]:
+    def page(explorer: ExplorerPart) -> HTMLResponse:
+        return HTMLResponse(explorer.report.render(f"{name}.html.j2", name, slider=None))
+
+    return page
+
+
+def problem_page(request: Request, title: str, message: str) -> str | None:
+    """Return a page with links that states a problem; None where JSON was asked for."""
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return None
+    report = request.app.state.explorer.report
+    return str(report.render("missing.html.j2", request.url.path.lstrip("/"), title=title, message=message))

@@ -1,128 +1,205 @@
-"""The report's pages, rendered when they are opened: same templates and addresses, below ``/report/``."""
+"""The report's pages, rendered when they are opened, with the explorer's controls on them.
 
-import re
-from collections.abc import Sequence
+Templates, views and addresses are the report's. The page of a layer has some of its units; further ones come from the
+same address with another offset.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
+from pathlib import Path
+from threading import RLock
+
+from markupsafe import Markup
 
 from netdissect.errors import RequestError
+from netdissect.explorer.inference import unavailable_reason
+from netdissect.explorer.queries.requests import LayerPageQuery
+from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
-from netdissect.plots.example_images import read_image, webp
-from netdissect.report import urls
-from netdissect.report.layer_tables import LayerTables, NumberedRun, number_runs
-from netdissect.report.pages import PageNotes, Pages, script, style
+from netdissect.report.layer_tables import LayerTables, Level
+from netdissect.report.pages import Pages
 from netdissect.report.unit_views import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES, unit_detail, unit_view
-from netdissect.report.views import ConceptView, RunView, concept_views, run_views
+from netdissect.report.views import ConceptView, RunView, concept_views, layer_view, run_views
+from netdissect.result.queries import run_min_iou
 
+TEMPLATES = Path(__file__).parent / "templates"
 CACHED_PAGES = 256
-"""Pages in the cache, of about 30 kB each (a layer's page is larger)."""
+"""Pages in the cache, of about 50 kB each."""
 
-_UNIT = re.compile(r"r(\d{1,6})/l(\d{1,6})/u(\d{1,9})\.html")
-_LAYER = re.compile(r"r(\d{1,6})/l(\d{1,6})/index\.html")
-_CONCEPT = re.compile(r"concepts/c(\d{1,9})\.html")
-_IMAGE = re.compile(r"images/(\d{1,6})/(\d{1,9})\.webp")
+
+@dataclass(frozen=True)
+class QuantileSlider:
+    """The slider of the masks' quantile: its ends, the run's quantiles, and what is exact at the chosen one."""
+
+    low: float
+    high: float
+    quantiles: tuple[float, ...]
+    note: str
 
 
 class LiveReport:
-    """A report that is not written to disk: pages are rendered on request and cached."""
+    """The pages of open runs: rendered on request, and cached."""
 
-    def __init__(self, registry: RunRegistry) -> None:
+    def __init__(self, registry: RunRegistry, *, rating: bool = False) -> None:
         self._open: Sequence[OpenRun] = list(registry)
-        self._cache: dict[str, bytes] = {}
-        # File names of images with false positives or false negatives, by address: they may be no top images.
-        self._error_images: dict[str, str] = {}
+        self._numbered = [run.numbered for run in registry]
+        self._rating = rating
+        self._cache: dict[Hashable, str] = {}
+        self._drawn: dict[tuple[int, int], dict[str, Markup]] = {}
         # One page at a time: matplotlib is not thread-safe.
-        self._lock = Lock()
+        self._lock = RLock()
 
-    def file(self, address: str) -> bytes:
-        """Return the content of a file of the report.
+    @cached_property
+    def pages(self) -> Pages:
+        """The renderer of the pages."""
+        return Pages(self._numbered, live=TEMPLATES)
+
+    @cached_property
+    def concept_list(self) -> list[ConceptView]:
+        """All concepts, with their best units."""
+        return concept_views(self._numbered)
+
+    def render(self, template: str, url: str, **values: object) -> str:
+        """Return a page of the explorer's own."""
+        with self._lock:
+            return self.pages.render(template, url, **values)
+
+    def index(self) -> str:
+        """Return the first page."""
+
+        def make() -> str:
+            reasons = [(run.name, unavailable_reason(run)) for run in self._open]
+            unavailable = [(name, reason) for name, reason in reasons if reason]
+            return self.pages.index(
+                self._views, self.concept_list, unavailable=unavailable, rating=self._rating, json="api/runs"
+            )
+
+        return self._cached("index", make)
+
+    def layer(self, run: int, index: int, query: LayerPageQuery) -> str:
+        """Return the page of a layer with the units of a query.
 
         Raises
         ------
         RequestError
-            If the report has no such file.
+            If there is no such layer, or the quantile is unknown.
         """
-        with self._lock:
-            if address not in self._cache:
-                data = self._render(address)
-                while len(self._cache) >= CACHED_PAGES:
-                    del self._cache[next(iter(self._cache))]
-                self._cache[address] = data
-            return self._cache[address]
+        opened = self._run(run)
+        layer = opened.layer(index)
 
-    @cached_property
-    def _runs(self) -> tuple[NumberedRun, ...]:
-        return number_runs([run.result for run in self._open], [run.name for run in self._open])
+        def make() -> str:
+            level, slider = self._level(run, index, query.quantile, query.min_iou)
+            matching = select_units(opened, layer, level.quantile, query)["unit"].to_list()
+            chosen = matching[query.offset : query.offset + query.limit]
+            tables = LayerTables(self._numbered[run], index, level, chosen)
+            cards = [unit_view(tables, unit, CARD_IMAGES) for unit in chosen]
+            charts = self._charts(run, index) if query.charts else {}
+            return self.pages.layer_part(
+                self._views[run], layer_view(tables), cards, len(matching), charts, slider=slider,
+                page_size=query.limit,
+                own_limit=run_min_iou(opened.result, layer.info.name),
+                json=f"api/runs/{opened.id}/layers/{index}/units",
+            )  # fmt: skip
 
-    @cached_property
-    def _pages(self) -> Pages:
-        return Pages(self._runs)
+        return self._cached(("layer", run, index, query.model_dump_json()), make)
+
+    def unit(self, run: int, index: int, unit: int, quantile: float | None) -> str:
+        """Return the page of a unit with its masks at a quantile.
+
+        Raises
+        ------
+        RequestError
+            If there is no such unit, or the quantile is unknown.
+        """
+        opened = self._run(run)
+        check_unit(opened.layer(index).info, unit)
+
+        def make() -> str:
+            level, slider = self._level(run, index, quantile, None)
+            tables = LayerTables(self._numbered[run], index, level, [unit])
+            return self.pages.unit(
+                tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit),
+                slider=slider, run_id=opened.id, json=f"api/runs/{opened.id}/layers/{index}/units/{unit}",
+            )  # fmt: skip
+
+        return self._cached(("unit", run, index, unit, quantile), make)
+
+    def concepts(self) -> str:
+        """Return the table of all concepts."""
+        return self._cached(
+            "concepts", lambda: self.pages.concepts(self._views, self.concept_list, json="api/concepts")
+        )
+
+    def concept(self, number: int) -> str:
+        """Return the page of a concept.
+
+        Raises
+        ------
+        RequestError
+            If there is no such concept.
+        """
+
+        def make() -> str:
+            view = next((each for each in self.concept_list if each.index == number), None)
+            if view is None:
+                raise RequestError(f"there is no concept {number}: there are {len(self.concept_list)}, counted from 0.")
+            units = [
+                (each, unit_view(LayerTables(each.run, each.index, chosen=[each.unit]), each.unit, CONCEPT_IMAGES))
+                for each in view.best
+            ]
+            return self.pages.concept(view, units)
+
+        return self._cached(("concept", number), make)
+
+    def run_on(self, data_index: int) -> OpenRun:
+        """Return a run on one of the data sets.
+
+        Raises
+        ------
+        RequestError
+            If there is no such data set.
+        """
+        for run in self._open:
+            if run.numbered.data_index == data_index:
+                return run
+        raise RequestError(f"there is no data set {data_index}.")
 
     @cached_property
     def _views(self) -> list[RunView]:
-        return run_views(self._runs)
+        return run_views(self._numbered)
 
-    @cached_property
-    def _concepts(self) -> list[ConceptView]:
-        return concept_views(self._runs)
+    def _run(self, run: int) -> OpenRun:
+        if run >= len(self._open):
+            raise RequestError(f"there is no run {run}: there are {len(self._open)}, counted from 0.")
+        return self._open[run]
 
-    def _render(self, address: str) -> bytes:
-        if address == urls.STYLE:
-            return style().encode()
-        if address == urls.SCRIPT:
-            return script().encode()
-        if address == urls.INDEX:
-            return self._pages.index(self._views, self._concepts, PageNotes()).encode()
-        if address == urls.CONCEPTS:
-            return self._pages.concepts(self._views, self._concepts).encode()
-        for pattern, make in (
-            (_UNIT, self._unit),
-            (_LAYER, self._layer),
-            (_CONCEPT, self._concept),
-            (_IMAGE, self._image),
-        ):
-            match = pattern.fullmatch(address)
-            if match:
-                return make(*(int(number) for number in match.groups()))
-        raise _not_in_report(address)
+    def _level(
+        self, run: int, index: int, quantile: float | None, min_iou: float | None
+    ) -> tuple[Level, QuantileSlider]:
+        """Return the quantile and limit of a page, and the slider at this quantile."""
+        opened = self._open[run]
+        layer = opened.layer(index)
+        masks, thresholds = mask_level(opened, layer, quantile)
+        limit = run_min_iou(opened.result, layer.info.name, min_iou)
+        own = masks.quantile == masks.measured
+        level = Level(masks.measured, limit, None if own else thresholds.values)
+        low, high = opened.curves(layer).range
+        return level, QuantileSlider(low, high, opened.result.info.config.protocol.quantiles, masks.note)
 
-    def _tables(self, run: int, index: int) -> LayerTables:
-        if run >= len(self._runs) or index >= len(self._runs[run].result.layers):
-            raise _not_in_report(f"r{run}/l{index}")
-        return LayerTables(self._runs[run], index)
+    def _charts(self, run: int, index: int) -> dict[str, Markup]:
+        key = (run, index)
+        if key not in self._drawn:
+            self._drawn[key] = self.pages.charts(
+                LayerTables(self._numbered[run], index), self._views[run].layers[index]
+            )
+        return self._drawn[key]
 
-    def _unit(self, run: int, index: int, unit: int) -> bytes:
-        tables = self._tables(run, index)
-        if unit >= tables.info.units:
-            raise _not_in_report(urls.unit(run, index, unit))
-        detail = unit_detail(tables, unit)
-        self._error_images |= {image.url: image.image for image in (*detail.false_positives, *detail.false_negatives)}
-        return self._pages.unit(tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), detail).encode()
-
-    def _layer(self, run: int, index: int) -> bytes:
-        tables = self._tables(run, index)
-        cards = [unit_view(tables, unit, CARD_IMAGES) for unit in tables.units]
-        return self._pages.layer(tables, self._views[run], cards).encode()
-
-    def _concept(self, number: int) -> bytes:
-        view = next((each for each in self._concepts if each.url == urls.concept(number)), None)
-        if view is None:
-            raise _not_in_report(urls.concept(number))
-        found = [
-            (each, unit_view(self._tables(each.run.index, each.index), each.unit, CONCEPT_IMAGES)) for each in view.best
-        ]
-        return self._pages.concept(view, found).encode()
-
-    def _image(self, data: int, row: int) -> bytes:
-        address = urls.image(data, row)
-        for run, numbered in zip(self._open, self._runs, strict=True):
-            name = run.image_names.get(row, self._error_images.get(address))
-            if numbered.data_index == data and name is not None:
-                pixels = read_image(run.images, name)
-                if pixels is not None:
-                    return webp(pixels)
-        raise _not_in_report(address)
-
-
-def _not_in_report(address: str) -> RequestError:
-    return RequestError(f"the report has no file {address!r}. Start at /report/index.html.")
+    def _cached(self, key: Hashable, make: Callable[[], str]) -> str:
+        with self._lock:
+            if key not in self._cache:
+                page = make()
+                while len(self._cache) >= CACHED_PAGES:
+                    del self._cache[next(iter(self._cache))]
+                self._cache[key] = page
+            return self._cache[key]

@@ -18,6 +18,7 @@ from netdissect.errors import ConfigError, RequestError
 from netdissect.explorer.threshold_curves import ThresholdCurves
 from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
+from netdissect.report.layer_tables import NumberedRun, number_runs
 from netdissect.result import LayerResult, Result, load_result
 
 GivenNetwork = Mapping[str, Network | torch.nn.Module] | Network | torch.nn.Module
@@ -30,24 +31,21 @@ class OpenRun:
 
     Attributes
     ----------
+    numbered
+        Its position, title and data set, as the pages number them.
     id
         Lower-case letters, digits and hyphens.
     name
         Name of its folder, or of the network if the result is in memory.
-    result
-        Result of the run.
-    images
-        Folder of the data set's images.
     network
         Given by the user, perhaps as a module; None: loaded again on first use.
     folder
         The run folder as the user named it; None: the result is in memory.
     """
 
+    numbered: NumberedRun
     id: str
     name: str
-    result: Result
-    images: Path
     network: Network | torch.nn.Module | None = None
     folder: Path | None = None
 
@@ -55,6 +53,11 @@ class OpenRun:
         self._lock = Lock()
         self._curves: dict[str, ThresholdCurves] = {}
         self.digest = hashlib.sha256(self.result.info.model_dump_json().encode()).hexdigest()
+
+    @property
+    def result(self) -> Result:
+        """Result of the run."""
+        return self.numbered.result
 
     def layer(self, index: int) -> LayerResult:
         """Return a layer by its index.
@@ -80,22 +83,34 @@ class OpenRun:
                 self._curves[layer.info.name] = ThresholdCurves(layer, info.config.protocol, info.data.images)
             return self._curves[layer.info.name]
 
-    @cached_property
-    def image_names(self) -> dict[int, str]:
-        """File names of the images that the tables of the run name, by image index."""
-        return {index: name for index, name, _, _ in self._named_images()}
+    @property
+    def images(self) -> Path:
+        """Folder of the data set's images."""
+        return image_folder(self.result.info.data.root, self.numbered.data_root)
+
+    def image(self, index: int) -> tuple[str, Size]:
+        """Return file name and size of the label maps of an image, by its index in the data set.
+
+        Raises
+        ------
+        RequestError
+            If neither a table of the run nor the index of the data set names it.
+        """
+        if index in self._named_images:
+            return self._named_images[index]
+        data = self.numbered.dataset
+        if data is None or index >= len(data):
+            raise RequestError(f"no table of the run {self.name!r} names the image {index}.")
+        return data.rows[index].image, data.rows[index].size
 
     @cached_property
-    def label_sizes(self) -> dict[int, Size]:
-        """Sizes of the label maps of these images, by image index."""
-        return {index: Size(height, width) for index, _, height, width in self._named_images()}
-
-    def _named_images(self) -> list[tuple[int, str, int, int]]:
+    def _named_images(self) -> dict[int, tuple[str, Size]]:
         columns = ("image_index", "image", "label_height", "label_width")
         frames = [layer.top.lazy() for layer in self.result.layers.values()]
         statistics = [layer.statistics for layer in self.result.layers.values()]
         frames += [tables["activation_range"] for tables in statistics if "activation_range" in tables]
-        return pl.concat([frame.select(columns) for frame in frames]).unique().collect().rows()
+        rows = pl.concat([frame.select(columns) for frame in frames]).unique().collect().iter_rows()
+        return {index: (name, Size(height, width)) for index, name, height, width in rows}
 
 
 class RunRegistry:
@@ -135,15 +150,15 @@ class RunRegistry:
         named: Any = runs
         several: tuple[str | Path | Result, ...] = one_or_more(named)
         unused = _by_name(network, several)
+        results = [run if isinstance(run, Result) else load_result(run) for run in several]
+        names = [run.info.network.name if isinstance(run, Result) else Path(run).resolve().name for run in several]
         opened: list[OpenRun] = []
-        for run in several:
-            result = run if isinstance(run, Result) else load_result(run)
-            name = result.info.network.name if isinstance(run, Result) else Path(run).resolve().name
+        for run, name, numbered in zip(several, names, number_runs(results, names, data_root), strict=True):
             run_id = _unique(_slug(name), [each.id for each in opened])
             keys = [key for key in (_name_of(run), name, run_id) if key in unused]
             given = unused.pop(keys[0]) if keys else None
             folder = None if isinstance(run, Result) else Path(run)
-            opened.append(OpenRun(run_id, name, result, image_folder(result.info.data.root, data_root), given, folder))
+            opened.append(OpenRun(numbered, run_id, name, given, folder))
         if unused:
             raise ConfigError(
                 f"networks were given for {', '.join(map(repr, unused))}, which are not runs of this explorer. "

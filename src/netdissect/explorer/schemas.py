@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from netdissect.config import Rule
 
@@ -44,6 +44,7 @@ class LayerSummary(Response):
     width: int
     min_iou: float = Field(description="IoU from which the run counts a unit of this layer as a detector.")
     quantile_range: tuple[float, float] = Field(description="Range of quantiles at which thresholds can be given.")
+    url: str = Field(description="Its page; that of unit 5 is u5.html beside it.")
 
 
 class RunSummary(Response):
@@ -104,6 +105,20 @@ class MaskLevel(Response):
     measured: float = Field(description="The run's quantile nearest to `quantile`: that of labels and counts.")
     exact: int = Field(description="Number of units whose threshold at `quantile` is exact, not interpolated.")
     units: int
+
+    @computed_field(description="Both in words.")  # type: ignore[prop-decorator]
+    @property
+    def note(self) -> str:
+        """Say which thresholds are exact, and at which quantile labels and counts were measured."""
+        if self.quantile == self.measured:
+            return "Measured by the run: masks, labels and counts are of the same quantile."
+        approximate = self.units - self.exact
+        noun, verb = ("threshold", "is") if approximate == 1 else ("thresholds", "are")
+        exactness = f"The {noun} of {approximate:,} of {self.units:,} units {verb} interpolated."
+        return (
+            f"Labels and counts remain those measured at {100 * self.measured:.3g} %. "
+            f"{exactness if approximate else 'All thresholds are exact.'}"
+        )
 
 
 class UnitPage(Response):
@@ -267,6 +282,7 @@ class ComparedConcept(Response):
 
     concept: str
     category: str
+    url: str = Field(description="Its page.")
     change: Change
     left_detectors: int | None
     left_unit: int | None

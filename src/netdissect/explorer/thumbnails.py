@@ -52,17 +52,14 @@ class Thumbnails:
 
 
 def image_path(run: OpenRun, image_index: int) -> Path:
-    """Return the file of an image that a table of top images names.
+    """Return the file of an image of a run's data set.
 
     Raises
     ------
     RequestError
         If no table names it, or its name leads out of the folder.
     """
-    name = run.image_names.get(image_index)
-    if name is None:
-        raise RequestError(f"no table of the run {run.name!r} names the image {image_index}.")
-    return contained(run.images, name, f"the run {run.name!r}", RequestError)
+    return contained(run.images, run.image(image_index)[0], f"the run {run.name!r}", RequestError)
 
 
 def open_as_dissected(path: Path) -> Image.Image:

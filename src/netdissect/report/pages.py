@@ -2,6 +2,14 @@
 
     Pages(runs).index(...), .layer(...), .unit(...), .concepts(...), .concept(...)
 
+The report on disk and the explorer have the same pages at the same addresses. The explorer passes a folder of further
+templates (`live`): its own pages, and ``live_*.html.j2``, which a page includes where ``live`` is true. A control of
+the explorer asks for the same page at other values and exchanges the elements that have the same ``data-part``.
+
+To add a section: values in a view (`views`, `unit_views`), then ``{% call section("name", "Title") %}`` in the
+page's template; the macros `masked` (an image with a mask) and `card` (a unit) are in ``parts.html.j2``. Both
+programs show it; give an element ``data-part`` if it depends on the quantile or the limit.
+
 Nothing here writes a file. Names come from data sets and networks, and every template escapes them.
 """
 
@@ -29,6 +37,8 @@ from netdissect.scoring.detectors import limit_in_words, limit_number
 from netdissect.scoring.number_text import iou_text, p_text
 
 GENERATOR = "netdissect report"
+PAGE_UNITS = 48
+"""Units of a layer that are shown at first, and with each "Show more"."""
 TEMPLATES = Path(__file__).parent / "templates"
 _LINK = '<a href="{}" aria-label="{}"><title>{}</title>'
 
@@ -62,35 +72,52 @@ class Pages:
         The runs of the report.
     missing
         URLs of images that could not be read.
+    live
+        Folder of the explorer's templates; None: the pages are written to disk.
     """
 
-    def __init__(self, runs: Sequence[NumberedRun], missing: Collection[str] = ()) -> None:
+    def __init__(self, runs: Sequence[NumberedRun], missing: Collection[str] = (), live: Path | None = None) -> None:
         self.runs = runs
         self.missing = missing
         self.colors = legend(runs)
         self.concept_indices = concept_indices(runs)
-        self.environment = environment()
+        self.environment = environment(live)
 
-    def index(self, views: Sequence[RunView], concepts: Sequence[ConceptView], notes: PageNotes | None = None) -> str:
+    def index(
+        self, views: Sequence[RunView], concepts: Sequence[ConceptView], notes: PageNotes | None = None, **live: Any
+    ) -> str:
         """Return the first page: all runs, their layers, the detected concepts."""
         largest = max((layer.unique_detectors for run in views for layer in run.layers), default=0)
-        return self._render(
+        return self.render(
             "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes(),
-            differences=difference_views(self.runs),
+            differences=difference_views(self.runs), **live,
         )  # fmt: skip
 
     def layer(self, tables: LayerTables, run: RunView, units: Iterable[UnitView]) -> str:
         """Return the page of a layer with all its units, best first."""
         view = run.layers[tables.index]
         ordered = sorted(units, key=lambda unit: (-unit.iou, unit.unit))
-        return self._render(
-            "layer.html.j2", view.url, run=run, layer=view, units=ordered, charts=self._charts(tables, view)
+        charts = self.charts(tables, view)
+        return self.layer_part(run, view, ordered, len(ordered), charts, page_size=PAGE_UNITS)
+
+    def layer_part(
+        self,
+        run: RunView,
+        view: LayerView,
+        units: Sequence[UnitView],
+        total: int,
+        charts: Mapping[str, Markup],
+        **live: Any,
+    ) -> str:
+        """Return the page of a layer with some of its units, in the order given, of the `total` that match a query."""
+        return self.render(
+            "layer.html.j2", view.url, run=run, layer=view, units=units, total=total, charts=charts, **live
         )
 
-    def unit(self, tables: LayerTables, run: RunView, unit: UnitView, detail: UnitDetail) -> str:
+    def unit(self, tables: LayerTables, run: RunView, unit: UnitView, detail: UnitDetail, **live: Any) -> str:
         """Return the page of a unit."""
         color = self.colors.get(unit.category or "", "#7a7a7a")
-        return self._render(
+        return self.render(
             "unit.html.j2",
             unit.url,
             run=run,
@@ -99,23 +126,28 @@ class Pages:
             detail=detail,
             histogram=histogram_svg(detail.histogram, unit.threshold),
             firing=firing_map_svg(tables, detail.firing_map, color),
+            **live,
         )
 
-    def concepts(self, views: Sequence[RunView], concepts: Sequence[ConceptView]) -> str:
+    def concepts(self, views: Sequence[RunView], concepts: Sequence[ConceptView], **live: Any) -> str:
         """Return the table of all concepts."""
         layers = [{"run": run.name, "layer": layer.info.name} for run in views for layer in run.layers]
-        return self._render("concepts.html.j2", urls.CONCEPTS, runs=views, concepts=concepts, layers=layers)
+        return self.render("concepts.html.j2", urls.CONCEPTS, runs=views, concepts=concepts, layers=layers, **live)
 
     def concept(
         self,
         view: ConceptView,
         units: Sequence[tuple[MatchingUnit, UnitView]],
         examples: Sequence[MaskedImage] = (),
+        **live: Any,
     ) -> str:
         """Return the page of a concept: its best units with their images, and examples of it."""
-        return self._render("concept.html.j2", view.url, runs=self.runs, concept=view, units=units, examples=examples)
+        return self.render(
+            "concept.html.j2", view.url, runs=self.runs, concept=view, units=units, examples=examples, **live
+        )
 
-    def _charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
+    def charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
+        """Draw the charts of a layer's page: iou, and bars and sensitivity where there is something to draw."""
         result = tables.run.result
         charts = {"iou": chart(plots.iou(result, layer=tables.name), "Distribution of IoU over the units.")}
         if view.detectors:
@@ -131,7 +163,8 @@ class Pages:
             charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
         return charts
 
-    def _render(self, template: str, url: str, **values: Any) -> str:
+    def render(self, template: str, url: str, **values: Any) -> str:
+        """Render a template as the page at `url`."""
         return self.environment.get_template(template).render(
             url=url,
             colors=self.colors,
@@ -142,16 +175,17 @@ class Pages:
         )
 
 
-def environment() -> Environment:
-    """Return the Jinja environment of the templates; it escapes names."""
+def environment(live: Path | None = None) -> Environment:
+    """Return the Jinja environment of the templates, with those of the explorer in `live`; it escapes names."""
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader([TEMPLATES, *([live] if live else [])]), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
     templates.globals |= {
-        "urls": urls, "at_most": lambda value: min(round(float(value), 1), 100.0), "data_name": data_name,
-        "basis_note": basis_note, "iou_text": iou_text, "p_text": p_text,
+        "live": live is not None, "urls": urls, "data_name": data_name,
+        "at_most": lambda value: min(round(float(value), 1), 100.0), "basis_note": basis_note, "iou_text": iou_text,
+        "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
         "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
     }  # fmt: skip

@@ -41,6 +41,11 @@ class MaskedImage:
     mask: str | None
     value: float | None = None
 
+    @property
+    def index(self) -> int:
+        """Index of the image in the data set."""
+        return urls.image_index(self.url)
+
 
 @dataclass(frozen=True)
 class RunnerUp:

@@ -50,6 +50,15 @@ def image(data_index: int, image_index: int) -> str:
     return f"images/{data_index}/{image_index}.webp"
 
 
+def image_index(url: str) -> int:
+    """Return the index of the image at a URL of `image`.
+
+    >>> image_index("images/0/345.webp")
+    345
+    """
+    return int(url.rpartition("/")[2].removesuffix(".webp"))
+
+
 def root_of(url: str) -> str:
     """Return the relative URL from a page to the folder of the report.
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.config import Rule
 from netdissect.explorer.schemas import State
+from netdissect.report.pages import PAGE_UNITS
 
 LARGEST = 2**31 - 1
 MOST_IMAGES = 25
@@ -38,6 +39,13 @@ class UnitsQuery(RequestModel):
     offset: int = Field(0, ge=0, le=LARGEST)
     limit: int = Field(24, ge=1, le=200)
     images: int = Field(6, ge=0, le=MOST_IMAGES, description="Top images of each unit.")
+
+
+class LayerPageQuery(UnitsQuery):
+    """The same for the page of a layer."""
+
+    limit: int = Field(PAGE_UNITS, ge=1, le=960, description="Number of units, as many as going back may need.")
+    charts: bool = Field(True, description="Whether the page has the layer's charts, which no control changes.")
 
 
 class SegmentationQuery(RequestModel):

@@ -1,5 +1,6 @@
 """Comparison of two layers, and their matched units."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,7 @@ from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import ComparisonQuery, MatchQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse, MatchedUnits, Matching
+from netdissect.report import urls
 from netdissect.report.similar_units import matched_units
 from netdissect.result import LayerResult
 from netdissect.result.compare import compare_results
@@ -17,8 +19,17 @@ from netdissect.scoring import DetectorCount
 from netdissect.scoring.number_text import iou_text
 
 
-def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> ComparisonResponse:
+def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery, indices: Mapping[str, int]) -> ComparisonResponse:
     """Compare two layers concept by concept; see `netdissect.result.compare.compare_results`.
+
+    Parameters
+    ----------
+    left, right
+        The runs.
+    query
+        Their layers, quantile, limit and rule.
+    indices
+        Index of each concept, by which its page is named.
 
     Raises
     ------
@@ -45,7 +56,10 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery) -> Compari
         same_data=pair.same_data,
         sentences=pair.sentences,
         changes=dict(pair.concepts.group_by("change").len().rows()),
-        concepts=tuple(_compared(row, limit, query.rule) for row in pair.concepts.to_dicts()),
+        concepts=tuple(
+            _compared(row | {"url": f"/{urls.concept(indices[row['concept']])}"}, limit, query.rule)
+            for row in pair.concepts.to_dicts()
+        ),
     )
 
 

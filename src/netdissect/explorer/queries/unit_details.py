@@ -29,6 +29,7 @@ from netdissect.explorer.schemas import (
 from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.outlines import MaskGrid
+from netdissect.report import urls
 from netdissect.report.layer_tables import known
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import bar_end, run_min_iou
@@ -69,6 +70,7 @@ def run_summary(run: OpenRun) -> RunSummary:
                 width=layer.info.width,
                 min_iou=info.min_iou(layer.info.name),
                 quantile_range=run.curves(layer).range,
+                url=f"/{urls.layer(run.numbered.index, index)}",
             )
             for index, layer in enumerate(run.result.layers.values())
         ),
@@ -122,10 +124,8 @@ def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
     """Return the units of a layer that match a query, with the masks of their top images."""
     layer = run.layer(index)
     level, thresholds = mask_level(run, layer, query.quantile)
-    units = _matching(labeled_units(run, layer, level.measured, query.min_iou), query)
-    column, descending = SORTS[query.sort]
-    ordered = units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
-    page = ordered.slice(query.offset, query.limit)
+    units = select_units(run, layer, level.measured, query)
+    page = units.slice(query.offset, query.limit)
     return UnitPage(
         masks=level,
         bar_end=bar_end(
@@ -140,7 +140,9 @@ def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
     )
 
 
-def _matching(units: pl.DataFrame, query: UnitsQuery) -> pl.DataFrame:
+def select_units(run: OpenRun, layer: LayerResult, measured: float, query: UnitsQuery) -> pl.DataFrame:
+    """Return the rows of `labeled_units` that match a query, in its order."""
+    units = labeled_units(run, layer, measured, query.min_iou)
     if query.q:
         text = query.q.lower()
         unit = int(text.lstrip("#")) if re.fullmatch(r"#?[0-9]{1,9}", text) else -1
@@ -148,7 +150,10 @@ def _matching(units: pl.DataFrame, query: UnitsQuery) -> pl.DataFrame:
         units = units.filter(in_label | (pl.col("unit") == unit))
     if query.category:
         units = units.filter(pl.col("category").is_in(query.category))
-    return units.filter(pl.col("state") == query.state) if query.state else units
+    if query.state:
+        units = units.filter(pl.col("state") == query.state)
+    column, descending = SORTS[query.sort]
+    return units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
 
 
 def unit_summary(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold: float, images: int) -> UnitSummary:
@@ -166,7 +171,7 @@ def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, im
             image_index=row["image_index"],
             image=row["image"],
             max_activation=row["max_activation"],
-            url=f"/api/runs/{run.id}/images/{row['image_index']}.webp",
+            url=f"/{urls.image(run.numbered.data_index, row['image_index'])}",
             outline=masks.outline(
                 layer.top_maps[unit, row["rank"]], threshold, Size(row["label_height"], row["label_width"])
             ),

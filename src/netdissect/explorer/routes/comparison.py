@@ -15,7 +15,8 @@ router = APIRouter(tags=["comparison"])
 @router.get("/api/compare", responses=error_responses(404, 409))
 def compare(explorer: ExplorerPart, query: Annotated[ComparisonQuery, Query()]) -> ComparisonResponse:
     """Compare two layers concept by concept: gained, lost and kept, and the best IoU on each side."""
-    return comparison(explorer.runs[query.left], explorer.runs[query.right], query)
+    indices = explorer.report.pages.concept_indices
+    return comparison(explorer.runs[query.left], explorer.runs[query.right], query, indices)
 
 
 @router.get("/api/matches", responses=error_responses(404, 409))

@@ -40,6 +40,8 @@ def _explorer(request: Request) -> Explorer:
 ExplorerPart = Annotated[Explorer, Depends(_explorer)]
 RunName = Annotated[str, Path(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
 RunQuery = Annotated[str, Query(pattern=r"^[a-z0-9-]+$", max_length=64, description="A run's id.")]
+RunNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a run, from 0.")]
+DataNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a data set, from 0.")]
 LayerNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
 ImageIndex = Annotated[int, Path(ge=0, le=LARGEST, description="Index of an image in the data set, from 0.")]
 LayerQuery = Annotated[int, Query(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]

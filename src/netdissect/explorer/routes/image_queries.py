@@ -63,13 +63,13 @@ async def run_uploaded_image(run: Run, request: Request, explorer: ExplorerPart)
     "/api/runs/{run}/images/{image_index}/inference", status_code=201, responses=error_responses(403, 404, 409, 503)
 )
 async def run_data_set_image(run: Run, image_index: ImageIndex, explorer: ExplorerPart) -> ProcessedImageResponse:
-    """Run a network on an image of the data set that a table of top images names."""
+    """Run a network on an image of the data set that a table names."""
     path = image_path(run, image_index)
 
     def prepare() -> tuple[Pixels, Pixels]:
         return _prepared(run, open_as_dissected(path))
 
-    return processed_image(run, await explorer.worker.run_image(run, prepare, run.label_sizes[image_index]))
+    return processed_image(run, await explorer.worker.run_image(run, prepare, run.image(image_index)[1]))
 
 
 @router.get("/api/runs/{run}/inference/{id}/units", responses=error_responses(404))

@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 
 from netdissect.explorer.queries.concept_details import concept_detail, concept_page
 from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.queries.unit_details import layer_counts, run_summary, unit_detail, unit_page
 from netdissect.explorer.routes.explorer_state import (
-    WEBP,
     ExplorerPart,
-    ImageIndex,
     LayerNumber,
     Limit,
     MinIou,
@@ -32,7 +30,6 @@ from netdissect.explorer.schemas import (
 from netdissect.report.training_views import TrainingView
 
 router = APIRouter(tags=["results"])
-CACHED = {"Cache-Control": "private, max-age=3600"}
 
 
 @router.get("/api/runs")
@@ -94,9 +91,3 @@ def show_concept(
 def list_trainings(explorer: ExplorerPart) -> tuple[TrainingView, ...]:
     """List the trainings of `--training`: the concepts with detectors, and their number, at each snapshot."""
     return explorer.trainings
-
-
-@router.get("/api/runs/{run}/images/{image_index}.webp", responses=WEBP | error_responses(404), response_class=Response)
-def show_image(run: Run, image_index: ImageIndex, explorer: ExplorerPart) -> Response:
-    """Return an image of the data set that a table of top images names."""
-    return Response(explorer.thumbnails.webp(run, image_index), media_type="image/webp", headers=CACHED)

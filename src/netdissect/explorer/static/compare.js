@@ -1,5 +1,5 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, IouSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, unitAddress } from "./lib.js";
+import { $, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, unitAddress } from "./lib.js";
 
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
@@ -9,7 +9,7 @@ const names = runs.map((run) => [run.id, run.name]);
 options(form.left, names, state.left || runs[0].id);
 options(form.right, names, state.right || (runs[1] ?? runs[0]).id);
 form.rule.value = state.rule;
-const limit = new IouSlider(debounce((value) => { state.min_iou = value; show(); }));
+const limit = new LimitSlider(debounce((value) => { state.min_iou = value; show(); }));
 
 function fill() {
   for (const side of ["left", "right"]) {
@@ -27,7 +27,7 @@ form.addEventListener("change", (event) => {
   show();
 });
 
-const unitLink = (side, unit) => unit === null ? "" : el("a", { href: unitAddress(side.run, side.layer, unit) }, String(unit));
+const unitLink = (side, unit) => unit === null ? "" : el("a", { href: unitAddress(byId[side.run], side.layer, unit) }, String(unit));
 
 const show = latest(async (current) => {
   const params = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
@@ -51,7 +51,7 @@ const show = latest(async (current) => {
       .sort((a, b) => Math.max(b.left_iou ?? 0, b.right_iou ?? 0) - Math.max(a.left_iou ?? 0, a.right_iou ?? 0));
     $(`.${change}-title`).textContent = `${change[0].toUpperCase()}${change.slice(1)} (${number(of.length)})`;
     $(`.found.${change}`).replaceChildren(...of.map((each) => el("li", { vars: { c: colorOf(colors, each.category) } },
-      el("a", { href: `/concepts${query({ name: each.concept, category: each.category })}` }, each.concept),
+      el("a", { href: each.url }, each.concept),
       el("small", {}, `${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`))));
   }
 });

@@ -1,5 +1,5 @@
 // The units that are active in an processed image or in one of the data set, and where.
-import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, maskChoice, labelText, layerOptions, number, options, percent, query, loadState, svg, showError, unitAddress } from "./lib.js";
+import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, svg, showError, unitAddress } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
@@ -16,12 +16,11 @@ let point = null;
 
 options(form.run, runs.map((each) => [each.id, each.name]), run.id);
 const slider = new QuantileSlider(debounce((value) => { state.quantile = value; explain(); }));
-maskChoice();
 
 function chooseRun() {
   run = runs.find((each) => each.id === form.run.value);
   layerOptions(form.layer, run.layers, state.layer);
-  slider.set(run, Number(form.layer.value), state.quantile);
+  slider.set(run.quantiles, run.layers[form.layer.value].quantile_range, state.quantile);
   drop.hidden = Boolean(run.inference_unavailable);
   showError(run.inference_unavailable ? { message: run.inference_unavailable } : null);
 }
@@ -43,14 +42,14 @@ const explain = latest(async (current) => {
   $(".answer .units").replaceChildren(...result.units.map((unit) => {
     const image = { url: processed.url, outline: unit.outline, image: "" };
     const made = card(unit, {
-      colors: run.colors, href: unitAddress(run.id, result.layer, unit.unit), value: percent(unit.area),
+      colors: run.colors, href: unitAddress(run, result.layer, unit.unit), value: percent(unit.area),
       body: [overlayTile(image), el("p", { className: "why" }, rarity(unit.share_above))],
     });
     for (const kind of ["mouseenter", "focusin"]) made.addEventListener(kind, () => overlay(unit));
     return made;
   }));
   if (result.units.length) overlay(result.units[0]); else overlay(null);
-  slider.explain(result.masks);
+  slider.note.textContent = result.masks.note;
 });
 
 const rarity = (share) => share === 0 ? "Higher than all its activations on the data set." : `Only ${percent(share)} of its activations on the data set are higher.`;
@@ -123,7 +122,7 @@ form.run.addEventListener("change", () => {
 });
 form.layer.addEventListener("change", () => {
   state.layer = form.layer.value;
-  slider.set(run, Number(form.layer.value), slider.value);
+  slider.set(run.quantiles, run.layers[form.layer.value].quantile_range, slider.value);
   explain();
 });
 

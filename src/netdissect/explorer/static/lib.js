@@ -1,4 +1,4 @@
-// Shared by all pages of the explorer. Names from data become text nodes, never markup.
+// Shared by the explorer's own pages. Names from data become text nodes, never markup.
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -80,20 +80,17 @@ export const percent = (share) => {
   const value = 100 * share;
   return `${value === 0 ? 0 : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : Number(value.toPrecision(2))} %`;
 };
-export const iou = (value) => value.toFixed(3);
 export const number = (value) => value.toLocaleString("en");
-export const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
 export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);
-export const unitAddress = (run, layer, unit, state = {}) => `/runs/${run}/layers/${layer}/units/${unit}${query(state)}`;
+export const unitAddress = (run, layer, unit) => run.layers[layer].url.replace("index.html", `u${unit}.html`);
 
 /** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
   const drawn = svg("svg", { viewBox: "0 0 128 128", "aria-hidden": "true" }, svg("path", { d: image.outline }));
   const shown = el("img", { src: image.url, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
   const made = el("span", { className: "tile" }, shown, drawn);
-  shown.addEventListener("error", () => made.replaceChildren(el("span", { className: "gone", title: image.image }, "not found")));
   return made;
 }
 
@@ -102,7 +99,7 @@ export function labelText(unit) {
 }
 
 /** A card of one unit: label, category, IoU, and the tiles or lines that are given. */
-export function card(unit, { colors, href, value, limit, end = 1, body = [] }) {
+export function card(unit, { colors, href, value, body = [] }) {
   const node = el("article", {
     className: `unit ${unit.state}`, data: { unit: unit.unit, label: unit.label ?? "" }, vars: { c: colorOf(colors, unit.category) },
   });
@@ -113,31 +110,8 @@ export function card(unit, { colors, href, value, limit, end = 1, body = [] }) {
       unit.category && unit.state !== "dead" ? chip(colors, unit.category) : null,
       value ? el("span", { className: "iou" }, value) : null),
   );
-  if (limit !== undefined && unit.state !== "dead") {
-    const meter = el("span", { className: "meter", aria: { hidden: "true" } });
-    const bar = el("b"), mark = el("u");
-    bar.style.width = `${(100 * unit.iou) / end}%`;
-    mark.style.left = `${(100 * limit) / end}%`;
-    meter.append(bar, mark);
-    node.append(meter);
-  }
   node.append(...body);
   return node;
-}
-
-/** The choice of masks is stored, and shared with the report's pages. */
-export function maskChoice() {
-  const form = $(".masks");
-  if (!form) return;
-  const show = (mode) => {
-    document.documentElement.dataset.masks = mode;
-    $(`[value=${mode}]`, form).checked = true;
-    try { localStorage.setItem("masks", mode); } catch { /* a private window: this page only */ }
-  };
-  let kept = null;
-  try { kept = localStorage.getItem("masks"); } catch { /* likewise */ }
-  if (["dim", "outline", "off"].includes(kept)) show(kept);
-  form.addEventListener("change", (event) => show(event.target.value));
 }
 
 /** The slider of quantiles: a logarithmic scale that snaps to the run's own quantiles. */
@@ -150,14 +124,14 @@ export class QuantileSlider {
     this.input.addEventListener("input", () => { this.show(); changed(this.value); });
   }
 
-  set(run, layer, value) {
-    this.quantiles = run.quantiles;
-    [this.least, this.most] = run.layers[layer].quantile_range;
-    // Below a quarter of the smallest quantile a few cells decide.
-    this.least = Math.max(this.least, Math.min(...run.quantiles) / 20);
-    const quantile = Number(value) || run.quantiles[0];
+  set(quantiles, [low, high], value) {
+    this.quantiles = quantiles;
+    this.most = high;
+    // Below a twentieth of the smallest quantile a few cells decide.
+    this.least = Math.max(low, Math.min(...quantiles) / 20);
+    const quantile = Number(value) || quantiles[0];
     this.input.value = this.positionOf(Math.min(Math.max(quantile, this.least), this.most));
-    $("datalist", this.root).replaceChildren(...run.quantiles.map((each) => el("option", { value: this.positionOf(each) })));
+    $("datalist", this.root).replaceChildren(...quantiles.map((each) => el("option", { value: this.positionOf(each) })));
     this.show();
   }
 
@@ -177,30 +151,12 @@ export class QuantileSlider {
     this.output.textContent = percent(this.value);
     this.input.setAttribute("aria-valuetext", percent(this.value));
   }
-
-  /** Show which thresholds are exact, and the quantile of the labels. */
-  explain(masks) {
-    const own = masks.quantile === masks.measured;
-    const approximate = masks.units - masks.exact;
-    this.note.textContent = own
-      ? "Measured by the run: masks, labels and counts are of the same quantile."
-      : `Labels and counts remain those measured at ${percent(masks.measured)}. ` +
-        (approximate === 0
-          ? "All thresholds are exact."
-          : `Thresholds of ${number(approximate)} of ${number(masks.units)} units are interpolated.`);
-  }
-}
-
-/** A limit as every page shows it: exact if six digits suffice, else (an FDR limit) with three. */
-export function limitNumber(value) {
-  const six = Number(value.toPrecision(6));
-  return six === value ? six : Number(value.toPrecision(3));
 }
 
 /** The slider of the minimum IoU of a detector. */
-export class IouSlider {
+export class LimitSlider {
   constructor(changed) {
-    this.root = $("[data-slider=iou]");
+    this.root = $("[data-slider=limit]");
     this.input = $("input", this.root);
     this.output = $("output", this.root);
     this.input.addEventListener("input", () => { this.set(this.input.value); changed(this.value); });
@@ -232,21 +188,6 @@ export function layerOptions(select, layers, chosen) {
   const own = layers.filter((each) => !each.basis_of);
   options(select, layers.map((each) => [each.index, each.basis_of ? `${each.name} (virtual: basis of ${each.basis_of})` : each.name]),
     chosen || (own.at(-1) ?? layers.at(-1))?.index);
-}
-
-export function toggles(root, colors, chosen, changed) {
-  root.replaceChildren($("legend", root), ...Object.entries(colors).map(([category, color]) => {
-    const made = el("button", {
-      type: "button", className: "toggle", data: { category }, vars: { c: color }, aria: { pressed: String(chosen.has(category)) },
-    }, category);
-    made.addEventListener("click", () => {
-      const pressed = !chosen.has(category);
-      if (pressed) chosen.add(category); else chosen.delete(category);
-      made.setAttribute("aria-pressed", String(pressed));
-      changed();
-    });
-    return made;
-  }));
 }
 
 export function countsTable(table, head, rows, colors) {

@@ -1,12 +1,11 @@
 // The rating page: one unit, one phrase, yes or no; never an IoU.
-import { $, $$, requestJson, el, saveState, latest, maskChoice, layerOptions, number, options, post, query, loadState, tile } from "./lib.js";
+import { $, $$, requestJson, el, saveState, latest, layerOptions, number, options, post, query, loadState, tile } from "./lib.js";
 
 const state = loadState({ run: "", layer: "", rater: "" });
 const runs = await requestJson("/api/runs");
 const form = $("form.controls");
 let session = null;
 let busy = false;
-maskChoice();
 options(form.run, runs.map((run) => [run.id, run.name]), state.run);
 form.rater.value = state.rater;
 

@@ -17,33 +17,47 @@
     masks.querySelector(`[value=${mode}]`).checked = true;
     memory.set(mode);
   }
-  if (document.querySelector(".tile, .tiles")) {
+  if (document.querySelector(".tile, .tiles, [data-tiles]")) {
     masks.hidden = false;
     if (modes.includes(memory.get())) showMasks(memory.get());
     masks.addEventListener("change", (event) => showMasks(event.target.value));
   }
+  document.addEventListener("error", (event) => {
+    if (!event.target.matches?.(".tile img")) return;
+    const gone = document.createElement("span");
+    gone.className = "gone";
+    gone.textContent = "not found";
+    event.target.parentNode.replaceChildren(gone);
+  }, true);
 
   // Images of cards are loaded when they are scrolled near: a layer of 2,048 units has 12,288 of them.
   const near = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) {
       if (isIntersecting) {
         near.unobserve(target);
-        target.innerHTML = target.querySelector("noscript").textContent;
+        target.innerHTML = target.querySelector("noscript").innerHTML;
       }
     }
   }, { rootMargin: "800px" });
-  for (const waiting of document.querySelectorAll(".tiles > noscript")) near.observe(waiting.parentNode);
+  const watchTiles = () => {
+    for (const waiting of document.querySelectorAll(".tiles > noscript")) near.observe(waiting.parentNode);
+  };
+  watchTiles();
 
-  // Browse: cards of units, or rows of concepts.
+  // Browse: cards of units, or rows of concepts. On disk all are in the page, and the first `shown` that match are
+  // shown. In the explorer the page has some of the units, and live.js asks for those that match.
   const browse = document.querySelector(".browse");
-  const defaults = { q: "", sort: "iou", show: "all", category: "" };
+  const grid = browse?.querySelector(".units");
+  const PAGE = Number(grid?.dataset.page);
+  const live = Boolean(grid) && document.body.classList.contains("explorer");
+  const defaults = { q: "", sort: "iou", show: "all", category: "", quantile: "", min_iou: "" };
   const byIou = (a, b) => b.iou - a.iou || a.unit - b.unit;
   const orders = {
     iou: byIou,
     unit: (a, b) => a.unit - b.unit,
     label: (a, b) => (a.label === "") - (b.label === "") || a.label.localeCompare(b.label) || byIou(a, b),
   };
-  const entries = !browse ? [] : [...browse.querySelectorAll(".unit, .entry")].map((node) => ({
+  const read = () => !browse ? [] : [...browse.querySelectorAll(".unit, .entry")].map((node) => ({
     node,
     unit: Number(node.dataset.unit),
     iou: Number(node.dataset.iou),
@@ -52,15 +66,21 @@
     category: node.dataset.category,
     state: ["detector", "below", "dead"].find((state) => node.classList.contains(state)),
   }));
+  let entries = read();
   const form = browse?.querySelector(".controls");
+  const more = browse?.querySelector(".more button");
   let sorted = "iou";
+  let shown = PAGE;
+  const number = (value) => value.toLocaleString("en");
 
   function readState() {
     const state = { ...defaults };
-    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) if (key in defaults) state[key] = value;
+    const given = [...new URLSearchParams(location.search), ...new URLSearchParams(location.hash.slice(1))];
+    for (const [key, value] of given) if (key in defaults) state[key] = value;
     if (!(state.sort in orders)) state.sort = defaults.sort;
     return state;
   }
+  const chosen = (state) => state.category.split(",").filter(Boolean).map(decodeURIComponent);
 
   // A number finds that unit and labels that contain it; other text is searched in labels.
   const matches = (entry, state, wanted) =>
@@ -69,42 +89,63 @@
     (state.q === "" || entry.text.includes(state.q.toLowerCase()) || `${entry.unit}` === state.q.replace(/^(unit\s*|#)/i, ""));
 
   function apply(state) {
+    for (const name of Object.keys(defaults)) if (form[name] && form[name].value !== state[name]) form[name].value = state[name];
+    for (const toggle of form.querySelectorAll(".toggle"))
+      toggle.setAttribute("aria-pressed", chosen(state).includes(toggle.dataset.category));
+    if (live) document.dispatchEvent(new CustomEvent("units", { detail: { ...state, category: chosen(state), offset: 0, limit: shown } }));
+    else filter(state);
+  }
+
+  function filter(state) {
     if (form.sort && sorted !== state.sort) {
       entries.sort(orders[state.sort]);
       entries[0]?.node.parentNode.append(...entries.map((entry) => entry.node));
       sorted = state.sort;
     }
-    const wanted = new Set(state.category.split(",").filter(Boolean).map(decodeURIComponent));
-    let shown = 0;
+    const wanted = new Set(chosen(state));
+    let total = 0;
     for (const entry of entries) {
-      const visible = matches(entry, state, wanted);
-      entry.node.hidden = !visible;
-      shown += visible;
+      total += matches(entry, state, wanted);
+      entry.node.hidden = !matches(entry, state, wanted) || (grid !== null && total > shown);
     }
-    for (const name of ["q", "sort", "show"]) if (form[name] && form[name].value !== state[name]) form[name].value = state[name];
-    for (const toggle of form.querySelectorAll(".toggle"))
-      toggle.setAttribute("aria-pressed", wanted.has(toggle.dataset.category));
+    count(total, entries.length);
+  }
+
+  function count(total, all) {
+    const visible = grid ? Math.min(shown, total) : total;
     form.querySelector(".shown-count").textContent =
-      `${shown.toLocaleString("en")} of ${entries.length.toLocaleString("en")}`;
-    form.querySelector(".clear").hidden = shown === entries.length;
-    browse.querySelector(".none").hidden = shown > 0 || entries.length === 0;
+      visible < total ? `${number(visible)} of ${number(total)} shown` : `${number(total)} of ${number(all)}`;
+    form.querySelector(".clear").hidden = total === all;
+    browse.querySelector(".none").hidden = total > 0 || all === 0;
+    if (more) more.hidden = visible >= total;
   }
 
   function keep(state) {
     const query = new URLSearchParams(Object.entries(state).filter(([key, value]) => value !== defaults[key]));
+    shown = PAGE;
     history.replaceState(null, "", query.size ? `#${query}` : location.pathname + location.search);
     apply(state);
   }
 
+  // Going back finds the units that were shown, and the card that was at the top.
+  const tops = () => entries.filter((entry) => !entry.node.hidden).map(({ node }) => [node, node.getBoundingClientRect().top]);
+  const remember = () => {
+    const [node, top] = tops().find(([, each]) => each >= 0) ?? [];
+    history.replaceState(node ? { shown, unit: node.dataset.unit, top, scroll: scrollY } : null, "");
+  };
+  let back = grid ? history.state : null;
+  function land() {
+    const node = back?.scroll && grid.querySelector(`[data-unit="${back.unit}"]`);
+    if (node) scrollTo({ top: scrollY + node.getBoundingClientRect().top - back.top, behavior: "instant" });
+    else if (!back && grid && location.hash.length > 1) browse.scrollIntoView({ behavior: "instant" });
+    back = {};
+  }
+
   if (form) {
     form.hidden = false;
-    const state = () => ({
-      q: form.q.value.trim(),
-      sort: form.sort?.value ?? defaults.sort,
-      show: form.show?.value ?? defaults.show,
-      category: [...form.querySelectorAll(".toggle[aria-pressed=true]")]
-        .map((toggle) => encodeURIComponent(toggle.dataset.category)).join(","),
-    });
+    const state = () => Object.fromEntries(Object.keys(defaults).map((name) => [name, name === "category"
+      ? [...form.querySelectorAll(".toggle[aria-pressed=true]")].map((toggle) => encodeURIComponent(toggle.dataset.category)).join(",")
+      : form[name]?.value.trim() ?? defaults[name]]));
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", () => keep(state()));
     form.addEventListener("click", (event) => {
@@ -113,12 +154,26 @@
         toggle.setAttribute("aria-pressed", toggle.getAttribute("aria-pressed") !== "true");
         keep(state());
       } else if (event.target.closest(".clear")) {
-        keep({ ...defaults, sort: form.sort?.value ?? defaults.sort });
+        keep({ ...state(), q: "", show: defaults.show, category: "" });
         form.q.focus();
       }
     });
+    more?.addEventListener("click", () => {
+      if (live) document.dispatchEvent(new CustomEvent("units", { detail: { ...state(), category: chosen(state()), offset: shown, limit: PAGE } }));
+      shown += PAGE;
+      if (!live) filter(state());
+    });
     addEventListener("hashchange", () => apply(readState()));
-    apply(readState());
+    if (grid) {
+      history.scrollRestoration = "manual";
+      shown = Math.min(back?.shown ?? PAGE, 20 * PAGE);
+      let waiting;
+      addEventListener("scroll", () => { clearTimeout(waiting); waiting = setTimeout(remember, 100); }, { passive: true });
+      document.addEventListener("click", (event) => { if (event.target.closest?.("a")) remember(); }, true);
+    }
+    if (live && !back && location.hash.length < 2 && !location.search) count(Number(grid.dataset.total), Number(grid.dataset.all));
+    else apply(readState());
+    if (!live) land();
   }
 
   // The state of the page is kept in links to a unit, to its neighbors, and back up.
@@ -128,7 +183,7 @@
   };
   for (const kind of ["focusin", "pointerdown"]) document.addEventListener(kind, carry);
 
-  for (const table of document.querySelectorAll(".sortable")) {
+  function makeSortable(table) {
     const body = table.tBodies[0];
     const value = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
     [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -148,6 +203,18 @@
       });
     });
   }
+  const makeAllSortable = () => document.querySelectorAll(".sortable:not(:has(th button))").forEach(makeSortable);
+  makeAllSortable();
+
+  // The explorer has exchanged parts of the page.
+  document.addEventListener("parts", () => {
+    watchTiles();
+    makeAllSortable();
+    if (!grid) return;
+    entries = read();
+    count(Number(grid.dataset.total), Number(grid.dataset.all));
+    land();
+  });
 
   // Keys.
   const dialog = document.querySelector(".keys");
