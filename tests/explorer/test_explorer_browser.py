@@ -142,7 +142,7 @@ def test_further_units_are_shown_on_demand_and_found_again_by_going_back(page: P
     expect(page.locator(".unit")).to_have_count(4)
     assert page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.unit)") == units
     page.wait_for_function(
-        "top => Math.abs(document.querySelectorAll('.unit')[3].getBoundingClientRect().top - top) < 120", arg=before
+        "top => Math.abs(document.querySelectorAll('.unit')[3].getBoundingClientRect().top - top) < 2", arg=before
     )
 
 

@@ -70,7 +70,7 @@ def test_a_server_process_serves_parallel_requests_and_ends_by_ctrl_c(pair: Pair
     with started(pair, "--port", "0") as (process, address):
         units = "api/runs/first-run/layers/{}/units?quantile={}"
         paths = ["", "api/runs", "api/concepts", units.format(0, 0.02), units.format(1, 0.1), "static/lib.js"]
-        paths += ["api/runs/second/layers/1/counts?min_iou=0.05", "api/runs/first-run/images/{image_index}.webp"]
+        paths += ["api/runs/second/layers/1/counts?min_iou=0.05", "images/0/{image_index}.webp"]
         image_index = pair.results[0].layers["wide_relu"].top["image_index"][0]
 
         def request(index: int) -> tuple[int, float]:

@@ -13,7 +13,7 @@ from threading import RLock
 from markupsafe import Markup
 
 from netdissect.errors import RequestError
-from netdissect.explorer.inference import unavailable_reason
+from netdissect.explorer.networks.run_network import unavailable_reason
 from netdissect.explorer.queries.requests import LayerPageQuery
 from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry

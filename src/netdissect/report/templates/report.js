@@ -135,10 +135,15 @@
   };
   let back = grid ? history.state : null;
   function land() {
-    const node = back?.scroll && grid.querySelector(`[data-unit="${back.unit}"]`);
-    if (node) scrollTo({ top: scrollY + node.getBoundingClientRect().top - back.top, behavior: "instant" });
+    const card = back?.scroll && grid.querySelector(`[data-unit="${back.unit}"]`);
+    if (card) settle(card, back.top, 4);
     else if (!back && grid && location.hash.length > 1) browse.scrollIntoView({ behavior: "instant" });
     back = {};
+  }
+  // Cards get their height when they are near the screen, so that the first jump may miss.
+  function settle(card, top, frames) {
+    scrollBy({ top: card.getBoundingClientRect().top - top, behavior: "instant" });
+    if (frames) requestAnimationFrame(() => settle(card, top, frames - 1));
   }
 
   if (form) {
