@@ -10,10 +10,19 @@ import numpy.typing as npt
 
 from netdissect.concepts import Labels
 from netdissect.concepts.label_sets import LabelSetMap
-from netdissect.scoring.formulas import ActiveRows, LabelSetTable, Operator
+from netdissect.scoring.formulas import (
+    ActiveRows,
+    FormulaResult,
+    FormulaSearch,
+    LabelSetTable,
+    Operator,
+    SearchOptions,
+)
 
 Pixels = frozenset[tuple[int, int]]
+Found = tuple[tuple[int, ...], tuple[Operator, ...]]
 OPERATORS: tuple[Operator, ...] = ("or", "and", "and-not")
+SIZES = ((2, 3), (3, 4))
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,26 @@ class Best:
     operators: tuple[Operator, ...]
     intersection: int
     union: int
+
+
+def draw_images(seed: int, concepts: int, categories: int, images: int) -> tuple[list[LabeledMask], list[int]]:
+    """Draw labeled images of two sizes with masks that follow the labels more or less.
+
+    Labels repeat in channels and for the whole image; some masks are empty, some concepts never occur.
+    """
+    random = np.random.default_rng(seed)
+    category_of = [-1, *random.integers(0, categories, concepts).tolist()]
+    drawn = []
+    for _ in range(images):
+        size = SIZES[random.integers(2)]
+        channels = random.integers(0, concepts + 1, (random.integers(1, 4), *size), np.int32)
+        channels[random.random(channels.shape) < random.choice([0.1, 0.6])] = 0
+        image_level = tuple(random.integers(1, concepts + 1, random.integers(0, 3)).tolist())
+        annotated = frozenset(np.flatnonzero(random.random(categories) < 0.8).tolist())
+        likely = np.isin(channels, random.integers(0, concepts + 1, 2)).any(axis=0)
+        mask = random.random(size) < np.where(likely, random.choice([0.0, 0.9]), random.choice([0.0, 0.2]))
+        drawn.append(LabeledMask(channels, image_level, annotated, mask))
+    return drawn, category_of
 
 
 def as_table(images: list[LabeledMask], category_of: list[int]) -> tuple[LabelSetTable, ActiveRows]:
@@ -122,3 +151,61 @@ def best_formula(
         if best_key is None or key < best_key:
             best, best_key = Best(ids, between, len(hit), len(either)), key
     return best
+
+
+def beam_of_2020(
+    images: list[LabeledMask], category_of: list[int], length: int, beam: int
+) -> tuple[tuple[int, ...], tuple[Operator, ...], int, int] | None:
+    """Search as Mu and Andreas 2020 do, over all pixels: label ids and operators as found, intersection, union."""
+    active = frozenset(
+        (index, pixel) for index, image in enumerate(images) for pixel in np.flatnonzero(image.mask).tolist()
+    )
+    occurring = {
+        label_id: sets_of_pixels(images, label_id) for label_id, number in enumerate(category_of) if number >= 0
+    }
+    concepts = {label_id: pixels for label_id, pixels in occurring.items() if pixels}
+    scores, covers = dict[Found, float](), dict[Found, Pixels]()
+
+    def keep(found: dict[Found, Pixels]) -> None:
+        for formula, pixels in found.items():
+            covers[formula] = pixels
+            scores[formula] = len(pixels & active) / max(len(pixels | active), 1)
+        best = sorted((formula for formula in scores if scores[formula] > 0), key=scores.__getitem__, reverse=True)
+        for formula in set(scores) - {*best[:beam]}:
+            del scores[formula]
+        kept = {formula: scores[formula] for formula in best[:beam]}
+        scores.clear()
+        scores.update(kept)
+
+    keep({((label_id,), ()): pixels for label_id, pixels in concepts.items()})
+    for _ in range(length - 1):
+        keep(
+            {
+                ((*ids, label_id), (*between, operator)): _apply(operator, covers[ids, between], pixels)
+                for ids, between in list(scores)
+                for label_id, pixels in concepts.items()
+                for operator in OPERATORS
+            }
+        )
+    if not scores:
+        return None
+    ids, between = next(iter(scores))
+    return ids, between, len(covers[ids, between] & active), len(covers[ids, between] | active)
+
+
+def check_search(images: list[LabeledMask], category_of: list[int], options: SearchOptions) -> FormulaResult:
+    """Compare a search with the exhaustive one: the same formula and counts."""
+    table, active = as_table(images, category_of)
+    search = FormulaSearch(table, options)
+    result = search.find(active)
+    annotated = options.restriction == "annotated"
+    for found, length in ((result.best, options.length), (result.concept, 1)):
+        expected = best_formula(images, category_of, length, options.operators, annotated)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            assert (found.formula.label_ids, found.formula.operators) == (expected.label_ids, expected.operators)
+            assert (found.intersection, found.union) == (expected.intersection, expected.union)
+            assert search.score(active, found.formula) == found
+    assert result.optimal
+    assert result.iou_upper_bound == (result.best.iou if result.best else 0.0)
+    return result

@@ -91,6 +91,8 @@ class Branches:
 
     def search(self, incumbent: Incumbent, in_time: Callable[[], bool]) -> None:
         """Try all formulas, the most promising concepts first, until the time is over."""
+        if not in_time():
+            return
         if self.length == 2:
             self._offer(incumbent, (), self._pairs)
             incumbent.visited += len(self.open)

@@ -181,8 +181,7 @@ class UnitSearch:
         if concept is None:
             return FormulaResult(None, None, True, 0.0, 0)
         if self._options.method == "beam" or self._in_time():
-            for candidate in self._beam():
-                self._incumbent.offer(*candidate)
+            self._incumbent.offer(*self._beam()[0])
         branches = self._branches()
         if self._options.method == "optimal":
             for branch in branches:
