@@ -90,13 +90,15 @@ class LiveReport:
 
         def make() -> str:
             level, slider = self._level(run, index, query.quantile, query.min_iou)
-            matching = select_units(opened, layer, level.quantile, query)["unit"].to_list()
-            chosen = matching[query.offset : query.offset + query.limit]
+            matching = select_units(opened, layer, level.quantile, query)["unit"]
+            chosen = matching.slice(query.offset, query.limit).to_list()
             tables = LayerTables(self._numbered[run], index, level, chosen)
             cards = [unit_view(tables, unit, CARD_IMAGES) for unit in chosen]
             charts = self._charts(run, index) if query.charts else {}
+            own = query.quantile is None and query.min_iou is None
+            view = self._views[run].layers[index] if own else layer_view(tables)
             return self.pages.layer_part(
-                self._views[run], layer_view(tables), cards, len(matching), charts, slider=slider,
+                self._views[run], view, cards, len(matching), charts, slider=slider,
                 page_size=query.limit,
                 own_limit=run_min_iou(opened.result, layer.info.name),
                 json=f"api/runs/{opened.id}/layers/{index}/units",

@@ -50,9 +50,9 @@ def _concepts_of(run: OpenRun) -> pl.DataFrame:
     for index, layer in enumerate(result.layers.values()):
         best = (
             layer.lazy_scores.filter(pl.col("quantile") == quantile, pl.col("iou") > 0)
-            .select(pl.col("concept", "category").cast(pl.String), "unit", "iou")
-            .sort("iou", "unit", descending=[True, False])
-            .unique(["concept", "category"], keep="first", maintain_order=True)
+            .group_by("concept", "category")
+            .agg(pl.col("unit").filter(pl.col("iou") == pl.col("iou").max()).min(), pl.col("iou").max())
+            .with_columns(pl.col("concept", "category").cast(pl.String))
             .collect()
         )
         detectors = (
@@ -117,7 +117,7 @@ def _units_of(run: OpenRun, concept: str, category: str) -> list[ConceptUnit]:
             pl.col("concept").cast(pl.String) == concept,
             pl.col("category").cast(pl.String) == category,
         ).select("unit", "iou", "max_attainable_iou")
-        labels = labeled_units(run, layer, quantile, None).drop("iou", "iou_text")
+        labels = labeled_units(run, layer, quantile, None).drop("iou")
         limit = run_min_iou(run.result, layer.info.name)
         units += [
             ConceptUnit(

@@ -111,13 +111,12 @@ def mask_level(run: OpenRun, layer: LayerResult, quantile: float | None) -> tupl
 
 
 def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: float | None) -> pl.DataFrame:
-    """Return unit, label, category, iou, iou_text and state of every unit at one of the run's quantiles."""
+    """Return unit, label, category, iou and state of every unit at one of the run's quantiles."""
     limit = run_min_iou(run.result, layer.info.name, min_iou)
     passing = passes(pl.col("iou"), "top-label", limit) & pl.col("label").is_not_null()
     state = pl.when("dead").then(pl.lit("dead")).when(passing).then(pl.lit("detector")).otherwise(pl.lit("below"))
     units = layer.units.filter(pl.col("quantile") == measured).sort("unit")
-    texts = pl.Series("iou_text", [iou_text(iou, limit) for iou in units["iou"]], pl.String)
-    return units.select("unit", "label", "category", "iou", texts, state.alias("state"))
+    return units.select("unit", "label", "category", "iou", state.alias("state"))
 
 
 def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
@@ -126,15 +125,18 @@ def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
     level, thresholds = mask_level(run, layer, query.quantile)
     units = select_units(run, layer, level.measured, query)
     page = units.slice(query.offset, query.limit)
+    limit = run_min_iou(run.result, layer.info.name, query.min_iou)
     return UnitPage(
         masks=level,
-        bar_end=bar_end(
-            run.result, layer.info.name, level.measured, run_min_iou(run.result, layer.info.name, query.min_iou)
-        ),
+        bar_end=bar_end(run.result, layer.info.name, level.measured, limit),
         total=len(units),
         offset=query.offset,
         units=tuple(
-            unit_summary(run, layer, row, float(thresholds.values[row["unit"]]), query.images)
+            UnitSummary(
+                **row,
+                iou_text=iou_text(row["iou"], limit),
+                images=top_images(run, layer, row["unit"], float(thresholds.values[row["unit"]]), query.images),
+            )
             for row in page.iter_rows(named=True)
         ),
     )
@@ -154,11 +156,6 @@ def select_units(run: OpenRun, layer: LayerResult, measured: float, query: Units
         units = units.filter(pl.col("state") == query.state)
     column, descending = SORTS[query.sort]
     return units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
-
-
-def unit_summary(run: OpenRun, layer: LayerResult, row: dict[str, Any], threshold: float, images: int) -> UnitSummary:
-    """Describe a unit by its row of `labeled_units`, with its top images masked at a threshold."""
-    return UnitSummary(**row, images=top_images(run, layer, row["unit"], threshold, images))
 
 
 def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
@@ -195,7 +192,6 @@ def unit_detail(
     level, thresholds = mask_level(run, layer, quantile)
     limit = run_min_iou(run.result, layer.info.name, min_iou)
     row = labeled_units(run, layer, level.measured, min_iou).row(unit, named=True)
-    row["iou_text"] = iou_text(row["iou"], limit, digits=4)
     scores = layer.lazy_scores.filter(
         pl.col("quantile") == level.measured, pl.col("unit") == unit, pl.col("iou") > 0
     ).select(
@@ -210,7 +206,11 @@ def unit_detail(
         run=run.id,
         layer=index,
         layer_name=layer.info.name,
-        summary=unit_summary(run, layer, row, value, MOST_IMAGES),
+        summary=UnitSummary(
+            **row,
+            iou_text=iou_text(row["iou"], limit, digits=4),
+            images=top_images(run, layer, unit, value, MOST_IMAGES),
+        ),
         masks=level,
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
         max_activation=max_activation,
