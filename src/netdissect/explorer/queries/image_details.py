@@ -14,6 +14,8 @@ from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ActiveConcept, ActiveUnit, ImageDetail, ProcessedImageResponse
 from netdissect.plots.outlines import MaskGrid
 from netdissect.result import LayerResult
+from netdissect.result.queries import run_min_iou
+from netdissect.scoring.number_text import iou_text
 
 
 def processed_image(run: OpenRun, image: ProcessedImage) -> ProcessedImageResponse:
@@ -40,9 +42,11 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
     order = sorted(range(len(units)), key=lambda index: (shares[index], -active.areas[index], units[index]))
     labels = labeled_units(run, layer, level.measured, None)
     intervals = _intervals(layer, level.measured)
+    limit = run_min_iou(run.result, layer.info.name)
     shown = tuple(
         ActiveUnit(
             **labels.row(units[index], named=True),
+            iou_text=iou_text(labels["iou"][units[index]], limit),
             **dict(zip(("iou_ci_low", "iou_ci_high"), intervals.get(units[index], (None, None)), strict=True)),
             value=float(active.values[index]),
             share_above=shares[index],
