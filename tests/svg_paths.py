@@ -15,3 +15,15 @@ def lines_of(path: str) -> list[npt.NDArray[np.float64]]:
     rest = re.sub(r"M[-\d. ]+l[-\d. ]+z", "", path)
     assert not rest, f"not a line: {rest}"
     return lines
+
+
+def held(path: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return the pixels whose centers are inside a path by the rule evenodd: each edge flips all pixels to its left."""
+    down, right = (2 * np.arange(count) + 1 for count in size)
+    flips = np.zeros((size[0], size[1] + 1), np.int64)
+    for x, y in (line.T for line in lines_of(path)):
+        for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
+            rows = np.arange(*np.searchsorted(down, sorted((y0, y1))))
+            if len(rows):
+                flips[rows, np.searchsorted(right, x0 + (down[rows] - y0) * (x1 - x0) / (y1 - y0))] += 1
+    return flips[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] % 2 == 1

@@ -24,6 +24,7 @@ Restriction = Literal["annotated", "overlap", "none"]
 Duplicates = Literal["once", "each"]
 ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
 Rule = Literal["top-label", "per-category"]
+MaskMode = Literal["dim", "outline", "both"]
 Palette = Literal["safe", "paper"]
 Split = Literal["train", "val"]
 Resize = Literal["stretch", "crop", "pad"]
@@ -393,7 +394,8 @@ class DissectConfig(Config):
     @property
     def mask_quantiles(self) -> int:
         """At how many quantiles, the first ones, the pixels of masks are kept until the run ends."""
-        return len(self.protocol.quantiles) if self.permutations or self.statistics.keep_masks else 0
+        kept = self.permutations or self.statistics.keep_masks or self.statistics.needs_images
+        return len(self.protocol.quantiles) if kept else 0
 
 
 def nearby_quantiles(quantile: float) -> tuple[float, float]:

@@ -23,7 +23,8 @@ from networks import COVERAGE, SIDE, build
 
 SCHEMAS = {
     "units": tables.UNITS, "scores": tables.SCORES, "counts": tables.COUNTS, "replicates": tables.REPLICATES,
-    "images": tables.IMAGES, "labels": tables.LABELS, "sensitivity": tables.SENSITIVITY,
+    "images": tables.IMAGES, "labels": tables.LABELS, "error_images": tables.ERROR_IMAGES,
+    "sensitivity": tables.SENSITIVITY,
 }  # fmt: skip
 OTHERS = {"histogram", "firing_map", "activation_range", "image_maxima"}  # every run has these
 
@@ -54,6 +55,32 @@ def test_a_run_holds_the_agreed_tables_with_the_agreed_columns(result: Result) -
             found = frame(layer, name)
             assert dict(found.schema) == {column: kind() for column, kind in schema.items()}
             assert found.height > 0
+
+
+def test_false_positives_and_false_negatives_are_the_images_with_most_pixels(result: Result) -> None:
+    categories = dict(result.concepts.select("label_id", "category").rows())
+    label_ids = dict(result.concepts.select("concept", "label_id").rows())
+    found = Counter()
+    for layer in result.layers.values():
+        pixels = {(row["image_index"], row["label_id"]): row["pixels"] for row in frame(layer, "labels").to_dicts()}
+        annotated = {(image, categories[label_id]) for image, label_id in pixels}
+        rows = frame(layer, "images").to_dicts()
+        errors = frame(layer, "error_images")
+        for unit in layer.units.filter(pl.col("label").is_not_null()).iter_rows(named=True):
+            own, label_id = (unit["quantile"], unit["unit"]), label_ids[unit["label"]]
+            masks = [row for row in rows if (row["quantile"], row["unit"]) == own]
+            hit = {row["image_index"] for row in masks if row["label_id"] == label_id and row["intersection"]}
+            wrong = {row["image_index"]: row["mask_pixels"] for row in masks if row["image_index"] not in hit}
+            expected = {
+                "false positive": {i: count for i, count in wrong.items() if (i, unit["category"]) in annotated},
+                "false negative": {i: count for (i, of), count in pixels.items() if of == label_id and i not in hit},
+            }
+            for name, images in expected.items():
+                most = sorted(images.items(), key=lambda pair: (-pair[1], pair[0]))[:8]
+                listed = errors.filter(quantile=own[0], unit=own[1], type=name)
+                assert listed.select("image_index", "pixels").rows() == most
+                found[name] += len(most)
+    assert min(found["false positive"], found["false negative"]) > 0
 
 
 def test_intervals_belong_to_the_labels_of_the_result(result: Result) -> None:

@@ -1,14 +1,17 @@
 """Pages and figures show the scored mask, bit for bit, for every protocol and grid."""
 
 import re
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 import oracle
 import strategies
@@ -16,31 +19,22 @@ from netdissect import plots
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.plots.outlines import SIDE, MaskGrid, enlarged, mask_outline, outline, signed
+from netdissect.errors import ResultError
+from netdissect.plots.outlines import MaskGrid, mask_path
+from netdissect.plots.overlap import REGION_COLORS, Overlap, iou_of_counts
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.unit_views import unit_view
+from netdissect.report.unit_views import MaskedImage, unit_detail, unit_view
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images
 from networks import SIDE as INPUT
-from svg_paths import lines_of
+from svg_paths import held
 
 # The package exports a function `units` of this module.
 unit_sheet = import_module("netdissect.plots.unit_sheet")
 UPSAMPLING_RULES = {"paper": "field", "original": "field-integer", "lite": "pillow", "pnas2020": "half-pixel"}
 Mask = npt.NDArray[np.bool_]
-
-
-def held(path: str, size: tuple[int, int]) -> Mask:
-    """Return the centers of pixels inside a path by the rule evenodd: each edge flips all pixels to its left."""
-    down, right = ((np.arange(count) + 0.5) * SIDE / count for count in size)
-    flips = np.zeros((size[0], size[1] + 1), np.int64)
-    for x, y in (line.T for line in lines_of(path)):
-        for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-            rows = np.arange(*np.searchsorted(down, sorted((y0, y1))))
-            if len(rows):
-                flips[rows, np.searchsorted(right, x0 + (down[rows] - y0) * (x1 - x0) / (y1 - y0))] += 1
-    return flips[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] % 2 == 1
+Maps = npt.NDArray[np.float32]
 
 
 @st.composite
@@ -70,16 +64,9 @@ def test_every_mask_that_is_shown_is_the_scored_mask(scene) -> None:
     grid = (side, side) if side else labels
     fields = tuple(oracle.Field(*map(int, span)) for span in masks.layer.field)
     expected = oracle.upsample(maps, grid, masks.source, fields, UPSAMPLING_RULES[masks.protocol.name]) > threshold
-    values = masks.values(maps, Size(*labels))
-    assert values.dtype == np.float32
-    np.testing.assert_array_equal(values > threshold, expected)
-    # A page: the path, at the centers of the pixels.
-    np.testing.assert_array_equal(held(mask_outline(values, float(threshold)), grid), expected)
-    # A figure: enlarged, and taken back to the grid.
-    edge = unit_sheet.edge_of(values)
-    back = [((np.arange(count) + 0.5) * edge / count).astype(int) for count in grid]
-    np.testing.assert_array_equal(enlarged(expected, edge)[np.ix_(*back)], expected)
-    np.testing.assert_array_equal(signed(values, float(threshold)) > 0, expected)
+    mask = masks.mask(maps, float(threshold), Size(*labels))
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(held(mask_path(mask), grid), expected)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +77,8 @@ def test_every_mask_that_is_shown_is_the_scored_mask(scene) -> None:
 def test_an_outline_of_any_mask_contains_its_pixels_and_no_others(
     seed: int, size: tuple[int, int], share: float
 ) -> None:
-    values = np.random.default_rng(seed).random(size).astype(np.float32)
-    path = mask_outline(values, 1 - share)
-    np.testing.assert_array_equal(held(path, size), values > np.float32(1 - share))
+    mask = np.random.default_rng(seed).random(size) < share
+    np.testing.assert_array_equal(held(mask_path(mask), size), mask)
 
 
 @pytest.fixture(scope="module")
@@ -105,50 +91,111 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=list(PROTOCOLS))
 def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     name: ProtocolName = request.param
-    protocol = PROTOCOLS[name].model_copy(update={"quantiles": (0.2,)})
-    config = DissectConfig(layers=("wide_relu", "deep_relu"), protocol=protocol,
-                           statistics=StatisticsConfig(bootstrap=0), batch_size=4, top_images=4)  # fmt: skip
+    # Regions are sets of pixels: a label that a pixel has twice counts once.
+    protocol = PROTOCOLS[name].model_copy(update={"quantiles": (0.2,), "duplicates": "once"})
+    statistics = StatisticsConfig(bootstrap=20, permutations=0)
+    layers = ("wide_relu", "deep_relu")
+    config = DissectConfig(layers=layers, protocol=protocol, statistics=statistics, batch_size=4, top_images=7)
     return dissect(build(), root, config=config, out=tmp_path_factory.mktemp("runs") / name)
 
 
-def scored(run: Result, root: Path, layer: str) -> dict[tuple[int, int], int]:
-    """Count the active pixels of each unit in each of its top images, by the oracle on the image's own grid."""
-    side, data = run.info.config.protocol.segmentation_size, ConceptData.open(root)
-    tables, counted = run.layers[layer], {}
+def masks_of(run: Result, root: Path, layer: str, unit: int, image_index: int, cells: Maps) -> tuple[Mask, Mask]:
+    """Return the masks of a unit and of its concept by the oracle, on the grid on which they are scored."""
+    side, tables = run.info.config.protocol.segmentation_size, run.layers[layer]
+    labels = ConceptData.open(root).labels(image_index)
+    grid = (side, side) if side else tuple(labels.label_channels.shape[1:])
     fields = tuple(oracle.Field(*map(int, span)) for span in tables.info.field)
-    limits = tables.thresholds.sort("unit")["threshold"].to_list()
-    for row in tables.top.iter_rows(named=True):
-        grid = (side, side) if side else tuple(data.rows[row["image_index"]].size)
-        cells = np.asarray(tables.top_maps[row["unit"], row["rank"]])
-        rule = UPSAMPLING_RULES[run.info.config.protocol.name]
-        mask = oracle.upsample(cells, grid, (INPUT, INPUT), fields, rule) > np.float32(limits[row["unit"]])
-        counted[row["unit"], row["rank"]] = int(mask.sum())
-    return counted
+    row = tables.units.filter(unit=unit).row(0, named=True)
+    rule = UPSAMPLING_RULES[run.info.config.protocol.name]
+    mask = oracle.upsample(cells, grid, (INPUT, INPUT), fields, rule) > np.float32(row["threshold"])
+    label_id = run.concepts.filter(concept=row["label"])["label_id"].sum()
+    if label_id in labels.image_level:
+        return mask, np.ones(grid, bool)
+    down, right = (np.floor((np.arange(new) + 0.5) * old / new).astype(int)
+                   for new, old in zip(grid, labels.label_channels.shape[1:], strict=True))  # fmt: skip
+    return mask, (labels.label_channels[:, down][:, :, right] == label_id).any(axis=0)
 
 
-def test_pages_and_figures_show_on_each_image_the_mask_of_its_own_grid(
-    run: Result, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def shown(image: MaskedImage) -> tuple[Mask, Mask]:
+    return held(image.unit, image.size), held(image.concept, image.size)
+
+
+def test_pages_and_figures_show_the_masks_of_a_unit_and_of_its_concept_on_the_grid_of_each_image(
+    run: Result, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[int] = []
+    drawn: list[tuple[Mask, Mask]] = []
     monkeypatch.setattr(
-        unit_sheet,
-        "draw_on",
-        lambda _axes, _image, values, limit: drawn.append(int((values > np.float32(limit)).sum())),
+        unit_sheet, "draw_masked", lambda _axes, _image, unit, concept, _mode: drawn.append((unit, concept))
     )
-    side = run.info.config.protocol.segmentation_size
     tables = LayerTables(number_runs([run], data_root=root)[0], 0)
-    expected = scored(run, root, "wide_relu")
+    grids, regions = set(), np.zeros(3, int)
     for unit, top in tables.top.items():
-        wanted = [expected[unit, row["rank"]] for row in top]
-        plots.units(run, "wide_relu", [unit], data_root=root)
-        grids = [(side, side) if side else (row["label_height"], row["label_width"]) for row in top]
         images = unit_view(tables, unit, len(top)).top_images
-        if images:
-            assert drawn == wanted
-            assert [int(held(image.mask, grid).sum()) for image, grid in zip(images, grids, strict=True)] == wanted
+        if not images or tables.units[unit]["label"] is None:
+            continue
+        plots.units(run, "wide_relu", [unit], data_root=root, mask="both", count=len(top))
+        for row, image, in_figure in zip(top, images, drawn, strict=True):
+            cells = run.layers["wide_relu"].top_maps[unit, row["rank"]]
+            expected = masks_of(run, root, "wide_relu", unit, row["image_index"], cells)
+            np.testing.assert_array_equal(in_figure, expected)
+            np.testing.assert_array_equal(shown(image), expected)
+            mask, concept = expected
+            counted = {"overlap": mask & concept, "unit only": mask & ~concept, "concept only": concept & ~mask}
+            for name, region in Overlap(*shown(image)).regions().items():
+                np.testing.assert_array_equal(region, counted[name])
+            grids.add(mask.shape)
+            regions += [region.sum() for region in counted.values()]
         drawn.clear()
-    assert sum(expected.values()) > 0
+    assert (regions > 0).all()
+    assert len(grids) == (1 if run.info.config.protocol.segmentation_size else 3)
 
 
-def test_labels_are_outlined_in_whole_numbers() -> None:
-    assert re.fullmatch(r"(M[\d ]+l[\d -]+z)+", outline(np.eye(7), 0.5))
+def test_false_positives_and_false_negatives_show_the_scored_mask_and_the_concept(run: Result, root: Path) -> None:
+    """The maps of all images are those of the top images: there are as many."""
+    tables = LayerTables(number_runs([run], data_root=root)[0], 0)
+    seen, active = {"false positive": 0, "false negative": 0}, 0
+    for unit in tables.units:
+        detail = unit_detail(tables, unit)
+        maps = {row["image_index"]: run.layers["wide_relu"].top_maps[unit, row["rank"]] for row in tables.top[unit]}
+        for name, on_page in (("false positive", detail.false_positives), ("false negative", detail.false_negatives)):
+            rows = tables.error_images.get(name, {}).get(unit, [])
+            for row, image in zip(rows, on_page, strict=True):
+                mask, concept = masks_of(run, root, "wide_relu", unit, row["image_index"], maps[row["image_index"]])
+                np.testing.assert_array_equal(shown(image), (mask, concept))
+                assert not (mask & concept).any()
+                assert image.value == (mask if name == "false positive" else concept).sum()
+                seen[name], active = seen[name] + 1, active + mask.any()
+    assert min(seen.values()) > 0
+    assert active > seen["false positive"]
+
+
+def test_the_pixels_of_all_images_add_up_to_the_iou_of_the_run(run: Result, root: Path) -> None:
+    tables = LayerTables(number_runs([run], data_root=root)[0], 0)
+    added = 0
+    for unit, row in tables.units.items():
+        images = unit_view(tables, unit, len(tables.top[unit])).top_images
+        if images and row["label"] is not None:
+            counts = sum((Counter(image.pixels) for image in images), Counter())
+            assert iou_of_counts({name: counts[name] for name in REGION_COLORS}) == pytest.approx(row["iou"], rel=1e-12)
+            added += 1
+    assert added > 0
+
+
+def test_the_drawn_iou_of_all_images_is_that_of_the_run(run: Result, root: Path) -> None:
+    units = run.layers["wide_relu"].units.filter(pl.col("iou") > 0, ~pl.col("dead"))
+    best = units.sort("iou", "unit", descending=[True, False]).row(0, named=True)
+    figure = plots.overlap(run, "wide_relu", data_root=root, count=7)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    sentence = next(text for text in texts if text.startswith("these images"))
+    assert sentence.endswith(f"= {best['iou']:.3f}; all images: {best['iou']:.4f}")
+    of_images = [[int(number.replace(",", "")) for number in text.split(" / ")] for text in texts
+                 if re.fullmatch(r"[\d,]+ / [\d,]+", text)]  # fmt: skip
+    both, either = (sum(numbers) for numbers in zip(*of_images, strict=True))
+    assert both / either == pytest.approx(best["iou"], rel=1e-12)
+
+
+def test_an_iou_is_not_drawn_without_a_concept_or_labels(run: Result, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"layer wide_relu has no unit 99; its units are 0 to \d+"):
+        plots.overlap(run, "wide_relu", 99, data_root=root)
+    with pytest.raises(ResultError, match=r"cannot be read .*--data-root"):
+        plots.overlap(run, "wide_relu", data_root=tmp_path)

@@ -10,7 +10,7 @@ import netdissect
 from netdissect.cli.console import console
 from netdissect.cli.results import RunArgument, RunsArgument, run_names
 from netdissect.cli_options import Typed, with_options
-from netdissect.config import Palette, Rule
+from netdissect.config import MaskMode, Palette, Rule
 from netdissect.counted import counted
 from netdissect.errors import ConfigError
 from netdissect.experiments.registry import draw_figure
@@ -149,9 +149,13 @@ def units(
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit.")] = 6,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    mask: Annotated[
+        MaskMode,
+        typer.Option("--mask", help="dim or outline the unit's mask; both: it and the concept, in three colors."),
+    ] = "dim",
     colors: ColorsOption = "safe",
 ) -> None:
-    """Draw a contact sheet: a row for each chosen unit with its top images, dimmed where the unit is inactive."""
+    """Draw a contact sheet: a row for each chosen unit with its top images and its mask on them."""
     result = netdissect.load_result(run)
     figure = netdissect.plots.units(
         result,
@@ -160,8 +164,29 @@ def units(
         quantile=quantile,
         data_root=data_root,
         count=count,
+        mask=mask,
         colors=colors,
         width=typed.model().width,
+    )
+    _save(figure, out)
+
+
+@app.command()
+@with_options(FigureOptions)
+def overlap(
+    typed: Typed[FigureOptions],
+    run: RunArgument,
+    out: OutOption,
+    layer: OneLayerOption = None,
+    unit: Annotated[int | None, typer.Option("--unit", help="Index of the unit; default: of the highest IoU.")] = None,
+    quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Images that are drawn.")] = 5,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+) -> None:
+    """Draw how the IoU of a unit comes about: pixels of its mask and of its concept on its top images."""
+    result = netdissect.load_result(run)
+    figure = netdissect.plots.overlap(
+        result, layer, unit, quantile=quantile, data_root=data_root, count=count, width=typed.model().width
     )
     _save(figure, out)
 

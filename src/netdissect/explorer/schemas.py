@@ -83,7 +83,8 @@ class TopImage(Response):
     image: str = Field(description="File name of the image.")
     max_activation: float
     url: str = Field(description="Address of the thumbnail.")
-    outline: str = Field(description="Where the unit is active: an SVG path in a square of 128 x 128, rule evenodd.")
+    outline: str = Field(description="Where the unit is active: an SVG path in `view_box`, rule evenodd.")
+    view_box: str = Field(description="The box of `outline`, as SVG writes it: two units for each pixel of a mask.")
 
 
 class UnitSummary(Response):
@@ -252,7 +253,8 @@ class ActiveUnit(Response):
     value: float = Field(description="Its largest activation in the image, or its activation at the point.")
     share_above: float = Field(description="Share of its activations over the data set above `value`.")
     area: float = Field(description="Share of the image in which it is active.")
-    outline: str = Field(description="Where it is active: an SVG path in a square of 128 x 128, rule evenodd.")
+    outline: str = Field(description="Where it is active: an SVG path in `view_box`, rule evenodd.")
+    view_box: str = Field(description="The box of `outline`, as SVG writes it: two units for each pixel of a mask.")
     images: tuple[TopImage, ...] = Field(description="Top images of the unit, the evidence for its label.")
 
 

@@ -5,6 +5,7 @@
     depth(results)         unique detectors over the layers of each run, with intervals and null
     iou(result)            distribution of IoU over the units, with the limit as a line
     units(result, ...)     contact sheet of chosen units
+    overlap(result, ...)   how the IoU of a unit comes about, on its top images
     concept_scatter(a, b)  the best IoU of every concept in two runs
     sensitivity(result)    detectors as a function of quantile and IoU
     segmented_image(pixels, {layer: segmentation})    an image segmented by the units of layers
@@ -29,7 +30,7 @@ from netdissect.plots.layer_bars import layers
 from netdissect.plots.sensitivity import RAMP, sensitivity
 from netdissect.plots.style import FAINT, INK, plain, save, svg
 from netdissect.plots.unit_map import unit_map
-from netdissect.plots.unit_sheet import units
+from netdissect.plots.unit_sheet import overlap, units
 
 __all__ = [
     "FAINT",
@@ -42,6 +43,7 @@ __all__ = [
     "depth",
     "iou",
     "layers",
+    "overlap",
     "plain",
     "save",
     "segmented_image",

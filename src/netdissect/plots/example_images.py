@@ -7,13 +7,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from netdissect.concepts import ConceptData, Labels
 from netdissect.concepts.image_io import open_image
 from netdissect.errors import ConceptsError
 from netdissect.paths import contained
-from netdissect.plots.outlines import SIDE
+from netdissect.result import RunInfo
 
 Pixels = npt.NDArray[np.uint8]
 
+SIDE = 128
+"""Height and width of a small image."""
 # At this quality an image takes about 4 kB.
 QUALITY = 74
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -57,3 +60,29 @@ def image_folder(root: str | Path, data_root: str | Path | None = None) -> Path:
     folder = Path(root if data_root is None else data_root)
     inner = folder / "images"
     return inner if data_root is None or inner.is_dir() else folder
+
+
+def open_data(info: RunInfo, data_root: str | Path | None = None) -> ConceptData | None:
+    """Open the data set of a run, at `data_root` if it has moved; None if it is missing or differs from the run's."""
+    if info.data.chosen_in_python:
+        return None
+    chosen = info.config
+    try:
+        data = ConceptData.open(
+            info.data.root if data_root is None else data_root,
+            categories=chosen.categories,
+            split=chosen.split,
+            max_images=chosen.max_images,
+            sample_seed=chosen.sample_seed,
+        )
+    except (ConceptsError, OSError):
+        return None
+    return data if len(data) == info.data.images else None
+
+
+def read_labels(data: ConceptData, image_index: int) -> Labels | None:
+    """Read the labels of one image; None if they cannot be read."""
+    try:
+        return data.labels(image_index)
+    except ConceptsError:
+        return None

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from netdissect.concepts import Size
-from netdissect.plots.outlines import MaskGrid, mask_outline, signed
+from netdissect.plots.outlines import MaskGrid, mask_path
 from netdissect.plots.style import INK, SMALL, STACKED, TEXT, WIDTH, as_written, new_figure, short
 from netdissect.result import Result
 from netdissect.result.queries import layer_units, run_min_iou, run_quantile
@@ -69,7 +69,7 @@ class Segment:
     active_share
         Share of the image in which at least one of its detectors is active: the union of their masks.
     path
-        The segment as an SVG path; see `netdissect.plots.outlines.mask_outline`.
+        The segment as an SVG path; see `netdissect.plots.outlines.mask_path`.
     union_path
         The union of the masks as an SVG path.
     """
@@ -143,7 +143,7 @@ def segment_image(maps: Maps, detectors: pl.DataFrame, masks: MaskGrid, label_si
     """
     size = masks.size(label_size)
     strength, units = np.zeros(size), np.full(size, NOWHERE, np.int32)
-    unions: dict[Concept, npt.NDArray[np.float64]] = {}
+    unions: dict[Concept, npt.NDArray[np.bool_]] = {}
     active: dict[Concept, list[int]] = {}
     columns = detectors.sort("unit").select("unit", "label", "category", "threshold", "max_activation")
     for unit, label, category, threshold, largest in columns.iter_rows():
@@ -158,15 +158,14 @@ def segment_image(maps: Maps, detectors: pl.DataFrame, masks: MaskGrid, label_si
         wins = mask & (own > strength)
         strength[wins], units[wins] = own[wins], unit
         concept = (label, category)
-        distances = signed(values, threshold)
-        unions[concept] = np.maximum(unions[concept], distances) if concept in unions else distances
+        unions[concept] = unions[concept] | mask if concept in unions else mask
         active.setdefault(concept, []).append(unit)
     return _segmentation(units, unions, active)
 
 
 def _segmentation(
     units: Indices,
-    unions: Mapping[Concept, npt.NDArray[np.float64]],
+    unions: Mapping[Concept, npt.NDArray[np.bool_]],
     active: Mapping[Concept, list[int]],
 ) -> Segmentation:
     shares = {concept: float(np.isin(units, own).mean()) for concept, own in active.items()}
@@ -176,7 +175,6 @@ def _segmentation(
     for index, concept in enumerate(order):
         region = np.isin(units, active[concept])
         labels[region] = index
-        union = unions[concept].astype(np.float32)
         segments.append(
             Segment(
                 concept=concept[0],
@@ -185,9 +183,9 @@ def _segmentation(
                 color=colors[concept][1],
                 color_name=colors[concept][0],
                 share=shares[concept],
-                active_share=float((union > 0).mean()),
-                path=mask_outline(np.where(region, 1, -1).astype(np.float32), 0.0),
-                union_path=mask_outline(union, 0.0),
+                active_share=float(unions[concept].mean()),
+                path=mask_path(region),
+                union_path=mask_path(unions[concept]),
             )
         )
     return Segmentation(units, labels, tuple(segments))

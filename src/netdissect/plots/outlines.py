@@ -1,34 +1,34 @@
 """Masks as they were scored: pages, figures and the explorer all make masks here.
 
-MaskGrid(layer, network's input, protocol).values(maps)   on the grid on which the run compared masks with labels
-values > threshold                                        the scored mask, bit for bit
-enlarged(mask, side)                                      pixels for a figure
-mask_outline(values, threshold)                           an SVG path for a page, in a square of SIDE x SIDE
-outline(label map)                                        an SVG path of labels
+MaskGrid(layer, network's input, protocol).mask(cells, threshold)   bool (sh, sw), the scored mask bit for bit
+mask_path(mask)                                                     an SVG path for a page
+enlarged(mask, side)                                                pixels for a figure
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Size
 from netdissect.config import Protocol
-from netdissect.plots.contours import contour_path, signed_distances
+from netdissect.jit import compiled
 from netdissect.result import LayerInfo, LayerResult, RunInfo
 from netdissect.scoring import make_upsampler
 
 T = TypeVar("T", bound=np.generic)
 Maps = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Text = npt.NDArray[np.uint8]
 
-SIDE = 128
-"""Height and width of the square in which outlines are drawn."""
-
-# Points closer than this to the line between their neighbors are dropped: a tenth of the bytes, no visible change.
-TOLERANCE = 0.6
-# For masks, in pixels: outlines are at least 0.17 pixels away from the center of every pixel.
-MASK_TOLERANCE = 0.08
+TOP, RIGHT, BOTTOM, LEFT = 0, 1, 2, 3
+MAX_CHARACTERS = 7
+"""Of one coordinate in a path: a separator, a sign and five digits."""
+TOLERANCE = 0.66
+"""Half pixels by which simplified lines may be off: centers of pixels are at least 0.7 away from a line."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class MaskGrid:
         upsampler = make_upsampler(cells, self.size(labels), Size(*self.source), self.layer.field, self.protocol.anchor)
         return upsampler.upsample(np.asarray(maps))
 
-    def outline(self, cells: Maps, threshold: float, labels: Size | None = None) -> str:
-        """Return the outline of where one map, float32 (h, w), is above a threshold; see `mask_outline`."""
-        return mask_outline(self.values(cells, labels), threshold)
+    def mask(self, cells: Maps, threshold: float, labels: Size | None = None) -> Mask:
+        """Return the mask of one map, float32 (h, w), at a unit's threshold, bool (sh, sw)."""
+        return self.values(cells, labels) > np.float32(threshold)
 
 
 def enlarged(values: npt.NDArray[T], side: int) -> npt.NDArray[T]:
@@ -95,65 +95,197 @@ def enlarged(values: npt.NDArray[T], side: int) -> npt.NDArray[T]:
     return np.asarray(values[down[:, None], right])
 
 
-def mask_outline(values: Maps, threshold: float) -> str:
-    """Outline a mask: filled by the rule ``evenodd``, the path contains the centers of exactly its pixels.
+def mask_path(mask: Mask) -> str:
+    """Outline a mask of pixels.
 
     Parameters
     ----------
-    values
-        float32 (sh, sw); see `MaskGrid.values`.
-    threshold
-        The unit's: values above it are inside.
+    mask
+        bool (H, W).
 
     Returns
     -------
     str
-        An SVG path of closed lines in a square of `SIDE`, rounded to a tenth or finer; empty where nothing is inside.
-    """
-    # One digit for pixels of 0.8 or more, so that rounding moves no line over a center.
-    digits = 1 + int(np.log10(max(*values.shape, 16) / 16))
-    tolerance = MASK_TOLERANCE * SIDE / max(values.shape)
-    return _path(signed(values, threshold), tolerance, digits)
-
-
-def signed(values: Maps, threshold: float) -> npt.NDArray[np.float64]:
-    """Return scaled distances of values to a threshold, whose zero line runs between pixels.
-
-    Returns
-    -------
-    float64 of the shape of `values`
-        Above 0 exactly where the mask is; linear near the threshold, and of a magnitude from 0.5 to 1.5, so that the
-        border between two neighbors is between a quarter and three quarters of the way.
-    """
-    return np.asarray(signed_distances(np.asarray(values, np.float32), np.float32(threshold)))
-
-
-def outline(values: npt.NDArray[Any], level: float, min_area: float = 0) -> str:
-    """Outline the region of values above a level, simplified by up to half a unit.
-
-    Parameters
-    ----------
-    values
-        (H, W): values at the centers of the pixels of an image.
-    level
-        Values above it are inside.
-    min_area
-        Outlines of a smaller area are left out.
-
-    Returns
-    -------
-    str
-        An SVG path of closed lines with whole coordinates between 0 and `SIDE`, to be filled by the rule ``evenodd``;
-        empty where nothing is inside.
+        An SVG path of closed lines in a box of 2 W x 2 H: its units are half pixels. Filled by the rule ``evenodd``
+        it contains the centers of exactly the pixels of the mask. Empty where the mask is.
 
     Examples
     --------
-    >>> outline(np.array([[1.0, 0.0], [1.0, 0.0]]), 0.5)
-    'M64 0l0 128-64 0 0-128z'
+    >>> mask_path(np.array([[False, True, True], [False, True, True]]))
+    'M2 0l4 0 0 4-4 0z'
     """
-    return _path(np.asarray(values, np.float64) - level, TOLERANCE, 0, min_area)
-
-
-def _path(distances: npt.NDArray[np.float64], tolerance: float, digits: int, min_area: float = 0) -> str:
-    text: bytes = contour_path(distances, float(SIDE), tolerance, digits, float(min_area)).tobytes()
+    text: bytes = _path_text(np.asarray(mask, np.bool_)).tobytes()
     return text.decode("ascii")
+
+
+def view_box(size: Size) -> str:
+    """Return the box of the paths of `mask_path` for masks of a size, as SVG writes it."""
+    return f"0 0 {2 * size.width} {2 * size.height}"
+
+
+@compiled
+def _path_text(mask: Mask) -> Text:
+    """Return the text of `mask_path`, uint8 (N,): ASCII characters.
+
+    Lines run halfway between the centers of neighboring pixels (marching squares); beyond the border everything is
+    outside. Then they are simplified.
+    """
+    height, width = mask.shape
+    nodes = np.zeros((height + 4, width + 4), np.bool_)  # the border twice: once with its pixels, then outside
+    crossings = 0
+    for row in range(1, height + 3):
+        for column in range(1, width + 3):
+            nodes[row, column] = mask[min(max(row - 2, 0), height - 1), min(max(column - 2, 0), width - 1)]
+    for row in range(1, height + 4):
+        for column in range(1, width + 4):
+            crossings += nodes[row, column] != nodes[row, column - 1]
+            crossings += nodes[row, column] != nodes[row - 1, column]
+    text = np.empty(crossings * 2 * MAX_CHARACTERS, np.uint8)
+    used = 0
+    if crossings:
+        lines = np.empty((crossings, 2), np.int64)
+        seen = np.zeros((height + 4, width + 4), np.bool_)
+        for row in range(1, height + 3):
+            for column in range(1, width + 3):
+                if nodes[row, column] and not nodes[row, column + 1] and not seen[row, column]:
+                    count = _trace(nodes, row, column, seen, lines)
+                    corners = _simplified(lines[:count])
+                    if len(corners) > 2:
+                        used = _write_line(text, used, corners)
+    return text[:used]
+
+
+@compiled
+def _trace(nodes: Mask, row: int, column: int, seen: Mask, line: Ints) -> int:
+    """Follow a line downward from the edge on the right of a node inside, until it is closed; return its points."""
+    count, edge = 0, TOP
+    start_row, start_column = row, column
+    bottom, end = 2 * (nodes.shape[0] - 4), 2 * (nodes.shape[1] - 4)
+    while True:
+        # The point where the line enters the cell whose upper left node is (row, column): between two nodes.
+        first_row, first_column = row + (edge == BOTTOM), column + (edge == RIGHT)
+        across = edge in (TOP, BOTTOM)
+        right, down = 2 * first_column - 3 + across, 2 * first_row - 3 + (not across)
+        line[count, 0], line[count, 1] = min(max(right, 0), end), min(max(down, 0), bottom)
+        count += 1
+        if across and nodes[first_row, first_column]:
+            seen[first_row, first_column] = True
+        edge = _exit(
+            nodes[row, column], nodes[row, column + 1], nodes[row + 1, column + 1], nodes[row + 1, column], edge
+        )
+        # The next cell, and the side on which the line enters it.
+        row += (edge == BOTTOM) - (edge == TOP)
+        column += (edge == RIGHT) - (edge == LEFT)
+        edge = (edge + 2) % 4
+        if edge == TOP and row == start_row and column == start_column:
+            return count
+
+
+@compiled
+def _exit(top_left: bool, top_right: bool, bottom_right: bool, bottom_left: bool, edge: int) -> int:
+    """Return the edge by which a line leaves a cell that it enters by `edge`."""
+    corners = (top_left, top_right, bottom_right, bottom_left)
+    if top_left == bottom_right and top_right == bottom_left and top_left != top_right:
+        # Two pixels that touch at a corner: the line goes around each.
+        if top_left:
+            return LEFT if edge == TOP else TOP if edge == LEFT else BOTTOM if edge == RIGHT else RIGHT
+        return RIGHT if edge == TOP else BOTTOM if edge == LEFT else TOP if edge == RIGHT else LEFT
+    for other in range(4):
+        if other != edge and corners[other] != corners[(other + 1) % 4]:
+            return other
+    return edge
+
+
+@compiled
+def _simplified(line: Ints) -> Ints:
+    """Return the corners of a closed line (N, 2)."""
+    keep = _kept(line.astype(np.float64), TOLERANCE)
+    corners = np.empty((len(line), 2), np.int64)
+    count = 0
+    for index in range(len(line)):
+        right, down = line[index]
+        if keep[index] and (count == 0 or right != corners[count - 1, 0] or down != corners[count - 1, 1]):
+            corners[count, 0], corners[count, 1] = right, down
+            count += 1
+    if count > 1 and corners[0, 0] == corners[count - 1, 0] and corners[0, 1] == corners[count - 1, 1]:
+        count -= 1
+    return corners[:count]
+
+
+@compiled
+def _kept(line: Floats, tolerance: float) -> Mask:
+    """Choose the points to which a closed line is simplified (Douglas and Peucker 1973)."""
+    count = len(line)
+    keep = np.zeros(count, np.bool_)
+    first = _farthest(line, _farthest(line, 0))
+    second = _farthest(line, first)
+    keep[first] = keep[second] = True
+    stack = np.empty((count + 2, 2), np.int64)
+    stack[0, 0], stack[0, 1] = first, second if second > first else second + count
+    stack[1, 0], stack[1, 1] = second, first if first > second else first + count
+    depth = 2
+    while depth:
+        depth -= 1
+        start, stop = stack[depth, 0], stack[depth, 1]
+        worst, distance = start, tolerance * tolerance
+        for index in range(start + 1, stop):
+            off = _distance(line[index % count], line[start % count], line[stop % count])
+            if off > distance:
+                worst, distance = index, off
+        if worst > start:
+            keep[worst % count] = True
+            stack[depth, 0], stack[depth, 1] = start, worst
+            stack[depth + 1, 0], stack[depth + 1, 1] = worst, stop
+            depth += 2
+    return keep
+
+
+@compiled
+def _farthest(line: Floats, origin: int) -> int:
+    """Return the point of a line that is farthest from one of its points."""
+    best, largest = origin, -1.0
+    for index in range(len(line)):
+        off = (line[index, 0] - line[origin, 0]) ** 2 + (line[index, 1] - line[origin, 1]) ** 2
+        if off > largest:
+            best, largest = index, off
+    return best
+
+
+@compiled
+def _distance(point: Floats, start: Floats, stop: Floats) -> float:
+    """Return the squared distance of a point from the line between two others."""
+    right, down = stop[0] - start[0], stop[1] - start[1]
+    length = right * right + down * down
+    share = 0.0
+    if length > 0:
+        share = min(max(((point[0] - start[0]) * right + (point[1] - start[1]) * down) / length, 0.0), 1.0)
+    return float((start[0] + share * right - point[0]) ** 2 + (start[1] + share * down - point[1]) ** 2)
+
+
+@compiled
+def _write_line(text: Text, used: int, corners: Ints) -> int:
+    """Write a closed line at the position `used` of a text; return where it ends."""
+    for index in range(len(corners)):
+        if index < 2:
+            text[used] = ord("M") if index == 0 else ord("l")
+            used += 1
+        for axis in range(2):
+            number = corners[index, axis] - (corners[index - 1, axis] if index else 0)
+            used = _write_number(text, used, number, index < 2 and axis == 0)
+    text[used] = ord("z")
+    return used + 1
+
+
+@compiled
+def _write_number(text: Text, used: int, number: int, bare: bool) -> int:
+    """Write one number, after a space unless it is `bare` or has a sign; return where it ends."""
+    if number < 0 or not bare:
+        text[used] = ord("-") if number < 0 else ord(" ")
+        used += 1
+    place = 1
+    while place * 10 <= abs(number):
+        place *= 10
+    while place:
+        text[used] = ord("0") + abs(number) // place % 10
+        used, place = used + 1, place // 10
+    return used

@@ -1,33 +1,44 @@
-"""A contact sheet of units: their top images with the masks outlined."""
+"""A contact sheet of units, and the IoU of one of them: top images with the masks of unit and concept."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from netdissect.concepts import Size
-from netdissect.config import Palette
+from netdissect.config import MaskMode, Palette
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.example_images import image_folder, read_image
-from netdissect.plots.outlines import MaskGrid, enlarged, signed
+from netdissect.plots.example_images import image_folder, open_data, read_image
+from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.overlap import (
+    EDGE,
+    REGION_COLORS,
+    ConceptMask,
+    ConceptMasks,
+    ImageConcept,
+    Mask,
+    draw_masked,
+    iou_of_counts,
+    region_handles,
+)
 from netdissect.plots.style import INK, SMALL, WIDTH, fitted, new_figure, text_width
-from netdissect.result import LayerResult, Result
+from netdissect.result import Result
 from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
 from netdissect.scoring.number_text import iou_text
 
 IMAGES = 6
-EDGE = 160
-LINE = "#FFDD33"
-DIMMED = 0.45
 MAX_UNITS = 8
 TITLE, BETWEEN = 0.24, 0.04
 """Inches: height of the line above a row of images, and distance between images."""
+LINE, BAR = 0.2, 0.16
+"""Inches: heights of a line of text, and of a bar."""
+OVERLAP_IMAGES = 5
+CENTERED: Any = {"fontsize": SMALL, "color": INK, "ha": "center", "va": "center", "parse_math": False}
 GAP = 5.0
 """Points between the color, the label and the numbers of a unit."""
 
@@ -40,10 +51,11 @@ def units(
     quantile: float | None = None,
     data_root: str | Path | None = None,
     count: int = IMAGES,
+    mask: MaskMode = "dim",
     colors: Palette = "safe",
     width: float = WIDTH,
 ) -> Figure:
-    """Draw a row for each unit: its label and IoU, and its top images, dimmed outside the mask.
+    """Draw a row for each unit: its label and IoU, and its top images with its mask.
 
     Parameters
     ----------
@@ -59,6 +71,9 @@ def units(
         The data set's folder, if it has moved since the run.
     count
         Images of each unit.
+    mask
+        ``dim``: dark outside of the mask. ``outline``: the outline of the mask. ``both``: what the mask and the concept
+        share, the mask only and the concept only, in three colors.
     colors
         ``safe`` for color vision deficiencies, or ``paper``: as in the authors' graphs.
     width
@@ -79,21 +94,162 @@ def units(
     best = table.sort("iou", "unit", descending=[True, False]).unique("label", keep="first", maintain_order=True)
     indices = best["unit"].head(MAX_UNITS).to_list() if chosen is None else list(chosen)
     for index in indices:
-        if not 0 <= index < len(table):
-            raise ResultError(f"layer {name} has no unit {index}; its units are 0 to {len(table) - 1}.")
-    side, number = width / max(count, 1), max(len(indices), 1)
-    figure = new_figure(width, (side + TITLE) * number)
+        _check_unit(name, index, len(table))
+    side = width / max(count, 1)
+    height = (side + TITLE) * max(len(indices), 1) + (TITLE if mask == "both" else 0)
+    figure = new_figure(width, height)
     figure.set_layout_engine("none")
     inks = category_colors(result.info.data.categories, colors)
-    folder, masks = image_folder(result.info.data.root, data_root), MaskGrid.of(result.info, result.layers[name])
+    images = UnitImages(result, name, data_root, concepts=mask == "both")
     for row, index in enumerate(indices):
         unit = table.row(index, named=True)
-        _write_label(figure, 1 - row / number, unit, limit, inks.get(str(unit["category"]), INK))
+        top, bottom = (1 - (side + TITLE) * each / height for each in (row, row + 1))
+        _write_label(figure, top, unit, limit, inks.get(str(unit["category"]), INK))
         if not unit["dead"]:
-            bottom = 1 - (row + 1) / number
             cells = [_cell(figure, (each * side / width, bottom, side)) for each in range(count)]
-            _draw_images(cells, result.layers[name], masks, unit, folder)
+            _draw_images(cells, images, unit, mask)
+    if mask == "both":
+        figure.legend(handles=region_handles(), loc="lower left", ncols=3, borderpad=0, frameon=False, fontsize=SMALL)
     return figure
+
+
+def overlap(
+    result: Result,
+    layer: str | None = None,
+    unit: int | None = None,
+    *,
+    quantile: float | None = None,
+    data_root: str | Path | None = None,
+    count: int = OVERLAP_IMAGES,
+    width: float = WIDTH,
+) -> Figure:
+    """Draw how the IoU of a unit and its concept comes about: what both cover, by the pixels of either.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    layer
+        One of its layers; None: the only one.
+    unit
+        Index of the unit, from 0; None: the one with the highest IoU.
+    quantile
+        Of label and masks; None: the run's first.
+    data_root
+        The data set's folder, if it has moved since the run.
+    count
+        Top images of the unit that are drawn.
+    width
+        Inches; type has the same size at any width.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ResultError
+        If there is no such unit, it has no concept, or labels cannot be read.
+    """
+    name = only_layer(result, layer)
+    quantile = run_quantile(result, quantile)
+    limit = run_min_iou(result, name)
+    table = layer_units(result, name, quantile, limit)
+    index = table.sort("iou", "unit", descending=[True, False])["unit"][0] if unit is None else unit
+    _check_unit(name, index, len(table))
+    row = table.row(index, named=True)
+    if row["dead"] or row["label"] is None:
+        raise ResultError(
+            f"unit {index} of layer {name} has no concept, so that there is no IoU to draw. Name another."
+        )
+    side = width / count
+    height = 2 * TITLE + side + 2 * LINE + BAR
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    ink = category_colors(result.info.data.categories).get(str(row["category"]), INK)
+    _write_label(figure, 1, row, limit, ink)
+    images, counts = UnitImages(result, name, data_root, concepts=True), Counter[str]()
+    for place, (top, mask, concept) in enumerate(images.of(row, count)):
+        if concept is None:
+            raise ResultError(
+                f"the labels of {top['image']} cannot be read from {result.info.data.root}: an IoU compares masks with "
+                "labels. Name the folder of the data set if it was moved (--data-root)."
+            )
+        axes = _cell(figure, (place * side / width, 1 - (TITLE + side) / height, side))
+        draw_masked(axes, read_image(images.folder, top["image"], EDGE), mask, concept.pixels, "both")
+        of_image = concept.contribution(mask)
+        counts.update(of_image)
+        union = sum(of_image.values())
+        text = f"{of_image['overlap']:,} / {union:,}" if union else "does not count"
+        figure.text((place + 0.5) * side / width, 1 - (TITLE + side + LINE / 2) / height, text, **CENTERED)
+    _draw_sum(figure, {region: counts[region] for region in REGION_COLORS}, row, (BAR + TITLE) / height)
+    figure.legend(handles=region_handles(), loc="lower left", ncols=3, borderpad=0, frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _draw_sum(figure: Figure, counts: Mapping[str, int], unit: Mapping[str, Any], top: float) -> None:
+    """Draw the pixels of the regions as a bar, with their quotient above it."""
+    total, left = max(sum(counts.values()), 1), 0
+    axes = figure.add_axes((0, TITLE / figure.get_figheight(), 1, top - TITLE / figure.get_figheight()))
+    axes.set_axis_off()
+    axes.set_xlim(0, total)
+    for name, color in REGION_COLORS.items():
+        axes.barh(0, counts[name], left=left, height=1, color=color)
+        left += counts[name]
+    axes.set_ylim(-0.5, 0.5)
+    parts = " + ".join(f"{count:,}" for count in counts.values())
+    text = (
+        f"these images: {counts['overlap']:,} / ({parts}) = {iou_of_counts(counts):.3f}; all images: {unit['iou']:.4f}"
+    )
+    figure.text(0, top + LINE / 2 / figure.get_figheight(), text, **CENTERED | {"ha": "left"})
+
+
+def _check_unit(layer: str, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise ResultError(f"layer {layer} has no unit {index}; its units are 0 to {count - 1}.")
+
+
+class UnitImages:
+    """The top images of the units of a layer with their masks.
+
+    Parameters
+    ----------
+    result
+        A finished run.
+    layer
+        Name of the layer.
+    data_root
+        The data set's folder, if it has moved since the run.
+    concepts
+        Whether masks of concepts are read from it, too.
+    """
+
+    def __init__(self, result: Result, layer: str, data_root: str | Path | None, *, concepts: bool) -> None:
+        self._result, self._layer = result, result.layers[layer]
+        self._grid = MaskGrid.of(result.info, self._layer)
+        data, protocol = open_data(result.info, data_root) if concepts else None, result.info.config.protocol
+        self._concepts = None if data is None else ConceptMasks(data, protocol.restriction)
+        self.folder = image_folder(result.info.data.root, data_root)
+
+    def of(self, unit: Mapping[str, Any], count: int) -> Iterator[tuple[dict[str, Any], Mask, ConceptMask | None]]:
+        """Yield rows of the table of top images, the unit's mask, and its concept's; None: not known.
+
+        Parameters
+        ----------
+        unit
+            Its row in the table of units.
+        count
+            How many images at most.
+        """
+        top = self._layer.top.filter(unit=unit["unit"]).sort("rank").head(count)
+        for row in top.iter_rows(named=True):
+            cells = self._layer.top_maps[unit["unit"], row["rank"]]
+            mask = self._grid.mask(cells, unit["threshold"], Size(row["label_height"], row["label_width"]))
+            concept = None
+            if self._concepts is not None and unit["label"] is not None:
+                label_id = self._result.concepts.filter(concept=unit["label"])["label_id"].item()
+                concept = self._concepts.mask(ImageConcept(row["image_index"], label_id, Size(*mask.shape)))
+            yield row, mask, concept
 
 
 def _write_label(figure: Figure, top: float, unit: dict[str, Any], min_iou: float, ink: str) -> None:
@@ -118,40 +274,7 @@ def _cell(figure: Figure, corner: tuple[float, float, float]) -> Axes:
     return axes
 
 
-def _draw_images(
-    cells: Sequence[Axes], tables: LayerResult, masks: MaskGrid, unit: dict[str, Any], folder: Path
-) -> None:
-    top = tables.top.filter(unit=unit["unit"]).sort("rank").head(len(cells))
-    for axes, row in zip(cells, top.iter_rows(named=True), strict=False):
-        labels = Size(row["label_height"], row["label_width"])
-        values = masks.values(tables.top_maps[unit["unit"], row["rank"]], labels)
-        draw_on(axes, read_image(folder, row["image"], edge_of(values)), values, unit["threshold"])
-
-
-def edge_of(values: npt.NDArray[np.float32]) -> int:
-    """Return the side of the square on which a mask is drawn, large enough for each of its pixels."""
-    return int(max(EDGE, *values.shape))
-
-
-def draw_on(axes: Axes, image: npt.NDArray[np.uint8] | None, values: npt.NDArray[np.float32], threshold: float) -> None:
-    """Draw an image, dimmed outside a unit's mask, with the border of the mask.
-
-    Parameters
-    ----------
-    axes
-        The axes.
-    image
-        uint8 (E, E, 3), E by `edge_of`; None: gray.
-    values
-        float32 (sh, sw), the interpolated activations; see `netdissect.plots.outlines.MaskGrid.values`.
-    threshold
-        The unit's.
-    """
-    edge = edge_of(values)
-    pixels = np.full((edge, edge, 3), 128, np.uint8) if image is None else image
-    mask = values > np.float32(threshold)
-    active = enlarged(mask, edge)[..., None]
-    axes.imshow(np.where(active, pixels, (DIMMED * pixels).astype(np.uint8)), interpolation="antialiased")
-    if mask.any() and not mask.all():
-        down, right = ((np.arange(count) + 0.5) * edge / count - 0.5 for count in values.shape)
-        axes.contour(right, down, signed(values, threshold), levels=[0], colors=LINE, linewidths=1.1)
+def _draw_images(cells: Sequence[Axes], images: UnitImages, unit: dict[str, Any], mode: MaskMode) -> None:
+    for axes, (row, mask, concept) in zip(cells, images.of(unit, len(cells)), strict=False):
+        shown = None if concept is None else concept.pixels
+        draw_masked(axes, read_image(images.folder, row["image"], EDGE), mask, shown, mode)

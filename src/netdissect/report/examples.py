@@ -6,8 +6,10 @@ import numpy as np
 
 from netdissect.activations import prefetch
 from netdissect.concepts import ConceptData
+from netdissect.plots.example_images import read_labels
+from netdissect.plots.outlines import mask_path
+from netdissect.plots.overlap import concept_mask, label_ids
 from netdissect.report import urls
-from netdissect.report.label_outlines import concept_outline, label_ids, read_labels
 from netdissect.report.layer_tables import NumberedRun
 from netdissect.report.unit_views import MaskedImage
 
@@ -50,9 +52,9 @@ def find_examples(
         for label_id in label_ids(labels):
             name = data.by_label_id[label_id].name
             if needed.get(name, 0) > 0:
-                mask = concept_outline(labels, label_id)
-                url = urls.image(run.data_index, index)
-                examples.setdefault(name, []).append(MaskedImage(url, data.rows[index].image, mask))
+                url, path = urls.image(run.data_index, index), mask_path(concept_mask(labels, (label_id,), labels.size))
+                example = MaskedImage(url, data.rows[index].image, labels.size, concept=path)
+                examples.setdefault(name, []).append(example)
                 needed[name] -= 1
                 if not needed[name]:
                     del needed[name]

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
-from netdissect.errors import ConceptsError
+from netdissect.plots.example_images import open_data
 from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.overlap import ConceptMasks
 from netdissect.report import urls
-from netdissect.report.label_outlines import ConceptOutlines
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
 from netdissect.result.summary import Q_VALUES, reports_q_values
@@ -27,12 +27,8 @@ MIN_LISTED_IOU = 0.01
 """Concepts with a lower IoU are not listed on a unit's page."""
 MAX_LISTED_CONCEPTS = 30
 """Concepts listed for each unit."""
-MAX_ERROR_IMAGES = 8
-"""False positives and false negatives shown for each unit."""
 MAX_UNIT_PAGES = 2_048
 """Units of a layer with a page of their own in a report on disk: those with the highest IoU."""
-MAX_SEARCHED_IMAGES = 200
-"""Images searched for false negatives of a concept: those with most of its pixels."""
 
 Rows = dict[int, list[dict[str, Any]]]
 
@@ -67,26 +63,14 @@ class NumberedRun:
     @cached_property
     def dataset(self) -> ConceptData | None:
         """The data set; None if it is missing or differs from the data of the run."""
-        info = self.result.info
-        if info.data.chosen_in_python:
-            return None
-        chosen = info.config
-        try:
-            data = ConceptData.open(
-                info.data.root if self.data_root is None else self.data_root,
-                categories=chosen.categories,
-                split=chosen.split,
-                max_images=chosen.max_images,
-                sample_seed=chosen.sample_seed,
-            )
-        except (ConceptsError, OSError):
-            return None
-        return data if len(data) == info.data.images else None
+        return open_data(self.result.info, self.data_root)
 
     @cached_property
-    def concept_outlines(self) -> ConceptOutlines | None:
-        """Outlines of concepts in its images; None without the data set."""
-        return None if self.dataset is None else ConceptOutlines(self.dataset)
+    def concept_masks(self) -> ConceptMasks | None:
+        """Masks of concepts in its images; None without the data set."""
+        return (
+            None if self.dataset is None else ConceptMasks(self.dataset, self.result.info.config.protocol.restriction)
+        )
 
     @cached_property
     def units_with_page(self) -> tuple["UnitsWithPage", ...]:
@@ -235,6 +219,11 @@ class LayerTables:
         """How its maps become masks."""
         return MaskGrid.of(self.run.result.info, self.layer)
 
+    @cached_property
+    def label_ids(self) -> dict[str, int]:
+        """Label id of each concept, by its name."""
+        return dict(self.run.result.concepts.select("concept", "label_id").iter_rows())
+
     @property
     def quantile(self) -> float:
         """The run's quantile of labels and counts."""
@@ -321,57 +310,16 @@ class LayerTables:
         return self._all_rows("firing_map")
 
     @cached_property
-    def false_positives(self) -> Rows:
-        """Images where a unit is active and its label, whose category is annotated, is not: image_index, pixels."""
-        if not self._has_image_tables:
+    def error_images(self) -> dict[str, Rows]:
+        """Each unit's false positives and false negatives, by type: see the table ``error_images``; empty: not kept."""
+        if "error_images" not in self._tables:
             return {}
-        hits, active = self._active_images
-        annotated = self._labels.join(self._concepts, on="label_id").select("image_index", "category").unique()
-        without = active.join(hits, on=["unit", "image_index"], how="anti").join(self._unit_labels, on="unit")
-        return _most_pixels(without.join(annotated, on=["image_index", "category"]))
-
-    @cached_property
-    def false_negatives(self) -> Rows:
-        """Images that contain a unit's label where the unit is not active on it: image_index, pixels."""
-        if not self._has_image_tables:
-            return {}
-        ordered = self._labels.sort("pixels", "image_index", descending=[True, False])
-        largest = ordered.group_by("label_id", maintain_order=True).head(MAX_SEARCHED_IMAGES)
-        labeled = self._unit_labels.join(largest, on="label_id")
-        return _most_pixels(labeled.join(self._active_images[0], on=["unit", "image_index"], how="anti"))
+        frame = self._at_quantile(self._of_chosen(self._tables["error_images"])).collect()
+        return {name: by_unit(images) for (name,), images in frame.group_by("type", maintain_order=True)}
 
     @property
     def _tables(self) -> Mapping[str, pl.LazyFrame]:
         return self.layer.statistics
-
-    @property
-    def _has_image_tables(self) -> bool:
-        return {"images", "labels"} <= self._tables.keys()
-
-    @cached_property
-    def _labels(self) -> pl.DataFrame:
-        return self._tables["labels"].select(pl.col("image_index", "label_id", "pixels").cast(pl.Int64)).collect()
-
-    @cached_property
-    def _concepts(self) -> pl.DataFrame:
-        return self.run.result.concepts.select(pl.col("label_id").cast(pl.Int64), "concept", "category")
-
-    @cached_property
-    def _unit_labels(self) -> pl.DataFrame:
-        """Each unit's label: unit, label_id, category."""
-        labels = [(unit, row["label"]) for unit, row in self.units.items() if row["label"] is not None]
-        frame = pl.DataFrame(labels, schema={"unit": pl.Int64, "concept": pl.String}, orient="row")
-        return frame.join(self._concepts, on="concept").select("unit", "label_id", "category")
-
-    @cached_property
-    def _active_images(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Images where each unit is active on its label (unit, image_index), and anywhere (and pixels)."""
-        columns = pl.col("unit", "image_index", "label_id", "intersection", "mask_pixels").cast(pl.Int64)
-        images = self._at_quantile(self._of_chosen(self._tables["images"]))
-        masks = images.filter(pl.col("mask_pixels") > 0).select(columns).collect()
-        hits = masks.filter(pl.col("intersection") > 0).join(self._unit_labels, on=["unit", "label_id"], how="semi")
-        active = masks.group_by("unit", "image_index").agg(pl.col("mask_pixels").max().alias("pixels"))
-        return hits.select("unit", "image_index").unique(), active
 
     def _at_quantile(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.filter(pl.col("quantile") == self.quantile)
@@ -386,12 +334,6 @@ class LayerTables:
 
     def _all_rows(self, name: str) -> Rows:
         return by_unit(self._of_chosen(self._tables[name]).collect()) if name in self._tables else {}
-
-
-def _most_pixels(frame: pl.DataFrame) -> Rows:
-    """Return the images with most pixels for each unit."""
-    ordered = frame.sort("unit", "pixels", "image_index", descending=[False, True, False])
-    return by_unit(ordered.group_by("unit", maintain_order=True).head(MAX_ERROR_IMAGES))
 
 
 def by_unit(frame: pl.DataFrame) -> Rows:

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.example_images import image_folder, read_image, webp
-from netdissect.plots.outlines import SIDE
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.unit_views import UnitView, unit_view
 from netdissect.result import Result
@@ -25,9 +24,11 @@ _BOX = (
     'grid-template-columns:repeat(5,1fr);gap:3px">{tiles}</div><p style="margin:6px 0">{runners_up}</p></div>'
 )
 _TILE = (
-    '<svg viewBox="0 0 {side} {side}" role="img" aria-label="{name}"><title>{name}</title>'
-    '<image href="data:image/webp;base64,{data}" width="{side}" height="{side}"/>'
-    '<path d="M0 0H{side}V{side}H0Z{mask}" fill="#000" fill-opacity=".55" fill-rule="evenodd"/></svg>'
+    '<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" style="aspect-ratio:1" fill-rule="evenodd" '
+    'role="img" aria-label="{name}"><title>{name}</title>'
+    '<image href="data:image/webp;base64,{data}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+    '<path d="M0 0H{width}V{height}H0z{mask}" fill="#000" fill-opacity=".55"/>'
+    '<path d="{mask}" fill="none" stroke="#fff" vector-effect="non-scaling-stroke"/></svg>'
 )
 
 
@@ -71,7 +72,9 @@ class ShownUnit:
             pixels = read_image(self.folder, image.image)
             if pixels is not None:
                 data = base64.b64encode(webp(pixels)).decode()
-                tiles.append(Markup(_TILE).format(side=SIDE, name=image.image, data=data, mask=image.mask))  # noqa: S704
+                height, width = 2 * image.size.height, 2 * image.size.width
+                shown = {"name": image.image, "data": data, "mask": image.unit, "height": height, "width": width}
+                tiles.append(Markup(_TILE).format(**shown))  # noqa: S704
         return tiles
 
     def __repr__(self) -> str:

@@ -5,13 +5,16 @@
 Nothing here writes a file, so that a report on disk and a server show the same.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from netdissect.concepts import Size
+from netdissect.plots.outlines import mask_path, view_box
+from netdissect.plots.overlap import ConceptMask, ImageConcept, Mask
 from netdissect.report import urls
-from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, known
+from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
+from netdissect.scoring.mask_runs import read_mask
 from netdissect.scoring.metrics import Metric, measured_metrics
 from netdissect.scoring.number_text import iou_text
 
@@ -22,7 +25,7 @@ RUNNERS_UP = 4
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """An image with a mask over it.
+    """An image with the masks of a unit and of its concept over it.
 
     Attributes
     ----------
@@ -30,16 +33,29 @@ class MaskedImage:
         Of the image file.
     image
         Its name in the data set.
-    mask
-        SVG path, in a square of `netdissect.plots.outlines.SIDE`; None: not known.
+    size
+        Height and width of the grid on which masks are scored.
+    unit, concept
+        Paths of the masks by `netdissect.plots.outlines.mask_path`; None: not known, or no concept.
     value
         The largest activation, or a number of pixels.
+    pixels
+        Pixels of the regions of `netdissect.plots.overlap.REGION_COLORS`, as they count in the IoU, each pixel once;
+        empty: not known.
     """
 
     url: str
     image: str
-    mask: str | None
+    size: Size
+    unit: str | None = None
+    concept: str | None = None
     value: float | None = None
+    pixels: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def view_box(self) -> str:
+        """The box of its paths."""
+        return view_box(self.size)
 
     @property
     def index(self) -> int:
@@ -208,22 +224,61 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         other_quantiles=tuple(tables.other_quantiles.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         firing_map=_firing_map(tables, unit),
-        false_positives=_false_positives(tables, unit),
-        false_negatives=_false_negatives(tables, unit),
+        false_positives=_error_images(tables, unit, "false positive"),
+        false_negatives=_error_images(tables, unit, "false negative"),
         previous_unit=previous_unit,
         next_unit=next_unit,
     )
 
 
+def read_concept_masks(tables: LayerTables, units: Iterable[int]) -> None:
+    """Read the masks of the concepts of some units in the images that their pages show, each image once.
+
+    A view reads what is missing for its unit; for all units of a layer together this takes a fraction of the time.
+    """
+    if tables.run.concept_masks is None:
+        return
+    sources = (tables.top, *tables.error_images.values())
+    shown = ((unit, row) for unit in units for rows in sources for row in rows.get(unit, ())[:PAGE_IMAGES])
+    wanted = (_image_concept(tables, unit, row) for unit, row in shown)
+    tables.run.concept_masks.read(each for each in wanted if each is not None)
+
+
+def _image_concept(tables: LayerTables, unit: int, row: Mapping[str, Any]) -> ImageConcept | None:
+    """Return a unit's concept in an image; None if the unit has none."""
+    label = tables.units[unit]["label"]
+    return None if label is None else ImageConcept(row["image_index"], tables.label_ids[label], _size(tables, row))
+
+
+def _size(tables: LayerTables, row: Mapping[str, Any]) -> Size:
+    return tables.masks.size(Size(row["label_height"], row["label_width"]))
+
+
+def _concept_mask(tables: LayerTables, unit: int, row: Mapping[str, Any]) -> ConceptMask | None:
+    concept, masks = _image_concept(tables, unit, row), tables.run.concept_masks
+    return None if concept is None or masks is None else masks.mask(concept)
+
+
 def _top_images(tables: LayerTables, unit: int, count: int) -> tuple[MaskedImage, ...]:
-    return tuple(
-        MaskedImage(
-            urls.image(tables.run.data_index, row["image_index"]),
-            row["image"],
-            _mask_outline(tables, unit, row),
-            row["max_activation"],
-        )
-        for row in tables.top.get(unit, [])[:count]
+    images = []
+    for row in tables.top.get(unit, [])[:count]:
+        labels = Size(row["label_height"], row["label_width"])
+        mask = tables.masks.mask(tables.layer.top_maps[unit, row["rank"]], tables.units[unit]["threshold"], labels)
+        images.append(_masked_image(tables, unit, row | {"value": row["max_activation"]}, mask))
+    return tuple(images)
+
+
+def _masked_image(tables: LayerTables, unit: int, row: Mapping[str, Any], mask: Mask) -> MaskedImage:
+    """Draw the masks of a unit and of its concept on an image."""
+    concept = _concept_mask(tables, unit, row)
+    return MaskedImage(
+        urls.image(tables.run.data_index, row["image_index"]),
+        row["image"],
+        Size(*mask.shape),
+        mask_path(mask),
+        None if concept is None else concept.path,
+        row["value"],
+        {} if concept is None else concept.contribution(mask),
     )
 
 
@@ -247,41 +302,16 @@ def _firing_map(tables: LayerTables, unit: int) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, counts))
 
 
-def _false_positives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
-    """Return false positives; the mask is known where the image is among the unit's top images."""
-    if tables.run.dataset is None:
+def _error_images(tables: LayerTables, unit: int, error: str) -> tuple[MaskedImage, ...]:
+    """Return the false positives or the false negatives of a unit; none without the data set."""
+    data, images = tables.run.dataset, []
+    if data is None:
         return ()
-    top = {row["image_index"]: row for row in tables.top.get(unit, ())}
-    return tuple(
-        _masked_image(
-            tables.run,
-            row,
-            _mask_outline(tables, unit, top[row["image_index"]]) if row["image_index"] in top else None,
-        )
-        for row in tables.false_positives.get(unit, ())
-    )
-
-
-def _false_negatives(tables: LayerTables, unit: int) -> tuple[MaskedImage, ...]:
-    """Return false negatives with the outline of the concept."""
-    concepts = tables.run.concept_outlines
-    if concepts is None:
-        return ()
-    return tuple(
-        _masked_image(tables.run, row, concepts.outline(row["image_index"], row["label_id"]))
-        for row in tables.false_negatives.get(unit, ())
-    )
-
-
-def _masked_image(run: NumberedRun, row: Mapping[str, Any], mask: str | None) -> MaskedImage:
-    name = run.dataset.rows[row["image_index"]].image if run.dataset is not None else ""
-    return MaskedImage(urls.image(run.data_index, row["image_index"]), name, mask, row["pixels"])
-
-
-def _mask_outline(tables: LayerTables, unit: int, top: Mapping[str, Any]) -> str:
-    """Outline a unit's mask on one of its top images."""
-    cells, labels = tables.layer.top_maps[unit, top["rank"]], Size(top["label_height"], top["label_width"])
-    return tables.masks.outline(cells, tables.units[unit]["threshold"], labels)
+    for row in tables.error_images.get(error, {}).get(unit, ()):
+        mask = read_mask(row["mask"], Size(row["label_height"], row["label_width"]))
+        shown = {"image": data.rows[row["image_index"]].image, "value": row["pixels"]}
+        images.append(_masked_image(tables, unit, row | shown, mask))
+    return tuple(images)
 
 
 def _why_dead(tables: LayerTables, maximum: float) -> str:

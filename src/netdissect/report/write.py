@@ -34,6 +34,7 @@ from netdissect.report.unit_views import (
     UnitDetail,
     UnitRows,
     UnitView,
+    read_concept_masks,
     unit_detail,
     unit_rows,
     unit_view,
@@ -200,6 +201,7 @@ class _Writer:
     def _layer(self, tables: LayerTables, run: RunView) -> None:
         total = sum(len(units) for run in self.runs for units in run.units_with_page)
         cards = []
+        read_concept_masks(tables, tables.units_with_page)
         for batch in _batches(list(tables.units_with_page), 64):
             units = [(unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit)) for unit in batch]
             self._write_images(tables.run, [image for pair in units for image in _images_of(*pair)])

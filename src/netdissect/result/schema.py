@@ -9,7 +9,7 @@ import polars as pl
 
 from netdissect.config import REPORTED_QUANTILES
 from netdissect.result.result import LayerResult, RunInfo
-from netdissect.result.statistics_schema import TABLES
+from netdissect.result.statistics_schema import ERROR_IMAGES, TABLES
 
 Schema = Mapping[str, pl.DataType]
 
@@ -120,7 +120,9 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
     if layer.top_maps.shape != shape or layer.top_maps.dtype.str != "<f4":
         columns_found["top_maps.npy"] = f"it holds {layer.top_maps.dtype} {layer.top_maps.shape}, not float32 {shape}"
     for name, table in layer.statistics.items():
-        columns_found[f"{STATISTICS_FOLDER}/{name}.parquet"] = _foreign_statistics(name, table)
+        columns_found[f"{STATISTICS_FOLDER}/{name}.parquet"] = _foreign_statistics(name, table) or (
+            _unknown_error_images(table, units, info.data.images) if name == "error_images" else ""
+        )
     return {name: reason for name, reason in columns_found.items() if reason}
 
 
@@ -204,3 +206,16 @@ def _unknown_images(top: pl.DataFrame, units: int, keep: int, images: int) -> st
     if len(known) != len(top) or top.select("unit", "rank").is_duplicated().any():
         return "it has units, ranks, images or sizes that the run does not have, or one of them twice"
     return ""
+
+
+def _unknown_error_images(table: pl.LazyFrame, units: int, images: int) -> str:
+    """Check that false positives and false negatives are images of the run, with masks of a possible size."""
+    known = (
+        pl.col("unit").is_between(0, units - 1)
+        & pl.col("image_index").is_between(0, images - 1)
+        & pl.all_horizontal(pl.col("label_height", "label_width").is_between(1, MAX_LABEL_MAP_SIDE))
+    )
+    flaw = _flaw(table, pl.Schema(ERROR_IMAGES))
+    if flaw or table.select(known.all()).collect().item():
+        return flaw
+    return "it has units, images or sizes that the run does not have"

@@ -12,6 +12,7 @@ are null. `netdissect.dissect.statistics` makes them.
     images       per image: pixels of masks and intersections of leading concepts; label_id 0: a mask without any
     labels       per image: pixels of each label
     masks        per image: the pixels of each mask, as runs of neighboring pixels of one row
+    error_images false positives and false negatives of each unit, with the scored mask
     histogram    distribution of the activations of each unit over all cells, bin by bin (in every run)
     firing_map   number of images on which each cell of a unit is above its first threshold (in every run)
     activation_range   images over the range of each unit's activation, with their maps (in every run)
@@ -142,6 +143,16 @@ LABELS: Schema = {
     "label_id": pl.UInt32,
     "pixels": pl.UInt32,
 }
+ERROR_IMAGES: Schema = {
+    "quantile": pl.Float64,
+    "unit": pl.Int32,
+    "type": pl.String,  # false positive or false negative
+    "image_index": pl.UInt32,
+    "pixels": pl.UInt32,  # of the mask; of a false negative, of the label
+    "label_height": pl.Int32,
+    "label_width": pl.Int32,
+    "mask": pl.String,  # see netdissect.scoring.mask_runs.read_mask; empty: the unit is active nowhere
+}
 
 TABLES: Mapping[str, Schema] = {
     "units": UNITS,
@@ -153,6 +164,7 @@ TABLES: Mapping[str, Schema] = {
     "images": IMAGES,
     "labels": LABELS,
     "masks": MASKS,
+    "error_images": ERROR_IMAGES,
     "histogram": HISTOGRAM,
     "firing_map": FIRING_MAP,
     "activation_range": ACTIVATION_RANGE,

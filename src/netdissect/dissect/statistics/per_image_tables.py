@@ -1,10 +1,11 @@
-"""The per-image tables of one layer: masks and intersections of leading concepts, and labels."""
+"""The per-image tables of one layer: masks and intersections of leading concepts, labels, and error images."""
 
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from netdissect.dissect.statistics.error_images import ErrorImages
 from netdissect.dissect.statistics.layer_counts import BLOCK, LayerCounts, QuantileCounts
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring import ImageIntersections
@@ -18,22 +19,28 @@ def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:
     Returns
     -------
     dict of LazyFrame
-        ``images``, and ``labels``: the labels of each image and their pixels.
+        ``images``; ``labels``: the labels of each image and their pixels; and ``error_images``.
     """
     folder = levels[0].layer.scratch
     folder.mkdir(exist_ok=True)
     parts: dict[str, list[Path]] = {"images": [], "labels": []}
+    error_images: list[pl.DataFrame] = []
     for level in levels:
+        errors = ErrorImages(level)
         for block, (presence, masks, _) in enumerate(level.blocks()):
             path = folder / f"images-{level.index}-{block}.parquet"
-            _image_frame(level, masks).write_parquet(path)
+            images = _image_frame(level, masks)
+            images.write_parquet(path)
             parts["images"].append(path)
+            labels = tables.complete(pl.DataFrame(dict(zip(tables.LABELS, presence[1:], strict=True))), tables.LABELS)
             if level.index == 0:
                 path = folder / f"labels-{block}.parquet"
-                frame = pl.DataFrame(dict(zip(tables.LABELS, presence[1:], strict=True)))
-                tables.complete(frame, tables.LABELS).write_parquet(path)
+                labels.write_parquet(path)
                 parts["labels"].append(path)
-    return {name: pl.scan_parquet(paths) for name, paths in parts.items()}
+            errors.update(images, labels)
+        error_images.append(errors.table())
+    frames = {name: pl.scan_parquet(paths) for name, paths in parts.items()}
+    return frames | {"error_images": pl.concat(error_images).lazy()}
 
 
 def masks_of(layer_counts: LayerCounts) -> pl.LazyFrame:

@@ -28,7 +28,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class MaskFile(AppendOnlyArrayFile):
     """The masks of one layer at the quantiles of the protocol, image by image: about three bytes for each run."""
 
-    disk_full_remedy = ", or keep no masks: --permutations 0, without --keep-masks"
+    disk_full_remedy = ", or keep no masks: --permutations 0 --bootstrap 0, without --keep-masks"
 
     def read(self, image_index: int) -> MaskRuns:
         """Return the masks of one image."""

@@ -15,8 +15,8 @@ from netdissect.experiments.outcome import ExperimentResult
 from netdissect.plots import INK
 from netdissect.plots.example_images import read_image
 from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.overlap import EDGE, draw_masked
 from netdissect.plots.style import NAMES, WIDTH, fitted, new_figure
-from netdissect.plots.unit_sheet import EDGE, draw_on, edge_of
 from netdissect.result import LayerInfo
 
 TILE, MAX_TILE, CAPTIONS = 0.78, 1.35, 0.5
@@ -47,21 +47,20 @@ def _draw_image(result: ExperimentResult, rows: pl.DataFrame, tiles: Sequence[Ax
     tiles[0].imshow(np.full((1, 1, 3), 128, np.uint8) if image is None else image, interpolation="antialiased")
     _captions(tiles[0], fitted(rows["class"][0], points, NAMES), f"score {rows['score'][0]:.1f}")
     for axes, row in zip(tiles[1:], rows.iter_rows(named=True), strict=False):
-        values, threshold = _values(result, name, row["rank"])
-        draw_on(axes, read_image(folder, name, edge_of(values)), values, threshold)
+        draw_masked(axes, image, _mask(result, name, row["rank"]))
         iou = f"\nIoU {row['iou']:.2f}" if row.get("iou") else ""
         label = fitted(f"{row['unit']} {row.get('label') or ''}".strip(), points, NAMES)
         _captions(axes, label, f"{row['contribution']:+.2f}{iou}")
 
 
-def _values(result: ExperimentResult, name: str, rank: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the activations of a unit over an image, float32 (sh, sw), and its threshold."""
+def _mask(result: ExperimentResult, name: str, rank: int) -> npt.NDArray[np.bool_]:
+    """Return the mask of a unit on an image, bool (sh, sw)."""
     cells = result.extra_tables["maps"].filter(image=name, rank=rank).sort("y", "x")
     layer = LayerInfo.model_validate(result.context["layer"])
     maps = cells["activation"].to_numpy().reshape(layer.height, layer.width)
     height, width = result.context["size"]
     masks = MaskGrid(layer, (int(height), int(width)), Protocol.model_validate(result.context["protocol"]))
-    return masks.values(maps), float(cells["threshold"][0])
+    return masks.mask(maps, float(cells["threshold"][0]))
 
 
 def _captions(axes: Axes, above: str, below: str) -> None:

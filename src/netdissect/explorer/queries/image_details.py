@@ -12,7 +12,7 @@ from netdissect.explorer.queries.requests import ImageQuery
 from netdissect.explorer.queries.unit_details import labeled_units, mask_level, top_images
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ActiveConcept, ActiveUnit, ImageDetail, ProcessedImageResponse
-from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.outlines import MaskGrid, mask_path, view_box
 from netdissect.result import LayerResult
 from netdissect.result.queries import run_min_iou
 from netdissect.scoring.number_text import iou_text
@@ -51,7 +51,8 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
             value=float(active.values[index]),
             share_above=shares[index],
             area=float(active.areas[index]),
-            outline=masks.outline(maps[units[index]], float(thresholds.values[units[index]]), image.label_size),
+            outline=mask_path(masks.mask(maps[units[index]], thresholds.values[units[index]], image.label_size)),
+            view_box=view_box(masks.size(image.label_size)),
             images=top_images(run, layer, units[index], float(thresholds.values[units[index]]), query.images),
         )
         for index in order[: query.limit]

@@ -17,7 +17,7 @@ class SegmentResponse(Response):
     color_name: str
     share: float = Field(description="Share of the image in which its most active detector is of this concept.")
     active_share: float = Field(description="Share of the image in which at least one of its detectors is active.")
-    path: str = Field(description="The segment: an SVG path in a square of 128 x 128, rule evenodd.")
+    path: str = Field(description="The segment: an SVG path in `view_box`, rule evenodd.")
     union_path: str = Field(description="Where at least one of its detectors is active: an SVG path of the same kind.")
 
 
@@ -29,6 +29,7 @@ class SegmentationResponse(Response):
     layer_name: str
     masks: MaskLevel
     unlabeled: float = Field(description="Share of the image in which no detector is active.")
+    view_box: str = Field(description="The box of all paths, as SVG writes it: two units for each pixel of a mask.")
     segments: tuple[SegmentResponse, ...] = Field(description="Largest share first.")
     figures: dict[Literal["svg", "png"], str] = Field(description="Addresses of the figure with its legend.")
 

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from netdissect.concepts import Size
 from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.queries.image_details import processed_image
 from netdissect.explorer.queries.image_schemas import SegmentationResponse, SegmentResponse
@@ -11,7 +12,7 @@ from netdissect.explorer.queries.requests import SegmentationQuery
 from netdissect.explorer.queries.unit_details import labeled_units, mask_level
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.plots.image_segmentation import NOWHERE, Segmentation, segment_image, segmented_image
-from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.outlines import MaskGrid, view_box
 from netdissect.plots.style import FigureFormat, rendered
 
 
@@ -27,6 +28,7 @@ def segmentation_detail(run: OpenRun, image: ProcessedImage, query: Segmentation
         layer_name=layer.info.name,
         masks=level,
         unlabeled=float((segmentation.labels == NOWHERE).mean()),
+        view_box=view_box(Size(*segmentation.labels.shape)),
         segments=tuple(SegmentResponse(**vars(segment)) for segment in segmentation.segments),
         figures={"svg": address.format("svg"), "png": address.format("png")},
     )

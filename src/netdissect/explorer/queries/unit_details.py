@@ -28,7 +28,7 @@ from netdissect.explorer.schemas import (
 )
 from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.outlines import MaskGrid
+from netdissect.plots.outlines import MaskGrid, mask_path, view_box
 from netdissect.report import urls
 from netdissect.report.layer_tables import known
 from netdissect.result import LayerInfo, LayerResult, Result
@@ -161,7 +161,11 @@ def select_units(run: OpenRun, layer: LayerResult, measured: float, query: Units
 def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
     """Return the top images of a unit, with the outlines of its masks at a threshold."""
     rows = layer.top.filter(pl.col("unit") == unit, pl.col("rank") < images).sort("rank").to_dicts()
-    masks = MaskGrid.of(run.result.info, layer)
+    grid = MaskGrid.of(run.result.info, layer)
+    sizes = [Size(row["label_height"], row["label_width"]) for row in rows]
+    masks = [
+        grid.mask(layer.top_maps[unit, row["rank"]], threshold, size) for row, size in zip(rows, sizes, strict=True)
+    ]
     return tuple(
         TopImage(
             rank=row["rank"],
@@ -169,11 +173,10 @@ def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, im
             image=row["image"],
             max_activation=row["max_activation"],
             url=f"/{urls.image(run.numbered.data_index, row['image_index'])}",
-            outline=masks.outline(
-                layer.top_maps[unit, row["rank"]], threshold, Size(row["label_height"], row["label_width"])
-            ),
+            outline=mask_path(mask),
+            view_box=view_box(Size(*mask.shape)),
         )
-        for row in rows
+        for row, mask in zip(rows, masks, strict=True)
     )
 
 

@@ -40,7 +40,7 @@ const explain = latest(async (current) => {
   $(".labels").replaceChildren(...(point ? [] : result.concepts.slice(0, 10)).map((each) =>
     el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${number(each.units.length)} ${each.units.length === 1 ? "unit" : "units"}, ${percent(each.area)} of the image`))));
   $(".answer .units").replaceChildren(...result.units.map((unit) => {
-    const image = { url: processed.url, outline: unit.outline, image: "" };
+    const image = { url: processed.url, outline: unit.outline, view_box: unit.view_box, image: "" };
     const made = card(unit, {
       colors: run.colors, href: unitAddress(run, result.layer, unit.unit), value: percent(unit.area),
       body: [overlayTile(image), el("p", { className: "why" }, rarity(unit.share_above))],
@@ -55,14 +55,15 @@ const explain = latest(async (current) => {
 const rarity = (share) => share === 0 ? "Higher than all its activations on the data set." : `Only ${percent(share)} of its activations on the data set are higher.`;
 
 function overlayTile(image) {
-  const shape = svg("svg", { viewBox: "0 0 128 128", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
+  const shape = svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
   const made = el("span", { className: "tile" }, el("img", { src: image.url, alt: "", decoding: "async" }), shape);
   made.style.aspectRatio = `${processed.width} / ${processed.height}`;
   return made;
 }
 
 function overlay(unit) {
-  $("path", canvas).setAttribute("d", unit ? unit.outline : "M0 0 128 0 128 128 0 128Z");
+  $("svg", canvas).setAttribute("viewBox", unit ? unit.view_box : "0 0 1 1");
+  $("path", canvas).setAttribute("d", unit ? unit.outline : "M0 0h1v1h-1z");
   canvas.dataset.unit = unit ? unit.unit : "";
   $(".point").title = unit ? `Bright: where unit ${unit.unit} (${labelText(unit)}) is active` : "";
 }

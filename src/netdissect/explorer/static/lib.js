@@ -88,7 +88,7 @@ export const unitAddress = (run, layer, unit) => run.layers[layer].url.replace("
 
 /** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
-  const drawn = svg("svg", { viewBox: "0 0 128 128", "aria-hidden": "true" }, svg("path", { d: image.outline }));
+  const drawn = svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
   const shown = el("img", { src: image.url, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
   const made = el("span", { className: "tile" }, shown, drawn);
   return made;
