@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import fill, indent
 from types import NoneType, UnionType
@@ -22,9 +22,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from python_page import python
 
-from netdissect import config, dissect_options
+from netdissect import config, keywords
 from netdissect.cli.app import app
-from netdissect.config_fields import summary
+from netdissect.compose_config import ComposeConfig
+from netdissect.config_fields import Leaf, leaves, summary
 from netdissect.experiments import functions
 from netdissect.experiments.make_function import Parameter, experiment_parameters
 from netdissect.experiments.registry import REGISTRY, load_experiment
@@ -136,6 +137,7 @@ def configuration() -> str:
     ]
     models = (
         config.RunRequest,
+        ComposeConfig,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
     )  # fmt: skip
@@ -238,6 +240,8 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         "formulas/label-sets-DIGEST/label_sets.parquet": dict(formula_schema.LABEL_SETS),
         "formulas/label-sets-DIGEST/image_label_sets.parquet": dict(formula_schema.IMAGE_LABEL_SETS),
         "formulas/label-sets-DIGEST/mask_rows-N.parquet": dict(formula_schema.MASK_ROWS),
+        "formulas/formulas-DIGEST/formulas.parquet": dict(formula_schema.FORMULAS),
+        "formulas/formulas-DIGEST/permuted.parquet": dict(formula_schema.PERMUTED),
     }
 
 
@@ -421,23 +425,32 @@ def _stub_parameter(parameter: Parameter) -> str:
     return f"{parameter.name}: {parameter.type}{'' if parameter.required else ' = ...'}"
 
 
-DISSECT_OPTIONS = Path(dissect_options.__file__)
+SOURCE = Path(keywords.__file__).parent
 
 
-def typed_dict_source() -> str:
+def dissect_options() -> str:
     """Return the module from which type checkers and editors read the options of a dissection."""
+    found = {name: leaf for name, (_, leaf) in option_leaves().items()}
+    meaning = "Keywords of `netdissect.dissect` and of the functions that take the same options."
+    return _typed_dict_source("Options of a dissection", "DissectOptions", meaning, found)
+
+
+def compose_options() -> str:
+    """Return the module from which type checkers and editors read the options of formulas."""
+    found = {leaf.keyword: leaf for leaf in leaves(ComposeConfig)}
+    return _typed_dict_source("Options of formulas", "ComposeOptions", "Keywords of `netdissect.compose`.", found)
+
+
+def _typed_dict_source(title: str, name: str, meaning: str, found: Mapping[str, Leaf]) -> str:
     fields = "\n".join(
-        f"    {name}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
-        for name, (_, leaf) in option_leaves().items()
+        f"    {keyword}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
+        for keyword, leaf in found.items()
     )
+    path = "from pathlib import Path\n" if "Path" in fields else ""
     return (
-        '"""Options of a dissection for type checkers and editors. Written by ``docs/generate.py``: do not edit."""\n\n'
-        "from collections.abc import Sequence\n"
-        "from pathlib import Path\n"
-        "from typing import Literal, TypedDict\n\n\n"
-        "class DissectOptions(TypedDict, total=False):\n"
-        '    """Keywords of `netdissect.dissect` and of the functions that take the same options."""\n\n'
-        f"{fields}"
+        f'"""{title} for type checkers and editors. Written by ``docs/generate.py``: do not edit."""\n\n'
+        f"from collections.abc import Sequence\n{path}from typing import Literal, TypedDict\n\n\n"
+        f'class {name}(TypedDict, total=False):\n    """{meaning}"""\n\n{fields}'
     )
 
 
@@ -448,4 +461,5 @@ def _attribute_docstring(text: str) -> str:
 if __name__ == "__main__":
     write()
     EXPERIMENT_STUB.write_text(experiment_stub(), encoding="utf-8")
-    DISSECT_OPTIONS.write_text(typed_dict_source(), encoding="utf-8")
+    for module in (dissect_options, compose_options):
+        (SOURCE / f"{module.__name__}.py").write_text(module(), encoding="utf-8")

@@ -56,7 +56,7 @@ def test_the_options_of_the_command_are_keywords_of_the_functions(function: Call
 
 def test_editors_read_the_same_options_as_are_taken() -> None:
     text = Path(inspect.getfile(DissectOptions)).read_text(encoding="utf-8")
-    assert text == GENERATE.typed_dict_source(), "run python docs/generate.py"
+    assert text == GENERATE.dissect_options(), "run python docs/generate.py"
     parameters = inspect.signature(netdissect.dissect).parameters
     for name, kind in get_type_hints(DissectOptions).items():
         assert parameters[name].annotation == kind

@@ -5,6 +5,7 @@ from . import models as models
 from . import plots as plots
 from . import result as result
 from . import training as training
+from .compose_config import ComposeConfig as ComposeConfig
 from .concepts import ConceptData as ConceptData
 from .concepts.build.build import build_dataset as build_dataset
 from .concepts.build.write_options import WriteOptions as WriteOptions
@@ -21,6 +22,7 @@ from .config import StatisticsConfig as StatisticsConfig
 from .dissect.callbacks.dissect_every import DissectEvery as DissectEvery
 from .dissect.callbacks.lightning_callback import LightningCallback as LightningCallback
 from .dissect.callbacks.transformers_callback import TransformersCallback as TransformersCallback
+from .dissect.compose.compose import compose as compose
 from .dissect.cost_estimate import CostEstimate as CostEstimate
 from .dissect.cost_estimate import estimate as estimate
 from .dissect.distributed.merge import merge_shards as merge_shards
@@ -39,6 +41,7 @@ from .models import as_network as as_network
 from .models import list_layers as list_layers
 from .models import load_network as load_network
 from .report import console_tables as console_tables
+from .report import formula_tables as formula_tables
 from .report import report as report
 from .report import show_unit as show_unit
 from .result import LayerCount as LayerCount
@@ -51,6 +54,9 @@ from .result import parse_requirement as parse_requirement
 from .result import read_published as read_published
 from .result import save_result as save_result
 from .result import write_published as write_published
+from .result.formulas.formula_result import Formulas as Formulas
+from .result.formulas.formula_result import load_formulas as load_formulas
+from .result.formulas.formula_result import newest_formulas as newest_formulas
 from .result.invariants import check_invariants as check_invariants
 from .scoring import count_detectors as count_detectors
 from .synthetic import write_synthetic as write_synthetic

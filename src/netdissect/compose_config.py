@@ -53,7 +53,7 @@ class ComposeConfig(Config):
         ),
     )
     bootstrap: int = Field(
-        1000, ge=0, le=100_000, description="Replicates of the bootstrap over images, for intervals and p-values."
+        10_000, ge=0, le=100_000, description="Replicates of the bootstrap over images, for intervals and p-values."
     )
     permutations: int = Field(
         0,

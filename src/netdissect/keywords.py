@@ -67,7 +67,46 @@ def takes_options(function: Function) -> Function:
     """Show the options of a dissection in the signature and the docstring of a function that takes them."""
     from netdissect.dissect_options import DissectOptions
 
-    signature, types = inspect.signature(function, eval_str=True), get_type_hints(DissectOptions)
+    return _show_options(function, {name: leaf for name, (_, leaf) in option_leaves().items()}, DissectOptions)
+
+
+def takes_fields(model: type[Config], typed: type) -> Callable[[Function], Function]:
+    """Show the fields of a model in the signature and the docstring of a function that takes them as keywords."""
+    return functools.partial(_show_options, found={leaf.keyword: leaf for leaf in leaves(model)}, typed=typed)
+
+
+def read_fields(
+    function: Callable[..., Any], model: type[AnyConfig], base: AnyConfig | None, options: Mapping[str, Any]
+) -> AnyConfig:
+    """Return what a function was asked for: its keywords over the fields of its configuration.
+
+    Parameters
+    ----------
+    function
+        Which was called.
+    model
+        Of the configuration.
+    base
+        The configuration; None: the defaults.
+    options
+        By keyword.
+
+    Raises
+    ------
+    ConfigError
+        If there is no option of a name, or a value is wrong.
+    """
+    of_keyword, given = {leaf.keyword: leaf for leaf in leaves(model)}, dict[str, Any]()
+    for name, value in options.items():
+        if name not in of_keyword:
+            known = [*inspect.signature(function).parameters]
+            raise ConfigError(f"{_called(function)} has no option {name!r}. {suggestion(name, known)}")
+        put_value(given, of_keyword[name].path, _as_field(of_keyword[name], value))
+    return _merged(function, model, base, given, of_keyword)
+
+
+def _show_options(function: Function, found: Mapping[str, Leaf], typed: type) -> Function:
+    signature, types = inspect.signature(function, eval_str=True), get_type_hints(typed)
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     options = [
         inspect.Parameter(
@@ -76,12 +115,11 @@ def takes_options(function: Function) -> Function:
             default=leaf.field.get_default(call_default_factory=True),
             annotation=types.get(name, Any),  # of a new field, until docs/generate.py has written its type
         )
-        for name, (_, leaf) in option_leaves().items()
+        for name, leaf in found.items()
     ]
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     described = "\n".join(
-        described_parameter(name, option_type(leaf.field.annotation), leaf.field)
-        for name, (_, leaf) in option_leaves().items()
+        described_parameter(name, option_type(leaf.field.annotation), leaf.field) for name, leaf in found.items()
     )
     before, raises, after = inspect.cleandoc(function.__doc__ or "").partition("Raises\n------\n")
     function.__doc__ = f"{before}Other Parameters\n----------------\n{described}\n\n{raises}{after}"
@@ -126,9 +164,12 @@ def read_options(
             "no layer was named. Pass layers=['layer4'] (names or globs), layers='auto' (the last of each stage), or a "
             "DissectConfig; netdissect.list_layers(network) lists them."
         )
+    of_dissection, of_execution = (
+        {name: leaf for name, (kind, leaf) in option_leaves().items() if kind is model} for model in OPTION_MODELS
+    )
     return (
-        _merged(function, DissectConfig, config, given[DissectConfig]),
-        _merged(function, Execution, execution, given[Execution]),
+        _merged(function, DissectConfig, config, given[DissectConfig], of_dissection),
+        _merged(function, Execution, execution, given[Execution], of_execution),
     )
 
 
@@ -138,12 +179,16 @@ def _as_field(leaf: Leaf, value: Any) -> Any:
 
 
 def _merged(
-    function: Callable[..., Any], model: type[AnyConfig], base: AnyConfig | None, given: Mapping[str, Any]
+    function: Callable[..., Any],
+    model: type[AnyConfig],
+    base: AnyConfig | None,
+    given: Mapping[str, Any],
+    found: Mapping[str, Leaf],
 ) -> AnyConfig:
     if base is not None and not isinstance(base, model):
         raise ConfigError(
-            f"{'config' if model is DissectConfig else 'execution'} is {type(base).__name__}, but {_called(function)} "
-            f"takes a netdissect.{model.__name__}, or each option as a keyword of its own, such as max_images=200."
+            f"{'execution' if model is Execution else 'config'} is {type(base).__name__}, but {_called(function)} "
+            f"takes a netdissect.{model.__name__}, or each option as a keyword of its own: {next(iter(found))}=..."
         )
     if base is not None and not given:
         return base
@@ -151,8 +196,8 @@ def _merged(
         return model.model_validate(merge_values(model, {} if base is None else base.model_dump(), given))
     except ValidationError as error:
         at = error.errors()[0]["loc"]
-        found = ((name, leaf) for name, (kind, leaf) in option_leaves().items() if kind is model)
-        name, leaf = next((each for each in found if each[1].path == at[: len(each[1].path)]), ("layers", None))
+        of_field = (each for each in found.items() if each[1].path == at[: len(each[1].path)])
+        name, leaf = next(of_field, ("layers", None))
         metavar = None if leaf is None else leaf.option.metavar
         message = mistake(error, name, ("layers",) if leaf is None else leaf.path, metavar)
         raise ConfigError(f"{_called(function)}: {message} See help({_called(function)[:-2]}).") from None

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from platformdirs import user_cache_path
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
+from netdissect.cli_options import Typed, with_options
+from netdissect.compose_config import ComposeConfig
 from netdissect.config import RULES, Rule
 
 if TYPE_CHECKING:
@@ -32,8 +35,11 @@ def show(
         bool, typer.Option("--concepts", help="Every concept: pixel share, attainable IoU, units.")
     ] = False,
     statistics: Annotated[bool, typer.Option("--statistics", help="Statistics of counts and labels; notes.")] = False,
+    formulas: Annotated[
+        bool, typer.Option("--formulas", help="The newest formulas of 'netdissect compose': units and layers.")
+    ] = False,
     layer: Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; repeats.")] = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="Rows of --units. Default: 20.")] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Rows of --units and --formulas.")] = None,
     quantile: Annotated[
         float | None,
         typer.Option("--quantile", help="Of --layers, --units and --concepts. Default: the run's first."),
@@ -43,7 +49,7 @@ def show(
     result, tables = netdissect.load_result(run), netdissect.console_tables
     if layer:
         result = replace(result, layers={name: result.layer(name) for name in layer})
-    units = units or top is not None
+    units = units or (top is not None and not formulas)
     printed: list[SummaryTable | TextTable] = []
     if layers or (quantile is not None and not (units or concepts)):
         printed.append(tables.layers(result, quantile))
@@ -55,6 +61,10 @@ def show(
         printed.append(tables.concepts(result, quantile))
     if statistics:
         printed.append(tables.statistics(result))
+    if formulas:
+        found = netdissect.newest_formulas(result).of_layers(result.layers)
+        printed += [netdissect.formula_tables.formula_units(found, top or 20)]
+        printed += [netdissect.formula_tables.formula_layers(result, found)]
     screen = console()
     for index, table in enumerate(printed or [tables.summary(result)]):
         screen.print(*([""] if index else []), table, sep="\n", soft_wrap=True)
@@ -87,12 +97,21 @@ def export(
     layer: LayerOption = None,
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
     form: Annotated[
-        Literal["netdissect-csv"],
-        typer.Option("--format", help="Columns of the result CSV of the authors' Caffe code (2017)."),
+        Literal["netdissect-csv", "formulas-csv", "formulas-json"],
+        typer.Option(
+            "--format",
+            help=(
+                "netdissect-csv: columns of the result CSV of the authors' Caffe code (2017), of one layer. "
+                "formulas-csv, formulas-json: the newest formulas of all units; see 'netdissect compose'."
+            ),
+        ),
     ] = "netdissect-csv",
 ) -> None:
-    """Write the units of one layer as a table for other programs."""
+    """Write the units of one layer, or the formulas of a run, as a table for other programs."""
     result = netdissect.load_result(run)
+    if form != "netdissect-csv":
+        _export_formulas(result, out, form, layer)
+        return
     if layer is None and len(result.layers) > 1:
         raise netdissect.errors.ConfigError(
             f"{run} holds {len(result.layers)} layers and {form} takes one. Name it with --layer: "
@@ -100,6 +119,43 @@ def export(
         )
     netdissect.write_published(result, layer or next(iter(result.layers)), out, quantile)
     console().print(f"Wrote {out}", soft_wrap=True)
+
+
+def _export_formulas(
+    result: "netdissect.Result", out: Path, form: Literal["formulas-csv", "formulas-json"], layer: str | None
+) -> None:
+    found = netdissect.newest_formulas(result)
+    if layer is not None:
+        found = found.of_layers([result.layer(layer).info.name])
+    netdissect.formula_tables.write_formulas(result, found, out, form)
+    console().print(f"Wrote {out}", soft_wrap=True)
+
+
+@with_options(ComposeConfig)
+def compose(
+    typed: Typed[ComposeConfig],
+    run: RunArgument,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Units that are printed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every unit.")] = False,
+) -> None:
+    """Explain units by formulas of concepts, proven to be the best, and measure what they add to a single concept."""
+    result, tables = netdissect.load_result(run), netdissect.formula_tables
+    execution = netdissect.Execution(label_cache=user_cache_path("netdissect"))
+    with progress_bars() as progress:
+        found = netdissect.compose(
+            result, config=typed.model(), data_root=data_root, execution=execution, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps(tables.formulas_json(result, found), indent=2))
+        return
+    screen = console()
+    for table in (
+        tables.formula_units(found, top),
+        "",
+        tables.formula_layers(result, found),
+    ):
+        screen.print(table, soft_wrap=True)
 
 
 def report(

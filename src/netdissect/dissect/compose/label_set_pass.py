@@ -77,6 +77,12 @@ class LabelSets:
         entries = self.folder.scan("image_label_sets", IMAGE_LABEL_SETS).collect()
         return ImageRows(table, *(entries[name].to_numpy() for name in IMAGE_LABEL_SETS))
 
+    def label_reader(self, execution: Execution) -> LabelReader:
+        """Return what reads the labels of any images of the run."""
+        config = self.run.info.config
+        cache, size = execution.label_cache, config.images_per_batch
+        return LabelReader(self.data, config.protocol, cache, size, self.data.stamp(), RunLog(None))
+
     def mask_rows(self, layer: str) -> pl.LazyFrame:
         """Open the active pixels of one layer, by unit."""
         return self.folder.scan(f"mask_rows-{self.layer_number(layer)}", MASK_ROWS)
@@ -173,11 +179,8 @@ class LabelSetPass:
 
     def _count(self, masks: Mapping[str, pl.LazyFrame], folder: Path) -> Iterator[Path]:
         """Count the images block by block, and yield the file of each block."""
-        images, config = len(self.data), self.run.info.config
-        cache = self.execution.label_cache
-        reader = LabelReader(
-            self.data, config.protocol, cache, config.images_per_batch, self.data.stamp(), RunLog(None)
-        )
+        images = len(self.data)
+        reader = LabelSets(self.run, self.data, self.quantile, self.folder).label_reader(self.execution)
         starts = range(0, images, BLOCK)
         paths = [folder / f"{start}.block" for start in starts]
         todo = [start for start, path in zip(starts, paths, strict=True) if not path.exists()]

@@ -48,6 +48,7 @@ FORMULAS: Schema = {
     "run_label": pl.String(),
     "run_iou": pl.Float64(),
     "selected_formula": pl.String(),
+    "selected_length": pl.Int32(),
     "selection_iou": pl.Float64(),
     "heldout_iou": pl.Float64(),
     "selected_concept": pl.String(),

@@ -56,7 +56,7 @@ def poisson_weights(seed: int, image_index: npt.ArrayLike, replicates: int) -> W
     words = (replicates + 1) // 2
     keys = (np.array([seed, index], np.uint64) for index in np.asarray(image_index))
     raw = [np.random.Philox(key=key).random_raw(words) for key in keys]
-    uniform = np.array(raw, np.uint64).reshape(-1, words).view(np.uint32)[:, :replicates]
+    uniform = np.array(raw, np.uint64).reshape(len(raw), words).view(np.uint32)[:, :replicates]
     return np.searchsorted(POISSON, uniform, side="right").astype(np.uint8)
 
 
@@ -249,11 +249,12 @@ def counted_masks(
 def _add(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
     # In the order of the targets, one row of sums stays in the cache.
     order = np.argsort(targets, kind="stable")
-    _add_weighted(targets[order], positions[order], values[order], weights, sums)
+    add_weighted(targets[order], positions[order], values[order], weights, sums)
 
 
 @compiled
-def _add_weighted(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+def add_weighted(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
+    """Add values (N,), each weighted by the weights (n, R) of its image, to one of several sums (m, R)."""
     for entry in range(len(targets)):
         value, image_weights, target = values[entry], weights[positions[entry]], sums[targets[entry]]
         for replicate in range(len(image_weights)):

@@ -1,0 +1,288 @@
+"""Formulas of the units of a finished run.
+
+    run with masks -> LabelSetPass -> UnitSearches of each unit -> UnitLog -> tables formulas, permuted -> Formulas
+
+Source: Mu and Andreas 2020 (formulas), with proofs, hold-out and intervals that they do not have.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Unpack
+
+import numpy as np
+import polars as pl
+
+from netdissect.compose_config import ComposeConfig
+from netdissect.compose_options import ComposeOptions
+from netdissect.concepts import ConceptData
+from netdissect.config import Execution
+from netdissect.dissect.compose.label_set_pass import LabelSetPass, LabelSets, chosen_quantile, kept_masks
+from netdissect.dissect.compose.permuted_rows import PermutedRows
+from netdissect.dissect.compose.unit_log import UnitLog
+from netdissect.dissect.compose.unit_search import UnitSearches
+from netdissect.dissect.cost_plan import size_text
+from netdissect.dissect.reload import data_of
+from netdissect.errors import ConfigError, ResultError
+from netdissect.keywords import read_fields, takes_fields
+from netdissect.progress import Display, ShowProgress, shown
+from netdissect.result import Result
+from netdissect.result.formulas.formula_result import ESTABLISHED, KIND, Formulas, formula_folder
+from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED
+from netdissect.result.formulas.table_folder import TableFolder
+from netdissect.result.result import check_is_run
+from netdissect.scoring.formulas.image_rows import MaskRows
+from netdissect.scoring.statistics.multiple_testing import adjust_pvalues
+
+FORMAT = 1
+STAGE, NULL_STAGE = "formulas", "null"
+NULL_UNITS = 32  # drawn from each layer
+# Measured on real layers: rows of a unit's masks for each run of its pixels, and bytes of each on disk and in memory.
+ENTRIES_OF_RUN, ENTRY_BYTES, ENTRY_MEMORY = 0.35, 3, 48
+
+
+@takes_fields(ComposeConfig, ComposeOptions)
+def compose(
+    result: Result,
+    *,
+    config: ComposeConfig | None = None,
+    data_root: ConceptData | str | Path | None = None,
+    execution: Execution | None = None,
+    progress: ShowProgress = None,
+    **options: Unpack[ComposeOptions],
+) -> Formulas:
+    """Explain units of a finished run by formulas of concepts, such as (water OR river) AND NOT blue.
+
+    Parameters
+    ----------
+    result
+        A run that kept its masks: `netdissect.dissect` with ``keep_masks=True``.
+    config
+        Options as an object; single options below override its fields.
+    data_root
+        Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
+    execution
+        Its label cache is used; None: label maps are decoded.
+    progress
+        As for `netdissect.dissect`: None shows the units that are done on a terminal or in a notebook.
+
+    Returns
+    -------
+    Formulas
+        Of the units that were asked for. In a run folder they are kept, and what is there is not searched again.
+
+    Raises
+    ------
+    NetdissectError
+        Of the kind that `netdissect.errors` names.
+    """
+    config = read_fields(compose, ComposeConfig, config, options)
+    check_is_run(result)
+    with ExitStack() as stack:
+        display = stack.enter_context(shown(progress))
+        folder = (
+            Path(stack.enter_context(TemporaryDirectory(prefix="netdissect-")))
+            if result.origin is None
+            else formula_folder(result.origin.folder)
+        )
+        search = Composition(result, config, data_of(result.info, data_root), folder, execution or Execution(), display)
+        return search.run()
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """One search for the formulas of a run.
+
+    Attributes
+    ----------
+    result, config
+        The run, and what is searched.
+    data
+        Its data set.
+    parent
+        Folder of all formulas of the run.
+    execution
+        Its label cache is used.
+    display
+        Shows progress.
+    """
+
+    result: Result
+    config: ComposeConfig
+    data: ConceptData
+    parent: Path
+    execution: Execution
+    display: Display
+
+    @property
+    def quantile(self) -> float:
+        """Quantile of the masks."""
+        return chosen_quantile(self.result, self.config.quantile)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers."""
+        return [self.result.layer(name).info.name for name in self.config.layers or self.result.layers]
+
+    def run(self) -> Formulas:
+        """Search all units that are not in the log yet, and write the tables."""
+        keys = [(layer, unit) for layer in self.layers for unit in self._units(layer)]
+        label_set_pass = LabelSetPass(self.result, self.data, self.quantile, self.parent, self.execution, self.display)
+        self._announce_pass(label_set_pass)
+        tables = label_set_pass.tables(self.layers)
+        folder = self._folder(tables)
+        log = UnitLog(folder.path / "units.log")
+        searches = UnitSearches.of(self.config, tables.image_rows(), self.data)
+        self._search(keys, tables, searches, log)
+        if self.config.permutations:
+            self._search_permuted(tables, searches, log)
+        return self._write(folder, log, {*keys})
+
+    def _units(self, layer: str) -> Sequence[int]:
+        """Return the units of a layer that are searched."""
+        units = self.result.layer(layer).info.units
+        for unit in self.config.units or ():
+            if unit >= units:
+                raise ConfigError(f"the layer {layer!r} has {units} units, 0 to {units - 1}; there is no unit {unit}.")
+        return self.config.units or range(units)
+
+    def _announce_pass(self, label_set_pass: LabelSetPass) -> None:
+        """Say what the pass over the images takes before it begins."""
+        missing = label_set_pass.missing(self.layers)
+        if missing:
+            masks = [kept_masks(self.result, layer, self.quantile) for layer in missing]
+            runs = sum(table.select(pl.len()).collect().item() for table in masks)
+            entries = ENTRIES_OF_RUN * runs
+            self.display.line(
+                f"label sets of {len(self.data):,} images under {runs:,} runs of mask pixels of "
+                f"{len(missing)} layer{'s' if len(missing) > 1 else ''}; about {size_text(ENTRY_MEMORY * entries)} in "
+                f"memory, and {size_text(ENTRY_BYTES * entries)} on disk"
+            )
+
+    def _folder(self, tables: LabelSets) -> TableFolder:
+        made_from = {"format": FORMAT, "label_sets": tables.folder.path.name, "quantile": self.quantile}
+        return TableFolder(self.parent, KIND, made_from | {"config": self.config.search_inputs})
+
+    def _search(self, keys: Sequence[tuple[str, int]], tables: LabelSets, searches: UnitSearches, log: UnitLog) -> None:
+        """Search the units that are not in the log, several at a time."""
+        todo = [key for key in keys if key not in log.records]
+        if not todo:
+            return
+        masks = {layer: _by_unit(tables.mask_rows(layer).collect()) for layer in {layer for layer, _ in todo}}
+        if not any(len(masks[layer].of(unit).units) for layer, unit in todo) and not log.records:
+            raise ResultError(
+                f"no unit has a mask at the quantile {self.quantile:g}: all are dead there, and no formula describes "
+                "an empty mask. Name other layers or units, or repeat the run at a larger quantile."
+            )
+        self._announce_search(todo, searches)
+        searches.prepare()
+        with ThreadPoolExecutor(self.config.workers) as pool:
+            found = pool.map(lambda key: searches.record(masks[key[0]].of(key[1])), todo)
+            try:
+                for done, (key, record) in enumerate(zip(todo, found, strict=True), 1):
+                    log.append(key, record)
+                    self.display(STAGE, len(keys) - len(todo) + done, len(keys))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _announce_search(self, todo: Sequence[tuple[str, int]], searches: UnitSearches) -> None:
+        limit, count = self.config.time_limit, 1 if self.config.holdout is None else 2
+        at_most = "" if limit is None else f"; at most {limit * count * len(todo) / self.config.workers:.0f} s"
+        self.display.line(
+            f"{len(todo):,} units, {len(searches.names):,} concepts, {len(searches.images.table):,} label sets of "
+            f"{int(searches.images.table.pixels.sum()):,} pixels{at_most}"
+        )
+
+    def _search_permuted(self, tables: LabelSets, searches: UnitSearches, log: UnitLog) -> None:
+        """Repeat the search of drawn units in all permutations that are not in the log."""
+        for layer in self.layers:
+            units, permutations = self._drawn(layer, log), range(self.config.permutations)
+            total = len(units) * len(permutations)
+            todo = [each for each in permutations if any((layer, unit, each) not in log.records for unit in units)]
+            masks = kept_masks(self.result, layer, self.quantile)
+            rows = PermutedRows(
+                units, masks, searches.images, tables.label_reader(self.execution), self.config.stats_seed, self.display
+            )
+            done = len(units) * (len(permutations) - len(todo))
+            with ThreadPoolExecutor(self.config.workers) as pool:
+                drawn = rows.active(todo) if units else iter(())
+                found = pool.map(lambda each: (each[:2], searches.null_record(each[2])), drawn)
+                for (permutation, unit), record in found:
+                    log.append((layer, unit, permutation), record)
+                    done += 1
+                    self.display(f"{NULL_STAGE} {layer}", done, total)
+
+    def _drawn(self, layer: str, log: UnitLog) -> list[int]:
+        """Draw units with a formula, at most 32, rising."""
+        masked = [unit for unit in self._units(layer) if log.records[layer, unit].get("formula")]
+        index = list(self.result.layers).index(layer)
+        rng = np.random.default_rng((self.config.stats_seed, index))
+        return sorted(rng.choice(masked, min(NULL_UNITS, len(masked)), replace=False).tolist())
+
+    def _write(self, folder: TableFolder, log: UnitLog, keys: set[tuple[str, int]]) -> Formulas:
+        """Write the tables of everything in the log, and return what was asked for."""
+        found = [record for key, record in log.records.items() if len(key) == 2]
+        units = self._unit_frame(found)
+        folder.write("formulas", units, FORMULAS)
+        permuted = pl.DataFrame(list(self._permuted(log)), schema=dict(PERMUTED), orient="row")
+        folder.write("permuted", permuted, PERMUTED)
+        asked = pl.DataFrame(list(keys), schema={"layer": pl.String, "unit": pl.Int32}, orient="row")
+        return Formulas(
+            self.config,
+            units.join(asked, on=["layer", "unit"], how="semi", maintain_order="left"),
+            permuted.join(asked, on=["layer", "unit"], how="semi", maintain_order="left"),
+        )
+
+    def _permuted(self, log: UnitLog) -> Iterator[tuple[Any, ...]]:
+        for key, record in sorted(log.records.items(), key=lambda item: tuple(map(str, item[0]))):
+            if len(key) == 3:
+                layer, unit, permutation = key
+                yield layer, self.quantile, unit, permutation, record["iou"], record["concept_iou"]
+
+    def _unit_frame(self, records: Sequence[Any]) -> pl.DataFrame:
+        """Return the table of formulas, with q-values over the units of each layer, and the run's own labels."""
+        known = [{name: record.get(name) for name in FORMULAS} for record in records]
+        for row, record in zip(known, records, strict=True):
+            row["layer"], row["unit"] = record["key"]
+        frame = pl.DataFrame(known, schema=dict(FORMULAS)).with_columns(pl.lit(self.quantile).alias("quantile"))
+        frame = frame.with_columns(q_value=pl.col("p_value").map_batches(_q_values).over("layer"))
+        of_run = self.result.units.filter(pl.col("quantile") == self.quantile).select(
+            "layer", "unit", run_label="label", run_iou="iou"
+        )
+        order = {name: index for index, name in enumerate(self.result.layers)}
+        return (
+            frame.drop("run_label", "run_iou")
+            .join(of_run, on=["layer", "unit"], how="left")
+            .with_columns(gain_established=(pl.col("q_value") <= ESTABLISHED) & (pl.col("gain") > 0))
+            .sort(pl.col("layer").replace_strict(order), "unit")
+            .select(list(FORMULAS))
+        )
+
+
+def _q_values(values: pl.Series) -> pl.Series:
+    """Return the q-values of Benjamini and Hochberg over the p-values that are not null."""
+    known = values.is_not_null()
+    adjusted = np.full(len(values), np.nan)
+    if known.any():
+        adjusted[known.to_numpy()] = adjust_pvalues(values.filter(known).to_numpy())[0]
+    return pl.Series(adjusted).fill_nan(None)
+
+
+@dataclass(frozen=True)
+class _MasksByUnit:
+    """The active pixels of one layer, by unit."""
+
+    rows: MaskRows
+
+    def of(self, unit: int) -> MaskRows:
+        """Return those of one unit."""
+        start, stop = np.searchsorted(self.rows.units, [unit, unit + 1])
+        return MaskRows(*(array[start:stop] for array in self.rows))
+
+
+def _by_unit(frame: pl.DataFrame) -> _MasksByUnit:
+    return _MasksByUnit(MaskRows(*(frame[name].to_numpy() for name in ("unit", "image_index", "row", "active"))))

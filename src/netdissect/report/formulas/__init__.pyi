@@ -1,0 +1,1 @@
+from . import formula_tables as formula_tables
