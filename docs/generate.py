@@ -461,5 +461,8 @@ def _attribute_docstring(text: str) -> str:
 if __name__ == "__main__":
     write()
     EXPERIMENT_STUB.write_text(experiment_stub(), encoding="utf-8")
-    for module in (dissect_options, compose_options):
-        (SOURCE / f"{module.__name__}.py").write_text(module(), encoding="utf-8")
+    for path, module in {
+        "dissect_options.py": dissect_options,
+        "dissect/compose/compose_options.py": compose_options,
+    }.items():
+        (SOURCE / path).write_text(module(), encoding="utf-8")

@@ -15,6 +15,7 @@ from generated_pages import GENERATE
 from netdissect.cli.app import app
 from netdissect.config import PROTOCOLS, Assumed, DissectConfig, Execution, Protocol, RunRequest, StatisticsConfig
 from netdissect.config_fields import Config, summary
+from netdissect.dissect.compose.compose_options import ComposeOptions
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.keywords import ConfigObjects, read_options
@@ -61,6 +62,19 @@ def test_editors_read_the_same_options_as_are_taken() -> None:
     for name, kind in get_type_hints(DissectOptions).items():
         assert parameters[name].annotation == kind
         assert f'"""{GENERATE.option_leaves()[name][1].field.description.split()[0]}' in text
+
+
+def test_editors_read_the_options_of_formulas() -> None:
+    text = Path(inspect.getfile(ComposeOptions)).read_text(encoding="utf-8")
+    assert text == GENERATE.compose_options(), "run python docs/generate.py"
+    parameters = inspect.signature(netdissect.compose).parameters
+    assert {*get_type_hints(ComposeOptions)} == {*parameters} - {
+        "result",
+        "config",
+        "data_root",
+        "execution",
+        "progress",
+    }
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

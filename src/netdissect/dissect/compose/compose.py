@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from netdissect.compose_config import ComposeConfig
-from netdissect.compose_options import ComposeOptions
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution
+from netdissect.dissect.compose.compose_options import ComposeOptions
 from netdissect.dissect.compose.label_set_pass import LabelSetPass, LabelSets, chosen_quantile, kept_masks
 from netdissect.dissect.compose.permuted_rows import PermutedRows
 from netdissect.dissect.compose.unit_log import UnitLog
