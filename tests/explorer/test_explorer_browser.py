@@ -125,16 +125,16 @@ def test_units_are_found_and_the_way_back_and_the_keys_keep_what_was_found(page:
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
-def test_further_units_are_shown_on_demand_and_found_again_by_going_back(page: Page) -> None:
+def test_all_units_are_shown_on_demand_and_found_again_by_going_back(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 600})
     page.goto(f"{LAYER}?limit=2")
     expect(page.locator(".shown-count")).to_have_text("2 of 4 shown")
-    page.get_by_role("button", name="Show more units").click()
+    page.get_by_role("button", name="Show all units").click()
     expect(page.locator(".unit")).to_have_count(4)
-    expect(page.get_by_role("button", name="Show more units")).to_be_hidden()
+    expect(page.get_by_role("button", name="Show all units")).to_be_hidden()
     units = page.locator(".unit").evaluate_all("all => all.map(each => each.dataset.unit)")
     page.locator(".unit h3 a").nth(3).scroll_into_view_if_needed()
-    page.wait_for_function("() => history.state?.shown === 4")
+    page.wait_for_function("() => history.state?.offset === 2")
     before = page.locator(".unit").nth(3).evaluate("node => node.getBoundingClientRect().top")
     page.locator(".unit h3 a").nth(3).click()
     expect(page).to_have_url(re.compile("html"))
@@ -144,6 +144,22 @@ def test_further_units_are_shown_on_demand_and_found_again_by_going_back(page: P
     page.wait_for_function(
         "top => Math.abs(document.querySelectorAll('.unit')[3].getBoundingClientRect().top - top) < 2", arg=before
     )
+
+
+def test_only_cards_near_the_screen_are_in_the_page(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 600})
+    page.goto(f"{LAYER}?limit=2")
+    # The two units of a request fill ten screens, so that those of the first are far from the last.
+    page.evaluate("document.styleSheets[0].insertRule('.unit { min-height: 3000px }', 0)")
+    page.get_by_role("button", name="Show all units").click()
+    first, last = page.locator(".block").first, page.locator(".block").last
+    expect(first.locator(".unit")).to_have_count(2)
+    expect(last.locator(".unit")).to_have_count(0)
+    height = first.evaluate("block => block.offsetHeight")
+    last.evaluate("block => block.scrollIntoView({ block: 'end' })")
+    expect(last.locator(".unit")).to_have_count(2)
+    expect(first.locator(".unit")).to_have_count(0)
+    assert first.evaluate("block => block.offsetHeight") == height
 
 
 def test_an_image_is_dissected_and_a_point_lists_the_units_active_there(page: Page) -> None:

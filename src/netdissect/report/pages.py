@@ -37,8 +37,8 @@ from netdissect.scoring.detectors import limit_in_words, limit_number
 from netdissect.scoring.number_text import iou_text, p_text
 
 GENERATOR = "netdissect report"
-PAGE_UNITS = 48
-"""Units of a layer that are shown at first, and with each "Show more"."""
+PAGE_UNITS = 60
+"""Units of a layer that are shown at first, and in each request of the explorer: whole rows of 1 to 6 cards."""
 TEMPLATES = Path(__file__).parent / "templates"
 _LINK = '<a href="{}" aria-label="{}"><title>{}</title>'
 

@@ -4,35 +4,95 @@ import { $, $$, LimitSlider, QuantileSlider, debounce, latest } from "./lib.js";
 const values = new URLSearchParams(location.hash.slice(1));
 const form = $("#controls");
 
-/** Ask for this page at other values, and exchange the parts; with an offset, add the units. */
-const show = latest(async (current, asked) => {
+/** Ask for this page at other values. */
+async function ask(asked) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(asked))
     for (const each of [value].flat()) if (each !== "" && each !== undefined) query.append(name, each);
   const answer = await fetch(`${location.pathname}?${query}`, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!current()) return;
   if (!answer.ok) throw new Error($(".lead", page)?.textContent ?? `The server answered ${answer.status}.`);
+  return { page, query };
+}
+
+// The units of a layer lie in blocks of one request each. Only blocks near the screen hold their cards: the others are
+// empty elements of about the same height, so that a layer of 65,536 units scrolls like one of 60.
+const grid = $(".units[data-part=units]");
+const size = Number(grid?.dataset.page);
+let asked = {};
+const near = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    target.near = isIntersecting;
+    if (isIntersecting) fill(target);
+    else empty(target);
+  }
+}, { rootMargin: "1500px" });
+
+async function fill(block) {
+  if (block.childElementCount || block.asked === asked) return;
+  block.asked = asked;
+  const values = asked;
+  const { page } = await ask({ ...values, offset: block.dataset.offset, limit: size, charts: false });
+  if (values !== asked) return;
+  delete block.asked;
+  if (block.near) put(block, $$("[data-part=units] > *", page));
+}
+
+function put(block, cards) {
+  block.replaceChildren(...cards);
+  block.style.height = "";
+  grid.style.setProperty("--block", `${block.offsetHeight}px`);
+  document.dispatchEvent(new Event("parts"));
+}
+
+function empty(block) {
+  if (!block.childElementCount || block.contains(document.activeElement)) return;
+  block.style.height = `${block.offsetHeight}px`;
+  block.replaceChildren();
+}
+
+/** Make the first block, or those of all units that match; the cards of one of them are known. */
+function lay(cards, values, all) {
+  near.disconnect();
+  asked = values;
+  const count = all ? Math.ceil(Number(grid.dataset.total) / size) : 1;
+  const blocks = Array.from({ length: count }, (_, index) => {
+    const block = document.createElement("div");
+    block.className = "block";
+    block.dataset.offset = index * size;
+    return block;
+  });
+  grid.classList.add("blocks");
+  grid.replaceChildren(...blocks);
+  put(blocks[values.offset / size] ?? blocks[0], cards);
+  for (const block of blocks) near.observe(block);
+}
+if (grid && !history.state && location.hash.length < 2) lay([...grid.children], { offset: 0 }, false);
+
+const show = latest(async (current, values, all = false) => {
+  const { page, query } = await ask(values);
+  if (!current()) return;
   for (const part of $$("[data-part]")) {
     const other = $(`[data-part="${part.dataset.part}"]`, page);
-    if (part.dataset.part !== "units") part.replaceWith(other);
-    else if (asked.offset) part.append(...other.children);
-    else {
-      part.replaceChildren(...other.children);
-      Object.assign(part.dataset, other.dataset);
-    }
+    if (part === grid) {
+      Object.assign(grid.dataset, { ...other.dataset, page: size });
+      lay([...other.children], values, all);
+    } else part.replaceWith(other);
   }
   const link = $("a.json");
   if (link) link.search = query;
-  document.dispatchEvent(new Event("parts"));
+  if (!grid) document.dispatchEvent(new Event("parts"));
 });
 
-document.addEventListener("units", debounce(async (event) => {
-  const { show: state, ...asked } = event.detail;
-  const more = $(".more button");
-  more.disabled = true;
-  await show({ ...asked, state: state === "all" ? "" : state, charts: false });
-  more.disabled = false;
+// Masks change where the reader is; other units are shown from the first one on.
+let order = "";
+document.addEventListener("units", debounce((event) => {
+  const { show: state, offset, all, ...values } = event.detail;
+  const wanted = JSON.stringify([values.q, values.sort, values.category, state]);
+  const here = wanted === order && $$(".block", grid).find((block) => block.getBoundingClientRect().bottom > 0);
+  order = wanted;
+  const first = Number(all && here ? here.dataset.offset : offset);
+  show({ ...values, state: state === "all" ? "" : state, offset: first, limit: size, charts: false }, all);
 }, 60));
 
 function set(name, value) {

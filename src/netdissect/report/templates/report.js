@@ -45,7 +45,7 @@
   watchTiles();
 
   // Browse: cards of units, or rows of concepts. On disk all are in the page, and the first `shown` that match are
-  // shown. In the explorer the page has some of the units, and live.js asks for those that match.
+  // shown. In the explorer live.js asks for the units that match and are near the screen.
   const browse = document.querySelector(".browse");
   const grid = browse?.querySelector(".units");
   const PAGE = Number(grid?.dataset.page);
@@ -92,7 +92,7 @@
     for (const name of Object.keys(defaults)) if (form[name] && form[name].value !== state[name]) form[name].value = state[name];
     for (const toggle of form.querySelectorAll(".toggle"))
       toggle.setAttribute("aria-pressed", chosen(state).includes(toggle.dataset.category));
-    if (live) document.dispatchEvent(new CustomEvent("units", { detail: { ...state, category: chosen(state), offset: 0, limit: shown } }));
+    if (live) document.dispatchEvent(new CustomEvent("units", { detail: { ...state, category: chosen(state), offset: back?.offset ?? 0, all: shown > PAGE } }));
     else filter(state);
   }
 
@@ -131,7 +131,8 @@
   const tops = () => entries.filter((entry) => !entry.node.hidden).map(({ node }) => [node, node.getBoundingClientRect().top]);
   const remember = () => {
     const [node, top] = tops().find(([, each]) => each >= 0) ?? [];
-    history.replaceState(node ? { shown, unit: node.dataset.unit, top, scroll: scrollY } : null, "");
+    const offset = Number(node?.closest(".block")?.dataset.offset ?? 0);
+    history.replaceState(node ? { shown, offset, unit: node.dataset.unit, top, scroll: scrollY } : null, "");
   };
   let back = grid ? history.state : null;
   function land() {
@@ -164,14 +165,13 @@
       }
     });
     more?.addEventListener("click", () => {
-      if (live) document.dispatchEvent(new CustomEvent("units", { detail: { ...state(), category: chosen(state()), offset: shown, limit: PAGE } }));
-      shown += PAGE;
-      if (!live) filter(state());
+      shown = Infinity;
+      apply(state());
     });
     addEventListener("hashchange", () => apply(readState()));
     if (grid) {
       history.scrollRestoration = "manual";
-      shown = Math.min(back?.shown ?? PAGE, 20 * PAGE);
+      shown = back?.shown ?? PAGE;
       let waiting;
       addEventListener("scroll", () => { clearTimeout(waiting); waiting = setTimeout(remember, 100); }, { passive: true });
       document.addEventListener("click", (event) => { if (event.target.closest?.("a")) remember(); }, true);
