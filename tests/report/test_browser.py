@@ -187,6 +187,25 @@ def test_pages_have_no_barrier_that_axe_finds(browser: Browser, site: Path, sche
     page.close()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_first_screen_shows_the_count_images_and_on_a_wide_screen_the_chart(
+    page: Page, site: Path, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto((site / "index.html").as_uri())
+    shown = [page.locator(".lead").first, page.locator(".wall img").first]
+    shown += [page.locator(".front .chart svg")] if width == 1440 else []
+    for part in shown:
+        box = part.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < height
+    first = page.locator(".wall li").first
+    assert "block.1" in first.inner_text()
+    concept = first.locator("b").inner_text()
+    first.locator("a").click()
+    expect(page.locator("h1")).to_have_text(concept)
+
+
 @pytest.mark.parametrize("width", [1440, 768, 390])
 def test_pages_fit_the_screen_and_images_load(page: Page, site: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})

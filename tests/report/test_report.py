@@ -19,8 +19,8 @@ from corruption import snapshot
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
-from netdissect.report import report, urls
-from netdissect.result import Result, count_difference, difference_sentence, load_result, save_result
+from netdissect.report import pages, report, urls
+from netdissect.result import LayerResult, Result, count_difference, difference_sentence, load_result, save_result
 from netdissect.result.summary import interval_text, measured_count, null_text
 
 
@@ -96,6 +96,39 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result:
                 share = 100 * count.detectors["total"] / count.units
                 assert f"{count.detectors['total']} {share:.0f} % {count.unique_detectors['total']}" in text
     assert "0.05, 0.1 (the report shows labels and masks at the first)" in Page(folder / "index.html").text
+
+
+def test_the_first_page_opens_with_the_best_detector_of_each_concept(folder: Path, result: Result) -> None:
+    index = Page(folder / "index.html")
+    tiles = [attrs["href"] for tag, attrs in index.tags if tag == "a" and "/u" in attrs.get("href", "")]
+    units = pl.concat(
+        layer.units.filter(pl.col("quantile") == 0.05, pl.col("iou") >= 0.04).with_columns(layer=pl.lit(number))
+        for number, layer in enumerate(result.layers.values())
+    )
+    best = units.sort("iou", descending=True).unique("label", keep="first", maintain_order=True)
+    assert tiles == [f"r0/l{row['layer']}/u{row['unit']}.html" for row in best.iter_rows(named=True)]
+    drawn = [attrs for tag, attrs in index.tags if tag == "img"]
+    for row, image in zip(best.iter_rows(named=True), drawn, strict=True):
+        top = list(result.layers.values())[row["layer"]].top.filter(unit=row["unit"], rank=0)["image_index"].item()
+        assert image["src"] == f"images/0/{top}.webp"
+        assert image["loading"] == "lazy"
+
+
+def test_concepts_beyond_the_first_ones_are_shown_on_demand(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "WALL_SIZE", 1)
+    index = Page(report(result, tmp_path / "report"))
+    number = len({label for entry in result.layers.values() for label in layer_labels(entry)})
+    assert f"Show all {number} concepts" in index.text
+    opened = [tag for tag, _ in index.tags].index("details")
+    images = [position for position, (tag, _) in enumerate(index.tags) if tag == "img"]
+    assert len([position for position in images if position < opened]) == 1
+    assert len(images) == number
+
+
+def layer_labels(layer: LayerResult) -> list[str]:
+    return layer.units.filter(pl.col("quantile") == 0.05, pl.col("iou") >= 0.04)["label"].drop_nulls().to_list()
 
 
 def test_a_report_of_two_runs_says_what_of_their_difference_is_beyond_the_null(tmp_path: Path) -> None:

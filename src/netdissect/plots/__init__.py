@@ -23,19 +23,21 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detec
 
 from netdissect.plots.bars import bars
 from netdissect.plots.concept_scatter import concept_scatter
-from netdissect.plots.depth import depth
+from netdissect.plots.depth import RUN_COLORS, depth
 from netdissect.plots.image_segmentation import Segment, Segmentation, segmented_image
 from netdissect.plots.iou_histogram import iou
 from netdissect.plots.layer_bars import layers
 from netdissect.plots.sensitivity import RAMP, sensitivity
-from netdissect.plots.style import FAINT, INK, plain, save, svg
+from netdissect.plots.style import FAINT, INK, PAPER, plain, save, svg
 from netdissect.plots.unit_map import unit_map
 from netdissect.plots.unit_sheet import overlap, units
 
 __all__ = [
     "FAINT",
     "INK",
+    "PAPER",
     "RAMP",
+    "RUN_COLORS",
     "Segment",
     "Segmentation",
     "bars",

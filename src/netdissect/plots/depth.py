@@ -14,6 +14,7 @@ from netdissect.plots.style import (
     FAINT,
     INK,
     NULL_LABEL,
+    PAPER,
     SMALL,
     TEXT,
     WIDTH,
@@ -39,7 +40,7 @@ HEIGHT = 2.6
 """Inches, without names of layers that are written vertically."""
 MARGIN = 40
 """Points of the width of a figure beside its axes."""
-OPEN = {"linestyle": "none", "markerfacecolor": "white"}
+OPEN = {"linestyle": "none", "markerfacecolor": PAPER}
 _Point = tuple[float, LayerRow]
 
 

@@ -26,6 +26,7 @@ from netdissect.scoring.detectors import limit_in_words
 
 INK = "#22262B"
 FAINT = "#8A9099"
+PAPER = "#FFFFFF"
 MAX_NAME = 22
 WIDTH = 6.8
 """Inches: two columns of a paper; one column is 3.3."""
@@ -45,7 +46,7 @@ MAX_LEGEND = 36
 LEGEND_MARGIN = 8
 """Pixels of a figure beside its legend."""
 _NULL_MARK: Any = {
-    "marker": "D", "markersize": 5.5, "color": "white", "markeredgecolor": INK, "markeredgewidth": 1.2, "zorder": 5,
+    "marker": "D", "markersize": 5.5, "color": PAPER, "markeredgecolor": INK, "markeredgewidth": 1.2, "zorder": 5,
     "clip_on": False,
 }  # fmt: skip
 

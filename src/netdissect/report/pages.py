@@ -28,7 +28,7 @@ from netdissect import plots
 from netdissect.report import urls
 from netdissect.report.inline_svg import firing_map_svg, histogram_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
-from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView
+from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
 from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.result import RunInfo
 from netdissect.result.queries import limits
@@ -39,6 +39,10 @@ from netdissect.scoring.number_text import iou_text, p_text
 GENERATOR = "netdissect report"
 PAGE_UNITS = 60
 """Units of a layer that are shown at first, and in each request of the explorer: whole rows of 1 to 6 cards."""
+WALL_SIZE = 24
+"""Concepts on the first page; the others are shown by "Show all"."""
+DEPTH_WIDTH = 3.7
+"""Inches: a telephone's screen."""
 TEMPLATES = Path(__file__).parent / "templates"
 _LINK = '<a href="{}" aria-label="{}"><title>{}</title>'
 
@@ -86,12 +90,22 @@ class Pages:
     def index(
         self, views: Sequence[RunView], concepts: Sequence[ConceptView], notes: PageNotes | None = None, **live: Any
     ) -> str:
-        """Return the first page: all runs, their layers, the detected concepts."""
+        """Return the first page: the best unit of each concept, a chart of the layers, and their tables."""
         largest = max((layer.unique_detectors for run in views for layer in run.layers), default=0)
         return self.render(
             "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes(),
+            wall=wall_tiles(concepts), wall_size=WALL_SIZE, depth=self._depth_chart() if largest else None,
             differences=difference_views(self.runs), **live,
         )  # fmt: skip
+
+    def _depth_chart(self) -> Markup:
+        figure = plots.depth(
+            [run.result for run in self.runs], names=[run.name for run in self.runs], width=DEPTH_WIDTH
+        )
+        drawn = chart(figure, "Unique detectors of each layer, in order of execution, for each run.")
+        for number, ink in enumerate(plots.RUN_COLORS[1:], 1):
+            drawn = Markup(drawn.replace(ink.lower(), f"var(--run-{number})"))  # noqa: S704
+        return drawn
 
     def layer(self, tables: LayerTables, run: RunView, units: Iterable[UnitView]) -> str:
         """Return the page of a layer with all its units, best first."""
@@ -238,7 +252,9 @@ def chart(figure: Figure, description: str) -> Markup:
 
 def _page_inks(text: str) -> str:
     ramp = {ink: f"var(--ramp-{step})" for step, ink in enumerate(plots.RAMP)}
-    inks: Mapping[str, str] = {plots.INK: "currentColor", plots.FAINT: "var(--rule)", **ramp}
+    inks: Mapping[str, str] = {
+        plots.INK: "currentColor", plots.FAINT: "var(--rule)", plots.PAPER: "var(--page)", **ramp
+    }  # fmt: skip
     for ink, name in inks.items():
         text = re.sub(re.escape(ink), name, text, flags=re.IGNORECASE)
     return text

@@ -5,7 +5,7 @@
 Nothing here writes a file, so that a report on disk and a server show the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from netdissect.plots.outlines import mask_path, view_box
 from netdissect.plots.overlap import ConceptMask, ImageConcept, Mask
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
+from netdissect.report.views import ConceptView, MatchingUnit
 from netdissect.scoring.mask_runs import read_mask
 from netdissect.scoring.metrics import Metric, measured_metrics
 from netdissect.scoring.number_text import iou_text
@@ -147,6 +148,15 @@ class UnitDetail:
 
 
 @dataclass(frozen=True)
+class WallTile:
+    """A detected concept: its best detector in the layers of the networks, and that unit's first image."""
+
+    concept: ConceptView
+    best: MatchingUnit
+    image: MaskedImage
+
+
+@dataclass(frozen=True)
 class UnitRows:
     """All units of a layer as columns, for a list: the highest IoU first.
 
@@ -212,6 +222,29 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),
         top_images=() if row["dead"] else _top_images(tables, unit, images),
     )
+
+
+def wall_tiles(concepts: Sequence[ConceptView]) -> list[WallTile]:
+    """Return a tile for each concept that a unit with a page detects, the highest IoU first.
+
+    Units of virtual layers are no units of a network: they are left out.
+    """
+    detectors = (
+        (concept, next((each for each in concept.best if each.detector and each.url and not _virtual(each)), None))
+        for concept in concepts
+    )
+    best = sorted(((concept, each) for concept, each in detectors if each), key=lambda pair: -pair[1].iou)
+    chosen: dict[tuple[int, int], set[int]] = {}
+    for _, each in best:
+        chosen.setdefault((each.run.index, each.index), set()).add(each.unit)
+    runs = {each.run.index: each.run for _, each in best}
+    tables = {(run, index): LayerTables(runs[run], index, chosen=units) for (run, index), units in chosen.items()}
+    images = (_top_images(tables[each.run.index, each.index], each.unit, 1) for _, each in best)
+    return [WallTile(concept, each, first[0]) for (concept, each), first in zip(best, images, strict=True) if first]
+
+
+def _virtual(unit: MatchingUnit) -> bool:
+    return unit.run.result.layer(unit.layer).info.basis_of is not None
 
 
 def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
