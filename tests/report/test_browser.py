@@ -94,8 +94,9 @@ def test_filters_stay_in_the_address_and_come_back_from_a_unit(page: Page, layer
     assert labels(page) == kept
     page.locator(f"{SHOWN} h3 a").first.click()
     page.locator("[rel=up]").click()  # the way back by the page's own link keeps it, too
-    assert page.url.endswith("index.html#category=color")
+    assert "index.html#category=color&unit=" in page.url
     assert labels(page) == kept
+    assert page.evaluate("document.activeElement.closest('.unit').dataset.label") == kept[0]
     page.get_by_role("button", name="Show all").click()
     page.locator("select[name=show]").select_option("dead")
     assert sorted(numbers(page, "unit")) == [6, 7]
@@ -117,7 +118,7 @@ def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
     page.keyboard.press("ArrowRight")
     expect(page.locator("[aria-current=page]")).to_have_text(f"unit {int(order[0]) + 1}")
     page.keyboard.press("u")
-    expect(page).to_have_url(layer)
+    expect(page).to_have_url(f"{layer}#unit={int(order[0]) + 1}")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -165,7 +166,7 @@ def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) 
     page.get_by_role("button", name="concept", exact=True).press("Enter")
     names = page.locator(".sortable tbody th").all_inner_texts()
     assert names == sorted(names)
-    page.get_by_role("button", name="pixel share").click()
+    page.locator(".sortable").get_by_role("button", name="pixel share").click()
     shares = page.locator(".sortable tbody td:nth-child(4)").evaluate_all("c => c.map(x => Number(x.dataset.value))")
     assert shares == sorted(shares, reverse=True)
 
@@ -173,7 +174,8 @@ def test_the_table_of_concepts_is_sorted_by_its_headers(page: Page, site: Path) 
 PAGES = {
     "overview": "index.html", "layer": "r0/l0/index.html", "unit": "r0/l0/u0.html", "dead": "r0/l0/u6.html",
     "no-detectors": "r1/l0/index.html", "concepts": "concepts/index.html", "concept": "concepts/c0.html",
-    "statistics-layer": "statistics/r0/l0/index.html", "statistics-unit": "statistics/r0/l0/u0.html",
+    "terms": "terms.html", "statistics-layer": "statistics/r0/l0/index.html",
+    "statistics-unit": "statistics/r0/l0/u0.html",
 }  # fmt: skip
 
 
@@ -182,6 +184,8 @@ def test_pages_have_no_barrier_that_axe_finds(browser: Browser, site: Path, sche
     page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     for name, path in PAGES.items():
         page.goto((site / path).as_uri())
+        if page.locator("[data-term]").count():
+            page.locator("[data-term]").first.focus()  # opens its definition
         found = Axe().run(page)
         assert found.violations_count == 0, (name, found.generate_report())
     page.close()
@@ -218,6 +222,42 @@ def test_pages_fit_the_screen_and_images_load(page: Page, site: Path, width: int
             loaded = "image => image.complete && image.naturalWidth > 0"
             page.wait_for_function(loaded, arg=image.first.element_handle())
         screenshots.keep(page, f"report-{name}-{width}")
+
+
+def test_a_term_opens_its_definition_by_hover_focus_and_tap(page: Page, site: Path) -> None:
+    page.goto((site / "statistics/r0/l0/u0.html").as_uri())
+    definition = page.get_by_role("tooltip")
+    terms = page.locator("[data-term]:visible")
+    terms.first.hover()
+    expect(definition).to_contain_text("Intersection over union")
+    page.locator(".gallery").first.hover()
+    expect(definition).to_be_hidden()
+    terms.nth(1).focus()
+    expect(definition).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(definition.get_by_role("link")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(definition).to_be_hidden()
+    page.set_viewport_size({"width": 390, "height": 800})
+    terms.nth(2).click()
+    box = definition.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    definition.get_by_role("link").click()
+    expect(page.locator("dt:target")).to_be_visible()
+
+
+def test_on_a_phone_the_overview_shows_the_null_of_every_layer(page: Page, site: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto((site / "statistics/index.html").as_uri())
+    cut = """() => {
+      for (const name of document.querySelectorAll(".layers code")) name.textContent = "conv5@rotation-0";
+      for (const row of document.querySelectorAll(".layers tbody tr")) row.lastElementChild.textContent = "0.07 ± 0.02";
+      const region = document.querySelector(".layers").parentNode;
+      return region.scrollWidth - region.clientWidth;
+    }"""
+    assert page.evaluate(cut) == 0
 
 
 def test_images_that_are_not_drawn_yet_leave_no_markup_on_the_page(page: Page, layer: str) -> None:

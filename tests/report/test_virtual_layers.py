@@ -38,7 +38,7 @@ def test_a_virtual_layer_is_never_the_leading_one(virtual: Result) -> None:
 def test_pages_mark_a_virtual_layer_and_say_what_its_units_are(virtual: Result, tmp_path: Path) -> None:
     report(virtual, tmp_path)
     overview = (tmp_path / "index.html").read_text()
-    assert overview.count(">virtual</span>") == 1
+    assert overview.count('data-term="virtual"') == 1
     assert f"<code>{VIRTUAL}</code>: {basis_note('block.1')}" in overview
     assert basis_note("block.1") in (tmp_path / "r0/l0/index.html").read_text()
     assert "Virtual layer" not in (tmp_path / "r0/l1/index.html").read_text()

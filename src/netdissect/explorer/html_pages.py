@@ -46,9 +46,10 @@ def install(app: FastAPI) -> None:
         ("/concepts/", concepts_page),
         ("/concepts/index.html", concepts_page),
         ("/concepts/c{concept}.html", concept_page),
-        ("/image", _own_page("image")),
-        ("/compare", _own_page("compare")),
-        ("/rate", _own_page("rate")),
+        ("/terms.html", _own_page("terms", urls.TERMS)),
+        ("/image", _own_page("image", "image")),
+        ("/compare", _own_page("compare", "compare")),
+        ("/rate", _own_page("rate", "rate")),
         ("/about", about_page),
     ):
         app.add_api_route(path, page, include_in_schema=False, response_class=HTMLResponse)
@@ -117,9 +118,9 @@ def about_page(request: Request, explorer: ExplorerPart) -> HTMLResponse:
     return HTMLResponse(explorer.report.render("about.html.j2", "about", addresses=described))
 
 
-def _own_page(name: str) -> Callable[[ExplorerPart], HTMLResponse]:
+def _own_page(name: str, url: str) -> Callable[[ExplorerPart], HTMLResponse]:
     def page(explorer: ExplorerPart) -> HTMLResponse:
-        return HTMLResponse(explorer.report.render(f"{name}.html.j2", name, slider=None))
+        return HTMLResponse(explorer.report.render(f"{name}.html.j2", url, slider=None))
 
     return page
 

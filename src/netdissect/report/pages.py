@@ -25,9 +25,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from netdissect import plots
+from netdissect.counted import counted
 from netdissect.report import urls
 from netdissect.report.inline_svg import firing_map_svg, histogram_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
+from netdissect.report.terms import TERMS
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
 from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.result import RunInfo
@@ -177,6 +179,10 @@ class Pages:
             charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
         return charts
 
+    def terms(self) -> str:
+        """Return the list of terms."""
+        return self.render("terms.html.j2", urls.TERMS)
+
     def render(self, template: str, url: str, **values: Any) -> str:
         """Render a template as the page at `url`."""
         return self.environment.get_template(template).render(
@@ -195,13 +201,13 @@ def environment(live: Path | None = None) -> Environment:
         loader=FileSystemLoader([TEMPLATES, *([live] if live else [])]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    templates.filters |= {"number": lambda value: f"{value:,}", "limit": limit_number}
+    templates.filters |= {"number": lambda value: f"{value:,}", "counted": counted, "limit": limit_number}
     templates.globals |= {
         "live": live is not None, "urls": urls, "data_name": data_name,
         "at_most": lambda value: min(round(float(value), 1), 100.0), "basis_note": basis_note, "iou_text": iou_text,
         "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
-        "generator": GENERATOR, "percent": percent, "version": version("netdissect"),
+        "generator": GENERATOR, "percent": percent, "terms": TERMS, "version": version("netdissect"),
     }  # fmt: skip
     return templates
 

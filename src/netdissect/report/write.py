@@ -192,6 +192,7 @@ class _Writer:
             for index in range(len(view.layers)):
                 self._layer(LayerTables(run, index, chosen=run.units_with_page[index]), view)
         concepts = concept_views(self.runs)
+        self.folder.write(urls.TERMS, self.pages.terms())
         self.folder.write(urls.CONCEPTS, self.pages.concepts(self.views, concepts))
         self._concepts(concepts)
         text = self.pages.index(self.views, concepts, self._notes())

@@ -138,7 +138,13 @@
   function land() {
     const card = back?.scroll && grid.querySelector(`[data-unit="${back.unit}"]`);
     if (card) settle(card, back.top, 4);
-    else if (!back && grid && location.hash.length > 1) browse.scrollIntoView({ behavior: "instant" });
+    else if (!back && location.hash.length > 1) {
+      browse.scrollIntoView({ behavior: "instant" });
+      const unit = Number(new URLSearchParams(location.hash.slice(1)).get("unit") ?? -1);
+      const left = grid.querySelector(`[data-unit="${unit}"]:not([hidden])`);
+      if (left) settle(left, innerHeight / 4, 4);
+      left?.querySelector("h3 a").focus({ preventScroll: true });
+    }
     back = {};
   }
   // Cards get their height when they are near the screen, so that the first jump may miss.
@@ -184,8 +190,15 @@
   // The state of the page is kept in links to a unit, to its neighbors, and back up.
   const carry = (event) => {
     const link = event.target.closest?.(".unit h3 a, .entry th a, [data-keep]");
-    if (link && !link.hash) link.hash = location.hash;
+    if (link && !link.hash) link.hash = hashFor(link);
   };
+  // Up from a unit leads to its card.
+  function hashFor(link) {
+    const hash = new URLSearchParams(location.hash.slice(1));
+    hash.delete("unit");
+    if (link.dataset.unit) hash.set("unit", link.dataset.unit);
+    return hash.size ? `#${hash}` : "";
+  }
   for (const kind of ["focusin", "pointerdown"]) document.addEventListener(kind, carry);
 
   function makeSortable(table) {
@@ -210,6 +223,49 @@
   }
   const makeAllSortable = () => document.querySelectorAll(".sortable:not(:has(th button))").forEach(makeSortable);
   makeAllSortable();
+
+  // A term opens its definition, with a link to the list of terms, by hover, focus and tap; Escape closes it.
+  const definition = document.createElement("span");
+  definition.className = "definition";
+  definition.id = "definition";
+  definition.setAttribute("role", "tooltip");
+  let defined = null;
+  let closing;
+  function define(term) {
+    if (!term || term === defined) return;
+    undefine();
+    defined = term;
+    if (term.title) term.dataset.text = term.title;
+    term.removeAttribute("title");
+    const link = document.createElement("a");
+    link.href = `${document.querySelector("link[rel=terms]").getAttribute("href")}#${term.dataset.term}`;
+    link.textContent = "All terms";
+    definition.replaceChildren(term.dataset.text, " ", link);
+    term.after(definition);
+    term.setAttribute("aria-describedby", "definition");
+    const { left, width } = definition.getBoundingClientRect();
+    definition.style.marginLeft = `${Math.min(0, document.documentElement.clientWidth - 12 - left - width)}px`;
+  }
+  function undefine() {
+    clearTimeout(closing);
+    closing = undefined;
+    defined?.removeAttribute("aria-describedby");
+    defined = null;
+    definition.style.marginLeft = "";
+    definition.remove();
+  }
+  const termOf = (event) => event.target.closest?.("[data-term]");
+  const undefineSoon = (event) => {
+    if (defined && !definition.contains(event.target) && !termOf(event)) closing ??= setTimeout(undefine, 250);
+    else if (defined) { clearTimeout(closing); closing = undefined; }
+  };
+  for (const kind of ["mouseover", "focusin"]) {
+    document.addEventListener(kind, (event) => {
+      undefineSoon(event);
+      define(termOf(event));
+    });
+  }
+  document.addEventListener("click", (event) => { if (termOf(event)) define(termOf(event)); else if (!definition.contains(event.target)) undefine(); });
 
   // The explorer has exchanged parts of the page.
   document.addEventListener("parts", () => {
@@ -241,13 +297,15 @@
   const follow = (selector) => {
     const link = document.querySelector(selector);
     if (link) {
-      if (link.matches("[data-keep]")) link.hash = location.hash;
+      if (link.matches("[data-keep]")) link.hash = hashFor(link);
       link.click();
     }
   };
 
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") undefine();
     if (event.ctrlKey || event.metaKey || event.altKey || dialog.open || typing()) return;
+    if (event.key === "Enter" && termOf(event)) define(termOf(event));
     if (event.key.startsWith("Arrow")) {
       if (browse && moveInGrid(event.key)) event.preventDefault();
       else if (event.key === "ArrowLeft" && !browse) follow("[rel=prev]");
