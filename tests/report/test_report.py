@@ -208,7 +208,7 @@ def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
     page = Page(report(measured(result, data_set), tmp_path / "report").parent / "r0/l0/u0.html")
     tiles = page.all("img")[7:]
     assert [each["alt"] for each in tiles[:3]] == [data_set.rows[row].image for row in (5, 1, 6)]
-    assert "(0.211 to 0.422)" in page.text
+    assert "(95 % 0.211 to 0.422)" in page.text
     assert "88 %" in page.text
     assert "0.3333; 0.3444 on the half that selected the label" in page.text
     assert "under the null" not in page.text

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from netdissect import plots
 from netdissect.counted import counted
 from netdissect.report import urls
-from netdissect.report.inline_svg import firing_map_svg, histogram_svg
+from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.terms import TERMS
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles

@@ -23,7 +23,7 @@ from netdissect.paths import contained
 from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.progress import ShowProgress, shown
 from netdissect.report import urls
-from netdissect.report.examples import find_examples
+from netdissect.report.drawing.examples import find_examples
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
 from netdissect.report.unit_views import (

@@ -1,0 +1,1 @@
+"""What pages draw themselves: example images of concepts, small charts of a unit."""
