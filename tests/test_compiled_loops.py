@@ -90,16 +90,15 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for job, expected in zip(jobs, compiled, strict=True):
         assert_same_tables(dissected(root, *job), expected)
     if case == CASES[0]:
-        assert calls.keys() == names
+        # The search for formulas, whose loops may be loaded, too, is no part of a dissection.
+        assert calls.keys() == {name for name in names if "formula" not in name and "label_sets" not in name}
 
 
 def outlines_of_masks() -> list[str]:
     """Outline masks of several sizes, with corners, holes and nothing inside."""
     rng = np.random.default_rng(0)
     sizes = [(1, 1), (1, 4), (5, 7), (12, 12)]
-    return [
-        outlines.mask_outline(rng.random(size).astype(np.float32), share) for size in sizes for share in (0, 0.5, 1)
-    ]
+    return [outlines.mask_path(rng.random(size) > share) for size in sizes for share in (0, 0.5, 1)]
 
 
 def assert_same_tables(found: Result, expected: Result) -> None:
@@ -118,6 +117,6 @@ def test_an_index_beyond_an_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     ones, weights = np.ones(1, np.int64), np.ones((1, 3), np.uint8)
     for row, target in ((1, 0), (-1, 0), (0, 2), (0, -1)):
         with pytest.raises(IndexError, match="leaves an array"):
-            bootstrap._add_weighted(target * ones, row * ones, ones, weights, sums)
-    bootstrap._add_weighted(ones, 0 * ones, 5 * ones, weights, sums)
+            bootstrap.add_weighted(target * ones, row * ones, ones, weights, sums)
+    bootstrap.add_weighted(ones, 0 * ones, 5 * ones, weights, sums)
     assert sums.tolist() == [[0, 0, 0], [5, 5, 5]]
