@@ -1,7 +1,10 @@
 """Reports and the explorer of layers of many units.
 
     python benchmarks/wide_layers.py dissect DATA RUN UNITS               make a run of UNITS units on real images
-    python benchmarks/wide_layers.py pairs RUN CHECKOUT... [--count N]    write its report by each checkout in turn
+    python benchmarks/wide_layers.py pairs RUN CHECKOUT RUN CHECKOUT      write two reports in turn, five times each
+
+A run and the checkout that writes its report: the runs may be the same, or the same network and data dissected by each
+checkout, where the format has changed.
 
 The network is EfficientNet-Lite0 with its published weights up to `_blocks.10` (14 x 14 cells; beyond 2,048 units up
 to `_blocks.15`, 7 x 7 cells), then a convolution of 1 x 1 with random weights of seed 0, and a ReLU: real activations
@@ -58,11 +61,12 @@ def dissect(data: Path, run: Path, units: int) -> None:
     dissect(network, data, layers=[LAYER], out=run)
 
 
-def pairs(run: Path, checkouts: list[Path], count: int) -> None:
-    """Write the report of a run by several checkouts in turn; print each cost, and medians."""
-    costs: dict[Path, list[dict[str, float]]] = {checkout: [] for checkout in checkouts}
+def pairs(paths: list[Path], count: int) -> None:
+    """Write the reports of runs, each by its checkout, in turn; print each cost, and medians."""
+    jobs = list(zip(paths[::2], paths[1::2], strict=True))
+    costs: dict[Path, list[dict[str, float]]] = {checkout: [] for _, checkout in jobs}
     for _ in range(count):
-        for checkout in checkouts:
+        for run, checkout in jobs:
             with tempfile.TemporaryDirectory() as out:
                 command = [sys.executable, "-c", WRITE, str(run), out]
                 environment = os.environ | {"PYTHONPATH": str(checkout.resolve() / "src")}
@@ -82,8 +86,7 @@ def main() -> None:
     made.add_argument("run", type=Path)
     made.add_argument("units", type=int)
     compared = commands.add_parser("pairs")
-    compared.add_argument("run", type=Path)
-    compared.add_argument("checkouts", type=Path, nargs="+")
+    compared.add_argument("paths", type=Path, nargs="+")
     compared.add_argument("--count", type=int, default=5)
     chosen = vars(parser.parse_args())
     {"dissect": dissect, "pairs": pairs}[chosen.pop("command")](**chosen)
