@@ -180,6 +180,7 @@ class ConceptSummary(Response):
 
     concept: str
     category: str
+    url: str = Field(description="Its page.")
     runs: tuple[str, ...]
     detectors: int = Field(description="Number of detectors of the concept in all layers and runs.")
     best_iou: float
@@ -204,9 +205,9 @@ class ConceptUnit(Response):
     layer: int
     layer_name: str
     unit: int
+    url: str = Field(description="Its page.")
     iou: float
     iou_text: str = Field(description=IOU_TEXT)
-    max_attainable_iou: float
     detector: bool = Field(description="Whether the unit is a detector of the concept.")
     label: str | None
 
@@ -225,6 +226,7 @@ class ConceptDetail(Response):
 
     concept: str
     category: str
+    url: str = Field(description="Its page.")
     runs: tuple[ConceptInRun, ...]
     units: tuple[ConceptUnit, ...] = Field(description="In descending order of IoU.")
 

@@ -146,8 +146,8 @@ class MatchingUnit:
     ----------
     min_iou
         A unit of its layer with at least this IoU is a detector.
-    labeled
-        Whether the concept is the unit's label.
+    label
+        The unit's label: the concept, or another.
     """
 
     run: NumberedRun
@@ -156,7 +156,7 @@ class MatchingUnit:
     unit: int
     iou: float
     min_iou: float
-    labeled: bool
+    label: str | None
     detector: bool
 
     @property
@@ -313,15 +313,12 @@ def concept_views(runs: Sequence[NumberedRun], listed: int = 24) -> list[Concept
 def _matching_units(tables: LayerTables) -> Iterator[tuple[str, MatchingUnit]]:
     """Yield the best units of one layer for each concept."""
     best = best_units(tables.run.result, tables.name, tables.run.quantile, CANDIDATE_UNITS)
-    labeled = pl.col("label").eq_missing(pl.col("concept"))
+    detector = pl.col("label").eq_missing(pl.col("concept")) & pl.col("detector")
     rows = best.join(tables.labels.drop("iou"), on="unit", maintain_order="left").select(
-        "concept", "unit", "iou", labeled.alias("labeled"), (labeled & pl.col("detector")).alias("detector")
+        "concept", "unit", "iou", pl.col("label").cast(pl.String), detector.alias("detector")
     )
-    for concept, unit, iou, labels_it, detects_it in rows.rows():
-        yield (
-            concept,
-            MatchingUnit(tables.run, tables.index, tables.name, unit, iou, tables.min_iou, labels_it, detects_it),
-        )
+    for concept, unit, iou, label, detects_it in rows.rows():
+        yield concept, MatchingUnit(tables.run, tables.index, tables.name, unit, iou, tables.min_iou, label, detects_it)
 
 
 def _concept_data(runs: Sequence[NumberedRun]) -> dict[str, list[Mapping[str, Any]]]:

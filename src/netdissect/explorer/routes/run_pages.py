@@ -73,7 +73,7 @@ def search_concepts(
     limit: Limit = 100,
 ) -> ConceptPage:
     """Search the concepts of all runs."""
-    return concept_page(explorer.runs, q, category, offset, limit)
+    return concept_page(explorer.runs, explorer.report.concept_list, q, category, offset, limit)
 
 
 @router.get("/api/concept", responses=error_responses(404))
@@ -83,8 +83,8 @@ def show_concept(
     category: Annotated[str | None, Query(max_length=100)] = None,
     limit: Limit = 50,
 ) -> ConceptDetail:
-    """Show one concept: its units in all layers and runs with an IoU above 0, best first."""
-    return concept_detail(explorer.runs, name, category, limit)
+    """Show one concept: its best units in all layers and runs, and all detectors, best first."""
+    return concept_detail(explorer.runs, explorer.report.concept_list, name, category, limit)
 
 
 @router.get("/api/trainings")
