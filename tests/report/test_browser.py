@@ -276,3 +276,20 @@ def test_without_script_every_unit_is_shown(browser: Browser, layer: str) -> Non
     page.locator(".unit h3 a").first.click()
     expect(page.locator("[aria-current=page]")).to_contain_text("unit")
     context.close()
+
+
+def test_a_unit_leads_to_similar_units_and_the_map_of_its_layer_leads_to_it(page: Page, layer: str) -> None:
+    page.goto(layer)
+    assert page.locator("main section").first.get_attribute("id") == "units"
+    point = page.locator(".unit-map a", has=page.locator("title", has_text="unit 0")).first
+    expect(point.locator("circle")).to_be_visible()
+    point.evaluate("link => link.dispatchEvent(new MouseEvent('click', { bubbles: true }))")
+    expect(page).to_have_url(f"{layer.removesuffix('index.html')}u0.html")
+    assert page.locator(".band b").all_inner_texts() == ["top", "50 %", "at random"]
+    page.locator("#range").scroll_into_view_if_needed()
+    expect(page.locator(".band img").first).to_have_js_property("complete", True)
+    first = page.locator("#similar li").first
+    assert first.locator("small").last.inner_text().startswith("r = 0.")
+    number = first.locator("small").first.inner_text()
+    first.locator("a").click()
+    expect(page.locator(".kicker")).to_contain_text(number)

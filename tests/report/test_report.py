@@ -160,7 +160,8 @@ def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result)
     for row in scores.iter_rows(named=True):
         counts = f"{row['intersection']:,}{row['mask_pixels']:,}{row['concept_pixels']:,}"
         assert counts in page.text.replace(" ", "")
-    assert len(page.all("span", "tile")) == 7  # as many top images as the run kept
+    # As many top images as the run kept; four at the top, at 50 % and at random; one of each similar unit.
+    assert len(page.all("span", "tile")) == 7 + 3 * 4 + page.text.count("r = ")
 
 
 def test_a_concept_lists_its_units_over_all_layers_best_first_and_examples(folder: Path, result: Result) -> None:

@@ -1,17 +1,23 @@
 """Similar units within a run and of two runs, against NumPy's correlation."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from netdissect.concepts import ConceptData
 from netdissect.errors import ResultError
+from netdissect.plots.outlines import mask_path
 from netdissect.report import similar_units
+from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.similar_units import CoActivation, matched_units
+from netdissect.report.unit_views import unit_detail, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import image_maxima
 from netdissect.scoring.co_activation import best_matches, standardized
+from shown_runs import planted_maps
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +37,78 @@ def test_nearest_units_are_the_most_correlated_of_each_layer(result: Result) -> 
                 continue
             scores = {each: np.corrcoef(values[name][unit], values[other][each])[0, 1] for each in varying}
             best = sorted(varying, key=lambda each, scores=scores: (-round(scores[each], 6), each))
-            expected += [(other, each, scores[each]) for each in best[: 6 if other == name else 2]]
+            nearest_of_layer = [each for each in best[: 6 if other == name else 2] if scores[each] > 0]
+            expected += [(other, each, scores[each]) for each in nearest_of_layer]
         nearest = found.nearest(name, unit)
         assert [(each.layer, each.unit) for each in nearest] == [(layer, each) for layer, each, _ in expected]
         assert [each.correlation for each in nearest] == pytest.approx([each[2] for each in expected], abs=1e-6)
         assert found.images(name) == result.info.data.images
+
+
+def test_a_unit_s_images_over_its_range_are_those_of_the_run_with_their_masks(
+    result: Result, data_set: ConceptData
+) -> None:
+    tables = LayerTables(*number_runs([result]), 0)
+    maps = planted_maps(data_set)
+    for unit in range(6):
+        bands = unit_detail(tables, unit).activation_range
+        assert [band.title for band in bands] == ["top", "50 %", "at random"]
+        ranked = sorted(range(24), key=lambda image, unit=unit: (-maps[image, unit].max(), image))
+        found = [[int(Path(image.url).stem) for image in band.images] for band in bands]
+        assert found[:2] == [ranked[:4], ranked[12:16]]
+        assert len(set(found[2])) == 4
+        for band, images in zip(bands, found, strict=True):
+            for shown, image in zip(band.images, images, strict=True):
+                assert shown.value == maps[image, unit].max()
+                assert shown.image == data_set.rows[image].image
+                threshold = tables.units[unit]["threshold"]
+                expected = tables.masks.values(maps[image, unit], data_set.rows[image].size) > np.float32(threshold)
+                assert shown.unit == mask_path(expected)
+    assert unit_detail(tables, 6).activation_range == (), "a dead unit has none"
+
+
+def test_the_mask_of_a_map_of_which_few_cells_are_kept_is_the_scored_one(result: Result, data_set: ConceptData) -> None:
+    tables, maps = LayerTables(*number_runs([result]), 0), planted_maps(data_set)
+    kept = 0
+    for unit, rows in tables.range_images.items():
+        threshold = np.float32(tables.units[unit]["threshold"])
+        for row in rows:
+            whole, size = maps[row["image_index"], unit], data_set.rows[row["image_index"]].size
+            masks = [tables.masks.values(cells, size) > threshold for cells in (row["map"], whole)]
+            np.testing.assert_array_equal(*masks)
+            kept += int((row["map"] == whole).sum())
+    assert kept < sum(len(rows) for rows in tables.range_images.values()) * 64
+
+
+def test_similar_units_have_label_page_and_first_image(result: Result) -> None:
+    run = number_runs([result])[0]
+    tables = LayerTables(run, 0)
+    units = unit_detail(tables, 2).similar_units
+    assert [(each.layer, each.unit, each.correlation) for each in units] == [
+        (each.layer, each.unit, each.correlation) for each in CoActivation(result).nearest("block.1", 2)
+    ]
+    for each in units:
+        view = unit_view(LayerTables(run, list(result.layers).index(each.layer)), each.unit)
+        assert (each.url, each.label, each.category, each.state) == (view.url, view.label, view.category, view.state)
+        assert each.image == replace(view.top_images[0], concept=None, pixels={})
+    assert unit_detail(tables, 6).similar_units == ()
+    few = number_runs([result], max_pages=2)[0]
+    pages = few.units_with_page[0]
+    found = unit_detail(LayerTables(few, 0), next(iter(pages))).similar_units
+    assert {each.unit for each in found if each.url is None and each.layer == "block.1"} == {
+        each.unit for each in found if each.layer == "block.1" and each.unit not in pages
+    }
+
+
+def test_a_dead_unit_is_similar_to_none_even_if_its_activations_vary(result: Result) -> None:
+    name = "block.1"
+    layer = result.layers[name]
+    dead = layer.thresholds.with_columns(dead=pl.col("unit").is_in([0, 6]))
+    changed = replace(result, layers={**result.layers, name: replace(layer, thresholds=dead)})
+    found = CoActivation(changed)
+    assert found.nearest(name, 0) == ()
+    assert all(each.unit != 0 or each.layer != name for unit in range(1, 6) for each in found.nearest(name, unit))
+    assert 0 not in {pair.left_unit for pair in matched_units(changed, name, result, name).pairs}
 
 
 def even_images(result: Result, name: str) -> Result:
@@ -63,8 +136,10 @@ def test_matched_units_are_the_best_of_the_other_run_and_mutual_where_both_are(r
     rng = np.random.default_rng(3)
     order = rng.permutation(8)
     layer = result.layers[other]
-    shuffled = layer.statistics["image_maxima"].with_columns(pl.col("unit").replace(dict(enumerate(order.tolist()))))
-    second = replace(result, layers={other: replace(layer, statistics={"image_maxima": shuffled})})
+    renamed = pl.col("unit").replace(dict(enumerate(order.tolist())))
+    shuffled = {"image_maxima": layer.statistics["image_maxima"].with_columns(renamed)}
+    thresholds = layer.thresholds.with_columns(renamed)
+    second = replace(result, layers={other: replace(layer, statistics=shuffled, thresholds=thresholds)})
     found = matched_units(result, name, second, other)
     assert found.images == 24
     assert {pair.left_unit: pair.right_unit for pair in found.pairs} == {unit: order[unit] for unit in range(6)}

@@ -340,7 +340,7 @@ class Matching(Response):
     """Units of two layers matched by activation."""
 
     images: int = Field(description="Images over which activations are correlated.")
-    unmatched: int = Field(description="Units on the left without a match: their maximum is the same on all images.")
+    unmatched: int = Field(description="Units on the left without a match: dead, or of the same maximum on all images.")
     pairs: tuple[MatchedUnits, ...] = Field(description="Highest correlation first.")
 
 

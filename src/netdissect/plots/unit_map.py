@@ -9,7 +9,7 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.plots.point_labels import label_points
 from netdissect.plots.style import FAINT, INK, TEXT, WIDTH, fitted, legend_above, new_figure, plain_axes, short
 from netdissect.result import Result
-from netdissect.result.queries import image_maxima, layer_units, only_layer, run_min_iou, run_quantile
+from netdissect.result.queries import layer_units, live_unit_maxima, only_layer, run_min_iou, run_quantile
 from netdissect.scoring.co_activation import map_units
 
 OTHERS = "no detector"
@@ -33,8 +33,8 @@ def unit_map(
 
     The axes are the first two principal components of the units' maximum activations over images; see
     `netdissect.scoring.co_activation.map_units`. Detectors have the color of their label's category, and other units
-    are open circles. The best unit of each concept is named, as far as names have space. Units whose maximum is the
-    same on all images are left out.
+    are open circles. The best unit of each concept is named, as far as names have space. Dead units, and those
+    whose maximum is the same on all images, are left out.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def unit_map(
         If the run has no such layer or quantile, or kept no maximum activations.
     """
     layer = only_layer(result, layer)
-    maxima = image_maxima(result, layer).maxima
+    maxima = live_unit_maxima(result, layer).maxima
     points, explained = map_units(maxima)
     units = _labeled(result, layer, run_quantile(result, quantile), run_min_iou(result, layer, min_iou))
     units = units.with_columns(pl.Series("x", points[:, 0]), pl.Series("y", points[:, 1]))

@@ -19,6 +19,7 @@ from netdissect.plots.example_images import open_data
 from netdissect.plots.outlines import MaskGrid
 from netdissect.plots.overlap import ConceptMasks
 from netdissect.report import urls
+from netdissect.report.similar_units import CoActivation
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
 from netdissect.result.summary import Q_VALUES, reports_q_values
@@ -30,6 +31,8 @@ MAX_LISTED_CONCEPTS = 30
 MAX_UNIT_PAGES = 2_048
 """Units of a layer with a page of their own in a report on disk: those with the highest IoU."""
 
+LOWEST = np.finfo(np.float32).min
+"""Activation of the cells of a map that are not kept: below every threshold."""
 Rows = dict[int, list[dict[str, Any]]]
 
 
@@ -88,6 +91,16 @@ class NumberedRun:
         """Return the page of a unit; None: it has none."""
         has_page = unit in self.units_with_page[layer_index]
         return urls.unit(self.index, layer_index, unit) if has_page else None
+
+    @cached_property
+    def co_activation(self) -> CoActivation:
+        """Which of its units respond to the same images."""
+        return CoActivation(self.result)
+
+    @cached_property
+    def complete_layers(self) -> dict[str, "LayerTables"]:
+        """The tables of all units of each layer, by its name; of wide layers only a few should be read."""
+        return {name: LayerTables(self, index) for index, name in enumerate(self.result.layers)}
 
     @property
     def quantile(self) -> float:
@@ -270,6 +283,28 @@ class LayerTables:
     def top(self) -> Rows:
         """Each unit's top images: rank, image_index, image, max_activation, label_height, label_width."""
         return by_unit(self._of_chosen(self.layer.top.lazy()).sort("unit", "rank").collect())
+
+    @cached_property
+    def range_images(self) -> Rows:
+        """Each unit's images over its range, as in the table of statistics ``activation_range``, with ``map``."""
+        rows = self._all_rows("activation_range")
+        shape = self.info.height, self.info.width
+        for row in (row for of_unit in rows.values() for row in of_unit):
+            cells, activations = row.pop("cells"), row.pop("activations")
+            row["map"] = np.full(shape, LOWEST, np.float32)
+            np.put(row["map"], cells, activations)
+        return rows
+
+    @cached_property
+    def scored_thresholds(self) -> npt.NDArray[np.float32]:
+        """Threshold of each unit at the run's first quantile, also of those that are not chosen, float32 (U,)."""
+        own = self.layer.thresholds.filter(pl.col("quantile") == self.run.quantile)
+        return own.sort("unit")["threshold"].to_numpy()
+
+    @cached_property
+    def first_images(self) -> dict[int, dict[str, Any]]:
+        """Each unit's row of its first top image, also of units that are not chosen."""
+        return {row["unit"]: row for row in self.layer.top.filter(pl.col("rank") == 0).iter_rows(named=True)}
 
     @cached_property
     def other_quantiles(self) -> Rows:

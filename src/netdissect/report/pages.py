@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from netdissect import plots
 from netdissect.counted import counted
 from netdissect.report import urls
-from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg
+from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.terms import TERMS
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
@@ -163,7 +163,7 @@ class Pages:
         )
 
     def charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
-        """Draw the charts of a layer's page: iou, and bars and sensitivity where there is something to draw."""
+        """Draw the charts of a layer's page: iou, and bars, sensitivity and map where there is something to draw."""
         result = tables.run.result
         charts = {"iou": chart(plots.iou(result, layer=tables.name), "Distribution of IoU over the units.")}
         if view.detectors:
@@ -177,6 +177,9 @@ class Pages:
         if "sensitivity" in tables.layer.statistics:
             figure = plots.sensitivity(result, tables.name)
             charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
+        unit_map = unit_map_svg(tables)
+        if unit_map is not None:
+            charts["map"] = Markup(self.render("unit_map.html.j2", view.url, map=unit_map))  # noqa: S704 - a template
         return charts
 
     def terms(self) -> str:

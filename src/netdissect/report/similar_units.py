@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from netdissect.errors import ResultError
 from netdissect.result import Result
-from netdissect.result.queries import SampledMaxima, image_maxima
+from netdissect.result.queries import SampledMaxima, live_unit_maxima
 from netdissect.scoring.co_activation import Floats, UnitMap, best_matches, map_units, nearest_units, standardized
 
 NEAREST_IN_LAYER, NEAREST_ACROSS = 6, 2
@@ -53,7 +53,8 @@ class UnitMatching:
     images
         Number of images over which activations are correlated.
     pairs
-        Highest correlation first, then by the left unit. Units whose maximum is the same on all images have none.
+        Highest correlation first, then by the left unit. Dead units, and those whose maximum is the same on all
+        images, have none.
     """
 
     images: int
@@ -74,6 +75,7 @@ class CoActivation:
         self._lock = Lock()
         self._maxima: dict[str, SampledMaxima] = {}
         self._standardized: dict[tuple[str, int], Floats] = {}
+        self._maps: dict[str, UnitMap] = {}
         self._nearest: dict[tuple[str, int], dict[int, tuple[SimilarUnit, ...]]] = {}
 
     def is_known(self, layer: str) -> bool:
@@ -87,10 +89,12 @@ class CoActivation:
     def nearest(self, layer: str, unit: int) -> tuple[SimilarUnit, ...]:
         """Return the units that are most similar to one: of its own layer, then of each other layer of the network.
 
+        Only positive correlations count.
+
         Returns
         -------
         tuple of SimilarUnit
-            By layer, best first. Empty for a unit whose maximum is the same on all images.
+            By layer, best first. Empty for a dead unit, and for one whose maximum is the same on all images.
         """
         first = unit - unit % UNITS_AT_ONCE
         with self._lock:
@@ -100,7 +104,10 @@ class CoActivation:
 
     def map_of(self, layer: str) -> UnitMap:
         """Return the units of a layer in two dimensions."""
-        return map_units(self._of_layer(layer).maxima)
+        with self._lock:
+            if layer not in self._maps:
+                self._maps[layer] = map_units(self._of_layer(layer).maxima)
+            return self._maps[layer]
 
     def _nearest_of_block(self, layer: str, first: int) -> Iterator[tuple[int, tuple[SimilarUnit, ...]]]:
         units = np.arange(first, min(first + UNITS_AT_ONCE, self._result.layer(layer).info.units))
@@ -111,7 +118,7 @@ class CoActivation:
             nearest, values = nearest_units(left[units], right, count, own)
             for similar, others, correlations in zip(found, nearest.tolist(), values.tolist(), strict=True):
                 pairs = zip(others, correlations, strict=True)
-                similar += [SimilarUnit(other, unit, value) for unit, value in pairs if unit >= 0]
+                similar += [SimilarUnit(other, unit, value) for unit, value in pairs if value > 0]
         return zip(units.tolist(), map(tuple, found), strict=True)
 
     def _layers(self, layer: str) -> list[str]:
@@ -121,7 +128,7 @@ class CoActivation:
 
     def _of_layer(self, layer: str) -> SampledMaxima:
         if layer not in self._maxima:
-            self._maxima[layer] = image_maxima(self._result, layer)
+            self._maxima[layer] = live_unit_maxima(self._result, layer)
         return self._maxima[layer]
 
     def _on_shared_images(self, left: str, right: str) -> tuple[Floats, Floats]:
@@ -151,7 +158,7 @@ def matched_units(left: Result, left_layer: str, right: Result, right_layer: str
             f"{right.info.data.images} of {right.info.data.root}. Units are matched by their activations on the same "
             "images: dissect both networks on the same data set, with the same choice of images."
         )
-    first, second = image_maxima(left, left_layer), image_maxima(right, right_layer)
+    first, second = live_unit_maxima(left, left_layer), live_unit_maxima(right, right_layer)
     shared = np.intersect1d(first.image_index, second.image_index)
     matches = best_matches(*(standardized(each.of_images(shared).maxima) for each in (first, second)))
     found = zip(matches.units.tolist(), matches.correlations.tolist(), matches.mutual.tolist(), strict=True)

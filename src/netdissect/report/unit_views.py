@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from netdissect.concepts import Size
 from netdissect.plots.outlines import mask_path, view_box
 from netdissect.plots.overlap import ConceptMask, ImageConcept, Mask
@@ -22,6 +25,9 @@ from netdissect.scoring.number_text import iou_text
 PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 """Top images of a unit on its own page, on its card in a layer's page, and on a concept's page."""
 RUNNERS_UP = 4
+TOP_BAND, RANDOM_BAND = "top", "at random"
+"""Titles of a unit's images over its range that are at no percentile."""
+RANGE_TOP_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,42 @@ class UnitView:
 
 
 @dataclass(frozen=True)
+class RangeBand:
+    """Images at one percentile of the maximum activations of a unit; title: the percentile, or how they were drawn."""
+
+    title: str
+    images: tuple[MaskedImage, ...]
+
+
+@dataclass(frozen=True)
+class SimilarUnitView:
+    """A unit that responds to the same images as another one.
+
+    Attributes
+    ----------
+    layer, unit
+        Where it is.
+    url
+        Of its page; None: it has none.
+    label, category, state
+        As in `UnitView`.
+    correlation
+        Of their maximum activations over images.
+    image
+        Its first top image; None: it has none.
+    """
+
+    layer: str
+    unit: int
+    url: str | None
+    label: str | None
+    category: str | None
+    state: str
+    correlation: float
+    image: MaskedImage | None
+
+
+@dataclass(frozen=True)
 class UnitDetail:
     """What a unit's own page shows in addition to its `UnitView`.
 
@@ -132,6 +174,13 @@ class UnitDetail:
         How often it is active at each cell, by y and x; empty: not measured, or a layer of one cell.
     false_positives, false_negatives
         Images where it is active without its concept, and where its concept is without it: most pixels first.
+    activation_range
+        Images over its whole range with their scored masks, the top ones first; empty: not kept, or the unit is dead.
+    similar_units
+        Units of its layer that respond to the same images, best first, then those of other layers; empty: not kept,
+        or the unit is dead or has the same maximum on all images.
+    similar_images
+        Number of images over which units of the layer are compared.
     previous_unit, next_unit
         Units next to it that have a page; None: it is the first or the last.
     """
@@ -143,6 +192,9 @@ class UnitDetail:
     firing_map: tuple[tuple[int, ...], ...]
     false_positives: tuple[MaskedImage, ...]
     false_negatives: tuple[MaskedImage, ...]
+    activation_range: tuple[RangeBand, ...]
+    similar_units: tuple[SimilarUnitView, ...]
+    similar_images: int
     previous_unit: int | None
     next_unit: int | None
 
@@ -259,6 +311,9 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         firing_map=_firing_map(tables, unit),
         false_positives=_error_images(tables, unit, "false positive"),
         false_negatives=_error_images(tables, unit, "false negative"),
+        activation_range=_activation_range(tables, unit),
+        similar_units=(similar := _similar_units(tables, unit)),
+        similar_images=tables.run.co_activation.images(tables.name) if similar else 0,
         previous_unit=previous_unit,
         next_unit=next_unit,
     )
@@ -313,6 +368,62 @@ def _masked_image(tables: LayerTables, unit: int, row: Mapping[str, Any], mask: 
         row["value"],
         {} if concept is None else concept.contribution(mask),
     )
+
+
+def _activation_range(tables: LayerTables, unit: int) -> tuple[RangeBand, ...]:
+    rows = tables.range_images.get(unit)
+    if not rows or tables.units[unit]["dead"]:
+        return ()
+    bands: dict[str, list[MaskedImage]] = {}
+    threshold = float(tables.scored_thresholds[unit])  # of lower ones not all cells are kept
+    for row in rows:
+        title = RANDOM_BAND if row["percentile"] is None else f"{row['percentile']:g} %"
+        bands.setdefault(title, []).append(_unit_image(tables, row, row["map"], threshold))
+    bands = {TOP_BAND: list(_top_images(tables, unit, RANGE_TOP_IMAGES))} | bands
+    return tuple(RangeBand(title, tuple(images)) for title, images in bands.items())
+
+
+def _unit_image(
+    tables: LayerTables, row: Mapping[str, Any], cells: npt.NDArray[np.float32], threshold: float
+) -> MaskedImage:
+    """Draw the mask of a unit alone on an image."""
+    mask = tables.masks.mask(cells, threshold, Size(row["label_height"], row["label_width"]))
+    url = urls.image(tables.run.data_index, row["image_index"])
+    return MaskedImage(url, row["image"], Size(*mask.shape), mask_path(mask), value=row["max_activation"])
+
+
+def _first_image(tables: LayerTables, unit: int) -> MaskedImage | None:
+    """Return a unit's first top image with its scored mask; None: it has none."""
+    row = tables.first_images.get(unit)
+    if row is None:
+        return None
+    if "view" not in row:  # it is shown next to many units
+        row["view"] = _unit_image(tables, row, tables.layer.top_maps[unit, 0], float(tables.scored_thresholds[unit]))
+    view: MaskedImage = row["view"]
+    return view
+
+
+def _similar_units(tables: LayerTables, unit: int) -> tuple[SimilarUnitView, ...]:
+    run = tables.run
+    if not run.co_activation.is_known(tables.name):
+        return ()
+    found = []
+    for similar in run.co_activation.nearest(tables.name, unit):
+        other = run.complete_layers[similar.layer]
+        row = other.labels.row(similar.unit, named=True)
+        found.append(
+            SimilarUnitView(
+                layer=similar.layer,
+                unit=similar.unit,
+                url=urls.unit(run.index, other.index, similar.unit) if similar.unit in other.units_with_page else None,
+                label=row["label"],
+                category=row["category"],
+                state=_state(row["dead"], row["detector"]),
+                correlation=similar.correlation,
+                image=_first_image(other, similar.unit),
+            )
+        )
+    return tuple(found)
 
 
 def _scores(tables: LayerTables, unit: int) -> list[dict[str, Any]]:

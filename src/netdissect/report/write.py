@@ -266,7 +266,9 @@ def _script_of(rows: UnitRows) -> str:
 
 
 def _images_of(unit: UnitView, detail: UnitDetail) -> tuple[MaskedImage, ...]:
-    return (*unit.top_images, *detail.false_positives, *detail.false_negatives)
+    of_range = (image for band in detail.activation_range for image in band.images)
+    of_similar = (similar.image for similar in detail.similar_units if similar.image is not None)
+    return (*unit.top_images, *detail.false_positives, *detail.false_negatives, *of_range, *of_similar)
 
 
 def _card(unit: UnitView) -> UnitView:

@@ -272,3 +272,17 @@ def image_maxima(result: Result, layer: str) -> SampledMaxima:
             "Restore the file or repeat the run."
         )
     return SampledMaxima(images, frame["max_activation"].to_numpy().reshape(units, len(images)))
+
+
+def live_unit_maxima(result: Result, layer: str) -> SampledMaxima:
+    """Return `image_maxima` with 0 for units that are dead at the run's first quantile: no unit co-activates with them.
+
+    Raises
+    ------
+    ResultError
+        As `image_maxima`.
+    """
+    kept = image_maxima(result, layer)
+    at_quantile = result.layer(layer).thresholds.filter(pl.col("quantile") == run_quantile(result))
+    dead = at_quantile.sort("unit")["dead"].to_numpy()
+    return SampledMaxima(kept.image_index, np.where(dead[:, None], np.float32(0), kept.maxima))

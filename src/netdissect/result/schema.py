@@ -123,6 +123,9 @@ def check_layer(layer: LayerResult, info: RunInfo, concepts: pl.DataFrame) -> di
         columns_found[f"{STATISTICS_FOLDER}/{name}.parquet"] = _foreign_statistics(name, table) or (
             _unknown_error_images(table, units, info.data.images) if name == "error_images" else ""
         )
+    if "activation_range" in layer.statistics:
+        name = f"{STATISTICS_FOLDER}/activation_range.parquet"
+        columns_found[name] = columns_found[name] or _foreign_range(layer, info.data.images)
     return {name: reason for name, reason in columns_found.items() if reason}
 
 
@@ -158,6 +161,24 @@ def _foreign_statistics(name: str, table: pl.LazyFrame) -> str:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return str(error).partition("\n")[0]
     return ""
+
+
+def _foreign_range(layer: LayerResult, images: int) -> str:
+    """Check that images over the range of units are of this run, and cells are of this layer."""
+    known = (
+        pl.col("unit").is_between(0, layer.info.units - 1)
+        & pl.col("image_index").is_between(0, images - 1)
+        & pl.col("label_height").is_between(1, MAX_LABEL_MAP_SIDE)
+        & pl.col("label_width").is_between(1, MAX_LABEL_MAP_SIDE)
+        & (pl.col("cells").list.max().fill_null(0) < layer.info.height * layer.info.width)
+        & (pl.col("cells").list.len() == pl.col("activations").list.len())
+    )
+    table = layer.statistics["activation_range"]
+    try:
+        unknown = table.filter(~known.fill_null(False)).select(pl.len()).collect(engine="streaming").item()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        return str(error).partition("\n")[0]
+    return "it has units, images, sizes or cells that the run does not have" if unknown else ""
 
 
 def _flaw(table: pl.LazyFrame, expected: Schema, units: int | None = None) -> str:

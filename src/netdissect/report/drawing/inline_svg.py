@@ -1,4 +1,4 @@
-"""Small drawings on a unit's page: the histogram of its activations, and its firing map."""
+"""Small drawings on pages: a unit's histogram of activations and firing map, and the map of a layer's units."""
 
 import base64
 import io
@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from netdissect.plots.outlines import enlarged
+from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables
 
 WIDTH, HEIGHT = 480, 108
 BARS = 60
 MAP_SIDE = 48
 LEVELS = 16
+MAP_WIDTH = 640.0
+MAX_POINTS = 2048
+"""Units on the map of a layer."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,83 @@ class FiringMapSvg:
     image: str
     largest: int
     location: str
+
+
+@dataclass(frozen=True)
+class MapPoint:
+    """One unit on the map of its layer; url: of its page, None if it has none."""
+
+    x: float
+    y: float
+    unit: int
+    label: str | None
+    url: str | None
+
+
+@dataclass(frozen=True)
+class UnitMapSvg:
+    """The units of a layer in two dimensions: near units respond to the same images.
+
+    Attributes
+    ----------
+    width, height
+        Of the drawing.
+    detectors
+        Category -> its detectors.
+    others
+        Units that are no detectors.
+    explained
+        Share of the variance that each axis explains.
+    units, varying
+        Units that are drawn, and all that could be.
+    images
+        Images over which they are compared.
+    left_out
+        Units that are dead or have the same maximum on all images.
+    """
+
+    width: float
+    height: float
+    detectors: Mapping[str, tuple[MapPoint, ...]]
+    others: tuple[MapPoint, ...]
+    explained: tuple[float, float]
+    units: int
+    varying: int
+    images: int
+    left_out: int
+
+
+def unit_map_svg(tables: LayerTables) -> UnitMapSvg | None:
+    """Draw the map of a layer; None if its image maxima were not kept or fewer than two units vary.
+
+    Of a layer of more than `MAX_POINTS` units, those of highest IoU are drawn.
+    """
+    co_activation = tables.run.co_activation
+    if not co_activation.is_known(tables.name):
+        return None
+    points, explained = co_activation.map_of(tables.name)
+    varies = np.asarray(points.any(axis=1))
+    if varies.sum() < 2:
+        return None
+    # Equal scales of both axes: distances are those of the plane.
+    low = points[varies].min(axis=0)
+    scale = MAP_WIDTH / max(float((points[varies, 0] - low[0]).max()), 1e-9)
+    placed = ((points - low) * scale).round(1)
+    height = float(placed[varies, 1].max())
+    pages = tables.units_with_page
+    drawn: dict[str, list[MapPoint]] = {}
+    frame = tables.labels.filter(pl.Series(varies)).sort("iou", "unit", descending=[True, False]).head(MAX_POINTS)
+    for row in frame.iter_rows(named=True):
+        unit = row["unit"]
+        url = urls.unit(tables.run.index, tables.index, unit) if unit in pages else None
+        point = MapPoint(float(placed[unit, 0]), round(height - float(placed[unit, 1]), 1), unit, row["label"], url)
+        drawn.setdefault(row["category"] if row["detector"] else "", []).append(point)
+    others = tuple(drawn.pop("", ()))
+    detectors = {name: tuple(drawn[name]) for name in tables.run.result.info.data.categories if name in drawn}
+    return UnitMapSvg(
+        MAP_WIDTH, height, detectors, others, (float(explained[0]), float(explained[1])), len(frame), int(varies.sum()),
+        co_activation.images(tables.name), int((~varies).sum()),
+    )  # fmt: skip
 
 
 def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> HistogramSvg | None:
