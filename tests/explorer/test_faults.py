@@ -65,6 +65,9 @@ def test_a_run_that_has_changed_since_it_was_opened_gets_status_410(
         answer = client.get(address)
         assert answer.status_code == 410, address
         assert "was replaced, changed or removed since the run was opened" in answer.json()["message"]
+    page = client.get(ADDRESSES[-1], headers={"accept": "text/html"})
+    assert (page.status_code, "<h1>A run has changed</h1>" in page.text) == (410, True)
+    assert "Restart the explorer" in page.text
 
 
 def test_a_response_in_progress_when_the_run_is_replaced_is_not_sent(

@@ -7,10 +7,12 @@ one was replaced, changed or removed, this and all later requests get status 410
 from collections.abc import Sequence
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from netdissect.errors import ResultError
+from netdissect.explorer.html_pages import problem_page
 from netdissect.explorer.run_registry import OpenRun
 
 
@@ -57,7 +59,11 @@ class FreshnessCheck:
         reason = await run_in_threadpool(self._reason)
         if reason is None:
             return False
-        await JSONResponse({"error": "ResultError", "message": reason}, 410)(scope, receive, send)
+        page = await run_in_threadpool(problem_page, Request(scope), "A run has changed", reason)
+        answer = (
+            JSONResponse({"error": "ResultError", "message": reason}, 410) if page is None else HTMLResponse(page, 410)
+        )
+        await answer(scope, receive, send)
         return True
 
     def _reason(self) -> str | None:

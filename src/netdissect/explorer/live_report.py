@@ -44,16 +44,13 @@ class LiveReport:
     def __init__(self, registry: RunRegistry, *, rating: bool = False) -> None:
         self._open: Sequence[OpenRun] = list(registry)
         self._numbered = [run.numbered for run in registry]
+        # The renderer of the pages; made at once, so that it renders even when the files of a run are gone.
+        self.pages = Pages(self._numbered, live=TEMPLATES)
         self._rating = rating
         self._cache: dict[Hashable, str] = {}
         self._drawn: dict[tuple[int, int], dict[str, Markup]] = {}
         # One page at a time: matplotlib is not thread-safe.
         self._lock = RLock()
-
-    @cached_property
-    def pages(self) -> Pages:
-        """The renderer of the pages."""
-        return Pages(self._numbered, live=TEMPLATES)
 
     @cached_property
     def concept_list(self) -> list[ConceptView]:
