@@ -1,5 +1,6 @@
 """The explorer in a real browser, from a real server: sliders, uploads, comparison, rating."""
 
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -201,6 +202,17 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     page.goto("/compare")
     expect(page.locator(".scatter circle").first).to_be_visible()
     expect(page.locator(".lead")).to_contain_text("gained")
+    texts = page.locator(".scatter text")
+    written = texts.evaluate_all("all => all.map((each) => each.textContent)")
+    for title in page.locator("table.counts thead th").all_inner_texts():
+        assert title in written  # of an axis
+    boxes = texts.evaluate_all("all => all.map((each) => each.getBoundingClientRect().toJSON())")
+    for one, other in itertools.combinations(boxes, 2):
+        apart = (one["left"] - other["right"], other["left"] - one["right"],
+                 one["top"] - other["bottom"], other["top"] - one["bottom"])  # fmt: skip
+        assert max(apart) > -1, (one, other)
+    concepts = page.locator(".changes li").evaluate_all("all => all.map((each) => each.textContent)")
+    assert any(concept.startswith(text) for text in written for concept in concepts)
     page.select_option("select[name=rule]", "per-category")
     expect(page).to_have_url(re.compile("rule=per-category"))
     page.get_by_role("button", name="Match units").click()

@@ -1,6 +1,8 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
 import { $, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, unitAddress } from "./lib.js";
 
+const NAMED = 12;
+const DIRECTIONS = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.7, -0.7], [-0.7, -0.7], [0.7, 0.7], [-0.7, 0.7]];
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
 const byId = Object.fromEntries(runs.map((run) => [run.id, run]));
@@ -70,16 +72,39 @@ function scatter(result, colors) {
     svg("line", { x1: x(0), y1: y(limit.value), x2: x(most), y2: y(limit.value), class: "limit" }),
     svg("path", { d: `M${x(0)} ${y(most)}V${y(0)}H${x(most)}`, class: "axis" }));
   for (const value of [0, most / 2, most]) {
-    drawn.append(svg("text", { x: x(value), y: y(0) + 16, "text-anchor": "middle" }, value.toFixed(2)),
+    drawn.append(svg("text", { x: x(value), y: y(0) + 18, "text-anchor": "middle" }, value.toFixed(2)),
       svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)));
   }
-  drawn.append(svg("text", { x: x(most / 2), y: y(0) + 34, "text-anchor": "middle" }, "left"),
-    svg("text", { x: 10, y: y(most / 2), "text-anchor": "middle", transform: `rotate(-90 10 ${y(most / 2)})` }, "right"));
+  const [across, up] = [result.left, result.right].map((each) => `${byId[each.run].name}, ${each.layer_name}`.slice(0, 44));
+  drawn.append(svg("text", { x: x(most / 2), y: y(0) + 36, "text-anchor": "middle" }, across),
+    svg("text", { x: 10, y: y(most / 2), "text-anchor": "middle", transform: `rotate(-90 10 ${y(most / 2)})` }, up));
   for (const each of points) {
     const color = colorOf(colors, each.category);
     const dot = svg("circle", { cx: x(each.left_iou), cy: y(each.right_iou), r: 4, stroke: color, fill: each.change === "absent" ? "none" : color },
       svg("title", {}, `${each.concept}: ${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`));
     drawn.append(dot);
+  }
+  drawn.append(...pointNames(points.map((each) => ({ ...each, x: x(each.left_iou), y: y(each.right_iou) })), [left, top, left + side, top + side]));
+  return drawn;
+}
+
+// The names of the concepts that differ most, each at the closest free place and linked to its point; as in `figure concept-scatter`.
+function pointNames(points, [west, north, east, south]) {
+  const taken = points.map((each) => [each.x - 5, each.y - 5, each.x + 5, each.y + 5]);
+  const free = (box) => box[0] >= west && box[1] >= north && box[2] <= east && box[3] <= south &&
+    taken.every((other) => box[2] <= other[0] || box[0] >= other[2] || box[3] <= other[1] || box[1] >= other[3]);
+  const gap = (each) => Math.abs((each.left_iou ?? 0) - (each.right_iou ?? 0));
+  const drawn = [];
+  for (const each of points.filter((one) => one.change !== "absent").sort((a, b) => gap(b) - gap(a)).slice(0, NAMED)) {
+    const half = [each.concept.length * 3.2 + 2, 7];
+    const places = [10, 20, 34].flatMap((distance) => DIRECTIONS.map(([right, down]) =>
+      [each.x + right * (distance + half[0]), each.y + down * (distance + half[1])]));
+    const place = places.find(([px, py]) => free([px - half[0], py - half[1], px + half[0], py + half[1]]));
+    if (!place) continue;
+    taken.push([place[0] - half[0], place[1] - half[1], place[0] + half[0], place[1] + half[1]]);
+    const end = [0, 1].map((axis) => Math.min(Math.max([each.x, each.y][axis], place[axis] - half[axis]), place[axis] + half[axis]));
+    drawn.push(svg("line", { x1: each.x, y1: each.y, x2: end[0], y2: end[1], class: "even" }),
+      svg("text", { x: place[0], y: place[1] + 4, "text-anchor": "middle" }, each.concept));
   }
   return drawn;
 }
