@@ -99,7 +99,8 @@ def outlines_of_masks() -> list[str]:
     """Outline masks of several sizes, with corners, holes and nothing inside."""
     rng = np.random.default_rng(0)
     sizes = [(1, 1), (1, 4), (5, 7), (12, 12)]
-    return [outlines.mask_path(rng.random(size) > share) for size in sizes for share in (0, 0.5, 1)]
+    masks = [rng.random(size) > share for size in sizes for share in (0, 0.5, 1)]
+    return [text for mask in masks for text in (outlines.mask_path(mask), outlines.mask_runs_text(mask))]
 
 
 def assert_same_tables(found: Result, expected: Result) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from html import escape
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
-from netdissect.plots.outlines import MaskGrid, mask_path
+from netdissect.plots.outlines import MaskGrid, mask_path, mask_runs_text
 from netdissect.plots.overlap import REGION_COLORS, Overlap, iou_of_counts
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.unit_views import MaskedImage, unit_detail, unit_view
@@ -81,6 +82,29 @@ def test_an_outline_of_any_mask_contains_its_pixels_and_no_others(
     np.testing.assert_array_equal(held(mask_path(mask), size), mask)
 
 
+def unpacked(text: str) -> list[int]:
+    """Read numbers of five bits a character, the lowest first."""
+    numbers: list[int] = []
+    bits = ""
+    for code in (ord(character) - 63 for character in text):
+        bits = f"{code & 31:05b}{bits}"
+        if code < 32:
+            number = int(bits, 2) - (1 << len(bits) if bits[0] == "1" else 0)
+            numbers.append(number + numbers[-2] if len(numbers) > 1 else number)
+            bits = ""
+    return numbers
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (112, 113)])
+@pytest.mark.parametrize("share", [0, 0.03, 0.5, 1])
+def test_runs_of_a_mask_are_read_back_and_html_does_not_escape_them(size: tuple[int, int], share: float) -> None:
+    mask = np.random.default_rng(0).random(size) < share
+    text = mask_runs_text(mask)
+    flat = [index % 2 == 1 for index, count in enumerate(unpacked(text)) for _ in range(count)]
+    np.testing.assert_array_equal(np.pad(flat, (0, mask.size - len(flat))), mask.ravel())
+    assert escape(text) == text
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Label maps of three sizes, half, a quarter and all of the network's input."""
@@ -117,7 +141,7 @@ def masks_of(run: Result, root: Path, layer: str, unit: int, image_index: int, c
 
 
 def shown(image: MaskedImage) -> tuple[Mask, Mask]:
-    return held(image.unit, image.size), held(image.concept, image.size)
+    return held(image.unit, image.size), held(image.concept.path, image.size)
 
 
 def test_pages_and_figures_show_the_masks_of_a_unit_and_of_its_concept_on_the_grid_of_each_image(

@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 import screenshots
+from netdissect.concepts import ConceptData
+from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import report
+from netdissect.report.layer_tables import LayerTables, number_runs
+from netdissect.report.unit_views import unit_view
 from netdissect.result import Result
+from svg_paths import held
 
 pytestmark = pytest.mark.browser
 
@@ -130,14 +136,52 @@ def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
 def test_masks_are_switched_and_remembered(page: Page, layer: str) -> None:
     page.goto(layer)
     mask = page.locator(".tile svg").first
-    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "multiply"
+    unit = mask.locator(".u")
+    style = "(node, name) => getComputedStyle(node)[name]"
+    assert mask.evaluate(style, "mixBlendMode") == "hard-light"
+    expect(page.locator(".regions")).to_be_hidden()
     page.get_by_text("outline", exact=True).click()
-    assert mask.evaluate("node => getComputedStyle(node).mixBlendMode") == "normal"
+    assert (mask.evaluate(style, "mixBlendMode"), unit.evaluate(style, "fill")) == ("normal", "none")
     page.keyboard.press("Tab")  # away from the switch
+    page.keyboard.press("m")
+    for region, color in REGION_COLORS.items():
+        shown = page.locator(f".regions .{region.replace(' ', '-')}").evaluate(style, "backgroundColor")
+        assert shown == f"rgb({', '.join(str(int(color[at : at + 2], 16)) for at in (1, 3, 5))})"
+    assert unit.evaluate(style, "fill") == page.locator(".regions .unit-only").evaluate(style, "backgroundColor")
+    page.reload()
+    expect(page.locator(".regions")).to_be_visible()
     page.keyboard.press("m")
     expect(mask).to_be_hidden()
     page.reload()
     expect(page.locator(".tile svg").first).to_be_hidden()
+
+
+def test_masks_of_unit_and_concept_are_drawn_as_they_were_scored(
+    page: Page, layer: str, result: Result, data_set: ConceptData
+) -> None:
+    page.goto(layer)
+    page.keyboard.press("m")
+    page.keyboard.press("m")
+    label = result.layers["block.1"].units.filter(unit=0)["label"][0]
+    label_id = result.concepts.filter(concept=label)["label_id"].item()
+    page.goto(layer.replace("index.html", "u0.html"))
+    tiles = page.locator(".images .gallery").first.locator(".tile")
+    views = unit_view(LayerTables(number_runs([result])[0], 0), 0, 25).top_images
+    assert tiles.count() == len(views)
+    concepts = 0
+    for tile, view in zip(tiles.all(), views, strict=True):
+        labels = data_set.labels(view.index).label_channels == label_id
+        drawn = tile.locator(".c")
+        shown = held(drawn.get_attribute("d") or "", view.size) if drawn.count() else np.zeros(view.size, bool)
+        np.testing.assert_array_equal(shown, labels.any(axis=0))
+        np.testing.assert_array_equal(
+            held(tile.locator(".u").get_attribute("d") or "", view.size), held(view.unit, view.size)
+        )
+        concepts += int(labels.any())
+        of_image = f"{view.pixels['overlap']:,} / {sum(view.pixels.values()):,}"
+        expect(tile.locator("xpath=..").locator(".regions-only")).to_have_text(of_image)
+    assert concepts > 0
+    expect(page.get_by_role("heading", name="How the IoU comes about")).to_be_visible()
 
 
 def test_links_lead_from_the_overview_to_concepts_and_their_units(page: Page, site: Path) -> None:

@@ -2,6 +2,7 @@
 
 MaskGrid(layer, network's input, protocol).mask(cells, threshold)   bool (sh, sw), the scored mask bit for bit
 mask_path(mask)                                                     an SVG path for a page
+mask_runs_text(mask)                                                fewer characters, which a page's script draws
 enlarged(mask, side)                                                pixels for a figure
 """
 
@@ -115,6 +116,24 @@ def mask_path(mask: Mask) -> str:
     'M2 0l4 0 0 4-4 0z'
     """
     text: bytes = _path_text(np.asarray(mask, np.bool_)).tobytes()
+    return text.decode("ascii")
+
+
+def mask_runs_text(mask: Mask) -> str:
+    """Write a mask in few characters, for a script to draw: a noisy mask takes a fifth of its outline.
+
+    Numbers of inactive and of active pixels in turn, row by row from the top left; from the third on, less the number
+    before the last; five bits a character from the lowest, the sixth says that more follow, and 63 is added: the
+    compressed run-length encoding of COCO by rows, with characters that HTML does not escape.
+
+    Parameters
+    ----------
+    mask
+        bool (H, W).
+    """
+    edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False))
+    numbers = np.diff(edges, prepend=0)
+    text: bytes = _packed(np.append(numbers[:2], numbers[2:] - numbers[:-2])).tobytes()
     return text.decode("ascii")
 
 
@@ -289,3 +308,18 @@ def _write_number(text: Text, used: int, number: int, bare: bool) -> int:
         text[used] = ord("0") + abs(number) // place % 10
         used, place = used + 1, place // 10
     return used
+
+
+@compiled
+def _packed(numbers: Ints) -> Text:
+    """Write each number in as few characters as `mask_runs_text` says."""
+    text, used = np.empty(len(numbers) * 8, np.uint8), 0
+    for index in range(len(numbers)):
+        number, more = numbers[index], True
+        while more:
+            bits = number & 31
+            number >>= 5
+            more = number != -1 if bits & 16 else number != 0
+            text[used] = 63 + bits + (32 if more else 0)
+            used += 1
+    return text[:used]

@@ -22,10 +22,9 @@ from netdissect.activations import prefetch
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import MaskMode, Restriction
 from netdissect.plots.example_images import read_labels
-from netdissect.plots.outlines import mask_path
+from netdissect.plots.outlines import mask_path, mask_runs_text
 
 Mask = npt.NDArray[np.bool_]
-Bits = npt.NDArray[np.uint8]
 
 UNIT_COLOR, CONCEPT_COLOR = "#e69f00", "#0072b2"
 OVERLAP_COLOR = "#e6ffb2"
@@ -108,16 +107,30 @@ class ConceptMask(NamedTuple):
     ----------
     bits
         Its pixels, packed; see `pixels`.
-    path
-        Their outline; see `netdissect.plots.outlines.mask_path`.
+    size
+        Height and width of the grid on which masks are scored.
     counted_bits
-        Pixels of which a mask must contain one, or it does not count in the union; packed.
+        Pixels of which the mask of a unit must contain one, or it does not count in the union; packed.
     """
 
-    bits: Bits
+    bits: bytes
     size: Size
-    path: str
-    counted_bits: Bits
+    counted_bits: bytes
+
+    @classmethod
+    def of(cls, mask: Mask, counted: Mask) -> "ConceptMask":
+        """Pack the pixels of a concept, and those of which a mask must contain one; both bool (sh, sw)."""
+        return cls(np.packbits(mask).tobytes(), Size(*mask.shape), np.packbits(counted).tobytes())
+
+    @property
+    def path(self) -> str:
+        """Its outline; see `netdissect.plots.outlines.mask_path`."""
+        return mask_path(self.pixels)
+
+    @property
+    def runs_text(self) -> str:
+        """Its pixels; see `netdissect.plots.outlines.mask_runs_text`."""
+        return mask_runs_text(self.pixels)
 
     def contribution(self, unit: Mask) -> dict[str, int]:
         """Return the pixels of the regions of a unit's mask and this one, as they count in the IoU of the run."""
@@ -129,8 +142,9 @@ class ConceptMask(NamedTuple):
         """The mask, bool (sh, sw)."""
         return self._unpacked(self.bits)
 
-    def _unpacked(self, bits: Bits) -> Mask:
-        return np.unpackbits(bits, count=self.size.height * self.size.width).astype(np.bool_).reshape(self.size)
+    def _unpacked(self, bits: bytes) -> Mask:
+        pixels = np.unpackbits(np.frombuffer(bits, np.uint8), count=self.size.height * self.size.width)
+        return pixels.astype(np.bool_).reshape(self.size)
 
 
 class ConceptMasks:
@@ -174,7 +188,7 @@ class ConceptMasks:
             counted = concept_mask(labels, of_category, concept.size)
         if self._restriction == "annotated":
             counted[:] = counted.any()
-        return ConceptMask(np.packbits(mask), concept.size, mask_path(mask), np.packbits(counted))
+        return ConceptMask.of(mask, counted)
 
 
 def label_ids(labels: Labels) -> list[int]:

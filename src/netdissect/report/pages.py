@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from netdissect import plots
 from netdissect.counted import counted
+from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
@@ -206,6 +207,7 @@ def environment(live: Path | None = None) -> Environment:
     )  # fmt: skip
     templates.filters |= {"number": lambda value: f"{value:,}", "counted": counted, "limit": limit_number}
     templates.globals |= {
+        "region_colors": REGION_COLORS,
         "live": live is not None, "urls": urls, "data_name": data_name,
         "at_most": lambda value: min(round(float(value), 1), 100.0), "basis_note": basis_note, "iou_text": iou_text,
         "p_text": p_text,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from netdissect.concepts import Size
 from netdissect.plots.outlines import mask_path, view_box
-from netdissect.plots.overlap import ConceptMask, ImageConcept, Mask
+from netdissect.plots.overlap import REGION_COLORS, ConceptMask, ImageConcept, Mask
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
 from netdissect.report.views import ConceptView, MatchingUnit
@@ -42,8 +42,10 @@ class MaskedImage:
         Its name in the data set.
     size
         Height and width of the grid on which masks are scored.
-    unit, concept
-        Paths of the masks by `netdissect.plots.outlines.mask_path`; None: not known, or no concept.
+    unit
+        Outline of the unit's mask by `netdissect.plots.outlines.mask_path`; None: not known.
+    concept
+        Mask of the concept; None: not known, or no concept.
     value
         The largest activation, or a number of pixels.
     pixels
@@ -55,7 +57,7 @@ class MaskedImage:
     image: str
     size: Size
     unit: str | None = None
-    concept: str | None = None
+    concept: ConceptMask | None = None
     value: float | None = None
     pixels: Mapping[str, int] = field(default_factory=dict)
 
@@ -117,6 +119,12 @@ class UnitView:
     statistics: Mapping[str, Any]
     runners_up: tuple[RunnerUp, ...]
     top_images: tuple[MaskedImage, ...]
+
+    @property
+    def overlap(self) -> Mapping[str, int]:
+        """Pixels of the regions of `REGION_COLORS` in its top images; empty: not known."""
+        known = [image.pixels for image in self.top_images if image.pixels]
+        return {name: sum(pixels[name] for pixels in known) for name in REGION_COLORS} if known else {}
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,8 @@ class UnitDetail:
         or the unit is dead or has the same maximum on all images.
     similar_images
         Number of images over which units of the layer are compared.
+    overlap
+        Pixels of the regions of `REGION_COLORS` in all images of the run; empty: no concept.
     previous_unit, next_unit
         Units next to it that have a page; None: it is the first or the last.
     """
@@ -195,6 +205,7 @@ class UnitDetail:
     activation_range: tuple[RangeBand, ...]
     similar_units: tuple[SimilarUnitView, ...]
     similar_images: int
+    overlap: Mapping[str, int]
     previous_unit: int | None
     next_unit: int | None
 
@@ -314,6 +325,7 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
         activation_range=_activation_range(tables, unit),
         similar_units=(similar := _similar_units(tables, unit)),
         similar_images=tables.run.co_activation.images(tables.name) if similar else 0,
+        overlap=_overlap(tables, unit),
         previous_unit=previous_unit,
         next_unit=next_unit,
     )
@@ -364,7 +376,7 @@ def _masked_image(tables: LayerTables, unit: int, row: Mapping[str, Any], mask: 
         row["image"],
         Size(*mask.shape),
         mask_path(mask),
-        None if concept is None else concept.path,
+        concept,
         row["value"],
         {} if concept is None else concept.contribution(mask),
     )
@@ -433,6 +445,20 @@ def _scores(tables: LayerTables, unit: int) -> list[dict[str, Any]]:
         for score in tables.scores.get(unit, [])
         if score["iou"] >= MIN_LISTED_IOU or score["concept"] == label
     ]
+
+
+def _overlap(tables: LayerTables, unit: int) -> dict[str, int]:
+    """Return the pixels of the regions of a unit and its label over all images."""
+    label = tables.units[unit]["label"]
+    for score in tables.scores.get(unit, []):
+        if score["concept"] == label:
+            both = score["intersection"]
+            return {
+                "overlap": both,
+                "unit only": score["mask_pixels"] - both,
+                "concept only": score["concept_pixels"] - both,
+            }
+    return {}
 
 
 def _firing_map(tables: LayerTables, unit: int) -> tuple[tuple[int, ...], ...]:

@@ -1,5 +1,5 @@
 // The units that are active in an processed image or in one of the data set, and where.
-import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, svg, showError, unitAddress } from "./lib.js";
+import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, maskOf, showError, unitAddress } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
@@ -55,7 +55,7 @@ const explain = latest(async (current) => {
 const rarity = (share) => share === 0 ? "Higher than all its activations on the data set." : `Only ${percent(share)} of its activations on the data set are higher.`;
 
 function overlayTile(image) {
-  const shape = svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
+  const shape = maskOf(image);
   const made = el("span", { className: "tile" }, el("img", { src: image.url, alt: "", decoding: "async" }), shape);
   made.style.aspectRatio = `${processed.width} / ${processed.height}`;
   return made;

@@ -86,9 +86,13 @@ export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
 export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);
 export const unitAddress = (run, layer, unit) => run.layers[layer].url.replace("index.html", `u${unit}.html`);
 
+/** The mask of a unit. */
+export const maskOf = (image) => svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" },
+  svg("path", { class: "u m", d: image.outline }));
+
 /** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
-  const drawn = svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", { d: image.outline }));
+  const drawn = maskOf(image);
   const shown = el("img", { src: image.url, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
   const made = el("span", { className: "tile" }, shown, drawn);
   return made;

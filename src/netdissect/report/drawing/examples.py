@@ -7,8 +7,7 @@ import numpy as np
 from netdissect.activations import prefetch
 from netdissect.concepts import ConceptData
 from netdissect.plots.example_images import read_labels
-from netdissect.plots.outlines import mask_path
-from netdissect.plots.overlap import concept_mask, label_ids
+from netdissect.plots.overlap import ConceptMask, concept_mask, label_ids
 from netdissect.report import urls
 from netdissect.report.layer_tables import NumberedRun
 from netdissect.report.unit_views import MaskedImage
@@ -52,8 +51,8 @@ def find_examples(
         for label_id in label_ids(labels):
             name = data.by_label_id[label_id].name
             if needed.get(name, 0) > 0:
-                url, path = urls.image(run.data_index, index), mask_path(concept_mask(labels, (label_id,), labels.size))
-                example = MaskedImage(url, data.rows[index].image, labels.size, concept=path)
+                url, mask = urls.image(run.data_index, index), concept_mask(labels, (label_id,), labels.size)
+                example = MaskedImage(url, data.rows[index].image, labels.size, concept=ConceptMask.of(mask, mask))
                 examples.setdefault(name, []).append(example)
                 needed[name] -= 1
                 if not needed[name]:

@@ -6,7 +6,7 @@
   const typing = () => /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "");
 
   // Masks: the choice is stored, if the browser allows it.
-  const modes = ["dim", "outline", "off"];
+  const modes = ["dim", "outline", "both", "off"];
   const memory = {
     get() { try { return localStorage.getItem("masks"); } catch { return null; } },
     set(mode) { try { localStorage.setItem("masks", mode); } catch { /* a private window: this page only */ } },
@@ -16,7 +16,44 @@
     root.dataset.masks = mode;
     masks.querySelector(`[value=${mode}]`).checked = true;
     memory.set(mode);
+    drawConcepts();
   }
+  // Masks of concepts are drawn when they are first shown: numbers of pixels without and with the concept, as
+  // netdissect.plots.outlines.mask_runs_text writes them.
+  function drawConcepts() {
+    if (root.dataset.masks !== "both") return;
+    for (const drawing of document.querySelectorAll(".tile svg[data-concept]")) {
+      const path = drawing.firstElementChild.cloneNode();
+      path.setAttribute("class", "c");
+      path.setAttribute("d", rowsOf(drawing.dataset.concept, drawing.viewBox.baseVal.width / 2));
+      drawing.prepend(path);
+      delete drawing.dataset.concept;
+    }
+  }
+  function rowsOf(text, width) {
+    const numbers = [];
+    for (let index = 0; index < text.length;) {
+      let number = 0, bits = 0, code;
+      do {
+        code = text.charCodeAt(index++) - 63;
+        number |= (code & 31) << (5 * bits++);
+      } while (code & 32);
+      if (code & 16) number |= -1 << (5 * bits);
+      numbers.push(numbers.length > 1 ? number + numbers.at(-2) : number);
+    }
+    let start = 0, path = "";
+    numbers.forEach((number, index) => {
+      const end = start + number;
+      for (let at = start; index % 2 && at < end;) {
+        const count = Math.min(end - at, width - at % width);
+        path += `M${2 * (at % width)} ${2 * Math.floor(at / width)}l${2 * count} 0 0 2-${2 * count} 0z`;
+        at += count;
+      }
+      start = end;
+    });
+    return path;
+  }
+  new MutationObserver(drawConcepts).observe(document.body, { childList: true, subtree: true });
   if (document.querySelector(".tile, .tiles, [data-tiles]")) {
     masks.hidden = false;
     if (modes.includes(memory.get())) showMasks(memory.get());
