@@ -217,6 +217,11 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     expect(page).to_have_url(re.compile("rule=per-category"))
     page.get_by_role("button", name="Match units").click()
     expect(page.locator(".pairs tbody tr").first).to_be_visible()
+    best = page.locator(".paired li").first
+    expect(best.locator(".tile img")).to_have_count(8)  # four of either unit
+    for cell, link in zip((0, 2), best.locator("a").all(), strict=True):
+        matched = page.locator(".pairs tbody tr").first.locator("th, td").nth(cell)
+        expect(link).to_have_text(matched.inner_text())
     expect(page.locator(".match-state")).to_contain_text("Over 24 images.")
 
 

@@ -1,7 +1,8 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, unitAddress } from "./lib.js";
+import { $, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, tile, unitAddress } from "./lib.js";
 
 const NAMED = 12;
+const PAIRED = 12;
 const DIRECTIONS = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.7, -0.7], [-0.7, -0.7], [0.7, 0.7], [-0.7, 0.7]];
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
@@ -109,11 +110,25 @@ function pointNames(points, [west, north, east, south]) {
   return drawn;
 }
 
+// The best pairs in rows: the images of the left unit, and those of the right one.
+const showImages = latest(async (current, pairs, sides) => {
+  for (const pair of pairs.slice(0, PAIRED)) {
+    const units = await Promise.all([pair.left_unit, pair.right_unit].map((unit, side) => requestJson(
+      `/api/runs/${sides[side].run}/layers/${sides[side].layer}/units${query({ q: `${unit}`, images: 4, limit: 200 })}`)
+      .then((page) => page.units.find((each) => each.unit === unit))));
+    if (!current()) return;
+    $(".paired").append(el("li", {}, el("p", { className: "small" }, `correlation ${pair.correlation.toFixed(3)}${pair.mutual ? ", each the best match of the other" : ""}`),
+      ...units.map((unit, side) => el("div", {}, el("p", {}, unitLink(sides[side], unit.unit), ` ${unit.label ?? "no concept"} `, el("small", {}, unit.iou_text)),
+        el("div", { className: "tiles" }, unit.images.map((image) => tile(image)))))));
+  }
+});
+
 function showPairs(result) {
   const table = $(".pairs");
   table.parentNode.hidden = !result;
-  $(".match-state").textContent = !result ? "" : `Over ${number(result.images)} images.${
-    result.unmatched ? ` ${number(result.unmatched)} units on the left have the same maximum on all of them and no match.` : ""}`;
+  $(".match-state").textContent = !result ? "" : `Over ${number(result.images)} ${result.images === 1 ? "image" : "images"}.${
+    result.unmatched ? ` ${result.unmatched === 1 ? "1 unit on the left has" : `${number(result.unmatched)} units on the left have`} the same maximum on all of them and no match.` : ""}`;
+  $(".paired").replaceChildren();
   if (!result) return;
   const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
   table.replaceChildren(
@@ -123,6 +138,7 @@ function showPairs(result) {
       el("th", { scope: "row", className: "n" }, unitLink(sides[0], pair.left_unit)), el("td", {}, pair.left_label ?? "none"),
       el("td", { className: "n" }, unitLink(sides[1], pair.right_unit)), el("td", {}, pair.right_label ?? "none"),
       el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
+  showImages(result.pairs, sides);
 }
 
 const match = latest(async (current) => {
