@@ -74,6 +74,38 @@ def test_cards_are_sorted_by_iou_label_or_unit(page: Page, layer: str) -> None:
     assert labels(page)[: len(named)] == named
 
 
+def test_a_list_has_a_row_for_each_unit_and_only_those_on_screen_are_in_the_page(
+    page: Page, result: Result, tmp_path: Path
+) -> None:
+    site = report(result, tmp_path / "report", unit_pages=3).parent
+    page.goto((site / "r0/l0/index.html").as_uri())
+    rows = page.locator(".all-units [role=row]")
+    expect(rows).to_have_count(8)
+    expect(rows.locator("a")).to_have_count(3)
+    best = page.locator(".unit").first
+    expect(rows.first).to_contain_text(best.get_attribute("data-label") or "")
+    page.get_by_label("Search label or unit number").fill("7")
+    expect(rows).to_have_count(1)
+    expect(rows.locator(".state")).to_have_text("dead")
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # The rows of a layer of 65,536 units.
+    script = site / "r0/l0/units.js"
+    column = "Array.from({ length: 65536 }, (_, at) => name === 'unit' ? at : unitRows[name][at % 8])"
+    names = "['unit', 'label', 'iou', 'state', 'page']"
+    script.write_text(f"{script.read_text()}for (const name of {names}) unitRows[name] = {column};\n")
+    page.goto("about:blank")
+    page.goto((site / "r0/l0/index.html").as_uri())
+    expect(rows.first).to_have_attribute("aria-rowindex", "1")
+    assert 10 < rows.count() < 60
+    page.locator(".all-units").evaluate("list => list.scrollTo(0, list.scrollHeight)")
+    expect(rows.last).to_have_attribute("aria-rowindex", "65536")
+    expect(rows.last.locator(".number")).to_have_text("65535")
+    assert rows.count() < 60
+    assert Axe().run(page, options={"preload": False}).response["violations"] == []
+    screenshots.keep(page, "report-all-units")
+
+
 def test_search_finds_labels_and_unit_numbers(page: Page, layer: str) -> None:
     page.goto(layer)
     page.keyboard.press("/")

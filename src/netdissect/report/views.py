@@ -52,6 +52,8 @@ class LayerView:
     ----------
     findings
         Its unique detectors with interval and null, in the words of the terminal, and its best units.
+    pages
+        Number of its units that have a page.
     bar_end
         IoU at which the bars of its units end.
     columns
@@ -82,6 +84,7 @@ class LayerView:
     dead: int
     unique_detectors: int
     findings: LayerFindings
+    pages: int
     bar_end: float
     columns: tuple[tuple[float | None, Rule], ...]
     rows: tuple[DetectorCountRow, ...]
@@ -251,6 +254,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         dead=int(tables.layer.units.filter(pl.col("quantile") == tables.quantile)["dead"].sum()),
         unique_detectors=own.unique_detectors["total"],
         findings=findings_of_layer(run.result, tables.name, tables.quantile),
+        pages=len(tables.units_with_page),
         bar_end=bar_end(run.result, tables.name, tables.quantile, tables.min_iou),
         columns=tuple((entry.quantile, entry.count.rule) for entry in entries),
         rows=tuple(

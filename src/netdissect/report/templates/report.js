@@ -146,7 +146,57 @@
       entry.node.hidden = !matches(entry, state, wanted) || (grid !== null && total > shown);
     }
     count(total, entries.length);
+    chooseRows(state, wanted);
   }
+
+  // A layer with more units than pages has a list of all of them. Only the rows on screen are in the page.
+  const ROW = 30;
+  const list = document.querySelector(".all-units");
+  let rows = [];
+  let listed = [];
+  function chooseRows(state, wanted) {
+    if (!list) return;
+    listed = rows.filter((row) => matches(row, state, wanted)).sort(orders[state.sort]);
+    list.firstChild.style.height = `${ROW * listed.length}px`;
+    list.firstChild.setAttribute("aria-rowcount", listed.length);
+    drawRows();
+  }
+  function drawRows() {
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 10);
+    const seen = listed.slice(first, first + Math.ceil(list.clientHeight / ROW) + 20);
+    const body = list.firstChild.firstChild;
+    body.style.transform = `translateY(${ROW * first}px)`;
+    body.replaceChildren(...seen.map((row, at) => {
+      const line = document.createElement("div");
+      line.role = "row";
+      line.setAttribute("aria-rowindex", first + at + 1);
+      for (const [name, value] of [["number", row.unit], ["label", row.label || "no concept"], ["category", row.category],
+        ["iou", row.iouText], ["state", row.state === "below" ? "not a detector" : row.state]]) {
+        const cell = document.createElement(row.page && name === "number" ? "a" : "span");
+        if (cell.matches("a")) cell.href = `u${row.unit}.html`;
+        cell.textContent = value;
+        const holder = document.createElement("span");
+        holder.role = "cell";
+        holder.className = name;
+        holder.append(cell);
+        line.append(holder);
+      }
+      return line;
+    }));
+  }
+  addEventListener("DOMContentLoaded", () => {
+    const all = globalThis.unitRows;
+    if (!list || !all) return;
+    rows = all.unit.map((unit, at) => {
+      const label = all.labels[all.label[at]] ?? "";
+      return { unit, label, text: label.toLowerCase(), category: all.categories[all.label[at]] ?? "", state: all.state[at],
+        page: all.page[at], iou: -at, iouText: all.iou[at] };
+    });
+    const state = readState();
+    chooseRows(state, new Set(chosen(state)));
+    list.addEventListener("scroll", drawRows, { passive: true });
+    addEventListener("resize", drawRows);
+  });
 
   function count(total, all) {
     const visible = grid ? Math.min(shown, total) : total;
