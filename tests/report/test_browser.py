@@ -165,6 +165,19 @@ def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
     expect(page.locator("[aria-current=page]")).to_have_text("Overview")
 
 
+def test_next_follows_the_order_and_the_filters_of_the_grid(page: Page, layer: str) -> None:
+    page.goto(f"{layer}#sort=label&category=color")
+    order = [str(int(number)) for number in numbers(page, "unit")]
+    assert order != sorted(order, key=int)
+    page.locator(f"{SHOWN} h3 a").first.click()
+    expect(page.locator("[rel=prev]")).to_have_count(0)
+    for unit in order[1:]:
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("[aria-current=page]")).to_have_text(f"unit {unit}")
+        expect(page.locator(".masks")).to_be_visible()
+    expect(page.locator("[rel=next]")).to_have_count(0)
+
+
 def test_masks_are_switched_and_remembered(page: Page, layer: str) -> None:
     page.goto(layer)
     mask = page.locator(".tile svg").first

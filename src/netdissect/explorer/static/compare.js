@@ -1,5 +1,5 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, tile, unitAddress } from "./lib.js";
+import { $, counted, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, tile, unitAddress } from "./lib.js";
 
 const NAMED = 12;
 const PAIRED = 12;
@@ -66,7 +66,7 @@ function scatter(result, colors) {
   const x = (value) => left + (side * (value ?? 0)) / most;
   const y = (value) => top + side - (side * (value ?? 0)) / most;
   const drawn = svg("svg", { viewBox: `0 0 ${left + side + 12} ${top + side + 40}`, role: "img", class: "plot",
-    "aria-label": `Best IoU of ${points.length} concepts, left against right. The lists below give the same values.` });
+    "aria-label": `Best IoU of ${counted(points.length, "concepts")}, left against right. The lists below give the same values.` });
   drawn.append(
     svg("line", { x1: x(0), y1: y(0), x2: x(most), y2: y(most), class: "even" }),
     svg("line", { x1: x(limit.value), y1: y(0), x2: x(limit.value), y2: y(most), class: "limit" }),
@@ -126,8 +126,8 @@ const showImages = latest(async (current, pairs, sides) => {
 function showPairs(result) {
   const table = $(".pairs");
   table.parentNode.hidden = !result;
-  $(".match-state").textContent = !result ? "" : `Over ${number(result.images)} ${result.images === 1 ? "image" : "images"}.${
-    result.unmatched ? ` ${result.unmatched === 1 ? "1 unit on the left has" : `${number(result.unmatched)} units on the left have`} the same maximum on all of them and no match.` : ""}`;
+  $(".match-state").textContent = !result ? "" : `Over ${counted(result.images, "images")}.${
+    result.unmatched ? ` ${counted(result.unmatched, "units")} on the left ${result.unmatched === 1 ? "has" : "have"} the same maximum on all of them and no match.` : ""}`;
   $(".paired").replaceChildren();
   if (!result) return;
   const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));

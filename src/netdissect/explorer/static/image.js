@@ -1,5 +1,5 @@
 // The units that are active in an processed image or in one of the data set, and where.
-import { $, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, maskOf, showError, unitAddress } from "./lib.js";
+import { $, counted, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, maskOf, showError, unitAddress } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
@@ -35,10 +35,10 @@ const explain = latest(async (current) => {
   $(".hint").hidden = false;
   $(".whole").hidden = !point;
   $(".answer h2").textContent = point ? "Units active at the point" : "Active units";
-  $(".small-lead").replaceChildren(el("b", {}, number(result.active)), ` of ${number(result.masks.units)} units ${result.active === 1 ? "is" : "are"} active ${point ? "there" : "somewhere"}.`,
+  $(".small-lead").replaceChildren(el("b", {}, number(result.active)), ` of ${counted(result.masks.units, "units")} ${result.active === 1 ? "is" : "are"} active ${point ? "there" : "somewhere"}.`,
     result.units.length < result.active ? ` Those with the rarest activation:` : "");
   $(".labels").replaceChildren(...(point ? [] : result.concepts.slice(0, 10)).map((each) =>
-    el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${number(each.units.length)} ${each.units.length === 1 ? "unit" : "units"}, ${percent(each.area)} of the image`))));
+    el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${counted(each.units.length, "units")}, ${percent(each.area)} of the image`))));
   $(".answer .units").replaceChildren(...result.units.map((unit) => {
     const image = { url: processed.url, outline: unit.outline, view_box: unit.view_box, image: "" };
     const made = card(unit, {

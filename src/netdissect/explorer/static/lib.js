@@ -81,6 +81,7 @@ export const percent = (share) => {
   return `${value === 0 ? 0 : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : Number(value.toPrecision(2))} %`;
 };
 export const number = (value) => value.toLocaleString("en");
+export const counted = (value, nouns) => `${number(value)} ${value === 1 ? nouns.slice(0, -1) : nouns}`;
 
 export const colorOf = (colors, category) => colors[category] ?? "#7a7a7a";
 export const chip = (colors, category) => el("span", { className: "chip", vars: { c: colorOf(colors, category) } }, category);

@@ -214,6 +214,29 @@
     apply(state);
   }
 
+  // On a unit's page previous and next follow the order in which filters and sorting have left the units.
+  const folder = location.pathname.replace(/[^/]*$/, "");
+  function keepOrder() {
+    const shownUnits = entries.filter((entry) => !entry.node.hidden && entry.node.querySelector("h3 a")).map((entry) => entry.unit);
+    try { sessionStorage.setItem("order", JSON.stringify({ folder, units: shownUnits })); } catch { /* not allowed: by number */ }
+  }
+  function followOrder() {
+    const steps = document.querySelector(".steps");
+    const given = new URLSearchParams(location.hash.slice(1));
+    if (!steps || !["q", "sort", "show", "category"].some((name) => given.has(name))) return;
+    let order = null;
+    try { order = JSON.parse(sessionStorage.getItem("order")); } catch { /* likewise */ }
+    const at = order?.folder === folder ? order.units.indexOf(Number(location.pathname.match(/u(\d+)\.html$/)?.[1])) : -1;
+    if (at < 0) return;
+    steps.replaceChildren(...[["prev", at - 1, "←"], ["next", at + 1, "→"]].filter(([, to]) => to in order.units).map(([rel, to, arrow]) => {
+      const link = document.createElement("a");
+      Object.assign(link, { rel, href: `u${order.units[to]}.html`, textContent: rel === "prev" ? `${arrow} ${order.units[to]}` : `${order.units[to]} ${arrow}` });
+      link.dataset.keep = "";
+      return link;
+    }));
+  }
+  followOrder();
+
   // Going back finds the units that were shown, and the card that was at the top.
   const tops = () => entries.filter((entry) => !entry.node.hidden).map(({ node }) => [node, node.getBoundingClientRect().top]);
   const remember = () => {
@@ -267,7 +290,10 @@
       shown = back?.shown ?? PAGE;
       let waiting;
       addEventListener("scroll", () => { clearTimeout(waiting); waiting = setTimeout(remember, 100); }, { passive: true });
-      document.addEventListener("click", (event) => { if (event.target.closest?.("a")) remember(); }, true);
+      document.addEventListener("click", (event) => {
+        if (event.target.closest?.("a")) remember();
+        if (event.target.closest?.(".unit h3 a")) keepOrder();
+      }, true);
     }
     if (live && !back && location.hash.length < 2 && !location.search) count(Number(grid.dataset.total), Number(grid.dataset.all));
     else apply(readState());
