@@ -210,8 +210,8 @@ def test_the_drawn_iou_of_all_images_is_that_of_the_run(run: Result, root: Path)
     best = units.sort("iou", "unit", descending=[True, False]).row(0, named=True)
     figure = plots.overlap(run, "wide_relu", data_root=root, count=7)
     texts = [text.get_text() for text in figure.findobj(Text)]
-    sentence = next(text for text in texts if text.startswith("these images"))
-    assert sentence.endswith(f"= {best['iou']:.3f}; all images: {best['iou']:.4f}")
+    sentence = next(text for text in texts if text.startswith("in these images"))
+    assert sentence.endswith(f"= {best['iou']:.3f}")
     of_images = [[int(number.replace(",", "")) for number in text.split(" / ")] for text in texts
                  if re.fullmatch(r"[\d,]+ / [\d,]+", text)]  # fmt: skip
     both, either = (sum(numbers) for numbers in zip(*of_images, strict=True))

@@ -182,12 +182,12 @@ def overlap(
         union = sum(of_image.values())
         text = f"{of_image['overlap']:,} / {union:,}" if union else "does not count"
         figure.text((place + 0.5) * side / width, 1 - (TITLE + side + LINE / 2) / height, text, **CENTERED)
-    _draw_sum(figure, {region: counts[region] for region in REGION_COLORS}, row, (BAR + TITLE) / height)
+    _draw_sum(figure, {region: counts[region] for region in REGION_COLORS}, (BAR + TITLE) / height)
     figure.legend(handles=region_handles(), loc="lower left", ncols=3, borderpad=0, frameon=False, fontsize=SMALL)
     return figure
 
 
-def _draw_sum(figure: Figure, counts: Mapping[str, int], unit: Mapping[str, Any], top: float) -> None:
+def _draw_sum(figure: Figure, counts: Mapping[str, int], top: float) -> None:
     """Draw the pixels of the regions as a bar, with their quotient above it."""
     total, left = max(sum(counts.values()), 1), 0
     axes = figure.add_axes((0, TITLE / figure.get_figheight(), 1, top - TITLE / figure.get_figheight()))
@@ -197,10 +197,7 @@ def _draw_sum(figure: Figure, counts: Mapping[str, int], unit: Mapping[str, Any]
         axes.barh(0, counts[name], left=left, height=1, color=color)
         left += counts[name]
     axes.set_ylim(-0.5, 0.5)
-    parts = " + ".join(f"{count:,}" for count in counts.values())
-    text = (
-        f"these images: {counts['overlap']:,} / ({parts}) = {iou_of_counts(counts):.3f}; all images: {unit['iou']:.4f}"
-    )
+    text = f"in these images {counts['overlap']:,} / {sum(counts.values()):,} = {iou_of_counts(counts):.3f}"
     figure.text(0, top + LINE / 2 / figure.get_figheight(), text, **CENTERED | {"ha": "left"})
 
 
