@@ -7,12 +7,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from matplotlib.text import Text
 
 from netdissect import console_tables, plots, show_unit
 from netdissect.explorer.queries.concept_details import concept_detail, concept_page
 from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.queries.unit_details import unit_detail, unit_page
 from netdissect.explorer.run_registry import RunRegistry
+from netdissect.report.views import ConceptView, concept_views
 from netdissect.report.write import report
 from netdissect.result import Result
 from netdissect.result.queries import bar_end
@@ -34,13 +36,17 @@ def below(result: Result) -> Result:
     return replace(result, layers={**result.layers, LAYER: replace(layer, units=units, lazy_scores=scores)})
 
 
+def concepts_of(runs: RunRegistry) -> list[ConceptView]:
+    return concept_views([run.numbered for run in runs])
+
+
 def shown_texts(below: Result, folder: Path) -> Iterator[str]:
     """Yield what report, figure, terminal, notebook and explorer show of the unit."""
     report(below, folder)
     yield next(re.finditer(rf'<article [^>]*data-unit="{UNIT}".*?</article>', (folder / "r0/l0/index.html").read_text(),
                            re.DOTALL))[0].split("</h3>")[1]  # fmt: skip
     yield (folder / f"r0/l0/u{UNIT}.html").read_text()
-    yield " ".join(text.get_text() for axes in plots.units(below, LAYER, [UNIT]).axes for text in axes.texts)
+    yield " ".join(text.get_text() for text in plots.units(below, LAYER, [UNIT]).findobj(Text))
     yield str(console_tables.units(below, LAYER, None))
     yield show_unit(below, LAYER, UNIT)._repr_html_()
     runs = RunRegistry.open(below)
@@ -50,7 +56,7 @@ def shown_texts(below: Result, folder: Path) -> Iterator[str]:
     detail = unit_detail(run, 0, UNIT, None, None)
     yield detail.summary.iou_text
     yield detail.scores[0].iou_text
-    yield " ".join(each.iou_text for each in concept_detail(runs, label, None, 50).units)
+    yield " ".join(each.iou_text for each in concept_detail(runs, concepts_of(runs), label, None, 50).units)
 
 
 def test_an_iou_just_below_the_limit_is_nowhere_shown_as_the_limit(below: Result, tmp_path: Path) -> None:
@@ -64,7 +70,9 @@ def test_the_best_iou_of_a_concept_in_the_explorer_is_on_its_side_of_the_limit(b
         below,
         layers={LAYER: replace(below.layers[LAYER], lazy_scores=below.layers[LAYER].lazy_scores.filter(unit=UNIT))},
     )
-    texts = [each.best_iou_text for each in concept_page(RunRegistry.open(only), "", None, 0, 50).concepts]
+    runs = RunRegistry.open(only)
+    page = concept_page(runs, concepts_of(runs), "", None, 0, 50)
+    texts = [each.best_iou_text for each in page.concepts]
     assert "0.03996" in texts
 
 
@@ -75,7 +83,7 @@ def test_no_bar_of_an_iou_or_of_its_interval_reaches_the_end(with_statistics: Re
     intervals = re.findall(r'<s style="left:([\d.]+)%;right:([\d.]+)%">', page)
     units = with_statistics.layers[LAYER].units.filter(pl.col("quantile") == 0.05, ~pl.col("dead"))
     measured = with_statistics.layers[LAYER].statistics["units"].filter(pl.col("quantile") == 0.05).collect()
-    end = float(re.search(r"Bars end at an IoU of (\d\.\d+)", page)[1])  # type: ignore[index]
+    end = float(re.search(r"Bars end at an <abbr[^>]*>IoU</abbr> of (\d\.\d+)", page)[1])  # type: ignore[index]
     largest = max(units["iou"].max(), measured["iou_ci_high"].max(), 0.0)  # type: ignore[type-var]
     assert min(largest + 1e-12, 1) <= end <= min(largest + 0.0501, 1) or end == 0.1
     assert sorted(map(float, bars)) == pytest.approx([100 * iou / end for iou in sorted(units["iou"])], abs=0.051)
